@@ -1,0 +1,97 @@
+"""What every test may use: a place for artefacts, the commands as subprocesses, tiny images."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "2"  # before torch is imported
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import settings
+
+REPO = Path(__file__).resolve().parent.parent
+
+settings.register_profile("rvf", deadline=None, derandomize=True)
+settings.load_profile("rvf")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder of real samples, `../shared/data` or RVF_SHARED_DATA."""
+    folder = Path(os.environ.get("RVF_SHARED_DATA") or REPO.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there (set RVF_SHARED_DATA)")
+    return folder
+
+
+@pytest.fixture
+def artefact_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Move all artefacts, and input/, into a temporary folder and return it."""
+    root = tmp_path / "root"
+    root.mkdir()
+    monkeypatch.setenv("RVF_ROOT", str(root))
+    return root
+
+
+@pytest.fixture
+def run_cli(artefact_root: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return `run(script, *args)`, which runs a command: "tune.py", or "-m", "src", "demo".
+
+    Keywords: `cwd` (default: the repo), `env` (variables to add), `timeout` in seconds.
+    """
+
+    def run(
+        script: str,
+        *args: str | Path,
+        cwd: Path = REPO,
+        env: dict[str, str] | None = None,
+        timeout: float = 240,
+    ) -> subprocess.CompletedProcess[str]:
+        command = script if script.startswith("-") else str(REPO / script)
+        return subprocess.run(
+            [sys.executable, command, *map(str, args)],
+            cwd=cwd,
+            env={**os.environ, "RVF_ROOT": str(artefact_root), **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def make_images() -> Callable[..., list[Path]]:
+    """Return `make(folder, count, ...)`, which writes small random images and lists them.
+
+    Keywords: `size` (height, width), `suffix` (".jpg" or ".png"), `stem`, `seed` (the same seed
+    gives the same pixels; give folders different seeds, or they hold duplicates).
+    """
+
+    def make(
+        folder: Path,
+        count: int = 4,
+        *,
+        size: tuple[int, int] = (32, 32),
+        suffix: str = ".jpg",
+        stem: str = "img",
+        seed: int = 0,
+    ) -> list[Path]:
+        folder.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(seed)
+        written = []
+        for index in range(count):
+            path = folder / f"{stem}_{index:03d}{suffix}"
+            pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+            assert cv2.imwrite(str(path), pixels), path
+            written.append(path)
+        return written
+
+    return make
