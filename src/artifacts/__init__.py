@@ -1,0 +1,1 @@
+"""Every shared file: write (atomic), read (strict), fingerprint."""

@@ -1,0 +1,176 @@
+"""Atomic writing, strict reading, fingerprints and locks for every shared file."""
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from src.errors import LockedError, UserError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; move it there with `os.replace` if all went well.
+
+    An exception inside the block (a full disk, Ctrl-C) leaves no file behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str, *, new: bool = False) -> None:
+    r"""Write UTF-8 text with `\n` line ends, whole or not at all.
+
+    Args:
+        path: where to.
+        text: what.
+        new: refuse to replace an existing file (as opening with mode `x` does).
+
+    Raises:
+        FileExistsError: `new` is set and the file exists.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        if new:
+            os.link(temporary, path)
+
+
+def write_csv(path: Path, table: pd.DataFrame, *, new: bool = False) -> None:
+    r"""Write a table as CSV: UTF-8, `\n`, header, no index, floats in their exact repr."""
+    write_text(path, table.to_csv(index=False, lineterminator="\n"), new=new)
+
+
+def read_csv(path: Path, columns: Sequence[str], *, what: str) -> pd.DataFrame:
+    """Read a CSV whose header is exactly `columns`; every value stays a string.
+
+    Args:
+        path: the file.
+        columns: the header it must have, in that order.
+        what: what the file is, for the message.
+
+    Raises:
+        UserError: the file is missing, not a CSV, or has another header.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such {what}") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: this {what} is not a readable CSV ({error})") from None
+    if list(table.columns) != list(columns):
+        raise UserError(f"{path}: columns are {list(table.columns)}, want {list(columns)}")
+    return table
+
+
+def parse_column(
+    table: pd.DataFrame, column: str, kind: type[int] | type[float], path: Path
+) -> pd.Series:
+    """Turn a column of strings into int64 or finite float64.
+
+    Raises:
+        UserError: a value is not such a number; names file, row (header is row 1) and value.
+    """
+    numbers = pd.to_numeric(table[column], errors="coerce").astype("float64")
+    bad = ~numbers.map(math.isfinite)
+    if kind is int:
+        bad |= numbers != numbers.round()
+    if bad.any():
+        row = int(bad.to_numpy().argmax())
+        want = "a whole number" if kind is int else "a finite number"
+        value = table[column].iloc[row]
+        raise UserError(f"{path}: row {row + 2}: {column} is {value!r}, want {want}")
+    if kind is int:
+        return numbers.astype("int64")
+    # float() is exact for repr; pandas' fast parser may be one unit off in the last place.
+    return table[column].map(float).astype("float64")
+
+
+def check_unique(table: pd.DataFrame, column: str, path: Path) -> None:
+    """Raise a UserError naming the first value that stands twice in a column."""
+    twice = table[column].duplicated()
+    if twice.any():
+        row = int(twice.to_numpy().argmax())
+        value = table[column].iloc[row]
+        first = int((table[column] == value).to_numpy().argmax())
+        raise UserError(
+            f"{path}: row {row + 2}: {column} {value!r} stands already in row {first + 2}"
+        )
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a JSON object; NaN and infinity are refused, since JSON has none."""
+    write_text(path, json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(
+    path: Path, *, schema: int, what: str, keys: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Read a JSON object with a `schema` number.
+
+    Args:
+        path: the file.
+        schema: the version this code reads.
+        what: what the file is, for the message.
+        keys: exactly the keys it must have beside `schema`; None checks none.
+
+    Raises:
+        UserError: missing, not JSON, another schema, a key missing or unknown.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such {what}") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: this {what} is not readable JSON ({error})") from None
+    if not isinstance(record, dict) or record.get("schema") != schema:
+        found = record.get("schema") if isinstance(record, dict) else type(record).__name__
+        raise UserError(f"{path}: {what} has schema {found!r}, this version reads {schema}")
+    if keys is not None:
+        wrong = set(record) ^ {"schema", *keys}
+        if wrong:
+            raise UserError(f"{path}: {what} has missing or unknown keys: {sorted(wrong)}")
+    return record
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_json(value: Any) -> str:  # noqa: ANN401 - anything json.dumps takes
+    """Return the SHA-256 of a value's canonical JSON (sorted keys, no spaces)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@contextmanager
+def file_lock(path: Path, what: str) -> Iterator[None]:
+    """Hold `path` as an flock for the length of the block; a killed process leaves none.
+
+    Raises:
+        LockedError: another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise LockedError(f"another process is at work on {what}; left it alone") from None
+        yield

@@ -1,0 +1,112 @@
+"""Out-of-fold and test predictions: one logit an item in CSV, one an item and view in parquet."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from src.artifacts.files import atomic_path, check_unique, parse_column, read_csv, write_csv
+from src.errors import UserError
+
+OOF_COLUMNS = ["item_id", "fold", "label", "logit"]
+VIEW_COLUMNS = ["item_id", "fold", "view", "logit"]
+UNREADABLE = "unreadable"  # the view of a test item that could not be decoded; its logit is NaN
+_METADATA_KEY = b"rvf"
+
+
+def write_oof(path: Path, oof: pd.DataFrame) -> None:
+    """Write one fold's out-of-fold predictions, sorted by `item_id` (`OOF_COLUMNS`)."""
+    write_csv(path, oof[OOF_COLUMNS].sort_values("item_id", kind="stable"))
+
+
+def read_oof(path: Path, folds: pd.DataFrame, fold: int) -> pd.DataFrame:
+    """Read one fold's predictions and hold them against the fold file.
+
+    Args:
+        path: the CSV.
+        folds: a fold file as `read_folds` gives it.
+        fold: the fold these predictions must be of.
+
+    Returns:
+        `OOF_COLUMNS`, sorted by `item_id`; fold and label int64, logit float64 and finite.
+
+    Raises:
+        UserError: names file, row and value of what is wrong: another fold's ids, an id missing
+            or twice, a label that differs from the fold file, a logit that is not finite.
+    """
+    oof = read_csv(path, OOF_COLUMNS, what="OOF file")
+    for column in ("fold", "label"):
+        oof[column] = parse_column(oof, column, int, path)
+    oof["logit"] = parse_column(oof, "logit", float, path)
+    check_unique(oof, "item_id", path)
+    want = folds.loc[folds["fold"] == fold, ["item_id", "label"]].set_index("item_id")["label"]
+    foreign = ~oof["item_id"].isin(want.index)
+    if foreign.any():
+        row = int(foreign.to_numpy().argmax())
+        raise UserError(
+            f"{path}: row {row + 2}: item_id {oof['item_id'].iloc[row]!r} is not in fold {fold} "
+            "of the fold file: these predictions were made with other folds; train that fold again "
+            "(--overwrite)"
+        )
+    missing = want.index.difference(pd.Index(oof["item_id"]))
+    if len(missing):
+        raise UserError(
+            f"{path}: {len(missing)} of the {len(want)} items of fold {fold} are missing, the "
+            f"first is {missing[0]!r}; train that fold again (--overwrite)"
+        )
+    for column, expected in (("fold", fold), ("label", want.loc[oof["item_id"]].to_numpy())):
+        differs = (oof[column] != expected).to_numpy()
+        if differs.any():
+            row = int(differs.argmax())
+            raise UserError(
+                f"{path}: row {row + 2}: {column} is {oof[column].iloc[row]}, the fold file says "
+                f"otherwise for {oof['item_id'].iloc[row]!r}"
+            )
+    return oof.sort_values("item_id", kind="stable").reset_index(drop=True)
+
+
+def write_views(path: Path, views: pd.DataFrame, metadata: dict[str, Any]) -> None:
+    """Write view-level predictions (`VIEW_COLUMNS`) as parquet.
+
+    Args:
+        path: where to.
+        views: item_id str, fold int, view str, logit float64.
+        metadata: what they were made from (checkpoint and manifest fingerprints).
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    ordered = views[VIEW_COLUMNS].sort_values(["item_id", "view"], kind="stable")
+    table = pa.table(
+        {
+            "item_id": pa.array(ordered["item_id"].tolist(), pa.string()),
+            "fold": pa.array(ordered["fold"].to_numpy(np.int32)),
+            "view": pa.array(ordered["view"].tolist(), pa.string()),
+            "logit": pa.array(ordered["logit"].to_numpy(np.float64)),
+        }
+    ).replace_schema_metadata({_METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def read_views(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Read view-level predictions and what they were made from.
+
+    Raises:
+        UserError: missing or damaged file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such predictions") from None
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: not readable ({error}); delete it to predict again") from None
+    metadata = (table.schema.metadata or {}).get(_METADATA_KEY)
+    if metadata is None or table.column_names != VIEW_COLUMNS:
+        raise UserError(f"{path}: not a predictions file of this repo; delete it")
+    return table.to_pandas(), json.loads(metadata)

@@ -1,0 +1,70 @@
+"""The submission CSV: exactly the columns, rows and order of the competition's sample."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from src.artifacts.files import write_csv, write_json
+from src.errors import UserError
+
+
+@dataclass(frozen=True)
+class SubmissionFormat:
+    """What a competition wants back.
+
+    Attributes:
+        id_column: header of the key column.
+        label_column: header of the answer column.
+        item_ids: every key, in the order of the sample submission.
+        label_names: what to write for label 0 and for label 1.
+    """
+
+    id_column: str
+    label_column: str
+    item_ids: list[str]
+    label_names: tuple[str, str] = ("0", "1")
+
+
+def write_submission(
+    path: Path, layout: SubmissionFormat, preds: pd.Series, sidecar: dict[str, Any]
+) -> pd.DataFrame:
+    """Check the decisions against the sample, then write the CSV and its `.json` sidecar.
+
+    Args:
+        path: where to.
+        layout: the wanted columns, rows and order.
+        preds: 0/1 decisions indexed by item_id, in any order.
+        sidecar: what the submission was made from.
+
+    Returns:
+        The table as written.
+
+    Raises:
+        UserError: an id is missing, unknown or twice, or a decision is not 0/1.
+    """
+    if not preds.index.is_unique:
+        twice = preds.index[preds.index.duplicated()][0]
+        raise UserError(f"{path}: test item {twice!r} was predicted twice")
+    missing = pd.Index(layout.item_ids).difference(preds.index)
+    if len(missing):
+        raise UserError(
+            f"{path}: {len(missing)} of the {len(layout.item_ids)} ids of the sample submission "
+            f"have no prediction, the first is {missing[0]!r}"
+        )
+    unknown = preds.index.difference(pd.Index(layout.item_ids))
+    if len(unknown):
+        raise UserError(f"{path}: predicted item {unknown[0]!r} is not in the sample submission")
+    answer = preds.loc[layout.item_ids]
+    if not answer.isin([0, 1]).all():
+        raise UserError(f"{path}: a decision is not 0 or 1: {sorted(set(answer))}")
+    table = pd.DataFrame(
+        {
+            layout.id_column: layout.item_ids,
+            layout.label_column: [layout.label_names[int(pred)] for pred in answer],
+        }
+    )
+    write_csv(path, table)
+    write_json(path.with_suffix(".json"), {"schema": 1, **sidecar})
+    return table

@@ -1,0 +1,40 @@
+"""A changed model gets a name of its own: a config file that extends the original."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from src import paths
+from src.artifacts.files import write_text
+from src.config import model_names, model_path, read_model, set_dotted
+from src.errors import UserError
+
+
+def write_variant(name: str, parent: str, changes: dict[str, Any]) -> Path:
+    """Write a named variant of a model, so that its name says what was trained.
+
+    Returns:
+        The new file in the user's `configs/models/`; an equal one that exists is left alone.
+
+    Raises:
+        UserError: the name is taken by another config, or is not a plain file name.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UserError(f"--as {name}: want a plain name of letters, digits, '.', '_' and '-'")
+    wanted = read_model(parent, changes)
+    path = paths.config_dirs("models")[0] / f"{name}.yaml"
+    if name in model_names():
+        if read_model(name) != wanted:
+            raise UserError(f"--as {name}: {model_path(name)} is another model; take a new name")
+        return model_path(name)
+    content: dict[str, Any] = {}
+    if parent.startswith(paths.TIMM_PREFIX):
+        content["backbone"] = {"name": parent.removeprefix(paths.TIMM_PREFIX)}
+    else:
+        content["extends"] = parent
+    for key, value in changes.items():
+        set_dotted(content, key.split("."), value)
+    write_text(path, yaml.safe_dump(content, sort_keys=False))
+    return path

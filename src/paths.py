@@ -1,0 +1,157 @@
+"""Every path as a function of names; nothing else builds a path to an artefact.
+
+`RVF_ROOT` moves all artefacts (and `input/`) to another folder, for example where the clone is
+read-only; the shipped `configs/` are always found beside the code.
+"""
+
+import os
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parent.parent
+DEMO = "demo"
+TIMM_PREFIX = "timm:"
+
+
+def root() -> Path:
+    """Return the folder that holds the artefacts: `RVF_ROOT`, or the clone itself."""
+    return Path(os.environ["RVF_ROOT"]).resolve() if os.environ.get("RVF_ROOT") else REPO
+
+
+def config_dirs(kind: str) -> list[Path]:
+    """Return the folders searched for configs of a kind (`models`, `merges`), the user's first."""
+    return list(dict.fromkeys([root() / "configs" / kind, REPO / "configs" / kind]))
+
+
+def cache_dir() -> Path:
+    """Return the folder of everything that can be deleted and is made again when needed."""
+    return root() / ".cache"
+
+
+def input_dir(input_root: Path | None = None) -> Path:
+    """Return the folder that holds one folder per data set."""
+    return input_root if input_root is not None else root() / "input"
+
+
+def dataset_dir(dataset: str, input_root: Path | None = None) -> Path:
+    """Return the folder of a data set; the demo's lives in the cache."""
+    return cache_dir() / DEMO if dataset == DEMO else input_dir(input_root) / dataset
+
+
+def demo_truth_csv() -> Path:
+    """Return the file with the labels of the demo's test items (`item_id,label`)."""
+    return cache_dir() / "demo_truth.csv"
+
+
+def manifest_cache(dataset: str) -> Path:
+    """Return the cached scan of a data set: sizes, hashes, what could not be read."""
+    return cache_dir() / "manifest" / f"{dataset}.parquet"
+
+
+def precision_cache() -> Path:
+    """Return the remembered answers of the CPU precision probe."""
+    return cache_dir() / "precision.json"
+
+
+def model_slug(model: str) -> str:
+    """Return the folder name of a model; `timm:NAME` becomes `timm--NAME`."""
+    return model.replace(TIMM_PREFIX, "timm--", 1) if model.startswith(TIMM_PREFIX) else model
+
+
+def model_from_slug(slug: str) -> str:
+    """Return the model that a folder name stands for (inverse of `model_slug`)."""
+    return TIMM_PREFIX + slug.removeprefix("timm--") if slug.startswith("timm--") else slug
+
+
+def folds_dir(dataset: str) -> Path:
+    """Return the folder of a data set's fold files."""
+    return root() / "folds" / dataset
+
+
+def folds_csv(dataset: str, scheme: str) -> Path:
+    """Return a fold file."""
+    return folds_dir(dataset) / f"{scheme}.csv"
+
+
+def excluded_csv(dataset: str, scheme: str) -> Path:
+    """Return the list of items a fold file leaves out, with the reason."""
+    return folds_dir(dataset) / f"{scheme}.excluded.csv"
+
+
+def run_dir(dataset: str, scheme: str, model: str) -> Path:
+    """Return the folder of a model's checkpoints."""
+    return root() / "checkpoints" / dataset / scheme / model_slug(model)
+
+
+def checkpoint(dataset: str, scheme: str, model: str, fold: int) -> Path:
+    """Return the weights file of a run."""
+    return run_dir(dataset, scheme, model) / f"fold_{fold}.safetensors"
+
+
+def run_record(dataset: str, scheme: str, model: str, fold: int) -> Path:
+    """Return the record of a run; it exists only once the run is finished."""
+    return run_dir(dataset, scheme, model) / f"fold_{fold}.json"
+
+
+def run_state(dataset: str, scheme: str, model: str, fold: int) -> Path:
+    """Return the resume state of an unfinished run."""
+    return run_dir(dataset, scheme, model) / f"fold_{fold}.state.pt"
+
+
+def run_lock(dataset: str, scheme: str, model: str, fold: int) -> Path:
+    """Return the lock file of a run."""
+    return run_dir(dataset, scheme, model) / f"fold_{fold}.lock"
+
+
+def tensorboard_dir(dataset: str, scheme: str, model: str, fold: int) -> Path:
+    """Return the folder of a run's TensorBoard event files."""
+    return run_dir(dataset, scheme, model) / "tensorboard" / f"fold_{fold}"
+
+
+def oof_home() -> Path:
+    """Return the folder that holds one folder of out-of-fold predictions per data set."""
+    return root() / "oof"
+
+
+def oof_scheme_dir(dataset: str, scheme: str) -> Path:
+    """Return the folder that holds one folder of out-of-fold predictions per model."""
+    return oof_home() / dataset / scheme
+
+
+def oof_dir(dataset: str, scheme: str, model: str) -> Path:
+    """Return the folder of a model's predictions."""
+    return oof_scheme_dir(dataset, scheme) / model_slug(model)
+
+
+def oof_csv(dataset: str, scheme: str, model: str, fold: int) -> Path:
+    """Return a model's out-of-fold predictions of one fold, one row an item."""
+    return oof_dir(dataset, scheme, model) / f"fold_{fold}.csv"
+
+
+def oof_views(dataset: str, scheme: str, model: str, fold: int) -> Path:
+    """Return the same predictions, one row an item and view."""
+    return oof_dir(dataset, scheme, model) / f"fold_{fold}.views.parquet"
+
+
+def test_views(dataset: str, scheme: str, model: str, fold: int) -> Path:
+    """Return a fold model's predictions of the test items, one row an item and view."""
+    return oof_dir(dataset, scheme, model) / f"test_fold_{fold}.views.parquet"
+
+
+def recipe_dir(dataset: str) -> Path:
+    """Return the folder of a data set's recipes."""
+    return root() / "recipes" / dataset
+
+
+def recipe_json(dataset: str, recipe: str) -> Path:
+    """Return a recipe."""
+    return recipe_dir(dataset) / f"{recipe}.json"
+
+
+def submission_csv(dataset: str, recipe: str) -> Path:
+    """Return a submission."""
+    return root() / "submissions" / dataset / f"{recipe}.csv"
+
+
+def submission_sidecar(dataset: str, recipe: str) -> Path:
+    """Return the JSON that says what a submission was made from."""
+    return submission_csv(dataset, recipe).with_suffix(".json")

@@ -1,0 +1,38 @@
+"""A progress bar on a terminal, plain lines with rate and ETA in a log."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+LOG = logging.getLogger("rvf")
+LOG_SECONDS = 30.0
+T = TypeVar("T")
+
+
+def track(things: Iterable[T], what: str, *, total: int | None = None, unit: str = "it") -> Iterator[T]:
+    """Yield `things`, showing how far along they are.
+
+    Args:
+        things: anything iterable.
+        what: what is being done, a word or two.
+        total: how many, where `len` does not tell.
+        unit: what one of them is called.
+    """
+    if total is None and hasattr(things, "__len__"):
+        total = len(things)  # type: ignore[arg-type]
+    if sys.stderr.isatty():
+        yield from tqdm(things, desc=what, total=total, unit=unit, leave=False, dynamic_ncols=True)
+        return
+    start = shown = time.monotonic()
+    for done, thing in enumerate(things, 1):
+        yield thing
+        now = time.monotonic()
+        if now - shown >= LOG_SECONDS:
+            shown = now
+            rate = done / (now - start)
+            left = f", {(total - done) / rate:.0f} s left" if total else ""
+            LOG.info("%s: %d/%s, %.1f %s/s%s", what, done, total or "?", rate, unit, left)

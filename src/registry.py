@@ -1,0 +1,49 @@
+"""One registry class for everything that is looked up by name."""
+
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+from src.errors import unknown_name
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Names to things; a duplicate or an unknown name raises, never falls back to a default."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self._things: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Return a decorator that files its argument under `name`.
+
+        Raises:
+            ValueError: the name is taken.
+        """
+
+        def add(thing: T) -> T:
+            if name in self._things:
+                raise ValueError(f"{self.what} {name!r} is registered twice")
+            self._things[name] = thing
+            return thing
+
+        return add
+
+    def get(self, name: str) -> T:
+        """Return the thing called `name`.
+
+        Raises:
+            UserError: there is none; the message lists what exists.
+        """
+        if name not in self._things:
+            raise unknown_name(self.what, name, self._things)
+        return self._things[name]
+
+    def names(self) -> list[str]:
+        """Return all names, sorted."""
+        return sorted(self._things)
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the sorted names."""
+        return iter(self.names())
