@@ -1,0 +1,136 @@
+"""What all commands share: exit codes, choice of data set and scheme, no abbreviated flags."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from src import paths
+from src.errors import UserError, unknown_name
+
+DONE, USER_MISTAKE, INTERRUPTED = 0, 2, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse without abbreviations, that offers the nearest flag for a mistyped one."""
+
+    def __init__(self, description: str, prog: str | None = None) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    def parse_args(  # type: ignore[override]
+        self, args: Iterable[str] | None = None, namespace: None = None
+    ) -> argparse.Namespace:
+        """Parse; an unknown flag is a user's mistake that lists what exists."""
+        known, rest = self.parse_known_args(None if args is None else list(args), namespace)
+        if rest:
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            raise unknown_name("argument", rest[0].split("=")[0], flags)
+        return known
+
+    def error(self, message: str) -> NoReturn:
+        """Turn argparse's own complaints into the same kind of error."""
+        raise UserError(f"{message}\n{self.format_usage().rstrip()}")
+
+
+def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None) -> int:
+    """Run a command and turn its end into an exit code.
+
+    Returns:
+        0 done, 2 user's mistake (one message, no traceback), 130 interrupted.
+    """
+    try:
+        main(argv)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_MISTAKE
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    return DONE
+
+
+def add_data_arguments(parser: argparse.ArgumentParser, *, scheme: bool = True) -> None:
+    """Add `--data`, `--input-root` and `--scheme`."""
+    parser.add_argument("--data", metavar="NAME", help="data set, a folder of input/ (or: demo)")
+    parser.add_argument(
+        "--input-root", type=Path, metavar="DIR", help="folder of data sets, instead of input/"
+    )
+    if scheme:
+        parser.add_argument(
+            "--scheme", metavar="NAME", help="fold scheme, such as sgkf5_s42 (5 folds, seed 42)"
+        )
+
+
+def choose_dataset(wanted: str | None, input_root: Path | None = None) -> str:
+    """Return the data set to work on.
+
+    Args:
+        wanted: what `--data` said, if anything.
+        input_root: what `--input-root` said.
+
+    Raises:
+        UserError: unknown name, or no name while there is not exactly one data set.
+    """
+    home = paths.input_dir(input_root)
+    names = sorted(p.name for p in home.iterdir() if p.is_dir()) if home.is_dir() else []
+    if wanted == paths.DEMO:
+        return wanted
+    if wanted is not None:
+        if wanted not in names:
+            raise unknown_name("data set", wanted, [*names, paths.DEMO], f"looked in {home}")
+        return wanted
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise UserError(
+            f"{home} holds no data set: put a competition's files into a folder there, "
+            "or try the embedded one with --data demo"
+        )
+    raise UserError(f"{home} holds {len(names)} data sets, say which: --data {{{','.join(names)}}}")
+
+
+def existing_scheme(dataset: str, wanted: str | None) -> str | None:
+    """Return the scheme to use among the fold files that exist; None if there is none yet.
+
+    Raises:
+        UserError: several exist and none was named.
+    """
+    home = paths.folds_dir(dataset)
+    names = (
+        sorted(p.stem for p in home.glob("*.csv") if not p.name.endswith(".excluded.csv"))
+        if home.is_dir()
+        else []
+    )
+    if wanted is not None:
+        return wanted if wanted in names else None
+    if len(names) > 1:
+        raise UserError(
+            f"{dataset} has {len(names)} fold files, say which: --scheme {{{','.join(names)}}}"
+        )
+    return names[0] if names else None
+
+
+def show_log() -> None:
+    """Let the library's log lines through to standard output, as plain text."""
+    import logging
+
+    logger = logging.getLogger("rvf")
+    if not logger.handlers:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+
+
+def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `--device`, `--precision` and `--workers`."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"])
+    parser.add_argument("--workers", type=int, metavar="N", help="loader processes; default: auto")

@@ -1,0 +1,54 @@
+"""Predict any folder of images with checkpoints alone: no data set, folds or recipe."""
+
+from argparse import Namespace
+
+import numpy as np
+import pandas as pd
+
+from src.artifacts.files import write_csv
+from src.data.pixels import Canvas, PixelSource
+from src.data.sources import kind_of, list_files
+from src.errors import UserError
+from src.metrics import sigmoid
+from src.training.checkpoint import load_checkpoint
+from src.training.device import choose_device, inference_precision
+from src.training.predict import Compute, default_workers, predict_views
+
+
+def predict_folder(arguments: Namespace) -> None:
+    """Write `filename,label,prob` for every image under a folder.
+
+    prob is P(fake): the sigmoid of the mean logit over checkpoints and views. An image that cannot
+    be decoded keeps its row, with label and prob empty.
+
+    Args:
+        arguments: checkpoint, input_dir, output, threshold, device, precision, workers.
+
+    Raises:
+        UserError: no such folder, no images in it, or a checkpoint that is not one.
+    """
+    folder = arguments.input_dir
+    if not folder.is_dir():
+        raise UserError(f"--input-dir {folder}: no such folder")
+    names = sorted(entry.path for entry in list_files(folder).media if kind_of(entry.path) == "image")
+    if not names:
+        raise UserError(f"--input-dir {folder}: holds no images")
+    chip = choose_device(arguments.device)
+    loaded = [load_checkpoint(path, chip) for path in arguments.checkpoint]
+    models = [model for model, _ in loaded]
+    source = PixelSource(folder, names, [Canvas.of(model.spec) for model in models])
+    workers = default_workers(len(names)) if arguments.workers is None else arguments.workers
+    compute = Compute(chip, inference_precision(chip, arguments.precision), workers)
+    logits, readable = predict_views(
+        models, [views for _, views in loaded], source, np.arange(len(names)), compute,
+        what="predicting",
+    )  # fmt: skip
+    prob = sigmoid(np.mean([table.mean(1) for table in logits], axis=0))
+    label = pd.array(prob >= arguments.threshold, dtype="boolean").astype("Int8")
+    label[~readable] = pd.NA
+    write_csv(arguments.output, pd.DataFrame({"filename": names, "label": label, "prob": prob}))
+    lost = [name for name, fine in zip(names, readable, strict=True) if not fine]
+    print(f"{len(names)} images, {int(readable.sum())} read, {int(label.sum())} fake")
+    if lost:
+        print(f"not readable, left empty: {', '.join(lost[:10])}{' ...' if len(lost) > 10 else ''}")
+    print(f"answers: {arguments.output}")

@@ -1,0 +1,1 @@
+"""Data sets in: layouts, manifest, groups, folds, pixels."""

@@ -1,0 +1,173 @@
+"""Batches of uint8 pixels for training (augmented) and for evaluation (never augmented)."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from src.config import InputSpec
+from src.data.augment import make_augment
+from src.data.images import UnreadableImageError, center_crop
+from src.data.pixels import Canvas, PixelSource
+
+
+class BatchKey(NamedTuple):
+    """Which batch: all that its pixels depend on, so that no worker keeps a state."""
+
+    epoch: int
+    number: int
+    rows: tuple[int, ...]
+
+
+def derive_seed(*parts: int | str) -> int:
+    """Return a 32-bit seed that depends on all parts (BLAKE2), equal on every machine."""
+    text = "/".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little")
+
+
+class EpochSampler(Sampler[BatchKey]):
+    """The batches of an epoch, drawn from (seed, epoch) alone.
+
+    Args:
+        rows: row numbers of the training items.
+        labels: 0/1 of the same rows.
+        batch_size: items a batch; a last, smaller one is left out.
+        balanced: draw both classes equally often, with replacement.
+        seed: of the run.
+    """
+
+    def __init__(
+        self,
+        rows: NDArray[np.int64],
+        labels: NDArray[np.int64],
+        batch_size: int,
+        *,
+        balanced: bool,
+        seed: int,
+    ) -> None:
+        self.rows = rows
+        self.batch_size = min(batch_size, len(rows))
+        self.seed = seed
+        self.epoch = 0
+        counts = np.bincount(labels, minlength=2)
+        self.chances = (1 / counts[labels]) / 2 if balanced else None
+
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch."""
+        return len(self.rows) // self.batch_size
+
+    def __iter__(self) -> Iterator[BatchKey]:
+        """Yield the batches of the current `epoch`."""
+        rng = np.random.default_rng(derive_seed(self.seed, "order", self.epoch))
+        if self.chances is None:
+            order = rng.permutation(self.rows)
+        else:
+            order = rng.choice(self.rows, len(self.rows), p=self.chances)
+        for number in range(len(self)):
+            part = order[number * self.batch_size : (number + 1) * self.batch_size]
+            yield BatchKey(self.epoch, number, tuple(int(row) for row in part))
+
+
+class TrainBatches(Dataset[dict[str, Tensor]]):
+    """Augmented batches; the draw depends on (seed, epoch, batch), not on workers.
+
+    Args:
+        source: pixels of all items, one canvas.
+        labels: 0/1 by row.
+        augment: preset name.
+        image_size: side of what the net sees.
+        seed: of the run.
+    """
+
+    def __init__(
+        self,
+        source: PixelSource,
+        labels: NDArray[np.int64],
+        augment: str,
+        image_size: int,
+        seed: int,
+    ) -> None:
+        self.source = source
+        self.labels = torch.tensor(labels)
+        self.augment = make_augment(augment, image_size)
+        self.seed = seed
+
+    def __getitem__(self, key: BatchKey) -> dict[str, Tensor]:
+        """Return `pixels` uint8 (n, s, s, 3), `label` int64 (n,), `item` int64 (n,) row numbers."""
+        # albumentations would repeat one random stream in every worker and every epoch.
+        self.augment.set_random_seed(derive_seed(self.seed, "augment", key.epoch, key.number))
+        pixels = [self.augment(image=self._canvas(row))["image"] for row in key.rows]
+        item = torch.tensor(key.rows)
+        return {
+            "pixels": torch.from_numpy(np.stack(pixels)),
+            "label": self.labels[item],
+            "item": item,
+        }
+
+    def _canvas(self, row: int) -> NDArray[np.uint8]:
+        try:
+            return self.source.read(row)[0]
+        except UnreadableImageError as error:
+            raise UnreadableImageError(f"{self.source.paths[row]}: {error}") from None
+
+
+class EvalBatches(Dataset[dict[str, Tensor]]):
+    """The one evaluation transform: canvas, central crop; each item decoded once for all specs.
+
+    Args:
+        source: pixels of all items.
+        specs: preprocessing of the models that will look at them; tensor `pixels<k>` is for
+            `specs[k]`.
+    """
+
+    def __init__(self, source: PixelSource, specs: Sequence[InputSpec]) -> None:
+        self.source = source
+        self.specs = [(source.canvases.index(Canvas.of(spec)), spec.image_size) for spec in specs]
+
+    def __getitem__(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """Return `pixels<k>` uint8 (n, s, s, 3), `item` int64 (n,), `readable` bool (n,).
+
+        The pixels of an item that cannot be decoded are zeros, and `readable` is False.
+        """
+        pixels = [np.zeros((len(rows), size, size, 3), np.uint8) for _, size in self.specs]
+        readable = torch.ones(len(rows), dtype=torch.bool)
+        for place, row in enumerate(rows):
+            try:
+                canvases = self.source.read(row)
+            except UnreadableImageError:
+                readable[place] = False
+                continue
+            for array, (canvas, size) in zip(pixels, self.specs, strict=True):
+                array[place] = center_crop(canvases[canvas], size)
+        batch = {f"pixels{k}": torch.from_numpy(array) for k, array in enumerate(pixels)}
+        return batch | {"item": torch.tensor(list(rows)), "readable": readable}
+
+
+def make_loader(
+    batches: Dataset[dict[str, Tensor]],
+    sampler: Sampler[BatchKey] | Sequence[Sequence[int]],
+    workers: int,
+    *,
+    pin: bool,
+) -> "DataLoader[dict[str, Tensor]]":
+    """Wrap batches that are made whole by the data set itself (`batch_size=None`)."""
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=sampler,  # type: ignore[arg-type]
+        num_workers=workers,
+        worker_init_fn=_start_worker if workers else None,
+        persistent_workers=workers > 0,
+        pin_memory=pin,
+    )
+
+
+def _start_worker(_: int) -> None:
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)

@@ -1,0 +1,1 @@
+"""Backbones, weights, strategies and losses: all that a config can name."""

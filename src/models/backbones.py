@@ -1,0 +1,90 @@
+"""Nets by name: ours are registered here, every other name is timm's."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from src.config import BackboneConfig
+from src.errors import UserError, unknown_name
+from src.models.compact import CompactNet
+from src.registry import Registry
+
+BACKBONES: Registry[Callable[..., nn.Module]] = Registry("backbone")
+BACKBONES.register("compact_net")(CompactNet)
+
+
+@dataclass(frozen=True)
+class Native:
+    """What a backbone's weights were trained with, used where a config leaves it open.
+
+    Attributes:
+        image_size: side in pixels.
+        mean, std: per RGB channel on a 0..1 scale.
+        head: name of the classifier layer, a prefix of its keys.
+    """
+
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    head: str
+
+
+def check_backbone(name: str) -> None:
+    """Raise a UserError, offering the nearest names, unless `name` is ours or timm's."""
+    if name in BACKBONES.names():
+        return
+    import timm
+
+    if not timm.is_model(name.split(".")[0]):
+        import difflib
+
+        near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.4)
+        raise unknown_name("backbone", name, [*near, *BACKBONES.names()], "or any other timm name")
+    tags = timm.list_pretrained(f"{name.split('.')[0]}.*")
+    if "." in name and name not in tags:
+        raise unknown_name("pretrained tag", name, tags)
+
+
+def build_backbone(config: BackboneConfig, image_size: int | None) -> tuple[nn.Module, Native]:
+    """Build a net with one output, with random weights.
+
+    Args:
+        config: which net.
+        image_size: side the net will see; None for the net's own.
+
+    Returns:
+        The net, mapping (n, 3, s, s) to (n, 1), and what its published weights expect.
+
+    Raises:
+        UserError: unknown name, or the constructor refuses the arguments.
+    """
+    check_backbone(config.name)
+    if config.name in BACKBONES.names():
+        net = _construct(
+            BACKBONES.get(config.name), config.name, drop_rate=config.drop_rate, **config.kwargs
+        )
+        return net, Native(image_size or 32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "head")
+    import timm
+
+    arguments: dict[str, Any] = {"drop_rate": config.drop_rate, **config.kwargs}
+    if config.drop_path_rate is not None:
+        arguments["drop_path_rate"] = config.drop_path_rate
+    published = timm.get_pretrained_cfg(config.name)
+    size = published.input_size[-1] if published is not None else 224
+    if image_size is not None and published is not None and published.fixed_input_size:
+        arguments["img_size"] = image_size
+    net = _construct(timm.create_model, config.name, config.name, num_classes=1, **arguments)
+    cfg: dict[str, Any] = dict(net.pretrained_cfg)  # type: ignore[arg-type]
+    head = cfg.get("classifier") or ""
+    return net, Native(
+        size, tuple(cfg["mean"]), tuple(cfg["std"]), head if isinstance(head, str) else head[0]
+    )
+
+
+def _construct(make: Callable[..., nn.Module], name: str, *args: Any, **kwargs: Any) -> nn.Module:  # noqa: ANN401
+    try:
+        return make(*args, **kwargs)
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise UserError(f"backbone {name!r} refuses {kwargs}: {error}") from None

@@ -1,0 +1,81 @@
+"""A net with its preprocessing: uint8 pixels in, one logit out."""
+
+from collections.abc import Mapping
+import torch
+from torch import Tensor, nn
+
+from src.config import InputSpec, ModelConfig
+from src.errors import UserError
+from src.models.backbones import Native, build_backbone
+
+
+class Classifier(nn.Module):
+    """Normalises on the device, runs the net, names its output.
+
+    Attributes:
+        net: maps float (n, 3, s, s) to (n, 1); its state dict is what a checkpoint holds.
+        spec: the preprocessing that travels with the weights.
+    """
+
+    def __init__(self, net: nn.Module, spec: InputSpec) -> None:
+        super().__init__()
+        self.net = net
+        self.spec = spec
+        self.register_buffer("mean", 255 * torch.tensor(spec.mean).view(1, 3, 1, 1), False)
+        self.register_buffer("std", 255 * torch.tensor(spec.std).view(1, 3, 1, 1), False)
+
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Map a batch to named outputs.
+
+        Args:
+            batch: `pixels`, uint8 (n, s, s, 3) RGB.
+
+        Returns:
+            `logit`, float (n,); positive means fake.
+        """
+        # A permuted NHWC tensor already lies in memory as channels_last.
+        pixels = batch["pixels"].permute(0, 3, 1, 2).float()
+        pixels = (pixels - self.get_buffer("mean")) / self.get_buffer("std")
+        return {"logit": self.net(pixels.contiguous(memory_format=torch.channels_last)).squeeze(1)}
+
+
+def input_spec(config: ModelConfig, native: Native) -> InputSpec:
+    """Fill in what a config leaves open from what the backbone's weights expect."""
+    size = config.input.image_size or native.image_size
+    return InputSpec(
+        image_size=size,
+        canvas=round(size / config.input.crop_pct),
+        geometry=config.input.geometry,
+        interpolation=config.input.interpolation,
+        mean=config.input.mean or native.mean,
+        std=config.input.std or native.std,
+    )
+
+
+def build_classifier(config: ModelConfig) -> tuple[Classifier, Native]:
+    """Build a model from its config, with random weights, and try it on one empty image.
+
+    Raises:
+        UserError: unknown backbone, or one that refuses the image size.
+    """
+    net, native = build_backbone(config.backbone, config.input.image_size)
+    spec = input_spec(config, native)
+    classifier = Classifier(net, spec)
+    classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    size = spec.image_size
+    classifier.eval()
+    try:
+        with torch.inference_mode():
+            logit = classifier({"pixels": torch.zeros(1, size, size, 3, dtype=torch.uint8)})
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise UserError(
+            f"backbone {config.backbone.name!r} refuses images of {size} px: {error}"
+        ) from None
+    if logit["logit"].shape != (1,):
+        raise UserError(f"backbone {config.backbone.name!r} does not give one logit an image")
+    return classifier, native
+
+
+def count_parameters(module: nn.Module, *, trainable: bool = False) -> int:
+    """Return the number of weights, or of those that are trained."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable)

@@ -1,0 +1,128 @@
+"""Where and in which arithmetic to compute."""
+
+import json
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+
+from src import paths
+from src.artifacts.files import sha256_json, write_json
+from src.errors import UserError
+from src.models.classifier import Classifier
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+PROBE_STEPS = 3
+PROBE_GAIN = 1.1  # bf16 must be this much faster on the CPU to be worth its rounding
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Return the device for `--device` (`auto` takes a GPU where there is one).
+
+    Raises:
+        UserError: no such device here.
+    """
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device {wanted}: not usable here ({reason}); try cpu") from None
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of the chip that computes."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({platform.processor() or platform.machine()})"
+
+
+def set_deterministic(device: torch.device) -> None:
+    """Make runs repeatable on the CPU; on a GPU prefer speed."""
+    torch.use_deterministic_algorithms(device.type == "cpu", warn_only=True)
+    torch.backends.cudnn.benchmark = device.type == "cuda"
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Return the autocast context of a precision (`fp32` is a context that does nothing)."""
+    dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+def inference_precision(device: torch.device, wanted: str) -> str:
+    """Return the precision for out-of-fold and test predictions: exact on the CPU."""
+    if wanted != "auto":
+        return wanted
+    if device.type != "cuda":
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+def training_precision(
+    wanted: str, device: torch.device, model: Classifier, name: str, batch_size: int
+) -> str:
+    """Return the precision to train in.
+
+    On a CPU `auto` times a few steps in fp32 and bf16 once and remembers the answer by net, size
+    and machine, so that the same run on the same machine always computes the same.
+
+    Raises:
+        UserError: fp16 on a CPU, which has no loss scaling to go with it here.
+    """
+    if wanted == "fp16" and device.type != "cuda":
+        raise UserError("--precision fp16 wants a GPU; on a CPU use fp32, bf16 or auto")
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    if device.type != "cpu":
+        return "fp32"
+    key = sha256_json([name, model.spec.image_size, platform.node(), torch.__version__])[:16]
+    known = _read_known()
+    if key not in known:
+        known[key] = _probe(model, batch_size)
+        write_json(paths.precision_cache(), known)
+    return known[key]
+
+
+def _read_known() -> dict[str, str]:
+    try:
+        return json.loads(paths.precision_cache().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _probe(model: Classifier, batch_size: int) -> str:
+    seconds = {"fp32": float("inf"), "bf16": float("inf")}
+    size = model.spec.image_size
+    batch = {"pixels": torch.zeros(min(batch_size, 32), size, size, 3, dtype=torch.uint8)}
+    with _untouched(model):
+        for step in range(PROBE_STEPS + 1):
+            for precision in seconds:
+                start = time.process_time()
+                with autocast(torch.device("cpu"), precision):
+                    loss = model(batch)["logit"].float().square().mean()
+                loss.backward()
+                if step:  # the first step of each pays for set-up
+                    seconds[precision] = min(seconds[precision], time.process_time() - start)
+    return "bf16" if seconds["fp32"] > PROBE_GAIN * seconds["bf16"] else "fp32"
+
+
+@contextmanager
+def _untouched(model: Classifier) -> Iterator[None]:
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    rng = torch.get_rng_state()
+    model.train()
+    try:
+        yield
+    finally:
+        model.load_state_dict(state)
+        model.zero_grad(set_to_none=True)
+        torch.set_rng_state(rng)

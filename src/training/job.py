@@ -1,0 +1,118 @@
+"""One run: a model, a fold, the items it trains on and the items it is scored on."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from src import paths
+from src.artifacts.files import sha256_file
+from src.artifacts.folds import fold_numbers
+from src.config import ModelConfig
+from src.errors import UserError
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where, how fast and from which weights; nothing that changes what is trained.
+
+    Attributes:
+        device: `auto`, `cpu`, `cuda`, ...
+        precision: `auto`, `fp32`, `bf16`, `fp16`.
+        workers: loader processes; None chooses.
+        overwrite: start again where a run is finished or half done.
+        weights: file to start from.
+        no_pretrained: start at random.
+    """
+
+    device: str = "auto"
+    precision: str = "auto"
+    workers: int | None = None
+    overwrite: bool = False
+    weights: Path | None = None
+    no_pretrained: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """What `fit_fold` trains.
+
+    Attributes:
+        model: name of the model.
+        config: its config.
+        dataset: name of the data set.
+        scheme: fold scheme.
+        fold: the held-out fold.
+        root: folder of the data set.
+        table: one row an item: `item_id, path, label, fold`, label and fold int64.
+        options: where and how fast.
+    """
+
+    model: str
+    config: ModelConfig
+    dataset: str
+    scheme: str
+    fold: int
+    root: Path
+    table: pd.DataFrame
+    options: Options = field(default_factory=Options)
+
+    @property
+    def names(self) -> tuple[str, str, str, int]:
+        """Return (dataset, scheme, model, fold), which name every artefact of the run."""
+        return self.dataset, self.scheme, self.model, self.fold
+
+    @property
+    def folds_sha256(self) -> str:
+        """Return the fingerprint of the fold file."""
+        return sha256_file(paths.folds_csv(self.dataset, self.scheme))
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Return the 0/1 labels by row."""
+        return self.table["label"].to_numpy(np.int64)
+
+    @property
+    def train_rows(self) -> NDArray[np.int64]:
+        """Return the rows trained on."""
+        return np.flatnonzero(self.table["fold"].to_numpy() != self.fold)
+
+    @property
+    def held_rows(self) -> NDArray[np.int64]:
+        """Return the held-out rows."""
+        return np.flatnonzero(self.table["fold"].to_numpy() == self.fold)
+
+
+def check_fold(folds: pd.DataFrame, fold: int) -> None:
+    """Raise a UserError naming the folds there are, unless `fold` is one of them."""
+    numbers = fold_numbers(folds)
+    if fold not in numbers:
+        raise UserError(f"there is no fold {fold}; folds are {', '.join(map(str, numbers))}")
+
+
+def job_table(items: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
+    """Join the fold file with the files it names.
+
+    Args:
+        items: the train part of a manifest (`item_id, path, kind`).
+        folds: a fold file.
+
+    Returns:
+        `item_id, path, label, fold`, in the order of the fold file.
+
+    Raises:
+        UserError: the fold file names an item that the data set no longer has.
+    """
+    path = items.set_index("item_id")["path"]
+    gone = ~folds["item_id"].isin(path.index)
+    if gone.any():
+        raise UserError(
+            f"{int(gone.sum())} items of the fold file are not in the data set any more, the "
+            f"first is {folds.loc[gone, 'item_id'].iloc[0]!r}; put them back, or make folds anew "
+            "under another scheme"
+        )
+    table = folds[["item_id", "label", "fold"]].copy()
+    table.insert(1, "path", path.loc[folds["item_id"]].to_numpy())
+    return table

@@ -1,0 +1,108 @@
+"""The record of a run: what was trained, on which folds, from where, and how it went."""
+
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from src import paths
+from src.artifacts.files import read_json, sha256_json
+from src.config import ModelConfig
+from src.errors import UserError
+from src.models.weights import Start
+
+SCHEMA = 1
+KEYS = [
+    "dataset",
+    "scheme",
+    "model",
+    "fold",
+    "config",
+    "config_sha256",
+    "start",
+    "folds_sha256",
+    "selection",
+    "epoch",
+    "precision",
+    "inference_precision",
+    "device",
+    "threads",
+    "seconds",
+    "items_per_second",
+    "parameters",
+    "trainable",
+    "history",
+    "metrics",
+    "checkpoint_sha256",
+    "versions",
+    "git",
+]
+PACKAGES = ("torch", "timm", "albumentations", "numpy", "cv2", "sklearn")
+# Fields that describe a model and do not change what is trained.
+WORDS = ("about", "licence")
+
+
+def config_sha256(config: ModelConfig) -> str:
+    """Return the fingerprint of everything in a config that decides what is trained."""
+    return sha256_json({k: v for k, v in config.as_dict().items() if k not in WORDS})
+
+
+def identity(config: ModelConfig, folds_sha256: str, start: Start) -> dict[str, Any]:
+    """Return what must agree for a run to be reused or resumed."""
+    return {
+        "config_sha256": config_sha256(config),
+        "folds_sha256": folds_sha256,
+        "start": {"source": start.source, "sha256": start.sha256},
+    }
+
+
+def check_identity(found: dict[str, Any], want: dict[str, Any], path: Path) -> None:
+    """Raise a UserError that says what differs between a run on disk and the one asked for."""
+    words = {
+        "config_sha256": "the model's config has changed since",
+        "folds_sha256": "the fold file has changed since",
+        "start": "it started from other weights",
+    }
+    start = found.get("start", {})
+    found = found | {"start": {key: start.get(key) for key in ("source", "sha256")}}
+    differs = [text for key, text in words.items() if found.get(key) != want[key]]
+    if differs:
+        raise UserError(
+            f"{path} is of another run: {'; '.join(differs)}. Train it again with --overwrite, or "
+            "give the variant its own name (--as NEW_NAME, or a new config file)"
+        )
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read the record of a finished run; raises UserError for a damaged one."""
+    return read_json(path, schema=SCHEMA, what="run record", keys=KEYS)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide a result."""
+    loaded = {name: sys.modules.get(name) for name in PACKAGES}
+    found = {
+        name: str(getattr(module, "__version__", "?")) for name, module in loaded.items() if module
+    }
+    return {"python": sys.version.split()[0], **found}
+
+
+def git_state() -> dict[str, Any]:
+    """Return the commit of the code and whether it had changes; empty without git."""
+    try:
+        sha = _git("rev-parse", "HEAD")
+        return {"sha": sha, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return {"sha": "", "dirty": False}
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(paths.REPO), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()
+
+
+def start_dict(start: Start) -> dict[str, Any]:
+    """Return a `Start` as a record stores it."""
+    return asdict(start)

@@ -1,0 +1,294 @@
+"""Train one model on one fold: `fit_fold` -> `train_one_epoch`; resumable after any epoch."""
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+
+from src import paths
+from src.artifacts.files import file_lock
+from src.config import ModelConfig
+from src.data.dataset import EpochSampler, TrainBatches, derive_seed, make_loader
+from src.data.pixels import Canvas, PixelSource
+from src.errors import UserError
+from src.metrics import classification_report
+from src.models.classifier import Classifier, build_classifier, count_parameters
+from src.models.losses import LOSSES
+from src.models.strategies import STRATEGIES
+from src.models.weights import Start, read_tensors, start_weights
+from src.progress import track
+from src.training import checkpoint, device, finish, record
+from src.training.job import Job
+from src.training.optim import build_optimizer, lr_at
+from src.training.predict import Compute, default_workers, predict_views
+
+LOG = logging.getLogger("rvf")
+EMA_WARMUP_POWER = 0.75  # decay grows as 1 - (1 + step)^-0.75, so that short runs average too
+
+
+@dataclass
+class Run:
+    """All that changes while a fold is trained, and so all that a resume state holds."""
+
+    model: Classifier
+    optimizer: torch.optim.Optimizer
+    scaler: GradScaler
+    ema: ModelEmaV3 | None
+    precision: str
+    epoch: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def averaged(self) -> Classifier:
+        """Return the model whose weights are kept: the EMA where there is one."""
+        return self.ema.module if self.ema is not None else self.model  # type: ignore[return-value]
+
+    def state(self, identity: dict[str, Any]) -> dict[str, Any]:
+        """Return tensors and plain containers from which `restore` goes on exactly."""
+        return {
+            "identity": identity,
+            "model": self.model.net.state_dict(),
+            "ema": self.ema.module.net.state_dict() if self.ema is not None else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "precision": self.precision,
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "history": self.history,
+            "best": self.best,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over a state that `state` made."""
+        self.model.net.load_state_dict(state["model"])
+        if self.ema is not None:
+            self.ema.module.net.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.precision, self.epoch = state["precision"], state["epoch"]
+        self.seconds, self.history, self.best = state["seconds"], state["history"], state["best"]
+
+
+def fit_fold(job: Job) -> bool:
+    """Train one model on one fold and write its checkpoint, predictions and record.
+
+    Returns:
+        False where the run was finished already.
+
+    Raises:
+        UserError: a run of other settings lies there, the weights do not fit, the loss is not
+            finite, or another process is at work on this fold (`LockedError`).
+    """
+    what = f"{job.dataset}/{job.scheme}/{job.model} fold {job.fold}"
+    with file_lock(paths.run_lock(*job.names), what):
+        chip = device.choose_device(job.options.device)
+        device.set_deterministic(chip)
+        torch.manual_seed(derive_seed(job.config.seed, "init", job.fold))
+        model, native = build_classifier(job.config)
+        options = job.options
+        start = start_weights(
+            model.net, job.config, native.head, options.weights, options.no_pretrained
+        )
+        identity = record.identity(job.config, job.folds_sha256, start)
+        if _finished(job, identity):
+            return False
+        _log_start(what, start, model, chip)
+        run = _prepare(job, model, chip, identity)
+        source = PixelSource(job.root, job.table["path"].tolist(), [Canvas.of(model.spec)])
+        in_ram = source.preload()
+        workers = (
+            options.workers if options.workers is not None else (0 if in_ram else default_workers())
+        )
+        compute = Compute(chip, run.precision, workers, 2 * job.config.optim.batch_size)
+        _train_epochs(job, run, source, compute, identity)
+        final = device.inference_precision(chip, options.precision)
+        finish.finish_run(job, run, source, Compute(chip, final, workers), identity, start)
+    return True
+
+
+def _finished(job: Job, identity: dict[str, Any]) -> bool:
+    path = paths.run_record(*job.names)
+    if job.options.overwrite:
+        for old in (path, paths.run_state(*job.names)):
+            old.unlink(missing_ok=True)
+    if not path.exists():
+        return False
+    record.check_identity(record.read_record(path), identity, path)
+    return paths.oof_csv(*job.names).exists() and paths.checkpoint(*job.names).exists()
+
+
+def _log_start(what: str, start: Start, model: Classifier, chip: torch.device) -> None:
+    millions = count_parameters(model) / 1e6
+    LOG.info("%s: %.2f M weights on %s", what, millions, device.device_name(chip))
+    if start.source == "random":
+        LOG.info("start: random weights")
+    else:
+        LOG.info(
+            "start: %s %s (new: %s; left out: %s)",
+            start.source,
+            start.name,
+            ", ".join(start.missing) or "none",
+            ", ".join(start.unexpected) or "none",
+        )
+
+
+def _prepare(job: Job, model: Classifier, chip: torch.device, identity: dict[str, Any]) -> Run:
+    config = job.config
+    STRATEGIES.get(config.strategy)(model.net)
+    precision = device.training_precision(
+        job.options.precision, chip, model, config.backbone.name, config.optim.batch_size
+    )
+    model.to(device=chip, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    ema = None
+    if config.optim.ema_decay is not None:
+        ema = ModelEmaV3(
+            model,
+            decay=config.optim.ema_decay,
+            use_warmup=True,
+            warmup_power=EMA_WARMUP_POWER,
+        )
+    scaler = GradScaler(chip.type, enabled=precision == "fp16")
+    run = Run(model, build_optimizer(model.net, config.optim), scaler, ema, precision)
+    path = paths.run_state(*job.names)
+    if path.exists():
+        state = read_tensors(path)
+        record.check_identity(state["identity"], identity, path)
+        run.restore(state)
+        LOG.info("resumed after epoch %d of %d", run.epoch, config.optim.epochs)
+    return run
+
+
+def _train_epochs(
+    job: Job, run: Run, source: PixelSource, compute: Compute, identity: dict[str, Any]
+) -> None:
+    config, chip = job.config, compute.device
+    rows, labels = job.train_rows, job.labels
+    sampler = EpochSampler(
+        rows,
+        labels[rows],
+        config.optim.batch_size,
+        balanced=config.sampler == "balanced",
+        seed=derive_seed(config.seed, job.fold),
+    )
+    batches = TrainBatches(
+        source,
+        labels,
+        config.augment,
+        run.model.spec.image_size,
+        derive_seed(config.seed, job.fold),
+    )
+    loader = make_loader(batches, sampler, compute.workers, pin=chip.type == "cuda")
+    weights = torch.tensor(class_weights(config, labels[rows]), device=chip)
+    log = finish.EpochLog(job)
+    while run.epoch < config.optim.epochs and not _out_of_patience(run, config):
+        began = time.monotonic()
+        sampler.epoch = run.epoch
+        # Everything random in an epoch follows from (seed, fold, epoch): resuming needs no more.
+        torch.manual_seed(derive_seed(config.seed, job.fold, "epoch", run.epoch))
+        loss = train_one_epoch(run, loader, config, weights, len(sampler), job)
+        logits, _ = predict_views([run.averaged], [("full",)], source, job.held_rows, compute)
+        report = classification_report(labels[job.held_rows], logits[0][:, 0], 0.5)
+        taken = time.monotonic() - began
+        run.epoch += 1
+        run.seconds += taken
+        rate = len(sampler) * sampler.batch_size / taken
+        run.history.append({"epoch": run.epoch, "loss": loss, "items_per_second": rate, **report})
+        if config.selection == "best" and report["macro_f1"] > run.best.get("macro_f1", -1.0):
+            weights_now = {k: v.clone() for k, v in run.averaged.net.state_dict().items()}
+            run.best = {"macro_f1": report["macro_f1"], "epoch": run.epoch, "net": weights_now}
+        checkpoint.save_state(paths.run_state(*job.names), run.state(identity))
+        log.write(run.history[-1], config.optim.epochs, taken)
+    log.close()
+
+
+def _out_of_patience(run: Run, config: ModelConfig) -> bool:
+    if config.patience is None or not run.best:
+        return False
+    return run.epoch - run.best["epoch"] >= config.patience
+
+
+def class_weights(config: ModelConfig, labels: np.ndarray) -> tuple[float, float]:
+    """Return the loss weight of real and of fake.
+
+    Args:
+        config: `loss.class_weights`.
+        labels: 0/1 of the training rows.
+    """
+    wanted = config.loss.class_weights
+    if wanted == "none":
+        return 1.0, 1.0
+    if wanted == "balanced":
+        real, fake = np.bincount(labels, minlength=2)
+        return len(labels) / (2 * real), len(labels) / (2 * fake)
+    return float(wanted[0]), float(wanted[1])
+
+
+def train_one_epoch(
+    run: Run,
+    loader: Iterable[dict[str, Tensor]],
+    config: ModelConfig,
+    weights: Tensor,
+    steps_per_epoch: int,
+    job: Job,
+) -> float:
+    """Take one pass over the training items.
+
+    Returns:
+        The mean loss.
+
+    Raises:
+        UserError: the loss is not finite; names the batch's items; no step was made with it.
+    """
+    chip = weights.device
+    run.model.train()
+    loss_of = LOSSES.get(config.loss.name)
+    steps = steps_per_epoch * config.optim.epochs
+    total = torch.zeros((), device=chip)
+    seen = 0
+    run.optimizer.zero_grad(set_to_none=True)
+    title = f"epoch {run.epoch + 1}/{config.optim.epochs}"
+    for number, batch in enumerate(track(loader, title, total=steps_per_epoch, unit="batch")):
+        step = run.epoch * steps_per_epoch + number
+        for group in run.optimizer.param_groups:
+            group["lr"] = lr_at(step, steps, steps_per_epoch, config.optim)
+        batch = {key: tensor.to(chip, non_blocking=True) for key, tensor in batch.items()}
+        with device.autocast(chip, run.precision):
+            outputs = run.model(batch)
+        loss = loss_of(batch, outputs, config.loss, weights)
+        if not torch.isfinite(loss):
+            _stop_on_loss(float(loss), batch, run, job)
+        run.scaler.scale(loss / config.optim.accumulate).backward()
+        if (number + 1) % config.optim.accumulate == 0 or number + 1 == steps_per_epoch:
+            _step(run, config, step)
+        total += loss.detach()
+        seen += 1
+    return float(total) / seen
+
+
+def _step(run: Run, config: ModelConfig, step: int) -> None:
+    run.scaler.unscale_(run.optimizer)
+    if config.optim.clip_grad is not None:
+        nn.utils.clip_grad_norm_(run.model.parameters(), config.optim.clip_grad)
+    run.scaler.step(run.optimizer)
+    run.scaler.update()
+    run.optimizer.zero_grad(set_to_none=True)
+    if run.ema is not None:
+        run.ema.update(run.model, step)
+
+
+def _stop_on_loss(loss: float, batch: dict[str, Tensor], run: Run, job: Job) -> None:
+    ids = job.table["item_id"].iloc[batch["item"].tolist()].tolist()
+    raise UserError(
+        f"epoch {run.epoch + 1}: the loss is {loss}; stopped before the step. Items of the batch: "
+        f"{', '.join(ids)}. Lower optim.lr, set optim.clip_grad, or train with --precision fp32; "
+        "the same command goes on after the last finished epoch"
+    )
