@@ -2,8 +2,10 @@
 
 import importlib
 import sys
+from collections.abc import Sequence
 
-from src.cli.common import USER_MISTAKE
+from src.cli.common import run_command
+from src.errors import unknown_name
 
 VERBS = {
     "demo": "the whole job on an embedded data set: folds, two models, tuning, submission",
@@ -16,13 +18,16 @@ VERBS = {
 def main() -> int:
     """Dispatch to `src.cli.<verb>`; returns the exit code."""
     arguments = sys.argv[1:]
-    if not arguments or arguments[0] in ("-h", "--help"):
-        for _verb, _text in VERBS.items():
-            pass
-        return 0
-    if arguments[0] not in VERBS:
-        return USER_MISTAKE
+    if not arguments or arguments[0] not in VERBS:
+        return run_command(_help, arguments)
     return importlib.import_module(f"src.cli.{arguments[0]}").main(arguments[1:])
+
+
+def _help(arguments: Sequence[str] | None) -> None:
+    if arguments and arguments[0] not in ("-h", "--help"):
+        raise unknown_name("verb", arguments[0], VERBS, "what each does: python -m src --help")
+    lines = [f"  {verb:<8} {text}" for verb, text in VERBS.items()]
+    sys.stdout.write("\n".join(["usage: python -m src <verb> ...", "", *lines, ""]))
 
 
 if __name__ == "__main__":

@@ -1,19 +1,22 @@
 """Frozen dataclasses of a model, read strictly from YAML: `configs/models/<name>.yaml`."""
 
 import re
+from collections.abc import Hashable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from src import paths
 from src.errors import UserError, unknown_name
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
-Triple = tuple[float, float, float]
+Int = Annotated[int, Strict()]  # neither "3" nor true is a number
+Float = Annotated[float, Strict()]
+Triple = tuple[Float, Float, Float]
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -30,8 +33,8 @@ class BackboneConfig:
 
     name: str
     pretrained: Literal["hub", "file", "none"] = "hub"
-    drop_rate: float = 0.0
-    drop_path_rate: float | None = None
+    drop_rate: Float = 0.0
+    drop_path_rate: Float | None = None
     kwargs: dict[str, Any] = field(default_factory=dict)
 
 
@@ -48,8 +51,8 @@ class InputConfig:
         std: likewise.
     """
 
-    image_size: int | None = None
-    crop_pct: float = 1.0
+    image_size: Int | None = None
+    crop_pct: Float = 1.0
     geometry: Literal["squash", "short_side"] = "squash"
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bicubic"
     mean: Triple | None = None
@@ -68,8 +71,8 @@ class LossConfig:
     """
 
     name: str = "bce"
-    label_smoothing: float = 0.0
-    class_weights: Literal["none", "balanced"] | tuple[float, float] = "none"
+    label_smoothing: Float = 0.0
+    class_weights: Literal["none", "balanced"] | tuple[Float, Float] = "none"
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -90,15 +93,15 @@ class OptimConfig:
     """
 
     name: str = "adamw"
-    lr: float = 3e-4
-    min_lr: float = 1e-6
-    weight_decay: float = 0.05
-    epochs: int = 10
-    batch_size: int = 32
-    accumulate: int = 1
-    warmup_epochs: float = 1.0
-    clip_grad: float | None = 1.0
-    ema_decay: float | None = None
+    lr: Float = 3e-4
+    min_lr: Float = 1e-6
+    weight_decay: Float = 0.05
+    epochs: Int = 10
+    batch_size: Int = 32
+    accumulate: Int = 1
+    warmup_epochs: Float = 1.0
+    clip_grad: Float | None = 1.0
+    ema_decay: Float | None = None
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -130,9 +133,9 @@ class ModelConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     selection: Literal["last", "best"] = "last"
-    patience: int | None = None
+    patience: Int | None = None
     tta: Literal["none", "flip"] = "none"
-    seed: int = 42
+    seed: Int = 42
     licence: str = ""
     about: str = ""
 
@@ -167,7 +170,13 @@ class _Loader(yaml.SafeLoader):
         """Build a mapping; raises a constructor error for a key that stands twice."""
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=deep)
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key!r} cannot be a key", key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key!r} stands twice", key_node.start_mark
@@ -176,11 +185,30 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """Puts quotes around what `_Loader` would not read back as a string."""
+
+
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+        list("-+.0123456789"),
+    )
+
+
+def dump_yaml(content: dict[str, Any]) -> str:
+    """Return YAML that `read_yaml` reads back as `content`."""
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False)
+
+
+def _parse_yaml(text: str, where: str) -> Any:  # noqa: ANN401 - a config's or a flag's
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{where}: not valid YAML: {error}") from None
+    except Exception as error:  # PyYAML lets through what int(), date() and deep nesting raise
+        raise UserError(f"{where}: not valid YAML: {type(error).__name__}: {error}") from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -195,10 +223,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable ({error})") from None
-    try:
-        content = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
+    content = _parse_yaml(text, str(path))
     if not isinstance(content, dict):
         raise UserError(f"{path}: want a mapping of keys to values, found {type(content).__name__}")
     return content
@@ -212,12 +237,13 @@ def model_names() -> list[str]:
 
 def model_path(name: str) -> Path:
     """Return the file of a model config; raises UserError for an unknown name."""
-    for folder in paths.config_dirs("models"):
-        if (folder / f"{name}.yaml").is_file():
-            return folder / f"{name}.yaml"
-    raise unknown_name(
-        "model", name, model_names(), f"any timm backbone works as {paths.TIMM_PREFIX}NAME"
-    )
+    names = model_names()
+    if name not in names:  # nor is it a path, which would lead out of the folder
+        raise unknown_name(
+            "model", name, names, f"any timm backbone works as {paths.TIMM_PREFIX}NAME"
+        )
+    files = [folder / f"{name}.yaml" for folder in paths.config_dirs("models")]
+    return next(file for file in files if file.exists())
 
 
 def read_model(name: str, changes: dict[str, Any] | None = None) -> ModelConfig:
@@ -256,14 +282,20 @@ def parse_model(content: dict[str, Any], where: str) -> ModelConfig:
             for e in error.errors()
         ]
         raise UserError(f"{where}: " + "; ".join(lines)) from None
+    except (RecursionError, OverflowError, ValueError) as error:
+        raise UserError(f"{where}: {type(error).__name__}: {error}") from error
     _check_values(config, where)
     return config
 
 
 def _check_values(config: ModelConfig, where: str) -> None:
-    optim, size = config.optim, config.input.image_size
+    optim, size, weights = config.optim, config.input.image_size, config.loss.class_weights
+    drop_path = config.backbone.drop_path_rate
     checks = {
         "optim.lr must be > 0": optim.lr > 0,
+        "optim.min_lr must be >= 0": optim.min_lr >= 0,
+        "optim.weight_decay must be >= 0": optim.weight_decay >= 0,
+        "optim.clip_grad must be > 0": optim.clip_grad is None or optim.clip_grad > 0,
         "optim.epochs must be >= 1": optim.epochs >= 1,
         "optim.batch_size must be >= 2 (BatchNorm)": optim.batch_size >= 2,
         "optim.accumulate must be >= 1": optim.accumulate >= 1,
@@ -271,8 +303,12 @@ def _check_values(config: ModelConfig, where: str) -> None:
         "optim.ema_decay must be in (0, 1)": optim.ema_decay is None or 0 < optim.ema_decay < 1,
         "input.image_size must be >= 8": size is None or size >= 8,
         "input.crop_pct must be in (0, 1]": 0 < config.input.crop_pct <= 1,
+        "input.std must be > 0": all(value > 0 for value in config.input.std or ()),
+        "loss.class_weights must be > 0": isinstance(weights, str) or min(weights) > 0,
         "loss.label_smoothing must be in [0, 1)": 0 <= config.loss.label_smoothing < 1,
         "backbone.drop_rate must be in [0, 1)": 0 <= config.backbone.drop_rate < 1,
+        "backbone.drop_path_rate must be in [0, 1)": drop_path is None or 0 <= drop_path < 1,
+        "patience must be >= 1": config.patience is None or config.patience >= 1,
         "patience wants selection: best": config.patience is None or config.selection == "best",
     }
     broken = [message for message, fine in checks.items() if not fine]
@@ -299,12 +335,16 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def set_dotted(content: dict[str, Any], parts: list[str], value: Any) -> None:  # noqa: ANN401
-    """Set a nested key (`["optim", "lr"]`) in place; raises UserError where a part has no keys."""
+    """Set a nested key (`["optim", "lr"]`) in place; a mapping is merged, as `extends` does it.
+
+    Raises:
+        UserError: a part on the way has no keys.
+    """
     for part in parts[:-1]:
         content = content.setdefault(part, {})
         if not isinstance(content, dict):
             raise UserError(f"--set {'.'.join(parts)}: {part} has no keys")
-    content[parts[-1]] = value
+    content.update(_merged(content, {parts[-1]: value}))
 
 
 def _refuse_unknown_keys(content: dict[str, Any], kind: type, where: str, prefix: str) -> None:
@@ -327,7 +367,4 @@ def parse_change(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise UserError(f"--set {text}: want KEY=VALUE, such as optim.lr=1e-4")
-    try:
-        return key.strip(), yaml.load(value, _Loader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {text}: {error}") from None
+    return key.strip(), _parse_yaml(value, f"--set {text}")

@@ -13,7 +13,9 @@ LOG_SECONDS = 30.0
 T = TypeVar("T")
 
 
-def track(things: Iterable[T], what: str, *, total: int | None = None, unit: str = "it") -> Iterator[T]:
+def track(
+    things: Iterable[T], what: str, *, total: int | None = None, unit: str = "it"
+) -> Iterator[T]:
     """Yield `things`, showing how far along they are.
 
     Args:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from src import paths
 from src.artifacts.files import check_unique, parse_column, read_csv, write_csv
 from src.errors import UserError
 
@@ -42,7 +43,7 @@ def check_folds(folds: pd.DataFrame, path: Path) -> None:
     spread = folds.groupby("group")["fold"].nunique()
     if (spread > 1).any():
         group = spread.index[int((spread > 1).to_numpy().argmax())]
-        where = sorted(folds.loc[folds["group"] == group, "fold"].unique())
+        where = sorted(folds.loc[folds["group"] == group, "fold"].unique().tolist())
         raise UserError(f"{path}: group {group!r} stands in folds {where}: that leaks")
 
 
@@ -82,3 +83,21 @@ def read_folds(path: Path) -> pd.DataFrame:
 def fold_numbers(folds: pd.DataFrame) -> list[int]:
     """Return the folds that are scored, 0..k-1."""
     return sorted(int(n) for n in set(folds["fold"]) - {-1})
+
+
+def existing_scheme(dataset: str, wanted: str | None) -> str | None:
+    """Return the scheme to use among the fold files that exist; None if there is none yet.
+
+    Raises:
+        UserError: several exist and none was named.
+    """
+    home = paths.folds_dir(dataset)
+    files = home.glob("*.csv") if home.is_dir() else []
+    names = sorted(path.stem for path in files if not path.name.endswith(".excluded.csv"))
+    if wanted is not None:
+        return wanted if wanted in names else None
+    if len(names) > 1:
+        raise UserError(
+            f"{dataset} has {len(names)} fold files, say which: --scheme {{{','.join(names)}}}"
+        )
+    return names[0] if names else None

@@ -42,21 +42,21 @@ def read_oof(path: Path, folds: pd.DataFrame, fold: int) -> pd.DataFrame:
     oof["logit"] = parse_column(oof, "logit", float, path)
     check_unique(oof, "item_id", path)
     want = folds.loc[folds["fold"] == fold, ["item_id", "label"]].set_index("item_id")["label"]
-    foreign = ~oof["item_id"].isin(want.index)
-    if foreign.any():
-        row = int(foreign.to_numpy().argmax())
+    place = want.index.get_indexer(pd.Index(oof["item_id"]))
+    if (place < 0).any():
+        row = int((place < 0).argmax())
         raise UserError(
             f"{path}: row {row + 2}: item_id {oof['item_id'].iloc[row]!r} is not in fold {fold} "
             "of the fold file: these predictions were made with other folds; train that fold again "
             "(--overwrite)"
         )
-    missing = want.index.difference(pd.Index(oof["item_id"]))
-    if len(missing):
+    if len(oof) < len(want):
+        missing = want.index.difference(pd.Index(oof["item_id"]))
         raise UserError(
             f"{path}: {len(missing)} of the {len(want)} items of fold {fold} are missing, the "
             f"first is {missing[0]!r}; train that fold again (--overwrite)"
         )
-    for column, expected in (("fold", fold), ("label", want.loc[oof["item_id"]].to_numpy())):
+    for column, expected in (("fold", fold), ("label", want.to_numpy()[place])):
         differs = (oof[column] != expected).to_numpy()
         if differs.any():
             row = int(differs.argmax())

@@ -4,11 +4,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from src import paths
 from src.artifacts.files import write_text
-from src.config import model_names, model_path, read_model, set_dotted
+from src.config import dump_yaml, model_names, model_path, read_model, set_dotted
 from src.errors import UserError
 
 
@@ -36,5 +34,5 @@ def write_variant(name: str, parent: str, changes: dict[str, Any]) -> Path:
         content["extends"] = parent
     for key, value in changes.items():
         set_dotted(content, key.split("."), value)
-    write_text(path, yaml.safe_dump(content, sort_keys=False))
+    write_text(path, dump_yaml(content))
     return path

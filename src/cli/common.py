@@ -27,9 +27,16 @@ class Parser(argparse.ArgumentParser):
         self, args: Iterable[str] | None = None, namespace: None = None
     ) -> argparse.Namespace:
         """Parse; an unknown flag is a user's mistake that lists what exists."""
-        known, rest = self.parse_known_args(None if args is None else list(args), namespace)
+        words = sys.argv[1:] if args is None else list(args)
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        for word in words:  # before argparse, which would first miss what was mistyped
+            if word == "--":
+                break
+            name = word.split("=")[0]
+            if name.startswith("--") and " " not in name and name not in flags:
+                raise unknown_name("argument", name, flags)
+        known, rest = self.parse_known_args(words, namespace)
         if rest:
-            flags = [flag for action in self._actions for flag in action.option_strings]
             raise unknown_name("argument", rest[0].split("=")[0], flags)
         return known
 
@@ -78,7 +85,8 @@ def choose_dataset(wanted: str | None, input_root: Path | None = None) -> str:
         UserError: unknown name, or no name while there is not exactly one data set.
     """
     home = paths.input_dir(input_root)
-    names = sorted(p.name for p in home.iterdir() if p.is_dir()) if home.is_dir() else []
+    found = [p for p in home.iterdir() if p.is_dir()] if home.is_dir() else []
+    names = sorted(p.name for p in found if not p.name.startswith("."))
     if wanted == paths.DEMO:
         return wanted
     if wanted is not None:
@@ -101,19 +109,9 @@ def existing_scheme(dataset: str, wanted: str | None) -> str | None:
     Raises:
         UserError: several exist and none was named.
     """
-    home = paths.folds_dir(dataset)
-    names = (
-        sorted(p.stem for p in home.glob("*.csv") if not p.name.endswith(".excluded.csv"))
-        if home.is_dir()
-        else []
-    )
-    if wanted is not None:
-        return wanted if wanted in names else None
-    if len(names) > 1:
-        raise UserError(
-            f"{dataset} has {len(names)} fold files, say which: --scheme {{{','.join(names)}}}"
-        )
-    return names[0] if names else None
+    from src.artifacts.folds import existing_scheme as find  # pandas is slow to import
+
+    return find(dataset, wanted)
 
 
 def show_log() -> None:

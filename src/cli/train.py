@@ -85,7 +85,6 @@ def _train(model: str, dataset_name: str, arguments: Any) -> None:  # noqa: ANN4
         print_report(report)
     if arguments.fold is not None:
         check_fold(folds, arguments.fold)
-    items = dataset.items[dataset.items["split"] == "train"]
     options = Options(
         arguments.device,
         arguments.precision,
@@ -104,7 +103,7 @@ def _train(model: str, dataset_name: str, arguments: Any) -> None:  # noqa: ANN4
             scheme,
             fold,
             dataset.root,
-            job_table(items, folds),
+            job_table(dataset.train, folds),
             options,
         )
         try:

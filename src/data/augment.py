@@ -34,11 +34,11 @@ def crop_flip(size: int) -> list[Any]:
 
 @PRESETS.register("standard")
 def standard(size: int) -> list[Any]:
-    """Crop 60-100 % of the area, flip, mild colour changes, re-compression, sometimes a blur."""
+    """Crop 70-100 % of the area, flip, mild colour changes, re-compression, sometimes a blur."""
     import albumentations as A
 
     return [
-        A.RandomResizedCrop((size, size), scale=(0.6, 1.0), ratio=(0.85, 1.18), p=1.0),
+        A.RandomResizedCrop((size, size), scale=(0.7, 1.0), ratio=(0.85, 1.18), p=1.0),
         A.HorizontalFlip(p=0.5),
         A.ColorJitter(0.15, 0.15, 0.15, 0.03, p=0.5),
         A.ImageCompression(quality_range=(50, 100), p=0.3),

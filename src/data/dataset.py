@@ -102,19 +102,13 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
         """Return `pixels` uint8 (n, s, s, 3), `label` int64 (n,), `item` int64 (n,) row numbers."""
         # albumentations would repeat one random stream in every worker and every epoch.
         self.augment.set_random_seed(derive_seed(self.seed, "augment", key.epoch, key.number))
-        pixels = [self.augment(image=self._canvas(row))["image"] for row in key.rows]
+        pixels = [self.augment(image=self.source.read_or_stop(row)[0])["image"] for row in key.rows]
         item = torch.tensor(key.rows)
         return {
             "pixels": torch.from_numpy(np.stack(pixels)),
             "label": self.labels[item],
             "item": item,
         }
-
-    def _canvas(self, row: int) -> NDArray[np.uint8]:
-        try:
-            return self.source.read(row)[0]
-        except UnreadableImageError as error:
-            raise UnreadableImageError(f"{self.source.paths[row]}: {error}") from None
 
 
 class EvalBatches(Dataset[dict[str, Tensor]]):

@@ -80,8 +80,11 @@ def center_crop(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 def _resize(
     image: NDArray[np.uint8], height: int, width: int, interpolation: str
 ) -> NDArray[np.uint8]:
-    if image.shape[:2] == (height, width):
-        return image
-    shrinking = height * width < image.shape[0] * image.shape[1]
-    method = cv2.INTER_AREA if shrinking else INTERPOLATIONS[interpolation]
-    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
+    # One side may shrink while the other grows: each has its own way.
+    low, narrow = min(height, image.shape[0]), min(width, image.shape[1])
+    if image.shape[:2] != (low, narrow):
+        image = np.asarray(cv2.resize(image, (narrow, low), interpolation=cv2.INTER_AREA), np.uint8)
+    if image.shape[:2] != (height, width):
+        method = INTERPOLATIONS[interpolation]
+        image = np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
+    return np.ascontiguousarray(image)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from src.config import InputSpec
 from src.data import images
 from src.data.sources import read_bytes
+from src.errors import UserError
 from src.progress import track
 
 RAM_SHARE = 0.4  # of the memory that is free; canvases beyond it are decoded in every epoch
@@ -62,6 +63,16 @@ class PixelSource:
         image = images.decode_image(read_bytes(self.root, self.paths[row]))
         return [images.resize_image(image, *canvas) for canvas in self.canvases]
 
+    def read_or_stop(self, row: int) -> list[NDArray[np.uint8]]:
+        """Return one item's canvases; raises a UserError naming the item that is unreadable."""
+        try:
+            return self.read(row)
+        except images.UnreadableImageError as error:
+            raise UserError(
+                f"{self.root / self.paths[row]}: {error}; it was readable when the folds were "
+                "made: put the file back"
+            ) from None
+
     def preload(self) -> bool:
         """Decode everything into memory if it fits into a share of what is free.
 
@@ -69,17 +80,14 @@ class PixelSource:
             Whether it did; if not, items are decoded each time they are read.
 
         Raises:
-            UnreadableImageError: an item cannot be decoded; names it.
+            UserError: an item cannot be decoded; names it.
         """
         need = sum(3 * canvas.size**2 for canvas in self.canvases) * len(self)
         if need > RAM_SHARE * psutil.virtual_memory().available:
             return False
         ram = [np.empty((len(self), c.size, c.size, 3), np.uint8) for c in self.canvases]
         for row in track(range(len(self)), "decoding", unit="img"):
-            try:
-                arrays = self.read(row)
-            except images.UnreadableImageError as error:
-                raise images.UnreadableImageError(f"{self.paths[row]}: {error}") from None
+            arrays = self.read_or_stop(row)
             for array, canvas in zip(ram, arrays, strict=True):
                 array[row] = canvas
         self._ram = ram

@@ -14,6 +14,13 @@ from src.registry import Registry
 BACKBONES: Registry[Callable[..., nn.Module]] = Registry("backbone")
 BACKBONES.register("compact_net")(CompactNet)
 
+# Arguments of a constructor that have a place of their own, or that would go behind our back
+# (`pretrained` downloads).
+OURS = {
+    *("model_name", "num_classes", "drop_rate", "drop_path_rate", "features_only"),
+    *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"),
+}
+
 
 @dataclass(frozen=True)
 class Native:
@@ -22,13 +29,13 @@ class Native:
     Attributes:
         image_size: side in pixels.
         mean, std: per RGB channel on a 0..1 scale.
-        head: name of the classifier layer, a prefix of its keys.
+        head: names of the classifier layers, prefixes of their keys.
     """
 
     image_size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    head: str
+    head: tuple[str, ...]
 
 
 def check_backbone(name: str) -> None:
@@ -61,11 +68,13 @@ def build_backbone(config: BackboneConfig, image_size: int | None) -> tuple[nn.M
         UserError: unknown name, or the constructor refuses the arguments.
     """
     check_backbone(config.name)
+    taken = sorted(set(config.kwargs) & OURS)
+    if taken:
+        raise UserError(f"backbone.kwargs may not set {', '.join(taken)}: they are set elsewhere")
     if config.name in BACKBONES.names():
-        net = _construct(
-            BACKBONES.get(config.name), config.name, drop_rate=config.drop_rate, **config.kwargs
-        )
-        return net, Native(image_size or 32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "head")
+        settings = {"drop_rate": config.drop_rate, **config.kwargs}
+        net = _construct(BACKBONES.get(config.name), config.name, settings)
+        return net, Native(image_size or 32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), ("head",))
     import timm
 
     arguments: dict[str, Any] = {"drop_rate": config.drop_rate, **config.kwargs}
@@ -75,16 +84,20 @@ def build_backbone(config: BackboneConfig, image_size: int | None) -> tuple[nn.M
     size = published.input_size[-1] if published is not None else 224
     if image_size is not None and published is not None and published.fixed_input_size:
         arguments["img_size"] = image_size
-    net = _construct(timm.create_model, config.name, config.name, num_classes=1, **arguments)
+    arguments |= {"model_name": config.name, "num_classes": 1}
+    net = _construct(timm.create_model, config.name, arguments)
     cfg: dict[str, Any] = dict(net.pretrained_cfg)  # type: ignore[arg-type]
-    head = cfg.get("classifier") or ""
+    head = cfg.get("classifier") or ()
     return net, Native(
-        size, tuple(cfg["mean"]), tuple(cfg["std"]), head if isinstance(head, str) else head[0]
+        size,
+        tuple(cfg["mean"]),
+        tuple(cfg["std"]),
+        (head,) if isinstance(head, str) else tuple(head),
     )
 
 
-def _construct(make: Callable[..., nn.Module], name: str, *args: Any, **kwargs: Any) -> nn.Module:  # noqa: ANN401
+def _construct(make: Callable[..., nn.Module], name: str, arguments: dict[str, Any]) -> nn.Module:
     try:
-        return make(*args, **kwargs)
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise UserError(f"backbone {name!r} refuses {kwargs}: {error}") from None
+        return make(**arguments)
+    except Exception as error:  # whatever a constructor makes of arguments it does not expect
+        raise UserError(f"backbone {name!r} refuses {arguments}: {error}") from error

@@ -1,6 +1,7 @@
 """A net with its preprocessing: uint8 pixels in, one logit out."""
 
 from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -67,10 +68,10 @@ def build_classifier(config: ModelConfig) -> tuple[Classifier, Native]:
     try:
         with torch.inference_mode():
             logit = classifier({"pixels": torch.zeros(1, size, size, 3, dtype=torch.uint8)})
-    except (RuntimeError, AssertionError, ValueError) as error:
+    except Exception as error:  # a net that was not made for this size fails in its own way
         raise UserError(
             f"backbone {config.backbone.name!r} refuses images of {size} px: {error}"
-        ) from None
+        ) from error
     if logit["logit"].shape != (1,):
         raise UserError(f"backbone {config.backbone.name!r} does not give one logit an image")
     return classifier, native

@@ -1,9 +1,11 @@
 """The one door for checkpoints from elsewhere: read safely, fit a head, say what did not match."""
 
 import argparse
+import contextlib
 import pickle
+import re
 import threading
-import zipfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,7 @@ PREFIXES = ("module.", "_orig_mod.", "net.")
 # A BatchNorm counter that older checkpoints lack; it decides nothing at inference.
 IGNORABLE = ("num_batches_tracked",)
 HUB_SECONDS = 6.0
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 WAYS_OUT = (
     "ways out: --weights FILE (a .safetensors, .pth or .pt of this backbone), --no-pretrained "
@@ -61,31 +64,36 @@ def read_tensors(path: Path) -> dict[str, Any]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a pickle protocol, before the error that follows
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"{path}: refused, this pickle holds more than tensors and could run code ({reason}); "
-            "ask its author for a .safetensors file"
-        ) from None
-    except (RuntimeError, OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # of damaged bytes torch makes KeyError, AssertionError, anything
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        if refused:
+            raise UserError(
+                f"{path}: refused, this pickle holds more than tensors and could run code "
+                f"({refused[1]}); ask its author for a .safetensors file"
+            ) from error
+        # What torch says of an odd pickle is advice to switch the safety off.
+        odd = isinstance(error, pickle.UnpicklingError)
+        reason = "no checkpoint of torch" if odd else _first_line(error)
         raise UserError(
             f"{path}: not a readable weights file, perhaps truncated: {reason}"
-        ) from None
-    except Exception as error:
-        if type(error).__name__ == "SafetensorError":
-            raise UserError(f"{path}: not a readable safetensors file: {error}") from None
-        raise
+        ) from error
 
 
-def state_dict_of(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def state_dict_of(content: Any, path: Path) -> dict[str, Tensor]:  # noqa: ANN401 - any file's
     """Find the state dict in what a training script saved, without wrappers and prefixes.
 
     Raises:
         UserError: no tensors in it, or a tensor that is not finite.
     """
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path}: holds a {type(content).__name__}, want named tensors")
     for wrapper in WRAPPERS:
         if isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -93,22 +101,21 @@ def state_dict_of(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         raise UserError(f"{path}: holds no tensors; its keys are {sorted(map(str, content))[:8]}")
-    for prefix in PREFIXES:
-        if all(key.startswith(prefix) for key in tensors):
-            tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
+    while prefix := next((p for p in PREFIXES if all(k.startswith(p) for k in tensors)), ""):
+        tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
     for key, value in tensors.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise UserError(f"{path}: tensor {key!r} holds NaN or infinity")
     return tensors
 
 
-def load_weights(net: nn.Module, path: Path, head: str) -> Start:
+def load_weights(net: nn.Module, path: Path, head: tuple[str, ...]) -> Start:
     """Load a checkpoint into a net; a head of another size is left out and stays random.
 
     Args:
         net: changed in place.
         path: `.safetensors`, `.pth`, `.pt` or `.bin`.
-        head: name of the net's classifier layer.
+        head: names of the net's classifier layers.
 
     Returns:
         Which keys were missing and unexpected, exactly.
@@ -145,19 +152,23 @@ def load_weights(net: nn.Module, path: Path, head: str) -> Start:
     return Start("file", path.name, sha256_file(path), sorted(missing), unexpected)
 
 
-def _in_head(key: str, head: str) -> bool:
-    return bool(head) and (key == head or key.startswith(f"{head}."))
+def _in_head(key: str, head: tuple[str, ...]) -> bool:
+    return key.startswith(tuple(f"{layer}." for layer in head))
 
 
 def start_weights(
-    net: nn.Module, config: ModelConfig, head: str, weights: Path | None, no_pretrained: bool
+    net: nn.Module,
+    config: ModelConfig,
+    head: tuple[str, ...],
+    weights: Path | None,
+    no_pretrained: bool,
 ) -> Start:
     """Give a freshly built net the weights it starts from.
 
     Args:
         net: changed in place.
         config: says what the model wants (`pretrained`).
-        head: name of the net's classifier layer.
+        head: names of the net's classifier layers.
         weights: `--weights`.
         no_pretrained: `--no-pretrained`.
 
@@ -172,63 +183,93 @@ def start_weights(
         return Start("random")
     if config.backbone.pretrained == "file":
         raise UserError(
-            f"this model starts from a weights file of {config.backbone.name}: --weights FILE (README "
-            "says which), or --no-pretrained; for timm's own weights use "
+            f"this model starts from a weights file of {config.backbone.name}: --weights FILE "
+            "(README says which), or --no-pretrained; for timm's own weights use "
             f"--model timm:{config.backbone.name}"
         )
-    return _load_from_hub(net, config.backbone, config.input.image_size)
+    return _load_from_hub(net, config.backbone, config.input.image_size, head)
 
 
-def _load_from_hub(net: nn.Module, config: BackboneConfig, image_size: int | None) -> Start:
+def _load_from_hub(
+    net: nn.Module, config: BackboneConfig, image_size: int | None, head: tuple[str, ...]
+) -> Start:
     import timm
-    from huggingface_hub import constants, try_to_load_from_cache
 
     cfg = timm.get_pretrained_cfg(config.name)
     if cfg is None or not (cfg.hf_hub_id or cfg.url):
         raise UserError(f"timm has no pretrained weights for {config.name!r}; {WAYS_OUT}")
-    files = ("model.safetensors", "pytorch_model.bin")
-    cached = bool(cfg.hf_hub_id) and any(
-        isinstance(try_to_load_from_cache(cfg.hf_hub_id, file), str) for file in files
-    )
-    if not cached and (constants.HF_HUB_OFFLINE or not _reachable(constants.ENDPOINT)):
-        reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "no connection"
-        raise UserError(
-            f"the pretrained weights of {config.name!r} are not in the cache and the model hub "
-            f"cannot be reached ({reason}); {WAYS_OUT}"
-        )
     arguments = {"num_classes": 1, **config.kwargs}
     if cfg.fixed_input_size and image_size is not None:
         arguments["img_size"] = image_size
+    sha256 = ""
+    if cfg.hf_hub_id:
+        path = _hub_file(cfg.hf_hub_id, config.name)
+        sha256 = sha256_file(path)
+        tensors = state_dict_of(read_tensors(path), path)
+        arguments["pretrained_cfg_overlay"] = {"state_dict": tensors}
+    else:
+        _check_reachable(str(cfg.url), config.name)
     try:
         # Through create_model, for it knows each architecture's own conversion of old keys.
         pretrained = timm.create_model(config.name, pretrained=True, **arguments)
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:
         raise UserError(
-            f"downloading the weights of {config.name!r} failed: {reason}; {WAYS_OUT}"
-        ) from None
+            f"loading timm's weights of {config.name!r} failed: {_first_line(error)}; {WAYS_OUT}"
+        ) from error
     net.load_state_dict(pretrained.state_dict())
-    return Start("hub", f"{cfg.architecture}.{cfg.tag}")
+    missing = sorted(key for key in net.state_dict() if _in_head(key, head))
+    return Start("hub", f"{cfg.architecture}.{cfg.tag}", sha256, missing)
 
 
-def _reachable(url: str, seconds: float = HUB_SECONDS) -> bool:
-    """Tell within `seconds` whether a host answers; a resolver that hangs counts as no."""
-    from urllib.error import HTTPError, URLError
-    from urllib.request import Request, urlopen
+def _hub_file(repo: str, name: str) -> Path:
+    """Return a weights file from the HF cache, downloaded into it where it is not there yet."""
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError
 
-    answers: list[bool] = []
+    for file in HUB_FILES:
+        cached = try_to_load_from_cache(repo, file)
+        if isinstance(cached, str):
+            return Path(cached)
+    _check_reachable(f"{constants.ENDPOINT}/{repo}/resolve/main/{HUB_FILES[0]}", name)
+    failed, reason = f"downloading the weights of {name!r} failed", ""
+    for file in HUB_FILES:
+        try:
+            return Path(hf_hub_download(repo, file))
+        except EntryNotFoundError as error:
+            reason = _first_line(error)
+        except Exception as error:
+            reason = _first_line(error)
+            raise UserError(f"{failed}: {reason}; {WAYS_OUT}") from error
+    raise UserError(f"{failed}: {reason}; {WAYS_OUT}")
+
+
+def _check_reachable(url: str, name: str) -> None:
+    from huggingface_hub import constants
+
+    reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else _why_no_answer(url)
+    if reason:
+        raise UserError(
+            f"the pretrained weights of {name!r} are not in the cache and the model hub "
+            f"cannot be reached ({reason}); {WAYS_OUT}"
+        )
+
+
+def _why_no_answer(url: str, seconds: float = HUB_SECONDS) -> str:
+    """Return why a host does not answer within `seconds`, or nothing if it does."""
+    from huggingface_hub.utils import get_session
+
+    answers: list[str] = []
 
     def ask() -> None:
-        try:
-            with urlopen(Request(url, method="HEAD"), timeout=seconds):
-                answers.append(True)
-        except HTTPError:
-            answers.append(True)
-        except (URLError, OSError, ValueError):
-            answers.append(False)
+        with contextlib.suppress(Exception):
+            answers.append("no connection")
+            code = get_session().head(url, timeout=seconds).status_code
+            # The hub's client would try these again and again, for three quarters of a minute.
+            busy = code >= 500 or code in (407, 408, 429)
+            answers.append(f"HTTP {code}" if busy else "")
 
     # getaddrinfo takes no time-out, so it runs where it can be left behind.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(seconds)
-    return bool(answers and answers[0])
+    return answers[-1] if answers else "no connection"

@@ -265,7 +265,7 @@ def train_one_epoch(
             outputs = run.model(batch)
         loss = loss_of(batch, outputs, config.loss, weights)
         if not torch.isfinite(loss):
-            _stop_on_loss(float(loss), batch, run, job)
+            _stop_on_loss(loss.item(), batch, run, job)
         run.scaler.scale(loss / config.optim.accumulate).backward()
         if (number + 1) % config.optim.accumulate == 0 or number + 1 == steps_per_epoch:
             _step(run, config, step)

@@ -1,0 +1,136 @@
+"""`python -m src data`: what was understood of a data set, before anything is trained."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from src.cli.common import Parser, add_data_arguments, choose_dataset, run_command, show_log
+from src.cli.folds import print_excluded, print_groups
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from src.data.manifest import Dataset
+
+DESCRIPTION = """Say what was understood of a data set: labels, groups, sizes, copies, bad files.
+
+  python -m src data                 the one data set in input/
+  python -m src data --data cifake   that one
+
+Every image is decoded once; the answer is remembered in .cache/manifest/."""
+CLASSES = ("real", "fake")
+
+
+def make_parser() -> Parser:
+    """Return the parser of `python -m src data`."""
+    parser = Parser(DESCRIPTION, prog="python -m src data")
+    add_data_arguments(parser)
+    return parser
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    arguments = make_parser().parse_args(argv)
+    name = choose_dataset(arguments.data, arguments.input_root)
+    show_log()
+    from src.data.layouts import load_dataset
+
+    dataset = load_dataset(name, arguments.input_root)
+    _print_layout(dataset)
+    _print_counts(dataset)
+    from src.data.scan import scan_items
+
+    scan = scan_items(dataset)
+    _print_files(dataset, scan)
+    _print_copies(dataset, scan)
+    _print_next(dataset, arguments.scheme)
+
+
+def _print_layout(dataset: "Dataset") -> None:
+    print(f"{dataset.name}: {dataset.root}")
+    sources = dataset.items["path"].str.extract(r"^(.*?\.zip)!/", expand=False).fillna("folders")
+    for source, count in sources.value_counts(sort=False).items():
+        print(f"  {source}: {count} items")
+    for note in dataset.notes:
+        print(f"  {note}")
+    if dataset.test_labels is not None:
+        fakes = int(dataset.test_labels.sum())
+        print(
+            f"  test/ has class folders ({len(dataset.test_labels) - fakes} real, {fakes} fake): "
+            "kept apart, no prediction reads them"
+        )
+    for reason, count in dataset.ignored.items():
+        print(f"  left aside: {count} x {reason}")
+
+
+def _print_counts(dataset: "Dataset") -> None:
+    import pandas as pd
+
+    items = dataset.items
+    names = items["label"].map({0: "real", 1: "fake"}).astype("object").fillna("?")
+    table = items.assign(label=names).groupby(["split", "label", "kind"], sort=False)
+    print(f"{'split':<6} {'label':<6} {'kind':<6} {'items':>8} {'given groups':>13} {'MB':>8}")
+    for (split, label, kind), part in table:
+        groups = part.loc[part["group"] != "", "group"].nunique()
+        size = part["bytes"].sum() / 1e6
+        print(f"{split:<6} {label:<6} {kind:<6} {len(part):>8} {groups:>13} {size:>8.1f}")
+    domains = pd.crosstab(items["domain"], names)
+    if len(domains) > 1 or "" not in domains.index:
+        print("by domain:")
+        for domain, row in domains.head(20).iterrows():
+            print(f"  {domain or '(none)'}: " + ", ".join(f"{n} {k}" for k, n in row.items() if n))
+        if len(domains) > 20:
+            print(f"  ... and {len(domains) - 20} more")
+
+
+def _print_files(dataset: "Dataset", scan: "pd.DataFrame") -> None:
+    good = scan[(scan["error"] == "") & (scan["format"] != "video")]
+    if good.empty:
+        return
+    sizes = good["width"].astype(str) + "x" + good["height"].astype(str)
+    common = ", ".join(f"{size} ({n})" for size, n in sizes.value_counts().head(5).items())
+    more = f" and {sizes.nunique() - 5} other sizes" if sizes.nunique() > 5 else ""
+    formats = ", ".join(f"{kind} {n}" for kind, n in good["format"].value_counts().items())
+    print(f"pixels (width x height): {common}{more}")
+    print(f"formats: {formats}")
+    bad = scan[scan["error"] != ""]
+    train = bad[bad["split"] == "train"]
+    print_excluded(train["item_id"].tolist(), train["error"].tolist())
+    test = bad[bad["split"] == "test"]
+    if len(test):
+        print(f"unreadable test items: {len(test)} (they get a stated fallback)")
+        for item_id, error in list(zip(test["item_id"], test["error"], strict=True))[:10]:
+            print(f"  {item_id}: {error}")
+    _print_shortcuts(dataset, scan)
+
+
+def _print_shortcuts(dataset: "Dataset", scan: "pd.DataFrame") -> None:
+    """Warn where the file alone, without its pixels, tells the label."""
+    from src.data.shortcuts import find_shortcuts
+
+    for shortcut in find_shortcuts(dataset, scan):
+        print(
+            f"WARNING {shortcut.name} alone tells the label: AUC {shortcut.auc:.3f}; a model can "
+            "learn that instead of the pictures"
+        )
+
+
+def _print_copies(dataset: "Dataset", scan: "pd.DataFrame") -> None:
+    from src.data.fold_report import report_copies
+
+    report = report_copies(dataset, scan)
+    if report is not None:
+        print_groups(report)
+
+
+def _print_next(dataset: "Dataset", scheme: str | None) -> None:
+    from src.data.schemes import default_scheme
+
+    videos = int((dataset.items["kind"] == "video").sum())
+    if videos:
+        print(f"{videos} videos: counted here, but not supported in training and prediction yet")
+    flag = f" --data {dataset.name}"
+    print(f"next: python -m src folds{flag}   ({scheme or default_scheme(dataset)})")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `python -m src data`; returns the exit code."""
+    return run_command(_run, argv)

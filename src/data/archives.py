@@ -1,0 +1,101 @@
+"""Zips read in place, from any thread and after any fork."""
+
+import os
+import threading
+import zipfile
+import zlib
+
+_LOCAL_HEADER = 30  # bytes before a member's name in front of its data
+
+
+class Archive:
+    """A zip read with `pread`: no shared file position, hence no lock and no trouble with forks."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            with zipfile.ZipFile(path) as file:
+                self.members = {info.filename: info for info in file.infolist()}
+        except zipfile.BadZipFile as error:
+            raise OSError(f"{path} is not a readable zip ({error})") from None
+        self.path = path
+        self._fd = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_fd"):
+            os.close(self._fd)
+
+    def read(self, member: str) -> bytes:
+        """Return a member's bytes.
+
+        Raises:
+            OSError: no such member, or it is damaged, encrypted or packed in an unusual way.
+        """
+        info = self.members.get(member)
+        if info is None:
+            raise FileNotFoundError(f"{self.path} has no member {member!r}")
+        if info.flag_bits & 1:
+            raise OSError(f"{self.path}: {member} is encrypted")
+        head = os.pread(self._fd, _LOCAL_HEADER, info.header_offset)
+        if head[:4] != b"PK\3\4":
+            raise OSError(f"{self.path}: {member} does not start where the zip says (damaged)")
+        names = int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
+        start = info.header_offset + _LOCAL_HEADER + names
+        data = self._unpack(_pread(self._fd, info.compress_size, start), info)
+        if len(data) != info.file_size or zlib.crc32(data) != info.CRC:
+            raise OSError(f"{self.path}: {member} is damaged (its CRC does not fit)")
+        return data
+
+    def _unpack(self, data: bytes, info: zipfile.ZipInfo) -> bytes:
+        if info.compress_type == zipfile.ZIP_STORED:
+            return data
+        if info.compress_type != zipfile.ZIP_DEFLATED:
+            raise OSError(
+                f"{self.path}: {info.filename} is packed with method {info.compress_type}, only "
+                "stored and deflated are read; pack it again with `zip`"
+            )
+        try:
+            return zlib.decompress(data, -zlib.MAX_WBITS)
+        except zlib.error as error:
+            raise OSError(f"{self.path}: {info.filename} is damaged ({error})") from None
+
+
+def _pread(fd: int, count: int, offset: int) -> bytes:
+    parts = []
+    while count > 0 and (part := os.pread(fd, count, offset)):
+        parts.append(part)
+        count, offset = count - len(part), offset + len(part)
+    return b"".join(parts)
+
+
+_ARCHIVES: dict[str, Archive] = {}
+_OPENING = threading.Lock()
+
+
+def _forget_lock() -> None:
+    # A fork while another thread opens a zip would leave the child's copy locked for ever.
+    global _OPENING
+    _OPENING = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_lock)
+
+
+def open_archive(path: str, *, fresh: bool = False) -> Archive:
+    """Return a zip, opened once per process.
+
+    Args:
+        path: of the zip.
+        fresh: open it again: it may have been replaced since.
+
+    Raises:
+        OSError: missing, or no zip.
+    """
+    if fresh:
+        _ARCHIVES.pop(path, None)
+    found = _ARCHIVES.get(path)
+    if found is None:
+        with _OPENING:
+            found = _ARCHIVES.get(path)
+            if found is None:
+                found = _ARCHIVES[path] = Archive(path)
+    return found

@@ -1,0 +1,187 @@
+"""`dataset.yaml`: what names and CSV alone do not say, read strictly."""
+
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from src.errors import UserError, unknown_name
+
+SUBFOLDERS = ("group", "domain", "ignore")
+MISFITS = ("error", "ignore")
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """The `submission:` part.
+
+    Attributes:
+        file: the sample submission, path in the data set's folder.
+        id_column, label_column: its columns.
+        label_names: what to write for real and for fake.
+    """
+
+    file: str | None = None
+    id_column: str | None = None
+    label_column: str | None = None
+    label_names: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """Everything `dataset.yaml` may say.
+
+    Attributes:
+        labels: word (a folder's name or a CSV's value) -> 0 real, 1 fake.
+        labels_file: the CSV that holds the labels, path in the data set's folder.
+        id_column, label_column, group_column, domain_column, fold_column: its columns.
+        extra: data sets whose train items join, always trained on and never scored.
+        submission: the sample submission.
+        subfolders: what folders below a class folder are: `group`, `domain` or `ignore`.
+        ignore: patterns of paths to leave aside.
+        missing_files: `ignore` rows of the CSV that have no file.
+        unlisted_files: `ignore` files that no row names.
+        n_folds, seed: of the default fold scheme.
+    """
+
+    labels: dict[str, int] = field(default_factory=dict)
+    labels_file: str | None = None
+    id_column: str | None = None
+    label_column: str | None = None
+    group_column: str | None = None
+    domain_column: str | None = None
+    fold_column: str | None = None
+    extra: list[str] = field(default_factory=list)
+    submission: SampleConfig = field(default_factory=SampleConfig)
+    subfolders: str | None = None
+    ignore: list[str] = field(default_factory=list)
+    missing_files: str = "error"
+    unlisted_files: str = "error"
+    n_folds: int = 5
+    seed: int = 42
+
+
+class _TextLoader(yaml.BaseLoader):
+    """Every scalar stays text: `no`, `on` and `007` are words here; a key twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str) or key in seen:
+                text = f"key {key!r} stands twice" if isinstance(key, str) else "key is not a word"
+                raise yaml.constructor.ConstructorError(None, None, text, key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_dataset_yaml(root: Path) -> DatasetConfig:
+    """Read `dataset.yaml` of a data set's folder; without one, the defaults.
+
+    Raises:
+        UserError: not YAML, a key unknown or twice, a value of a wrong kind.
+    """
+    path = root / "dataset.yaml"
+    if (root / "dataset.yml").exists():
+        raise UserError(f"{root / 'dataset.yml'}: call it dataset.yaml")
+    if not path.exists():
+        return DatasetConfig()
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _TextLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    if content in ("", None):
+        return DatasetConfig()
+    return _parse(content, path)
+
+
+def _parse(content: object, path: Path) -> DatasetConfig:
+    values = _known_keys(content, DatasetConfig, path, "")
+    parsed: dict[str, Any] = {}
+    for key, value in values.items():
+        if key == "labels":
+            parsed[key] = _labels(value, path)
+        elif key == "submission":
+            parsed[key] = _sample(value, path)
+        elif key in ("extra", "ignore"):
+            parsed[key] = _words(value, key, path)
+        elif key in ("n_folds", "seed"):
+            parsed[key] = _count(value, key, path, at_least=2 if key == "n_folds" else 0)
+        else:
+            parsed[key] = _word(value, key, path)
+    for key, allowed in (
+        ("subfolders", SUBFOLDERS),
+        ("missing_files", MISFITS),
+        ("unlisted_files", MISFITS),
+    ):
+        if key in parsed and parsed[key] not in allowed:
+            raise unknown_name(f"value of {key} in {path}:", parsed[key], allowed)
+    return DatasetConfig(**parsed)
+
+
+def _known_keys(content: object, kind: type, path: Path, prefix: str) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        what = prefix.rstrip(".") or "the file"
+        raise UserError(f"{path}: {what} is {content!r}, want a mapping of keys to values")
+    known = [f.name for f in fields(kind)]
+    for key in content:
+        if key not in known:
+            short = {name.removesuffix("_column"): name for name in known}
+            near = get_close_matches(key, short, n=1, cutoff=0.8)
+            hint = f"perhaps {prefix + short[near[0]]!r}" if near else ""
+            names = [prefix + name for name in known]
+            raise unknown_name(f"key in {path}:", prefix + key, names, hint)
+    return content
+
+
+def _labels(value: object, path: Path) -> dict[str, int]:
+    """Read `{word: 0|1}`, or `{real: [words], fake: [words]}`."""
+    if not isinstance(value, dict) or not value:
+        raise UserError(f"{path}: labels is {value!r}, want e.g. {{bona_fide: 0, morph: 1}}")
+    labels: dict[str, int] = {}
+    for key, target in value.items():
+        if isinstance(target, list) and key in ("real", "fake"):
+            labels |= dict.fromkeys(_words(target, f"labels.{key}", path), int(key == "fake"))
+        elif target in ("0", "1"):
+            labels[key] = int(target)
+        else:
+            raise UserError(f"{path}: labels: {key} is {target!r}, want 0 (real) or 1 (fake)")
+    if set(labels.values()) != {0, 1}:
+        raise UserError(f"{path}: labels must name a word for 0 (real) and one for 1 (fake)")
+    return labels
+
+
+def _sample(value: object, path: Path) -> SampleConfig:
+    values = _known_keys(value, SampleConfig, path, "submission.")
+    parsed: dict[str, Any] = {}
+    for key, item in values.items():
+        if key == "label_names":
+            names = _words(item, "submission.label_names", path)
+            if len(names) != 2 or names[0] == names[1]:
+                raise UserError(f"{path}: submission.label_names is {item!r}, want [REAL, FAKE]")
+            parsed[key] = (names[0], names[1])
+        else:
+            parsed[key] = _word(item, f"submission.{key}", path)
+    return SampleConfig(**parsed)
+
+
+def _word(value: object, key: str, path: Path) -> str:
+    if not isinstance(value, str) or not value:
+        raise UserError(f"{path}: {key} is {value!r}, want a word")
+    return value
+
+
+def _words(value: object, key: str, path: Path) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(v, str) and v for v in value):
+        raise UserError(f"{path}: {key} is {value!r}, want a list of words")
+    if len(set(value)) != len(value):
+        raise UserError(f"{path}: {key} names something twice: {value}")
+    return value
+
+
+def _count(value: object, key: str, path: Path, *, at_least: int) -> int:
+    if not isinstance(value, str) or not value.isdecimal() or int(value) < at_least:
+        raise UserError(f"{path}: {key} is {value!r}, want a whole number >= {at_least}")
+    return int(value)

@@ -1,0 +1,127 @@
+"""How a fold file came out, what copies there are, and what plain folds would have leaked."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from src import paths
+from src.artifacts.files import read_csv
+from src.artifacts.folds import EXCLUDED_COLUMNS
+from src.data.groups import Components, GroupReport, find_components, report_groups
+from src.data.manifest import Dataset
+from src.data.scan import scan_items
+from src.data.schemes import parse_scheme
+
+
+@dataclass(frozen=True)
+class Leak:
+    """What plain folds would leak for one reason.
+
+    Attributes:
+        reason: `equal files`, `look-alikes`, `given groups`, `any of these`.
+        items: train items with a relative in another plain fold.
+        share: of the train items, 0..1.
+    """
+
+    reason: str
+    items: int
+    share: float
+
+
+@dataclass(frozen=True)
+class FoldReport:
+    """How a fold file came out.
+
+    Attributes:
+        scheme: its name.
+        path: the file.
+        folds: as `read_folds` gives it.
+        excluded: `item_id, reason` of what was left out.
+        groups: copies found.
+        leaks: what StratifiedKFold with the same k and seed (or the given folds) would leak.
+        plain: what `leaks` is about: "StratifiedKFold", or "the given folds".
+    """
+
+    scheme: str
+    path: Path
+    folds: pd.DataFrame
+    excluded: pd.DataFrame
+    groups: GroupReport
+    leaks: list[Leak]
+    plain: str
+
+
+def report_folds(dataset: Dataset, scheme: str, folds: pd.DataFrame) -> FoldReport:
+    """Return the report of a fold file that exists."""
+    path = paths.excluded_csv(dataset.name, scheme)
+    excluded = pd.DataFrame(columns=pd.Index(EXCLUDED_COLUMNS))
+    if path.exists():
+        excluded = read_csv(path, EXCLUDED_COLUMNS, what="list of excluded items")
+    return make_report(dataset, scheme, folds, excluded)
+
+
+def report_copies(dataset: Dataset, scan: pd.DataFrame) -> GroupReport | None:
+    """Report on the copies among readable items, without making folds; None without images."""
+    usable = (scan["error"] == "") & (scan["format"] != "video") & (scan["split"] == "train")
+    usable &= ~scan["item_id"].isin(dataset.extra_ids)
+    if not usable.any():
+        return None
+    return _study(scan, dataset.items[usable.to_numpy()].reset_index(drop=True))[0]
+
+
+def plain_folds(labels: NDArray[np.int64], n_folds: int, seed: int) -> NDArray[np.int64]:
+    """Return the folds that StratifiedKFold gives without any group, int64 (n,)."""
+    from sklearn.model_selection import StratifiedKFold  # slow to import, needed once
+
+    folds = np.empty(len(labels), np.int64)
+    splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
+    for fold, (_, held_out) in enumerate(splitter.split(labels, labels)):
+        folds[held_out] = fold
+    return folds
+
+
+def find_leaks(components: Components, folds: NDArray[np.int64]) -> list[Leak]:
+    """Count the items whose relatives stand in another of the given folds."""
+    leaks = []
+    for reason, component in (
+        ("equal files", components.exact),
+        ("look-alikes", components.near),
+        ("given groups", components.given),
+        ("any of these", components.joint),
+    ):
+        spread = pd.Series(folds).groupby(component).transform("nunique") > 1
+        count = int(spread.sum())
+        leaks.append(Leak(reason, count, count / max(len(folds), 1)))
+    return leaks
+
+
+def make_report(
+    dataset: Dataset, scheme: str, folds: pd.DataFrame, excluded: pd.DataFrame
+) -> FoldReport:
+    """Return the report of a fold file and of what it leaves out (`item_id, reason`)."""
+    own = folds[~folds["item_id"].isin(dataset.extra_ids)]
+    items = dataset.train.set_index("item_id").loc[own["item_id"]].reset_index()
+    groups, components = _study(scan_items(dataset), items)
+    parsed = parse_scheme(dataset, scheme)
+    labels = own["label"].to_numpy(np.int64)
+    plain = own["fold"].to_numpy() if parsed is None else plain_folds(labels, *parsed)
+    return FoldReport(
+        scheme=scheme,
+        path=paths.folds_csv(dataset.name, scheme),
+        folds=folds,
+        excluded=excluded,
+        groups=groups,
+        leaks=find_leaks(components, plain),
+        plain="the given folds" if parsed is None else "StratifiedKFold",
+    )
+
+
+def _study(scan: pd.DataFrame, items: pd.DataFrame) -> tuple[GroupReport, Components]:
+    """Report on the copies among these train items and the test items."""
+    train = scan[scan["split"] == "train"].set_index("item_id").loc[items["item_id"]].reset_index()
+    components = find_components(train, items["group"])
+    both = pd.concat([train, scan[scan["split"] == "test"]], ignore_index=True)
+    return report_groups(both, items["label"].astype("int64"), components), components

@@ -1,0 +1,197 @@
+"""Folds that cannot leak: made once per data set and scheme, then only read."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from src import paths
+from src.artifacts.files import read_csv, write_csv
+from src.artifacts.folds import EXCLUDED_COLUMNS, existing_scheme, read_folds, write_folds
+from src.data.fold_report import FoldReport, make_report
+from src.data.groups import find_components
+from src.data.manifest import Dataset
+from src.data.scan import scan_items
+from src.data.schemes import FIXED, default_scheme, parse_scheme
+from src.errors import UserError
+
+
+def ensure_folds(
+    dataset: Dataset, scheme: str | None
+) -> tuple[str, pd.DataFrame, FoldReport | None]:
+    """Return the folds of a data set, making the file if it does not exist yet.
+
+    Args:
+        dataset: the data set.
+        scheme: its name; None takes the file that exists, else `default_scheme`.
+
+    Returns:
+        The scheme's name, the folds as `src.artifacts.folds.read_folds` gives them, and the
+        report if the file was made now.
+
+    Raises:
+        UserError: several files exist and none was named; a bad name; the file does not fit the
+            data set any more; too few groups; videos.
+    """
+    if scheme is not None:
+        parse_scheme(dataset, scheme)
+    dataset.require_train()
+    found = existing_scheme(dataset.name, scheme)
+    if found is None:
+        report = make_folds(dataset, scheme or default_scheme(dataset))
+        return report.scheme, report.folds, report
+    folds = read_folds(paths.folds_csv(dataset.name, found))
+    check_fit(dataset, found, folds)
+    return found, folds, None
+
+
+def make_folds(dataset: Dataset, scheme: str) -> FoldReport:
+    """Make a fold file and the list of what it leaves out.
+
+    Raises:
+        UserError: see `ensure_folds`; also if no train item can be read.
+    """
+    parse_scheme(dataset, scheme)
+    items, scan, excluded = _readable(dataset)
+    own = ~items["item_id"].isin(dataset.extra_ids).to_numpy()
+    components = find_components(scan, items["group"])
+    if own.all():
+        copied = np.zeros(len(items), bool)
+    else:
+        copied = ~own & np.isin(components.joint, components.joint[own])
+        reasons = pd.DataFrame(
+            {
+                "item_id": items["item_id"][copied],
+                "reason": f"copy of an item of {dataset.name}, which is scored",
+            }
+        )
+        excluded = pd.concat([excluded, reasons]).sort_values("item_id")
+    folds = items[["item_id", "label", "domain", "kind"]].assign(fold=-1)
+    folds["group"] = name_groups(items, components.joint)
+    if scheme == FIXED:
+        assert dataset.given_folds is not None  # parse_scheme
+        folds.loc[own, "fold"] = dataset.given_folds.reindex(items["item_id"][own]).to_numpy()
+        # Given folds stand as they are, so look-alikes cannot bind; they are reported instead.
+        folds["group"] = name_groups(items, components.given)
+    else:
+        folds.loc[own, "fold"] = _split(dataset, scheme, folds[own], components.joint[own])
+    path = paths.folds_csv(dataset.name, scheme)
+    _write(path, paths.excluded_csv(dataset.name, scheme), folds[~copied], excluded)
+    return make_report(dataset, scheme, read_folds(path), excluded)
+
+
+def check_fit(dataset: Dataset, scheme: str, folds: pd.DataFrame) -> None:
+    """Check that a fold file is about the train items that lie in `input/` now.
+
+    Raises:
+        UserError: an item of the file is gone, has another label, or a new item is in no fold.
+    """
+    path = paths.folds_csv(dataset.name, scheme)
+    way_out = (
+        f"the data set has changed since its folds were made: put it back, or move {path} away "
+        "together with the checkpoints and OOF of that scheme"
+    )
+    train = dataset.train.set_index("item_id")
+    gone = folds.loc[~folds["item_id"].isin(train.index), "item_id"]
+    if len(gone):
+        raise UserError(
+            f"{path}: item {gone.iloc[0]!r} is not in {dataset.root} ({len(gone)} such items); "
+            f"{way_out}"
+        )
+    now = train["label"].reindex(folds["item_id"]).to_numpy()
+    differ = now != folds["label"].to_numpy()
+    if differ.any():
+        row = int(differ.argmax())
+        raise UserError(
+            f"{path}: row {row + 2}: item {folds['item_id'].iloc[row]!r} has label "
+            f"{folds['label'].iloc[row]}, in {dataset.root} it is {now[row]}; {way_out}"
+        )
+    known = set(folds["item_id"])
+    excluded = paths.excluded_csv(dataset.name, scheme)
+    if excluded.exists():
+        known |= set(read_csv(excluded, EXCLUDED_COLUMNS, what="list of excluded items")["item_id"])
+    new = train.index[~train.index.isin(known)]
+    if len(new):
+        raise UserError(f"{path}: item {new[0]!r} is in no fold ({len(new)} such items); {way_out}")
+
+
+def name_groups(items: pd.DataFrame, component: NDArray[np.int64]) -> pd.Series:
+    """Name components: by the first given group in them, else by the first item_id."""
+    by_id = items["item_id"].groupby(component).transform("min")
+    given = items["group"].where(items["group"] != "")
+    by_group = given.groupby(component).transform("min")
+    # An item_id may look like some other component's group name.
+    clash = by_group.isna() & by_id.isin(set(given.dropna()))
+    return by_group.fillna(by_id.where(~clash, "item:" + by_id))
+
+
+def _readable(dataset: Dataset) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Return readable train items, their scan, and (item_id, reason) of the unreadable ones."""
+    scan = scan_items(dataset)
+    train = (dataset.items["split"] == "train").to_numpy()
+    bad = train & (scan["error"] != "").to_numpy()
+    good = train & ~bad
+    if not good.any():
+        raise UserError(
+            f"{dataset.root}: none of the {train.sum()} train items can be read, the first is "
+            f"{dataset.items['path'][bad].iloc[0]}: {scan['error'][bad].iloc[0]}"
+        )
+    excluded = scan.loc[bad, ["item_id", "error"]].rename(columns={"error": "reason"})
+    return (
+        dataset.items[good].reset_index(drop=True),
+        scan[good].reset_index(drop=True),
+        excluded,
+    )
+
+
+def _split(
+    dataset: Dataset, scheme: str, items: pd.DataFrame, component: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    parsed = parse_scheme(dataset, scheme)
+    assert parsed is not None  # `fixed` does not come here
+    n_folds, seed = parsed
+    labels = items["label"].to_numpy(np.int64)
+    for label, name in ((0, "real"), (1, "fake")):
+        groups = len(np.unique(component[labels == label]))
+        if groups < n_folds:
+            way_out = (
+                f"use fewer folds (--n-folds {groups} with `python -m src folds`, or n_folds in "
+                "dataset.yaml)"
+                if groups > 1
+                else "no cross-validation is possible: add items"
+            )
+            raise UserError(
+                f"{dataset.root}: its {int((labels == label).sum())} {name} items form {groups} "
+                f"group{'s' * (groups != 1)}, too few for {n_folds} folds; {way_out}"
+            )
+    from sklearn.model_selection import StratifiedGroupKFold  # slow to import, needed once
+
+    folds = np.full(len(items), -1, np.int64)
+    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    for fold, (_, held_out) in enumerate(splitter.split(labels, labels, component)):
+        folds[held_out] = fold
+    for fold in range(n_folds):
+        held_out = labels[folds == fold]
+        if len(np.unique(held_out)) < 2:
+            raise UserError(
+                f"{dataset.root}: groups are so large that fold {fold} of {n_folds} would hold "
+                f"{len(held_out)} items and not both classes; use fewer folds (--n-folds "
+                f"{n_folds - 1}) or another seed"
+            )
+    return folds
+
+
+def _write(path: Path, excluded_path: Path, folds: pd.DataFrame, excluded: pd.DataFrame) -> None:
+    """Write what is left out first: the fold file's presence means that both are there."""
+    if path.exists():
+        return
+    if len(excluded):
+        write_csv(excluded_path, excluded[EXCLUDED_COLUMNS])
+    else:
+        excluded_path.unlink(missing_ok=True)
+    try:
+        write_folds(path, folds)
+    except UserError:
+        if not path.exists():  # else another process made the same file in the meantime
+            raise

@@ -1,0 +1,254 @@
+"""Groups: items that must share a fold, being copies or of one origin."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from src.data.neighbours import MAX_DISTANCE, near_pairs
+
+CHAIN_SHARE = 0.02  # a component of a larger share of the items is a chain ...
+CHAIN_ITEMS = 20  # ... unless it is this small
+
+Labels = NDArray[np.int64]
+Edges = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Near-duplicates that link too many items, one to the next.
+
+    Attributes:
+        items: how many it linked.
+        distance: largest distance that is now counted as a copy among them.
+        left: items of the largest component that remains.
+        example: item_id of one of them.
+    """
+
+    items: int
+    distance: int
+    left: int
+    example: str
+
+
+@dataclass(frozen=True)
+class Components:
+    """Which items belong together, for each reason alone and for all.
+
+    Attributes:
+        exact, near, given: int64 (n,) component of each train item by equal files, by look (equal
+            files not counted), by the groups the data set names.
+        joint: int64 (n,), by all three.
+        chains: what was tightened.
+    """
+
+    exact: Labels
+    near: Labels
+    given: Labels
+    joint: Labels
+    chains: list[Chain]
+
+
+@dataclass(frozen=True)
+class GroupReport:
+    """What was found about copies, for people.
+
+    Attributes:
+        items: train items looked at.
+        groups: components.
+        largest: items in the largest component.
+        given: groups of two or more that the data set names.
+        exact_items: train items that have an equal file in train.
+        exact_sets: sets of equal files in train.
+        near_pairs: pairs in train that look alike and are not equal files.
+        near_items: train items in such a pair.
+        conflicts: item_ids of each set of equal files in train that stands under both labels.
+        near_conflicts: pairs among `near_pairs` with different labels (a fake and its original).
+        test_items: readable or not.
+        test_exact: test items whose file is also in train.
+        test_near: test items that look like a train item (equal files not counted).
+        flat: train items too flat for a perceptual hash, compared by file only.
+        chains: what was tightened.
+    """
+
+    items: int
+    groups: int
+    largest: int
+    given: int
+    exact_items: int
+    exact_sets: int
+    near_pairs: int
+    near_items: int
+    conflicts: list[list[str]]
+    near_conflicts: int
+    test_items: int
+    test_exact: int
+    test_near: int
+    flat: int
+    chains: list[Chain] = field(default_factory=list)
+
+
+def link(n: int, first: NDArray[np.int64], second: NDArray[np.int64]) -> Labels:
+    """Return the connected component of each of n items, int64 (n,)."""
+    graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(n, n))
+    return connected_components(graph, directed=False)[1].astype(np.int64)
+
+
+def edges_of_equal(values: pd.Series) -> Edges:
+    """Return edges that link the items with equal values; "" is equal to nothing."""
+    codes = pd.factorize(values.where(values != ""), use_na_sentinel=True)[0]
+    known = np.flatnonzero(codes >= 0)
+    order = known[np.argsort(codes[known], kind="stable")]
+    same = codes[order[1:]] == codes[order[:-1]]
+    return order[:-1][same], order[1:][same]
+
+
+def find_components(train: pd.DataFrame, given: pd.Series) -> Components:
+    """Join given groups, equal files and look-alikes.
+
+    Args:
+        train: a scan's rows of readable train items.
+        given: the group of each, "" for none.
+
+    Returns:
+        Components, numbered from 0; chains already tightened.
+    """
+    n = len(train)
+    exact = edges_of_equal(train["sha256"].reset_index(drop=True))
+    groups = edges_of_equal(given.reset_index(drop=True))
+    first, second, distance = _near_edges(train)
+    base = link(n, *_join(exact, groups))
+    keep, chains = _tighten(base, first, second, distance, train["item_id"].to_numpy())
+    first, second = first[keep], second[keep]
+    exact_of = link(n, *exact)
+    other = exact_of[first] != exact_of[second]
+    return Components(
+        exact=exact_of,
+        near=link(n, first[other], second[other]),
+        given=link(n, *groups),
+        joint=link(n, *_join(exact, groups, (first, second))),
+        chains=chains,
+    )
+
+
+def report_groups(scan: pd.DataFrame, labels: pd.Series, components: Components) -> GroupReport:
+    """Count what is worth knowing about copies.
+
+    Args:
+        scan: rows of readable train items (in the order of `components`), then test items.
+        labels: of the train items.
+        components: of the train items.
+    """
+    n = len(components.joint)
+    files = scan["sha256"].to_numpy()
+    first, second, _ = _near_edges(scan)
+    equal = files[first] == files[second]
+    within = (second < n) & ~equal
+    across = (first < n) & (second >= n)
+    train_files = set(files[:n]) - {""}
+    test_exact = np.isin(np.arange(n, len(scan)), np.flatnonzero(scan["sha256"].isin(train_files)))
+    near_test = np.unique(second[across & ~equal]) - n
+    truth = np.append(labels.to_numpy(np.int64), np.full(len(scan) - n, -1))
+    sizes = np.bincount(components.joint)
+    exact_sizes = np.bincount(components.exact)
+    return GroupReport(
+        items=n,
+        groups=len(sizes),
+        largest=int(sizes.max(initial=0)),
+        given=int((np.bincount(components.given) > 1).sum()),
+        exact_items=int(exact_sizes[exact_sizes > 1].sum()),
+        exact_sets=int((exact_sizes > 1).sum()),
+        near_pairs=int(within.sum()),
+        near_items=len(np.unique(np.concatenate([first[within], second[within]]))),
+        conflicts=_conflicts(scan[:n], labels),
+        near_conflicts=int((truth[first[within]] != truth[second[within]]).sum()),
+        test_items=len(scan) - n,
+        test_exact=int(test_exact.sum()),
+        test_near=int((~test_exact[near_test]).sum()),
+        flat=int((~scan["hashable"][:n]).sum()),
+        chains=components.chains,
+    )
+
+
+def _near_edges(scan: pd.DataFrame) -> tuple[Labels, Labels, NDArray[np.uint8]]:
+    usable = np.flatnonzero(scan["hashable"].to_numpy())
+    hashes, flips = (scan[c].to_numpy()[usable] for c in ("phash", "phash_flip"))
+    first, second, distance = near_pairs(hashes, flips)
+    return usable[first], usable[second], distance
+
+
+def _join(*edges: Edges) -> Edges:
+    first, second = zip(*edges, strict=True)
+    return np.concatenate(first), np.concatenate(second)
+
+
+def _conflicts(train: pd.DataFrame, labels: pd.Series) -> list[list[str]]:
+    """Return the sets of equal files that stand under both labels, as item_ids."""
+    table = pd.DataFrame(
+        {
+            "id": train["item_id"].to_numpy(),
+            "file": train["sha256"].to_numpy(),
+            "label": labels.to_numpy(np.int64),
+        }
+    )
+    both = table.groupby("file")["label"].transform("nunique") > 1
+    return [part["id"].tolist() for _, part in table[both & (table["file"] != "")].groupby("file")]
+
+
+def _tighten(
+    base: Labels,
+    first: Labels,
+    second: Labels,
+    distance: NDArray[np.uint8],
+    ids: NDArray[np.object_],
+) -> tuple[NDArray[np.bool_], list[Chain]]:
+    """Return which near edges to keep, so that no component is a chain.
+
+    Inside a chain the distance that counts as a copy is lowered by one until no chain is left in
+    it; at distance 0 it stays what it is, since equal hashes are no chain but one picture.
+    """
+    n = len(base)
+    keep = np.ones(len(first), bool)
+    chains: dict[int, Chain] = {}
+    whole = link(n, *_join(_star(base), (first, second)))
+    for reach in range(MAX_DISTANCE - 1, -1, -1):
+        parts = link(n, *_join(_star(base), (first[keep], second[keep])))
+        chained = _chained(base, parts)
+        if not len(chained):
+            break
+        inside = np.isin(parts[first], chained)
+        keep &= ~inside | (distance <= reach)
+        for part in np.unique(whole[np.isin(parts, chained)]):
+            members = whole == part
+            example = str(ids[int(members.argmax())])
+            chains[int(part)] = Chain(int(members.sum()), reach, 0, example)
+    parts = link(n, *_join(_star(base), (first[keep], second[keep])))
+    done = []
+    for part, chain in chains.items():
+        left = int(np.bincount(parts[whole == part]).max())
+        done.append(Chain(chain.items, chain.distance, left, chain.example))
+    return keep, done
+
+
+def _star(base: Labels) -> Edges:
+    order = np.argsort(base, kind="stable")
+    same = base[order[1:]] == base[order[:-1]]
+    return order[:-1][same], order[1:][same]
+
+
+def _chained(base: Labels, parts: Labels) -> NDArray[np.int64]:
+    """Return the components that are chains: too large, and look-alikes made them so.
+
+    A given group (or set of equal files) that is itself over the limit is not held against the
+    component that contains it.
+    """
+    limit = max(CHAIN_SHARE * len(base), CHAIN_ITEMS)
+    sizes = np.bincount(parts)
+    largest = np.zeros(len(sizes), np.int64)
+    base_sizes = np.bincount(base)
+    np.maximum.at(largest, parts, base_sizes[base])
+    excused = np.where(largest > limit, largest, 0)
+    return np.flatnonzero(sizes - excused > limit)

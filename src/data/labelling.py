@@ -1,0 +1,98 @@
+"""From files to train items by the class folders that they lie in."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from src.data.dataset_yaml import DatasetConfig
+from src.data.places import MediaFile
+from src.data.words import make_label_map
+from src.errors import UserError
+
+
+@dataclass
+class TrainItem:
+    """One train item.
+
+    Attributes:
+        item_id, label, group, domain: as in the manifest.
+        fold: given by a fold column.
+    """
+
+    item_id: str
+    label: int
+    group: str = ""
+    domain: str = ""
+    fold: int | None = None
+
+
+@dataclass
+class Labelled:
+    """The train items.
+
+    Attributes:
+        items: number of the file -> its item.
+        notes: what was understood.
+        ignored: reason -> number of files left aside because dataset.yaml says so.
+    """
+
+    items: dict[int, TrainItem] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    ignored: dict[str, int] = field(default_factory=dict)
+
+
+def label_by_folders(
+    root: Path, files: list[MediaFile], train: list[int], config: DatasetConfig, why: list[str]
+) -> Labelled:
+    """Label train items by the class folder that they lie in.
+
+    Args:
+        root: the data set's folder.
+        files: all media files.
+        train: numbers of those that are train items.
+        config: what `dataset.yaml` says.
+        why: why no table gives the labels, for messages.
+
+    Raises:
+        UserError: a file in no class folder, or folders below the class folders whose meaning
+            nobody gave.
+    """
+    done = Labelled(notes=["labels: from the names of folders"] if train else [])
+    for index in train:
+        file = files[index]
+        place = file.place
+        if place.label is None:
+            raise _no_label(root, files, train, config, why)
+        if place.below and config.subfolders is None:
+            raise UserError(
+                f"{root}: there are folders below the class folders, such as {file.name}; say in "
+                "dataset.yaml what they are: `subfolders: group` (frames of one video, shots of "
+                "one person), `subfolders: domain` (generators, attacks) or `subfolders: ignore`"
+            )
+        item = TrainItem(with_val(file, file.name), place.label, domain=place.domain)
+        if place.below and config.subfolders == "group":
+            item.group = with_val(file, place.inner)
+        elif place.below and config.subfolders == "domain":
+            item.domain = "/".join(filter(None, (place.domain, place.below)))
+        done.items[index] = item
+    return done
+
+
+def _no_label(
+    root: Path, files: list[MediaFile], train: list[int], config: DatasetConfig, why: list[str]
+) -> UserError:
+    labels = make_label_map(config.labels)
+    without = [files[i] for i in train if files[i].place.label is None]
+    folder = without[0].entry.path.rpartition("/")[0] or "the top folder"
+    return UserError(
+        f"{root}: {len(without)} of {len(train)} train files have no label, the first is "
+        f"{without[0].entry.path}: no folder of {folder} is called {labels.wanted()}, and there is "
+        "no CSV with an id and a label column either"
+        + "".join(f" ({reason})" for reason in why)
+        + "; rename the class folders, or say in dataset.yaml what they mean: "
+        "`labels: {NAME: 0, OTHER: 1}` (0 is real), or what to leave aside: `ignore: [PATTERN]`"
+    )
+
+
+def with_val(file: MediaFile, name: str) -> str:
+    """Return the item_id of a train item, which in val/ begins so."""
+    return f"val/{name}" if file.place.split == "val" else name

@@ -1,0 +1,209 @@
+"""The door for data sets: folders, zips, CSV and JSON of many layouts to one manifest."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from src import paths
+from src.artifacts.submissions import SubmissionFormat
+from src.data.dataset_yaml import DatasetConfig, read_dataset_yaml
+from src.data.labelling import Labelled, label_by_folders
+from src.data.manifest import Dataset, check_items, fingerprint, make_items
+from src.data.matching import FileIndex
+from src.data.places import MediaFile, place_files
+from src.data.sample import Sample, find_sample, match_sample
+from src.data.sources import Entry, Listing, kind_of, list_files
+from src.data.table_labels import label_by_tables
+from src.data.tables import find_label_tables
+from src.data.words import make_label_map
+from src.errors import UserError, unknown_name
+
+
+def load_dataset(dataset: str, input_root: Path | None = None) -> Dataset:
+    """Understand a data set from its names and CSV alone; nothing is decoded.
+
+    Args:
+        dataset: folder of `input/`, or `demo`.
+        input_root: folder of data sets, instead of `input/`.
+
+    Returns:
+        Its manifest, what to hand in, and notes on what was understood.
+
+    Raises:
+        UserError: there is no such data set, or it is ambiguous or incomplete; the message names
+            file, row and value, and how to settle it.
+    """
+    root = _find_root(dataset, input_root)
+    config = read_dataset_yaml(root)
+    entries, loaded = _load(dataset, root, config)
+    for name in config.extra:
+        entries, loaded = _join_extra(entries, loaded, name, input_root)
+    check_items(loaded.items, root)
+    return replace(
+        loaded,
+        stamps=[entry.stamp for entry in entries],
+        sha256=fingerprint(loaded.items, [entry.crc for entry in entries]),
+    )
+
+
+def _find_root(dataset: str, input_root: Path | None) -> Path:
+    root = paths.dataset_dir(dataset, input_root)
+    if not root.is_dir():
+        home = paths.input_dir(input_root)
+        names = [p.name for p in home.iterdir() if p.is_dir()] if home.is_dir() else []
+        raise unknown_name("data set", dataset, [*names, paths.DEMO], f"looked in {home}")
+    return root
+
+
+def _load(name: str, root: Path, config: DatasetConfig) -> tuple[list[Entry], Dataset]:
+    """Load one data set; entry i belongs to item i."""
+    listing = list_files(root, tuple(config.ignore))
+    _check_not_empty(root, listing)
+    sample, tables = find_sample(root, listing.tables, config)
+    label_tables, aside = find_label_tables(root, tables, config)
+    files = place_files(root, listing.media, make_label_map(config.labels))
+    test, submission, notes = _find_test(files, sample, config)
+    train = [i for i, file in enumerate(files) if i not in test and file.place.split != "test"]
+    if label_tables:
+        labelled = label_by_tables(root, files, train, label_tables, config)
+    else:
+        labelled = label_by_folders(root, files, train, config, aside)
+    unlisted = sum(f.place.split == "test" for f in files) - sum(
+        files[i].place.split == "test" for i in test
+    )
+    ignored = Counter(listing.ignored) + Counter(labelled.ignored)
+    ignored += Counter({"test files that the sample submission does not name": unlisted})
+    items = _make_items(files, labelled, test)
+    dataset = Dataset(
+        name=name,
+        root=root,
+        items=items.reset_index(drop=True),
+        stamps=[],
+        submission=submission,
+        test_labels=_test_labels(files, test),
+        given_folds=_given_folds(labelled),
+        config=config,
+        notes=[*labelled.notes, *_val_note(files, train), *notes, *aside],
+        ignored=dict(ignored),
+    )
+    return [files[i].entry for i in items.index], dataset
+
+
+def _check_not_empty(root: Path, listing: Listing) -> None:
+    if not listing.media:
+        aside = "; ".join(f"{count} x {reason}" for reason, count in listing.ignored.items())
+        raise UserError(
+            f"{root} holds no image or video, neither in folders nor in zips"
+            + (f" (left aside: {aside})" if aside else "")
+        )
+
+
+def _find_test(
+    files: list[MediaFile], sample: Sample | None, config: DatasetConfig
+) -> tuple[dict[int, str], SubmissionFormat | None, list[str]]:
+    """Return file -> item_id of the test items, what to hand in, and notes."""
+    inside = [i for i, file in enumerate(files) if file.place.split == "test"]
+    if sample is None:
+        if not inside:
+            return {}, None, ["no test items"]
+        test = {i: files[i].name for i in inside}
+        layout = SubmissionFormat("filename", "label", sorted(test.values()))
+        return test, layout, ["no sample submission: it will be written as filename,label"]
+    # Without test/, everything in one folder: the sample says which files are test items.
+    pool = inside or [
+        i for i, file in enumerate(files) if file.place.split == "" and file.place.label is None
+    ]
+    index = FileIndex(files[i].known_as(i) for i in pool)
+    if not inside and not any(index.find(item_id) for item_id in sample.layout.item_ids):
+        count = len(sample.layout.item_ids)
+        return {}, None, [f"no test items, though {sample.where} names {count}"]
+    test = match_sample(sample, index)
+    unlisted = [i for i in inside if i not in test]
+    if unlisted and config.unlisted_files == "error":
+        raise UserError(
+            f"{sample.where} has no row for {files[unlisted[0]].entry.path} ({len(unlisted)} such "
+            f"files of {len(inside)}); leave them aside in dataset.yaml: `unlisted_files: ignore`"
+        )
+    layout = sample.layout
+    note = (
+        f"submission: {PurePosixPath(sample.where).name}, {len(layout.item_ids)} rows of "
+        f"{layout.id_column},{layout.label_column}, written as "
+        f"{layout.label_names[0]} (real) and {layout.label_names[1]} (fake)"
+    )
+    return test, layout, [note, *sample.notes]
+
+
+def _make_items(files: list[MediaFile], labelled: Labelled, test: dict[int, str]) -> pd.DataFrame:
+    """Return the manifest; its index is the number of the file."""
+    rows: dict[int, dict[str, object]] = {}
+    for index, item in labelled.items.items():
+        rows[index] = {
+            "item_id": item.item_id,
+            "split": "train",
+            "label": item.label,
+            "group": item.group,
+            "domain": item.domain,
+        }
+    for index, item_id in test.items():
+        domain = files[index].place.domain
+        rows[index] = {"item_id": item_id, "split": "test", "group": "", "domain": domain}
+    for index, row in rows.items():
+        entry = files[index].entry
+        row |= {"path": entry.path, "kind": kind_of(entry.logical), "bytes": entry.bytes}
+    return make_items(rows)
+
+
+def _test_labels(files: list[MediaFile], test: dict[int, str]) -> pd.Series | None:
+    labels = {item_id: files[index].place.label for index, item_id in test.items()}
+    if not labels or None in labels.values():
+        return None
+    return pd.Series(labels, dtype="int64", name="label").sort_index()
+
+
+def _given_folds(labelled: Labelled) -> pd.Series | None:
+    folds = {item.item_id: item.fold for item in labelled.items.values()}
+    if not folds or None in folds.values():
+        return None
+    return pd.Series(folds, dtype="int64", name="fold").sort_index()
+
+
+def _val_note(files: list[MediaFile], train: list[int]) -> list[str]:
+    count = sum(files[i].place.split == "val" for i in train)
+    if not count:
+        return []
+    return [f"val/: {count} items, pooled with train/ and split again by the folds (ids val/...)"]
+
+
+def _join_extra(
+    entries: list[Entry], main: Dataset, name: str, input_root: Path | None
+) -> tuple[list[Entry], Dataset]:
+    """Add the train items of another data set, which are always trained on and never scored."""
+    if name == main.name:
+        raise UserError(f"{main.root / 'dataset.yaml'}: extra names the data set itself")
+    root = _find_root(name, input_root)
+    config = read_dataset_yaml(root)
+    if config.extra:
+        raise UserError(
+            f"{root / 'dataset.yaml'}: {name} is itself extra data of {main.name}, so it may have "
+            f"no `extra:`; list them all in {main.root / 'dataset.yaml'}"
+        )
+    other_entries, other = _load(name, root, config)
+    is_train = (other.items["split"] == "train").to_numpy()
+    added = other.items[is_train].copy()
+    for column in ("item_id", "group", "domain"):
+        prefixed = name + "/" + added[column]
+        added[column] = prefixed if column == "item_id" else prefixed.where(added[column] != "", "")
+    added["domain"] = added["domain"].where(added["domain"] != "", name)
+    added["path"] = f"../{name}/" + added["path"]
+    items = pd.concat([main.items, added], ignore_index=True)
+    order = items.sort_values(["split", "item_id"], ascending=[False, True], kind="stable").index
+    both = [*entries, *(e for e, keep in zip(other_entries, is_train, strict=True) if keep)]
+    note = f"extra: {len(added)} train items of {name}, always trained on and never scored"
+    return [both[i] for i in order], replace(
+        main,
+        items=items.loc[order].reset_index(drop=True),
+        extra_ids=main.extra_ids | set(added["item_id"]),
+        notes=[*main.notes, note],
+    )

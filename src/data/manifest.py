@@ -1,0 +1,141 @@
+"""The manifest: one row an item, and the data set it belongs to."""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from src.artifacts.submissions import SubmissionFormat
+from src.data.dataset_yaml import DatasetConfig
+from src.errors import UserError
+
+COLUMNS = [
+    "item_id", "path", "kind", "split", "label", "group", "domain", "width", "height", "bytes",
+]  # fmt: skip
+_TYPES = {"label": "Int8", "width": "Int32", "height": "Int32", "bytes": "int64"}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set as understood from names and CSV alone.
+
+    Attributes:
+        name: the folder's name in `input/`.
+        root: the folder; manifest paths are relative to it.
+        items: the manifest, `COLUMNS`: train items, then test items, each sorted by item_id.
+            label is Int8 and NA in test; group and domain are "" where nothing is known; width
+            and height are NA (`src.data.scan` finds them).
+        stamps: int64 or uint64 a row of items: changes when the file does.
+        submission: what to hand in; None without test items.
+        test_labels: item_id -> 0/1 where the test folders give the truth away. Kept apart: no
+            prediction reads it.
+        given_folds: item_id -> fold where the CSV brings a fold column.
+        extra_ids: train items of `extra:` data sets, always trained on, never scored.
+        config: what `dataset.yaml` said.
+        notes: what was understood and from where, one sentence each.
+        ignored: reason -> number of files left aside.
+        sha256: of ids, paths, sizes and zip CRCs.
+    """
+
+    name: str
+    root: Path
+    items: pd.DataFrame
+    stamps: list[int]
+    submission: SubmissionFormat | None = None
+    test_labels: pd.Series | None = None
+    given_folds: pd.Series | None = None
+    extra_ids: frozenset[str] = frozenset()
+    config: DatasetConfig = field(default_factory=DatasetConfig)
+    notes: list[str] = field(default_factory=list)
+    ignored: dict[str, int] = field(default_factory=dict)
+    sha256: str = ""
+
+    @property
+    def train(self) -> pd.DataFrame:
+        """Return the rows of the train items (extra data included)."""
+        return self.items[self.items["split"] == "train"]
+
+    @property
+    def test(self) -> pd.DataFrame:
+        """Return the rows of the test items."""
+        return self.items[self.items["split"] == "test"]
+
+    def require_test(self) -> SubmissionFormat:
+        """Return what to hand in.
+
+        Raises:
+            UserError: the data set has no test items, or some are videos.
+        """
+        if self.submission is None:
+            raise UserError(
+                f"{self.root} has no test items (no test/ or test.zip), so there is nothing to "
+                "predict; training and tuning work without. Put the test files there, or predict "
+                "any folder with --checkpoint FILE --input-dir DIR --output out.csv"
+            )
+        refuse_videos(self, "test")
+        return self.submission
+
+    def require_train(self) -> pd.DataFrame:
+        """Return the rows of the train items.
+
+        Raises:
+            UserError: there are none, or some are videos.
+        """
+        if self.train.empty:
+            raise UserError(f"{self.root} has no train items, only test items")
+        refuse_videos(self, "train")
+        return self.train
+
+
+def refuse_videos(dataset: Dataset, split: str) -> None:
+    """Raise a UserError if a split holds videos: nothing reads their frames yet."""
+    part = dataset.items[dataset.items["split"] == split]
+    videos = part.loc[part["kind"] == "video", "path"]
+    if len(videos):
+        raise UserError(
+            f"{dataset.root}: {len(videos)} of the {len(part)} {split} items are videos, the first "
+            f"is {videos.iloc[0]}; videos are not supported yet. Cut them into images (say, 8 "
+            "frames each in a folder per video, with `subfolders: group` in dataset.yaml), or "
+            f"leave them aside with `ignore: ['*{Path(videos.iloc[0]).suffix}']` there"
+        )
+
+
+def make_items(rows: dict[int, dict[str, object]]) -> pd.DataFrame:
+    """Return rows as a manifest: its dtypes, train first, sorted by item_id; the index is kept."""
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=pd.Index(COLUMNS), dtype=object)
+    table = table.astype(_TYPES)
+    return table.sort_values(["split", "item_id"], ascending=[False, True], kind="stable")
+
+
+def check_items(items: pd.DataFrame, where: Path) -> None:
+    """Check what every reader of a manifest relies on.
+
+    Raises:
+        UserError: an id twice within a split (both files named), a train item without label, a
+            class without items.
+    """
+    twice = items.duplicated(["split", "item_id"])
+    if twice.any():
+        row = items[twice].iloc[0]
+        same = items[(items["split"] == row["split"]) & (items["item_id"] == row["item_id"])]
+        raise UserError(
+            f"{where}: {row['split']} item {row['item_id']!r} stands for two files: "
+            f"{same['path'].iloc[0]} and {same['path'].iloc[1]}"
+        )
+    train = items[items["split"] == "train"]
+    for label, name in ((0, "real"), (1, "fake")):
+        if len(train) and not (train["label"] == label).any():
+            raise UserError(
+                f"{where}: all {len(train)} train items are {'fake' if label == 0 else 'real'}; "
+                f"the class {name} (label {label}) is empty: check its folder or the label column"
+            )
+
+
+def fingerprint(items: pd.DataFrame, crcs: list[int | None]) -> str:
+    """Return the SHA-256 of ids, splits, paths, sizes and (in zips) CRCs, as 64 hex digits."""
+    digest = hashlib.sha256()
+    columns = (items[c] for c in ("split", "item_id", "path", "bytes"))
+    for split, item_id, path, size, crc in zip(*columns, crcs, strict=True):
+        digest.update(f"{split}\0{item_id}\0{path}\0{size}\0{crc}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,144 @@
+"""The sample submission: ids, columns, order, and how labels are written."""
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from src.artifacts.submissions import SubmissionFormat
+from src.data.csv_rows import read_table
+from src.data.dataset_yaml import DatasetConfig
+from src.data.matching import FileIndex
+from src.data.sources import Entry
+from src.data.words import make_label_map
+from src.errors import UserError, unknown_name
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample submission as read.
+
+    Attributes:
+        where: the file, for messages.
+        row_names: `row 7` for each id.
+        layout: what to hand in.
+        notes: what was understood.
+    """
+
+    where: str
+    row_names: list[str]
+    layout: SubmissionFormat
+    notes: list[str]
+
+
+def find_sample(
+    root: Path, tables: list[Entry], config: DatasetConfig
+) -> tuple[Sample | None, list[Entry]]:
+    """Find and read the sample submission.
+
+    Returns:
+        The sample (None if there is none), and the other tables.
+
+    Raises:
+        UserError: several samples, no two columns, an id twice or empty, an answer column whose
+            words are not understood.
+    """
+    wanted = config.submission.file
+    samples = [e for e in tables if (e.logical == wanted if wanted else _is_sample(e))]
+    if wanted and not samples:
+        where = root / "dataset.yaml"
+        raise unknown_name(f"submission.file in {where}:", wanted, [e.logical for e in tables])
+    if len(samples) > 1:
+        raise UserError(
+            f"{root}: {' and '.join(e.path for e in samples)} are both sample submissions; say "
+            f"which in dataset.yaml: `submission: {{file: {samples[0].logical}}}`"
+        )
+    rest = [entry for entry in tables if entry not in samples and not _is_sample(entry)]
+    return (_read_sample(root, samples[0], config) if samples else None), rest
+
+
+def match_sample(sample: Sample, index: FileIndex) -> dict[int, str]:
+    """Return file -> id for all ids of a sample submission that fit a file.
+
+    Raises:
+        UserError: an id fits no file or several, or two ids fit one file; names file and row.
+    """
+    found: dict[int, str] = {}
+    missing: list[int] = []
+    for row, item_id in enumerate(sample.layout.item_ids):
+        fits = index.find(item_id)
+        where = f"{sample.where}: {sample.row_names[row]}: id {item_id!r}"
+        if len(fits) > 1:
+            raise UserError(f"{where} fits {len(fits)} test files; the sample must give paths")
+        if not fits:
+            missing.append(row)
+            continue
+        file = next(iter(fits))
+        if file in found:
+            raise UserError(f"{where} and id {found[file]!r} fit the same test file")
+        found[file] = item_id
+    if missing:
+        raise UserError(
+            f"{sample.where}: {sample.row_names[missing[0]]}: id "
+            f"{sample.layout.item_ids[missing[0]]!r} has no file among the test items "
+            f"({len(missing)} such ids of {len(sample.row_names)}): is the test archive complete?"
+        )
+    return found
+
+
+def _is_sample(entry: Entry) -> bool:
+    name = PurePosixPath(entry.logical).stem.lower().replace("_", "").replace("-", "")
+    return entry.suffix == ".csv" and name.startswith(("samplesubmission", "submissionformat"))
+
+
+def _read_sample(root: Path, entry: Entry, config: DatasetConfig) -> Sample:
+    where = str(root / entry.path)
+    rows = read_table(root, entry)
+    given = config.submission
+    for key, column in (("id_column", given.id_column), ("label_column", given.label_column)):
+        if column is not None and column not in rows.columns:
+            raise unknown_name(f"column (submission.{key}) of {where}:", column, rows.columns)
+    id_column = given.id_column or str(rows.columns[0])
+    others = [str(column) for column in rows.columns if column != id_column]
+    label_column = given.label_column or (others[0] if others else "")
+    if len(others) != 1 or label_column == id_column:
+        raise UserError(
+            f"{where}: its columns are {list(rows.columns)}, want two: an id and an answer"
+        )
+    if rows.empty:
+        raise UserError(f"{where}: it has a header and no rows")
+    ids = rows[id_column]
+    for bad, what in ((ids == "", "is empty"), (ids.duplicated(), "stands there twice")):
+        if bad.any():
+            first = int(bad.to_numpy().argmax())
+            raise UserError(f"{where}: {rows.index[first]}: id {ids.iloc[first]!r} {what}")
+    names, notes = _label_names(where, rows[label_column], config)
+    layout = SubmissionFormat(id_column, label_column, ids.tolist(), names)
+    return Sample(where, rows.index.tolist(), layout, notes)
+
+
+def _label_names(
+    where: str, values: pd.Series, config: DatasetConfig
+) -> tuple[tuple[str, str], list[str]]:
+    """Find out how the answers are written: `0`/`1`, or the competition's own two words."""
+    if config.submission.label_names is not None:
+        return config.submission.label_names, []
+    written = list(dict.fromkeys(values))
+    numbers = pd.to_numeric(values, errors="coerce")
+    if all(value == "" for value in written) or not numbers.isna().any():
+        notes = []
+        if not numbers.isin([0, 1]).all() and not numbers.isna().any():
+            notes.append(
+                f"{where} holds numbers other than 0 and 1 (the first rows: "
+                f"{', '.join(written[:3])}): if the competition wants probabilities, note that "
+                "submissions here are decisions, 0 or 1"
+            )
+        return ("0", "1"), notes
+    words = make_label_map(config.labels)
+    by_label = {words.get(value): value for value in written}
+    if set(by_label) == {0, 1} and len(written) == 2:
+        return (by_label[0], by_label[1]), []
+    raise UserError(
+        f"{where}: its answers are {', '.join(map(repr, written[:4]))}; say in dataset.yaml how "
+        "real and fake are written: `submission: {label_names: [REAL, FAKE]}`"
+    )

@@ -1,0 +1,199 @@
+"""One look at every item: can it be decoded, how large is it, what is it a copy of."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import cv2
+import imagehash
+import joblib
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from src import paths
+from src.artifacts.files import atomic_path
+from src.data.images import UnreadableImageError, decode_image
+from src.data.manifest import Dataset
+from src.data.sources import read_bytes
+from src.progress import track
+
+VERSION = 1  # of what is computed below; a cache of another version is not used
+SMALL = 64  # larger images are shrunk to this square before the (slow) perceptual hash
+BATCH = 256
+SAVE_EVERY = 40  # batches; what is scanned by then survives an interruption
+# Below this mean distance of grey values (0..255) from their mean, a hash is noise and rounding.
+MIN_SPREAD = 1.5
+_SIGNATURES = (
+    (b"\xff\xd8\xff", "jpeg"), (b"\x89PNG\r\n\x1a\n", "png"), (b"GIF8", "gif"), (b"BM", "bmp"),
+    (b"II*\0", "tiff"), (b"MM\0*", "tiff"), (b"\0\0\0\x0cjP", "jp2"), (b"P5", "pgm"),
+    (b"P6", "ppm"),
+)  # fmt: skip
+_TYPES = {
+    "path": "object", "stamp": "int64", "width": "int32", "height": "int32", "sha256": "object",
+    "phash": "uint64", "phash_flip": "uint64", "hashable": "bool", "format": "object",
+    "error": "object",
+}  # fmt: skip
+
+
+class Look(NamedTuple):
+    """What was found in one file."""
+
+    width: int
+    height: int
+    sha256: str
+    phash: int
+    phash_flip: int
+    hashable: bool
+    format: str
+    error: str
+
+
+def scan_items(dataset: Dataset) -> pd.DataFrame:
+    """Decode every image of a data set once; a file seen before is not read again.
+
+    Args:
+        dataset: the data set.
+
+    Returns:
+        One row an item, in the order of `dataset.items`: item_id, split, width and height
+        (Int32, NA if unreadable), sha256 of the file's bytes, phash and phash_flip (uint64: the
+        64-bit perceptual hash of the image and of its mirror image), hashable (False for an
+        unreadable or nearly flat image, whose hash means nothing), format (`jpeg`, from the first
+        bytes), error ("" or why it cannot be read). Videos are not opened: format `video`.
+
+    Raises:
+        UserError: a file has vanished since it was listed.
+    """
+    known = _read_cache(paths.manifest_cache(dataset.name))
+    rows = _locate(known, dataset)
+    new = np.flatnonzero((rows < 0) & (dataset.items["kind"] == "image").to_numpy())
+    if len(new):
+        known = _scan_new(dataset, new, known)
+        rows = _locate(known, dataset)
+    return _as_table(dataset.items, known, rows)
+
+
+def file_format(data: bytes) -> str:
+    """Return the format that a file's first bytes announce, `unknown` if none."""
+    for signature, name in _SIGNATURES:
+        if data.startswith(signature):
+            return name
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    return "avif" if data[4:12] in (b"ftypavif", b"ftypavis") else "unknown"
+
+
+def perceptual_hashes(pixels: NDArray[np.uint8]) -> tuple[int, int, bool]:
+    """Return the 64-bit hash of an image and of its mirror image, and whether they mean anything.
+
+    Args:
+        pixels: uint8 RGB (height, width, 3).
+    """
+    if max(pixels.shape[:2]) > SMALL:
+        shrunk = cv2.resize(pixels, (SMALL, SMALL), interpolation=cv2.INTER_AREA)
+        pixels = np.asarray(shrunk, np.uint8)
+    grey = Image.fromarray(pixels).convert("L")
+    values = np.asarray(grey)
+    mirrored = Image.fromarray(np.ascontiguousarray(values[:, ::-1]))
+    spread = float(np.abs(values - values.mean()).mean())
+    return _hash(grey), _hash(mirrored), spread >= MIN_SPREAD
+
+
+def look_at(root: Path, path: str) -> Look:
+    """Read and decode one image; never raises for a file that is merely broken."""
+    digest, kind = "", "unknown"
+    try:
+        data = read_bytes(root, path)
+        digest, kind = hashlib.sha256(data).hexdigest(), file_format(data)
+        pixels = decode_image(data)
+    except UnreadableImageError as error:
+        return Look(0, 0, digest, 0, 0, False, kind, str(error) or "not decodable")
+    height, width = pixels.shape[:2]
+    return Look(width, height, digest, *perceptual_hashes(pixels), kind, "")
+
+
+def _hash(image: Image.Image) -> int:
+    bits = np.packbits(imagehash.phash(image).hash.ravel())
+    return int.from_bytes(bits.tobytes(), "big")
+
+
+def _look_at_many(root: Path, names: list[str]) -> list[Look]:
+    cv2.setNumThreads(1)
+    return [look_at(root, name) for name in names]
+
+
+def _locate(known: pd.DataFrame, dataset: Dataset) -> NDArray[np.intp]:
+    """Return for each item its row among what is known, -1 if it is new or has changed."""
+    rows = pd.Index(known["path"]).get_indexer(pd.Index(dataset.items["path"]))
+    stamps = np.append(known["stamp"].to_numpy(np.int64), -1)
+    return np.where(stamps[rows] == np.array(dataset.stamps, np.int64), rows, -1)
+
+
+def _scan_new(dataset: Dataset, new: NDArray[np.intp], known: pd.DataFrame) -> pd.DataFrame:
+    """Scan items that the cache does not hold, saving now and then; returns old and new rows."""
+    names = dataset.items["path"].iloc[new].tolist()
+    stamps = [dataset.stamps[row] for row in new]
+    batches = [names[i : i + BATCH] for i in range(0, len(names), BATCH)]
+    looks: list[Look] = []
+    table = known
+    for number, batch in enumerate(_in_parallel(dataset.root, batches), 1):
+        looks += batch
+        if number % SAVE_EVERY == 0 or number == len(batches):
+            found = _as_known(names[: len(looks)], stamps[: len(looks)], looks)
+            table = pd.concat([known, found]).drop_duplicates("path", keep="last")
+            _write_cache(paths.manifest_cache(dataset.name), table)
+    return table
+
+
+def _as_known(names: list[str], stamps: list[int], looks: list[Look]) -> pd.DataFrame:
+    table = pd.DataFrame(looks, columns=pd.Index(Look._fields))
+    table.insert(0, "path", names)
+    table.insert(1, "stamp", stamps)
+    return table.astype(_TYPES)
+
+
+def _in_parallel(root: Path, batches: list[list[str]]) -> Iterator[list[Look]]:
+    # Processes: imagehash is Python, and threads make it four times slower than one alone.
+    workers = min(len(os.sched_getaffinity(0)), len(batches) // 4)
+    if workers < 2:
+        yield from track((_look_at_many(root, b) for b in batches), "scanning", total=len(batches))
+        return
+    run = joblib.Parallel(n_jobs=workers, return_as="generator")
+    done = cast(
+        Iterator[list[Look]], run(joblib.delayed(_look_at_many)(root, batch) for batch in batches)
+    )
+    yield from track(done, "scanning", total=len(batches), unit=f"x{BATCH} files")
+
+
+def _read_cache(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError):  # absent, or damaged: it is made again
+        return _as_known([], [], [])
+    if table.attrs.get("version") != VERSION or list(table.columns) != list(_TYPES):
+        return _as_known([], [], [])
+    return table.astype(_TYPES)
+
+
+def _write_cache(path: Path, table: pd.DataFrame) -> None:
+    table = table.reset_index(drop=True)
+    table.attrs = {"version": VERSION}
+    with atomic_path(path) as temporary:
+        table.to_parquet(temporary, index=False)
+
+
+def _as_table(items: pd.DataFrame, known: pd.DataFrame, rows: NDArray[np.intp]) -> pd.DataFrame:
+    # Row -1, a video, takes the last one.
+    video = _as_known([""], [-1], [Look(0, 0, "", 0, 0, False, "video", "")])
+    found = pd.concat([known, video], ignore_index=True).iloc[rows].reset_index(drop=True)
+    unknown = (found["width"] == 0).to_numpy()
+    table = found.drop(columns=["path", "stamp"])
+    for column in ("width", "height"):
+        table[column] = table[column].astype("Int32").mask(unknown)
+    table.insert(0, "item_id", items["item_id"].to_numpy())
+    table.insert(1, "split", items["split"].to_numpy())
+    return table

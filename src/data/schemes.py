@@ -1,0 +1,36 @@
+"""Names of fold schemes."""
+
+import re
+
+from src.data.manifest import Dataset
+from src.errors import UserError
+
+FIXED = "fixed"
+_STRATIFIED = re.compile(r"^sgkf(\d{1,3})_s(\d{1,9})$")
+FORMS = "sgkf<k>_s<seed>, such as sgkf5_s42 (5 folds, seed 42); fixed (the CSV's fold column)"
+
+
+def default_scheme(dataset: Dataset) -> str:
+    """Return `fixed` where the CSV brings folds, else `sgkf5_s42` or what dataset.yaml says."""
+    if dataset.given_folds is not None:
+        return FIXED
+    return f"sgkf{dataset.config.n_folds}_s{dataset.config.seed}"
+
+
+def parse_scheme(dataset: Dataset, scheme: str) -> tuple[int, int] | None:
+    """Return (number of folds, seed) of a stratified scheme, None for `fixed`.
+
+    Raises:
+        UserError: no such form, fewer than 2 folds, or `fixed` without a fold column.
+    """
+    if scheme == FIXED:
+        if dataset.given_folds is None:
+            raise UserError(
+                f"scheme fixed wants a fold column in the label CSV of {dataset.root}, and there "
+                "is none (dataset.yaml can name it: `fold_column: NAME`)"
+            )
+        return None
+    match = _STRATIFIED.match(scheme)
+    if match is None or int(match[1]) < 2:
+        raise UserError(f"unknown scheme {scheme!r}; its forms are: {FORMS}")
+    return int(match[1]), int(match[2])

@@ -1,0 +1,1 @@
+"""Out-of-fold logits in, a recipe out: align, search, cross-fit, vote; never imports torch."""

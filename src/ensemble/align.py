@@ -1,0 +1,245 @@
+"""Join the members' out-of-fold predictions by item_id, and say what had to be left out."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from src import paths
+from src.artifacts.files import sha256_file
+from src.artifacts.folds import fold_numbers, read_folds
+from src.artifacts.oof import read_oof
+from src.errors import UserError, unknown_name
+
+_OOF_NAME = re.compile(r"fold_(0|[1-9]\d*)\.csv")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A finished fold of a model that tuning cannot use, and why."""
+
+    model: str
+    fold: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """What the members predicted for the same items.
+
+    Attributes:
+        dataset: data set.
+        scheme: fold scheme.
+        folds_sha256: SHA-256 of the fold file.
+        all_folds: the folds of the scheme.
+        folds: the folds used, those every member has finished.
+        models: the members, sorted by name.
+        oof_sha256: member -> fold (as a string) -> SHA-256 of its OOF file.
+        item_ids: (n,) str objects, sorted.
+        label: (n,) int64, 0/1.
+        group: (n,) int64 codes.
+        fold: (n,) int64.
+        logits: (n, n_models) float64, finite.
+        left_out: finished folds that are not used.
+        selected_on: members some of whose folds chose their epoch by the score on these items.
+        fake_share: share of label 1 among all scored items of the fold file.
+    """
+
+    dataset: str
+    scheme: str
+    folds_sha256: str
+    all_folds: list[int]
+    folds: list[int]
+    models: list[str]
+    oof_sha256: dict[str, dict[str, str]]
+    item_ids: NDArray[np.object_]
+    label: NDArray[np.int64]
+    group: NDArray[np.int64]
+    fold: NDArray[np.int64]
+    logits: NDArray[np.float64]
+    left_out: list[LeftOut]
+    selected_on: list[str]
+    fake_share: float
+
+    @property
+    def n_groups(self) -> int:
+        """Return the number of groups among the items."""
+        return len(np.unique(self.group))
+
+
+def finished_folds(dataset: str, scheme: str) -> dict[str, list[int]]:
+    """Return model -> folds with an OOF file, for every model that has one; both sorted."""
+    home = paths.oof_scheme_dir(dataset, scheme)
+    finished: dict[str, list[int]] = {}
+    for folder in sorted(home.iterdir()) if home.is_dir() else []:
+        names = (_OOF_NAME.fullmatch(path.name) for path in folder.glob("fold_*.csv"))
+        folds = sorted(int(name[1]) for name in names if name)
+        if folds:
+            finished[paths.model_from_slug(folder.name)] = folds
+    return dict(sorted(finished.items()))
+
+
+def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Aligned:
+    """Read what tuning stands on.
+
+    Args:
+        dataset: data set.
+        scheme: fold scheme; its fold file must exist.
+        models: the members; None takes every model that has OOF.
+
+    Raises:
+        UserError: no OOF; an unknown model; no fold that all members have finished; a file that
+            `read_oof` refuses; a run made with another fold file; a fold whose logits are all
+            equal. The message names the file and the way out.
+    """
+    folds_path = paths.folds_csv(dataset, scheme)
+    table = read_folds(folds_path)
+    folds_sha256 = sha256_file(folds_path)
+    all_folds = fold_numbers(table)
+    finished = _choose(dataset, scheme, finished_folds(dataset, scheme), models)
+    _check_fold_numbers(dataset, scheme, finished, all_folds)
+    folds = _shared_folds(finished)
+    scored = table[table["fold"] >= 0]
+    items = table[table["fold"].isin(folds)].set_index("item_id")
+    logits = np.empty((len(items), len(finished)))
+    selected_on = []
+    for column, model in enumerate(finished):
+        if _check_runs(dataset, scheme, model, folds, folds_sha256):
+            selected_on.append(model)
+        logits[:, column] = _read_member(dataset, scheme, model, folds, table).loc[items.index]
+    return Aligned(
+        dataset=dataset,
+        scheme=scheme,
+        folds_sha256=folds_sha256,
+        all_folds=all_folds,
+        folds=folds,
+        models=list(finished),
+        oof_sha256={
+            model: {str(k): sha256_file(paths.oof_csv(dataset, scheme, model, k)) for k in folds}
+            for model in finished
+        },
+        item_ids=items.index.to_numpy(dtype=object),
+        label=items["label"].to_numpy(np.int64),
+        group=pd.factorize(items["group"], sort=True)[0].astype(np.int64),
+        fold=items["fold"].to_numpy(np.int64),
+        logits=logits,
+        left_out=_left_out(finished, folds),
+        selected_on=selected_on,
+        fake_share=float(scored["label"].mean()),
+    )
+
+
+def _choose(
+    dataset: str, scheme: str, finished: dict[str, list[int]], models: Sequence[str] | None
+) -> dict[str, list[int]]:
+    if not finished:
+        raise UserError(
+            f"{paths.oof_scheme_dir(dataset, scheme)} holds no out-of-fold predictions; make some "
+            f"first: python train_folds.py --data {dataset} --model effnet_b0 --fold 0"
+        )
+    if models is None:
+        return finished
+    for place, model in enumerate(models):
+        if model not in finished:
+            hint = f"or train it: python train_folds.py --data {dataset} --model {model}"
+            raise unknown_name("model with out-of-fold predictions", model, finished, hint)
+        if model in models[:place]:
+            raise UserError(f"model {model!r} is named twice; weights are tune's to find")
+    return {model: finished[model] for model in sorted(models)}
+
+
+def _check_fold_numbers(
+    dataset: str, scheme: str, finished: dict[str, list[int]], all_folds: Iterable[int]
+) -> None:
+    for model, folds in finished.items():
+        for fold in folds:
+            if fold not in all_folds:
+                raise UserError(
+                    f"{paths.oof_csv(dataset, scheme, model, fold)}: the fold file "
+                    f"{paths.folds_csv(dataset, scheme)} has no fold {fold}; delete it, or move "
+                    "it to the scheme it was made with"
+                )
+
+
+def _shared_folds(finished: dict[str, list[int]]) -> list[int]:
+    shared = sorted(set.intersection(*map(set, finished.values())))
+    if not shared:
+        have = "; ".join(f"{model} has {_list(folds)}" for model, folds in finished.items())
+        raise UserError(
+            f"no fold is finished by all {len(finished)} models: {have}. Train the missing folds "
+            "(python train_folds.py --model NAME --fold K), or choose with --models"
+        )
+    return shared
+
+
+def _list(folds: Sequence[int]) -> str:
+    return f"fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"
+
+
+def _left_out(finished: dict[str, list[int]], used: Sequence[int]) -> list[LeftOut]:
+    return [
+        LeftOut(
+            model,
+            fold,
+            "not finished by " + ", ".join(m for m, folds in finished.items() if fold not in folds),
+        )
+        for model, have in finished.items()
+        for fold in have
+        if fold not in used
+    ]
+
+
+def _check_runs(
+    dataset: str, scheme: str, model: str, folds: Sequence[int], folds_sha256: str
+) -> bool:
+    """Hold the run records, where there are any, against the fold file.
+
+    Returns:
+        Whether a run chose its epoch by the score on the items it predicts (`selection: best`).
+    """
+    selected = False
+    for fold in folds:
+        path = paths.run_record(dataset, scheme, model, fold)
+        if not path.exists():
+            continue
+        record = _read_record(path)
+        if record.get("folds_sha256", folds_sha256) != folds_sha256:
+            raise UserError(
+                f"{path}: this run was made with another version of "
+                f"{paths.folds_csv(dataset, scheme)}; train it again (--overwrite), or leave the "
+                "model out with --models"
+            )
+        selected |= record.get("selection") == "best"
+    return selected
+
+
+def _read_record(path: Path) -> dict[str, object]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: this run record is not readable JSON ({error})") from None
+    if not isinstance(record, dict):
+        raise UserError(f"{path}: this run record is a {type(record).__name__}, want an object")
+    return record
+
+
+def _read_member(
+    dataset: str, scheme: str, model: str, folds: Sequence[int], table: pd.DataFrame
+) -> pd.Series:
+    parts = []
+    for fold in folds:
+        path = paths.oof_csv(dataset, scheme, model, fold)
+        part = read_oof(path, table, fold).set_index("item_id")["logit"]
+        if len(part) > 1 and (part == part.iloc[0]).all():
+            raise UserError(
+                f"{path}: all {len(part)} logits are {float(part.iloc[0])!r} (row 2 to the last): "
+                f"{model} learned nothing; train that fold again (--overwrite), or leave the model "
+                "out with --models"
+            )
+        parts.append(part)
+    return pd.concat(parts)

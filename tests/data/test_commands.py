@@ -1,0 +1,77 @@
+"""`python -m src data` and `python -m src folds`, called in this process."""
+
+import subprocess
+import sys
+
+import pytest
+
+from src.cli import data as data_command
+from src.cli import folds as folds_command
+from src.data.layouts import load_dataset
+from src.data.scan import scan_items
+from src.data.shortcuts import find_shortcuts
+
+SIX = [f"train/{c}/{i}.png" for c in ("real", "fake") for i in range(6)]
+
+
+def test_data_says_what_was_understood(make_dataset, capsys):
+    root = make_dataset([*SIX, "test/t.png"], {"sample_submission.csv": "id,label\nt,0\n"})
+    (root / "train/real/broken.jpg").write_bytes(b"")
+    (root / "train/real/.DS_Store").write_bytes(b"")
+    (root / "test/t.png").write_bytes((root / SIX[0]).read_bytes())
+    assert data_command.main(["--data", "toy"]) == 0
+    out = capsys.readouterr().out
+    for part in (
+        "train  real   image         7", "train  fake   image         6", "test   ?",
+        "sample_submission.csv, 1 rows of id,label", "24x24 (13)", "png 13", "1 x junk",
+        "real/broken.jpg: the file is empty", "test items whose file is in train: 1",
+        "python -m src folds",
+    ):  # fmt: skip
+        assert part in out, part
+
+
+def test_folds_prints_table_and_leaks_twice(make_dataset, capsys):
+    make_dataset(SIX)
+    for text in ("sgkf3_s1.csv", "exist already"):
+        assert folds_command.main(["--data", "toy", "--n-folds", "3", "--seed", "1"]) == 0
+        out = capsys.readouterr().out
+        assert text in out
+        assert "StratifiedKFold would have leaked" in out
+    assert folds_command.main(["--scheme", "sgkf3_s1", "--seed", "1"]) == 2
+    assert "drop one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [data_command, folds_command])
+def test_typos_are_named(make_dataset, capsys, command):
+    make_dataset(SIX)
+    assert command.main(["--dat", "toy"]) == 2
+    assert "did you mean '--data'" in capsys.readouterr().err
+    assert command.main(["--data", "toi"]) == 2
+    assert "did you mean 'toy'" in capsys.readouterr().err
+
+
+def test_videos_are_counted_but_not_folded(make_dataset, capsys):
+    make_dataset({"real/a.mp4": b"1", "fake/b.mp4": b"2"})
+    assert data_command.main([]) == 0
+    assert "2 videos" in capsys.readouterr().out
+    assert folds_command.main([]) == 2
+    assert "not supported yet" in capsys.readouterr().err
+
+
+def test_shortcuts_are_found(make_dataset):
+    root = make_dataset([f"train/{c}/{i}.png" for c in ("real", "fake") for i in range(20)])
+    for path in (root / "train" / "fake").iterdir():
+        path.write_bytes(path.read_bytes() + b" " * 5000)
+    dataset = load_dataset("toy")
+    (found,) = find_shortcuts(dataset, scan_items(dataset))
+    assert (found.name, found.auc) == ("the size in bytes", 1.0)
+
+
+@pytest.mark.parametrize("module", ["data", "folds"])
+def test_help_imports_nothing_heavy(module):
+    code = (
+        f"import sys\nimport src.cli.{module}\n"
+        "print(sorted({'torch', 'pandas', 'cv2', 'sklearn', 'scipy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,122 @@
+"""Zips and folders are read the same way, from threads and forks too."""
+
+import multiprocessing
+import os
+import random
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from src.data.images import UnreadableImageError
+from src.data.sources import list_files, read_bytes
+from src.errors import UserError
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> dict[str, bytes]:
+    """Write big.zip with stored and deflated members; return path -> content."""
+    rng = random.Random(0)
+    contents = {}
+    with zipfile.ZipFile(tmp_path / "big.zip", "w") as file:
+        for i in range(200):
+            data = rng.randbytes(rng.randrange(3000)) + b"a" * rng.randrange(3000)
+            method = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)[i % 2]
+            file.writestr(f"big/{i}.jpg", data, compress_type=method)
+            contents[f"big.zip!/big/{i}.jpg"] = data
+    return contents
+
+
+def test_every_member_reads_as_zipfile_does(tmp_path, archive):
+    assert {path: read_bytes(tmp_path, path) for path in archive} == archive
+
+
+def _all_equal(root: Path, contents: dict[str, bytes], seed: int) -> bool:
+    order = random.Random(seed).sample(sorted(contents), len(contents))
+    return all(read_bytes(root, path) == contents[path] for path in order)
+
+
+def test_threads_share_an_archive(tmp_path, archive):
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda seed: _all_equal(tmp_path, archive, seed), range(16)))
+
+
+def test_forks_share_an_archive(tmp_path, archive):
+    assert _all_equal(tmp_path, archive, 0)  # open before the fork, as in a DataLoader
+    context = multiprocessing.get_context("fork")
+    with context.Pool(4) as pool:
+        assert all(pool.starmap(_all_equal, [(tmp_path, archive, seed) for seed in range(8)]))
+
+
+def test_damaged_member_is_unreadable_and_named(tmp_path, archive):
+    path = tmp_path / "big.zip"
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as file:
+        start = file.getinfo("big/4.jpg").header_offset + 60
+    data[start] ^= 0xFF
+    path.write_bytes(bytes(data))
+    with pytest.raises(UnreadableImageError, match=r"big/4\.jpg is damaged"):
+        read_bytes(tmp_path, "big.zip!/big/4.jpg")
+    assert read_bytes(tmp_path, "big.zip!/big/6.jpg") == archive["big.zip!/big/6.jpg"]
+
+
+def test_missing_file_and_missing_member_are_named(tmp_path, archive):
+    for path in ("no.jpg", "big.zip!/big/no.jpg", "none.zip!/x.jpg"):
+        with pytest.raises(UserError, match="no"):
+            read_bytes(tmp_path, path)
+
+
+def test_broken_zip_is_named(tmp_path):
+    (tmp_path / "train.zip").write_bytes(b"PK this is not a zip")
+    with pytest.raises(UserError, match=r"train\.zip.*not a readable zip"):
+        list_files(tmp_path)
+
+
+@pytest.mark.parametrize("top", ["train/", ""])
+def test_zip_with_and_without_its_top_folder(tmp_path, top):
+    with zipfile.ZipFile(tmp_path / "train.zip", "w") as file:
+        file.writestr(f"{top}real/a.jpg", b"1")
+        file.writestr(f"{top}fake/b.jpg", b"2")
+        file.writestr("__MACOSX/._a.jpg", b"3")
+        file.writestr(f"{top}.DS_Store", b"4")
+    listing = list_files(tmp_path)
+    assert [entry.logical for entry in listing.media] == ["train/fake/b.jpg", "train/real/a.jpg"]
+    assert listing.ignored == {"junk (.DS_Store, __MACOSX, hidden files)": 2}
+    assert read_bytes(tmp_path, listing.media[1].path) == b"1"
+
+
+def test_replaced_zip_is_read_again(tmp_path):
+    for content in (b"one", b"two!"):
+        with zipfile.ZipFile(tmp_path / "train.zip", "w") as file:
+            file.writestr("real/a.jpg", content)
+        (entry,) = list_files(tmp_path).media
+        assert read_bytes(tmp_path, entry.path) == content
+
+
+def test_zip_beside_its_unpacked_folder_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "train.zip", "w") as file:
+        file.writestr("real/a.jpg", b"1")
+    (tmp_path / "train" / "real").mkdir(parents=True)
+    (tmp_path / "train" / "real" / "a.jpg").write_bytes(b"1")
+    with pytest.raises(UserError, match=r"train\.zip!/real/a\.jpg and train/real/a\.jpg.*twice"):
+        list_files(tmp_path)
+
+
+def test_links_are_followed_once_and_dangling_ones_named(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.jpg").write_bytes(b"1")
+    (tmp_path / "real" / "loop").symlink_to(tmp_path)
+    assert len(list_files(tmp_path).media) == 1
+    (tmp_path / "real" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    with pytest.raises(UserError, match=r"gone\.jpg.*nowhere\.jpg"):
+        list_files(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_forbidden_file_is_unreadable(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"1")
+    path.chmod(0)
+    with pytest.raises(UnreadableImageError, match=r"a\.jpg"):
+        read_bytes(tmp_path, "a.jpg")

@@ -1,0 +1,150 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from src import paths
+from src.artifacts.files import sha256_file, write_json
+from src.ensemble.align import align
+from src.errors import UserError
+from tests.ensemble.synthetic import DATA, SCHEME, edit_csv, make_folds, make_oof, oof_path
+
+pytestmark = pytest.mark.usefixtures("artefact_root")
+
+
+def test_joins_members_by_id_whatever_the_order_of_rows():
+    folds = make_folds()
+    logits = {m: make_oof(folds, m, seed=i) for i, m in enumerate(["a", "timm:b", "c"])}
+    edit_csv(oof_path("a", 1), lambda table: table.sample(frac=1, random_state=0))
+    aligned = align(DATA, SCHEME)
+    assert aligned.models == ["a", "c", "timm:b"]
+    assert aligned.folds == aligned.all_folds == [0, 1, 2]
+    assert list(aligned.item_ids) == sorted(folds["item_id"])
+    for column, model in enumerate(aligned.models):
+        assert np.array_equal(aligned.logits[:, column], logits[model].loc[aligned.item_ids])
+    by_id = folds.set_index("item_id").loc[aligned.item_ids]
+    assert np.array_equal(aligned.label, by_id["label"])
+    assert np.array_equal(aligned.fold, by_id["fold"])
+    same_group = pd.Series(aligned.group).groupby(by_id["group"].to_numpy()).nunique()
+    assert (same_group == 1).all()
+    assert aligned.n_groups == 80
+    assert aligned.oof_sha256["a"]["1"] == sha256_file(oof_path("a", 1))
+    assert aligned.fake_share == folds["label"].mean()
+
+
+def test_extra_data_are_not_tuned_on():
+    folds = make_folds()
+    paths.folds_csv(DATA, SCHEME).unlink()
+    extra = folds[folds["fold"] == 0].assign(fold=-1, label=1)
+    extra["item_id"] = "extra/" + extra["item_id"]
+    extra["group"] = "extra" + extra["group"]
+    from src.artifacts.folds import write_folds
+
+    write_folds(paths.folds_csv(DATA, SCHEME), pd.concat([folds, extra]))
+    make_oof(folds)
+    aligned = align(DATA, SCHEME)
+    assert aligned.label.size == len(folds)
+    assert aligned.fake_share == folds["label"].mean()
+
+
+def test_one_fold_of_one_model():
+    folds = make_folds()
+    make_oof(folds, only=[1])
+    aligned = align(DATA, SCHEME)
+    assert (aligned.folds, aligned.models, aligned.left_out) == ([1], ["a"], [])
+    assert set(aligned.item_ids) == set(folds.loc[folds["fold"] == 1, "item_id"])
+
+
+@pytest.mark.parametrize("models", [None, ["b", "a"]])
+def test_uses_the_shared_folds_and_says_what_is_left_out(models):
+    folds = make_folds()
+    make_oof(folds, "a")
+    make_oof(folds, "b", only=[0, 2])
+    aligned = align(DATA, SCHEME, models)
+    assert aligned.folds == [0, 2]
+    assert [(out.model, out.fold) for out in aligned.left_out] == [("a", 1)]
+    assert aligned.left_out[0].reason == "not finished by b"
+
+
+def test_models_chosen_one_by_one_use_all_their_folds():
+    folds = make_folds()
+    make_oof(folds, "a")
+    make_oof(folds, "b", only=[0])
+    assert align(DATA, SCHEME, ["a"]).folds == [0, 1, 2]
+
+
+def test_no_shared_fold_names_who_has_what():
+    folds = make_folds()
+    make_oof(folds, "a", only=[0])
+    make_oof(folds, "b", only=[1, 2])
+    with pytest.raises(UserError, match=r"a has fold 0; b has folds 1, 2.*train_folds"):
+        align(DATA, SCHEME, ["a", "b"])
+
+
+def test_no_oof_says_which_command_to_run():
+    make_folds()
+    with pytest.raises(UserError, match=r"no out-of-fold.*python train_folds.py --data toy"):
+        align(DATA, SCHEME)
+
+
+def test_an_unknown_model_lists_what_exists():
+    make_oof(make_folds(), "effnet_b0")
+    with pytest.raises(UserError, match=r"'efnet_b0'; did you mean 'effnet_b0'\?.*train_folds"):
+        align(DATA, SCHEME, ["efnet_b0"])
+
+
+def test_a_model_named_twice():
+    make_oof(make_folds(), "a")
+    with pytest.raises(UserError, match="'a' is named twice"):
+        align(DATA, SCHEME, ["a", "a"])
+
+
+def test_a_fold_the_fold_file_does_not_have():
+    folds = make_folds()
+    make_oof(folds)
+    oof_path(fold=0).rename(oof_path(fold=7))
+    with pytest.raises(UserError, match=r"fold_7.csv.*has no fold 7"):
+        align(DATA, SCHEME)
+
+
+def test_other_files_in_the_folder_are_not_folds():
+    make_oof(make_folds())
+    for name in ("fold_01.csv", "fold_x.csv", "notes.csv", "fold_0.views.parquet"):
+        (oof_path().parent / name).write_text("x")
+    assert align(DATA, SCHEME).folds == [0, 1, 2]
+
+
+def test_a_constant_fold_names_the_file():
+    make_oof(make_folds())
+    edit_csv(oof_path(fold=2), lambda table: table.assign(logit="0.25"))
+    with pytest.raises(UserError, match=r"fold_2.csv: all 78 logits are 0.25"):
+        align(DATA, SCHEME)
+
+
+def write_record(fold=0, **keys):
+    write_json(paths.run_record(DATA, SCHEME, "a", fold), {"schema": 1, **keys})
+
+
+def test_a_run_of_another_fold_file_is_refused():
+    make_oof(make_folds())
+    write_record(1, folds_sha256="0" * 64)
+    with pytest.raises(UserError, match=r"checkpoints.*fold_1.json.*another version of.*folds"):
+        align(DATA, SCHEME)
+
+
+def test_a_run_that_chose_its_epoch_is_marked():
+    make_oof(make_folds())
+    sha256 = sha256_file(paths.folds_csv(DATA, SCHEME))
+    write_record(0, folds_sha256=sha256, selection="last")
+    assert align(DATA, SCHEME).selected_on == []
+    write_record(1, folds_sha256=sha256, selection="best")
+    assert align(DATA, SCHEME).selected_on == ["a"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_damaged_run_record_is_named(text):
+    make_oof(make_folds())
+    write_record(0)
+    path = paths.run_record(DATA, SCHEME, "a", 0)
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"fold_0.json: this run record"):
+        align(DATA, SCHEME)

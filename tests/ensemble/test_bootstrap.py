@@ -1,0 +1,76 @@
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from src.ensemble.bootstrap import bootstrap_macro_f1, interval
+from src.metrics import macro_f1
+
+RNG = np.random.default_rng(0)
+GROUP = RNG.integers(0, 60, 400)
+LABEL = RNG.integers(0, 2, 400)
+PREDS = [np.where(RNG.random(400) < p, LABEL, 1 - LABEL) for p in (0.9, 0.8)]
+
+
+def naive(replicates, seed):
+    """Draw groups with replacement, put their rows together and score them."""
+    rng = np.random.default_rng(seed)
+    names = np.unique(GROUP)
+    rows_of = {g: np.flatnonzero(g == GROUP) for g in names}
+    scores = []
+    for _ in range(replicates):
+        rows = np.concatenate([rows_of[g] for g in rng.choice(names, names.size)])
+        scores.append([macro_f1(LABEL[rows], p[rows]) for p in PREDS])
+    return np.array(scores)
+
+
+def test_agrees_with_drawing_groups_one_by_one():
+    ours = bootstrap_macro_f1(LABEL, PREDS, GROUP, seed=0, replicates=4000)
+    theirs = naive(1000, 1)
+    assert ours.shape == (4000, 2)
+    assert ours.mean(axis=0) == pytest.approx(theirs.mean(axis=0), abs=0.003)
+    assert ours.std(axis=0) == pytest.approx(theirs.std(axis=0), rel=0.12)
+    ours_gain, their_gain = (s[:, 0] - s[:, 1] for s in (ours, theirs))
+    assert ours_gain.std() == pytest.approx(their_gain.std(), rel=0.12)
+    assert interval(ours[:, 0]) == pytest.approx(interval(theirs[:, 0]), abs=0.008)
+
+
+def test_forgets_order_of_rows_names_of_groups_and_copies_of_rows():
+    want = bootstrap_macro_f1(LABEL, PREDS, GROUP, seed=3)
+    order = RNG.permutation(400)
+    mixed = bootstrap_macro_f1(LABEL[order], [p[order] for p in PREDS], 1000 - GROUP[order], seed=3)
+    assert np.array_equal(mixed, want)
+    twice = bootstrap_macro_f1(
+        np.tile(LABEL, 2), [np.tile(p, 2) for p in PREDS], np.tile(GROUP, 2), seed=3
+    )
+    assert twice == pytest.approx(want, abs=1e-12)
+
+
+def test_equal_decisions_have_no_gain_and_no_error():
+    draws = bootstrap_macro_f1(LABEL, [PREDS[0], PREDS[0]], GROUP, seed=0)
+    assert np.array_equal(draws[:, 0], draws[:, 1])
+
+
+def test_whole_groups_are_drawn():
+    # Ten copies of each row in one group carry no more than one row: same spread.
+    rows = np.arange(400)
+    single = bootstrap_macro_f1(LABEL, PREDS[:1], rows, seed=0).std()
+    copies = bootstrap_macro_f1(
+        np.repeat(LABEL, 10), [np.repeat(PREDS[0], 10)], np.repeat(rows, 10), seed=0
+    ).std()
+    as_if_new = bootstrap_macro_f1(
+        np.repeat(LABEL, 10), [np.repeat(PREDS[0], 10)], np.arange(4000), seed=0
+    ).std()
+    assert copies == pytest.approx(single)
+    assert as_if_new < 0.5 * single
+
+
+def test_memory_stays_bounded_for_a_hundred_thousand_groups():
+    rng = np.random.default_rng(0)
+    group = np.arange(100_000)
+    label = rng.integers(0, 2, 100_000)
+    tracemalloc.start()
+    bootstrap_macro_f1(label, [1 - label, label], group, seed=0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 * 2**20

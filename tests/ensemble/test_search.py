@@ -1,0 +1,98 @@
+import warnings
+
+import numpy as np
+import pytest
+
+from src.ensemble.search import INCUMBENT, STRATEGIES, Search, ladder
+from src.ensemble.vote import VOTING, vote
+from src.metrics import best_threshold, macro_f1, sigmoid
+
+RNG = np.random.default_rng(0)
+LABEL = RNG.integers(0, 2, 400)
+# One good member, one weak, one that is noise.
+LOGITS = (2 * LABEL - 1)[:, None] * [2.0, 0.5, 0.0] + RNG.normal(size=(400, 3)) + 0.4
+QUICK = Search(trials=25, seed=1)
+
+
+def fit(name, label=LABEL, logits=LOGITS, search=QUICK):
+    return STRATEGIES.get(name).fit(label, logits, search)
+
+
+def score(rule, label=LABEL, logits=LOGITS):
+    return macro_f1(label, vote(rule, logits).pred)
+
+
+def test_the_ladders_go_from_simple_to_complex():
+    assert ladder("soft", 3) == [INCUMBENT, "mean", "weights"]
+    assert ladder("soft", 1) == [INCUMBENT, "mean"]
+    assert ladder("hard", 3) == ["majority@0.5", "majority", "weighted-majority"]
+    assert ladder("hard", 2) == ["majority@0.5", "majority"]
+    assert {STRATEGIES.get(name).voting for name in STRATEGIES} == set(VOTING)
+
+
+def test_the_incumbent_is_the_mean_at_a_half():
+    rule = fit(INCUMBENT)
+    assert np.array_equal(vote(rule, LOGITS).pred, sigmoid(LOGITS).mean(axis=1) >= 0.5)
+
+
+def test_mean_has_the_exact_threshold():
+    assert score(fit("mean")) == best_threshold(LABEL, vote(fit(INCUMBENT), LOGITS).prob)[1]
+
+
+def test_majority_lets_members_decide_at_their_own_thresholds():
+    want = [best_threshold(LABEL, sigmoid(logit))[0] for logit in LOGITS.T]
+    assert fit("majority").thresholds.tolist() == want
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"), [("weights", "mean"), ("weighted-majority", "majority")]
+)
+def test_searches_gain_in_sample_and_favour_the_good_member(name, plain):
+    rule = fit(name)
+    assert rule.weights.sum() == pytest.approx(1)
+    assert (rule.weights >= 0).all()
+    assert rule.weights.argmax() == 0
+    assert score(rule) > score(fit(plain))
+
+
+@pytest.mark.parametrize("name", STRATEGIES.names())
+def test_order_and_copies_of_rows_do_not_matter(name):
+    want = fit(name)
+    order = RNG.permutation(400)
+    for rows in (order, np.tile(np.arange(400), 2)):
+        got = fit(name, LABEL[rows], LOGITS[rows])
+        assert got.weights == pytest.approx(want.weights, abs=1e-12)
+        assert got.thresholds == pytest.approx(want.thresholds, abs=1e-12)
+        assert got.threshold == pytest.approx(want.threshold, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", [n for n in STRATEGIES if STRATEGIES.get(n).sampler is None])
+def test_order_of_members_does_not_matter(name):
+    columns = [2, 0, 1]
+    want, got = fit(name), fit(name, logits=LOGITS[:, columns])
+    assert got.thresholds == pytest.approx(want.thresholds[columns])
+    assert got.threshold == pytest.approx(want.threshold, abs=1e-12)
+
+
+def test_equal_members_keep_equal_weights():
+    same = np.repeat(LOGITS[:, :1], 3, axis=1)
+    assert fit("weights", logits=same).weights == pytest.approx(np.full(3, 1 / 3))
+
+
+def test_one_trial_is_the_equal_weights():
+    assert fit("weights", search=Search(trials=1)).weights == pytest.approx(np.full(3, 1 / 3))
+
+
+def test_seed_and_trials_count():
+    calls = []
+    first = fit("weights", search=Search(20, 5, lambda: calls.append(1)))
+    assert len(calls) == 20
+    assert np.array_equal(first.weights, fit("weights", search=Search(20, 5)).weights)
+    assert not np.array_equal(first.weights, fit("weights", search=Search(20, 6)).weights)
+
+
+def test_a_search_says_nothing(capfd):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit("weights")
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,187 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from src.artifacts.oof import UNREADABLE
+from src.artifacts.recipes import Member, Recipe, read_recipe, write_recipe
+from src.ensemble.vote import VOTING, Rule, apply_recipe, pool_views, rule_of, stages_of, vote
+from src.errors import UserError
+from src.metrics import sigmoid
+
+RNG = np.random.default_rng(0)
+LOGITS = RNG.normal(size=(200, 4))
+WEIGHTS = np.array([0.4, 0.3, 0.2, 0.1])
+OWN = np.array([0.3, 0.5, 0.6, 0.4])
+
+
+def rule(voting="soft", weights=WEIGHTS, thresholds=OWN, threshold=0.5):
+    return Rule(voting, np.asarray(weights, float), np.asarray(thresholds, float), threshold)
+
+
+def recipe_of(a_rule, models="abcd"):
+    members = [
+        Member(model, float(weight), float(own), {"0": "0" * 64})
+        for model, weight, own in zip(models, a_rule.weights, a_rule.thresholds, strict=True)
+    ]
+    return Recipe("toy", "s", [0], "0" * 64, members, stages_of(a_rule))
+
+
+def test_soft_is_the_weighted_mean_of_probs():
+    prob, pred = vote(rule(threshold=0.45), LOGITS)
+    want = np.average(1 / (1 + np.exp(-LOGITS)), axis=1, weights=WEIGHTS)
+    assert prob == pytest.approx(want)
+    assert np.array_equal(pred, want >= 0.45)
+
+
+def test_hard_is_the_weighted_majority_of_own_decisions():
+    share, pred = vote(rule("hard"), LOGITS)
+    want = ((sigmoid(LOGITS) >= OWN) * WEIGHTS).sum(axis=1)
+    clear = np.abs(want - 0.5) > 1e-6
+    assert share == pytest.approx(want)
+    assert np.array_equal(pred[clear], want[clear] > 0.5)
+
+
+@pytest.mark.parametrize(("logits", "want"), [([3.0, -1.0], 1), ([1.0, -3.0], 0), ([1.0, -1.0], 1)])
+def test_a_tie_is_decided_by_the_mean_prob(logits, want):
+    share, pred = vote(rule("hard", [1, 1], [0.5, 0.5]), np.array([logits]))
+    assert (share[0], pred[0]) == (0.5, want)
+
+
+def test_a_tie_of_rounded_weights_is_a_tie():
+    weights = [0.1, 0.2, 0.3]  # 0.1 + 0.2 != 0.3 in floats
+    share, pred = vote(rule("hard", weights, [0.5] * 3), np.array([[9.0, 9.0, -0.1]]))
+    assert (share[0], pred[0]) == (0.5, 1)
+
+
+@pytest.mark.parametrize("voting", VOTING.names())
+def test_order_of_rows_and_members_and_scale_of_weights_do_not_matter(voting):
+    prob, pred = vote(rule(voting), LOGITS)
+    rows, columns = RNG.permutation(200), RNG.permutation(4)
+    again = vote(rule(voting, WEIGHTS[columns] * 7, OWN[columns]), LOGITS[rows][:, columns])
+    assert again.prob == pytest.approx(prob[rows], abs=1e-12)
+    assert np.array_equal(again.pred, pred[rows])
+
+
+@pytest.mark.parametrize("voting", VOTING.names())
+def test_equal_rows_get_equal_bits_wherever_they_stand(voting):
+    for n in (1, 7, 64, 1001):
+        prob = vote(rule(voting), np.repeat(LOGITS[:1], n, axis=0)).prob
+        assert np.unique(prob).size == 1
+        assert prob[0] == vote(rule(voting), LOGITS).prob[0]
+
+
+@pytest.mark.parametrize("voting", VOTING.names())
+def test_members_of_weight_0_are_not_looked_at(voting):
+    logits = LOGITS.copy()
+    logits[:, 2] = np.nan
+    some = [0, 1, 3]
+    without = vote(rule(voting, WEIGHTS[some], OWN[some]), LOGITS[:, some])
+    zeroed = vote(rule(voting, WEIGHTS * [1, 1, 0, 1]), logits)
+    assert np.array_equal(zeroed.prob, without.prob)
+    assert np.array_equal(zeroed.pred, without.pred)
+
+
+def test_vote_refuses_other_shapes_names_and_nan():
+    with pytest.raises(ValueError, match=r"\(n, 4\)"):
+        vote(rule(), LOGITS[:, :3])
+    with pytest.raises(ValueError, match="not finite"):
+        vote(rule(), np.full((2, 4), np.nan))
+    with pytest.raises(UserError, match="unknown voting 'sofft'; did you mean 'soft'"):
+        vote(rule("sofft"), LOGITS)
+
+
+@pytest.mark.parametrize("voting", VOTING.names())
+def test_prediction_decides_bit_for_bit_as_tuning_scored(voting, tmp_path):
+    tuned = rule(voting, np.array([0.123, 0.0, 0.577, 0.3]), threshold=0.4321)
+    write_recipe(tmp_path / "r.json", recipe_of(tuned))
+    recipe = read_recipe(tmp_path / "r.json")
+    ids = [f"{i:03d}" for i in range(200)]
+    series = {m: pd.Series(LOGITS[:, i], index=ids) for i, m in enumerate("abcd") if m != "b"}
+    series["c"] = series["c"].sample(frac=1, random_state=0)  # another order of rows
+    got = apply_recipe(recipe, series, 0.5)
+    want = vote(tuned, LOGITS)
+    assert got["item_id"].tolist() == ids
+    assert np.array_equal(got["prob"], want.prob)
+    assert np.array_equal(got["pred"], want.pred)
+    assert not got["fallback"].any()
+
+
+def test_an_unreadable_item_gets_the_stated_fallback():
+    a_rule = rule(weights=[1, 1, 0, 0], threshold=0.6)
+    ids = ["x", "y", "z"]
+    series = {
+        "a": pd.Series([1.0, np.nan, 2.0], index=ids),
+        "b": pd.Series([1.0, np.nan, 2.0], index=ids),
+    }
+    got = apply_recipe(recipe_of(a_rule), series, 0.7).set_index("item_id")
+    assert got["fallback"].tolist() == [False, True, False]
+    assert (got.loc["y", "prob"], got.loc["y", "pred"]) == (0.7, 1)
+    assert apply_recipe(recipe_of(a_rule), series, 0.5).set_index("item_id").loc["y", "pred"] == 0
+    nothing = {m: pd.Series([np.nan], index=["x"]) for m in "ab"}
+    assert apply_recipe(recipe_of(a_rule), nothing, 0.7)["prob"].tolist() == [0.7]
+
+
+@pytest.mark.parametrize(
+    ("series", "match"),
+    [
+        ({"a": pd.Series([1.0], ["x"])}, "member 'b' has no predictions"),
+        ({"a": pd.Series([1.0, 2.0], ["x", "x"])}, "a predicted item 'x' twice"),
+        ({"a": pd.Series([np.inf], ["x"])}, "a: the logit of item 'x' is infinite"),
+        (
+            {"a": pd.Series([1.0, 1.0], ["x", "y"]), "b": pd.Series([1.0], ["x"])},
+            "'y' was predicted by a and not by b",
+        ),
+        (
+            {"a": pd.Series([1.0], ["x"]), "b": pd.Series([1.0, 1.0], ["x", "y"])},
+            "'y' was predicted by b and not by a",
+        ),
+    ],
+)
+def test_apply_recipe_refuses_what_is_not_complete(series, match):
+    with pytest.raises(UserError, match=match):
+        apply_recipe(recipe_of(rule(weights=[1, 1, 0, 0])), series, 0.5)
+
+
+def test_a_recipe_of_a_later_version_is_refused():
+    recipe = recipe_of(rule())
+    recipe.stages.insert(0, {"name": "calibration", "params": {}})
+    with pytest.raises(UserError, match=r"\['calibration', 'voting', 'threshold'\].*tune.py"):
+        rule_of(recipe)
+    recipe.stages.pop(0)
+    del recipe.stages[1]["params"]["value"]
+    with pytest.raises(UserError, match="lacks 'value'"):
+        rule_of(recipe)
+
+
+def views(rows):
+    return pd.DataFrame(rows, columns=["item_id", "fold", "view", "logit"])
+
+
+def test_views_are_pooled_per_fold_and_then_over_folds():
+    table = views(
+        [
+            ("v", 0, "f00", 1.0),
+            ("v", 0, "f01", 3.0),
+            ("v", 1, "f00", 5.0),
+            ("bad", 0, UNREADABLE, np.nan),
+            ("bad", 1, UNREADABLE, np.nan),
+        ]
+    )
+    pooled = pool_views(table.sample(frac=1, random_state=1))
+    assert pooled.index.tolist() == ["bad", "v"]
+    assert np.isnan(pooled["bad"])
+    assert pooled["v"] == 3.5  # (2 + 5) / 2, not the mean of all three
+
+
+@pytest.mark.parametrize(
+    ("rows", "match"),
+    [
+        ([("v", 0, "f", 1.0), ("v", 0, "f", 1.0)], "item 'v', fold 0: view 'f' is there twice"),
+        ([("v", 0, "f", np.inf)], "item 'v', fold 0: the logit is infinite"),
+        ([("v", 0, "f", 1.0), ("v", 1, "f", 1.0), ("w", 1, "f", 1.0)], "'w' was not predicted by"),
+        ([("v", 0, "f", 1.0), ("v", 1, UNREADABLE, np.nan)], "'v' is readable in one view"),
+    ],
+)
+def test_pool_views_refuses_what_is_not_complete(rows, match):
+    with pytest.raises(UserError, match=match):
+        pool_views(views(rows))

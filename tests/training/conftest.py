@@ -1,0 +1,72 @@
+"""A tiny data set, fold file and model on which whole runs take a second."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from src import paths
+from src.artifacts.folds import read_folds, write_folds
+from src.config import parse_model
+from src.training.job import Job, Options, job_table
+
+N_ITEMS = 48
+TINY: dict[str, Any] = {
+    "backbone": {"name": "compact_net", "pretrained": "none", "kwargs": {"widths": [8, 8, 16]}},
+    "input": {"image_size": 12, "crop_pct": 0.75, "mean": [0.5] * 3, "std": [0.25] * 3},
+    "augment": "crop_flip",
+    "optim": {"lr": 1e-2, "epochs": 3, "batch_size": 8, "warmup_epochs": 0.5, "ema_decay": 0.9},
+}
+
+
+def write_items(folder: Path, count: int = N_ITEMS) -> list[str]:
+    """Write small images; the fakes (every third) are brighter."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    names = []
+    for index in range(count):
+        low = 90 if index % 3 == 0 else 0
+        pixels = rng.integers(low, low + 160, (16, 16, 3), dtype=np.uint8)
+        names.append(f"i{index:03d}.png")
+        cv2.imwrite(str(folder / names[-1]), pixels)
+    return names
+
+
+@pytest.fixture
+def make_job(artefact_root: Path) -> Callable[..., Job]:
+    """Return `make_job(fold=0, options=..., **changes)` on one shared data set and fold file."""
+    root = paths.dataset_dir("tiny")
+    names = write_items(root / "train")
+    items = pd.DataFrame({"item_id": names, "path": [f"train/{name}" for name in names]})
+    index = np.arange(len(names))
+    folds = pd.DataFrame(
+        {
+            "item_id": names,
+            "label": (index % 3 == 0).astype(int),
+            "group": names,
+            "domain": "",
+            "kind": "image",
+            "fold": (index // 3) % 3,
+        }
+    )
+    write_folds(paths.folds_csv("tiny", "s"), folds)
+
+    def make(
+        fold: int = 0, options: Options | None = None, model: str = "m", **changes: Any
+    ) -> Job:
+        content = {
+            key: {**value, **changes.get(key, {})} if isinstance(value, dict) else value
+            for key, value in TINY.items()
+        }
+        content |= {key: value for key, value in changes.items() if key not in TINY}
+        content |= {key: v for key, v in changes.items() if not isinstance(v, dict)}
+        table = job_table(items, read_folds(paths.folds_csv("tiny", "s")))
+        config = parse_model(content, "tiny")
+        chosen = options or Options(device="cpu", precision="fp32", workers=0)
+        return Job(model, config, "tiny", "s", fold, root, table, chosen)
+
+    return make

@@ -1,0 +1,274 @@
+"""Runs as a whole: what they write, that they repeat, resume, skip and refuse."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import f1_score
+
+from src import paths
+from src.artifacts.files import file_lock, sha256_file
+from src.artifacts.folds import read_folds
+from src.artifacts.oof import read_oof, read_views
+from src.errors import LockedError, UserError
+from src.models.losses import LOSSES
+from src.training import trainer
+from src.training.checkpoint import load_checkpoint
+from src.training.job import Job, Options
+from src.training.record import read_record
+from src.training.trainer import class_weights, fit_fold
+
+MakeJob = Callable[..., Job]
+
+
+def oof_bytes(job: Job) -> bytes:
+    return paths.oof_csv(*job.names).read_bytes()
+
+
+def test_a_run_writes_every_artefact_and_deletes_its_state(make_job: MakeJob) -> None:
+    job = make_job()
+    assert fit_fold(job)
+    folds = read_folds(paths.folds_csv("tiny", "s"))
+    oof = read_oof(paths.oof_csv(*job.names), folds, 0)
+    views, metadata = read_views(paths.oof_views(*job.names))
+    record = read_record(paths.run_record(*job.names))
+    assert sorted(views["item_id"]) == oof["item_id"].tolist()
+    assert metadata["checkpoint_sha256"] == sha256_file(paths.checkpoint(*job.names))
+    assert record["checkpoint_sha256"] == metadata["checkpoint_sha256"]
+    assert [entry["epoch"] for entry in record["history"]] == [1, 2, 3]
+    assert record["folds_sha256"] == sha256_file(paths.folds_csv("tiny", "s"))
+    score = f1_score(oof["label"], oof["logit"] >= 0, average="macro")
+    assert record["metrics"]["macro_f1"] == pytest.approx(score, abs=1e-12)
+    assert not paths.run_state(*job.names).exists()
+    assert list(paths.tensorboard_dir(*job.names).glob("events.out.*"))
+
+
+def test_the_kept_weights_are_the_ema_and_reload_to_equal_logits(make_job: MakeJob) -> None:
+    job = make_job()
+    fit_fold(job)
+    model, views = load_checkpoint(paths.checkpoint(*job.names), torch.device("cpu"))
+    from src.data.pixels import Canvas, PixelSource
+    from src.training.predict import Compute, predict_views
+
+    source = PixelSource(job.root, job.table["path"].tolist(), [Canvas.of(model.spec)])
+    logits, _ = predict_views(
+        [model], [views], source, job.held_rows, Compute(torch.device("cpu"))
+    )
+    oof = pd.read_csv(paths.oof_csv(*job.names)).set_index("item_id")["logit"]
+    ids = job.table["item_id"].iloc[job.held_rows]
+    np.testing.assert_array_equal(oof.loc[ids].to_numpy(), logits[0].mean(1))
+
+
+def test_same_seed_twice_gives_equal_bytes_and_another_seed_does_not(make_job: MakeJob) -> None:
+    first, again, other = make_job(), make_job(model="again"), make_job(model="other", seed=7)
+    for job in (first, again, other):
+        fit_fold(job)
+    assert oof_bytes(first) == oof_bytes(again)
+    assert oof_bytes(first) != oof_bytes(other)
+
+
+def test_workers_change_nothing(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = make_job()
+    fit_fold(alone)
+    monkeypatch.setattr("src.data.pixels.RAM_SHARE", 0.0)
+    helped = make_job(model="helped", options=Options("cpu", "fp32", workers=2))
+    fit_fold(helped)
+    assert oof_bytes(alone) == oof_bytes(helped)
+
+
+@pytest.mark.parametrize("stop_in_epoch", [1, 2])
+def test_interrupted_in_mid_epoch_it_resumes_to_equal_bytes(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, stop_in_epoch: int
+) -> None:
+    whole = make_job()
+    fit_fold(whole)
+    cut = make_job(model="cut")
+    loss, calls = LOSSES.get("bce"), 0
+
+    def interrupted(*arguments: object) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == stop_in_epoch * 3 + 2:  # three batches an epoch
+            raise KeyboardInterrupt
+        return loss(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setitem(LOSSES._things, "bce", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit_fold(cut)
+    assert paths.run_state(*cut.names).exists()
+    assert not paths.run_record(*cut.names).exists()
+    fit_fold(cut)
+    assert oof_bytes(whole) == oof_bytes(cut)
+    assert calls == stop_in_epoch * 3 + 2 + (3 - stop_in_epoch) * 3  # finished epochs stay done
+
+
+def test_a_finished_run_is_skipped_and_overwrite_trains_it_again(make_job: MakeJob) -> None:
+    job = make_job()
+    assert fit_fold(job)
+    stamp = paths.run_record(*job.names).stat().st_mtime_ns
+    assert not fit_fold(job)
+    assert paths.run_record(*job.names).stat().st_mtime_ns == stamp
+    again = dataclasses.replace(job, options=dataclasses.replace(job.options, overwrite=True))
+    assert fit_fold(again)
+    assert paths.run_record(*job.names).stat().st_mtime_ns > stamp
+
+
+def test_a_finished_run_of_another_config_is_never_reused(make_job: MakeJob) -> None:
+    fit_fold(make_job())
+    with pytest.raises(UserError, match="config has changed.*--overwrite.*--as"):
+        fit_fold(make_job(optim={"lr": 2e-3}))
+
+
+def test_a_half_done_run_of_another_config_is_not_resumed(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(trainer.finish, "finish_run", _interrupt)
+        fit_fold(make_job())
+    with pytest.raises(UserError, match="config has changed"):
+        fit_fold(make_job(optim={"weight_decay": 0.5}))
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_run_that_started_from_other_weights_is_never_reused(
+    make_job: MakeJob, tmp_path: Path
+) -> None:
+    job = make_job()
+    fit_fold(job)
+    other = tmp_path / "start.safetensors"
+    other.write_bytes(paths.checkpoint(*job.names).read_bytes())
+    options = dataclasses.replace(job.options, weights=other)
+    with pytest.raises(UserError, match="started from other weights"):
+        fit_fold(dataclasses.replace(job, options=options))
+
+
+def test_weights_of_a_run_are_a_start_and_recorded(make_job: MakeJob, tmp_path: Path) -> None:
+    first = make_job()
+    fit_fold(first)
+    file = paths.checkpoint(*first.names)
+    second = make_job(model="second", options=Options("cpu", "fp32", 0, weights=file))
+    fit_fold(second)
+    start = read_record(paths.run_record(*second.names))["start"]
+    assert start["sha256"] == sha256_file(file)
+    assert (start["missing"], start["unexpected"]) == ([], [])
+    assert oof_bytes(first) != oof_bytes(second)
+
+
+def test_a_second_process_on_the_same_fold_leaves(make_job: MakeJob) -> None:
+    job = make_job()
+    with file_lock(paths.run_lock(*job.names), "this"), pytest.raises(LockedError, match="fold 0"):
+        fit_fold(job)
+    assert not paths.run_record(*job.names).exists()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_items(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, bad: float
+) -> None:
+    job = make_job(optim={"epochs": 2})
+    loss, calls, steps = LOSSES.get("bce"), 0, []
+    monkeypatch.setattr(trainer, "_step", lambda *_: steps.append(calls))
+
+    def broken(*arguments: object) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        value = loss(*arguments)  # type: ignore[arg-type]
+        return value * bad if calls == 3 else value
+
+    monkeypatch.setitem(LOSSES._things, "bce", broken)
+    with pytest.raises(UserError, match=r"loss is (nan|inf).*i\d{3}\.png.*--precision fp32"):
+        fit_fold(job)
+    assert steps == [1, 2]
+    assert not paths.oof_csv(*job.names).exists()
+
+
+def test_selection_best_keeps_the_best_epoch_and_says_so(make_job: MakeJob) -> None:
+    job = make_job(selection="best", patience=2, optim={"epochs": 12})
+    fit_fold(job)
+    record = read_record(paths.run_record(*job.names))
+    scores = [entry["macro_f1"] for entry in record["history"]]
+    assert record["selection"] == "best"
+    assert record["epoch"] == scores.index(max(scores)) + 1
+    assert len(scores) <= record["epoch"] + 2
+    assert record["metrics"]["macro_f1"] == pytest.approx(max(scores))
+
+
+def test_flip_tta_pools_two_views(make_job: MakeJob) -> None:
+    job = make_job(tta="flip")
+    fit_fold(job)
+    views, _ = read_views(paths.oof_views(*job.names))
+    assert set(views["view"]) == {"full", "full+flip"}
+    oof = pd.read_csv(paths.oof_csv(*job.names)).set_index("item_id")["logit"]
+    pooled = views.groupby("item_id")["logit"].mean()
+    np.testing.assert_allclose(oof.to_numpy(), pooled.loc[oof.index].to_numpy(), rtol=1e-12)
+
+
+def test_accumulation_equals_a_larger_batch(make_job: MakeJob) -> None:
+    """Without BatchNorm in training mode two half batches add up to one whole."""
+    from src.training.trainer import Run
+
+    torch.manual_seed(0)
+    inputs, labels = torch.randn(8, 5), torch.arange(8) % 2
+    weights = torch.ones(2)
+
+    class Linear(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = torch.nn.Linear(5, 1)
+
+        def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            return {"logit": self.net(batch["pixels"]).squeeze(1)}
+
+    results = []
+    for accumulate, size in ((1, 8), (2, 4)):
+        torch.manual_seed(1)
+        model = Linear()
+        job = make_job(
+            optim={"accumulate": accumulate, "epochs": 1, "ema_decay": None, "name": "sgd"}
+        )
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        scaler = torch.amp.grad_scaler.GradScaler("cpu", enabled=False)
+        run = Run(model, optimizer, scaler, None, "fp32")  # type: ignore[arg-type]
+        batches = [
+            {"pixels": inputs[i : i + size], "label": labels[i : i + size], "item": torch.arange(size)}
+            for i in range(0, 8, size)
+        ]
+        trainer.train_one_epoch(run, batches, job.config, weights, len(batches), job)
+        results.append(model.net.weight.detach().clone())
+    torch.testing.assert_close(results[0], results[1])
+
+
+def test_class_weights_are_those_of_scikit_learn(make_job: MakeJob) -> None:
+    from sklearn.utils.class_weight import compute_class_weight
+
+    labels = np.array([0, 1, 1, 1, 1, 0, 1])
+    want = compute_class_weight("balanced", classes=np.array([0, 1]), y=labels)
+    assert class_weights(make_job(loss={"class_weights": "balanced"}).config, labels) == tuple(want)
+    given = make_job(loss={"class_weights": (1.0, 2.0)}).config
+    assert class_weights(given, labels) == (1.0, 2.0)
+
+
+def test_a_damaged_record_is_refused_by_name(make_job: MakeJob) -> None:
+    job = make_job()
+    fit_fold(job)
+    path = paths.run_record(*job.names)
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"surprise": 1}))
+    with pytest.raises(UserError, match="surprise"):
+        fit_fold(job)
+
+
+def test_an_item_that_became_unreadable_is_named(make_job: MakeJob) -> None:
+    job = make_job()
+    (job.root / "train" / "i004.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"train/i004\.png"):
+        fit_fold(job)
+    assert not paths.oof_csv(*job.names).exists()
