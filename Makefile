@@ -1,6 +1,7 @@
 # Needs Python 3.11 or 3.12. Where uv is missing, pip puts one into .uv/.
 export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := .venv
+export UV_COMPILE_BYTECODE := 1
 
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .uv/bin/uv)
 BIN := .venv/bin
@@ -19,7 +20,7 @@ demo: setup ## the whole path on a tiny made-up dataset
 	$(BIN)/python -m src demo
 
 test: setup ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: setup ## format, lint, types, import rules, spelling, requirements.txt
 	$(BIN)/ruff format --check

@@ -1,5 +1,6 @@
 """Frozen dataclasses of a model, read strictly from YAML: `configs/models/<name>.yaml`."""
 
+import json
 import re
 from collections.abc import Hashable
 from dataclasses import asdict, dataclass, field
@@ -276,13 +277,14 @@ def parse_model(content: dict[str, Any], where: str) -> ModelConfig:
     _refuse_unknown_keys(content, ModelConfig, where, "")
     try:
         config = TypeAdapter(ModelConfig).validate_python(content)
+        json.dumps(config.as_dict(), allow_nan=False)  # as the run record will
     except ValidationError as error:
         lines = [
             f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']} (found {e['input']!r})"
             for e in error.errors()
         ]
         raise UserError(f"{where}: " + "; ".join(lines)) from None
-    except (RecursionError, OverflowError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError, OverflowError) as error:
         raise UserError(f"{where}: {type(error).__name__}: {error}") from error
     _check_values(config, where)
     return config

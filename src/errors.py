@@ -8,6 +8,15 @@ class UserError(Exception):
     """A mistake the user can mend: the message says what, where, and what to do. Exit code 2."""
 
 
+def message_of(error: UserError) -> str:
+    """Return what the user should read, also of an error that a loader's process has wrapped."""
+    text = str(error)
+    # torch raises it again in the parent, with the worker's traceback as its message.
+    return (
+        text.partition("src.errors.UserError: ")[2].strip() if "\nOriginal Trace" in text else text
+    )
+
+
 class LockedError(UserError):
     """Another process is at work on the same artefact."""
 

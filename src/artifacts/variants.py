@@ -19,8 +19,11 @@ def write_variant(name: str, parent: str, changes: dict[str, Any]) -> Path:
     Raises:
         UserError: the name is taken by another config, or is not a plain file name.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise UserError(f"--as {name}: want a plain name of letters, digits, '.', '_' and '-'")
+    plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name)
+    if not plain or paths.model_from_slug(name) != name:
+        raise UserError(
+            f"--as {name}: want a plain name of letters, digits, '.', '_' and '-', not timm--NAME"
+        )
     wanted = read_model(parent, changes)
     path = paths.config_dirs("models")[0] / f"{name}.yaml"
     if name in model_names():

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from src import paths
-from src.errors import UserError, unknown_name
+from src.errors import UserError, message_of, unknown_name
 
 DONE, USER_MISTAKE, INTERRUPTED = 0, 2, 130
 
@@ -54,7 +54,7 @@ def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str
     try:
         main(argv)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {message_of(error)}", file=sys.stderr)
         return USER_MISTAKE
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)

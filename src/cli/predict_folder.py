@@ -30,7 +30,9 @@ def predict_folder(arguments: Namespace) -> None:
     folder = arguments.input_dir
     if not folder.is_dir():
         raise UserError(f"--input-dir {folder}: no such folder")
-    names = sorted(entry.path for entry in list_files(folder).media if kind_of(entry.path) == "image")
+    names = sorted(
+        entry.path for entry in list_files(folder).media if kind_of(entry.path) == "image"
+    )
     if not names:
         raise UserError(f"--input-dir {folder}: holds no images")
     chip = choose_device(arguments.device)

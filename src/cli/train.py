@@ -76,7 +76,6 @@ def _train(model: str, dataset_name: str, arguments: Any) -> None:  # noqa: ANN4
     from src.data.folds import ensure_folds
     from src.data.layouts import load_dataset
     from src.training.job import Job, Options, check_fold, job_table
-    from src.training.trainer import fit_fold
 
     config = read_model(model)
     dataset = load_dataset(dataset_name, arguments.input_root)
@@ -85,6 +84,8 @@ def _train(model: str, dataset_name: str, arguments: Any) -> None:  # noqa: ANN4
         print_report(report)
     if arguments.fold is not None:
         check_fold(folds, arguments.fold)
+    from src.training.trainer import fit_fold  # torch, timm: seconds a mistake need not wait for
+
     options = Options(
         arguments.device,
         arguments.precision,

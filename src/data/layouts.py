@@ -50,6 +50,10 @@ def load_dataset(dataset: str, input_root: Path | None = None) -> Dataset:
 
 def _find_root(dataset: str, input_root: Path | None) -> Path:
     root = paths.dataset_dir(dataset, input_root)
+    if dataset == paths.DEMO and not root.is_dir():
+        from src.data.demo import make_demo  # only here is anything but reading needed
+
+        return make_demo()
     if not root.is_dir():
         home = paths.input_dir(input_root)
         names = [p.name for p in home.iterdir() if p.is_dir()] if home.is_dir() else []

@@ -13,6 +13,7 @@ from src.registry import Registry
 
 BACKBONES: Registry[Callable[..., nn.Module]] = Registry("backbone")
 BACKBONES.register("compact_net")(CompactNet)
+HEAD_STD = 0.01
 
 # Arguments of a constructor that have a place of their own, or that would go behind our back
 # (`pretrained` downloads).
@@ -86,6 +87,7 @@ def build_backbone(config: BackboneConfig, image_size: int | None) -> tuple[nn.M
         arguments["img_size"] = image_size
     arguments |= {"model_name": config.name, "num_classes": 1}
     net = _construct(timm.create_model, config.name, arguments)
+    _calm_head(net)
     cfg: dict[str, Any] = dict(net.pretrained_cfg)  # type: ignore[arg-type]
     head = cfg.get("classifier") or ()
     return net, Native(
@@ -94,6 +96,20 @@ def build_backbone(config: BackboneConfig, image_size: int | None) -> tuple[nn.M
         tuple(cfg["std"]),
         (head,) if isinstance(head, str) else tuple(head),
     )
+
+
+def _calm_head(net: nn.Module) -> None:
+    """Start the new head near zero, so that the first losses do not tear at pretrained weights.
+
+    Some families draw it from U(-r, r) with r = 1 / sqrt(outputs), which for one output is 1: with
+    1,280 features the first logits are around +-20.
+    """
+    head = net.get_classifier() if hasattr(net, "get_classifier") else None  # type: ignore[operator]
+    for layer in head.modules() if isinstance(head, nn.Module) else ():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            nn.init.normal_(layer.weight, std=HEAD_STD)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def _construct(make: Callable[..., nn.Module], name: str, arguments: dict[str, Any]) -> nn.Module:

@@ -246,7 +246,9 @@ def _hub_file(repo: str, name: str) -> Path:
 def _check_reachable(url: str, name: str) -> None:
     from huggingface_hub import constants
 
-    reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else _why_no_answer(url)
+    reason = (
+        "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else _why_no_answer(url, HUB_SECONDS)
+    )
     if reason:
         raise UserError(
             f"the pretrained weights of {name!r} are not in the cache and the model hub "
@@ -254,7 +256,7 @@ def _check_reachable(url: str, name: str) -> None:
         )
 
 
-def _why_no_answer(url: str, seconds: float = HUB_SECONDS) -> str:
+def _why_no_answer(url: str, seconds: float) -> str:
     """Return why a host does not answer within `seconds`, or nothing if it does."""
     from huggingface_hub.utils import get_session
 

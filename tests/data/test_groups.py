@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.data.groups import CHAIN_ITEMS, find_components, report_groups
+from src.data.chains import CHAIN_ITEMS
+from src.data.groups import find_components, report_groups
 from src.data.neighbours import near_pairs
 
 Pair = tuple[int, int]

@@ -56,9 +56,7 @@ def test_the_kept_weights_are_the_ema_and_reload_to_equal_logits(make_job: MakeJ
     from src.training.predict import Compute, predict_views
 
     source = PixelSource(job.root, job.table["path"].tolist(), [Canvas.of(model.spec)])
-    logits, _ = predict_views(
-        [model], [views], source, job.held_rows, Compute(torch.device("cpu"))
-    )
+    logits, _ = predict_views([model], [views], source, job.held_rows, Compute(torch.device("cpu")))
     oof = pd.read_csv(paths.oof_csv(*job.names)).set_index("item_id")["logit"]
     ids = job.table["item_id"].iloc[job.held_rows]
     np.testing.assert_array_equal(oof.loc[ids].to_numpy(), logits[0].mean(1))
@@ -120,16 +118,17 @@ def test_a_finished_run_is_skipped_and_overwrite_trains_it_again(make_job: MakeJ
 
 def test_a_finished_run_of_another_config_is_never_reused(make_job: MakeJob) -> None:
     fit_fold(make_job())
-    with pytest.raises(UserError, match="config has changed.*--overwrite.*--as"):
+    with pytest.raises(UserError, match=r"config has changed.*--overwrite.*--as"):
         fit_fold(make_job(optim={"lr": 2e-3}))
 
 
 def test_a_half_done_run_of_another_config_is_not_resumed(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(trainer.finish, "finish_run", _interrupt)
-        fit_fold(make_job())
+        with pytest.raises(KeyboardInterrupt):
+            fit_fold(make_job())
     with pytest.raises(UserError, match="config has changed"):
         fit_fold(make_job(optim={"weight_decay": 0.5}))
 
@@ -238,7 +237,11 @@ def test_accumulation_equals_a_larger_batch(make_job: MakeJob) -> None:
         scaler = torch.amp.grad_scaler.GradScaler("cpu", enabled=False)
         run = Run(model, optimizer, scaler, None, "fp32")  # type: ignore[arg-type]
         batches = [
-            {"pixels": inputs[i : i + size], "label": labels[i : i + size], "item": torch.arange(size)}
+            {
+                "pixels": inputs[i : i + size],
+                "label": labels[i : i + size],
+                "item": torch.arange(size),
+            }
             for i in range(0, 8, size)
         ]
         trainer.train_one_epoch(run, batches, job.config, weights, len(batches), job)

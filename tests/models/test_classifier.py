@@ -1,0 +1,265 @@
+"""Backbones and classifiers. Oracles: NumPy, SciPy, timm's own tables."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import timm
+import torch
+from scipy import ndimage
+
+from src.config import BackboneConfig, InputConfig, ModelConfig, read_model
+from src.errors import UserError
+from src.models.backbones import build_backbone, check_backbone
+from src.models.classifier import build_classifier, count_parameters, input_spec
+from src.models.compact import CompactNet, HighPass
+from src.models.strategies import STRATEGIES
+from tests.conftest import REPO
+
+SHIPPED = sorted(path.stem for path in (REPO / "configs" / "models").glob("*.yaml"))
+
+
+def model_of(name: str, **inputs: object) -> ModelConfig:
+    return ModelConfig(BackboneConfig(name, pretrained="none"), InputConfig(**inputs))  # type: ignore[arg-type]
+
+
+def random_pixels(count: int, size: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (count, size, size, 3)
+    return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_config_learns(name):
+    settings = read_model(name)
+    model, _ = build_classifier(settings)
+    STRATEGIES.get(settings.strategy)(model.net)
+    model.train()
+    out = model({"pixels": random_pixels(2, model.spec.image_size)})
+    assert set(out) == {"logit"}
+    assert out["logit"].shape == (2,)
+    assert out["logit"].dtype == torch.float32
+    torch.nn.functional.softplus(out["logit"]).sum().backward()
+    gradients = {key: p.grad for key, p in model.net.named_parameters()}
+    assert all(g is not None and bool(g.isfinite().all()) for g in gradients.values())
+    assert any(bool((g != 0).any()) for g in gradients.values() if g is not None)
+    assert count_parameters(model, trainable=True) == sum(g.numel() for g in gradients.values())
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_logit_of_an_item_does_not_depend_on_its_batch(name):
+    model, _ = build_classifier(read_model(name))
+    model.eval()
+    pixels = random_pixels(3, model.spec.image_size)
+    with torch.inference_mode():
+        together = model({"pixels": pixels})["logit"]
+        alone = torch.cat([model({"pixels": pixels[k : k + 1]})["logit"] for k in range(3)])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+# --- names ---
+
+
+def test_unknown_backbone_offers_near_names():
+    with pytest.raises(UserError) as caught:
+        check_backbone("resnet81")
+    assert "unknown backbone 'resnet81'" in str(caught.value)
+    assert "'resnet18'" in str(caught.value)
+    assert "compact_net" in str(caught.value)
+    with pytest.raises(UserError, match="'compact_net'"):
+        check_backbone("compactnet")
+
+
+def test_unknown_tag_lists_the_tags_of_that_backbone():
+    with pytest.raises(UserError) as caught:
+        check_backbone("resnet18.a1_in1kk")
+    message = str(caught.value)
+    assert "unknown pretrained tag" in message
+    for tag in timm.list_pretrained("resnet18.*"):
+        assert tag in message
+    assert "resnet34" not in message
+
+
+@pytest.mark.parametrize("name", ["", ".", "resnet18.", "../x", "compact_net.x", "RESNET18"])
+def test_odd_backbone_names(name):
+    with pytest.raises(UserError, match="unknown"):
+        check_backbone(name)
+
+
+@pytest.mark.parametrize("name", ["compact_net", "resnet18", "resnet18.a1_in1k", "test_vit"])
+def test_known_backbones(name):
+    check_backbone(name)
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [{"num_classes": 2}, {"pretrained": True}, {"drop_rate": 0.5}, {"features_only": True}],
+)
+@pytest.mark.parametrize("name", ["test_efficientnet", "compact_net"])
+def test_kwargs_do_not_go_behind_our_back(name, kwargs):
+    with pytest.raises(UserError, match=next(iter(kwargs))):
+        build_backbone(BackboneConfig(name, kwargs=kwargs), 32)
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "compact_net"])
+def test_a_constructor_that_refuses_is_a_user_error(name):
+    with pytest.raises(UserError, match="bogus"):
+        build_backbone(BackboneConfig(name, kwargs={"bogus": 3}), 32)
+    with pytest.raises(UserError, match="refuses"):
+        build_backbone(BackboneConfig("compact_net", kwargs={"widths": "wide"}), 32)
+
+
+def test_a_net_that_gives_no_single_logit_is_refused():
+    settings = ModelConfig(BackboneConfig("test_efficientnet", kwargs={"global_pool": ""}))
+    with pytest.raises(UserError, match="does not give one logit"):
+        build_classifier(settings)
+
+
+def test_drop_rates_reach_the_backbone():
+    rates = BackboneConfig("test_efficientnet", drop_rate=0.3, drop_path_rate=0.2)
+    net, _ = build_backbone(rates, 32)
+    plain, _ = build_backbone(BackboneConfig("test_efficientnet"), 32)
+    assert net.drop_rate == 0.3  # type: ignore[comparison-overlap]
+    assert plain.drop_rate == 0.0  # type: ignore[comparison-overlap]
+    paths = [m.drop_prob for m in net.modules() if type(m).__name__ == "DropPath"]
+    assert paths
+    assert max(paths) > 0
+
+
+# --- image size ---
+
+
+@pytest.mark.parametrize(("name", "size"), [("test_vit", 50), ("compact_net", 36), ("test_vit", 8)])
+def test_an_image_size_that_the_backbone_refuses(name, size):
+    with pytest.raises(UserError) as caught:
+        build_classifier(model_of(name, image_size=size))
+    assert name in str(caught.value)
+    assert str(size) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("test_vit", 64), ("test_efficientnet", 50), ("compact_net", 64), ("compact_net", 8)],
+)
+def test_other_image_sizes(name, size):
+    model, _ = build_classifier(model_of(name, image_size=size))
+    assert model.spec.image_size == size
+    model.eval()
+    assert model({"pixels": random_pixels(2, size)})["logit"].shape == (2,)
+
+
+def test_any_timm_vit_at_its_own_size():
+    settings = read_model("timm:vit_tiny_patch16_224", {"backbone.pretrained": "none"})
+    model, native = build_classifier(settings)
+    published = timm.get_pretrained_cfg("vit_tiny_patch16_224")
+    assert published is not None
+    assert model.spec.image_size == native.image_size == 224 == published.input_size[-1]
+    assert model.spec.mean == tuple(published.mean)
+    assert model.spec.std == tuple(published.std)
+    assert native.head == ("head",)
+
+
+# --- preprocessing ---
+
+
+@pytest.mark.parametrize(
+    "name", ["test_vit.r160_in1k", "efficientnet_b0.ra_in1k", "resnet18.a1_in1k"]
+)
+def test_what_a_config_leaves_open_comes_from_timm(name):
+    published = timm.get_pretrained_cfg(name)
+    assert published is not None
+    _, native = build_backbone(BackboneConfig(name), None)
+    assert native.image_size == published.input_size[-1]
+    assert native.mean == tuple(published.mean)
+    assert native.std == tuple(published.std)
+    assert native.head == (published.classifier,)
+
+
+def test_what_a_config_says_wins():
+    settings = model_of("resnet18", image_size=96, mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0))
+    _, native = build_backbone(settings.backbone, 96)
+    spec = input_spec(settings, native)
+    assert (spec.image_size, spec.mean, spec.std) == (96, (0.1, 0.2, 0.3), (1.0, 2.0, 3.0))
+    half = dataclasses.replace(settings.input, mean=None, crop_pct=0.875, geometry="short_side")
+    spec = input_spec(dataclasses.replace(settings, input=half), native)
+    assert spec.mean == native.mean
+    assert spec.std == (1.0, 2.0, 3.0)
+    assert (spec.canvas, spec.geometry) == (round(96 / 0.875), "short_side")
+
+
+@pytest.mark.parametrize(
+    ("size", "crop_pct", "canvas"), [(224, 0.875, 256), (224, 1.0, 224), (160, 0.95, 168)]
+)
+def test_canvas_before_the_crop(size, crop_pct, canvas):
+    settings = model_of("compact_net", image_size=size, crop_pct=crop_pct)
+    _, native = build_backbone(settings.backbone, size)
+    assert input_spec(settings, native).canvas == canvas
+
+
+def test_both_heads_of_a_distilled_net_are_heads():
+    _, native = build_backbone(BackboneConfig("deit_tiny_distilled_patch16_224"), None)
+    assert native.head == ("head", "head_dist")
+
+
+def test_normalisation_equals_numpy():
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    model, _ = build_classifier(model_of("compact_net", image_size=32, mean=mean, std=std))
+    seen = []
+    model.net.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    pixels = random_pixels(2, 32)
+    model({"pixels": pixels})
+    wanted = (pixels.numpy().astype(np.float64) / 255 - np.array(mean)) / np.array(std)
+    assert seen[0].shape == (2, 3, 32, 32)
+    np.testing.assert_allclose(seen[0].numpy(), wanted.transpose(0, 3, 1, 2), atol=2e-6)
+
+
+def test_a_checkpoint_holds_the_net_alone():
+    model, _ = build_classifier(model_of("compact_net", image_size=32))
+    assert not {"mean", "std"} & set(model.state_dict())
+    assert all(key.startswith("net.") for key in model.state_dict())
+
+
+def test_count_parameters():
+    layer = torch.nn.Linear(3, 2)
+    layer.bias.requires_grad_(False)
+    assert count_parameters(layer) == 8
+    assert count_parameters(layer, trainable=True) == 6
+
+
+# --- compact net ---
+
+KB = np.array([[-1.0, 2, -1], [2, -4, 2], [-1, 2, -1]]) / 4
+
+
+def test_high_pass_equals_scipy():
+    image = np.random.default_rng(0).normal(size=(2, 3, 11, 13))
+    out = HighPass()(torch.tensor(image)).numpy()
+    assert out.shape == (2, 6, 11, 13)
+    np.testing.assert_array_equal(out[:, :3], image)
+    for item in range(2):
+        for channel in range(3):
+            wanted = ndimage.convolve(image[item, channel], KB, mode="constant")
+            np.testing.assert_allclose(out[item, 3 + channel], wanted, atol=1e-6)
+
+
+def test_high_pass_is_blind_to_what_a_neighbourhood_predicts():
+    y, x = np.mgrid[:9, :9]
+    plane = torch.tensor(3.0 * x - 2.0 * y + 5)[None, None].repeat(1, 3, 1, 1)
+    residual = HighPass()(plane)[:, 3:, 1:-1, 1:-1]
+    assert float(residual.abs().max()) < 1e-5
+
+
+def test_high_pass_is_not_trained_and_not_stored():
+    net = CompactNet(high_pass=True)
+    assert not any("kernel" in key for key in net.state_dict())
+    assert not any("kernel" in key for key, _ in net.named_parameters())
+    assert net(torch.zeros(1, 3, 16, 16)).shape == (1, 1)
+
+
+@pytest.mark.parametrize("high_pass", [False, True])
+def test_compact_net_has_a_stage_for_each_width(high_pass):
+    net = CompactNet(num_classes=3, widths=(4, 4, 8), high_pass=high_pass).eval()
+    assert net(torch.zeros(2, 3, 20, 20)).shape == (2, 3)
+    assert len(net.stages) == 2
+    first, second = (stage.conv1.stride for stage in net.stages)  # type: ignore[union-attr]
+    assert (first, second) == ((1, 1), (2, 2))
