@@ -1,7 +1,7 @@
 """What a run leaves behind: a line an epoch, then checkpoint, predictions and, last, the record."""
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,9 +19,7 @@ from src.training import checkpoint, device, record
 from src.training.fill import view_rows
 from src.training.job import Job
 from src.training.predict import VIEWS, Compute, predict_views
-
-if TYPE_CHECKING:
-    from src.training.trainer import Run
+from src.training.run import Run
 
 LOG = logging.getLogger("rvf")
 SHOWN = ("accuracy", "macro_f1", "f1_real", "f1_fake", "precision", "recall", "auc")
@@ -54,7 +52,7 @@ class EpochLog:
 
 def finish_run(
     job: Job,
-    run: "Run",
+    run: Run,
     source: PixelSource,
     compute: Compute,
     identity: dict[str, Any],
@@ -100,7 +98,7 @@ def finish_run(
 
 def _record(
     job: Job,
-    run: "Run",
+    run: Run,
     compute: Compute,
     identity: dict[str, Any],
     start: Start,

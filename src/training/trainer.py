@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,54 +27,10 @@ from src.training import checkpoint, device, finish, record
 from src.training.job import Job
 from src.training.optim import build_optimizer, lr_at
 from src.training.predict import Compute, default_workers, predict_views
+from src.training.run import Run
 
 LOG = logging.getLogger("rvf")
 EMA_WARMUP_POWER = 0.75  # decay grows as 1 - (1 + step)^-0.75, so that short runs average too
-
-
-@dataclass
-class Run:
-    """All that changes while a fold is trained, and so all that a resume state holds."""
-
-    model: Classifier
-    optimizer: torch.optim.Optimizer
-    scaler: GradScaler
-    ema: ModelEmaV3 | None
-    precision: str
-    epoch: int = 0
-    seconds: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
-    best: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def averaged(self) -> Classifier:
-        """Return the model whose weights are kept: the EMA where there is one."""
-        return self.ema.module if self.ema is not None else self.model  # type: ignore[return-value]
-
-    def state(self, identity: dict[str, Any]) -> dict[str, Any]:
-        """Return tensors and plain containers from which `restore` goes on exactly."""
-        return {
-            "identity": identity,
-            "model": self.model.net.state_dict(),
-            "ema": self.ema.module.net.state_dict() if self.ema is not None else None,
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "precision": self.precision,
-            "epoch": self.epoch,
-            "seconds": self.seconds,
-            "history": self.history,
-            "best": self.best,
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over a state that `state` made."""
-        self.model.net.load_state_dict(state["model"])
-        if self.ema is not None:
-            self.ema.module.net.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.precision, self.epoch = state["precision"], state["epoch"]
-        self.seconds, self.history, self.best = state["seconds"], state["history"], state["best"]
 
 
 def fit_fold(job: Job) -> bool:

@@ -212,7 +212,7 @@ def test_flip_tta_pools_two_views(make_job: MakeJob) -> None:
 
 def test_accumulation_equals_a_larger_batch(make_job: MakeJob) -> None:
     """Without BatchNorm in training mode two half batches add up to one whole."""
-    from src.training.trainer import Run
+    from src.training.run import Run
 
     torch.manual_seed(0)
     inputs, labels = torch.randn(8, 5), torch.arange(8) % 2
