@@ -24,7 +24,7 @@ def test_help_lists_every_verb_with_what_it_does(monkeypatch, capsys, words):
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"), [("modles", "models"), ("dmeo", "demo"), ("Data", "data")]
+    ("typed", "meant"), [("modelz", "models"), ("dmeo", "demo"), ("Data", "data")]
 )
 def test_an_unknown_verb_offers_the_nearest(monkeypatch, capsys, typed, meant):
     assert call(monkeypatch, typed) == 2

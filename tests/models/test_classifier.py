@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from src.config import BackboneConfig, InputConfig, ModelConfig, read_model
 from src.errors import UserError
-from src.models.backbones import build_backbone, check_backbone
+from src.models.backbones import BACKBONES, build_backbone, check_backbone
 from src.models.classifier import build_classifier, count_parameters, input_spec
 from src.models.compact import CompactNet, HighPass
 from src.models.strategies import STRATEGIES
@@ -109,9 +109,23 @@ def test_a_constructor_that_refuses_is_a_user_error(name):
         build_backbone(BackboneConfig("compact_net", kwargs={"widths": "wide"}), 32)
 
 
-def test_a_net_that_gives_no_single_logit_is_refused():
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda **_: CompactNet(num_classes=2), "does not give one logit"),
+        (lambda **_: torch.nn.Identity(), "does not give one logit"),
+        (lambda **_: torch.nn.LSTM(32, 1), "refuses images of 32 px"),
+    ],
+)
+def test_a_net_that_gives_no_single_logit_is_refused(monkeypatch, make, message):
+    monkeypatch.setattr(BACKBONES, "_things", {**BACKBONES._things, "odd": make})
+    with pytest.raises(UserError, match=message):
+        build_classifier(ModelConfig(BackboneConfig("odd")))
+
+
+def test_a_constructors_argument_that_breaks_the_net_is_a_user_error():
     settings = ModelConfig(BackboneConfig("test_efficientnet", kwargs={"global_pool": ""}))
-    with pytest.raises(UserError, match="does not give one logit"):
+    with pytest.raises(UserError, match="'test_efficientnet' refuses images of 160 px"):
         build_classifier(settings)
 
 
@@ -139,7 +153,13 @@ def test_an_image_size_that_the_backbone_refuses(name, size):
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [("test_vit", 64), ("test_efficientnet", 50), ("compact_net", 64), ("compact_net", 8)],
+    [
+        ("vit_tiny_patch16_224", 64),
+        ("test_vit", 64),
+        ("test_efficientnet", 50),
+        ("compact_net", 64),
+        ("compact_net", 8),
+    ],
 )
 def test_other_image_sizes(name, size):
     model, _ = build_classifier(model_of(name, image_size=size))
