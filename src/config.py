@@ -1,18 +1,16 @@
 """Frozen dataclasses of a model, read strictly from YAML: `configs/models/<name>.yaml`."""
 
 import json
-import re
-from collections.abc import Hashable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from src import paths
 from src.errors import UserError, unknown_name
+from src.strict_yaml import parse_yaml, read_mapping
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 Int = Annotated[int, Strict()]  # neither "3" nor true is a number
@@ -164,72 +162,6 @@ class InputSpec:
     std: Triple
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 with two repairs: `1e-3` is a number, and a key given twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Build a mapping; raises a constructor error for a key that stands twice."""
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key!r} cannot be a key", key_node.start_mark
-                )
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} stands twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Puts quotes around what `_Loader` would not read back as a string."""
-
-
-for _kind in (_Loader, _Dumper):
-    _kind.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-        list("-+.0123456789"),
-    )
-
-
-def dump_yaml(content: dict[str, Any]) -> str:
-    """Return YAML that `read_yaml` reads back as `content`."""
-    return yaml.dump(content, Dumper=_Dumper, sort_keys=False)
-
-
-def _parse_yaml(text: str, where: str) -> Any:  # noqa: ANN401 - a config's or a flag's
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{where}: not valid YAML: {error}") from None
-    except Exception as error:  # PyYAML lets through what int(), date() and deep nesting raise
-        raise UserError(f"{where}: not valid YAML: {type(error).__name__}: {error}") from error
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping.
-
-    Raises:
-        UserError: missing, not YAML, not a mapping, a key twice.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable ({error})") from None
-    content = _parse_yaml(text, str(path))
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: want a mapping of keys to values, found {type(content).__name__}")
-    return content
-
-
 def model_names() -> list[str]:
     """Return the names of all model configs, sorted."""
     folders = [folder for folder in paths.config_dirs("models") if folder.is_dir()]
@@ -321,7 +253,7 @@ def _check_values(config: ModelConfig, where: str) -> None:
 def _read_with_parents(name: str, children: tuple[str, ...]) -> dict[str, Any]:
     if name in children:
         raise UserError(f"configs extend each other in a circle: {' -> '.join([*children, name])}")
-    content = read_yaml(model_path(name))
+    content = read_mapping(model_path(name))
     parent = content.pop("extends", None)
     if parent is None:
         return content
@@ -369,4 +301,4 @@ def parse_change(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise UserError(f"--set {text}: want KEY=VALUE, such as optim.lr=1e-4")
-    return key.strip(), _parse_yaml(value, f"--set {text}")
+    return key.strip(), parse_yaml(value, f"--set {text}")

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from src import config, paths
 from src.artifacts.variants import write_variant
-from src.config import ModelConfig, parse_change, parse_model, read_model, read_yaml, set_dotted
+from src.config import ModelConfig, parse_change, parse_model, read_model, set_dotted
 from src.errors import UserError
+from src.strict_yaml import read_mapping
 from tests.conftest import REPO
 
 SHIPPED = sorted((REPO / "configs" / "models").glob("*.yaml"))
@@ -73,7 +74,7 @@ def test_shipped_config_reads_and_says_what_its_weights_may_be_used_for(path):
 def test_numbers(tmp_path, text, value):
     path = tmp_path / "x.yaml"
     path.write_text(f"a: {text}\n")
-    found = read_yaml(path)["a"]
+    found = read_mapping(path)["a"]
     assert found == value
     assert type(found) is type(value)
 
@@ -82,7 +83,7 @@ def test_numbers(tmp_path, text, value):
 def test_what_only_looks_like_a_number_stays_a_string(tmp_path, text):
     path = tmp_path / "x.yaml"
     path.write_text(f"a: {text}\n")
-    assert read_yaml(path)["a"] == text.strip("'")
+    assert read_mapping(path)["a"] == text.strip("'")
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_bad_yaml_names_the_file(tmp_path, text, message):
     path = tmp_path / "x.yaml"
     path.write_text(text)
     with pytest.raises(UserError) as caught:
-        read_yaml(path)
+        read_mapping(path)
     assert str(path) in str(caught.value)
     assert message in str(caught.value)
 
@@ -116,17 +117,17 @@ def test_bad_yaml_names_the_file(tmp_path, text, message):
 def test_yaml_merge_keys_work(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text("base: &base {lr: 1, epochs: 2}\noptim: {<<: *base, lr: 3}\n")
-    assert read_yaml(path)["optim"] == {"lr": 3, "epochs": 2}
+    assert read_mapping(path)["optim"] == {"lr": 3, "epochs": 2}
 
 
 def test_missing_file_folder_and_other_encoding(tmp_path):
     with pytest.raises(UserError, match="no such file"):
-        read_yaml(tmp_path / "none.yaml")
+        read_mapping(tmp_path / "none.yaml")
     with pytest.raises(UserError, match="not readable"):
-        read_yaml(tmp_path)
+        read_mapping(tmp_path)
     (tmp_path / "latin.yaml").write_bytes("about: café".encode("latin-1"))
     with pytest.raises(UserError, match="not readable"):
-        read_yaml(tmp_path / "latin.yaml")
+        read_mapping(tmp_path / "latin.yaml")
 
 
 # --- keys and values ---
@@ -476,7 +477,7 @@ def test_read_yaml_makes_a_mapping_or_a_user_error(tmp_path_factory, text):
     path = tmp_path_factory.getbasetemp() / "fuzz.yaml"
     path.write_text(text, encoding="utf-8", errors="replace")
     with contextlib.suppress(UserError):
-        assert isinstance(read_yaml(path), dict)
+        assert isinstance(read_mapping(path), dict)
 
 
 def test_the_interpreters_limits_are_as_assumed():

@@ -6,8 +6,9 @@ from typing import Any
 
 from src import paths
 from src.artifacts.files import write_text
-from src.config import dump_yaml, model_names, model_path, read_model, set_dotted
+from src.config import model_names, model_path, read_model, set_dotted
 from src.errors import UserError
+from src.strict_yaml import dump_yaml
 
 
 def write_variant(name: str, parent: str, changes: dict[str, Any]) -> Path:

@@ -5,9 +5,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from src.errors import UserError, unknown_name
+from src.strict_yaml import read_yaml
 
 SUBFOLDERS = ("group", "domain", "ignore")
 MISFITS = ("error", "ignore")
@@ -63,20 +62,6 @@ class DatasetConfig:
     seed: int = 42
 
 
-class _TextLoader(yaml.BaseLoader):
-    """Every scalar stays text: `no`, `on` and `007` are words here; a key twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str) or key in seen:
-                text = f"key {key!r} stands twice" if isinstance(key, str) else "key is not a word"
-                raise yaml.constructor.ConstructorError(None, None, text, key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
 def read_dataset_yaml(root: Path) -> DatasetConfig:
     """Read `dataset.yaml` of a data set's folder; without one, the defaults.
 
@@ -88,10 +73,7 @@ def read_dataset_yaml(root: Path) -> DatasetConfig:
         raise UserError(f"{root / 'dataset.yml'}: call it dataset.yaml")
     if not path.exists():
         return DatasetConfig()
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _TextLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
+    content = read_yaml(path, as_text=True)
     if content in ("", None):
         return DatasetConfig()
     return _parse(content, path)

@@ -12,7 +12,7 @@ from src.config import InputSpec, parse_model
 from src.errors import UserError
 from src.models.backbones import build_backbone
 from src.models.classifier import Classifier
-from src.models.weights import read_tensors
+from src.models.tensors import read_tensors
 
 LABEL_ORDER = "logit > 0 is fake (label 1); real is label 0"
 POOLING = "mean logit over views"

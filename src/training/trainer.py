@@ -14,6 +14,7 @@ from torch.amp.grad_scaler import GradScaler
 from src import paths
 from src.artifacts.files import file_lock
 from src.config import ModelConfig
+from src.data.augment import PRESETS
 from src.data.dataset import EpochSampler, TrainBatches, derive_seed, make_loader
 from src.data.pixels import Canvas, PixelSource
 from src.errors import UserError
@@ -21,11 +22,12 @@ from src.metrics import classification_report
 from src.models.classifier import Classifier, build_classifier, count_parameters
 from src.models.losses import LOSSES
 from src.models.strategies import STRATEGIES
-from src.models.weights import Start, read_tensors, start_weights
+from src.models.tensors import read_tensors
+from src.models.weights import Start, start_weights
 from src.progress import track
 from src.training import checkpoint, device, finish, record
 from src.training.job import Job
-from src.training.optim import build_optimizer, lr_at
+from src.training.optim import OPTIMIZERS, build_optimizer, lr_at
 from src.training.predict import Compute, default_workers, predict_views
 from src.training.run import Run
 
@@ -47,6 +49,7 @@ def fit_fold(job: Job) -> bool:
     with file_lock(paths.run_lock(*job.names), what):
         chip = device.choose_device(job.options.device)
         device.set_deterministic(chip)
+        _check_names(job.config)
         torch.manual_seed(derive_seed(job.config.seed, "init", job.fold))
         model, native = build_classifier(job.config)
         options = job.options
@@ -68,6 +71,14 @@ def fit_fold(job: Job) -> bool:
         final = device.inference_precision(chip, options.precision)
         finish.finish_run(job, run, source, Compute(chip, final, workers), identity, start)
     return True
+
+
+def _check_names(config: ModelConfig) -> None:
+    """Raise for a name that no registry knows, before anything is computed."""
+    PRESETS.get(config.augment)
+    LOSSES.get(config.loss.name)
+    STRATEGIES.get(config.strategy)
+    OPTIMIZERS.get(config.optim.name)
 
 
 def _finished(job: Job, identity: dict[str, Any]) -> bool:

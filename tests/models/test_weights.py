@@ -28,7 +28,8 @@ from src.config import BackboneConfig, ModelConfig, read_model
 from src.errors import UserError
 from src.models import weights
 from src.models.classifier import build_classifier
-from src.models.weights import Start, load_weights, read_tensors, start_weights, state_dict_of
+from src.models.tensors import read_tensors, state_dict_of
+from src.models.weights import Start, load_weights, start_weights
 from tests.conftest import REPO
 
 TINY = "test_efficientnet"
@@ -576,7 +577,7 @@ def test_the_cache_folder_that_the_message_names_is_the_one_that_is_read(tmp_pat
     fill_cache(tmp_path / "home" / "hub", data)
     code = f"""
 from src.artifacts.files import sha256_file
-from src.models.weights import _hub_file
+from src.models.hub import _hub_file
 print(sha256_file(_hub_file("timm/{TAGGED}", "{TAGGED}")))
 """
     env = {k: v for k, v in os.environ.items() if k not in ("HF_HUB_CACHE", "HF_HUB_OFFLINE")}

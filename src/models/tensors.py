@@ -1,0 +1,77 @@
+"""Files of weights, read safely: no code in a pickle is run, wrappers and prefixes come off."""
+
+import argparse
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from src.errors import UserError
+
+# Keys under which training scripts put the weights beside optimizer states and arguments.
+WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema")
+PREFIXES = ("module.", "_orig_mod.", "net.")
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """Read a file of tensors and plain containers; code in a pickle is never run.
+
+    Raises:
+        UserError: missing, truncated, or a pickle with more than tensors in it.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such weights file")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a pickle protocol, before the error that follows
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of damaged bytes torch makes KeyError, AssertionError, anything
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        if refused:
+            raise UserError(
+                f"{path}: refused, this pickle holds more than tensors and could run code "
+                f"({refused[1]}); ask its author for a .safetensors file"
+            ) from error
+        # What torch says of an odd pickle is advice to switch the safety off.
+        odd = isinstance(error, pickle.UnpicklingError)
+        reason = "no checkpoint of torch" if odd else first_line(error)
+        raise UserError(
+            f"{path}: not a readable weights file, perhaps truncated: {reason}"
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """Return the kind of an error and the first line of what it says."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def state_dict_of(content: Any, path: Path) -> dict[str, Tensor]:  # noqa: ANN401 - any file's
+    """Find the state dict in what a training script saved, without wrappers and prefixes.
+
+    Raises:
+        UserError: no tensors in it, or a tensor that is not finite.
+    """
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path}: holds a {type(content).__name__}, want named tensors")
+    for wrapper in WRAPPERS:
+        if isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+            break
+    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise UserError(f"{path}: holds no tensors; its keys are {sorted(map(str, content))[:8]}")
+    while prefix := next((p for p in PREFIXES if all(k.startswith(p) for k in tensors)), ""):
+        tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
+    for key, value in tensors.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise UserError(f"{path}: tensor {key!r} holds NaN or infinity")
+    return tensors

@@ -1,0 +1,98 @@
+"""YAML as people mean it: `1e-3` is a number, a key given twice is an error, nothing is run."""
+
+import re
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from src.errors import UserError
+
+_MERGE = "tag:yaml.org,2002:merge"
+_FLOAT = "tag:yaml.org,2002:float"
+_EXPONENT = re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
+
+
+class _UniqueKeys(yaml.constructor.BaseConstructor):
+    """Refuses a mapping with a key that stands twice; PyYAML would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == _MERGE:
+                continue
+            key = self.construct_object(key_node, deep=True)
+            problem = None
+            if not isinstance(key, Hashable):
+                problem = f"{key!r} cannot be a key"
+            elif key in seen:
+                problem = f"key {key!r} stands twice"
+            if problem is not None:
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+class _Loader(_UniqueKeys, yaml.SafeLoader):
+    """Numbers, booleans and dates are what they look like."""
+
+
+class _TextLoader(_UniqueKeys, yaml.BaseLoader):
+    """Every scalar stays text: `no`, `on` and `007` are words."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts quotes around what `_Loader` would not read back as a string."""
+
+
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(_FLOAT, _EXPONENT, list("-+.0123456789"))
+
+
+def dump_yaml(content: dict[str, Any]) -> str:
+    """Return YAML that `read_yaml` reads back as `content`."""
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False)
+
+
+def parse_yaml(text: str, where: str, *, as_text: bool = False) -> Any:  # noqa: ANN401
+    """Parse YAML.
+
+    Args:
+        text: the document.
+        where: named in messages.
+        as_text: leave every scalar a string.
+
+    Raises:
+        UserError: not YAML, or a key twice.
+    """
+    try:
+        return yaml.load(text, _TextLoader if as_text else _Loader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{where}: not valid YAML: {error}") from None
+    except (ValueError, OverflowError, RecursionError, TypeError, AttributeError) as error:
+        # What int(), date() and deep nesting raise passes through PyYAML.
+        raise UserError(f"{where}: not valid YAML: {type(error).__name__}: {error}") from error
+
+
+def read_yaml(path: Path, *, as_text: bool = False) -> Any:  # noqa: ANN401 - any document
+    """Read a YAML file.
+
+    Raises:
+        UserError: missing, not readable, not YAML, a key twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable ({error})") from None
+    return parse_yaml(text, str(path), as_text=as_text)
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping; raises UserError for anything else."""
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: want a mapping of keys to values, found {type(content).__name__}")
+    return content
