@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 
 from src.config import BackboneConfig, ModelConfig, read_model
 from src.errors import UserError
-from src.models import weights
+from src.models import hub
 from src.models.classifier import build_classifier
 from src.models.tensors import read_tensors, state_dict_of
 from src.models.weights import Start, load_weights, start_weights
@@ -446,7 +446,7 @@ def test_a_hub_or_proxy_that_only_answers_with_errors(empty_cache, monkeypatch, 
 
 
 def test_a_resolver_that_hangs(empty_cache, monkeypatch):
-    monkeypatch.setattr(weights, "HUB_SECONDS", 1.0)
+    monkeypatch.setattr(hub, "HUB_SECONDS", 1.0)
     released = threading.Event()
     real = socket.getaddrinfo
 
