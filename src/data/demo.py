@@ -18,31 +18,28 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from src import paths
 from src.artifacts.files import file_lock, read_json, sha256_file, write_csv, write_json
-from src.data.degrade import make_fake
+from src.data.demo_crops import (
+    SIDE,
+    Image,
+    Region,
+    make_pairs,
+    make_regions,
+    read_photographs,
+    split_regions,
+    to_grey,
+)
 from src.data.images import decode_image
 from src.errors import UserError
 
 VERSION = 1
-SIDE = 64
-PHOTOGRAPHS = ("china", "flower")
-GRID = (5, 7)  # rows and columns of regions in a photograph
-SCALES = (1.0, 1.25)  # 1.25: the picture of a camera with fewer pixels
-STEP = 3  # grid of crop positions; closer ones would be near copies of each other
-SMOOTH = 8.0  # a Laplacian up to this is smooth
-MIN_TEXTURE = 0.2  # share of a crop's pixels that are not smooth
-MIN_CROPS = 24  # a region that yields fewer is left out (sky)
-TEST_SHARE = 5  # one region in so many is kept for test
 QUALITIES = (80, 96)  # JPEG quality, one distribution for both classes
 COPY_EVERY = 50  # one exact and one near copy per so many train items
 LABELS = ("REAL", "FAKE")
 _SCHEMA = 1
-
-Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -54,16 +51,6 @@ class _Item:
     original: str
     domain: str
     suffix: str = ".jpg"
-
-
-@dataclass(frozen=True)
-class _Region:
-    """A rectangle of a photograph and where crops may be cut from it."""
-
-    name: str
-    domain: str
-    pixels: Image
-    crops: list[tuple[float, int, int]]  # scale, top, left
 
 
 def make_demo(seed: int = 42, *, n_train: int = 1600, n_test: int = 400) -> Path:
@@ -91,13 +78,6 @@ def make_demo(seed: int = 42, *, n_train: int = 1600, n_test: int = 400) -> Path
         if not _is_complete(folder, wanted):
             _replace(folder, wanted)
     return folder
-
-
-def read_photographs() -> dict[str, Image]:
-    """Read the photographs (uint8 RGB) from the package that ships them."""
-    from sklearn.datasets import load_sample_image  # slow to import
-
-    return {name: np.asarray(load_sample_image(f"{name}.jpg"), np.uint8) for name in PHOTOGRAPHS}
 
 
 def _beside(suffix: str) -> Path:
@@ -143,7 +123,7 @@ def _replace(folder: Path, wanted: dict[str, int]) -> None:
 def _build(folder: Path, seed: int, n_train: int, n_test: int) -> pd.DataFrame:
     """Write the data set into a new folder; return the truth of its test part."""
     rng = np.random.default_rng(seed)
-    train_regions, test_regions = _split_regions(_make_regions(read_photographs()), rng)
+    train_regions, test_regions = split_regions(make_regions(read_photographs()), rng)
     train = _make_train(train_regions, n_train, rng)
     copied = train[int(rng.integers(n_train // 2))]
     test = [copied, *_make_odd(test_regions, rng)]
@@ -181,94 +161,15 @@ def _write_items(folder: Path, items: list[_Item], names: list[str]) -> list[dic
     return rows
 
 
-def _make_regions(photographs: dict[str, Image]) -> list[_Region]:
-    """Tile the photographs into disjoint regions and keep those with enough texture."""
-    regions = []
-    rows, columns = GRID
-    for domain, photograph in photographs.items():
-        height, width = photograph.shape[:2]
-        for number in range(rows * columns):
-            row, column = divmod(number, columns)
-            pixels = photograph[
-                row * height // rows : (row + 1) * height // rows,
-                column * width // columns : (column + 1) * width // columns,
-            ]
-            crops = _crop_positions(pixels)
-            if len(crops) >= MIN_CROPS:
-                regions.append(_Region(f"{domain}_r{number:02d}", domain, pixels, crops))
-    return regions
-
-
-def _crop_positions(pixels: Image) -> list[tuple[float, int, int]]:
-    """List where a region has texture: a crop of plain sky looks like every other one."""
-    texture = np.abs(cv2.Laplacian(_to_grey(pixels), cv2.CV_32F)) > SMOOTH
-    positions = []
-    for scale in SCALES:
-        side = round(SIDE * scale)
-        for top in range(0, pixels.shape[0] - side + 1, STEP):
-            for left in range(0, pixels.shape[1] - side + 1, STEP):
-                window = texture[top : top + side, left : left + side]
-                if float(window.mean()) >= MIN_TEXTURE:
-                    positions.append((scale, top, left))
-    return positions
-
-
-def _split_regions(
-    regions: list[_Region], rng: np.random.Generator
-) -> tuple[list[_Region], list[_Region]]:
-    """Keep some regions of every photograph for the test part."""
-    train, test = [], []
-    for domain in PHOTOGRAPHS:
-        own = [region for region in regions if region.domain == domain]
-        chosen = set(rng.permutation(len(own))[: max(1, round(len(own) / TEST_SHARE))].tolist())
-        for index, region in enumerate(own):
-            (test if index in chosen else train).append(region)
-    return train, test
-
-
-def _cut(region: _Region, index: int) -> Image:
-    scale, top, left = region.crops[index]
-    side = round(SIDE * scale)
-    crop = region.pixels[top : top + side, left : left + side]
-    if side == SIDE:
-        return crop.copy()
-    return np.asarray(cv2.resize(crop, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _make_pairs(
-    regions: list[_Region], count: int, rng: np.random.Generator
-) -> list[tuple[_Region, Image, Image]]:
-    """Cut `count` crops, evenly over the regions, each with the fake made of it."""
-    order = [rng.permutation(len(region.crops)) for region in regions]
-    pairs = []
-    for number in range(count):
-        turn, which = divmod(number, len(regions))
-        region, positions = regions[which], order[which]
-        image = _cut(region, int(positions[turn % len(positions)]))
-        donor = _cut(region, int(rng.integers(len(region.crops))))
-        image, donor = _expose(image, donor, rng)
-        pairs.append((region, image, make_fake(image, donor, rng)))
-    return pairs
-
-
-def _expose(image: Image, donor: Image, rng: np.random.Generator) -> tuple[Image, Image]:
-    """Vary exposure and white balance, alike for a crop and its fake."""
-    gain = rng.uniform(0.85, 1.1) * rng.uniform(0.95, 1.05, 3)
-    gamma = rng.uniform(0.85, 1.15)
-    levels = np.linspace(0, 1, 256)[:, None] ** gamma * gain
-    table = np.clip(np.rint(255 * levels), 0, 255).astype(np.uint8)[None]
-    return np.asarray(cv2.LUT(image, table), np.uint8), np.asarray(cv2.LUT(donor, table), np.uint8)
-
-
-def _make_items(regions: list[_Region], count: int, rng: np.random.Generator) -> list[_Item]:
+def _make_items(regions: list[Region], count: int, rng: np.random.Generator) -> list[_Item]:
     items = []
-    for region, real, fake in _make_pairs(regions, (count + 1) // 2, rng):
+    for region, real, fake in make_pairs(regions, (count + 1) // 2, rng):
         for label, image in enumerate((real, fake)):
             items.append(_Item(_encode_jpeg(image, rng), label, region.name, region.domain))
     return items[:count]
 
 
-def _make_train(regions: list[_Region], count: int, rng: np.random.Generator) -> list[_Item]:
+def _make_train(regions: list[Region], count: int, rng: np.random.Generator) -> list[_Item]:
     """Make the train items: crops and fakes, then copies of some, then one broken file."""
     copies = count // COPY_EVERY
     items = _make_items(regions, count - 2 * copies - 1, rng)
@@ -286,28 +187,24 @@ def _make_train(regions: list[_Region], count: int, rng: np.random.Generator) ->
     return items
 
 
-def _make_odd(regions: list[_Region], rng: np.random.Generator) -> list[_Item]:
+def _make_odd(regions: list[Region], rng: np.random.Generator) -> list[_Item]:
     """Make what uploads hold: three files that nothing can read, then readable odd ones."""
     makers: list[Callable[[Image], tuple[bytes, str]]] = [
         lambda _: (b"", ".jpg"),
         lambda _: (b"404 Not Found\n", ".jpg"),
         lambda image: (_encode_jpeg(image, rng)[:100], ".jpg"),
-        lambda image: (_encode_jpeg(_to_grey(image), rng), ".jpg"),
+        lambda image: (_encode_jpeg(to_grey(image), rng), ".jpg"),
         lambda image: (_encode_rgba(image), ".png"),
         lambda image: (_encode_jpeg(image[:, SIDE // 6 : -SIDE // 6], rng), ".jpg"),
         lambda image: (_encode_cmyk(image, rng), ".jpg"),
     ]
     items = []
-    pairs = _make_pairs(regions, len(makers), rng)
+    pairs = make_pairs(regions, len(makers), rng)
     for number, (make, (region, real, fake)) in enumerate(zip(makers, pairs, strict=True)):
         label = number % 2
         data, suffix = make(fake if label else real)
         items.append(_Item(data, label, region.name, region.domain, suffix))
     return items
-
-
-def _to_grey(image: Image) -> Image:
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def _draw_quality(rng: np.random.Generator) -> int:

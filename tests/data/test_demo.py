@@ -15,7 +15,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from src import paths
 from src.artifacts.files import file_lock
-from src.data import degrade, demo
+from src.data import degrade, demo, demo_crops
 from src.data.images import UnreadableImageError, decode_image
 from src.errors import LockedError, UserError
 
@@ -142,19 +142,19 @@ def test_a_cmyk_file_keeps_its_colours(made):
 
 
 def test_no_region_stands_in_train_and_test():
-    regions = demo._make_regions(demo.read_photographs())
-    train, test = demo._split_regions(regions, np.random.default_rng(0))
+    regions = demo_crops.make_regions(demo_crops.read_photographs())
+    train, test = demo_crops.split_regions(regions, np.random.default_rng(0))
     names = [region.name for region in (*train, *test)]
     assert sorted(names) == sorted(region.name for region in regions)
     assert len(set(names)) == len(names) > 30
-    assert {region.domain for region in test} == set(demo.PHOTOGRAPHS)
+    assert {region.domain for region in test} == set(demo_crops.PHOTOGRAPHS)
 
 
 def test_regions_share_no_pixel():
     numbers = np.random.default_rng(0).permutation(427 * 640).reshape(427, 640)
     unique = np.stack([numbers >> 16, numbers >> 8, numbers], axis=-1).astype(np.uint8)
-    regions = demo._make_regions({"china": unique})
-    assert len(regions) == demo.GRID[0] * demo.GRID[1]
+    regions = demo_crops.make_regions({"china": unique})
+    assert len(regions) == demo_crops.GRID[0] * demo_crops.GRID[1]
     pixels = np.concatenate([region.pixels.reshape(-1, 3) for region in regions])
     assert len(np.unique(pixels, axis=0)) == len(pixels)
 
@@ -284,8 +284,8 @@ def test_the_data_set_can_be_deleted_and_comes_back(artefact_root: Path):
 def test_every_manipulation_changes_pixels_and_leaves_its_input_alone(
     method: str, monkeypatch: pytest.MonkeyPatch
 ):
-    regions = demo._make_regions(demo.read_photographs())
-    image, donor = demo._cut(regions[5], 0), demo._cut(regions[5], 30)
+    regions = demo_crops.make_regions(demo_crops.read_photographs())
+    image, donor = demo_crops._cut(regions[5], 0), demo_crops._cut(regions[5], 30)
     before, rng = image.copy(), np.random.default_rng(0)
     if method == "splice":
         fake = degrade.splice(image, donor, rng)
