@@ -32,6 +32,19 @@ def crop_flip(size: int) -> list[Any]:
     ]
 
 
+@PRESETS.register("light")
+def light(size: int) -> list[Any]:
+    """Cut a random square without resampling, flip, mild exposure and re-compression."""
+    import albumentations as A
+
+    return [
+        A.RandomCrop(size, size),
+        A.HorizontalFlip(p=0.5),
+        A.RandomBrightnessContrast(0.15, 0.15, p=0.3),
+        A.ImageCompression(quality_range=(60, 100), p=0.2),
+    ]
+
+
 @PRESETS.register("standard")
 def standard(size: int) -> list[Any]:
     """Crop 70-100 % of the area, flip, mild colour changes, re-compression, sometimes a blur."""
