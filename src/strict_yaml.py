@@ -70,7 +70,14 @@ def parse_yaml(text: str, where: str, *, as_text: bool = False) -> Any:  # noqa:
         return yaml.load(text, _TextLoader if as_text else _Loader)
     except yaml.YAMLError as error:
         raise UserError(f"{where}: not valid YAML: {error}") from None
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         # What int(), date(), a wrong tag and deep nesting raise passes through PyYAML.
         raise UserError(f"{where}: not valid YAML: {type(error).__name__}: {error}") from error
 

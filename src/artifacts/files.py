@@ -23,7 +23,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     An exception inside the block (a full disk, Ctrl-C) leaves no file behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(handle)
     temporary = Path(name)
     try:
@@ -48,7 +48,17 @@ def write_text(path: Path, text: str, *, new: bool = False) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
         if new:
-            os.link(temporary, path)
+            _claim(temporary, path)
+
+
+def _claim(temporary: Path, path: Path) -> None:
+    """Put a finished file where none may be yet; raises FileExistsError where one is."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        path.open("x").close()
 
 
 def write_csv(path: Path, table: pd.DataFrame, *, new: bool = False) -> None:
@@ -161,8 +171,13 @@ def sha256_json(value: Any) -> str:  # noqa: ANN401 - anything json.dumps takes
 
 
 @contextmanager
-def file_lock(path: Path, what: str) -> Iterator[None]:
+def file_lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
     """Hold `path` as an flock for the length of the block; a killed process leaves none.
+
+    Args:
+        path: the lock file.
+        what: what it guards, for the message.
+        wait: wait for another holder instead of leaving.
 
     Raises:
         LockedError: another process holds it.
@@ -170,7 +185,7 @@ def file_lock(path: Path, what: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError:
             raise LockedError(f"another process is at work on {what}; left it alone") from None
         yield

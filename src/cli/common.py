@@ -130,8 +130,16 @@ def show_log() -> None:
         logger.propagate = False
 
 
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"want a whole number from 0 on, found {text!r}")
+    return int(text)
+
+
 def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
     """Add `--device`, `--precision` and `--workers`."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"])
-    parser.add_argument("--workers", type=int, metavar="N", help="loader processes; default: auto")
+    parser.add_argument(
+        "--workers", type=_count, metavar="N", help="loader processes; default: auto"
+    )

@@ -24,7 +24,7 @@ def _run(argv: Sequence[str] | None) -> None:
 
     for model in MODELS:
         _step(train.main, "train_folds.py", "--model", model, *_where(), *again)
-    _step(tune.main, "tune.py", *_where())
+    _step(tune.main, "tune.py", *_where(), "--models", *MODELS)
     _step(predict.main, "predict_ensemble.py", "--data", paths.DEMO)
     _print_table(time.monotonic() - began)
 
@@ -49,7 +49,7 @@ def _print_table(seconds: float) -> None:
     from src.metrics import macro_f1
 
     recipe = read_recipe(paths.recipe_json(paths.DEMO, "tuned"))
-    aligned = align(paths.DEMO, SCHEME)
+    aligned = align(paths.DEMO, SCHEME, MODELS)
     print("| what | macro-F1 | on which rows |")
     print("|---|---|---|")
     for column, model in enumerate(aligned.models):

@@ -58,6 +58,8 @@ def _run(argv: Sequence[str] | None) -> None:
     if given and len(given) < len(folder):
         lacking = [flag for flag in folder if flag not in given]
         raise UserError(f"{' and '.join(given)} want {' and '.join(lacking)} too")
+    if not 0 <= arguments.threshold <= 1:
+        raise UserError(f"--threshold {arguments.threshold}: want a probability, 0 to 1")
     show_log()
     if given:
         from src.cli.predict_folder import predict_folder
@@ -84,6 +86,7 @@ def _choose_recipe(dataset: str, wanted: str | None) -> str:
 
 
 def _predict_dataset(arguments: Namespace) -> None:
+    from src.artifacts.files import sha256_json
     from src.artifacts.recipes import check_recipe_fresh, read_recipe
     from src.artifacts.submissions import write_submission
     from src.data.layouts import load_dataset
@@ -97,11 +100,19 @@ def _predict_dataset(arguments: Namespace) -> None:
     dataset = load_dataset(name, arguments.input_root)
     layout = dataset.require_test()
     test = dataset.test
+    # Sizes alone would not tell one uncompressed picture from another put in its place.
+    stamps = [stamp for stamp, split in zip(dataset.stamps, dataset.items["split"], strict=True)
+              if split == "test"]  # fmt: skip
+    manifest_sha256 = sha256_json([dataset.sha256, [str(stamp) for stamp in stamps]])
     items = fill.TestItems(
-        dataset.root, test["item_id"].tolist(), test["path"].tolist(), dataset.sha256
+        dataset.root, test["item_id"].tolist(), test["path"].tolist(), manifest_sha256
     )
     parts = fill.needed_parts(recipe)
-    known = {} if arguments.overwrite else {p: fill.stored_predictions(p, items) for p in parts}
+    known = (
+        {}
+        if arguments.overwrite
+        else {part: fill.stored_predictions(part, items, arguments.precision) for part in parts}
+    )
     missing = [part for part in parts if known.get(part) is None]
     print(f"{recipe_name}: {len(parts)} checkpoints, {len(missing)} of them to predict with")
     if missing:

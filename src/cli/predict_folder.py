@@ -28,6 +28,8 @@ def predict_folder(arguments: Namespace) -> None:
         UserError: no such folder, no images in it, or a checkpoint that is not one.
     """
     folder = arguments.input_dir
+    if arguments.output.is_dir() or not arguments.output.resolve().parent.is_dir():
+        raise UserError(f"--output {arguments.output}: want a file in a folder that exists")
     if not folder.is_dir():
         raise UserError(f"--input-dir {folder}: no such folder")
     names = sorted(

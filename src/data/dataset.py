@@ -159,6 +159,8 @@ def make_loader(
         worker_init_fn=_start_worker if workers else None,
         persistent_workers=workers > 0,
         pin_memory=pin,
+        # Else starting workers would draw from the global generator, and dropout with it.
+        generator=torch.Generator(),
     )
 
 

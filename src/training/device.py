@@ -5,11 +5,13 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 import torch
 
 from src import paths
-from src.artifacts.files import sha256_json, write_json
+from src.artifacts.files import file_lock, sha256_json, write_json
+from src.config import BackboneConfig
 from src.errors import UserError
 from src.models.classifier import Classifier
 
@@ -68,7 +70,11 @@ def inference_precision(device: torch.device, wanted: str) -> str:
 
 
 def training_precision(
-    wanted: str, device: torch.device, model: Classifier, name: str, batch_size: int
+    wanted: str,
+    device: torch.device,
+    model: Classifier,
+    backbone: BackboneConfig,
+    batch_size: int,
 ) -> str:
     """Return the precision to train in.
 
@@ -86,17 +92,21 @@ def training_precision(
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     if device.type != "cpu":
         return "fp32"
-    key = sha256_json([name, model.spec.image_size, platform.node(), torch.__version__])[:16]
-    known = _read_known()
-    if key not in known:
-        known[key] = _probe(model, batch_size)
-        write_json(paths.precision_cache(), known)
+    net = [backbone.name, backbone.kwargs, model.spec.image_size, batch_size]
+    machine = [platform.node(), torch.__version__, torch.get_num_threads()]
+    key = sha256_json([net, machine])[:16]
+    path = paths.precision_cache()
+    with file_lock(path.with_suffix(".lock"), "the precision probe", wait=True):
+        known = _read_known(path)
+        if key not in known:
+            known[key] = _probe(model, batch_size)
+            write_json(path, known)
     return known[key]
 
 
-def _read_known() -> dict[str, str]:
+def _read_known(path: Path) -> dict[str, str]:
     try:
-        return json.loads(paths.precision_cache().read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
 

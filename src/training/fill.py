@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from src import paths
-from src.artifacts.files import read_json
+from src.artifacts.files import read_json, sha256_file
 from src.artifacts.oof import UNREADABLE, VIEW_COLUMNS, read_views, write_views
 from src.artifacts.recipes import Recipe
 from src.errors import UserError
@@ -65,20 +65,29 @@ def needed_parts(recipe: Recipe) -> list[Part]:
     for member in recipe.members:
         for fold in recipe.folds if member.weight > 0 else []:
             names = (recipe.dataset, recipe.scheme, member.model, fold)
-            record = read_json(paths.run_record(*names), schema=1, what="run record")
-            weights = paths.checkpoint(*names)
-            if not weights.is_file():
-                raise UserError(
-                    f"{weights}: the checkpoint is gone; train it again: python train_folds.py "
-                    f"--model {member.model} --fold {fold} --data {recipe.dataset} --overwrite"
-                )
-            sha = str(record["checkpoint_sha256"])
+            weights, done = paths.checkpoint(*names), paths.run_record(*names)
+            for file in (weights, done):
+                if not file.is_file():
+                    raise UserError(
+                        f"{file} is not there, and the recipe predicts with it; train it: python "
+                        f"train_folds.py --model {member.model} --fold {fold} --data "
+                        f"{recipe.dataset} --overwrite, or tune without that member (--models)"
+                    )
+            sha = str(read_json(done, schema=1, what="run record").get("checkpoint_sha256"))
             parts.append(Part(member.model, fold, weights, sha, paths.test_views(*names)))
     return parts
 
 
-def stored_predictions(part: Part, items: TestItems) -> pd.DataFrame | None:
-    """Return a checkpoint's predictions if they are complete and of these weights and items."""
+def stored_predictions(
+    part: Part, items: TestItems, precision: str = "auto"
+) -> pd.DataFrame | None:
+    """Return a checkpoint's predictions if they are complete and of these weights and items.
+
+    Args:
+        part: the checkpoint.
+        items: the items.
+        precision: as `--precision`; other than `auto`, predictions of another one do not count.
+    """
     if not part.views.is_file():
         return None
     try:
@@ -89,10 +98,9 @@ def stored_predictions(part: Part, items: TestItems) -> pd.DataFrame | None:
         return None
     if metadata.get("manifest_sha256") != items.manifest_sha256:
         return None
-    per_item = views.groupby("item_id").size()
-    if set(per_item.index) != set(items.item_ids):
+    if precision not in ("auto", metadata.get("precision")):
         return None
-    return views
+    return views if set(views["item_id"]) == set(items.item_ids) else None
 
 
 def predict_parts(
@@ -114,6 +122,12 @@ def predict_parts(
     from src.training.device import choose_device, inference_precision
     from src.training.predict import Compute, default_workers, predict_views
 
+    for part in parts:
+        if sha256_file(part.checkpoint) != part.checkpoint_sha256:
+            raise UserError(
+                f"{part.checkpoint}: not the file that its run record speaks of; train fold "
+                f"{part.fold} of {part.model} again (--overwrite)"
+            )
     chip = choose_device(device)
     loaded = [load_checkpoint(part.checkpoint, chip) for part in parts]
     models = [model for model, _ in loaded]
@@ -127,6 +141,13 @@ def predict_parts(
     logits, readable = predict_views(
         models, [views for _, views in loaded], source, rows, compute, what="predicting"
     )
+    for part, table in zip(parts, logits, strict=True):
+        broken = readable & ~np.isfinite(table).all(1)
+        if broken.any():
+            raise UserError(
+                f"{part.model} fold {part.fold}: the logit of {items.item_ids[broken.argmax()]!r} "
+                "is not finite; predict again with --precision fp32"
+            )
     for part, (_, names), table in zip(parts, loaded, logits, strict=True):
         views = view_rows(items.item_ids, part.fold, names, table, readable)
         metadata = {

@@ -55,7 +55,6 @@ def finish_run(
     run: Run,
     source: PixelSource,
     compute: Compute,
-    identity: dict[str, Any],
     start: Start,
 ) -> None:
     """Predict the held-out fold with the kept weights and write every artefact, the record last.
@@ -71,11 +70,7 @@ def finish_run(
     logits, readable = predict_views([model], [views], source, held, compute, what="out-of-fold")
     pooled = logits[0].mean(1)
     ids = job.table["item_id"].iloc[held].to_numpy()
-    if not np.isfinite(pooled).all():
-        raise UserError(
-            f"the logit of {ids[~np.isfinite(pooled)][0]!r} is not finite; nothing was written: "
-            "train with --precision fp32 or a lower optim.lr (--overwrite)"
-        )
+    check_logits(job, logits[0], readable)
     config = job.config.as_dict()
     checkpoint.save_checkpoint(paths.checkpoint(*job.names), model, config, list(views))
     weights_sha = sha256_file(paths.checkpoint(*job.names))
@@ -87,7 +82,7 @@ def finish_run(
     report = classification_report(labels, pooled, 0.5)
     write_json(
         paths.run_record(*job.names),
-        _record(job, run, compute, identity, start, report, weights_sha),
+        _record(job, run, compute, start, report, weights_sha),
     )
     paths.run_state(*job.names).unlink(missing_ok=True)
     LOG.info(
@@ -96,11 +91,35 @@ def finish_run(
     )  # fmt: skip
 
 
+def check_logits(job: Job, logits: np.ndarray, readable: np.ndarray) -> None:
+    """Raise a UserError naming the first held-out item that has no finite logit.
+
+    Args:
+        job: the run; its held rows are what was predicted.
+        logits: float64 (n, n_views).
+        readable: bool (n,).
+    """
+    held = job.table.iloc[job.held_rows]
+    if not readable.all():
+        path = held["path"].iloc[int((~readable).argmax())]
+        raise UserError(
+            f"{job.root / path}: not readable any more; it was when the folds were made: put the "
+            "file back, the same command goes on after the last finished epoch"
+        )
+    finite = np.isfinite(logits).all(1)
+    if not finite.all():
+        item = held["item_id"].iloc[int((~finite).argmax())]
+        raise UserError(
+            f"the logit of {item!r} is not finite, so no predictions were written; start again "
+            "with --overwrite --precision fp32, or train a variant with a lower optim.lr under "
+            "its own name"
+        )
+
+
 def _record(
     job: Job,
     run: Run,
     compute: Compute,
-    identity: dict[str, Any],
     start: Start,
     report: dict[str, float],
     weights_sha: str,
@@ -112,7 +131,7 @@ def _record(
         "model": job.model,
         "fold": job.fold,
         "config": job.config.as_dict(),
-        **identity,
+        **record.identity(job, record.start_dict(start)),
         "start": record.start_dict(start),
         "selection": job.config.selection,
         "epoch": int(run.best.get("epoch", run.epoch)),

@@ -11,6 +11,7 @@ from src.artifacts.files import read_json, sha256_json
 from src.config import ModelConfig
 from src.errors import UserError
 from src.models.weights import Start
+from src.training.job import Job
 
 SCHEMA = 1
 KEYS = [
@@ -48,25 +49,39 @@ def config_sha256(config: ModelConfig) -> str:
     return sha256_json({k: v for k, v in config.as_dict().items() if k not in WORDS})
 
 
-def identity(config: ModelConfig, folds_sha256: str, start: Start) -> dict[str, Any]:
-    """Return what must agree for a run to be reused or resumed."""
+def identity(job: Job, start: dict[str, Any]) -> dict[str, Any]:
+    """Return what must agree for a run to be reused or resumed.
+
+    Args:
+        job: the run.
+        start: `source` and `sha256` of the weights it starts from.
+    """
     return {
-        "config_sha256": config_sha256(config),
-        "folds_sha256": folds_sha256,
-        "start": {"source": start.source, "sha256": start.sha256},
+        "config_sha256": config_sha256(job.config),
+        "folds_sha256": job.folds_sha256,
+        "start": {"source": start["source"], "sha256": start["sha256"]},
     }
 
 
 def check_identity(found: dict[str, Any], want: dict[str, Any], path: Path) -> None:
-    """Raise a UserError that says what differs between a run on disk and the one asked for."""
-    words = {
-        "config_sha256": "the model's config has changed since",
-        "folds_sha256": "the fold file has changed since",
-        "start": "it started from other weights",
-    }
-    start = found.get("start", {})
-    found = found | {"start": {key: start.get(key) for key in ("source", "sha256")}}
-    differs = [text for key, text in words.items() if found.get(key) != want[key]]
+    """Raise a UserError that says what differs between a run on disk and the one asked for.
+
+    Args:
+        found: a record, or the identity in a state.
+        want: `identity`; a start whose sha256 is None may be any of its source.
+        path: named in the message.
+    """
+    differs = []
+    if found["config_sha256"] != want["config_sha256"]:
+        differs.append("the model's config has changed since")
+    if found["folds_sha256"] != want["folds_sha256"]:
+        differs.append("the fold file has changed since")
+    began, wanted = found["start"], want["start"]
+    same_file = wanted["sha256"] in (None, began["sha256"])
+    if began["source"] != wanted["source"] or not same_file:
+        differs.append(
+            f"it started from other weights ({began['source']}, asked for: {wanted['source']})"
+        )
     if differs:
         raise UserError(
             f"{path} is of another run: {'; '.join(differs)}. Train it again with --overwrite, or "

@@ -8,6 +8,9 @@ from timm.utils.model_ema import ModelEmaV3
 from torch.amp.grad_scaler import GradScaler
 
 from src.models.classifier import Classifier
+from src.models.weights import Start
+from src.training import record
+from src.training.job import Job
 
 
 @dataclass
@@ -29,10 +32,11 @@ class Run:
         """Return the model whose weights are kept: the EMA where there is one."""
         return self.ema.module if self.ema is not None else self.model  # type: ignore[return-value]
 
-    def state(self, identity: dict[str, Any]) -> dict[str, Any]:
+    def state(self, job: Job, start: Start) -> dict[str, Any]:
         """Return tensors and plain containers from which `restore` goes on exactly."""
         return {
-            "identity": identity,
+            "identity": record.identity(job, record.start_dict(start)),
+            "start": record.start_dict(start),
             "model": self.model.net.state_dict(),
             "ema": self.ema.module.net.state_dict() if self.ema is not None else None,
             "optimizer": self.optimizer.state_dict(),
@@ -51,5 +55,5 @@ class Run:
             self.ema.module.net.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.precision, self.epoch = state["precision"], state["epoch"]
-        self.seconds, self.history, self.best = state["seconds"], state["history"], state["best"]
+        self.epoch, self.seconds = state["epoch"], state["seconds"]
+        self.history, self.best = state["history"], state["best"]

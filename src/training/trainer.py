@@ -19,13 +19,13 @@ from src.data.dataset import EpochSampler, TrainBatches, derive_seed, make_loade
 from src.data.pixels import Canvas, PixelSource
 from src.errors import UserError
 from src.metrics import classification_report
+from src.models.backbones import check_backbone
 from src.models.classifier import Classifier, build_classifier, count_parameters
 from src.models.losses import LOSSES
 from src.models.strategies import STRATEGIES
-from src.models.tensors import read_tensors
 from src.models.weights import Start, start_weights
 from src.progress import track
-from src.training import checkpoint, device, finish, record
+from src.training import checkpoint, device, finish, resume
 from src.training.job import Job
 from src.training.optim import OPTIMIZERS, build_optimizer, lr_at
 from src.training.predict import Compute, default_workers, predict_views
@@ -46,31 +46,51 @@ def fit_fold(job: Job) -> bool:
             finite, or another process is at work on this fold (`LockedError`).
     """
     what = f"{job.dataset}/{job.scheme}/{job.model} fold {job.fold}"
+    check_backbone(job.config.backbone.name)
+    _check_names(job.config)
     with file_lock(paths.run_lock(*job.names), what):
+        wanted = resume.wanted_start(job)
+        if resume.is_finished(job, wanted):
+            return False
         chip = device.choose_device(job.options.device)
         device.set_deterministic(chip)
-        _check_names(job.config)
+        state = resume.read_state(job, wanted)
         torch.manual_seed(derive_seed(job.config.seed, "init", job.fold))
-        model, native = build_classifier(job.config)
-        options = job.options
-        start = start_weights(
-            model.net, job.config, native.head, options.weights, options.no_pretrained
-        )
-        identity = record.identity(job.config, job.folds_sha256, start)
-        if _finished(job, identity):
-            return False
-        _log_start(what, start, model, chip)
-        run = _prepare(job, model, chip, identity)
+        model, start = _build(job, state)
+        precision = state["precision"] if state else _precision(job, model, chip)
         source = PixelSource(job.root, job.table["path"].tolist(), [Canvas.of(model.spec)])
         in_ram = source.preload()
-        workers = (
-            options.workers if options.workers is not None else (0 if in_ram else default_workers())
-        )
+        if job.options.overwrite:
+            resume.discard(job)  # not before all that may still be refused
+        _log_start(what, start, model, chip)
+        run = _make_run(job, model, chip, precision)
+        if state is not None:
+            run.restore(state)
+            LOG.info("resumed after epoch %d of %d", run.epoch, job.config.optim.epochs)
+        workers = job.options.workers
+        if workers is None:
+            workers = 0 if in_ram else default_workers()
         compute = Compute(chip, run.precision, workers, 2 * job.config.optim.batch_size)
-        _train_epochs(job, run, source, compute, identity)
-        final = device.inference_precision(chip, options.precision)
-        finish.finish_run(job, run, source, Compute(chip, final, workers), identity, start)
+        _train_epochs(job, run, source, compute, start)
+        final = Compute(chip, device.inference_precision(chip, "auto"), workers)
+        finish.finish_run(job, run, source, final, start)
     return True
+
+
+def _build(job: Job, state: dict[str, Any] | None) -> tuple[Classifier, Start]:
+    model, native = build_classifier(job.config)
+    if state is not None:  # it holds all weights; where they came from need not be in reach
+        return model, Start(**state["start"])
+    options = job.options
+    start = start_weights(
+        model.net, job.config, native.head, options.weights, options.no_pretrained
+    )
+    return model, start
+
+
+def _precision(job: Job, model: Classifier, chip: torch.device) -> str:
+    backbone, batch_size = job.config.backbone, job.config.optim.batch_size
+    return device.training_precision(job.options.precision, chip, model, backbone, batch_size)
 
 
 def _check_names(config: ModelConfig) -> None:
@@ -79,17 +99,6 @@ def _check_names(config: ModelConfig) -> None:
     LOSSES.get(config.loss.name)
     STRATEGIES.get(config.strategy)
     OPTIMIZERS.get(config.optim.name)
-
-
-def _finished(job: Job, identity: dict[str, Any]) -> bool:
-    path = paths.run_record(*job.names)
-    if job.options.overwrite:
-        for old in (path, paths.run_state(*job.names)):
-            old.unlink(missing_ok=True)
-    if not path.exists():
-        return False
-    record.check_identity(record.read_record(path), identity, path)
-    return paths.oof_csv(*job.names).exists() and paths.checkpoint(*job.names).exists()
 
 
 def _log_start(what: str, start: Start, model: Classifier, chip: torch.device) -> None:
@@ -107,12 +116,9 @@ def _log_start(what: str, start: Start, model: Classifier, chip: torch.device) -
         )
 
 
-def _prepare(job: Job, model: Classifier, chip: torch.device, identity: dict[str, Any]) -> Run:
+def _make_run(job: Job, model: Classifier, chip: torch.device, precision: str) -> Run:
     config = job.config
     STRATEGIES.get(config.strategy)(model.net)
-    precision = device.training_precision(
-        job.options.precision, chip, model, config.backbone.name, config.optim.batch_size
-    )
     model.to(device=chip, memory_format=torch.channels_last)  # type: ignore[call-overload]
     ema = None
     if config.optim.ema_decay is not None:
@@ -123,19 +129,10 @@ def _prepare(job: Job, model: Classifier, chip: torch.device, identity: dict[str
             warmup_power=EMA_WARMUP_POWER,
         )
     scaler = GradScaler(chip.type, enabled=precision == "fp16")
-    run = Run(model, build_optimizer(model.net, config.optim), scaler, ema, precision)
-    path = paths.run_state(*job.names)
-    if path.exists():
-        state = read_tensors(path)
-        record.check_identity(state["identity"], identity, path)
-        run.restore(state)
-        LOG.info("resumed after epoch %d of %d", run.epoch, config.optim.epochs)
-    return run
+    return Run(model, build_optimizer(model.net, config.optim), scaler, ema, precision)
 
 
-def _train_epochs(
-    job: Job, run: Run, source: PixelSource, compute: Compute, identity: dict[str, Any]
-) -> None:
+def _train_epochs(job: Job, run: Run, source: PixelSource, compute: Compute, start: Start) -> None:
     config, chip = job.config, compute.device
     rows, labels = job.train_rows, job.labels
     sampler = EpochSampler(
@@ -161,7 +158,10 @@ def _train_epochs(
         # Everything random in an epoch follows from (seed, fold, epoch): resuming needs no more.
         torch.manual_seed(derive_seed(config.seed, job.fold, "epoch", run.epoch))
         loss = train_one_epoch(run, loader, config, weights, len(sampler), job)
-        logits, _ = predict_views([run.averaged], [("full",)], source, job.held_rows, compute)
+        logits, readable = predict_views(
+            [run.averaged], [("full",)], source, job.held_rows, compute
+        )
+        finish.check_logits(job, logits[0], readable)
         report = classification_report(labels[job.held_rows], logits[0][:, 0], 0.5)
         taken = time.monotonic() - began
         run.epoch += 1
@@ -171,7 +171,7 @@ def _train_epochs(
         if config.selection == "best" and report["macro_f1"] > run.best.get("macro_f1", -1.0):
             weights_now = {k: v.clone() for k, v in run.averaged.net.state_dict().items()}
             run.best = {"macro_f1": report["macro_f1"], "epoch": run.epoch, "net": weights_now}
-        checkpoint.save_state(paths.run_state(*job.names), run.state(identity))
+        checkpoint.save_state(paths.run_state(*job.names), run.state(job, start))
         log.write(run.history[-1], config.optim.epochs, taken)
     log.close()
 
@@ -255,6 +255,6 @@ def _stop_on_loss(loss: float, batch: dict[str, Tensor], run: Run, job: Job) -> 
     ids = job.table["item_id"].iloc[batch["item"].tolist()].tolist()
     raise UserError(
         f"epoch {run.epoch + 1}: the loss is {loss}; stopped before the step. Items of the batch: "
-        f"{', '.join(ids)}. Lower optim.lr, set optim.clip_grad, or train with --precision fp32; "
-        "the same command goes on after the last finished epoch"
+        f"{', '.join(ids)}. Start again with --overwrite --precision fp32, or train a calmer "
+        "variant under its own name: --set optim.lr=... --as NAME"
     )
