@@ -1,6 +1,7 @@
 """Frozen dataclasses of a model, read strictly from YAML: `configs/models/<name>.yaml`."""
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -191,6 +192,8 @@ def read_model(name: str, changes: dict[str, Any] | None = None) -> ModelConfig:
     """
     if name.startswith(paths.TIMM_PREFIX):
         where = name
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", name.removeprefix(paths.TIMM_PREFIX)):
+            raise UserError(f"model {name!r}: want a plain timm name after {paths.TIMM_PREFIX}")
         content: dict[str, Any] = {"backbone": {"name": name.removeprefix(paths.TIMM_PREFIX)}}
     else:
         where = str(model_path(name))

@@ -9,6 +9,8 @@ import yaml
 
 from src.errors import UserError
 
+# What int(), date(), a wrong tag and deep nesting raise passes through PyYAML.
+_LET_THROUGH = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _MERGE = "tag:yaml.org,2002:merge"
 _FLOAT = "tag:yaml.org,2002:float"
 _EXPONENT = re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
@@ -70,15 +72,7 @@ def parse_yaml(text: str, where: str, *, as_text: bool = False) -> Any:  # noqa:
         return yaml.load(text, _TextLoader if as_text else _Loader)
     except yaml.YAMLError as error:
         raise UserError(f"{where}: not valid YAML: {error}") from None
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as error:
-        # What int(), date(), a wrong tag and deep nesting raise passes through PyYAML.
+    except _LET_THROUGH as error:
         raise UserError(f"{where}: not valid YAML: {type(error).__name__}: {error}") from error
 
 

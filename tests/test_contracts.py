@@ -328,3 +328,13 @@ def test_model_names_survive_as_folder_names():
         slug = paths.model_slug(model)
         assert ":" not in slug
         assert paths.model_from_slug(slug) == model
+
+
+def test_a_temporary_file_of_a_killed_process_is_no_scheme(artefact_root: Path) -> None:
+    from src.artifacts.folds import existing_scheme
+
+    path = paths.folds_csv("x", "sgkf5_s42")
+    with files.atomic_path(path) as temporary:
+        temporary.write_text("half")
+        assert existing_scheme("x", None) is None
+    assert existing_scheme("x", None) == "sgkf5_s42"

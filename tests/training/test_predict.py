@@ -140,3 +140,16 @@ def test_every_flip_view_is_the_prediction_of_the_mirrored_pixels() -> None:
     mirrored = np.stack([np.fliplr(image) for image in pixels.numpy()])
     np.testing.assert_array_equal(view_pixels(pixels, "full+flip").numpy(), mirrored)
     assert view_pixels(pixels, "full") is pixels
+
+
+def test_a_checkpoint_that_is_not_the_recorded_one_is_refused(make_job: MakeJob) -> None:
+    from src.errors import UserError
+
+    first, second = make_job(), make_job(model="second", seed=3)
+    for job in (first, second):
+        fit_fold(job)
+    paths.checkpoint(*first.names).write_bytes(paths.checkpoint(*second.names).read_bytes())
+    part = fill.needed_parts(Recipe("tiny", "s", [0], "", [Member("m", 1.0, 0.5, {})], []))[0]
+    items = fill.TestItems(first.root, ["i000.png"], ["train/i000.png"], "m")
+    with pytest.raises(UserError, match="not the file that its run record speaks of"):
+        fill.predict_parts([part], items, "cpu", "auto", 0)

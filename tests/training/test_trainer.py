@@ -21,6 +21,7 @@ from src.training import trainer
 from src.training.checkpoint import load_checkpoint
 from src.training.job import Job, Options
 from src.training.record import read_record
+from src.training.run import Run
 from src.training.trainer import class_weights, fit_fold
 
 MakeJob = Callable[..., Job]
@@ -103,6 +104,102 @@ def test_interrupted_in_mid_epoch_it_resumes_to_equal_bytes(
     fit_fold(cut)
     assert oof_bytes(whole) == oof_bytes(cut)
     assert calls == stop_in_epoch * 3 + 2 + (3 - stop_in_epoch) * 3  # finished epochs stay done
+
+
+def test_a_resumed_run_with_dropout_and_workers_gives_equal_bytes(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A starting worker pool must not draw from the generator that dropout uses."""
+    monkeypatch.setattr("src.data.pixels.RAM_SHARE", 0.0)
+    backbone = {"drop_rate": 0.4}
+    runs = {
+        name: make_job(model=name, backbone=backbone, options=Options("cpu", "fp32", workers))
+        for name, workers in (("alone", 0), ("whole", 1), ("cut", 1))
+    }
+    fit_fold(runs["alone"])
+    fit_fold(runs["whole"])
+    save = trainer.checkpoint.save_state
+
+    def save_and_stop(*arguments: object) -> None:
+        save(*arguments)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.checkpoint, "save_state", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit_fold(runs["cut"])
+    fit_fold(runs["cut"])
+    assert oof_bytes(runs["alone"]) == oof_bytes(runs["whole"]) == oof_bytes(runs["cut"])
+
+
+def test_an_overwrite_that_cannot_start_destroys_nothing(make_job: MakeJob) -> None:
+    job = make_job()
+    fit_fold(job)
+    written = [paths.run_record(*job.names), paths.oof_csv(*job.names)]
+    before = [path.read_bytes() for path in written]
+    bad = Options("cpu", "fp16", 0, overwrite=True)
+    with pytest.raises(UserError, match="fp16 wants a GPU"):
+        fit_fold(dataclasses.replace(job, options=bad))
+    assert before == [path.read_bytes() for path in written]
+
+
+def test_a_half_done_run_keeps_its_precision(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.finish, "finish_run", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            fit_fold(make_job())
+    with pytest.raises(UserError, match=r"begun in fp32.*--overwrite"):
+        fit_fold(make_job(options=Options("cpu", "bf16", 0)))
+    assert fit_fold(make_job(options=Options("cpu", "auto", 0)))
+
+
+def test_finished_and_half_done_runs_need_no_weights_file_again(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make_job(model="first")
+    fit_fold(first)
+    options = Options("cpu", "fp32", 0, weights=paths.checkpoint(*first.names))
+    wants_file = {"pretrained": "file"}
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.finish, "finish_run", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            fit_fold(make_job(options=options, backbone=wants_file))
+    plain = make_job(backbone=wants_file)
+    assert fit_fold(plain)
+    assert read_record(paths.run_record(*plain.names))["start"]["name"] == "fold_0.safetensors"
+    assert not fit_fold(plain)
+    with pytest.raises(UserError, match="this model starts from a weights file"):
+        fit_fold(make_job(fold=1, backbone=wants_file))
+
+
+def test_weights_that_break_after_the_last_step_are_a_users_error(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(optim={"epochs": 1, "ema_decay": None})
+    train = trainer.train_one_epoch
+
+    def break_weights(run: Run, *arguments: object) -> float:
+        loss = train(run, *arguments)  # type: ignore[arg-type]
+        next(run.model.net.parameters()).data.fill_(float("nan"))
+        return loss
+
+    monkeypatch.setattr(trainer, "train_one_epoch", break_weights)
+    with pytest.raises(UserError, match=r"logit of 'i\d{3}\.png' is not finite"):
+        fit_fold(job)
+    assert not paths.oof_csv(*job.names).exists()
+
+
+def test_a_held_out_item_that_became_unreadable_is_named(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.data.pixels.RAM_SHARE", 0.0)
+    job = make_job()
+    name = job.table["path"].iloc[job.held_rows[2]]
+    (job.root / name).write_bytes(b"")
+    with pytest.raises(UserError, match=rf"{name}: not readable any more"):
+        fit_fold(job)
 
 
 def test_a_finished_run_is_skipped_and_overwrite_trains_it_again(make_job: MakeJob) -> None:
@@ -212,8 +309,6 @@ def test_flip_tta_pools_two_views(make_job: MakeJob) -> None:
 
 def test_accumulation_equals_a_larger_batch(make_job: MakeJob) -> None:
     """Without BatchNorm in training mode two half batches add up to one whole."""
-    from src.training.run import Run
-
     torch.manual_seed(0)
     inputs, labels = torch.randn(8, 5), torch.arange(8) % 2
     weights = torch.ones(2)
