@@ -72,6 +72,11 @@ def folds_csv(dataset: str, scheme: str) -> Path:
     return folds_dir(dataset) / f"{scheme}.csv"
 
 
+def folds_lock(dataset: str) -> Path:
+    """Return the lock file under which a data set's folds are made."""
+    return cache_dir() / f"{dataset}.folds.lock"
+
+
 def excluded_csv(dataset: str, scheme: str) -> Path:
     """Return the list of items a fold file leaves out, with the reason."""
     return folds_dir(dataset) / f"{scheme}.excluded.csv"

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 import pandas as pd
 
 from src.errors import LockedError, UserError
+
+ORPHAN_SECONDS = 8.0
 
 
 @contextmanager
@@ -172,7 +175,7 @@ def sha256_json(value: Any) -> str:  # noqa: ANN401 - anything json.dumps takes
 
 @contextmanager
 def file_lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold `path` as an flock for the length of the block; a killed process leaves none.
+    """Hold `path` as an flock for the length of the block; it goes with its process.
 
     Args:
         path: the lock file.
@@ -184,8 +187,23 @@ def file_lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError:
-            raise LockedError(f"another process is at work on {what}; left it alone") from None
+        # Loader processes of a killed run hold its lock until they notice, some seconds later.
+        deadline = time.monotonic() + (float("inf") if wait else ORPHAN_SECONDS)
+        while not _try_lock(file.fileno(), path):
+            if time.monotonic() > deadline:
+                raise LockedError(f"another process is at work on {what}; left it alone")
+            time.sleep(0.2)
         yield
+
+
+def _try_lock(descriptor: int, path: Path) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise UserError(
+            f"{path}: this file system has no locks ({error}); put the artefacts on another one "
+            "(RVF_ROOT)"
+        ) from None
+    return True

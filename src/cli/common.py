@@ -90,6 +90,8 @@ def choose_dataset(wanted: str | None, input_root: Path | None = None) -> str:
     home = paths.input_dir(input_root)
     found = [p for p in home.iterdir() if p.is_dir()] if home.is_dir() else []
     names = sorted(p.name for p in found if not p.name.startswith("."))
+    if paths.DEMO in names:
+        raise UserError(f"{home / paths.DEMO}: demo is the embedded data set; rename that folder")
     if wanted == paths.DEMO:
         return wanted
     if wanted is not None:

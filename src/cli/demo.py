@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from src import paths
-from src.cli.common import DONE, Parser, run_command
+from src.cli.common import DONE, INTERRUPTED, Parser, run_command
 from src.errors import UserError
 
 SCHEME = "sgkf3_s42"
@@ -36,6 +36,8 @@ def _where() -> list[str]:
 def _step(main: Callable[[Sequence[str] | None], int], script: str, *arguments: str) -> None:
     print(f"$ python {script} {' '.join(arguments)}", flush=True)
     code = main(arguments)
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
     if code != DONE:
         raise UserError(f"the demo stopped: {script} ended with exit code {code}")
     print(flush=True)

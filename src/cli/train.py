@@ -70,6 +70,8 @@ def _variant(model: str, changes: list[str], new_name: str | None) -> tuple[str,
 
 
 def _train(model: str, dataset_name: str, arguments: Any) -> None:  # noqa: ANN401
+    from src import paths
+    from src.artifacts.files import file_lock
     from src.artifacts.folds import fold_numbers
     from src.cli.folds import print_report
     from src.config import read_model
@@ -79,7 +81,8 @@ def _train(model: str, dataset_name: str, arguments: Any) -> None:  # noqa: ANN4
 
     config = read_model(model)
     dataset = load_dataset(dataset_name, arguments.input_root)
-    scheme, folds, report = ensure_folds(dataset, arguments.scheme)
+    with file_lock(paths.folds_lock(dataset.name), "the folds", wait=True):
+        scheme, folds, report = ensure_folds(dataset, arguments.scheme)
     if report is not None:
         print_report(report)
     if arguments.fold is not None:
@@ -117,7 +120,7 @@ def _train(model: str, dataset_name: str, arguments: Any) -> None:  # noqa: ANN4
             print(f"{error}")
     if busy and len(busy) == len(numbers):
         raise busy[0]
-    print("next: python tune.py")
+    print(f"next: python tune.py --data {dataset.name}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

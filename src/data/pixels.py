@@ -1,6 +1,8 @@
 """Items to square uint8 canvases: each file is decoded once for all sizes that are wanted."""
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,9 +88,15 @@ class PixelSource:
         if need > RAM_SHARE * psutil.virtual_memory().available:
             return False
         ram = [np.empty((len(self), c.size, c.size, 3), np.uint8) for c in self.canvases]
-        for row in track(range(len(self)), "decoding", unit="img"):
-            arrays = self.read_or_stop(row)
-            for array, canvas in zip(ram, arrays, strict=True):
+
+        def fill(row: int) -> None:
+            for array, canvas in zip(ram, self.read_or_stop(row), strict=True):
                 array[row] = canvas
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV decodes without the GIL
+            for _ in track(
+                pool.map(fill, range(len(self))), "decoding", total=len(self), unit="img"
+            ):
+                pass
         self._ram = ram
         return True

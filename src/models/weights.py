@@ -62,7 +62,7 @@ def load_weights(net: nn.Module, path: Path, head: tuple[str, ...]) -> Start:
         raise UserError(
             f"{path}: {len(foreign)} tensors have another shape than this backbone's, the first is "
             f"{key!r}: {tuple(other_size[key].shape)}, want {tuple(own[key].shape)}; these are "
-            "weights of another architecture"
+            "weights of another architecture, or of another image size (input.image_size)"
         )
     fitting = {key: tensor for key, tensor in tensors.items() if key not in other_size}
     result = net.load_state_dict(fitting, strict=False)

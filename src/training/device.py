@@ -36,6 +36,8 @@ def choose_device(wanted: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"--device {wanted}: not usable here ({reason}); try cpu") from None
+    if device.type == "cuda":  # else pinned memory and probes would take the first card
+        torch.cuda.set_device(device)
     return device
 
 
@@ -66,7 +68,12 @@ def inference_precision(device: torch.device, wanted: str) -> str:
         return wanted
     if device.type != "cuda":
         return "fp32"
-    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    return _gpu_precision()
+
+
+def _gpu_precision() -> str:
+    # A T4 emulates bf16, far slower than its fp16.
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
 def training_precision(
@@ -89,7 +96,7 @@ def training_precision(
     if wanted != "auto":
         return wanted
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        return _gpu_precision()
     if device.type != "cpu":
         return "fp32"
     net = [backbone.name, backbone.kwargs, model.spec.image_size, batch_size]

@@ -141,14 +141,12 @@ def predict_parts(
     logits, readable = predict_views(
         models, [views for _, views in loaded], source, rows, compute, what="predicting"
     )
-    for part, table in zip(parts, logits, strict=True):
-        broken = readable & ~np.isfinite(table).all(1)
-        if broken.any():
-            raise UserError(
-                f"{part.model} fold {part.fold}: the logit of {items.item_ids[broken.argmax()]!r} "
-                "is not finite; predict again with --precision fp32"
-            )
+    broken = ""
     for part, (_, names), table in zip(parts, loaded, logits, strict=True):
+        bad = readable & ~np.isfinite(table).all(1)
+        if bad.any():
+            broken = f"{part.model} fold {part.fold}: the logit of {items.item_ids[bad.argmax()]!r}"
+            continue
         views = view_rows(items.item_ids, part.fold, names, table, readable)
         metadata = {
             "checkpoint_sha256": part.checkpoint_sha256,
@@ -156,6 +154,8 @@ def predict_parts(
             "precision": compute.precision,
         }
         write_views(part.views, views, metadata)
+    if broken:
+        raise UserError(f"{broken} is not finite; predict again with --precision fp32")
 
 
 def view_rows(

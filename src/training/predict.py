@@ -77,7 +77,7 @@ def predict_views(
     logits = [np.full((len(rows), len(names)), np.nan) for names in views]
     readable = np.zeros(len(rows), bool)
     for model in models:
-        model.eval()
+        model.train().eval()  # some nets (LeViT) cache in eval mode what only train() clears
     done = 0
     with torch.inference_mode(), autocast(compute.device, compute.precision):
         for batch in track(loader, what, total=len(parts), unit="batch") if what else loader:
@@ -92,7 +92,7 @@ def predict_views(
                 pixels = tensors[distinct.index(model.spec)]
                 for column, view in enumerate(names):
                     logit = model({"pixels": view_pixels(pixels, view)})["logit"]
-                    table[place, column] = logit.double().cpu().numpy()
+                    table[place, column] = logit.float().cpu().double().numpy()
     for table in logits:
         table[~readable] = np.nan
     return logits, readable

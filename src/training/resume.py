@@ -62,7 +62,10 @@ def read_state(job: Job, start: dict[str, Any]) -> dict[str, Any] | None:
     path = paths.run_state(*job.names)
     if job.options.overwrite or not path.exists():
         return None
-    state = read_tensors(path)
+    try:
+        state = read_tensors(path)
+    except UserError as error:
+        raise UserError(f"{error}; start this fold again with --overwrite") from None
     record.check_identity(state["identity"], record.identity(job, start), path)
     wanted = job.options.precision
     if wanted not in ("auto", state["precision"]):

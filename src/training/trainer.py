@@ -69,7 +69,7 @@ def fit_fold(job: Job) -> bool:
             LOG.info("resumed after epoch %d of %d", run.epoch, job.config.optim.epochs)
         workers = job.options.workers
         if workers is None:
-            workers = 0 if in_ram else default_workers()
+            workers = 0 if in_ram and chip.type == "cpu" else default_workers()
         compute = Compute(chip, run.precision, workers, 2 * job.config.optim.batch_size)
         _train_epochs(job, run, source, compute, start)
         final = Compute(chip, device.inference_precision(chip, "auto"), workers)
@@ -212,12 +212,13 @@ def train_one_epoch(
         The mean loss.
 
     Raises:
-        UserError: the loss is not finite; names the batch's items; no step was made with it.
+        UserError: the loss or the gradient is not finite; names the batch's items; no step was
+            made with it.
     """
     chip = weights.device
     run.model.train()
     loss_of = LOSSES.get(config.loss.name)
-    steps = steps_per_epoch * config.optim.epochs
+    steps, accumulate = steps_per_epoch * config.optim.epochs, config.optim.accumulate
     total = torch.zeros((), device=chip)
     seen = 0
     run.optimizer.zero_grad(set_to_none=True)
@@ -231,30 +232,36 @@ def train_one_epoch(
             outputs = run.model(batch)
         loss = loss_of(batch, outputs, config.loss, weights)
         if not torch.isfinite(loss):
-            _stop_on_loss(loss.item(), batch, run, job)
-        run.scaler.scale(loss / config.optim.accumulate).backward()
-        if (number + 1) % config.optim.accumulate == 0 or number + 1 == steps_per_epoch:
-            _step(run, config, step)
+            _stop_on_loss("loss", loss.item(), batch, run, job)
+        share = min(accumulate, steps_per_epoch - number // accumulate * accumulate)
+        run.scaler.scale(loss / share).backward()
+        full = (number + 1) % accumulate == 0 or number + 1 == steps_per_epoch
+        if full and not _step(run, config, step // accumulate):
+            _stop_on_loss("gradient", float("nan"), batch, run, job)
         total += loss.detach()
         seen += 1
     return float(total) / seen
 
 
-def _step(run: Run, config: ModelConfig, step: int) -> None:
+def _step(run: Run, config: ModelConfig, step: int) -> bool:
+    """Make an optimizer step; False, and none made, where the gradient is not finite."""
     run.scaler.unscale_(run.optimizer)
-    if config.optim.clip_grad is not None:
-        nn.utils.clip_grad_norm_(run.model.parameters(), config.optim.clip_grad)
+    limit = config.optim.clip_grad if config.optim.clip_grad is not None else float("inf")
+    norm = nn.utils.clip_grad_norm_(run.model.parameters(), limit)
+    if not run.scaler.is_enabled() and not torch.isfinite(norm):
+        return False  # with fp16 the scaler skips such a step and lowers its scale
     run.scaler.step(run.optimizer)
     run.scaler.update()
     run.optimizer.zero_grad(set_to_none=True)
     if run.ema is not None:
         run.ema.update(run.model, step)
+    return True
 
 
-def _stop_on_loss(loss: float, batch: dict[str, Tensor], run: Run, job: Job) -> None:
+def _stop_on_loss(what: str, value: float, batch: dict[str, Tensor], run: Run, job: Job) -> None:
     ids = job.table["item_id"].iloc[batch["item"].tolist()].tolist()
     raise UserError(
-        f"epoch {run.epoch + 1}: the loss is {loss}; stopped before the step. Items of the batch: "
-        f"{', '.join(ids)}. Start again with --overwrite --precision fp32, or train a calmer "
-        "variant under its own name: --set optim.lr=... --as NAME"
+        f"epoch {run.epoch + 1}: the {what} is {value}; stopped before the step. Items of the "
+        f"batch: {', '.join(ids)}. Start again with --overwrite --precision fp32, or train a "
+        "calmer variant under its own name: --set optim.lr=... --as NAME"
     )

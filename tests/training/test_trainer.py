@@ -271,7 +271,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_items(
 ) -> None:
     job = make_job(optim={"epochs": 2})
     loss, calls, steps = LOSSES.get("bce"), 0, []
-    monkeypatch.setattr(trainer, "_step", lambda *_: steps.append(calls))
+    monkeypatch.setattr(trainer, "_step", lambda *_: steps.append(calls) is None)
 
     def broken(*arguments: object) -> torch.Tensor:
         nonlocal calls
@@ -284,6 +284,23 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_items(
         fit_fold(job)
     assert steps == [1, 2]
     assert not paths.oof_csv(*job.names).exists()
+
+
+def test_a_gradient_that_is_not_finite_makes_no_step(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(optim={"epochs": 1})
+    seen: list[torch.Tensor] = []
+
+    def broken(_: object, outputs: dict[str, torch.Tensor], *__: object) -> torch.Tensor:
+        logit = outputs["logit"]
+        seen.append(logit.detach())
+        return (logit - logit.detach()).abs().sqrt().sum()  # 0, with an infinite slope
+
+    monkeypatch.setitem(LOSSES._things, "bce", broken)
+    with pytest.raises(UserError, match=r"gradient is nan.*i\d{3}\.png"):
+        fit_fold(job)
+    assert len(seen) == 1
 
 
 def test_selection_best_keeps_the_best_epoch_and_says_so(make_job: MakeJob) -> None:
