@@ -64,7 +64,10 @@ def test_argparses_own_complaints_show_the_usage(parser):
     for words, complaint in [
         ([], "required: --model"),
         (["--model"], "expected one argument"),
-        (["--model", "a", "--workers", "many"], "--workers: want a whole number from 0 on, found 'many'"),
+        (
+            ["--model", "a", "--workers", "many"],
+            "--workers: want a whole number from 0 on, found 'many'",
+        ),
         (["--model", "a", "--precision", "fp8"], "invalid choice: 'fp8'"),
     ]:
         message = refusal(parser, *words)
