@@ -1,6 +1,7 @@
 """What a run leaves behind: a line an epoch, then checkpoint, predictions and, last, the record."""
 
 import logging
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -131,8 +132,8 @@ def _record(
         "model": job.model,
         "fold": job.fold,
         "config": job.config.as_dict(),
-        **record.identity(job, record.start_dict(start)),
-        "start": record.start_dict(start),
+        **record.identity(job, asdict(start)),
+        "start": asdict(start),
         "selection": job.config.selection,
         "epoch": int(run.best.get("epoch", run.epoch)),
         "precision": run.precision,

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ from src import paths
 from src.artifacts.files import read_json, sha256_json
 from src.config import ModelConfig
 from src.errors import UserError
-from src.models.weights import Start
 from src.training.job import Job
 
 SCHEMA = 1
@@ -116,8 +114,3 @@ def _git(*arguments: str) -> str:
     command = ["git", "-C", str(paths.REPO), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     return done.stdout.strip()
-
-
-def start_dict(start: Start) -> dict[str, Any]:
-    """Return a `Start` as a record stores it."""
-    return asdict(start)

@@ -1,6 +1,6 @@
 """All that changes while a fold is trained, and how to go on from it."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -35,8 +35,8 @@ class Run:
     def state(self, job: Job, start: Start) -> dict[str, Any]:
         """Return tensors and plain containers from which `restore` goes on exactly."""
         return {
-            "identity": record.identity(job, record.start_dict(start)),
-            "start": record.start_dict(start),
+            "identity": record.identity(job, asdict(start)),
+            "start": asdict(start),
             "model": self.model.net.state_dict(),
             "ema": self.ema.module.net.state_dict() if self.ema is not None else None,
             "optimizer": self.optimizer.state_dict(),
