@@ -47,11 +47,11 @@ MIRROR = $(or $(UV_DEFAULT_INDEX),$(UV_INDEX_URL),$(PIP_INDEX_URL),\
 .venv/.synced: pyproject.toml uv.lock | $(UV)
 	@$(UV) python find >/dev/null 2>&1 || \
 	  { echo "rvf needs Python 3.11 or 3.12 on the PATH; python3 is $$(python3 --version 2>&1)"; exit 1; }
-	@$(if $(MIRROR),$(FROM_MIRROR),$(UV) sync --locked)
+	@$(if $(MIRROR),$(FROM_MIRROR),$(UV) sync --locked --all-extras)
 	@touch $@
 
 FROM_MIRROR = $(UV) venv --quiet --allow-existing .venv && \
-  $(UV) export --quiet --frozen --output-file .venv/lock.txt && \
+  $(UV) export --quiet --frozen --all-extras --output-file .venv/lock.txt && \
   $(UV) pip sync --python .venv --default-index $(MIRROR) --require-hashes .venv/lock.txt
 
 .uv/bin/uv:
