@@ -214,11 +214,68 @@ def threshold_of_bins(
         bins: a power of two.
     """
     place = (prob * bins).astype(np.int64) + offset
-    real, fake = np.bincount(place, minlength=2 * (bins + 1)).reshape(2, bins + 1)
+    return threshold_of_counts(np.bincount(place, minlength=2 * (bins + 1)).reshape(2, bins + 1))
+
+
+def threshold_of_counts(counts: NDArray[np.int64] | FloatArray) -> tuple[float, float]:
+    """Find the best threshold of a histogram.
+
+    Args:
+        counts: (2, bins + 1) reals and fakes, possibly weighted, with prob in [b, b + 1) / bins.
+    """
+    real, fake = counts
+    bins = len(real) - 1
     items_below = np.append(0.0, np.cumsum(real + fake))
     fakes_below = np.append(0.0, np.cumsum(fake))
     thresholds = np.append(np.arange(bins + 1) / bins, ABOVE_ONE)
     return _pick(thresholds, _macro_f1_of_cuts(items_below, fakes_below))
+
+
+def best_score_of_bins(
+    prob: NDArray[np.floating], offset: NDArray[np.int64], bins: int = BINS
+) -> float:
+    """Return the score alone of `threshold_of_bins`, for searches that ask many times.
+
+    Args:
+        prob: (n,) float32 or float64, in [0, 1] up to rounding.
+        offset: (n,) `label * (bins + 1)`.
+        bins: a power of two.
+    """
+    place = (prob * bins).astype(np.int64)
+    np.clip(place, 0, bins, out=place)
+    place += offset
+    count = np.bincount(place, minlength=2 * (bins + 1)).reshape(2, bins + 1)
+    below = np.cumsum(count, axis=1, dtype=np.float64)
+    real, fake = below
+    n_real, n_fake = real[-1], fake[-1]
+    items = real + fake
+    called_fake = (n_real + n_fake) - items
+    score = real / np.maximum(items + n_real, 1) + (n_fake - fake) / np.maximum(
+        called_fake + n_fake, 1
+    )
+    all_fake = n_fake / (n_real + 2 * n_fake) if n_fake else 0.0
+    return float(max(score.max(), all_fake))
+
+
+def plug_in_threshold(believed: FloatArray, prob: FloatArray) -> float:
+    """Find the cut of `prob` with the highest macro-F1 that calibrated probs expect.
+
+    Args:
+        believed: (n,) calibrated P(fake), never falling where `prob` rises.
+        prob: (n,) in [0, 1], what the threshold is held against.
+
+    Returns:
+        A threshold half-way between two probs; ties as `best_threshold`.
+    """
+    order = np.argsort(prob, kind="stable")
+    value, fakes = prob[order], np.cumsum(believed[order])
+    last = np.append(np.flatnonzero(value[1:] > value[:-1]), value.size - 1)
+    lower, upper = value[last[:-1]], value[last[:-1] + 1]
+    middle = lower + (upper - lower) / 2
+    thresholds = np.concatenate(([0.0], np.where(middle > lower, middle, upper), [ABOVE_ONE]))
+    items_below = np.append(0.0, last + 1.0)
+    fakes_below = np.append(0.0, fakes[last])
+    return _pick(thresholds, _macro_f1_of_cuts(items_below, fakes_below))[0]
 
 
 def classification_report(

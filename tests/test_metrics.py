@@ -212,3 +212,20 @@ def test_thresholds_refuse_what_is_no_probability(function, label, prob, match):
 def test_bins_must_be_a_power_of_two():
     with pytest.raises(ValueError, match="power of two"):
         metrics.histogram_threshold([0, 1], [0.1, 0.9], bins=1000)
+
+
+@given(ROWS, st.sampled_from([64, 4096]))
+def test_the_score_alone_equals_the_histogram_threshold(rows, bins):
+    label, prob = split(rows)
+    offset = label * np.int64(bins + 1)
+    assert metrics.best_score_of_bins(prob, offset, bins) == pytest.approx(
+        metrics.threshold_of_bins(prob, offset, bins)[1], abs=1e-12
+    )
+
+
+@given(ROWS)
+def test_plug_in_with_certain_beliefs_is_the_exact_threshold(rows):
+    label, prob = split(rows)
+    threshold = metrics.plug_in_threshold(label.astype(float), prob)
+    found = metrics.macro_f1(label, prob >= threshold)
+    assert found == pytest.approx(metrics.best_threshold(label, prob)[1])

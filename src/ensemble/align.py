@@ -44,6 +44,8 @@ class Aligned:
         label: (n,) int64, 0/1.
         group: (n,) int64 codes.
         fold: (n,) int64.
+        kind: (n,) str objects, `image` or `video`.
+        domain: (n,) str objects.
         logits: (n, n_models) float64, finite.
         left_out: finished folds that are not used.
         selected_on: members some of whose folds chose their epoch by the score on these items.
@@ -61,6 +63,8 @@ class Aligned:
     label: NDArray[np.int64]
     group: NDArray[np.int64]
     fold: NDArray[np.int64]
+    kind: NDArray[np.object_]
+    domain: NDArray[np.object_]
     logits: NDArray[np.float64]
     left_out: list[LeftOut]
     selected_on: list[str]
@@ -70,6 +74,10 @@ class Aligned:
     def n_groups(self) -> int:
         """Return the number of groups among the items."""
         return len(np.unique(self.group))
+
+    def values(self, by: str) -> NDArray[np.object_]:
+        """Return (n,) the `kind` or the `domain` of the items."""
+        return {"kind": self.kind, "domain": self.domain}[by]
 
 
 def finished_folds(dataset: str, scheme: str) -> dict[str, list[int]]:
@@ -95,7 +103,7 @@ def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Ali
     Raises:
         UserError: no OOF; an unknown model; no fold that all members have finished; a file that
             `read_oof` refuses; a run made with another fold file; a fold whose logits are all
-            equal. The message names the file and the way out.
+            equal; two members with equal predictions; more members than items. The message names the file and the way out.
     """
     folds_path = paths.folds_csv(dataset, scheme)
     table = read_folds(folds_path)
@@ -112,6 +120,7 @@ def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Ali
         if _check_runs(dataset, scheme, model, folds, folds_sha256):
             selected_on.append(model)
         logits[:, column] = _read_member(dataset, scheme, model, folds, table).loc[items.index]
+    _check_members(list(finished), logits)
     return Aligned(
         dataset=dataset,
         scheme=scheme,
@@ -127,6 +136,8 @@ def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Ali
         label=items["label"].to_numpy(np.int64),
         group=pd.factorize(items["group"], sort=True)[0].astype(np.int64),
         fold=items["fold"].to_numpy(np.int64),
+        kind=items["kind"].to_numpy(dtype=object),
+        domain=items["domain"].to_numpy(dtype=object),
         logits=logits,
         left_out=_left_out(finished, folds),
         selected_on=selected_on,
@@ -175,6 +186,21 @@ def _shared_folds(finished: dict[str, list[int]]) -> list[int]:
             "(python train_folds.py --model NAME --fold K), or choose with --models"
         )
     return shared
+
+
+def _check_members(models: list[str], logits: NDArray[np.float64]) -> None:
+    if len(models) > len(logits):
+        raise UserError(
+            f"{len(models)} members for {len(logits)} items: nothing can be tuned on fewer items "
+            "than members; train more folds, or choose members with --models"
+        )
+    for place, model in enumerate(models):
+        for other in range(place):
+            if np.array_equal(logits[:, place], logits[:, other]):
+                raise UserError(
+                    f"the predictions of {model!r} equal those of {models[other]!r} to the last "
+                    f"bit: one model twice; leave one out: --models ..."
+                )
 
 
 def _list(folds: Sequence[int]) -> str:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from src.metrics import Counts, macro_f1_of_counts
+from src.metrics import BINS, Counts, macro_f1_of_counts, threshold_of_counts
 
 REPLICATES = 2000
+THRESHOLDS = 200  # replicates of the threshold's interval
 MIN_GROUPS = 10  # below this an interval would be fiction
 _CELLS = 4_000_000  # of one block of draws: 32 MB
 
@@ -23,8 +24,8 @@ def bootstrap_macro_f1(
     """Score resampled groups; every replicate scores all decisions on the same draw.
 
     The group (cluster) bootstrap: as many groups are drawn, with replacement, as there are
-    (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 8). Groups with equal counts
-    cannot be told apart, so how often each *pattern* of counts is drawn is multinomial: the same
+    (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 8), separately among groups of
+    reals only, of fakes only and of both (strata). Groups with equal counts cannot be told apart, so how often each *pattern* of counts is drawn is multinomial: the same
     law at a fraction of the draws.
 
     Args:
@@ -38,17 +39,70 @@ def bootstrap_macro_f1(
         (replicates, k) float64 macro-F1.
     """
     patterns, copies = _patterns(label, preds, group)
-    n_groups = int(copies.sum())
+    strata = _strata(patterns)
     rng = np.random.default_rng(seed)
     table = patterns.astype(np.float64)
     block = max(1, _CELLS // len(copies))
     scores = [
-        _scores(
-            rng.multinomial(n_groups, copies / n_groups, size=min(block, replicates - i)) @ table
-        )
+        _scores(_draw(rng, copies, strata, min(block, replicates - i)) @ table)
         for i in range(0, replicates, block)
     ]
     return np.concatenate(scores)
+
+
+def bootstrap_threshold(
+    label: NDArray[np.int64],
+    prob: NDArray[np.float64],
+    group: NDArray[np.int64],
+    *,
+    seed: int,
+    replicates: int = THRESHOLDS,
+) -> NDArray[np.float64]:
+    """Find the best threshold (to 1/4096) of every resample of groups.
+
+    Args:
+        label: (n,) 0/1.
+        prob: (n,) in [0, 1].
+        group: (n,) codes.
+        seed: of the draws.
+        replicates: number of draws.
+
+    Returns:
+        (replicates,) float64 thresholds.
+    """
+    _, code = np.unique(group, return_inverse=True)
+    n_groups = int(code.max()) + 1
+    fakes = np.bincount(code, weights=label, minlength=n_groups)
+    strata = _strata(np.stack([np.bincount(code, minlength=n_groups) - fakes, fakes], axis=1))
+    place = (prob * BINS).astype(np.int64) + label * (BINS + 1)
+    ones = np.ones(n_groups, dtype=np.int64)
+    rng = np.random.default_rng(seed)
+    found = np.empty(replicates)
+    for number in range(replicates):
+        weight = _draw(rng, ones, strata, 1)[0]
+        counts = np.bincount(place, weights=weight[code], minlength=2 * (BINS + 1))
+        found[number] = threshold_of_counts(counts.reshape(2, BINS + 1))[0]
+    return found
+
+
+def _strata(patterns: NDArray[np.int64]) -> list[NDArray[np.intp]]:
+    """Part patterns (reals, fakes, ...) into groups of reals only, of fakes only, and mixed."""
+    kind = 2 * (patterns[:, 0] > 0) + (patterns[:, 1] > 0)
+    return [np.flatnonzero(kind == k) for k in np.unique(kind)]
+
+
+def _draw(
+    rng: np.random.Generator,
+    copies: NDArray[np.int64],
+    strata: list[NDArray[np.intp]],
+    size: int,
+) -> NDArray[np.int64]:
+    """Draw (size, patterns) how often each pattern comes, as many per stratum as there are."""
+    drawn = np.empty((size, len(copies)), dtype=np.int64)
+    for rows in strata:
+        n = int(copies[rows].sum())
+        drawn[:, rows] = rng.multinomial(n, copies[rows] / n, size=size)
+    return drawn
 
 
 def _patterns(

@@ -1,16 +1,18 @@
 """Judge a strategy on items it did not see."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from src.ensemble.align import Aligned
-from src.ensemble.search import Search, Strategy
-from src.ensemble.vote import vote
+from src.ensemble.rule import Rule, vote
+from src.ensemble.strategy import Search, Strategy
+from src.metrics import best_threshold
 
 IntArray = NDArray[np.int64]
 N_PARTS = 5  # of the only fold
+FEWEST = 20  # items of each class that a threshold of its own wants
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,35 @@ def stratified_group_parts(label: IntArray, group: IntArray, n_parts: int, seed:
     return part_of[code]
 
 
-def cross_fit(strategy: Strategy, aligned: Aligned, part: IntArray, search: Search) -> IntArray:
+def fit_rule(
+    strategy: Strategy,
+    aligned: Aligned,
+    rows: NDArray[np.bool_],
+    search: Search,
+    by: str = "",
+) -> Rule:
+    """Fit a strategy on some items; with `by`, give each kind or domain its own threshold.
+
+    A value with fewer than `FEWEST` items of a class among the rows keeps the common threshold.
+    """
+    label, logits = aligned.label[rows], aligned.logits[rows]
+    search = replace(search, trials=search.trials or strategy.trials)
+    rule = strategy.fit(label, logits, search)
+    if not by:
+        return rule
+    values = aligned.values(by)[rows]
+    prob = vote(rule, logits).prob
+    cuts = {}
+    for value in sorted(set(values)):
+        here = values == value
+        if min(np.bincount(label[here], minlength=2)) >= FEWEST:
+            cuts[str(value)] = best_threshold(label[here], prob[here])[0]
+    return replace(rule, by=by, cuts=cuts)
+
+
+def cross_fit(
+    strategy: Strategy, aligned: Aligned, part: IntArray, search: Search, by: str = ""
+) -> IntArray:
     """Decide every item with a rule that was fitted without its part.
 
     Args:
@@ -90,13 +120,16 @@ def cross_fit(strategy: Strategy, aligned: Aligned, part: IntArray, search: Sear
         aligned: labels and logits.
         part: (n,) see `Parts`.
         search: trials and seed.
+        by: see `fit_rule`.
 
     Returns:
         (n,) int64 decisions, pooled over the parts.
     """
     pred = np.empty(aligned.label.size, dtype=np.int64)
+    values = aligned.values(by) if by else None
     for k in np.unique(part):
         held = part == k
-        rule = strategy.fit(aligned.label[~held], aligned.logits[~held], search)
-        pred[held] = vote(rule, aligned.logits[held]).pred
+        here = replace(search, study_name=f"{search.study_name}/part{k}")
+        rule = fit_rule(strategy, aligned, ~held, here, by)
+        pred[held] = vote(rule, aligned.logits[held], None if values is None else values[held]).pred
     return pred

@@ -58,7 +58,7 @@ def test_one_fold_of_one_model():
 def test_uses_the_shared_folds_and_says_what_is_left_out(models):
     folds = make_folds()
     make_oof(folds, "a")
-    make_oof(folds, "b", only=[0, 2])
+    make_oof(folds, "b", only=[0, 2], seed=1)
     aligned = align(DATA, SCHEME, models)
     assert aligned.folds == [0, 2]
     assert [(out.model, out.fold) for out in aligned.left_out] == [("a", 1)]
@@ -147,4 +147,20 @@ def test_a_damaged_run_record_is_named(text):
     path = paths.run_record(DATA, SCHEME, "a", 0)
     path.write_text(text)
     with pytest.raises(UserError, match=r"fold_0.json: this run record"):
+        align(DATA, SCHEME)
+
+
+def test_one_model_twice_is_refused():
+    folds = make_folds()
+    make_oof(folds, "a")
+    make_oof(folds, "b")
+    with pytest.raises(UserError, match=r"'b' equal those of 'a' to the last bit.*--models"):
+        align(DATA, SCHEME)
+
+
+def test_more_members_than_items_are_refused():
+    folds = make_folds(n=12, groups=12)
+    for seed in range(13):
+        make_oof(folds, f"m{seed:02d}", seed=seed)
+    with pytest.raises(UserError, match="13 members for 12 items"):
         align(DATA, SCHEME)

@@ -7,7 +7,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from src.ensemble.align import align
 from src.ensemble.crossfit import cross_fit, make_parts, stratified_group_parts
 from src.ensemble.search import STRATEGIES, Search, Strategy
-from src.ensemble.vote import Rule
+from src.ensemble.rule import Rule
 from src.metrics import best_threshold, sigmoid
 from tests.ensemble.synthetic import DATA, SCHEME, make_folds, make_oof
 
@@ -27,7 +27,7 @@ def test_every_item_is_decided_by_a_rule_that_did_not_see_its_part(aligned):
         seen.append({tuple(row) for row in logits})
         return Rule("soft", np.full(2, 0.5), np.full(2, 0.5), 0.1 * len(seen))
 
-    pred = cross_fit(Strategy("soft", 0, spy), aligned, aligned.fold, Search())
+    pred = cross_fit(Strategy("soft", 0, spy, "spies"), aligned, aligned.fold, Search())
     prob = sigmoid(aligned.logits).mean(axis=1)
     assert len(seen) == 3
     for fold, rows in enumerate(seen):

@@ -7,9 +7,10 @@ import pytest
 from src import paths
 from src.artifacts.recipes import check_recipe_fresh, read_recipe, write_recipe
 from src.ensemble.align import align
-from src.ensemble.search import Search
+from src.ensemble.search import Search, ladder
 from src.ensemble.tune import n_trials, tune
-from src.ensemble.vote import rule_of, vote
+from src.ensemble.rule import vote
+from src.ensemble.stages import rule_of
 from src.errors import UserError
 from src.metrics import macro_f1
 from tests.ensemble.synthetic import DATA, SCHEME, make_folds, make_oof, oof_path
@@ -46,7 +47,7 @@ def test_the_recipe_reproduces_its_own_score():
 
 
 def test_a_shifted_mean_gets_its_threshold():
-    tuned = tune(toy(1, n=900, groups=300, shift=2.0))
+    tuned = tune(toy(1, n=900, groups=300, shift=2.0), names=["mean@0.5", "mean"])
     assert (names(tuned), tuned.chosen) == (["mean@0.5", "mean"], "mean")
     mean = tuned.candidates[1]
     assert mean.taken
@@ -80,11 +81,11 @@ def test_a_noise_member_is_weighted_down():
     make_oof(folds, "a", noise=1.0)
     make_oof(folds, "b", noise=9.0, seed=1)
     tuned = tune(align(DATA, SCHEME), search=QUICK)
-    assert tuned.chosen == "weights"
     weights = {member.model: member.weight for member in tuned.recipe.members}
-    assert weights["a"] > 0.7
-    assert tuned.recipe.search == {
-        "strategy": "weights", "sampler": "TPESampler", "trials": 15, "seed": 0
+    assert weights["a"] > 0.7 * sum(weights.values())
+    only = tune(align(DATA, SCHEME), names=["tpe"], search=QUICK)
+    assert only.recipe.search == {
+        "strategy": "tpe", "sampler": "TPESampler", "trials": 15, "seed": 0
     }  # fmt: skip
 
 
@@ -126,8 +127,9 @@ def test_trials_are_counted_before_they_run():
     aligned = toy(2)
     calls = []
     tune(aligned, search=Search(7, 0, lambda: calls.append(1)))
-    assert len(calls) == n_trials(aligned, "soft", 7, 0) == 7 * 4
-    assert n_trials(toy_single(), "soft", 7, 0) == 0
+    assert len(calls) == n_trials(aligned, ladder(2), Search(7, 0)) == 2 * 7 * 4
+    assert n_trials(aligned, ladder(2), Search()) == (100 + 300) * 4
+    assert n_trials(toy_single(), ladder(1), Search(7, 0)) == 0
 
 
 def toy_single():
@@ -158,8 +160,27 @@ def test_members_that_chose_their_epoch_are_named_in_the_recipe():
 
 
 def test_unknown_voting():
-    with pytest.raises(UserError, match=r"unknown voting 'rank'.*hard, soft"):
-        tune(toy(1), voting="rank")
+    with pytest.raises(UserError, match=r"unknown voting 'ranc'.*did you mean 'rank'"):
+        tune(toy(1), voting="ranc")
+
+
+def test_videos_get_their_own_threshold_only_where_it_pays():
+    folds = make_folds(n=1800, groups=600)
+    make_oof(folds)
+    aligned = align(DATA, SCHEME, ["a"])
+    kind = np.where(np.arange(1800) % 2, "video", "image").astype(object)
+    plain = tune(dataclasses.replace(aligned, kind=kind), search=QUICK)
+    assert plain.candidates[-1].name == f"{plain.candidates[-1].over} by kind"
+    assert "by" not in plain.recipe.stage("threshold")
+    logits = aligned.logits + 3.0 * (kind == "video")[:, None]
+    shifted = dataclasses.replace(aligned, kind=kind, logits=logits)
+    tuned = tune(shifted, search=QUICK)
+    assert tuned.chosen.endswith(" by kind")
+    stage = tuned.recipe.stage("threshold")
+    assert stage["by"] == "kind"
+    assert stage["values"]["video"] > stage["values"]["image"] + 0.3
+    pred = vote(rule_of(tuned.recipe), logits, kind).pred
+    assert macro_f1(aligned.label, pred) == tuned.recipe.scores["in_sample"]
 
 
 @pytest.mark.parametrize("path", [lambda: oof_path("b", 2), lambda: paths.folds_csv(DATA, SCHEME)])

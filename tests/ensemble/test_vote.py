@@ -1,10 +1,15 @@
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from src.artifacts.oof import UNREADABLE
 from src.artifacts.recipes import Member, Recipe, read_recipe, write_recipe
-from src.ensemble.vote import VOTING, Rule, apply_recipe, pool_views, rule_of, stages_of, vote
+from src.ensemble.curves import Curve, fit_rank
+from src.ensemble.rule import VOTING, Rule, vote
+from src.ensemble.stages import rule_of, stages_of
+from src.ensemble.vote import apply_recipe, pool_views
 from src.errors import UserError
 from src.metrics import sigmoid
 
@@ -23,7 +28,7 @@ def recipe_of(a_rule, models="abcd"):
         Member(model, float(weight), float(own), {"0": "0" * 64})
         for model, weight, own in zip(models, a_rule.weights, a_rule.thresholds, strict=True)
     ]
-    return Recipe("toy", "s", [0], "0" * 64, members, stages_of(a_rule))
+    return Recipe("toy", "s", [0], "0" * 64, members, stages_of(a_rule, models))
 
 
 def test_soft_is_the_weighted_mean_of_probs():
@@ -57,7 +62,8 @@ def test_a_tie_of_rounded_weights_is_a_tie():
 def test_order_of_rows_and_members_and_scale_of_weights_do_not_matter(voting):
     prob, pred = vote(rule(voting), LOGITS)
     rows, columns = RNG.permutation(200), RNG.permutation(4)
-    again = vote(rule(voting, WEIGHTS[columns] * 7, OWN[columns]), LOGITS[rows][:, columns])
+    scale = 1 if VOTING.get(voting).free else 7
+    again = vote(rule(voting, WEIGHTS[columns] * scale, OWN[columns]), LOGITS[rows][:, columns])
     assert again.prob == pytest.approx(prob[rows], abs=1e-12)
     assert np.array_equal(again.pred, pred[rows])
 
@@ -79,6 +85,47 @@ def test_members_of_weight_0_are_not_looked_at(voting):
     zeroed = vote(rule(voting, WEIGHTS * [1, 1, 0, 1]), logits)
     assert np.array_equal(zeroed.prob, without.prob)
     assert np.array_equal(zeroed.pred, without.pred)
+
+
+def test_logit_and_stack_vote_on_weighted_logits():
+    prob, _ = vote(rule("logit"), LOGITS)
+    assert prob == pytest.approx(sigmoid(LOGITS @ WEIGHTS))
+    a_rule = dataclasses.replace(rule("stack", [2.0, -1.0, 0.0, 0.5]), intercept=-0.3)
+    prob, _ = vote(a_rule, LOGITS)
+    assert prob == pytest.approx(sigmoid(LOGITS @ [2.0, -1.0, 0.0, 0.5] - 0.3))
+
+
+@pytest.mark.parametrize("voting", VOTING.names())
+def test_curves_come_before_any_voting_and_survive_a_recipe(voting, tmp_path):
+    curves = (
+        Curve(2.0, 1.0), Curve(), Curve(x=(-1.0, 0.0, 2.0), y=(0.1, 0.4, 0.8)), fit_rank(LOGITS[:, 3])
+    )  # fmt: skip
+    a_rule = dataclasses.replace(rule(voting), curves=curves)
+    mapped = np.stack([c.logit(x) for c, x in zip(curves, LOGITS.T, strict=True)], axis=1)
+    prob, pred = vote(a_rule, LOGITS)
+    # Mapped logits of knots stay off 0 and 1, their probs do not: equal away from the ends.
+    inside = (np.abs(mapped) < 12).all(axis=1)
+    want = vote(rule(voting), mapped)
+    assert inside.mean() > 0.9
+    assert prob[inside] == pytest.approx(want.prob[inside], abs=1e-9)
+    write_recipe(tmp_path / "r.json", recipe_of(a_rule))
+    again = vote(rule_of(read_recipe(tmp_path / "r.json")), LOGITS)
+    assert np.array_equal(again.prob, prob)
+    assert np.array_equal(again.pred, pred)
+
+
+def test_thresholds_by_kind():
+    a_rule = dataclasses.replace(rule(threshold=0.5), by="kind", cuts={"video": 0.7})
+    kinds = np.array(["image", "video"] * 100, dtype=object)
+    prob, pred = vote(a_rule, LOGITS, kinds)
+    assert np.array_equal(pred, prob >= np.where(kinds == "video", 0.7, 0.5))
+    assert rule_of(recipe_of(a_rule)).cuts == {"video": 0.7}
+    ids = [f"{i:03d}" for i in range(200)]
+    series = {m: pd.Series(LOGITS[:, i], index=ids) for i, m in enumerate("abcd")}
+    values = pd.DataFrame({"kind": kinds, "domain": ""}, index=ids).sample(frac=1, random_state=0)
+    assert np.array_equal(apply_recipe(recipe_of(a_rule), series, 0.5, values)["pred"], pred)
+    with pytest.raises(UserError, match="thresholds by kind"):
+        apply_recipe(recipe_of(a_rule), series, 0.5)
 
 
 def test_vote_refuses_other_shapes_names_and_nan():
@@ -144,8 +191,8 @@ def test_apply_recipe_refuses_what_is_not_complete(series, match):
 
 def test_a_recipe_of_a_later_version_is_refused():
     recipe = recipe_of(rule())
-    recipe.stages.insert(0, {"name": "calibration", "params": {}})
-    with pytest.raises(UserError, match=r"\['calibration', 'voting', 'threshold'\].*tune.py"):
+    recipe.stages.insert(0, {"name": "prophecy", "params": {}})
+    with pytest.raises(UserError, match=r"\['prophecy', 'voting', 'threshold'\].*tune.py"):
         rule_of(recipe)
     recipe.stages.pop(0)
     del recipe.stages[1]["params"]["value"]

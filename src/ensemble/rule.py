@@ -1,0 +1,184 @@
+"""A rule and how it votes: from members' logits to one decision an item."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.ensemble.curves import Curve
+from src.metrics import sigmoid
+from src.registry import Registry
+
+FloatArray = NDArray[np.float64]
+TIE = 1e-9  # a share of votes this close to one half is a tie: weights are rounded floats
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How members' logits become decisions.
+
+    Attributes:
+        voting: name in `VOTING`.
+        weights: (m,) float64; members of weight 0 are skipped. Only the ratios count, and none is
+            negative, except with voting `stack`, where they are coefficients.
+        thresholds: (m,) float64, each member's own decision threshold (hard voting).
+        threshold: what the voted prob is held against.
+        intercept: added to the voted logit (stack).
+        curves: one a member, applied to its logits first; empty: none.
+        by: `kind` or `domain` where `cuts` holds thresholds by it, else empty.
+        cuts: value of `by` -> threshold; other values have `threshold`.
+    """
+
+    voting: str
+    weights: FloatArray
+    thresholds: FloatArray
+    threshold: float
+    intercept: float = 0.0
+    curves: tuple[Curve, ...] = ()
+    by: str = ""
+    cuts: dict[str, float] = field(default_factory=dict)
+
+    def used(self) -> NDArray[np.bool_]:
+        """Return (m,) which members have a say."""
+        return self.weights != 0
+
+    def threshold_of(self, values: NDArray[np.object_] | None, n: int) -> FloatArray:
+        """Return (n,) thresholds of items whose kind or domain is `values`."""
+        found = np.full(n, self.threshold)
+        if self.by and values is not None:
+            for value, cut in self.cuts.items():
+                found[values == value] = cut
+        return found
+
+
+class Members(NamedTuple):
+    """What a voting sees of the members that have a say.
+
+    Attributes:
+        logits: (m, n) float64, after their curves.
+        probs: (m, n) float64, likewise.
+        weights: (m,) float64, of sum 1 unless the voting is free.
+        thresholds: (m,) float64.
+        intercept: of the rule.
+    """
+
+    logits: FloatArray
+    probs: FloatArray
+    weights: FloatArray
+    thresholds: FloatArray
+    intercept: float
+
+
+class Votes(NamedTuple):
+    """(n,) float64 prob and (n,) int64 decision."""
+
+    prob: FloatArray
+    pred: NDArray[np.int64]
+
+
+class Ballot(NamedTuple):
+    """(n,) float64 prob, and where given (n,) bool decisions that no threshold makes."""
+
+    prob: FloatArray
+    decided: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class Voting:
+    """A rule of voting.
+
+    Attributes:
+        count: members -> ballot.
+        free: weights are coefficients: any sign, not brought to sum 1.
+    """
+
+    count: Callable[[Members], Ballot]
+    free: bool = False
+
+
+VOTING: Registry[Voting] = Registry("voting")
+
+
+def weighted_sum(weights: FloatArray, rows: FloatArray) -> FloatArray:
+    """Return the weighted sum of (m, n) rows, (n,).
+
+    Members are added one after the other: a matrix product may round equal columns differently,
+    and a threshold could then part two copies of one image.
+    """
+    total = np.zeros(rows.shape[1])
+    for weight, row in zip(weights, rows, strict=True):
+        total += weight * row
+    return total
+
+
+def mean_prob(weights: FloatArray, probs: FloatArray) -> FloatArray:
+    """Return the weighted mean of (m, n) probs by weights of sum 1, (n,) in [0, 1]."""
+    return np.clip(weighted_sum(weights, probs), 0.0, 1.0)
+
+
+def _soft(members: Members) -> Ballot:
+    return Ballot(mean_prob(members.weights, members.probs))
+
+
+def _hard(members: Members) -> Ballot:
+    votes = (members.probs >= members.thresholds[:, None]).astype(np.float64)
+    share = mean_prob(members.weights, votes)
+    tie = np.abs(share - 0.5) <= TIE
+    share[tie] = 0.5
+    return Ballot(
+        share, np.where(tie, mean_prob(members.weights, members.probs) >= 0.5, share > 0.5)
+    )
+
+
+def _logit(members: Members) -> Ballot:
+    return Ballot(sigmoid(weighted_sum(members.weights, members.logits) + members.intercept))
+
+
+VOTING.register("soft")(Voting(_soft))  # the weighted mean of probs against the threshold
+# The weighted majority of own decisions. A tie is fake if the weighted mean of probs is >= 0.5; the
+# prob is the weighted share of votes for fake, exactly 0.5 in a tie.
+VOTING.register("hard")(Voting(_hard))
+VOTING.register("rank")(Voting(_soft))  # soft, of curves that turn logits into ranks
+VOTING.register("logit")(Voting(_logit))  # the weighted mean of logits
+VOTING.register("stack")(Voting(_logit, free=True))  # a logistic regression on logits
+
+
+def vote(rule: Rule, logits: FloatArray, values: NDArray[np.object_] | None = None) -> Votes:
+    """Decide items: what tuning scores and what prediction submits.
+
+    Args:
+        rule: weights, thresholds, voting.
+        logits: (n, m); columns of members of weight 0 are not looked at.
+        values: (n,) kind or domain of the items, where the rule has thresholds by it.
+
+    Raises:
+        ValueError: another number of members, or a logit that is not finite.
+        UserError: unknown voting.
+    """
+    voting = VOTING.get(rule.voting)
+    if logits.ndim != 2 or logits.shape[1] != rule.weights.size:
+        raise ValueError(f"logits {logits.shape} are not (n, {rule.weights.size})")
+    ballot = voting.count(_members(rule, logits, free=voting.free))
+    pred = ballot.decided
+    if pred is None:
+        pred = ballot.prob >= rule.threshold_of(values, len(logits))
+    return Votes(ballot.prob, pred.astype(np.int64))
+
+
+def _members(rule: Rule, logits: FloatArray, *, free: bool) -> Members:
+    used = rule.used()
+    rows = np.ascontiguousarray(logits[:, used].T)
+    if not np.isfinite(rows).all():
+        raise ValueError("a logit is not finite")
+    weights = rule.weights[used]
+    if not free:
+        weights = weights / weights.sum()
+    if rule.curves:
+        curves = [curve for curve, say in zip(rule.curves, used, strict=True) if say]
+        probs = np.stack([curve.prob(row) for curve, row in zip(curves, rows, strict=True)])
+        rows = np.stack([curve.logit(row) for curve, row in zip(curves, rows, strict=True)])
+    else:
+        probs = sigmoid(rows)
+    return Members(rows, probs, weights, rule.thresholds[used], rule.intercept)

@@ -1,0 +1,126 @@
+"""What a search strategy is, and the registry of all.
+
+A strategy sees labels and logits and returns a rule. It is judged elsewhere, on items it did not
+see (`crossfit`), and taken only where it beats the simpler one there (`tune`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.ensemble.curves import Curve
+from src.ensemble.rule import Rule, vote
+from src.metrics import best_threshold
+from src.registry import Registry
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+INCUMBENT = "mean@0.5"
+
+
+def _ignore_trial() -> None:
+    """Do nothing after a trial."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How hard a strategy may look.
+
+    Attributes:
+        trials: trials of one search; None takes the strategy's own number.
+        seed: of samplers and bags.
+        on_trial: called after every trial.
+        study: where studies are kept: an Optuna storage URL, or a file (a journal); empty: memory.
+        study_name: name of this search's study there.
+        fingerprint: of the problem; a study of another one is refused.
+        timeout: seconds one search may take; None has no limit.
+    """
+
+    trials: int | None = None
+    seed: int = 42
+    on_trial: Callable[[], None] = _ignore_trial
+    study: str = ""
+    study_name: str = ""
+    fingerprint: str = ""
+    timeout: float | None = None
+
+
+Fit = Callable[[IntArray, FloatArray, Search], Rule]
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A way to find a rule.
+
+    Attributes:
+        voting: the voting its rules use.
+        rung: place on the ladder, the simplest first.
+        fit: (n,) labels, (n, m) logits, search -> rule.
+        about: one line.
+        min_members: it has nothing to look for below this many.
+        sampler: Optuna's sampler class, where it runs trials; else empty.
+        trials: of one search, unless the user says otherwise.
+        default: whether it is tried without being named.
+    """
+
+    voting: str
+    rung: int
+    fit: Fit
+    about: str
+    min_members: int = 1
+    sampler: str = ""
+    trials: int = 0
+    default: bool = True
+
+
+STRATEGIES: Registry[Strategy] = Registry("strategy")
+
+
+def strategy(
+    name: str,
+    *,
+    voting: str,
+    rung: int,
+    min_members: int = 1,
+    sampler: str = "",
+    trials: int = 0,
+    default: bool = True,
+) -> Callable[[Fit], Fit]:
+    """Register a fit under a name; the first line of its docstring says what it does."""
+
+    def add(fit: Fit) -> Fit:
+        about = (fit.__doc__ or "").strip().splitlines()[0]
+        STRATEGIES.register(name)(
+            Strategy(voting, rung, fit, about, min_members, sampler, trials, default)
+        )
+        return fit
+
+    return add
+
+
+def equal_weights(n_members: int) -> FloatArray:
+    """Return (m,) weights of sum 1."""
+    return np.full(n_members, 1.0 / n_members)
+
+
+def plain_rule(voting: str, n_members: int) -> Rule:
+    """Return equal weights at 0.5."""
+    return Rule(voting, equal_weights(n_members), np.full(n_members, 0.5), 0.5)
+
+
+def with_best_threshold(
+    label: IntArray,
+    logits: FloatArray,
+    voting: str,
+    weights: FloatArray,
+    *,
+    intercept: float = 0.0,
+    curves: tuple[Curve, ...] = (),
+) -> Rule:
+    """Return the rule of these weights at its exact best threshold."""
+    halves = np.full(weights.size, 0.5)
+    rule = Rule(voting, weights, halves, 0.5, intercept, curves)
+    threshold = best_threshold(label, vote(rule, logits).prob)[0]
+    return Rule(voting, weights, halves, threshold, intercept, curves)

@@ -1,0 +1,175 @@
+"""Optuna searches for weights: in memory, or in a storage that outlives and joins processes."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.ensemble.greedy import greedy_weights
+from src.ensemble.rule import Rule
+from src.ensemble.strategy import Search, equal_weights, strategy, with_best_threshold
+from src.errors import UserError
+from src.metrics import BINS, best_score_of_bins, sigmoid
+from src.registry import Registry
+
+if TYPE_CHECKING:
+    import optuna
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+MakeSampler = Callable[[int], "optuna.samplers.BaseSampler"]
+SAMPLERS: Registry[MakeSampler] = Registry("sampler")
+FINGERPRINT = "rvf_problem"
+
+
+@SAMPLERS.register("TPESampler")
+def _tpe(seed: int) -> "optuna.samplers.BaseSampler":
+    import optuna
+
+    return optuna.samplers.TPESampler(seed=seed)
+
+
+@SAMPLERS.register("CmaEsSampler")
+def _cma_es(seed: int) -> "optuna.samplers.BaseSampler":
+    import optuna
+
+    return optuna.samplers.CmaEsSampler(seed=seed)
+
+
+@strategy("tpe", voting="soft", rung=12, min_members=2, sampler="TPESampler", trials=100)
+def fit_tpe(label: IntArray, logits: FloatArray, search: Search) -> Rule:
+    """Search weights with Optuna's TPE (Bergstra et al., NIPS 2011), the threshold inside."""
+    return _searched(label, logits, search, "TPESampler")
+
+
+@strategy("cma-es", voting="soft", rung=12, min_members=2, sampler="CmaEsSampler", trials=300)
+def fit_cma_es(label: IntArray, logits: FloatArray, search: Search) -> Rule:
+    """Search weights with Optuna's CMA-ES (Hansen 2016), the threshold inside."""
+    return _searched(label, logits, search, "CmaEsSampler")
+
+
+def _searched(label: IntArray, logits: FloatArray, search: Search, sampler: str) -> Rule:
+    probs = sigmoid(np.ascontiguousarray(logits.T))
+    offset = label * np.int64(BINS + 1)
+    single = probs.astype(np.float32)  # halves the traffic of a trial; the end is exact
+
+    def score(weights: FloatArray) -> float:
+        return best_score_of_bins(weights.astype(np.float32) @ single, offset)
+
+    tried_first = [greedy_weights(label, probs)]
+    weights = search_weights(score, logits.shape[1], search, sampler, tried_first)
+    return with_best_threshold(label, logits, "soft", weights)
+
+
+def search_weights(
+    score: Callable[[FloatArray], float],
+    n_members: int,
+    search: Search,
+    sampler: str,
+    tried_first: Sequence[FloatArray],
+) -> FloatArray:
+    """Maximise a score over the simplex; equal weights are tried first, and win ties.
+
+    Args:
+        score: weights (m,) with sum 1 -> score.
+        n_members: m >= 2.
+        search: trials, seed, callback, storage.
+        sampler: name in `SAMPLERS`.
+        tried_first: weights enqueued after the equal ones.
+
+    Returns:
+        (m,) float64 weights with sum 1.
+
+    Raises:
+        UserError: the storage is out of reach, or its study is of another problem.
+    """
+    import optuna
+    from optuna.study import MaxTrialsCallback
+    from optuna.trial import TrialState
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    names = [f"weight_{i}" for i in range(n_members)]
+    trials = search.trials or 0
+
+    def weights_of(values: Sequence[float]) -> FloatArray:
+        total = sum(values)
+        return np.array(values) / total if total > 0 else equal_weights(n_members)
+
+    def objective(trial: "optuna.Trial") -> float:
+        value = score(weights_of([trial.suggest_float(name, 0.0, 1.0) for name in names]))
+        search.on_trial()
+        return value
+
+    study = _open_study(search, SAMPLERS.get(sampler)(search.seed))
+    if not study.trials:
+        study.enqueue_trial(dict.fromkeys(names, 0.5), skip_if_exists=True)
+        for weights in tried_first:
+            largest = float(weights.max())
+            study.enqueue_trial(
+                {name: float(w) / largest for name, w in zip(names, weights, strict=True)},
+                skip_if_exists=True,
+            )
+    done = MaxTrialsCallback(trials, states=(TrialState.COMPLETE,))
+    finished = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+    if finished < trials:
+        stored = bool(search.study)
+        study.optimize(
+            objective,
+            n_trials=None if stored else trials,  # several workers share the count
+            timeout=search.timeout,
+            callbacks=[done] if stored else None,
+        )
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if not complete:
+        return equal_weights(n_members)
+    best = max(complete, key=lambda trial: (trial.value, -trial.number))
+    return weights_of([best.params[name] for name in names])
+
+
+def _open_study(search: Search, sampler: "optuna.samplers.BaseSampler") -> "optuna.Study":
+    import optuna
+
+    if not search.study:
+        return optuna.create_study(direction="maximize", sampler=sampler)
+    try:
+        study = optuna.create_study(
+            study_name=search.study_name,
+            storage=open_storage(search.study),
+            sampler=sampler,
+            direction="maximize",
+            load_if_exists=True,
+        )
+    except UserError:
+        raise
+    except Exception as error:  # every database driver has its own kinds
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"--study {search.study}: {reason}") from None
+    known = study.user_attrs.get(FINGERPRINT)
+    if known is None:
+        study.set_user_attr(FINGERPRINT, search.fingerprint)
+    elif known != search.fingerprint:
+        raise UserError(
+            f"--study {search.study}: its study {search.study_name!r} is of another problem (other "
+            "members, folds, predictions or seed); give another file or database, or another "
+            "--recipe name"
+        )
+    return study
+
+
+def open_storage(where: str) -> "optuna.storages.BaseStorage":
+    """Open an Optuna storage: a URL (`sqlite:///x.db`, `postgresql://...`), or a journal file.
+
+    Raises:
+        UserError: the folder of the file does not exist.
+    """
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
+    if "://" in where:
+        return optuna.storages.get_storage(where)
+    path = Path(where)
+    if path.is_dir() or not path.parent.is_dir():
+        raise UserError(f"--study {where}: want a file in a folder that exists, or a database URL")
+    return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
