@@ -160,3 +160,28 @@ def submission_csv(dataset: str, recipe: str) -> Path:
 def submission_sidecar(dataset: str, recipe: str) -> Path:
     """Return the JSON that says what a submission was made from."""
     return submission_csv(dataset, recipe).with_suffix(".json")
+
+
+def extra_record(dataset: str, scheme: str, model: str) -> Path:
+    """Return the record of predictions that came from elsewhere; its presence marks the member."""
+    return oof_dir(dataset, scheme, model) / "extra.json"
+
+
+def extra_test_csv(dataset: str, scheme: str, model: str) -> Path:
+    """Return the test predictions of such a member, one row an item."""
+    return oof_dir(dataset, scheme, model) / "extra_test.csv"
+
+
+def study_plots_dir(dataset: str, recipe: str) -> Path:
+    """Return the folder of the plots of a recipe's searches."""
+    return root() / "reports" / dataset / "tune" / recipe
+
+
+def submission_log_csv() -> Path:
+    """Return the book of submissions: cross-fitted against public scores."""
+    return root() / "submissions" / "log.csv"
+
+
+def submission_log_png() -> Path:
+    """Return its plot."""
+    return submission_log_csv().with_suffix(".png")

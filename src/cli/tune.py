@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,13 @@ from src.cli.common import (
     existing_scheme,
     run_command,
 )
+from src.cli.tune_report import print_aligned, print_candidates, verdict
 from src.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
-    from src.ensemble.align import Aligned
-    from src.ensemble.tune import Candidate, Tuned
+    import optuna
+
+    from src.ensemble.strategy import Search
 
 DEFAULT_RECIPE = "tuned"
 DESCRIPTION = """\
@@ -42,11 +45,31 @@ def make_parser() -> Parser:
         "--models", nargs="+", metavar="NAME", help="members (default: all that have predictions)"
     )
     parser.add_argument(
-        "--voting", default="soft", metavar="NAME", help="soft (mean of probs, default) or hard"
+        "--voting", metavar="NAME", help="soft, hard, rank, logit or stack (default: what wins)"
     )
     parser.add_argument(
-        "--trials", type=int, default=200, metavar="N", help="trials of one search (default: 200)"
+        "--strategies", nargs="+", metavar="NAME", help="try only these (default: see --list)"
     )
+    parser.add_argument("--list", action="store_true", help="list the strategies and stop")
+    parser.add_argument(
+        "--extra",
+        action="append",
+        default=[],
+        metavar="NAME=OOF.csv,TEST.csv",
+        help="predictions from elsewhere as a member, joined by id; may be repeated",
+    )
+    parser.add_argument(
+        "--trials", type=int, metavar="N", help="trials of one search (default: the strategy's)"
+    )
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="of one search")
+    parser.add_argument(
+        "--study",
+        default="",
+        metavar="URL",
+        help="keep the searches there: sqlite:///x.db, postgresql://..., or a journal file; the "
+        "same command goes on, several at once share the trials",
+    )
+    parser.add_argument("--plots", action="store_true", help="Optuna's plots, into reports/")
     parser.add_argument("--seed", type=int, default=42, metavar="N", help="default: 42")
     parser.add_argument(
         "--recipe", default=DEFAULT_RECIPE, metavar="NAME", help="name to write it under: tuned"
@@ -61,35 +84,84 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str] | None) -> None:
     args = make_parser().parse_args(argv)
+    if args.list:
+        _list_strategies()
+        return
     _check_arguments(args)
     dataset = choose_tunable(args.data, args.input_root)
     scheme = _scheme(dataset, args.scheme)
 
     from src.artifacts.recipes import write_recipe
     from src.ensemble.align import align
-    from src.ensemble.search import Search
+    from src.ensemble.search import ladder
     from src.ensemble.tune import n_trials, tune
-    from src.ensemble.vote import VOTING
 
-    VOTING.get(args.voting)
+    _import_extras(args.extra, dataset, scheme)
     aligned = align(dataset, scheme, args.models)
-    _print_aligned(aligned)
-    total = n_trials(aligned, args.voting, args.trials, args.seed)
-    with _progress(total) as on_trial:
-        search = Search(args.trials, args.seed, on_trial)
-        tuned = tune(aligned, voting=args.voting, search=search)
+    names = ladder(len(aligned.models), args.voting, args.strategies)
+    print_aligned(aligned)
+    search, plots = _search(args, dataset)
+    with _progress(n_trials(aligned, names, search)) as on_trial:
+        search = replace(search, on_trial=on_trial)
+        tuned = tune(aligned, voting=args.voting, names=names, search=search)
     path = paths.recipe_json(dataset, args.recipe)
     replaced = path.exists()
     write_recipe(path, tuned.recipe)
-    _print_candidates(tuned)
+    print_candidates(tuned)
     print(f"\n{verdict(tuned)}")
+    for plot in plots:
+        print(f"plot: {plot}")
     print(f"{'replaced' if replaced else 'wrote'} {path}")
     print(f"next: {_next_command(args, dataset)}")
 
 
+def _list_strategies() -> None:
+    from src.ensemble.search import STRATEGIES, ladder
+
+    default = ladder(1000)
+    for name in [*default, *sorted(set(STRATEGIES) - set(default))]:
+        found = STRATEGIES.get(name)
+        trials = f" {found.trials} trials." if found.sampler else ""
+        mark = "" if found.default else " Only when named."
+        print(f"{name:<18} {found.voting:<6} {found.about}{trials}{mark}")
+
+
+def _import_extras(texts: Sequence[str], dataset: str, scheme: str) -> None:
+    from src.ensemble.extra import import_extra, parse_extra
+
+    for extra in [parse_extra(text) for text in texts]:
+        folds = import_extra(extra, dataset, scheme)
+        print(f"{extra.name}: imported, folds {' '.join(map(str, folds))}")
+
+
+def _search(args: argparse.Namespace, dataset: str) -> "tuple[Search, list[Path]]":
+    """Return how to search, and a list that fills with plots."""
+    from src.ensemble.strategy import Search
+
+    plots: list[Path] = []
+
+    def plot(study: "optuna.Study", name: str) -> None:
+        if args.plots and name.endswith("/all"):
+            from src.reporting.studies import plot_study
+
+            plots.extend(plot_study(study, paths.study_plots_dir(dataset, args.recipe), name))
+
+    search = Search(
+        args.trials,
+        args.seed,
+        study=args.study,
+        study_name=f"{dataset}/{args.recipe}",
+        timeout=args.timeout,
+        on_study=plot,
+    )
+    return search, plots
+
+
 def _check_arguments(args: argparse.Namespace) -> None:
-    if args.trials < 1:
+    if args.trials is not None and args.trials < 1:
         raise UserError(f"--trials {args.trials}: want 1 or more")
+    if args.timeout is not None and not args.timeout > 0:
+        raise UserError(f"--timeout {args.timeout}: want seconds, more than 0")
     if not 0 <= args.seed < 2**32:
         raise UserError(f"--seed {args.seed}: want 0 to {2**32 - 1}")
     name = args.recipe
@@ -146,94 +218,6 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
             bar.update()
 
         yield on_trial
-
-
-def _folds(folds: Sequence[int]) -> str:
-    return f"fold{'s' if len(folds) > 1 else ''} {' '.join(map(str, folds))}"
-
-
-def _print_aligned(aligned: "Aligned") -> None:
-    from src.metrics import auc, best_threshold, macro_f1, sigmoid
-
-    used = f"{_folds(aligned.folds)} of {len(aligned.all_folds)}"
-    print(
-        f"{aligned.dataset}/{aligned.scheme}: {used}, {len(aligned.models)} member(s), "
-        f"{aligned.label.size} items in {aligned.n_groups} groups, "
-        f"{aligned.label.mean():.1%} fake\n"
-    )
-    rows = [["member", "macro-F1 @0.5", "best in-sample", "at", "AUC", ""]]
-    for model, logit in zip(aligned.models, aligned.logits.T, strict=True):
-        prob = sigmoid(logit)
-        threshold, best = best_threshold(aligned.label, prob)
-        plain = macro_f1(aligned.label, prob >= 0.5)
-        mark = "selected-on" if model in aligned.selected_on else ""
-        area = auc(aligned.label, logit)
-        rows.append([model, f"{plain:.4f}", f"{best:.4f}", f"{threshold:.4f}", f"{area:.4f}", mark])
-    _print_table(rows)
-    if aligned.selected_on:
-        print("selected-on: the epoch was chosen by its score on these items, which flatters it")
-    for model in aligned.models:
-        left = [out for out in aligned.left_out if out.model == model]
-        if left:
-            why = "; ".join(dict.fromkeys(out.reason for out in left))
-            print(f"left out: {_folds([out.fold for out in left])} of {model} ({why})")
-
-
-def _print_candidates(tuned: "Tuned") -> None:
-    rows = [["candidate", "in-sample", "cross-fitted", "95 % interval", "gain ± s.e.", "over", ""]]
-    rows += [_candidate_row(candidate, tuned.chosen) for candidate in tuned.candidates]
-    print()
-    _print_table(rows)
-    for note in tuned.notes:
-        print(note)
-    scores = tuned.recipe.scores
-    print(f"macro-F1 on {scores['rows']} items in {scores['groups']} groups")
-    weights = ", ".join(f"{m.model} {m.weight:.3f}" for m in tuned.recipe.members)
-    print(f"weights of {tuned.chosen}: {weights}; {_thresholds(tuned)}")
-
-
-def _thresholds(tuned: "Tuned") -> str:
-    if tuned.recipe.stage("voting")["rule"] == "hard":
-        return "members' thresholds " + ", ".join(
-            f"{member.threshold:.4f}" for member in tuned.recipe.members
-        )
-    return f"threshold {tuned.recipe.stage('threshold')['value']:.4f}"
-
-
-def _candidate_row(candidate: "Candidate", chosen: str) -> list[str]:
-    c = candidate
-    gain = "" if c.gain is None else f"{c.gain:+.4f}"
-    return [
-        c.name,
-        f"{c.in_sample:.4f}",
-        "-" if c.cross_fitted is None else f"{c.cross_fitted:.4f}",
-        "-" if c.interval is None else f"{c.interval[0]:.4f} .. {c.interval[1]:.4f}",
-        gain if c.gain_se is None else f"{gain} ± {c.gain_se:.4f}",
-        c.over or "",
-        "chosen" if c.name == chosen else "",
-    ]
-
-
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
-
-
-def verdict(tuned: "Tuned") -> str:
-    """Say in one sentence which candidate the recipe holds, and why."""
-    chosen = next(c for c in tuned.candidates if c.name == tuned.chosen)
-    if chosen.gain is not None:
-        return (
-            f"{chosen.name} is taken: on items it was not tuned on it scores "
-            f"{chosen.cross_fitted:.4f}, {chosen.gain:+.4f} over {chosen.over}, more than one "
-            f"standard error ({chosen.gain_se:.4f})."
-        )
-    if chosen.cross_fitted is None:
-        return f"{chosen.name} stays: nothing could be scored on items it was not tuned on."
-    if len(tuned.candidates) > 1 and all(c.gain_se is None for c in tuned.candidates):
-        return f"{chosen.name} stays: with so few groups no gain can be told from luck."
-    return f"{chosen.name} stays: no candidate gains more than one standard error over it."
 
 
 def _next_command(args: argparse.Namespace, dataset: str) -> str:

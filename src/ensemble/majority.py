@@ -12,13 +12,13 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 
-@strategy("majority@0.5", voting="hard", rung=1, min_members=2)
+@strategy("majority@0.5", voting="hard", rung=1)
 def fit_plain_majority(_label: IntArray, logits: FloatArray, _search: Search) -> Rule:
     """Take the majority of the members' decisions at 0.5: nothing is learned."""
     return plain_rule("hard", logits.shape[1])
 
 
-@strategy("majority", voting="hard", rung=2, min_members=2)
+@strategy("majority", voting="hard", rung=2)
 def fit_majority(label: IntArray, logits: FloatArray, _search: Search) -> Rule:
     """Let every member decide at its own exact best threshold; take the plain majority."""
     thresholds = np.array([best_threshold(label, prob)[0] for prob in sigmoid(logits.T)])

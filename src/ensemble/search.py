@@ -34,8 +34,10 @@ def ladder(
                 f"strategy {name!r} votes {strategy.voting} and wants {strategy.min_members} or "
                 f"more members; there are {n_members}, and --voting is {voting or 'not given'}"
             )
+        if voting is None and names is None and n_members == 1:
+            fits = fits and strategy.voting == "soft"  # one member has nothing to vote on
         if fits and (names is not None or strategy.default):
             found.append((strategy.rung, name))
     if not found:
-        raise UserError(f"no strategy votes {voting!r} with {n_members} member(s); train another")
+        raise UserError(f"no strategy votes {voting!r} with {n_members} member(s); train another model")
     return [name for _, name in sorted(set(found))]

@@ -6,6 +6,7 @@ see (`crossfit`), and taken only where it beats the simpler one there (`tune`).
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from src.ensemble.rule import Rule, vote
 from src.metrics import best_threshold
 from src.registry import Registry
 
+if TYPE_CHECKING:
+    import optuna
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 INCUMBENT = "mean@0.5"
@@ -22,6 +26,10 @@ INCUMBENT = "mean@0.5"
 
 def _ignore_trial() -> None:
     """Do nothing after a trial."""
+
+
+def _ignore_study(_study: "optuna.Study", _name: str) -> None:
+    """Do nothing with a finished study."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,7 @@ class Search:
         study_name: name of this search's study there.
         fingerprint: of the problem; a study of another one is refused.
         timeout: seconds one search may take; None has no limit.
+        on_study: called with every finished study and its name.
     """
 
     trials: int | None = None
@@ -45,6 +54,7 @@ class Search:
     study_name: str = ""
     fingerprint: str = ""
     timeout: float | None = None
+    on_study: Callable[["optuna.Study", str], None] = _ignore_study
 
 
 Fit = Callable[[IntArray, FloatArray, Search], Rule]

@@ -1,5 +1,6 @@
 """Optuna searches for weights: in memory, or in a storage that outlives and joins processes."""
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -121,6 +122,7 @@ def search_weights(
             timeout=search.timeout,
             callbacks=[done] if stored else None,
         )
+    search.on_study(study, search.study_name)
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
         return equal_weights(n_members)
@@ -168,8 +170,16 @@ def open_storage(where: str) -> "optuna.storages.BaseStorage":
     from optuna.storages.journal import JournalFileBackend
 
     if "://" in where:
-        return optuna.storages.get_storage(where)
+        return optuna.storages.get_storage(_with_driver(where))
     path = Path(where)
     if path.is_dir() or not path.parent.is_dir():
         raise UserError(f"--study {where}: want a file in a folder that exists, or a database URL")
     return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+
+
+def _with_driver(url: str) -> str:
+    """Name the driver that is installed: a plain `postgresql://` would want the old psycopg2."""
+    plain = "postgresql://"
+    if url.startswith(plain) and importlib.util.find_spec("psycopg2") is None:
+        return "postgresql+psycopg://" + url.removeprefix(plain)
+    return url

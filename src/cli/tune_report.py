@@ -1,0 +1,131 @@
+"""What `tune.py` prints: members, how alike they are, candidates, the verdict."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from src.ensemble.align import Aligned
+    from src.ensemble.tune import Candidate, Tuned
+
+MOST_MEMBERS = 8  # of which all pairs are shown
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows of cells in aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+
+
+def _folds(folds: Sequence[int]) -> str:
+    return f"fold{'s' if len(folds) > 1 else ''} {' '.join(map(str, folds))}"
+
+
+def print_aligned(aligned: "Aligned") -> None:
+    """Print the members, what was left out of them, and how alike they are."""
+    from src.metrics import auc, best_threshold, macro_f1, sigmoid
+
+    used = f"{_folds(aligned.folds)} of {len(aligned.all_folds)}"
+    print(
+        f"{aligned.dataset}/{aligned.scheme}: {used}, {len(aligned.models)} member(s), "
+        f"{aligned.label.size} items in {aligned.n_groups} groups, "
+        f"{aligned.label.mean():.1%} fake\n"
+    )
+    rows = [["member", "macro-F1 @0.5", "best in-sample", "at", "AUC", ""]]
+    for model, logit in zip(aligned.models, aligned.logits.T, strict=True):
+        prob = sigmoid(logit)
+        threshold, best = best_threshold(aligned.label, prob)
+        plain = macro_f1(aligned.label, prob >= 0.5)
+        mark = "selected-on" if model in aligned.selected_on else ""
+        area = auc(aligned.label, logit)
+        rows.append([model, f"{plain:.4f}", f"{best:.4f}", f"{threshold:.4f}", f"{area:.4f}", mark])
+    print_table(rows)
+    if aligned.selected_on:
+        print("selected-on: the epoch was chosen by its score on these items, which flatters it")
+    for model in aligned.models:
+        left = [out for out in aligned.left_out if out.model == model]
+        if left:
+            why = "; ".join(dict.fromkeys(out.reason for out in left))
+            print(f"left out: {_folds([out.fold for out in left])} of {model} ({why})")
+    _print_diversity(aligned)
+
+
+def _print_diversity(aligned: "Aligned") -> None:
+    """Print the correlation of logits of all pairs, or of the most alike where there are many."""
+    import numpy as np
+
+    models = aligned.models
+    if len(models) < 2:
+        return
+    alike = np.corrcoef(aligned.logits.T)
+    pairs = np.triu_indices(len(models), 1)
+    print(f"\ncorrelation of logits, mean of {pairs[0].size} pair(s) {alike[pairs].mean():.3f}")
+    if len(models) <= MOST_MEMBERS:
+        rows = [["", *models]]
+        rows += [[m, *(f"{value:.3f}" for value in alike[i])] for i, m in enumerate(models)]
+        print_table(rows)
+        return
+    for place in np.argsort(-alike[pairs])[:5]:
+        one, other = pairs[0][place], pairs[1][place]
+        print(f"  most alike: {models[one]}, {models[other]}: {alike[one, other]:.3f}")
+
+
+def print_candidates(tuned: "Tuned") -> None:
+    """Print every candidate's scores and the chosen weights."""
+    header = ["candidate", "voting", "in-sample", "cross-fitted", "optimism", "95 % interval",
+              "gain ± s.e.", "over", ""]  # fmt: skip
+    print()
+    print_table([header, *(_candidate_row(c, tuned.chosen) for c in tuned.candidates)])
+    for note in tuned.notes:
+        print(note)
+    scores = tuned.recipe.scores
+    print(f"macro-F1 on {scores['rows']} items in {scores['groups']} groups")
+    weights = ", ".join(f"{m.model} {m.weight:.3f}" for m in tuned.recipe.members)
+    print(f"weights of {tuned.chosen}: {weights}; {_thresholds(tuned)}")
+
+
+def _thresholds(tuned: "Tuned") -> str:
+    if tuned.recipe.stage("voting")["rule"] == "hard":
+        return "members' thresholds " + ", ".join(
+            f"{member.threshold:.4f}" for member in tuned.recipe.members
+        )
+    stage = tuned.recipe.stage("threshold")
+    text = f"threshold {stage['value']:.4f}"
+    limits = tuned.recipe.scores["threshold_interval"]
+    if limits is not None:
+        text += f" (the best one lies in {limits[0]:.4f} .. {limits[1]:.4f})"
+    for value, cut in stage.get("values", {}).items():
+        text += f", {cut:.4f} for {value}"
+    return text
+
+
+def _candidate_row(candidate: "Candidate", chosen: str) -> list[str]:
+    c = candidate
+    gain = "" if c.gain is None else f"{c.gain:+.4f}"
+    return [
+        f"{c.name} ({c.trials} trials)" if c.trials else c.name,
+        c.voting,
+        f"{c.in_sample:.4f}",
+        "-" if c.cross_fitted is None else f"{c.cross_fitted:.4f}",
+        "-" if c.optimism is None else f"{c.optimism:+.4f}",
+        "-" if c.interval is None else f"{c.interval[0]:.4f} .. {c.interval[1]:.4f}",
+        gain if c.gain_se is None else f"{gain} ± {c.gain_se:.4f}",
+        c.over or "",
+        "chosen" if c.name == chosen else "",
+    ]
+
+
+def verdict(tuned: "Tuned") -> str:
+    """Say in one sentence which candidate the recipe holds, and why."""
+    chosen = next(c for c in tuned.candidates if c.name == tuned.chosen)
+    if chosen.gain is not None:
+        return (
+            f"{chosen.name} is taken: on items it was not tuned on it scores "
+            f"{chosen.cross_fitted:.4f}, {chosen.gain:+.4f} over {chosen.over}, more than one "
+            f"standard error ({chosen.gain_se:.4f})."
+        )
+    if chosen.cross_fitted is None:
+        return f"{chosen.name} stays: nothing could be scored on items it was not tuned on."
+    if len(tuned.candidates) > 1 and all(c.gain_se is None for c in tuned.candidates):
+        return f"{chosen.name} stays: with so few groups no gain can be told from luck."
+    return f"{chosen.name} stays: no candidate gains more than one standard error over it."

@@ -1,0 +1,93 @@
+"""Predictions from elsewhere become a member; bad ones name file and row, and write nothing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from src import paths
+from src.ensemble.align import align
+from src.ensemble.extra import import_extra, is_extra, parse_extra, read_extra_test
+from src.errors import UserError
+from src.metrics import sigmoid
+from tests.ensemble.synthetic import DATA, SCHEME, make_folds, make_oof
+
+pytestmark = pytest.mark.usefixtures("artefact_root")
+
+
+@pytest.fixture
+def table():
+    folds = make_folds()
+    make_oof(folds, "a")
+    rng = np.random.default_rng(1)
+    return folds.assign(logit=folds["label"] * 2 - 1 + rng.normal(size=len(folds)))
+
+
+def bring(tmp_path, oof, test=None, name="theirs"):
+    if test is None:
+        test = pd.DataFrame({"item_id": ["t2", "t1"], "prob": [0.2, 1.0]})
+    oof.to_csv(tmp_path / "oof.csv", index=False)
+    test.to_csv(tmp_path / "test.csv", index=False)
+    extra = parse_extra(f"{name}={tmp_path}/oof.csv,{tmp_path}/test.csv")
+    return import_extra(extra, DATA, SCHEME)
+
+
+@pytest.mark.parametrize("column", ["logit", "prob"])
+def test_an_extra_is_a_member_like_any_other(tmp_path, table, column):
+    values = table.assign(prob=sigmoid(table["logit"]))[["item_id", column]]
+    assert bring(tmp_path, values.sample(frac=1, random_state=0)) == [0, 1, 2]
+    aligned = align(DATA, SCHEME)
+    assert aligned.models == ["a", "theirs"]
+    want = table.set_index("item_id")["logit"].loc[aligned.item_ids]
+    assert aligned.logits[:, 1] == pytest.approx(want.to_numpy())
+    test = read_extra_test(DATA, SCHEME, "theirs")
+    assert test.index.tolist() == ["t1", "t2"]
+    assert sigmoid(test) == pytest.approx([1.0, 0.2], abs=1e-6)
+    assert is_extra(DATA, SCHEME, "theirs")
+    assert not is_extra(DATA, SCHEME, "a")
+
+
+def test_whole_folds_only_and_a_second_import_replaces_the_first(tmp_path, table):
+    columns = ["item_id", "logit", "label", "fold"]
+    assert bring(tmp_path, table[columns]) == [0, 1, 2]
+    assert bring(tmp_path, table.loc[table["fold"] == 1, columns]) == [1]
+    assert not paths.oof_csv(DATA, SCHEME, "theirs", 0).exists()
+    assert align(DATA, SCHEME).folds == [1]
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda t: t.iloc[1:], r"oof.csv: 1 of the 8\d items of fold \d are missing"),
+        (lambda t: pd.concat([t, t.iloc[:1]]), r"row 242: item_id .* it is there twice"),
+        (lambda t: t.assign(item_id="x" + t["item_id"]), "row 2: item_id .* has no such item"),
+        (lambda t: t.assign(logit=np.inf), "row 2: logit is 'inf': want a finite number"),
+        (lambda t: t.rename(columns={"logit": "prob"}) + {"item_id": "", "prob": 5.0},
+         "want a finite number from 0 to 1"),
+        (lambda t: t.assign(label=7), "row 2: label is '7': the fold file says otherwise"),
+        (lambda t: t.assign(score=1), "want item_id and one of logit and prob"),
+        (lambda t: t.iloc[:0], "no row is of a scored fold"),
+    ],
+)  # fmt: skip
+def test_bad_predictions_name_file_and_row_and_write_nothing(tmp_path, table, change, match):
+    with pytest.raises(UserError, match=match):
+        bring(tmp_path, change(table[["item_id", "logit"]]))
+    assert not paths.oof_dir(DATA, SCHEME, "theirs").exists()
+
+
+def test_a_trained_model_is_not_overwritten(tmp_path, table):
+    with pytest.raises(UserError, match="holds a model trained here; take a new name"):
+        bring(tmp_path, table[["item_id", "logit"]], name="a")
+
+
+@pytest.mark.parametrize("text", ["x", "x=a", "x=a,", "../x=a,b", "=a,b", "x=/no/a,/no/b"])
+def test_a_malformed_extra_is_refused(text):
+    with pytest.raises(UserError, match=r"--extra.*(want NAME|is not there)"):
+        parse_extra(text)
+
+
+def test_damaged_test_predictions_are_refused(tmp_path, table):
+    bring(tmp_path, table[["item_id", "logit"]])
+    path = paths.extra_test_csv(DATA, SCHEME, "theirs")
+    path.write_text(path.read_text().rsplit("\n", 2)[0] + "\n")
+    with pytest.raises(UserError, match=r"1 rows, its record says 2; import it again"):
+        read_extra_test(DATA, SCHEME, "theirs")

@@ -1,0 +1,129 @@
+"""Searches that outlive a process."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+
+from src.ensemble.search import STRATEGIES, Search
+from src.ensemble.studies import open_storage
+from src.errors import UserError
+
+RNG = np.random.default_rng(0)
+LABEL = RNG.integers(0, 2, 300)
+LOGITS = (2 * LABEL - 1)[:, None] * [2.0, 0.5] + RNG.normal(size=(300, 2))
+
+
+def fit(where, trials=8, fingerprint="f", seed=1, calls=None):
+    on_trial = (lambda: None) if calls is None else (lambda: calls.append(1))
+    search = Search(trials, seed, on_trial, str(where), "toy/tuned/tpe/all", fingerprint)
+    return STRATEGIES.get("tpe").fit(LABEL, LOGITS, search)
+
+
+def storages(tmp_path):
+    return [f"sqlite:///{tmp_path}/s.db", tmp_path / "journal.log"]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_stopped_search_goes_on_where_it_was(tmp_path, which):
+    where = storages(tmp_path)[which]
+    calls = []
+    fit(where, trials=5, calls=calls)
+    fit(where, trials=8, calls=calls)
+    fit(where, trials=8, calls=calls)
+    assert len(calls) == 8
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_study_of_another_problem_is_refused(tmp_path, which):
+    where = storages(tmp_path)[which]
+    fit(where)
+    with pytest.raises(UserError, match=r"'toy/tuned/tpe/all' is of another problem.*--recipe"):
+        fit(where, fingerprint="g")
+
+
+def test_the_best_of_all_workers_trials_is_taken(tmp_path):
+    where = tmp_path / "journal.log"
+    fit(where, trials=6)
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(where))
+    )
+    study = optuna.load_study(study_name="toy/tuned/tpe/all", storage=storage)
+    best = study.best_params
+    weights = fit(where, trials=6).weights
+    want = np.array([best["weight_0"], best["weight_1"]])
+    assert weights == pytest.approx(want / want.sum())
+
+
+@pytest.mark.parametrize(
+    ("where", "match"),
+    [
+        ("/no/such/folder/journal.log", "want a file in a folder that exists"),
+        ("sqlite:////no/such/folder/s.db", "unable to open"),
+        ("nosuchdb://x", "nosuchdb"),
+        ("postgresql://nobody@127.0.0.1:1/none", r"--study postgresql"),
+    ],
+)
+def test_storages_out_of_reach_are_refused_plainly(where, match):
+    with pytest.raises(UserError, match=match):
+        fit(where)
+
+
+def _postgres():
+    found = shutil.which("initdb") or next(
+        iter(sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")))), None
+    )
+    if found is None:
+        pytest.skip("no PostgreSQL server here (Debian: apt-get install postgresql)")
+    pytest.importorskip("psycopg", reason="pip install psycopg[binary]")
+    return Path(found).parent
+
+
+def test_two_processes_share_a_postgresql_study(tmp_path):
+    programs = _postgres()
+    run = _as_server_user(tmp_path)
+    data = tmp_path / "data"
+    run([programs / "initdb", "-D", data, "-A", "trust", "-U", "rvf"])
+    run([programs / "pg_ctl", "-D", data, "-w", "-l", tmp_path / "log", "-o",
+         f"-c listen_addresses='' -k {tmp_path}", "start"])  # fmt: skip
+    try:
+        where = f"postgresql://rvf@/postgres?host={tmp_path}"
+        code = (
+            "from tests.ensemble.test_studies import fit\n"
+            f"fit({where!r}, trials=12, seed=int(__import__('sys').argv[1]))"
+        )
+        workers = [subprocess.Popen([sys.executable, "-c", code, str(i)]) for i in range(2)]
+        assert [worker.wait(120) for worker in workers] == [0, 0]
+        study = optuna.load_study(study_name="toy/tuned/tpe/all", storage=open_storage(where))
+        done = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+        assert 12 <= len(done) <= 13  # the last trials of both may end together
+    finally:
+        run([programs / "pg_ctl", "-D", data, "-m", "immediate", "stop"])
+
+
+def _as_server_user(folder):
+    """PostgreSQL refuses to run as root; its package makes a user for it."""
+    import os
+    import pwd
+
+    user = None
+    if os.geteuid() == 0:
+        try:
+            user = pwd.getpwnam("postgres")
+        except KeyError:
+            pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
+        for path in (folder, *folder.parents[:2]):
+            path.chmod(0o755)
+        os.chown(folder, user.pw_uid, user.pw_gid)
+
+    def run(command):
+        subprocess.run(
+            list(map(str, command)), check=True, timeout=120, stdout=subprocess.DEVNULL,
+            user=None if user is None else user.pw_uid, cwd=folder,
+        )  # fmt: skip
+
+    return run
