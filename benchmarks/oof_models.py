@@ -2,9 +2,9 @@
 
     python benchmarks/oof_models.py --input-root DIR --data cifake dfdc_faces
 
-A quarter of the groups is held out from everything; the rest gets out-of-fold predictions of eleven
-classifiers on about a hundred forensic features, the held-out part the mean logit of their five fold
-models. Features and predictions are kept in .cache/benchmarks/.
+A quarter of the groups is held out from everything; the rest gets out-of-fold predictions of
+eleven classifiers on about a hundred forensic features, the held-out part the mean logit of their
+five fold models. Features and predictions are kept in .cache/benchmarks/.
 """
 
 import argparse
@@ -54,7 +54,9 @@ def _features(pixels: np.ndarray) -> np.ndarray:
     histogram = np.histogram(residual, bins=np.linspace(-12, 12, 17))[0] / residual.size
     colour = [crop.mean((0, 1)), crop.std((0, 1))]
     chroma = crop[..., 0] - crop[..., 1], crop[..., 2] - crop[..., 1]
-    edges = [[c.std(), np.abs(np.diff(c, axis=0)).mean(), np.abs(np.diff(c)).mean()] for c in chroma]
+    edges = [
+        [c.std(), np.abs(np.diff(c, axis=0)).mean(), np.abs(np.diff(c)).mean()] for c in chroma
+    ]
     return np.concatenate([dct, histogram, *colour, *edges]).astype(np.float32)
 
 

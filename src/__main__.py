@@ -12,6 +12,7 @@ VERBS = {
     "data": "what was understood of a data set: counts, sizes, duplicates, unreadable files",
     "folds": "make the fold file and say what a naive split would have leaked",
     "models": "the models that --model takes",
+    "submit-log": "the book of submissions: cross-fitted against public scores",
 }
 
 
@@ -20,13 +21,18 @@ def main() -> int:
     arguments = sys.argv[1:]
     if not arguments or arguments[0] not in VERBS:
         return run_command(_help, arguments)
-    return importlib.import_module(f"src.cli.{arguments[0]}").main(arguments[1:])
+    return importlib.import_module(module_of(arguments[0])).main(arguments[1:])
+
+
+def module_of(verb: str) -> str:
+    """Return the module of a verb: `submit-log` is `src.cli.submit_log`."""
+    return f"src.cli.{verb.replace('-', '_')}"
 
 
 def _help(arguments: Sequence[str] | None) -> None:
     if arguments and arguments[0] not in ("-h", "--help"):
         raise unknown_name("verb", arguments[0], VERBS, "what each does: python -m src --help")
-    lines = [f"  {verb:<8} {text}" for verb, text in VERBS.items()]
+    lines = [f"  {verb:<11} {text}" for verb, text in VERBS.items()]
     sys.stdout.write("\n".join(["usage: python -m src <verb> ...", "", *lines, ""]))
 
 

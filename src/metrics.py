@@ -171,6 +171,30 @@ def best_threshold(label: ArrayLike, prob: ArrayLike) -> tuple[float, float]:
     Raises:
         ValueError: see `check_label`; or a prob outside [0, 1].
     """
+    thresholds, items_below, fakes_below = _cuts(label, prob)
+    return _pick(thresholds, _macro_f1_of_cuts(items_below, fakes_below))
+
+
+def best_threshold_at(label: ArrayLike, prob: ArrayLike, share: float) -> tuple[float, float]:
+    """Find the best threshold where another share of items is fake than among these rows.
+
+    Args:
+        label: (n,) 0/1, both classes present.
+        prob: (n,) in [0, 1].
+        share: of fakes, in (0, 1); rows are weighted by class to reach it.
+
+    Returns:
+        As `best_threshold`, for the weighted rows.
+    """
+    thresholds, items_below, fakes_below = _cuts(label, prob)
+    n, n_fake = items_below[-1], fakes_below[-1]
+    fakes = fakes_below * (share * n / n_fake)
+    reals = (items_below - fakes_below) * ((1 - share) * n / (n - n_fake))
+    return _pick(thresholds, _macro_f1_of_cuts(reals + fakes, fakes))
+
+
+def _cuts(label: ArrayLike, prob: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return all thresholds that differ, and how many items and fakes lie below each."""
     fake, prob = _check_prob(label, prob)
     # The bits of non-negative floats sort like the floats, and their sign bit is free to carry
     # the label: sorting these is several times faster than argsort. (+ 0.0 turns -0.0 into 0.0.)
@@ -183,7 +207,7 @@ def best_threshold(label: ArrayLike, prob: ArrayLike) -> tuple[float, float]:
     thresholds = np.concatenate(([0.0], np.where(middle > lower, middle, upper), [ABOVE_ONE]))
     items_below = np.append(0.0, last + 1)
     fakes_below = np.append(0.0, np.cumsum(keys & np.uint64(1), dtype=np.float64)[last])
-    return _pick(thresholds, _macro_f1_of_cuts(items_below, fakes_below))
+    return thresholds, items_below, fakes_below
 
 
 def histogram_threshold(label: ArrayLike, prob: ArrayLike, bins: int = BINS) -> tuple[float, float]:

@@ -57,7 +57,7 @@ def _print_diversity(aligned: "Aligned") -> None:
     models = aligned.models
     if len(models) < 2:
         return
-    alike = np.corrcoef(aligned.logits.T)
+    alike = np.asarray(np.corrcoef(aligned.logits.T))
     pairs = np.triu_indices(len(models), 1)
     print(f"\ncorrelation of logits, mean of {pairs[0].size} pair(s) {alike[pairs].mean():.3f}")
     if len(models) <= MOST_MEMBERS:

@@ -103,7 +103,8 @@ def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Ali
     Raises:
         UserError: no OOF; an unknown model; no fold that all members have finished; a file that
             `read_oof` refuses; a run made with another fold file; a fold whose logits are all
-            equal; two members with equal predictions; more members than items. The message names the file and the way out.
+            equal; two members with equal predictions; more members than items. The message
+            names the file and the way out.
     """
     folds_path = paths.folds_csv(dataset, scheme)
     table = read_folds(folds_path)

@@ -25,8 +25,9 @@ def bootstrap_macro_f1(
 
     The group (cluster) bootstrap: as many groups are drawn, with replacement, as there are
     (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 8), separately among groups of
-    reals only, of fakes only and of both (strata). Groups with equal counts cannot be told apart, so how often each *pattern* of counts is drawn is multinomial: the same
-    law at a fraction of the draws.
+    reals only, of fakes only and of both (strata). Groups with equal counts cannot be told apart,
+    so how often each *pattern* of counts is drawn is multinomial: the same law at a fraction of
+    the draws.
 
     Args:
         label: (n,) 0/1.

@@ -76,7 +76,7 @@ def fit_platt(label: IntArray, logit: FloatArray) -> Curve:
 def fit_isotonic(label: IntArray, logit: FloatArray) -> Curve:
     """Fit the best non-falling steps, by pooling adjacent violators (Zadrozny & Elkan, KDD 2002).
 
-    Each step is pulled towards the share of fakes by the weight of one item, so that none is 0 or 1.
+    Each step is pulled towards the share of fakes by the weight of one item: none is 0 or 1.
     """
     from scipy.optimize import isotonic_regression
 

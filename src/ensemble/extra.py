@@ -155,9 +155,9 @@ def _on_folds(oof: pd.DataFrame, table: pd.DataFrame, path: Path) -> pd.DataFram
         }
     )
     joined = joined[joined["fold"] >= 0]
-    want = table["fold"].value_counts()
-    for fold, count in joined["fold"].value_counts().sort_index().items():
-        if count < want[fold]:
+    want = np.bincount(table.loc[table["fold"] >= 0, "fold"].to_numpy(np.int64))
+    for fold in np.unique(joined["fold"].to_numpy(np.int64)):
+        if (joined["fold"] == fold).sum() < want[fold]:
             lacking = table.index[(table["fold"] == fold) & ~table.index.isin(joined["item_id"])]
             raise UserError(
                 f"{path}: {len(lacking)} of the {want[fold]} items of fold {fold} are missing, the "

@@ -66,16 +66,12 @@ def fit_logit_mean(label: IntArray, logits: FloatArray, _search: Search) -> Rule
 def fit_rank_mean(label: IntArray, logits: FloatArray, _search: Search) -> Rule:
     """Take the mean of ranks among the out-of-fold rows, at the exact best threshold."""
     curves = tuple(fit_rank(logit) for logit in logits.T)
-    return with_best_threshold(
-        label, logits, "rank", equal_weights(logits.shape[1]), curves=curves
-    )
+    return with_best_threshold(label, logits, "rank", equal_weights(logits.shape[1]), curves=curves)
 
 
 def _calibrated_mean(method: str, label: IntArray, logits: FloatArray) -> Rule:
     curves = tuple(CALIBRATIONS.get(method)(label, logit) for logit in logits.T)
-    return with_best_threshold(
-        label, logits, "soft", equal_weights(logits.shape[1]), curves=curves
-    )
+    return with_best_threshold(label, logits, "soft", equal_weights(logits.shape[1]), curves=curves)
 
 
 @strategy("platt-mean", voting="soft", rung=5, min_members=2)

@@ -39,5 +39,7 @@ def ladder(
         if fits and (names is not None or strategy.default):
             found.append((strategy.rung, name))
     if not found:
-        raise UserError(f"no strategy votes {voting!r} with {n_members} member(s); train another model")
+        raise UserError(
+            f"no strategy votes {voting!r} with {n_members} member(s); train another model"
+        )
     return [name for _, name in sorted(set(found))]

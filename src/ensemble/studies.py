@@ -145,7 +145,7 @@ def _open_study(search: Search, sampler: "optuna.samplers.BaseSampler") -> "optu
         )
     except UserError:
         raise
-    except Exception as error:  # every database driver has its own kinds
+    except Exception as error:  # noqa: BLE001 - every database driver has its own kinds
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"--study {search.study}: {reason}") from None
     known = study.user_attrs.get(FINGERPRINT)

@@ -31,7 +31,9 @@ def plot_study(study: "optuna.Study", folder: Path, name: str) -> list[Path]:
     stem = name.split("/")[-2]
     files = []
     for plot in PLOTS:
-        files.append(_save(folder / f"{stem}.{plot}.png", lambda path, p=plot: _png(study, p, path)))
+        files.append(
+            _save(folder / f"{stem}.{plot}.png", lambda path, p=plot: _png(study, p, path))
+        )
         if importlib.util.find_spec("plotly") is not None:
             html = folder / f"{stem}.{plot}.html"
             files.append(_save(html, lambda path, p=plot: _html(study, p, path)))

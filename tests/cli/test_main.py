@@ -36,7 +36,7 @@ def test_an_unknown_verb_offers_the_nearest(monkeypatch, capsys, typed, meant):
 
 @pytest.mark.parametrize("verb", sorted(entry.VERBS))
 def test_every_verb_has_its_module(verb):
-    assert importlib.util.find_spec(f"src.cli.{verb}") is not None
+    assert importlib.util.find_spec(entry.module_of(verb)) is not None
 
 
 def test_the_process_ends_with_2_and_one_line(run_cli):

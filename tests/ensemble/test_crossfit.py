@@ -6,8 +6,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from src.ensemble.align import align
 from src.ensemble.crossfit import cross_fit, make_parts, stratified_group_parts
-from src.ensemble.search import STRATEGIES, Search, Strategy
 from src.ensemble.rule import Rule
+from src.ensemble.search import STRATEGIES, Search, Strategy
 from src.metrics import best_threshold, sigmoid
 from tests.ensemble.synthetic import DATA, SCHEME, make_folds, make_oof
 

@@ -26,9 +26,7 @@ def test_logistic_regression_equals_scikit_learn(columns):
     weights, intercept = fit_logistic(LABEL, x, l2=1.0)
     want = model.coef_[0] / scaler.scale_
     assert weights == pytest.approx(want, abs=1e-4)
-    assert intercept == pytest.approx(
-        model.intercept_[0] - want @ scaler.mean_, abs=1e-4
-    )
+    assert intercept == pytest.approx(model.intercept_[0] - want @ scaler.mean_, abs=1e-4)
 
 
 def test_positive_weights_are_the_constrained_optimum():

@@ -3,8 +3,8 @@ import warnings
 import numpy as np
 import pytest
 
-from src.ensemble.search import INCUMBENT, STRATEGIES, Search, ladder
 from src.ensemble.rule import VOTING, vote
+from src.ensemble.search import INCUMBENT, STRATEGIES, Search, ladder
 from src.errors import UserError
 from src.metrics import best_threshold, macro_f1, sigmoid
 

@@ -49,9 +49,7 @@ def test_a_study_of_another_problem_is_refused(tmp_path, which):
 def test_the_best_of_all_workers_trials_is_taken(tmp_path):
     where = tmp_path / "journal.log"
     fit(where, trials=6)
-    storage = optuna.storages.JournalStorage(
-        optuna.storages.journal.JournalFileBackend(str(where))
-    )
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(where)))
     study = optuna.load_study(study_name="toy/tuned/tpe/all", storage=storage)
     best = study.best_params
     weights = fit(where, trials=6).weights

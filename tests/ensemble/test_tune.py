@@ -7,10 +7,10 @@ import pytest
 from src import paths
 from src.artifacts.recipes import check_recipe_fresh, read_recipe, write_recipe
 from src.ensemble.align import align
-from src.ensemble.search import Search, ladder
-from src.ensemble.tune import n_trials, tune
 from src.ensemble.rule import vote
+from src.ensemble.search import Search, ladder
 from src.ensemble.stages import rule_of
+from src.ensemble.tune import n_trials, tune
 from src.errors import UserError
 from src.metrics import macro_f1
 from tests.ensemble.synthetic import DATA, SCHEME, make_folds, make_oof, oof_path

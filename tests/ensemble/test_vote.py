@@ -98,8 +98,11 @@ def test_logit_and_stack_vote_on_weighted_logits():
 @pytest.mark.parametrize("voting", VOTING.names())
 def test_curves_come_before_any_voting_and_survive_a_recipe(voting, tmp_path):
     curves = (
-        Curve(2.0, 1.0), Curve(), Curve(x=(-1.0, 0.0, 2.0), y=(0.1, 0.4, 0.8)), fit_rank(LOGITS[:, 3])
-    )  # fmt: skip
+        Curve(2.0, 1.0),
+        Curve(),
+        Curve(x=(-1.0, 0.0, 2.0), y=(0.1, 0.4, 0.8)),
+        fit_rank(LOGITS[:, 3]),
+    )
     a_rule = dataclasses.replace(rule(voting), curves=curves)
     mapped = np.stack([c.logit(x) for c, x in zip(curves, LOGITS.T, strict=True)], axis=1)
     prob, pred = vote(a_rule, LOGITS)

@@ -1,0 +1,103 @@
+"""`python -m src submit-log`: the book of submissions, cross-fitted against public scores."""
+
+import argparse
+import shutil
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+from src import paths
+from src.cli.common import Parser, run_command
+from src.cli.tune_report import print_table
+from src.errors import UserError, unknown_name
+
+DESCRIPTION = """Keep submissions/log.csv: what was handed in, what it promised, what it scored.
+
+  python -m src submit-log                                   the book, and its plot
+  python -m src submit-log --data D --recipe tuned           add a submission
+  python -m src submit-log --data D --recipe tuned --public 0.9312    ... and its public score
+  python -m src submit-log --data D --recipe tuned --upload COMPETITION -m "five folds"
+
+Uploading goes through Kaggle's own client (pip install kaggle), set up with your token."""
+
+
+def make_parser() -> Parser:
+    """Return the parser of the verb."""
+    parser = Parser(DESCRIPTION, prog="python -m src submit-log")
+    parser.add_argument("--data", metavar="NAME", help="data set of the submission")
+    parser.add_argument("--recipe", metavar="NAME", help="its recipe")
+    parser.add_argument("--public", type=float, metavar="SCORE", help="public leaderboard score")
+    parser.add_argument("--upload", metavar="COMPETITION", help="hand it in, then write it down")
+    parser.add_argument("-m", "--message", default="", metavar="TEXT", help="a note")
+    return parser
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    arguments = make_parser().parse_args(argv)
+    from src.artifacts.submission_log import read_log
+
+    wants = {"--data": arguments.data, "--recipe": arguments.recipe}
+    given = [flag for flag, value in wants.items() if value is not None]
+    extras = arguments.public is not None or arguments.upload or arguments.message
+    if (given or extras) and len(given) < len(wants):
+        raise UserError("a submission is named by --data and --recipe")
+    if given:
+        _add(arguments)
+    table = read_log(paths.submission_log_csv())
+    if table.empty:
+        print("no submission is written down yet: --data NAME --recipe NAME adds one")
+        return
+    _show(table)
+
+
+def _add(arguments: argparse.Namespace) -> None:
+    from src.artifacts.submission_log import Entry, add_entry
+
+    path = paths.submission_csv(arguments.data, arguments.recipe)
+    if not path.is_file():
+        home = path.parent
+        names = sorted(p.stem for p in home.glob("*.csv")) if home.is_dir() else []
+        if not names:
+            raise UserError(f"{home} holds no submission; python predict_ensemble.py writes one")
+        raise unknown_name("submission", arguments.recipe, names)
+    if arguments.public is not None and not 0 <= arguments.public <= 1:
+        raise UserError(f"--public {arguments.public}: want a score from 0 to 1")
+    entry = Entry.of(path, arguments.data, arguments.recipe, arguments.public, arguments.message)
+    if arguments.upload:
+        _upload(arguments.upload, str(path), arguments.message or arguments.recipe)
+    add_entry(paths.submission_log_csv(), entry)
+
+
+def _upload(competition: str, path: str, message: str) -> None:
+    """Hand a file in through Kaggle's client; its own words are passed on."""
+    client = shutil.which("kaggle")
+    if client is None:
+        raise UserError("--upload wants Kaggle's client: pip install kaggle, then its API token")
+    command = [client, "competitions", "submit", "-c", competition, "-f", path, "-m", message]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = (done.stdout + done.stderr).strip()
+    if done.returncode:
+        raise UserError(f"kaggle says: {said or f'exit code {done.returncode}'}")
+    print(said)
+
+
+def _show(table: Any) -> None:  # noqa: ANN401 - a data frame, loaded lazily
+    columns = ["time", "data", "recipe", "cross_fitted", "low", "high", "public", "note"]
+    shown = table[columns].map(lambda v: f"{v:.4f}" if isinstance(v, float) else str(v))
+    shown = shown.mask(table[columns].isna(), "")
+    print_table([columns, *shown.to_numpy().tolist()])
+    scored = table.dropna(subset=["public", "cross_fitted"])
+    if len(scored) >= 2:
+        gap = (scored["public"] - scored["cross_fitted"]).mean()
+        print(f"public - cross-fitted: mean {gap:+.4f} over {len(scored)} submissions")
+        if len(scored) >= 3:
+            agree = scored["public"].corr(scored["cross_fitted"], method="spearman")
+            print(f"rank correlation {agree:+.2f}: trust the one that stays high")
+        from src.reporting.submissions import plot_log
+
+        print(f"plot: {plot_log(scored, paths.submission_log_png())}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `python -m src submit-log`; returns the exit code."""
+    return run_command(_run, argv)

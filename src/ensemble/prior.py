@@ -1,0 +1,123 @@
+"""When the test items have another share of fakes than the training items (label shift).
+
+All of it assumes that pictures of a class look alike in both splits and only the classes' shares
+differ, p(x | label) equal: where the fakes themselves are new, it misleads.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.ensemble.curves import CALIBRATIONS
+from src.ensemble.rule import Rule, vote
+from src.errors import UserError
+from src.metrics import best_threshold_at
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+METHODS = ("em", "bbse")
+LEAST = 0.001  # an estimate is kept this far from 0 and 1
+STEPS = 1000
+TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A corrected rule.
+
+    Attributes:
+        rule: with the threshold that is best at the test items' share.
+        train: share of fakes among the out-of-fold rows.
+        test: share assumed or estimated among the test items.
+        method: `em`, `bbse` or `given`.
+    """
+
+    rule: Rule
+    train: float
+    test: float
+    method: str
+
+
+def parse_prior(text: str) -> str | float:
+    """Read what `--prior` said: a method, or a share of fakes.
+
+    Raises:
+        UserError: neither.
+    """
+    if text in METHODS:
+        return text
+    try:
+        share = float(text)
+    except ValueError:
+        share = float("nan")
+    if not 0 < share < 1:
+        raise UserError(f"--prior {text}: want em, bbse or a share of fakes between 0 and 1")
+    return share
+
+
+def correct(
+    rule: Rule, label: IntArray, logits: FloatArray, test_logits: FloatArray, prior: str | float
+) -> Shift:
+    """Move a rule's threshold to where macro-F1 is best at the test items' share of fakes.
+
+    The out-of-fold rows are weighted by class until their share is that of the test items.
+
+    Args:
+        rule: tuned, with one threshold.
+        label: (n,) 0/1 of the out-of-fold rows.
+        logits: (n, m) of the members.
+        test_logits: (t, m), readable items only.
+        prior: see `parse_prior`.
+
+    Raises:
+        UserError: hard voting, or thresholds by kind or domain; a method that finds nothing.
+    """
+    if rule.voting == "hard" or rule.by:
+        what = "hard voting" if rule.voting == "hard" else f"thresholds by {rule.by}"
+        raise UserError(f"--prior moves one threshold on P(fake); this recipe has {what}")
+    prob, test_prob = vote(rule, logits).prob, vote(rule, test_logits).prob
+    train = float(label.mean())
+    if prior == "em":
+        share = _em(label, prob, test_prob)
+    elif prior == "bbse":
+        share = _bbse(label, prob, test_prob, rule.threshold)
+    else:
+        share = float(prior)
+    method = prior if isinstance(prior, str) else "given"
+    threshold = best_threshold_at(label, prob, share)[0]
+    return Shift(replace(rule, threshold=threshold), train, share, method)
+
+
+def _em(label: IntArray, prob: FloatArray, test_prob: FloatArray) -> float:
+    """Saerens, Latinne & Decaestecker, Neural Computation 14 (2002), eq. 2.9, on Platt's probs."""
+    odds = _log_odds(prob)
+    calibrated = CALIBRATIONS.get("platt")(label, odds).prob(_log_odds(test_prob))
+    train = float(label.mean())
+    share = train
+    for _ in range(STEPS):
+        fake = calibrated * share / train
+        real = (1 - calibrated) * (1 - share) / (1 - train)
+        found = float((fake / np.maximum(fake + real, TINY)).mean())
+        if abs(found - share) < 1e-9:
+            break
+        share = found
+    return float(np.clip(share, LEAST, 1 - LEAST))
+
+
+def _bbse(label: IntArray, prob: FloatArray, test_prob: FloatArray, threshold: float) -> float:
+    """Lipton, Wang & Smola, ICML 2018 (black box shift estimation), for two classes."""
+    said = prob >= threshold
+    hit, false = said[label == 1].mean(), said[label == 0].mean()
+    if hit - false < 0.05:
+        raise UserError(
+            "--prior bbse: the recipe tells the classes apart too little "
+            f"({hit:.3f} of fakes and {false:.3f} of reals are called fake)"
+        )
+    share = ((test_prob >= threshold).mean() - false) / (hit - false)
+    return float(np.clip(share, LEAST, 1 - LEAST))
+
+
+def _log_odds(prob: FloatArray) -> FloatArray:
+    prob = np.clip(prob, TINY, 1 - TINY)
+    return np.log(prob) - np.log1p(-prob)

@@ -1,0 +1,160 @@
+"""Hard voting of submission files: labels only, no out-of-fold predictions needed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from src.errors import UserError, unknown_name
+from src.strict_yaml import read_mapping
+
+TIE = 1e-9
+
+
+@dataclass(frozen=True)
+class Ballots:
+    """Submission files and how much each counts.
+
+    Attributes:
+        paths: the CSVs.
+        weights: one each, > 0.
+    """
+
+    paths: list[Path]
+    weights: list[float]
+
+
+def read_ballots(names: Sequence[str], weights: Sequence[float] | None) -> Ballots:
+    """Take files as typed, or the list in one YAML.
+
+    A YAML holds `files:`, a list of paths or of `{path: P, weight: W}`; paths are relative to it.
+
+    Raises:
+        UserError: fewer than two files, one twice, a file that is not there, weights that do not
+            fit or are not > 0, an unknown key.
+    """
+    if len(names) == 1 and names[0].endswith((".yaml", ".yml")):
+        if weights is not None:
+            raise UserError("--vote-weights goes with files as typed; the YAML has its own")
+        ballots = _from_yaml(Path(names[0]))
+    else:
+        ballots = Ballots([Path(n) for n in names], list(weights or [1.0] * len(names)))
+    if len(ballots.weights) != len(ballots.paths):
+        raise UserError(f"{len(ballots.paths)} files and {len(ballots.weights)} weights")
+    if not all(np.isfinite(w) and w > 0 for w in ballots.weights):
+        raise UserError(f"weights {ballots.weights}: want finite numbers > 0")
+    for place, path in enumerate(ballots.paths):
+        if not path.is_file():
+            raise UserError(f"--vote: {path} is not there")
+        if path.resolve() in [other.resolve() for other in ballots.paths[:place]]:
+            raise UserError(f"--vote: {path} is named twice; give it a weight instead")
+    if len(ballots.paths) < 2:
+        raise UserError("--vote wants two or more submission files, or a YAML that lists them")
+    return ballots
+
+
+def _from_yaml(path: Path) -> Ballots:
+    content = read_mapping(path)
+    for key in content:
+        if key != "files":
+            raise unknown_name(f"key in {path}:", key, ["files"])
+    entries = content.get("files")
+    if not isinstance(entries, list):
+        raise UserError(f"{path}: want `files:`, a list of paths or of {{path: P, weight: W}}")
+    files, weights = [], []
+    for entry in entries:
+        found: Any = {"path": entry} if isinstance(entry, str) else entry
+        if not isinstance(found, dict) or not isinstance(found.get("path"), str):
+            raise UserError(f"{path}: {entry!r} is neither a path nor {{path: P, weight: W}}")
+        for key in found:
+            if key not in ("path", "weight"):
+                raise unknown_name(f"key in {path}:", str(key), ["path", "weight"])
+        weight = found.get("weight", 1.0)
+        if isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise UserError(f"{path}: weight {weight!r} of {found['path']} is no number")
+        files.append(path.parent / found["path"])
+        weights.append(float(weight))
+    return Ballots(files, weights)
+
+
+def vote_files(ballots: Ballots) -> tuple[pd.DataFrame, int]:
+    """Take the weighted majority, item by item; a tie goes to the file of the highest weight.
+
+    Among equal weights that is the one named first: list the best submission first.
+
+    Args:
+        ballots: CSVs of two columns, id and label; all with the same header, ids and label words.
+
+    Returns:
+        The table, in the order of the first file and with its labels, and the number of ties.
+
+    Raises:
+        UserError: another header, an id twice, missing or unknown, a label that only one file
+            knows; names file, row and value.
+    """
+    tables = [_read(path) for path in ballots.paths]
+    first = tables[0]
+    ids, header = first.iloc[:, 0], list(first.columns)
+    words = sorted({word for table in tables for word in table.iloc[:, 1]})
+    if len(words) > 2:
+        raise UserError(_third_word(ballots.paths, tables))
+    share = np.zeros(len(first))
+    votes = []
+    for path, table, weight in zip(ballots.paths, tables, ballots.weights, strict=True):
+        if list(table.columns) != header:
+            raise UserError(
+                f"{path}: columns are {list(table.columns)}, the first file has {header}"
+            )
+        answer = _in_order(path, table, ids, ballots.paths[0])
+        votes.append(answer == words[-1])
+        share += np.where(votes[-1], weight, -weight)
+    leader = votes[int(np.argmax(ballots.weights))]
+    tie = np.abs(share) <= TIE * sum(ballots.weights)
+    picked = np.where(tie, leader, share > 0)
+    answer = np.where(picked, words[-1], words[0])
+    return pd.DataFrame({header[0]: ids, header[1]: answer}), int(tie.sum())
+
+
+def _third_word(paths: Sequence[Path], tables: Sequence[pd.DataFrame]) -> str:
+    seen: list[str] = []
+    for path, table in zip(paths, tables, strict=True):
+        for row, word in enumerate(table.iloc[:, 1]):
+            if word not in seen:
+                seen.append(word)
+            if len(seen) > 2:
+                return (
+                    f"{path}: row {row + 2}: label {word!r} is a third one beside {seen[0]!r} and "
+                    f"{seen[1]!r}; voting on files wants labels, not probabilities"
+                )
+    return ""
+
+
+def _in_order(path: Path, table: pd.DataFrame, ids: pd.Series, first: Path) -> np.ndarray:
+    place = pd.Index(table.iloc[:, 0]).get_indexer(pd.Index(ids))
+    if (place < 0).any():
+        lacking = ids.iloc[int((place < 0).argmax())]
+        raise UserError(f"{path}: id {lacking!r} of {first} is missing ({(place < 0).sum()} such)")
+    if len(table) > len(ids):
+        extra = table.iloc[:, 0][~table.iloc[:, 0].isin(ids)].iloc[0]
+        raise UserError(f"{path}: id {extra!r} is not in {first}")
+    return table.iloc[:, 1].to_numpy()[place]
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a readable CSV ({error})") from None
+    if len(table.columns) != 2 or table.empty:
+        raise UserError(f"{path}: want two columns, id and label, found {list(table.columns)}")
+    for column, bad, why in (
+        (0, table.iloc[:, 0].duplicated().to_numpy(), "stands there twice"),
+        (1, (table.iloc[:, 1] == "").to_numpy(), "is empty"),
+    ):
+        if bad.any():
+            row = int(bad.argmax())
+            raise UserError(f"{path}: row {row + 2}: {table.iloc[row, column]!r} {why}")
+    return table

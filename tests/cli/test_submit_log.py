@@ -1,0 +1,103 @@
+"""The book of submissions."""
+
+import os
+import stat
+
+import pandas as pd
+import pytest
+
+from src import paths
+from src.artifacts.submissions import SubmissionFormat, write_submission
+from src.cli.submit_log import main
+
+pytestmark = pytest.mark.usefixtures("artefact_root")
+
+
+def hand_in(recipe="tuned", labels=(0, 1, 1), **scores):
+    ids = ["a", "b", "c"]
+    layout = SubmissionFormat("id", "label", ids)
+    sidecar = {"rows": 3, "share_fake": 0.5, "scores": scores}
+    path = paths.submission_csv("toy", recipe)
+    write_submission(path, layout, pd.Series(labels, index=ids), sidecar)
+
+
+def book():
+    return pd.read_csv(paths.submission_log_csv())
+
+
+def test_an_empty_book_says_how_to_begin(capsys):
+    assert main([]) == 0
+    assert "--data NAME --recipe NAME adds one" in capsys.readouterr().out
+
+
+def test_a_submission_is_written_down_once_and_gets_its_score_later(capsys):
+    hand_in(cross_fitted=0.91, interval=[0.9, 0.92], in_sample=0.93, incumbent=0.89)
+    assert main(["--data", "toy", "--recipe", "tuned", "-m", "two\nmodels"]) == 0
+    assert main(["--data", "toy", "--recipe", "tuned", "--public", "0.905"]) == 0
+    [row] = book().to_dict("records")
+    assert (row["cross_fitted"], row["low"], row["public"]) == (0.91, 0.9, 0.905)
+    assert row["note"] == "two models"
+    assert "0.9050" in capsys.readouterr().out
+
+
+def test_three_scores_make_a_plot_and_a_rank_correlation(capsys):
+    for k in range(3):
+        hand_in(f"r{k}", (0, 1, k % 2), cross_fitted=0.9 + k / 100, interval=[0.88, 0.95])
+        paths.submission_csv("toy", f"r{k}").write_text(f"id,label\na,{k}\n")
+        main(["--data", "toy", "--recipe", f"r{k}", "--public", str(0.89 + k / 100)])
+    out = capsys.readouterr().out
+    assert "mean -0.0100 over 3 submissions" in out
+    assert "rank correlation +1.00" in out
+    assert paths.submission_log_png().read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("argv", "match"),
+    [
+        (["--recipe", "tuned"], "named by --data and --recipe"),
+        (["--public", "0.5"], "named by --data and --recipe"),
+        (["--data", "toy", "--recipe", "tunde"], "did you mean 'tuned'"),
+        (["--data", "other", "--recipe", "tuned"], "holds no submission"),
+        (["--data", "toy", "--recipe", "tuned", "--public", "93"], "a score from 0 to 1"),
+    ],
+)
+def test_mistakes_write_nothing(capsys, argv, match):
+    hand_in()
+    assert main(argv) == 2
+    assert match in capsys.readouterr().err
+    assert not paths.submission_log_csv().exists()
+
+
+def fake_client(folder, code, says):
+    client = folder / "kaggle"
+    client.write_text(f'#!/bin/sh\necho "{says} $*"\nexit {code}\n')
+    client.chmod(client.stat().st_mode | stat.S_IXUSR)
+    return {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+
+
+def test_uploading_goes_through_the_client(tmp_path, monkeypatch, capsys):
+    hand_in()
+    argv = ["--data", "toy", "--recipe", "tuned", "--upload", "comp", "-m", "note"]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(argv) == 2
+    assert "pip install kaggle" in capsys.readouterr().err
+    monkeypatch.setenv("PATH", fake_client(tmp_path, 1, "403 - Forbidden")["PATH"])
+    assert main(argv) == 2
+    assert "kaggle says: 403 - Forbidden" in capsys.readouterr().err
+    assert not paths.submission_log_csv().exists()
+    fake_client(tmp_path, 0, "Successfully submitted")
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    assert f"competitions submit -c comp -f {paths.submission_csv('toy', 'tuned')} -m note" in out
+    assert len(book()) == 1
+
+
+def test_a_damaged_book_is_refused_and_kept(capsys):
+    hand_in()
+    main(["--data", "toy", "--recipe", "tuned"])
+    path = paths.submission_log_csv()
+    broken = path.read_text().replace("tuned,3", "tuned,three")
+    path.write_text(broken)
+    assert main(["--data", "toy", "--recipe", "tuned"]) == 2
+    assert "row 2: rows is 'three', want a number" in capsys.readouterr().err
+    assert path.read_text() == broken

@@ -1,0 +1,90 @@
+"""Hard voting of submission files."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from src.ensemble.vote_files import read_ballots, vote_files
+from src.errors import UserError
+
+IDS = [f"i{k}.jpg" for k in range(8)]
+
+
+@pytest.fixture
+def submit(tmp_path):
+    def write(name, labels, ids=IDS, header=("filename", "label")):
+        path = tmp_path / f"{name}.csv"
+        table = pd.DataFrame({header[0]: ids, header[1]: labels})
+        table.sample(frac=1, random_state=len(name)).to_csv(path, index=False)
+        return str(path)
+
+    return write
+
+
+def test_the_majority_wins_whatever_the_order_of_rows(submit):
+    rng = np.random.default_rng(0)
+    votes = rng.integers(0, 2, (3, 8))
+    files = [submit("x" * (k + 1), vote) for k, vote in enumerate(votes)]
+    table, ties = vote_files(read_ballots(files, None))
+    assert ties == 0
+    found = table.set_index("filename")["label"].astype(int).loc[IDS]
+    assert found.tolist() == (votes.sum(axis=0) >= 2).astype(int).tolist()
+    assert table["filename"].tolist() == pd.read_csv(files[0])["filename"].tolist()
+
+
+def test_weights_and_ties(submit):
+    files = [submit("a", ["real"] * 8), submit("b", ["fake"] * 8), submit("c", ["fake"] * 8)]
+    heavy, ties = vote_files(read_ballots(files, [3.0, 1.0, 1.0]))
+    assert (set(heavy["label"]), ties) == ({"real"}, 0)
+    even, ties = vote_files(read_ballots(files, [2.0, 1.0, 1.0]))
+    assert (set(even["label"]), ties) == ({"real"}, 8)  # the heaviest decides
+    two, ties = vote_files(read_ballots(files[1::-1], None))
+    assert (set(two["label"]), ties) == ({"fake"}, 8)  # else the first
+
+
+def test_a_yaml_lists_them(submit, tmp_path):
+    submit("a", [0] * 8)
+    submit("b", [1] * 8)
+    (tmp_path / "v.yaml").write_text("files:\n  - a.csv\n  - {path: b.csv, weight: 2}\n")
+    table, _ = vote_files(read_ballots([str(tmp_path / "v.yaml")], None))
+    assert set(table["label"]) == {"1"}
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ("file: [a.csv]", "unknown key in .*: 'file'; did you mean 'files'"),
+        ("files: a.csv", "want `files:`"),
+        ("files: [{path: a.csv, wait: 2}]", "'wait'; did you mean 'weight'"),
+        ("files: [{path: a.csv, weight: much}]", "weight 'much' of a.csv is no number"),
+        ("files: [3]", "3 is neither a path"),
+        ("files: [a.csv]", "wants two or more"),
+        ("files: [a.csv, ./a.csv]", "named twice"),
+        ("files: [a.csv, {path: b.csv, weight: 0}]", "want finite numbers > 0"),
+        ("files: [a.csv, c.csv]", "c.csv is not there"),
+    ],
+)
+def test_a_wrong_list_is_refused(submit, tmp_path, content, match):
+    submit("a", [0] * 8)
+    submit("b", [1] * 8)
+    (tmp_path / "v.yaml").write_text(content)
+    with pytest.raises(UserError, match=match):
+        read_ballots([str(tmp_path / "v.yaml")], None)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"ids": IDS[:7], "labels": [0] * 7}, r"b.csv: id 'i7.jpg' of .*a.csv is missing"),
+        ({"ids": [*IDS, "z"], "labels": [0] * 9}, r"b.csv: id 'z' is not in .*a.csv"),
+        ({"ids": [*IDS, "i0.jpg"], "labels": [0] * 9}, "'i0.jpg' stands there twice"),
+        ({"header": ("id", "label"), "labels": [0] * 8}, "columns are"),
+        ({"labels": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]}, "labels, not probabilities"),
+        ({"labels": [0, 1, "", 0, 0, 0, 0, 0]}, "is empty"),
+    ],
+)
+def test_bad_files_name_file_and_row(submit, change, match):
+    change = {"labels": [0] * 8} | change
+    files = [submit("a", [0, 1] * 4), submit("b", **change)]
+    with pytest.raises(UserError, match=match):
+        vote_files(read_ballots(files, None))
