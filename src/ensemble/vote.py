@@ -132,12 +132,21 @@ def rule_of(recipe: Recipe) -> Rule:
         voting, threshold = recipe.stage("voting")["rule"], recipe.stage("threshold")["value"]
     except KeyError as error:
         raise UserError(f"a stage of the recipe lacks {error}; run tune.py again") from None
+    if not isinstance(voting, str) or not _is_number(threshold):
+        raise UserError(
+            f"the recipe's stages are {recipe.stages}, want a rule's name and a finite threshold; "
+            "run tune.py again"
+        )
     return Rule(
         voting=voting,
         weights=np.array([member.weight for member in recipe.members], dtype=np.float64),
         thresholds=np.array([member.threshold for member in recipe.members], dtype=np.float64),
         threshold=float(threshold),
     )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and bool(np.isfinite(float(value)))
 
 
 def pool_views(views: pd.DataFrame) -> pd.Series:
