@@ -45,7 +45,8 @@ class InputConfig:
     Attributes:
         image_size: side in pixels; None takes what the backbone's weights were trained at.
         crop_pct: share of the resized side that the central crop keeps, (0, 1].
-        geometry: `squash` ignores the aspect ratio, `short_side` cuts the middle square.
+        geometry: `squash` ignores the aspect ratio, `short_side` cuts the middle square,
+            `native` cuts it out of the pixels as they are, never resampled.
         interpolation: used when enlarging; shrinking always averages.
         mean: per RGB channel on a 0..1 scale; None takes the backbone's.
         std: likewise.
@@ -53,7 +54,7 @@ class InputConfig:
 
     image_size: Int | None = None
     crop_pct: Float = 1.0
-    geometry: Literal["squash", "short_side"] = "squash"
+    geometry: Literal["squash", "short_side", "native"] = "squash"
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bicubic"
     mean: Triple | None = None
     std: Triple | None = None
@@ -105,6 +106,23 @@ class OptimConfig:
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
+class PseudoConfig:
+    """Test items that a recipe is sure of join the training rows (Lee 2013), fold-clean.
+
+    Attributes:
+        recipe: its members label the test items; for fold k only those that never saw fold k.
+        confidence: least P(fake) of a new fake, and 1 minus the largest of a new real item, on a
+            scale where the recipe's threshold lies at 0.5.
+        balance: leave the less sure of one class out until the share of fakes is that of the
+            training rows.
+    """
+
+    recipe: str
+    confidence: Float = 0.95
+    balance: bool = False
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
 class ModelConfig:
     """One complete, named model: what `--model` takes.
 
@@ -113,6 +131,7 @@ class ModelConfig:
         input: its preprocessing.
         strategy: how the weights are transferred (a registered strategy).
         augment: a registered preset for training items.
+        erase: share of training images of which a random rectangle is blanked.
         sampler: `shuffle`, or `balanced` (each class drawn equally often).
         loss: what is minimised.
         optim: how.
@@ -120,6 +139,7 @@ class ModelConfig:
             (its OOF is then marked as selected-on).
         patience: with `best`: epochs without a gain before it stops; None never stops early.
         tta: `flip` adds the mirrored image as a second view.
+        pseudo: pseudo-labelled test items to train on as well; None has none.
         seed: of everything random.
         licence: terms of the pretrained weights.
         about: one line for `python -m src models`.
@@ -129,12 +149,14 @@ class ModelConfig:
     input: InputConfig = field(default_factory=InputConfig)
     strategy: str = "fine_tuning"
     augment: str = "standard"
+    erase: Float = 0.0
     sampler: Literal["shuffle", "balanced"] = "shuffle"
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     selection: Literal["last", "best"] = "last"
     patience: Int | None = None
     tta: Literal["none", "flip"] = "none"
+    pseudo: PseudoConfig | None = None
     seed: Int = 42
     licence: str = ""
     about: str = ""
@@ -227,7 +249,7 @@ def parse_model(content: dict[str, Any], where: str) -> ModelConfig:
 
 def _check_values(config: ModelConfig, where: str) -> None:
     optim, size, weights = config.optim, config.input.image_size, config.loss.class_weights
-    drop_path = config.backbone.drop_path_rate
+    drop_path, pseudo = config.backbone.drop_path_rate, config.pseudo
     checks = {
         "optim.lr must be > 0": optim.lr > 0,
         "optim.min_lr must be >= 0": optim.min_lr >= 0,
@@ -245,6 +267,8 @@ def _check_values(config: ModelConfig, where: str) -> None:
         "loss.label_smoothing must be in [0, 1)": 0 <= config.loss.label_smoothing < 1,
         "backbone.drop_rate must be in [0, 1)": 0 <= config.backbone.drop_rate < 1,
         "backbone.drop_path_rate must be in [0, 1)": drop_path is None or 0 <= drop_path < 1,
+        "pseudo.confidence must be in (0.5, 1]": pseudo is None or 0.5 < pseudo.confidence <= 1,
+        "erase must be in [0, 1]": 0 <= config.erase <= 1,
         "patience must be >= 1": config.patience is None or config.patience >= 1,
         "patience wants selection: best": config.patience is None or config.selection == "best",
     }
@@ -286,7 +310,7 @@ def set_dotted(content: dict[str, Any], parts: list[str], value: Any) -> None:  
 
 def _refuse_unknown_keys(content: dict[str, Any], kind: type, where: str, prefix: str) -> None:
     sections = {"backbone": BackboneConfig, "input": InputConfig, "loss": LossConfig}
-    sections["optim"] = OptimConfig
+    sections |= {"optim": OptimConfig, "pseudo": PseudoConfig}
     known = list(kind.__dataclass_fields__)
     for key, value in content.items():
         if key not in known:

@@ -1,7 +1,24 @@
 """Errors that a user can act on, and the nearest known name for a mistyped one."""
 
 import difflib
+import errno
+import re
 from collections.abc import Iterable
+
+_FULL = "the disk is full ({}): free some space, or put the artefacts on another disk (RVF_ROOT)"
+_CLOSED = "no access ({}): check its permissions, or put the artefacts elsewhere (RVF_ROOT)"
+_TROUBLES = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: "the file is larger than this disk or `ulimit -f` allows ({})",
+    errno.EACCES: _CLOSED,
+    errno.EPERM: _CLOSED,
+    errno.EROFS: _CLOSED,
+    errno.EIO: "the disk failed ({})",
+    errno.EMFILE: "too many files are open ({}): raise the limit (`ulimit -n`), or lower --workers",
+    errno.ENFILE: "too many files are open ({}): lower --workers",
+    errno.ENAMETOOLONG: "a name is too long for this disk ({})",
+}
 
 
 class UserError(Exception):
@@ -42,3 +59,25 @@ def unknown_name(what: str, name: str, known: Iterable[str], hint: str = "") -> 
     if hint:
         parts.append(hint)
     return UserError("; ".join(parts))
+
+
+def disk_trouble(error: BaseException) -> str | None:
+    """Say what is wrong with the disk and what to do; None where the error is something else.
+
+    Args:
+        error: an OSError, or a library's own error that quotes one (safetensors, torch).
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    text = str(error)
+    if number is None:
+        quoted = re.search(r"os error (\d+)", text)
+        number = int(quoted[1]) if quoted else None
+    # torch says nothing of the cause; a disk that takes no more bytes is the common one.
+    if number is None and re.search("PytorchStreamWriter failed writing|unexpected pos ", text):
+        number = errno.ENOSPC
+    advice = _TROUBLES.get(number or 0)
+    if advice is None:
+        return None
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else text
+    done = "; what is finished is kept, the same command goes on from there"
+    return advice.format(reason.splitlines()[0]) + (done if advice is _FULL else "")

@@ -9,12 +9,32 @@ from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent
 DEMO = "demo"
+ALL = "all"  # in place of a fold: trained on every row, nothing held out
+FoldName = int | str  # a fold of the fold file, or ALL
 TIMM_PREFIX = "timm:"
 
 
 def root() -> Path:
     """Return the folder that holds the artefacts: `RVF_ROOT`, or the clone itself."""
     return Path(os.environ["RVF_ROOT"]).resolve() if os.environ.get("RVF_ROOT") else REPO
+
+
+def bundle_contents() -> Path:
+    """Return the list of contents that makes a bundle of the folder that the code lies in."""
+    return REPO / "bundle.json"
+
+
+def readable(path: Path) -> Path:
+    """Return where an artefact is read: below `root()`, else in the bundle the code came in.
+
+    A bundle may lie where nothing can be written; then `RVF_ROOT` takes what is made, and what the
+    bundle brought is found beside its code. A plain clone has no `bundle.json`: there this is
+    `path` itself.
+    """
+    if path.exists() or not bundle_contents().is_file() or not path.is_relative_to(root()):
+        return path
+    brought = REPO / path.relative_to(root())
+    return brought if brought.exists() else path
 
 
 def config_dirs(kind: str) -> list[Path]:
@@ -37,6 +57,11 @@ def dataset_dir(dataset: str, input_root: Path | None = None) -> Path:
     return cache_dir() / DEMO if dataset == DEMO else input_dir(input_root) / dataset
 
 
+def dataset_yaml(dataset: str) -> Path:
+    """Return what may stand for a data set's own `dataset.yaml`, where its folder is read-only."""
+    return root() / "input" / f"{dataset}.yaml"
+
+
 def demo_truth_csv() -> Path:
     """Return the file with the labels of the demo's test items (`item_id,label`)."""
     return cache_dir() / "demo_truth.csv"
@@ -47,9 +72,24 @@ def manifest_cache(dataset: str) -> Path:
     return cache_dir() / "manifest" / f"{dataset}.parquet"
 
 
+def pixel_cache(dataset: str) -> Path:
+    """Return the folder of a data set's decoded pixels."""
+    return cache_dir() / "pixels" / dataset
+
+
+def partial_views(checkpoint_sha256: str) -> Path:
+    """Return what an unfinished pass over the test items has predicted with a checkpoint."""
+    return cache_dir() / "predict" / f"{checkpoint_sha256}.npz"
+
+
 def precision_cache() -> Path:
     """Return the remembered answers of the CPU precision probe."""
     return cache_dir() / "precision.json"
+
+
+def compile_cache() -> Path:
+    """Return the folder of what torch.compile makes, a folder a process."""
+    return cache_dir() / "compile"
 
 
 def model_slug(model: str) -> str:
@@ -87,29 +127,35 @@ def run_dir(dataset: str, scheme: str, model: str) -> Path:
     return root() / "checkpoints" / dataset / scheme / model_slug(model)
 
 
-def checkpoint(dataset: str, scheme: str, model: str, fold: int) -> Path:
+def checkpoint(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
     """Return the weights file of a run."""
     return run_dir(dataset, scheme, model) / f"fold_{fold}.safetensors"
 
 
-def run_record(dataset: str, scheme: str, model: str, fold: int) -> Path:
+def run_record(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
     """Return the record of a run; it exists only once the run is finished."""
     return run_dir(dataset, scheme, model) / f"fold_{fold}.json"
 
 
-def run_state(dataset: str, scheme: str, model: str, fold: int) -> Path:
+def run_state(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
     """Return the resume state of an unfinished run."""
     return run_dir(dataset, scheme, model) / f"fold_{fold}.state.pt"
 
 
-def run_lock(dataset: str, scheme: str, model: str, fold: int) -> Path:
+def run_lock(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
     """Return the lock file of a run."""
     return run_dir(dataset, scheme, model) / f"fold_{fold}.lock"
 
 
-def tensorboard_dir(dataset: str, scheme: str, model: str, fold: int) -> Path:
+def tensorboard_dir(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
     """Return the folder of a run's TensorBoard event files."""
     return run_dir(dataset, scheme, model) / "tensorboard" / f"fold_{fold}"
+
+
+def exported(checkpoint: Path, engine: str, precision: str) -> Path:
+    """Return the file that an engine runs instead of a checkpoint; its JSON lies beside it."""
+    suffix = {"onnx": "onnx", "openvino": "xml"}[engine]
+    return checkpoint.parent / "export" / f"{checkpoint.stem}.{engine}.{precision}.{suffix}"
 
 
 def oof_home() -> Path:
@@ -127,17 +173,17 @@ def oof_dir(dataset: str, scheme: str, model: str) -> Path:
     return oof_scheme_dir(dataset, scheme) / model_slug(model)
 
 
-def oof_csv(dataset: str, scheme: str, model: str, fold: int) -> Path:
+def oof_csv(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
     """Return a model's out-of-fold predictions of one fold, one row an item."""
     return oof_dir(dataset, scheme, model) / f"fold_{fold}.csv"
 
 
-def oof_views(dataset: str, scheme: str, model: str, fold: int) -> Path:
+def oof_views(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
     """Return the same predictions, one row an item and view."""
     return oof_dir(dataset, scheme, model) / f"fold_{fold}.views.parquet"
 
 
-def test_views(dataset: str, scheme: str, model: str, fold: int) -> Path:
+def test_views(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
     """Return a fold model's predictions of the test items, one row an item and view."""
     return oof_dir(dataset, scheme, model) / f"test_fold_{fold}.views.parquet"
 
@@ -147,9 +193,25 @@ def recipe_dir(dataset: str) -> Path:
     return root() / "recipes" / dataset
 
 
+def recipe_dirs(dataset: str) -> list[Path]:
+    """Return the folders searched for recipes, the user's first, then those of a bundle."""
+    brought = [REPO / "recipes" / dataset] if bundle_contents().is_file() else []
+    return list(dict.fromkeys([recipe_dir(dataset), *brought]))
+
+
 def recipe_json(dataset: str, recipe: str) -> Path:
     """Return a recipe."""
     return recipe_dir(dataset) / f"{recipe}.json"
+
+
+def adversarial_csv(dataset: str) -> Path:
+    """Return the probs of adversarial validation: how much an item looks like a test item."""
+    return root() / "reports" / dataset / "adversarial.csv"
+
+
+def bundle_zip(dataset: str, recipe: str) -> Path:
+    """Return the archive that predicts with a recipe elsewhere."""
+    return root() / "bundles" / dataset / f"{recipe}.zip"
 
 
 def submission_csv(dataset: str, recipe: str) -> Path:

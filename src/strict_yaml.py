@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.composer import Composer, ComposerError
 
 from src.errors import UserError
 
 # What int(), date(), a wrong tag and deep nesting raise passes through PyYAML.
 _LET_THROUGH = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+# No config comes near these; a document of aliases to aliases grows without bounds.
+MAX_BYTES = 2**22
+MAX_NODES = 200_000
 _MERGE = "tag:yaml.org,2002:merge"
 _FLOAT = "tag:yaml.org,2002:float"
 _EXPONENT = re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
@@ -36,11 +40,46 @@ class _UniqueKeys(yaml.constructor.BaseConstructor):
         return super().construct_mapping(node, deep=deep)
 
 
-class _Loader(_UniqueKeys, yaml.SafeLoader):
+class _Bounded(Composer):
+    """Refuses a document that its aliases blow up, or that holds itself."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _size(node, {})
+        return node
+
+
+def _size(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
+    """Return how many nodes a document has with every alias written out."""
+    if node in known:
+        if not known[node]:
+            raise ComposerError(None, None, "it holds itself", node.start_mark)
+        return known[node]
+    known[node] = 0
+    total = 1
+    if isinstance(node, yaml.CollectionNode):
+        for part in node.value:
+            for child in part if isinstance(part, tuple) else (part,):
+                total += _size(child, known)
+    if total > MAX_NODES:
+        problem = f"its aliases stand for more than {MAX_NODES} values"
+        raise ComposerError(None, None, problem, node.start_mark)
+    known[node] = total
+    return total
+
+
+class _Loader(_Bounded, _UniqueKeys, yaml.SafeLoader):
     """Numbers, booleans and dates are what they look like."""
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        number = super().construct_yaml_int(node)
+        if abs(number) >= 2**64:  # Python cannot even print those of more than 4,300 digits
+            raise yaml.constructor.ConstructorError(None, None, "too large", node.start_mark)
+        return number
 
-class _TextLoader(_UniqueKeys, yaml.BaseLoader):
+
+class _TextLoader(_Bounded, _UniqueKeys, yaml.BaseLoader):
     """Every scalar stays text: `no`, `on` and `007` are words."""
 
 
@@ -48,6 +87,7 @@ class _Dumper(yaml.SafeDumper):
     """Puts quotes around what `_Loader` would not read back as a string."""
 
 
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 for _kind in (_Loader, _Dumper):
     _kind.add_implicit_resolver(_FLOAT, _EXPONENT, list("-+.0123456789"))
 
@@ -66,7 +106,7 @@ def parse_yaml(text: str, where: str, *, as_text: bool = False) -> Any:  # noqa:
         as_text: leave every scalar a string.
 
     Raises:
-        UserError: not YAML, or a key twice.
+        UserError: not YAML, a key twice, or aliases that stand for more than `MAX_NODES` values.
     """
     try:
         return yaml.load(text, _TextLoader if as_text else _Loader)
@@ -83,6 +123,8 @@ def read_yaml(path: Path, *, as_text: bool = False) -> Any:  # noqa: ANN401 - an
         UserError: missing, not readable, not YAML, a key twice.
     """
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{path}: larger than {MAX_BYTES} bytes, which no config is")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None

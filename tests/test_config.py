@@ -225,6 +225,12 @@ def test_edges_of_the_ranges_are_allowed():
     assert model.optim.clip_grad is None
 
 
+def test_the_share_of_erased_images():
+    for value in (-0.1, 1.1):
+        assert "erase must be in [0, 1]" in refusal(MINIMAL | {"erase": value})
+    assert [parse_model(MINIMAL | {"erase": v}, "x").erase for v in (0, 0.3, 1)] == [0, 0.3, 1]
+
+
 def test_patience_belongs_to_selection_best():
     assert "selection: best" in refusal(MINIMAL | {"patience": 3})
     assert "patience must be >= 1" in refusal(MINIMAL | {"patience": 0, "selection": "best"})

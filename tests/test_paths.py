@@ -12,8 +12,19 @@ from hypothesis import strategies as st
 from src import paths
 from tests.conftest import REPO
 
-NAMES = {"dataset": "d", "scheme": "s", "model": "m", "fold": 3, "recipe": "r", "kind": "models"}
-FIXED = {"root", "model_slug", "model_from_slug", "config_dirs"}
+NAMES = {
+    "dataset": "d",
+    "scheme": "s",
+    "model": "m",
+    "fold": 3,
+    "recipe": "r",
+    "kind": "models",
+    "checkpoint_sha256": "0",
+}
+FIXED = {
+    "root", "model_slug", "model_from_slug", "config_dirs", "recipe_dirs", "bundle_contents",
+    "readable", "exported",
+}  # fmt: skip
 
 
 def all_paths() -> dict[str, Path]:

@@ -1,11 +1,12 @@
 """Atomic writing, strict reading, fingerprints and locks for every shared file."""
 
+import csv
 import fcntl
 import hashlib
+import io
 import json
 import math
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,27 +15,11 @@ from typing import Any
 
 import pandas as pd
 
+from src.artifacts.atomic import atomic_path, disk_errors
 from src.errors import LockedError, UserError
 
 ORPHAN_SECONDS = 8.0
-
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; move it there with `os.replace` if all went well.
-
-    An exception inside the block (a full disk, Ctrl-C) leaves no file behind.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+_LARGEST = 2**53  # above it a float64 skips whole numbers
 
 
 def write_text(path: Path, text: str, *, new: bool = False) -> None:
@@ -66,7 +51,10 @@ def _claim(temporary: Path, path: Path) -> None:
 
 def write_csv(path: Path, table: pd.DataFrame, *, new: bool = False) -> None:
     r"""Write a table as CSV: UTF-8, `\n`, header, no index, floats in their exact repr."""
-    write_text(path, table.to_csv(index=False, lineterminator="\n"), new=new)
+    text = table.to_csv(index=False, lineterminator="\n")
+    if "\r" in text:  # a name with a carriage return, which is quoted only if all text is
+        text = table.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    write_text(path, text, new=new)
 
 
 def read_csv(path: Path, columns: Sequence[str], *, what: str) -> pd.DataFrame:
@@ -78,17 +66,41 @@ def read_csv(path: Path, columns: Sequence[str], *, what: str) -> pd.DataFrame:
         what: what the file is, for the message.
 
     Raises:
-        UserError: the file is missing, not a CSV, or has another header.
+        UserError: the file is missing, not a CSV, has another header, or a row has too many or
+            too few fields (which pandas would shift or fill up).
     """
+    text = _read_utf8(path, what, "CSV")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        rows = [row for row in reader if row]
+    except csv.Error as error:
+        raise UserError(
+            f"{path}: this {what} is not a readable CSV (line {reader.line_num}: {error})"
+        ) from None
+    if not rows:
+        raise UserError(f"{path}: this {what} is not a readable CSV (it is empty)")
+    if rows[0] != list(columns):
+        raise UserError(f"{path}: columns are {rows[0]}, want {list(columns)}")
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(columns):
+            raise UserError(f"{path}: row {number} has {len(row)} fields, want {len(columns)}")
+    values = zip(*rows[1:], strict=True) if len(rows) > 1 else ([] for _ in columns)
+    return pd.DataFrame(
+        {name: pd.Series(column, dtype=str) for name, column in zip(columns, values, strict=True)}
+    )
+
+
+def _read_utf8(path: Path, what: str, form: str) -> str:
+    """Return a file's text; raises UserError where it is missing, forbidden or not text."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: no such {what}") from None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: this {what} is not a readable CSV ({error})") from None
-    if list(table.columns) != list(columns):
-        raise UserError(f"{path}: columns are {list(table.columns)}, want {list(columns)}")
-    return table
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: this {what} is not a readable {form} ({error})") from None
+    if "\0" in text:
+        raise UserError(f"{path}: this {what} is not a readable {form} (it holds NUL bytes)")
+    return text
 
 
 def parse_column(
@@ -102,7 +114,7 @@ def parse_column(
     numbers = pd.to_numeric(table[column], errors="coerce").astype("float64")
     bad = ~numbers.map(math.isfinite)
     if kind is int:
-        bad |= numbers != numbers.round()
+        bad |= (numbers != numbers.round()) | (numbers.abs() > _LARGEST)
     if bad.any():
         row = int(bad.to_numpy().argmax())
         want = "a whole number" if kind is int else "a finite number"
@@ -132,7 +144,12 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_json(
-    path: Path, *, schema: int, what: str, keys: Sequence[str] | None = None
+    path: Path,
+    *,
+    schema: int,
+    what: str,
+    keys: Sequence[str] | None = None,
+    older: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Read a JSON object with a `schema` number.
 
@@ -141,19 +158,20 @@ def read_json(
         schema: the version this code reads.
         what: what the file is, for the message.
         keys: exactly the keys it must have beside `schema`; None checks none.
+        older: those that files of older versions lack, with the value that stands for that.
 
     Raises:
         UserError: missing, not JSON, another schema, a key missing or unknown.
     """
+    text = _read_utf8(path, what, "JSON")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such {what}") from None
-    except (ValueError, UnicodeDecodeError) as error:
+        record = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: this {what} is not readable JSON ({error})") from None
     if not isinstance(record, dict) or record.get("schema") != schema:
         found = record.get("schema") if isinstance(record, dict) else type(record).__name__
-        raise UserError(f"{path}: {what} has schema {found!r}, this version reads {schema}")
+        raise UserError(f"{path}: this {what} has schema {found!r}, this version reads {schema}")
+    record = {**(older or {}), **record}
     if keys is not None:
         wrong = set(record) ^ {"schema", *keys}
         if wrong:
@@ -185,8 +203,10 @@ def file_lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
     Raises:
         LockedError: another process holds it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    with file:
         # Loader processes of a killed run hold its lock until they notice, some seconds later.
         deadline = time.monotonic() + (float("inf") if wait else ORPHAN_SECONDS)
         while not _try_lock(file.fileno(), path):

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -10,8 +10,12 @@ import pandas as pd
 from src.artifacts.files import atomic_path, check_unique, parse_column, read_csv, write_csv
 from src.errors import UserError
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 OOF_COLUMNS = ["item_id", "fold", "label", "logit"]
 VIEW_COLUMNS = ["item_id", "fold", "view", "logit"]
+NO_FOLD = -1  # the fold of predictions by a checkpoint that was trained on every row
 UNREADABLE = "unreadable"  # the view of a test item that could not be decoded; its logit is NaN
 _METADATA_KEY = b"rvf"
 
@@ -81,32 +85,53 @@ def write_views(path: Path, views: pd.DataFrame, metadata: dict[str, Any]) -> No
     ordered = views[VIEW_COLUMNS].sort_values(["item_id", "view"], kind="stable")
     table = pa.table(
         {
-            "item_id": pa.array(ordered["item_id"].tolist(), pa.string()),
-            "fold": pa.array(ordered["fold"].to_numpy(np.int32)),
-            "view": pa.array(ordered["view"].tolist(), pa.string()),
-            "logit": pa.array(ordered["logit"].to_numpy(np.float64)),
-        }
+            "item_id": ordered["item_id"].tolist(),
+            "fold": ordered["fold"].to_numpy(np.int32),
+            "view": ordered["view"].tolist(),
+            "logit": ordered["logit"].to_numpy(np.float64),
+        },
+        schema=_view_schema(),
     ).replace_schema_metadata({_METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary)
+        pq.write_table(table, temporary, write_page_checksum=True)
 
 
 def read_views(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Read view-level predictions and what they were made from.
 
     Raises:
-        UserError: missing or damaged file.
+        UserError: missing or damaged file (pages carry checksums), or one of something else.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    damaged = "delete it to predict again"
     try:
-        table = pq.read_table(path)
+        table = pq.ParquetFile(path, page_checksum_verification=True).read()
+        metadata = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"null"))
+        views = table.to_pandas()
     except FileNotFoundError:
         raise UserError(f"{path}: no such predictions") from None
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not readable ({error}); delete it to predict again") from None
-    metadata = (table.schema.metadata or {}).get(_METADATA_KEY)
-    if metadata is None or table.column_names != VIEW_COLUMNS:
+    except (
+        pa.ArrowException,
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        RecursionError,
+    ) as error:
+        raise UserError(f"{path}: not readable ({error}); {damaged}") from None
+    if not isinstance(metadata, dict) or not table.schema.equals(
+        _view_schema(), check_metadata=False
+    ):
         raise UserError(f"{path}: not a predictions file of this repo; delete it")
-    return table.to_pandas(), json.loads(metadata)
+    if views[["item_id", "fold", "view"]].isna().any(axis=None):
+        raise UserError(f"{path}: a row without item_id, fold or view; {damaged}")
+    return views, metadata
+
+
+def _view_schema() -> "pa.Schema":
+    import pyarrow as pa
+
+    types = (pa.string(), pa.int32(), pa.string(), pa.float64())
+    return pa.schema(list(zip(VIEW_COLUMNS, types, strict=True)))

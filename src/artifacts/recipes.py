@@ -1,6 +1,7 @@
 """A recipe: the members, weights, threshold and voting that tune found, and how good they are."""
 
-from collections.abc import Sequence
+import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ class Member:
 
     Attributes:
         model: name of the model.
-        weight: share of the vote, >= 0; the weights of a recipe sum to 1.
+        weight: share of the vote, >= 0, of sum 1; with voting `stack` a coefficient of any sign.
         threshold: the member's own decision threshold, used by hard voting.
         oof_sha256: fold number (as a string, as JSON keys are) -> SHA-256 of its OOF file.
     """
@@ -60,6 +61,14 @@ class Recipe:
                 return stage["params"]
         raise KeyError(name)
 
+    @property
+    def is_stack(self) -> bool:
+        """Tell whether the members' weights are coefficients, which may be negative."""
+        return any(
+            stage["name"] == "voting" and stage["params"].get("rule") == "stack"
+            for stage in self.stages
+        )
+
 
 def write_recipe(path: Path, recipe: Recipe) -> None:
     """Write a recipe as JSON."""
@@ -70,13 +79,14 @@ def read_recipe(path: Path) -> Recipe:
     """Read a recipe and check its shape.
 
     Raises:
-        UserError: missing, unreadable, unknown keys, weights that are negative or sum to 0.
+        UserError: missing, unreadable, keys unknown or missing, a value of another kind, weights
+            that are negative or sum to 0.
     """
     keys = list(Recipe.__dataclass_fields__)
     record = read_json(path, schema=SCHEMA, what="recipe", keys=keys)
-    members = _read_members(record.pop("members"), path)
     record.pop("schema")
-    return Recipe(members=members, **record)
+    _check_members(record["members"], path)
+    return _checked(record, path)
 
 
 def check_recipe_fresh(recipe: Recipe) -> None:
@@ -91,20 +101,46 @@ def check_recipe_fresh(recipe: Recipe) -> None:
             path = paths.oof_csv(recipe.dataset, recipe.scheme, member.model, int(fold))
             want[path] = sha256
     for path, sha256 in want.items():
+        path = paths.readable(path)
         if not path.exists() or sha256_file(path) != sha256:
             what = "has changed" if path.exists() else "is gone"
             raise UserError(f"{path} {what} since the recipe was tuned on it; run tune.py again")
 
 
-def _read_members(entries: Sequence[dict[str, Any]], path: Path) -> list[Member]:
+def _check_members(entries: object, path: Path) -> None:
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise UserError(f"{path}: members are no list of objects; run tune.py again")
     want = set(Member.__dataclass_fields__)
     for number, entry in enumerate(entries):
         if set(entry) != want:
             raise UserError(
                 f"{path}: member {number} has keys {sorted(entry)}, want {sorted(want)}"
             )
-        if not entry["weight"] >= 0:
-            raise UserError(f"{path}: member {entry['model']!r} has weight {entry['weight']}")
-    if not entries or not sum(entry["weight"] for entry in entries) > 0:
-        raise UserError(f"{path}: the members' weights sum to 0; run tune.py again")
-    return [Member(**entry) for entry in entries]
+
+
+def _checked(record: dict[str, Any], path: Path) -> Recipe:
+    """Return a recipe whose values are of the kinds that its classes name."""
+    from pydantic import TypeAdapter, ValidationError  # slow to import
+
+    try:
+        recipe = TypeAdapter(Recipe).validate_json(json.dumps(record), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(
+            f"{path}: {where} is {str(first['input'])[:80]!r}: {first['msg']}; run tune.py again"
+        ) from None
+    for stage in recipe.stages:
+        if not isinstance(stage.get("name"), str) or not isinstance(stage.get("params"), dict):
+            raise UserError(f"{path}: stage {stage} has no name or no params; run tune.py again")
+    for member in recipe.members:
+        if not math.isfinite(member.weight) or (member.weight < 0 and not recipe.is_stack):
+            raise UserError(f"{path}: member {member.model!r} has weight {member.weight}")
+        if not math.isfinite(member.threshold):
+            raise UserError(f"{path}: member {member.model!r} has threshold {member.threshold}")
+        if not all(fold.isdecimal() for fold in member.oof_sha256):
+            raise UserError(f"{path}: member {member.model!r} has folds {list(member.oof_sha256)}")
+    total = sum(abs(member.weight) for member in recipe.members)
+    if not (math.isfinite(total) and total > 0):
+        raise UserError(f"{path}: the members' weights sum to {total}; run tune.py again")
+    return recipe

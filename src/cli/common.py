@@ -1,6 +1,7 @@
 """What all commands share: exit codes, choice of data set and scheme, no abbreviated flags."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -8,7 +9,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from src import paths
-from src.errors import UserError, message_of, unknown_name
+from src.errors import UserError, disk_trouble, message_of, unknown_name
+from src.training.clock import Clock, TimeUpError
 
 DONE, USER_MISTAKE, INTERRUPTED = 0, 2, 130
 
@@ -50,19 +52,40 @@ def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str
     """Run a command and turn its end into an exit code.
 
     Returns:
-        0 done, 2 user's mistake (one message, no traceback), 130 interrupted.
+        0 done, 2 user's mistake or a disk that is full or forbidden (one message, no traceback),
+        130 interrupted by Ctrl-C or SIGTERM. A limit of time (`--max-hours`) that ends a training
+        is 0: what was asked for was done.
     """
+    _print_any_name()
     try:
-        main(argv)
+        with Clock().running():  # SIGTERM ends as Ctrl-C does
+            main(argv)
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {message_of(error)}", file=sys.stderr)
         return USER_MISTAKE
+    except TimeUpError as end:
+        print(f"{end}; the same command goes on from here", file=sys.stderr)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        trouble = disk_trouble(error)
+        if trouble is None:
+            raise
+        named = getattr(error, "filename", None)
+        print(f"error: {f'{named}: ' if named else ''}{trouble}", file=sys.stderr)
+        return USER_MISTAKE
     return DONE
+
+
+def _print_any_name() -> None:
+    """Let a file's name that the terminal cannot show be printed as an escape, not as an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def add_data_arguments(parser: argparse.ArgumentParser, *, scheme: bool = True) -> None:
@@ -138,10 +161,37 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add `--device`, `--precision` and `--workers`."""
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = float("nan")
+    if not 0 < hours < float("inf"):
+        raise argparse.ArgumentTypeError(f"want hours, such as 8.5, found {text!r}")
+    return hours
+
+
+def add_time_argument(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add `--max-hours`, counted from the start of the process."""
+    parser.add_argument("--max-hours", type=_hours, metavar="H", help=what)
+
+
+def add_compute_arguments(parser: argparse.ArgumentParser, *also: str) -> None:
+    """Add `--device`, `--precision`, `--workers`, `--auto-batch` and `--compile`.
+
+    Args:
+        parser: to add to.
+        also: precisions beside those of torch.
+    """
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"])
+    precisions = ["auto", "fp32", "bf16", "fp16", *also]
+    parser.add_argument("--precision", default="auto", choices=precisions)
     parser.add_argument(
         "--workers", type=_count, metavar="N", help="loader processes; default: auto"
+    )
+    parser.add_argument(
+        "--auto-batch", action="store_true", help="compute as much at once as fits into the GPU"
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="through torch.compile; minutes to begin with"
     )

@@ -15,6 +15,8 @@ DESCRIPTION = """Say what was understood of a data set: labels, groups, sizes, c
 
   python -m src data                 the one data set in input/
   python -m src data --data cifake   that one
+  python -m src data --adversarial   can a small model tell train items from test items? If it
+                                     can, a cross-validated score may not hold on the test items
 
 Every image is decoded once; the answer is remembered in .cache/manifest/."""
 CLASSES = ("real", "fake")
@@ -24,6 +26,9 @@ def make_parser() -> Parser:
     """Return the parser of `python -m src data`."""
     parser = Parser(DESCRIPTION, prog="python -m src data")
     add_data_arguments(parser)
+    parser.add_argument(
+        "--adversarial", action="store_true", help="compare train with test instead of reporting"
+    )
     return parser
 
 
@@ -35,6 +40,11 @@ def _run(argv: Sequence[str] | None) -> None:
 
     dataset = load_dataset(name, arguments.input_root)
     _print_layout(dataset)
+    if arguments.adversarial:
+        from src.cli.data_adversarial import print_adversarial
+
+        print_adversarial(dataset)
+        return
     _print_counts(dataset)
     from src.data.scan import scan_items
 

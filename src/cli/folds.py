@@ -14,6 +14,7 @@ DESCRIPTION = """Make the fold file of a data set, or show the one that exists.
 
   python -m src folds                        5 folds, seed 42
   python -m src folds --n-folds 10 --seed 7  written as sgkf10_s7.csv
+  python -m src folds --no-scan              opens no file: sgkf5_s42_unscanned.csv
 
 Copies and given groups never straddle a fold. A fold file is never overwritten."""
 
@@ -24,6 +25,11 @@ def make_parser() -> Parser:
     add_data_arguments(parser)
     parser.add_argument("--n-folds", type=int, metavar="K", help="number of folds (default 5)")
     parser.add_argument("--seed", type=int, metavar="S", help="of the split (default 42)")
+    parser.add_argument(
+        "--no-scan", action="store_true",
+        help="open no file: only given groups are kept together, copies are not looked for, and "
+        "an unreadable item is found only in training",
+    )  # fmt: skip
     return parser
 
 
@@ -33,10 +39,13 @@ def _run(argv: Sequence[str] | None) -> None:
     numbers = arguments.n_folds is not None or arguments.seed is not None
     if numbers and arguments.scheme is not None:
         raise UserError("--scheme already says how many folds and which seed; drop one of the two")
+    if arguments.no_scan and arguments.scheme is not None:
+        raise UserError("--scheme already says it (NAME_unscanned); drop --no-scan")
     show_log()
     from src.data.fold_report import report_folds
     from src.data.folds import ensure_folds
     from src.data.layouts import load_dataset
+    from src.data.schemes import UNSCANNED, default_scheme
 
     dataset = load_dataset(name, arguments.input_root)
     scheme = arguments.scheme
@@ -44,6 +53,8 @@ def _run(argv: Sequence[str] | None) -> None:
         n_folds = dataset.config.n_folds if arguments.n_folds is None else arguments.n_folds
         seed = dataset.config.seed if arguments.seed is None else arguments.seed
         scheme = f"sgkf{n_folds}_s{seed}"
+    if arguments.no_scan:
+        scheme = (scheme or default_scheme(dataset)) + UNSCANNED
     scheme, folds, report = ensure_folds(dataset, scheme)
     if report is None:
         print(f"{name}: the folds exist already; a fold file is written once")
@@ -68,7 +79,13 @@ def print_report(report: "FoldReport") -> None:
         "points between folds"
     )
     print_excluded(report.excluded["item_id"].tolist(), report.excluded["reason"].tolist())
-    print_groups(report.groups)
+    if report.scheme.endswith("_unscanned"):
+        print(
+            "no file was opened: unreadable items, equal files and look-alikes are not known, only "
+            "given groups are kept together"
+        )
+    else:
+        print_groups(report.groups)
     print(f"{report.plain} would have leaked (items with a relative in another fold):")
     for leak in report.leaks:
         print(f"  {leak.reason + ':':<14} {leak.items:>8} items, {100 * leak.share:6.2f} %")

@@ -1,18 +1,20 @@
 """Predict any folder of images with checkpoints alone: no data set, folds or recipe."""
 
 from argparse import Namespace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from src.artifacts.files import write_csv
+from src.artifacts.files import sha256_file, write_csv
 from src.data.pixels import Canvas, PixelSource
 from src.data.sources import kind_of, list_files
 from src.errors import UserError
 from src.metrics import sigmoid
-from src.training.checkpoint import load_checkpoint
-from src.training.device import choose_device, inference_precision
-from src.training.predict import Compute, default_workers, predict_views
+from src.training.device import choose_device
+from src.training.memory import keep_freed_memory
+from src.training.passes import Way, load_engine, prediction_compute
+from src.training.predict import predict_views
 
 
 def predict_folder(arguments: Namespace) -> None:
@@ -22,7 +24,7 @@ def predict_folder(arguments: Namespace) -> None:
     be decoded keeps its row, with label and prob empty.
 
     Args:
-        arguments: checkpoint, input_dir, output, threshold, device, precision, workers.
+        arguments: as `predict_ensemble.py` parses them.
 
     Raises:
         UserError: no such folder, no images in it, or a checkpoint that is not one.
@@ -37,14 +39,20 @@ def predict_folder(arguments: Namespace) -> None:
     )
     if not names:
         raise UserError(f"--input-dir {folder}: holds no images")
-    chip = choose_device(arguments.device)
-    loaded = [load_checkpoint(path, chip) for path in arguments.checkpoint]
-    models = [model for model, _ in loaded]
-    source = PixelSource(folder, names, [Canvas.of(model.spec) for model in models])
-    workers = default_workers(len(names)) if arguments.workers is None else arguments.workers
-    compute = Compute(chip, inference_precision(chip, arguments.precision), workers)
+    keep_freed_memory()
+    way = Way(
+        arguments.device, arguments.precision, arguments.workers, arguments.engine,
+        arguments.compile, arguments.auto_batch,
+    )  # fmt: skip
+    compute = prediction_compute(choose_device(way.device), way, len(names))
+    loaded = [
+        load_engine(path, _sha256(path), _name(path), way, compute, len(names))
+        for path in arguments.checkpoint
+    ]
+    engines = [engine for engine, _ in loaded]
+    source = PixelSource(folder, names, [Canvas.of(engine.spec) for engine in engines])
     logits, readable = predict_views(
-        models, [views for _, views in loaded], source, np.arange(len(names)), compute,
+        engines, [views for _, views in loaded], source, np.arange(len(names)), compute,
         what="predicting",
     )  # fmt: skip
     prob = sigmoid(np.mean([table.mean(1) for table in logits], axis=0))
@@ -56,3 +64,11 @@ def predict_folder(arguments: Namespace) -> None:
     if lost:
         print(f"not readable, left empty: {', '.join(lost[:10])}{' ...' if len(lost) > 10 else ''}")
     print(f"answers: {arguments.output}")
+
+
+def _name(checkpoint: Path) -> str:
+    return f"{checkpoint.parent.name} {checkpoint.stem.replace('_', ' ', 1)}"
+
+
+def _sha256(path: Path) -> str:
+    return sha256_file(path) if path.is_file() else ""  # loading says what is wrong

@@ -1,5 +1,6 @@
 """`train_folds.py`: train one model on one fold, or on all folds that are not finished."""
 
+from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,28 +9,46 @@ from src.cli.common import (
     Parser,
     add_compute_arguments,
     add_data_arguments,
+    add_time_argument,
     choose_dataset,
     run_command,
     show_log,
 )
 from src.errors import LockedError, UserError
+from src.training.clock import Clock
 
 DESCRIPTION = """Train a model with stratified group K-fold.
 
   python train_folds.py --model effnet_b0 --fold 0     one fold
   python train_folds.py --model effnet_b0              all folds; finished ones are skipped
   python train_folds.py --model timm:resnet18          any timm backbone, default settings
+  python train_folds.py --model effnet_b0 --seeds 3    three members: seeds 42, 43 and 44
+  python train_folds.py --model effnet_b0 --fold all   one model on every row, nothing held out,
+                                                       for predict_ensemble.py --refit
 
-Killed or interrupted, the same command goes on after the last finished epoch."""
+Interrupted (Ctrl-C, SIGTERM) or out of time (--max-hours), the same command goes on from the batch
+where it stopped; killed, after the last state that was saved."""
 
 
 def make_parser() -> Parser:
     """Return the parser of `train_folds.py`."""
     parser = Parser(DESCRIPTION, prog="train_folds.py")
     parser.add_argument("--model", required=True, metavar="NAME", help="a config, or timm:NAME")
-    parser.add_argument("--fold", type=int, metavar="K", help="held-out fold; default: all")
+    parser.add_argument(
+        "--fold", type=_fold, metavar="K",
+        help="held-out fold (default: each in turn); `all` trains on every row",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seeds", type=int, default=1, metavar="N",
+        help="train N members that differ in their seed: NAME, NAME_s<seed+1>, ...",
+    )  # fmt: skip
     add_data_arguments(parser)
     add_compute_arguments(parser)
+    add_time_argument(parser, "stop before this is over; the same command goes on from there")
+    parser.add_argument(
+        "--cache", default="auto", choices=["auto", "disk", "ram", "none"],
+        help="where decoded pixels are kept; default: on disk if there is room, else in memory",
+    )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="start finished folds again")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="weights to start from")
     parser.add_argument("--no-pretrained", action="store_true", help="start from random weights")
@@ -52,8 +71,34 @@ def _run(argv: Sequence[str] | None) -> None:
         from src.artifacts.variants import write_variant
 
         write_variant(model, arguments.model, changes)
+    models = _with_seeds(model, arguments.seeds)
     show_log()
-    _train(model, dataset_name, arguments)
+    clock = Clock(arguments.max_hours)
+    with clock.running():
+        _train(models, dataset_name, arguments, clock)
+
+
+def _fold(text: str) -> int | str:
+    from src.paths import ALL
+
+    if text != ALL and not text.isdecimal():
+        raise ArgumentTypeError(f"want a fold number, or {ALL}, found {text!r}")
+    return ALL if text == ALL else int(text)
+
+
+def _with_seeds(model: str, seeds: int) -> list[str]:
+    """Return the model and its variants with other seeds, whose configs are written."""
+    if seeds < 1:
+        raise UserError(f"--seeds {seeds}: want 1 or more members")
+    from src.artifacts.variants import write_variant
+    from src.config import read_model
+
+    models, first = [model], read_model(model).seed
+    for seed in range(first + 1, first + seeds):
+        name = f"{model.replace(':', '_')}_s{seed}"
+        write_variant(name, model, {"seed": seed})
+        models.append(name)
+    return models
 
 
 def _variant(model: str, changes: list[str], new_name: str | None) -> tuple[str, dict[str, Any]]:
@@ -69,17 +114,16 @@ def _variant(model: str, changes: list[str], new_name: str | None) -> tuple[str,
     return (new_name or model), dict(parse_change(change) for change in changes)
 
 
-def _train(model: str, dataset_name: str, arguments: Any) -> None:  # noqa: ANN401
+def _train(models: list[str], dataset_name: str, arguments: Any, clock: Clock) -> None:  # noqa: ANN401
     from src import paths
     from src.artifacts.files import file_lock
     from src.artifacts.folds import fold_numbers
     from src.cli.folds import print_report
-    from src.config import read_model
     from src.data.folds import ensure_folds
     from src.data.layouts import load_dataset
-    from src.training.job import Job, Options, check_fold, job_table
+    from src.training.job import Options, check_fold
+    from src.training.plan import plan_jobs
 
-    config = read_model(model)
     dataset = load_dataset(dataset_name, arguments.input_root)
     with file_lock(paths.folds_lock(dataset.name), "the folds", wait=True):
         scheme, folds, report = ensure_folds(dataset, arguments.scheme)
@@ -87,8 +131,6 @@ def _train(model: str, dataset_name: str, arguments: Any) -> None:  # noqa: ANN4
         print_report(report)
     if arguments.fold is not None:
         check_fold(folds, arguments.fold)
-    from src.training.trainer import fit_fold  # torch, timm: seconds a mistake need not wait for
-
     options = Options(
         arguments.device,
         arguments.precision,
@@ -96,31 +138,30 @@ def _train(model: str, dataset_name: str, arguments: Any) -> None:  # noqa: ANN4
         arguments.overwrite,
         arguments.weights,
         arguments.no_pretrained,
+        clock,
+        arguments.cache,
+        arguments.compile,
+        arguments.auto_batch,
     )
     numbers = fold_numbers(folds) if arguments.fold is None else [arguments.fold]
+    jobs = plan_jobs(models, dataset, scheme, folds, numbers, options)
+    from src.training.trainer import fit_fold  # torch, timm: seconds a mistake need not wait for
+
     busy: list[LockedError] = []
-    for fold in numbers:
-        job = Job(
-            model,
-            config,
-            dataset.name,
-            scheme,
-            fold,
-            dataset.root,
-            job_table(dataset.train, folds),
-            options,
-        )
+    for job in jobs:
         try:
             if not fit_fold(job):
                 print(
-                    f"{model} fold {fold}: finished already, skipped (--overwrite trains it again)"
+                    f"{job.model} fold {job.fold}: finished already, skipped (--overwrite trains "
+                    "it again)"
                 )
         except LockedError as error:
             busy.append(error)
             print(f"{error}")
-    if busy and len(busy) == len(numbers):
+    if busy and len(busy) == len(numbers) * len(models):
         raise busy[0]
-    print(f"next: python tune.py --data {dataset.name}")
+    after = "predict_ensemble.py --refit" if arguments.fold == paths.ALL else "tune.py"
+    print(f"next: python {after} --data {dataset.name}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,11 +1,22 @@
-"""Zips read in place, from any thread and after any fork."""
+"""Zips read in place, from any thread and after any fork; nothing is ever unpacked to disk."""
 
 import os
+import re
+import struct
 import threading
 import zipfile
 import zlib
 
 _LOCAL_HEADER = 30  # bytes before a member's name in front of its data
+_DRIVE = re.compile(r"^[A-Za-z]:")
+# No picture shrinks to a hundredth; a bomb does, to a thousandth.
+BOMB_BYTES = 64 * 2**20
+BOMB_RATIO = 100
+LARGEST = 2**30  # bytes of one file that are read at once
+_BROKEN = (
+    zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, OverflowError, EOFError,
+    RuntimeError, MemoryError, LookupError,
+)  # fmt: skip
 
 
 class Archive:
@@ -14,11 +25,20 @@ class Archive:
     def __init__(self, path: str) -> None:
         try:
             with zipfile.ZipFile(path) as file:
-                self.members = {info.filename: info for info in file.infolist()}
-        except zipfile.BadZipFile as error:
+                infos = file.infolist()
+        except _BROKEN as error:
             raise OSError(f"{path} is not a readable zip ({error})") from None
         self.path = path
+        self.members: dict[str, zipfile.ZipInfo] = {}
+        for info in infos:
+            other = self.members.setdefault(info.filename, info)
+            if (other.CRC, other.file_size) != (info.CRC, info.file_size):
+                raise OSError(
+                    f"{path} holds two different files called {info.filename!r}; pack it again "
+                    "with names that stand once"
+                )
         self._fd = os.open(path, os.O_RDONLY)
+        self._size = os.fstat(self._fd).st_size
 
     def __del__(self) -> None:
         if hasattr(self, "_fd"):
@@ -28,19 +48,27 @@ class Archive:
         """Return a member's bytes.
 
         Raises:
-            OSError: no such member, or it is damaged, encrypted or packed in an unusual way.
+            OSError: no such member, or it is damaged, encrypted, a bomb or packed in an unusual
+                way.
         """
         info = self.members.get(member)
         if info is None:
             raise FileNotFoundError(f"{self.path} has no member {member!r}")
         if info.flag_bits & 1:
-            raise OSError(f"{self.path}: {member} is encrypted")
-        head = os.pread(self._fd, _LOCAL_HEADER, info.header_offset)
+            raise OSError(f"{self.path}: {member} is encrypted; unpack it with its password")
+        packed = min(info.compress_size, self._size)
+        if info.file_size > min(LARGEST, max(BOMB_BYTES, BOMB_RATIO * packed)):
+            raise OSError(
+                f"{self.path}: {member} would unpack from {packed} to {info.file_size} bytes, "
+                "which no picture is (a zip bomb?)"
+            )
+        inside = 0 <= info.header_offset < self._size
+        head = _pread(self._fd, _LOCAL_HEADER, info.header_offset) if inside else b""
         if head[:4] != b"PK\3\4":
             raise OSError(f"{self.path}: {member} does not start where the zip says (damaged)")
         names = int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
         start = info.header_offset + _LOCAL_HEADER + names
-        data = self._unpack(_pread(self._fd, info.compress_size, start), info)
+        data = self._unpack(_pread(self._fd, packed, start), info)
         if len(data) != info.file_size or zlib.crc32(data) != info.CRC:
             raise OSError(f"{self.path}: {member} is damaged (its CRC does not fit)")
         return data
@@ -58,6 +86,15 @@ class Archive:
             return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, info.file_size + 1)
         except zlib.error as error:
             raise OSError(f"{self.path}: {info.filename} is damaged ({error})") from None
+
+
+def safe_name(name: str) -> str:
+    """Return a member's path as unpacking would make it: never absolute, never leading outside.
+
+    Drives, empty parts, `.` and `..` fall away, as with Python's `zipfile`.
+    """
+    parts = _DRIVE.sub("", name.replace("\\", "/")).split("/")
+    return "/".join(part for part in parts if part not in ("", ".", ".."))
 
 
 def _pread(fd: int, count: int, offset: int) -> bytes:
@@ -89,7 +126,7 @@ def open_archive(path: str, *, fresh: bool = False) -> Archive:
         fresh: open it again: it may have been replaced since.
 
     Raises:
-        OSError: missing, or no zip.
+        OSError: missing, no zip, or two different files under one name.
     """
     if fresh:
         _ARCHIVES.pop(path, None)

@@ -1,35 +1,61 @@
-"""Augmentation presets by name, for training items only; evaluation never comes here."""
+"""Augmentation presets by name, for training items only; evaluation never comes here.
+
+Two kinds, each registered with one decorator: lists of albumentations that see one image at a time
+(`PRESETS`), and functions that take a whole batch on the device (`BATCH_PRESETS`).
+"""
 
 import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from src.errors import UserError, unknown_name
 from src.registry import Registry
 
-# albumentations is imported where it is used: it takes long, and only training needs it.
+# albumentations is imported where it is used: it takes long, and only some presets need it.
 Preset = Callable[[int], list[Any]]
 PRESETS: Registry[Preset] = Registry("augmentation preset")
 
+# (uint8 (n, canvas, canvas, 3), size, generator on the CPU) -> uint8 (n, size, size, 3)
+BatchPreset = Callable[[Tensor, int, torch.Generator], Tensor]
+BATCH_PRESETS: Registry[BatchPreset] = Registry("augmentation preset")
 
-@PRESETS.register("none")
-def none(size: int) -> list[Any]:
+ERASED_AREA = (0.02, 1 / 3)  # share of the image
+ERASED_ASPECT = (0.3, 1 / 0.3)  # height over width
+
+
+@BATCH_PRESETS.register("none")
+def none(pixels: Tensor, size: int, generator: torch.Generator) -> Tensor:  # noqa: ARG001
     """Cut the central square, as evaluation does."""
-    import albumentations as A
+    top, left = ((side - size) // 2 for side in pixels.shape[1:3])
+    return pixels[:, top : top + size, left : left + size]
 
-    return [A.CenterCrop(size, size)]
 
-
-@PRESETS.register("crop_flip")
-def crop_flip(size: int) -> list[Any]:
+@BATCH_PRESETS.register("crop_flip")
+def crop_flip(pixels: Tensor, size: int, generator: torch.Generator) -> Tensor:
     """For small images: shift by up to an eighth of the side with mirrored edges, flip."""
-    import albumentations as A
+    n, side = pixels.shape[:2]
+    wide = max(side, size + 2 * max(1, size // 8))  # with the mirrored edges
+    corners = torch.randint(wide - size + 1, (2, n, 1), generator=generator)
+    flipped = torch.rand((n, 1), generator=generator) < 0.5
+    steps = torch.arange(size)
+    rows, columns = corners + steps - (wide - side) // 2
+    columns = torch.where(flipped, columns.flip(1), columns)
+    rows, columns = _mirrored(rows, side), _mirrored(columns, side)
+    where = (rows[:, :, None] * side + columns[:, None, :]).to(pixels.device)
+    where += torch.arange(n, device=pixels.device)[:, None, None] * side**2
+    return pixels.reshape(-1, 3).index_select(0, where.reshape(-1)).view(n, size, size, 3)
 
-    pad = max(1, size // 8)
-    return [
-        A.PadIfNeeded(size + 2 * pad, size + 2 * pad, border_mode=4),
-        A.RandomCrop(size, size),
-        A.HorizontalFlip(p=0.5),
-    ]
+
+def _mirrored(places: Tensor, side: int) -> Tensor:
+    """Bring places beyond an edge back inside, mirrored at the outermost pixel."""
+    period = max(1, 2 * (side - 1))
+    places = places.remainder(period)
+    return torch.minimum(places, period - places) if side > 1 else torch.zeros_like(places)
 
 
 @PRESETS.register("light")
@@ -59,6 +85,36 @@ def standard(size: int) -> list[Any]:
     ]
 
 
+def preset_names() -> list[str]:
+    """Return the names of all presets, sorted."""
+    return sorted([*PRESETS.names(), *BATCH_PRESETS.names()])
+
+
+def takes_batches(name: str) -> bool:
+    """Tell whether a preset works on whole batches; raises a UserError for an unknown one."""
+    if name not in preset_names():
+        raise unknown_name("augmentation preset", name, preset_names())
+    return name in BATCH_PRESETS.names()
+
+
+def check_augment(name: str, geometry: str) -> None:
+    """Check a preset before anything is computed.
+
+    Raises:
+        UserError: unknown preset, or one that resamples what `geometry: native` keeps as it is.
+    """
+    if takes_batches(name) or geometry != "native":
+        return
+    import albumentations as A
+
+    resampling = (A.RandomResizedCrop, A.Resize, A.RandomScale, A.Affine, A.Perspective, A.Rotate)
+    if any(isinstance(step, resampling) for step in PRESETS.get(name)(32)):
+        raise UserError(
+            f"augment: {name} resamples, and input.geometry: native never does; take none, "
+            "crop_flip or light, or another geometry"
+        )
+
+
 def make_augment(name: str, size: int) -> Any:  # noqa: ANN401 - albumentations has no stubs
     """Build a preset that maps uint8 (canvas, canvas, 3) to uint8 (size, size, 3).
 
@@ -73,3 +129,27 @@ def make_augment(name: str, size: int) -> Any:  # noqa: ANN401 - albumentations 
         # 2.0.8 only warns of unknown argument names and goes on with its defaults.
         warnings.simplefilter("error", UserWarning)
         return A.Compose(preset(size))
+
+
+def draw_boxes(n: int, size: int, chance: float, seed: int) -> NDArray[np.int64]:
+    """Draw what random erasing blanks (Zhong et al. 2020; a box that is too long is cut off).
+
+    Args:
+        n: images.
+        size: side of the images.
+        chance: of an image to lose a rectangle.
+        seed: what the draw follows from.
+
+    Returns:
+        int64 (n, 4): top, bottom, left, right; all 0 where nothing is blanked.
+    """
+    rng = np.random.default_rng(seed)
+    area = rng.uniform(*ERASED_AREA, n) * size**2
+    low, high = np.log(ERASED_ASPECT)
+    aspect = np.exp(rng.uniform(low, high, n))
+    sides = np.sqrt([area * aspect, area / aspect])
+    sides = np.clip(np.rint(sides), 1, size).astype(np.int64)
+    top, left = corners = rng.integers(0, size - sides + 1)
+    bottom, right = corners + sides
+    boxes = np.stack([top, bottom, left, right], axis=1)
+    return np.where(rng.random((n, 1)) < chance, boxes, 0)

@@ -1,7 +1,8 @@
 """Batches of uint8 pixels for training (augmented) and for evaluation (never augmented)."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import signal
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from src.config import InputSpec
-from src.data.augment import make_augment
+from src.data.augment import BATCH_PRESETS, draw_boxes, make_augment, takes_batches
 from src.data.images import UnreadableImageError, center_crop
 from src.data.pixels import Canvas, PixelSource
 
@@ -55,6 +56,7 @@ class EpochSampler(Sampler[BatchKey]):
         self.batch_size = min(batch_size, len(rows))
         self.seed = seed
         self.epoch = 0
+        self.first = 0  # batch to begin with: those before it were trained on already
         counts = np.bincount(labels, minlength=2)
         self.chances = (1 / counts[labels]) / 2 if balanced else None
 
@@ -69,7 +71,7 @@ class EpochSampler(Sampler[BatchKey]):
             order = rng.permutation(self.rows)
         else:
             order = rng.choice(self.rows, len(self.rows), p=self.chances)
-        for number in range(len(self)):
+        for number in range(self.first, len(self)):
             part = order[number * self.batch_size : (number + 1) * self.batch_size]
             yield BatchKey(self.epoch, number, tuple(int(row) for row in part))
 
@@ -77,12 +79,15 @@ class EpochSampler(Sampler[BatchKey]):
 class TrainBatches(Dataset[dict[str, Tensor]]):
     """Augmented batches; the draw depends on (seed, epoch, batch), not on workers.
 
+    A preset for whole batches is left to `DeviceBatches`.
+
     Args:
         source: pixels of all items, one canvas.
         labels: 0/1 by row.
         augment: preset name.
         image_size: side of what the net sees.
         seed: of the run.
+        erase: share of images of which a random rectangle is blanked.
     """
 
     def __init__(
@@ -92,23 +97,72 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
         augment: str,
         image_size: int,
         seed: int,
+        erase: float = 0.0,
     ) -> None:
         self.source = source
         self.labels = torch.tensor(labels)
-        self.augment = make_augment(augment, image_size)
+        self.augment = None if takes_batches(augment) else make_augment(augment, image_size)
+        self.image_size = image_size
         self.seed = seed
+        self.erase = erase
 
     def __getitem__(self, key: BatchKey) -> dict[str, Tensor]:
-        """Return `pixels` uint8 (n, s, s, 3), `label` int64 (n,), `item` int64 (n,) row numbers."""
-        # albumentations would repeat one random stream in every worker and every epoch.
-        self.augment.set_random_seed(derive_seed(self.seed, "augment", key.epoch, key.number))
-        pixels = [self.augment(image=self.source.read_or_stop(row)[0])["image"] for row in key.rows]
+        """Return a batch.
+
+        Returns:
+            `pixels` uint8 (n, s, s, 3), `label` int64 (n,), `item` int64 (n,) row numbers. Where
+            the preset takes whole batches, `pixels` are canvases and `draw` int64 () is the seed
+            for it. With `erase`: `blank` int64 (n, 4), see `draw_boxes`.
+        """
         item = torch.tensor(key.rows)
-        return {
-            "pixels": torch.from_numpy(np.stack(pixels)),
-            "label": self.labels[item],
-            "item": item,
-        }
+        batch = {"label": self.labels[item], "item": item}
+        # albumentations would repeat one random stream in every worker and every epoch.
+        draw = derive_seed(self.seed, "augment", key.epoch, key.number)
+        if self.augment is None:
+            batch["draw"] = torch.tensor(draw)
+            pixels = self.source.stack(key.rows)
+        else:
+            self.augment.set_random_seed(draw)
+            canvases = (self.source.read_or_stop(row)[0] for row in key.rows)
+            pixels = np.stack([self.augment(image=canvas)["image"] for canvas in canvases])
+        if self.erase:
+            seed = derive_seed(self.seed, "erase", key.epoch, key.number)
+            boxes = draw_boxes(len(key.rows), self.image_size, self.erase, seed)
+            batch["blank"] = torch.from_numpy(boxes)
+        return {"pixels": torch.from_numpy(pixels), **batch}
+
+
+class DeviceBatches:
+    """Training batches on the device, where what works on whole batches is done.
+
+    Args:
+        loader: batches of `TrainBatches`.
+        augment: preset name.
+        image_size: side of what the net sees.
+        device: where to.
+    """
+
+    def __init__(
+        self,
+        loader: Iterable[dict[str, Tensor]],
+        augment: str,
+        image_size: int,
+        device: torch.device,
+    ) -> None:
+        self.loader = loader
+        self.augment = BATCH_PRESETS.get(augment) if takes_batches(augment) else None
+        self.image_size = image_size
+        self.device = device
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        """Yield batches with `pixels` as the net takes them."""
+        for batch in self.loader:
+            draw = batch.pop("draw", None)  # stays on the CPU: reading it must not wait for a GPU
+            moved = {k: tensor.to(self.device, non_blocking=True) for k, tensor in batch.items()}
+            if self.augment is not None and draw is not None:
+                generator = torch.Generator().manual_seed(int(draw))
+                moved["pixels"] = self.augment(moved["pixels"], self.image_size, generator)
+            yield moved
 
 
 class EvalBatches(Dataset[dict[str, Tensor]]):
@@ -165,5 +219,7 @@ def make_loader(
 
 
 def _start_worker(_: int) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # sent to all; the main process ends its workers
     cv2.setNumThreads(1)
     torch.set_num_threads(1)

@@ -62,13 +62,22 @@ class DatasetConfig:
     seed: int = 42
 
 
-def read_dataset_yaml(root: Path) -> DatasetConfig:
+def read_dataset_yaml(root: Path, instead: Path | None = None) -> DatasetConfig:
     """Read `dataset.yaml` of a data set's folder; without one, the defaults.
 
+    Args:
+        root: the folder.
+        instead: a file that stands for it where nothing can be written into the folder.
+
     Raises:
-        UserError: not YAML, a key unknown or twice, a value of a wrong kind.
+        UserError: not YAML, a key unknown or twice, a value of a wrong kind, or two files that
+            differ.
     """
     path = root / "dataset.yaml"
+    if instead is not None and instead.exists():
+        if path.exists() and path.read_bytes() != instead.read_bytes():
+            raise UserError(f"{path} and {instead} differ; which one holds? Keep that one")
+        path = instead
     if (root / "dataset.yml").exists():
         raise UserError(f"{root / 'dataset.yml'}: call it dataset.yaml")
     if not path.exists():

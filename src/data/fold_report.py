@@ -11,9 +11,12 @@ from src import paths
 from src.artifacts.files import read_csv
 from src.artifacts.folds import EXCLUDED_COLUMNS
 from src.data.groups import Components, GroupReport, find_components, report_groups
+from src.data.looks import Looks, find_looks
 from src.data.manifest import Dataset
-from src.data.scan import scan_items
+from src.data.scan import scan_for
 from src.data.schemes import parse_scheme
+
+Survey = tuple[pd.DataFrame, Looks]  # a scan, and the look-alikes in it
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ def report_folds(dataset: Dataset, scheme: str, folds: pd.DataFrame) -> FoldRepo
     excluded = pd.DataFrame(columns=pd.Index(EXCLUDED_COLUMNS))
     if path.exists():
         excluded = read_csv(path, EXCLUDED_COLUMNS, what="list of excluded items")
-    return make_report(dataset, scheme, folds, excluded)
+    scan = scan_for(dataset, scheme)
+    return make_report(dataset, scheme, folds, excluded, (scan, find_looks(scan)))
 
 
 def report_copies(dataset: Dataset, scan: pd.DataFrame) -> GroupReport | None:
@@ -69,7 +73,7 @@ def report_copies(dataset: Dataset, scan: pd.DataFrame) -> GroupReport | None:
     usable &= ~scan["item_id"].isin(dataset.extra_ids)
     if not usable.any():
         return None
-    return _study(scan, dataset.items[usable.to_numpy()].reset_index(drop=True))[0]
+    return _study(dataset, scan, find_looks(scan), np.flatnonzero(usable))[0]
 
 
 def plain_folds(labels: NDArray[np.int64], n_folds: int, seed: int) -> NDArray[np.int64]:
@@ -99,12 +103,12 @@ def find_leaks(components: Components, folds: NDArray[np.int64]) -> list[Leak]:
 
 
 def make_report(
-    dataset: Dataset, scheme: str, folds: pd.DataFrame, excluded: pd.DataFrame
+    dataset: Dataset, scheme: str, folds: pd.DataFrame, excluded: pd.DataFrame, survey: Survey
 ) -> FoldReport:
     """Return the report of a fold file and of what it leaves out (`item_id, reason`)."""
-    own = folds[~folds["item_id"].isin(dataset.extra_ids)]
-    items = dataset.train.set_index("item_id").loc[own["item_id"]].reset_index()
-    groups, components = _study(scan_items(dataset), items)
+    own = folds if not dataset.extra_ids else folds[~folds["item_id"].isin(dataset.extra_ids)]
+    rows = pd.Index(dataset.train["item_id"]).get_indexer(pd.Index(own["item_id"]))
+    groups, components = _study(dataset, *survey, rows)
     parsed = parse_scheme(dataset, scheme)
     labels = own["label"].to_numpy(np.int64)
     plain = own["fold"].to_numpy() if parsed is None else plain_folds(labels, *parsed)
@@ -119,9 +123,13 @@ def make_report(
     )
 
 
-def _study(scan: pd.DataFrame, items: pd.DataFrame) -> tuple[GroupReport, Components]:
-    """Report on the copies among these train items and the test items."""
-    train = scan[scan["split"] == "train"].set_index("item_id").loc[items["item_id"]].reset_index()
-    components = find_components(train, items["group"])
-    both = pd.concat([train, scan[scan["split"] == "test"]], ignore_index=True)
-    return report_groups(both, items["label"].astype("int64"), components), components
+def _study(
+    dataset: Dataset, scan: pd.DataFrame, looks: Looks, train: NDArray[np.intp]
+) -> tuple[GroupReport, Components]:
+    """Report on the copies among these train items (rows of the manifest) and the test items."""
+    rows = np.append(train, np.flatnonzero(scan["split"] == "test"))
+    n = len(train)
+    both, near = scan.iloc[rows].reset_index(drop=True), looks.take(rows)
+    components = find_components(both[:n], dataset.items["group"].iloc[train], near.take(slice(n)))
+    labels = dataset.items["label"].iloc[train].astype("int64")
+    return report_groups(both, labels, components, near), components

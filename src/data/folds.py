@@ -7,13 +7,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src import paths
+from src.artifacts.atomic import remove_orphans
 from src.artifacts.files import read_csv, write_csv
 from src.artifacts.folds import EXCLUDED_COLUMNS, existing_scheme, read_folds, write_folds
 from src.data.fold_report import FoldReport, make_report
 from src.data.groups import find_components
+from src.data.looks import find_looks
 from src.data.manifest import Dataset
-from src.data.scan import scan_items
-from src.data.schemes import FIXED, default_scheme, parse_scheme
+from src.data.scan import scan_for
+from src.data.schemes import default_scheme, parse_scheme
+from src.data.stratify import stratified_group_folds
 from src.errors import UserError
 
 
@@ -37,6 +40,7 @@ def ensure_folds(
     if scheme is not None:
         parse_scheme(dataset, scheme)
     dataset.require_train()
+    remove_orphans(paths.folds_dir(dataset.name))  # no later run writes there any more
     found = existing_scheme(dataset.name, scheme)
     if found is None:
         report = make_folds(dataset, scheme or default_scheme(dataset))
@@ -52,10 +56,14 @@ def make_folds(dataset: Dataset, scheme: str) -> FoldReport:
     Raises:
         UserError: see `ensure_folds`; also if no train item can be read.
     """
-    parse_scheme(dataset, scheme)
-    items, scan, excluded = _readable(dataset)
+    fixed = parse_scheme(dataset, scheme) is None
+    scan = scan_for(dataset, scheme)
+    looks = find_looks(scan)
+    good, excluded = _readable(dataset, scan)
+    items = dataset.items.iloc[good].reset_index(drop=True)
     own = ~items["item_id"].isin(dataset.extra_ids).to_numpy()
-    components = find_components(scan, items["group"])
+    part = scan.iloc[good].reset_index(drop=True)
+    components = find_components(part, items["group"], looks.take(good))
     if own.all():
         copied = np.zeros(len(items), bool)
     else:
@@ -69,7 +77,7 @@ def make_folds(dataset: Dataset, scheme: str) -> FoldReport:
         excluded = pd.concat([excluded, reasons]).sort_values("item_id")
     folds = items[["item_id", "label", "domain", "kind"]].assign(fold=-1)
     folds["group"] = name_groups(items, components.joint)
-    if scheme == FIXED:
+    if fixed:
         assert dataset.given_folds is not None  # parse_scheme
         folds.loc[own, "fold"] = dataset.given_folds.reindex(items["item_id"][own]).to_numpy()
         # Given folds stand as they are, so look-alikes cannot bind; they are reported instead.
@@ -78,7 +86,7 @@ def make_folds(dataset: Dataset, scheme: str) -> FoldReport:
         folds.loc[own, "fold"] = _split(dataset, scheme, folds[own], components.joint[own])
     path = paths.folds_csv(dataset.name, scheme)
     _write(path, paths.excluded_csv(dataset.name, scheme), folds[~copied], excluded)
-    return make_report(dataset, scheme, read_folds(path), excluded)
+    return make_report(dataset, scheme, read_folds(path), excluded, (scan, looks))
 
 
 def check_fit(dataset: Dataset, scheme: str, folds: pd.DataFrame) -> None:
@@ -92,14 +100,15 @@ def check_fit(dataset: Dataset, scheme: str, folds: pd.DataFrame) -> None:
         f"the data set has changed since its folds were made: put it back, or move {path} away "
         "together with the checkpoints and OOF of that scheme"
     )
-    train = dataset.train.set_index("item_id")
-    gone = folds.loc[~folds["item_id"].isin(train.index), "item_id"]
+    train = dataset.train
+    ids = pd.Index(train["item_id"], dtype=object)
+    rows = ids.get_indexer(_as_index(folds["item_id"]))
+    gone = folds["item_id"].to_numpy()[rows < 0]
     if len(gone):
         raise UserError(
-            f"{path}: item {gone.iloc[0]!r} is not in {dataset.root} ({len(gone)} such items); "
-            f"{way_out}"
+            f"{path}: item {gone[0]!r} is not in {dataset.root} ({len(gone)} such items); {way_out}"
         )
-    now = train["label"].reindex(folds["item_id"]).to_numpy()
+    now = train["label"].to_numpy(np.int64)[rows]
     differ = now != folds["label"].to_numpy()
     if differ.any():
         row = int(differ.argmax())
@@ -107,42 +116,54 @@ def check_fit(dataset: Dataset, scheme: str, folds: pd.DataFrame) -> None:
             f"{path}: row {row + 2}: item {folds['item_id'].iloc[row]!r} has label "
             f"{folds['label'].iloc[row]}, in {dataset.root} it is {now[row]}; {way_out}"
         )
-    known = set(folds["item_id"])
+    known = np.zeros(len(ids) + 1, bool)  # the last stands for -1, an item that is gone
+    known[rows] = True
     excluded = paths.excluded_csv(dataset.name, scheme)
     if excluded.exists():
-        known |= set(read_csv(excluded, EXCLUDED_COLUMNS, what="list of excluded items")["item_id"])
-    new = train.index[~train.index.isin(known)]
+        table = read_csv(excluded, EXCLUDED_COLUMNS, what="list of excluded items")
+        known[ids.get_indexer(_as_index(table["item_id"]))] = True
+    new = ids[~known[:-1]]
     if len(new):
         raise UserError(f"{path}: item {new[0]!r} is in no fold ({len(new)} such items); {way_out}")
 
 
+def _as_index(ids: pd.Series) -> pd.Index:
+    # Between strings of pandas' two kinds a look-up takes three times as long.
+    return pd.Index(ids.to_numpy(object), dtype=object)
+
+
 def name_groups(items: pd.DataFrame, component: NDArray[np.int64]) -> pd.Series:
     """Name components: by the first given group in them, else by the first item_id."""
-    by_id = items["item_id"].groupby(component).transform("min")
-    given = items["group"].where(items["group"] != "")
-    by_group = given.groupby(component).transform("min")
+    ids, groups = items["item_id"], items["group"]
+    by_id = _least(ids, component)
+    by_group = _least(groups.where(groups != ""), component)
     # An item_id may look like some other component's group name.
-    clash = by_group.isna() & by_id.isin(set(given.dropna()))
+    clash = by_group.isna() & by_id.isin(set(groups.unique()) - {""})
     return by_group.fillna(by_id.where(~clash, "item:" + by_id))
 
 
-def _readable(dataset: Dataset) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Return readable train items, their scan, and (item_id, reason) of the unreadable ones."""
-    scan = scan_items(dataset)
+def _least(words: pd.Series, component: NDArray[np.int64]) -> pd.Series:
+    """Return for each row the first word in its component, NA where it has none."""
+    codes, names = pd.factorize(words.to_numpy(object), use_na_sentinel=True)
+    order = np.argsort(names, kind="stable")  # quick on ids, which come sorted
+    rank = np.append(np.argsort(order), len(names))  # the last for NA, whose code is -1
+    least = np.full(component.max(initial=-1) + 1, len(names))
+    np.minimum.at(least, component, rank[codes])
+    sorted_names = np.append(names[order], np.array([None], object))
+    return pd.Series(sorted_names[least[component]], words.index, dtype=object)
+
+
+def _readable(dataset: Dataset, scan: pd.DataFrame) -> tuple[NDArray[np.intp], pd.DataFrame]:
+    """Return the rows of readable train items, and (item_id, reason) of the unreadable ones."""
     train = (dataset.items["split"] == "train").to_numpy()
     bad = train & (scan["error"] != "").to_numpy()
-    good = train & ~bad
-    if not good.any():
+    good = np.flatnonzero(train & ~bad)
+    if not len(good):
         raise UserError(
             f"{dataset.root}: none of the {train.sum()} train items can be read, the first is "
             f"{dataset.items['path'][bad].iloc[0]}: {scan['error'][bad].iloc[0]}"
         )
-    excluded = scan.loc[bad, ["item_id", "error"]].rename(columns={"error": "reason"})
-    return (
-        dataset.items[good].reset_index(drop=True),
-        scan[good].reset_index(drop=True),
-        excluded,
-    )
+    return good, scan.loc[bad, ["item_id", "error"]].rename(columns={"error": "reason"})
 
 
 def _split(
@@ -165,12 +186,7 @@ def _split(
                 f"{dataset.root}: its {int((labels == label).sum())} {name} items form {groups} "
                 f"group{'s' * (groups != 1)}, too few for {n_folds} folds; {way_out}"
             )
-    from sklearn.model_selection import StratifiedGroupKFold  # slow to import, needed once
-
-    folds = np.full(len(items), -1, np.int64)
-    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-    for fold, (_, held_out) in enumerate(splitter.split(labels, labels, component)):
-        folds[held_out] = fold
+    folds = stratified_group_folds(labels, component, n_folds, seed)
     for fold in range(n_folds):
         held_out = labels[folds == fold]
         if len(np.unique(held_out)) < 2:

@@ -4,10 +4,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from src.data.chains import Chain, Edges, Labels, join_edges, link, tighten
-from src.data.neighbours import near_pairs
+from src.data.looks import Looks, count_near, edges_of_equal_codes, find_looks
 
 
 @dataclass(frozen=True)
@@ -69,59 +68,62 @@ class GroupReport:
 
 def edges_of_equal(values: pd.Series) -> Edges:
     """Return edges that link the items with equal values; "" is equal to nothing."""
-    codes = pd.factorize(values.where(values != ""), use_na_sentinel=True)[0]
-    known = np.flatnonzero(codes >= 0)
-    order = known[np.argsort(codes[known], kind="stable")]
-    same = codes[order[1:]] == codes[order[:-1]]
-    return order[:-1][same], order[1:][same]
+    return edges_of_equal_codes(pd.factorize(values.where(values != ""), use_na_sentinel=True)[0])
 
 
-def find_components(train: pd.DataFrame, given: pd.Series) -> Components:
+def find_components(
+    train: pd.DataFrame, given: pd.Series, looks: Looks | None = None
+) -> Components:
     """Join given groups, equal files and look-alikes.
 
     Args:
         train: a scan's rows of readable train items.
         given: the group of each, "" for none.
+        looks: of these rows, if they were searched already.
 
     Returns:
         Components, numbered from 0; chains already tightened.
     """
     n = len(train)
+    looks = looks or find_looks(train)
     exact = edges_of_equal(train["sha256"].reset_index(drop=True))
     groups = edges_of_equal(given.reset_index(drop=True))
-    first, second, distance = _near_edges(train)
+    first, second, distance = looks.edges()
     base = link(n, *join_edges(exact, groups))
     keep, chains = tighten(base, first, second, distance, train["item_id"].to_numpy())
     first, second = first[keep], second[keep]
     exact_of = link(n, *exact)
-    other = exact_of[first] != exact_of[second]
+    # Equal files share a look; they are look-alikes only where another file is one of theirs.
+    other = np.zeros(looks.count + 1, bool)  # the last stands for look -1
+    differ = exact_of[first] != exact_of[second]
+    other[looks.of[first[differ]]] = other[looks.of[second[differ]]] = True
+    alike = other[looks.of[first]]
     return Components(
         exact=exact_of,
-        near=link(n, first[other], second[other]),
+        near=link(n, first[alike], second[alike]),
         given=link(n, *groups),
         joint=link(n, *join_edges(exact, groups, (first, second))),
         chains=chains,
     )
 
 
-def report_groups(scan: pd.DataFrame, labels: pd.Series, components: Components) -> GroupReport:
+def report_groups(
+    scan: pd.DataFrame, labels: pd.Series, components: Components, looks: Looks | None = None
+) -> GroupReport:
     """Count what is worth knowing about copies.
 
     Args:
         scan: rows of readable train items (in the order of `components`), then test items.
         labels: of the train items.
         components: of the train items.
+        looks: of all these rows, if they were searched already.
     """
     n = len(components.joint)
-    files = scan["sha256"].to_numpy()
-    first, second, _ = _near_edges(scan)
-    equal = files[first] == files[second]
-    within = (second < n) & ~equal
-    across = (first < n) & (second >= n)
-    train_files = set(files[:n]) - {""}
-    test_exact = np.isin(np.arange(n, len(scan)), np.flatnonzero(scan["sha256"].isin(train_files)))
-    near_test = np.unique(second[across & ~equal]) - n
-    truth = np.append(labels.to_numpy(np.int64), np.full(len(scan) - n, -1))
+    looks = looks or find_looks(scan)
+    train_files = pd.Index(scan["sha256"][:n])
+    exact = scan["sha256"][n:]
+    test_exact = (exact.isin(train_files) & (exact != "")).to_numpy()
+    near = count_near(looks, components.exact, labels.to_numpy(np.int64))
     sizes = np.bincount(components.joint)
     exact_sizes = np.bincount(components.exact)
     return GroupReport(
@@ -131,23 +133,16 @@ def report_groups(scan: pd.DataFrame, labels: pd.Series, components: Components)
         given=int((np.bincount(components.given) > 1).sum()),
         exact_items=int(exact_sizes[exact_sizes > 1].sum()),
         exact_sets=int((exact_sizes > 1).sum()),
-        near_pairs=int(within.sum()),
-        near_items=len(np.unique(np.concatenate([first[within], second[within]]))),
+        near_pairs=near.pairs,
+        near_items=near.items,
         conflicts=_conflicts(scan[:n], labels),
-        near_conflicts=int((truth[first[within]] != truth[second[within]]).sum()),
+        near_conflicts=near.conflicts,
         test_items=len(scan) - n,
         test_exact=int(test_exact.sum()),
-        test_near=int((~test_exact[near_test]).sum()),
+        test_near=int((~test_exact & near.of_train[n:]).sum()),
         flat=int((~scan["hashable"][:n]).sum()),
         chains=components.chains,
     )
-
-
-def _near_edges(scan: pd.DataFrame) -> tuple[Labels, Labels, NDArray[np.uint8]]:
-    usable = np.flatnonzero(scan["hashable"].to_numpy())
-    hashes, flips = (scan[c].to_numpy()[usable] for c in ("phash", "phash_flip"))
-    first, second, distance = near_pairs(hashes, flips)
-    return usable[first], usable[second], distance
 
 
 def _conflicts(train: pd.DataFrame, labels: pd.Series) -> list[list[str]]:
@@ -159,5 +154,6 @@ def _conflicts(train: pd.DataFrame, labels: pd.Series) -> list[list[str]]:
             "label": labels.to_numpy(np.int64),
         }
     )
+    table = table[table["file"].duplicated(keep=False) & (table["file"] != "")]
     both = table.groupby("file")["label"].transform("nunique") > 1
-    return [part["id"].tolist() for _, part in table[both & (table["file"] != "")].groupby("file")]
+    return [part["id"].tolist() for _, part in table[both].groupby("file")]

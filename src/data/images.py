@@ -1,9 +1,14 @@
 """Bytes to pixels: the one decoder and the one resize that training and prediction share."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from src.config import InputSpec
+from src.data.decode import JPEG_START, UnreadableImageError, check_header, decode_jpeg
 from src.errors import UserError
 
 # Interpolation when enlarging; shrinking always averages (INTER_AREA), which does not alias.
@@ -12,15 +17,25 @@ INTERPOLATIONS = {
     "bilinear": cv2.INTER_LINEAR,
     "bicubic": cv2.INTER_CUBIC,
 }
-GEOMETRIES = ("squash", "short_side")
+GEOMETRIES = ("squash", "short_side", "native")
+LONGEST = 16  # times the short side; `short_side` leaves the rest of a thin strip aside at once
 
 
-class UnreadableImageError(ValueError):
-    """The bytes are not an image that can be decoded."""
+class Canvas(NamedTuple):
+    """Side and way of resizing of a square that images are brought to."""
+
+    size: int
+    geometry: str
+    interpolation: str
+
+    @classmethod
+    def of(cls, spec: InputSpec) -> "Canvas":
+        """Return the canvas that a model's preprocessing starts from."""
+        return cls(spec.canvas, spec.geometry, spec.interpolation)
 
 
 def decode_image(data: bytes) -> NDArray[np.uint8]:
-    """Decode an image file's bytes.
+    """Decode an image file's bytes at full size.
 
     EXIF orientation is applied; grey, palette, alpha and 16-bit images become 8-bit RGB.
 
@@ -28,17 +43,44 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
         uint8 RGB of shape (height, width, 3).
 
     Raises:
-        UnreadableImageError: empty, or not an image OpenCV can decode.
+        UnreadableImageError: empty, not an image OpenCV can decode, or of more than
+            `decode.MAX_PIXELS` pixels.
     """
+    return _decode(data, [None])[0]
+
+
+def make_canvases(data: bytes, canvases: Sequence[Canvas]) -> list[NDArray[np.uint8]]:
+    """Decode an image file's bytes and bring it to each canvas.
+
+    What a canvas holds depends on the file and that canvas alone, whatever others are asked for:
+    a JPEG is decoded once for each scale that they need.
+
+    Returns:
+        uint8 RGB (size, size, 3) each, contiguous.
+
+    Raises:
+        UnreadableImageError: see `decode_image`.
+    """
+    sides = [None if canvas.geometry == "native" else canvas.size for canvas in canvases]
+    decoded = _decode(data, sides)
+    return [resize_image(image, *canvas) for image, canvas in zip(decoded, canvases, strict=True)]
+
+
+def _decode(data: bytes, sides: Sequence[int | None]) -> list[NDArray[np.uint8]]:
     if not data:
         raise UnreadableImageError("the file is empty (0 bytes)")
+    if data.startswith(JPEG_START):
+        found = decode_jpeg(data, sides)
+        if found is not None:
+            return found
+    check_header(data)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
         raise UnreadableImageError(f"not decodable: {error.err or error}") from None
     if image is None:
         raise UnreadableImageError("not an image (no known format)")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    return [np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)] * len(sides)
 
 
 def resize_image(
@@ -49,7 +91,9 @@ def resize_image(
     Args:
         image: uint8 RGB (height, width, 3).
         size: side of the canvas in pixels.
-        geometry: `squash` ignores the aspect ratio; `short_side` keeps it and cuts the middle.
+        geometry: `squash` ignores the aspect ratio; `short_side` keeps it and cuts the middle;
+            `native` cuts the middle out of the pixels as they are, and continues an image that is
+            smaller by reflection (again and again where it is much smaller).
         interpolation: used when enlarging (`INTERPOLATIONS`).
 
     Returns:
@@ -61,9 +105,15 @@ def resize_image(
     height, width = image.shape[:2]
     if geometry == "squash":
         return _resize(image, size, size, interpolation)
+    if geometry == "native":
+        return _reflect(_center(image, min(height, size), min(width, size)), size)
     if geometry != "short_side":
         raise UserError(f"unknown geometry {geometry!r}; known: {', '.join(GEOMETRIES)}")
-    scale = size / min(height, width)
+    short = min(height, width)
+    if max(height, width) > LONGEST * short:  # else its enlarged strip would not fit into memory
+        image = _center(image, min(height, LONGEST * short), min(width, LONGEST * short))
+        height, width = image.shape[:2]
+    scale = size / short
     image = _resize(
         image, max(size, round(height * scale)), max(size, round(width * scale)), interpolation
     )
@@ -72,9 +122,21 @@ def resize_image(
 
 def center_crop(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Cut the central (size, size) square out of an image at least that large."""
-    top = (image.shape[0] - size) // 2
-    left = (image.shape[1] - size) // 2
-    return np.ascontiguousarray(image[top : top + size, left : left + size])
+    return np.ascontiguousarray(_center(image, size, size))
+
+
+def _center(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
+
+
+def _reflect(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Continue an image of at most (size, size) on all sides until it is that large."""
+    high, wide = size - image.shape[0], size - image.shape[1]
+    edges = (high // 2, high - high // 2, wide // 2, wide - wide // 2)
+    if any(edges):
+        image = np.asarray(cv2.copyMakeBorder(image, *edges, cv2.BORDER_REFLECT_101), np.uint8)
+    return np.ascontiguousarray(image)
 
 
 def _resize(

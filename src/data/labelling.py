@@ -9,7 +9,7 @@ from src.data.words import make_label_map
 from src.errors import UserError
 
 
-@dataclass
+@dataclass(slots=True)
 class TrainItem:
     """One train item.
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pandas as pd
 
@@ -36,7 +37,7 @@ def load_dataset(dataset: str, input_root: Path | None = None) -> Dataset:
             file, row and value, and how to settle it.
     """
     root = _find_root(dataset, input_root)
-    config = read_dataset_yaml(root)
+    config = read_dataset_yaml(root, paths.readable(paths.dataset_yaml(dataset)))
     entries, loaded = _load(dataset, root, config)
     for name in config.extra:
         entries, loaded = _join_extra(entries, loaded, name, input_root)
@@ -141,22 +142,19 @@ def _find_test(
 
 def _make_items(files: list[MediaFile], labelled: Labelled, test: dict[int, str]) -> pd.DataFrame:
     """Return the manifest; its index is the number of the file."""
-    rows: dict[int, dict[str, object]] = {}
-    for index, item in labelled.items.items():
-        rows[index] = {
-            "item_id": item.item_id,
-            "split": "train",
-            "label": item.label,
-            "group": item.group,
-            "domain": item.domain,
-        }
-    for index, item_id in test.items():
-        domain = files[index].place.domain
-        rows[index] = {"item_id": item_id, "split": "test", "group": "", "domain": domain}
-    for index, row in rows.items():
-        entry = files[index].entry
-        row |= {"path": entry.path, "kind": kind_of(entry.logical), "bytes": entry.bytes}
-    return make_items(rows)
+    train = labelled.items.values()
+    entries = [files[index].entry for index in (*labelled.items, *test)]
+    columns: dict[str, list[Any]] = {
+        "item_id": [*(item.item_id for item in train), *test.values()],
+        "path": [entry.path for entry in entries],
+        "kind": [kind_of(entry.logical) for entry in entries],
+        "split": ["train"] * len(train) + ["test"] * len(test),
+        "label": [*(item.label for item in train), *[pd.NA] * len(test)],
+        "group": [*(item.group for item in train), *[""] * len(test)],
+        "domain": [*(item.domain for item in train), *(files[i].place.domain for i in test)],
+        "bytes": [entry.bytes for entry in entries],
+    }
+    return make_items(columns, [*labelled.items, *test])
 
 
 def _test_labels(files: list[MediaFile], test: dict[int, str]) -> pd.Series | None:
@@ -187,7 +185,7 @@ def _join_extra(
     if name == main.name:
         raise UserError(f"{main.root / 'dataset.yaml'}: extra names the data set itself")
     root = _find_root(name, input_root)
-    config = read_dataset_yaml(root)
+    config = read_dataset_yaml(root, paths.readable(paths.dataset_yaml(name)))
     if config.extra:
         raise UserError(
             f"{root / 'dataset.yaml'}: {name} is itself extra data of {main.name}, so it may have "

@@ -1,8 +1,10 @@
 """The manifest: one row an item, and the data set it belongs to."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -101,10 +103,17 @@ def refuse_videos(dataset: Dataset, split: str) -> None:
         )
 
 
-def make_items(rows: dict[int, dict[str, object]]) -> pd.DataFrame:
-    """Return rows as a manifest: its dtypes, train first, sorted by item_id; the index is kept."""
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=pd.Index(COLUMNS), dtype=object)
-    table = table.astype(_TYPES)
+def make_items(columns: Mapping[str, list[Any]], index: list[int]) -> pd.DataFrame:
+    """Return columns as a manifest: its dtypes, train first, sorted by item_id; keeps the index.
+
+    Columns that are not given are NA.
+    """
+    table = pd.DataFrame(
+        {
+            name: pd.Series(columns.get(name), index, dtype=_TYPES.get(name, object))
+            for name in COLUMNS
+        }
+    )
     return table.sort_values(["split", "item_id"], ascending=[False, True], kind="stable")
 
 

@@ -1,38 +1,33 @@
-"""Items to square uint8 canvases: each file is decoded once for all sizes that are wanted."""
+"""Items to square uint8 canvases: each file is decoded once, and kept where there is room."""
 
+import fcntl
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
-from src.config import InputSpec
 from src.data import images
-from src.data.sources import read_bytes
+from src.data.cache import Stored, gb, mark_items, missing_space, open_cache
+from src.data.cache_build import build_cache
+from src.data.images import Canvas
+from src.data.sources import read_bytes, stamp_of
 from src.errors import UserError
+from src.machine import available_memory, cpu_count
 from src.progress import track
 
-RAM_SHARE = 0.4  # of the memory that is free; canvases beyond it are decoded in every epoch
+LOG = logging.getLogger("rvf")
+CACHES = ("auto", "disk", "ram", "none")
+RAM_SHARE = 0.4  # of the memory that is free
+OWN_SHARE = 0.02  # of it; so much every process may hold, more only one of them
 
 cv2.setNumThreads(1)  # parallelism lies in workers and torch; nested pools slow both
 
-
-class Canvas(NamedTuple):
-    """Side and way of resizing of a square that images are brought to."""
-
-    size: int
-    geometry: str
-    interpolation: str
-
-    @classmethod
-    def of(cls, spec: InputSpec) -> "Canvas":
-        """Return the canvas that a model's preprocessing starts from."""
-        return cls(spec.canvas, spec.geometry, spec.interpolation)
+_CLAIMS: dict[Path, int] = {}  # descriptors, open as long as the process: the lock goes with it
 
 
 class PixelSource:
@@ -48,22 +43,33 @@ class PixelSource:
         self.root = root
         self.paths = list(paths)
         self.canvases = list(dict.fromkeys(canvases))
-        self._ram: list[NDArray[np.uint8]] | None = None
+        self._kept: list[Stored] | None = None
 
     def __len__(self) -> int:
         """Return the number of items."""
         return len(self.paths)
 
+    @property
+    def is_kept(self) -> bool:
+        """Tell whether reading an item decodes nothing any more."""
+        return self._kept is not None
+
+    @property
+    def nbytes(self) -> int:
+        """Return how much all canvases take."""
+        return sum(3 * canvas.size**2 for canvas in self.canvases) * len(self)
+
     def read(self, row: int) -> list[NDArray[np.uint8]]:
         """Return one item's canvases, uint8 (size, size, 3) each, in the order of `canvases`.
+
+        They may be read-only.
 
         Raises:
             UnreadableImageError: the item cannot be decoded.
         """
-        if self._ram is not None:
-            return [array[row] for array in self._ram]
-        image = images.decode_image(read_bytes(self.root, self.paths[row]))
-        return [images.resize_image(image, *canvas) for canvas in self.canvases]
+        if self._kept is not None:
+            return [kept.pixels[kept.rows[row]] for kept in self._kept]
+        return images.make_canvases(read_bytes(self.root, self.paths[row]), self.canvases)
 
     def read_or_stop(self, row: int) -> list[NDArray[np.uint8]]:
         """Return one item's canvases; raises a UserError naming the item that is unreadable."""
@@ -75,28 +81,109 @@ class PixelSource:
                 "made: put the file back"
             ) from None
 
-    def preload(self) -> bool:
-        """Decode everything into memory if it fits into a share of what is free.
-
-        Returns:
-            Whether it did; if not, items are decoded each time they are read.
+    def stack(self, rows: Sequence[int]) -> NDArray[np.uint8]:
+        """Return the first canvas of several items, uint8 (n, size, size, 3), a copy.
 
         Raises:
             UserError: an item cannot be decoded; names it.
         """
-        need = sum(3 * canvas.size**2 for canvas in self.canvases) * len(self)
-        if need > RAM_SHARE * psutil.virtual_memory().available:
-            return False
+        if self._kept is not None:
+            kept = self._kept[0]
+            return np.take(kept.pixels, kept.rows[list(rows)], axis=0)
+        return np.stack([self.read_or_stop(row)[0] for row in rows])
+
+    def preload(self, home: Path | None = None, cache: str = "auto") -> str:
+        """Decode everything once, onto the disk or into memory; says in the log where and why.
+
+        Args:
+            home: folder of the data set's pixel caches; None keeps nothing on disk.
+            cache: `disk`, `ram`, `none`, or `auto`: the first of these for which there is room.
+
+        Returns:
+            Where the pixels are now: `disk`, `ram`, or `none` (decoded each time they are read).
+
+        Raises:
+            UserError: an item cannot be decoded; names it. `disk` or `ram` was asked for, and
+                there is no room.
+        """
+        reasons = []
+        for how, keep in (("disk", self._keep_on_disk), ("ram", self._keep_in_ram)):
+            if cache in ("auto", how):
+                reason = keep(home, forced=cache == how)
+                if not reason:
+                    return how
+                reasons.append(reason)
+                if cache == how:
+                    raise UserError(f"--cache {how}: {reason}; --cache auto takes what is possible")
+        why = "; ".join(reasons) or "--cache none"
+        LOG.info("pixels: decoded anew in every epoch (%s)", why)
+        return "none"
+
+    def _keep_on_disk(self, home: Path | None, *, forced: bool) -> str:  # noqa: ARG002
+        if home is None or not len(self):
+            return "no folder for a cache"
+        stamps = [stamp_of(self.root, path) for path in self.paths]
+        marks = mark_items(self.paths, stamps)
+        kept = [open_cache(home, canvas, marks) for canvas in self.canvases]
+        lacking = [c for c, found in zip(self.canvases, kept, strict=True) if found is None]
+        for canvas in lacking:
+            reason = missing_space(home, canvas, marks)
+            if reason:
+                return reason
+            need = gb(3 * canvas.size**2 * len(self))
+            LOG.info("pixels: %d items of %d px take %s on disk", len(self), canvas.size, need)
+        for number, canvas in enumerate(self.canvases):
+            if kept[number] is None:
+                single = PixelSource(self.root, self.paths, [canvas])
+                try:
+                    kept[number] = build_cache(
+                        home, canvas, marks, lambda row, one=single: one.read_or_stop(row)[0]
+                    )
+                except OSError as error:
+                    return f"the pixel cache could not be written ({error})"
+        self._kept = [found for found in kept if found is not None]
+        return ""
+
+    def _keep_in_ram(self, home: Path | None, *, forced: bool) -> str:
+        free = available_memory()
+        if self.nbytes > RAM_SHARE * free:
+            return f"{gb(self.nbytes)} do not fit into {RAM_SHARE:.0%} of the {gb(free)} of memory"
+        if not forced and self.nbytes > OWN_SHARE * free and not _claim(home):
+            return "another process holds these pixels in memory"
         ram = [np.empty((len(self), c.size, c.size, 3), np.uint8) for c in self.canvases]
 
         def fill(row: int) -> None:
             for array, canvas in zip(ram, self.read_or_stop(row), strict=True):
                 array[row] = canvas
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV decodes without the GIL
+        with ThreadPoolExecutor(cpu_count()) as pool:  # decoders work without the GIL
             for _ in track(
                 pool.map(fill, range(len(self))), "decoding", total=len(self), unit="img"
             ):
                 pass
-        self._ram = ram
+        rows = np.arange(len(self))
+        for array in ram:
+            array.flags.writeable = False  # as a cache on disk is
+        self._kept = [Stored(array, rows) for array in ram]
+        return ""
+
+
+def _claim(home: Path | None) -> bool:
+    """Tell whether this process may hold a data set in memory: of several at once, one may."""
+    if home is None:
         return True
+    path = home / "ram.lock"
+    if path not in _CLAIMS:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _CLAIMS[path] = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError:  # nowhere to leave a note: each for itself
+            return True
+    try:
+        # Of this process alone: loader processes that outlive it for a moment do not hold it.
+        fcntl.lockf(_CLAIMS[path], fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -9,7 +9,7 @@ from src.data.words import LabelMap, Place, read_folder, read_word
 from src.errors import UserError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MediaFile:
     """A media file and what its folders say.
 

@@ -67,14 +67,15 @@ def match_sample(sample: Sample, index: FileIndex) -> dict[int, str]:
     missing: list[int] = []
     for row, item_id in enumerate(sample.layout.item_ids):
         fits = index.find(item_id)
-        where = f"{sample.where}: {sample.row_names[row]}: id {item_id!r}"
         if len(fits) > 1:
+            where = _where(sample, row)
             raise UserError(f"{where} fits {len(fits)} test files; the sample must give paths")
         if not fits:
             missing.append(row)
             continue
-        file = next(iter(fits))
+        file = fits[0]
         if file in found:
+            where = _where(sample, row)
             raise UserError(f"{where} and id {found[file]!r} fit the same test file")
         found[file] = item_id
     if missing:
@@ -84,6 +85,10 @@ def match_sample(sample: Sample, index: FileIndex) -> dict[int, str]:
             f"({len(missing)} such ids of {len(sample.row_names)}): is the test archive complete?"
         )
     return found
+
+
+def _where(sample: Sample, row: int) -> str:
+    return f"{sample.where}: {sample.row_names[row]}: id {sample.layout.item_ids[row]!r}"
 
 
 def _is_sample(entry: Entry) -> bool:
@@ -113,6 +118,9 @@ def _read_sample(root: Path, entry: Entry, config: DatasetConfig) -> Sample:
             first = int(bad.to_numpy().argmax())
             raise UserError(f"{where}: {rows.index[first]}: id {ids.iloc[first]!r} {what}")
     names, notes = _label_names(where, rows[label_column], config)
+    if rows.attrs["separator"] != ",":
+        mark = rows.attrs["separator"]
+        notes.append(f"{where} is separated by {mark!r}; the submission is written with commas")
     layout = SubmissionFormat(id_column, label_column, ids.tolist(), names)
     return Sample(where, rows.index.tolist(), layout, notes)
 

@@ -1,7 +1,6 @@
 """One look at every item: can it be decoded, how large is it, what is it a copy of."""
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -18,7 +17,9 @@ from src import paths
 from src.artifacts.files import atomic_path
 from src.data.images import UnreadableImageError, decode_image
 from src.data.manifest import Dataset
+from src.data.schemes import is_scanned
 from src.data.sources import read_bytes
+from src.machine import cpu_count
 from src.progress import track
 
 VERSION = 1  # of what is computed below; a cache of another version is not used
@@ -75,6 +76,18 @@ def scan_items(dataset: Dataset) -> pd.DataFrame:
         known = _scan_new(dataset, new, known)
         rows = _locate(known, dataset)
     return _as_table(dataset.items, known, rows)
+
+
+def scan_for(dataset: Dataset, scheme: str) -> pd.DataFrame:
+    """Return what a fold scheme is made from: a scan, or nothing known of any file.
+
+    In the second case no file is opened: width, height, sha256 and the hashes are empty, and
+    every item counts as readable.
+    """
+    if is_scanned(scheme):
+        return scan_items(dataset)
+    nothing = _as_known([""], [-1], [Look(0, 0, "", 0, 0, False, "unknown", "")])
+    return _as_table(dataset.items, nothing, np.zeros(len(dataset.items), np.intp))
 
 
 def file_format(data: bytes) -> str:
@@ -158,7 +171,7 @@ def _as_known(names: list[str], stamps: list[int], looks: list[Look]) -> pd.Data
 
 def _in_parallel(root: Path, batches: list[list[str]]) -> Iterator[list[Look]]:
     # Processes: imagehash is Python, and threads make it four times slower than one alone.
-    workers = min(len(os.sched_getaffinity(0)), len(batches) // 4)
+    workers = min(cpu_count(), len(batches) // 4)
     if workers < 2:
         yield from track((_look_at_many(root, b) for b in batches), "scanning", total=len(batches))
         return
@@ -171,9 +184,9 @@ def _in_parallel(root: Path, batches: list[list[str]]) -> Iterator[list[Look]]:
 
 def _read_cache(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError):  # absent, or damaged: it is made again
-        return _as_known([], [], [])
+        table = pd.read_parquet(path, page_checksum_verification=True)
+    except (OSError, ValueError, NotImplementedError, LookupError, TypeError):
+        return _as_known([], [], [])  # absent, or damaged: it is made again
     if table.attrs.get("version") != VERSION or list(table.columns) != list(_TYPES):
         return _as_known([], [], [])
     return table.astype(_TYPES)
@@ -183,7 +196,7 @@ def _write_cache(path: Path, table: pd.DataFrame) -> None:
     table = table.reset_index(drop=True)
     table.attrs = {"version": VERSION}
     with atomic_path(path) as temporary:
-        table.to_parquet(temporary, index=False)
+        table.to_parquet(temporary, index=False, write_page_checksum=True)
 
 
 def _as_table(items: pd.DataFrame, known: pd.DataFrame, rows: NDArray[np.intp]) -> pd.DataFrame:

@@ -6,8 +6,12 @@ from src.data.manifest import Dataset
 from src.errors import UserError
 
 FIXED = "fixed"
+UNSCANNED = "_unscanned"
 _STRATIFIED = re.compile(r"^sgkf(\d{1,3})_s(\d{1,9})$")
-FORMS = "sgkf<k>_s<seed>, such as sgkf5_s42 (5 folds, seed 42); fixed (the CSV's fold column)"
+FORMS = (
+    "sgkf<k>_s<seed>, such as sgkf5_s42 (5 folds, seed 42); fixed (the CSV's fold column); either "
+    f"with {UNSCANNED} at its end (made without opening a file, so copies are not kept together)"
+)
 
 
 def default_scheme(dataset: Dataset) -> str:
@@ -17,12 +21,18 @@ def default_scheme(dataset: Dataset) -> str:
     return f"sgkf{dataset.config.n_folds}_s{dataset.config.seed}"
 
 
+def is_scanned(scheme: str) -> bool:
+    """Return whether a scheme's folds know which files are unreadable, equal or alike."""
+    return not scheme.endswith(UNSCANNED)
+
+
 def parse_scheme(dataset: Dataset, scheme: str) -> tuple[int, int] | None:
     """Return (number of folds, seed) of a stratified scheme, None for `fixed`.
 
     Raises:
         UserError: no such form, fewer than 2 folds, or `fixed` without a fold column.
     """
+    whole, scheme = scheme, scheme.removesuffix(UNSCANNED)
     if scheme == FIXED:
         if dataset.given_folds is None:
             raise UserError(
@@ -32,5 +42,5 @@ def parse_scheme(dataset: Dataset, scheme: str) -> tuple[int, int] | None:
         return None
     match = _STRATIFIED.match(scheme)
     if match is None or int(match[1]) < 2:
-        raise UserError(f"unknown scheme {scheme!r}; its forms are: {FORMS}")
+        raise UserError(f"unknown scheme {whole!r}; its forms are: {FORMS}")
     return int(match[1]), int(match[2])

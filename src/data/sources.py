@@ -6,13 +6,14 @@ A path is relative to the data set's folder, with `/`; a member of a zip is
 
 import os
 import re
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from src.data.archives import open_archive
+from src.data.archives import LARGEST, open_archive
 from src.data.images import UnreadableImageError
+from src.data.walk import IN_ZIP, Entry, is_junk, matches, suffix_of, walk
 from src.errors import UserError
 
 IMAGE_SUFFIXES = frozenset(
@@ -21,32 +22,7 @@ IMAGE_SUFFIXES = frozenset(
 )  # fmt: skip
 VIDEO_SUFFIXES = frozenset((".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"))
 TABLE_SUFFIXES = frozenset({".csv", ".json"})
-_JUNK_NAMES = frozenset({"thumbs.db", "desktop.ini"})
-_IN_ZIP = re.compile(r"^(.*?\.zip)!/(.*)$", re.IGNORECASE | re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One file.
-
-    Attributes:
-        path: where it is read from (see the module).
-        logical: its path as if every zip were a folder.
-        bytes: size, unpacked.
-        stamp: changes when the content does: CRC in a zip, modification time in a folder.
-        crc: CRC-32 of a zip's member, None in a folder.
-    """
-
-    path: str
-    logical: str
-    bytes: int
-    stamp: int
-    crc: int | None = None
-
-    @property
-    def suffix(self) -> str:
-        """Return the lower-case suffix, `.jpg`."""
-        return suffix_of(self.logical)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -62,11 +38,6 @@ class Listing:
     media: list[Entry]
     tables: list[Entry]
     ignored: dict[str, int] = field(default_factory=dict)
-
-
-def suffix_of(name: str) -> str:
-    """Return the lower-case suffix of a path's last part (pathlib is slow for a million files)."""
-    return os.path.splitext(name)[1].lower()  # noqa: PTH122
 
 
 def kind_of(name: str) -> str | None:
@@ -91,7 +62,7 @@ def list_files(root: Path, ignore: tuple[str, ...] = ()) -> Listing:
     ignored: Counter[str] = Counter()
     media: dict[str, Entry] = {}
     tables: list[Entry] = []
-    for entry in _walk(root):
+    for entry in walk(root, ignore, ignored):
         reason = _ignored_because(entry, ignore)
         if reason is not None:
             ignored[reason] += 1
@@ -105,10 +76,29 @@ def list_files(root: Path, ignore: tuple[str, ...] = ()) -> Listing:
             )
         else:
             media[entry.logical] = entry
+    _check_names(root, [*media, *(entry.logical for entry in tables)])
     return Listing(
         [media[name] for name in sorted(media)],
         sorted(tables, key=lambda entry: entry.logical),
         dict(sorted(ignored.items())),
+    )
+
+
+def _check_names(root: Path, names: list[str]) -> None:
+    """Raise a UserError for names that no CSV or JSON could hold: they are not UTF-8."""
+    bad = [name for name in names if not name.isascii() and _SURROGATE.search(name)]
+    if not bad:
+        return
+    encoding = sys.getfilesystemencoding()
+    if encoding.lower() not in ("utf-8", "utf8"):
+        raise UserError(
+            f"{root}: file names such as {bad[0]!a} cannot be read, for Python takes them as "
+            f"{encoding} here; set PYTHONUTF8=1 (or LC_ALL=C.UTF-8)"
+        )
+    raise UserError(
+        f"{root}: {len(bad)} file names are not UTF-8, the first is {bad[0]!a}; rename them "
+        "(`convmv -f latin1 -t utf8 -r --notest DIR` does it), or leave them aside in "
+        "dataset.yaml: `ignore: [PATTERN]`"
     )
 
 
@@ -124,11 +114,11 @@ def read_bytes(root: Path, path: str) -> bytes:
             packed member of a zip.
         UserError: the file is not there any more.
     """
-    inside = _IN_ZIP.match(path)
+    inside = IN_ZIP.match(path)
     try:
         # Lexically: root may be a link, and `..` must lead back to its neighbour in input/.
         if inside is None:
-            return Path(os.path.normpath(root / path)).read_bytes()
+            return _read_whole(Path(os.path.normpath(root / path)))
         return open_archive(os.path.normpath(root / inside[1])).read(inside[2])
     except FileNotFoundError as error:
         raise UserError(f"{root}: {path} is not there any more ({error})") from None
@@ -136,70 +126,45 @@ def read_bytes(root: Path, path: str) -> bytes:
         raise UnreadableImageError(str(error)) from None
 
 
-def _walk(root: Path) -> list[Entry]:
-    entries: list[Entry] = []
-    seen: set[Path] = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
-        real = Path(folder).resolve()
-        if real in seen:  # a link that leads back up
-            folders.clear()
-            continue
-        seen.add(real)
-        folders.sort()
-        for name in sorted(names):
-            path = Path(folder, name)
-            relative = path.relative_to(root).as_posix()
-            if relative == "dataset.yaml":
-                continue
-            if name.lower().endswith(".zip") and not name.startswith("."):
-                entries += _zip_entries(path, relative)
-                continue
-            if not path.exists():
-                raise UserError(f"{path} is a link to {path.readlink()}, which is not there")
-            stat = path.stat()
-            entries.append(Entry(relative, relative, stat.st_size, stat.st_mtime_ns))
-    return entries
+def stamp_of(root: Path, path: str) -> tuple[int, int]:
+    """Return what changes when a file does: its size, and its CRC (in a zip) or time of change.
 
+    Args:
+        root: the data set's folder.
+        path: as in the manifest.
 
-def _zip_entries(path: Path, relative: str) -> list[Entry]:
-    """List a zip as the folder that its name says; a top folder of that name inside counts once."""
+    Raises:
+        UserError: the file is not there any more.
+    """
+    inside = IN_ZIP.match(path)
     try:
-        members = list(open_archive(os.path.normpath(path), fresh=True).members.values())
-    except OSError as error:
-        raise UserError(f"{path}: {error}; download it again") from None
-    files = [
-        (info, info.filename.replace("\\", "/").lstrip("/"))
-        for info in members
-        if not info.is_dir()
-    ]
-    home = PurePosixPath(relative).with_suffix("")
-    tops = {name.split("/")[0] for _, name in files if "/" in name and not _is_junk(name)}
-    flat = any("/" not in name and not _is_junk(name) for _, name in files)
-    if tops == {home.name} and not flat:
-        home = home.parent
-    prefix = "" if home == PurePosixPath() else f"{home}/"
-    return [
-        Entry(f"{relative}!/{info.filename}", prefix + name, info.file_size, info.CRC, info.CRC)
-        for info, name in files
-    ]
+        if inside is None:
+            stat = os.stat(os.path.normpath(root / path))  # noqa: PTH116 - for a million files
+            return stat.st_size, stat.st_mtime_ns
+        info = open_archive(os.path.normpath(root / inside[1])).members[inside[2]]
+    except (OSError, KeyError) as error:
+        raise UserError(f"{root}: {path} is not there any more ({error})") from None
+    return info.file_size, info.CRC
 
 
-def _is_junk(logical: str) -> bool:
-    parts = logical.split("/")
-    return (
-        any(part.startswith(".") for part in parts)
-        or "__MACOSX" in parts
-        or parts[-1].lower() in _JUNK_NAMES
-    )
+def _read_whole(path: Path) -> bytes:
+    size = path.stat().st_size
+    if size > LARGEST:
+        raise OSError(f"{path}: {size} bytes, too large for a picture")
+    return path.read_bytes()
 
 
 def _ignored_because(entry: Entry, patterns: tuple[str, ...]) -> str | None:
-    if _is_junk(entry.logical):
+    if is_junk(entry.logical):
         return "junk (.DS_Store, __MACOSX, hidden files)"
-    for pattern in patterns:
-        if fnmatch(entry.logical, pattern) or fnmatch(entry.path, pattern):
-            return f"dataset.yaml: ignore {pattern}"
+    if entry.bytes < 0:
+        return "no regular file (a pipe, a socket, a device)"
+    reason = matches(entry.logical, patterns) or matches(entry.path, patterns)
+    if reason is not None:
+        return reason
     suffix = entry.suffix
     if suffix in IMAGE_SUFFIXES or suffix in VIDEO_SUFFIXES or suffix in TABLE_SUFFIXES:
         return None
+    if suffix == ".zip":
+        return "zip inside a zip (unpack the outer one)"
     return f"neither image nor video ({suffix or 'no suffix'})"

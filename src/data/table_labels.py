@@ -1,5 +1,6 @@
 """From files to train items by the rows of a CSV or metadata.json."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -79,16 +80,18 @@ def _apply_table(
     groups = _groups(table, id_column, group)
     domains = [""] * len(fits) if domain is None else table.rows[domain].map(_value).tolist()
     folds = [None] * len(fits) if fold is None else _folds(table, fold)
-    ids = table.rows[id_column].tolist()
+    ids, labels = table.rows[id_column].tolist(), table.labels.tolist()
     for row in keep:
-        number = next(iter(fits[row]))
+        number = fits[row][0]
         file = files[number]
         name = ids[row] if table.folder is None else file.name
         in_val = "val" in (file.place.split, table.split)
-        _check_row(table, row, name, file, done.items.get(number))
+        other = done.items.get(number)
+        if other is not None or file.place.label not in (None, labels[row]):
+            raise _contradiction(table, row, name, file, other)
         done.items[number] = TrainItem(
             item_id=f"val/{name}" if in_val else name,
-            label=int(table.labels.iloc[row]),
+            label=labels[row],
             group=groups[row],
             domain=domains[row],
             fold=folds[row],
@@ -98,30 +101,29 @@ def _apply_table(
     done.notes.append(what + "".join(f", {k}: {c}" for k, c in found.items() if c is not None))
 
 
-def _check_row(
+def _contradiction(
     table: LabelTable, row: int, name: str, file: MediaFile, other: TrainItem | None
-) -> None:
-    """Raise if a row contradicts the class folder, or its file was taken by another row."""
+) -> UserError:
+    """Say that a row contradicts the class folder, or that another row has taken its file."""
     where = f"{table.where}: {table.rows.index[row]}"
     label = int(table.labels.iloc[row])
     if file.place.label not in (None, label):
         words = ("real", "fake")
-        raise UserError(
+        return UserError(
             f"{where}: {table.label_column} is {table.rows[table.label_column].iloc[row]!r} "
             f"({words[label]}), but {file.entry.path} lies in a class folder that says "
             f"{words[1 - label]}; if 1 means real in the table, say in dataset.yaml "
             "`labels: {1: 0, 0: 1}`, else correct one of them"
         )
-    if other is not None:
-        raise UserError(
-            f"{where}: {name!r} and another row, {other.item_id!r}, fit the same file "
-            f"{file.entry.path}"
-        )
+    assert other is not None  # the only other reason to ask
+    return UserError(
+        f"{where}: {name!r} and another row, {other.item_id!r}, fit the same file {file.entry.path}"
+    )
 
 
-def _choose_id(table: LabelTable, index: FileIndex) -> tuple[str, list[set[int]]]:
+def _choose_id(table: LabelTable, index: FileIndex) -> tuple[str, list[Sequence[int]]]:
     """Return the id column whose values fit the files best, and what each value fits."""
-    best: tuple[int, str, list[set[int]]] | None = None
+    best: tuple[int, str, list[Sequence[int]]] | None = None
     for column in table.ids:
         fits = [index.find(value) for value in table.rows[column]]
         count = sum(len(found) == 1 for found in fits)
@@ -137,7 +139,11 @@ def _choose_id(table: LabelTable, index: FileIndex) -> tuple[str, list[set[int]]
 
 
 def _check_fits(
-    table: LabelTable, column: str, fits: list[set[int]], config: DatasetConfig, done: Labelled
+    table: LabelTable,
+    column: str,
+    fits: list[Sequence[int]],
+    config: DatasetConfig,
+    done: Labelled,
 ) -> list[int]:
     """Return the rows that have a file; raises for those that have none, or several."""
     ids = table.rows[column]

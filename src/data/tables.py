@@ -112,7 +112,7 @@ def _metadata_json(root: Path, entry: Entry, config: DatasetConfig) -> LabelTabl
     where = str(root / entry.path)
     try:
         content = json.loads(read_bytes(root, entry.path).decode("utf-8-sig"))
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also UnreadableImageError: a packed file
         raise UserError(f"{where}: not readable JSON ({error})") from None
     is_form = isinstance(content, dict) and all(isinstance(v, dict) for v in content.values())
     if not is_form or not any("label" in value for value in content.values()):

@@ -1,17 +1,15 @@
 """Join the members' out-of-fold predictions by item_id, and say what had to be left out."""
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from src import paths
-from src.artifacts.files import sha256_file
+from src.artifacts.files import read_json, sha256_file
 from src.artifacts.folds import fold_numbers, read_folds
 from src.artifacts.oof import read_oof
 from src.errors import UserError, unknown_name
@@ -234,7 +232,7 @@ def _check_runs(
         path = paths.run_record(dataset, scheme, model, fold)
         if not path.exists():
             continue
-        record = _read_record(path)
+        record = read_json(path, schema=1, what="run record")
         if record.get("folds_sha256", folds_sha256) != folds_sha256:
             raise UserError(
                 f"{path}: this run was made with another version of "
@@ -243,16 +241,6 @@ def _check_runs(
             )
         selected |= record.get("selection") == "best"
     return selected
-
-
-def _read_record(path: Path) -> dict[str, object]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: this run record is not readable JSON ({error})") from None
-    if not isinstance(record, dict):
-        raise UserError(f"{path}: this run record is a {type(record).__name__}, want an object")
-    return record
 
 
 def _read_member(

@@ -89,7 +89,7 @@ def import_extra(extra: Extra, dataset: str, scheme: str) -> list[int]:
 
 def is_extra(dataset: str, scheme: str, model: str) -> bool:
     """Tell whether a member's predictions came from elsewhere."""
-    return paths.extra_record(dataset, scheme, model).exists()
+    return paths.readable(paths.extra_record(dataset, scheme, model)).exists()
 
 
 def read_extra_test(dataset: str, scheme: str, model: str) -> pd.Series:
@@ -98,9 +98,11 @@ def read_extra_test(dataset: str, scheme: str, model: str) -> pd.Series:
     Raises:
         UserError: the files in `oof/` are damaged; import them again.
     """
-    path = paths.extra_test_csv(dataset, scheme, model)
+    path = paths.readable(paths.extra_test_csv(dataset, scheme, model))
     record = read_json(
-        paths.extra_record(dataset, scheme, model), schema=SCHEMA, what="record of an extra member"
+        paths.readable(paths.extra_record(dataset, scheme, model)),
+        schema=SCHEMA,
+        what="record of an extra member",
     )
     table = _read(path)
     if len(table) != record.get("test_rows"):

@@ -59,6 +59,9 @@ def _build(recipe: Recipe, *, calibrated: bool) -> Rule:
         stored = recipe.stage("calibration")["curves"]
         curves = tuple(_curve(stored[member.model]) for member in recipe.members)
     cuts = {str(value): float(cut) for value, cut in threshold.get("values", {}).items()}
+    numbers = [threshold["value"], voting.get("intercept", 0.0), *cuts.values()]
+    if not np.isfinite(np.array(numbers, dtype=np.float64)).all():
+        raise ValueError(f"{numbers} are not all finite")
     return Rule(
         voting=voting["rule"],
         weights=np.array([member.weight for member in recipe.members], dtype=np.float64),

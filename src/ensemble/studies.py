@@ -1,6 +1,7 @@
 """Optuna searches for weights: in memory, or in a storage that outlives and joins processes."""
 
 import importlib.util
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ IntArray = NDArray[np.int64]
 MakeSampler = Callable[[int], "optuna.samplers.BaseSampler"]
 SAMPLERS: Registry[MakeSampler] = Registry("sampler")
 FINGERPRINT = "rvf_problem"
+ATTEMPTS = 4  # to open a storage
 
 
 @SAMPLERS.register("TPESampler")
@@ -135,19 +137,7 @@ def _open_study(search: Search, sampler: "optuna.samplers.BaseSampler") -> "optu
 
     if not search.study:
         return optuna.create_study(direction="maximize", sampler=sampler)
-    try:
-        study = optuna.create_study(
-            study_name=search.study_name,
-            storage=open_storage(search.study),
-            sampler=sampler,
-            direction="maximize",
-            load_if_exists=True,
-        )
-    except UserError:
-        raise
-    except Exception as error:  # noqa: BLE001 - every database driver has its own kinds
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"--study {search.study}: {reason}") from None
+    study = _create_or_load(search, sampler)
     known = study.user_attrs.get(FINGERPRINT)
     if known is None:
         study.set_user_attr(FINGERPRINT, search.fingerprint)
@@ -158,6 +148,29 @@ def _open_study(search: Search, sampler: "optuna.samplers.BaseSampler") -> "optu
             "--recipe name"
         )
     return study
+
+
+def _create_or_load(search: Search, sampler: "optuna.samplers.BaseSampler") -> "optuna.Study":
+    import optuna
+
+    for attempt in range(ATTEMPTS):
+        try:
+            return optuna.create_study(
+                study_name=search.study_name,
+                storage=open_storage(search.study),
+                sampler=sampler,
+                direction="maximize",
+                load_if_exists=True,
+            )
+        except UserError:
+            raise
+        except Exception as error:  # noqa: BLE001 - every database driver has its own kinds
+            # Two workers that make the tables at once disturb each other; the next try finds them.
+            if attempt + 1 == ATTEMPTS:
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                raise UserError(f"--study {search.study}: {reason}") from None
+            time.sleep(0.3 * (attempt + 1))
+    raise AssertionError
 
 
 def open_storage(where: str) -> "optuna.storages.BaseStorage":

@@ -29,7 +29,8 @@ class Classifier(nn.Module):
         """Map a batch to named outputs.
 
         Args:
-            batch: `pixels`, uint8 (n, s, s, 3) RGB.
+            batch: `pixels`, uint8 (n, s, s, 3) RGB; in training perhaps `blank`, int64 (n, 4):
+                top, bottom, left, right of a rectangle that becomes the mean colour.
 
         Returns:
             `logit`, float (n,); positive means fake.
@@ -37,7 +38,17 @@ class Classifier(nn.Module):
         # A permuted NHWC tensor already lies in memory as channels_last.
         pixels = batch["pixels"].permute(0, 3, 1, 2).float()
         pixels = (pixels - self.get_buffer("mean")) / self.get_buffer("std")
+        if "blank" in batch:
+            pixels = _blank(pixels, batch["blank"])
         return {"logit": self.net(pixels.contiguous(memory_format=torch.channels_last)).squeeze(1)}
+
+
+def _blank(pixels: Tensor, boxes: Tensor) -> Tensor:
+    top, bottom, left, right = boxes[:, :, None].unbind(1)
+    place = torch.arange(pixels.shape[-1], device=pixels.device)
+    rows = (place >= top) & (place < bottom)
+    columns = (place >= left) & (place < right)
+    return pixels.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
 
 
 def input_spec(config: ModelConfig, native: Native) -> InputSpec:

@@ -4,6 +4,7 @@ import argparse
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,25 @@ WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_
 PREFIXES = ("module.", "_orig_mod.", "net.")
 
 
-def read_tensors(path: Path) -> dict[str, Any]:
+def read_tensors(path: Path, *, sealed: bool = False) -> dict[str, Any]:
     """Read a file of tensors and plain containers; code in a pickle is never run.
 
+    Args:
+        path: the file.
+        sealed: it was written by `torch.save` here, so its checksums must fit (torch itself does
+            not look at them, and would go on with a flipped bit).
+
     Raises:
-        UserError: missing, truncated, or a pickle with more than tensors in it.
+        UserError: missing, truncated, damaged, or a pickle with more than tensors in it.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such weights file")
     try:
+        if sealed:
+            with zipfile.ZipFile(path) as parts:
+                damaged = parts.testzip()
+            if damaged is not None:
+                raise ValueError(f"the checksum of {damaged} does not fit")
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
@@ -71,7 +82,12 @@ def state_dict_of(content: Any, path: Path) -> dict[str, Tensor]:  # noqa: ANN40
         raise UserError(f"{path}: holds no tensors; its keys are {sorted(map(str, content))[:8]}")
     while prefix := next((p for p in PREFIXES if all(k.startswith(p) for k in tensors)), ""):
         tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
+    check_finite(tensors, path)
+    return tensors
+
+
+def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise a UserError naming the first tensor with a NaN or an infinity in it."""
     for key, value in tensors.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise UserError(f"{path}: tensor {key!r} holds NaN or infinity")
-    return tensors

@@ -8,15 +8,16 @@ from typing import Any
 import torch
 
 from src.artifacts.files import atomic_path
-from src.config import InputSpec, parse_model
+from src.config import InputSpec, ModelConfig, parse_model
 from src.errors import UserError
 from src.models.backbones import build_backbone
 from src.models.classifier import Classifier
-from src.models.tensors import read_tensors
+from src.models.tensors import check_finite, first_line, read_tensors
 
 LABEL_ORDER = "logit > 0 is fake (label 1); real is label 0"
 POOLING = "mean logit over views"
 FORMAT = 1
+MAX_CANVAS = 8192
 
 
 def save_checkpoint(
@@ -30,7 +31,7 @@ def save_checkpoint(
         config: the model config as plain dicts.
         views: the views that its predictions were made of.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {
         key: (value.float() if value.is_floating_point() else value).detach().cpu().contiguous()
@@ -46,7 +47,8 @@ def save_checkpoint(
         "views": views,
     }
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, {"rvf": json.dumps(metadata)})
+        # Not `save_file`, which puts a file of its own, and no lock, in the temporary's place.
+        temporary.write_bytes(save(tensors, {"rvf": json.dumps(metadata)}))
 
 
 def load_checkpoint(path: Path, device: torch.device) -> tuple[Classifier, list[str]]:
@@ -58,33 +60,69 @@ def load_checkpoint(path: Path, device: torch.device) -> tuple[Classifier, list[
     Raises:
         UserError: missing, damaged, not one of ours, or weights that do not fit its own config.
     """
-    tensors = read_tensors(path)
     metadata = _metadata(path)
+    tensors = read_tensors(path)
+    check_finite(tensors, path)
     config = parse_model(_tuples(metadata["config"]), str(path))
-    spec = InputSpec(**_tuples(metadata["input"]))
+    spec, views = _spec_and_views(metadata, config, path)
     net, _ = build_backbone(config.backbone, spec.image_size)
+    for key, own in net.state_dict().items():
+        if key in tensors and tensors[key].dtype != own.dtype:
+            raise UserError(f"{path}: {key} is {tensors[key].dtype}, want {own.dtype}")
     try:
         net.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
         raise UserError(f"{path}: weights do not fit {config.backbone.name!r}: {error}") from None
     model = Classifier(net, spec).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model.eval(), list(metadata["views"])
+    return model.eval(), views
 
 
 def _metadata(path: Path) -> dict[str, Any]:
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     if path.suffix != ".safetensors":
         raise UserError(f"{path}: want a .safetensors checkpoint written by train_folds.py")
-    with safe_open(path, "pt") as file:
-        text = (file.metadata() or {}).get("rvf")
-    metadata = json.loads(text) if text else {}
-    if metadata.get("format") != FORMAT:
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint")
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get("rvf")
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = first_line(error)
+        raise UserError(f"{path}: not a readable checkpoint, perhaps truncated: {reason}") from None
+    try:
+        metadata = json.loads(text) if text else {}
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: its metadata are damaged ({error})") from None
+    if (
+        not isinstance(metadata, dict)
+        or metadata.get("format") != FORMAT
+        or not isinstance(metadata.get("config"), dict)
+    ):
         raise UserError(
             f"{path}: not a checkpoint of this repo (no preprocessing in it); foreign weights are "
             "a start for training: train_folds.py --weights FILE"
         )
     return metadata
+
+
+def _spec_and_views(
+    metadata: dict[str, Any], config: ModelConfig, path: Path
+) -> tuple[InputSpec, list[str]]:
+    """Return the preprocessing that travels with the weights, and the views."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        spec = TypeAdapter(InputSpec).validate_python(metadata["input"])
+        views = TypeAdapter(list[str]).validate_python(metadata["views"])
+    except (KeyError, ValidationError) as error:
+        raise UserError(f"{path}: its metadata are damaged ({error})") from None
+    ways = (spec.geometry, spec.interpolation)
+    if ways != (config.input.geometry, config.input.interpolation) or not (
+        0 < spec.image_size <= spec.canvas <= MAX_CANVAS and views and min(spec.std) > 0
+    ):
+        raise UserError(f"{path}: its metadata contradict each other: {spec}, views {views}")
+    return spec, views
 
 
 def _tuples(value: Any) -> Any:  # noqa: ANN401 - JSON in, JSON out

@@ -14,6 +14,7 @@ from src.artifacts.files import file_lock, sha256_json, write_json
 from src.config import BackboneConfig
 from src.errors import UserError
 from src.models.classifier import Classifier
+from src.training.memory import keep_freed_memory
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 PROBE_STEPS = 3
@@ -49,7 +50,8 @@ def device_name(device: torch.device) -> str:
 
 
 def set_deterministic(device: torch.device) -> None:
-    """Make runs repeatable on the CPU; on a GPU prefer speed."""
+    """Make runs repeatable on the CPU; on a GPU prefer speed. Keeps freed memory for reuse."""
+    keep_freed_memory()
     torch.use_deterministic_algorithms(device.type == "cpu", warn_only=True)
     # Filling fresh memory with NaN costs time and decides nothing.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -104,14 +106,15 @@ def training_precision(
     key = sha256_json([net, machine])[:16]
     path = paths.precision_cache()
     with file_lock(path.with_suffix(".lock"), "the precision probe", wait=True):
-        known = _read_known(path)
+        known = read_known(path)
         if key not in known:
             known[key] = _probe(model, batch_size)
             write_json(path, known)
     return known[key]
 
 
-def _read_known(path: Path) -> dict[str, str]:
+def read_known(path: Path) -> dict[str, str]:
+    """Return the remembered answers; none where the file is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -122,7 +125,7 @@ def _probe(model: Classifier, batch_size: int) -> str:
     seconds = {"fp32": float("inf"), "bf16": float("inf")}
     size = model.spec.image_size
     batch = {"pixels": torch.zeros(min(batch_size, 32), size, size, 3, dtype=torch.uint8)}
-    with _untouched(model):
+    with untouched(model):
         for step in range(PROBE_STEPS + 1):
             for precision in seconds:
                 start = time.process_time()
@@ -135,7 +138,8 @@ def _probe(model: Classifier, batch_size: int) -> str:
 
 
 @contextmanager
-def _untouched(model: Classifier) -> Iterator[None]:
+def untouched(model: Classifier) -> Iterator[None]:
+    """Put a model into training mode for the block; its weights and the random state come back."""
     state = {key: value.clone() for key, value in model.state_dict().items()}
     rng = torch.get_rng_state()
     model.train()

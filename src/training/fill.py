@@ -4,17 +4,24 @@ This module loads torch only when there is something to predict, so that another
 same predictions votes in seconds.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from src import paths
-from src.artifacts.files import read_json, sha256_file
-from src.artifacts.oof import UNREADABLE, VIEW_COLUMNS, read_views, write_views
+from src.artifacts.files import read_json, sha256_json
+from src.artifacts.oof import NO_FOLD, UNREADABLE, VIEW_COLUMNS, read_views
 from src.artifacts.recipes import Recipe
+from src.ensemble.extra import is_extra, read_extra_test
+from src.ensemble.vote import pool_views
 from src.errors import UserError
+
+if TYPE_CHECKING:
+    from src.data.manifest import Dataset
 
 
 @dataclass(frozen=True)
@@ -23,14 +30,14 @@ class Part:
 
     Attributes:
         model: name of the member.
-        fold: the fold its checkpoint held out.
+        fold: the fold its checkpoint held out; `all` for a refit.
         checkpoint: the weights.
         checkpoint_sha256: of that file, as its run record says.
         views: where its predictions lie or will lie.
     """
 
     model: str
-    fold: int
+    fold: paths.FoldName
     checkpoint: Path
     checkpoint_sha256: str
     views: Path
@@ -55,23 +62,55 @@ class TestItems:
     manifest_sha256: str
 
 
-def needed_parts(recipe: Recipe) -> list[Part]:
-    """Return the checkpoints that a recipe's members of weight > 0 need.
+def items_to_predict(dataset: "Dataset") -> TestItems:
+    """Return the test items of a data set; raises UserError where there are none, or videos."""
+    dataset.require_test()
+    # Sizes alone would not tell one uncompressed picture from another put in its place.
+    stamps = [
+        str(stamp)
+        for stamp, split in zip(dataset.stamps, dataset.items["split"], strict=True)
+        if split == "test"
+    ]
+    test = dataset.test
+    return TestItems(
+        dataset.root,
+        test["item_id"].tolist(),
+        test["path"].tolist(),
+        sha256_json([dataset.sha256, stamps]),
+    )
+
+
+def needed_parts(recipe: Recipe, folds: Sequence[paths.FoldName] | None = None) -> list[Part]:
+    """Return the checkpoints that a recipe's members of some weight need.
+
+    Members whose predictions came from elsewhere (`tune.py --extra`) have none.
+
+    Args:
+        recipe: the recipe.
+        folds: those of which the checkpoints are wanted; None takes the recipe's own.
 
     Raises:
         UserError: a run is not finished, or its checkpoint is gone.
     """
     parts = []
     for member in recipe.members:
-        for fold in recipe.folds if member.weight > 0 else []:
+        if member.weight == 0 or is_extra(recipe.dataset, recipe.scheme, member.model):
+            continue
+        for fold in folds or recipe.folds:
             names = (recipe.dataset, recipe.scheme, member.model, fold)
-            weights, done = paths.checkpoint(*names), paths.run_record(*names)
+            weights = paths.readable(paths.checkpoint(*names))
+            done = paths.readable(paths.run_record(*names))
             for file in (weights, done):
                 if not file.is_file():
                     raise UserError(
                         f"{file} is not there, and the recipe predicts with it; train it: python "
                         f"train_folds.py --model {member.model} --fold {fold} --data "
-                        f"{recipe.dataset} --overwrite, or tune without that member (--models)"
+                        f"{recipe.dataset} --overwrite, or "
+                        + (
+                            "predict without --refit"
+                            if fold == paths.ALL
+                            else "tune without that member (--models)"
+                        )
                     )
             sha = str(read_json(done, schema=1, what="run record").get("checkpoint_sha256"))
             parts.append(Part(member.model, fold, weights, sha, paths.test_views(*names)))
@@ -79,7 +118,7 @@ def needed_parts(recipe: Recipe) -> list[Part]:
 
 
 def stored_predictions(
-    part: Part, items: TestItems, precision: str = "auto"
+    part: Part, items: TestItems, precision: str = "auto", engine: str | None = None
 ) -> pd.DataFrame | None:
     """Return a checkpoint's predictions if they are complete and of these weights and items.
 
@@ -87,6 +126,7 @@ def stored_predictions(
         part: the checkpoint.
         items: the items.
         precision: as `--precision`; other than `auto`, predictions of another one do not count.
+        engine: as `--engine`; if given, predictions of another one do not count.
     """
     if not part.views.is_file():
         return None
@@ -100,15 +140,66 @@ def stored_predictions(
         return None
     if precision not in ("auto", metadata.get("precision")):
         return None
+    if engine not in (None, metadata.get("engine", "eager")):
+        return None
     return views if set(views["item_id"]) == set(items.item_ids) else None
 
 
-def predict_parts(
-    parts: list[Part], items: TestItems, device: str, precision: str, workers: int | None
-) -> None:
-    """Predict the test items with several checkpoints in one pass and store the views.
+def member_logits(
+    recipe: Recipe, parts: Sequence[Part], items: TestItems
+) -> dict[str, "pd.Series"]:
+    """Return logits of the test items by member: stored predictions pooled, and extra ones.
 
-    Each item is decoded once, whatever the number of checkpoints.
+    Args:
+        recipe: its members of some weight are wanted.
+        parts: the checkpoints, all predicted.
+        items: the items.
+
+    Raises:
+        UserError: predictions that are not complete, or of other ids than the test items.
+    """
+    logits = {}
+    for member in recipe.members:
+        if member.weight == 0:
+            continue
+        if is_extra(recipe.dataset, recipe.scheme, member.model):
+            logits[member.model] = _extra_logits(recipe, member.model, items)
+            continue
+        views = [stored_predictions(part, items) for part in parts if part.model == member.model]
+        known = [table for table in views if table is not None]
+        logits[member.model] = pool_views(pd.concat(known, ignore_index=True))
+    return logits
+
+
+def _extra_logits(recipe: Recipe, model: str, items: TestItems) -> "pd.Series":
+    series = read_extra_test(recipe.dataset, recipe.scheme, model)
+    lacking = pd.Index(items.item_ids).difference(series.index)
+    unknown = series.index.difference(pd.Index(items.item_ids))
+    if len(lacking) or len(unknown):
+        what = f"lack {lacking[0]!r}" if len(lacking) else f"name {unknown[0]!r}, no test item"
+        raise UserError(
+            f"the test predictions of {model} {what} ({len(lacking)} missing, {len(unknown)} "
+            f"unknown); import complete ones: tune.py --extra {model}=OOF.csv,TEST.csv"
+        )
+    return series
+
+
+def predict_parts(
+    parts: list[Part],
+    items: TestItems,
+    device: str,
+    precision: str,
+    workers: int | None,
+    *,
+    engine: str | None = None,
+    compile_it: bool = False,
+    auto_batch: bool = False,
+    on_batch: Callable[[int, int], None] | None = None,
+) -> None:
+    """Predict the test items with several checkpoints and store the views.
+
+    Each item is decoded once, whatever the number of checkpoints, if these fit into memory: see
+    `passes.predict_in_passes`.
 
     Args:
         parts: the checkpoints.
@@ -116,51 +207,20 @@ def predict_parts(
         device: as `--device`.
         precision: as `--precision`.
         workers: loader processes; None chooses.
+        engine: as `--engine`.
+        compile_it: as `--compile`.
+        auto_batch: as `--auto-batch`.
+        on_batch: told after every batch how many items are done, of how many over all passes.
     """
-    from src.data.pixels import Canvas, PixelSource
-    from src.training.checkpoint import load_checkpoint
-    from src.training.device import choose_device, inference_precision
-    from src.training.predict import Compute, default_workers, predict_views
+    from src.training.passes import Way, predict_in_passes
 
-    for part in parts:
-        if sha256_file(part.checkpoint) != part.checkpoint_sha256:
-            raise UserError(
-                f"{part.checkpoint}: not the file that its run record speaks of; train fold "
-                f"{part.fold} of {part.model} again (--overwrite)"
-            )
-    chip = choose_device(device)
-    loaded = [load_checkpoint(part.checkpoint, chip) for part in parts]
-    models = [model for model, _ in loaded]
-    source = PixelSource(items.root, items.paths, [Canvas.of(model.spec) for model in models])
-    compute = Compute(
-        chip,
-        inference_precision(chip, precision),
-        default_workers(len(items.paths)) if workers is None else workers,
-    )
-    rows = np.arange(len(items.paths))
-    logits, readable = predict_views(
-        models, [views for _, views in loaded], source, rows, compute, what="predicting"
-    )
-    broken = ""
-    for part, (_, names), table in zip(parts, loaded, logits, strict=True):
-        bad = readable & ~np.isfinite(table).all(1)
-        if bad.any():
-            broken = f"{part.model} fold {part.fold}: the logit of {items.item_ids[bad.argmax()]!r}"
-            continue
-        views = view_rows(items.item_ids, part.fold, names, table, readable)
-        metadata = {
-            "checkpoint_sha256": part.checkpoint_sha256,
-            "manifest_sha256": items.manifest_sha256,
-            "precision": compute.precision,
-        }
-        write_views(part.views, views, metadata)
-    if broken:
-        raise UserError(f"{broken} is not finite; predict again with --precision fp32")
+    way = Way(device, precision, workers, engine, compile_it, auto_batch)
+    predict_in_passes(parts, items, way, on_batch)
 
 
 def view_rows(
     ids: list[str],
-    fold: int,
+    fold: paths.FoldName,
     names: list[str],
     logits: np.ndarray,
     readable: np.ndarray,
@@ -169,11 +229,12 @@ def view_rows(
 
     Args:
         ids: item ids (n,).
-        fold: the fold model that made them.
+        fold: the fold model that made them; `all` is written as `NO_FOLD`.
         names: views, the columns of `logits`.
         logits: float64 (n, n_views).
         readable: bool (n,).
     """
+    fold = NO_FOLD if fold == paths.ALL else fold
     seen = np.asarray(ids, dtype=object)[readable]
     table = pd.DataFrame(
         {

@@ -37,10 +37,11 @@ class EpochLog:
     def write(self, entry: dict[str, float], epochs: int, seconds: float) -> None:
         """Report one epoch of the history."""
         number = int(entry["epoch"])
-        scores = " ".join(f"{name} {entry[name]:.4f}" for name in SHOWN)
+        scores = " ".join(f"{name} {entry[name]:.4f}" for name in SHOWN if name in entry)
+        scores = f"held out at 0.5: {scores}" if scores else "nothing held out"
         rate = entry["items_per_second"]
         LOG.info(
-            "epoch %d/%d loss %.4f | held out at 0.5: %s | %.0f img/s %.0f s",
+            "epoch %d/%d loss %.4f | %s | %.0f img/s %.0f s",
             number, epochs, entry["loss"], scores, rate, seconds,
         )  # fmt: skip
         for name, value in entry.items():
@@ -60,36 +61,64 @@ def finish_run(
 ) -> None:
     """Predict the held-out fold with the kept weights and write every artefact, the record last.
 
+    A refit holds nothing out, so it leaves a checkpoint and a record and no predictions.
+
     Raises:
-        UserError: a logit is not finite.
+        UserError: a logit (of a refit: a weight) is not finite.
     """
     if run.best:
         run.averaged.net.load_state_dict(run.best["net"])
     views = VIEWS[job.config.tta]
-    model = run.averaged
-    held = job.held_rows
-    logits, readable = predict_views([model], [views], source, held, compute, what="out-of-fold")
-    pooled = logits[0].mean(1)
-    ids = job.table["item_id"].iloc[held].to_numpy()
-    check_logits(job, logits[0], readable)
+    table = _check_weights(job, run) if job.is_refit else _predict_held(job, run, source, compute)
     config = job.config.as_dict()
-    checkpoint.save_checkpoint(paths.checkpoint(*job.names), model, config, list(views))
+    checkpoint.save_checkpoint(paths.checkpoint(*job.names), run.averaged, config, list(views))
     weights_sha = sha256_file(paths.checkpoint(*job.names))
-    table = view_rows(list(ids), job.fold, list(views), logits[0], readable)
-    write_views(paths.oof_views(*job.names), table, {"checkpoint_sha256": weights_sha})
-    labels = job.labels[held]
-    oof = pd.DataFrame({"item_id": ids, "fold": job.fold, "label": labels, "logit": pooled})
-    write_oof(paths.oof_csv(*job.names), oof)
-    report = classification_report(labels, pooled, 0.5)
+    report = {} if table is None else _write_predictions(job, table, weights_sha)
     write_json(
         paths.run_record(*job.names),
         _record(job, run, compute, start, report, weights_sha),
     )
     paths.run_state(*job.names).unlink(missing_ok=True)
+    if table is None:
+        LOG.info("trained on all %d items -> %s", len(job.table), paths.checkpoint(*job.names))
+
+
+def _predict_held(job: Job, run: Run, source: PixelSource, compute: Compute) -> pd.DataFrame:
+    """Return the held-out items' predictions, a row an item and view."""
+    held, views = job.held_rows, VIEWS[job.config.tta]
+    logits, readable = predict_views(
+        [run.averaged], [views], source, held, compute, what="out-of-fold"
+    )
+    check_logits(job, logits[0], readable)
+    ids = job.table["item_id"].iloc[held].tolist()
+    return view_rows(ids, job.fold, list(views), logits[0], readable)
+
+
+def _write_predictions(job: Job, views: pd.DataFrame, weights_sha: str) -> dict[str, float]:
+    """Write the held-out predictions at both levels; returns their scores at 0.5."""
+    write_views(paths.oof_views(*job.names), views, {"checkpoint_sha256": weights_sha})
+    labels = job.labels[job.held_rows]
+    pooled = views["logit"].to_numpy().reshape(len(labels), -1).mean(1)
+    ids = job.table["item_id"].iloc[job.held_rows].to_numpy()
+    oof = pd.DataFrame({"item_id": ids, "fold": job.fold, "label": labels, "logit": pooled})
+    write_oof(paths.oof_csv(*job.names), oof)
+    report = classification_report(labels, pooled, 0.5)
     LOG.info(
         "out-of-fold, %d items at 0.5: macro_f1 %.4f auc %.4f -> %s",
-        len(held), report["macro_f1"], report["auc"], paths.oof_csv(*job.names),
+        len(labels), report["macro_f1"], report["auc"], paths.oof_csv(*job.names),
     )  # fmt: skip
+    return report
+
+
+def _check_weights(job: Job, run: Run) -> None:
+    """Raise a UserError where a refit's weights are not finite; no prediction would show it."""
+    for name, tensor in run.averaged.net.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise UserError(
+                f"{job.model} fold {job.fold}: {name} is not finite, so no checkpoint was written; "
+                "start again with --overwrite --precision fp32, or train a calmer variant under "
+                "its own name: --set optim.lr=... --as NAME"
+            )
 
 
 def check_logits(job: Job, logits: np.ndarray, readable: np.ndarray) -> None:
@@ -117,6 +146,18 @@ def check_logits(job: Job, logits: np.ndarray, readable: np.ndarray) -> None:
         )
 
 
+def stop_on_loss(
+    what: str, value: float, batch: dict[str, torch.Tensor], run: Run, job: Job
+) -> None:
+    """Raise the UserError of a loss or gradient that is not finite; names the batch's items."""
+    ids = job.table["item_id"].iloc[batch["item"].tolist()].tolist()
+    raise UserError(
+        f"epoch {run.epoch + 1}: the {what} is {value}; stopped before the step. Items of the "
+        f"batch: {', '.join(ids)}. Start again with --overwrite --precision fp32, or train a "
+        "calmer variant under its own name: --set optim.lr=... --as NAME"
+    )
+
+
 def _record(
     job: Job,
     run: Run,
@@ -134,10 +175,12 @@ def _record(
         "config": job.config.as_dict(),
         **record.identity(job, asdict(start)),
         "start": asdict(start),
-        "selection": job.config.selection,
+        "selection": "last" if job.is_refit else job.config.selection,
         "epoch": int(run.best.get("epoch", run.epoch)),
         "precision": run.precision,
         "inference_precision": compute.precision,
+        "micro_batch": run.micro_batch,
+        "compiled": job.options.compile,
         "device": device.device_name(compute.device),
         "threads": torch.get_num_threads(),
         "seconds": run.seconds,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from src.artifacts.files import sha256_file
 from src.artifacts.folds import fold_numbers
 from src.config import ModelConfig
 from src.errors import UserError
+from src.training.clock import Clock
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,10 @@ class Options:
         overwrite: start again where a run is finished or half done.
         weights: file to start from.
         no_pretrained: start at random.
+        clock: when to stop.
+        cache: where decoded pixels are kept: `auto`, `disk`, `ram`, `none`.
+        compile: train through torch.compile.
+        auto_batch: train a batch in the largest pieces that fit into the GPU's memory.
     """
 
     device: str = "auto"
@@ -33,6 +39,10 @@ class Options:
     overwrite: bool = False
     weights: Path | None = None
     no_pretrained: bool = False
+    clock: Clock = field(default_factory=Clock)
+    cache: str = "auto"
+    compile: bool = False
+    auto_batch: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,23 +54,27 @@ class Job:
         config: its config.
         dataset: name of the data set.
         scheme: fold scheme.
-        fold: the held-out fold.
+        fold: the held-out fold; `paths.ALL` trains on every row and holds nothing out.
         root: folder of the data set.
         table: one row an item: `item_id, path, label, fold`, label and fold int64.
         options: where and how fast.
+        pseudo: what the pseudo-labels among the rows were made from; None without.
+        stop_after: epochs to train, of the config's schedule; None trains all of them.
     """
 
     model: str
     config: ModelConfig
     dataset: str
     scheme: str
-    fold: int
+    fold: paths.FoldName
     root: Path
     table: pd.DataFrame
     options: Options = field(default_factory=Options)
+    pseudo: dict[str, Any] | None = None
+    stop_after: int | None = None
 
     @property
-    def names(self) -> tuple[str, str, str, int]:
+    def names(self) -> tuple[str, str, str, paths.FoldName]:
         """Return (dataset, scheme, model, fold), which name every artefact of the run."""
         return self.dataset, self.scheme, self.model, self.fold
 
@@ -75,21 +89,38 @@ class Job:
         return self.table["label"].to_numpy(np.int64)
 
     @property
+    def epochs(self) -> int:
+        """Return how many epochs are trained (unless patience ends it)."""
+        return self.config.optim.epochs if self.stop_after is None else self.stop_after
+
+    @property
+    def is_refit(self) -> bool:
+        """Tell whether every row is trained on and none is held out."""
+        return self.fold == paths.ALL
+
+    @property
     def train_rows(self) -> NDArray[np.int64]:
         """Return the rows trained on."""
-        return np.flatnonzero(self.table["fold"].to_numpy() != self.fold)
+        return np.flatnonzero(~self._held())
 
     @property
     def held_rows(self) -> NDArray[np.int64]:
-        """Return the held-out rows."""
-        return np.flatnonzero(self.table["fold"].to_numpy() == self.fold)
+        """Return the held-out rows; none in a refit."""
+        return np.flatnonzero(self._held())
+
+    def _held(self) -> NDArray[np.bool_]:
+        fold = self.table["fold"].to_numpy()
+        return np.zeros(len(fold), bool) if self.is_refit else fold == self.fold
 
 
-def check_fold(folds: pd.DataFrame, fold: int) -> None:
-    """Raise a UserError naming the folds there are, unless `fold` is one of them."""
+def check_fold(folds: pd.DataFrame, fold: paths.FoldName) -> None:
+    """Raise a UserError naming the folds there are, unless `fold` is one of them, or `all`."""
     numbers = fold_numbers(folds)
-    if fold not in numbers:
-        raise UserError(f"there is no fold {fold}; folds are {', '.join(map(str, numbers))}")
+    if fold != paths.ALL and fold not in numbers:
+        raise UserError(
+            f"there is no fold {fold}; folds are {', '.join(map(str, numbers))}, and "
+            f"{paths.ALL} trains on every row"
+        )
 
 
 def job_table(items: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:

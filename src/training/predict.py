@@ -1,7 +1,6 @@
 """The one way from items to logits: validation, out-of-fold, test and any folder go through it."""
 
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +10,12 @@ from torch import Tensor
 
 from src.data.dataset import EvalBatches, make_loader
 from src.data.pixels import PixelSource
+from src.machine import cpu_count
 from src.models.classifier import Classifier
 from src.progress import track
-from src.training.device import autocast
+from src.training.autobatch import Pieces
+from src.training.engines import Eager, Engine
+from src.training.memory import advised
 
 VIEWS = {"none": ("full",), "flip": ("full", "full+flip")}
 
@@ -27,17 +29,19 @@ class Compute:
         precision: fp32, bf16 or fp16.
         workers: processes that decode; 0 decodes in this one.
         batch_size: items a forward pass.
+        auto_batch: halve that when memory runs out; else it ends with advice.
     """
 
     device: torch.device
     precision: str = "fp32"
     workers: int = 0
     batch_size: int = 64
+    auto_batch: bool = False
 
 
 def default_workers(n_items: int = 1_000_000) -> int:
     """Return how many processes decode: one core is left to the model, and few items need none."""
-    return min(max(0, (os.cpu_count() or 1) - 1), 8, n_items // 2000)
+    return min(cpu_count() - 1, 8, n_items // 2000)
 
 
 def view_pixels(pixels: Tensor, view: str) -> Tensor:
@@ -45,54 +49,77 @@ def view_pixels(pixels: Tensor, view: str) -> Tensor:
     return pixels.flip(2) if view.endswith("+flip") else pixels
 
 
+WAYS_OUT = (
+    "--auto-batch finds how many fit; --precision bf16 (on older cards fp16) needs half, "
+    "--device cpu another memory"
+)
+
+
 def predict_views(
-    models: Sequence[Classifier],
+    models: Sequence[Classifier | Engine],
     views: Sequence[Sequence[str]],
     source: PixelSource,
     rows: NDArray[np.int64],
     compute: Compute,
     *,
     what: str = "",
+    on_batch: Callable[[int], None] | None = None,
+    begin: Callable[[NDArray[np.float64], NDArray[np.bool_]], int] | None = None,
 ) -> tuple[list[NDArray[np.float64]], NDArray[np.bool_]]:
     """Predict items with several models in one pass; each item is decoded once.
 
     Args:
-        models: in any mode; they are put in eval mode.
+        models: models, in any mode, which `compute.precision` runs eagerly; or engines that say
+            themselves how they compute.
         views: for each model, the views it takes of an item.
         source: pixels, with every model's canvas.
         rows: row numbers of the items in `source`.
         compute: where and how fast.
         what: shown as progress; empty shows none.
+        on_batch: told after every batch how many items are done; may raise to end the pass.
+        begin: given the empty table (n_rows, all views side by side) and `readable`, fills in the
+            rows that were predicted before and returns how many.
 
     Returns:
         For each model float64 logits (n_rows, n_views), NaN where an item cannot be decoded, and
         bool (n_rows,) which items could.
+
+    Raises:
+        UserError: memory ran out; says what to do.
     """
-    specs = [model.spec for model in models]
-    distinct = list(dict.fromkeys(specs))
-    batches = EvalBatches(source, distinct)
-    size = compute.batch_size
-    parts = [rows[start : start + size].tolist() for start in range(0, len(rows), size)]
-    loader = make_loader(batches, parts, compute.workers, pin=compute.device.type == "cuda")
-    logits = [np.full((len(rows), len(names)), np.nan) for names in views]
+    chip, size = compute.device, compute.batch_size
+    engines = [
+        Eager(model, chip, compute.precision) if isinstance(model, Classifier) else model
+        for model in models
+    ]
+    distinct = list(dict.fromkeys(engine.spec for engine in engines))
+    pieces = Pieces(size, shrinks=compute.auto_batch, device=chip)
+    looks = [(number, view) for number, names in enumerate(views) for view in names]
+    table = np.full((len(rows), len(looks)), np.nan)
     readable = np.zeros(len(rows), bool)
-    for model in models:
-        model.train().eval()  # some nets (LeViT) cache in eval mode what only train() clears
-    done = 0
-    with torch.inference_mode(), autocast(compute.device, compute.precision):
+    done = 0 if begin is None else begin(table, readable)
+    parts = [rows[start : start + size].tolist() for start in range(done, len(rows), size)]
+    loader = make_loader(
+        EvalBatches(source, distinct), parts, compute.workers, pin=chip.type == "cuda"
+    )
+    largest = max((spec.image_size for spec in distinct), default=0)
+    with torch.inference_mode(), advised(chip, pieces.size, largest, WAYS_OUT):
         for batch in track(loader, what, total=len(parts), unit="batch") if what else loader:
             place = slice(done, done + len(batch["item"]))
             done = place.stop
             readable[place] = batch["readable"].numpy()
-            tensors = {
-                k: batch[f"pixels{k}"].to(compute.device, non_blocking=True)
-                for k in range(len(distinct))
+            pixels = {
+                spec: batch[f"pixels{k}"].to(chip, non_blocking=True)
+                for k, spec in enumerate(distinct)
             }
-            for model, names, table in zip(models, views, logits, strict=True):
-                pixels = tensors[distinct.index(model.spec)]
-                for column, view in enumerate(names):
-                    logit = model({"pixels": view_pixels(pixels, view)})["logit"]
-                    table[place, column] = logit.float().cpu().double().numpy()
-    for table in logits:
-        table[~readable] = np.nan
-    return logits, readable
+            logits = [
+                pieces(engines[number], view_pixels(pixels[engines[number].spec], view))
+                for number, view in looks
+            ]
+            # One copy a batch: each would wait for all that the card still has to do.
+            table[place] = torch.stack(logits, 1).double().cpu().numpy()
+            if on_batch is not None:
+                on_batch(done)
+    table[~readable] = np.nan
+    ends = np.cumsum([len(names) for names in views])[:-1]
+    return np.split(table, ends, axis=1), readable

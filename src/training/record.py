@@ -21,10 +21,14 @@ KEYS = [
     "config_sha256",
     "start",
     "folds_sha256",
+    "pseudo",
+    "stop_after",
     "selection",
     "epoch",
     "precision",
     "inference_precision",
+    "micro_batch",
+    "compiled",
     "device",
     "threads",
     "seconds",
@@ -37,14 +41,20 @@ KEYS = [
     "versions",
     "git",
 ]
-PACKAGES = ("torch", "timm", "albumentations", "numpy", "cv2", "sklearn")
+PACKAGES = ("torch", "timm", "albumentations", "numpy", "cv2", "simplejpeg", "sklearn")
 # Fields that describe a model and do not change what is trained.
 WORDS = ("about", "licence")
+# Newer than some records: the value that stands for its absence.
+LATER = {"pseudo": None, "stop_after": None, "micro_batch": 0, "compiled": False}
 
 
 def config_sha256(config: ModelConfig) -> str:
     """Return the fingerprint of everything in a config that decides what is trained."""
-    return sha256_json({k: v for k, v in config.as_dict().items() if k not in WORDS})
+    content = {k: v for k, v in config.as_dict().items() if k not in WORDS}
+    for key, without in (("pseudo", None), ("erase", 0.0)):
+        if content[key] == without:  # a run from before this key is the same run
+            del content[key]
+    return sha256_json(content)
 
 
 def identity(job: Job, start: dict[str, Any]) -> dict[str, Any]:
@@ -58,6 +68,8 @@ def identity(job: Job, start: dict[str, Any]) -> dict[str, Any]:
         "config_sha256": config_sha256(job.config),
         "folds_sha256": job.folds_sha256,
         "start": {"source": start["source"], "sha256": start["sha256"]},
+        "pseudo": job.pseudo,
+        "stop_after": job.stop_after,
     }
 
 
@@ -70,10 +82,19 @@ def check_identity(found: dict[str, Any], want: dict[str, Any], path: Path) -> N
         path: named in the message.
     """
     differs = []
+    _check_words(found, path)
     if found["config_sha256"] != want["config_sha256"]:
         differs.append("the model's config has changed since")
     if found["folds_sha256"] != want["folds_sha256"]:
         differs.append("the fold file has changed since")
+    if found.get("pseudo") != want["pseudo"]:
+        differs.append(
+            "its pseudo-labels have changed since (the recipe, or its members' test predictions)"
+        )
+    if found.get("stop_after") != want["stop_after"]:
+        differs.append(
+            f"the folds' mean best epoch was {found.get('stop_after')}, now {want['stop_after']}"
+        )
     began, wanted = found["start"], want["start"]
     same_file = wanted["sha256"] in (None, began["sha256"])
     if began["source"] != wanted["source"] or not same_file:
@@ -87,9 +108,27 @@ def check_identity(found: dict[str, Any], want: dict[str, Any], path: Path) -> N
         )
 
 
+def _check_words(found: Any, path: Path) -> None:  # noqa: ANN401 - whatever a file held
+    start = found.get("start") if isinstance(found, dict) else None
+    words = [
+        *(found.get(key) for key in ("config_sha256", "folds_sha256") if isinstance(found, dict)),
+        *(start.get(key) for key in ("source", "sha256") if isinstance(start, dict)),
+    ]
+    if len(words) != 4 or not all(isinstance(word, str) for word in words):
+        raise UserError(
+            f"{path}: does not say what it was trained from (damaged?); train it again with "
+            "--overwrite"
+        )
+
+
 def read_record(path: Path) -> dict[str, Any]:
     """Read the record of a finished run; raises UserError for a damaged one."""
-    return read_json(path, schema=SCHEMA, what="run record", keys=KEYS)
+    found = read_json(path, schema=SCHEMA, what="run record", keys=KEYS, older=LATER)
+    kinds = {"config": dict, "start": dict, "metrics": dict, "history": list, "epoch": int}
+    for key, kind in {**kinds, "checkpoint_sha256": str, "selection": str}.items():
+        if not isinstance(found[key], kind):
+            raise UserError(f"{path}: {key} is {str(found[key])[:80]!r}, want {kind.__name__}")
+    return found
 
 
 def versions() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """What lies on disk of a run already: finished, half done, or of something else."""
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 from src import paths
@@ -9,7 +10,12 @@ from src.errors import UserError
 from src.models.tensors import read_tensors
 from src.training import record
 from src.training.job import Job
+from src.training.run import Run
 
+_STATE_KEYS = frozenset(
+    ("identity", "start", "model", "ema", "optimizer", "scaler", "precision", "epoch", "seconds",
+     "history", "best")
+)  # fmt: skip
 _SOURCES = {"hub": "hub", "file": "file", "none": "random"}
 
 
@@ -46,7 +52,9 @@ def is_finished(job: Job, start: dict[str, Any]) -> bool:
     if job.options.overwrite or not path.exists():
         return False
     record.check_identity(record.read_record(path), record.identity(job, start), path)
-    if paths.oof_csv(*job.names).exists() and paths.checkpoint(*job.names).exists():
+    predicted = job.is_refit or paths.oof_csv(*job.names).exists()
+    if predicted and paths.checkpoint(*job.names).exists():
+        paths.run_state(*job.names).unlink(missing_ok=True)  # killed between record and state
         return True
     path.unlink()
     return False
@@ -56,16 +64,19 @@ def read_state(job: Job, start: dict[str, Any]) -> dict[str, Any] | None:
     """Read the state of a half-done run; None where there is none, or `--overwrite` was given.
 
     Raises:
-        UserError: a state of another config, fold file or start, or of another precision than
-            the one asked for.
+        UserError: a damaged state, one of another config, fold file or start, or of another
+            precision than the one asked for.
     """
     path = paths.run_state(*job.names)
     if job.options.overwrite or not path.exists():
         return None
+    again = "start this fold again with --overwrite"
     try:
-        state = read_tensors(path)
+        state = read_tensors(path, sealed=True)
     except UserError as error:
-        raise UserError(f"{error}; start this fold again with --overwrite") from None
+        raise UserError(f"{error}; {again}") from None
+    if not isinstance(state, dict) or _STATE_KEYS - set(state):
+        raise UserError(f"{path}: not the state of a run; {again}")
     record.check_identity(state["identity"], record.identity(job, start), path)
     wanted = job.options.precision
     if wanted not in ("auto", state["precision"]):
@@ -74,6 +85,31 @@ def read_state(job: Job, start: dict[str, Any]) -> dict[str, Any] | None:
             "start again with --overwrite"
         )
     return state
+
+
+def take_over(run: Run, state: dict[str, Any], path: Path, device: str) -> None:
+    """Go on from a state.
+
+    Args:
+        run: freshly made; changed in place.
+        state: from `read_state`.
+        path: where it was read, for messages.
+        device: kind of the device that goes on, `cpu` or `cuda`.
+
+    Raises:
+        UserError: it was begun in fp16 on a GPU and there is none now, or does not fit the run.
+    """
+    again = "or start this fold again with --overwrite"
+    if state["precision"] == "fp16" and device != "cuda":
+        raise UserError(
+            f"{path}: this run was begun in fp16, which wants a GPU; go on where there is one, "
+            f"{again}"
+        )
+    try:
+        run.restore(state)
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"{path}: does not fit this run ({reason}); {again}") from error
 
 
 def discard(job: Job) -> None:

@@ -15,7 +15,20 @@ from src.training.job import Job
 
 @dataclass
 class Run:
-    """All that changes while a fold is trained, and so all that a resume state holds."""
+    """All that changes while a fold is trained, and so all that a resume state holds.
+
+    Attributes:
+        model, optimizer, scaler, ema, precision: what computes.
+        epoch: epochs done.
+        batch: batches done of the next one; only whole optimizer steps count.
+        loss_sum: of their losses.
+        spent: seconds spent on them in earlier processes.
+        seconds: of the epochs done.
+        history: an entry an epoch.
+        best: the best epoch so far, with `selection: best`.
+        micro_batch: images computed at once; 0 for the whole batch. Not in the state: it is a
+            matter of the machine.
+    """
 
     model: Classifier
     optimizer: torch.optim.Optimizer
@@ -23,9 +36,13 @@ class Run:
     ema: ModelEmaV3 | None
     precision: str
     epoch: int = 0
+    batch: int = 0
+    loss_sum: torch.Tensor | float = 0.0
+    spent: float = 0.0
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
+    micro_batch: int = 0
 
     @property
     def averaged(self) -> Classifier:
@@ -43,6 +60,9 @@ class Run:
             "scaler": self.scaler.state_dict(),
             "precision": self.precision,
             "epoch": self.epoch,
+            "batch": self.batch,
+            "loss_sum": float(self.loss_sum),
+            "spent": self.spent,
             "seconds": self.seconds,
             "history": self.history,
             "best": self.best,
@@ -57,3 +77,6 @@ class Run:
         self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.seconds = state["epoch"], state["seconds"]
         self.history, self.best = state["history"], state["best"]
+        # States of older versions were saved between two epochs only.
+        self.batch, self.spent = state.get("batch", 0), state.get("spent", 0.0)
+        self.loss_sum = state.get("loss_sum", 0.0)

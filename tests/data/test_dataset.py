@@ -12,6 +12,7 @@ from src.config import InputSpec
 from src.data import dataset, images
 from src.data.dataset import (
     BatchKey,
+    DeviceBatches,
     EpochSampler,
     EvalBatches,
     TrainBatches,
@@ -129,6 +130,7 @@ def draw(source, *, workers=0, seed=1, epochs=1, augment="standard", first=0):
     batches = TrainBatches(source, LABELS, augment, 16, seed)
     sampler = sampler_of(seed=seed)
     loader = make_loader(batches, sampler, workers, pin=False)
+    loader = DeviceBatches(loader, augment, 16, torch.device("cpu"))
     found = []
     for epoch in range(first, first + epochs):
         sampler.epoch = epoch
@@ -195,6 +197,21 @@ def test_an_unreadable_training_item_is_named_without_a_traceback(folder, source
     assert "\n" not in message
 
 
+def test_erasing_changes_no_other_draw_and_follows_from_seed_epoch_and_batch(source):
+    def boxes(seed: int = 1, epoch: int = 0, number: int = 0, chance: float = 0.5):
+        batches = TrainBatches(source, LABELS, "standard", 16, seed, chance)
+        return batches[BatchKey(epoch, number, tuple(range(20)))]
+
+    plain = TrainBatches(source, LABELS, "standard", 16, 1)[BatchKey(0, 0, tuple(range(20)))]
+    assert "blank" not in plain
+    assert torch.equal(plain["pixels"], boxes()["pixels"])
+    first = boxes()["blank"]
+    assert torch.equal(first, boxes()["blank"])
+    others = [boxes(seed=2), boxes(epoch=1), boxes(number=1)]
+    assert not any(torch.equal(first, other["blank"]) for other in others)
+    assert 0 < int((first.sum(1) > 0).sum()) < 20
+
+
 # --- evaluation batches ---
 
 
@@ -223,15 +240,19 @@ def test_evaluation_never_calls_the_training_transform(source, monkeypatch):
         raise AssertionError("augmentation in evaluation")
 
     monkeypatch.setattr(dataset, "make_augment", refuse)
+    monkeypatch.setattr(dataset, "takes_batches", refuse)
     EvalBatches(source, [spec_of(16, 20)])[[0, 1]]
-    with pytest.raises(AssertionError):
-        TrainBatches(source, LABELS, "none", 16, 1)
+    for preset in ("none", "standard"):
+        with pytest.raises(AssertionError):
+            TrainBatches(source, LABELS, preset, 16, 1)
 
 
 def test_each_item_is_decoded_once_for_all_specs(folder, monkeypatch):
     decoded = []
-    real = images.decode_image
-    monkeypatch.setattr(images, "decode_image", lambda data: decoded.append(data) or real(data))
+    real = images.cv2.imdecode
+    monkeypatch.setattr(
+        images.cv2, "imdecode", lambda *a: decoded.append(a[0].tobytes()) or real(*a)
+    )
     specs = [
         spec_of(16),
         spec_of(12, 16),

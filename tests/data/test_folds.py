@@ -274,3 +274,33 @@ def test_dfdc_folds_keep_originals_together(shared_data, artefact_root):
     assert report.groups.chains == []
     leak = {leak.reason: leak.share for leak in report.leaks}
     assert leak["given groups"] > 0.9
+
+
+def test_unscanned_folds_open_no_file_and_keep_given_groups(make_dataset, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a file was opened")
+
+    monkeypatch.setattr("src.data.scan.look_at", refuse)
+    text = "id,label,group\n" + "".join(f"{i},{i % 2},g{i // 3}\n" for i in range(24))
+    make_dataset({f"train/{i}.png": b"no picture" for i in range(24)}, {"train.csv": text})
+    scheme, folds, report = ensure_folds(load_dataset("toy"), "sgkf3_s1_unscanned")
+    assert len(folds) == 24
+    assert folds["group"].nunique() == 8
+    assert len(folds[["group", "fold"]].drop_duplicates()) == 8
+    assert report.groups.exact_items == report.groups.near_items == len(report.excluded) == 0
+    assert paths.folds_csv("toy", scheme).name == "sgkf3_s1_unscanned.csv"
+    assert report_folds(load_dataset("toy"), scheme, folds).groups == report.groups
+    assert ensure_folds(load_dataset("toy"), None)[0] == scheme
+
+
+def test_unscanned_folds_are_the_scanned_ones_where_nothing_is_copied(make_dataset):
+    make_dataset(EIGHT)
+    dataset = load_dataset("toy")
+    scanned = ensure_folds(dataset, "sgkf4_s7")[1]
+    pd.testing.assert_frame_equal(ensure_folds(dataset, "sgkf4_s7_unscanned")[1], scanned)
+
+
+def test_given_folds_unscanned(make_dataset):
+    make_dataset([f"train/{i}.png" for i in range(8)], {"train.csv": fixed_csv("00110011")})
+    folds = ensure_folds(load_dataset("toy"), "fixed_unscanned")[1]
+    assert folds["fold"].tolist() == [0, 0, 1, 1, 0, 0, 1, 1]

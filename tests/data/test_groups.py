@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.data.chains import CHAIN_ITEMS
+from src.data.chains import CHAIN_ITEMS, link
 from src.data.groups import find_components, report_groups
 from src.data.neighbours import near_pairs
 
@@ -50,14 +50,41 @@ def test_near_pairs_are_those_of_brute_force(hashes, reach, mask):
     assert dict(zip(pairs, distance.tolist(), strict=True)) == brute_force(hashes, flips, reach)
 
 
-def test_near_pairs_in_chunks(monkeypatch):
+@pytest.mark.parametrize("blocks", range(5, 11))
+def test_near_pairs_with_any_blocks(monkeypatch, blocks):
     rng = np.random.default_rng(0)
     hashes = rng.integers(0, 2**20, 400, dtype=np.uint64)
-    flips = rng.integers(0, 2**63, 400, dtype=np.uint64)
-    monkeypatch.setattr("src.data.neighbours._CHUNK", 7)
+    flips = rng.integers(0, 2**20, 400, dtype=np.uint64)
+    monkeypatch.setattr("src.data.neighbours._choose_blocks", lambda _: blocks)
+    first, second, distance = near_pairs(hashes, flips)
+    found = dict(
+        zip(zip(first.tolist(), second.tolist(), strict=True), distance.tolist(), strict=True)
+    )
+    assert found == brute_force(hashes, flips, 4)
+    assert len(found) == len(first)
+
+
+def test_near_pairs_of_random_and_planted_hashes():
+    rng = np.random.default_rng(1)
+    hashes, flips = rng.integers(0, 2**64, (2, 20_000), dtype=np.uint64)
+    for _ in range(4):
+        bit = np.uint64(1) << rng.integers(0, 64, 500, dtype=np.uint64)
+        hashes[-500:] = (hashes[:500] if _ == 0 else hashes[-500:]) ^ bit
     first, second, _ = near_pairs(hashes, flips)
-    expected = sorted(brute_force(hashes, flips, 4))
-    assert list(zip(first.tolist(), second.tolist(), strict=True)) == expected
+    found = set(zip(first.tolist(), second.tolist(), strict=True))
+    assert found >= {(i, 19_500 + i) for i in range(500)}
+
+
+def test_too_many_pairs_lower_the_distance(monkeypatch, caplog):
+    hashes = np.arange(64, dtype=np.uint64)  # all within 6 bits of each other
+    flips = hashes ^ np.uint64(2**64 - 1)
+    monkeypatch.setattr("src.data.neighbours.MAX_PAIRS", 300)
+    first, second, distance = near_pairs(hashes, flips)
+    found = dict(
+        zip(zip(first.tolist(), second.tolist(), strict=True), distance.tolist(), strict=True)
+    )
+    assert found == brute_force(hashes, flips, 1)
+    assert "only distance <= 1 counts now" in caplog.text
 
 
 def test_near_pairs_refuses_what_the_bands_do_not_cover():
@@ -69,13 +96,16 @@ def test_near_pairs_refuses_what_the_bands_do_not_cover():
 def table(hashes, files=None, hashable=None, flips=None) -> pd.DataFrame:
     n = len(hashes)
     rng = np.random.default_rng(1)
+    files = [f"file{i}" for i in range(n)] if files is None else files
+    # Equal files have equal looks.
+    far = rng.integers(0, 2**63, n, dtype=np.uint64)[pd.factorize(np.array(files))[0]]
     return pd.DataFrame(
         {
             "item_id": [f"i{i:04d}" for i in range(n)],
-            "sha256": [f"file{i}" for i in range(n)] if files is None else files,
+            "sha256": files,
             "phash": np.array(hashes, np.uint64),
             # Far from everything, unless a test says so.
-            "phash_flip": rng.integers(0, 2**63, n, dtype=np.uint64) if flips is None else flips,
+            "phash_flip": far if flips is None else flips,
             "hashable": [True] * n if hashable is None else hashable,
         }
     )
@@ -194,3 +224,39 @@ def test_report_counts():
     assert report.conflicts == [["i0000", "i0001"]]
     assert (report.test_items, report.test_exact, report.test_near) == (2, 1, 1)
     assert (report.items, report.groups, report.largest, report.given) == (5, 3, 2, 0)
+
+
+@settings(max_examples=50)
+@given(st.data())
+def test_counts_and_components_are_those_of_all_pairs(data):
+    looks = data.draw(hash_lists().filter(lambda h: len(h) > 1))
+    looks = np.append(looks, looks[: len(looks) // 2])  # equal looks, of the same file or not
+    total = len(looks)
+    n = data.draw(st.integers(1, total))
+    file_of = [data.draw(st.sampled_from([f"{h}", f"{h}x", f"{h}y"])) for h in looks]
+    labels = np.array(data.draw(st.lists(st.integers(0, 1), min_size=n, max_size=n)))
+    usable = np.array(data.draw(st.lists(st.booleans(), min_size=total, max_size=total)))
+    usable = np.array([usable[file_of.index(name)] for name in file_of])
+    scan = table(looks, file_of, usable, looks ^ np.uint64(2**63 - 1))
+    found = find_components(scan[:n], pd.Series([""] * n))
+    report = report_groups(scan, pd.Series(labels), found)
+    near = {
+        (i, j)
+        for i, j in brute_force(looks, scan["phash_flip"].to_numpy(), 4)
+        if usable[i] and usable[j] and file_of[i] != file_of[j]
+    }
+    within = {(i, j) for i, j in near if j < n}
+    assert report.near_pairs == len(within)
+    assert report.near_items == len({i for pair in within for i in pair})
+    assert report.near_conflicts == sum(labels[i] != labels[j] for i, j in within)
+    test_near = {j for i, j in near if i < n <= j and file_of[j] not in file_of[:n]}
+    assert report.test_near == len(test_near)
+    assert report.chains == []
+    assert parts_of(found.near) == parts_of(link(n, *_columns(within)))
+    same = {(i, j) for i in range(n) for j in range(i) if file_of[i] == file_of[j]}
+    assert parts_of(found.joint) == parts_of(link(n, *_columns(within | same)))
+
+
+def _columns(pairs):
+    first, second = zip(*pairs, strict=True) if pairs else ((), ())
+    return np.array(first, np.int64), np.array(second, np.int64)

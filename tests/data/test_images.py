@@ -233,7 +233,7 @@ def test_enlarging_follows_the_interpolation():
 
 
 def test_unknown_geometry():
-    with pytest.raises(UserError, match="'crop'; known: squash, short_side"):
+    with pytest.raises(UserError, match="'crop'; known: squash, short_side, native"):
         resize_image(PIXELS, 8, "crop", "bicubic")
 
 

@@ -98,7 +98,7 @@ def test_processes_find_the_same(make_dataset, monkeypatch):
     paths.manifest_cache("toy").unlink()
     monkeypatch.setattr(scanning, "BATCH", 2)
     monkeypatch.setattr(scanning, "SAVE_EVERY", 3)
-    monkeypatch.setattr(scanning.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(scanning, "cpu_count", lambda: 2)
     assert alone.equals(scan_items(load_dataset("toy")))
 
 
@@ -115,7 +115,7 @@ def test_what_was_scanned_survives_an_interruption(make_dataset, monkeypatch):
         return original(*arguments)
 
     monkeypatch.setattr(scanning, "look_at", stop_at_fifth)
-    monkeypatch.setattr(scanning.os, "sched_getaffinity", lambda _: {0})
+    monkeypatch.setattr(scanning, "cpu_count", lambda: 1)
     with pytest.raises(KeyboardInterrupt):
         scan_items(load_dataset("toy"))
     scan_items(load_dataset("toy"))

@@ -234,6 +234,20 @@ def test_normalisation_equals_numpy():
     np.testing.assert_allclose(seen[0].numpy(), wanted.transpose(0, 3, 1, 2), atol=2e-6)
 
 
+def test_a_blanked_box_is_the_mean_colour_and_nothing_else_changes():
+    model, _ = build_classifier(model_of("compact_net", image_size=32))
+    seen = []
+    model.net.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    pixels = random_pixels(3, 32)
+    blank = torch.tensor([[2, 9, 30, 32], [0, 0, 0, 0], [0, 32, 0, 32]])
+    model({"pixels": pixels})
+    model({"pixels": pixels, "blank": blank})
+    wanted = seen[0].clone()
+    wanted[0, :, 2:9, 30:32] = 0
+    wanted[2] = 0
+    assert torch.equal(seen[1], wanted)
+
+
 def test_a_checkpoint_holds_the_net_alone():
     model, _ = build_classifier(model_of("compact_net", image_size=32))
     assert not {"mean", "std"} & set(model.state_dict())

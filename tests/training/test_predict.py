@@ -22,13 +22,13 @@ MakeJob = Callable[..., Job]
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Count the calls of the decoder."""
     calls: list[int] = []
-    decode = images.decode_image
+    decode = images.make_canvases
 
-    def counted(data: bytes) -> NDArray[np.uint8]:
+    def counted(data: bytes, canvases: list[images.Canvas]) -> list[NDArray[np.uint8]]:
         calls.append(len(data))
-        return decode(data)
+        return decode(data, canvases)
 
-    monkeypatch.setattr(images, "decode_image", counted)
+    monkeypatch.setattr(images, "make_canvases", counted)
     return calls
 
 

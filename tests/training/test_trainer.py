@@ -17,7 +17,7 @@ from src.artifacts.folds import read_folds
 from src.artifacts.oof import read_oof, read_views
 from src.errors import LockedError, UserError
 from src.models.losses import LOSSES
-from src.training import trainer
+from src.training import keeper, trainer
 from src.training.checkpoint import load_checkpoint
 from src.training.job import Job, Options
 from src.training.record import read_record
@@ -71,13 +71,28 @@ def test_same_seed_twice_gives_equal_bytes_and_another_seed_does_not(make_job: M
     assert oof_bytes(first) != oof_bytes(other)
 
 
-def test_workers_change_nothing(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_change_nothing(make_job: MakeJob) -> None:
     alone = make_job()
     fit_fold(alone)
-    monkeypatch.setattr("src.data.pixels.RAM_SHARE", 0.0)
-    helped = make_job(model="helped", options=Options("cpu", "fp32", workers=2))
+    helped = make_job(model="helped", options=Options("cpu", "fp32", workers=2, cache="none"))
     fit_fold(helped)
     assert oof_bytes(alone) == oof_bytes(helped)
+
+
+@pytest.mark.parametrize("augment", ["crop_flip", "light"])
+def test_where_pixels_are_kept_changes_nothing(make_job: MakeJob, augment: str) -> None:
+    runs = []
+    for cache in ("none", "ram", "disk", "auto"):
+        options = Options("cpu", "fp32", 0, cache=cache)
+        job = make_job(model=cache, options=options, augment=augment, erase=0.5)
+        fit_fold(job)
+        runs.append(oof_bytes(job))
+        kept = list(paths.pixel_cache("tiny").rglob("pixels.u8"))
+        assert len(kept) == (cache in ("disk", "auto"))  # one for all runs and folds
+    assert runs == [runs[0]] * 4
+    plain = make_job(model="plain", augment=augment)
+    fit_fold(plain)
+    assert oof_bytes(plain) != runs[0]  # without erasing
 
 
 @pytest.mark.parametrize("stop_in_epoch", [1, 2])
@@ -110,22 +125,23 @@ def test_a_resumed_run_with_dropout_and_workers_gives_equal_bytes(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A starting worker pool must not draw from the generator that dropout uses."""
-    monkeypatch.setattr("src.data.pixels.RAM_SHARE", 0.0)
     backbone = {"drop_rate": 0.4}
     runs = {
-        name: make_job(model=name, backbone=backbone, options=Options("cpu", "fp32", workers))
+        name: make_job(
+            model=name, backbone=backbone, options=Options("cpu", "fp32", workers, cache="none")
+        )
         for name, workers in (("alone", 0), ("whole", 1), ("cut", 1))
     }
     fit_fold(runs["alone"])
     fit_fold(runs["whole"])
-    save = trainer.checkpoint.save_state
+    save = keeper.checkpoint.save_state
 
     def save_and_stop(*arguments: object) -> None:
         save(*arguments)  # type: ignore[arg-type]
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer.checkpoint, "save_state", save_and_stop)
+        patch.setattr(keeper.checkpoint, "save_state", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
             fit_fold(runs["cut"])
     fit_fold(runs["cut"])
@@ -191,11 +207,8 @@ def test_weights_that_break_after_the_last_step_are_a_users_error(
     assert not paths.oof_csv(*job.names).exists()
 
 
-def test_a_held_out_item_that_became_unreadable_is_named(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("src.data.pixels.RAM_SHARE", 0.0)
-    job = make_job()
+def test_a_held_out_item_that_became_unreadable_is_named(make_job: MakeJob) -> None:
+    job = make_job(options=Options("cpu", "fp32", 0, cache="none"))
     name = job.table["path"].iloc[job.held_rows[2]]
     (job.root / name).write_bytes(b"")
     with pytest.raises(UserError, match=rf"{name}: not readable any more"):

@@ -1,0 +1,88 @@
+"""`predict_ensemble.py --max-hours`: predict what fits into the time, or say what does."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from src.artifacts.recipes import Recipe
+from src.errors import UserError
+from src.training import fill
+from src.training.clock import Clock, in_words
+from src.training.fill import Part, TestItems
+from src.training.pace import Pace, TooSlowError, fitting_parts
+from src.training.record import read_record
+
+LEFT_OUT = (
+    "they did not fit into --max-hours; the others' weights were scaled up, the threshold is the "
+    "one tuned for all"
+)
+
+
+def fill_in_time(
+    missing: Sequence[Part],
+    items: TestItems,
+    recipe: Recipe,
+    arguments: Namespace,
+    clock: Clock,
+) -> list[Part]:
+    """Predict the test items with the checkpoints that have not yet.
+
+    Args:
+        missing: those checkpoints.
+        items: the items.
+        recipe: the members' weights.
+        arguments: device, precision, workers, engine, compile, auto_batch, fit_in_time.
+        clock: the limit.
+
+    Returns:
+        The checkpoints that were left out for want of time (only with `--fit-in-time`).
+
+    Raises:
+        UserError: the time does not suffice; says for what it would.
+    """
+    todo, left_out = list(missing), []
+    while todo:
+        limited = clock.max_hours is not None
+        pace = Pace(clock, keep_watching=arguments.fit_in_time) if limited else None
+        try:
+            fill.predict_parts(
+                todo, items, arguments.device, arguments.precision, arguments.workers,
+                engine=arguments.engine, compile_it=arguments.compile,
+                auto_batch=arguments.auto_batch, on_batch=pace,
+            )  # fmt: skip
+            break
+        except TooSlowError as slow:
+            costs = [_cost(part) for part in todo]
+            kept = fitting_parts(recipe, todo, costs, sum(costs) * slow.left / slow.needed)
+            if not arguments.fit_in_time:
+                raise _refusal(slow, todo, kept, clock) from None
+            dropped = [part for part in todo if part not in kept]
+            print(
+                f"too slow for --max-hours: {slow}; goes on without {', '.join(names_of(dropped))}"
+            )
+            todo, left_out = kept, left_out + dropped
+    return left_out
+
+
+def names_of(parts: Sequence[Part]) -> list[str]:
+    """Return checkpoints as people call them."""
+    return [f"{part.model} fold {part.fold}" for part in parts]
+
+
+def _cost(part: Part) -> float:
+    """Return what an item costs, in seconds of the machine that trained: a ratio is wanted."""
+    record = read_record(Path(part.checkpoint).with_suffix(".json"))
+    views = 2 if record["config"]["tta"] == "flip" else 1
+    return views / record["items_per_second"]
+
+
+def _refusal(
+    slow: TooSlowError, todo: Sequence[Part], kept: Sequence[Part], clock: Clock
+) -> UserError:
+    fits = f"{', '.join(names_of(kept))} would fit" if kept else "not even one of them fits"
+    return UserError(
+        f"predicting with {len(todo)} checkpoints takes about {in_words(slow.needed)} more, and "
+        f"{in_words(slow.left)} are left of --max-hours {clock.max_hours:g}; {fits}. "
+        "--fit-in-time drops members by weight; a larger --max-hours goes on from here, for what "
+        "is predicted by now is kept"
+    )

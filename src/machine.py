@@ -1,0 +1,93 @@
+"""How many cores and how much memory this process may use: the machine's, or its container's."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+_PROC = Path("/proc/self/cgroup")
+_MOUNT = Path("/sys/fs/cgroup")
+_UNLIMITED = 1 << 60  # v1 writes "no limit" as a number of pages just below 2^63 bytes
+
+
+class _Files(NamedTuple):
+    """Where a version of cgroups says what; `reclaimed` is what MemAvailable counts as free."""
+
+    folder: str
+    limit: str
+    used: str
+    reclaimed: tuple[str, str]
+
+
+_V2 = _Files("", "memory.max", "memory.current", ("active_file ", "inactive_file "))
+_V1 = _Files(
+    "memory",
+    "memory.limit_in_bytes",
+    "memory.usage_in_bytes",
+    ("total_active_file ", "total_inactive_file "),
+)
+
+
+def cpu_count() -> int:
+    """Return the cores this process may use, at least 1.
+
+    Counts affinity (`taskset`), a container's CPU quota and LOKY_MAX_CPU_COUNT; works where
+    `os.sched_getaffinity` does not exist (macOS).
+    """
+    import joblib  # 0.2 s to import, and this module is in a low room
+
+    return int(joblib.cpu_count())
+
+
+def available_memory() -> int:
+    """Return the bytes that can be had without swapping: the machine's or the container's."""
+    import psutil
+
+    free = psutil.virtual_memory().available
+    inside = cgroup_memory()
+    return free if inside is None else min(free, inside)
+
+
+def cgroup_memory(proc: Path = _PROC, mount: Path = _MOUNT) -> int | None:
+    """Return the bytes left under the tightest memory limit of this process's cgroups.
+
+    Args:
+        proc: the file that names the process's cgroups.
+        mount: where cgroup file systems are mounted, v2 at its top or v1 below `memory/`.
+
+    Returns:
+        Bytes, at least 0; None without a limit (or without cgroups: macOS).
+    """
+    left: list[int] = []
+    for own, files in _own_groups(proc):
+        # In a container the path may be the host's, of which only the top is mounted here.
+        for path in (own, *own.parents):
+            found = _left(mount / files.folder / path, files)
+            if found is not None:
+                left.append(found)
+    return min(left, default=None)
+
+
+def _own_groups(proc: Path) -> list[tuple[Path, _Files]]:
+    try:
+        lines = proc.read_text().splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if not controllers:
+            found.append((Path(path.lstrip("/")), _V2))
+        elif "memory" in controllers.split(","):
+            found.append((Path(path.lstrip("/")), _V1))
+    return found
+
+
+def _left(folder: Path, files: _Files) -> int | None:
+    try:
+        most = int((folder / files.limit).read_text())  # "max": no limit
+        now = int((folder / files.used).read_text())
+        lines = (folder / "memory.stat").read_text().splitlines()
+        cache = sum(int(line.split()[1]) for line in lines if line.startswith(files.reclaimed))
+    except (OSError, ValueError, IndexError):
+        return None
+    return None if most >= _UNLIMITED else max(0, most - max(0, now - cache))

@@ -1,0 +1,136 @@
+"""What a run begins with: a model with weights, what computes on it, and how much at once."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+from timm.utils.model_ema import ModelEmaV3
+from torch.amp.grad_scaler import GradScaler
+
+from src.config import ModelConfig
+from src.data.augment import check_augment
+from src.models.backbones import check_backbone
+from src.models.classifier import Classifier, build_classifier, count_parameters
+from src.models.losses import LOSSES
+from src.models.strategies import STRATEGIES
+from src.models.weights import Start, start_weights
+from src.training import device
+from src.training.autobatch import micro_batch
+from src.training.compiled import compile_model
+from src.training.job import Job
+from src.training.optim import OPTIMIZERS, build_optimizer
+from src.training.run import Run
+
+LOG = logging.getLogger("rvf")
+EMA_WARMUP_POWER = 0.75  # decay grows as 1 - (1 + step)^-0.75, so that short runs average too
+
+
+def check_names(config: ModelConfig) -> None:
+    """Raise for a name that no registry knows, before anything is computed."""
+    check_backbone(config.backbone.name)
+    check_augment(config.augment, config.input.geometry)
+    LOSSES.get(config.loss.name)
+    STRATEGIES.get(config.strategy)
+    OPTIMIZERS.get(config.optim.name)
+
+
+def build_model(job: Job, state: dict[str, Any] | None) -> tuple[Classifier, Start]:
+    """Return the job's model, and where its weights come from.
+
+    Args:
+        job: the run.
+        state: of a half-done run, whose weights are taken over later.
+
+    Raises:
+        UserError: the weights are out of reach or do not fit.
+    """
+    model, native = build_classifier(job.config)
+    if state is not None:  # it holds all weights; where they came from need not be in reach
+        return model, Start(**state["start"])
+    options = job.options
+    start = start_weights(
+        model.net, job.config, native.head, options.weights, options.no_pretrained
+    )
+    return model, start
+
+
+def choose_precision(job: Job, model: Classifier, chip: torch.device) -> str:
+    """Return the precision to train in."""
+    backbone, batch_size = job.config.backbone, job.config.optim.batch_size
+    return device.training_precision(job.options.precision, chip, model, backbone, batch_size)
+
+
+def log_start(what: str, start: Start, model: Classifier, chip: torch.device) -> None:
+    """Say what is trained, where, and what it starts from."""
+    millions = count_parameters(model) / 1e6
+    LOG.info("%s: %.2f M weights on %s", what, millions, device.device_name(chip))
+    if start.source == "random":
+        LOG.info("start: random weights")
+    else:
+        LOG.info(
+            "start: %s %s (new: %s; left out: %s)",
+            start.source,
+            start.name,
+            ", ".join(start.missing) or "none",
+            ", ".join(start.unexpected) or "none",
+        )
+
+
+def make_run(job: Job, model: Classifier, chip: torch.device, precision: str) -> Run:
+    """Return the model with its optimizer, scaler and mean of weights, on the device."""
+    config = job.config
+    STRATEGIES.get(config.strategy)(model.net)
+    model.to(device=chip, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    ema = None
+    if config.optim.ema_decay is not None:
+        ema = ModelEmaV3(
+            model,
+            decay=config.optim.ema_decay,
+            use_warmup=True,
+            warmup_power=EMA_WARMUP_POWER,
+        )
+    scaler = GradScaler(chip.type, enabled=precision == "fp16")
+    run = Run(model, build_optimizer(model.net, config.optim), scaler, ema, precision)
+    if job.options.auto_batch:
+        run.micro_batch = _fitting_batch(job, run, chip)
+    if job.options.compile:
+        LOG.info("--compile: this takes minutes; predictions of record are made without it")
+        with device.untouched(model):
+            compile_model(model, chip, precision, job.model, backward=True)
+    return run
+
+
+def class_weights(config: ModelConfig, labels: np.ndarray) -> tuple[float, float]:
+    """Return the loss weight of real and of fake.
+
+    Args:
+        config: `loss.class_weights`.
+        labels: 0/1 of the training rows.
+    """
+    wanted = config.loss.class_weights
+    if wanted == "none":
+        return 1.0, 1.0
+    if wanted == "balanced":
+        real, fake = np.bincount(labels, minlength=2)
+        return len(labels) / (2 * real), len(labels) / (2 * fake)
+    return float(wanted[0]), float(wanted[1])
+
+
+def _fitting_batch(job: Job, run: Run, chip: torch.device) -> int:
+    """Return how many images of a batch are computed at once; 0 for the whole batch."""
+    whole = job.config.optim.batch_size
+    if chip.type != "cuda":
+        LOG.info("--auto-batch: no GPU here, batches of %d are trained whole", whole)
+        return 0
+    with device.untouched(run.model):
+        size = micro_batch(run.model, run.model.spec.image_size, whole, chip, run.precision)
+    if size == whole:
+        LOG.info("--auto-batch: batches of %d fit whole", whole)
+        return 0
+    LOG.info(
+        "--auto-batch: batches of %d in pieces of %d, whose gradients add up to the batch's; only "
+        "BatchNorm sees the pieces",
+        whole, size,
+    )  # fmt: skip
+    return size

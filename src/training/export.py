@@ -1,0 +1,183 @@
+"""Checkpoints to files that ONNX Runtime and OpenVINO run, each held against eager torch."""
+
+import logging
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from src import paths
+from src.artifacts.files import read_json, write_json
+from src.data.dataset import EvalBatches
+from src.data.pixels import Canvas, PixelSource
+from src.errors import UserError
+from src.metrics import auc, classification_report
+from src.models.tensors import first_line
+from src.training.checkpoint import load_checkpoint
+from src.training.engines import Eager, Engine
+from src.training.exported import ENGINE_OF, PRECISIONS, SCHEMA, load_package
+from src.training.exporters import write_graph
+
+LOG = logging.getLogger("rvf")
+
+BATCH = 32  # images a pass of the check
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to export.
+
+    Attributes:
+        checkpoint: fold_k.safetensors.
+        sha256: of it, as its run record says.
+        engine: onnx or openvino.
+        precision: one of the engine's.
+    """
+
+    checkpoint: Path
+    sha256: str
+    engine: str
+    precision: str
+
+    @property
+    def path(self) -> Path:
+        """Return the exported file."""
+        return paths.exported(self.checkpoint, self.engine, self.precision)
+
+
+def is_exported(order: Order) -> bool:
+    """Tell whether the file is there and of these weights."""
+    record = order.path.with_suffix(".json")
+    if not (order.path.is_file() and record.is_file()):
+        return False
+    info = read_json(record, schema=SCHEMA, what="export record")
+    return info.get("checkpoint_sha256") == order.sha256
+
+
+def check_order(engine: str, precision: str) -> None:
+    """Raise a UserError unless the engine is installed and knows the precision."""
+    if precision not in PRECISIONS[engine]:
+        raise UserError(f"--engine {engine} knows {', '.join(PRECISIONS[engine])}, not {precision}")
+    for name in ("onnx", "onnxscript", {"onnx": "onnxruntime"}.get(engine, engine)):
+        load_package(name)
+    if engine == "openvino" and precision == "int8":
+        load_package("nncf")
+
+
+def export_checkpoint(
+    order: Order,
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    calibration: NDArray[np.uint8],
+) -> dict[str, Any]:
+    """Export a checkpoint, hold the file against eager fp32, and write both file and record.
+
+    Args:
+        order: what to export.
+        pixels: uint8 (n, s, s, 3), items that the checkpoint never saw.
+        labels: 0/1 (n,) of them.
+        calibration: uint8 (m, s, s, 3), training items from which int8 takes its ranges.
+
+    Returns:
+        The check: `items`, `auc_eager`, `auc`, `macro_f1_eager`, `macro_f1`, `max_logit_difference`
+        and `logit_spread` (standard deviation of eager's logits).
+
+    Raises:
+        UserError: the exporter does not follow the net, or a logit is not finite.
+    """
+    cpu = torch.device("cpu")
+    model, views = load_checkpoint(order.checkpoint, cpu)
+    order.path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=order.path.parent, prefix=".making.") as folder:
+        made = Path(folder) / order.path.name
+        try:
+            plain = replace(order, engine="onnx", precision="fp32")
+            known = plain.path if plain != order and is_exported(plain) else None
+            write_graph(model, order.engine, order.precision, made, calibration, known)
+        except Exception as error:
+            raise UserError(
+                f"{order.checkpoint} could not be exported to {order.engine} {order.precision} "
+                f"({first_line(error)}); predict without --engine"
+            ) from error
+        engine = ENGINE_OF[order.engine](made, model.spec, order.precision)
+        check = compare(run(Eager(model, cpu, "fp32"), pixels), run(engine, pixels), labels)
+        del engine  # it may hold the file open
+        record = order.path.with_suffix(".json")
+        record.unlink(missing_ok=True)
+        for file in sorted(made.parent.glob(f"{made.stem}.*")):  # .bin before .xml
+            file.replace(order.path.with_name(file.name))
+    content = {
+        "schema": SCHEMA,
+        "checkpoint_sha256": order.sha256,
+        "engine": order.engine,
+        "precision": order.precision,
+        "input": asdict(model.spec),
+        "views": views,
+        "check": check,
+        "versions": {name: load_package(name).__version__ for name in ("onnx", _runtime(order))},
+    }
+    write_json(record, content)
+    return check
+
+
+def _runtime(order: Order) -> str:
+    return {"onnx": "onnxruntime"}.get(order.engine, order.engine)
+
+
+def run(engine: Engine, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return an engine's logits, float64 (n,), of uint8 (n, s, s, 3)."""
+    with torch.inference_mode():
+        parts = torch.from_numpy(pixels).split(BATCH)
+        return torch.cat([engine(part).float() for part in parts]).double().numpy()
+
+
+def compare(
+    eager: NDArray[np.float64], other: NDArray[np.float64], labels: NDArray[np.int64]
+) -> dict[str, float]:
+    """Return scores of two sets of logits and how far they are apart: see `export_checkpoint`."""
+    if not np.isfinite(other).all():
+        raise UserError("the exported file gives a logit that is not finite; nothing was written")
+    f1 = [classification_report(labels, logits, 0.5)["macro_f1"] for logits in (eager, other)]
+    return {
+        "items": len(labels),
+        "auc_eager": auc(labels, eager),
+        "auc": auc(labels, other),
+        "macro_f1_eager": f1[0],
+        "macro_f1": f1[1],
+        "max_logit_difference": float(np.abs(eager - other).max()),
+        "logit_spread": float(eager.std()),
+    }
+
+
+def read_items(
+    order: Order, root: Path, table: pd.DataFrame, wanted: NDArray[np.bool_], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Return items' row numbers, (n,), and their pixels as the checkpoint sees them.
+
+    Args:
+        order: names the checkpoint.
+        root: folder of the data set.
+        table: `path` by row.
+        wanted: bool by row.
+        count: at most so many are drawn, always the same ones.
+
+    Returns:
+        int64 (n,) and uint8 (n, s, s, 3).
+
+    Raises:
+        UserError: an item cannot be decoded.
+    """
+    model, _ = load_checkpoint(order.checkpoint, torch.device("cpu"))
+    spec = model.spec
+    drawn = np.random.default_rng(0).permutation(np.flatnonzero(wanted))[:count]
+    rows = np.sort(drawn).astype(np.int64)
+    source = PixelSource(root, table["path"].tolist(), [Canvas.of(spec)])
+    batch = EvalBatches(source, [spec])[rows.tolist()]
+    if not bool(batch["readable"].all()):
+        source.read_or_stop(int(rows[int((~batch["readable"]).int().argmax())]))
+    return rows, batch["pixels0"].numpy()

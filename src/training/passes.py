@@ -1,0 +1,226 @@
+"""Predictions of the test items: passes over the items, each with as many models as fit."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from src.artifacts.files import sha256_file
+from src.artifacts.oof import write_views
+from src.data.pixels import Canvas, PixelSource
+from src.errors import UserError
+from src.training.autobatch import LARGEST
+from src.training.checkpoint import load_checkpoint
+from src.training.device import choose_device, inference_precision
+from src.training.engines import Engine, engine_for
+from src.training.exported import load_exported
+from src.training.fill import Part, TestItems, view_rows
+from src.training.memory import free_bytes, keep_freed_memory
+from src.training.pace import TooSlowError
+from src.training.partial import Partial
+from src.training.predict import Compute, default_workers, predict_views
+
+LOG = logging.getLogger("rvf")
+WEIGHT_SHARE = 0.5  # of the free memory for weights; the rest is for activations
+COPIES = {"cpu": 2}  # of the weights: on a CPU a trial holds two ways to compute
+
+
+@dataclass(frozen=True)
+class Way:
+    """How test items are predicted.
+
+    Attributes:
+        device: as `--device`.
+        precision: as `--precision`.
+        workers: loader processes; None chooses.
+        engine: as `--engine`; None is eager.
+        compile_it: as `--compile`.
+        auto_batch: as `--auto-batch`.
+    """
+
+    device: str = "auto"
+    precision: str = "auto"
+    workers: int | None = None
+    engine: str | None = None
+    compile_it: bool = False
+    auto_batch: bool = False
+
+
+def predict_in_passes(
+    parts: Sequence[Part],
+    items: TestItems,
+    way: Way,
+    on_batch: Callable[[int, int], None] | None = None,
+) -> None:
+    """Predict the test items with several checkpoints and store the views.
+
+    Checkpoints whose weights fit into memory together share one pass, in which each item is
+    decoded once. The predictions of a pass are written when it is done.
+
+    Args:
+        parts: the checkpoints.
+        items: the items.
+        way: where and how.
+        on_batch: told after every batch how many items are done, of how many over all passes; may
+            raise to end there.
+
+    Raises:
+        UserError: a file is not the one its record speaks of, a logit is not finite, memory ran
+            out, or an engine cannot do what is asked.
+    """
+    keep_freed_memory()
+    chip = choose_device(way.device)
+    for part in parts:
+        _check_file(part)
+    groups = grouped([_weight_bytes(part, chip) for part in parts], _room(chip))
+    if len(groups) > 1:
+        LOG.info(
+            "%d checkpoints do not fit into memory together: %d passes over the items",
+            len(parts), len(groups),
+        )  # fmt: skip
+    count = len(items.paths)
+    compute = prediction_compute(chip, way, count)
+    for number, group in enumerate(groups):
+
+        def tell(done: int, before: int = number * count) -> None:
+            if on_batch is not None:
+                on_batch(before + done, len(groups) * count)
+
+        _one_pass([parts[index] for index in group], items, way, compute, tell)
+
+
+def prediction_compute(chip: torch.device, way: Way, n_items: int) -> Compute:
+    """Return where and how fast `predict_views` computes."""
+    workers = default_workers(n_items) if way.workers is None else way.workers
+    size = Compute(chip).batch_size
+    if way.auto_batch and chip.type == "cuda":
+        size = LARGEST
+    elif way.auto_batch:
+        LOG.info("--auto-batch: no GPU here, %d images a pass as always", size)
+    return Compute(
+        chip,
+        inference_precision(chip, "auto" if way.precision == "int8" else way.precision),
+        workers,
+        size,
+        way.auto_batch and chip.type == "cuda",
+    )
+
+
+def grouped(sizes: Sequence[int], room: int) -> list[list[int]]:
+    """Return the places of `sizes` in groups, in order, each group's sum at most `room`.
+
+    What is larger than the room has a group of its own.
+    """
+    groups: list[list[int]] = []
+    left = 0
+    for place, size in enumerate(sizes):
+        if not groups or size > left:
+            groups.append([])
+            left = room
+        groups[-1].append(place)
+        left -= size
+    return groups
+
+
+def _check_file(part: Part) -> None:
+    if sha256_file(part.checkpoint) != part.checkpoint_sha256:
+        raise UserError(
+            f"{part.checkpoint}: not the file that its run record speaks of; train fold "
+            f"{part.fold} of {part.model} again (--overwrite)"
+        )
+
+
+def _weight_bytes(part: Part, chip: torch.device) -> int:
+    return part.checkpoint.stat().st_size * COPIES.get(chip.type, 1)
+
+
+def _room(chip: torch.device) -> int:
+    return int(WEIGHT_SHARE * free_bytes(chip))
+
+
+def load_engine(
+    checkpoint: Path, sha256: str, name: str, way: Way, compute: Compute, n_items: int
+) -> tuple[Engine, list[str]]:
+    """Return what predicts with a checkpoint, and the views its predictions are made of.
+
+    Args:
+        checkpoint: fold_k.safetensors.
+        sha256: of it.
+        name: "model fold k", for messages.
+        way: the engine and precision wanted.
+        compute: where.
+        n_items: to predict.
+
+    Raises:
+        UserError: see `load_checkpoint` and `load_exported`.
+    """
+    if way.engine not in (None, "eager"):
+        return load_exported(checkpoint, sha256, way.engine, way.precision, compute.device, name)
+    model, views = load_checkpoint(checkpoint, compute.device)
+    engine = engine_for(
+        model, sha256, name, compute.device, way.precision, n_items, compile_it=way.compile_it
+    )
+    return engine, views
+
+
+def _one_pass(
+    parts: Sequence[Part],
+    items: TestItems,
+    way: Way,
+    compute: Compute,
+    on_batch: Callable[[int], None],
+) -> None:
+    loaded = [
+        load_engine(
+            part.checkpoint, part.checkpoint_sha256, f"{part.model} fold {part.fold}", way,
+            compute, len(items.paths),
+        )
+        for part in parts
+    ]  # fmt: skip
+    engines, views = [engine for engine, _ in loaded], [names for _, names in loaded]
+    source = PixelSource(items.root, items.paths, [Canvas.of(engine.spec) for engine in engines])
+    rows = np.arange(len(items.paths))
+    marks = [
+        {
+            "items": items.manifest_sha256,
+            "engine": engine.engine,
+            "precision": engine.precision or compute.precision,
+            "batch_size": str(compute.batch_size),
+        }
+        for engine in engines
+    ]
+    partial = Partial(parts, views, marks)
+
+    def tell(done: int) -> None:
+        partial.after_batch(done)
+        on_batch(done)
+
+    try:
+        logits, readable = predict_views(
+            engines, views, source, rows, compute, what="predicting", on_batch=tell,
+            begin=partial.begin,
+        )  # fmt: skip
+    except (KeyboardInterrupt, TooSlowError):
+        partial.save()
+        raise
+    broken = ""
+    for part, engine, names, table in zip(parts, engines, views, logits, strict=True):
+        bad = readable & ~np.isfinite(table).all(1)
+        if bad.any():
+            broken = f"{part.model} fold {part.fold}: the logit of {items.item_ids[bad.argmax()]!r}"
+            continue
+        metadata = {
+            "checkpoint_sha256": part.checkpoint_sha256,
+            "manifest_sha256": items.manifest_sha256,
+            "engine": engine.engine,
+            "precision": engine.precision or compute.precision,
+        }
+        write_views(
+            part.views, view_rows(items.item_ids, part.fold, names, table, readable), metadata
+        )
+    partial.discard()
+    if broken:
+        raise UserError(f"{broken} is not finite; predict again with --precision fp32")

@@ -1,0 +1,250 @@
+"""Fold-clean pseudo-labels: for fold k, test items are labelled by models that never saw fold k.
+
+Pseudo-labels as training rows: Lee, "Pseudo-Label", ICML workshop 2013.
+"""
+
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from src import paths
+from src.artifacts.files import sha256_file
+from src.artifacts.recipes import Recipe, check_recipe_fresh, read_recipe
+from src.config import PseudoConfig
+from src.data.manifest import Dataset
+from src.data.relatives import Relatives, find_relatives
+from src.ensemble.extra import is_extra
+from src.ensemble.stages import rule_of
+from src.ensemble.vote import apply_recipe, pool_views
+from src.errors import UserError
+from src.training import fill
+
+LOG = logging.getLogger("rvf")
+ALWAYS_TRAINED = -1  # the fold of pseudo-labelled rows
+_FAR = 1e-6  # a threshold closer to 0 or 1 would make every item as sure as any
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """Labels test items for the folds of one model; what folds share is made once.
+
+    Attributes:
+        model: the model that will train on them.
+        config: its `pseudo` section.
+        dataset: the data set.
+        scheme: fold scheme.
+    """
+
+    model: str
+    config: PseudoConfig
+    dataset: Dataset
+    scheme: str
+
+    def add(self, table: pd.DataFrame, fold: paths.FoldName) -> tuple[pd.DataFrame, dict[str, Any]]:
+        """Append the test items that a recipe is sure of to the rows of a run.
+
+        Args:
+            table: `item_id, path, label, fold`, see `job.job_table`.
+            fold: the held-out fold: only predictions of its members' fold models are read. `all`
+                holds nothing out and reads those of all folds.
+
+        Returns:
+            The longer table, new rows last with fold -1, and what the labels were made from.
+
+        Raises:
+            UserError: no such recipe, or it is of another scheme, has changed, contains this very
+                model or lacks test predictions; no test item is sure enough.
+        """
+        votes, views = self._votes(fold)
+        sure = surely(votes, self.recipe, self.config.confidence)
+        left_out = {
+            "unreadable": votes["fallback"].to_numpy(),
+            "not sure": np.isnan(sure),
+        }
+        if fold != paths.ALL:
+            held = table.loc[table["fold"] == fold, "item_id"]
+            equal, alike = self.relatives.of(set(held))
+            left_out["equal files of held-out items"] = votes["item_id"].isin(equal).to_numpy()
+            left_out["look-alikes of held-out items"] = votes["item_id"].isin(alike).to_numpy()
+        keep = ~np.logical_or.reduce(list(left_out.values()))
+        if self.config.balance:
+            share = float(table.loc[table["fold"] != fold, "label"].mean())
+            balanced = balance(sure, keep, share)
+            left_out["balance"] = keep & ~balanced
+            keep = balanced
+        counts = _count_once(left_out)
+        labels = votes["pred"][keep]
+        added = {"real": int((labels == 0).sum()), "fake": int((labels == 1).sum())}
+        self._report(fold, len(votes), added, counts)
+        rows = self._rows(votes["item_id"][keep], labels)
+        source = {
+            "recipe": self.config.recipe,
+            "recipe_sha256": self._recipe_sha256,
+            "views": views,
+            "added": added,
+            "left_out": counts,
+        }
+        return pd.concat([table, rows], ignore_index=True), source
+
+    def check(self) -> None:
+        """Raise a UserError where no fold could be labelled: see `add`."""
+        _ = self.recipe, self._items
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe, checked; see `add` for what it raises."""
+        path, name = paths.recipe_json(self.dataset.name, self.config.recipe), self.config.recipe
+        commands = f"{self._command('tune.py')}, then {self._command('predict_ensemble.py')}"
+        if not path.is_file():
+            raise UserError(f"{self.model}: pseudo.recipe is {name!r}, and {path} is not there: "
+                            f"{commands}")  # fmt: skip
+        recipe = read_recipe(path)
+        check_recipe_fresh(recipe)
+        if recipe.scheme != self.scheme:
+            raise UserError(
+                f"{path} was tuned on the folds of {recipe.scheme}, not {self.scheme}: models that "
+                "never saw a fold of one saw parts of it in the other"
+            )
+        if any(member.model == self.model and member.weight != 0 for member in recipe.members):
+            raise UserError(
+                f"{path} has {self.model} itself as a member, which cannot label its own training "
+                "rows. Tune without it (tune.py --models ...), and under another name with it "
+                "(tune.py --recipe NAME)"
+            )
+        for member in recipe.members:
+            if member.weight != 0 and is_extra(recipe.dataset, recipe.scheme, member.model):
+                raise UserError(
+                    f"{path}: {member.model} came from elsewhere (--extra), and nothing says which "
+                    "folds its test predictions never saw: tune without it (tune.py --models ...)"
+                )
+        return recipe
+
+    @cached_property
+    def relatives(self) -> Relatives:
+        """Which test items are copies or look-alikes of which train items."""
+        return find_relatives(self.dataset)
+
+    @cached_property
+    def _recipe_sha256(self) -> str:
+        return sha256_file(paths.recipe_json(self.dataset.name, self.config.recipe))
+
+    @cached_property
+    def _items(self) -> fill.TestItems:
+        return fill.items_to_predict(self.dataset)
+
+    def _command(self, script: str) -> str:
+        return f"python {script} --data {self.dataset.name} --recipe {self.config.recipe}"
+
+    def _votes(self, fold: paths.FoldName) -> tuple[pd.DataFrame, dict[str, str]]:
+        """Return the recipe's votes by the models that may label for a fold, and their files."""
+        recipe = self.recipe
+        if fold != paths.ALL and fold not in recipe.folds:
+            raise UserError(
+                f"recipe {self.config.recipe!r} knows fold{'s' * (len(recipe.folds) > 1)} "
+                f"{', '.join(map(str, recipe.folds))} of its members; pseudo-labels for fold "
+                f"{fold} come from their fold {fold}: train it (python train_folds.py --model "
+                f"MEMBER --fold {fold}), then {self._command('tune.py')} and "
+                f"{self._command('predict_ensemble.py')}"
+            )
+        parts = fill.needed_parts(recipe, None if fold == paths.ALL else [fold])
+        views: dict[str, list[pd.DataFrame]] = {}
+        for part in parts:
+            stored = fill.stored_predictions(part, self._items)
+            if stored is None:
+                raise UserError(
+                    f"{part.views} is not there, or not of these weights and test items: "
+                    f"{self._command('predict_ensemble.py')}"
+                )
+            views.setdefault(part.model, []).append(stored)
+        logits = {
+            model: pool_views(pd.concat(found, ignore_index=True)) for model, found in views.items()
+        }
+        test = self.dataset.test.set_index("item_id")[["kind", "domain"]]
+        votes = apply_recipe(recipe, logits, 0.5, test)
+        files = {f"{part.model} fold {part.fold}": sha256_file(part.views) for part in parts}
+        return votes, files
+
+    def _rows(self, ids: pd.Series, labels: pd.Series) -> pd.DataFrame:
+        path = pd.Series(self._items.paths, index=self._items.item_ids)
+        return pd.DataFrame(
+            {
+                "item_id": ids.to_numpy(),
+                "path": path.loc[ids].to_numpy(),
+                "label": labels.to_numpy(np.int64),
+                "fold": ALWAYS_TRAINED,
+            }
+        )
+
+    def _report(
+        self, fold: paths.FoldName, items: int, added: dict[str, int], left_out: dict[str, int]
+    ) -> None:
+        lost = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
+        who = "all folds" if fold == paths.ALL else f"fold {fold} alone"
+        if not sum(added.values()):
+            raise UserError(
+                f"{self.model}: none of the {items} test items may be pseudo-labelled ({lost}); "
+                "lower pseudo.confidence in a variant of its own name"
+            )
+        LOG.info(
+            "pseudo-labels by %s (its members' %s): %d of %d test items, %d real, %d fake%s",
+            self.config.recipe, who, sum(added.values()), items, added["real"], added["fake"],
+            f"; left out: {lost}" if lost else "",
+        )  # fmt: skip
+
+
+def surely(votes: pd.DataFrame, recipe: Recipe, confidence: float) -> NDArray[np.float64]:
+    """Return P(fake) of the items that a recipe is sure of, NaN for the others.
+
+    Args:
+        votes: `prob, pred, fallback`, see `vote.apply_recipe`.
+        recipe: says where its threshold lies. Probs are moved on the logit scale so that it lies
+            at 0.5: a recipe that calls fake only what is over 0.8 is not sure of 0.85. Hard votes
+            are shares of votes and stay as they are.
+        confidence: least prob of a sure fake, 1 minus the largest of a sure real item.
+    """
+    rule = rule_of(recipe)
+    prob = votes["prob"].to_numpy(np.float64)
+    if rule.voting != "hard" and rule.threshold != 0.5:
+        threshold = float(np.clip(rule.threshold, _FAR, 1 - _FAR))
+        fake, real = prob * (1 - threshold), (1 - prob) * threshold
+        prob = fake / (fake + real)
+    pred = votes["pred"].to_numpy()
+    sure = ((prob >= confidence) & (pred == 1)) | ((prob <= 1 - confidence) & (pred == 0))
+    return np.where(sure & ~votes["fallback"].to_numpy(), prob, np.nan)
+
+
+def balance(
+    prob: NDArray[np.float64], keep: NDArray[np.bool_], fake_share: float
+) -> NDArray[np.bool_]:
+    """Return which items to keep so that the share of fakes is (nearly) the given one.
+
+    Args:
+        prob: (n,) P(fake), far from 0.5 where it matters.
+        keep: (n,) which items there are to choose from.
+        fake_share: in (0, 1).
+
+    Returns:
+        (n,) bool: of one class all, of the other the surest.
+    """
+    fake, real = np.flatnonzero(keep & (prob > 0.5)), np.flatnonzero(keep & (prob < 0.5))
+    fakes = min(len(fake), int(len(real) * fake_share / (1 - fake_share)))
+    reals = min(len(real), int(len(fake) * (1 - fake_share) / fake_share))
+    kept = np.zeros(len(prob), bool)
+    kept[fake[np.argsort(-prob[fake], kind="stable")[:fakes]]] = True
+    kept[real[np.argsort(prob[real], kind="stable")[:reals]]] = True
+    return kept
+
+
+def _count_once(left_out: dict[str, NDArray[np.bool_]]) -> dict[str, int]:
+    """Count each item under the first reason that leaves it out."""
+    counts = {}
+    seen = np.zeros(len(next(iter(left_out.values()))), bool)
+    for reason, out in left_out.items():
+        counts[reason] = int((out & ~seen).sum())
+        seen |= out
+    return counts

@@ -1,0 +1,88 @@
+"""The refit: a model trained on every row. What it borrows from its folds, and when it may."""
+
+import logging
+
+import numpy as np
+
+from src import paths
+from src.artifacts.recipes import Recipe
+from src.config import ModelConfig
+from src.errors import UserError
+from src.training import record
+
+LOG = logging.getLogger("rvf")
+
+
+def refit_epochs(
+    dataset: str, scheme: str, model: str, config: ModelConfig, folds: list[int]
+) -> int | None:
+    """Return after how many epochs a refit stops; None trains all of the config's.
+
+    With `selection: best` a refit has no held-out items to choose by, so it takes the mean best
+    epoch of the finished folds, on the schedule that they had.
+
+    Args:
+        dataset: data set.
+        scheme: fold scheme.
+        model: name of the model.
+        config: its config.
+        folds: the folds of the scheme.
+
+    Raises:
+        UserError: `selection: best`, and no fold is finished with this config.
+    """
+    if config.selection != "best":
+        return None
+    best = {}
+    for fold in folds:
+        path = paths.run_record(dataset, scheme, model, fold)
+        if path.exists():
+            found = record.read_record(path)
+            if found["config_sha256"] == record.config_sha256(config):
+                best[fold] = int(found["epoch"])
+    if not best:
+        raise UserError(
+            f"{model} keeps the epoch that is best on held-out items (selection: best), and a "
+            "refit holds nothing out. Train its folds first, and the refit takes their mean best "
+            f"epoch: python train_folds.py --model {model} --data {dataset}; or train a variant: "
+            "--set selection=last --set patience=null --as NAME"
+        )
+    mean = int(np.floor(np.mean(list(best.values())) + 0.5))
+    LOG.info(
+        "selection: best: nothing is held out, so the refit stops after %d of %d epochs, the mean "
+        "best epoch of fold%s %s",
+        mean, config.optim.epochs, "s" * (len(best) > 1), ", ".join(map(str, best)),
+    )  # fmt: skip
+    return mean
+
+
+def check_refits(recipe: Recipe) -> None:
+    """Check that the refits of a recipe's members are of what the recipe was tuned on.
+
+    Missing ones are not this function's matter.
+
+    Raises:
+        UserError: a refit is of another config or fold file than the member's folds.
+    """
+    for member in recipe.members:
+        names = (recipe.dataset, recipe.scheme, member.model)
+        path, folds = paths.run_record(*names, paths.ALL), recipe.folds
+        if member.weight <= 0 or not path.exists():
+            continue
+        refit = record.read_record(path)
+        again = (
+            f"python train_folds.py --model {member.model} --fold all --data {recipe.dataset} "
+            "--overwrite"
+        )
+        if refit["folds_sha256"] != recipe.folds_sha256:
+            raise UserError(f"{path}: the fold file has changed since; train it again: {again}")
+        for fold in folds:
+            other = paths.run_record(*names, fold)
+            if (
+                other.exists()
+                and record.read_record(other)["config_sha256"] != refit["config_sha256"]
+            ):
+                raise UserError(
+                    f"{path}: this refit is of another config than fold {fold} of {member.model}, "
+                    f"so the recipe says nothing about it; train it again: {again}"
+                )

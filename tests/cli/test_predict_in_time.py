@@ -1,0 +1,114 @@
+"""`predict_ensemble.py --max-hours`: refuses early with what would fit, or leaves members out."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from src.artifacts.recipes import Member, Recipe
+from src.cli import predict, predict_in_time
+from src.cli.predict_in_time import fill_in_time
+from src.errors import UserError
+from src.training import fill
+from src.training.clock import Clock
+from src.training.fill import Part, TestItems
+from src.training.pace import TooSlowError
+
+ITEMS = TestItems(Path(), [], [], "")
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
+    """Return two folds of each of two models, of known speed (in training) and views."""
+    speeds = {"big": (10.0, "none"), "small": (40.0, "flip")}
+
+    def read_record(path: Path) -> dict[str, object]:
+        rate, tta = speeds[path.parent.name]
+        return {"items_per_second": rate, "config": {"tta": tta}}
+
+    monkeypatch.setattr(predict_in_time, "read_record", read_record)
+    return [
+        Part(model, fold, Path(model, f"fold_{fold}.safetensors"), "", Path("v"))
+        for model in speeds
+        for fold in range(2)
+    ]
+
+
+def options(*, fit: bool) -> Namespace:
+    return Namespace(
+        device="cpu", precision="auto", workers=0, engine=None, compile=False, auto_batch=False,
+        fit_in_time=fit,
+    )  # fmt: skip
+
+
+def recipe(**weights: float) -> Recipe:
+    return Recipe("d", "s", [0, 1], "", [Member(m, w, 0.5, {}) for m, w in weights.items()], [])
+
+
+class Predicting:
+    """Stands for the passes: takes note of what is predicted; the first ones are too slow."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *slow: TooSlowError) -> None:
+        self.calls: list[list[str]] = []
+        self.slow = list(slow)
+        monkeypatch.setattr(fill, "predict_parts", self)
+
+    def __call__(self, parts: Sequence[Part], *_: object, **__: object) -> None:
+        self.calls.append([f"{part.model}{part.fold}" for part in parts])
+        if self.slow:
+            raise self.slow.pop(0)
+
+
+def test_the_member_of_less_weight_is_left_out(
+    parts: list[Part], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # An item costs 0.1 s with a fold of big and 2/40 s with one of small: 0.3 s in all.
+    predicting = Predicting(monkeypatch, TooSlowError(300, 210))
+    out = fill_in_time(parts, ITEMS, recipe(big=0.7, small=0.3), options(fit=True), Clock(1))
+    assert predicting.calls == [["big0", "big1", "small0", "small1"], ["big0", "big1"]]
+    assert out == parts[2:]
+    assert "goes on without small fold 0, small fold 1" in capsys.readouterr().out
+
+
+def test_it_measures_again_and_leaves_out_folds_of_the_last_member(
+    parts: list[Part], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predicting = Predicting(monkeypatch, TooSlowError(300, 250), TooSlowError(200, 120))
+    out = fill_in_time(parts, ITEMS, recipe(big=0.7, small=0.3), options(fit=True), Clock(1))
+    assert predicting.calls[1:] == [["big0", "big1"], ["big0"]]
+    assert out == [*parts[2:], parts[1]]
+
+
+def test_without_the_flag_it_refuses_and_says_what_would_fit(
+    parts: list[Part], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Predicting(monkeypatch, TooSlowError(7200, 3600))
+    with pytest.raises(UserError) as caught:
+        fill_in_time(parts, ITEMS, recipe(big=0.3, small=0.7), options(fit=False), Clock(1.5))
+    text = str(caught.value)
+    assert "4 checkpoints takes about 2.0 h more, and 60 min are left of --max-hours 1.5" in text
+    assert "small fold 0, small fold 1 would fit" in text
+    assert "--fit-in-time" in text
+
+
+def test_nothing_missing_predicts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    predicting = Predicting(monkeypatch)
+    assert fill_in_time([], ITEMS, recipe(big=1.0), options(fit=True), Clock(1)) == []
+    assert predicting.calls == []
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["--fit-in-time"], "--fit-in-time wants --max-hours"),
+        (["--max-hours", "0"], "want hours, such as 8.5, found '0'"),
+        (["--max-hours", "nan"], "want hours"),
+        (["--max-hours", "8h"], "want hours"),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused(
+    artefact_root: Path, capsys: pytest.CaptureFixture[str], words: list[str], wanted: str
+) -> None:
+    assert predict.main(words) == 2
+    assert wanted in capsys.readouterr().err

@@ -1,0 +1,141 @@
+"""Seeds, refit and pseudo-labels through the commands' own main functions."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from src import paths
+from src.artifacts.folds import read_folds
+from src.artifacts.oof import read_oof, read_views
+from src.cli import predict, train, tune
+from src.config import read_model
+
+TINY = """
+backbone: {name: compact_net, pretrained: none, kwargs: {widths: [8, 8, 16]}}
+input: {image_size: 16}
+augment: none
+optim: {lr: 1e-2, epochs: 4, batch_size: 8, warmup_epochs: 0.5, ema_decay: 0.9}
+"""
+SCHEME = "sgkf2_s0"
+Command = Callable[..., str]
+
+
+@pytest.fixture
+def tiny(artefact_root: Path) -> Path:
+    """Write input/tiny (fakes are brighter) and the config `tiny`."""
+    rng = np.random.default_rng(0)
+    home = artefact_root / "input" / "tiny"
+    for i in range(48):
+        fake = i % 2
+        low = 90 * fake
+        small = rng.integers(low, low + 160, (8, 8, 3), dtype=np.uint8)
+        pixels = cv2.resize(small, (20, 20), interpolation=cv2.INTER_CUBIC)
+        folder = home / "test" if i >= 32 else home / "train" / ("fake" if fake else "real")
+        folder.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / f"{i:02d}.png"), pixels)
+    configs = artefact_root / "configs" / "models"
+    configs.mkdir(parents=True)
+    (configs / "tiny.yaml").write_text(TINY)
+    return artefact_root
+
+
+@pytest.fixture
+def command(
+    tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Command:
+    """Return `command("train", "--model", ...)`, which returns what was printed."""
+    mains = {"train": train.main, "tune": tune.main, "predict": predict.main}
+    for module in (train, predict):  # the log goes where pytest looks for it
+        monkeypatch.setattr(module, "show_log", lambda: None)
+    plain = ["--device", "cpu", "--workers", "0"]
+
+    def run(name: str, *words: str, code: int = 0) -> str:
+        extra = [] if name == "tune" else plain
+        extra = [*extra, *(["--scheme", SCHEME] if name == "train" else [])]
+        assert mains[name]([*words, *extra]) == code
+        captured = capsys.readouterr()
+        return captured.err if code else captured.out
+
+    return run
+
+
+def names(model: str, fold: int | str = 0) -> tuple[str, str, str, int | str]:
+    return "tiny", SCHEME, model, fold
+
+
+def test_seeds_are_members_that_differ_only_in_their_seed(command: Command) -> None:
+    command("train", "--model", "tiny", "--fold", "0")
+    alone = paths.oof_csv(*names("tiny")).read_bytes()
+    paths.run_record(*names("tiny")).unlink()  # trained again below
+    command("train", "--model", "tiny", "--fold", "0", "--seeds", "3")
+    oof = [paths.oof_csv(*names(m)).read_bytes() for m in ("tiny", "tiny_s43", "tiny_s44")]
+    assert oof[0] == alone
+    assert len(set(oof)) == 3
+    configs = [read_model(m).as_dict() for m in ("tiny", "tiny_s43", "tiny_s44")]
+    assert [config.pop("seed") for config in configs] == [42, 43, 44]
+    assert configs[0] == configs[1] == configs[2]
+    again = command("train", "--model", "tiny", "--fold", "0", "--seeds", "3")
+    assert again.count("finished already") == 3
+    assert "3 member(s)" in command("tune", "--trials", "3")
+
+
+def test_seeds_never_take_over_a_name(command: Command, tiny: Path) -> None:
+    (tiny / "configs/models/tiny_s43.yaml").write_text("extends: tiny\noptim: {lr: 0.1}\n")
+    assert "tiny_s43" in command("train", "--model", "tiny", "--seeds", "2", code=2)
+    assert "want 1 or more" in command("train", "--model", "tiny", "--seeds", "0", code=2)
+    assert not paths.run_dir("tiny", SCHEME, "tiny").exists()
+
+
+def test_a_refit_predicts_in_place_of_the_folds(command: Command) -> None:
+    command("train", "--model", "tiny")
+    command("tune")
+    command("predict")
+    refused = command("predict", "--refit", code=2)
+    assert "train_folds.py --model tiny --fold all --data tiny" in refused
+    assert "predict_ensemble.py --refit" in command("train", "--model", "tiny", "--fold", "all")
+    recipe = paths.recipe_json("tiny", "tuned")
+    before = recipe.read_bytes()
+    command("tune")
+    assert recipe.read_bytes() == before  # a refit is no fold
+    out = command("predict", "--refit")
+    assert "1 checkpoints, 1 of them to predict with" in out
+    assert "refit: weights and thresholds are the recipe's" in out
+    views, _ = read_views(paths.test_views(*names("tiny", "all")))
+    sidecar = json.loads(paths.submission_sidecar("tiny", "tuned_refit").read_text())
+    assert list(sidecar["checkpoints"]) == ["tiny fold all"]
+    assert "tuned on the members' folds" in sidecar["refit"]
+    threshold = json.loads(before)["stages"][1]["params"]["value"]
+    prob = 1 / (1 + np.exp(-views.set_index("item_id")["logit"]))
+    answers = pd.read_csv(paths.submission_csv("tiny", "tuned_refit")).set_index("filename")
+    assert (answers["label"] == (prob >= threshold).loc[answers.index]).all()
+    assert "refit" not in json.loads(paths.submission_sidecar("tiny", "tuned").read_text())
+    recipe.with_stem("tuned_refit").write_bytes(before)
+    assert "rename" in command("predict", "--refit", "--recipe", "tuned", code=2)
+
+
+def test_pseudo_labels_train_a_variant_fold_by_fold(command: Command) -> None:
+    pseudo = ["--set", "pseudo.recipe=tuned", "--set", "pseudo.confidence=0.51", "--as", "tiny_pl"]
+    assert "tune.py --data tiny" in command("train", "--model", "tiny", *pseudo, code=2)
+    command("train", "--model", "tiny")
+    command("tune")
+    assert "predict_ensemble.py" in command("train", "--model", "tiny", *pseudo, code=2)
+    command("predict")
+    command("train", "--model", "tiny", *pseudo)
+    folds = read_folds(paths.folds_csv("tiny", SCHEME))
+    for fold in (0, 1):
+        read_oof(paths.oof_csv(*names("tiny_pl", fold)), folds, fold)  # exactly the fold's ids
+        record = json.loads(paths.run_record(*names("tiny_pl", fold)).read_text())
+        assert list(record["pseudo"]["views"]) == [f"tiny fold {fold}"]
+        assert sum(record["pseudo"]["added"].values()) > 0
+    assert command("train", "--model", "tiny_pl").count("finished already") == 2
+    command("train", "--model", "tiny_pl", "--fold", "all")
+    command("tune", "--recipe", "both", "--trials", "3")
+    command("predict", "--recipe", "both")
+    command("tune", "--voting", "hard", "--models", "tiny")
+    refused = command("train", "--model", "tiny_pl", code=2)
+    assert "its pseudo-labels have changed since" in refused

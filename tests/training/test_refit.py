@@ -1,0 +1,176 @@
+"""Training on every row: what it writes, that it resumes, when it stops, what it refuses."""
+
+import dataclasses
+import json
+import logging
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from src import paths
+from src.artifacts.files import sha256_file
+from src.artifacts.recipes import Member, Recipe
+from src.errors import UserError
+from src.models.losses import LOSSES
+from src.training import trainer
+from src.training.checkpoint import load_checkpoint
+from src.training.fill import needed_parts, view_rows
+from src.training.job import Job, Options
+from src.training.record import config_sha256, read_record
+from src.training.refit import check_refits, refit_epochs
+from src.training.run import Run
+from src.training.trainer import fit_fold
+
+MakeJob = Callable[..., Job]
+KEYS_BEFORE = [  # that decided what is trained before there were pseudo-labels
+    "backbone", "input", "strategy", "augment", "sampler", "loss", "optim", "selection",
+    "patience", "tta", "seed",
+]  # fmt: skip
+
+
+def recipe_of(job: Job, *folds: int) -> Recipe:
+    member = Member(job.model, 1.0, 0.5, {})
+    stages = [
+        {"name": "voting", "params": {"rule": "soft"}},
+        {"name": "threshold", "params": {"value": 0.5}},
+    ]
+    return Recipe(job.dataset, job.scheme, list(folds), job.folds_sha256, [member], stages)
+
+
+def test_a_refit_trains_on_every_row_and_leaves_no_predictions(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(fold="all")
+    job.table.loc[:2, "fold"] = -1
+    seen: set[int] = set()
+    loss = LOSSES.get("bce")
+
+    def spy(batch: dict[str, torch.Tensor], *rest: object) -> torch.Tensor:
+        seen.update(batch["item"].tolist())
+        return loss(batch, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setitem(LOSSES._things, "bce", spy)
+    assert fit_fold(job)
+    assert seen == set(range(len(job.table)))
+    folder = paths.run_dir(job.dataset, job.scheme, job.model)
+    assert {path.name for path in folder.iterdir()} == {
+        "fold_all.safetensors", "fold_all.json", "fold_all.lock", "tensorboard",
+    }  # fmt: skip
+    assert not paths.oof_dir(job.dataset, job.scheme, job.model).exists()
+    record = read_record(paths.run_record(*job.names))
+    assert record["fold"] == "all"
+    assert record["metrics"] == {}
+    assert record["checkpoint_sha256"] == sha256_file(paths.checkpoint(*job.names))
+    load_checkpoint(paths.checkpoint(*job.names), torch.device("cpu"))
+    assert not fit_fold(job)
+
+
+@pytest.mark.parametrize("stop_in_epoch", [0, 1, 2])
+def test_an_interrupted_refit_resumes_to_equal_bytes(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, stop_in_epoch: int
+) -> None:
+    whole, cut = make_job(fold="all"), make_job(fold="all", model="cut")
+    fit_fold(whole)
+    loss, calls = LOSSES.get("bce"), 0
+
+    def interrupted(*arguments: object) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == stop_in_epoch * 6 + 4:  # six batches an epoch
+            raise KeyboardInterrupt
+        return loss(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setitem(LOSSES._things, "bce", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit_fold(cut)
+    assert not paths.run_record(*cut.names).exists()
+    fit_fold(cut)
+    weights = [paths.checkpoint(*job.names).read_bytes() for job in (whole, cut)]
+    assert weights[0] == weights[1]
+
+
+def test_selection_best_takes_the_folds_mean_best_epoch(
+    make_job: MakeJob, caplog: pytest.LogCaptureFixture
+) -> None:
+    changes = {"selection": "best", "optim": {"epochs": 5, "lr": 3e-2}}
+    jobs = [make_job(fold=fold, **changes) for fold in (0, 1, 2)]
+    config = jobs[0].config
+    with pytest.raises(UserError, match=r"nothing out.*train_folds.py --model m --data tiny"):
+        refit_epochs("tiny", "s", "m", config, [0, 1, 2])
+    best = []
+    for job in jobs:
+        fit_fold(job)
+        best.append(json.loads(paths.run_record(*job.names).read_text())["epoch"])
+    with caplog.at_level(logging.INFO, "rvf"):
+        stop = refit_epochs("tiny", "s", "m", config, [0, 1, 2])
+    assert stop is not None
+    assert abs(stop - np.mean(best)) <= 0.5
+    assert "folds 0, 1, 2" in caplog.text
+    job = dataclasses.replace(make_job(fold="all", **changes), stop_after=2)
+    fit_fold(job)
+    record = read_record(paths.run_record(*job.names))
+    assert [entry["epoch"] for entry in record["history"]] == [1, 2]
+    assert (record["selection"], record["epoch"], record["stop_after"]) == ("last", 2, 2)
+    with pytest.raises(UserError, match="mean best epoch was 2, now 3"):
+        fit_fold(dataclasses.replace(job, stop_after=3))
+    assert refit_epochs("tiny", "s", "m", make_job().config, [0, 1, 2]) is None
+
+
+def test_a_refit_of_another_config_borrows_nothing(make_job: MakeJob) -> None:
+    fold, refit = make_job(optim={"epochs": 1}), make_job(fold="all", optim={"epochs": 1})
+    recipe = recipe_of(fold, 0)
+    fit_fold(fold)
+    check_refits(recipe)  # absent: another function says so
+    with pytest.raises(UserError, match=r"fold_all.*--model m --fold all .*without --refit"):
+        needed_parts(recipe, [paths.ALL])
+    fit_fold(refit)
+    check_refits(recipe)
+    (part,) = needed_parts(recipe, [paths.ALL])
+    assert part.checkpoint.name == "fold_all.safetensors"
+    assert part.views.name == "test_fold_all.views.parquet"
+    other = make_job(fold="all", optim={"epochs": 2}, options=Options("cpu", "fp32", 0, True))
+    fit_fold(other)
+    with pytest.raises(UserError, match=r"another config than fold 0.*--overwrite"):
+        check_refits(recipe)
+    with pytest.raises(UserError, match="fold file has changed"):
+        check_refits(dataclasses.replace(recipe, folds_sha256="0" * 64))
+
+
+def test_weights_that_break_are_a_users_error(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(fold="all", optim={"epochs": 1, "ema_decay": None})
+    train = trainer.train_one_epoch
+
+    def break_weights(run: Run, *arguments: object) -> float:
+        loss = train(run, *arguments)  # type: ignore[arg-type]
+        next(run.model.net.parameters()).data.fill_(float("nan"))
+        return loss
+
+    monkeypatch.setattr(trainer, "train_one_epoch", break_weights)
+    with pytest.raises(UserError, match="is not finite, so no checkpoint"):
+        fit_fold(job)
+    assert not paths.checkpoint(*job.names).exists()
+
+
+def test_the_views_of_a_refit_carry_fold_minus_one() -> None:
+    rows = view_rows(["a", "b"], "all", ["full"], np.zeros((2, 1)), np.array([True, False]))
+    assert rows["fold"].tolist() == [-1, -1]
+
+
+def test_a_run_from_before_pseudo_labels_is_the_same_run(make_job: MakeJob) -> None:
+    """A record and a fingerprint written without the newer keys still count."""
+    from src.artifacts.files import sha256_json
+
+    job = make_job(optim={"epochs": 1})
+    fit_fold(job)
+    path = paths.run_record(*job.names)
+    record = json.loads(path.read_text())
+    for key in ("pseudo", "stop_after"):
+        del record[key]
+    path.write_text(json.dumps(record))
+    assert not fit_fold(job)
+    content = {k: v for k, v in job.config.as_dict().items() if k in KEYS_BEFORE}
+    assert config_sha256(job.config) == sha256_json(content)
