@@ -122,7 +122,7 @@ def test_selected_on_members_are_marked(capsys):
     toy(1)
     record = paths.run_record(DATA, SCHEME, "a", 0)
     record.parent.mkdir(parents=True)
-    record.write_text(json.dumps({"selection": "best"}))
+    record.write_text(json.dumps({"schema": 1, "selection": "best"}))
     assert main([]) == 0
     assert "selected-on: the epoch was chosen by its score" in capsys.readouterr().out
 
