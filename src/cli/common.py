@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -142,13 +143,18 @@ def existing_scheme(dataset: str, wanted: str | None) -> str | None:
     return find(dataset, wanted)
 
 
+class _ToStdout(logging.Handler):
+    """Writes to what is standard output now, which may be another file than at the start."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), flush=True)
+
+
 def show_log() -> None:
     """Let the library's log lines through to standard output, as plain text."""
-    import logging
-
     logger = logging.getLogger("rvf")
     if not logger.handlers:
-        handler = logging.StreamHandler(sys.stdout)
+        handler = _ToStdout()
         handler.setFormatter(logging.Formatter("%(message)s"))
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
