@@ -1,0 +1,151 @@
+"""`predict_ensemble.py` with members from elsewhere, another prior, and submission files alone."""
+
+import json
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from src import paths
+from src.artifacts.folds import read_folds
+from src.cli.folds import main as make_folds
+from src.cli.predict import main as predict
+from src.cli.tune import main as tune
+
+N_TRAIN, N_TEST = 60, 24
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def toy(artefact_root, tmp_path):
+    """Make a data set of noise, folds, and two members as CSVs; returns the folder of CSVs."""
+    home = paths.dataset_dir("toy")
+    for split, count in (
+        ("train/real", N_TRAIN // 2),
+        ("train/fake", N_TRAIN // 2),
+        ("test", N_TEST),
+    ):
+        (home / split).mkdir(parents=True)
+        for i in range(count):
+            noise = RNG.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+            cv2.imwrite(str(home / split / f"{i:02d}.png"), noise)
+    ids = [f"{i:02d}.png" for i in range(N_TEST)]
+    sample = pd.DataFrame({"filename": ids[::-1], "label": 0})
+    sample.to_csv(home / "sample_submission.csv", index=False)
+    assert make_folds(["--data", "toy"]) == 0
+    folds = read_folds(next(paths.folds_dir("toy").glob("sgkf*_s42.csv")))
+    for seed, name in enumerate("ab"):
+        rng = np.random.default_rng(seed)
+        logit = 3 * (2 * folds["label"] - 1) + rng.normal(size=len(folds)) * 2
+        folds.assign(logit=logit)[["item_id", "logit"]].to_csv(
+            tmp_path / f"{name}.csv", index=False
+        )
+        test = pd.DataFrame({"item_id": ids, "logit": rng.normal(size=N_TEST) * 3})
+        test.to_csv(tmp_path / f"{name}_test.csv", index=False)
+    return tmp_path
+
+
+def extras(folder):
+    specs = [f"{name}={folder}/{name}.csv,{folder}/{name}_test.csv" for name in "ab"]
+    return [word for spec in specs for word in ("--extra", spec)]
+
+
+def submission(name="tuned"):
+    return pd.read_csv(paths.submission_csv("toy", name), dtype=str)
+
+
+def sidecar(name="tuned"):
+    return json.loads(paths.submission_sidecar("toy", name).read_text())
+
+
+def test_members_from_elsewhere_vote_without_any_checkpoint(toy, capsys):
+    assert tune(["--data", "toy", "--strategies", "mean@0.5", *extras(toy)]) == 0
+    assert predict(["--data", "toy"]) == 0
+    out = capsys.readouterr().out
+    assert "a: imported, folds 0 1 2 3 4" in out
+    assert "0 checkpoints, 0 of them to predict with" in out
+    tests = [pd.read_csv(toy / f"{n}_test.csv").set_index("item_id")["logit"] for n in "ab"]
+    prob = sum(1 / (1 + np.exp(-t)) for t in tests) / 2
+    want = (prob >= 0.5).astype(int).astype(str)
+    found = submission().set_index("filename")["label"]
+    assert found.index.tolist() == list(want.index[::-1])
+    assert (found == want.loc[found.index]).all()
+    assert sidecar()["members"] == {"a": 0.5, "b": 0.5}
+
+
+def test_extra_test_predictions_of_other_ids_are_refused(toy, capsys):
+    test = pd.read_csv(toy / "b_test.csv")
+    test.iloc[1:].to_csv(toy / "b_test.csv", index=False)
+    tune(["--data", "toy", "--strategies", "mean@0.5", *extras(toy)])
+    assert predict(["--data", "toy"]) == 2
+    error = capsys.readouterr().err
+    assert "the test predictions of b lack '00.png' (1 missing, 0 unknown)" in error
+    assert not paths.submission_csv("toy", "tuned").exists()
+
+
+def test_a_prior_moves_the_threshold_and_says_what_it_assumes(toy, capsys):
+    tune(["--data", "toy", "--strategies", "mean", *extras(toy)])
+    assert predict(["--data", "toy"]) == 0
+    before = submission()["label"].astype(int).sum()
+    assert predict(["--data", "toy", "--prior", "0.05"]) == 0
+    out = capsys.readouterr().out
+    assert "prior (given): 5.0% fake among the test items, 50.0% among" in out
+    assert "WARNING it assumes" in out
+    assert submission()["label"].astype(int).sum() <= before
+    assert sidecar()["prior"]["test_share"] == 0.05
+    assert predict(["--data", "toy", "--prior", "much"]) == 2
+    assert "want em, bbse or a share" in capsys.readouterr().err
+
+
+def votes(folder, name, labels):
+    table = pd.DataFrame({"filename": [f"{i:02d}.png" for i in range(N_TEST)], "label": labels})
+    table.to_csv(folder / f"{name}.csv", index=False)
+    return str(folder / f"{name}.csv")
+
+
+def test_files_alone_are_voted_on_and_checked_against_the_sample(toy, capsys):
+    answers = RNG.integers(0, 2, (3, N_TEST))
+    files = [votes(toy, f"v{k}", answer) for k, answer in enumerate(answers)]
+    assert predict(["--vote", *files, "--data", "toy"]) == 0
+    found = submission("voted")
+    assert found["filename"].tolist() == [f"{i:02d}.png" for i in reversed(range(N_TEST))]
+    want = (answers.sum(axis=0) >= 2).astype(int)[::-1]
+    assert found["label"].astype(int).tolist() == want.tolist()
+    assert [entry["file"] for entry in sidecar("voted")["voted"]] == ["v0.csv", "v1.csv", "v2.csv"]
+    output = toy / "out.csv"
+    assert (
+        predict(["--vote", *files, "--vote-weights", "5", "1", "1", "--output", str(output)]) == 0
+    )
+    assert pd.read_csv(output)["label"].tolist() == answers[0].tolist()
+    assert "3 files, 24 items" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "match"),
+    [
+        ([], "--vote wants --output CSV, or --data NAME"),
+        (["--data", "toy", "--recipe", "tuned"], "--vote and --recipe do not go together"),
+        (["--output", "/no/such/folder/x.csv"], "want a file in a folder that exists"),
+        (["--output", "v0"], "is one of the files that vote"),
+        (["--data", "toy", "--vote-weights", "1"], "2 files and 1 weights"),
+    ],
+)
+def test_votes_that_cannot_be_counted_write_nothing(toy, capsys, argv, match):
+    files = [votes(toy, f"v{k}", [k] * N_TEST) for k in range(2)]
+    argv = [files[0] if word == "v0" else word for word in argv]
+    assert predict(["--vote", *files, *argv]) == 2
+    assert match in capsys.readouterr().err
+    assert not paths.submission_csv("toy", "voted").exists()
+
+
+def test_files_of_other_ids_than_the_sample_are_refused(toy, capsys):
+    files = []
+    for k in range(2):
+        path = toy / f"w{k}.csv"
+        pd.DataFrame({"filename": ["zz.png"], "label": [k]}).to_csv(path, index=False)
+        files.append(str(path))
+    assert predict(["--vote", *files, "--data", "toy"]) == 2
+    assert "lack id '00.png' of the sample submission of toy" in capsys.readouterr().err
+    assert predict(["--vote-weights", "1", "--data", "toy"]) == 2
+    assert "--vote-weights wants --vote" in capsys.readouterr().err
