@@ -6,6 +6,7 @@
 """
 
 import argparse
+import functools
 import importlib.util
 import resource
 import time
@@ -156,6 +157,10 @@ def _autogluon_like(label: np.ndarray, probs: np.ndarray, rounds: int) -> None:
         total += probs[int(np.argmax(scores))]
 
 
+def _macro_f1_at_half(label: np.ndarray, prob: np.ndarray) -> float:
+    return f1_score(label, np.asarray(prob) >= 0.5, average="macro")
+
+
 def _hillclimbers(label: np.ndarray, probs: np.ndarray) -> None:
     import contextlib
     import io
@@ -171,7 +176,7 @@ def _hillclimbers(label: np.ndarray, probs: np.ndarray) -> None:
             climb_hill(
                 train=pd.DataFrame({"label": label}), target="label", objective="maximize",
                 oof_pred_df=table, test_pred_df=table, plot_hill=False, plot_hist=False,
-                eval_metric=lambda y, p: f1_score(y, np.asarray(p) >= 0.5, average="macro"),
+                eval_metric=functools.partial(_macro_f1_at_half),
             )  # fmt: skip
 
     theirs, ours = seconds(climb, lambda: greedy_weights(label, probs), repeats=1)
