@@ -63,7 +63,8 @@ def fit_fold(job: Job) -> bool:
         torch.manual_seed(derive_seed(job.config.seed, "init", job.fold))
         model, start = begin.build_model(job, state)
         precision = state["precision"] if state else begin.choose_precision(job, model, chip)
-        source = PixelSource(job.root, job.table["path"].tolist(), [Canvas.of(model.spec)])
+        canvases = [Canvas.of(model.spec)]
+        source = PixelSource(job.root, job.table["path"].tolist(), canvases, job.siblings)
         source.preload(paths.pixel_cache(job.dataset), job.options.cache)
         if job.options.overwrite:
             resume.discard(job)  # not before all that may still be refused
