@@ -19,7 +19,6 @@ DESCRIPTION = """Say what was understood of a data set: labels, groups, sizes, c
                                      can, a cross-validated score may not hold on the test items
 
 Every image is decoded once; the answer is remembered in .cache/manifest/."""
-CLASSES = ("real", "fake")
 
 
 def make_parser() -> Parser:

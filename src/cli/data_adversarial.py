@@ -31,11 +31,14 @@ def print_adversarial(dataset: "Dataset") -> None:
         f"AUC of train against test {found.auc:.3f} [{low:.3f}, {high:.3f}] "
         f"(file traits alone {found.file_auc:.3f}, pixel traits alone {found.pixel_auc:.3f})"
     )
-    low, high = found.chance_interval
-    print(
-        f"to compare: train items in place of the test items {found.chance:.3f} "
-        f"[{low:.3f}, {high:.3f}]"
-    )
+    if found.chance is None or found.chance_interval is None:
+        print("to compare: nothing, the train items form too few groups for two halves")
+    else:
+        low, high = found.chance_interval
+        print(
+            f"to compare: train items in place of the test items {found.chance:.3f} "
+            f"[{low:.3f}, {high:.3f}]"
+        )
     print(verdict(found))
     print(f"{'what gives it away':<26} {'AUC lost without':>16} {'AUC alone':>10}")
     for tell in found.tells[:SHOWN]:
@@ -46,10 +49,16 @@ def print_adversarial(dataset: "Dataset") -> None:
 
 def verdict(found: "Adversarial") -> str:
     """Say in one sentence how to read the AUC."""
-    if found.interval[0] <= max(0.5, found.chance_interval[1]):
+    upper = 0.5 if found.chance_interval is None else found.chance_interval[1]
+    if found.interval[0] <= max(0.5, upper):
         return (
             "no more than chance: by these traits, a cross-validated score speaks for the test "
             "items"
+        )
+    if found.chance is None:
+        return (
+            "more than 0.5, and nothing to hold it against: groups of test items that nobody named "
+            "could be all there is to it"
         )
     if found.auc < max(SLIGHT, found.chance + SLIGHT - 0.5):
         return "a slight difference: a cross-validated score nearly speaks for the test items"

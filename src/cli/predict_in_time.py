@@ -52,8 +52,10 @@ def fill_in_time(
             )  # fmt: skip
             break
         except TooSlowError as slow:
+            todo = [part for part in todo if part not in slow.finished]
             costs = [_cost(part) for part in todo]
-            kept = fitting_parts(recipe, todo, costs, sum(costs) * slow.left / slow.needed)
+            share = slow.left / slow.needed if slow.needed > 0 else 1.0
+            kept = fitting_parts(recipe, todo, costs, sum(costs) * share)
             if not arguments.fit_in_time:
                 raise _refusal(slow, todo, kept, clock) from None
             dropped = [part for part in todo if part not in kept]

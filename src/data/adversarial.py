@@ -24,7 +24,8 @@ from src.progress import track
 
 ITEMS_A_SPLIT = 4000  # drawn at random where a split holds more
 BATCH = 64
-FEWEST = 30  # items a split without which nothing can be said
+FEWEST = 30  # items, and groups, a split without which nothing can be said
+FEWEST_TO_COMPARE = FEWEST // 2  # groups a half of the train items
 FloatArray = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
@@ -57,7 +58,8 @@ class Adversarial:
         interval: 95 %, bootstrap by group.
         chance: what the AUC would be without any difference: the same with train items, drawn
             by group, in place of the test items. Over 0.5 where test items come in groups that
-            nobody named: a model recognises the rest of a group.
+            nobody named: a model recognises the rest of a group. None where the train items form
+            too few groups for two halves.
         chance_interval: 95 %, likewise.
         file_auc, pixel_auc: with the traits of that kind alone.
         tells: the traits, the largest drop first.
@@ -68,8 +70,8 @@ class Adversarial:
     groups: int
     auc: float
     interval: tuple[float, float]
-    chance: float
-    chance_interval: tuple[float, float]
+    chance: float | None
+    chance_interval: tuple[float, float] | None
     file_auc: float
     pixel_auc: float
     tells: list[Tell]
@@ -83,7 +85,7 @@ def adversarial_validation(dataset: Dataset, seed: int = 0) -> Adversarial:
         seed: of the draw of items, the folds and the bootstrap.
 
     Raises:
-        UserError: too few readable images in a split.
+        UserError: too few readable images, or groups of them, in a split.
     """
     rng = np.random.default_rng(seed)
     scan = scan_items(dataset)
@@ -104,18 +106,24 @@ def adversarial_validation(dataset: Dataset, seed: int = 0) -> Adversarial:
 
     given = dataset.items["group"]
     found, is_test, group = prepare(*drawn, given)
-    groups = len(np.unique(group))
-    if groups < FEWEST:
-        raise UserError(
-            f"{dataset.root}: its images form {groups} groups of copies or of one origin; telling "
-            f"train from test takes at least {FEWEST}"
-        )
+    for split, number in zip(("train", "test"), _groups_a_side(is_test, group), strict=True):
+        if number < FEWEST:
+            raise UserError(
+                f"{dataset.root}: its {split} images form {number} groups of copies or of one "
+                f"origin; telling train from test takes at least {FEWEST} of each"
+            )
     prob, drops = cross_fit(found, is_test, group, seed, rng)
-    if (given.iloc[test] == "").all():  # nobody named theirs: hide those of the stand-ins
-        given = given.copy()
-        given.iloc[pretended[1]] = ""
+    spread = interval(is_test, prob, group, rng)
+    chance, chance_interval = None, None
     half, half_side, half_group = prepare(*pretended, given)
-    half_prob, _ = cross_fit(half, half_side, half_group, seed)
+    if min(_groups_a_side(half_side, half_group)) >= FEWEST_TO_COMPARE:
+        if (given.iloc[test] == "").all():  # nobody named theirs: hide those of the stand-ins
+            given = given.copy()
+            given.iloc[pretended[1]] = ""
+            half, half_side, half_group = prepare(*pretended, given)
+        half_prob, _ = cross_fit(half, half_side, half_group, seed)
+        chance = auc(half_side, half_prob)
+        chance_interval = interval(half_side, half_prob, half_group, rng)
     n_file = len(FILE)
     tells = [
         Tell(name, alone(is_test, column), float(drop))
@@ -125,11 +133,11 @@ def adversarial_validation(dataset: Dataset, seed: int = 0) -> Adversarial:
     return Adversarial(
         table=pd.DataFrame({"item_id": items["item_id"], "split": items["split"], "prob": prob}),
         counts={"train": (len(drawn[0]), len(train)), "test": (len(drawn[1]), len(test))},
-        groups=groups,
+        groups=len(np.unique(group)),
         auc=auc(is_test, prob),
-        interval=interval(is_test, prob, group, rng),
-        chance=auc(half_side, half_prob),
-        chance_interval=interval(half_side, half_prob, half_group, rng),
+        interval=spread,
+        chance=chance,
+        chance_interval=chance_interval,
         file_auc=auc(is_test, cross_fit(found[:, :n_file], is_test, group, seed)[0]),
         pixel_auc=auc(is_test, cross_fit(found[:, n_file:], is_test, group, seed)[0]),
         tells=sorted(tells, key=lambda tell: (-tell.drop, tell.name)),
@@ -151,6 +159,10 @@ def _readable(dataset: Dataset, scan: pd.DataFrame, split: str) -> Rows:
             f"at least {FEWEST} of each"
         )
     return rows
+
+
+def _groups_a_side(side: NDArray[np.int64], group: NDArray[np.int64]) -> tuple[int, int]:
+    return len(np.unique(group[side == 0])), len(np.unique(group[side == 1]))
 
 
 def _draw(rows: Rows, at_most: int, rng: np.random.Generator) -> Rows:

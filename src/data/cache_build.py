@@ -7,11 +7,11 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO
 
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -79,6 +79,16 @@ def build_cache(
     return found
 
 
+@contextmanager
+def decoding_threads() -> Iterator[ThreadPoolExecutor]:
+    """Lend a pool; when this is left, by whatever way, no thread of it is at work any more."""
+    pool = ThreadPoolExecutor(cpu_count())  # decoders work without the GIL
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
 def _lock(stack: ExitStack, path: Path) -> None:
     try:
         stack.enter_context(file_lock(path, "the pixel cache"))
@@ -126,10 +136,10 @@ def _fill(
         done = _done(partial / "done.txt") if whole else set()
         _reserve(descriptor, len(marks) * item)
         left = [start for start in range(0, len(marks), step) if start not in done]
-        run = joblib.Parallel(cpu_count(), prefer="threads", return_as="generator_unordered")
-        chunks = cast(Iterator[int], run(joblib.delayed(fill)(start) for start in left))
-        with (partial / "done.txt").open("a") as record:
+        # The threads end first: a number that is closed goes to the next file that is opened.
+        with (partial / "done.txt").open("a") as record, decoding_threads() as pool:
             record.write("\n")  # what a killed process began to write counts for nothing
+            chunks = pool.map(fill, left)
             for start in track(chunks, "decoding", total=len(left), unit=f"x{step} img"):
                 record.write(f"{start}\n")
                 record.flush()
@@ -137,13 +147,22 @@ def _fill(
     finally:
         os.close(descriptor)
     pixels = np.asarray(np.memmap(partial / "pixels.u8", np.uint8, "r", shape=shape))
-    np.save(partial / "items.npy", marks)
+    with (partial / "items.npy").open("wb") as file:
+        np.save(file, marks)
+        _flush(file)
     about = {
         "identity": identity(canvas),
         "items": zlib.crc32(marks.tobytes()),
         "probes": probe(pixels),
     }
-    (partial / "about.json").write_text(json.dumps(about), encoding="utf-8")
+    with (partial / "about.json").open("wb") as file:
+        file.write(json.dumps(about).encode())
+        _flush(file)
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())  # before the folder is moved into place, else it may lie there empty
 
 
 def _reserve(descriptor: int, size: int) -> None:

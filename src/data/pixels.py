@@ -4,7 +4,6 @@ import fcntl
 import logging
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -12,16 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.data import images
-from src.data.cache import Stored, gb, mark_items, missing_space, open_cache
-from src.data.cache_build import build_cache
+from src.data.cache import Marks, Stored, gb, mark_items, missing_space, open_cache
+from src.data.cache_build import build_cache, decoding_threads
 from src.data.images import Canvas
 from src.data.sources import read_bytes, stamp_of
 from src.errors import UserError
-from src.machine import available_memory, cpu_count
+from src.machine import available_memory
 from src.progress import track
 
 LOG = logging.getLogger("rvf")
-CACHES = ("auto", "disk", "ram", "none")
 RAM_SHARE = 0.4  # of the memory that is free
 OWN_SHARE = 0.02  # of it; so much every process may hold, more only one of them
 
@@ -37,12 +35,21 @@ class PixelSource:
         root: folder of the data set.
         paths: manifest paths of the items, in the order of their row numbers.
         canvases: the distinct canvases wanted of each item.
+        siblings: paths that other runs will want; a cache on disk that is made anew holds them
+            too where there is room, so that it serves those runs as well.
     """
 
-    def __init__(self, root: Path, paths: Sequence[str], canvases: Sequence[Canvas]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        paths: Sequence[str],
+        canvases: Sequence[Canvas],
+        siblings: Sequence[str] = (),
+    ) -> None:
         self.root = root
         self.paths = list(paths)
         self.canvases = list(dict.fromkeys(canvases))
+        self._siblings = list(siblings)
         self._kept: list[Stored] | None = None
 
     def __len__(self) -> int:
@@ -107,9 +114,13 @@ class PixelSource:
                 there is no room.
         """
         reasons = []
-        for how, keep in (("disk", self._keep_on_disk), ("ram", self._keep_in_ram)):
+        ways = {
+            "disk": lambda: self._keep_on_disk(home),
+            "ram": lambda: self._keep_in_ram(home, forced=cache == "ram"),
+        }
+        for how, keep in ways.items():
             if cache in ("auto", how):
-                reason = keep(home, forced=cache == how)
+                reason = keep()
                 if not reason:
                     return how
                 reasons.append(reason)
@@ -119,30 +130,40 @@ class PixelSource:
         LOG.info("pixels: decoded anew in every epoch (%s)", why)
         return "none"
 
-    def _keep_on_disk(self, home: Path | None, *, forced: bool) -> str:  # noqa: ARG002
+    def _keep_on_disk(self, home: Path | None) -> str:
         if home is None or not len(self):
             return "no folder for a cache"
-        stamps = [stamp_of(self.root, path) for path in self.paths]
-        marks = mark_items(self.paths, stamps)
+        marks = self._marks(self.paths)
         kept = [open_cache(home, canvas, marks) for canvas in self.canvases]
         lacking = [c for c, found in zip(self.canvases, kept, strict=True) if found is None]
+        paths = self.paths
+        if lacking and self._siblings:
+            mine = set(paths)
+            more = [*paths, *(path for path in self._siblings if path not in mine)]
+            wanted = self._marks(more)
+            if not any(missing_space(home, canvas, wanted) for canvas in lacking):
+                paths, marks = more, wanted
         for canvas in lacking:
             reason = missing_space(home, canvas, marks)
             if reason:
                 return reason
-            need = gb(3 * canvas.size**2 * len(self))
-            LOG.info("pixels: %d items of %d px take %s on disk", len(self), canvas.size, need)
+            need = gb(3 * canvas.size**2 * len(paths))
+            LOG.info("pixels: %d items of %d px take %s on disk", len(paths), canvas.size, need)
         for number, canvas in enumerate(self.canvases):
             if kept[number] is None:
-                single = PixelSource(self.root, self.paths, [canvas])
+                single = PixelSource(self.root, paths, [canvas])
                 try:
                     kept[number] = build_cache(
                         home, canvas, marks, lambda row, one=single: one.read_or_stop(row)[0]
                     )
                 except OSError as error:
                     return f"the pixel cache could not be written ({error})"
-        self._kept = [found for found in kept if found is not None]
+        own = slice(len(self))  # siblings come last
+        self._kept = [Stored(one.pixels, one.rows[own]) for one in kept if one is not None]
         return ""
+
+    def _marks(self, paths: Sequence[str]) -> Marks:
+        return mark_items(paths, (stamp_of(self.root, path) for path in paths))
 
     def _keep_in_ram(self, home: Path | None, *, forced: bool) -> str:
         free = available_memory()
@@ -156,7 +177,7 @@ class PixelSource:
             for array, canvas in zip(ram, self.read_or_stop(row), strict=True):
                 array[row] = canvas
 
-        with ThreadPoolExecutor(cpu_count()) as pool:  # decoders work without the GIL
+        with decoding_threads() as pool:
             for _ in track(
                 pool.map(fill, range(len(self))), "decoding", total=len(self), unit="img"
             ):

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.data.groups import find_components
+from src.data.looks import Looks, find_looks
 from src.data.manifest import Dataset
-from src.data.neighbours import near_pairs
 from src.data.scan import scan_items
 
 
@@ -22,15 +22,14 @@ class Relatives:
         file: (n,) str objects, SHA-256 of the file.
         component: (n,) int64, of equal files, look-alikes and given groups over both splits,
             linked as folds are.
-        first, second: int64 (m,), all pairs that look alike, chains included.
+        looks: of each, and all pairs of looks that are near each other, chains included.
     """
 
     item_id: NDArray[np.object_]
     is_test: NDArray[np.bool_]
     file: NDArray[np.object_]
     component: NDArray[np.int64]
-    first: NDArray[np.int64]
-    second: NDArray[np.int64]
+    looks: Looks
 
     def of(self, train_ids: Collection[str]) -> tuple[set[str], set[str]]:
         """Return the test items related to some train items.
@@ -46,8 +45,14 @@ class Relatives:
         equal = np.isin(self.file, self.file[wanted])
         related = np.isin(self.component, self.component[wanted])
         # A chain is cut where folds are made, for its ends differ; here each link still counts.
-        related[self.second[wanted[self.first]]] = True
-        related[self.first[wanted[self.second]]] = True
+        looks = self.looks
+        seen = np.zeros(looks.count + 1, bool)  # the last stands for look -1
+        seen[looks.of[wanted]] = True
+        seen[-1] = False
+        near = seen.copy()
+        near[looks.second[seen[looks.first]]] = True
+        near[looks.first[seen[looks.second]]] = True
+        related |= near[looks.of]
         return (
             set(self.item_id[equal & self.is_test]),
             set(self.item_id[related & ~equal & self.is_test]),
@@ -60,14 +65,11 @@ def find_relatives(dataset: Dataset) -> Relatives:
     good = ((scan["error"] == "") & (scan["format"] != "video")).to_numpy()
     rows = scan[good].reset_index(drop=True)
     groups = dataset.items["group"][good].reset_index(drop=True)
-    usable = np.flatnonzero(rows["hashable"].to_numpy())
-    hashes, flips = (rows[column].to_numpy()[usable] for column in ("phash", "phash_flip"))
-    first, second, _ = near_pairs(hashes, flips)
+    looks = find_looks(rows)
     return Relatives(
         item_id=rows["item_id"].to_numpy(dtype=object),
         is_test=(rows["split"] == "test").to_numpy(),
         file=rows["sha256"].to_numpy(dtype=object),
-        component=find_components(rows, groups).joint,
-        first=usable[first],
-        second=usable[second],
+        component=find_components(rows, groups, looks).joint,
+        looks=looks,
     )

@@ -77,6 +77,16 @@ def load_checkpoint(path: Path, device: torch.device) -> tuple[Classifier, list[
     return model.eval(), views
 
 
+def read_input(path: Path) -> tuple[InputSpec, list[str]]:
+    """Return a checkpoint's preprocessing and views without its weights.
+
+    Raises:
+        UserError: as for `load_checkpoint`, weights aside.
+    """
+    metadata = _metadata(path)
+    return _spec_and_views(metadata, parse_model(_tuples(metadata["config"]), str(path)), path)
+
+
 def _metadata(path: Path) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 

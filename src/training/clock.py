@@ -9,7 +9,9 @@ from types import FrameType
 
 import psutil
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+from src.errors import UserError
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 # Kept back for leaving: loader processes end, libraries shut down (6 s measured on busy cores).
 LEAVING_SECONDS = 10.0
 
@@ -50,9 +52,17 @@ class Clock:
 
     Args:
         max_hours: since the process started; None sets no limit.
+
+    Raises:
+        UserError: a limit that ends before anything could be done.
     """
 
     def __init__(self, max_hours: float | None = None) -> None:
+        if max_hours is not None and max_hours * 3600 <= LEAVING_SECONDS:
+            raise UserError(
+                f"--max-hours {max_hours:g} is {max_hours * 3600:.0f} s, and {LEAVING_SECONDS:.0f} "
+                "of them are kept back for leaving; give more"
+            )
         self.max_hours = max_hours
         self.epoch_seconds = 0.0  # what the last epoch took; the next fold's will take the same
         self._reserve = 0.0
@@ -99,7 +109,7 @@ class Clock:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Obey SIGINT, SIGTERM and the limit for the length of the block."""
+        """Obey SIGINT, SIGTERM, SIGHUP and the limit for the length of the block."""
         if threading.current_thread() is not threading.main_thread():
             yield  # Python delivers signals to the main thread only
             return

@@ -114,11 +114,14 @@ def training_precision(
 
 
 def read_known(path: Path) -> dict[str, str]:
-    """Return the remembered answers; none where the file is missing or damaged."""
+    """Return the remembered answers, fp32 or bf16; none where the file is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
+    if not isinstance(content, dict):
+        return {}
+    return {key: answer for key, answer in content.items() if answer in ("fp32", "bf16")}
 
 
 def _probe(model: Classifier, batch_size: int) -> str:

@@ -31,7 +31,7 @@ class Engine(Protocol):
     Attributes:
         spec: preprocessing of the pixels it takes.
         engine: one of `ENGINES`.
-        precision: fp32, bf16, fp16 or int8.
+        precision: fp32, bf16, fp16 or int8; empty as long as it is not decided.
     """
 
     spec: InputSpec

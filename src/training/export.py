@@ -1,7 +1,12 @@
 """Checkpoints to files that ONNX Runtime and OpenVINO run, each held against eager torch."""
 
+import fcntl
 import logging
+import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +25,11 @@ from src.metrics import auc, classification_report
 from src.models.tensors import first_line
 from src.training.checkpoint import load_checkpoint
 from src.training.engines import Eager, Engine
-from src.training.exported import ENGINE_OF, PRECISIONS, SCHEMA, load_package
-from src.training.exporters import write_graph
+from src.training.exported import ENGINE_OF, PACKAGES, PRECISIONS, SCHEMA, load_package
+from src.training.exporters import BATCH, write_graph
 
 LOG = logging.getLogger("rvf")
-
-BATCH = 32  # images a pass of the check
+MAKING = ".making."
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,14 @@ class Order:
 
 
 def is_exported(order: Order) -> bool:
-    """Tell whether the file is there and of these weights."""
-    record = order.path.with_suffix(".json")
-    if not (order.path.is_file() and record.is_file()):
+    """Tell whether the file is there and of these weights, with a record that can be read."""
+    if not order.path.is_file():
         return False
-    info = read_json(record, schema=SCHEMA, what="export record")
+    try:
+        record = order.path.with_suffix(".json")
+        info = read_json(record, schema=SCHEMA, what="export record")
+    except UserError:
+        return False
     return info.get("checkpoint_sha256") == order.sha256
 
 
@@ -63,7 +70,7 @@ def check_order(engine: str, precision: str) -> None:
     """Raise a UserError unless the engine is installed and knows the precision."""
     if precision not in PRECISIONS[engine]:
         raise UserError(f"--engine {engine} knows {', '.join(PRECISIONS[engine])}, not {precision}")
-    for name in ("onnx", "onnxscript", {"onnx": "onnxruntime"}.get(engine, engine)):
+    for name in ("onnx", "onnxscript", PACKAGES[engine]):
         load_package(name)
     if engine == "openvino" and precision == "int8":
         load_package("nncf")
@@ -85,16 +92,16 @@ def export_checkpoint(
 
     Returns:
         The check: `items`, `auc_eager`, `auc`, `macro_f1_eager`, `macro_f1`, `max_logit_difference`
-        and `logit_spread` (standard deviation of eager's logits).
+        and `logit_spread` (standard deviation of eager's logits). The AUC of one class alone is
+        NaN, and null in the record.
 
     Raises:
         UserError: the exporter does not follow the net, or a logit is not finite.
     """
     cpu = torch.device("cpu")
     model, views = load_checkpoint(order.checkpoint, cpu)
-    order.path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=order.path.parent, prefix=".making.") as folder:
-        made = Path(folder) / order.path.name
+    with _own_folder(order.path.parent) as folder:
+        made = folder / order.path.name
         try:
             plain = replace(order, engine="onnx", precision="fp32")
             known = plain.path if plain != order and is_exported(plain) else None
@@ -107,26 +114,62 @@ def export_checkpoint(
         engine = ENGINE_OF[order.engine](made, model.spec, order.precision)
         check = compare(run(Eager(model, cpu, "fp32"), pixels), run(engine, pixels), labels)
         del engine  # it may hold the file open
+        content = {
+            "schema": SCHEMA,
+            "checkpoint_sha256": order.sha256,
+            "engine": order.engine,
+            "precision": order.precision,
+            "input": asdict(model.spec),
+            "views": views,
+            "check": {key: value if np.isfinite(value) else None for key, value in check.items()},
+            "versions": {
+                name: load_package(name).__version__ for name in ("onnx", PACKAGES[order.engine])
+            },
+        }
+        # The record goes first and comes last: a file without it is one that was not finished.
         record = order.path.with_suffix(".json")
         record.unlink(missing_ok=True)
         for file in sorted(made.parent.glob(f"{made.stem}.*")):  # .bin before .xml
             file.replace(order.path.with_name(file.name))
-    content = {
-        "schema": SCHEMA,
-        "checkpoint_sha256": order.sha256,
-        "engine": order.engine,
-        "precision": order.precision,
-        "input": asdict(model.spec),
-        "views": views,
-        "check": check,
-        "versions": {name: load_package(name).__version__ for name in ("onnx", _runtime(order))},
-    }
-    write_json(record, content)
+        write_json(record, content)
     return check
 
 
-def _runtime(order: Order) -> str:
-    return {"onnx": "onnxruntime"}.get(order.engine, order.engine)
+@contextmanager
+def _own_folder(home: Path) -> Iterator[Path]:
+    """Yield a folder that goes at the end; those of exports that were killed go before.
+
+    An export holds a lock on its folder, which goes with its process.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    gate = os.open(home, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # no locks here: nothing is swept
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            for left in home.glob(f"{MAKING}*"):
+                _remove_unlocked(left)
+        own = tempfile.mkdtemp(dir=home, prefix=MAKING)
+        lock = os.open(own, os.O_RDONLY)
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+    finally:
+        os.close(gate)
+    try:
+        yield Path(own)
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+        os.close(lock)
+
+
+def _remove_unlocked(folder: Path) -> None:
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except BlockingIOError:
+        pass  # being made
+    finally:
+        os.close(lock)
 
 
 def run(engine: Engine, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -140,8 +183,9 @@ def compare(
     eager: NDArray[np.float64], other: NDArray[np.float64], labels: NDArray[np.int64]
 ) -> dict[str, float]:
     """Return scores of two sets of logits and how far they are apart: see `export_checkpoint`."""
-    if not np.isfinite(other).all():
-        raise UserError("the exported file gives a logit that is not finite; nothing was written")
+    for what, logits in (("eager torch", eager), ("the exported file", other)):
+        if not np.isfinite(logits).all():
+            raise UserError(f"{what} gives a logit that is not finite; nothing was written")
     f1 = [classification_report(labels, logits, 0.5)["macro_f1"] for logits in (eager, other)]
     return {
         "items": len(labels),
@@ -162,9 +206,10 @@ def read_items(
     Args:
         order: names the checkpoint.
         root: folder of the data set.
-        table: `path` by row.
+        table: `path` and `label` by row.
         wanted: bool by row.
-        count: at most so many are drawn, always the same ones.
+        count: at most so many are drawn, always the same ones, and (from 2 on) of both labels
+            where both are there.
 
     Returns:
         int64 (n,) and uint8 (n, s, s, 3).
@@ -174,7 +219,9 @@ def read_items(
     """
     model, _ = load_checkpoint(order.checkpoint, torch.device("cpu"))
     spec = model.spec
-    drawn = np.random.default_rng(0).permutation(np.flatnonzero(wanted))[:count]
+    drawn = np.random.default_rng(0).permutation(np.flatnonzero(wanted))
+    first = np.unique(table["label"].to_numpy()[drawn], return_index=True)[1]  # of each label
+    drawn = np.concatenate([drawn[first], np.delete(drawn, first)])[:count]
     rows = np.sort(drawn).astype(np.int64)
     source = PixelSource(root, table["path"].tolist(), [Canvas.of(spec)])
     batch = EvalBatches(source, [spec])[rows.tolist()]

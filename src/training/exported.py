@@ -14,8 +14,10 @@ from src import paths
 from src.artifacts.files import read_json
 from src.config import InputSpec
 from src.errors import UserError
+from src.training.checkpoint import read_input
 
 SCHEMA = 1
+PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
 PRECISIONS = {"onnx": ("fp32", "int8"), "openvino": ("fp32", "bf16", "int8")}
 INPUT, OUTPUT = "pixels", "logit"
 
@@ -56,14 +58,15 @@ def load_exported(
         The engine, and the views its predictions are made of.
 
     Raises:
-        UserError: not exported, exported from other weights, several precisions and none named,
-            or a device other than the CPU.
+        UserError: not exported (a file without its JSON was not finished), exported from other
+            weights, several precisions and none named, or a device other than the CPU.
     """
     if device.type != "cpu":
         raise UserError(f"--engine {engine} runs on the CPU here; add --device cpu")
     if precision not in ("auto", *PRECISIONS[engine]):
         raise UserError(f"--engine {engine} knows {', '.join(PRECISIONS[engine])}, not {precision}")
-    found = [p for p in PRECISIONS[engine] if paths.exported(checkpoint, engine, p).is_file()]
+    files = {p: paths.exported(checkpoint, engine, p) for p in PRECISIONS[engine]}
+    found = [p for p in files if files[p].is_file() and files[p].with_suffix(".json").is_file()]
     wanted = found if precision == "auto" else [p for p in found if p == precision]
     model, _, fold = name.partition(" fold ")
     make = f"python -m src export {model} --fold {fold} --engine {engine}"
@@ -72,18 +75,18 @@ def load_exported(
         raise UserError(f"{name} has no {engine} file yet: {make}{also}")
     if len(wanted) > 1:
         raise UserError(f"{name} was exported in {', '.join(wanted)}: say which with --precision")
-    path = paths.exported(checkpoint, engine, wanted[0])
-    info = read_json(path.with_suffix(".json"), schema=SCHEMA, what="export record")
-    if info["checkpoint_sha256"] != sha256:
+    path = files[wanted[0]]
+    again = f"{make} --precision {wanted[0]} --overwrite"
+    try:
+        info = read_json(path.with_suffix(".json"), schema=SCHEMA, what="export record")
+    except UserError as error:
+        raise UserError(f"{error}; {again}") from None
+    if info.get("checkpoint_sha256") != sha256:
         raise UserError(
-            f"{path} was exported from other weights than {checkpoint} holds now: {make} "
-            f"--precision {wanted[0]} --overwrite"
+            f"{path} was exported from other weights than {checkpoint} holds now: {again}"
         )
-    settings: Any = dict(info["input"])
-    for key in ("mean", "std"):
-        settings[key] = tuple(settings[key])
-    spec = InputSpec(**settings)
-    return ENGINE_OF[engine](path, spec, wanted[0]), list(info["views"])
+    spec, views = read_input(checkpoint)  # they travel with the weights; the JSON repeats them
+    return ENGINE_OF[engine](path, spec, wanted[0]), views
 
 
 class OnnxEngine:
@@ -98,7 +101,7 @@ class OnnxEngine:
     engine = "onnx"
 
     def __init__(self, path: Path, spec: InputSpec, precision: str) -> None:
-        runtime = load_package("onnxruntime")
+        runtime = load_package(PACKAGES[self.engine])
         self.spec, self.precision = spec, precision
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()

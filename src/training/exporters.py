@@ -17,7 +17,7 @@ from src.models.classifier import Classifier
 from src.training.exported import INPUT, OUTPUT, load_package
 
 OPSET = 18
-BATCH = 32  # images a calibration step
+BATCH = 32  # images a pass of calibration and of the check
 
 
 class _Graph(nn.Module):

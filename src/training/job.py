@@ -60,6 +60,7 @@ class Job:
         options: where and how fast.
         pseudo: what the pseudo-labels among the rows were made from; None without.
         stop_after: epochs to train, of the config's schedule; None trains all of them.
+        siblings: paths of items that other folds may train on: one pixel cache serves all folds.
     """
 
     model: str
@@ -72,6 +73,7 @@ class Job:
     options: Options = field(default_factory=Options)
     pseudo: dict[str, Any] | None = None
     stop_after: int | None = None
+    siblings: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, str, str, paths.FoldName]:

@@ -14,6 +14,7 @@ LOG = logging.getLogger("rvf")
 WARM_UP = 2  # batches not measured: loader processes start, kernels are chosen
 MEASURED = 4  # batches before the first verdict
 MEASURED_SECONDS = 5.0  # and at least so long, unless the pass is shorter
+LONG_SECONDS = 30.0  # after which one measured batch is enough
 VOTING_SECONDS = 10.0  # kept back for reading, voting and writing
 SAFETY = 1.05
 
@@ -24,11 +25,15 @@ class TooSlowError(Exception):
     Args:
         needed: seconds from now.
         left: seconds there are.
+
+    Attributes:
+        finished: checkpoints whose predictions were written before.
     """
 
     def __init__(self, needed: float, left: float) -> None:
         super().__init__(f"needs {in_words(needed)}, {in_words(left)} left")
         self.needed, self.left = needed, left
+        self.finished: list[Part] = []
 
 
 class Pace:
@@ -58,11 +63,14 @@ class Pace:
     def __call__(self, done: int, total: int) -> None:
         """Take note of `done` items of `total`."""
         self.batches += 1
+        if done >= total:
+            return  # too late for any verdict
         if self.batches <= WARM_UP:
             self.first = (done, self.now())
             return
         items, seconds = done - self.first[0], self.now() - self.first[1]
-        if not self.said and (self.batches < WARM_UP + MEASURED or seconds < MEASURED_SECONDS):
+        few = self.batches < WARM_UP + MEASURED or seconds < MEASURED_SECONDS
+        if not self.said and few and seconds < LONG_SECONDS:
             return
         needed = SAFETY * (total - done) * seconds / items
         left = self.clock.left() - VOTING_SECONDS

@@ -3,7 +3,8 @@
 import json
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,19 +24,21 @@ class Partial:
     Args:
         parts: the checkpoints of the pass.
         views: the views of each.
-        marks: for each, whatever must agree for rows to count (items, precision, batch size).
+        marks: returns for each whatever must agree for rows to count (items, precision, batch
+            size) as it is known by now; None as long as it is not, and then no rows count.
     """
 
     def __init__(
-        self, parts: Sequence[Part], views: Sequence[Sequence[str]], marks: Sequence[dict[str, str]]
+        self,
+        parts: Sequence[Part],
+        views: Sequence[Sequence[str]],
+        marks: Callable[[], Sequence[dict[str, str] | None]],
     ) -> None:
         self.files = [paths.partial_views(part.checkpoint_sha256) for part in parts]
-        self.marks = [
-            json.dumps({**mark, "checkpoint": part.checkpoint_sha256, "views": list(names)})
-            for part, names, mark in zip(parts, views, marks, strict=True)
-        ]
+        self.parts, self.views, self.marks = parts, views, marks
         self.ends = np.cumsum([len(names) for names in views])[:-1]
         self.done = 0
+        self.there = [("", 0)] * len(parts)  # mark and rows of each file at the beginning
         self.saved, self.cost = time.monotonic(), 0.0
 
     def begin(self, table: NDArray[np.float64], readable: NDArray[np.bool_]) -> int:
@@ -49,7 +52,12 @@ class Partial:
             How many rows are done.
         """
         self.table, self.readable = table, readable
-        found = [self._read(file, mark) for file, mark in zip(self.files, self.marks, strict=True)]
+        found = []
+        for place, (file, mark) in enumerate(zip(self.files, self._marks(), strict=True)):
+            held, logits, seen = self._read(file, len(self.views[place]), len(table))
+            self.there[place] = held, len(logits)
+            same = len(logits) if held == mark else 0
+            found.append((logits[:same], seen[:same]))
         self.done = min((len(logits) for logits, _ in found), default=0)
         for part, (logits, seen) in zip(np.split(table, self.ends, axis=1), found, strict=True):
             part[: self.done] = logits[: self.done]
@@ -63,10 +71,16 @@ class Partial:
             self.save()
 
     def save(self) -> None:
-        """Write the rows that are done."""
+        """Write the rows that are done; a file that has more of the same ones is left alone."""
+        if not self.done:
+            return
         began = time.monotonic()
         tables = np.split(self.table[: self.done], self.ends, axis=1)
-        for file, mark, logits in zip(self.files, self.marks, tables, strict=True):
+        for file, mark, logits, (held, rows) in zip(
+            self.files, self._marks(), tables, self.there, strict=True
+        ):
+            if mark is None or (held == mark and rows > self.done):
+                continue
             with atomic_path(file) as temporary, temporary.open("wb") as stream:
                 np.savez(stream, mark=mark, logits=logits, readable=self.readable[: self.done])
         self.saved = time.monotonic()
@@ -77,12 +91,28 @@ class Partial:
         for file in self.files:
             file.unlink(missing_ok=True)
 
+    def _marks(self) -> list[str | None]:
+        both = zip(self.parts, self.views, strict=True)
+        more = [
+            {"checkpoint": part.checkpoint_sha256, "views": list(names)} for part, names in both
+        ]
+        return [
+            None if mark is None else json.dumps({**mark, **own})
+            for mark, own in zip(self.marks(), more, strict=True)
+        ]
+
     @staticmethod
-    def _read(file: Path, mark: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        try:
-            with np.load(file, allow_pickle=False) as content:
-                if str(content["mark"]) == mark:
-                    return content["logits"], content["readable"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            pass  # absent or damaged: predicted again
-        return np.empty((0, 1)), np.empty(0, bool)
+    def _read(
+        file: Path, n_views: int, n_rows: int
+    ) -> tuple[str, NDArray[np.float64], NDArray[np.bool_]]:
+        with suppress(Exception):  # absent or damaged, in whatever way: predicted again
+            # An array whose header says too few bytes would be read without its checksum.
+            with zipfile.ZipFile(file) as archive:
+                sound = archive.testzip() is None
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
+                mark, logits, seen = (content[key] for key in ("mark", "logits", "readable"))
+            rows = len(logits)
+            fits = logits.shape == (rows, n_views) and seen.shape == (rows,) and rows <= n_rows
+            if sound and fits and (logits.dtype, seen.dtype) == (np.float64, np.bool_):
+                return str(mark), logits, seen
+        return "", np.empty((0, n_views)), np.empty(0, bool)

@@ -89,7 +89,11 @@ def predict_in_passes(
             if on_batch is not None:
                 on_batch(before + done, len(groups) * count)
 
-        _one_pass([parts[index] for index in group], items, way, compute, tell)
+        try:
+            _one_pass([parts[index] for index in group], items, way, compute, tell)
+        except TooSlowError as slow:
+            slow.finished = [parts[index] for earlier in groups[:number] for index in earlier]
+            raise
 
 
 def prediction_compute(chip: torch.device, way: Way, n_items: int) -> Compute:
@@ -155,15 +159,31 @@ def load_engine(
         n_items: to predict.
 
     Raises:
-        UserError: see `load_checkpoint` and `load_exported`.
+        UserError: see `load_checkpoint` and `load_exported`; or `--compile` with another engine.
     """
     if way.engine not in (None, "eager"):
+        if way.compile_it:
+            raise UserError(
+                f"--compile is about torch, and --engine {way.engine} runs without it: leave one "
+                "of them out"
+            )
         return load_exported(checkpoint, sha256, way.engine, way.precision, compute.device, name)
     model, views = load_checkpoint(checkpoint, compute.device)
     engine = engine_for(
         model, sha256, name, compute.device, way.precision, n_items, compile_it=way.compile_it
     )
     return engine, views
+
+
+def _mark(engine: Engine, items: TestItems, compute: Compute) -> dict[str, str] | None:
+    if not engine.precision:
+        return None  # its first batch will decide
+    return {
+        "items": items.manifest_sha256,
+        "engine": engine.engine,
+        "precision": engine.precision,
+        "batch_size": str(compute.batch_size),
+    }
 
 
 def _one_pass(
@@ -183,15 +203,10 @@ def _one_pass(
     engines, views = [engine for engine, _ in loaded], [names for _, names in loaded]
     source = PixelSource(items.root, items.paths, [Canvas.of(engine.spec) for engine in engines])
     rows = np.arange(len(items.paths))
-    marks = [
-        {
-            "items": items.manifest_sha256,
-            "engine": engine.engine,
-            "precision": engine.precision or compute.precision,
-            "batch_size": str(compute.batch_size),
-        }
-        for engine in engines
-    ]
+
+    def marks() -> list[dict[str, str] | None]:
+        return [_mark(engine, items, compute) for engine in engines]
+
     partial = Partial(parts, views, marks)
 
     def tell(done: int) -> None:

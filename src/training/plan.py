@@ -8,6 +8,7 @@ from src import paths
 from src.artifacts.folds import fold_numbers
 from src.config import read_model
 from src.data.manifest import Dataset
+from src.data.scan import scan_items
 from src.training.job import Job, Options, job_table
 from src.training.pseudo import PseudoLabels
 from src.training.refit import refit_epochs
@@ -38,11 +39,12 @@ def plan_jobs(
     """
     table = job_table(dataset.train, folds)
     plans = [(model, read_model(model)) for model in models]
-    labellers, stops = {}, {}
+    labellers, stops, siblings = {}, {}, ()
     for model, config in plans:
         if config.pseudo is not None:
             labellers[model] = PseudoLabels(model, config.pseudo, dataset, scheme)
             labellers[model].check()
+            siblings = siblings or _readable_test_paths(dataset)
         if paths.ALL in wanted:
             numbers = fold_numbers(folds)
             stops[model] = refit_epochs(dataset.name, scheme, model, config, numbers)
@@ -50,13 +52,21 @@ def plan_jobs(
     def jobs() -> Iterator[Job]:
         for model, config in plans:
             for fold in wanted:
-                rows, source = table, None
+                rows, source, others = table, None, ()
                 if model in labellers:
                     rows, source = labellers[model].add(table, fold)
+                    others = siblings
                 stop = stops[model] if fold == paths.ALL else None
                 yield Job(
                     model, config, dataset.name, scheme, fold, dataset.root, rows, options,
-                    source, stop,
+                    source, stop, others,
                 )  # fmt: skip
 
     return jobs()
+
+
+def _readable_test_paths(dataset: Dataset) -> tuple[str, ...]:
+    """Return the test items that some fold may be given pseudo-labels of."""
+    scan = scan_items(dataset)  # remembered since the folds were made
+    good = (scan["error"] == "") & (scan["format"] != "video") & (scan["split"] == "test")
+    return tuple(dataset.items["path"][good.to_numpy()])

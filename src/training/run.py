@@ -49,6 +49,27 @@ class Run:
         """Return the model whose weights are kept: the EMA where there is one."""
         return self.ema.module if self.ema is not None else self.model  # type: ignore[return-value]
 
+    def count_epoch(
+        self, loss: float, rate: float, seconds: float, report: dict[str, float], *, keep_best: bool
+    ) -> None:
+        """Write a finished epoch into the history, and keep its weights if they are the best.
+
+        Args:
+            loss: mean over the epoch.
+            rate: items/s.
+            seconds: it took.
+            report: scores of the held-out items; empty in a refit.
+            keep_best: whether the epoch of the best macro-F1 is wanted.
+        """
+        self.epoch, self.batch, self.loss_sum = self.epoch + 1, 0, 0.0
+        self.seconds += seconds
+        entry = {"epoch": self.epoch, "loss": loss, "items_per_second": rate}
+        self.history.append(entry | report)
+        score = report.get("macro_f1", -1.0)
+        if keep_best and score > self.best.get("macro_f1", -1.0):
+            weights = {k: v.clone() for k, v in self.averaged.net.state_dict().items()}
+            self.best = {"macro_f1": score, "epoch": self.epoch, "net": weights}
+
     def state(self, job: Job, start: Start) -> dict[str, Any]:
         """Return tensors and plain containers from which `restore` goes on exactly."""
         return {

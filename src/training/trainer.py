@@ -63,7 +63,8 @@ def fit_fold(job: Job) -> bool:
         torch.manual_seed(derive_seed(job.config.seed, "init", job.fold))
         model, start = begin.build_model(job, state)
         precision = state["precision"] if state else begin.choose_precision(job, model, chip)
-        source = PixelSource(job.root, job.table["path"].tolist(), [Canvas.of(model.spec)])
+        canvases = [Canvas.of(model.spec)]
+        source = PixelSource(job.root, job.table["path"].tolist(), canvases, job.siblings)
         source.preload(paths.pixel_cache(job.dataset), job.options.cache)
         if job.options.overwrite:
             resume.discard(job)  # not before all that may still be refused
@@ -85,7 +86,7 @@ def fit_fold(job: Job) -> bool:
 def _train_epochs(
     job: Job, run: Run, source: PixelSource, compute: Compute, start: Start, workers: int
 ) -> None:
-    config, chip = job.config, compute.device
+    config, chip, clock = job.config, compute.device, job.options.clock
     rows, labels = job.train_rows, job.labels
     size = run.model.spec.image_size
     sampler = EpochSampler(
@@ -112,30 +113,26 @@ def _train_epochs(
         while run.epoch < job.epochs and not _out_of_patience(run, config):
             keeper.begin_epoch()
             sampler.epoch, sampler.first = run.epoch, run.batch
-            with job.options.clock.noting():
+            with clock.noting():
                 loss = train_one_epoch(
                     run, loader, config, weights, len(sampler), job, keeper.after_step
                 )
-            if job.options.clock.wanted():
-                keeper.stop()
+                if clock.wanted():
+                    keeper.stop()
             try:
                 report = {} if job.is_refit else _score_held(job, run, source, compute)
             except KeyboardInterrupt:
-                keeper.save()
+                with clock.noting():
+                    keeper.save()
                 raise
-            taken = keeper.end_epoch()
-            run.epoch, run.batch, run.loss_sum = run.epoch + 1, 0, 0.0
-            run.seconds += taken
-            rate = len(sampler) * sampler.batch_size / taken
-            run.history.append(
-                {"epoch": run.epoch, "loss": loss, "items_per_second": rate, **report}
-            )
-            score = report.get("macro_f1", -1.0)
-            if config.selection == "best" and score > run.best.get("macro_f1", -1.0):
-                weights_now = {k: v.clone() for k, v in run.averaged.net.state_dict().items()}
-                run.best = {"macro_f1": score, "epoch": run.epoch, "net": weights_now}
-            keeper.save()
+            with clock.noting():  # a signal in mid-save would cost the whole epoch
+                taken = keeper.end_epoch()
+                rate = len(sampler) * sampler.batch_size / taken
+                run.count_epoch(loss, rate, taken, report, keep_best=config.selection == "best")
+                keeper.save()
             log.write(run.history[-1], job.epochs, taken)
+            if clock.wanted():
+                clock.leave()
     finally:
         log.close()
 
@@ -167,7 +164,7 @@ def train_one_epoch(
 
     Args:
         run: its `batch` counts on from where the loader begins.
-        loader: batches on the CPU.
+        loader: batches.
         config: the model's config.
         weights: loss weights of the classes, on the device.
         steps_per_epoch: batches of a whole pass.
@@ -187,7 +184,7 @@ def train_one_epoch(
     run.loss_sum = torch.as_tensor(run.loss_sum, dtype=torch.float32, device=chip)
     total = run.loss_sum
     run.optimizer.zero_grad(set_to_none=True)
-    title = f"epoch {run.epoch + 1}/{config.optim.epochs}"
+    title = f"epoch {run.epoch + 1}/{job.epochs}"
     bar = track(loader, title, total=steps_per_epoch - run.batch, unit="batch")
     for number, batch in enumerate(bar, run.batch):
         # Everything random follows from (seed, fold, epoch, batch): resuming needs no more.

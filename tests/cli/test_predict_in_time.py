@@ -80,6 +80,25 @@ def test_it_measures_again_and_leaves_out_folds_of_the_last_member(
     assert out == [*parts[2:], parts[1]]
 
 
+def test_what_an_earlier_pass_wrote_is_neither_dropped_nor_predicted_again(
+    parts: list[Part], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = TooSlowError(200, 140)
+    slow.finished = [parts[0], parts[2]]
+    predicting = Predicting(monkeypatch, slow)
+    out = fill_in_time(parts, ITEMS, recipe(big=0.7, small=0.3), options(fit=True), Clock(1))
+    assert predicting.calls[1:] == [["big1"]]
+    assert out == parts[3:]
+
+
+def test_nothing_left_to_do_is_not_too_slow(
+    parts: list[Part], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predicting = Predicting(monkeypatch, TooSlowError(0, 0))
+    assert fill_in_time(parts, ITEMS, recipe(big=0.7, small=0.3), options(fit=True), Clock(1)) == []
+    assert predicting.calls[0] == predicting.calls[1]
+
+
 def test_without_the_flag_it_refuses_and_says_what_would_fit(
     parts: list[Part], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from src import paths
 from src.cli import data
+from src.cli.data_adversarial import verdict
 from src.data import adversarial, discriminator
 from src.data.adversarial import Adversarial, _pretend, adversarial_validation
 from src.data.layouts import load_dataset
@@ -107,6 +108,7 @@ def test_groups_that_nobody_named_raise_what_chance_gives(make_dataset: MakeData
     make_dataset(files, {"train.csv": "\n".join(rows)})
     found = adversarial_validation(load_dataset("toy", None))
     assert found.auc > 0.65
+    assert found.chance is not None
     assert abs(found.chance - found.auc) < 0.12
 
 
@@ -140,3 +142,29 @@ def test_too_few_items_are_refused(make_dataset: MakeDataset) -> None:
     files = dict(list(train_files().items())[:20])
     with pytest.raises(UserError, match=r"readable train images.*at least 30"):
         found_in(make_dataset, files | test_files_of())
+
+
+def named(make_dataset: MakeDataset, groups: int, **change: int) -> Adversarial:
+    """Compare one source with itself, or with itself changed; train items in so many groups."""
+    rows = ["filename,label,original", *(f"{i:03d}.jpg,{i % 2},g{i % groups}" for i in range(N))]
+    files = {f"train/{i:03d}.jpg": picture(i) for i in range(N)}
+    make_dataset(files | test_files_of(**change), {"train.csv": "\n".join(rows)})
+    return adversarial_validation(load_dataset("toy", None))
+
+
+@pytest.mark.parametrize("groups", [1, 2, 29])
+def test_too_few_groups_of_train_items_are_refused(make_dataset: MakeDataset, groups: int) -> None:
+    """A model that saw one split alone says nothing, and five of them something by chance."""
+    with pytest.raises(UserError, match=rf"train images form {groups} groups.*at least 30 of each"):
+        named(make_dataset, groups)
+
+
+@pytest.mark.parametrize(("quality", "says"), [(90, "no more than chance"), (60, "nothing to")])
+def test_too_few_groups_for_two_halves_leave_nothing_to_compare(
+    make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch, quality: int, says: str
+) -> None:
+    monkeypatch.setattr(adversarial, "FEWEST_TO_COMPARE", 31)
+    found = named(make_dataset, 45, quality=quality)
+    assert found.chance is None
+    assert found.chance_interval is None
+    assert says in verdict(found)

@@ -6,9 +6,12 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from src.data import cache, cache_build
 from src.data.cache import canvas_name, mark_items, open_cache
@@ -124,6 +127,10 @@ def swap_items(folder):
     np.save(folder / "items.npy", items[::-1])
 
 
+def empty(folder):
+    (folder / "items.npy").write_bytes(b"")
+
+
 def remove(name):
     return lambda folder: (folder / name).unlink()
 
@@ -135,6 +142,7 @@ def garble(name):
 @pytest.mark.parametrize(
     "damage",
     [truncate, grow, blank, swap_items]
+    + [empty]
     + [way(name) for way in (remove, garble) for name in ("pixels.u8", "items.npy", "about.json")],
 )
 def test_a_damaged_cache_is_not_used_and_built_again(tmp_path, draw, drawn, damage):
@@ -216,6 +224,63 @@ def test_two_builders_draw_each_item_once(tmp_path, small_chunks, drawn):
         thread.join()
     assert sorted(drawn) == list(range(20))
     for found in results:
+        assert_holds(found, range(20))
+
+
+def test_no_thread_writes_after_a_failed_build(tmp_path, small_chunks, monkeypatch):
+    """It would write into whichever file was given the number of the closed one."""
+    monkeypatch.setattr(cache_build, "cpu_count", lambda: 4)
+    begun, written = [], []
+    write = cache_build._write_at
+    monkeypatch.setattr(
+        cache_build, "_write_at", lambda *given: (write(*given), written.append(given[2]))
+    )
+
+    def slow(row):
+        begun.append(row)
+        if row == 0:
+            while len(begun) < 4:
+                time.sleep(0.001)
+            raise OSError(28, "No space left on device")
+        time.sleep(0.02)
+        return canvas_of(row)
+
+    with pytest.raises(OSError, match="No space"):
+        build_cache(tmp_path, CANVAS, marks_of(400), slow)
+    count = len(written)
+    assert len(begun) < 100  # what was not begun is dropped
+    time.sleep(0.2)
+    assert len(written) == count
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.sampled_from(["items.npy", "about.json"]),
+    st.integers(0, 2**16),
+    st.integers(0, 7),
+    st.floats(0, 1),
+)
+@example("items.npy", 0, 0, 0.0)
+def test_a_flipped_bit_or_a_cut_is_never_a_traceback(tmp_path, name, place, bit, kept):
+    home = tmp_path / "home"
+    if not home.exists():
+        build_cache(home, CANVAS, marks_of(20), canvas_of)
+    file = folder_of(home) / name
+    good = file.read_bytes()
+    bad = bytearray(good)
+    bad[place % len(bad)] ^= 1 << bit
+    if kept < 0.5:
+        bad = bad[: int(2 * kept * len(bad))]
+    file.write_bytes(bad)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # NumPy's, of a header of another version
+            found = open_cache(home, CANVAS, marks_of(20))
+    finally:
+        file.write_bytes(good)
+    if found is not None:
         assert_holds(found, range(20))
 
 

@@ -224,6 +224,38 @@ def test_an_item_that_is_gone_is_named(folder, names, home):
             call()
 
 
+def test_siblings_are_kept_along_so_that_one_cache_serves_all_runs(folder, names, home, decoded):
+    runs = [[*names[:2], names[2]], [names[3], *names[:2]], [names[1], names[1], names[4]]]
+    first = PixelSource(folder, runs[0], [SMALL, LARGE], siblings=names)
+    first.preload(home, "disk")
+    files = sorted(home.rglob("pixels.u8"))
+    assert len(decoded) == 2 * len(names)
+    for run in runs:
+        source = PixelSource(folder, run, [SMALL, LARGE], siblings=names)
+        assert source.preload(home, "disk") == "disk"
+        assert len(source) == 3
+        plain = PixelSource(folder, run, [SMALL, LARGE])
+        for row in range(3):
+            for found, wanted in zip(source.read(row), plain.read(row), strict=True):
+                assert np.array_equal(found, wanted)
+    assert sorted(home.rglob("pixels.u8")) == files
+    assert len(decoded) == 2 * len(names) + 9  # by the plain sources
+
+
+def test_without_room_for_siblings_a_run_keeps_its_own(folder, names, home, monkeypatch):
+    real = pixels.missing_space
+
+    def full(home, canvas, marks):
+        return "no room" if len(marks) > 2 else real(home, canvas, marks)
+
+    monkeypatch.setattr(pixels, "missing_space", full)
+    source = PixelSource(folder, names[:2], [SMALL], siblings=names)
+    assert source.preload(home, "disk") == "disk"
+    assert (home / "squash_16_bicubic").exists()
+    (file,) = home.rglob("pixels.u8")
+    assert file.stat().st_size == 2 * 3 * 16**2
+
+
 def test_an_empty_source(home):
     source = PixelSource(pixels.Path(), [], [SMALL])
     assert len(source) == 0

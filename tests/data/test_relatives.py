@@ -2,28 +2,32 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
+import pytest
 
+from src.data import relatives
 from src.data.layouts import load_dataset
+from src.data.looks import Looks
 from src.data.relatives import Relatives, find_relatives
 from tests.data.conftest import picture
 
 MakeDataset = Callable[..., Path]
-NONE = np.empty(0, np.int64)
 
 
 def related(component: list[int], edges: list[tuple[int, int]]) -> Relatives:
     """Return items h (train), t, u, v (test)."""
     first, second = np.array(edges, np.int64).reshape(-1, 2).T
+    looks = Looks(np.arange(4), first, second, np.ones(len(first), np.uint8), 4)
     names = np.array(["h", "t", "u", "v"], dtype=object)
     return Relatives(
         item_id=names,
         is_test=np.array([False, True, True, True]),
         file=names.copy(),
         component=np.array(component),
-        first=first,
-        second=second,
+        looks=looks,
     )
 
 
@@ -55,7 +59,40 @@ def test_real_files_equal_mirrored_and_unrelated(make_dataset: MakeDataset) -> N
         "test/broken.png": b"no image",
     }
     make_dataset(files)
-    relatives = find_relatives(load_dataset("toy", None))
-    ids = {str(name)[-5]: str(name) for name in relatives.item_id if str(name).endswith(".png")}
-    assert relatives.of({ids["a"]}) == ({"equal.png"}, set())
-    assert relatives.of({ids["b"]}) == (set(), set())
+    found = find_relatives(load_dataset("toy", None))
+    ids = {str(name)[-5]: str(name) for name in found.item_id if str(name).endswith(".png")}
+    assert found.of({ids["a"]}) == ({"equal.png"}, set())
+    assert found.of({ids["b"]}) == (set(), set())
+
+
+def test_many_items_of_one_look_cost_one_look_and_lose_no_link(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Pairs of items would be 200 million; an item four bits away is related all the same."""
+    n = 20_000
+    hashes = np.full(n, 0x0123456789ABCDEF, np.uint64)
+    hashes[-2] ^= np.uint64(0b1111)
+    hashes[-1] = ~hashes[0]
+    scan = pd.DataFrame(
+        {
+            "item_id": [f"i{k}" for k in range(n)],
+            "split": ["train"] * (n - 3) + ["test"] * 3,
+            "error": "",
+            "format": "jpeg",
+            "sha256": [f"s{k}" for k in range(n)],
+            "hashable": True,
+            "phash": hashes,
+            "phash_flip": hashes ^ np.uint64(0xFFFF0000FFFF0000),
+        }
+    )
+    monkeypatch.setattr(relatives, "scan_items", lambda _: scan)
+    items = pd.DataFrame({"group": [""] * n})
+    found = find_relatives(SimpleNamespace(items=items))  # type: ignore[arg-type]
+    assert len(found.looks.first) == 1
+    assert found.of({"i0"}) == (set(), {f"i{n - 3}", f"i{n - 2}"})
+
+
+def test_an_item_without_a_look_looks_like_nothing() -> None:
+    flat = related([0, 1, 2, 3], [])
+    flat.looks.of[:] = -1
+    assert flat.of({"h"}) == (set(), set())

@@ -32,7 +32,9 @@ from src.errors import UserError
 from src.models.classifier import build_classifier
 from src.models.tensors import read_tensors
 from src.strict_yaml import read_mapping
-from src.training import checkpoint, record
+from src.training import checkpoint, device, exported, record
+from src.training.fill import Part
+from src.training.partial import Partial
 from tests.hostile.conftest import MODEL, picture
 from tests.test_contracts import FOLDS, RECIPE, VIEWS
 
@@ -154,6 +156,56 @@ def read_model(path: Path) -> object:
     return None
 
 
+def partial(rows: int) -> tuple[Partial, np.ndarray, np.ndarray]:
+    kept = Partial([Part("m", 0, Path("c"), "abc", Path("v"))], [["full", "full+flip"]],
+                   lambda: [{"items": "x"}])  # fmt: skip
+    return kept, np.full((rows, 2), np.nan), np.zeros(rows, bool)
+
+
+def write_partial(path: Path) -> None:
+    kept, table, readable = partial(40)
+    kept.files = [path]
+    kept.begin(table, readable)
+    table[:] = np.arange(80.0).reshape(40, 2)
+    kept.done = 30
+    kept.save()
+
+
+def read_partial(path: Path) -> object:
+    kept, table, readable = partial(40)
+    kept.files = [path]
+    done = kept.begin(table, readable)
+    np.testing.assert_array_equal(table[:done], np.arange(80.0).reshape(40, 2)[:done])
+    assert np.isnan(table[done:]).all()
+    assert not readable.any()
+    return None
+
+
+def read_answers(path: Path) -> object:
+    known = device.read_known(path)
+    assert all(isinstance(k, str) and v in ("fp32", "bf16") for k, v in known.items())
+    return None
+
+
+def write_exported(path: Path) -> None:
+    weights = path.parent.parent / "fold_0.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    write_checkpoint(weights)
+    path.with_suffix(".onnx").write_bytes(b"")
+    write_json(path, {"schema": 1, "checkpoint_sha256": "ab", "engine": "onnx", "views": ["full"]})
+
+
+def read_exported(path: Path) -> object:
+    class Stub:
+        def __init__(self, *_: object) -> None: ...
+
+    weights = path.parent.parent / "fold_0.safetensors"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(exported.ENGINE_OF, "onnx", Stub)  # type: ignore[arg-type]
+        cpu = torch.device("cpu")
+        return exported.load_exported(weights, "ab", "onnx", "auto", cpu, "m fold 0")[1]
+
+
 def write_text(text: str) -> Callable[[Path], object]:
     return lambda path: path.write_text(text)
 
@@ -177,9 +229,12 @@ READERS: dict[str, tuple[str, Callable[[Path], object], Reader]] = {
     "checkpoint": ("c.safetensors", write_checkpoint, read_checkpoint),
     "foreign weights": ("w.pth", write_state, read_tensors),
     "state": ("s.pt", write_state, read_state),
+    "partial": ("p.npz", write_partial, read_partial),
+    "precision": ("precision.json", write_text('{"ab": "bf16", "cd": "fp32"}'), read_answers),
+    "export record": ("export/fold_0.onnx.fp32.json", write_exported, read_exported),
     "table": ("train.csv", write_text('id,label\na,0\n"b,c",1\n'), read_csv),
 }  # fmt: skip
-EQUAL = {"views", "state"}  # sealed by checksums: what is read is what was written
+EQUAL = {"views", "state", "export record"}  # what is read is what was written
 
 
 @pytest.mark.parametrize("kind", READERS)

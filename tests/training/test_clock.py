@@ -14,6 +14,7 @@ import torch
 
 from src import paths
 from src.cli.common import run_command
+from src.errors import UserError
 from src.models.losses import LOSSES
 from src.training import clock as clock_module
 from src.training import keeper, trainer
@@ -28,7 +29,7 @@ SMALL = {"optim": {"batch_size": 4}, "backbone": {"drop_rate": 0.4}}
 
 
 def options(max_hours: float | None = None, workers: int = 0) -> Options:
-    return Options("cpu", "fp32", workers, clock=Clock(max_hours))
+    return Options("cpu", "fp32", workers, clock=Clock(max_hours), cache="none")
 
 
 def oof_bytes(job: Job) -> bytes:
@@ -58,8 +59,10 @@ def send(number: int) -> Callable[[], None]:
     return lambda: os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("batch", [1, STEPS + 3, 2 * STEPS])
+@pytest.mark.parametrize(
+    ("number", "batch"),
+    [(signal.SIGINT, 1), (signal.SIGTERM, STEPS + 3), (signal.SIGHUP, 2 * STEPS)],
+)
 def test_a_signal_is_obeyed_after_the_step_and_no_batch_is_trained_twice(
     make_job: MakeJob, counter: Counter, number: int, batch: int
 ) -> None:
@@ -87,7 +90,6 @@ def test_many_stops_with_workers_accumulation_and_periodic_saves(
     changes = {"optim": {"batch_size": 4, "accumulate": 2}, "backbone": {"drop_rate": 0.4}}
     whole = make_job(model="whole", **changes)
     fit_fold(whole)
-    monkeypatch.setattr("src.data.pixels.RAM_SHARE", 0.0)
     saves: list[int] = []
     save = keeper.checkpoint.save_state
     monkeypatch.setattr(keeper, "EVERY_SECONDS", 0.0)
@@ -105,6 +107,30 @@ def test_many_stops_with_workers_accumulation_and_periodic_saves(
     assert turn > 2
     assert set(saves) == {0, 2, 4, 6, 7}
     assert oof_bytes(whole) == oof_bytes(cut)
+
+
+def test_a_signal_while_the_end_of_an_epoch_is_saved_keeps_the_epoch(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = make_job(model="whole", **SMALL)
+    fit_fold(whole)
+    cut = make_job(model="cut", options=options(), **SMALL)
+    save = keeper.checkpoint.save_state
+    with monkeypatch.context() as patch, cut.options.clock.running():
+        patch.setattr(
+            keeper.checkpoint, "save_state", lambda *a: (send(signal.SIGTERM)(), save(*a))
+        )
+        with pytest.raises(KeyboardInterrupt):
+            fit_fold(cut)
+    state = torch.load(paths.run_state(*cut.names), weights_only=True)  # noqa: TID251
+    assert (state["epoch"], state["batch"]) == (1, 0)
+    assert fit_fold(make_job(model="cut", options=options(), **SMALL))
+    assert oof_bytes(whole) == oof_bytes(cut)
+
+
+def test_a_limit_that_ends_before_anything_is_refused() -> None:
+    with pytest.raises(UserError, match=r"--max-hours 0.002 is 7 s, and 10 of them are kept back"):
+        Clock(0.002)
 
 
 def test_a_second_signal_leaves_at_once(make_job: MakeJob, counter: Counter) -> None:

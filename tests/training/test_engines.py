@@ -245,6 +245,23 @@ def test_the_remembered_answer_lies_in_the_cache(artefact_root: Path) -> None:
     assert Trial(warmed("compact_net"), "1" * 64, "net").precision == ""
 
 
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("[]", {}),
+        ("null", {}),
+        ("[" * 100_000, {}),
+        ('{"a": "bf16", "b": "int9", "c": ["fp32"], "d": {}, "e": null}', {"a": "bf16"}),
+    ],
+)
+def test_damaged_answers_are_not_remembered(
+    tmp_path: Path, text: str, known: dict[str, str]
+) -> None:
+    path = tmp_path / "precision.json"
+    path.write_text(text)
+    assert device.read_known(path) == known
+
+
 def read_json_values(path: Path) -> list[str]:
     import json
 

@@ -1,7 +1,9 @@
 """Exported files answer as torch does, say what they are of, and nothing leaves the machine."""
 
+import fcntl
 import importlib
 import json
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -94,6 +96,65 @@ def test_a_file_of_other_weights_is_refused(make_job: MakeJob) -> None:
     with pytest.raises(UserError, match=r"exported from other weights.*--overwrite"):
         fill.predict_parts([part], items, "cpu", "auto", 0, engine="onnx")
     assert not export.is_exported(order)
+
+
+def test_a_record_that_is_lacking_or_damaged_says_how_to_make_it(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, order = trained(make_job)
+    part, items = part_of(job), items_of(job)
+    order.path.parent.mkdir()
+    order.path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"no onnx file yet: python -m src export m --fold 0"):
+        fill.predict_parts([part], items, "cpu", "auto", 0, engine="onnx")
+    for text in ("{", "[]", '{"schema": 1}'):
+        order.path.with_suffix(".json").write_text(text)
+        with pytest.raises(UserError, match=r"--fold 0 --engine onnx --precision fp32 --o"):
+            fill.predict_parts([part], items, "cpu", "auto", 0, engine="onnx")
+        assert not export.is_exported(order)
+
+
+def test_engines_other_than_torch_are_not_compiled(make_job: MakeJob) -> None:
+    job, _ = trained(make_job)
+    with pytest.raises(UserError, match=r"--compile is about torch, and --engine onnx"):
+        fill.predict_parts(
+            [part_of(job)], items_of(job), "cpu", "auto", 0, engine="onnx", compile_it=True
+        )
+
+
+def test_the_items_of_the_check_are_of_both_labels(make_job: MakeJob) -> None:
+    job, order = trained(make_job)
+    for fold in range(3):
+        for count in (2, 3, 5):
+            rows, pixels = export.read_items(
+                order, job.root, job.table, (job.table["fold"] == fold).to_numpy(), count
+            )
+            assert set(job.labels[rows]) == {0, 1}
+            assert len(rows) == len(pixels) == count
+    reals = (job.table["label"] == 0).to_numpy()
+    rows, _ = export.read_items(order, job.root, job.table, reals, 4)
+    assert len(rows) == 4
+    assert reals[rows].all()
+
+
+def test_a_check_of_one_label_has_no_auc_and_killed_exports_are_swept(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, order = trained(make_job)
+    monkeypatch.setattr(export, "write_graph", write_something)
+    monkeypatch.setitem(exported.ENGINE_OF, "onnx", Stub)
+    home = order.path.parent
+    for name in ("killed", "living"):
+        (home / f"{export.MAKING}{name}").mkdir(parents=True)
+    lock = os.open(home / f"{export.MAKING}living", os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    pixels = np.zeros((2, 12, 12, 3), np.uint8)
+    check = export.export_checkpoint(order, pixels, np.array([1, 1]), pixels)
+    os.close(lock)
+    assert np.isnan(check["auc"])
+    record = json.loads(order.path.with_suffix(".json").read_text())
+    assert record["check"]["auc"] is record["check"]["auc_eager"] is None
+    assert [path.name for path in home.glob(f"{export.MAKING}*")] == [f"{export.MAKING}living"]
 
 
 def test_what_fails_leaves_nothing_behind(

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +13,7 @@ from src.training.clock import LEAVING_SECONDS, Clock, process_seconds
 from src.training.fill import Part, TestItems
 from src.training.job import Job
 from src.training.pace import (
+    LONG_SECONDS,
     MEASURED_SECONDS,
     SAFETY,
     VOTING_SECONDS,
@@ -62,6 +62,23 @@ def test_quick_batches_are_measured_for_some_seconds() -> None:
     with pytest.raises(TooSlowError):
         run_pass(pace, time, [0.01] * 10_000)
     assert time[0] == pytest.approx(MEASURED_SECONDS, abs=0.05)
+
+
+def test_few_long_batches_get_a_verdict_after_one_of_them() -> None:
+    time = [0.0]
+    with pytest.raises(TooSlowError) as caught:
+        run_pass(Pace(Left(0.0), now=lambda: time[0]), time, [LONG_SECONDS + 1] * 5)
+    assert time[0] == 3 * (LONG_SECONDS + 1)
+    assert caught.value.needed == pytest.approx(SAFETY * 2 * (LONG_SECONDS + 1))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6, 20])
+def test_the_last_batch_is_never_too_late(count: int) -> None:
+    time = [0.0]
+    clock = Left(1e9)
+    clock.left = lambda: 1e9 if time[0] < 2 * count else 0.0  # type: ignore[method-assign]
+    pace = Pace(clock, keep_watching=True, now=lambda: time[0])
+    assert run_pass(pace, time, [2.0] * count) == count
 
 
 def test_a_pass_that_slows_down_is_ended_only_where_members_can_be_dropped() -> None:
@@ -175,33 +192,26 @@ def _small_batches(compute: type) -> Callable[..., object]:
     return make
 
 
-def test_partial_rows_of_other_items_or_precision_do_not_count(
-    artefact_root: Path,
+def test_too_slow_in_a_later_pass_names_what_the_earlier_ones_wrote(
+    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from src.training.partial import Partial
+    jobs = [make_job(fold=fold) for fold in range(2)]
+    for job in jobs:
+        fit_fold(job)
+    monkeypatch.setattr(passes, "_room", lambda _: 0)  # a pass each
+    table = jobs[0].table
+    items = TestItems(jobs[0].root, table["item_id"].tolist(), table["path"].tolist(), "m")
+    recipe = Recipe("tiny", "s", [0, 1], "", [Member("m", 1.0, 0.5, {})], [])
+    parts = fill.needed_parts(recipe)
 
-    parts = parts_of({"a": 1, "b": 1})
-    views = [["full"], ["full", "full+flip"]]
-    table, readable = np.arange(30.0).reshape(10, 3), np.arange(10) != 4
-    first = Partial(parts, views, [{"items": "x"}] * 2)
-    first.begin(table, readable)
-    first.done = 6
-    first.save()
+    def ends(done: int, total: int) -> None:
+        if done == total:
+            raise TooSlowError(9, 1)
 
-    def begin(mark: str) -> int:
-        again, seen = np.full((10, 3), np.nan), np.zeros(10, bool)
-        done = Partial(parts, views, [{"items": mark}] * 2).begin(again, seen)
-        np.testing.assert_array_equal(again[:done], table[:done])
-        assert np.isnan(again[done:]).all()
-        assert seen[:done].tolist() == readable[:done].tolist()
-        return done
-
-    assert begin("x") == 6
-    assert begin("other") == 0
-    first.files[1].write_bytes(b"PK damaged")
-    assert begin("x") == 0
-    first.discard()
-    assert not first.files[0].exists()
+    with pytest.raises(TooSlowError) as caught:
+        fill.predict_parts(parts, items, "cpu", "fp32", 0, on_batch=ends)
+    assert caught.value.finished == parts[:1]
+    assert [part.views.exists() for part in parts] == [True, False]
 
 
 def test_the_clock_keeps_time_for_leaving() -> None:

@@ -16,13 +16,14 @@ from src.artifacts.files import sha256_file, write_json
 from src.artifacts.folds import read_folds, write_folds
 from src.artifacts.oof import write_oof, write_views
 from src.artifacts.recipes import Member, Recipe, write_recipe
-from src.config import PseudoConfig
+from src.config import PseudoConfig, parse_model
 from src.data.layouts import load_dataset
 from src.data.manifest import Dataset
+from src.data.pixels import Canvas, PixelSource
 from src.errors import UserError
 from src.metrics import sigmoid
-from src.training import fill
-from src.training.job import Job, job_table
+from src.training import fill, plan
+from src.training.job import Job, Options, job_table
 from src.training.pseudo import PseudoLabels, balance, surely
 from tests.training.conftest import TINY
 
@@ -97,6 +98,7 @@ def write_member(dataset: Dataset, model: str, folds: tuple[int, ...] = FOLDS) -
         for name in items.item_ids:
             index = int(name[-6:-4])
             right = RIGHT if truth(index) else -RIGHT
+            right *= not name.startswith("broken")
             logits.append(right if fold_of(index) != fold else -right)
         views = pd.DataFrame(
             {"item_id": items.item_ids, "fold": fold, "view": "full", "logit": logits}
@@ -189,8 +191,6 @@ def test_a_refit_takes_the_labels_of_all_folds_and_leaves_no_copy_out(toy: Datas
 
 def test_the_held_out_rows_of_a_run_stay_the_folds(toy: Dataset) -> None:
     table, source = labeller(toy).add(table_of(toy), 1)
-    from src.config import parse_model
-
     job = Job("pl", parse_model(TINY, "tiny"), "toy", SCHEME, 1, toy.root, table, pseudo=source)
     held = set(job.table["item_id"].iloc[job.held_rows])
     folds = read_folds(paths.folds_csv("toy", SCHEME))
@@ -202,6 +202,26 @@ def test_the_held_out_rows_of_a_run_stay_the_folds(toy: Dataset) -> None:
     assert sum(source["added"].values()) + sum(source["left_out"].values()) == len(toy.test)
     assert source["left_out"]["equal files of held-out items"] == 2
     assert source["left_out"]["look-alikes of held-out items"] == 2
+
+
+def test_all_folds_of_a_pseudo_labelled_model_are_served_by_one_pixel_cache(
+    toy: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (toy.root / "test" / "broken_00.png").write_bytes(b"no picture")
+    dataset = load_dataset("toy", None)
+    write_member(dataset, "a")
+    content = TINY | {"pseudo": {"recipe": "tuned"}}
+    monkeypatch.setattr(plan, "read_model", lambda _: parse_model(content, "tiny"))
+    folds = read_folds(paths.folds_csv("toy", SCHEME))
+    home, canvas = paths.pixel_cache("toy"), Canvas(16, "squash", "bicubic")
+    kept, rows = set(), set()
+    for job in plan.plan_jobs(["pl"], dataset, SCHEME, folds, [*FOLDS], Options()):
+        source = PixelSource(job.root, job.table["path"].tolist(), [canvas], job.siblings)
+        assert source.preload(home, "disk") == "disk"
+        rows.add(tuple(job.table["path"]))
+        kept |= set(home.rglob("pixels.u8"))
+    assert len(rows) == len(FOLDS)
+    assert len(kept) == 1
 
 
 def test_balance_gives_the_training_rows_share(toy: Dataset) -> None:
