@@ -255,28 +255,22 @@ def threshold_of_counts(counts: NDArray[np.int64] | FloatArray) -> tuple[float, 
     return _pick(thresholds, _macro_f1_of_cuts(items_below, fakes_below))
 
 
-def best_score_of_bins(
-    prob: NDArray[np.floating], offset: NDArray[np.int64], bins: int = BINS
-) -> float:
-    """Return the score alone of `threshold_of_bins`, for searches that ask many times.
+def best_score_of_bins(scaled: NDArray[np.floating], n_real: int, bins: int = BINS) -> float:
+    """Return the score alone of the best histogram threshold, for searches that ask many times.
 
     Args:
-        prob: (n,) float32 or float64, in [0, 1] up to rounding.
-        offset: (n,) `label * (bins + 1)`.
+        scaled: (n,) `prob * bins` of the reals, then of the fakes; float32 or float64. Rounding
+            beyond `bins` by less than 1 is harmless.
+        n_real: number of reals.
         bins: a power of two.
     """
-    place = (prob * bins).astype(np.int64)
-    np.clip(place, 0, bins, out=place)
-    place += offset
-    count = np.bincount(place, minlength=2 * (bins + 1)).reshape(2, bins + 1)
-    below = np.cumsum(count, axis=1, dtype=np.float64)
-    real, fake = below
-    n_real, n_fake = real[-1], fake[-1]
+    place = scaled.astype(np.int64)
+    real = np.cumsum(np.bincount(place[:n_real], minlength=bins + 1), dtype=np.float64)
+    fake = np.cumsum(np.bincount(place[n_real:], minlength=bins + 1), dtype=np.float64)
+    n_fake = len(place) - n_real
     items = real + fake
-    called_fake = (n_real + n_fake) - items
-    score = real / np.maximum(items + n_real, 1) + (n_fake - fake) / np.maximum(
-        called_fake + n_fake, 1
-    )
+    score = real / np.maximum(items + n_real, 1)
+    score += (n_fake - fake) / np.maximum(n_real + 2 * n_fake - items, 1)
     all_fake = n_fake / (n_real + 2 * n_fake) if n_fake else 0.0
     return float(max(score.max(), all_fake))
 

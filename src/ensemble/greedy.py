@@ -54,12 +54,15 @@ def greedy_weights(label: IntArray, probs: FloatArray, rounds: int = ROUNDS) -> 
         (m,) weights of sum 1.
     """
     n_members = len(probs)
-    offset = label * np.int64(BINS + 1)
+    n_real = int(np.count_nonzero(label == 0))
+    probs = np.ascontiguousarray(probs[:, np.argsort(label, kind="stable")])
     picks = np.zeros(n_members)
     total = np.zeros(probs.shape[1])
     best_score, best_picks = -1.0, picks
     for number in range(1, rounds + 1):
-        scores = np.array([best_score_of_bins((total + prob) / number, offset) for prob in probs])
+        scores = np.array(
+            [best_score_of_bins((total + prob) * (BINS / number), n_real) for prob in probs]
+        )
         top = np.flatnonzero(scores >= scores.max() - 1e-12)
         inside = top[picks[top] > 0]
         pick = int(inside[0] if inside.size else top[0])
