@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -81,9 +82,16 @@ def _postgres():
     return Path(found).parent
 
 
-def test_two_processes_share_a_postgresql_study(tmp_path):
+@pytest.fixture
+def open_folder():
+    """Yield a folder that another user may reach: those of pytest are for their owner alone."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+def test_two_processes_share_a_postgresql_study(open_folder):
     programs = _postgres()
-    run = _as_server_user(tmp_path)
+    tmp_path, run = open_folder, _as_server_user(open_folder)
     data = tmp_path / "data"
     run([programs / "initdb", "-D", data, "-A", "trust", "-U", "rvf"])
     run([programs / "pg_ctl", "-D", data, "-w", "-l", tmp_path / "log", "-o",
@@ -114,8 +122,6 @@ def _as_server_user(folder):
             user = pwd.getpwnam("postgres")
         except KeyError:
             pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
-        for path in (folder, *folder.parents[:2]):
-            path.chmod(0o755)
         os.chown(folder, user.pw_uid, user.pw_gid)
 
     def run(command):
