@@ -156,8 +156,6 @@ def _predict_dataset(arguments: Namespace, clock: Clock) -> None:
     print(f"{recipe_name}: {len(parts)} checkpoints, {len(missing)} of them to predict with")
     left_out = fill_in_time(missing, items, recipe, arguments, clock)
     parts = [part for part in parts if part not in left_out]
-    if left_out and not parts:
-        raise UserError("no checkpoint's predictions fit into the time that is left")
     extras: dict[str, Any] = {}
     if arguments.refit:
         extras["refit"] = REFIT
@@ -193,6 +191,8 @@ def _vote(
     from src.training.pace import without
 
     recipe = without(recipe, parts)
+    if not any(member.weight for member in recipe.members):
+        raise UserError("no checkpoint's predictions fit into the time that is left")
     logits = member_logits(recipe, parts, items)
     prevalence = prevalence_of(recipe.dataset, recipe.scheme)
     if prior is not None:

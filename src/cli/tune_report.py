@@ -126,6 +126,6 @@ def verdict(tuned: "Tuned") -> str:
         )
     if chosen.cross_fitted is None:
         return f"{chosen.name} stays: nothing could be scored on items it was not tuned on."
-    if len(tuned.candidates) > 1 and all(c.gain_se is None for c in tuned.candidates):
+    if len(tuned.candidates) > 1 and tuned.recipe.scores["interval"] is None:
         return f"{chosen.name} stays: with so few groups no gain can be told from luck."
     return f"{chosen.name} stays: no candidate gains more than one standard error over it."

@@ -14,6 +14,7 @@ from src.artifacts.folds import fold_numbers, read_folds
 from src.artifacts.oof import read_oof
 from src.errors import UserError, unknown_name
 
+SAME = 1 - 1e-9  # correlation of logits above which two members are one
 _OOF_NAME = re.compile(r"fold_(0|[1-9]\d*)\.csv")
 
 
@@ -195,10 +196,11 @@ def _check_members(models: list[str], logits: NDArray[np.float64]) -> None:
         )
     for place, model in enumerate(models):
         for other in range(place):
-            if np.array_equal(logits[:, place], logits[:, other]):
+            alike = np.corrcoef(logits[:, place], logits[:, other])[0, 1]
+            if alike > SAME:
                 raise UserError(
-                    f"the predictions of {model!r} equal those of {models[other]!r} to the last "
-                    f"bit: one model twice; leave one out: --models ..."
+                    f"the predictions of {model!r} equal those of {models[other]!r} but for their "
+                    f"scale: one model twice; leave one out: --models ..."
                 )
 
 

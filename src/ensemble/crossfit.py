@@ -93,7 +93,7 @@ def fit_rule(
 ) -> Rule:
     """Fit a strategy on some items; with `by`, give each kind or domain its own threshold.
 
-    A value with fewer than `FEWEST` items of a class among the rows keeps the common threshold.
+    A value with fewer than `FEWEST` items of a class among the rows gets the common threshold.
     """
     label, logits = aligned.label[rows], aligned.logits[rows]
     search = replace(search, trials=search.trials or strategy.trials)
@@ -105,8 +105,8 @@ def fit_rule(
     cuts = {}
     for value in sorted(set(values)):
         here = values == value
-        if min(np.bincount(label[here], minlength=2)) >= FEWEST:
-            cuts[str(value)] = best_threshold(label[here], prob[here])[0]
+        enough = min(np.bincount(label[here], minlength=2)) >= FEWEST
+        cuts[str(value)] = best_threshold(label[here], prob[here])[0] if enough else rule.threshold
     return replace(rule, by=by, cuts=cuts)
 
 

@@ -71,8 +71,11 @@ def correct(
         prior: see `parse_prior`.
 
     Raises:
-        UserError: hard voting, or thresholds by kind or domain; a method that finds nothing.
+        UserError: hard voting, or thresholds by kind or domain; a method that finds nothing; no
+            readable test item.
     """
+    if not len(test_logits):
+        raise UserError("--prior: no test item could be read, so nothing says how many are fake")
     if rule.voting == "hard" or rule.by:
         what = "hard voting" if rule.voting == "hard" else f"thresholds by {rule.by}"
         raise UserError(f"--prior moves one threshold on P(fake); this recipe has {what}")

@@ -28,7 +28,8 @@ class Rule:
         intercept: added to the voted logit (stack).
         curves: one a member, applied to its logits first; empty: none.
         by: `kind` or `domain` where `cuts` holds thresholds by it, else empty.
-        cuts: value of `by` -> threshold; other values have `threshold`.
+        cuts: value of `by` -> threshold; values not seen when it was fitted have `threshold`
+            (cross-fitting), and are refused in prediction.
     """
 
     voting: str

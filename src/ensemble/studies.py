@@ -1,8 +1,11 @@
 """Optuna searches for weights: in memory, or in a storage that outlives and joins processes."""
 
 import importlib.util
+import os
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,7 +85,7 @@ def search_weights(
         n_members: m >= 2.
         search: trials, seed, callback, storage.
         sampler: name in `SAMPLERS`.
-        tried_first: weights enqueued after the equal ones.
+        tried_first: weights scored after the equal ones, before any search.
 
     Returns:
         (m,) float64 weights with sum 1.
@@ -91,7 +94,6 @@ def search_weights(
         UserError: the storage is out of reach, or its study is of another problem.
     """
     import optuna
-    from optuna.study import MaxTrialsCallback
     from optuna.trial import TrialState
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -107,52 +109,99 @@ def search_weights(
         search.on_trial()
         return value
 
-    study = _open_study(search, SAMPLERS.get(sampler)(search.seed))
-    if not study.trials:
-        study.enqueue_trial(dict.fromkeys(names, 0.5), skip_if_exists=True)
-        for weights in tried_first:
-            largest = float(weights.max())
-            study.enqueue_trial(
-                {name: float(w) / largest for name, w in zip(names, weights, strict=True)},
-                skip_if_exists=True,
-            )
-    done = MaxTrialsCallback(trials, states=(TrialState.COMPLETE,))
-    finished = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
-    if finished < trials:
-        stored = bool(search.study)
-        study.optimize(
-            objective,
-            n_trials=None if stored else trials,  # several workers share the count
-            timeout=search.timeout,
-            callbacks=[done] if stored else None,
-        )
-    search.on_study(study, search.study_name)
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    with _plainly(search):
+        study = _open_study(search, sampler)
+        fixed = [equal_weights(n_members), *tried_first][:trials]
+        if not study.get_trials(deepcopy=False):
+            for weights in fixed:
+                study.add_trial(_scored(names, weights / weights.max(), score(weights)))
+                search.on_trial()
+        _optimize(study, objective, trials, search)
+        search.on_study(study, search.study_name)
+        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
         return equal_weights(n_members)
     best = max(complete, key=lambda trial: (trial.value, -trial.number))
     return weights_of([best.params[name] for name in names])
 
 
-def _open_study(search: Search, sampler: "optuna.samplers.BaseSampler") -> "optuna.Study":
+def _scored(names: Sequence[str], values: FloatArray, value: float) -> "optuna.trial.FrozenTrial":
+    """Return a finished trial of weights that were scored outside a search."""
     import optuna
 
+    one = optuna.distributions.FloatDistribution(0.0, 1.0)
+    return optuna.trial.create_trial(
+        params={name: float(v) for name, v in zip(names, values, strict=True)},
+        distributions=dict.fromkeys(names, one),
+        value=value,
+    )
+
+
+def _optimize(
+    study: "optuna.Study",
+    objective: Callable[["optuna.Trial"], float],
+    trials: int,
+    search: Search,
+) -> None:
+    """Run the trials that are missing; several workers on one storage share them."""
+    from optuna.study import MaxTrialsCallback
+    from optuna.trial import TrialState
+
+    complete = (TrialState.COMPLETE,)
+    missing = trials - len(study.get_trials(deepcopy=False, states=complete))
+    if missing <= 0:
+        return
     if not search.study:
-        return optuna.create_study(direction="maximize", sampler=sampler)
-    study = _create_or_load(search, sampler)
+        study.optimize(objective, n_trials=missing, timeout=search.timeout)
+        return
+    done = MaxTrialsCallback(trials, states=complete)
+    study.optimize(objective, timeout=search.timeout, callbacks=[done])
+
+
+@contextmanager
+def _plainly(search: Search) -> Iterator[None]:
+    """Turn what a storage raises into a user's error; every driver has its own kinds."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if not search.study:
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"--study {_without_password(search.study)}: {_without_password(reason)}; what is "
+            "stored stays, the same command goes on"
+        ) from error
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"://[^@/\s]*@", "://***@", text)
+
+
+def _open_study(search: Search, sampler: str) -> "optuna.Study":
+    import optuna
+
+    make = SAMPLERS.get(sampler)
+    if not search.study:
+        return optuna.create_study(direction="maximize", sampler=make(search.seed))
+    study = _create_or_load(search)
+    trials = len(study.get_trials(deepcopy=False))
+    # Workers, and a search that goes on, must not draw the same points again.
+    study.sampler = make(derive_seed(search.seed, os.getpid(), trials))
     known = study.user_attrs.get(FINGERPRINT)
-    if known is None:
+    if known is None and not trials:
         study.set_user_attr(FINGERPRINT, search.fingerprint)
     elif known != search.fingerprint:
         raise UserError(
-            f"--study {search.study}: its study {search.study_name!r} is of another problem (other "
-            "members, folds, predictions or seed); give another file or database, or another "
-            "--recipe name"
+            f"--study {_without_password(search.study)}: its study {search.study_name!r} is of "
+            "another problem (other members, folds, predictions or seed); give another file or "
+            "database, or another --recipe name"
         )
     return study
 
 
-def _create_or_load(search: Search, sampler: "optuna.samplers.BaseSampler") -> "optuna.Study":
+def _create_or_load(search: Search) -> "optuna.Study":
     import optuna
 
     for attempt in range(ATTEMPTS):
@@ -160,19 +209,22 @@ def _create_or_load(search: Search, sampler: "optuna.samplers.BaseSampler") -> "
             return optuna.create_study(
                 study_name=search.study_name,
                 storage=open_storage(search.study),
-                sampler=sampler,
                 direction="maximize",
                 load_if_exists=True,
             )
         except UserError:
             raise
-        except Exception as error:  # noqa: BLE001 - every database driver has its own kinds
+        except Exception:
             # Two workers that make the tables at once disturb each other; the next try finds them.
             if attempt + 1 == ATTEMPTS:
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise UserError(f"--study {search.study}: {reason}") from None
+                raise
             time.sleep(0.3 * (attempt + 1))
     raise AssertionError
+
+
+def derive_seed(*parts: int) -> int:
+    """Return a 32-bit seed that depends on all parts."""
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
 def open_storage(where: str) -> "optuna.storages.BaseStorage":

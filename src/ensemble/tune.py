@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from src.ensemble.rule import VOTING, Rule, vote
 from src.ensemble.search import INCUMBENT, STRATEGIES, Search, ladder
 from src.ensemble.stages import stages_of
 from src.metrics import macro_f1
+
+if TYPE_CHECKING:
+    import optuna
 
 IntArray = NDArray[np.int64]
 
@@ -100,18 +103,21 @@ def tune(
     voting: str | None = None,
     names: Sequence[str] | None = None,
     search: Search | None = None,
+    split_by: Sequence[str] = ("kind",),
 ) -> Tuned:
     """Fit every strategy, cross-fit it, and choose by the one-standard-error rule.
 
     A candidate replaces the simpler one that stands only if its cross-fitted gain over it exceeds
     one standard error of that gain. Where no standard error is to be had, the simplest stays.
-    Thresholds by kind or by domain challenge the winner in the same way.
+    Thresholds by kind (or domain) challenge the winner in the same way.
 
     Args:
         aligned: the members' predictions.
         voting: name in `VOTING`: only strategies of that voting; None takes all.
         names: only these strategies; None takes the defaults.
         search: trials, seed, callback, storage.
+        split_by: `kind`, `domain`: what the winner may have thresholds by. Domain only where the
+            test items carry theirs.
 
     Raises:
         UserError: unknown voting or strategy, or one that does not fit.
@@ -123,7 +129,7 @@ def tune(
     tried = [_try(name, aligned, parts, search) for name in [*reference, *names]]
     candidates = _judge(tried, aligned, search.seed, first=len(reference))
     chosen = next(c.name for c in reversed(candidates) if c.taken)
-    by = _values_to_split_by(aligned, chosen) if parts.count else []
+    by = _values_to_split_by(aligned, chosen, split_by) if parts.count else []
     if by:
         tried += [_try(chosen, aligned, parts, search, value) for value in by]
         candidates = _judge(tried, aligned, search.seed, first=len(reference))
@@ -138,12 +144,12 @@ def _fingerprint(aligned: Aligned, search: Search) -> str:
     return sha256_json([aligned.folds_sha256, aligned.oof_sha256, aligned.folds, search.seed])
 
 
-def _values_to_split_by(aligned: Aligned, chosen: str) -> list[str]:
+def _values_to_split_by(aligned: Aligned, chosen: str, wanted: Sequence[str]) -> list[str]:
     """Return `kind` and `domain` as far as two values have enough items of both classes."""
     if VOTING.get(STRATEGIES.get(chosen).voting) is VOTING.get("hard"):
         return []
     found = []
-    for by in ("kind", "domain"):
+    for by in wanted:
         values = aligned.values(by)
         counts = [np.bincount(aligned.label[values == v], minlength=2) for v in set(values)]
         if sum(min(count) >= 2 * FEWEST for count in counts) >= 2:
@@ -156,15 +162,20 @@ def _try(name: str, aligned: Aligned, parts: Parts, search: Search, by: str = ""
     label = f"{name} by {by}" if by else name
     search = replace(search, study_name=f"{search.study_name}/{label}")
     everything = np.ones(aligned.label.size, dtype=bool)
-    whole = replace(search, study_name=f"{search.study_name}/all")
+    done: list[int] = []
+
+    def count(study: "optuna.Study", study_name: str) -> None:
+        done.append(sum(t.state.name == "COMPLETE" for t in study.get_trials(deepcopy=False)))
+        search.on_study(study, study_name)
+
+    whole = replace(search, study_name=f"{search.study_name}/all", on_study=count)
     rule = fit_rule(strategy, aligned, everything, whole, by)
     values = aligned.values(by) if by else None
     in_sample = macro_f1(aligned.label, vote(rule, aligned.logits, values).pred)
     pred = None
     if parts.part is not None:
         pred = cross_fit(strategy, aligned, parts.part, search, by)
-    trials = (search.trials or strategy.trials) if strategy.sampler else 0
-    return _Tried(label, name, rule, in_sample, pred, trials)
+    return _Tried(label, name, rule, in_sample, pred, sum(done))
 
 
 def _notes(
@@ -229,7 +240,10 @@ def _threshold_interval(aligned: Aligned, rule: Rule, seed: int) -> tuple[float,
     if rule.voting == "hard" or aligned.n_groups < MIN_GROUPS:
         return None
     prob = vote(rule, aligned.logits).prob
-    return interval(bootstrap_threshold(aligned.label, prob, aligned.group, seed=seed))
+    draws = bootstrap_threshold(aligned.label, prob, aligned.group, seed=seed)
+    low, high = interval(draws)
+    # Draws lie on a grid of 1/4096, the threshold itself between two probs.
+    return min(low, rule.threshold), max(high, rule.threshold)
 
 
 def _recipe(

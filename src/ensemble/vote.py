@@ -67,11 +67,12 @@ def apply_recipe(
         values: `kind` and `domain` by item_id, needed where the recipe has thresholds by one.
 
     Returns:
-        `item_id` str, `prob` float64, `pred` int64, `fallback` bool; sorted by item_id.
+        `item_id` str, `prob` float64, `pred` int64, `fallback` bool, `threshold` float64 (what
+        prob was held against; of no account in hard voting); sorted by item_id.
 
     Raises:
-        UserError: a member is missing, has an id twice, lacks an id that another has, or has an
-            infinite logit.
+        UserError: a kind or domain that the recipe has no threshold for; a member is missing, has
+            an id twice, lacks an id that another has, or has an infinite logit.
     """
     rule = rule_of(recipe)
     models = [member.model for member in recipe.members if member.weight != 0]
@@ -82,15 +83,28 @@ def apply_recipe(
         if values is None:
             raise UserError(f"the recipe has thresholds by {rule.by}, which is not known here")
         group = values.loc[joined.index, rule.by].to_numpy(dtype=object)
+        unknown = sorted(set(group) - set(rule.cuts))
+        if unknown:
+            raise UserError(
+                f"the recipe has thresholds for the {rule.by}s {', '.join(map(repr, rule.cuts))}, "
+                f"and a test item is of {unknown[0]!r}: tune without them"
+            )
     prob = np.full(len(joined), float(fallback_prob))
-    pred = (prob >= rule.threshold_of(group, len(joined))).astype(np.int64)
+    thresholds = rule.threshold_of(group, len(joined))
+    pred = (prob >= thresholds).astype(np.int64)
     if not unreadable.all():
         readable = ~unreadable
         some = None if group is None else group[readable]
         votes = vote(_used_only(rule), joined.to_numpy()[readable], some)
         prob[readable], pred[readable] = votes
     return pd.DataFrame(
-        {"item_id": joined.index, "prob": prob, "pred": pred, "fallback": unreadable}
+        {
+            "item_id": joined.index,
+            "prob": prob,
+            "pred": pred,
+            "fallback": unreadable,
+            "threshold": thresholds,
+        }
     )
 
 

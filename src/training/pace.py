@@ -127,10 +127,10 @@ def without(recipe: Recipe, parts: Sequence[Part]) -> Recipe:
         member.model in models or is_extra(recipe.dataset, recipe.scheme, member.model)
         for member in recipe.members
     ]
-    whole = sum(member.weight for member in recipe.members)
-    rest = sum(m.weight for m, stays in zip(recipe.members, kept, strict=True) if stays)
+    whole = sum(abs(member.weight) for member in recipe.members)
+    rest = sum(abs(m.weight) for m, stays in zip(recipe.members, kept, strict=True) if stays)
     scale = 1.0
-    if recipe.is_stack and rest * whole > 0:
+    if recipe.is_stack and rest > 0:
         scale = whole / rest
     members = [
         replace(member, weight=member.weight * scale if stays else 0.0)

@@ -201,7 +201,7 @@ def surely(votes: pd.DataFrame, recipe: Recipe, confidence: float) -> NDArray[np
     """Return P(fake) of the items that a recipe is sure of, NaN for the others.
 
     Args:
-        votes: `prob, pred, fallback`, see `vote.apply_recipe`.
+        votes: `prob, pred, fallback, threshold`, see `vote.apply_recipe`.
         recipe: says where its threshold lies. Probs are moved on the logit scale so that it lies
             at 0.5: a recipe that calls fake only what is over 0.8 is not sure of 0.85. Hard votes
             are shares of votes and stay as they are.
@@ -209,8 +209,8 @@ def surely(votes: pd.DataFrame, recipe: Recipe, confidence: float) -> NDArray[np
     """
     rule = rule_of(recipe)
     prob = votes["prob"].to_numpy(np.float64)
-    if rule.voting != "hard" and rule.threshold != 0.5:
-        threshold = float(np.clip(rule.threshold, _FAR, 1 - _FAR))
+    if rule.voting != "hard":
+        threshold = np.clip(votes["threshold"].to_numpy(np.float64), _FAR, 1 - _FAR)
         fake, real = prob * (1 - threshold), (1 - prob) * threshold
         prob = fake / (fake + real)
     pred = votes["pred"].to_numpy()

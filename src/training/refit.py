@@ -67,7 +67,7 @@ def check_refits(recipe: Recipe) -> None:
     for member in recipe.members:
         names = (recipe.dataset, recipe.scheme, member.model)
         path, folds = paths.run_record(*names, paths.ALL), recipe.folds
-        if member.weight <= 0 or not path.exists():
+        if member.weight == 0 or not path.exists():
             continue
         refit = record.read_record(path)
         again = (

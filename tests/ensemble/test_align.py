@@ -154,7 +154,7 @@ def test_one_model_twice_is_refused():
     folds = make_folds()
     make_oof(folds, "a")
     make_oof(folds, "b")
-    with pytest.raises(UserError, match=r"'b' equal those of 'a' to the last bit.*--models"):
+    with pytest.raises(UserError, match=r"'b' equal those of 'a' but for their scale.*--models"):
         align(DATA, SCHEME)
 
 

@@ -131,3 +131,33 @@ def _as_server_user(folder):
         )  # fmt: skip
 
     return run
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_two_processes_share_a_study_and_draw_different_points(tmp_path, which):
+    where = str(storages(tmp_path)[which])
+    code = f"from tests.ensemble.test_studies import fit\nfit({where!r}, trials=16)"
+    workers = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
+    assert [worker.wait(120) for worker in workers] == [0, 0]
+    study = optuna.load_study(study_name="toy/tuned/tpe/all", storage=open_storage(where))
+    done = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+    assert 16 <= len(done) <= 19  # the last trials, or the fixed ones, of both may coincide
+    searched = [trial for trial in done if trial.datetime_start != trial.datetime_complete]
+    points = {tuple(trial.params.values()) for trial in searched}
+    assert len(points) >= len(searched) - 2
+
+
+def test_equal_weights_are_there_whatever_happens_to_a_worker(tmp_path):
+    where = tmp_path / "journal.log"
+    fit(where, trials=1)
+    storage = open_storage(str(where))
+    [first] = optuna.load_study(study_name="toy/tuned/tpe/all", storage=storage).trials
+    assert first.state.name == "COMPLETE"
+    assert len(set(first.params.values())) == 1
+
+
+def test_a_password_is_not_repeated():
+    with pytest.raises(UserError) as caught:
+        fit("postgresql://me:SECRET@127.0.0.1:1/none")
+    assert "SECRET" not in str(caught.value)
+    assert "postgresql://***@127.0.0.1:1/none" in str(caught.value)

@@ -118,17 +118,19 @@ def test_curves_come_before_any_voting_and_survive_a_recipe(voting, tmp_path):
 
 
 def test_thresholds_by_kind():
-    a_rule = dataclasses.replace(rule(threshold=0.5), by="kind", cuts={"video": 0.7})
+    a_rule = dataclasses.replace(rule(threshold=0.5), by="kind", cuts={"video": 0.7, "image": 0.5})
     kinds = np.array(["image", "video"] * 100, dtype=object)
     prob, pred = vote(a_rule, LOGITS, kinds)
     assert np.array_equal(pred, prob >= np.where(kinds == "video", 0.7, 0.5))
-    assert rule_of(recipe_of(a_rule)).cuts == {"video": 0.7}
+    assert rule_of(recipe_of(a_rule)).cuts == a_rule.cuts
     ids = [f"{i:03d}" for i in range(200)]
     series = {m: pd.Series(LOGITS[:, i], index=ids) for i, m in enumerate("abcd")}
     values = pd.DataFrame({"kind": kinds, "domain": ""}, index=ids).sample(frac=1, random_state=0)
     assert np.array_equal(apply_recipe(recipe_of(a_rule), series, 0.5, values)["pred"], pred)
     with pytest.raises(UserError, match="thresholds by kind"):
         apply_recipe(recipe_of(a_rule), series, 0.5)
+    with pytest.raises(UserError, match="kinds 'video', 'image', and a test item is of ''"):
+        apply_recipe(recipe_of(a_rule), series, 0.5, values.assign(kind=""))
 
 
 def test_vote_refuses_other_shapes_names_and_nan():

@@ -287,7 +287,7 @@ def rule(threshold: float, voting: str = "soft") -> Recipe:
 
 def votes(prob: np.ndarray, threshold: float) -> pd.DataFrame:
     pred = (prob >= threshold).astype(np.int64)
-    return pd.DataFrame({"prob": prob, "pred": pred, "fallback": False})
+    return pd.DataFrame({"prob": prob, "pred": pred, "fallback": False, "threshold": threshold})
 
 
 @given(
