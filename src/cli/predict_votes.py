@@ -22,14 +22,14 @@ def vote_on_files(arguments: Namespace) -> None:
         UserError: see `read_ballots` and `vote_files`; no place to write to; ids that differ from
             the sample's.
     """
-    for flag in ("recipe", "checkpoint", "input_dir", "prior", "max_hours"):
-        if getattr(arguments, flag) is not None:
-            raise UserError(f"--vote and --{flag.replace('_', '-')} do not go together")
+    _refuse_flags(arguments)
     ballots = read_ballots(arguments.vote, arguments.vote_weights)
     table, ties = vote_files(ballots)
     path: Path | None = arguments.output
     if path is not None and (path.is_dir() or not path.resolve().parent.is_dir()):
         raise UserError(f"--output {path}: want a file in a folder that exists")
+    if path is not None and path.suffix.lower() == ".json":
+        raise UserError(f"--output {path}: want a .csv; the JSON beside it says what voted")
     if arguments.data is not None:
         name = choose_dataset(arguments.data, arguments.input_root)
         table = _like_the_sample(table, name, arguments.input_root)
@@ -51,6 +51,17 @@ def vote_on_files(arguments: Namespace) -> None:
     if ties:
         print("a tie went to the file of the highest weight, of equal ones to the first")
     print(f"submission: {path}")
+
+
+def _refuse_flags(arguments: Namespace) -> None:
+    """Raise for flags that votes on files would pass over in silence."""
+    named = ("recipe", "checkpoint", "input_dir", "prior", "max_hours")
+    given = [flag for flag in named if getattr(arguments, flag) is not None]
+    given += [flag for flag in ("refit", "overwrite", "fit_in_time") if getattr(arguments, flag)]
+    if arguments.threshold != 0.5:
+        given.append("threshold")
+    for flag in given:
+        raise UserError(f"--vote and --{flag.replace('_', '-')} do not go together")
 
 
 def _like_the_sample(table: pd.DataFrame, dataset: str, input_root: Path | None) -> pd.DataFrame:

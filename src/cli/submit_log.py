@@ -51,7 +51,7 @@ def _run(argv: Sequence[str] | None) -> None:
 
 
 def _add(arguments: argparse.Namespace) -> None:
-    from src.artifacts.submission_log import Entry, add_entry
+    from src.artifacts.submission_log import Entry, add_entry, read_log
 
     path = paths.submission_csv(arguments.data, arguments.recipe)
     if not path.is_file():
@@ -64,6 +64,7 @@ def _add(arguments: argparse.Namespace) -> None:
         raise UserError(f"--public {arguments.public}: want a score from 0 to 1")
     entry = Entry.of(path, arguments.data, arguments.recipe, arguments.public, arguments.message)
     if arguments.upload:
+        read_log(paths.submission_log_csv())  # what cannot be written down is not handed in
         _upload(arguments.upload, str(path), arguments.message or arguments.recipe)
     add_entry(paths.submission_log_csv(), entry)
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from src.ensemble.strategy import Search
 
 DEFAULT_RECIPE = "tuned"
+NO_FOLDS = """has no fold column: nothing shows that its predictions were made on these folds; \
+if they were not, its scores are too good"""
 DESCRIPTION = """\
 Find the weights and the threshold of an ensemble on out-of-fold predictions.
 
@@ -69,6 +71,10 @@ def make_parser() -> Parser:
         help="keep the searches there: sqlite:///x.db, postgresql://..., or a journal file; the "
         "same command goes on, several at once share the trials",
     )
+    parser.add_argument(
+        "--by-domain", action="store_true",
+        help="let the winner try a threshold per domain: only where the test items carry theirs",
+    )  # fmt: skip
     parser.add_argument("--plots", action="store_true", help="Optuna's plots, into reports/")
     parser.add_argument("--seed", type=int, default=42, metavar="N", help="default: 42")
     parser.add_argument(
@@ -96,14 +102,15 @@ def _main(argv: Sequence[str] | None) -> None:
     from src.ensemble.search import ladder
     from src.ensemble.tune import n_trials, tune
 
-    _import_extras(args.extra, dataset, scheme)
+    _import_extras(args, dataset, scheme)
     aligned = align(dataset, scheme, args.models)
     names = ladder(len(aligned.models), args.voting, args.strategies)
     print_aligned(aligned)
     search, plots = _search(args, dataset)
     with _progress(n_trials(aligned, names, search)) as on_trial:
         search = replace(search, on_trial=on_trial)
-        tuned = tune(aligned, voting=args.voting, names=names, search=search)
+        split_by = ("kind", "domain") if args.by_domain else ("kind",)
+        tuned = tune(aligned, voting=args.voting, names=names, search=search, split_by=split_by)
     path = paths.recipe_json(dataset, args.recipe)
     replaced = path.exists()
     write_recipe(path, tuned.recipe)
@@ -126,12 +133,25 @@ def _list_strategies() -> None:
         print(f"{name:<18} {found.voting:<6} {found.about}{trials}{mark}")
 
 
-def _import_extras(texts: Sequence[str], dataset: str, scheme: str) -> None:
-    from src.ensemble.extra import import_extra, parse_extra
+def _import_extras(args: argparse.Namespace, dataset: str, scheme: str) -> None:
+    """Check every `--extra`, and the names beside them, before the first one is written."""
+    if not args.extra:
+        return
+    from src.ensemble.align import finished_folds
+    from src.ensemble.extra import check_extras, write_extra
+    from src.ensemble.search import STRATEGIES
 
-    for extra in [parse_extra(text) for text in texts]:
-        folds = import_extra(extra, dataset, scheme)
-        print(f"{extra.name}: imported, folds {' '.join(map(str, folds))}")
+    checked = check_extras(args.extra, dataset, scheme)
+    known = {*finished_folds(dataset, scheme), *(extra.name for extra in checked)}
+    for model in sorted({*(args.models or [])} - known):
+        raise unknown_name("model with out-of-fold predictions", model, sorted(known))
+    for strategy in args.strategies or []:
+        STRATEGIES.get(strategy)
+    for extra in checked:
+        write_extra(extra, dataset, scheme)
+        print(f"{extra.name}: imported, folds {' '.join(map(str, extra.folds))}")
+        if not extra.has_folds:
+            print(f"WARNING {extra.name} {NO_FOLDS}")
 
 
 def _search(args: argparse.Namespace, dataset: str) -> "tuple[Search, list[Path]]":

@@ -12,6 +12,7 @@ from src import paths
 from src.artifacts.files import read_json, sha256_file
 from src.artifacts.folds import fold_numbers, read_folds
 from src.artifacts.oof import read_oof
+from src.ensemble.extra import is_extra, read_extra_test
 from src.errors import UserError, unknown_name
 
 SAME = 1 - 1e-9  # correlation of logits above which two members are one
@@ -117,6 +118,8 @@ def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Ali
     logits = np.empty((len(items), len(finished)))
     selected_on = []
     for column, model in enumerate(finished):
+        if is_extra(dataset, scheme, model):
+            read_extra_test(dataset, scheme, model)  # a half-done import is refused here already
         if _check_runs(dataset, scheme, model, folds, folds_sha256):
             selected_on.append(model)
         logits[:, column] = _read_member(dataset, scheme, model, folds, table).loc[items.index]

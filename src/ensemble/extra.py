@@ -1,6 +1,7 @@
 """Predictions from elsewhere as members: a colleague's CSVs, joined by id, in our own files."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from src import paths
 from src.artifacts.files import read_json, sha256_file, write_csv, write_json
 from src.artifacts.folds import read_folds
 from src.artifacts.oof import write_oof
+from src.config import model_names
 from src.errors import UserError
 
 SCHEMA = 1
@@ -26,6 +28,30 @@ class Extra:
     name: str
     oof: Path
     test: Path
+
+
+@dataclass(frozen=True)
+class CheckedExtra:
+    """A member's predictions, read and found good.
+
+    Attributes:
+        name: the member's.
+        oof: `item_id, fold, label, logit` of whole folds.
+        test: `item_id, logit`, sorted by id.
+        has_folds: its CSV has a `fold` column, which agrees with the fold file.
+        sources: fingerprints of the two CSVs.
+    """
+
+    name: str
+    oof: pd.DataFrame
+    test: pd.DataFrame
+    has_folds: bool
+    sources: dict[str, str]
+
+    @property
+    def folds(self) -> list[int]:
+        """Return the folds it covers, sorted."""
+        return sorted(int(fold) for fold in self.oof["fold"].unique())
 
 
 def parse_extra(text: str) -> Extra:
@@ -45,72 +71,120 @@ def parse_extra(text: str) -> Extra:
     return extra
 
 
-def import_extra(extra: Extra, dataset: str, scheme: str) -> list[int]:
-    """Write a member's predictions into `oof/`, fold by fold, as if it had been trained here.
+def check_extras(texts: Sequence[str], dataset: str, scheme: str) -> list[CheckedExtra]:
+    """Read and check every `--extra` of a command; nothing is written.
 
     Args:
-        extra: the two CSVs: `item_id` and `logit` or `prob` (P(fake)); `label` and `fold` are
-            held against the fold file where they are given.
+        texts: as typed. The CSVs hold `item_id` and `logit` or `prob` (P(fake)); `label` and
+            `fold` are held against the fold file where they are given.
         dataset: data set.
         scheme: fold scheme; its fold file must exist.
 
-    Returns:
-        The folds it covers, sorted. A fold must be covered whole or not at all.
-
     Raises:
-        UserError: a model of that name was trained here; a missing or unknown column; an id that
-            is twice there or unknown; a fold covered in part; a number that is not finite or no
-            probability; another label or fold than the fold file's. Nothing is written then.
+        UserError: see `parse_extra`; a name that is given twice, is that of a model here, or under
+            which one was trained; a missing or unknown column; an id that is twice there or
+            unknown; a fold covered in part or with one logit for all; a number that is not finite
+            or no probability; another label or fold than the fold file's.
     """
-    home = paths.oof_dir(dataset, scheme, extra.name)
-    if home.is_dir() and not paths.extra_record(dataset, scheme, extra.name).exists():
-        raise UserError(f"--extra {extra.name}: {home} holds a model trained here; take a new name")
+    extras = [parse_extra(text) for text in texts]
     table = read_folds(paths.folds_csv(dataset, scheme)).set_index("item_id")
+    for place, extra in enumerate(extras):
+        if extra.name in [other.name for other in extras[:place]]:
+            raise UserError(f"--extra {extra.name} is given twice; every member wants its own name")
+        _check_name(extra.name, dataset, scheme)
+    return [_check(extra, table) for extra in extras]
+
+
+def _check_name(name: str, dataset: str, scheme: str) -> None:
+    if name in model_names() or paths.model_from_slug(name).startswith(paths.TIMM_PREFIX):
+        raise UserError(f"--extra {name}: that is the name of a model here; take another")
+    if is_extra(dataset, scheme, name):
+        return
+    oof, runs = paths.oof_dir(dataset, scheme, name), paths.run_dir(dataset, scheme, name)
+    for trained in (*oof.glob("fold_*.csv"), *runs.glob("fold_*.json"), *runs.glob("fold_*.pt")):
+        raise UserError(f"--extra {name}: {trained} is of a model trained here; take a new name")
+
+
+def _check(extra: Extra, table: pd.DataFrame) -> CheckedExtra:
     oof, test = _read(extra.oof), _read(extra.test)
     scored = _on_folds(oof, table, extra.oof)
-    folds = sorted(scored["fold"].unique().tolist())
-    for fold in folds:
-        write_oof(paths.oof_csv(dataset, scheme, extra.name, fold), scored[scored["fold"] == fold])
-    for path in home.glob("fold_*.csv"):  # of an earlier import that covered more
-        if path not in [paths.oof_csv(dataset, scheme, extra.name, fold) for fold in folds]:
-            path.unlink()
-    test = test[["item_id", "logit"]].sort_values("item_id", kind="stable")
-    write_csv(paths.extra_test_csv(dataset, scheme, extra.name), test)
-    record = {
-        "schema": SCHEMA,
-        "folds": folds,
-        "test_rows": len(test),
-        "oof_sha256": sha256_file(extra.oof),
-        "test_sha256": sha256_file(extra.test),
-    }
-    write_json(paths.extra_record(dataset, scheme, extra.name), record)
-    return folds
+    for fold, part in scored.groupby("fold")["logit"]:
+        if len(part) > 1 and (part == part.iloc[0]).all():
+            raise UserError(
+                f"--extra {extra.name}: {extra.oof}: all {len(part)} logits of fold {fold} are "
+                f"{float(part.iloc[0])!r}: it tells nothing of these items"
+            )
+    return CheckedExtra(
+        extra.name,
+        scored,
+        test[["item_id", "logit"]].sort_values("item_id", kind="stable"),
+        has_folds="fold" in oof.columns,
+        sources={"oof_sha256": sha256_file(extra.oof), "test_sha256": sha256_file(extra.test)},
+    )
+
+
+def write_extra(checked: CheckedExtra, dataset: str, scheme: str) -> None:
+    """Write a member's predictions into `oof/`, fold by fold, as if it had been trained here.
+
+    The record comes first and says `complete` last: an import that is killed half-way is known
+    for what it is, and the same command goes over it.
+    """
+    names = (dataset, scheme, checked.name)
+    record = {"schema": SCHEMA, "complete": False, "folds": checked.folds, **checked.sources}
+    write_json(paths.extra_record(*names), record)
+    for path in paths.oof_dir(*names).glob("fold_*.csv"):  # of an earlier import
+        path.unlink()
+    kept = paths.extra_test_csv(*names)
+    write_csv(kept, checked.test)
+    for fold in checked.folds:
+        write_oof(paths.oof_csv(*names, fold), checked.oof[checked.oof["fold"] == fold])
+    record |= {"complete": True, "kept_sha256": sha256_file(kept)}
+    write_json(paths.extra_record(*names), record)
 
 
 def is_extra(dataset: str, scheme: str, model: str) -> bool:
-    """Tell whether a member's predictions came from elsewhere."""
+    """Tell whether a member's predictions came from elsewhere, be their import complete or not."""
     return paths.readable(paths.extra_record(dataset, scheme, model)).exists()
+
+
+def refuse_extra_name(dataset: str, scheme: str, model: str) -> None:
+    """Raise a UserError where predictions from elsewhere go by a model's name."""
+    if is_extra(dataset, scheme, model):
+        home = paths.readable(paths.extra_record(dataset, scheme, model)).parent
+        raise UserError(
+            f"{home} holds predictions from elsewhere under that name; train under another "
+            "(--as NAME), or delete that folder"
+        )
+
+
+def extra_fingerprint(dataset: str, scheme: str, model: str) -> str:
+    """Return the SHA-256 of such a member's kept test predictions, as its record says.
+
+    Raises:
+        UserError: the import was cut off, or its record is damaged.
+    """
+    path = paths.readable(paths.extra_record(dataset, scheme, model))
+    record = read_json(path, schema=SCHEMA, what="record of an extra member")
+    if record.get("complete") is not True or not isinstance(record.get("kept_sha256"), str):
+        raise UserError(f"{path}: the import of {model} was cut off; {_again(model)}")
+    return record["kept_sha256"]
 
 
 def read_extra_test(dataset: str, scheme: str, model: str) -> pd.Series:
     """Return such a member's logits of the test items by item_id.
 
     Raises:
-        UserError: the files in `oof/` are damaged; import them again.
+        UserError: the import was cut off, or the files in `oof/` are damaged; import them again.
     """
     path = paths.readable(paths.extra_test_csv(dataset, scheme, model))
-    record = read_json(
-        paths.readable(paths.extra_record(dataset, scheme, model)),
-        schema=SCHEMA,
-        what="record of an extra member",
-    )
-    table = _read(path)
-    if len(table) != record.get("test_rows"):
-        raise UserError(
-            f"{path}: {len(table)} rows, its record says {record.get('test_rows')}; import it "
-            f"again: tune.py --extra {model}=OOF.csv,TEST.csv"
-        )
-    return table.set_index("item_id")["logit"]
+    wanted = extra_fingerprint(dataset, scheme, model)
+    if not path.is_file() or sha256_file(path) != wanted:
+        raise UserError(f"{path} is not the file that was imported; {_again(model)}")
+    return _read(path).set_index("item_id")["logit"]
+
+
+def _again(model: str) -> str:
+    return f"import it again: tune.py --extra {model}=OOF.csv,TEST.csv"
 
 
 def _read(path: Path) -> pd.DataFrame:

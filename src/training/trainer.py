@@ -17,6 +17,7 @@ from src.data.dataset import (
     make_loader,
 )
 from src.data.pixels import Canvas, PixelSource
+from src.ensemble.extra import refuse_extra_name
 from src.metrics import classification_report
 from src.models.losses import LOSSES
 from src.models.weights import Start
@@ -52,6 +53,7 @@ def fit_fold(job: Job) -> bool:
     """
     what = f"{job.dataset}/{job.scheme}/{job.model} fold {job.fold}"
     begin.check_names(job.config)
+    refuse_extra_name(job.dataset, job.scheme, job.model)
     with file_lock(paths.run_lock(*job.names), what):
         wanted = resume.wanted_start(job)
         if resume.is_finished(job, wanted):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from src import paths
+from src.artifacts.files import sha256_file
 from src.artifacts.folds import read_folds
 from src.cli.folds import main as make_folds
 from src.cli.predict import main as predict
@@ -64,14 +65,30 @@ def test_members_from_elsewhere_vote_without_any_checkpoint(toy, capsys):
     assert predict(["--data", "toy"]) == 0
     out = capsys.readouterr().out
     assert "a: imported, folds 0 1 2 3 4" in out
+    assert "WARNING a has no fold column: nothing shows" in out
     assert "0 checkpoints, 0 of them to predict with" in out
     tests = [pd.read_csv(toy / f"{n}_test.csv").set_index("item_id")["logit"] for n in "ab"]
-    prob = sum(1 / (1 + np.exp(-t)) for t in tests) / 2
+    prob = pd.Series(sum(1 / (1 + np.exp(-t)) for t in tests)) / 2
     want = (prob >= 0.5).astype(int).astype(str)
     found = submission().set_index("filename")["label"]
     assert found.index.tolist() == list(want.index[::-1])
     assert (found == want.loc[found.index]).all()
     assert sidecar()["members"] == {"a": 0.5, "b": 0.5}
+    scheme = sidecar()["scheme"]
+    kept = {name: sha256_file(paths.extra_test_csv("toy", scheme, name)) for name in "ab"}
+    assert sidecar()["extras"] == kept
+
+
+def test_one_bad_extra_or_name_keeps_all_out(toy, capsys):
+    good = extras(toy)
+    for argv, said in (
+        ([*good, "--strategies", "maen"], "unknown"),
+        ([*good, "--models", "a", "c"], "unknown model with out-of-fold predictions"),
+        ([*good, "--extra", f"c={toy}/a_test.csv,{toy}/a_test.csv"], "has no such item"),
+    ):
+        assert tune(["--data", "toy", *argv]) == 2
+        assert said in capsys.readouterr().err
+        assert not paths.oof_home().exists()
 
 
 def test_extra_test_predictions_of_other_ids_are_refused(toy, capsys):
@@ -127,6 +144,10 @@ def test_files_alone_are_voted_on_and_checked_against_the_sample(toy, capsys):
         ([], "--vote wants --output CSV, or --data NAME"),
         (["--data", "toy", "--recipe", "tuned"], "--vote and --recipe do not go together"),
         (["--output", "/no/such/folder/x.csv"], "want a file in a folder that exists"),
+        (["--output", "out.JSON"], "want a .csv; the JSON beside it"),
+        (["--data", "toy", "--refit"], "--vote and --refit do not go together"),
+        (["--data", "toy", "--overwrite"], "--vote and --overwrite do not go together"),
+        (["--data", "toy", "--threshold", "0.4"], "--vote and --threshold do not go"),
         (["--output", "v0"], "is one of the files that vote"),
         (["--data", "toy", "--vote-weights", "1"], "2 files and 1 weights"),
     ],

@@ -1,5 +1,6 @@
 """The book of submissions."""
 
+import json
 import os
 import stat
 
@@ -13,10 +14,10 @@ from src.cli.submit_log import main
 pytestmark = pytest.mark.usefixtures("artefact_root")
 
 
-def hand_in(recipe="tuned", labels=(0, 1, 1), **scores):
+def hand_in(recipe="tuned", labels=(0, 1, 1), more=None, **scores):
     ids = ["a", "b", "c"]
     layout = SubmissionFormat("id", "label", ids)
-    sidecar = {"rows": 3, "share_fake": 0.5, "scores": scores}
+    sidecar = {"rows": 3, "share_fake": 0.5, "scores": scores, **(more or {})}
     path = paths.submission_csv("toy", recipe)
     write_submission(path, layout, pd.Series(labels, index=ids), sidecar)
 
@@ -90,6 +91,54 @@ def test_uploading_goes_through_the_client(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert f"competitions submit -c comp -f {paths.submission_csv('toy', 'tuned')} -m note" in out
     assert len(book()) == 1
+    paths.submission_log_csv().write_text("nonsense\n")
+    assert main(argv) == 2
+    assert "Successfully" not in capsys.readouterr().out
+
+
+def test_what_parts_it_from_its_recipe_stands_in_the_note():
+    left = {"checkpoints": ["a fold 0", "b fold 1"], "why": "time"}
+    more = {"prior": {"method": "em"}, "refit": "text", "left_out": left}
+    hand_in(more=more)
+    argv = ["--data", "toy", "--recipe", "tuned"]
+    said = "prior em; refit; left out a fold 0, b fold 1"
+    main([*argv, "-m", "mine"])
+    main([*argv, "--public", "0.9"])
+    assert book()["note"].tolist() == [f"mine; {said}"]
+    main([*argv, "-m", "other"])
+    assert book()["note"].tolist() == [f"other; {said}"]
+
+
+def test_a_vote_on_files_is_written_down_and_rows_stay_whole():
+    hand_in("tuned", cross_fitted=0.9)
+    path = paths.submission_csv("toy", "voted")
+    path.write_text("id,label\na,1\n")
+    voted = {"schema": 1, "voted": [{}, {}, {}], "ties": 0, "rows": 3, "shares": {"1": 1.0}}
+    path.with_suffix(".json").write_text(json.dumps(voted))
+    for recipe in ("tuned", "voted", "tuned"):
+        assert main(["--data", "toy", "--recipe", recipe]) == 0
+    table = pd.read_csv(paths.submission_log_csv(), dtype=str, keep_default_na=False)
+    assert table["rows"].tolist() == ["3", "3"]
+    assert table["share_fake"].tolist() == ["0.5", ""]
+    assert table["note"].tolist() == ["", "vote of 3 files"]
+
+
+@pytest.mark.parametrize(
+    ("more", "match"),
+    [
+        ({"rows": "3"}, "rows is '3', want a whole number"),
+        ({"share_fake": True}, "share_fake is True, want a finite number"),
+        ({"scores": []}, "scores is [], want an object"),
+        ({"scores": {"interval": [1]}}, "interval is [1], want two numbers"),
+        ({"scores": {"cross_fitted": "0.9"}}, "cross_fitted is '0.9', want a finite"),
+    ],
+)
+def test_a_sidecar_of_wrong_kinds_names_file_and_key(capsys, more, match):
+    hand_in(more=more)
+    assert main(["--data", "toy", "--recipe", "tuned"]) == 2
+    error = capsys.readouterr().err
+    assert f"tuned.json: {match}" in error
+    assert not paths.submission_log_csv().exists()
 
 
 def test_a_damaged_book_is_refused_and_kept(capsys):

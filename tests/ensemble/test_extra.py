@@ -5,8 +5,18 @@ import pandas as pd
 import pytest
 
 from src import paths
+from src.artifacts.files import sha256_file
+from src.ensemble import extra as module
 from src.ensemble.align import align
-from src.ensemble.extra import import_extra, is_extra, parse_extra, read_extra_test
+from src.ensemble.extra import (
+    check_extras,
+    extra_fingerprint,
+    is_extra,
+    parse_extra,
+    read_extra_test,
+    refuse_extra_name,
+    write_extra,
+)
 from src.errors import UserError
 from src.metrics import sigmoid
 from tests.ensemble.synthetic import DATA, SCHEME, make_folds, make_oof
@@ -27,8 +37,9 @@ def bring(tmp_path, oof, test=None, name="theirs"):
         test = pd.DataFrame({"item_id": ["t2", "t1"], "prob": [0.2, 1.0]})
     oof.to_csv(tmp_path / "oof.csv", index=False)
     test.to_csv(tmp_path / "test.csv", index=False)
-    extra = parse_extra(f"{name}={tmp_path}/oof.csv,{tmp_path}/test.csv")
-    return import_extra(extra, DATA, SCHEME)
+    [checked] = check_extras([f"{name}={tmp_path}/oof.csv,{tmp_path}/test.csv"], DATA, SCHEME)
+    write_extra(checked, DATA, SCHEME)
+    return checked.folds
 
 
 @pytest.mark.parametrize("column", ["logit", "prob"])
@@ -66,6 +77,7 @@ def test_whole_folds_only_and_a_second_import_replaces_the_first(tmp_path, table
         (lambda t: t.assign(label=7), "row 2: label is '7': the fold file says otherwise"),
         (lambda t: t.assign(score=1), "want item_id and one of logit and prob"),
         (lambda t: t.iloc[:0], "no row is of a scored fold"),
+        (lambda t: t.assign(logit=1.5), r"--extra theirs: .* all 8\d logits of fold 0 are 1.5"),
     ],
 )  # fmt: skip
 def test_bad_predictions_name_file_and_row_and_write_nothing(tmp_path, table, change, match):
@@ -75,8 +87,52 @@ def test_bad_predictions_name_file_and_row_and_write_nothing(tmp_path, table, ch
 
 
 def test_a_trained_model_is_not_overwritten(tmp_path, table):
-    with pytest.raises(UserError, match="holds a model trained here; take a new name"):
+    with pytest.raises(UserError, match="is of a model trained here; take a new name"):
         bring(tmp_path, table[["item_id", "logit"]], name="a")
+    record = paths.run_record(DATA, SCHEME, "b", 0)
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+    with pytest.raises(UserError, match=r"fold_0\.json is of a model trained here"):
+        bring(tmp_path, table[["item_id", "logit"]], name="b")
+
+
+@pytest.mark.parametrize("name", ["effnet_b0", "timm--resnet18"])
+def test_the_name_of_a_model_here_is_refused(tmp_path, table, name):
+    with pytest.raises(UserError, match="is the name of a model here; take another"):
+        bring(tmp_path, table[["item_id", "logit"]], name=name)
+    assert not paths.oof_dir(DATA, SCHEME, name).exists()
+
+
+def test_a_name_given_twice_is_refused(tmp_path, table):
+    bring(tmp_path, table[["item_id", "logit"]])
+    text = f"x={tmp_path}/oof.csv,{tmp_path}/test.csv"
+    with pytest.raises(UserError, match="--extra x is given twice"):
+        check_extras([text, text], DATA, SCHEME)
+
+
+def test_an_import_that_was_cut_off_neither_predicts_nor_blocks_its_name(
+    tmp_path, table, monkeypatch
+):
+    def full_disk(*_):
+        raise OSError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_oof", full_disk)
+        with pytest.raises(OSError):  # noqa: PT011
+            bring(tmp_path, table[["item_id", "logit"]])
+    assert is_extra(DATA, SCHEME, "theirs")
+    with pytest.raises(UserError, match="import of theirs was cut off; import it again"):
+        read_extra_test(DATA, SCHEME, "theirs")
+    assert align(DATA, SCHEME).models == ["a"]
+    assert bring(tmp_path, table[["item_id", "logit"]]) == [0, 1, 2]
+    assert len(read_extra_test(DATA, SCHEME, "theirs")) == 2
+
+
+def test_training_refuses_the_name(tmp_path, table):
+    refuse_extra_name(DATA, SCHEME, "a")
+    bring(tmp_path, table[["item_id", "logit"]])
+    with pytest.raises(UserError, match="holds predictions from elsewhere under that name"):
+        refuse_extra_name(DATA, SCHEME, "theirs")
 
 
 @pytest.mark.parametrize("text", ["x", "x=a", "x=a,", "../x=a,b", "=a,b", "x=/no/a,/no/b"])
@@ -88,6 +144,7 @@ def test_a_malformed_extra_is_refused(text):
 def test_damaged_test_predictions_are_refused(tmp_path, table):
     bring(tmp_path, table[["item_id", "logit"]])
     path = paths.extra_test_csv(DATA, SCHEME, "theirs")
-    path.write_text(path.read_text().rsplit("\n", 2)[0] + "\n")
-    with pytest.raises(UserError, match=r"1 rows, its record says 2; import it again"):
+    assert extra_fingerprint(DATA, SCHEME, "theirs") == sha256_file(path)
+    path.write_text(path.read_text().replace("t1", "t3"))
+    with pytest.raises(UserError, match=r"is not the file that was imported; import it again"):
         read_extra_test(DATA, SCHEME, "theirs")

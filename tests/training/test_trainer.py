@@ -71,6 +71,15 @@ def test_same_seed_twice_gives_equal_bytes_and_another_seed_does_not(make_job: M
     assert oof_bytes(first) != oof_bytes(other)
 
 
+def test_a_name_that_holds_predictions_from_elsewhere_is_refused(make_job: MakeJob) -> None:
+    job = make_job()
+    record = paths.extra_record(job.dataset, job.scheme, job.model)
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+    with pytest.raises(UserError, match="holds predictions from elsewhere under that name"):
+        fit_fold(job)
+
+
 def test_workers_change_nothing(make_job: MakeJob) -> None:
     alone = make_job()
     fit_fold(alone)
