@@ -21,7 +21,8 @@ from src.ensemble.greedy import ROUNDS, greedy_weights
 from src.ensemble.search import Search
 from src.ensemble.strategy import STRATEGIES
 from src.ensemble.tune import tune
-from src.metrics import BINS, best_score_of_bins, best_threshold, macro_f1, sigmoid
+from src.metrics import macro_f1, sigmoid
+from src.thresholds import BINS, best_score_of_bins, best_threshold
 
 SIZES = (10_000, 100_000, 1_000_000)
 optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -23,7 +23,8 @@ def _folds(folds: Sequence[int]) -> str:
 
 def print_aligned(aligned: "Aligned") -> None:
     """Print the members, what was left out of them, and how alike they are."""
-    from src.metrics import auc, best_threshold, macro_f1, sigmoid
+    from src.metrics import auc, macro_f1, sigmoid
+    from src.thresholds import best_threshold
 
     used = f"{_folds(aligned.folds)} of {len(aligned.all_folds)}"
     print(

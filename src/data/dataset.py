@@ -1,6 +1,5 @@
 """Batches of uint8 pixels for training (augmented) and for evaluation (never augmented)."""
 
-import hashlib
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from src.config import InputSpec
 from src.data.augment import BATCH_PRESETS, draw_boxes, make_augment, takes_batches
 from src.data.images import UnreadableImageError, center_crop
 from src.data.pixels import Canvas, PixelSource
+from src.seeds import derive_seed
 
 
 class BatchKey(NamedTuple):
@@ -24,12 +24,6 @@ class BatchKey(NamedTuple):
     epoch: int
     number: int
     rows: tuple[int, ...]
-
-
-def derive_seed(*parts: int | str) -> int:
-    """Return a 32-bit seed that depends on all parts (BLAKE2), equal on every machine."""
-    text = "/".join(map(str, parts)).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little")
 
 
 class EpochSampler(Sampler[BatchKey]):
@@ -197,6 +191,24 @@ class EvalBatches(Dataset[dict[str, Tensor]]):
         return batch | {"item": torch.tensor(list(rows)), "readable": readable}
 
 
+class _Loader(DataLoader[dict[str, Tensor]]):
+    """A loader whose workers end with an error, even while its traceback holds on to the loader.
+
+    They ignore SIGTERM, so that a Python that exits would wait for them for ever.
+    """
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:  # type: ignore[override]
+        iterator = super().__iter__()
+        try:
+            yield from iterator
+        except Exception:
+            stop = getattr(iterator, "_shutdown_workers", None)
+            self._iterator = None
+            if stop is not None:
+                stop()
+            raise
+
+
 def make_loader(
     batches: Dataset[dict[str, Tensor]],
     sampler: Sampler[BatchKey] | Sequence[Sequence[int]],
@@ -205,7 +217,7 @@ def make_loader(
     pin: bool,
 ) -> "DataLoader[dict[str, Tensor]]":
     """Wrap batches that are made whole by the data set itself (`batch_size=None`)."""
-    return DataLoader(
+    return _Loader(
         batches,
         batch_size=None,
         sampler=sampler,  # type: ignore[arg-type]

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from src.metrics import BINS, Counts, macro_f1_of_counts, threshold_of_counts
+from src.metrics import Counts, macro_f1_of_counts
+from src.thresholds import BINS, threshold_of_counts
 
 REPLICATES = 2000
 THRESHOLDS = 200  # replicates of the threshold's interval

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from src.ensemble.align import Aligned
 from src.ensemble.rule import Rule, vote
 from src.ensemble.strategy import Search, Strategy
-from src.metrics import best_threshold
+from src.thresholds import best_threshold
 
 IntArray = NDArray[np.int64]
 N_PARTS = 5  # of the only fold

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.ensemble.logistic import fit_logistic
-from src.metrics import sigmoid
+from src.metrics import log_odds, sigmoid
 from src.registry import Registry
 
 FloatArray = NDArray[np.float64]
@@ -41,8 +41,7 @@ class Curve:
     def logit(self, logit: FloatArray) -> FloatArray:
         """Map (n,) logits to calibrated (n,) logits."""
         if self.x:
-            prob = np.clip(np.interp(logit, self.x, self.y), EDGE, 1 - EDGE)
-            return np.log(prob) - np.log1p(-prob)
+            return log_odds(np.interp(logit, self.x, self.y), EDGE)
         if self.slope == 1.0 and self.intercept == 0.0:
             return logit
         return self.slope * logit + self.intercept

@@ -14,6 +14,7 @@ from src.artifacts.folds import read_folds
 from src.artifacts.oof import write_oof
 from src.config import model_names
 from src.errors import UserError
+from src.metrics import log_odds
 
 SCHEMA = 1
 KNOWN = ("item_id", "logit", "prob", "label", "fold")
@@ -208,8 +209,7 @@ def _read(path: Path) -> pd.DataFrame:
         " from 0 to 1" if values[0] == "prob" else ""))  # fmt: skip
     _refuse(path, table, "item_id", table["item_id"].duplicated().to_numpy(), "it is there twice")
     if values[0] == "prob":
-        prob = number.clip(EDGE, 1 - EDGE)
-        number = np.log(prob) - np.log1p(-prob)
+        number = log_odds(number, EDGE)
     return table.drop(columns=values).assign(logit=number)
 
 

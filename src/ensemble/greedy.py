@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from src.ensemble.rule import Rule
 from src.ensemble.strategy import Search, strategy, with_best_threshold
-from src.metrics import BINS, best_score_of_bins, sigmoid
+from src.metrics import sigmoid
+from src.thresholds import BINS, best_score_of_bins
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 from src.ensemble.rule import TIE, Rule, mean_prob
 from src.ensemble.strategy import Search, equal_weights, plain_rule, strategy
 from src.ensemble.studies import search_weights
-from src.metrics import best_threshold, macro_f1, sigmoid
+from src.metrics import macro_f1, sigmoid
+from src.thresholds import best_threshold
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -13,7 +13,8 @@ from src.ensemble.strategy import (
     strategy,
     with_best_threshold,
 )
-from src.metrics import best_threshold, plug_in_threshold, sigmoid
+from src.metrics import log_odds, sigmoid
+from src.thresholds import best_threshold, plug_in_threshold
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -49,9 +50,8 @@ def fit_mean_plug_in(label: IntArray, logits: FloatArray, _search: Search) -> Ru
     """
     rule = plain_rule("soft", logits.shape[1])
     prob = vote(rule, logits).prob
-    clipped = np.clip(prob, 1e-12, 1 - 1e-12)
-    curve = CALIBRATIONS.get("platt")(label, np.log(clipped) - np.log1p(-clipped))
-    believed = curve.prob(np.log(clipped) - np.log1p(-clipped))
+    logit = log_odds(prob, 1e-12)
+    believed = CALIBRATIONS.get("platt")(label, logit).prob(logit)
     threshold = plug_in_threshold(believed, prob)
     return Rule("soft", rule.weights, rule.thresholds, threshold)
 

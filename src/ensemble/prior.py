@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from src.ensemble.curves import CALIBRATIONS
 from src.ensemble.rule import Rule, vote
 from src.errors import UserError
-from src.metrics import best_threshold_at
+from src.metrics import log_odds
+from src.thresholds import best_threshold_at
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -94,8 +95,8 @@ def correct(
 
 def _em(label: IntArray, prob: FloatArray, test_prob: FloatArray) -> float:
     """Saerens, Latinne & Decaestecker, Neural Computation 14 (2002), eq. 2.9, on Platt's probs."""
-    odds = _log_odds(prob)
-    calibrated = CALIBRATIONS.get("platt")(label, odds).prob(_log_odds(test_prob))
+    odds = log_odds(prob, TINY)
+    calibrated = CALIBRATIONS.get("platt")(label, odds).prob(log_odds(test_prob, TINY))
     train = float(label.mean())
     share = train
     for _ in range(STEPS):
@@ -119,8 +120,3 @@ def _bbse(label: IntArray, prob: FloatArray, test_prob: FloatArray, threshold: f
         )
     share = ((test_prob >= threshold).mean() - false) / (hit - false)
     return float(np.clip(share, LEAST, 1 - LEAST))
-
-
-def _log_odds(prob: FloatArray) -> FloatArray:
-    prob = np.clip(prob, TINY, 1 - TINY)
-    return np.log(prob) - np.log1p(-prob)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from src.ensemble.curves import Curve
 from src.ensemble.rule import Rule, vote
-from src.metrics import best_threshold
 from src.registry import Registry
+from src.thresholds import best_threshold
 
 if TYPE_CHECKING:
     import optuna

@@ -16,8 +16,10 @@ from src.ensemble.greedy import greedy_weights
 from src.ensemble.rule import Rule
 from src.ensemble.strategy import Search, equal_weights, strategy, with_best_threshold
 from src.errors import UserError
-from src.metrics import BINS, best_score_of_bins, sigmoid
+from src.metrics import sigmoid
 from src.registry import Registry
+from src.seeds import derive_seed
+from src.thresholds import BINS, best_score_of_bins
 
 if TYPE_CHECKING:
     import optuna
@@ -220,11 +222,6 @@ def _create_or_load(search: Search) -> "optuna.Study":
                 raise
             time.sleep(0.3 * (attempt + 1))
     raise AssertionError
-
-
-def derive_seed(*parts: int) -> int:
-    """Return a 32-bit seed that depends on all parts."""
-    return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
 def open_storage(where: str) -> "optuna.storages.BaseStorage":

@@ -13,7 +13,6 @@ from src.data.dataset import (
     DeviceBatches,
     EpochSampler,
     TrainBatches,
-    derive_seed,
     make_loader,
 )
 from src.data.pixels import Canvas, PixelSource
@@ -22,6 +21,7 @@ from src.metrics import classification_report
 from src.models.losses import LOSSES
 from src.models.weights import Start
 from src.progress import track
+from src.seeds import derive_seed
 from src.training import begin, device, finish, resume
 from src.training.autobatch import split
 from src.training.begin import class_weights

@@ -8,7 +8,8 @@ from src.ensemble.align import align
 from src.ensemble.crossfit import cross_fit, make_parts, stratified_group_parts
 from src.ensemble.rule import Rule
 from src.ensemble.search import STRATEGIES, Search, Strategy
-from src.metrics import best_threshold, sigmoid
+from src.metrics import sigmoid
+from src.thresholds import best_threshold
 from tests.ensemble.synthetic import DATA, SCHEME, make_folds, make_oof
 
 

@@ -6,7 +6,7 @@ from sklearn.metrics import f1_score
 
 from src.ensemble.greedy import greedy_weights
 from src.ensemble.search import STRATEGIES, Search
-from src.metrics import BINS
+from src.thresholds import BINS
 
 RNG = np.random.default_rng(5)
 LABEL = RNG.integers(0, 2, 300)

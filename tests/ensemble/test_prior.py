@@ -58,7 +58,7 @@ def test_a_given_share_gives_the_best_threshold_of_weighted_rows():
 
 
 def test_the_share_of_the_training_rows_is_the_exact_threshold_again():
-    from src.metrics import best_threshold, best_threshold_at
+    from src.thresholds import best_threshold, best_threshold_at
 
     prob = sigmoid(LOGITS).mean(axis=1)
     same = best_threshold_at(LABEL, prob, LABEL.mean())

@@ -6,7 +6,8 @@ import pytest
 from src.ensemble.rule import VOTING, vote
 from src.ensemble.search import INCUMBENT, STRATEGIES, Search, ladder
 from src.errors import UserError
-from src.metrics import best_threshold, macro_f1, sigmoid
+from src.metrics import macro_f1, sigmoid
+from src.thresholds import best_threshold
 
 RNG = np.random.default_rng(0)
 LABEL = RNG.integers(0, 2, 400)
