@@ -10,22 +10,26 @@ from src.config.read import (
 )
 from src.config.schema import (
     BackboneConfig,
+    HeadConfig,
     InputConfig,
     InputSpec,
     LossConfig,
     ModelConfig,
     OptimConfig,
     PseudoConfig,
+    TransferConfig,
 )
 
 __all__ = [
     "BackboneConfig",
+    "HeadConfig",
     "InputConfig",
     "InputSpec",
     "LossConfig",
     "ModelConfig",
     "OptimConfig",
     "PseudoConfig",
+    "TransferConfig",
     "model_names",
     "model_path",
     "parse_change",

@@ -10,11 +10,13 @@ from pydantic import TypeAdapter, ValidationError
 from src import paths
 from src.config.schema import (
     BackboneConfig,
+    HeadConfig,
     InputConfig,
     LossConfig,
     ModelConfig,
     OptimConfig,
     PseudoConfig,
+    TransferConfig,
 )
 from src.errors import UserError, unknown_name
 from src.strict_yaml import parse_yaml, read_mapping
@@ -146,6 +148,7 @@ def set_dotted(content: dict[str, Any], parts: list[str], value: Any) -> None:  
 def _refuse_unknown_keys(content: dict[str, Any], kind: type, where: str, prefix: str) -> None:
     sections = {"backbone": BackboneConfig, "input": InputConfig, "loss": LossConfig}
     sections |= {"optim": OptimConfig, "pseudo": PseudoConfig}
+    sections |= {"head": HeadConfig, "transfer": TransferConfig}
     known = list(kind.__dataclass_fields__)
     for key, value in content.items():
         if key not in known:

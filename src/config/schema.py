@@ -21,6 +21,7 @@ class BackboneConfig:
         pretrained: `hub` downloads through timm, `file` wants `--weights FILE`, `none` is random.
         drop_rate: dropout before the head.
         drop_path_rate: stochastic depth; None leaves the backbone's default.
+        grad_checkpointing: trade time for memory: activations are computed again on the way back.
         kwargs: passed on to the constructor.
     """
 
@@ -28,6 +29,7 @@ class BackboneConfig:
     pretrained: Literal["hub", "file", "none"] = "hub"
     drop_rate: Float = 0.0
     drop_path_rate: Float | None = None
+    grad_checkpointing: bool = False
     kwargs: dict[str, Any] = field(default_factory=dict)
 
 
@@ -54,6 +56,49 @@ class InputConfig:
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
+class HeadConfig:
+    """From a backbone's feature map to one logit.
+
+    Attributes:
+        pool: `native` is the backbone's own; `avg`, `max`, `gem` (generalised mean) or `cls`.
+        normalize: the linear layer sees features of length 1 (CLIP probes, GenD).
+    """
+
+    pool: Literal["native", "avg", "max", "gem", "cls"] = "native"
+    normalize: bool = False
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class TransferConfig:
+    """Settings of the strategies; each reads those that concern it.
+
+    Attributes:
+        freeze: name patterns (`blocks.0.*`) of weights that stay as they are.
+        unfreeze_every: epochs after which one more block, from the head down, is trained; None
+            trains all that the strategy trains from the start.
+        head_epochs: of the first stage, in which only the head is trained.
+        head_lr: peak learning rate of that stage.
+        head_patience: epochs without a gain before that stage ends; None never ends it early.
+        last_blocks: how many of the backbone's last blocks `two_stage` trains in its second stage.
+        lora_r: rank of the low-rank updates.
+        lora_alpha: their scale is alpha / r.
+        lora_dropout: before them.
+        lora_targets: names of the layers that get them.
+    """
+
+    freeze: tuple[str, ...] = ()
+    unfreeze_every: Int | None = None
+    head_epochs: Int = 15
+    head_lr: Float = 1e-3
+    head_patience: Int | None = None
+    last_blocks: Int = 3
+    lora_r: Int = 16
+    lora_alpha: Float = 32.0
+    lora_dropout: Float = 0.1
+    lora_targets: tuple[str, ...] = ("qkv",)
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
 class LossConfig:
     """What is minimised.
 
@@ -62,21 +107,38 @@ class LossConfig:
         label_smoothing: 0 and 1 become s/2 and 1 - s/2.
         class_weights: `balanced` weighs each class by n / (2 n_class) of the training rows; a
             pair is [weight of real, weight of fake].
+        gamma: of `focal`; of `asymmetric`: for reals, whose easy ones count less.
+        gamma_fake: of `asymmetric`: for fakes.
+        supcon: weight of the supervised-contrastive term on features, 0 leaves it out.
+        temperature: of that term.
+        uniformity: weight of the uniformity term on features.
+        alignment: weight of the alignment term on features.
     """
 
     name: str = "bce"
     label_smoothing: Float = 0.0
     class_weights: Literal["none", "balanced"] | tuple[Float, Float] = "none"
+    gamma: Float = 2.0
+    gamma_fake: Float = 0.0
+    supcon: Float = 0.0
+    temperature: Float = 0.1
+    uniformity: Float = 0.0
+    alignment: Float = 0.0
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class OptimConfig:
-    """How it is minimised: warmup, then cosine, per step.
+    """How it is minimised.
 
     Attributes:
         name: a registered optimizer.
         lr: peak learning rate.
-        min_lr: learning rate at the last step.
+        schedule: a registered schedule of the learning rate after the warmup: `cosine`, `step`,
+            `plateau`, `one_cycle`, `constant`.
+        min_lr: learning rate at the last step; the least that `plateau` and `step` go down to.
+        decay_epochs: of `step`: epochs between two cuts; of `plateau`: epochs without a gain
+            before a cut.
+        decay_rate: of `step` and `plateau`: what a cut multiplies by.
         weight_decay: not applied to biases and norms.
         epochs: passes over the training rows.
         batch_size: items a step (before accumulation).
@@ -84,11 +146,18 @@ class OptimConfig:
         warmup_epochs: linear warmup, may be a fraction.
         clip_grad: largest gradient norm; None clips nothing.
         ema_decay: moving average of the weights, used for OOF and saved; None has none.
+        swa_epochs: the plain mean of the weights after each of the last N epochs is what is used
+            for OOF and saved, BatchNorm estimated anew; None has none.
+        layer_decay: learning rate of a layer over that of the next one; None treats all alike.
+        sam_rho: radius of sharpness-aware minimisation around the optimizer; None has none.
     """
 
     name: str = "adamw"
     lr: Float = 3e-4
+    schedule: str = "cosine"
     min_lr: Float = 1e-6
+    decay_epochs: Int = 3
+    decay_rate: Float = 0.1
     weight_decay: Float = 0.05
     epochs: Int = 10
     batch_size: Int = 32
@@ -96,6 +165,9 @@ class OptimConfig:
     warmup_epochs: Float = 1.0
     clip_grad: Float | None = 1.0
     ema_decay: Float | None = None
+    swa_epochs: Int | None = None
+    layer_decay: Float | None = None
+    sam_rho: Float | None = None
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -122,10 +194,16 @@ class ModelConfig:
     Attributes:
         backbone: the net.
         input: its preprocessing.
+        head: from its features to a logit.
         strategy: how the weights are transferred (a registered strategy).
+        transfer: settings of the strategy.
         augment: a registered preset for training items.
         erase: share of training images of which a random rectangle is blanked.
-        sampler: `shuffle`, or `balanced` (each class drawn equally often).
+        mixup: alpha of mixup's Beta distribution; 0 has none.
+        cutmix: alpha of cutmix's Beta distribution; 0 has none. With both, each batch takes one.
+        sampler: `shuffle`; `balanced` draws each class equally often; `oversample` repeats items
+            of a class up to `per_class`; `paired` puts a real and a fake of one group side by side.
+        per_class: of `oversample`: items a class and epoch, at least.
         loss: what is minimised.
         optim: how.
         selection: `last` keeps the last epoch, `best` the epoch with the best held-out macro-F1
@@ -140,10 +218,15 @@ class ModelConfig:
 
     backbone: BackboneConfig
     input: InputConfig = field(default_factory=InputConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
     strategy: str = "fine_tuning"
+    transfer: TransferConfig = field(default_factory=TransferConfig)
     augment: str = "standard"
     erase: Float = 0.0
-    sampler: Literal["shuffle", "balanced"] = "shuffle"
+    mixup: Float = 0.0
+    cutmix: Float = 0.0
+    sampler: Literal["shuffle", "balanced", "oversample", "paired"] = "shuffle"
+    per_class: Int = 250
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     selection: Literal["last", "best"] = "last"

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from src import paths
 from src.artifacts.files import file_lock
@@ -18,12 +18,10 @@ from src.data.dataset import (
 from src.data.pixels import Canvas, PixelSource
 from src.ensemble.extra import refuse_extra_name
 from src.metrics import classification_report
-from src.models.losses import LOSSES
 from src.models.weights import Start
 from src.progress import track
 from src.seeds import derive_seed
 from src.training import begin, device, finish, resume
-from src.training.autobatch import split
 from src.training.begin import class_weights
 from src.training.job import Job
 from src.training.keeper import Keeper
@@ -32,6 +30,7 @@ from src.training.memory import advised
 from src.training.optim import lr_at
 from src.training.predict import Compute, predict_views
 from src.training.run import Run
+from src.training.step import backward, optimizer_step
 
 LOG = logging.getLogger("rvf")
 WAYS_OUT = (
@@ -196,11 +195,11 @@ def train_one_epoch(
             group["lr"] = lr_at(step, steps, steps_per_epoch, config.optim)
         batch = {key: tensor.to(chip, non_blocking=True) for key, tensor in batch.items()}
         share = min(accumulate, steps_per_epoch - number // accumulate * accumulate)
-        loss = _backward(run, batch, config, weights, share)
+        loss = backward(run, batch, config, weights, share)
         if not torch.isfinite(loss):
             finish.stop_on_loss("loss", loss.item(), batch, run, job)
         full = (number + 1) % accumulate == 0 or number + 1 == steps_per_epoch
-        if full and not _step(run, config, step // accumulate):
+        if full and not optimizer_step(run, config, step // accumulate):
             finish.stop_on_loss("gradient", float("nan"), batch, run, job)
         total = total + loss
         if full:
@@ -208,38 +207,3 @@ def train_one_epoch(
             if after_step is not None and after_step():
                 break
     return float(run.loss_sum) / run.batch
-
-
-def _backward(
-    run: Run, batch: dict[str, Tensor], config: ModelConfig, weights: Tensor, share: int
-) -> Tensor:
-    """Add a batch's gradients, divided by `share`, piece by piece; returns its mean loss.
-
-    A loss that is not finite is returned before its gradients are added.
-    """
-    loss_of, count = LOSSES.get(config.loss.name), len(batch["item"])
-    total = torch.zeros((), device=weights.device)
-    for piece in split(batch, run.micro_batch or count):
-        with device.autocast(weights.device, run.precision):
-            outputs = run.model(piece)
-        loss = loss_of(piece, outputs, config.loss, weights) * (len(piece["item"]) / count)
-        if not torch.isfinite(loss):
-            return loss.detach()
-        run.scaler.scale(loss / share).backward()
-        total = total + loss.detach()
-    return total
-
-
-def _step(run: Run, config: ModelConfig, step: int) -> bool:
-    """Make an optimizer step; False, and none made, where the gradient is not finite."""
-    run.scaler.unscale_(run.optimizer)
-    limit = config.optim.clip_grad if config.optim.clip_grad is not None else float("inf")
-    norm = nn.utils.clip_grad_norm_(run.model.parameters(), limit)
-    if not run.scaler.is_enabled() and not torch.isfinite(norm):
-        return False  # with fp16 the scaler skips such a step and lowers its scale
-    run.scaler.step(run.optimizer)
-    run.scaler.update()
-    run.optimizer.zero_grad(set_to_none=True)
-    if run.ema is not None:
-        run.ema.update(run.model, step)
-    return True

@@ -173,7 +173,7 @@ def test_training_that_runs_out_of_memory_ends_with_advice(
     def run_out(*_: object) -> None:
         raise torch.OutOfMemoryError(ON_A_CARD)
 
-    monkeypatch.setattr(trainer, "_backward", run_out)
+    monkeypatch.setattr(trainer, "backward", run_out)
     with pytest.raises(UserError, match=r"with 8 images of 12 px at once: --auto-batch.*--as NAME"):
         fit_fold(make_job())
 

@@ -293,7 +293,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_items(
 ) -> None:
     job = make_job(optim={"epochs": 2})
     loss, calls, steps = LOSSES.get("bce"), 0, []
-    monkeypatch.setattr(trainer, "_step", lambda *_: steps.append(calls) is None)
+    monkeypatch.setattr(trainer, "optimizer_step", lambda *_: steps.append(calls) is None)
 
     def broken(*arguments: object) -> torch.Tensor:
         nonlocal calls
