@@ -30,10 +30,11 @@ from albumentations.pytorch import ToTensorV2
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from src.data.dataset import DeviceBatches, EpochSampler, TrainBatches, make_loader
+from src.data.dataset import DeviceBatches, TrainBatches, make_loader
 from src.data.demo_crops import read_photographs
 from src.data.images import make_canvases
 from src.data.pixels import Canvas, PixelSource
+from src.data.samplers import EpochSampler, Pool
 from src.training.device import device_name
 
 SIDE, CANVAS, SIZE, TINY = 1000, 256, 224, 32
@@ -94,7 +95,7 @@ def our_loader(
 ) -> Iterable[dict[str, torch.Tensor]]:
     """Return the loader that training uses, with 0 workers."""
     labels = np.arange(len(source)) % 2
-    sampler = EpochSampler(np.arange(len(source)), labels, batch, balanced=False, seed=0)
+    sampler = EpochSampler(Pool(np.arange(len(source)), labels, batch), "shuffle", 0)
     batches = TrainBatches(source, labels, augment, size, 0)
     loader = make_loader(batches, sampler, 0, pin=False)
     return DeviceBatches(loader, augment, size, torch.device("cpu"))
@@ -176,7 +177,7 @@ def time_loading(folder: Path, photos: list[Path], rounds: int) -> Timed:
     source.preload(folder / "cache", "disk")
     peer = Peer(photos, crop_and_flip(SIZE))
     ways = {PEER: timed(lambda: drain(DataLoader(peer, BATCH)))}
-    for preset in ("crop_and_flip", "light", "standard", "none"):
+    for preset in ("crop_and_flip", "light", "crop_zoom", "none"):
         ways[f"cached, {preset}"] = timed(
             lambda preset=preset: drain(our_loader(source, preset, SIZE, BATCH))
         )
@@ -224,7 +225,7 @@ def main() -> None:
     say("cached-vs-pil", times, 20, f"{times:.1f} times")
     times = ratio(decoding, "ours", "PIL")
     say("decode-vs-pil", times, 2.5, f"{times:.1f} times")
-    for preset in ("crop_and_flip", "light", "standard"):
+    for preset in ("crop_and_flip", "light", "crop_zoom"):
         rate = float(np.median(loading[f"cached, {preset}"]))
         say(f"loader-{preset}", rate, 1000, f"{rate:,.0f} items/s/core")
     rate = float(np.median(tiny[WHOLE]))

@@ -90,7 +90,7 @@ def _logit(model: ClassifierMixin, x: np.ndarray) -> np.ndarray:
 
 def load_features(name: str, input_root: Path | None, rows: int) -> pd.DataFrame:
     """Return `label`, `group` and the features of up to `rows` scored train items of a data set."""
-    path = paths.cache_dir() / "benchmarks" / f"{name}.features.parquet"
+    path = paths.cache_dir() / "benchmarks" / f"{name}.{rows}.features.parquet"
     if path.exists():
         return pd.read_parquet(path)
     dataset = load_dataset(name, input_root)
@@ -143,7 +143,7 @@ def make_predictions(table: pd.DataFrame, seed: int) -> dict[str, np.ndarray]:
 
 def load_predictions(name: str, seed: int, input_root: Path | None, rows: int) -> dict:
     """Return the predictions of one data set and seed, made on the first call."""
-    path = paths.cache_dir() / "benchmarks" / f"{name}.{seed}.npz"
+    path = paths.cache_dir() / "benchmarks" / f"{name}.{rows}.{seed}.npz"
     if not path.exists():
         print(f"{name}, seed {seed}", flush=True)
         made = make_predictions(load_features(name, input_root, rows), seed)
@@ -152,14 +152,19 @@ def load_predictions(name: str, seed: int, input_root: Path | None, rows: int) -
         return {key: stored[key] for key in stored}
 
 
-def main() -> None:
-    """Make and keep all predictions."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of what says which predictions: data sets, seeds, rows."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--input-root", type=Path)
     parser.add_argument("--data", nargs="+", default=["cifake", "dfdc_faces"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=12_000)
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Make and keep all predictions."""
+    arguments = make_parser(__doc__).parse_args()
     warnings.filterwarnings("ignore")
     began = time.process_time()
     for name in arguments.data:

@@ -12,6 +12,7 @@ VERBS = {
     "data": "what was understood of a data set: counts, sizes, duplicates, unreadable files",
     "folds": "make the fold file and say what a naive split would have leaked",
     "models": "the models that --model takes",
+    "report": "learning curves, confusion, reliability, the most wrong items: a page a model",
     "export": "checkpoints as files for ONNX Runtime or OpenVINO, checked against torch",
     "bundle": "one archive that predicts with a recipe, without internet (Kaggle)",
     "submit-log": "the book of submissions: cross-fitted against public scores",

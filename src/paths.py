@@ -77,6 +77,11 @@ def pixel_cache(dataset: str) -> Path:
     return cache_dir() / "pixels" / dataset
 
 
+def feature_cache(dataset: str, key: str) -> Path:
+    """Return the features of a data set's items by one frozen net."""
+    return cache_dir() / "features" / dataset / f"{key}.npy"
+
+
 def partial_views(checkpoint_sha256: str) -> Path:
     """Return what an unfinished pass over the test items has predicted with a checkpoint."""
     return cache_dir() / "predict" / f"{checkpoint_sha256}.npz"
@@ -122,14 +127,24 @@ def excluded_csv(dataset: str, scheme: str) -> Path:
     return folds_dir(dataset) / f"{scheme}.excluded.csv"
 
 
+def run_scheme_dir(dataset: str, scheme: str) -> Path:
+    """Return the folder that holds one folder of checkpoints per model."""
+    return root() / "checkpoints" / dataset / scheme
+
+
 def run_dir(dataset: str, scheme: str, model: str) -> Path:
     """Return the folder of a model's checkpoints."""
-    return root() / "checkpoints" / dataset / scheme / model_slug(model)
+    return run_scheme_dir(dataset, scheme) / model_slug(model)
 
 
 def checkpoint(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
     """Return the weights file of a run."""
     return run_dir(dataset, scheme, model) / f"fold_{fold}.safetensors"
+
+
+def stage_checkpoint(dataset: str, scheme: str, model: str, fold: FoldName, stage: int) -> Path:
+    """Return the weights file that a stage of a run left behind, of those before the last."""
+    return run_dir(dataset, scheme, model) / f"fold_{fold}.stage_{stage}.safetensors"
 
 
 def run_record(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
@@ -150,6 +165,11 @@ def run_lock(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
 def tensorboard_dir(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
     """Return the folder of a run's TensorBoard event files."""
     return run_dir(dataset, scheme, model) / "tensorboard" / f"fold_{fold}"
+
+
+def mlflow_store() -> Path:
+    """Return the data base of the MLflow tracker."""
+    return root() / "reports" / "mlflow.db"
 
 
 def exported(checkpoint: Path, engine: str, precision: str) -> Path:
@@ -232,6 +252,16 @@ def extra_record(dataset: str, scheme: str, model: str) -> Path:
 def extra_test_csv(dataset: str, scheme: str, model: str) -> Path:
     """Return the test predictions of such a member, one row an item."""
     return oof_dir(dataset, scheme, model) / "extra_test.csv"
+
+
+def preview_png(dataset: str, model: str) -> Path:
+    """Return the contact sheet of what a model's net sees of training items."""
+    return root() / "reports" / dataset / f"preview_{model_slug(model)}.png"
+
+
+def report_dir(dataset: str, scheme: str, model: str) -> Path:
+    """Return the folder of a model's report: pictures, and `index.html`."""
+    return root() / "reports" / dataset / scheme / model_slug(model)
 
 
 def study_plots_dir(dataset: str, recipe: str) -> Path:

@@ -83,13 +83,18 @@ def _cuts(label: ArrayLike, prob: ArrayLike) -> tuple[FloatArray, FloatArray, Fl
     keys = ((prob + 0.0).view(np.uint64) << np.uint64(1)) | fake
     keys.sort()
     value = (keys >> np.uint64(1)).view(np.float64)
+    return _cuts_between(value, np.cumsum(keys & np.uint64(1), dtype=np.float64))
+
+
+def _cuts_between(
+    value: FloatArray, fakes: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the cuts of sorted (n,) values whose first i + 1 rows hold `fakes[i]` fakes."""
     last = np.append(np.flatnonzero(value[1:] > value[:-1]), value.size - 1)  # of each value
     lower, upper = value[last[:-1]], value[last[:-1] + 1]
     middle = lower + (upper - lower) / 2
     thresholds = np.concatenate(([0.0], np.where(middle > lower, middle, upper), [ABOVE_ONE]))
-    items_below = np.append(0.0, last + 1)
-    fakes_below = np.append(0.0, np.cumsum(keys & np.uint64(1), dtype=np.float64)[last])
-    return thresholds, items_below, fakes_below
+    return thresholds, np.append(0.0, last + 1.0), np.append(0.0, fakes[last])
 
 
 def threshold_of_counts(counts: NDArray[np.int64] | FloatArray) -> tuple[float, float]:
@@ -116,12 +121,14 @@ def best_score_of_bins(scaled: NDArray[np.floating], n_real: int, bins: int = BI
         bins: a power of two.
     """
     place = scaled.astype(np.int64)
-    real = np.cumsum(np.bincount(place[:n_real], minlength=bins + 1), dtype=np.float64)
-    fake = np.cumsum(np.bincount(place[n_real:], minlength=bins + 1), dtype=np.float64)
+    # Whole numbers until they are divided: a running sum of floats takes several times as long.
+    real = np.bincount(place[:n_real], minlength=bins + 1).cumsum()
+    fake = np.bincount(place[n_real:], minlength=bins + 1).cumsum()
     n_fake = len(place) - n_real
     items = real + fake
-    score = real / np.maximum(items + n_real, 1)
-    score += (n_fake - fake) / np.maximum(n_real + 2 * n_fake - items, 1)
+    # Where a class is absent its share is 0 over anything, so 1 keeps 0 / 0 away.
+    score = real / (items + max(n_real, 1))
+    score += (n_fake - fake) / (n_real + n_fake + max(n_fake, 1) - items)
     all_fake = n_fake / (n_real + 2 * n_fake) if n_fake else 0.0
     return float(max(score.max(), all_fake))
 
@@ -137,11 +144,6 @@ def plug_in_threshold(believed: FloatArray, prob: FloatArray) -> float:
         A threshold half-way between two probs; ties as `best_threshold`.
     """
     order = np.argsort(prob, kind="stable")
-    value, fakes = prob[order], np.cumsum(believed[order])
-    last = np.append(np.flatnonzero(value[1:] > value[:-1]), value.size - 1)
-    lower, upper = value[last[:-1]], value[last[:-1] + 1]
-    middle = lower + (upper - lower) / 2
-    thresholds = np.concatenate(([0.0], np.where(middle > lower, middle, upper), [ABOVE_ONE]))
-    items_below = np.append(0.0, last + 1.0)
-    fakes_below = np.append(0.0, fakes[last])
+    cuts = _cuts_between(prob[order], np.cumsum(believed[order]))
+    thresholds, items_below, fakes_below = cuts
     return _pick(thresholds, _macro_f1_of_cuts(items_below, fakes_below))[0]

@@ -164,7 +164,6 @@ def test_unknown_key_offers_the_nearest(content, wrong, near):
         ({"optim": [1]}, "optim", "[1]"),
         ({"optim": None}, "optim", "None"),
         ({"tta": False}, "tta", "False"),
-        ({"sampler": "weighted"}, "sampler", "'weighted'"),
         ({"input": {"mean": [0.5, 0.5]}}, "input.mean", "[0.5, 0.5]"),
         ({"input": {"geometry": "crop"}}, "input.geometry", "'crop'"),
         ({"loss": {"class_weights": "auto"}}, "loss.class_weights", "'auto'"),
@@ -258,7 +257,7 @@ def test_what_a_run_record_could_not_store_is_refused_at_once():
 
 def test_unknown_model_offers_the_nearest_and_timm():
     with pytest.raises(UserError) as caught:
-        read_model("effnet_bo")
+        read_model("efnet_b0")
     assert "did you mean 'effnet_b0'" in str(caught.value)
     assert "compact32" in str(caught.value)
     assert "timm:NAME" in str(caught.value)

@@ -10,18 +10,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import REPO
-
-# Ends the process at the first look-up or connection; an exception could be swallowed.
-NO_NETWORK = """
-import os, socket, sys
-def refuse(*args, **kwargs):
-    print("network:", args, file=sys.stderr, flush=True)
-    os._exit(77)
-socket.getaddrinfo = socket.gethostbyname = socket.create_connection = refuse
-class Refusing(socket.socket):
-    connect = connect_ex = refuse
-socket.socket = Refusing
-"""
+from tests.shared import NO_NETWORK
 
 
 def run_without_network(code: str) -> subprocess.CompletedProcess[str]:

@@ -18,23 +18,8 @@ import pandas as pd
 import pytest
 
 from tests.conftest import REPO
+from tests.shared import NO_NETWORK, tiny_model
 
-# Ends the process at the first look-up or connection; an exception could be swallowed.
-NO_NETWORK = """
-import os, socket, sys
-def refuse(*args, **kwargs):
-    print("network:", args, file=sys.stderr, flush=True)
-    os._exit(77)
-socket.getaddrinfo = socket.gethostbyname = socket.create_connection = refuse
-class Refusing(socket.socket):
-    def connect(self, address):
-        return super().connect(address) if self.family == socket.AF_UNIX else refuse(address)
-    def connect_ex(self, address):
-        return super().connect_ex(address) if self.family == socket.AF_UNIX else refuse(address)
-    def sendto(self, *args):
-        return super().sendto(*args) if self.family == socket.AF_UNIX else refuse(args)
-socket.socket = Refusing
-"""
 SECRETS = {
     "KAGGLE_KEY": "s3cret-kaggle-0123456789abcdef",
     "KAGGLE_USERNAME": "s3cret-kaggle-user",
@@ -51,11 +36,6 @@ for module in pkgutil.walk_packages(src.__path__, "src."):
         importlib.import_module(module.name)
 from src.cli.train import main
 sys.exit(main(sys.argv[1:]))
-"""
-TINY = """
-backbone: {name: compact_net, pretrained: none, kwargs: {widths: [8, 8, 16]}}
-input: {image_size: 16}
-optim: {lr: 1e-2, epochs: 4, batch_size: 8, warmup_epochs: 0.5}
 """
 ARTEFACTS = {
     ".cache", "bundles", "checkpoints", "configs", "folds", "input", "oof", "recipes",
@@ -142,7 +122,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     write_data(root / "input" / "tiny")
     (root / "input" / "tiny" / "dataset.yaml").write_text("n_folds: 2\n")
     (root / "configs" / "models").mkdir(parents=True)
-    (root / "configs" / "models" / "tiny.yaml").write_text(TINY)
+    (root / "configs" / "models" / "tiny.yaml").write_text(tiny_model("standard"))
     world.before = {name: snapshot(world.folder(name)) for name in ("clone", "home", "tmp", "cwd")}
     world.before["input"] = snapshot(root / "input")
     env = {"RVF_ROOT": str(root), "PYTHONPATH": f"{world.folder('guard')}:{clone}"}
@@ -181,7 +161,9 @@ def output_of(world: World, name: str) -> str:
 
 @pytest.mark.parametrize("name", ["train", "tune", "bundle", "notebook"])
 def test_every_module_and_command_runs_with_the_network_blocked(world: World, name: str) -> None:
-    output_of(world, name)
+    said = {"train": "fold 1", "tune": "wrote", "bundle": "tuned.zip", "notebook": "submission"}
+    assert said[name] in output_of(world, name)
+    assert "network:" not in world.results[name].stderr
 
 
 def test_the_guard_ends_a_process_that_looks_for_the_network(world: World) -> None:

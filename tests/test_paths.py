@@ -20,6 +20,8 @@ NAMES = {
     "recipe": "r",
     "kind": "models",
     "checkpoint_sha256": "0",
+    "key": "k",
+    "stage": 0,
 }
 FIXED = {
     "root", "model_slug", "model_from_slug", "config_dirs", "recipe_dirs", "bundle_contents",

@@ -15,15 +15,10 @@ import pandas as pd
 import pytest
 
 from src import paths
+from tests.shared import tiny_model
 
 REPO = Path(__file__).resolve().parent.parent
 Run = Callable[..., subprocess.CompletedProcess[str]]
-TINY = """
-backbone: {name: compact_net, pretrained: none, kwargs: {widths: [8, 8, 16]}}
-input: {image_size: 16}
-augment: crop_flip
-optim: {lr: 1e-2, epochs: 4, batch_size: 8, warmup_epochs: 0.5, ema_decay: 0.9}
-"""
 OTHER = "extends: tiny\ninput: {image_size: 12, crop_pct: 0.75}\ntta: flip\n"
 # Fails as soon as one of them is imported: what runs with it makes no forward pass.
 WITHOUT_TORCH = """
@@ -65,7 +60,7 @@ def tiny(artefact_root: Path) -> Path:
     sample.to_csv(home / "sample_submission.csv", index=False)
     configs = artefact_root / "configs" / "models"
     configs.mkdir(parents=True)
-    (configs / "tiny.yaml").write_text(TINY)
+    (configs / "tiny.yaml").write_text(tiny_model("crop_flip"))
     (configs / "other.yaml").write_text(OTHER)
     return artefact_root
 

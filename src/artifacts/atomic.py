@@ -42,7 +42,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turn a full, read-only or forbidden disk into a UserError that names `path`."""
     try:
         yield
-    except UserError:
+    except UserError:  # its text may quote a system's error, and says already what to do
         raise
     except Exception as error:
         # Not only OSError: safetensors and torch have kinds of their own for a full disk.

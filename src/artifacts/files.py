@@ -5,7 +5,6 @@ import fcntl
 import hashlib
 import io
 import json
-import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from src.artifacts.atomic import atomic_path, disk_errors
+from src.artifacts.plain_csv import parse_plain, split_plain
 from src.errors import LockedError, UserError
 
 ORPHAN_SECONDS = 8.0
@@ -70,6 +71,9 @@ def read_csv(path: Path, columns: Sequence[str], *, what: str) -> pd.DataFrame:
             too few fields (which pandas would shift or fill up).
     """
     text = _read_utf8(path, what, "CSV")
+    plain = split_plain(text, columns)
+    if plain is not None:
+        return plain
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         rows = [row for row in reader if row]
@@ -111,12 +115,15 @@ def parse_column(
     Raises:
         UserError: a value is not such a number; names file, row (header is row 1) and value.
     """
+    plain = parse_plain(table[column], kind)
+    if plain is not None and np.isfinite(plain).all() and (kind is float or _is_exact(plain)):
+        return pd.Series(plain, table.index, name=column)
     numbers = pd.to_numeric(table[column], errors="coerce").astype("float64")
-    bad = ~numbers.map(math.isfinite)
+    bad = ~np.isfinite(numbers.to_numpy())
     if kind is int:
-        bad |= (numbers != numbers.round()) | (numbers.abs() > _LARGEST)
+        bad |= ((numbers != numbers.round()) | (numbers.abs() > _LARGEST)).to_numpy()
     if bad.any():
-        row = int(bad.to_numpy().argmax())
+        row = int(bad.argmax())
         want = "a whole number" if kind is int else "a finite number"
         value = table[column].iloc[row]
         raise UserError(f"{path}: row {row + 2}: {column} is {value!r}, want {want}")
@@ -124,6 +131,10 @@ def parse_column(
         return numbers.astype("int64")
     # float() is exact for repr; pandas' fast parser may be one unit off in the last place.
     return table[column].map(float).astype("float64")
+
+
+def _is_exact(numbers: np.ndarray) -> bool:
+    return not numbers.size or max(-int(numbers.min()), int(numbers.max())) <= _LARGEST
 
 
 def check_unique(table: pd.DataFrame, column: str, path: Path) -> None:

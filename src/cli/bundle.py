@@ -6,7 +6,7 @@ from pathlib import Path
 from src import paths
 from src.cli.common import Parser, run_command, show_log
 from src.cli.recipes import choose_recipe, recipe_path
-from src.cli.tune import choose_tunable
+from src.cli.tune_inputs import choose_tunable
 from src.errors import UserError
 
 DESCRIPTION = """Pack a recipe with all that it predicts with, for a machine without internet.

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from src.cli.common import Parser, add_data_arguments, choose_dataset, run_command, show_log
 from src.cli.folds import print_excluded, print_groups
+from src.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +18,8 @@ DESCRIPTION = """Say what was understood of a data set: labels, groups, sizes, c
   python -m src data --data cifake   that one
   python -m src data --adversarial   can a small model tell train items from test items? If it
                                      can, a cross-validated score may not hold on the test items
+  python -m src data --preview effnet_b0   a picture of what that model's net sees of some training
+                                           items: the canvas, the evaluation view, augmented draws
 
 Every image is decoded once; the answer is remembered in .cache/manifest/."""
 
@@ -28,11 +31,20 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--adversarial", action="store_true", help="compare train with test instead of reporting"
     )
+    parser.add_argument(
+        "--preview", metavar="MODEL", help="draw training items as a model's net sees them"
+    )
     return parser
 
 
 def _run(argv: Sequence[str] | None) -> None:
     arguments = make_parser().parse_args(argv)
+    if arguments.preview is not None:
+        if arguments.adversarial:
+            raise UserError("--preview and --adversarial are two commands; type one of them")
+        from src.config import read_model
+
+        read_model(arguments.preview)  # a typo answers before anything heavy is loaded
     name = choose_dataset(arguments.data, arguments.input_root)
     show_log()
     from src.data.layouts import load_dataset
@@ -44,6 +56,9 @@ def _run(argv: Sequence[str] | None) -> None:
 
         print_adversarial(dataset)
         return
+    if arguments.preview is not None:
+        _draw_preview(dataset, arguments.preview)
+        return
     _print_counts(dataset)
     from src.data.scan import scan_items
 
@@ -51,6 +66,13 @@ def _run(argv: Sequence[str] | None) -> None:
     _print_files(dataset, scan)
     _print_copies(dataset, scan)
     _print_next(dataset, arguments.scheme)
+
+
+def _draw_preview(dataset: "Dataset", model: str) -> None:
+    from src.config import read_model
+    from src.reporting.preview import draw_preview
+
+    print(f"preview: {draw_preview(model, read_model(model), dataset)}")
 
 
 def _print_layout(dataset: "Dataset") -> None:

@@ -16,6 +16,7 @@ from src.cli.common import (
 )
 from src.errors import LockedError, UserError
 from src.training.clock import Clock
+from src.training.trackers import DEFAULT, TRACKERS, check_tracker
 
 DESCRIPTION = """Train a model with stratified group K-fold.
 
@@ -49,6 +50,10 @@ def make_parser() -> Parser:
         "--cache", default="auto", choices=["auto", "disk", "ram", "none"],
         help="where decoded pixels are kept; default: on disk if there is room, else in memory",
     )  # fmt: skip
+    parser.add_argument(
+        "--track", default=DEFAULT, metavar="NAME",
+        help=f"where each epoch's scores go too: {', '.join(TRACKERS)} (default: {DEFAULT})",
+    )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="start finished folds again")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="weights to start from")
     parser.add_argument("--no-pretrained", action="store_true", help="start from random weights")
@@ -62,6 +67,7 @@ def make_parser() -> Parser:
 
 def _run(argv: Sequence[str] | None) -> None:
     arguments = make_parser().parse_args(argv)
+    check_tracker(arguments.track)
     from src import config
 
     model, changes = _variant(arguments.model, arguments.changes, arguments.new_name)
@@ -142,6 +148,7 @@ def _train(models: list[str], dataset_name: str, arguments: Any, clock: Clock) -
         arguments.cache,
         arguments.compile,
         arguments.auto_batch,
+        arguments.track,
     )
     numbers = fold_numbers(folds) if arguments.fold is None else [arguments.fold]
     jobs = plan_jobs(models, dataset, scheme, folds, numbers, options)
@@ -161,6 +168,8 @@ def _train(models: list[str], dataset_name: str, arguments: Any, clock: Clock) -
     if busy and len(busy) == len(numbers) * len(models):
         raise busy[0]
     after = "predict_ensemble.py --refit" if arguments.fold == paths.ALL else "tune.py"
+    look = f"python -m src report {' '.join(models)} --data {dataset.name}"
+    print(f"look: {look}   (learning curves, confusion, the most wrong items)")
     print(f"next: python {after} --data {dataset.name}")
 
 

@@ -1,13 +1,14 @@
 """What `tune.py` prints: members, how alike they are, candidates, the verdict."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from src.ensemble.align import Aligned
     from src.ensemble.tune import Candidate, Tuned
 
 MOST_MEMBERS = 8  # of which all pairs are shown
+MOST_VALUES = 20  # of domains; the worst are shown
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
@@ -83,6 +84,31 @@ def print_candidates(tuned: "Tuned") -> None:
     print(f"macro-F1 on {scores['rows']} items in {scores['groups']} groups")
     weights = ", ".join(f"{m.model} {m.weight:.3f}" for m in tuned.recipe.members)
     print(f"weights of {tuned.chosen}: {weights}; {_thresholds(tuned)}")
+
+
+def print_breakdown(tuned: "Tuned") -> None:
+    """Print the winner's cross-fitted scores by kind and by domain, where there are several."""
+    for by, parts in tuned.recipe.scores["breakdown"].items():
+        worst = sorted(parts, key=lambda part: (part["macro_f1"] is None, part["macro_f1"] or 0.0))
+        kept = [part["value"] for part in worst[:MOST_VALUES]]
+        rows = [[by, "items", "fakes", "macro-F1", "F1 real", "F1 fake", "AUC", ""]]
+        rows += [_breakdown_row(part) for part in parts if part["value"] in kept]
+        print(f"\n{tuned.chosen} by {by}, cross-fitted, at its threshold")
+        print_table(rows)
+        if len(parts) > len(kept):
+            print(f"the {len(kept)} worst of {len(parts)}; all are in the recipe")
+
+
+def _breakdown_row(part: "dict[str, Any]") -> list[str]:
+    numbers = [part[key] for key in ("macro_f1", "f1_real", "f1_fake", "auc")]
+    only = "only fakes" if part["fakes"] else "only reals"
+    return [
+        part["value"] or "(none)",
+        str(part["n"]),
+        str(part["fakes"]),
+        *("-" if number is None else f"{number:.4f}" for number in numbers),
+        only if part["macro_f1"] is None else "",
+    ]
 
 
 def _thresholds(tuned: "Tuned") -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from src import paths
+from src.config.check import check_values
 from src.config.schema import (
     BackboneConfig,
     HeadConfig,
@@ -80,38 +81,8 @@ def parse_model(content: dict[str, Any], where: str) -> ModelConfig:
         raise UserError(f"{where}: " + "; ".join(lines)) from None
     except (TypeError, ValueError, RecursionError, OverflowError) as error:
         raise UserError(f"{where}: {type(error).__name__}: {error}") from error
-    _check_values(config, where)
+    check_values(config, where)
     return config
-
-
-def _check_values(config: ModelConfig, where: str) -> None:
-    optim, size, weights = config.optim, config.input.image_size, config.loss.class_weights
-    drop_path, pseudo = config.backbone.drop_path_rate, config.pseudo
-    checks = {
-        "optim.lr must be > 0": optim.lr > 0,
-        "optim.min_lr must be >= 0": optim.min_lr >= 0,
-        "optim.weight_decay must be >= 0": optim.weight_decay >= 0,
-        "optim.clip_grad must be > 0": optim.clip_grad is None or optim.clip_grad > 0,
-        "optim.epochs must be >= 1": optim.epochs >= 1,
-        "optim.batch_size must be >= 2 (BatchNorm)": optim.batch_size >= 2,
-        "optim.accumulate must be >= 1": optim.accumulate >= 1,
-        "optim.warmup_epochs must be >= 0": optim.warmup_epochs >= 0,
-        "optim.ema_decay must be in (0, 1)": optim.ema_decay is None or 0 < optim.ema_decay < 1,
-        "input.image_size must be >= 8": size is None or size >= 8,
-        "input.crop_pct must be in (0, 1]": 0 < config.input.crop_pct <= 1,
-        "input.std must be > 0": all(value > 0 for value in config.input.std or ()),
-        "loss.class_weights must be > 0": isinstance(weights, str) or min(weights) > 0,
-        "loss.label_smoothing must be in [0, 1)": 0 <= config.loss.label_smoothing < 1,
-        "backbone.drop_rate must be in [0, 1)": 0 <= config.backbone.drop_rate < 1,
-        "backbone.drop_path_rate must be in [0, 1)": drop_path is None or 0 <= drop_path < 1,
-        "pseudo.confidence must be in (0.5, 1]": pseudo is None or 0.5 < pseudo.confidence <= 1,
-        "erase must be in [0, 1]": 0 <= config.erase <= 1,
-        "patience must be >= 1": config.patience is None or config.patience >= 1,
-        "patience wants selection: best": config.patience is None or config.selection == "best",
-    }
-    broken = [message for message, fine in checks.items() if not fine]
-    if broken:
-        raise UserError(f"{where}: " + "; ".join(broken))
 
 
 def _read_with_parents(name: str, children: tuple[str, ...]) -> dict[str, Any]:

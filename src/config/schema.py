@@ -136,8 +136,8 @@ class OptimConfig:
         schedule: a registered schedule of the learning rate after the warmup: `cosine`, `step`,
             `plateau`, `one_cycle`, `constant`.
         min_lr: learning rate at the last step; the least that `plateau` and `step` go down to.
-        decay_epochs: of `step`: epochs between two cuts; of `plateau`: epochs without a gain
-            before a cut.
+        decay_epochs: of `step`: epochs between two cuts; of `plateau`: epochs without a gain that
+            are borne before a cut (torch's patience).
         decay_rate: of `step` and `plateau`: what a cut multiplies by.
         weight_decay: not applied to biases and norms.
         epochs: passes over the training rows.
@@ -201,8 +201,9 @@ class ModelConfig:
         erase: share of training images of which a random rectangle is blanked.
         mixup: alpha of mixup's Beta distribution; 0 has none.
         cutmix: alpha of cutmix's Beta distribution; 0 has none. With both, each batch takes one.
-        sampler: `shuffle`; `balanced` draws each class equally often; `oversample` repeats items
-            of a class up to `per_class`; `paired` puts a real and a fake of one group side by side.
+        sampler: a registered sampler: `shuffle`; `balanced` draws each class equally often;
+            `oversample` repeats items of a class up to `per_class`; `paired` puts a real and a
+            fake of one group side by side.
         per_class: of `oversample`: items a class and epoch, at least.
         loss: what is minimised.
         optim: how.
@@ -225,7 +226,7 @@ class ModelConfig:
     erase: Float = 0.0
     mixup: Float = 0.0
     cutmix: Float = 0.0
-    sampler: Literal["shuffle", "balanced", "oversample", "paired"] = "shuffle"
+    sampler: str = "shuffle"
     per_class: Int = 250
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)

@@ -1,11 +1,13 @@
 """Augmentation presets by name, for training items only; evaluation never comes here.
 
 Two kinds, each registered with one decorator: lists of albumentations that see one image at a time
-(`PRESETS`), and functions that take a whole batch on the device (`BATCH_PRESETS`).
+(`PRESETS`, in `augment_presets`), and functions that take a whole batch on the device
+(`BATCH_PRESETS`, here).
 """
 
+import random
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -13,12 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from src.data.augment_presets import PRESETS
 from src.errors import UserError, unknown_name
 from src.registry import Registry
-
-# albumentations is imported where it is used: it takes long, and only some presets need it.
-Preset = Callable[[int], list[Any]]
-PRESETS: Registry[Preset] = Registry("augmentation preset")
 
 # (uint8 (n, canvas, canvas, 3), size, generator on the CPU) -> uint8 (n, size, size, 3)
 BatchPreset = Callable[[Tensor, int, torch.Generator], Tensor]
@@ -58,33 +57,6 @@ def _mirrored(places: Tensor, side: int) -> Tensor:
     return torch.minimum(places, period - places) if side > 1 else torch.zeros_like(places)
 
 
-@PRESETS.register("light")
-def light(size: int) -> list[Any]:
-    """Cut a random square without resampling, flip, mild exposure and re-compression."""
-    import albumentations as A
-
-    return [
-        A.RandomCrop(size, size),
-        A.HorizontalFlip(p=0.5),
-        A.RandomBrightnessContrast(0.15, 0.15, p=0.3),
-        A.ImageCompression(quality_range=(60, 100), p=0.2),
-    ]
-
-
-@PRESETS.register("standard")
-def standard(size: int) -> list[Any]:
-    """Crop 70-100 % of the area, flip, mild colour changes, re-compression, sometimes a blur."""
-    import albumentations as A
-
-    return [
-        A.RandomResizedCrop((size, size), scale=(0.7, 1.0), ratio=(0.85, 1.18), p=1.0),
-        A.HorizontalFlip(p=0.5),
-        A.ColorJitter(0.15, 0.15, 0.15, 0.03, p=0.5),
-        A.ImageCompression(quality_range=(50, 100), p=0.3),
-        A.GaussianBlur(blur_limit=(3, 5), p=0.1),
-    ]
-
-
 def preset_names() -> list[str]:
     """Return the names of all presets, sorted."""
     return sorted([*PRESETS.names(), *BATCH_PRESETS.names()])
@@ -101,34 +73,74 @@ def check_augment(name: str, geometry: str) -> None:
     """Check a preset before anything is computed.
 
     Raises:
-        UserError: unknown preset, or one that resamples what `geometry: native` keeps as it is.
+        UserError: unknown preset, one that resamples what `geometry: native` keeps as it is, or
+            one that wants pixels as they are where another geometry has resampled them.
     """
-    if takes_batches(name) or geometry != "native":
+    if takes_batches(name):
         return
-    import albumentations as A
-
-    resampling = (A.RandomResizedCrop, A.Resize, A.RandomScale, A.Affine, A.Perspective, A.Rotate)
-    if any(isinstance(step, resampling) for step in PRESETS.get(name)(32)):
+    preset = PRESETS.get(name)
+    if geometry != "native":
+        if getattr(preset, "native_only", False):
+            raise UserError(
+                f"augment: {name} is for pixels as they are, and input.geometry: {geometry} "
+                "resamples them; take input.geometry: native, or another preset (light)"
+            )
+        return
+    if _resamples(preset(32)):
         raise UserError(
             f"augment: {name} resamples, and input.geometry: native never does; take none, "
-            "crop_flip or light, or another geometry"
+            "crop_flip, light, classic or forensic, or another geometry"
         )
 
 
-def make_augment(name: str, size: int) -> Any:  # noqa: ANN401 - albumentations has no stubs
-    """Build a preset that maps uint8 (canvas, canvas, 3) to uint8 (size, size, 3).
+def _resamples(steps: Iterable[Any]) -> bool:
+    """Tell whether a transform, or one inside it, computes pixels between those that there are."""
+    import albumentations as A
+
+    kinds = (A.RandomResizedCrop, A.Resize, A.RandomScale, A.SmallestMaxSize, A.LongestMaxSize,
+             A.Downscale, A.Affine, A.Perspective, A.Rotate, A.SafeRotate)  # fmt: skip
+    return any(
+        isinstance(step, kinds) or _resamples(getattr(step, "transforms", ())) for step in steps
+    )
+
+
+class Augment:
+    """A preset that maps uint8 (canvas, canvas, 3) to uint8 (size, size, 3).
+
+    Args:
+        steps: albumentations transforms.
+    """
+
+    def __init__(self, steps: list[Any]) -> None:
+        import albumentations as A
+
+        self.compose = A.Compose(steps)
+
+    def set_random_seed(self, seed: int) -> None:
+        """Let all further draws follow from `seed`.
+
+        One stream for all transforms: albumentations' own `set_random_seed` starts a stream of the
+        same numbers in each, so that an image that is flipped is also the one that is blurred.
+        """
+        self.compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
+
+    def __call__(self, *, image: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
+        """Return `image` as the net sees it, with the next draws of the stream."""
+        return self.compose(image=image)
+
+
+def make_augment(name: str, size: int) -> Augment:
+    """Build a preset for a net that sees images of `size` pixels.
 
     Raises:
         UserError: unknown preset.
         UserWarning: as an error, where albumentations would ignore a mistyped argument.
     """
     preset = PRESETS.get(name)
-    import albumentations as A
-
     with warnings.catch_warnings():
         # 2.0.8 only warns of unknown argument names and goes on with its defaults.
         warnings.simplefilter("error", UserWarning)
-        return A.Compose(preset(size))
+        return Augment(preset(size))
 
 
 def draw_boxes(n: int, size: int, chance: float, seed: int) -> NDArray[np.int64]:

@@ -2,7 +2,6 @@
 
 import signal
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -14,60 +13,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from src.config import InputSpec
 from src.data.augment import BATCH_PRESETS, draw_boxes, make_augment, takes_batches
 from src.data.images import UnreadableImageError, center_crop
+from src.data.mixing import mix_batch
 from src.data.pixels import Canvas, PixelSource
+from src.data.samplers import BatchKey
 from src.seeds import derive_seed
-
-
-class BatchKey(NamedTuple):
-    """Which batch: all that its pixels depend on, so that no worker keeps a state."""
-
-    epoch: int
-    number: int
-    rows: tuple[int, ...]
-
-
-class EpochSampler(Sampler[BatchKey]):
-    """The batches of an epoch, drawn from (seed, epoch) alone.
-
-    Args:
-        rows: row numbers of the training items.
-        labels: 0/1 of the same rows.
-        batch_size: items a batch; a last, smaller one is left out.
-        balanced: draw both classes equally often, with replacement.
-        seed: of the run.
-    """
-
-    def __init__(
-        self,
-        rows: NDArray[np.int64],
-        labels: NDArray[np.int64],
-        batch_size: int,
-        *,
-        balanced: bool,
-        seed: int,
-    ) -> None:
-        self.rows = rows
-        self.batch_size = min(batch_size, len(rows))
-        self.seed = seed
-        self.epoch = 0
-        self.first = 0  # batch to begin with: those before it were trained on already
-        counts = np.bincount(labels, minlength=2)
-        self.chances = (1 / counts[labels]) / 2 if balanced else None
-
-    def __len__(self) -> int:
-        """Return the number of batches in an epoch."""
-        return len(self.rows) // self.batch_size
-
-    def __iter__(self) -> Iterator[BatchKey]:
-        """Yield the batches of the current `epoch`."""
-        rng = np.random.default_rng(derive_seed(self.seed, "order", self.epoch))
-        if self.chances is None:
-            order = rng.permutation(self.rows)
-        else:
-            order = rng.choice(self.rows, len(self.rows), p=self.chances)
-        for number in range(self.first, len(self)):
-            part = order[number * self.batch_size : (number + 1) * self.batch_size]
-            yield BatchKey(self.epoch, number, tuple(int(row) for row in part))
 
 
 class TrainBatches(Dataset[dict[str, Tensor]]):
@@ -82,6 +31,7 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
         image_size: side of what the net sees.
         seed: of the run.
         erase: share of images of which a random rectangle is blanked.
+        mixes: `DeviceBatches` is to mix images, and wants a seed for it.
     """
 
     def __init__(
@@ -92,6 +42,8 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
         image_size: int,
         seed: int,
         erase: float = 0.0,
+        *,
+        mixes: bool = False,
     ) -> None:
         self.source = source
         self.labels = torch.tensor(labels)
@@ -99,6 +51,7 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
         self.image_size = image_size
         self.seed = seed
         self.erase = erase
+        self.mixes = mixes
 
     def __getitem__(self, key: BatchKey) -> dict[str, Tensor]:
         """Return a batch.
@@ -106,7 +59,8 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
         Returns:
             `pixels` uint8 (n, s, s, 3), `label` int64 (n,), `item` int64 (n,) row numbers. Where
             the preset takes whole batches, `pixels` are canvases and `draw` int64 () is the seed
-            for it. With `erase`: `blank` int64 (n, 4), see `draw_boxes`.
+            for it; with `mixes`, `mix` is one more. With `erase`: `blank` int64 (n, 4), see
+            `draw_boxes`.
         """
         item = torch.tensor(key.rows)
         batch = {"label": self.labels[item], "item": item}
@@ -119,6 +73,9 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
             self.augment.set_random_seed(draw)
             canvases = (self.source.read_or_stop(row)[0] for row in key.rows)
             pixels = np.stack([self.augment(image=canvas)["image"] for canvas in canvases])
+        if self.mixes:
+            mix = derive_seed(self.seed, "mix", key.epoch, key.number)
+            batch["mix"] = torch.tensor(mix)
         if self.erase:
             seed = derive_seed(self.seed, "erase", key.epoch, key.number)
             boxes = draw_boxes(len(key.rows), self.image_size, self.erase, seed)
@@ -134,6 +91,7 @@ class DeviceBatches:
         augment: preset name.
         image_size: side of what the net sees.
         device: where to.
+        mixup, cutmix: see `mix_batch`; 0 has none.
     """
 
     def __init__(
@@ -142,20 +100,29 @@ class DeviceBatches:
         augment: str,
         image_size: int,
         device: torch.device,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
     ) -> None:
         self.loader = loader
         self.augment = BATCH_PRESETS.get(augment) if takes_batches(augment) else None
         self.image_size = image_size
         self.device = device
+        self.mixup = mixup
+        self.cutmix = cutmix
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        """Yield batches with `pixels` as the net takes them."""
+        """Yield batches with `pixels` as the net takes them; mixed ones have float labels."""
         for batch in self.loader:
-            draw = batch.pop("draw", None)  # stays on the CPU: reading it must not wait for a GPU
+            # Seeds stay on the CPU: reading them must not wait for a GPU.
+            draw, mix = batch.pop("draw", None), batch.pop("mix", None)
             moved = {k: tensor.to(self.device, non_blocking=True) for k, tensor in batch.items()}
             if self.augment is not None and draw is not None:
                 generator = torch.Generator().manual_seed(int(draw))
                 moved["pixels"] = self.augment(moved["pixels"], self.image_size, generator)
+            if mix is not None:
+                moved["pixels"], moved["label"] = mix_batch(
+                    moved["pixels"], moved["label"], self.mixup, self.cutmix, int(mix)
+                )
             yield moved
 
 

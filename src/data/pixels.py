@@ -162,6 +162,10 @@ class PixelSource:
         self._kept = [Stored(one.pixels, one.rows[own]) for one in kept if one is not None]
         return ""
 
+    def marks(self) -> Marks:
+        """Return a 64-bit mark of each item, which changes with its path, size or stamp."""
+        return self._marks(self.paths)
+
     def _marks(self, paths: Sequence[str]) -> Marks:
         return mark_items(paths, (stamp_of(self.root, path) for path in paths))
 

@@ -1,7 +1,6 @@
 """Join the members' out-of-fold predictions by item_id, and say what had to be left out."""
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,19 +12,17 @@ from src.artifacts.files import read_json, sha256_file
 from src.artifacts.folds import fold_numbers, read_folds
 from src.artifacts.oof import read_oof
 from src.ensemble.extra import is_extra, read_extra_test
-from src.errors import UserError, unknown_name
+from src.ensemble.members import (
+    LeftOut,
+    check_fold_numbers,
+    choose_members,
+    finished_folds,
+    left_out,
+    shared_folds,
+)
+from src.errors import UserError
 
 SAME = 1 - 1e-9  # correlation of logits above which two members are one
-_OOF_NAME = re.compile(r"fold_(0|[1-9]\d*)\.csv")
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A finished fold of a model that tuning cannot use, and why."""
-
-    model: str
-    fold: int
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,6 @@ class Aligned:
         logits: (n, n_models) float64, finite.
         left_out: finished folds that are not used.
         selected_on: members some of whose folds chose their epoch by the score on these items.
-        fake_share: share of label 1 among all scored items of the fold file.
     """
 
     dataset: str
@@ -68,7 +64,6 @@ class Aligned:
     logits: NDArray[np.float64]
     left_out: list[LeftOut]
     selected_on: list[str]
-    fake_share: float
 
     @property
     def n_groups(self) -> int:
@@ -78,18 +73,6 @@ class Aligned:
     def values(self, by: str) -> NDArray[np.object_]:
         """Return (n,) the `kind` or the `domain` of the items."""
         return {"kind": self.kind, "domain": self.domain}[by]
-
-
-def finished_folds(dataset: str, scheme: str) -> dict[str, list[int]]:
-    """Return model -> folds with an OOF file, for every model that has one; both sorted."""
-    home = paths.oof_scheme_dir(dataset, scheme)
-    finished: dict[str, list[int]] = {}
-    for folder in sorted(home.iterdir()) if home.is_dir() else []:
-        names = (_OOF_NAME.fullmatch(path.name) for path in folder.glob("fold_*.csv"))
-        folds = sorted(int(name[1]) for name in names if name)
-        if folds:
-            finished[paths.model_from_slug(folder.name)] = folds
-    return dict(sorted(finished.items()))
 
 
 def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Aligned:
@@ -110,10 +93,9 @@ def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Ali
     table = read_folds(folds_path)
     folds_sha256 = sha256_file(folds_path)
     all_folds = fold_numbers(table)
-    finished = _choose(dataset, scheme, finished_folds(dataset, scheme), models)
-    _check_fold_numbers(dataset, scheme, finished, all_folds)
-    folds = _shared_folds(finished)
-    scored = table[table["fold"] >= 0]
+    finished = choose_members(dataset, scheme, finished_folds(dataset, scheme), models)
+    check_fold_numbers(dataset, scheme, finished, all_folds)
+    folds = shared_folds(finished)
     items = table[table["fold"].isin(folds)].set_index("item_id")
     logits = np.empty((len(items), len(finished)))
     selected_on = []
@@ -142,53 +124,9 @@ def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Ali
         kind=items["kind"].to_numpy(dtype=object),
         domain=items["domain"].to_numpy(dtype=object),
         logits=logits,
-        left_out=_left_out(finished, folds),
+        left_out=left_out(finished, folds),
         selected_on=selected_on,
-        fake_share=float(scored["label"].mean()),
     )
-
-
-def _choose(
-    dataset: str, scheme: str, finished: dict[str, list[int]], models: Sequence[str] | None
-) -> dict[str, list[int]]:
-    if not finished:
-        raise UserError(
-            f"{paths.oof_scheme_dir(dataset, scheme)} holds no out-of-fold predictions; make some "
-            f"first: python train_folds.py --data {dataset} --model effnet_b0 --fold 0"
-        )
-    if models is None:
-        return finished
-    for place, model in enumerate(models):
-        if model not in finished:
-            hint = f"or train it: python train_folds.py --data {dataset} --model {model}"
-            raise unknown_name("model with out-of-fold predictions", model, finished, hint)
-        if model in models[:place]:
-            raise UserError(f"model {model!r} is named twice; weights are tune's to find")
-    return {model: finished[model] for model in sorted(models)}
-
-
-def _check_fold_numbers(
-    dataset: str, scheme: str, finished: dict[str, list[int]], all_folds: Iterable[int]
-) -> None:
-    for model, folds in finished.items():
-        for fold in folds:
-            if fold not in all_folds:
-                raise UserError(
-                    f"{paths.oof_csv(dataset, scheme, model, fold)}: the fold file "
-                    f"{paths.folds_csv(dataset, scheme)} has no fold {fold}; delete it, or move "
-                    "it to the scheme it was made with"
-                )
-
-
-def _shared_folds(finished: dict[str, list[int]]) -> list[int]:
-    shared = sorted(set.intersection(*map(set, finished.values())))
-    if not shared:
-        have = "; ".join(f"{model} has {_list(folds)}" for model, folds in finished.items())
-        raise UserError(
-            f"no fold is finished by all {len(finished)} models: {have}. Train the missing folds "
-            "(python train_folds.py --model NAME --fold K), or choose with --models"
-        )
-    return shared
 
 
 def _check_members(models: list[str], logits: NDArray[np.float64]) -> None:
@@ -205,23 +143,6 @@ def _check_members(models: list[str], logits: NDArray[np.float64]) -> None:
                     f"the predictions of {model!r} equal those of {models[other]!r} but for their "
                     f"scale: one model twice; leave one out: --models ..."
                 )
-
-
-def _list(folds: Sequence[int]) -> str:
-    return f"fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"
-
-
-def _left_out(finished: dict[str, list[int]], used: Sequence[int]) -> list[LeftOut]:
-    return [
-        LeftOut(
-            model,
-            fold,
-            "not finished by " + ", ".join(m for m, folds in finished.items() if fold not in folds),
-        )
-        for model, have in finished.items()
-        for fold in have
-        if fold not in used
-    ]
 
 
 def _check_runs(

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.ensemble.align import Aligned
-from src.ensemble.rule import Rule, vote
+from src.ensemble.rule import Rule, Votes, vote
 from src.ensemble.strategy import Search, Strategy
 from src.thresholds import best_threshold
 
@@ -84,24 +84,19 @@ def stratified_group_parts(label: IntArray, group: IntArray, n_parts: int, seed:
     return part_of[code]
 
 
-def fit_rule(
-    strategy: Strategy,
-    aligned: Aligned,
-    rows: NDArray[np.bool_],
-    search: Search,
-    by: str = "",
-) -> Rule:
-    """Fit a strategy on some items; with `by`, give each kind or domain its own threshold.
-
-    A value with fewer than `FEWEST` items of a class among the rows gets the common threshold.
-    """
-    label, logits = aligned.label[rows], aligned.logits[rows]
+def fit_rule(strategy: Strategy, aligned: Aligned, rows: NDArray[np.bool_], search: Search) -> Rule:
+    """Fit a strategy on some items, (n,) bool, with as many trials as were asked for."""
     search = replace(search, trials=search.trials or strategy.trials)
-    rule = strategy.fit(label, logits, search)
-    if not by:
-        return rule
-    values = aligned.values(by)[rows]
-    prob = vote(rule, logits).prob
+    return strategy.fit(aligned.label[rows], aligned.logits[rows], search)
+
+
+def split_rule(rule: Rule, aligned: Aligned, rows: NDArray[np.bool_], by: str) -> Rule:
+    """Give each kind or domain its own threshold, the best on some items, (n,) bool.
+
+    A value with fewer than `FEWEST` items of a class among them keeps the common threshold.
+    """
+    label, values = aligned.label[rows], aligned.values(by)[rows]
+    prob = vote(rule, aligned.logits[rows]).prob
     cuts = {}
     for value in sorted(set(values)):
         here = values == value
@@ -110,26 +105,23 @@ def fit_rule(
     return replace(rule, by=by, cuts=cuts)
 
 
-def cross_fit(
-    strategy: Strategy, aligned: Aligned, part: IntArray, search: Search, by: str = ""
-) -> IntArray:
-    """Decide every item with a rule that was fitted without its part.
+def cross_rules(
+    strategy: Strategy, aligned: Aligned, part: IntArray, search: Search
+) -> dict[int, Rule]:
+    """Return part -> the rule fitted without it; `part` (n,) as in `Parts`."""
+    return {
+        int(k): fit_rule(
+            strategy, aligned, part != k, replace(search, study_name=f"{search.study_name}/part{k}")
+        )
+        for k in np.unique(part)
+    }
 
-    Args:
-        strategy: what to fit.
-        aligned: labels and logits.
-        part: (n,) see `Parts`.
-        search: trials and seed.
-        by: see `fit_rule`.
 
-    Returns:
-        (n,) int64 decisions, pooled over the parts.
-    """
-    pred = np.empty(aligned.label.size, dtype=np.int64)
-    values = aligned.values(by) if by else None
-    for k in np.unique(part):
+def cross_vote(rules: dict[int, Rule], aligned: Aligned, part: IntArray) -> Votes:
+    """Decide every item, (n,), with the rule that was fitted without its part."""
+    votes = Votes(np.empty(aligned.label.size), np.empty(aligned.label.size, dtype=np.int64))
+    for k, rule in rules.items():
         held = part == k
-        here = replace(search, study_name=f"{search.study_name}/part{k}")
-        rule = fit_rule(strategy, aligned, ~held, here, by)
-        pred[held] = vote(rule, aligned.logits[held], None if values is None else values[held]).pred
-    return pred
+        values = aligned.values(rule.by)[held] if rule.by else None
+        votes.prob[held], votes.pred[held] = vote(rule, aligned.logits[held], values)
+    return votes

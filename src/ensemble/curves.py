@@ -33,9 +33,7 @@ class Curve:
     y: tuple[float, ...] = ()
 
     def prob(self, logit: FloatArray) -> FloatArray:
-        """Map (n,) logits to (n,) probs."""
-        if self.x:
-            return np.clip(np.interp(logit, self.x, self.y), 0.0, 1.0)
+        """Map (n,) logits to (n,) probs: the sigmoid of `logit`, to the last bit."""
         return sigmoid(self.logit(logit))
 
     def logit(self, logit: FloatArray) -> FloatArray:

@@ -1,6 +1,5 @@
 """Predictions from elsewhere as members: a colleague's CSVs, joined by id, in our own files."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,22 +12,13 @@ from src.artifacts.files import read_json, sha256_file, write_csv, write_json
 from src.artifacts.folds import read_folds
 from src.artifacts.oof import write_oof
 from src.config import model_names
+from src.ensemble.extra_list import Extra, named_extras
 from src.errors import UserError
 from src.metrics import log_odds
 
 SCHEMA = 1
 KNOWN = ("item_id", "logit", "prob", "label", "fold")
 EDGE = 1e-7  # a prob of 0 or 1 becomes a logit of about -16 or 16
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-
-
-@dataclass(frozen=True)
-class Extra:
-    """What `--extra NAME=OOF.csv,TEST.csv` names."""
-
-    name: str
-    oof: Path
-    test: Path
 
 
 @dataclass(frozen=True)
@@ -55,23 +45,6 @@ class CheckedExtra:
         return sorted(int(fold) for fold in self.oof["fold"].unique())
 
 
-def parse_extra(text: str) -> Extra:
-    """Split `NAME=OOF.csv,TEST.csv`.
-
-    Raises:
-        UserError: another form, a name that is no plain word, or a file that is not there.
-    """
-    name, equals, files = text.partition("=")
-    oof, comma, test = files.partition(",")
-    if not (equals and comma and oof and test) or not _NAME.fullmatch(name):
-        raise UserError(f"--extra {text}: want NAME=OOF.csv,TEST.csv with a plain name")
-    extra = Extra(name, Path(oof), Path(test))
-    for path in (extra.oof, extra.test):
-        if not path.is_file():
-            raise UserError(f"--extra {name}: {path} is not there")
-    return extra
-
-
 def check_extras(texts: Sequence[str], dataset: str, scheme: str) -> list[CheckedExtra]:
     """Read and check every `--extra` of a command; nothing is written.
 
@@ -82,12 +55,12 @@ def check_extras(texts: Sequence[str], dataset: str, scheme: str) -> list[Checke
         scheme: fold scheme; its fold file must exist.
 
     Raises:
-        UserError: see `parse_extra`; a name that is given twice, is that of a model here, or under
+        UserError: see `named_extras`; a name that is given twice, is that of a model here, or under
             which one was trained; a missing or unknown column; an id that is twice there or
             unknown; a fold covered in part or with one logit for all; a number that is not finite
             or no probability; another label or fold than the fold file's.
     """
-    extras = [parse_extra(text) for text in texts]
+    extras = named_extras(texts)
     table = read_folds(paths.folds_csv(dataset, scheme)).set_index("item_id")
     for place, extra in enumerate(extras):
         if extra.name in [other.name for other in extras[:place]]:

@@ -20,13 +20,13 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 
-@strategy(INCUMBENT, voting="soft", rung=0)
+@strategy(INCUMBENT, voting="soft", rung=0, scale_matters=False)
 def fit_incumbent(_label: IntArray, logits: FloatArray, _search: Search) -> Rule:
     """Take the mean of probs at 0.5: nothing is learned."""
     return plain_rule("soft", logits.shape[1])
 
 
-@strategy("best-member", voting="soft", rung=1, min_members=2)
+@strategy("best-member", voting="soft", rung=1, min_members=2, scale_matters=False)
 def fit_best_member(label: IntArray, logits: FloatArray, _search: Search) -> Rule:
     """Take the member with the best macro-F1, each at its exact threshold, and drop the others."""
     scores = [best_threshold(label, prob)[1] for prob in sigmoid(logits.T)]
@@ -62,31 +62,8 @@ def fit_logit_mean(label: IntArray, logits: FloatArray, _search: Search) -> Rule
     return with_best_threshold(label, logits, "logit", equal_weights(logits.shape[1]))
 
 
-@strategy("rank-mean", voting="rank", rung=4, min_members=2)
+@strategy("rank-mean", voting="rank", rung=4, min_members=2, scale_matters=False)
 def fit_rank_mean(label: IntArray, logits: FloatArray, _search: Search) -> Rule:
     """Take the mean of ranks among the out-of-fold rows, at the exact best threshold."""
     curves = tuple(fit_rank(logit) for logit in logits.T)
     return with_best_threshold(label, logits, "rank", equal_weights(logits.shape[1]), curves=curves)
-
-
-def _calibrated_mean(method: str, label: IntArray, logits: FloatArray) -> Rule:
-    curves = tuple(CALIBRATIONS.get(method)(label, logit) for logit in logits.T)
-    return with_best_threshold(label, logits, "soft", equal_weights(logits.shape[1]), curves=curves)
-
-
-@strategy("platt-mean", voting="soft", rung=5, min_members=2)
-def fit_platt_mean(label: IntArray, logits: FloatArray, _search: Search) -> Rule:
-    """Calibrate every member by Platt's sigmoid, then the mean at the exact best threshold."""
-    return _calibrated_mean("platt", label, logits)
-
-
-@strategy("temperature-mean", voting="soft", rung=5, min_members=2, default=False)
-def fit_temperature_mean(label: IntArray, logits: FloatArray, _search: Search) -> Rule:
-    """Calibrate every member by a temperature, then the mean at the exact best threshold."""
-    return _calibrated_mean("temperature", label, logits)
-
-
-@strategy("isotonic-mean", voting="soft", rung=6, min_members=2, default=False)
-def fit_isotonic_mean(label: IntArray, logits: FloatArray, _search: Search) -> Rule:
-    """Calibrate every member by isotonic steps, then the mean at the exact best threshold."""
-    return _calibrated_mean("isotonic", label, logits)

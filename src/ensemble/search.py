@@ -3,11 +3,34 @@
 from collections.abc import Sequence
 
 from src.ensemble import greedy, majority, plain, stack, studies  # noqa: F401 - they register
+from src.ensemble.calibrated import calibrated_name, register_calibrated
+from src.ensemble.curves import CALIBRATIONS
 from src.ensemble.rule import VOTING
 from src.ensemble.strategy import INCUMBENT, STRATEGIES, Search, Strategy
 from src.errors import UserError
 
-__all__ = ["INCUMBENT", "STRATEGIES", "Search", "Strategy", "ladder"]
+__all__ = ["CALIBRATIONS", "INCUMBENT", "STRATEGIES", "Search", "Strategy", "calibrate", "ladder"]
+register_calibrated()
+
+
+def calibrate(names: Sequence[str], method: str, n_members: int) -> list[str]:
+    """Return the ladder on which every strategy that scale matters to is calibrated first.
+
+    Args:
+        names: as `ladder` gives them.
+        method: name in `CALIBRATIONS`.
+        n_members: one alone is left as it is: its exact threshold needs no calibration.
+
+    Raises:
+        UserError: an unknown method.
+    """
+    CALIBRATIONS.get(method)
+    found = [calibrated_name(method, name) for name in names]
+    known = [
+        there if there in STRATEGIES and STRATEGIES.get(there).min_members <= n_members else name
+        for there, name in zip(found, names, strict=True)
+    ]
+    return ladder(n_members, names=list(dict.fromkeys(known)))
 
 
 def ladder(

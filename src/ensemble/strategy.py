@@ -73,6 +73,8 @@ class Strategy:
         sampler: Optuna's sampler class, where it runs trials; else empty.
         trials: of one search, unless the user says otherwise.
         default: whether it is tried without being named.
+        scale_matters: whether calibrating the members first can change what it does; not where only
+            their order counts, nor for the incumbent, which learns nothing.
     """
 
     voting: str
@@ -83,6 +85,7 @@ class Strategy:
     sampler: str = ""
     trials: int = 0
     default: bool = True
+    scale_matters: bool = True
 
 
 STRATEGIES: Registry[Strategy] = Registry("strategy")
@@ -97,13 +100,14 @@ def strategy(
     sampler: str = "",
     trials: int = 0,
     default: bool = True,
+    scale_matters: bool = True,
 ) -> Callable[[Fit], Fit]:
     """Register a fit under a name; the first line of its docstring says what it does."""
 
     def add(fit: Fit) -> Fit:
         about = (fit.__doc__ or "").strip().splitlines()[0]
         STRATEGIES.register(name)(
-            Strategy(voting, rung, fit, about, min_members, sampler, trials, default)
+            Strategy(voting, rung, fit, about, min_members, sampler, trials, default, scale_matters)
         )
         return fit
 

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from src.ensemble.rule import TIE
 from src.errors import UserError, unknown_name
 from src.strict_yaml import read_mapping
-
-TIE = 1e-9
 
 
 @dataclass(frozen=True)

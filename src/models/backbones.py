@@ -6,9 +6,10 @@ from typing import Any
 
 from torch import nn
 
-from src.config import BackboneConfig
+from src.config import BackboneConfig, HeadConfig
 from src.errors import UserError, unknown_name
 from src.models.compact import CompactNet
+from src.models.heads import apply_head
 from src.registry import Registry
 
 BACKBONES: Registry[Callable[..., nn.Module]] = Registry("backbone")
@@ -55,19 +56,30 @@ def check_backbone(name: str) -> None:
         raise unknown_name("pretrained tag", name, tags)
 
 
-def build_backbone(config: BackboneConfig, image_size: int | None) -> tuple[nn.Module, Native]:
+def build_backbone(
+    config: BackboneConfig, image_size: int | None, head: HeadConfig | None = None
+) -> tuple[nn.Module, Native]:
     """Build a net with one output, with random weights.
 
     Args:
         config: which net.
         image_size: side the net will see; None for the net's own.
+        head: how its features become a logit; None as the net has it.
 
     Returns:
         The net, mapping (n, 3, s, s) to (n, 1), and what its published weights expect.
 
     Raises:
-        UserError: unknown name, or the constructor refuses the arguments.
+        UserError: unknown name, the constructor refuses the arguments, or the net cannot have that
+            head.
     """
+    net, native = _build(config, image_size)
+    if head is not None:
+        apply_head(net, head, config.name)
+    return net, native
+
+
+def _build(config: BackboneConfig, image_size: int | None) -> tuple[nn.Module, Native]:
     check_backbone(config.name)
     taken = sorted(set(config.kwargs) & OURS)
     if taken:
@@ -96,6 +108,31 @@ def build_backbone(config: BackboneConfig, image_size: int | None) -> tuple[nn.M
         tuple(cfg["std"]),
         (head,) if isinstance(head, str) else tuple(head),
     )
+
+
+def checkpoint_gradients(net: nn.Module, name: str) -> None:
+    """Have a net compute its activations again on the way back, for less memory and more time.
+
+    Raises:
+        UserError: the net cannot.
+    """
+    try:
+        net.set_grad_checkpointing(True)  # type: ignore[operator]
+    except (AttributeError, AssertionError, NotImplementedError) as error:
+        raise UserError(
+            f"backbone.grad_checkpointing: {name} does not offer it; smaller pieces of a batch "
+            "save memory too (--auto-batch)"
+        ) from error
+
+
+def size_hint(net: nn.Module, size: int) -> str:
+    """Say which image sizes near `size` fit a net of patches; empty for any other net."""
+    patch = getattr(getattr(net, "patch_embed", None), "patch_size", None)
+    if not isinstance(patch, tuple) or size % patch[0] == 0:
+        return ""
+    below = size // patch[0] * patch[0]
+    fitting = [s for s in (below, below + patch[0]) if s >= patch[0]]
+    return f"; multiples of {patch[0]} fit, such as {' or '.join(map(str, fitting))}"
 
 
 def _calm_head(net: nn.Module) -> None:

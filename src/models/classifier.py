@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from src.config import InputSpec, ModelConfig
 from src.errors import UserError
-from src.models.backbones import Native, build_backbone
+from src.models.backbones import Native, build_backbone, checkpoint_gradients, size_hint
+from src.models.heads import classifier_of
 
 
 class Classifier(nn.Module):
@@ -25,22 +26,44 @@ class Classifier(nn.Module):
         self.register_buffer("mean", 255 * torch.tensor(spec.mean).view(1, 3, 1, 1), False)
         self.register_buffer("std", 255 * torch.tensor(spec.std).view(1, 3, 1, 1), False)
 
-    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, batch: Mapping[str, Tensor], *, features: bool = False) -> dict[str, Tensor]:
         """Map a batch to named outputs.
 
         Args:
             batch: `pixels`, uint8 (n, s, s, 3) RGB; in training perhaps `blank`, int64 (n, 4):
-                top, bottom, left, right of a rectangle that becomes the mean colour.
+                top, bottom, left, right of a rectangle that becomes the mean colour. Mixed
+                pixels are float on the same scale.
+            features: return them too; a net that was compiled then runs as if it were not.
 
         Returns:
-            `logit`, float (n,); positive means fake.
+            `logit`, float (n,); positive means fake. Where asked for `features`, float (n, ...):
+            what enters the net's last linear layer.
+
+        Raises:
+            UserError: features of a net with several classifiers.
         """
-        # A permuted NHWC tensor already lies in memory as channels_last.
-        pixels = batch["pixels"].permute(0, 3, 1, 2).float()
-        pixels = (pixels - self.get_buffer("mean")) / self.get_buffer("std")
+        pixels = self.normalised(batch["pixels"])
         if "blank" in batch:
             pixels = _blank(pixels, batch["blank"])
-        return {"logit": self.net(pixels.contiguous(memory_format=torch.channels_last)).squeeze(1)}
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        if not features:
+            return {"logit": self.net(pixels).squeeze(1)}
+        seen: list[Tensor] = []
+        layer = classifier_of(self.net)[1]
+        hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            # Compiled code would not see the hook.
+            logit = self.net.forward(pixels).squeeze(1)
+        finally:
+            hook.remove()
+        return {"logit": logit, "features": seen[0]}
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Return uint8 (n, s, s, 3) pixels as the net takes them, float (n, 3, s, s)."""
+        # A permuted NHWC tensor already lies in memory as channels_last.
+        pixels = pixels.permute(0, 3, 1, 2).float()
+        pixels = (pixels - self.get_buffer("mean")) / self.get_buffer("std")
+        return pixels.contiguous(memory_format=torch.channels_last)
 
 
 def _blank(pixels: Tensor, boxes: Tensor) -> Tensor:
@@ -70,7 +93,9 @@ def build_classifier(config: ModelConfig) -> tuple[Classifier, Native]:
     Raises:
         UserError: unknown backbone, or one that refuses the image size.
     """
-    net, native = build_backbone(config.backbone, config.input.image_size)
+    net, native = build_backbone(config.backbone, config.input.image_size, config.head)
+    if config.backbone.grad_checkpointing:
+        checkpoint_gradients(net, config.backbone.name)
     spec = input_spec(config, native)
     classifier = Classifier(net, spec)
     classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -82,6 +107,7 @@ def build_classifier(config: ModelConfig) -> tuple[Classifier, Native]:
     except Exception as error:  # a net that was not made for this size fails in its own way
         raise UserError(
             f"backbone {config.backbone.name!r} refuses images of {size} px: {error}"
+            f"{size_hint(net, size)}"
         ) from error
     if logit["logit"].shape != (1,):
         raise UserError(f"backbone {config.backbone.name!r} does not give one logit an image")

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from src.models.heads import Pool
+
 
 class Residual(nn.Module):
     """Two 3x3 convolutions with BatchNorm and a shortcut (He et al. 2016, fig. 2)."""
@@ -82,10 +84,19 @@ class CompactNet(nn.Module):
         self.stages = nn.Sequential(
             *(Residual(a, b, 1 if i == 0 else 2) for i, (a, b) in enumerate(pairs))
         )
+        self.global_pool = Pool("avg")
         self.drop = nn.Dropout(drop_rate)
         self.head = nn.Linear(widths[-1], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, 3, h, w) to (n, num_classes)."""
         x = self.stages(self.stem(self.high_pass(x)))
-        return self.head(self.drop(x.mean((2, 3))))
+        return self.head(self.drop(self.global_pool(x)))
+
+    def get_classifier(self) -> nn.Linear:
+        """Return the last layer, as timm's nets do."""
+        return self.head
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:  # noqa: ARG002 - as timm asks
+        """Say which weights form the stem and the blocks, as timm's nets do."""
+        return {"stem": r"^stem", "blocks": r"^stages\.(\d+)"}

@@ -1,17 +1,183 @@
-"""Strategies by name: which weights of a net are trained."""
+"""Strategies by name: how a backbone's weights are transferred, as stages of a run."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
 from torch import nn
 
+from src.config import ModelConfig, OptimConfig
+from src.errors import UserError
+from src.models.adapters import add_lora
+from src.models.anatomy import Anatomy, Names, anatomy_of
 from src.registry import Registry
 
-Strategy = Callable[[nn.Module], None]
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a run, in which the same weights are trained in the same way.
+
+    Attributes:
+        name: shown, and kept in the history.
+        train: names of the weights that are trained.
+        optim: how; its epochs are those of this stage alone.
+        patience: epochs without a gain before it ends; None never ends it early.
+        cached: the backbone is frozen and in evaluation mode, so that its features are computed
+            once, of items as they are, and only the head is run.
+        thaw: with gradual unfreezing: what is trained from the first epochs on, block by block;
+            each lasts `unfreeze_every` epochs, the last (which is `train`) to the end.
+    """
+
+    name: str
+    train: Names
+    optim: OptimConfig
+    patience: int | None = None
+    cached: bool = False
+    thaw: tuple[Names, ...] = ()
+
+    def trained_in(self, epoch: int, unfreeze_every: int | None) -> Names:
+        """Return the names of the weights that are trained in an epoch, counted from 0."""
+        if not self.thaw or unfreeze_every is None:
+            return self.train
+        return self.thaw[min(epoch // unfreeze_every, len(self.thaw) - 1)]
+
+
+Strategy = Callable[[Anatomy, ModelConfig], list[Stage]]
 STRATEGIES: Registry[Strategy] = Registry("strategy")
 
 
 @STRATEGIES.register("fine_tuning")
-def fine_tuning(net: nn.Module) -> None:
-    """Train every weight."""
-    for parameter in net.parameters():
-        parameter.requires_grad_(True)
+def fine_tuning(parts: Anatomy, config: ModelConfig) -> list[Stage]:
+    """Train every weight but those that `transfer.freeze` names.
+
+    With `transfer.unfreeze_every` from the head down, a block at a time (Howard and Ruder, ACL
+    2018, sec. 3.3).
+    """
+    return [_main("all", _without_frozen(parts.everything, config), parts, config)]
+
+
+@STRATEGIES.register("feature_extractor")
+def feature_extractor(parts: Anatomy, config: ModelConfig) -> list[Stage]:
+    """Train the head alone, on features that are computed once."""
+    return [Stage("head", parts.head, config.optim, config.patience, cached=True)]
+
+
+@STRATEGIES.register("two_stage")
+def two_stage(parts: Anatomy, config: ModelConfig) -> list[Stage]:
+    """Train the head, then the last blocks with it, each with its own early stopping."""
+    number = config.transfer.last_blocks
+    if number > len(parts.blocks):
+        raise UserError(
+            f"transfer.last_blocks is {number}; {config.backbone.name} has {len(parts.blocks)} "
+            "blocks (strategy fine_tuning trains them all)"
+        )
+    last = _without_frozen(parts.last(number), config)
+    return [_head_stage(parts, config), _main(f"last {number} blocks", last, parts, config)]
+
+
+@STRATEGIES.register("lp_ft")
+def lp_ft(parts: Anatomy, config: ModelConfig) -> list[Stage]:
+    """Train the head, then everything (Kumar et al., ICLR 2022, "Fine-tuning can distort...")."""
+    everything = _without_frozen(parts.everything, config)
+    return [_head_stage(parts, config), _main("all", everything, parts, config)]
+
+
+@STRATEGIES.register("layernorm_only")
+def layernorm_only(parts: Anatomy, config: ModelConfig) -> list[Stage]:
+    """Train the normalisation layers and the head (GenD, WACV 2026)."""
+    chosen = _without_frozen(parts.norms | parts.head, config)
+    return [_main("norms", chosen, parts, config)]
+
+
+@STRATEGIES.register("bitfit")
+def bitfit(parts: Anatomy, config: ModelConfig) -> list[Stage]:
+    """Train the biases and the head (Ben Zaken et al., ACL 2022)."""
+    chosen = _without_frozen(parts.biases | parts.head, config)
+    return [_main("biases", chosen, parts, config)]
+
+
+@STRATEGIES.register("lora")
+def lora(parts: Anatomy, config: ModelConfig) -> list[Stage]:
+    """Train low-rank updates of some layers, and the head (Hu et al., ICLR 2022, eq. 3).
+
+    They are added up into plain weights before the run predicts and saves.
+
+    Raises:
+        UserError: peft is not installed, or no layer is called so.
+    """
+    added = add_lora(parts.net, config.transfer)
+    return [Stage("lora", added | parts.head, config.optim, config.patience)]
+
+
+def make_stages(net: nn.Module, head: tuple[str, ...], config: ModelConfig) -> list[Stage]:
+    """Return the stages of a run; a strategy with adapters puts them into the net.
+
+    Args:
+        net: with one output.
+        head: names of its classifier layers.
+        config: `strategy` and `transfer`.
+
+    Raises:
+        UserError: the strategy does not fit the net.
+    """
+    stages = STRATEGIES.get(config.strategy)(anatomy_of(net, head), config)
+    have = {name for name, _ in net.named_parameters()}
+    for stage in stages:
+        if not stage.train & have:
+            raise UserError(
+                f"strategy {config.strategy!r} finds nothing to train in {config.backbone.name} "
+                f"(stage {stage.name!r}); choose another strategy"
+            )
+    return stages
+
+
+def _head_stage(parts: Anatomy, config: ModelConfig) -> Stage:
+    """Return the first stage of two, in which the head gets away from its random start."""
+    wanted = config.transfer
+    # Layer decay, averaging and sharpness are matters of the backbone.
+    optim = replace(
+        config.optim,
+        epochs=wanted.head_epochs,
+        lr=wanted.head_lr,
+        layer_decay=None,
+        swa_epochs=None,
+    )
+    return Stage("head", parts.head, optim, wanted.head_patience, cached=True)
+
+
+def _main(name: str, train: Names, parts: Anatomy, config: ModelConfig) -> Stage:
+    thaw: tuple[Names, ...] = ()
+    if config.transfer.unfreeze_every is not None:
+        steps = [parts.last(number) & train for number in range(len(parts.blocks) + 1)]
+        # Once every block is trained, so is what lies before the first.
+        thaw = tuple(dict.fromkeys([*steps[:-1], steps[-1] | (parts.stem & train)]))
+    return Stage(name, train, config.optim, config.patience, thaw=thaw)
+
+
+def _without_frozen(names: Names, config: ModelConfig) -> Names:
+    """Leave out what `transfer.freeze` names.
+
+    Raises:
+        UserError: a pattern matches nothing, or all that the strategy would train.
+    """
+    kept = names
+    for pattern in config.transfer.freeze:
+        frozen = {name for name in names if fnmatchcase(name, pattern)}
+        if not frozen:
+            raise UserError(
+                f"transfer.freeze: {pattern!r} matches no weight that strategy "
+                f"{config.strategy!r} trains; they are called {_examples(names)}"
+            )
+        kept -= frozen
+    if not kept:
+        raise UserError(
+            f"transfer.freeze: {', '.join(config.transfer.freeze)} leave nothing to train of "
+            f"{_examples(names)}"
+        )
+    return kept
+
+
+def _examples(names: Names) -> str:
+    shown = sorted(names)
+    middle = shown[len(shown) // 2]
+    return ", ".join(dict.fromkeys([shown[0], middle, shown[-1]])) + f" ({len(shown)} in all)"

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from src.errors import UserError
 
-# Keys under which training scripts put the weights beside optimizer states and arguments.
-WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema")
+# Keys under which training scripts put the weights beside optimizer states and arguments. Of a
+# student and its teacher, the teacher is what DINO publishes.
+WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema", "teacher")
 PREFIXES = ("module.", "_orig_mod.", "net.")
 
 
@@ -46,6 +47,12 @@ def read_tensors(path: Path, *, sealed: bool = False) -> dict[str, Any]:
             warnings.simplefilter("ignore")  # of a pickle protocol, before the error that follows
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of damaged bytes torch makes KeyError, AssertionError, anything
+        if _is_program(path):
+            raise UserError(
+                f"{path}: refused, a TorchScript archive is a program; if you trust it, take the "
+                f'weights out: python -c "import torch; torch.save(torch.jit.load({str(path)!r}, '
+                f"'cpu').state_dict(), {str(path.with_suffix('.weights.pth'))!r})\""
+            ) from error
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if refused:
             raise UserError(
@@ -58,6 +65,28 @@ def read_tensors(path: Path, *, sealed: bool = False) -> dict[str, Any]:
         raise UserError(
             f"{path}: not a readable weights file, perhaps truncated: {reason}"
         ) from error
+
+
+def _is_program(path: Path) -> bool:
+    """Whether a file is an archive of `torch.jit.save`, as OpenAI publishes CLIP."""
+    try:
+        with zipfile.ZipFile(path) as parts:
+            names = parts.namelist()
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False
+    return any(name.endswith("/constants.pkl") for name in names) or any(
+        "/code/" in n for n in names
+    )
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of a readable `.safetensors` file; empty for any other file."""
+    if path.suffix != ".safetensors":
+        return {}
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata() or {})
 
 
 def first_line(error: Exception) -> str:

@@ -1,18 +1,20 @@
 """Weights from elsewhere into a net: fit a head, say exactly what did not match."""
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from src.artifacts.files import sha256_file
 from src.config import ModelConfig
 from src.errors import UserError
+from src.models.formats import PLAIN, Foreign, Source, recognise
+from src.models.formats.fit import IGNORABLE, adapt, in_head, look
 from src.models.hub import hub_weights
-from src.models.tensors import read_tensors, state_dict_of
+from src.models.tensors import read_metadata, read_tensors, state_dict_of
 
-# A BatchNorm counter that older checkpoints lack; it decides nothing at inference.
-IGNORABLE = ("num_batches_tracked",)
+LOG = logging.getLogger("rvf")
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,9 @@ class Start:
         sha256: of the file, where there is one.
         missing: keys of the net that the weights lacked (kept random).
         unexpected: keys of the weights that the net has no place for, or of another size (head).
+        dropped: keys of the file that its format says are no part of a classifier.
+        format: a registered format of weights; empty where the file has the net's own keys.
+        mean, std: of the pixels that the weights were trained on, where the file says so.
     """
 
     source: str
@@ -32,53 +37,105 @@ class Start:
     sha256: str = ""
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    format: str = ""
+    mean: list[float] | None = None
+    std: list[float] | None = None
 
 
 def load_weights(net: nn.Module, path: Path, head: tuple[str, ...]) -> Start:
-    """Load a checkpoint into a net; a head of another size is left out and stays random.
+    """Load a checkpoint of any known format into a net (`FORMATS`; docs/models.md lists them).
+
+    A head that says real or fake becomes the net's one logit where its class order is known; a
+    head of another size is left out and stays random. Position embeddings are resampled to the
+    net's grid.
 
     Args:
-        net: changed in place.
+        net: changed in place, and not at all where an error is raised.
         path: `.safetensors`, `.pth`, `.pt` or `.bin`.
         head: names of the net's classifier layers.
 
     Returns:
-        Which keys were missing and unexpected, exactly.
+        Which keys were missing, unexpected and dropped, exactly.
 
     Raises:
         UserError: unreadable, or weights of another architecture (a key outside the head is
             missing or has another shape).
     """
-    tensors = state_dict_of(read_tensors(path), path)
+    content = read_tensors(path)
+    tensors = state_dict_of(content, path)
+    # Of a bare state dict, what lies around it are its own tensors.
+    wrapper = {k: v for k, v in content.items() if not isinstance(v, Tensor)}
+    name, found = recognise(Source(path, tensors, wrapper | read_metadata(path)), net, head)
+    found, fresh = adapt(found, net, head, path)
+    what = f"{look(found.tensors)}{'' if name == PLAIN else f' ({name})'}"
+    both = f"the file looks like {what}; the backbone is {look(net.state_dict())}"
+    fitting, other_size = _sorted_out(net, found, head, f"{path}: ", both)
+    lost = [
+        key
+        for key in net.state_dict()
+        if key not in fitting and not key.endswith(IGNORABLE) and not in_head(key, head)
+        and not key.startswith(fresh)
+    ]  # fmt: skip
+    if lost:
+        raise UserError(f"{path}: {_lost(net, found, lost)}; {both}")
+    result = net.load_state_dict(fitting, strict=False)
+    missing = sorted(key for key in result.missing_keys if not key.endswith(IGNORABLE))
+    unexpected = sorted([*result.unexpected_keys, *other_size])
+    _tell(path, name, found, unexpected)
+    return Start(
+        "file",
+        path.name,
+        sha256_file(path),
+        missing,
+        unexpected,
+        found.dropped,
+        "" if name == PLAIN else name,
+        None if found.mean is None else list(found.mean),
+        None if found.std is None else list(found.std),
+    )
+
+
+def _sorted_out(
+    net: nn.Module, found: Foreign, head: tuple[str, ...], where: str, both: str
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the tensors to load, and the keys of a head of another size."""
     own = net.state_dict()
-    other_size = {
-        key: tensor
-        for key, tensor in tensors.items()
-        if key in own and own[key].shape != tensor.shape
-    }
-    foreign = [key for key in other_size if not _in_head(key, head)]
+    other_size = [k for k, v in found.tensors.items() if k in own and own[k].shape != v.shape]
+    foreign = [key for key in other_size if not in_head(key, head)]
     if foreign:
         key = foreign[0]
         raise UserError(
-            f"{path}: {len(foreign)} tensors have another shape than this backbone's, the first is "
-            f"{key!r}: {tuple(other_size[key].shape)}, want {tuple(own[key].shape)}; these are "
-            "weights of another architecture, or of another image size (input.image_size)"
+            f"{where}{len(foreign)} tensors have another shape than this backbone's, the first is "
+            f"{key!r}: {tuple(found.tensors[key].shape)}, want {tuple(own[key].shape)}; these are "
+            f"weights of another architecture, or of another image size (input.image_size): {both}"
         )
-    fitting = {key: tensor for key, tensor in tensors.items() if key not in other_size}
-    result = net.load_state_dict(fitting, strict=False)
-    missing = [key for key in result.missing_keys if not key.endswith(IGNORABLE)]
-    lost = [key for key in missing if not _in_head(key, head)]
-    if lost:
-        raise UserError(
-            f"{path}: {len(lost)} of the backbone's {len(own)} tensors are missing, the first are "
-            f"{lost[:3]}; the file has {len(tensors)} tensors such as {sorted(tensors)[:3]}"
-        )
-    unexpected = sorted([*result.unexpected_keys, *other_size])
-    return Start("file", path.name, sha256_file(path), sorted(missing), unexpected)
+    return {k: v for k, v in found.tensors.items() if k not in other_size}, other_size
 
 
-def _in_head(key: str, head: tuple[str, ...]) -> bool:
-    return key.startswith(tuple(f"{layer}." for layer in head))
+def _lost(net: nn.Module, found: Foreign, lost: list[str]) -> str:
+    message = (
+        f"{len(lost)} of the backbone's {len(net.state_dict())} tensors are missing, the first are "
+        f"{lost[:3]}"
+    )
+    if {"fc_norm.weight", "fc_norm.bias"} <= set(found.tensors) and lost[0].startswith("norm."):
+        message += " (the file's net pools all patches: backbone.kwargs: {global_pool: avg})"
+    return message
+
+
+def _tell(path: Path, name: str, found: Foreign, unexpected: list[str]) -> None:
+    if name != PLAIN:
+        LOG.info("%s: read as %s, %d of its tensors dropped", path.name, name, len(found.dropped))
+    if found.note:
+        LOG.info("%s: %s", path.name, found.note)
+    if found.logit:
+        LOG.info("%s: its head of two classes becomes one logit, fake > 0", path.name)
+    sizes = {tuple(found.tensors[key].shape) for key in unexpected if key.endswith(".weight")
+             and key in found.tensors and found.tensors[key].dim() == 2}  # fmt: skip
+    classes = sorted({size[0] for size in sizes})
+    if classes:
+        LOG.info("%s: left out a head of %s classes in an order not known", path.name,
+                 " or ".join(map(str, classes)))  # fmt: skip
 
 
 def start_weights(
@@ -109,11 +166,11 @@ def start_weights(
     if config.backbone.pretrained == "file":
         raise UserError(
             f"this model starts from a weights file of {config.backbone.name}: --weights FILE "
-            "(README says which), or --no-pretrained; for timm's own weights use "
+            "(docs/models.md says which), or --no-pretrained; for timm's own weights use "
             f"--model timm:{config.backbone.name}"
         )
     tensors, tag, sha256 = hub_weights(config.backbone, config.input.image_size)
     # timm draws a head of another size anew; ours, near zero, stays.
-    own = {key: value for key, value in tensors.items() if not _in_head(key, head)}
+    own = {key: value for key, value in tensors.items() if not in_head(key, head)}
     missing = sorted(net.load_state_dict(own, strict=False).missing_keys)
     return Start("hub", tag, sha256, missing)

@@ -5,25 +5,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from timm.utils.model_ema import ModelEmaV3
 from torch.amp.grad_scaler import GradScaler
 
 from src.config import ModelConfig
 from src.data.augment import check_augment
+from src.data.samplers import SAMPLERS, EpochSampler, Pool
 from src.models.backbones import check_backbone
+from src.models.carried import carry_input
 from src.models.classifier import Classifier, build_classifier, count_parameters
 from src.models.losses import LOSSES
-from src.models.strategies import STRATEGIES
+from src.models.strategies import STRATEGIES, make_stages
 from src.models.weights import Start, start_weights
+from src.seeds import derive_seed
 from src.training import device
 from src.training.autobatch import micro_batch
 from src.training.compiled import compile_model
 from src.training.job import Job
-from src.training.optim import OPTIMIZERS, build_optimizer
+from src.training.optim import OPTIMIZERS
 from src.training.run import Run
+from src.training.schedules import SCHEDULES
+from src.training.step import check_step
 
 LOG = logging.getLogger("rvf")
-EMA_WARMUP_POWER = 0.75  # decay grows as 1 - (1 + step)^-0.75, so that short runs average too
 
 
 def check_names(config: ModelConfig) -> None:
@@ -33,10 +36,14 @@ def check_names(config: ModelConfig) -> None:
     LOSSES.get(config.loss.name)
     STRATEGIES.get(config.strategy)
     OPTIMIZERS.get(config.optim.name)
+    SCHEDULES.get(config.optim.schedule)
+    SAMPLERS.get(config.sampler)
 
 
-def build_model(job: Job, state: dict[str, Any] | None) -> tuple[Classifier, Start]:
-    """Return the job's model, and where its weights come from.
+def build_model(
+    job: Job, state: dict[str, Any] | None
+) -> tuple[Classifier, Start, tuple[str, ...]]:
+    """Return the job's model, where its weights come from, and the names of its head's layers.
 
     Args:
         job: the run.
@@ -47,12 +54,15 @@ def build_model(job: Job, state: dict[str, Any] | None) -> tuple[Classifier, Sta
     """
     model, native = build_classifier(job.config)
     if state is not None:  # it holds all weights; where they came from need not be in reach
-        return model, Start(**state["start"])
+        start = Start(**state["start"])
+        carry_input(model, job.config, start)
+        return model, start, native.head
     options = job.options
     start = start_weights(
         model.net, job.config, native.head, options.weights, options.no_pretrained
     )
-    return model, start
+    carry_input(model, job.config, start)
+    return model, start, native.head
 
 
 def choose_precision(job: Job, model: Classifier, chip: torch.device) -> str:
@@ -77,28 +87,38 @@ def log_start(what: str, start: Start, model: Classifier, chip: torch.device) ->
         )
 
 
-def make_run(job: Job, model: Classifier, chip: torch.device, precision: str) -> Run:
-    """Return the model with its optimizer, scaler and mean of weights, on the device."""
-    config = job.config
-    STRATEGIES.get(config.strategy)(model.net)
+def make_run(
+    job: Job, model: Classifier, head: tuple[str, ...], chip: torch.device, precision: str
+) -> Run:
+    """Return the model with its stages and its scaler, on the device; no stage is entered yet.
+
+    Raises:
+        UserError: the strategy does not fit the net, a batch does not fit the fold, or a step is
+            asked for that this machine or these options cannot make.
+    """
+    make_sampler(job)  # made again when it is needed: what it refuses is refused at once
+    stages = make_stages(model.net, head, job.config)
     model.to(device=chip, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    ema = None
-    if config.optim.ema_decay is not None:
-        ema = ModelEmaV3(
-            model,
-            decay=config.optim.ema_decay,
-            use_warmup=True,
-            warmup_power=EMA_WARMUP_POWER,
-        )
     scaler = GradScaler(chip.type, enabled=precision == "fp16")
-    run = Run(model, build_optimizer(model.net, config.optim), scaler, ema, precision)
+    run = Run(model, scaler, precision, stages, head)
+    if all(stage.cached for stage in stages):
+        return run
     if job.options.auto_batch:
         run.micro_batch = _fitting_batch(job, run, chip)
+    check_step(job.config, precision, run.micro_batch, compiled=job.options.compile)
     if job.options.compile:
         LOG.info("--compile: this takes minutes; predictions of record are made without it")
         with device.untouched(model):
             compile_model(model, chip, precision, job.model, backward=True)
     return run
+
+
+def make_sampler(job: Job) -> EpochSampler:
+    """Return what draws the batches of every epoch."""
+    rows, config = job.train_rows, job.config
+    groups = job.groups[rows] if config.sampler == "paired" else None
+    pool = Pool(rows, job.labels[rows], config.optim.batch_size, config.per_class, groups)
+    return EpochSampler(pool, config.sampler, derive_seed(config.seed, job.fold))
 
 
 def class_weights(config: ModelConfig, labels: np.ndarray) -> tuple[float, float]:

@@ -65,7 +65,7 @@ def load_checkpoint(path: Path, device: torch.device) -> tuple[Classifier, list[
     check_finite(tensors, path)
     config = parse_model(_tuples(metadata["config"]), str(path))
     spec, views = _spec_and_views(metadata, config, path)
-    net, _ = build_backbone(config.backbone, spec.image_size)
+    net, _ = build_backbone(config.backbone, spec.image_size, config.head)
     for key, own in net.state_dict().items():
         if key in tensors and tensors[key].dtype != own.dtype:
             raise UserError(f"{path}: {key} is {tensors[key].dtype}, want {own.dtype}")

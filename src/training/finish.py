@@ -23,33 +23,6 @@ from src.training.predict import VIEWS, Compute, predict_views
 from src.training.run import Run
 
 LOG = logging.getLogger("rvf")
-SHOWN = ("accuracy", "macro_f1", "f1_real", "f1_fake", "precision", "recall", "auc")
-
-
-class EpochLog:
-    """One log line and one TensorBoard entry an epoch."""
-
-    def __init__(self, job: Job) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.writer = SummaryWriter(str(paths.tensorboard_dir(*job.names)))
-
-    def write(self, entry: dict[str, float], epochs: int, seconds: float) -> None:
-        """Report one epoch of the history."""
-        number = int(entry["epoch"])
-        scores = " ".join(f"{name} {entry[name]:.4f}" for name in SHOWN if name in entry)
-        scores = f"held out at 0.5: {scores}" if scores else "nothing held out"
-        rate = entry["items_per_second"]
-        LOG.info(
-            "epoch %d/%d loss %.4f | %s | %.0f img/s %.0f s",
-            number, epochs, entry["loss"], scores, rate, seconds,
-        )  # fmt: skip
-        for name, value in entry.items():
-            self.writer.add_scalar(name, value, number)
-
-    def close(self) -> None:
-        """Write what is still in memory."""
-        self.writer.close()
 
 
 def finish_run(
@@ -66,8 +39,6 @@ def finish_run(
     Raises:
         UserError: a logit (of a refit: a weight) is not finite.
     """
-    if run.best:
-        run.averaged.net.load_state_dict(run.best["net"])
     views = VIEWS[job.config.tta]
     table = _check_weights(job, run) if job.is_refit else _predict_held(job, run, source, compute)
     config = job.config.as_dict()
@@ -186,7 +157,8 @@ def _record(
         "seconds": run.seconds,
         "items_per_second": float(np.mean([e["items_per_second"] for e in run.history])),
         "parameters": count_parameters(run.model),
-        "trainable": count_parameters(run.model, trainable=True),
+        "trainable": run.kept[-1]["trainable"],
+        "stages": run.kept,
         "history": run.history,
         "metrics": report,
         "checkpoint_sha256": weights_sha,

@@ -1,8 +1,9 @@
 """One run: a model, a fold, the items it trains on and the items it is scored on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,9 @@ from src.artifacts.folds import fold_numbers
 from src.config import ModelConfig
 from src.errors import UserError
 from src.training.clock import Clock
+
+if TYPE_CHECKING:  # jobs are planned before torch is loaded
+    from src.models.strategies import Stage
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Options:
         cache: where decoded pixels are kept: `auto`, `disk`, `ram`, `none`.
         compile: train through torch.compile.
         auto_batch: train a batch in the largest pieces that fit into the GPU's memory.
+        track: where the scores of each epoch go beside the log (a registered tracker).
     """
 
     device: str = "auto"
@@ -43,6 +48,7 @@ class Options:
     cache: str = "auto"
     compile: bool = False
     auto_batch: bool = False
+    track: str = "tensorboard"
 
 
 @dataclass(frozen=True)
@@ -56,10 +62,11 @@ class Job:
         scheme: fold scheme.
         fold: the held-out fold; `paths.ALL` trains on every row and holds nothing out.
         root: folder of the data set.
-        table: one row an item: `item_id, path, label, fold`, label and fold int64.
+        table: one row an item: `item_id, path, label, group, fold`, label and fold int64.
         options: where and how fast.
         pseudo: what the pseudo-labels among the rows were made from; None without.
-        stop_after: epochs to train, of the config's schedule; None trains all of them.
+        stop_after: epochs to train of each stage, of its schedule (a number where there is one
+            stage); None trains all of them.
         siblings: paths of items that other folds may train on: one pixel cache serves all folds.
     """
 
@@ -72,7 +79,7 @@ class Job:
     table: pd.DataFrame
     options: Options = field(default_factory=Options)
     pseudo: dict[str, Any] | None = None
-    stop_after: int | None = None
+    stop_after: int | list[int] | None = None
     siblings: tuple[str, ...] = ()
 
     @property
@@ -91,9 +98,15 @@ class Job:
         return self.table["label"].to_numpy(np.int64)
 
     @property
-    def epochs(self) -> int:
-        """Return how many epochs are trained (unless patience ends it)."""
-        return self.config.optim.epochs if self.stop_after is None else self.stop_after
+    def groups(self) -> NDArray[np.str_]:
+        """Return the groups by row, "" for none."""
+        return self.table["group"].to_numpy(np.str_)
+
+    def stage_epochs(self, stages: "Sequence[Stage]", number: int) -> int:
+        """Return how many epochs of a stage are trained (unless patience ends it)."""
+        if self.stop_after is None:
+            return stages[number].optim.epochs
+        return self.stop_after if isinstance(self.stop_after, int) else self.stop_after[number]
 
     @property
     def is_refit(self) -> bool:
@@ -133,7 +146,7 @@ def job_table(items: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
         folds: a fold file.
 
     Returns:
-        `item_id, path, label, fold`, in the order of the fold file.
+        `item_id, path, label, group, fold`, in the order of the fold file.
 
     Raises:
         UserError: the fold file names an item that the data set no longer has.
@@ -146,6 +159,6 @@ def job_table(items: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
             f"first is {folds.loc[gone, 'item_id'].iloc[0]!r}; put them back, or make folds anew "
             "under another scheme"
         )
-    table = folds[["item_id", "label", "fold"]].copy()
+    table = folds[["item_id", "label", "group", "fold"]].copy()
     table.insert(1, "path", path.loc[folds["item_id"]].to_numpy())
     return table

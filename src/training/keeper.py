@@ -13,6 +13,7 @@ from src.training import checkpoint
 from src.training.clock import in_words
 from src.training.job import Job
 from src.training.run import Run
+from src.training.stages import epochs_in_all
 
 LOG = logging.getLogger("rvf")
 EVERY_SECONDS = 600.0  # within an epoch: what a power cut may cost
@@ -73,7 +74,7 @@ class Keeper:
 
     def stop(self) -> None:
         """Save, say what is left to do, and raise what ends the command."""
-        run, epochs = self.run, self.job.epochs
+        run, epochs = self.run, epochs_in_all(self.run, self.job)
         self.save()
         done = run.epoch + run.batch / self.steps
         each = (run.seconds + run.spent) / done if done else 0.0

@@ -49,7 +49,7 @@ class PseudoLabels:
         """Append the test items that a recipe is sure of to the rows of a run.
 
         Args:
-            table: `item_id, path, label, fold`, see `job.job_table`.
+            table: `item_id, path, label, group, fold`, see `job.job_table`.
             fold: the held-out fold: only predictions of its members' fold models are read. `all`
                 holds nothing out and reads those of all folds.
 
@@ -176,6 +176,7 @@ class PseudoLabels:
                 "item_id": ids.to_numpy(),
                 "path": path.loc[ids].to_numpy(),
                 "label": labels.to_numpy(np.int64),
+                "group": "",
                 "fold": ALWAYS_TRAINED,
             }
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 from src import paths
 from src.artifacts.files import read_json, sha256_json
-from src.config import ModelConfig
+from src.config import BackboneConfig, ModelConfig
 from src.errors import UserError
 from src.training.job import Job
 
@@ -35,6 +35,7 @@ KEYS = [
     "items_per_second",
     "parameters",
     "trainable",
+    "stages",
     "history",
     "metrics",
     "checkpoint_sha256",
@@ -45,15 +46,25 @@ PACKAGES = ("torch", "timm", "albumentations", "numpy", "cv2", "simplejpeg", "sk
 # Fields that describe a model and do not change what is trained.
 WORDS = ("about", "licence")
 # Newer than some records: the value that stands for its absence.
-LATER = {"pseudo": None, "stop_after": None, "micro_batch": 0, "compiled": False}
+LATER = {"pseudo": None, "stop_after": None, "micro_batch": 0, "compiled": False, "stages": []}
+# Keys of a config that are newer than some runs.
+LATER_KEYS = {
+    "backbone": ("grad_checkpointing",),
+    "loss": ("gamma", "gamma_fake", "supcon", "temperature", "uniformity", "alignment"),
+    "optim": ("schedule", "decay_epochs", "decay_rate", "swa_epochs", "layer_decay", "sam_rho"),
+    "": ("pseudo", "erase", "head", "transfer", "mixup", "cutmix", "per_class"),
+}
 
 
 def config_sha256(config: ModelConfig) -> str:
     """Return the fingerprint of everything in a config that decides what is trained."""
     content = {k: v for k, v in config.as_dict().items() if k not in WORDS}
-    for key, without in (("pseudo", None), ("erase", 0.0)):
-        if content[key] == without:  # a run from before this key is the same run
-            del content[key]
+    without = ModelConfig(BackboneConfig(config.backbone.name)).as_dict()
+    for section, keys in LATER_KEYS.items():
+        part, default = (content[section], without[section]) if section else (content, without)
+        for key in keys:
+            if part[key] == default[key]:  # a run from before this key is the same run
+                del part[key]
     return sha256_json(content)
 
 

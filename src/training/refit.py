@@ -15,8 +15,10 @@ LOG = logging.getLogger("rvf")
 
 def refit_epochs(
     dataset: str, scheme: str, model: str, config: ModelConfig, folds: list[int]
-) -> int | None:
-    """Return after how many epochs a refit stops; None trains all of the config's.
+) -> int | list[int] | None:
+    """Return after how many epochs a refit stops (of each stage, where there are several).
+
+    None trains all of the config's.
 
     With `selection: best` a refit has no held-out items to choose by, so it takes the mean best
     epoch of the finished folds, on the schedule that they had.
@@ -39,7 +41,8 @@ def refit_epochs(
         if path.exists():
             found = record.read_record(path)
             if found["config_sha256"] == record.config_sha256(config):
-                best[fold] = int(found["epoch"])
+                stages = [int(stage["epochs"]) for stage in found["stages"]]
+                best[fold] = stages or [int(found["epoch"])]
     if not best:
         raise UserError(
             f"{model} keeps the epoch that is best on held-out items (selection: best), and a "
@@ -47,13 +50,14 @@ def refit_epochs(
             f"epoch: python train_folds.py --model {model} --data {dataset}; or train a variant: "
             "--set selection=last --set patience=null --as NAME"
         )
-    mean = int(np.floor(np.mean(list(best.values())) + 0.5))
+    means = np.floor(np.mean(list(best.values()), axis=0) + 0.5).astype(int).tolist()
     LOG.info(
-        "selection: best: nothing is held out, so the refit stops after %d of %d epochs, the mean "
+        "selection: best: nothing is held out, so the refit stops after %s of %d epochs, the mean "
         "best epoch of fold%s %s",
-        mean, config.optim.epochs, "s" * (len(best) > 1), ", ".join(map(str, best)),
+        " and ".join(map(str, means)), config.optim.epochs, "s" * (len(best) > 1),
+        ", ".join(map(str, best)),
     )  # fmt: skip
-    return mean
+    return means if len(means) > 1 else means[0]
 
 
 def check_refits(recipe: Recipe) -> None:

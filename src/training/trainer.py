@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,23 +13,27 @@ from src.artifacts.files import file_lock
 from src.config import ModelConfig
 from src.data.dataset import (
     DeviceBatches,
-    EpochSampler,
     TrainBatches,
     make_loader,
 )
 from src.data.pixels import Canvas, PixelSource
+from src.data.samplers import EpochSampler
 from src.ensemble.extra import refuse_extra_name
 from src.metrics import classification_report
+from src.models.adapters import merge_adapters
+from src.models.probe import Probe
 from src.models.weights import Start
 from src.progress import track
 from src.seeds import derive_seed
-from src.training import begin, device, finish, resume
+from src.training import begin, device, finish, resume, stages
 from src.training.begin import class_weights
+from src.training.epoch_log import EpochLog
+from src.training.features import FeatureBatches, cached_features, probe_logits
 from src.training.job import Job
 from src.training.keeper import Keeper
 from src.training.loading import loader_workers
 from src.training.memory import advised
-from src.training.optim import lr_at
+from src.training.optim import optimizer_mode
 from src.training.predict import Compute, predict_views
 from src.training.run import Run
 from src.training.step import backward, optimizer_step
@@ -62,94 +68,144 @@ def fit_fold(job: Job) -> bool:
         device.set_deterministic(chip)
         state = resume.read_state(job, wanted)
         torch.manual_seed(derive_seed(job.config.seed, "init", job.fold))
-        model, start = begin.build_model(job, state)
+        model, start, head = begin.build_model(job, state)
         precision = state["precision"] if state else begin.choose_precision(job, model, chip)
         canvases = [Canvas.of(model.spec)]
         source = PixelSource(job.root, job.table["path"].tolist(), canvases, job.siblings)
-        source.preload(paths.pixel_cache(job.dataset), job.options.cache)
+        run = begin.make_run(job, model, head, chip, precision)
+        if not all(stage.cached for stage in run.stages):  # else each item is decoded once
+            source.preload(paths.pixel_cache(job.dataset), job.options.cache)
         if job.options.overwrite:
             resume.discard(job)  # not before all that may still be refused
         begin.log_start(what, start, model, chip)
-        run = begin.make_run(job, model, chip, precision)
-        if state is not None:
-            resume.take_over(run, state, paths.run_state(*job.names), chip.type)
-            batch = f", batch {run.batch}" if run.batch else ""
-            LOG.info("resumed after epoch %d of %d%s", run.epoch, job.epochs, batch)
         workers, decoders = loader_workers(job.options.workers, source, job.config, chip)
         compute = Compute(chip, run.precision, decoders, 2 * job.config.optim.batch_size)
         with advised(chip, job.config.optim.batch_size, model.spec.image_size, WAYS_OUT):
-            _train_epochs(job, run, source, compute, start, workers)
+            _train_stages(job, run, source, compute, start, workers, state)
+        merge_adapters(run.averaged.net)
         final = Compute(chip, device.inference_precision(chip, "auto"), decoders)
         finish.finish_run(job, run, source, final, start)
     return True
 
 
-def _train_epochs(
-    job: Job, run: Run, source: PixelSource, compute: Compute, start: Start, workers: int
+def _train_stages(
+    job: Job,
+    run: Run,
+    source: PixelSource,
+    compute: Compute,
+    start: Start,
+    workers: int,
+    state: dict[str, Any] | None,
 ) -> None:
-    config, chip, clock = job.config, compute.device, job.options.clock
-    rows, labels = job.train_rows, job.labels
-    size = run.model.spec.image_size
-    sampler = EpochSampler(
-        rows,
-        labels[rows],
-        config.optim.batch_size,
-        balanced=config.sampler == "balanced",
-        seed=derive_seed(config.seed, job.fold),
-    )
-    batches = TrainBatches(
-        source,
-        labels,
-        config.augment,
-        size,
-        derive_seed(config.seed, job.fold),
-        config.erase,
-    )
-    loader = make_loader(batches, sampler, workers, pin=chip.type == "cuda")
-    loader = DeviceBatches(loader, config.augment, size, chip)
-    weights = torch.tensor(class_weights(config, labels[rows]), device=chip)
-    log = finish.EpochLog(job)
+    """Train one stage after the other, from where a state left off."""
+    sampler = begin.make_sampler(job)
+    stages.enter_stage(run, job, state.get("stage", 0) if state else 0, len(sampler))
+    if state is not None:
+        resume.take_over(run, state, paths.run_state(*job.names), compute.device.type)
+        batch = f", batch {run.batch}" if run.batch else ""
+        epochs = stages.epochs_in_all(run, job)
+        LOG.info("resumed after epoch %d of %d%s", run.epoch, epochs, batch)
+    log = EpochLog(job)
     keeper = Keeper(job, run, start, len(sampler))
     try:
-        while run.epoch < job.epochs and not _out_of_patience(run, config):
-            keeper.begin_epoch()
-            sampler.epoch, sampler.first = run.epoch, run.batch
-            with clock.noting():
-                loss = train_one_epoch(
-                    run, loader, config, weights, len(sampler), job, keeper.after_step
-                )
-                if clock.wanted():
-                    keeper.stop()
-            try:
-                report = {} if job.is_refit else _score_held(job, run, source, compute)
-            except KeyboardInterrupt:
-                with clock.noting():
-                    keeper.save()
-                raise
-            with clock.noting():  # a signal in mid-save would cost the whole epoch
-                taken = keeper.end_epoch()
-                rate = len(sampler) * sampler.batch_size / taken
-                run.count_epoch(loss, rate, taken, report, keep_best=config.selection == "best")
+        while True:
+            batches = _batches(job, run, source, compute, sampler, workers)
+            _train_epochs(job, run, source, compute, sampler, batches, keeper, log)
+            stages.take_mean(run, job, sampler, batches, compute.device)
+            with job.options.clock.noting():
+                stages.leave_stage(run, job)
+                if run.stage + 1 == len(run.stages):
+                    return
+                stages.enter_stage(run, job, run.stage + 1, len(sampler))
                 keeper.save()
-            log.write(run.history[-1], job.epochs, taken)
-            if clock.wanted():
-                clock.leave()
     finally:
         log.close()
 
 
-def _score_held(job: Job, run: Run, source: PixelSource, compute: Compute) -> dict[str, float]:
+def _batches(
+    job: Job,
+    run: Run,
+    source: PixelSource,
+    compute: Compute,
+    sampler: EpochSampler,
+    workers: int,
+) -> FeatureBatches | DeviceBatches:
+    """Return what a stage is trained on: pixels, or the features of a frozen backbone."""
+    config, chip = job.config, compute.device
+    seed, size = derive_seed(config.seed, job.fold), run.model.spec.image_size
+    if run.current.cached:
+        steady = Compute(chip, device.inference_precision(chip, "auto"), compute.workers)
+        features = cached_features(job, run.model, run.head, source, steady)
+        return FeatureBatches(features, job.labels, sampler, seed)
+    mixes = max(config.mixup, config.cutmix) > 0
+    batches = TrainBatches(
+        source, job.labels, config.augment, size, seed, config.erase, mixes=mixes
+    )
+    loader = make_loader(batches, sampler, workers, pin=chip.type == "cuda")
+    return DeviceBatches(loader, config.augment, size, chip, config.mixup, config.cutmix)
+
+
+def _train_epochs(
+    job: Job,
+    run: Run,
+    source: PixelSource,
+    compute: Compute,
+    sampler: EpochSampler,
+    batches: FeatureBatches | DeviceBatches,
+    keeper: Keeper,
+    log: EpochLog,
+) -> None:
+    """Train the epochs of a stage."""
+    config, clock = stages.stage_config(run, job.config), job.options.clock
+    weights = class_weights(config, job.labels[job.train_rows])
+    loss_weights = torch.tensor(weights, device=compute.device)
+    while not stages.is_over(run, job):
+        keeper.begin_epoch()
+        sampler.epoch, sampler.first = run.epoch, run.batch
+        stages.begin_epoch(run, job)
+        with clock.noting():
+            loss = train_one_epoch(
+                run, batches, config, loss_weights, len(sampler), job, keeper.after_step
+            )
+            if clock.wanted():
+                keeper.stop()
+        try:
+            stages.prepare_scoring(run, sampler, batches, compute.device)
+            report = {} if job.is_refit else _score_held(job, run, source, compute, batches)
+        except KeyboardInterrupt:
+            with clock.noting():
+                keeper.save()
+            raise
+        with clock.noting():  # a signal in mid-save would cost the whole epoch
+            taken = keeper.end_epoch()
+            rate = len(sampler) * sampler.batch_size / taken
+            best = config.selection == "best" and not job.is_refit
+            run.count_epoch(loss, rate, taken, report, keep_best=best)
+            # Without a choice among epochs no held-out item may steer the run either.
+            run.schedule.after_epoch(report["macro_f1"] if best else -loss)
+            keeper.save()
+        log.write(run.history[-1], stages.epochs_in_all(run, job), taken)
+        if clock.wanted():
+            clock.leave()
+
+
+def _score_held(
+    job: Job,
+    run: Run,
+    source: PixelSource,
+    compute: Compute,
+    batches: FeatureBatches | DeviceBatches,
+) -> dict[str, float]:
     """Return the scores of the held-out items, of one view each, at 0.5."""
     held = job.held_rows
-    logits, readable = predict_views([run.averaged], [("full",)], source, held, compute)
-    finish.check_logits(job, logits[0], readable)
-    return classification_report(job.labels[held], logits[0][:, 0], 0.5)
-
-
-def _out_of_patience(run: Run, config: ModelConfig) -> bool:
-    if config.patience is None or not run.best:
-        return False
-    return run.epoch - run.best["epoch"] >= config.patience
+    if isinstance(batches, FeatureBatches) and isinstance(run.active, Probe):
+        logits = probe_logits(run.active, batches.features[held, 0], compute.device)[:, None]
+        readable = np.ones(len(held), bool)
+    else:
+        found, readable = predict_views([run.averaged], [("full",)], source, held, compute)
+        logits = found[0]
+    finish.check_logits(job, logits, readable)
+    return classification_report(job.labels[held], logits[:, 0], 0.5)
 
 
 def train_one_epoch(
@@ -166,7 +222,7 @@ def train_one_epoch(
     Args:
         run: its `batch` counts on from where the loader begins.
         loader: batches.
-        config: the model's config.
+        config: the model's config, with the stage's optimisation.
         weights: loss weights of the classes, on the device.
         steps_per_epoch: batches of a whole pass.
         job: names what is trained.
@@ -179,20 +235,20 @@ def train_one_epoch(
         UserError: the loss or the gradient is not finite; names the batch's items; no step was
             made with it.
     """
-    chip = weights.device
-    run.model.train()
-    steps, accumulate = steps_per_epoch * config.optim.epochs, config.optim.accumulate
+    chip, accumulate = weights.device, config.optim.accumulate
     run.loss_sum = torch.as_tensor(run.loss_sum, dtype=torch.float32, device=chip)
     total = run.loss_sum
+    if run.batch < steps_per_epoch:  # else the weights to be used are in place, or soon are
+        optimizer_mode(run.optimizer, train=True)
     run.optimizer.zero_grad(set_to_none=True)
-    title = f"epoch {run.epoch + 1}/{job.epochs}"
+    title = f"epoch {run.epoch + 1}/{stages.epochs_in_all(run, job)}"
     bar = track(loader, title, total=steps_per_epoch - run.batch, unit="batch")
     for number, batch in enumerate(bar, run.batch):
         # Everything random follows from (seed, fold, epoch, batch): resuming needs no more.
         torch.manual_seed(derive_seed(config.seed, job.fold, "batch", run.epoch, number))
-        step = run.epoch * steps_per_epoch + number
+        step = run.stage_epoch * steps_per_epoch + number
         for group in run.optimizer.param_groups:
-            group["lr"] = lr_at(step, steps, steps_per_epoch, config.optim)
+            group["lr"] = run.schedule.lr(step) * group.get("lr_scale", 1.0)
         batch = {key: tensor.to(chip, non_blocking=True) for key, tensor in batch.items()}
         share = min(accumulate, steps_per_epoch - number // accumulate * accumulate)
         loss = backward(run, batch, config, weights, share)

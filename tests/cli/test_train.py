@@ -14,13 +14,8 @@ from src.artifacts.folds import read_folds
 from src.artifacts.oof import read_oof, read_views
 from src.cli import predict, train, tune
 from src.config import read_model
+from tests.shared import tiny_model
 
-TINY = """
-backbone: {name: compact_net, pretrained: none, kwargs: {widths: [8, 8, 16]}}
-input: {image_size: 16}
-augment: none
-optim: {lr: 1e-2, epochs: 4, batch_size: 8, warmup_epochs: 0.5, ema_decay: 0.9}
-"""
 SCHEME = "sgkf2_s0"
 Command = Callable[..., str]
 
@@ -40,7 +35,7 @@ def tiny(artefact_root: Path) -> Path:
         cv2.imwrite(str(folder / f"{i:02d}.png"), pixels)
     configs = artefact_root / "configs" / "models"
     configs.mkdir(parents=True)
-    (configs / "tiny.yaml").write_text(TINY)
+    (configs / "tiny.yaml").write_text(tiny_model())
     return artefact_root
 
 

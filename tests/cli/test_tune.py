@@ -7,10 +7,13 @@ import subprocess
 import sys
 import termios
 
+import numpy as np
 import pytest
 
 from src import paths
-from src.cli.tune import choose_tunable, main
+from src.artifacts.folds import write_folds
+from src.cli.tune import main
+from src.cli.tune_inputs import choose_tunable
 from src.errors import UserError
 from tests.conftest import REPO
 from tests.ensemble.synthetic import (
@@ -130,6 +133,55 @@ def test_strategies_are_listed_and_chosen(capsys):
     stages = json.loads(recipe_path("platt").read_text())["stages"]
     assert [stage["name"] for stage in stages] == ["calibration", "voting", "threshold"]
     assert set(stages[0]["params"]["curves"]) == {"a", "b", "c"}
+
+
+def test_calibration_comes_before_any_strategy(capsys):
+    toy(3)
+    words = ["--strategies", "mean@0.5", "greedy", "tpe", "--trials", "5", "--calibrate", "platt"]
+    assert main(words) == 0
+    recipe = json.loads(recipe_path().read_text())
+    names = [candidate["name"] for candidate in recipe["scores"]["candidates"]]
+    assert names == ["mean@0.5", "platt-greedy", "platt-tpe"]
+    assert "platt-tpe (5 trials)" in capsys.readouterr().out
+    assert main(["--calibrate", "plat", "--recipe", "other"]) == 2
+    assert "unknown calibration 'plat'; did you mean 'platt'" in capsys.readouterr().err
+    assert not recipe_path("other").exists()
+
+
+def test_scores_by_kind_and_domain_are_printed_and_kept(capsys):
+    rng = np.random.default_rng(0)
+    folds = make_folds()
+    paths.folds_csv(DATA, SCHEME).unlink()
+    domain = np.where(rng.random(len(folds)) < 0.4, "dfdc", "cifake").astype(object)
+    domain[(folds["label"] == 1).to_numpy().nonzero()[0][:7]] = "web"
+    write_folds(paths.folds_csv(DATA, SCHEME), folds.assign(domain=domain))
+    make_oof(folds, "a")
+    assert main(["--data", DATA]) == 0
+    out = capsys.readouterr().out
+    parts = json.loads(recipe_path().read_text())["scores"]["breakdown"]
+    assert list(parts) == ["domain"]
+    table = out[out.index("by domain, cross-fitted, at its threshold") :].splitlines()
+    assert table[1].split() == ["domain", "items", "fakes", "macro-F1", "F1", "real", "F1", "fake",
+                                "AUC"]  # fmt: skip
+    assert [line.split()[0] for line in table[2:5]] == ["cifake", "dfdc", "web"]
+    assert table[4].split()[1:5] == ["7", "7", "-", "-"]
+    assert table[4].endswith("only fakes")
+    assert f"{parts['domain'][1]['macro_f1']:.4f}" in table[3]
+
+
+def test_members_from_elsewhere_listed_in_a_yaml(tmp_path, capsys):
+    folds = toy(1)
+    prob = np.random.default_rng(3).random(len(folds))
+    folds[["item_id"]].assign(prob=prob).to_csv(tmp_path / "o.csv", index=False)
+    (tmp_path / "t.csv").write_text("item_id,prob\nt1,0.5\n")
+    (tmp_path / "x.yaml").write_text("one: {oof: o.csv, test: t.csv}\n")
+    assert main(["--extra", str(tmp_path / "x.yaml"), "--strategies", "mean"]) == 0
+    members = json.loads(recipe_path().read_text())["members"]
+    assert [member["model"] for member in members] == ["a", "one"]
+    assert "one: imported, folds 0 1 2" in capsys.readouterr().out
+    (tmp_path / "x.yaml").write_text("two: {oof: o.csv, tests: t.csv}\n")
+    assert main(["--extra", str(tmp_path / "x.yaml")]) == 2
+    assert "did you mean 'test'" in capsys.readouterr().err
 
 
 def test_plots_of_the_searches(capsys):

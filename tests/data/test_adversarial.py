@@ -36,11 +36,8 @@ def train_files(first: int = 0) -> dict[str, bytes]:
     return {f"train/{kinds[i % 2]}/{i:03d}.jpg": picture(first + i) for i in range(N)}
 
 
-def test_files_of(**change: int) -> dict[str, bytes]:
+def files_to_predict(**change: int) -> dict[str, bytes]:
     return {f"test/{i:03d}.jpg": picture(1000 + i, **change) for i in range(N)}
-
-
-test_files_of.__test__ = False  # type: ignore[attr-defined]
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +51,7 @@ def found_in(make_dataset: MakeDataset, files: dict[str, bytes]) -> Adversarial:
 
 
 def test_one_source_split_at_random_is_not_told_apart(make_dataset: MakeDataset) -> None:
-    found = found_in(make_dataset, train_files() | test_files_of())
+    found = found_in(make_dataset, train_files() | files_to_predict())
     assert found.interval[0] < 0.5 < found.interval[1] + 0.1
     assert abs(found.auc - 0.5) < 0.12
     is_test = found.table["split"] == "test"
@@ -65,7 +62,7 @@ def test_one_source_split_at_random_is_not_told_apart(make_dataset: MakeDataset)
 def test_another_jpeg_quality_is_told_and_named(
     make_dataset: MakeDataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_dataset(train_files() | test_files_of(quality=60))
+    make_dataset(train_files() | files_to_predict(quality=60))
     monkeypatch.setattr(data, "show_log", lambda: None)
     assert data.main(["--adversarial"]) == 0
     out = capsys.readouterr().out
@@ -141,14 +138,14 @@ def test_stand_ins_are_whole_groups(codes: list[int], n_test: int, share: float,
 def test_too_few_items_are_refused(make_dataset: MakeDataset) -> None:
     files = dict(list(train_files().items())[:20])
     with pytest.raises(UserError, match=r"readable train images.*at least 30"):
-        found_in(make_dataset, files | test_files_of())
+        found_in(make_dataset, files | files_to_predict())
 
 
 def named(make_dataset: MakeDataset, groups: int, **change: int) -> Adversarial:
     """Compare one source with itself, or with itself changed; train items in so many groups."""
     rows = ["filename,label,original", *(f"{i:03d}.jpg,{i % 2},g{i % groups}" for i in range(N))]
     files = {f"train/{i:03d}.jpg": picture(i) for i in range(N)}
-    make_dataset(files | test_files_of(**change), {"train.csv": "\n".join(rows)})
+    make_dataset(files | files_to_predict(**change), {"train.csv": "\n".join(rows)})
     return adversarial_validation(load_dataset("toy", None))
 
 

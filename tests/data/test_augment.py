@@ -81,6 +81,22 @@ def test_a_seed_decides_the_draw(name):
     assert len({draw(transform, seed) for seed in range(8)}) == 8
 
 
+def test_each_transform_of_a_preset_draws_for_itself(monkeypatch):
+    things = {"two": lambda size: [A.HorizontalFlip(p=0.5), A.OneOf([A.InvertImg(p=1)], p=0.5)]}
+    monkeypatch.setattr(PRESETS, "_things", things)
+    transform = make_augment("two", 4)
+    image = np.zeros((4, 4, 3), np.uint8)
+    image[:, :2] = 50
+    seen = np.zeros((2, 2), int)
+    for seed in range(800):
+        transform.set_random_seed(seed)
+        out = transform(image=image)["image"][0, :, 0].astype(int)
+        inverted = int(out.max() > 100)
+        first = out[0] if not inverted else 255 - out[0]
+        seen[int(first == 0), inverted] += 1
+    assert np.abs(seen - 200).max() < 5 * np.sqrt(800 * 0.25 * 0.75)
+
+
 def test_crop_flip_shows_pixels_of_the_image_only_shifted_or_mirrored():
     size, n = 32, 3000
     image = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
@@ -134,12 +150,88 @@ def test_erased_boxes_lie_inside_and_have_the_stated_area(size):
 
 
 def test_native_pixels_are_never_resampled():
-    for name in preset_names():
-        check_augment(name, "squash")
-    for name in ("none", "crop_flip", "light"):
+    for name in ("none", "crop_flip", "light", "classic", "forensic"):
         check_augment(name, "native")
-    with pytest.raises(UserError, match="standard resamples"):
-        check_augment("standard", "native")
+    for name in ("standard", "crop_zoom", "robust"):
+        with pytest.raises(UserError, match=f"{name} resamples"):
+            check_augment(name, "native")
+
+
+@pytest.mark.parametrize("geometry", ["squash", "short_side"])
+def test_forensic_wants_pixels_as_they_are(geometry):
+    for name in preset_names():
+        if name != "forensic":
+            check_augment(name, geometry)
+    with pytest.raises(UserError, match=r"forensic is for pixels as they are.*take input.geometry"):
+        check_augment("forensic", geometry)
+
+
+def draws(name: str, image: np.ndarray, size: int, n: int) -> np.ndarray:
+    transform = make_augment(name, size)
+    transform.set_random_seed(3)
+    return np.stack([transform(image=image)["image"] for _ in range(n)])
+
+
+def test_forensic_shows_windows_of_the_canvas_only_mirrored():
+    image = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    windows = [image[top : top + 16, left : left + 16] for top in range(9) for left in range(9)]
+    possible = {w.tobytes() for w in windows} | {w[:, ::-1].tobytes() for w in windows}
+    seen = {out.tobytes() for out in draws("forensic", image, 16, 300)}
+    assert seen <= possible
+    assert len(seen) > 120
+
+
+def test_classic_flips_half_and_adds_noise_of_old_strength_to_three_tenths(monkeypatch):
+    monkeypatch.setattr(A, "HueSaturationValue", lambda p: A.NoOp())
+    monkeypatch.setattr(A, "RandomBrightnessContrast", lambda p: A.NoOp())
+    n = 1500
+    ramp = np.broadcast_to(np.linspace(60, 190, 32).astype(np.uint8)[None, :, None], (32, 32, 3))
+    image = np.ascontiguousarray(ramp)
+    out = draws("classic", image, 32, n).astype(float)
+    flipped = np.abs(out - image[:, ::-1]).mean((1, 2, 3)) < np.abs(out - image).mean((1, 2, 3))
+    assert binomtest(int(flipped.sum()), n, 0.5).pvalue > 1e-4
+    noise = np.where(flipped[:, None, None, None], out - image[:, ::-1], out - image).std((1, 2, 3))
+    noisy = noise > 0.5
+    assert binomtest(int(noisy.sum()), n, 0.3).pvalue > 1e-4
+    assert 10**0.5 - 0.5 < noise[noisy].min() < noise[noisy].max() < 50**0.5 + 0.3
+
+
+def test_standard_turns_by_ten_degrees_at_most_and_erases_a_tenth(monkeypatch):
+    monkeypatch.setattr(A, "ColorJitter", lambda *_, p: A.NoOp())
+    image = np.full((48, 48, 3), 30, np.uint8)
+    image[:, 20:28] = 220  # a vertical bar, whose slope tells the angle
+    out = draws("standard", image, 48, 600)
+    erased = (out == np.array([124, 116, 104])).all(-1).sum((1, 2)) > 20
+    assert binomtest(int(erased.sum()), 600, 0.1).pvalue > 1e-4
+    rows = (out[~erased, :, :, 0] > 125).astype(float)
+    centre = (rows * np.arange(48)).sum(2) / rows.sum(2)
+    slope = np.polyfit(np.arange(10, 38), centre[:, 10:38].T, 1)[0]
+    angle = np.degrees(np.arctan(slope))
+    assert 9 < np.abs(angle).max() < 10.7
+    assert np.abs(angle).mean() == pytest.approx(5, abs=0.6)  # uniform
+
+
+def test_robust_leaves_some_images_and_compresses_others_hard():
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    out = draws("robust", image, 32, 300).astype(float)
+    gap = np.minimum(
+        np.abs(out - image).mean((1, 2, 3)), np.abs(out - image[:, ::-1]).mean((1, 2, 3))
+    )
+    # none of the five happens to .75 * .7 * .8 * .8 * .4 of the images
+    assert binomtest(int((gap == 0).sum()), 300, 0.1344).pvalue > 1e-4
+    assert (gap > 10).mean() > 0.1
+
+
+def test_a_preset_is_added_with_one_function(monkeypatch):
+    monkeypatch.setattr(PRESETS, "_things", dict(PRESETS._things))
+
+    @PRESETS.register("upside_down")
+    def upside_down(size: int) -> list:
+        return [A.CenterCrop(size, size), A.VerticalFlip(p=1.0)]
+
+    check_augment("upside_down", "native")
+    assert "upside_down" in preset_names()
+    assert np.array_equal(draws("upside_down", CANVAS, 32, 1)[0], CANVAS[4:36, 4:36][::-1])
 
 
 @pytest.mark.parametrize(

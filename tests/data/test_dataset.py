@@ -1,7 +1,6 @@
 """Batches for training and evaluation: what is drawn, and from what the draw depends."""
 
 import multiprocessing
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -10,14 +9,13 @@ import torch
 from src.config import InputSpec
 from src.data import dataset, images
 from src.data.dataset import (
-    BatchKey,
     DeviceBatches,
-    EpochSampler,
     EvalBatches,
     TrainBatches,
     make_loader,
 )
 from src.data.pixels import Canvas, PixelSource
+from src.data.samplers import BatchKey, EpochSampler, Pool
 from src.errors import UserError, message_of
 
 COUNT = 24
@@ -45,71 +43,8 @@ def source_of(folder, specs):
     return PixelSource(folder, names, [Canvas.of(spec) for spec in specs])
 
 
-# --- order ---
-
-
-def sampler_of(rows=None, *, batch_size=5, balanced=False, seed=1, labels=LABELS):
-    rows = np.arange(COUNT) if rows is None else rows
-    return EpochSampler(rows, labels, batch_size, balanced=balanced, seed=seed)
-
-
-def test_an_epoch_covers_each_row_at_most_once():
-    rows = np.arange(100, 100 + COUNT)
-    sampler = sampler_of(rows)
-    batches = list(sampler)
-    assert len(batches) == len(sampler) == COUNT // 5
-    assert [batch.number for batch in batches] == [0, 1, 2, 3]
-    drawn = Counter(row for batch in batches for row in batch.rows)
-    assert set(drawn.values()) == {1}
-    assert set(drawn) <= set(rows.tolist())
-    assert all(len(batch.rows) == 5 for batch in batches)
-
-
-def test_over_epochs_no_row_is_left_out():
-    sampler = sampler_of()
-    drawn = set()
-    for epoch in range(10):
-        sampler.epoch = epoch
-        drawn |= {row for batch in sampler for row in batch.rows}
-    assert drawn == set(range(COUNT))
-
-
-def test_the_order_depends_on_seed_and_epoch_alone():
-    def order(seed: int, epoch: int) -> list[BatchKey]:
-        sampler = sampler_of(seed=seed)
-        sampler.epoch = epoch
-        return list(sampler)
-
-    torch.manual_seed(0)
-    first = order(1, 0)
-    torch.manual_seed(99)
-    assert order(1, 0) == first
-    assert [b.rows for b in order(1, 1)] != [b.rows for b in first]
-    assert [b.rows for b in order(2, 0)] != [b.rows for b in first]
-    sampler = sampler_of()
-    assert list(sampler) == list(sampler)  # not a stream that goes on
-    assert order(1, 3)[0].epoch == 3
-
-
-def test_a_batch_size_above_the_number_of_rows():
-    batches = list(sampler_of(batch_size=1000))
-    assert len(batches) == 1
-    assert sorted(batches[0].rows) == list(range(COUNT))
-
-
-def test_balanced_draws_half_of_each_class():
-    labels = np.zeros(1000, np.int64)
-    labels[:30] = 1
-    rows = np.arange(1000) + 7
-    sampler = EpochSampler(rows, labels, 100, balanced=True, seed=3)
-    drawn = np.array([row for batch in sampler for row in batch.rows]) - 7
-    assert len(drawn) == 1000
-    share = labels[drawn].mean()
-    assert abs(share - 0.5) < 4 * 0.5 / np.sqrt(1000)
-    assert set(drawn[labels[drawn] == 1]) == set(range(30))
-    plain = EpochSampler(rows, labels, 100, balanced=False, seed=3)
-    drawn = np.array([row for batch in plain for row in batch.rows]) - 7
-    assert labels[drawn].mean() == 0.03
+def sampler_of(*, batch_size=5, seed=1):
+    return EpochSampler(Pool(np.arange(COUNT), LABELS, batch_size), "shuffle", seed)
 
 
 # --- training batches ---

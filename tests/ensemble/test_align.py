@@ -28,7 +28,6 @@ def test_joins_members_by_id_whatever_the_order_of_rows():
     assert (same_group == 1).all()
     assert aligned.n_groups == 80
     assert aligned.oof_sha256["a"]["1"] == sha256_file(oof_path("a", 1))
-    assert aligned.fake_share == folds["label"].mean()
 
 
 def test_extra_data_are_not_tuned_on():
@@ -43,7 +42,6 @@ def test_extra_data_are_not_tuned_on():
     make_oof(folds)
     aligned = align(DATA, SCHEME)
     assert aligned.label.size == len(folds)
-    assert aligned.fake_share == folds["label"].mean()
 
 
 def test_one_fold_of_one_model():

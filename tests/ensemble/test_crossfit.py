@@ -5,12 +5,16 @@ import pytest
 from sklearn.model_selection import StratifiedGroupKFold
 
 from src.ensemble.align import align
-from src.ensemble.crossfit import cross_fit, make_parts, stratified_group_parts
+from src.ensemble.crossfit import cross_rules, cross_vote, make_parts, stratified_group_parts
 from src.ensemble.rule import Rule
 from src.ensemble.search import STRATEGIES, Search, Strategy
 from src.metrics import sigmoid
 from src.thresholds import best_threshold
 from tests.ensemble.synthetic import DATA, SCHEME, make_folds, make_oof
+
+
+def cross_fit(strategy, aligned, part, search):
+    return cross_vote(cross_rules(strategy, aligned, part, search), aligned, part)
 
 
 @pytest.fixture
@@ -28,14 +32,15 @@ def test_every_item_is_decided_by_a_rule_that_did_not_see_its_part(aligned):
         seen.append({tuple(row) for row in logits})
         return Rule("soft", np.full(2, 0.5), np.full(2, 0.5), 0.1 * len(seen))
 
-    pred = cross_fit(Strategy("soft", 0, spy, "spies"), aligned, aligned.fold, Search())
+    votes = cross_fit(Strategy("soft", 0, spy, "spies"), aligned, aligned.fold, Search())
     prob = sigmoid(aligned.logits).mean(axis=1)
     assert len(seen) == 3
     for fold, rows in enumerate(seen):
         held = aligned.fold == fold
         assert not rows & {tuple(row) for row in aligned.logits[held]}
         assert len(rows) == (~held).sum()
-        assert np.array_equal(pred[held], prob[held] >= 0.1 * (fold + 1))
+        assert np.array_equal(votes.pred[held], prob[held] >= 0.1 * (fold + 1))
+    assert np.array_equal(votes.prob, prob)
 
 
 def test_cross_fitted_mean_is_what_a_loop_over_folds_gives(aligned):
@@ -45,7 +50,7 @@ def test_cross_fitted_mean_is_what_a_loop_over_folds_gives(aligned):
         held = aligned.fold == fold
         want[held] = prob[held] >= best_threshold(aligned.label[~held], prob[~held])[0]
     got = cross_fit(STRATEGIES.get("mean"), aligned, aligned.fold, Search())
-    assert np.array_equal(got, want)
+    assert np.array_equal(got.pred, want)
 
 
 def test_several_folds_are_the_parts(aligned):

@@ -12,11 +12,11 @@ from src.ensemble.extra import (
     check_extras,
     extra_fingerprint,
     is_extra,
-    parse_extra,
     read_extra_test,
     refuse_extra_name,
     write_extra,
 )
+from src.ensemble.extra_list import Extra, named_extras
 from src.errors import UserError
 from src.metrics import sigmoid
 from tests.ensemble.synthetic import DATA, SCHEME, make_folds, make_oof
@@ -138,7 +138,44 @@ def test_training_refuses_the_name(tmp_path, table):
 @pytest.mark.parametrize("text", ["x", "x=a", "x=a,", "../x=a,b", "=a,b", "x=/no/a,/no/b"])
 def test_a_malformed_extra_is_refused(text):
     with pytest.raises(UserError, match=r"--extra.*(want NAME|is not there)"):
-        parse_extra(text)
+        named_extras([text])
+
+
+def listed(tmp_path, text):
+    for name in ("o.csv", "t.csv"):
+        (tmp_path / "sub").mkdir(exist_ok=True)
+        (tmp_path / "sub" / name).touch()
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    return named_extras([str(path)])
+
+
+def test_a_yaml_lists_members_by_paths_relative_to_it(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    found = listed(tmp_path, "one: {oof: sub/o.csv, test: sub/t.csv}\n"
+                   f"two: {{oof: {tmp_path}/sub/o.csv, test: sub/t.csv}}\n")  # fmt: skip
+    oof, test = tmp_path / "sub" / "o.csv", tmp_path / "sub" / "t.csv"
+    assert found == [Extra("one", oof, test), Extra("two", oof, test)]
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("", "want a mapping"),
+        ("{}", "lists no member"),
+        ("one: sub/o.csv", "one: want {oof: PATH, test: PATH}, found 'sub/o.csv'"),
+        ("one: {oof: sub/o.csv}", "one: test is None, want a path"),
+        ("one: {oof: sub/o.csv, test: 3}", "one: test is 3, want a path"),
+        ("one: {oof: sub/o.csv, tests: sub/t.csv}", "'tests'; did you mean 'test'"),
+        ("../one: {oof: sub/o.csv, test: sub/t.csv}", "'../one' is no plain name"),
+        ("one: {oof: sub/o.csv, test: sub/z.csv}", "--extra one: .*sub/z.csv is not there"),
+        ("one: {oof: a, test: b}\none: {oof: a, test: b}", "key 'one' stands twice"),
+    ],
+)
+def test_a_yaml_is_read_strictly(tmp_path, text, match):
+    with pytest.raises(UserError, match=match):
+        listed(tmp_path, text)
 
 
 def test_damaged_test_predictions_are_refused(tmp_path, table):

@@ -132,6 +132,16 @@ def test_trials_are_counted_before_they_run():
     assert n_trials(toy_single(), ladder(1), Search(7, 0)) == 0
 
 
+def test_thresholds_by_kind_search_nothing_again():
+    aligned = toy(2, n=1800, groups=600)
+    kind = np.where(np.arange(1800) % 2, "video", "image").astype(object)
+    calls = []
+    search = Search(7, 0, lambda: calls.append(1))
+    tuned = tune(dataclasses.replace(aligned, kind=kind), names=["tpe"], search=search)
+    assert [c.name for c in tuned.candidates] == ["mean@0.5", "tpe", "tpe by kind"]
+    assert len(calls) == n_trials(aligned, ["tpe"], search) == 7 * 4
+
+
 def toy_single():
     return align(DATA, SCHEME, ["a"])
 

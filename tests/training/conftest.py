@@ -8,10 +8,12 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from src import paths
 from src.artifacts.folds import read_folds, write_folds
 from src.config import parse_model
+from src.models.losses import LOSSES
 from src.training.job import Job, Options, job_table
 
 N_ITEMS = 48
@@ -34,6 +36,21 @@ def write_items(folder: Path, count: int = N_ITEMS) -> list[str]:
         names.append(f"i{index:03d}.png")
         cv2.imwrite(str(folder / names[-1]), pixels)
     return names
+
+
+def interrupt_at_batch(monkeypatch: pytest.MonkeyPatch, number: int) -> list[int]:
+    """Let the loss raise KeyboardInterrupt at its `number`-th batch; returns the batches seen."""
+    loss: Callable[..., torch.Tensor] = LOSSES.get("bce")
+    seen: list[int] = []
+
+    def interrupted(*arguments: object) -> torch.Tensor:
+        seen.append(len(seen) + 1)
+        if len(seen) == number:
+            raise KeyboardInterrupt
+        return loss(*arguments)
+
+    monkeypatch.setitem(LOSSES._things, "bce", interrupted)
+    return seen
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from src.training.record import config_sha256, read_record
 from src.training.refit import check_refits, refit_epochs
 from src.training.run import Run
 from src.training.trainer import fit_fold
+from tests.training.conftest import interrupt_at_batch
 
 MakeJob = Callable[..., Job]
 KEYS_BEFORE = [  # that decided what is trained before there were pseudo-labels
@@ -73,16 +74,7 @@ def test_an_interrupted_refit_resumes_to_equal_bytes(
 ) -> None:
     whole, cut = make_job(fold="all"), make_job(fold="all", model="cut")
     fit_fold(whole)
-    loss, calls = LOSSES.get("bce"), 0
-
-    def interrupted(*arguments: object) -> torch.Tensor:
-        nonlocal calls
-        calls += 1
-        if calls == stop_in_epoch * 6 + 4:  # six batches an epoch
-            raise KeyboardInterrupt
-        return loss(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setitem(LOSSES._things, "bce", interrupted)
+    interrupt_at_batch(monkeypatch, stop_in_epoch * 6 + 4)  # six batches an epoch
     with pytest.raises(KeyboardInterrupt):
         fit_fold(cut)
     assert not paths.run_record(*cut.names).exists()

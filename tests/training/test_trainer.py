@@ -17,12 +17,15 @@ from src.artifacts.folds import read_folds
 from src.artifacts.oof import read_oof, read_views
 from src.errors import LockedError, UserError
 from src.models.losses import LOSSES
+from src.models.strategies import Stage
 from src.training import keeper, trainer
 from src.training.checkpoint import load_checkpoint
 from src.training.job import Job, Options
 from src.training.record import read_record
 from src.training.run import Run
+from src.training.schedules import make_schedule
 from src.training.trainer import class_weights, fit_fold
+from tests.training.conftest import interrupt_at_batch
 
 MakeJob = Callable[..., Job]
 
@@ -111,23 +114,14 @@ def test_interrupted_in_mid_epoch_it_resumes_to_equal_bytes(
     whole = make_job()
     fit_fold(whole)
     cut = make_job(model="cut")
-    loss, calls = LOSSES.get("bce"), 0
-
-    def interrupted(*arguments: object) -> torch.Tensor:
-        nonlocal calls
-        calls += 1
-        if calls == stop_in_epoch * 3 + 2:  # three batches an epoch
-            raise KeyboardInterrupt
-        return loss(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setitem(LOSSES._things, "bce", interrupted)
+    seen = interrupt_at_batch(monkeypatch, stop_in_epoch * 3 + 2)  # three batches an epoch
     with pytest.raises(KeyboardInterrupt):
         fit_fold(cut)
     assert paths.run_state(*cut.names).exists()
     assert not paths.run_record(*cut.names).exists()
     fit_fold(cut)
     assert oof_bytes(whole) == oof_bytes(cut)
-    assert calls == stop_in_epoch * 3 + 2 + (3 - stop_in_epoch) * 3  # finished epochs stay done
+    assert len(seen) == stop_in_epoch * 3 + 2 + (3 - stop_in_epoch) * 3  # finished epochs stay done
 
 
 def test_a_resumed_run_with_dropout_and_workers_gives_equal_bytes(
@@ -369,7 +363,9 @@ def test_accumulation_equals_a_larger_batch(make_job: MakeJob) -> None:
         )
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         scaler = torch.amp.grad_scaler.GradScaler("cpu", enabled=False)
-        run = Run(model, optimizer, scaler, None, "fp32")  # type: ignore[arg-type]
+        run = Run(model, scaler, "fp32", [], ())  # type: ignore[arg-type]
+        run.active, run.optimizer = model, optimizer
+        run.stages = [Stage("all", frozenset(), job.config.optim)]
         batches = [
             {
                 "pixels": inputs[i : i + size],
@@ -378,6 +374,7 @@ def test_accumulation_equals_a_larger_batch(make_job: MakeJob) -> None:
             }
             for i in range(0, 8, size)
         ]
+        run.schedule = make_schedule(job.config.optim, len(batches), len(batches))
         trainer.train_one_epoch(run, batches, job.config, weights, len(batches), job)
         results.append(model.net.weight.detach().clone())
     torch.testing.assert_close(results[0], results[1])

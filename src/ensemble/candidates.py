@@ -1,0 +1,157 @@
+"""Candidates: a strategy fitted, cross-fitted and held against the simpler one that stands."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from src.ensemble.align import Aligned
+from src.ensemble.bootstrap import MIN_GROUPS, bootstrap_macro_f1, interval
+from src.ensemble.crossfit import Parts, cross_rules, cross_vote, fit_rule, split_rule
+from src.ensemble.rule import Rule, Votes, vote
+from src.ensemble.search import STRATEGIES, Search
+from src.metrics import macro_f1
+
+if TYPE_CHECKING:
+    import optuna
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A strategy and what it is worth.
+
+    Attributes:
+        name: of the strategy.
+        in_sample: macro-F1 on the rows it was fitted on; flatters.
+        cross_fitted: macro-F1 of decisions by rules fitted without the items' part; None where
+            there are too few groups to part.
+        interval: 95 % group bootstrap of `cross_fitted`; None below `MIN_GROUPS` groups.
+        over: the simpler candidate it was held against.
+        gain: cross-fitted gain over that one.
+        gain_se: its standard error, by the paired bootstrap.
+        taken: whether it replaced that one.
+        voting: what its rule votes by.
+        trials: of one of its searches.
+    """
+
+    name: str
+    in_sample: float
+    cross_fitted: float | None = None
+    interval: tuple[float, float] | None = None
+    over: str | None = None
+    gain: float | None = None
+    gain_se: float | None = None
+    taken: bool = False
+    voting: str = ""
+    trials: int = 0
+
+    @property
+    def optimism(self) -> float | None:
+        """Return how much the score on its own rows flatters it."""
+        return None if self.cross_fitted is None else self.in_sample - self.cross_fitted
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A strategy that was fitted.
+
+    Attributes:
+        name: of the candidate: the strategy's, or `... by kind`.
+        strategy: name in `STRATEGIES`.
+        rule: fitted on all rows.
+        rules: part -> the rule fitted without it; none where there are too few groups to part.
+        trials: completed in the search on all rows.
+        in_sample: macro-F1 of `rule` on all rows.
+        votes: of `rules`, each on its part; None where there are none.
+    """
+
+    name: str
+    strategy: str
+    rule: Rule
+    rules: dict[int, Rule]
+    trials: int
+    in_sample: float = float("nan")
+    votes: Votes | None = None
+
+
+def try_strategy(name: str, aligned: Aligned, parts: Parts, search: Search) -> Tried:
+    """Fit a strategy on all rows and cross-fit it over the parts."""
+    strategy = STRATEGIES.get(name)
+    search = replace(search, study_name=f"{search.study_name}/{name}")
+    everything = np.ones(aligned.label.size, dtype=bool)
+    done: list[int] = []
+
+    def count(study: "optuna.Study", study_name: str) -> None:
+        done.append(sum(t.state.name == "COMPLETE" for t in study.get_trials(deepcopy=False)))
+        search.on_study(study, study_name)
+
+    whole = replace(search, study_name=f"{search.study_name}/all", on_study=count)
+    rule = fit_rule(strategy, aligned, everything, whole)
+    rules = {} if parts.part is None else cross_rules(strategy, aligned, parts.part, search)
+    return _tried(Tried(name, name, rule, rules, trials=sum(done)), aligned, parts)
+
+
+def try_split(plain: Tried, aligned: Aligned, parts: Parts, by: str) -> Tried:
+    """Give the rules of a candidate thresholds by `kind` or `domain`; nothing is searched again."""
+    if parts.part is None:
+        raise ValueError("nothing to hold thresholds of their own against")
+    everything = np.ones(aligned.label.size, dtype=bool)
+    rules = {k: split_rule(rule, aligned, parts.part != k, by) for k, rule in plain.rules.items()}
+    rule = split_rule(plain.rule, aligned, everything, by)
+    split = replace(plain, name=f"{plain.name} by {by}", rule=rule, rules=rules)
+    return _tried(split, aligned, parts)
+
+
+def _tried(fitted: Tried, aligned: Aligned, parts: Parts) -> Tried:
+    """Fill in what the rules are worth."""
+    values = aligned.values(fitted.rule.by) if fitted.rule.by else None
+    in_sample = macro_f1(aligned.label, vote(fitted.rule, aligned.logits, values).pred)
+    votes = None if parts.part is None else cross_vote(fitted.rules, aligned, parts.part)
+    return replace(fitted, in_sample=in_sample, votes=votes)
+
+
+def judge(tried: Sequence[Tried], aligned: Aligned, seed: int, first: int) -> list[Candidate]:
+    """Score the candidates and let each challenge the one that stands, from `first` on.
+
+    Args:
+        tried: the simplest first; those before `first` are only shown.
+        aligned: what they were fitted on.
+        seed: of the bootstrap.
+        first: place of the one that stands at the beginning.
+
+    Returns:
+        One each; the last that is `taken` is the one to keep.
+    """
+    preds = [t.votes.pred for t in tried if t.votes is not None]
+    if not preds:
+        return [_candidate(t, taken=i == first) for i, t in enumerate(tried)]
+    scores = [macro_f1(aligned.label, pred) for pred in preds]
+    draws = None
+    if aligned.n_groups >= MIN_GROUPS:
+        draws = bootstrap_macro_f1(aligned.label, preds, aligned.group, seed=seed)
+    candidates, standing = [], first
+    for i, t in enumerate(tried):
+        limits = None if draws is None else interval(draws[:, i])
+        if i <= first:
+            candidates.append(
+                _candidate(t, cross_fitted=scores[i], interval=limits, taken=i == first)
+            )
+            continue
+        gain = scores[i] - scores[standing]
+        error = None if draws is None else float(np.std(draws[:, i] - draws[:, standing], ddof=1))
+        taken = error is not None and gain > error
+        candidates.append(
+            _candidate(
+                t, cross_fitted=scores[i], interval=limits, over=tried[standing].name, gain=gain,
+                gain_se=error, taken=taken,
+            )
+        )  # fmt: skip
+        standing = i if taken else standing
+    return candidates
+
+
+def _candidate(tried: Tried, **rest: Any) -> Candidate:  # noqa: ANN401 - fields by name
+    return Candidate(
+        tried.name, tried.in_sample, voting=tried.rule.voting, trials=tried.trials, **rest
+    )

@@ -1,0 +1,137 @@
+"""Image towers of CLIP: OpenAI's and open_clip's names, and those of Hugging Face."""
+
+import re
+
+import torch
+from torch import Tensor, nn
+
+from src.errors import UserError
+from src.models.formats.base import FORMATS, Foreign, Source, one_logit, prefix_of, under
+
+# Order matters: `ln_` is a part of `ln_pre` and `ln_post`. As timm's own converter.
+OPENAI = (
+    ("conv1", "patch_embed.proj"),
+    ("positional_embedding", "pos_embed"),
+    ("class_embedding", "cls_token"),
+    ("transformer.resblocks.", "blocks."),
+    ("ln_pre", "norm_pre"),
+    ("ln_post", "norm"),
+    ("ln_", "norm"),
+    ("in_proj_", "qkv."),
+    ("out_proj", "proj"),
+    ("mlp.c_fc", "mlp.fc1"),
+    ("mlp.c_proj", "mlp.fc2"),
+)
+HUGGING_FACE = (
+    ("embeddings.patch_embedding", "patch_embed.proj"),
+    ("embeddings.position_embedding.weight", "pos_embed"),
+    ("embeddings.class_embedding", "cls_token"),
+    ("encoder.layers.", "blocks."),
+    ("pre_layrnorm", "norm_pre"),  # misspelt in transformers itself
+    ("post_layernorm", "norm"),
+    ("layer_norm", "norm"),
+    ("self_attn.out_proj", "attn.proj"),
+    ("self_attn.", "attn."),
+)
+# DeepfakeBench trains its CLIP detector on pixels scaled to -1..1 (its clip.yaml), real is 0.
+BENCH_HEAD = ("head.weight", "head.bias")
+BENCH_SCALE = (0.5, 0.5, 0.5)
+# Scalars that only OpenAI's archives hold; their nets use QuickGELU.
+OPENAI_MARKS = ("input_resolution", "context_length", "vocab_size")
+
+
+@FORMATS.register("clip")
+def clip(source: Source, net: nn.Module) -> Foreign | None:
+    """Read a tower named as in OpenAI's CLIP (Radford et al. 2021) and in open_clip.
+
+    It may be the whole CLIP, the tower alone, or a detector that keeps one (ForensicsAdapter:
+    `clip_model.visual.`); text tower, projection and adapters are dropped.
+    """
+    anchors = (
+        *("class_embedding", "conv1.weight", "positional_embedding"),
+        *("ln_pre.weight", "transformer.resblocks.0.attn.in_proj_weight"),
+    )
+    prefix = prefix_of(source.tensors, anchors, source.path)
+    if prefix is None:
+        return None
+    tower = under(source.tensors, prefix)
+    projection = tower.pop("proj", None)
+    dropped = {key for key in source.tensors if not key.startswith(prefix)}
+    if projection is not None:
+        dropped.add(f"{prefix}proj")
+    note = ""
+    if all(mark in source.tensors for mark in OPENAI_MARKS):
+        note = _activation_note(net)
+    return Foreign(_tokens(_renamed(tower, OPENAI)), sorted(dropped), note=note)
+
+
+@FORMATS.register("hf_clip")
+def hf_clip(source: Source, net: nn.Module) -> Foreign | None:  # noqa: ARG001 - a format's signature
+    """Read a tower named as in transformers' `CLIPModel` and `CLIPVisionModel`.
+
+    DeepfakeBench's CLIP detector is one under `backbone.`, with a linear head (2, d) on the pooled
+    output, real first: that head becomes the logit.
+    """
+    anchors = (
+        *("embeddings.class_embedding", "embeddings.patch_embedding.weight"),
+        *("pre_layrnorm.weight", "encoder.layers.0.self_attn.q_proj.weight"),
+    )
+    prefix = prefix_of(source.tensors, anchors, source.path)
+    if prefix is None:
+        return None
+    tower = under(source.tensors, prefix)
+    tower.pop("embeddings.position_ids", None)
+    used = {f"{prefix}{key}" for key in tower}
+    tensors = _tokens(_fused(_renamed(tower, HUGGING_FACE), source))
+    weight = source.tensors.get(BENCH_HEAD[0])
+    if prefix == "backbone." and weight is not None and weight.shape[0] == 2:
+        used |= set(BENCH_HEAD)
+        dropped = sorted(set(source.tensors) - used)
+        logit = one_logit(weight, source.tensors.get(BENCH_HEAD[1]), fake=1)
+        return Foreign(tensors, dropped, logit, BENCH_SCALE, BENCH_SCALE)
+    return Foreign(tensors, sorted(set(source.tensors) - used))
+
+
+def _renamed(tower: dict[str, Tensor], renames: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
+    result = {}
+    for key, value in tower.items():
+        for old, new in renames:
+            key = key.replace(old, new)
+        result[key] = value
+    return result
+
+
+def _tokens(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Give the class token and the position embeddings timm's batch axis."""
+    tensors["cls_token"] = tensors["cls_token"].reshape(1, 1, -1)
+    tensors["pos_embed"] = tensors["pos_embed"][None]
+    return tensors
+
+
+def _fused(tensors: dict[str, Tensor], source: Source) -> dict[str, Tensor]:
+    """Put the separate projections of queries, keys and values one above the other, as timm."""
+    result, parts = {}, {}
+    for key, value in tensors.items():
+        found = re.fullmatch(r"(blocks\.\d+\.attn\.)([qkv])_proj\.(weight|bias)", key)
+        if found:
+            parts.setdefault(f"{found[1]}qkv.{found[3]}", {})[found[2]] = value
+        else:
+            result[key] = value
+    for key, have in parts.items():
+        if set(have) != set("qkv"):
+            lost = ", ".join(sorted(set("qkv") - set(have)))
+            raise UserError(f"{source.path}: {key} lacks its {lost} projection; truncated?")
+        result[key] = torch.cat([have[letter] for letter in "qkv"])
+    return result
+
+
+def _activation_note(net: nn.Module) -> str:
+    from timm.layers.activations import QuickGELU
+
+    kinds = {type(module) for module in net.modules()}
+    if QuickGELU in kinds or not hasattr(net, "blocks"):
+        return ""
+    return (
+        "OpenAI's CLIP was trained with QuickGELU and this backbone has another activation: its "
+        "features will differ a little; vit_*_clip_quickgelu_224 is the faithful one"
+    )

@@ -1,0 +1,147 @@
+"""Vision transformers as self-supervised training saves them: FSFM, MAE, DINO, DINOv2, DINOv3."""
+
+import json
+import re
+from argparse import Namespace
+from pathlib import Path
+
+from torch import nn
+
+from src.errors import UserError
+from src.models.formats.base import FORMATS, Foreign, Source, Triple, one_logit, split
+
+FSFM_SIDECAR = "pretrain_ds_mean_std.txt"
+# Of VGGFace2, on which the published files were pretrained.
+VGGFACE2 = (
+    (0.5482207536697388, 0.42340534925460815, 0.3654651641845703),
+    (0.2789176106452942, 0.2438540756702423, 0.23493893444538116),
+)
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+FSFM_PRETRAINING = ("mask_token", "decoder_", "rep_decoder_", "projector.", "predictor.")
+MAE_PRETRAINING = ("mask_token", "decoder_")
+DINO_HEADS = ("head.", "dino_head.", "ibot_head.")
+
+
+@FORMATS.register("fsfm")
+def fsfm(source: Source, net: nn.Module) -> Foreign | None:  # noqa: ARG001 - a format's signature
+    """Read FSFM's files, pretrained or fine-tuned (Wang et al., CVPR 2025, "FSFM").
+
+    A pretraining file is a masked autoencoder with a second decoder, a projector and a predictor.
+    A fine-tuned one is known by its arguments or by the file of mean and std beside it; its two
+    classes are folders in the order of the alphabet, so 0 is FAKE and 1 is REAL.
+
+    Raises:
+        UserError: the file beside it is damaged.
+    """
+    keys = source.tensors
+    pretraining = any(key.startswith("rep_decoder_") for key in keys)
+    if "patch_embed.proj.weight" not in keys or ("decoder_pos_embed" in keys and not pretraining):
+        return None
+    args = source.wrapper.get("args")
+    arguments = vars(args) if isinstance(args, Namespace) else {}
+    beside = source.path.parent / FSFM_SIDECAR
+    tuned = "normalize_from_IMN" in arguments or ("model" in source.wrapper and beside.is_file())
+    if not pretraining and not tuned:
+        return None
+    mean, std = _fsfm_scale(beside, arguments)
+    tensors, dropped = split(keys, lambda key: key.startswith(FSFM_PRETRAINING))
+    weight = tensors.get("head.weight")
+    if weight is None or weight.shape[0] != 2:
+        return Foreign(tensors, dropped, mean=mean, std=std)
+    if arguments.get("train_split"):
+        note = "its classes were numbered by a list of files, in an order not known: a new head"
+        return Foreign(tensors, dropped, mean=mean, std=std, note=note)
+    logit = one_logit(tensors.pop("head.weight"), tensors.pop("head.bias", None), fake=0)
+    return Foreign(tensors, dropped, logit, mean, std)
+
+
+def _fsfm_scale(beside: Path, arguments: dict[str, object]) -> tuple[Triple, Triple]:
+    """Return mean and std: ImageNet's if the run asked for it, else the file's or VGGFace2's."""
+    if arguments.get("normalize_from_IMN"):
+        return IMAGENET
+    if not beside.is_file():
+        return VGGFACE2
+    try:
+        # Each run appends a line; the training script reads the first.
+        content = json.loads(beside.read_text(encoding="utf-8").splitlines()[0])
+        mean, std = (tuple(float(v) for v in content[key]) for key in ("mean", "std"))
+        if len(mean) != 3 or len(std) != 3 or not all(0 < v < 1 for v in (*mean, *std)):
+            raise ValueError("want three numbers between 0 and 1 each")
+    except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
+        raise UserError(
+            f'{beside}: want a first line like {{"mean": [r, g, b], "std": [r, g, b]}}: {error}'
+        ) from error
+    return mean, std
+
+
+@FORMATS.register("mae")
+def mae(source: Source, net: nn.Module) -> Foreign | None:  # noqa: ARG001 - a format's signature
+    """Read a masked autoencoder with its decoder (He et al., CVPR 2022)."""
+    keys = source.tensors
+    decoder = {"decoder_embed.weight", "decoder_pos_embed", "mask_token"} <= set(keys)
+    if not decoder or any(key.startswith("rep_decoder_") for key in keys):
+        return None
+    return Foreign(*split(keys, lambda key: key.startswith(MAE_PRETRAINING)))
+
+
+@FORMATS.register("dino")
+def dino(source: Source, net: nn.Module) -> Foreign | None:
+    """Read a training file of DINO (Caron et al., ICCV 2021) or DINOv2: the teacher's backbone."""
+    heads = any(key.startswith(DINO_HEADS) for key in source.tensors)
+    if "teacher" not in source.wrapper or not (heads or "student" in source.wrapper):
+        return None
+    wanted, dropped = split(source.tensors, lambda key: not key.startswith("backbone."))
+    inner = Source(source.path, {k.removeprefix("backbone."): v for k, v in wanted.items()})
+    if not inner.tensors:
+        return None
+    second = dinov2(inner, net)
+    if second is None:
+        return Foreign(inner.tensors, dropped)
+    dropped += [f"backbone.{key}" for key in second.dropped]
+    return Foreign(second.tensors, sorted(dropped))
+
+
+@FORMATS.register("dinov2")
+def dinov2(source: Source, net: nn.Module) -> Foreign | None:  # noqa: ARG001 - a format's signature
+    """Read a published DINOv2 (Oquab et al. 2023), with registers or without.
+
+    Timm keeps the class token's position embedding within the class token where there are
+    registers, and calls the gated layers of the largest net fc1 and fc2.
+    """
+    keys = source.tensors
+    if not {"mask_token", "blocks.0.ls1.gamma", "pos_embed"} <= set(keys):
+        return None
+    tensors, dropped = split(keys, lambda key: key == "mask_token")
+    tensors = {
+        re.sub(r"\.mlp\.w3\.", ".mlp.fc2.", re.sub(r"\.mlp\.w12\.", ".mlp.fc1.", key)): value
+        for key, value in tensors.items()
+    }
+    if "register_tokens" in tensors:
+        tensors["reg_token"] = tensors.pop("register_tokens")
+        tensors["cls_token"] = tensors["cls_token"] + tensors["pos_embed"][:, 0]
+        tensors["pos_embed"] = tensors["pos_embed"][:, 1:]
+    return Foreign(tensors, dropped)
+
+
+@FORMATS.register("dinov3")
+def dinov3(source: Source, net: nn.Module) -> Foreign | None:
+    """Read a published DINOv3 (Simeoni et al. 2025), by timm's own rules.
+
+    Its key biases are masked to zero and its rotary embeddings are computed, so neither has a
+    place; query and value biases are kept where the net has them (`..._dinov3_qkvb`).
+    """
+    keys = source.tensors
+    if not {"storage_tokens", "blocks.0.ls1.gamma", "blocks.0.attn.qkv.weight"} <= set(keys):
+        return None
+    biases = any(name.endswith("attn.q_bias") for name, _ in net.named_parameters())
+    unwanted = (".periods", ".bias_mask", "mask_token", *(() if biases else ("qkv.bias",)))
+    tensors, dropped = split(keys, lambda k: k.endswith(unwanted) or k.startswith("local_cls_norm"))
+    result = {}
+    for key, value in tensors.items():
+        if key.endswith("qkv.bias"):
+            result[key.replace("qkv.bias", "q_bias")] = value.chunk(3)[0]
+            result[key.replace("qkv.bias", "v_bias")] = value.chunk(3)[2]
+            continue
+        renamed = re.sub(r"\.ls([12])\.gamma$", r".gamma_\1", key)
+        result[renamed.replace("storage_tokens", "reg_token")] = value
+    return Foreign(result, dropped)

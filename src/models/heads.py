@@ -1,0 +1,158 @@
+"""Heads: how a net's feature map becomes one vector, and what its last linear layer sees.
+
+A head is put into a net that is built already, and adds no weights: the keys of the state dict stay
+those of the published net, so that its weights load as before.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from src.config import HeadConfig
+from src.errors import UserError
+
+GEM_POWER = 3.0  # what Radenović et al. start from; it is not learned here
+LEAST = 1e-6
+
+
+class Pool(nn.Module):
+    """Pools over some dimensions: `avg`, `max` or `gem`.
+
+    Generalised mean: (mean x^3)^(1/3) of what is positive (Radenović et al. 2019, eq. 3).
+
+    Args:
+        kind: avg, max or gem.
+        dims: over which.
+        keepdim: keep them, with length 1.
+        skip: so many first tokens are left out, of (n, tokens, d).
+    """
+
+    def __init__(
+        self, kind: str, dims: tuple[int, ...] = (2, 3), *, keepdim: bool = False, skip: int = 0
+    ) -> None:
+        super().__init__()
+        self.kind = kind
+        self.dims = dims
+        self.keepdim = keepdim
+        self.skip = skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, d, h, w), or whatever `dims` belong to, to (n, d)."""
+        x = x[:, self.skip :] if self.skip else x
+        if self.kind == "max":
+            return x.amax(self.dims, self.keepdim)
+        if self.kind == "avg":
+            return x.mean(self.dims, self.keepdim)
+        cubes = x.float().clamp(min=LEAST).pow(GEM_POWER)
+        return cubes.mean(self.dims, self.keepdim).pow(1 / GEM_POWER).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        """Return what a printed net shows."""
+        return f"{self.kind}, dims={self.dims}"
+
+
+class NormalizedLinear(nn.Linear):
+    """A linear layer that sees its input at length 1; its weights have the keys of a plain one."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (n, d) to (n, outputs)."""
+        return super().forward(functional.normalize(input.float(), dim=-1).to(input.dtype))
+
+
+def apply_head(net: nn.Module, head: HeadConfig, name: str) -> None:
+    """Change a net's pooling and its last layer in place.
+
+    Args:
+        net: maps (n, 3, s, s) to (n, 1).
+        head: what is wanted.
+        name: of the backbone, for messages.
+
+    Raises:
+        UserError: the net cannot have that; says what would fit.
+    """
+    if head.pool != "native":
+        _set_pool(net, head.pool, name)
+    if head.normalize:
+        path, layer = classifier_of(net)
+        if type(layer) is not nn.Linear:
+            raise UserError(
+                f"head.normalize: the classifier of {name} is a {type(layer).__name__}, want a "
+                "Linear; leave normalize out, or take another backbone"
+            )
+        made = NormalizedLinear(layer.in_features, layer.out_features, device=layer.weight.device)
+        made.weight, made.bias = layer.weight, layer.bias
+        net.set_submodule(path, made)
+
+
+def classifier_of(net: nn.Module) -> tuple[str, nn.Module]:
+    """Return the path and the module of a net's last layer.
+
+    Raises:
+        UserError: it has several, or does not say which it is.
+    """
+    found: Any = net.get_classifier() if hasattr(net, "get_classifier") else None  # type: ignore[operator]
+    for path, module in net.named_modules():
+        if module is found and path:
+            return path, module
+    count = f"has {len(found)} classifiers" if isinstance(found, tuple) else "names no classifier"
+    raise UserError(
+        f"{type(net).__name__} {count}, so there is no one layer whose input could be the features "
+        "(head, loss.supcon, loss.uniformity, loss.alignment): take another backbone"
+    )
+
+
+def _set_pool(net: nn.Module, kind: str, name: str) -> None:
+    from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
+    from timm.models.eva import Eva
+    from timm.models.vision_transformer import VisionTransformer
+
+    if isinstance(net, VisionTransformer | Eva):
+        _set_token_pool(net, kind, name, strips=isinstance(net, VisionTransformer))
+        return
+    pools = [
+        (path, module)
+        for path, module in net.named_modules()
+        if path.split(".")[-1] == "global_pool" and isinstance(module, SelectAdaptivePool2d | Pool)
+    ]
+    if kind == "cls":
+        raise UserError(
+            f"head.pool: cls wants a class token, and {name} has none; "
+            f"{'avg, max, gem or native fit it' if pools else 'native fits it'}"
+        )
+    if len(pools) != 1 or "cat" in getattr(pools[0][1], "pool_type", ""):
+        raise UserError(
+            f"head.pool: the pooling of {name} ({type(net).__name__}) cannot be exchanged; leave "
+            "it native, or take another backbone"
+        )
+    path, old = pools[0]
+    if isinstance(old, SelectAdaptivePool2d):
+        if old.pool_type == kind:
+            return
+        flat = isinstance(old.flatten, nn.Flatten) or bool(getattr(old.pool, "flatten", False))
+        made = Pool(kind, tuple(getattr(old.pool, "dim", (2, 3))), keepdim=not flat)
+    else:
+        made = Pool(kind)
+    net.set_submodule(path, made)
+
+
+def _set_token_pool(net: Any, kind: str, name: str, *, strips: bool) -> None:  # noqa: ANN401
+    """Set the pooling of a vision transformer; its last norm stays where it is.
+
+    Args:
+        net: timm's VisionTransformer or Eva.
+        kind: avg, max, gem or cls.
+        name: of the backbone.
+        strips: the net takes class and register tokens away before a pooling module sees them.
+    """
+    if kind == "cls" and (net.num_prefix_tokens == 0 or net.cls_token is None):
+        raise UserError(
+            f"head.pool: cls wants a class token, and {name} has none; avg, max, gem or native "
+            "fit it"
+        )
+    net.attn_pool = None
+    if kind == "gem":
+        stripped = strips and not net.pool_include_prefix
+        net.attn_pool = Pool("gem", (1,), skip=0 if stripped else net.num_prefix_tokens)
+        return
+    net.global_pool = "token" if kind == "cls" else kind

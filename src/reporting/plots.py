@@ -1,0 +1,175 @@
+"""What one looks at after a run, each drawn into one pair of axes from labels and probs."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.metrics import auc, counts, macro_f1
+from src.reporting.figures import shown
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FloatArray = NDArray[np.float64]
+Labels = NDArray[np.int64]
+REAL, FAKE = "tab:blue", "tab:red"
+BINS = 15  # of the reliability diagram and its error
+LINE = {"linewidth": 0.8, "linestyle": "--", "color": "grey"}
+
+
+class Bins(NamedTuple):
+    """A reliability diagram: (b,) of the bins that hold items."""
+
+    prob: FloatArray
+    share: FloatArray
+    items: Labels
+
+
+def reliability_bins(label: Labels, prob: FloatArray, bins: int = BINS) -> Bins:
+    """Return mean prob, share of fakes and number of items of equally wide bins of P(fake)."""
+    place = np.minimum((prob * bins).astype(np.int64), bins - 1)
+    count = np.bincount(place, minlength=bins)
+    held = count > 0
+    mean = np.bincount(place, prob, bins)[held] / count[held]
+    share = np.bincount(place, label, bins)[held] / count[held]
+    return Bins(mean, share, count[held])
+
+
+def expected_calibration_error(label: Labels, prob: FloatArray, bins: int = BINS) -> float:
+    """Return the mean distance of P(fake) from the share of fakes (Guo et al., ICML 2017, eq. 3).
+
+    Of P(fake) itself, not of the confidence in the decision: what a voting of probs relies on.
+
+    Args:
+        label: (n,) 0/1.
+        prob: (n,) in [0, 1].
+        bins: equally wide.
+    """
+    found = reliability_bins(label, prob, bins)
+    return float(np.average(np.abs(found.prob - found.share), weights=found.items))
+
+
+def draw_learning(axes: "Axes", histories: Mapping[Any, Sequence[Mapping[str, Any]]]) -> None:
+    """Draw the training loss, and held-out macro-F1 and AUC, over the epochs of runs.
+
+    Args:
+        axes: where to; a second pair at its right takes the scores.
+        histories: fold -> entries with `epoch`, `loss`, perhaps `macro_f1`, `auc`, `stage`.
+    """
+    axes.set(title="learning curves", xlabel="epoch", ylabel="training loss")
+    if not any(histories.values()):
+        axes.text(0.5, 0.5, "no record of a training", ha="center", transform=axes.transAxes)
+        axes.set(xticks=[], yticks=[])
+        return
+    right = axes.twinx()
+    right.set_ylabel("held out at 0.5")
+    alpha = 1.0 if len(histories) == 1 else 0.5
+    for number, history in enumerate(histories.values()):
+        for where, key, colour, name in (
+            (axes, "loss", "black", "loss"),
+            (right, "macro_f1", "tab:green", "macro-F1"),
+            (right, "auc", "tab:orange", "AUC"),
+        ):
+            points = [(e["epoch"], e[key]) for e in history if e.get(key) is not None]
+            if points:
+                where.plot(*zip(*points, strict=True), color=colour, alpha=alpha, marker=".",
+                           label=name if number == 0 else None)  # fmt: skip
+    axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[attr-defined]
+    _mark_stages(axes, max(histories.values(), key=len))
+    handles = [*axes.get_lines(), *right.get_lines()]
+    named = [line for line in handles if not str(line.get_label()).startswith("_")]
+    axes.legend(handles=named, loc="center right", fontsize=8)
+
+
+def _mark_stages(axes: "Axes", history: Sequence[Mapping[str, Any]]) -> None:
+    """Mark where each stage of a run begins, with its name."""
+    axes.set_xlim(0.5, history[-1]["epoch"] + 0.5)
+    before = None
+    for entry in history:
+        stage = entry.get("stage")
+        if stage is not None and stage != before:
+            start = entry["epoch"] - 0.5
+            if before is not None:
+                axes.axvline(start, **LINE)
+            axes.text(start, 1.0, f" {shown(str(stage), 20)}", transform=axes.get_xaxis_transform(),
+                      fontsize=8, va="top")  # fmt: skip
+        before = stage
+
+
+def draw_confusion(axes: "Axes", label: Labels, pred: Labels, how: str) -> None:
+    """Draw the confusion counts of (n,) labels and decisions; `how` says how they were made."""
+    c = counts(label, pred)
+    table = np.array([[c.tn, c.fp], [c.fn, c.tp]])
+    shares = table / np.maximum(table.sum(1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares):
+        text = f"{int(table[row, column]):,}\n{share:.1%}"
+        axes.text(column, row, text, ha="center", va="center",
+                  color="white" if share > 0.5 else "black")  # fmt: skip
+    names = ["real", "fake"]
+    axes.set(xticks=[0, 1], xticklabels=names, yticks=[0, 1], yticklabels=names)
+    axes.set(xlabel="called", ylabel="is")
+    axes.set_title(f"{shown(how)}\nmacro-F1 {macro_f1(label, pred):.4f}", fontsize=9)
+
+
+def draw_histograms(axes: "Axes", label: Labels, prob: FloatArray, threshold: float | None) -> None:
+    """Draw how P(fake) is spread in each class, and the threshold; items on a log scale."""
+    for value, name, colour in ((0, "real", REAL), (1, "fake", FAKE)):
+        axes.hist(prob[label == value], bins=40, range=(0, 1), alpha=0.5, color=colour, label=name)
+    if threshold is not None and threshold <= 1:
+        axes.axvline(threshold, **LINE)
+    axes.set_yscale("log")
+    axes.set(title="P(fake) by class", xlabel="P(fake)", ylabel="items")
+    axes.legend(fontsize=8)
+
+
+def draw_reliability(axes: "Axes", label: Labels, prob: FloatArray) -> None:
+    """Draw the share of fakes over P(fake); the size of a dot tells how many items it stands for.
+
+    With the expected calibration error (ECE) in the title.
+    """
+    found = reliability_bins(label, prob)
+    axes.plot([0, 1], [0, 1], **LINE)
+    axes.plot(found.prob, found.share, color="black", linewidth=0.8)
+    axes.scatter(found.prob, found.share, s=10 + 190 * found.items / found.items.max(), alpha=0.6)
+    error = expected_calibration_error(label, prob)
+    axes.set(title=f"reliability: ECE {error:.4f}", xlabel="P(fake)", ylabel="share of fakes")
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+
+
+def draw_roc(axes: "Axes", label: Labels, prob: FloatArray) -> None:
+    """Draw the receiver operating characteristic."""
+    from sklearn.metrics import roc_curve
+
+    wrong, right, _ = roc_curve(label, prob)
+    axes.plot([0, 1], [0, 1], **LINE)
+    axes.plot(wrong, right, color="black")
+    axes.set(title=f"ROC: AUC {auc(label, prob):.4f}")
+    axes.set(xlabel="reals called fake", ylabel="fakes called fake")
+
+
+def draw_precision_recall(axes: "Axes", label: Labels, prob: FloatArray) -> None:
+    """Draw precision over recall of the class fake."""
+    from sklearn.metrics import average_precision_score, precision_recall_curve
+
+    precision, recall, _ = precision_recall_curve(label, prob)
+    axes.axhline(float(label.mean()), **LINE)
+    axes.plot(recall, precision, color="black")
+    score = average_precision_score(label, prob)
+    axes.set(title=f"precision and recall of fakes: AP {score:.4f}", ylim=(0, 1.03))
+    axes.set(xlabel="fakes called fake", ylabel="fakes among those called fake")
+
+
+def draw_threshold(axes: "Axes", label: Labels, prob: FloatArray, threshold: float | None) -> None:
+    """Draw macro-F1 over the threshold: a flat top forgives, a peak does not."""
+    cuts = np.linspace(0, 1, 201)
+    reals, fakes = (np.sort(prob[label == value]) for value in (0, 1))
+    real, fake = (np.searchsorted(part, cuts, "left") for part in (reals, fakes))  # called real
+    right = 2 * real / np.maximum(real + fake + len(reals), 1)
+    wrong = 2 * (len(fakes) - fake) / np.maximum(len(label) - real - fake + len(fakes), 1)
+    axes.plot(cuts, (right + wrong) / 2, color="black")
+    for cut in {0.5, threshold} - {None}:
+        axes.axvline(min(float(cut), 1.0), **LINE)  # type: ignore[arg-type]
+    axes.set(title="macro-F1 by threshold", xlabel="threshold on P(fake)", ylabel="macro-F1")

@@ -1,0 +1,81 @@
+"""A model's report: pictures of each run and of all together, and the page that shows them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from src import paths
+from src.artifacts.files import write_text
+from src.data.manifest import Dataset
+from src.reporting import plots
+from src.reporting.figures import new_figure, save_figure, shown
+from src.reporting.page import Section, make_page
+from src.reporting.runs import ModelRuns, Part
+from src.reporting.worst import COLUMNS, WORST, draw_worst
+
+
+def write_report(runs: ModelRuns, dataset: Dataset) -> Path:
+    """Draw a model's pictures and write the page that shows them.
+
+    Args:
+        runs: predictions and records.
+        dataset: where the most wrong items are read.
+
+    Returns:
+        The page, `index.html`; the pictures lie beside it.
+    """
+    folder = paths.report_dir(runs.dataset, runs.scheme, runs.model)
+    sections = []
+    if runs.whole is not None and len(runs.folds) > 1:
+        sections.append(_draw_part(runs, runs.whole, "all", "All finished folds", WORST, dataset))
+    for fold, part in runs.folds.items():
+        worst = WORST if len(runs.folds) == 1 else 2 * COLUMNS
+        sections.append(_draw_part(runs, part, f"fold_{fold}", f"Fold {fold}", worst, dataset))
+    for fold, record in runs.records.items():
+        if fold not in runs.folds:  # a refit, which holds nothing out
+            path = folder / f"fold_{fold}.png"
+            _draw_history(f"{runs.model} fold {fold}", {fold: record["history"]}, path)
+            sections.append(Section(f"Fold {fold}", [path.name]))
+    page = folder / "index.html"
+    write_text(page, make_page(runs, sections))
+    return page
+
+
+def _draw_part(
+    runs: ModelRuns, part: Part, stem: str, heading: str, worst: int, dataset: Dataset
+) -> Section:
+    folder = paths.report_dir(runs.dataset, runs.scheme, runs.model)
+    title = f"{runs.model} on {runs.dataset}/{runs.scheme}, {part.name}"
+    panel = draw_panel(part, title, folder / f"{stem}.png")
+    title = f"{title}: the most wrong items"
+    sheet = draw_worst(part, dataset, title, folder / f"{stem}.worst.png", worst)
+    return Section(heading, [panel.name, sheet.name])
+
+
+def draw_panel(part: Part, title: str, path: Path) -> Path:
+    """Draw all that is seen of one run, or of all runs of a model, as one picture.
+
+    Args:
+        part: predictions and histories.
+        title: of the picture.
+        path: of the PNG.
+    """
+    figure = new_figure(20, 9.2)
+    figure.suptitle(shown(f"{title}: {len(part.label):,} items", 150), fontsize=14)
+    grid = figure.subplots(2, 4).ravel()
+    label, prob = part.label, part.prob
+    plots.draw_learning(grid[0], part.histories)
+    plots.draw_confusion(grid[1], label, part.tuned.pred, part.tuned.how)
+    plots.draw_confusion(grid[2], label, (prob >= 0.5).astype("int64"), "threshold 0.5")
+    plots.draw_histograms(grid[3], label, prob, part.tuned.line)
+    plots.draw_reliability(grid[4], label, prob)
+    plots.draw_roc(grid[5], label, prob)
+    plots.draw_precision_recall(grid[6], label, prob)
+    plots.draw_threshold(grid[7], label, prob, part.tuned.line)
+    return save_figure(figure, path)
+
+
+def _draw_history(title: str, histories: dict[paths.FoldName, Sequence], path: Path) -> Path:
+    figure = new_figure(6, 4)
+    figure.suptitle(shown(title))
+    plots.draw_learning(figure.subplots(), histories)
+    return save_figure(figure, path)

@@ -1,0 +1,185 @@
+"""What a frozen backbone sees in the items: computed once, kept on disk, shared by all folds."""
+
+import hashlib
+import io
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from src import paths
+from src.artifacts.files import file_lock
+from src.data.dataset import EvalBatches, make_loader
+from src.data.pixels import PixelSource
+from src.data.samplers import BatchKey
+from src.models.anatomy import anatomy_of
+from src.models.classifier import Classifier
+from src.models.probe import Probe, features_of
+from src.progress import track
+from src.seeds import derive_seed
+from src.training import device
+from src.training.compiled import eagerly
+from src.training.job import Job
+from src.training.predict import VIEWS, Compute, view_pixels
+
+LOG = logging.getLogger("rvf")
+Features = NDArray[np.float32]
+
+
+class FeatureBatches:
+    """Training batches of features, in place of pixels.
+
+    Args:
+        features: float32 (n_items, n_views, ...).
+        labels: 0/1 by row.
+        sampler: which rows; iterating it gives the keys of an epoch's batches.
+        seed: of the draw of a view.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        labels: NDArray[np.int64],
+        sampler: "torch.utils.data.Sampler[BatchKey]",
+        seed: int,
+    ) -> None:
+        self.features = features
+        self.labels = labels
+        self.sampler = sampler
+        self.seed = seed
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        """Yield `features` float32 (n, ...), `label` int64 (n,), `item` int64 (n,)."""
+        for key in self.sampler:
+            rows = np.array(key.rows)
+            rng = np.random.default_rng(derive_seed(self.seed, "view", key.epoch, key.number))
+            views = rng.integers(self.features.shape[1], size=len(rows))
+            yield {
+                "features": torch.from_numpy(self.features[rows, views]),
+                "label": torch.from_numpy(self.labels[rows]),
+                "item": torch.from_numpy(rows),
+            }
+
+
+def cached_features(
+    job: Job, model: Classifier, head: tuple[str, ...], source: PixelSource, compute: Compute
+) -> Features:
+    """Return the features of all items of a job, of the views its config predicts with.
+
+    They are read from the cache where this backbone, with these weights, has seen these items
+    before. An interrupted extraction goes on where it stopped.
+
+    Args:
+        job: the run.
+        model: its backbone as the stage has it; put into evaluation mode.
+        head: names of the net's classifier layers.
+        source: pixels of the items.
+        compute: where and how fast.
+
+    Returns:
+        float32 (n_items, n_views, ...), mapped from the file.
+
+    Raises:
+        UserError: an item cannot be decoded.
+    """
+    views = VIEWS[job.config.tta]
+    path = paths.feature_cache(job.dataset, _key(job, model, head, source, compute))
+    with file_lock(path.with_suffix(".lock"), "the features", wait=True):
+        if not path.exists():
+            _extract(path, model, head, source, views, compute)
+    features = np.load(path, mmap_mode="r")
+    LOG.info("features: %s of %s -> %s", "x".join(map(str, features.shape)), job.model, path)
+    return features
+
+
+def probe_logits(probe: Probe, features: Features, chip: torch.device) -> NDArray[np.float64]:
+    """Return the head's logits, float64 (n,), of features (n, ...)."""
+    probe.eval()
+    with torch.inference_mode():
+        parts = [
+            probe({"features": torch.from_numpy(np.array(part)).to(chip)})["logit"].double().cpu()
+            for part in np.array_split(features, max(1, len(features) // 4096))
+        ]
+    return torch.cat(parts).numpy()
+
+
+def _extract(
+    path: Path,
+    model: Classifier,
+    head: tuple[str, ...],
+    source: PixelSource,
+    views: tuple[str, ...],
+    compute: Compute,
+) -> None:
+    """Append the features of one batch after the other to a file, then give it its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    begun, size = path.with_suffix(".part"), compute.batch_size
+    shape = (len(source), len(views), *_shape(model, head, compute.device))
+    header = _header(shape)
+    width = 4 * int(np.prod(shape[1:]))
+    written = begun.stat().st_size - len(header) if begun.exists() else 0
+    done = max(0, written) // width // size * size
+    parts = [list(range(k, min(k + size, len(source)))) for k in range(done, len(source), size)]
+    loader = make_loader(
+        EvalBatches(source, [model.spec]), parts, compute.workers, pin=compute.device.type == "cuda"
+    )
+    began = time.monotonic()
+    with begun.open("ab") as file, eagerly():
+        file.truncate(len(header) + done * width if done else 0)
+        file.write(b"" if done else header)
+        for batch in track(loader, "features", total=len(parts), unit="batch"):
+            if not batch["readable"].all():
+                source.read_or_stop(int(batch["item"][~batch["readable"]][0]))
+            pixels = batch["pixels0"].to(compute.device, non_blocking=True)
+            seen = [_forward(model, head, view_pixels(pixels, view), compute) for view in views]
+            file.write(torch.stack(seen, 1).cpu().numpy().tobytes())
+        file.flush()
+        os.fsync(file.fileno())
+    begun.replace(path)
+    taken, count = time.monotonic() - began, (len(source) - done) * len(views)
+    LOG.info("features: %d views in %.0f s, %.0f a second", count, taken, count / taken)
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """Return the first bytes of a .npy file of float32."""
+    file = io.BytesIO()
+    content = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, content)
+    return file.getvalue()
+
+
+def _forward(model: Classifier, head: tuple[str, ...], pixels: Tensor, compute: Compute) -> Tensor:
+    model.eval()
+    with device.autocast(compute.device, compute.precision):
+        return features_of(model.net, head, model.normalised(pixels))
+
+
+def _shape(model: Classifier, head: tuple[str, ...], chip: torch.device) -> tuple[int, ...]:
+    size = model.spec.image_size
+    pixels = torch.zeros(1, size, size, 3, dtype=torch.uint8, device=chip)
+    return tuple(_forward(model, head, pixels, Compute(chip)).shape[1:])
+
+
+def _key(
+    job: Job, model: Classifier, head: tuple[str, ...], source: PixelSource, compute: Compute
+) -> str:
+    """Return a name that changes with the body's weights, the preprocessing and the items."""
+    digest = hashlib.sha256()
+    in_head = anatomy_of(model.net, head).head
+    for name, tensor in sorted(model.net.state_dict().items()):
+        if name not in in_head:
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    config = job.config.as_dict()
+    words = [asdict(model.spec), VIEWS[job.config.tta], compute.precision]
+    digest.update(json.dumps([*words, config["backbone"], config["head"]]).encode())
+    digest.update(source.marks().tobytes())
+    return digest.hexdigest()[:16]

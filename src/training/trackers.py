@@ -1,0 +1,173 @@
+"""Where the scores of each epoch go beside the log: TensorBoard, Weights & Biases, MLflow, nowhere.
+
+A tracker is one registered function that opens a run and returns what takes its scores. Packages
+are imported when one is opened. Nothing is sent anywhere by default: what a package writes stays
+on the disk unless its own variables (`WANDB_MODE=online`, `MLFLOW_TRACKING_URI`) say otherwise.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from src import paths
+from src.errors import UserError
+from src.registry import Registry
+
+DEFAULT = "tensorboard"
+PACKAGES = {"wandb": "wandb", "mlflow": "mlflow", "tensorboard": "tensorboard"}  # what to install
+
+# What speaks to the outside on its own account, switched off before the package is imported.
+QUIET = {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false",
+         "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}  # fmt: skip
+
+
+class Tracked(NamedTuple):
+    """The run that is tracked.
+
+    Attributes:
+        names: data set, scheme, model, fold.
+        config: the model's config, as nested dicts.
+        again: it is trained once more under its name, so that nothing is gone on with.
+    """
+
+    names: tuple[str, str, str, paths.FoldName]
+    config: dict[str, Any]
+    again: bool = False
+
+    @property
+    def title(self) -> str:
+        """Return what a list of runs shows."""
+        return f"{self.names[2]} fold {self.names[3]}"
+
+    @property
+    def group(self) -> str:
+        """Return what the folds of a model share."""
+        return "/".join(self.names[:3])
+
+    @property
+    def key(self) -> str:
+        """Return an id that a resumed run has again."""
+        words = "\0".join([*map(str, self.names), str(time.time_ns()) if self.again else ""])
+        return hashlib.sha256(words.encode()).hexdigest()[:16]
+
+
+class Tracker(NamedTuple):
+    """An open run of a tracker.
+
+    Attributes:
+        log: takes scores by name, and the epoch they are of.
+        close: writes what is still in memory.
+    """
+
+    log: Callable[[dict[str, float], int], object]
+    close: Callable[[], object]
+
+
+TRACKERS: Registry[Callable[[Tracked], Tracker]] = Registry("tracker")
+
+
+@TRACKERS.register("none")
+def none(run: Tracked) -> Tracker:  # noqa: ARG001
+    """Keep nothing beside the log and the record."""
+    return Tracker(lambda scores, epoch: None, lambda: None)  # noqa: ARG005
+
+
+@TRACKERS.register("tensorboard")
+def tensorboard(run: Tracked) -> Tracker:
+    """Write event files beside the checkpoint: `tensorboard --logdir checkpoints`."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(str(paths.tensorboard_dir(*run.names)))
+
+    def log(scores: dict[str, float], epoch: int) -> None:
+        for name, value in scores.items():
+            writer.add_scalar(name, value, epoch)
+
+    return Tracker(log, writer.close)
+
+
+@TRACKERS.register("wandb")
+def wandb(run: Tracked) -> Tracker:
+    """Write a Weights & Biases run: offline unless `WANDB_MODE` is set; `wandb sync` sends it."""
+    wandb = _load("wandb")
+    home = paths.run_dir(*run.names[:3])
+    home.mkdir(parents=True, exist_ok=True)
+    opened = wandb.init(
+        project=os.environ.get("WANDB_PROJECT", "rvf"),
+        name=run.title,
+        group=run.group,
+        id=run.key,
+        resume="allow",
+        config=run.config,
+        dir=str(home),
+        mode=os.environ.get("WANDB_MODE", "offline"),
+        reinit="finish_previous",
+    )
+    return Tracker(lambda scores, epoch: opened.log(scores, step=epoch), opened.finish)
+
+
+@TRACKERS.register("mlflow")
+def mlflow(run: Tracked) -> Tracker:
+    """Write an MLflow run into `reports/mlflow.db` unless `MLFLOW_TRACKING_URI` is set.
+
+    MLflow reports its use to its makers; that is switched off before it is imported.
+    """
+    mlflow = _load("mlflow")
+    if "MLFLOW_TRACKING_URI" not in os.environ:
+        store = paths.mlflow_store()
+        store.parent.mkdir(parents=True, exist_ok=True)
+        mlflow.set_tracking_uri(f"sqlite:///{store}")
+    client = mlflow.MlflowClient()
+    found = client.get_experiment_by_name(run.group)
+    experiment = found.experiment_id if found else client.create_experiment(run.group)
+    key = run.key
+    begun = client.search_runs([experiment], f"tags.`rvf.key` = '{key}'", max_results=1)
+    if begun:
+        opened = begun[0].info.run_id
+    else:
+        tags = {"mlflow.runName": run.title, "rvf.key": key}
+        opened = client.create_run(experiment, tags=tags).info.run_id
+        for name, value in _flat(run.config).items():
+            client.log_param(opened, name, str(value)[:500])
+
+    def log(scores: dict[str, float], epoch: int) -> None:
+        for name, value in scores.items():
+            client.log_metric(opened, name, value, step=epoch)
+
+    return Tracker(log, lambda: client.set_terminated(opened))
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings under dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        nested = isinstance(value, dict) and value
+        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return flat
+
+
+def _load(name: str) -> Any:  # noqa: ANN401 - a module that may not be installed
+    check_tracker(name)
+    for key, value in QUIET.items():
+        os.environ.setdefault(key, value)
+    return importlib.import_module(name)
+
+
+def check_tracker(name: str) -> None:
+    """Check a tracker before anything is computed; loads no package.
+
+    Raises:
+        UserError: unknown tracker, or one whose package is not installed.
+    """
+    TRACKERS.get(name)
+    package = PACKAGES.get(name)
+    if package and package not in sys.modules and importlib.util.find_spec(package) is None:
+        raise UserError(
+            f"--track {name}: the package is not installed: pip install {package}; without it, "
+            f"--track {DEFAULT} or --track none"
+        )

@@ -1,0 +1,170 @@
+"""Strategies: which weights each trains, in which stages, and what it refuses."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from src.config import parse_model
+from src.errors import UserError
+from src.models.anatomy import anatomy_of
+from src.models.strategies import STRATEGIES, Stage, make_stages
+
+VIT = {"embed_dim": 32, "depth": 4, "num_heads": 2, "patch_size": 8, "img_size": 32}
+
+
+def config_of(strategy: str = "fine_tuning", **transfer):
+    content = {"backbone": {"name": "resnet10t"}, "strategy": strategy, "transfer": transfer}
+    return parse_model(content, "test")
+
+
+def vit() -> nn.Module:
+    return timm.create_model("vit_tiny_patch16_224", num_classes=1, **VIT)
+
+
+def stages_of(strategy: str, **transfer) -> list[Stage]:
+    return make_stages(vit(), ("head",), config_of(strategy, **transfer))
+
+
+HEAD = {"head.weight", "head.bias"}
+ALL = {name for name, _ in vit().named_parameters()}
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks", "in_stem", "in_tail"),
+    [
+        ("efficientnet_b0", 7, "conv_stem.weight", "conv_head.weight"),
+        ("vit_tiny_patch16_224", 12, "cls_token", "norm.weight"),
+        ("vit_base_patch16_clip_quickgelu_224", 12, "norm_pre.weight", "norm.weight"),
+        ("convnext_tiny", 4, "stem.0.weight", "head.norm.weight"),
+        ("resnet18", 4, "conv1.weight", None),
+    ],
+)
+def test_the_parts_of_a_net_are_told_apart_and_lack_nothing(name, blocks, in_stem, in_tail):
+    with torch.device("meta"):
+        net = timm.create_model(name, num_classes=1)
+    head = net.pretrained_cfg["classifier"]
+    parts = anatomy_of(net, (head,))
+    assert len(parts.blocks) == blocks
+    assert in_stem in parts.stem
+    assert in_tail is None or in_tail in parts.tail
+    assert parts.head == {f"{head}.weight", f"{head}.bias"}
+    counts = [len(parts.stem), *map(len, parts.blocks), len(parts.tail), len(parts.head)]
+    assert sum(counts) == len(parts.everything) == len(list(net.parameters()))
+
+
+def test_a_net_that_does_not_name_its_blocks_is_taken_child_by_child():
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 1, 1))
+    parts = anatomy_of(net, ("2",))
+    assert [sorted(block) for block in parts.blocks] == [
+        ["0.bias", "0.weight"],
+        ["1.bias", "1.weight"],
+    ]
+    assert parts.norms == {"1.weight", "1.bias"}
+
+
+def test_what_each_strategy_trains():
+    (stage,) = stages_of("fine_tuning")
+    assert stage.train == ALL
+    (stage,) = stages_of("feature_extractor")
+    assert (stage.train, stage.cached) == (HEAD, True)
+    head, last = stages_of("two_stage", last_blocks=2, head_epochs=4, head_lr=0.5, head_patience=3)
+    assert (head.train, head.cached, head.patience) == (HEAD, True, 3)
+    assert (head.optim.epochs, head.optim.lr) == (4, 0.5)
+    blocks = {name for name in ALL if name.startswith(("blocks.2.", "blocks.3."))}
+    assert last.train == blocks | HEAD | {"norm.weight", "norm.bias"}
+    assert last.optim == config_of().optim
+    head, everything = stages_of("lp_ft")
+    assert head.cached
+    assert everything.train == ALL
+    (stage,) = stages_of("layernorm_only")
+    assert stage.train == HEAD | {name for name in ALL if "norm" in name}
+    (stage,) = stages_of("bitfit")
+    assert stage.train == {"head.weight"} | {name for name in ALL if name.endswith("bias")}
+
+
+def test_frozen_patterns_are_left_out_wherever_they_lie():
+    (stage,) = stages_of("fine_tuning", freeze=("blocks.[01].*", "patch_embed.*"))
+    frozen = ALL - stage.train
+    assert frozen == {n for n in ALL if n.startswith(("blocks.0.", "blocks.1.", "patch_embed."))}
+
+
+@pytest.mark.parametrize("pattern", ["block.0.*", "layer1.*"])
+def test_a_pattern_that_matches_nothing_is_refused_with_names_that_exist(pattern):
+    with pytest.raises(UserError, match=r"matches no weight.*blocks\.\d"):
+        stages_of("fine_tuning", freeze=(pattern,))
+
+
+def test_a_pattern_that_leaves_nothing_to_train_is_refused():
+    with pytest.raises(UserError, match="leave nothing to train"):
+        stages_of("fine_tuning", freeze=("*",))
+
+
+def test_more_last_blocks_than_there_are_is_refused():
+    with pytest.raises(UserError, match=r"last_blocks is 5.*has 4 blocks"):
+        stages_of("two_stage", last_blocks=5)
+
+
+def test_gradual_unfreezing_goes_from_the_head_down_to_everything():
+    (stage,) = stages_of("fine_tuning", unfreeze_every=2)
+    seen = [stage.trained_in(epoch, 2) for epoch in range(12)]
+    assert seen[0] == seen[1] == HEAD | {"norm.weight", "norm.bias"}
+    assert all(a <= b for a, b in pairwise(seen))
+    assert {n.split(".")[1] for n in seen[2] if n.startswith("blocks")} == {"3"}
+    assert seen[8] == seen[11] == ALL
+    assert stage.trained_in(0, None) == ALL
+
+
+def test_lora_trains_little_and_merges_into_plain_weights():
+    pytest.importorskip("peft")
+    from src.models.adapters import has_adapters, merge_adapters
+
+    torch.manual_seed(0)
+    net = vit()
+    keys = list(net.state_dict())
+    (stage,) = make_stages(net, ("head",), config_of("lora", lora_r=4, lora_alpha=8.0))
+    adapters = {name for name, _ in net.named_parameters() if "lora_" in name}
+    assert stage.train == adapters | HEAD
+    assert len(adapters) == 4 * 2  # a down and an up matrix a block
+    with torch.no_grad():
+        for name, weight in net.named_parameters():
+            if name in adapters:
+                weight.normal_(std=0.1)
+    pixels = torch.randn(3, 3, 32, 32)
+    want = net.eval()(pixels)  # peft's own forward
+    merge_adapters(net)
+    assert not has_adapters(net)
+    assert list(net.state_dict()) == keys
+    torch.testing.assert_close(net(pixels), want, atol=1e-5, rtol=0)
+    plain = vit()
+    plain.load_state_dict(net.state_dict(), strict=True)
+    torch.testing.assert_close(plain.eval()(pixels), want, atol=1e-5, rtol=0)
+
+
+def test_lora_targets_that_match_nothing_are_refused_with_the_layers_there_are():
+    pytest.importorskip("peft")
+    with pytest.raises(UserError, match=r"attention fit no layer.*qkv"):
+        stages_of("lora", lora_targets=("attention",))
+
+
+def test_lora_without_peft_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "peft", None)
+    with pytest.raises(UserError, match="pip install peft"):
+        stages_of("lora")
+
+
+def test_a_strategy_is_added_as_one_function():
+    @STRATEGIES.register("stem_only")
+    def stem_only(parts, config):
+        """Train the stem and the head."""
+        return [Stage("stem", parts.stem | parts.head, replace(config.optim, epochs=2))]
+
+    try:
+        (stage,) = stages_of("stem_only")
+        assert "cls_token" in stage.train
+        assert stage.optim.epochs == 2
+    finally:
+        STRATEGIES._things.pop("stem_only")

@@ -1,0 +1,211 @@
+"""Every shipped model. Oracles: timm's table of weights, and the papers' sizes."""
+
+import pytest
+import timm
+import torch
+
+from src.config import ModelConfig, model_names, read_model
+from src.errors import UserError
+from src.models.backbones import BACKBONES, build_backbone
+from src.models.classifier import build_classifier
+from src.models.measure import Measure, measure
+from src.models.strategies import STRATEGIES, make_stages
+from src.training.begin import check_names
+from tests.conftest import REPO
+
+NAMES = sorted(path.stem for path in (REPO / "configs" / "models").glob("*.yaml"))
+LARGE = 30e6
+LICENCES = {
+    **{"apache-2.0": "Apache-2.0", "mit": "MIT", "cc-by-nc-4.0": "CC BY-NC 4.0"},
+    "dinov3-license": "DINOv3 License",
+}
+# width, patch, blocks, tokens with a place of their own, weights in millions (to 1 %)
+TOWERS = {
+    "clip_vit_b16": (768, 16, 12, 197, 85.8),
+    "clip_vit_b32": (768, 32, 12, 50, 87.5),
+    "clip_vit_l14": (1024, 14, 24, 257, 303.2),
+    "fsfm_vit_b16": (768, 16, 12, 197, 85.8),
+    "siglip_vit_b16": (768, 16, 12, 196, 92.9),
+    "dinov2_vit_s14": (384, 14, 12, 256, 21.6),
+    "dinov2_vit_b14": (768, 14, 12, 256, 85.7),
+    "dinov3_vit_s16": (384, 16, 12, None, 21.6),
+    "dinov3_vit_b16": (768, 16, 12, None, 85.6),
+    "eva02_vit_s14": (384, 14, 12, 257, 21.6),
+    "vit_small": (384, 16, 12, 197, 21.7),
+    "vit_tiny": (192, 16, 12, 197, 5.5),
+}
+
+
+@pytest.fixture(scope="module")
+def measured() -> dict[str, Measure]:
+    return {name: measure(read_model(name)) for name in NAMES}
+
+
+def key_of(settings: ModelConfig) -> str:
+    return f"{settings.backbone.name} {settings.backbone.kwargs} {settings.head}"
+
+
+# One name for each net that configs share.
+NETS = sorted({key_of(read_model(name)): name for name in reversed(NAMES)}.values())
+
+
+def _net(settings: ModelConfig) -> torch.nn.Module:
+    return build_backbone(settings.backbone, settings.input.image_size, settings.head)[0]
+
+
+def small(name: str, **changes: object) -> ModelConfig:
+    settings = read_model(name)
+    patch = 56 if "patch14" in settings.backbone.name else 64
+    own = settings.backbone.name in BACKBONES.names()
+    sizes = {} if own else {"input.image_size": patch, "backbone.drop_path_rate": None}
+    return read_model(name, {"input.crop_pct": 1.0, **sizes, **changes})
+
+
+def check_that_it_learns(settings: ModelConfig) -> None:
+    torch.manual_seed(0)
+    model, native = build_classifier(settings)
+    model.train()
+    size = model.spec.image_size
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (2, size, size, 3), generator=generator, dtype=torch.uint8)
+    out = model({"pixels": pixels})
+    assert out["logit"].shape == (2,)
+    assert out["logit"].dtype == torch.float32
+    torch.nn.functional.softplus(out["logit"]).sum().backward()
+    gradients = {key: p.grad for key, p in model.net.named_parameters()}
+    lost = [key for key, grad in gradients.items() if grad is None]
+    assert lost == []
+    assert all(bool(grad.isfinite().all()) for grad in gradients.values())  # type: ignore[union-attr]
+    head = [k for k in gradients if k.startswith(tuple(f"{layer}." for layer in native.head))]
+    assert head
+    assert all(bool((gradients[key] != 0).any()) for key in head)  # type: ignore[union-attr]
+    assert any(bool((g != 0).any()) for k, g in gradients.items() if k not in head)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_every_net_learns(name, measured):
+    large = measured[name].parameters > LARGE  # these are tried at reduced depth
+    check_that_it_learns(small(name, **({"backbone.kwargs.depth": 2} if large else {})))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_config_is_complete(name, measured):
+    settings = read_model(name)
+    assert settings.licence
+    assert settings.about
+    assert settings.strategy in STRATEGIES.names()
+    text = (REPO / "configs" / "models" / f"{name}.yaml").read_text()
+    assert text.startswith("# ")
+    assert measured[name].parameters > 1e5
+    assert measured[name].macs > 1e6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_strategy_finds_its_parts_and_all_names_are_known(name):
+    settings = read_model(name)
+    check_names(settings)
+    if settings.strategy == "lora":
+        pytest.importorskip("peft", reason="the extra `peft`")
+    with torch.device("meta"):
+        net, native = build_backbone(settings.backbone, settings.input.image_size, settings.head)
+        stages = make_stages(net, native.head, settings)
+    assert stages
+    every = {key for key, _ in net.named_parameters()}
+    head = {k for k in every if k.startswith(tuple(f"{layer}." for layer in native.head))}
+    assert all(head <= stage.train <= every for stage in stages)
+    assert (stages[-1].train == every) == (settings.strategy in ("fine_tuning", "lp_ft"))
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if read_model(n).backbone.pretrained == "hub"])
+def test_preprocessing_and_licence_are_those_of_the_weights(name, measured):
+    settings = read_model(name)
+    assert "." in settings.backbone.name  # a tag: which weights is no matter of timm's default
+    published = timm.get_pretrained_cfg(settings.backbone.name)
+    assert published is not None
+    assert LICENCES[str(published.license)] in settings.licence
+    assert measured[name].mean == tuple(published.mean)
+    assert measured[name].std == tuple(published.std)
+    assert settings.input.interpolation == published.interpolation
+    if "dinov2" not in name:  # at 518 px it costs six times as much
+        assert measured[name].image_size == published.input_size[-1]
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_a_towers_shapes_are_its_papers(name, measured):
+    width, patch, blocks, places, millions = TOWERS[name]
+    with torch.device("meta"):
+        shapes = {
+            key: tuple(value.shape) for key, value in _net(read_model(name)).state_dict().items()
+        }
+    assert shapes["patch_embed.proj.weight"] == (width, 3, patch, patch)
+    assert len({key.split(".")[1] for key in shapes if key.startswith("blocks.")}) == blocks
+    if places is not None:
+        assert shapes["pos_embed"] == (1, places, width)
+    assert shapes["head.weight"] == (1, width)
+    assert measured[name].parameters == pytest.approx(1e6 * millions, rel=0.01)
+    pooled = "fc_norm.weight" in shapes
+    assert pooled == (name in ("fsfm_vit_b16", "eva02_vit_s14"))
+    assert ("norm_pre.weight" in shapes) == name.startswith("clip_")
+
+
+def test_clip_towers_have_quick_gelu():
+    with torch.device("meta"):
+        for name in ("clip_vit_b16", "clip_vit_b32", "clip_vit_l14"):
+            kinds = {type(module).__name__ for module in _net(read_model(name)).modules()}
+            assert "QuickGELU" in kinds
+            assert "GELU" not in kinds
+
+
+@pytest.mark.parametrize(
+    ("name", "gmacs"),
+    [("effnet_b0", 0.39), ("resnet50", 4.1), ("vit_small", 4.6), ("swin_tiny", 4.5)],
+)
+def test_work_is_what_the_papers_count(name, gmacs, measured):
+    assert measured[name].macs / 1e9 == pytest.approx(gmacs, rel=0.03)
+
+
+def test_work_of_one_layer_by_hand():
+    compact = read_model("compact32", {"backbone.kwargs.widths": [4, 4]})
+    # stem 3 -> 4, two convolutions 4 -> 4, at 32 x 32; the head has one weight a channel
+    assert measure(compact).macs == 32 * 32 * 9 * (3 * 4 + 2 * 4 * 4) + 4
+
+
+def test_names_are_those_that_the_command_takes():
+    assert set(NAMES) == set(model_names())
+
+
+# --- gradient checkpointing ---
+
+
+def gradients_of(*, checkpointed: bool) -> dict[str, torch.Tensor]:
+    changes = {"backbone.grad_checkpointing": checkpointed, "input.image_size": 32}
+    torch.manual_seed(0)
+    model, _ = build_classifier(read_model("timm:test_vit", changes))
+    model.train()
+    model({"pixels": torch.full((2, 32, 32, 3), 7, dtype=torch.uint8)})["logit"].sum().backward()
+    return {key: p.grad for key, p in model.net.named_parameters()}  # type: ignore[misc]
+
+
+def test_gradient_checkpointing_changes_no_gradient(monkeypatch):
+    plain = gradients_of(checkpointed=False)
+    calls = []
+    real = torch.utils.checkpoint.checkpoint
+    monkeypatch.setattr(
+        torch.utils.checkpoint, "checkpoint", lambda *a, **k: calls.append(1) or real(*a, **k)
+    )
+    saved = gradients_of(checkpointed=True)
+    assert calls
+    assert plain.keys() == saved.keys()
+    for key, gradient in plain.items():
+        torch.testing.assert_close(saved[key], gradient)
+
+
+def test_a_net_that_offers_no_checkpointing_is_refused():
+    with pytest.raises(UserError, match="grad_checkpointing: compact_net does not offer it"):
+        build_classifier(read_model("compact32", {"backbone.grad_checkpointing": True}))
+
+
+@pytest.mark.parametrize(("size", "fitting"), [(50, "48 or 64"), (8, "16")])
+def test_a_size_that_a_net_of_patches_refuses_names_what_fits(size, fitting):
+    with pytest.raises(UserError, match=f"multiples of 16 fit, such as {fitting}"):
+        build_classifier(read_model("timm:test_vit", {"input.image_size": size}))

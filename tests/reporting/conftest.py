@@ -1,0 +1,69 @@
+"""A data set with folds, predictions and records, none of which took a training."""
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from src import paths
+from src.artifacts.files import sha256_file, write_json
+from src.artifacts.folds import write_folds
+from src.artifacts.oof import write_oof
+from src.config import parse_model
+from src.training import record
+
+N = 60
+ODD = "o$d<d & 名.png"  # a file name that neither HTML nor a figure may take for markup
+
+
+def item_names() -> list[str]:
+    names = [f"i{index:02d}.png" for index in range(N)]
+    names[0] = ODD
+    return names
+
+
+@pytest.fixture
+def toy(artefact_root):
+    """Return the name of a data set of 60 small images in two classes and three folds."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for index, name in enumerate(item_names()):
+        label = index % 2
+        kind = "fake" if label else "real"
+        folder = paths.dataset_dir("toy") / "train" / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (16, 20, 3), dtype=np.uint8)
+        (folder / name).write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+        rows.append((f"{kind}/{name}", label, name, "", "image", index // 2 % 3))
+    columns = ["item_id", "label", "group", "domain", "kind", "fold"]
+    write_folds(paths.folds_csv("toy", "s"), pd.DataFrame(rows, columns=columns))
+    return "toy"
+
+
+def predict(model: str, folds=(0, 1, 2), seed: int = 1) -> pd.DataFrame:
+    """Write predictions of a model that is mostly right; returns them."""
+    table = pd.read_csv(paths.folds_csv("toy", "s"))
+    rng = np.random.default_rng(seed)
+    table["logit"] = 2 * (2 * table["label"] - 1) + 2 * rng.standard_normal(len(table)) + 0.5
+    for fold in folds:
+        write_oof(paths.oof_csv("toy", "s", model, fold), table[table["fold"] == fold])
+    return table[table["fold"].isin(folds)]
+
+
+def run_record(model: str, fold, stages: bool = False) -> dict:
+    """Write the record of a run of two epochs; returns it."""
+    history = [
+        {"epoch": k, "loss": 1 / k, "items_per_second": 5.0, "macro_f1": 0.5 + k / 10, "auc": 0.6}
+        for k in (1, 2)
+    ]
+    if stages:
+        for entry, name in zip(history, ("head", "all <b>"), strict=True):
+            entry["stage"] = name
+    config = parse_model({"backbone": {"name": "compact_net", "pretrained": "none"}}, "toy")
+    found = dict.fromkeys(record.KEYS, "")
+    found |= {"schema": record.SCHEMA, "history": history, "config": config.as_dict(), "epoch": 2}
+    found |= {"start": {"source": "random"}, "metrics": {}, "selection": "last", "fold": fold}
+    found |= {"seconds": 3.25, "items_per_second": 5.0, "trainable": 7, "device": "cpu"}
+    found["folds_sha256"] = sha256_file(paths.folds_csv("toy", "s"))
+    write_json(paths.run_record("toy", "s", model, fold), found)
+    return found

@@ -1,0 +1,227 @@
+"""Runs in several stages: what each changes, what it leaves behind, and how it goes on."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from src import paths
+from src.models.tensors import read_tensors
+from src.training import features, stages, trainer
+from src.training.checkpoint import load_checkpoint
+from src.training.record import read_record
+from src.training.trainer import fit_fold
+
+VIT = {"embed_dim": 16, "depth": 3, "num_heads": 2, "patch_size": 4}
+TWO = {"strategy": "two_stage", "transfer": {"head_epochs": 3, "last_blocks": 1, "head_lr": 0.05}}
+SHORT = {"optim": {"epochs": 2, "ema_decay": None}}
+
+
+def vit(**more):
+    return {
+        "backbone": {"name": "vit_tiny_patch16_224", "pretrained": "none", "kwargs": VIT},
+        "input": {"image_size": 12, "crop_pct": 0.75},
+        "optim": {"epochs": 2, "lr": 0.01, "batch_size": 8, "ema_decay": None},
+        **more,
+    }
+
+
+def weights_of(job, stage=None):
+    path = paths.checkpoint(*job.names)
+    return read_tensors(path if stage is None else paths.stage_checkpoint(*job.names, stage))
+
+
+def oof_bytes(job) -> bytes:
+    return paths.oof_csv(*job.names).read_bytes()
+
+
+def changed(before, after) -> set[str]:
+    return {key for key in before if not torch.equal(before[key], after[key])}
+
+
+def start_of(job, monkeypatch):
+    """Return the weights that a run begins with."""
+    seen = {}
+    enter = stages.enter_stage
+
+    def look(run, *rest):
+        seen.setdefault("net", {k: v.clone() for k, v in run.model.net.state_dict().items()})
+        enter(run, *rest)
+
+    monkeypatch.setattr(stages, "enter_stage", look)
+    assert fit_fold(job)
+    return seen["net"]
+
+
+def test_two_stages_train_the_head_first_and_then_the_last_block_with_it(make_job, monkeypatch):
+    job = make_job(**TWO, **SHORT)
+    start = start_of(job, monkeypatch)
+    first, second = weights_of(job, 0), weights_of(job)
+    assert changed(start, first) == {"head.weight", "head.bias"}
+    moved = changed(first, second)
+    assert {key.split(".")[0] for key in moved} == {"stages", "head"}
+    # Block 0 keeps its weights and its BatchNorm statistics.
+    assert {key.split(".")[1] for key in moved if key.startswith("stages")} == {"1"}
+    record = read_record(paths.run_record(*job.names))
+    assert [s["name"] for s in record["stages"]] == ["head", "last 1 blocks"]
+    assert [s["epochs"] for s in record["stages"]] == [3, 2]
+    assert [e["stage"] for e in record["history"]] == ["head"] * 3 + ["last 1 blocks"] * 2
+    assert record["stages"][0]["macro_f1"] == record["history"][2]["macro_f1"]
+    assert record["stages"][0]["trainable"] == 17
+    assert record["trainable"] == record["stages"][1]["trainable"] < record["parameters"]
+
+
+@pytest.mark.parametrize("stop_at", [0, 4, 8, 9, 13])
+def test_an_interrupted_run_of_two_stages_goes_on_to_the_same_bytes(make_job, monkeypatch, stop_at):
+    # 30 training items make 3 batches an epoch: 9 of the first stage, 6 of the second.
+    whole = make_job(model="whole", **TWO, **SHORT)
+    assert fit_fold(whole)
+    job = make_job(model="cut", **TWO, **SHORT)
+    calls = 0
+    real = trainer.backward
+
+    def stop(*arguments):
+        nonlocal calls
+        calls += 1
+        if calls == stop_at + 1:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "backward", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit_fold(job)
+    assert not paths.run_record(*job.names).exists()
+    assert fit_fold(job)
+    assert oof_bytes(job) == oof_bytes(whole)
+    assert paths.checkpoint(*job.names).read_bytes() == paths.checkpoint(*whole.names).read_bytes()
+
+
+def test_features_are_computed_once_for_all_folds_and_predict_as_the_whole_net(
+    make_job, monkeypatch, tmp_path
+):
+    weights = tmp_path / "start.safetensors"
+    donor = make_job(model="donor", optim={"epochs": 1})
+    assert fit_fold(donor)
+    weights.write_bytes(paths.checkpoint(*donor.names).read_bytes())
+    passes = []
+    extract = features._extract
+    monkeypatch.setattr(features, "_extract", lambda *a: (passes.append(1), extract(*a)))
+    options = dataclasses.replace(donor.options, weights=weights)
+    kind = {"strategy": "feature_extractor", "tta": "flip", **SHORT}
+    kind["backbone"] = {"pretrained": "file"}
+    jobs = [make_job(fold=fold, options=options, **kind) for fold in range(2)]
+    assert all(fit_fold(job) for job in jobs)
+    assert len(passes) == 1
+    for job in jobs:
+        moved = changed(weights_of(donor), weights_of(job))
+        assert moved == {"head.weight", "head.bias"}
+        model, _ = load_checkpoint(paths.checkpoint(*job.names), torch.device("cpu"))
+        (file,) = paths.feature_cache("tiny", "x").parent.glob("*.npy")
+        seen = torch.from_numpy(np.load(file))[job.held_rows]
+        want = model.net.head(seen).squeeze(-1).mean(1).detach().double()
+        found = pd.read_csv(paths.oof_csv(*job.names))["logit"].to_numpy()
+        np.testing.assert_allclose(found, want.numpy(), atol=1e-5)
+
+
+def test_an_interrupted_extraction_goes_on_where_it_stopped(make_job, monkeypatch):
+    job = make_job(strategy="feature_extractor", **SHORT)
+    whole = trainer.cached_features
+    monkeypatch.setattr(
+        trainer,
+        "cached_features",
+        lambda *a: whole(*a[:4], dataclasses.replace(a[4], batch_size=16)),
+    )
+    real, calls = features._forward, []
+
+    def stop(*arguments):
+        calls.append(len(arguments[2]))
+        if len(calls) == 3:  # one for the shape, then the second batch
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "_forward", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit_fold(job)
+    calls.clear()
+    monkeypatch.setattr(features, "_forward", lambda *a: (calls.append(len(a[2])), real(*a))[1])
+    assert fit_fold(job)
+    assert calls[1:] == [16, 16]  # of 48 items in batches of 16
+    other = make_job(model="other", strategy="feature_extractor", **SHORT)
+    other_features = paths.feature_cache("tiny", "x").parent
+    (file,) = other_features.glob("*.npy")
+    content = file.read_bytes()
+    file.unlink()
+    assert fit_fold(other)
+    assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize("strategy", ["layernorm_only", "bitfit", "lora"])
+def test_few_weights_are_trained_and_the_checkpoint_is_plain(make_job, monkeypatch, strategy):
+    if strategy == "lora":
+        pytest.importorskip("peft")
+    job = make_job(**vit(strategy=strategy, transfer={"lora_r": 2}))
+    start = start_of(job, monkeypatch)
+    end = weights_of(job)
+    plain = {key.replace(".base_layer", ""): v for key, v in start.items() if "lora_" not in key}
+    moved = changed(plain, end)
+    assert end.keys() == plain.keys()
+    wanted = {
+        "layernorm_only": lambda key: "norm" in key,
+        "bitfit": lambda key: key.endswith("bias"),
+        "lora": lambda key: key.endswith("qkv.weight"),
+    }[strategy]
+    assert moved == {key for key in plain if wanted(key) or key.startswith("head.")}
+    record = read_record(paths.run_record(*job.names))
+    assert 0 < record["trainable"] < 0.5 * record["parameters"]
+    load_checkpoint(paths.checkpoint(*job.names), torch.device("cpu"))
+
+
+def test_gradual_unfreezing_leaves_deeper_blocks_alone_until_their_turn(make_job, monkeypatch):
+    job = make_job(**vit(transfer={"unfreeze_every": 1}))
+    start = start_of(job, monkeypatch)
+    moved = changed(start, weights_of(job))
+    assert {key.split(".")[1] for key in moved if key.startswith("blocks")} == {"2"}
+
+
+def test_each_stage_keeps_its_own_best_epoch_and_a_refit_takes_their_means(make_job, monkeypatch):
+    from src.training.refit import refit_epochs
+
+    kind = {**TWO, "selection": "best", "patience": 1, "optim": {"epochs": 4, "ema_decay": None}}
+    kind["transfer"] = {**TWO["transfer"], "head_patience": 1}
+    scores = iter([0.5, 0.6, 0.6, 0.55, 0.5])
+    real = trainer.classification_report
+    monkeypatch.setattr(
+        trainer,
+        "classification_report",
+        lambda *a: {**real(*a), "macro_f1": next(scores)},
+    )
+    job = make_job(**kind)
+    assert fit_fold(job)
+    record = read_record(paths.run_record(*job.names))
+    # The first stage stops one epoch after its best, the second (.55) is a stage of its own.
+    assert [s["epochs"] for s in record["stages"]] == [2, 1]
+    assert [s["macro_f1"] for s in record["stages"]] == [0.6, 0.55]
+    found = refit_epochs("tiny", "s", "m", job.config, [0, 1, 2])
+    assert found == [2, 1]
+    refit = dataclasses.replace(make_job(fold="all", **kind), stop_after=found)
+    assert fit_fold(refit)
+    record = read_record(paths.run_record(*refit.names))
+    assert [s["epochs"] for s in record["stages"]] == [2, 1]
+
+
+def test_a_run_from_before_these_keys_is_still_the_same_run(make_job):
+    from src.artifacts.files import sha256_json
+    from src.training.record import LATER_KEYS, WORDS, config_sha256
+
+    config = make_job().config
+    content = {k: v for k, v in config.as_dict().items() if k not in WORDS}
+    for section, keys in LATER_KEYS.items():
+        for key in keys:
+            del (content[section] if section else content)[key]
+    assert config_sha256(config) == sha256_json(content)
+    assert config_sha256(make_job(mixup=0.2).config) != config_sha256(config)
+    assert config_sha256(make_job(loss={"gamma": 3.0}).config) != config_sha256(config)

@@ -1,0 +1,170 @@
+"""Trackers and the epoch's log line; packages that are not installed are stood in for."""
+
+import os
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from src import paths
+from src.cli.train import main
+from src.errors import UserError
+from src.training import epoch_log, trackers
+from src.training.epoch_log import EpochLog
+from src.training.job import Options
+from src.training.trackers import QUIET, TRACKERS, Tracked, Tracker, check_tracker
+
+RUN = Tracked(("d", "s", "timm:x", 0), {"optim": {"lr": 1e-3}, "kwargs": {}, "seed": 42})
+ENTRY = {"epoch": 2, "loss": 0.5, "items_per_second": 10.0, "macro_f1": 0.75, "stage": "head"}
+
+
+@pytest.fixture(autouse=True)
+def own_environment(artefact_root, monkeypatch):
+    for name in (*QUIET, "WANDB_MODE", "WANDB_PROJECT", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "environ", os.environ.copy())  # the trackers set some
+
+
+def test_a_package_that_is_not_installed_is_named_with_its_command(monkeypatch, capsys):
+    monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"--track wandb: .* pip install wandb"):
+        check_tracker("wandb")
+    assert main(["--model", "nonsense", "--track", "mlflow"]) == 2
+    assert "pip install mlflow" in capsys.readouterr().err
+
+
+def test_unknown_tracker(capsys):
+    assert main(["--model", "compact32", "--track", "tensorbord"]) == 2
+    assert "unknown tracker 'tensorbord'; did you mean 'tensorboard'" in capsys.readouterr().err
+
+
+def test_tensorboard_holds_the_numbers_of_each_epoch():
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    tracker = TRACKERS.get("tensorboard")(RUN)
+    for epoch in (1, 2):
+        tracker.log({"loss": 1 / epoch}, epoch)
+    tracker.close()
+    events = EventAccumulator(str(paths.tensorboard_dir(*RUN.names)))
+    events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("loss")] == [(1, 1.0), (2, 0.5)]
+
+
+def fake_wandb(monkeypatch, calls):
+    module = ModuleType("wandb")
+
+    def init(**settings):
+        calls.append(("init", settings, os.environ["WANDB_SILENT"]))
+        return SimpleNamespace(
+            log=lambda scores, step: calls.append(("log", scores, step)),
+            finish=lambda: calls.append(("finish",)),
+        )
+
+    module.init = init  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "wandb", module)
+
+
+def test_wandb_is_offline_unless_asked_and_goes_on_in_its_run(monkeypatch):
+    calls: list = []
+    fake_wandb(monkeypatch, calls)
+    for mode in (None, "online"):
+        if mode:
+            monkeypatch.setenv("WANDB_MODE", mode)
+        tracker = TRACKERS.get("wandb")(RUN)
+        tracker.log({"loss": 0.5}, 3)
+        tracker.close()
+    (_, first, _), log, done, (_, second, _), *_ = calls
+    assert (first["mode"], second["mode"]) == ("offline", "online")
+    assert first["id"] == second["id"]
+    assert (first["name"], first["group"]) == ("timm:x fold 0", "d/s/timm:x")
+    assert first["config"] == RUN.config
+    assert first["dir"] == str(paths.run_dir("d", "s", "timm:x"))
+    assert (log, done) == (("log", {"loss": 0.5}, 3), ("finish",))
+
+
+class FakeClient:
+    """MLflow's client, in memory."""
+
+    experiments: dict
+    runs: list
+
+    def get_experiment_by_name(self, name):
+        found = self.experiments.get(name)
+        return found and SimpleNamespace(experiment_id=found)
+
+    def create_experiment(self, name):
+        return self.experiments.setdefault(name, str(len(self.experiments) + 1))
+
+    def create_run(self, experiment, tags):
+        info = SimpleNamespace(run_id=f"r{len(self.runs)}")
+        run = SimpleNamespace(info=info, tags=tags, params={}, metrics=[], status="RUNNING")
+        self.runs.append(run)
+        return run
+
+    def search_runs(self, experiments, text, max_results):
+        return [run for run in self.runs if f"'{run.tags['rvf.key']}'" in text]
+
+    def get(self, run_id):
+        return next(run for run in self.runs if run.info.run_id == run_id)
+
+    def log_param(self, run_id, name, value):
+        self.get(run_id).params[name] = value
+
+    def log_metric(self, run_id, name, value, step):
+        self.get(run_id).metrics.append((name, value, step))
+
+    def set_terminated(self, run_id):
+        self.get(run_id).status = "FINISHED"
+
+
+def test_mlflow_speaks_to_nobody_and_goes_on_in_its_run(monkeypatch):
+    uris = []
+
+    class Client(FakeClient):
+        experiments, runs = {}, []
+
+    module = ModuleType("mlflow")
+    module.set_tracking_uri = uris.append  # type: ignore[attr-defined]
+    module.MlflowClient = Client  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mlflow", module)
+    for epoch in (1, 2):
+        tracker = TRACKERS.get("mlflow")(RUN)
+        tracker.log({"loss": 0.5}, epoch)
+        tracker.close()
+    TRACKERS.get("mlflow")(RUN._replace(again=True)).close()
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert os.environ["DO_NOT_TRACK"] == "true"
+    assert uris == [f"sqlite:///{paths.mlflow_store()}"] * 3
+    first, second = Client.runs
+    assert first.metrics == [("loss", 0.5, 1), ("loss", 0.5, 2)]
+    assert first.params == {"optim.lr": "0.001", "kwargs": "{}", "seed": "42"}
+    assert first.status == "FINISHED"
+    assert second.metrics == []
+
+
+def test_an_epoch_is_one_line_and_numbers_alone_are_tracked(monkeypatch):
+    seen: list = []
+    tracker = Tracker(lambda scores, epoch: seen.append((scores, epoch)), lambda: seen.append("x"))
+    monkeypatch.setattr(TRACKERS, "_things", {"mine": lambda run: tracker})
+    config = SimpleNamespace(as_dict=lambda: RUN.config)
+    job = SimpleNamespace(names=RUN.names, config=config, options=Options(track="mine"))
+    log = EpochLog(job)  # type: ignore[arg-type]
+    lines: list = []
+    logger = SimpleNamespace(info=lambda text, *words: lines.append(text % words))
+    monkeypatch.setattr(epoch_log, "LOG", logger)
+    log.write(ENTRY, 5, 3.0)
+    log.write({"epoch": 3, "loss": 0.25, "items_per_second": 10.0}, 5, 3.0)
+    log.close()
+    assert lines == [
+        "head epoch 2/5 loss 0.5000 | held out at 0.5: macro_f1 0.7500 | 10 img/s 3 s",
+        "epoch 3/5 loss 0.2500 | nothing held out | 10 img/s 3 s",
+    ]
+    numbers = {k: v for k, v in ENTRY.items() if k != "stage"}
+    assert seen == [(numbers, 2), ({"epoch": 3, "loss": 0.25, "items_per_second": 10}, 3), "x"]
+
+
+def test_none_keeps_nothing(artefact_root):
+    tracker = TRACKERS.get("none")(RUN)
+    tracker.log({"loss": 0.5}, 1)
+    tracker.close()
+    assert list(artefact_root.iterdir()) == []
