@@ -18,7 +18,7 @@ MODEL = """
 backbone: {name: compact_net, pretrained: none, kwargs: {widths: [4, 4, 8]}}
 input: {image_size: 16}
 augment: crop_flip
-optim: {lr: 1e-2, epochs: 1, batch_size: 8}
+optim: {lr: 1e-2, epochs: 1, batch_size: 4}
 """
 COMPUTE = ["--precision", "fp32", "--device", "cpu", "--workers", "0"]
 Main = Callable[..., int]
