@@ -27,6 +27,7 @@ from src.progress import track
 from src.seeds import derive_seed
 from src.training import device
 from src.training.compiled import eagerly
+from src.training.fuse import fused
 from src.training.job import Job
 from src.training.predict import VIEWS, Compute, view_pixels
 
@@ -122,6 +123,7 @@ def _extract(
     """Append the features of one batch after the other to a file, then give it its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     begun, size = path.with_suffix(".part"), compute.batch_size
+    model = _ready(model, compute)
     shape = (len(source), len(views), *_shape(model, head, compute.device))
     header = _header(shape)
     width = 4 * int(np.prod(shape[1:]))
@@ -156,8 +158,17 @@ def _header(shape: tuple[int, ...]) -> bytes:
     return file.getvalue()
 
 
-def _forward(model: Classifier, head: tuple[str, ...], pixels: Tensor, compute: Compute) -> Tensor:
+def _ready(model: Classifier, compute: Compute) -> Classifier:
+    """Return the model in evaluation mode, on a CPU a faster copy of it."""
     model.eval()
+    if compute.device.type != "cpu":
+        return model
+    plain = compute.precision == "bf16"
+    net = fused(model.net, model.spec.image_size, plain_attention=plain)
+    return model if net is model.net else Classifier(net, model.spec).eval()
+
+
+def _forward(model: Classifier, head: tuple[str, ...], pixels: Tensor, compute: Compute) -> Tensor:
     with device.autocast(compute.device, compute.precision):
         return features_of(model.net, head, model.normalised(pixels))
 

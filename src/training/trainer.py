@@ -134,7 +134,7 @@ def _batches(
     config, chip = job.config, compute.device
     seed, size = derive_seed(config.seed, job.fold), run.model.spec.image_size
     if run.current.cached:
-        steady = Compute(chip, device.inference_precision(chip, "auto"), compute.workers)
+        steady = Compute(chip, run.precision, compute.workers)
         features = cached_features(job, run.model, run.head, source, steady)
         return FeatureBatches(features, job.labels, sampler, seed)
     mixes = max(config.mixup, config.cutmix) > 0
