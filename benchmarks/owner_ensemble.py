@@ -71,7 +71,8 @@ def fsfm_file(path: Path) -> None:
     """Write an FSFM pretraining checkpoint: namespace, decoder, and mean and std beside it."""
     net = timm.create_model("vit_base_patch16_224", num_classes=0)
     tensors = dict(net.state_dict()) | {"mask_token": torch.zeros(1, 1, 512)}
-    tensors |= {"decoder_embed.weight": torch.randn(512, 768), "projector.0.weight": torch.ones(2)}
+    tensors |= {"rep_decoder_embed.weight": torch.randn(512, 768)}
+    tensors |= {"decoder_embed.weight": torch.randn(512, 768)}
     content = {"model": tensors, "optimizer": {}, "epoch": 400, "scaler": {}}
     torch.save({**content, "args": Namespace(model="fsfm_vit_base_patch16", epochs=401)}, path)
     words = {"mean": [0.5482, 0.4234, 0.3655], "std": [0.2789, 0.2439, 0.2349]}
