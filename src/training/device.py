@@ -18,6 +18,9 @@ from src.training.memory import keep_freed_memory
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 PROBE_STEPS = 3
+PROBE_IMAGES = 32
+PROBE_FIRST = 2
+PROBE_SECONDS = 1.0  # of a step
 PROBE_GAIN = 1.1  # bf16 must be this much faster on the CPU to be worth its rounding
 
 
@@ -125,19 +128,29 @@ def read_known(path: Path) -> dict[str, str]:
 
 
 def _probe(model: Classifier, batch_size: int) -> str:
-    seconds = {"fp32": float("inf"), "bf16": float("inf")}
-    size = model.spec.image_size
-    batch = {"pixels": torch.zeros(min(batch_size, 32), size, size, 3, dtype=torch.uint8)}
+    """Time training steps; of a large net on few images, so that it ends in seconds."""
     with untouched(model):
+        warm = [_step_seconds(model, PROBE_FIRST, precision) for precision in ("fp32", "bf16")]
+        fitting = int(PROBE_SECONDS * PROBE_FIRST / max(max(warm), 1e-9))
+        images = min(batch_size, PROBE_IMAGES, max(PROBE_FIRST, fitting))
+        seconds = {"fp32": float("inf"), "bf16": float("inf")}
         for step in range(PROBE_STEPS + 1):
-            for precision in seconds:
-                start = time.process_time()
-                with autocast(torch.device("cpu"), precision):
-                    loss = model(batch)["logit"].float().square().mean()
-                loss.backward()
+            for precision, least in seconds.items():
+                taken = _step_seconds(model, images, precision)
                 if step:  # the first step of each pays for set-up
-                    seconds[precision] = min(seconds[precision], time.process_time() - start)
+                    seconds[precision] = min(least, taken)
     return "bf16" if seconds["fp32"] > PROBE_GAIN * seconds["bf16"] else "fp32"
+
+
+def _step_seconds(model: Classifier, images: int, precision: str) -> float:
+    """Return the CPU seconds of a forward and a backward pass."""
+    size = model.spec.image_size
+    batch = {"pixels": torch.zeros(images, size, size, 3, dtype=torch.uint8)}
+    start = time.process_time()
+    with autocast(torch.device("cpu"), precision):
+        loss = model(batch)["logit"].float().square().mean()
+    loss.backward()
+    return time.process_time() - start
 
 
 @contextmanager
