@@ -43,7 +43,7 @@ LR = {"feature_extractor": 1e-3, "layernorm_only": 2e-3, "bitfit": 2e-3, "lora":
 def train(row: str, arguments: argparse.Namespace) -> tuple[str, float]:
     """Run `train_folds.py` on one fold; returns the variant's name and its CPU-minutes."""
     changes = ROWS[row] | ({"optim.lr": LR[row]} if row in LR else {})
-    name = f"{MODEL}_{row.replace(' ', '_')}"
+    name = f"bench_{row.replace(' ', '_')}"
     command = [sys.executable, str(paths.REPO / "train_folds.py"), "--data", arguments.data]
     command += ["--model", MODEL, "--as", name, "--fold", str(arguments.fold), "--track", "none"]
     for key, value in changes.items():
