@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 OOF_COLUMNS = ["item_id", "fold", "label", "logit"]
 VIEW_COLUMNS = ["item_id", "fold", "view", "logit"]
+MOST_LOGIT, FLAT = 1e4, 1e-9
 NO_FOLD = -1  # the fold of predictions by a checkpoint that was trained on every row
 UNREADABLE = "unreadable"  # the view of a test item that could not be decoded; its logit is NaN
 _METADATA_KEY = b"rvf"
@@ -44,6 +45,7 @@ def read_oof(path: Path, folds: pd.DataFrame, fold: int) -> pd.DataFrame:
     for column in ("fold", "label"):
         oof[column] = parse_column(oof, column, int, path)
     oof["logit"] = parse_column(oof, "logit", float, path)
+    _check_sane(oof, path)
     check_unique(oof, "item_id", path)
     want = folds.loc[folds["fold"] == fold, ["item_id", "label"]].set_index("item_id")["label"]
     place = want.index.get_indexer(pd.Index(oof["item_id"]))
@@ -69,6 +71,21 @@ def read_oof(path: Path, folds: pd.DataFrame, fold: int) -> pd.DataFrame:
                 f"otherwise for {oof['item_id'].iloc[row]!r}"
             )
     return oof.sort_values("item_id", kind="stable").reset_index(drop=True)
+
+
+def _check_sane(oof: pd.DataFrame, path: Path) -> None:
+    huge = oof["logit"].abs().to_numpy() > MOST_LOGIT
+    if huge.any():
+        row = int(huge.argmax())
+        raise UserError(
+            f"{path}: row {row + 2}: logit is {oof['logit'].iloc[row]!r}; beyond {MOST_LOGIT:g} no "
+            "log-odds make sense, and a few outweigh all other items: that training diverged"
+        )
+
+
+def is_flat(logit: pd.Series) -> bool:
+    """Tell whether (n,) logits are all equal but for rounding."""
+    return float(logit.max() - logit.min()) <= FLAT * max(1.0, float(logit.abs().max()))
 
 
 def write_views(path: Path, views: pd.DataFrame, metadata: dict[str, Any]) -> None:

@@ -46,6 +46,8 @@ def parse_plain(column: pd.Series, kind: "type[int] | type[float]") -> NDArray[n
     """
     import pyarrow as pa
 
+    if kind is int and column.str.contains("x", case=False, regex=False).any():
+        return None  # Arrow takes 0x10 for 16, Python does not
     try:
         return (
             pa.array(column, pa.string())

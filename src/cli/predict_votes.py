@@ -1,5 +1,6 @@
 """`predict_ensemble.py --vote`: the majority of submission files."""
 
+import json
 from argparse import Namespace
 from pathlib import Path
 
@@ -38,19 +39,34 @@ def vote_on_files(arguments: Namespace) -> None:
         raise UserError("--vote wants --output CSV, or --data NAME to write and check it there")
     if path.resolve() in [other.resolve() for other in ballots.paths]:
         raise UserError(f"{path} is one of the files that vote; write elsewhere with --output")
-    write_csv(path, table)
+    _refuse_foreign(path)
     files = [
         {"file": file.name, "weight": weight, "sha256": sha256_file(file)}
         for file, weight in zip(ballots.paths, ballots.weights, strict=True)
     ]
     shares = table.iloc[:, 1].value_counts(normalize=True).round(6).to_dict()
     sidecar = {"schema": 1, "voted": files, "ties": ties, "rows": len(table), "shares": shares}
-    write_json(path.with_suffix(".json"), sidecar)
+    write_json(path.with_suffix(".json"), sidecar)  # first: it says whose the CSV is
+    write_csv(path, table)
     said = ", ".join(f"{share:.1%} {word}" for word, share in shares.items())
     print(f"{len(ballots.paths)} files, {len(table)} items: {said}; {ties} ties")
     if ties:
         print("a tie went to the file of the highest weight, of equal ones to the first")
     print(f"submission: {path}")
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Raise where the answer or its sidecar would replace something that no vote has written."""
+    sidecar = path.with_suffix(".json")
+    if not path.exists() and not sidecar.exists():
+        return
+    try:
+        voted = "voted" in json.loads(sidecar.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        voted = False
+    if not voted:
+        there = path if path.exists() else sidecar
+        raise UserError(f"{there} is there and no earlier vote; remove it, or take another name")
 
 
 def _refuse_flags(arguments: Namespace) -> None:

@@ -15,15 +15,17 @@ from src.cli.tune_inputs import (
     check_arguments,
     choose_scheme,
     choose_tunable,
-    import_extras,
+    imported_extras,
     next_command,
 )
 from src.cli.tune_report import print_aligned, print_breakdown, print_candidates, verdict
+from src.errors import UserError
 
 if TYPE_CHECKING:
     import optuna
 
     from src.ensemble.strategy import Search
+    from src.ensemble.tune import Tuned
 
 DESCRIPTION = """\
 Find the weights and the threshold of an ensemble on out-of-fold predictions.
@@ -51,7 +53,8 @@ def make_parser() -> Parser:
     )
     parser.add_argument(
         "--calibrate", metavar="NAME",
-        help="platt, temperature or isotonic: calibrate every member before any strategy",
+        help="platt, temperature or isotonic: calibrate every member first, in place of every "
+        "strategy in which their scale counts",
     )  # fmt: skip
     parser.add_argument("--list", action="store_true", help="list the strategies and stop")
     parser.add_argument(
@@ -100,23 +103,12 @@ def _main(argv: Sequence[str] | None) -> None:
     scheme = choose_scheme(dataset, args.scheme)
 
     from src.artifacts.recipes import write_recipe
-    from src.ensemble.align import align
-    from src.ensemble.search import CALIBRATIONS, calibrate, ladder
-    from src.ensemble.tune import n_trials, tune
+    from src.ensemble.search import CALIBRATIONS
 
     if args.calibrate:
         CALIBRATIONS.get(args.calibrate)  # before an extra member is written
-    import_extras(args, dataset, scheme)
-    aligned = align(dataset, scheme, args.models)
-    names = ladder(len(aligned.models), args.voting, args.strategies)
-    if args.calibrate:
-        names = calibrate(names, args.calibrate, len(aligned.models))
-    print_aligned(aligned)
-    search, plots = _search(args, dataset)
-    with _progress(n_trials(aligned, names, search)) as on_trial:
-        search = replace(search, on_trial=on_trial)
-        split_by = ("kind", "domain") if args.by_domain else ("kind",)
-        tuned = tune(aligned, voting=args.voting, names=names, search=search, split_by=split_by)
+    with imported_extras(args, dataset, scheme):
+        tuned, plots = _tune(args, dataset, scheme)
     path = paths.recipe_json(dataset, args.recipe)
     replaced = path.exists()
     write_recipe(path, tuned.recipe)
@@ -127,6 +119,33 @@ def _main(argv: Sequence[str] | None) -> None:
         print(f"plot: {plot}")
     print(f"{'replaced' if replaced else 'wrote'} {path}")
     print(f"next: {next_command(args, dataset)}")
+
+
+def _tune(args: argparse.Namespace, dataset: str, scheme: str) -> "tuple[Tuned, list[Path]]":
+    """Align the members, climb the ladder; returns what came of it and its plots."""
+    from src.ensemble.align import align
+    from src.ensemble.search import calibrate, ladder
+    from src.ensemble.tune import n_trials, tune
+
+    aligned = align(dataset, scheme, args.models)
+    names = ladder(len(aligned.models), args.voting, args.strategies)
+    if args.calibrate:
+        plain, names = names, calibrate(names, args.calibrate, len(aligned.models))
+        same = [name for name in plain if name in names]
+        if len(same) == len(names):
+            raise UserError(
+                f"--calibrate {args.calibrate} changes none of {', '.join(same)}: leave it out, or "
+                "name strategies in which the scale of a prediction counts"
+            )
+        if same:
+            print(f"--calibrate {args.calibrate} leaves as they are: {' '.join(same)}")
+    print_aligned(aligned)
+    search, plots = _search(args, dataset)
+    with _progress(n_trials(aligned, names, search)) as on_trial:
+        search = replace(search, on_trial=on_trial)
+        split_by = ("kind", "domain") if args.by_domain else ("kind",)
+        tuned = tune(aligned, voting=args.voting, names=names, search=search, split_by=split_by)
+    return tuned, plots
 
 
 def _list_strategies() -> None:

@@ -2,11 +2,19 @@
 
 import argparse
 import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from src import paths
 from src.cli.common import choose_dataset, existing_scheme
 from src.errors import UserError, unknown_name
+
+if TYPE_CHECKING:
+    from src.ensemble.extra import CheckedExtra
 
 DEFAULT_RECIPE = "tuned"
 NO_FOLDS = """has no fold column: nothing shows that its predictions were made on these folds; \
@@ -58,11 +66,25 @@ def choose_scheme(dataset: str, wanted: str | None) -> str:
     raise unknown_name("fold scheme", wanted, names, f"looked in {home}; {train} makes one")
 
 
-def import_extras(args: argparse.Namespace, dataset: str, scheme: str) -> None:
+@contextmanager
+def imported_extras(args: argparse.Namespace, dataset: str, scheme: str) -> Iterator[None]:
+    """Import every `--extra`; where the body ends with an error, new ones go again."""
+    extras = _checked_extras(args, dataset, scheme) if args.extra else []
+    new = [e for e in extras if not paths.oof_dir(dataset, scheme, e.name).exists()]
+    _write_extras(extras, dataset, scheme)
+    try:
+        yield
+    except BaseException:
+        for extra in new:
+            shutil.rmtree(paths.oof_dir(dataset, scheme, extra.name), ignore_errors=True)
+        if new:
+            print(f"taken back: {' '.join(extra.name for extra in new)}", file=sys.stderr)
+        raise
+
+
+def _checked_extras(args: argparse.Namespace, dataset: str, scheme: str) -> "list[CheckedExtra]":
     """Check every `--extra`, and the names beside them, before the first one is written."""
-    if not args.extra:
-        return
-    from src.ensemble.extra import check_extras, write_extra
+    from src.ensemble.extra import check_extras
     from src.ensemble.members import finished_folds
     from src.ensemble.search import STRATEGIES
 
@@ -72,7 +94,13 @@ def import_extras(args: argparse.Namespace, dataset: str, scheme: str) -> None:
         raise unknown_name("model with out-of-fold predictions", model, sorted(known))
     for strategy in args.strategies or []:
         STRATEGIES.get(strategy)
-    for extra in checked:
+    return checked
+
+
+def _write_extras(extras: "Sequence[CheckedExtra]", dataset: str, scheme: str) -> None:
+    from src.ensemble.extra import write_extra
+
+    for extra in extras:
         write_extra(extra, dataset, scheme)
         print(f"{extra.name}: imported, folds {' '.join(map(str, extra.folds))}")
         if not extra.has_folds:

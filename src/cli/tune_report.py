@@ -38,8 +38,11 @@ def print_aligned(aligned: "Aligned") -> None:
         prob = sigmoid(logit)
         threshold, best = best_threshold(aligned.label, prob)
         plain = macro_f1(aligned.label, prob >= 0.5)
-        mark = "selected-on" if model in aligned.selected_on else ""
         area = auc(aligned.label, logit)
+        marks = ["selected-on"] if model in aligned.selected_on else []
+        marks += ["folds not known"] if model in aligned.unsure else []
+        marks += ["the wrong way round: P(real)?"] if area < 0.5 else []
+        mark = ", ".join(marks)
         rows.append([model, f"{plain:.4f}", f"{best:.4f}", f"{threshold:.4f}", f"{area:.4f}", mark])
     print_table(rows)
     if aligned.selected_on:
@@ -89,7 +92,7 @@ def print_candidates(tuned: "Tuned") -> None:
 def print_breakdown(tuned: "Tuned") -> None:
     """Print the winner's cross-fitted scores by kind and by domain, where there are several."""
     for by, parts in tuned.recipe.scores["breakdown"].items():
-        worst = sorted(parts, key=lambda part: (part["macro_f1"] is None, part["macro_f1"] or 0.0))
+        worst = sorted(parts, key=_weakest)
         kept = [part["value"] for part in worst[:MOST_VALUES]]
         rows = [[by, "items", "fakes", "macro-F1", "F1 real", "F1 fake", "AUC", ""]]
         rows += [_breakdown_row(part) for part in parts if part["value"] in kept]
@@ -97,6 +100,12 @@ def print_breakdown(tuned: "Tuned") -> None:
         print_table(rows)
         if len(parts) > len(kept):
             print(f"the {len(kept)} worst of {len(parts)}; all are in the recipe")
+
+
+def _weakest(part: "dict[str, Any]") -> float:
+    """Return macro-F1, or of a part of one class the F1 of that class."""
+    known = [part[key] for key in ("macro_f1", "f1_real", "f1_fake") if part[key] is not None]
+    return known[0] if known else 0.0
 
 
 def _breakdown_row(part: "dict[str, Any]") -> list[str]:

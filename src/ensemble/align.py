@@ -1,7 +1,7 @@
 """Join the members' out-of-fold predictions by item_id, and say what had to be left out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from src import paths
 from src.artifacts.files import read_json, sha256_file
 from src.artifacts.folds import fold_numbers, read_folds
-from src.artifacts.oof import read_oof
-from src.ensemble.extra import is_extra, read_extra_test
+from src.artifacts.oof import is_flat, read_oof
+from src.ensemble.extra import doubtful_extras, is_extra, read_extra_test
 from src.ensemble.members import (
     LeftOut,
     check_fold_numbers,
@@ -22,7 +22,7 @@ from src.ensemble.members import (
 )
 from src.errors import UserError
 
-SAME = 1 - 1e-9  # correlation of logits above which two members are one
+SAME = 1 - 1e-7  # correlation of logits (or its opposite) above which two members are one
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Aligned:
         logits: (n, n_models) float64, finite.
         left_out: finished folds that are not used.
         selected_on: members some of whose folds chose their epoch by the score on these items.
+        unsure: members from elsewhere that do not say on which folds they were made.
     """
 
     dataset: str
@@ -64,6 +65,7 @@ class Aligned:
     logits: NDArray[np.float64]
     left_out: list[LeftOut]
     selected_on: list[str]
+    unsure: list[str] = field(default_factory=list)
 
     @property
     def n_groups(self) -> int:
@@ -126,6 +128,7 @@ def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Ali
         logits=logits,
         left_out=left_out(finished, folds),
         selected_on=selected_on,
+        unsure=doubtful_extras(dataset, scheme, list(finished)),
     )
 
 
@@ -138,7 +141,7 @@ def _check_members(models: list[str], logits: NDArray[np.float64]) -> None:
     for place, model in enumerate(models):
         for other in range(place):
             alike = np.corrcoef(logits[:, place], logits[:, other])[0, 1]
-            if alike > SAME:
+            if abs(alike) > SAME:
                 raise UserError(
                     f"the predictions of {model!r} equal those of {models[other]!r} but for their "
                     f"scale: one model twice; leave one out: --models ..."
@@ -176,7 +179,7 @@ def _read_member(
     for fold in folds:
         path = paths.oof_csv(dataset, scheme, model, fold)
         part = read_oof(path, table, fold).set_index("item_id")["logit"]
-        if len(part) > 1 and (part == part.iloc[0]).all():
+        if len(part) > 1 and is_flat(part):
             raise UserError(
                 f"{path}: all {len(part)} logits are {float(part.iloc[0])!r} (row 2 to the last): "
                 f"{model} learned nothing; train that fold again (--overwrite), or leave the model "

@@ -10,7 +10,7 @@ import pandas as pd
 from src import paths
 from src.artifacts.files import read_json, sha256_file, write_csv, write_json
 from src.artifacts.folds import read_folds
-from src.artifacts.oof import write_oof
+from src.artifacts.oof import MOST_LOGIT, is_flat, write_oof
 from src.config import model_names
 from src.ensemble.extra_list import Extra, named_extras
 from src.errors import UserError
@@ -82,8 +82,15 @@ def _check_name(name: str, dataset: str, scheme: str) -> None:
 def _check(extra: Extra, table: pd.DataFrame) -> CheckedExtra:
     oof, test = _read(extra.oof), _read(extra.test)
     scored = _on_folds(oof, table, extra.oof)
+    if test.empty:
+        raise UserError(f"--extra {extra.name}: {extra.test} has a header and no rows")
+    if test["item_id"].isin(table.index).all():
+        raise UserError(
+            f"--extra {extra.name}: {extra.test}: its ids are all of train items, as in the "
+            "out-of-fold CSV; want the test items'"
+        )
     for fold, part in scored.groupby("fold")["logit"]:
-        if len(part) > 1 and (part == part.iloc[0]).all():
+        if len(part) > 1 and is_flat(part):
             raise UserError(
                 f"--extra {extra.name}: {extra.oof}: all {len(part)} logits of fold {fold} are "
                 f"{float(part.iloc[0])!r}: it tells nothing of these items"
@@ -105,6 +112,7 @@ def write_extra(checked: CheckedExtra, dataset: str, scheme: str) -> None:
     """
     names = (dataset, scheme, checked.name)
     record = {"schema": SCHEMA, "complete": False, "folds": checked.folds, **checked.sources}
+    record["has_folds"] = checked.has_folds
     write_json(paths.extra_record(*names), record)
     for path in paths.oof_dir(*names).glob("fold_*.csv"):  # of an earlier import
         path.unlink()
@@ -119,6 +127,21 @@ def write_extra(checked: CheckedExtra, dataset: str, scheme: str) -> None:
 def is_extra(dataset: str, scheme: str, model: str) -> bool:
     """Tell whether a member's predictions came from elsewhere, be their import complete or not."""
     return paths.readable(paths.extra_record(dataset, scheme, model)).exists()
+
+
+def doubtful_extras(dataset: str, scheme: str, models: Sequence[str]) -> list[str]:
+    """Return those of the members whose CSV did not say on which folds it was made."""
+    records = {
+        model: paths.readable(paths.extra_record(dataset, scheme, model))
+        for model in models
+        if is_extra(dataset, scheme, model)
+    }
+    what = "record of an extra member"
+    return [
+        model
+        for model, path in records.items()
+        if read_json(path, schema=SCHEMA, what=what).get("has_folds") is False
+    ]
 
 
 def refuse_extra_name(dataset: str, scheme: str, model: str) -> None:
@@ -183,6 +206,8 @@ def _read(path: Path) -> pd.DataFrame:
     _refuse(path, table, "item_id", table["item_id"].duplicated().to_numpy(), "it is there twice")
     if values[0] == "prob":
         number = log_odds(number, EDGE)
+    bad = np.abs(np.asarray(number)) > MOST_LOGIT
+    _refuse(path, table, values[0], bad, f"beyond {MOST_LOGIT:g} no log-odds make sense; give prob")
     return table.drop(columns=values).assign(logit=number)
 
 
@@ -193,7 +218,8 @@ def _on_folds(oof: pd.DataFrame, table: pd.DataFrame, path: Path) -> pd.DataFram
     found = table.loc[oof["item_id"]]
     for column in ("label", "fold"):
         if column in oof:
-            wrong = (oof[column] != found[column].astype(str).to_numpy()).to_numpy()
+            given = pd.to_numeric(oof[column], errors="coerce").to_numpy()
+            wrong = given != found[column].to_numpy()
             _refuse(path, oof, column, wrong, "the fold file says otherwise")
     joined = pd.DataFrame(
         {

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from src.metrics import sigmoid
 
 FloatArray = NDArray[np.float64]
+FLAT = 1e-9  # a spread below this share of the mean is rounding
 
 
 def fit_logistic(
@@ -19,8 +20,8 @@ def fit_logistic(
     """Minimise the summed log loss plus `l2 / 2` times the squared weights.
 
     Columns are scaled to unit variance first, so that `l2` means the same for all; the weights
-    returned are those of the columns as given. With `l2=1` this is scikit-learn's
-    `LogisticRegression(C=1)` on standardised columns.
+    returned are those of the columns as given, 0 for a constant one beside an intercept. With
+    `l2=1` this is scikit-learn's `LogisticRegression(C=1)` on standardised columns.
 
     Args:
         target: (n,) 0/1, or shares in [0, 1].
@@ -34,9 +35,10 @@ def fit_logistic(
     """
     from scipy.optimize import minimize
 
-    scale = columns.std(axis=0)
-    scale[scale == 0] = 1.0
-    middle = columns.mean(axis=0) if intercept else np.zeros(columns.shape[1])
+    mean, scale = columns.mean(axis=0), columns.std(axis=0)
+    flat = scale <= FLAT * np.maximum(np.abs(mean), 1.0)  # rounding leaves a constant some spread
+    scale[flat] = 1.0
+    middle = mean if intercept else np.zeros(columns.shape[1])
     scaled = (columns - middle) / scale
     target = np.asarray(target, dtype=np.float64)
     n_weights = columns.shape[1]
@@ -57,5 +59,7 @@ def fit_logistic(
         options={"maxiter": 500, "ftol": 1e-12, "gtol": 1e-8},
     )  # fmt: skip
     weights = found.x[:n_weights] / scale
+    if intercept:
+        weights[flat] = 0.0  # the intercept says all that a constant can
     constant = float(found.x[-1] - weights @ middle) if intercept else 0.0
     return weights, constant

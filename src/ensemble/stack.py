@@ -57,4 +57,6 @@ def fit_stack(label: IntArray, logits: FloatArray, _search: Search) -> Rule:
 def fit_stack_free(label: IntArray, logits: FloatArray, _search: Search) -> Rule:
     """Fit the same with weights of any sign: a member may correct another."""
     weights, intercept = fit_logistic(label, logits, l2=1.0)
+    if not weights.any():  # every member is a constant
+        weights = equal_weights(logits.shape[1])
     return with_best_threshold(label, logits, "stack", weights, intercept=intercept)

@@ -106,6 +106,11 @@ def _notes(
     aligned: Aligned, parts: Parts, candidates: list[Candidate], chosen: str, *, shown_only: bool
 ) -> list[str]:
     notes = [f"cross-fitted over {parts.note}" if parts.count else parts.note]
+    if aligned.unsure:
+        notes.append(
+            f"nothing shows that {', '.join(aligned.unsure)} predicted on these folds: if not, "
+            "these scores are too good"
+        )
     if parts.count and aligned.n_groups < MIN_GROUPS:
         notes.append(
             f"no interval: {aligned.n_groups} groups are fewer than {MIN_GROUPS}, so no gain can "

@@ -102,7 +102,8 @@ def vote_files(ballots: Ballots) -> tuple[pd.DataFrame, int]:
         raise UserError(_third_word(ballots.paths, tables))
     share = np.zeros(len(first))
     votes = []
-    for path, table, weight in zip(ballots.paths, tables, ballots.weights, strict=True):
+    weights = [weight / max(ballots.weights) for weight in ballots.weights]  # no overflow
+    for path, table, weight in zip(ballots.paths, tables, weights, strict=True):
         if list(table.columns) != header:
             raise UserError(
                 f"{path}: columns are {list(table.columns)}, the first file has {header}"
@@ -111,7 +112,7 @@ def vote_files(ballots: Ballots) -> tuple[pd.DataFrame, int]:
         votes.append(answer == words[-1])
         share += np.where(votes[-1], weight, -weight)
     leader = votes[int(np.argmax(ballots.weights))]
-    tie = np.abs(share) <= TIE * sum(ballots.weights)
+    tie = np.abs(share) <= TIE * sum(weights)
     picked = np.where(tie, leader, share > 0)
     answer = np.where(picked, words[-1], words[0])
     return pd.DataFrame({header[0]: ids, header[1]: answer}), int(tie.sum())

@@ -170,3 +170,39 @@ def test_files_of_other_ids_than_the_sample_are_refused(toy, capsys):
     assert "lack id '00.png' of the sample submission of toy" in capsys.readouterr().err
     assert predict(["--vote-weights", "1", "--data", "toy"]) == 2
     assert "--vote-weights wants --vote" in capsys.readouterr().err
+
+
+def test_a_refused_extra_is_taken_back(toy, capsys):
+    pd.read_csv(toy / "a.csv").to_csv(toy / "b.csv", index=False)
+    assert tune(["--data", "toy", *extras(toy)]) == 2
+    err = capsys.readouterr().err
+    assert "equal those of" in err
+    assert "taken back: a b" in err
+    assert not list(paths.oof_home().rglob("*.csv"))
+
+
+def test_doubts_about_an_extra_stay_with_its_recipes(toy, capsys):
+    assert tune(["--data", "toy", "--strategies", "mean@0.5", *extras(toy)]) == 0
+    capsys.readouterr()
+    assert tune(["--data", "toy", "--strategies", "mean@0.5"]) == 0
+    out = capsys.readouterr().out
+    assert "folds not known" in out
+    assert "nothing shows that a, b predicted on these folds" in out
+
+
+def test_an_answer_replaces_no_file_that_no_vote_has_written(toy, capsys):
+    files = [votes(toy, f"v{k}", [k] * N_TEST) for k in range(2)]
+    train = toy / "mine.csv"
+    train.write_text("a,b\n1,2\n")
+    assert predict(["--vote", *files, "--output", str(train)]) == 2
+    assert "mine.csv is there and no earlier vote" in capsys.readouterr().err
+    assert train.read_text() == "a,b\n1,2\n"
+    for _ in range(2):
+        assert predict(["--vote", *files, "--output", str(toy / "again.csv")]) == 0
+
+
+def test_weights_of_any_size_count(toy):
+    files = [votes(toy, f"v{k}", [k % 2] * N_TEST) for k in (0, 1, 3)]
+    huge = ["--vote-weights", *["1e308"] * 3]
+    assert predict(["--vote", *files, *huge, "--output", str(toy / "out.csv")]) == 0
+    assert (pd.read_csv(toy / "out.csv")["label"] == 1).all()

@@ -98,3 +98,15 @@ def toy():
     make_oof(folds, "a", seed=1)
     make_oof(folds, "b", seed=2, shift=2.0)
     return align(DATA, SCHEME)
+
+
+@pytest.mark.parametrize("name", ["platt-stack", "platt-stack-free", "isotonic-stack-free"])
+def test_members_flattened_to_constants_get_no_weight(name):
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 500)
+    backwards = -label[:, None] + rng.normal(size=(500, 3))
+    rule = STRATEGIES.get(name).fit(label, backwards, Search(None, 0))
+    assert np.isfinite(rule.weights).all()
+    assert np.abs(rule.weights).max() <= 1.0
+    mixed = np.column_stack([backwards[:, 0], label + rng.normal(size=500)])
+    assert STRATEGIES.get(name).fit(label, mixed, Search(None, 0)).weights[0] == 0.0

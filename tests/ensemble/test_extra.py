@@ -78,6 +78,7 @@ def test_whole_folds_only_and_a_second_import_replaces_the_first(tmp_path, table
         (lambda t: t.assign(score=1), "want item_id and one of logit and prob"),
         (lambda t: t.iloc[:0], "no row is of a scored fold"),
         (lambda t: t.assign(logit=1.5), r"--extra theirs: .* all 8\d logits of fold 0 are 1.5"),
+        (lambda t: t.assign(logit=t["logit"].where(t.index > 0, 1e15)), "beyond 10000 no log-odds"),
     ],
 )  # fmt: skip
 def test_bad_predictions_name_file_and_row_and_write_nothing(tmp_path, table, change, match):
@@ -185,3 +186,15 @@ def test_damaged_test_predictions_are_refused(tmp_path, table):
     path.write_text(path.read_text().replace("t1", "t3"))
     with pytest.raises(UserError, match=r"is not the file that was imported; import it again"):
         read_extra_test(DATA, SCHEME, "theirs")
+
+
+@pytest.mark.parametrize("test", ["empty", "train"])
+def test_a_test_csv_holds_test_items(tmp_path, table, test):
+    oof = table[["item_id", "logit"]]
+    with pytest.raises(UserError, match=r"header and no rows|all of train items"):
+        bring(tmp_path, oof, oof.iloc[:0] if test == "empty" else oof)
+
+
+def test_labels_and_folds_are_compared_as_numbers(tmp_path, table):
+    columns = table[["item_id", "logit", "label", "fold"]]
+    assert bring(tmp_path, columns.astype({"label": float, "fold": float})) == [0, 1, 2]
