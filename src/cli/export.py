@@ -59,7 +59,8 @@ def _run(argv: Sequence[str] | None) -> None:
 def _finished(dataset: str, scheme: str, model: str, wanted: str | None) -> list[paths.FoldName]:
     """Return the folds to export; raises where they are not trained."""
     home = paths.run_dir(dataset, scheme, model)
-    found = sorted(path.stem.removeprefix("fold_") for path in home.glob("fold_*.safetensors"))
+    names = sorted(path.stem.removeprefix("fold_") for path in home.glob("fold_*.safetensors"))
+    found = [name for name in names if name == paths.ALL or name.isdigit()]  # no stage's
     train = f"python train_folds.py --model {model} --data {dataset}"
     if not found:
         raise UserError(f"{model} has no checkpoint for {dataset}/{scheme}: {train}")

@@ -112,6 +112,8 @@ def _together(config: ModelConfig) -> Checks:
     means = optim.ema_decay is not None or averages
     return {
         "patience wants selection: best": config.patience is None or config.selection == "best",
+        "transfer.head_patience wants selection: best": config.transfer.head_patience is None
+        or config.selection == "best",
         "optim.swa_epochs and optim.ema_decay are two means of the weights: leave one of them out "
         "(null)": not (averages and optim.ema_decay is not None),
         "optim.swa_epochs keeps the mean of the last epochs, selection: best the best one: take "

@@ -1,7 +1,9 @@
 """Low-rank adapters through peft: put into a net, and added up into its plain weights."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from src.config import TransferConfig
@@ -9,44 +11,87 @@ from src.errors import UserError
 from src.models.anatomy import Names
 
 
-def add_lora(net: nn.Module, config: TransferConfig) -> Names:
+def add_lora(net: nn.Module, config: TransferConfig, head: Names, image_size: int) -> Names:
     """Put LoRA layers around the layers that are called so; changes the net.
 
     Args:
         net: any net.
         config: `lora_r`, `lora_alpha`, `lora_dropout`, `lora_targets`.
+        head: names of the head's weights; its layers are trained whole, and never wrapped.
+        image_size: px, of the one black picture by which the layers are tried.
 
     Returns:
         The names of the new weights.
 
     Raises:
-        UserError: peft is not installed, or no layer is called so.
+        UserError: peft is not installed; a target that no layer is called, or whose layers the net
+            never calls, for it reads their weights itself.
     """
+    layers = _targets(net, config.lora_targets, head)
     try:
         import peft
     except ImportError as error:
         raise UserError(
             f"strategy lora needs peft ({error}): pip install peft, or make setup"
         ) from None
-    try:
-        peft.inject_adapter_in_model(
-            peft.LoraConfig(
-                r=config.lora_r,
-                lora_alpha=config.lora_alpha,  # type: ignore[arg-type]  # any number will do
-                lora_dropout=config.lora_dropout,
-                target_modules=list(config.lora_targets),
-            ),
-            net,
-        )
-    except ValueError as error:
-        kinds = (nn.Linear, nn.Conv2d)
-        layers = [path for path, layer in net.named_modules() if isinstance(layer, kinds)]
-        shown = dict.fromkeys(path.split(".")[-1] for path in layers)
-        raise UserError(
-            f"transfer.lora_targets: {', '.join(config.lora_targets)} fit no layer of this net "
-            f"({str(error).splitlines()[0]}); its layers are called {', '.join(shown)}"
-        ) from None
+    peft.inject_adapter_in_model(
+        peft.LoraConfig(
+            r=config.lora_r,
+            lora_alpha=config.lora_alpha,  # type: ignore[arg-type]  # any number will do
+            lora_dropout=config.lora_dropout,
+            target_modules=layers,
+        ),
+        net,
+    )
+    _refuse_uncalled(net, layers, image_size)
     return frozenset(name for name, _ in net.named_parameters() if ".lora_" in name)
+
+
+def _targets(net: nn.Module, targets: Sequence[str], head: Names) -> list[str]:
+    """Return the paths of the layers outside the head that the targets name."""
+    in_head = {name.rpartition(".")[0] for name in head}
+    kinds = (nn.Linear, nn.Conv2d)
+    layers = [
+        p for p, layer in net.named_modules() if isinstance(layer, kinds) and p not in in_head
+    ]
+    found = []
+    for target in targets:
+        named = [path for path in layers if path == target or path.endswith(f".{target}")]
+        if not named:
+            shown = dict.fromkeys(path.split(".")[-1] for path in layers)
+            raise UserError(
+                f"transfer.lora_targets: {target} fits no layer of this net outside its head; its "
+                f"layers are called {', '.join(shown)}"
+            )
+        found += named
+    return list(dict.fromkeys(found))
+
+
+def _refuse_uncalled(net: nn.Module, layers: Sequence[str], image_size: int) -> None:
+    """Raise for layers whose weights the net reads past them: their adapters would do nothing."""
+    called: set[str] = set()
+
+    def note(path: str) -> Callable[..., None]:
+        return lambda *_: called.add(path)
+
+    hooks = [net.get_submodule(path).register_forward_hook(note(path)) for path in layers]
+    weight, training = next(net.parameters()), net.training
+    try:
+        with torch.no_grad():
+            black = torch.zeros(1, 3, image_size, image_size, device=weight.device)
+            net.eval()(black.to(weight.dtype))
+    finally:
+        net.train(training)
+        for hook in hooks:
+            hook.remove()
+    silent = [path for path in layers if path not in called]
+    if silent:
+        kinds = dict.fromkeys(path.split(".")[-1] for path in silent)
+        raise UserError(
+            f"transfer.lora_targets: this net reads the weights of {len(silent)} layers itself and "
+            f"never calls them ({', '.join(kinds)}; the first is {silent[0]}), so adapters there "
+            "would train nothing; name others, such as proj, fc1, fc2, or take another strategy"
+        )
 
 
 def merge_adapters(net: nn.Module) -> None:

@@ -66,20 +66,33 @@ def anatomy_of(net: nn.Module, head: tuple[str, ...]) -> Anatomy:
 
 def _block_keys(net: nn.Module, body: list[str]) -> dict[str, tuple[int, ...]]:
     """Return the number of the block that a weight lies in, for those that lie in one."""
-    matcher = net.group_matcher(coarse=True) if hasattr(net, "group_matcher") else {}  # type: ignore[operator]
-    spec = matcher.get("blocks", [])
-    rules = [(spec, None)] if isinstance(spec, str) else spec
-    patterns = [re.compile(pattern) for pattern, order in rules if order is None]
+    patterns = _block_patterns(net)
     keys = {}
     for name in body:
         found = next((m for pattern in patterns if (m := pattern.match(name))), None)
         if found is not None:
             keys[name] = tuple(int(group) for group in found.groups() if group and group.isdigit())
-    if keys:
-        return keys
-    # A net that does not say: each of its children is a block.
-    children = list(dict.fromkeys(name.split(".")[0] for name in body))
-    return {name: (children.index(name.split(".")[0]),) for name in body}
+    if not keys:
+        # A net that does not say: each of its children is a block.
+        children = list(dict.fromkeys(name.split(".")[0] for name in body))
+        return {name: (children.index(name.split(".")[0]),) for name in body}
+    # What no pattern knows in the middle (a reduction between stages) goes with what precedes it.
+    places = [place for place, name in enumerate(body) if name in keys]
+    before = keys[body[places[0]]]
+    for name in body[places[0] : places[-1]]:
+        before = keys.setdefault(name, before)
+    return keys
+
+
+def _block_patterns(net: nn.Module) -> list[re.Pattern[str]]:
+    """Return timm's patterns of block names; none where the net gives none, or gives a function."""
+    try:
+        matcher = net.group_matcher(coarse=True)  # type: ignore[operator]
+    except (AttributeError, AssertionError, NotImplementedError, TypeError):
+        return []
+    spec = matcher.get("blocks", []) if isinstance(matcher, dict) else []
+    rules = [(spec, None)] if isinstance(spec, str) else spec
+    return [re.compile(pattern) for pattern, order in rules if order is None]
 
 
 def _norms(net: nn.Module) -> Names:

@@ -59,6 +59,7 @@ def fine_tuning(parts: Anatomy, config: ModelConfig) -> list[Stage]:
 @STRATEGIES.register("feature_extractor")
 def feature_extractor(parts: Anatomy, config: ModelConfig) -> list[Stage]:
     """Train the head alone, on features that are computed once."""
+    _refuse_unread(config)
     return [Stage("head", parts.head, config.optim, config.patience, cached=True)]
 
 
@@ -105,7 +106,8 @@ def lora(parts: Anatomy, config: ModelConfig) -> list[Stage]:
     Raises:
         UserError: peft is not installed, or no layer is called so.
     """
-    added = add_lora(parts.net, config.transfer)
+    _refuse_unread(config)
+    added = add_lora(parts.net, config.transfer, parts.head, _image_size(parts.net, config))
     return [Stage("lora", added | parts.head, config.optim, config.patience)]
 
 
@@ -123,7 +125,10 @@ def make_stages(net: nn.Module, head: tuple[str, ...], config: ModelConfig) -> l
     stages = STRATEGIES.get(config.strategy)(anatomy_of(net, head), config)
     have = {name for name, _ in net.named_parameters()}
     for stage in stages:
-        if not stage.train & have:
+        lost = sorted(stage.train - have)
+        if lost:
+            raise ValueError(f"{config.strategy}: {lost[:3]} are no weights of the net")
+        if not stage.train:
             raise UserError(
                 f"strategy {config.strategy!r} finds nothing to train in {config.backbone.name} "
                 f"(stage {stage.name!r}); choose another strategy"
@@ -134,7 +139,7 @@ def make_stages(net: nn.Module, head: tuple[str, ...], config: ModelConfig) -> l
 def _head_stage(parts: Anatomy, config: ModelConfig) -> Stage:
     """Return the first stage of two, in which the head gets away from its random start."""
     wanted = config.transfer
-    # Layer decay, averaging and sharpness are matters of the backbone.
+    # Layer decay and averaging are matters of the backbone.
     optim = replace(
         config.optim,
         epochs=wanted.head_epochs,
@@ -152,6 +157,27 @@ def _main(name: str, train: Names, parts: Anatomy, config: ModelConfig) -> Stage
         # Once every block is trained, so is what lies before the first.
         thaw = tuple(dict.fromkeys([*steps[:-1], steps[-1] | (parts.stem & train)]))
     return Stage(name, train, config.optim, config.patience, thaw=thaw)
+
+
+def _image_size(net: nn.Module, config: ModelConfig) -> int:
+    """Return the side in pixels that a net was built for, as far as it says so."""
+    fixed = getattr(getattr(net, "patch_embed", None), "img_size", None)
+    if fixed:
+        return int(fixed[0])
+    native = getattr(net, "default_cfg", {}).get("input_size", (3, 224, 224))[-1]
+    return config.input.image_size or int(native)
+
+
+def _refuse_unread(config: ModelConfig) -> None:
+    """Raise for settings of fine-tuning that another strategy would pass over in silence."""
+    transfer, optim = config.transfer, config.optim
+    given = {
+        "transfer.freeze": bool(transfer.freeze),
+        "transfer.unfreeze_every": transfer.unfreeze_every is not None,
+        "optim.swa_epochs": optim.swa_epochs is not None and config.strategy != "lora",
+    }
+    for key in (key for key, there in given.items() if there):
+        raise UserError(f"strategy {config.strategy!r} has no use for {key}; leave it out (null)")
 
 
 def _without_frozen(names: Names, config: ModelConfig) -> Names:

@@ -16,7 +16,10 @@ from src.errors import UserError
 
 # Keys under which training scripts put the weights beside optimizer states and arguments. Of a
 # student and its teacher, the teacher is what DINO publishes.
-WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema", "teacher")
+WRAPPERS = (
+    *("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema", "teacher"),
+    *("checkpoint", "net", "weights", "network"),
+)
 PREFIXES = ("module.", "_orig_mod.", "net.")
 
 
@@ -102,10 +105,8 @@ def state_dict_of(content: Any, path: Path) -> dict[str, Tensor]:  # noqa: ANN40
     """
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: holds a {type(content).__name__}, want named tensors")
-    for wrapper in WRAPPERS:
-        if isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-            break
+    while inner := next((w for w in WRAPPERS if isinstance(content.get(w), Mapping)), ""):
+        content = content[inner]
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         raise UserError(f"{path}: holds no tensors; its keys are {sorted(map(str, content))[:8]}")

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from src.artifacts.files import sha256_file
 from src.config import ModelConfig
 from src.errors import UserError
-from src.models.formats import PLAIN, Foreign, Source, recognise
+from src.models.formats import OURS, PLAIN, Foreign, Source, recognise
 from src.models.formats.fit import IGNORABLE, adapt, in_head, look
 from src.models.hub import hub_weights
 from src.models.tensors import read_metadata, read_tensors, state_dict_of
 
+HEADS = ("head", "heads", "fc", "classifier", "last_linear", "head_dist")
 LOG = logging.getLogger("rvf")
 
 
@@ -70,6 +71,7 @@ def load_weights(net: nn.Module, path: Path, head: tuple[str, ...]) -> Start:
     found, fresh = adapt(found, net, head, path)
     what = f"{look(found.tensors)}{'' if name == PLAIN else f' ({name})'}"
     both = f"the file looks like {what}; the backbone is {look(net.state_dict())}"
+    _refuse_other_types(net, found, path)
     fitting, other_size = _sorted_out(net, found, head, f"{path}: ", both)
     lost = [
         key
@@ -79,10 +81,18 @@ def load_weights(net: nn.Module, path: Path, head: tuple[str, ...]) -> Start:
     ]  # fmt: skip
     if lost:
         raise UserError(f"{path}: {_lost(net, found, lost)}; {both}")
+    deeper = _deeper(net, found)
+    if deeper:
+        raise UserError(
+            f"{path}: {len(deeper)} tensors are of blocks that this backbone does not have, the "
+            f"first is {deeper[0]!r}: weights of a deeper net; {both}"
+        )
     result = net.load_state_dict(fitting, strict=False)
     missing = sorted(key for key in result.missing_keys if not key.endswith(IGNORABLE))
     unexpected = sorted([*result.unexpected_keys, *other_size])
     _tell(path, name, found, unexpected)
+    if _kept_head(name, found, net, head):
+        LOG.info("%s: its head of one output is kept as a start, taken as fake > 0", path.name)
     return Start(
         "file",
         path.name,
@@ -94,6 +104,42 @@ def load_weights(net: nn.Module, path: Path, head: tuple[str, ...]) -> Start:
         None if found.mean is None else list(found.mean),
         None if found.std is None else list(found.std),
     )
+
+
+def _refuse_other_types(net: nn.Module, found: Foreign, path: Path) -> None:
+    own = net.state_dict()
+    for key, value in found.tensors.items():
+        if key in own and own[key].is_floating_point() and not value.is_floating_point():
+            raise UserError(
+                f"{path}: tensor {key!r} is {str(value.dtype).removeprefix('torch.')}, want "
+                "floating point: quantised weights must be turned back first"
+            )
+
+
+def _kept_head(name: str, found: Foreign, net: nn.Module, head: tuple[str, ...]) -> bool:
+    """Tell whether a head of one output comes along, of which nobody says that it means fake."""
+    weight = next((key for key in found.tensors if in_head(key, head)), "")
+    own = net.state_dict().get(weight)
+    fits = own is not None and own.shape == found.tensors[weight].shape and own.shape[0] == 1
+    return fits and not found.logit and name != OURS
+
+
+def _deeper(net: nn.Module, found: Foreign) -> list[str]:
+    """Return keys under a numbered layer beyond the last that the net has in that place."""
+    last: dict[str, int] = {}
+    for parent, number in (pair for key in net.state_dict() for pair in _numbered(key)):
+        last[parent] = max(number, last.get(parent, 0))
+    return [
+        key
+        for key in found.tensors
+        if any(number > last.get(parent, number) for parent, number in _numbered(key))
+    ]
+
+
+def _numbered(key: str) -> list[tuple[str, int]]:
+    """Return (what stands before, number) for every number in a key's path."""
+    parts = key.split(".")
+    return [(".".join(parts[:i]), int(part)) for i, part in enumerate(parts) if part.isdigit()]
 
 
 def _sorted_out(
@@ -131,7 +177,8 @@ def _tell(path: Path, name: str, found: Foreign, unexpected: list[str]) -> None:
     if found.logit:
         LOG.info("%s: its head of two classes becomes one logit, fake > 0", path.name)
     sizes = {tuple(found.tensors[key].shape) for key in unexpected if key.endswith(".weight")
-             and key in found.tensors and found.tensors[key].dim() == 2}  # fmt: skip
+             and key.split(".")[0] in HEADS and key in found.tensors
+             and found.tensors[key].dim() == 2}  # fmt: skip
     classes = sorted({size[0] for size in sizes})
     if classes:
         LOG.info("%s: left out a head of %s classes in an order not known", path.name,

@@ -94,11 +94,23 @@ def cached_features(
     views = VIEWS[job.config.tta]
     path = paths.feature_cache(job.dataset, _key(job, model, head, source, compute))
     with file_lock(path.with_suffix(".lock"), "the features", wait=True):
-        if not path.exists():
+        if not _is_whole(path):
             _extract(path, model, head, source, views, compute)
     features = np.load(path, mmap_mode="r")
     LOG.info("features: %s of %s -> %s", "x".join(map(str, features.shape)), job.model, path)
     return features
+
+
+def _is_whole(path: Path) -> bool:
+    """Tell whether a file of features is there, and as long as its header says."""
+    try:
+        np.load(path, mmap_mode="r")
+    except FileNotFoundError:
+        return False
+    except (ValueError, OSError, EOFError):
+        LOG.warning("%s is damaged; made again", path)
+        return False
+    return True
 
 
 def probe_logits(probe: Probe, features: Features, chip: torch.device) -> NDArray[np.float64]:

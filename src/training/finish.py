@@ -156,7 +156,7 @@ def _record(
         "threads": torch.get_num_threads(),
         "seconds": run.seconds,
         "items_per_second": float(np.mean([e["items_per_second"] for e in run.history])),
-        "parameters": count_parameters(run.model),
+        "parameters": count_parameters(run.averaged),
         "trainable": run.kept[-1]["trainable"],
         "stages": run.kept,
         "history": run.history,

@@ -21,7 +21,8 @@ def refit_epochs(
     None trains all of the config's.
 
     With `selection: best` a refit has no held-out items to choose by, so it takes the mean best
-    epoch of the finished folds, on the schedule that they had.
+    epoch of the finished folds, on the schedule that they had. A plateau schedule listened to
+    their held-out score; in a refit it listens to the training loss, and says so.
 
     Args:
         dataset: data set.
@@ -57,6 +58,8 @@ def refit_epochs(
         " and ".join(map(str, means)), config.optim.epochs, "s" * (len(best) > 1),
         ", ".join(map(str, best)),
     )  # fmt: skip
+    if config.optim.schedule == "plateau":
+        LOG.info("its plateau schedule listens to the training loss, for nothing is held out")
     return means if len(means) > 1 else means[0]
 
 

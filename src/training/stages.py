@@ -70,13 +70,18 @@ def begin_epoch(run: Run, job: Job) -> None:
 
 
 def prepare_scoring(
-    run: Run, sampler: EpochSampler, batches: Iterable[dict[str, Tensor]], chip: torch.device
+    run: Run,
+    job: Job,
+    sampler: EpochSampler,
+    batches: Iterable[dict[str, Tensor]],
+    chip: torch.device,
 ) -> None:
     """Put the weights in place that an optimizer wants used, with BatchNorm statistics of theirs.
 
     Nothing happens unless it trains others than those.
     """
     if optimizer_mode(run.optimizer, train=False) and not run.current.cached:
+        torch.manual_seed(derive_seed(job.config.seed, job.fold, "settle", run.epoch))
         sampler.first = max(0, len(sampler) - SETTLING_BATCHES)
         settle_statistics(run.model, batches, chip, run.precision)
 

@@ -170,7 +170,7 @@ def _train_epochs(
             if clock.wanted():
                 keeper.stop()
         try:
-            stages.prepare_scoring(run, sampler, batches, compute.device)
+            stages.prepare_scoring(run, job, sampler, batches, compute.device)
             report = {} if job.is_refit else _score_held(job, run, source, compute, batches)
         except KeyboardInterrupt:
             with clock.noting():

@@ -58,6 +58,7 @@ FREE = {"name": "schedule_free", "schedule": "constant"}
     [
         ({"optim": {"swa_epochs": 2, "ema_decay": 0.9}}, "two means of the weights"),
         ({"optim": {"swa_epochs": 2}, "selection": "best"}, "take selection: last"),
+        ({"transfer": {"head_patience": 2}}, "transfer.head_patience wants selection: best"),
         ({"optim": FREE | {"ema_decay": 0.9}}, "keeps a mean of the weights itself"),
         ({"optim": FREE | {"swa_epochs": 2}}, "keeps a mean of the weights itself"),
         ({"optim": {"name": "schedule_free"}}, "wants optim.schedule: constant"),

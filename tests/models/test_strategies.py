@@ -71,8 +71,8 @@ def test_what_each_strategy_trains():
     assert stage.train == ALL
     (stage,) = stages_of("feature_extractor")
     assert (stage.train, stage.cached) == (HEAD, True)
-    head, last = stages_of("two_stage", last_blocks=2, head_epochs=4, head_lr=0.5, head_patience=3)
-    assert (head.train, head.cached, head.patience) == (HEAD, True, 3)
+    head, last = stages_of("two_stage", last_blocks=2, head_epochs=4, head_lr=0.5)
+    assert (head.train, head.cached, head.patience) == (HEAD, True, None)
     assert (head.optim.epochs, head.optim.lr) == (4, 0.5)
     blocks = {name for name in ALL if name.startswith(("blocks.2.", "blocks.3."))}
     assert last.train == blocks | HEAD | {"norm.weight", "norm.bias"}
@@ -146,7 +146,7 @@ def test_lora_trains_little_and_merges_into_plain_weights():
 
 def test_lora_targets_that_match_nothing_are_refused_with_the_layers_there_are():
     pytest.importorskip("peft")
-    with pytest.raises(UserError, match=r"attention fit no layer.*qkv"):
+    with pytest.raises(UserError, match=r"attention fits no layer.*qkv"):
         stages_of("lora", lora_targets=("attention",))
 
 
@@ -168,3 +168,30 @@ def test_a_strategy_is_added_as_one_function():
         assert stage.optim.epochs == 2
     finally:
         STRATEGIES._things.pop("stem_only")
+
+
+@pytest.mark.parametrize("name", ["beitv2_base_patch16_224", "eva02_small_patch14_224"])
+def test_lora_refuses_layers_that_the_net_reads_past(name):
+    net = timm.create_model(name, depth=1, embed_dim=48, num_heads=3, img_size=28, num_classes=1)
+    with pytest.raises(UserError, match="reads the weights of 1 layers itself"):
+        make_stages(net, ("head",), config_of("lora", lora_targets=("qkv",)))
+
+
+def test_lora_leaves_the_head_alone_and_knows_every_target():
+    net = vit()
+    (stage,) = make_stages(net, ("head",), config_of("lora", lora_targets=("qkv", "fc1")))
+    names = {name for name, _ in net.named_parameters()}
+    assert stage.train <= names
+    assert {"head.weight", "head.bias"} <= stage.train
+    with pytest.raises(UserError, match="lora_targets: head fits no layer of this net outside"):
+        make_stages(vit(), ("head",), config_of("lora", lora_targets=("qkv", "head")))
+    with pytest.raises(UserError, match="lora_targets: projj fits no layer"):
+        make_stages(vit(), ("head",), config_of("lora", lora_targets=("qkv", "projj")))
+
+
+@pytest.mark.parametrize("strategy", ["feature_extractor", "lora"])
+def test_what_a_strategy_does_not_read_is_refused(strategy):
+    with pytest.raises(UserError, match=r"has no use for transfer\.freeze"):
+        stages_of(strategy, freeze=("blocks.0*",))
+    with pytest.raises(UserError, match=r"has no use for transfer\.unfreeze_every"):
+        stages_of(strategy, unfreeze_every=1)

@@ -629,3 +629,33 @@ def test_the_real_checkpoints_own_head_is_kept_where_it_fits(real_weights):
     assert (start.missing, start.unexpected) == ([], [])
     content = plain_load(real_weights)
     assert torch.equal(net.classifier.weight, content["classifier.weight"])  # type: ignore[union-attr]
+
+
+def test_weights_of_a_deeper_net_are_refused(tmp_path):
+    options = {"img_size": 32, "embed_dim": 48, "num_heads": 3, "num_classes": 0}
+    deep, flat = (
+        timm.create_model("vit_tiny_patch16_224", depth=depth, **options) for depth in (4, 2)
+    )
+    path = tmp_path / "deep.pth"
+    torch.save(deep.state_dict(), path)
+    with pytest.raises(UserError, match=r"24 tensors are of blocks .* 'blocks\.2\.norm1\.weight'"):
+        load_weights(flat, path, ("head",))
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.complex64])
+def test_tensors_that_are_no_floats_are_refused(tmp_path, dtype):
+    net = timm.create_model("resnet10t", num_classes=1)
+    path = tmp_path / "quantised.pth"
+    torch.save({k: (v * 100).to(dtype) for k, v in net.state_dict().items()}, path)
+    with pytest.raises(UserError, match=r"is (int8|complex64), want floating point"):
+        load_weights(net, path, ("fc",))
+
+
+@pytest.mark.parametrize("keys", [("model", "state_dict"), ("checkpoint", "model"), ("net",)])
+def test_wrappers_in_wrappers(tmp_path, keys):
+    net = timm.create_model("resnet10t", num_classes=1)
+    content = net.state_dict()
+    for key in reversed(keys):
+        content = {key: content, "epoch": 3}
+    torch.save(content, tmp_path / "nested.pth")
+    assert load_weights(net, tmp_path / "nested.pth", ("fc",)).missing == []

@@ -225,3 +225,24 @@ def test_a_run_from_before_these_keys_is_still_the_same_run(make_job):
     assert config_sha256(config) == sha256_json(content)
     assert config_sha256(make_job(mixup=0.2).config) != config_sha256(config)
     assert config_sha256(make_job(loss={"gamma": 3.0}).config) != config_sha256(config)
+
+
+def test_damaged_features_are_computed_again(make_job, caplog):
+    job = make_job(strategy="feature_extractor", **SHORT)
+    assert fit_fold(job)
+    (file,) = paths.feature_cache("tiny", "x").parent.glob("*.npy")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    again = dataclasses.replace(job, options=dataclasses.replace(job.options, overwrite=True))
+    assert fit_fold(again)
+    assert file.read_bytes() == whole
+    assert "is damaged; made again" in caplog.text
+
+
+def test_only_whole_models_are_exported(make_job):
+    from src.cli.export import _finished
+
+    job = make_job(**TWO)
+    assert fit_fold(job)
+    assert list(paths.run_dir("tiny", "s", "m").glob("fold_*.stage_*.safetensors"))
+    assert _finished("tiny", "s", "m", None) == [job.fold]

@@ -18,7 +18,7 @@ __all__ = [
     "self_supervised",
 ]
 
-PLAIN = "plain"
+PLAIN, OURS = "plain", "ours"
 
 
 def recognise(source: Source, net: nn.Module, head: tuple[str, ...]) -> tuple[str, Foreign]:

@@ -2,8 +2,10 @@
 
 import re
 
+from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
+from src.errors import UserError
 from src.models.formats.base import FORMATS, Foreign, Source, one_logit, prefix_of, under
 
 OUTSIDE = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
@@ -31,6 +33,7 @@ def efficientnet_pytorch(source: Source, net: nn.Module) -> Foreign | None:
     places = _places(net)
     if prefix is None or not places:
         return None
+    _refuse_other_arithmetic(net, source)
     tower = under(source.tensors, prefix)
     dropped = {key for key in source.tensors if not key.startswith(prefix)}
     tensors, classifier = {}, {}
@@ -50,6 +53,18 @@ def efficientnet_pytorch(source: Source, net: nn.Module) -> Foreign | None:
         )
         return Foreign(tensors, sorted(dropped - set(keys)), logit, half, half, note)
     return Foreign(tensors | classifier, sorted(dropped))
+
+
+def _refuse_other_arithmetic(net: nn.Module, source: Source) -> None:
+    """Raise for a net of the same keys that pads and normalises otherwise (timm's own ones)."""
+    stem, norm = net.get_submodule("conv_stem"), net.get_submodule("bn1")
+    if not isinstance(stem, Conv2dSame) or abs(getattr(norm, "eps", 1e-3) - 1e-3) > 1e-6:
+        raise UserError(
+            f"{source.path}: weights of the package efficientnet_pytorch pad and normalise as "
+            "TensorFlow does; this backbone has their names but other arithmetic, and would "
+            "compute something else: take timm's tf_efficientnet_* (model effnet_b4_tf, or "
+            "--model timm:tf_efficientnet_b0)"
+        )
 
 
 def _places(net: nn.Module) -> list[str]:

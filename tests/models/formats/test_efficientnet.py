@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from src.errors import UserError
 from src.models.weights import load_weights
 from tests.models.formats.small import images, save
 
@@ -132,3 +133,10 @@ def test_deepfakebenchs_detector_keeps_its_head(tensors, tmp_path, caplog):
         wanted = last(run(tensors, images(48))).softmax(1)[:, 1]
         prob = torch.sigmoid(net(images(48))[:, 0])
     torch.testing.assert_close(prob, wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_timms_own_nets_pad_otherwise_and_refuse_it(tensors, tmp_path):
+    torch.save(tensors, tmp_path / "efficientnet-b0.pth")
+    net = timm.create_model("efficientnet_b0", num_classes=1)
+    with pytest.raises(UserError, match=r"other arithmetic.*tf_efficientnet"):
+        load_weights(net, tmp_path / "efficientnet-b0.pth", ("classifier",))
