@@ -1,6 +1,6 @@
 """How sure a macro-F1 is: a paired bootstrap that draws whole groups."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,19 +72,36 @@ def bootstrap_threshold(
     Returns:
         (replicates,) float64 thresholds.
     """
+    place = (prob * BINS).astype(np.int64) + label * (BINS + 1)
+    found = np.empty(replicates)
+    for number, copies in enumerate(resamples(label, group, seed=seed, replicates=replicates)):
+        counts = np.bincount(place, weights=copies, minlength=2 * (BINS + 1))
+        found[number] = threshold_of_counts(counts.reshape(2, BINS + 1))[0]
+    return found
+
+
+def resamples(
+    label: NDArray[np.int64], group: NDArray[np.int64], *, seed: int, replicates: int
+) -> Iterator[NDArray[np.int64]]:
+    """Yield how often each item is drawn, for any score: whole groups, as `bootstrap_macro_f1`.
+
+    Args:
+        label: (n,) 0/1.
+        group: (n,) codes.
+        seed: of the draws.
+        replicates: number of draws.
+
+    Yields:
+        (n,) int64 copies of each item.
+    """
     _, code = np.unique(group, return_inverse=True)
     n_groups = int(code.max()) + 1
     fakes = np.bincount(code, weights=label, minlength=n_groups)
     strata = _strata(np.stack([np.bincount(code, minlength=n_groups) - fakes, fakes], axis=1))
-    place = (prob * BINS).astype(np.int64) + label * (BINS + 1)
     ones = np.ones(n_groups, dtype=np.int64)
     rng = np.random.default_rng(seed)
-    found = np.empty(replicates)
-    for number in range(replicates):
-        weight = _draw(rng, ones, strata, 1)[0]
-        counts = np.bincount(place, weights=weight[code], minlength=2 * (BINS + 1))
-        found[number] = threshold_of_counts(counts.reshape(2, BINS + 1))[0]
-    return found
+    for _ in range(replicates):
+        yield _draw(rng, ones, strata, 1)[0][code]
 
 
 def _strata(patterns: NDArray[np.int64]) -> list[NDArray[np.intp]]:

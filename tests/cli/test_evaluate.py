@@ -1,0 +1,217 @@
+"""`python -m src evaluate`: the metric table of a model, of a recipe, across data sets."""
+
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
+
+from src import paths
+from src.artifacts.folds import write_folds
+from src.cli import evaluate, train, tune
+from src.cli.evaluate_report import cell
+from src.metrics import sigmoid
+from src.reporting.scorecard import METRICS, Score
+from src.scores import eer_cut, roc
+from tests.ensemble.synthetic import DATA, SCHEME, make_folds, make_oof, oof_path
+from tests.shared import tiny_model
+
+pytestmark = pytest.mark.usefixtures("artefact_root")
+
+
+def scorecard(name="a", other=None, **kwargs):
+    path = paths.scorecard_csv(DATA, SCHEME, name, other, **kwargs)
+    return pd.read_csv(path, keep_default_na=False, na_values={"score": "", "low": "", "high": ""})
+
+
+def rewrite(folds):
+    path = paths.folds_csv(DATA, SCHEME)
+    path.unlink()
+    write_folds(path, folds)
+
+
+def test_a_model_at_one_half(capsys):
+    folds = make_folds()
+    folds["item_id"] = folds["group"] + "/" + folds["item_id"].str[-8:]
+    rewrite(folds)
+    logit = make_oof(folds, "a")
+    assert evaluate.main(["--model", "a"]) == 0
+    out = capsys.readouterr().out
+    assert "threshold: 0.5 (no recipe is of this model alone)" in out
+    assert all(f"\n{metric} " in out for metric in METRICS)
+    table = scorecard()
+    items = table[(table["level"] == "item")].set_index("metric")
+    prob = sigmoid(logit.loc[folds["item_id"]])
+    want = f1_score(folds["label"], prob >= 0.5, average="macro")
+    assert items.loc["macro_f1", "score"] == pytest.approx(want, abs=1e-9)
+    assert items.loc["auc", "score"] == pytest.approx(roc_auc_score(folds["label"], prob), abs=1e-9)
+    low, score, high = items[["low", "score", "high"]].to_numpy()[items.index.get_loc("hter")]
+    assert low < score < high
+    groups = table[table["level"] == "group"].set_index("metric")
+    mean = pd.DataFrame({"p": prob, "y": folds["label"].to_numpy(), "g": folds["group"].to_numpy()})
+    mean = mean.groupby("g").mean()
+    want = roc_auc_score(mean["y"], mean["p"])
+    assert groups.loc["auc", "score"] == pytest.approx(want, abs=1e-9)
+    assert set(groups["items"]) == {80}
+
+
+def test_the_threshold_of_its_own_recipe_and_of_a_named_one(capsys):
+    make_oof(make_folds(), "a", shift=1.5)
+    assert tune.main(["--strategies", "mean"]) == 0
+    capsys.readouterr()
+    assert evaluate.main(["--model", "a"]) == 0
+    assert "(recipe tuned, fitted on these rows)" in capsys.readouterr().out
+    assert evaluate.main(["--recipe", "tuned"]) == 0
+    assert "in-sample; cross-fitted, its macro-F1 is 0." in capsys.readouterr().out
+    one, other = scorecard(), scorecard("tuned", is_recipe=True)
+    keys = ["level", "metric"]
+    both = one.merge(other, on=keys, validate="one_to_one")
+    assert len(both) == len(one)
+    assert np.allclose(both["score_x"], both["score_y"], atol=1e-9)
+
+
+def test_domains_of_one_class_are_named_and_counted(capsys):
+    folds = make_folds()
+    attack = "m" + (folds["group"].str[-1].astype(int) % 2).astype(str)
+    folds["domain"] = np.where(folds["label"] == 0, "", attack)
+    rewrite(folds)
+    make_oof(folds, "a")
+    assert evaluate.main(["--model", "a", "--by", "domain"]) == 0
+    out = capsys.readouterr().out
+    assert "(none), item level: - (only reals): macro_f1, f1_fake" in out
+    assert "m0, item level: - (only fakes): macro_f1, f1_real" in out
+    counted = scorecard().query("by == 'domain' and metric == 'auc' and level == 'item'")
+    assert counted["items"].sum() == 240
+    assert counted["note"].str.startswith("only ").all()
+    assert evaluate.main(["--model", "a", "--by", "manipulation", "--only", "m1"]) == 0
+    reals = int((folds["label"] == 0).sum())
+    assert f"against all {reals} reals" in capsys.readouterr().out
+    assert set(scorecard().query("by != ''")["value"]) == {"m1"}
+
+
+def test_leaving_one_domain_out_takes_the_cut_of_the_other_domains():
+    folds = make_folds()
+    folds["domain"] = [f"camera{fold}" for fold in folds["fold"]]
+    rewrite(folds)
+    logit = make_oof(folds, "a").loc[folds["item_id"]].to_numpy()
+    assert evaluate.main(["--model", "a", "--by", "domain"]) == 0
+    table = scorecard().query("by == 'domain' and level == 'item' and metric == 'hter'")
+    found = table.set_index("value")["score"]
+    label = folds["label"].to_numpy()
+    for fold in range(3):
+        held = folds["fold"].to_numpy() == fold
+        cut = eer_cut(roc(label[~held], logit[~held]))
+        want = 1 - balanced_accuracy_score(label[held], logit[held] >= cut)
+        assert found[f"camera{fold}"] == pytest.approx(want, abs=1e-9)
+
+
+def refused(capsys, *words):
+    assert evaluate.main(words) == 2
+    return capsys.readouterr().err
+
+
+def test_mistakes_are_named(capsys):
+    make_oof(make_folds(), "a", only=[0])
+    assert "unknown model with out-of-fold predictions 'b'" in refused(capsys, "--model", "b")
+    assert "--folds 2: a has predictions of folds 0" in refused(
+        capsys, "--model", "a", "--folds", "2"
+    )
+    assert "unknown domain 'x'; known: d" in refused(
+        capsys, "--model", "a", "--by", "domain", "--only", "x"
+    )
+    assert "give --by too" in refused(capsys, "--model", "a", "--only", "x")
+    assert "argument --by" in refused(capsys, "--model", "a", "--by", "colour")
+    assert "has no recipe yet" in refused(capsys, "--recipe", "tuned")
+    assert "one of the arguments --model --recipe is required" in refused(capsys)
+    assert evaluate.main(["--model", "a"]) == 0
+    assert "(no development rows: no other fold is finished): hter" in capsys.readouterr().out
+
+
+def test_a_damaged_prediction_is_named(capsys):
+    make_oof(make_folds(), "a")
+    oof_path("a", 1).write_text("item_id,fold,label,logit\nx,1,0,nan\n")
+    assert f"{oof_path('a', 1)}: row 2: logit is 'nan'" in refused(capsys, "--model", "a")
+
+
+def test_an_undefined_score_is_a_dash_and_a_limited_one_has_a_star():
+    nan = float("nan")
+    assert cell(Score(nan, nan, nan, "only fakes")) == "-"
+    assert cell(Score(0.5, nan, nan)) == "0.5000"
+    assert cell(Score(0.5, 0.25, 0.75, "few")) == "0.5000* [0.2500, 0.7500]"
+
+
+def write_set(name, shift, count=24):
+    rng = np.random.default_rng(shift)
+    for place in range(count):
+        fake = place % 2
+        folder = paths.dataset_dir(name) / "train" / ("fake" if fake else "real")
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(90 * fake, 90 * fake + 150, (20, 20, 3), dtype=np.uint8)
+        (folder / f"{place:02d}.png").write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+
+
+def test_trained_on_a_tested_on_b(capsys):
+    write_set("one", 0)
+    write_set("two", 1)
+    (paths.dataset_dir("two") / "train/real/00.png").write_bytes(b"torn")
+    model = paths.config_dirs("models")[0] / "net.yaml"
+    model.parent.mkdir(parents=True)
+    model.write_text(tiny_model())
+    common = ["--data", "one", "--model", "net", "--scheme", "sgkf2_s0"]
+    assert train.main([*common, "--device", "cpu", "--workers", "0"]) == 0
+    assert tune.main(["--data", "one", "--strategies", "mean"]) == 0
+    capsys.readouterr()
+
+    err = refused(capsys, "--model", "net", "--data", "two")
+    assert "python -m src evaluate --model net --data two --from one" in err
+    assert evaluate.main(["--model", "net", "--data", "two", "--from", "one"]) == 0
+    out = capsys.readouterr().out
+    assert "two: 24 labelled items, 2 checkpoint(s) predicted them" in out
+    assert "not readable, so not scored: 1 item(s): real/00.png" in out
+    assert "in-domain (one)" in out
+    assert "cross-domain (two)" in out
+    assert "all thresholds carried over from there" in out
+    table = pd.read_csv(paths.scorecard_csv("one", "sgkf2_s0", "net", "two"))
+    assert set(zip(table["data"], table["items"], strict=True)) == {("one", 24), ("two", 23)}
+    hter = table[table["metric"] == "hter"].set_index("data")["score"]
+    assert hter.notna().all()  # cuts of `one` on both
+
+    assert evaluate.main(["--recipe", "tuned", "--data", "two", "--from", "one"]) == 0
+    assert "0 checkpoint(s) predicted them" in capsys.readouterr().out
+    err = refused(capsys, "--model", "net", "--data", "one", "--from", "one")
+    assert "one data set: drop --from" in err
+    (paths.dataset_dir("one") / "dataset.yaml").write_text("extra: [two]\n")
+    err = refused(capsys, "--model", "net", "--data", "two", "--from", "one")
+    assert "both hold the items of two (`extra:` in dataset.yaml)" in err
+    (paths.dataset_dir("one") / "dataset.yaml").unlink()
+    (paths.dataset_dir("both")).mkdir()
+    (paths.dataset_dir("both") / "dataset.yaml").write_text("combine: [one, two]\n")
+    err = refused(capsys, "--model", "net", "--data", "both", "--from", "one")
+    assert "both hold the items of one (`combine:` in dataset.yaml)" in err
+
+
+def test_own_predictions_are_scored_without_torch():
+    make_oof(make_folds(), "a")
+    code = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "torchvision", "timm", "cv2", "matplotlib"}:
+            raise ImportError(name)
+sys.meta_path.insert(0, Block())
+from src.cli.evaluate import main
+sys.exit(main(["--model", "a"]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=paths.REPO,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "scorecard: " in done.stdout
