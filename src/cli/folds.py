@@ -14,6 +14,7 @@ DESCRIPTION = """Make the fold file of a data set, or show the one that exists.
 
   python -m src folds                        5 folds, seed 42
   python -m src folds --n-folds 10 --seed 7  written as sgkf10_s7.csv
+  python -m src folds --scheme lodo          a fold a domain: leave one domain out
   python -m src folds --no-scan              opens no file: sgkf5_s42_unscanned.csv
 
 Copies and given groups never straddle a fold. A fold file is never overwritten."""
@@ -66,12 +67,14 @@ def print_report(report: "FoldReport") -> None:
     """Print a fold file: where it lies, its folds, what was left out, copies, leaks."""
     print(f"folds: {report.path} ({report.scheme})")
     print(f"  {'fold':>5} {'items':>8} {'real':>8} {'fake':>8} {'fake %':>7} {'groups':>8}")
+    held_out: dict[object, str] = dict(enumerate(report.domains))
     for fold, part in report.folds.groupby("fold"):
         fakes = int(part["label"].sum())
         print(
             f"  {fold:>5} {len(part):>8} {len(part) - fakes:>8} {fakes:>8} "
             f"{100 * fakes / len(part):>7.2f} {part['group'].nunique():>8}"
             + ("  always trained on, never scored" if fold == -1 else "")
+            + (f"  holds out {held_out[fold]}" if fold in held_out else "")
         )
     shares = report.folds[report.folds["fold"] >= 0].groupby("fold")["label"].mean()
     print(

@@ -1,5 +1,6 @@
 """`dataset.yaml`: what names and CSV alone do not say, read strictly."""
 
+import re
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,6 +11,15 @@ from src.strict_yaml import read_yaml
 
 SUBFOLDERS = ("group", "domain", "ignore")
 MISFITS = ("error", "ignore")
+CHOICES = {
+    "subfolders": SUBFOLDERS,
+    "missing_files": MISFITS,
+    "unlisted_files": MISFITS,
+    "overlap": ("train", "test"),
+    "group_by": ("identity", "video"),
+    "domains": ("own", "set"),
+    "faces": ("detect", "cropped"),
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,15 @@ class DatasetConfig:
         missing_files: `ignore` rows of the CSV that have no file.
         unlisted_files: `ignore` files that no row names.
         n_folds, seed: of the default fold scheme.
+        layout: name of the layout (`src.data.field_layouts`), where it is not to be found out.
+        json: DeepfakeBench JSON files to read, paths in the data set's folder; all by default.
+        root: start of the paths in them, and what to put in its place.
+        compression: level to read of a set that comes in several.
+        overlap: `train` or `test`: what a video becomes that stands in the splits of both.
+        group_by: `identity` (all people of a face swap) or `video` (just the clip it changes).
+        combine: data sets whose train items make up this one.
+        domains: in a combined set, `own` (of its parts, where they have any) or `set` (its parts).
+        faces: `cropped` where every picture is a face already, so that no model looks for one.
     """
 
     labels: dict[str, int] = field(default_factory=dict)
@@ -60,6 +79,15 @@ class DatasetConfig:
     unlisted_files: str = "error"
     n_folds: int = 5
     seed: int = 42
+    layout: str | None = None
+    json: list[str] = field(default_factory=list)
+    root: tuple[str, str] | None = None
+    compression: str | None = None
+    overlap: str = "train"
+    group_by: str = "identity"
+    combine: list[str] = field(default_factory=list)
+    domains: str = "own"
+    faces: str = "detect"
 
 
 def read_dataset_yaml(root: Path, instead: Path | None = None) -> DatasetConfig:
@@ -96,17 +124,17 @@ def _parse(content: object, path: Path) -> DatasetConfig:
             parsed[key] = _labels(value, path)
         elif key == "submission":
             parsed[key] = _sample(value, path)
-        elif key in ("extra", "ignore"):
+        elif key == "root":
+            parsed[key] = _root(value, path)
+        elif key == "json" and isinstance(value, str):
+            parsed[key] = [_word(value, key, path)]
+        elif key in ("extra", "ignore", "json", "combine"):
             parsed[key] = _words(value, key, path)
         elif key in ("n_folds", "seed"):
             parsed[key] = _count(value, key, path, at_least=2 if key == "n_folds" else 0)
         else:
             parsed[key] = _word(value, key, path)
-    for key, allowed in (
-        ("subfolders", SUBFOLDERS),
-        ("missing_files", MISFITS),
-        ("unlisted_files", MISFITS),
-    ):
+    for key, allowed in CHOICES.items():
         if key in parsed and parsed[key] not in allowed:
             raise unknown_name(f"value of {key} in {path}:", parsed[key], allowed)
     return DatasetConfig(**parsed)
@@ -142,6 +170,19 @@ def _labels(value: object, path: Path) -> dict[str, int]:
     if set(labels.values()) != {0, 1}:
         raise UserError(f"{path}: labels must name a word for 0 (real) and one for 1 (fake)")
     return labels
+
+
+def _root(value: object, path: Path) -> tuple[str, str]:
+    if not isinstance(value, dict) or set(value) != {"from", "to"}:
+        raise UserError(f"{path}: root is {value!r}, want {{from: START_OF_PATHS, to: FOLDER}}")
+    if not all(isinstance(part, str) for part in value.values()):
+        raise UserError(f'{path}: root is {value!r}, want two paths (or "" for none)')
+    if re.match(r"[A-Za-z]:|[/\\~]", value["to"]) or ".." in re.split(r"[/\\]", value["to"]):
+        raise UserError(
+            f"{path}: root.to is {value['to']!r}, want a folder inside {path.parent}; make a "
+            "symbolic link there to where the files lie, and name the link"
+        )
+    return value["from"], value["to"]
 
 
 def _sample(value: object, path: Path) -> SampleConfig:

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from src import paths
 from src.artifacts.files import read_csv
 from src.artifacts.folds import EXCLUDED_COLUMNS
+from src.data.domains import by_domain_alone, held_out_domains
 from src.data.groups import Components, GroupReport, find_components, report_groups
 from src.data.looks import Looks, find_looks
 from src.data.manifest import Dataset
 from src.data.scan import scan_for
-from src.data.schemes import parse_scheme
+from src.data.schemes import is_lodo, parse_scheme
 
 Survey = tuple[pd.DataFrame, Looks]  # a scan, and the look-alikes in it
 
@@ -46,6 +47,7 @@ class FoldReport:
         groups: copies found.
         leaks: what StratifiedKFold with the same k and seed (or the given folds) would leak.
         plain: what `leaks` is about: "StratifiedKFold", or "the given folds".
+        domains: of scheme `lodo`, the domain that each fold holds out.
     """
 
     scheme: str
@@ -55,6 +57,7 @@ class FoldReport:
     groups: GroupReport
     leaks: list[Leak]
     plain: str
+    domains: tuple[str, ...] = ()
 
 
 def report_folds(dataset: Dataset, scheme: str, folds: pd.DataFrame) -> FoldReport:
@@ -107,6 +110,8 @@ def make_report(
 ) -> FoldReport:
     """Return the report of a fold file and of what it leaves out (`item_id, reason`)."""
     own = folds if not dataset.extra_ids else folds[~folds["item_id"].isin(dataset.extra_ids)]
+    if is_lodo(scheme):
+        return _lodo_report(dataset, scheme, folds, own, excluded, survey)
     rows = pd.Index(dataset.train["item_id"]).get_indexer(pd.Index(own["item_id"]))
     groups, components = _study(dataset, *survey, rows)
     parsed = parse_scheme(dataset, scheme)
@@ -120,6 +125,30 @@ def make_report(
         groups=groups,
         leaks=find_leaks(components, plain),
         plain="the given folds" if parsed is None else "StratifiedKFold",
+    )
+
+
+def _lodo_report(
+    dataset: Dataset,
+    scheme: str,
+    folds: pd.DataFrame,
+    own: pd.DataFrame,
+    excluded: pd.DataFrame,
+    survey: Survey,
+) -> FoldReport:
+    """Return the report of leave-one-domain-out, against a split by domain that sees no group."""
+    plain = by_domain_alone(own, excluded, dataset.train)
+    rows = pd.Index(dataset.train["item_id"]).get_indexer(pd.Index(plain["item_id"]))
+    groups, components = _study(dataset, *survey, rows)
+    return FoldReport(
+        scheme=scheme,
+        path=paths.folds_csv(dataset.name, scheme),
+        folds=folds,
+        excluded=excluded,
+        groups=groups,
+        leaks=find_leaks(components, plain["fold"].to_numpy(np.int64)),
+        plain="a split by domain alone",
+        domains=tuple(held_out_domains(own)),
     )
 
 

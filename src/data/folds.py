@@ -10,12 +10,13 @@ from src import paths
 from src.artifacts.atomic import remove_orphans
 from src.artifacts.files import read_csv, write_csv
 from src.artifacts.folds import EXCLUDED_COLUMNS, existing_scheme, read_folds, write_folds
+from src.data.domains import LEFT_OUT, domain_folds, spanning
 from src.data.fold_report import FoldReport, make_report
 from src.data.groups import find_components
 from src.data.looks import find_looks
 from src.data.manifest import Dataset
 from src.data.scan import scan_for
-from src.data.schemes import default_scheme, parse_scheme
+from src.data.schemes import default_scheme, is_lodo, parse_scheme
 from src.data.stratify import stratified_group_folds
 from src.errors import UserError
 
@@ -56,7 +57,7 @@ def make_folds(dataset: Dataset, scheme: str) -> FoldReport:
     Raises:
         UserError: see `ensure_folds`; also if no train item can be read.
     """
-    fixed = parse_scheme(dataset, scheme) is None
+    fixed = parse_scheme(dataset, scheme) is None and not is_lodo(scheme)
     scan = scan_for(dataset, scheme)
     looks = find_looks(scan)
     good, excluded = _readable(dataset, scan)
@@ -84,8 +85,10 @@ def make_folds(dataset: Dataset, scheme: str) -> FoldReport:
         folds["group"] = name_groups(items, components.given)
     else:
         folds.loc[own, "fold"] = _split(dataset, scheme, folds[own], components.joint[own])
+        excluded = pd.concat([excluded, spanning(folds)]).sort_values("item_id")
+    kept = ~copied & (folds["fold"] != LEFT_OUT).to_numpy()
     path = paths.folds_csv(dataset.name, scheme)
-    _write(path, paths.excluded_csv(dataset.name, scheme), folds[~copied], excluded)
+    _write(path, paths.excluded_csv(dataset.name, scheme), folds[kept], excluded)
     return make_report(dataset, scheme, read_folds(path), excluded, (scan, looks))
 
 
@@ -169,10 +172,12 @@ def _readable(dataset: Dataset, scan: pd.DataFrame) -> tuple[NDArray[np.intp], p
 def _split(
     dataset: Dataset, scheme: str, items: pd.DataFrame, component: NDArray[np.int64]
 ) -> NDArray[np.int64]:
+    labels = items["label"].to_numpy(np.int64)
+    if is_lodo(scheme):
+        return domain_folds(labels, items["domain"], component, dataset.root)
     parsed = parse_scheme(dataset, scheme)
     assert parsed is not None  # `fixed` does not come here
     n_folds, seed = parsed
-    labels = items["label"].to_numpy(np.int64)
     for label, name in ((0, "real"), (1, "fake")):
         groups = len(np.unique(component[labels == label]))
         if groups < n_folds:
@@ -185,6 +190,7 @@ def _split(
             raise UserError(
                 f"{dataset.root}: its {int((labels == label).sum())} {name} items form {groups} "
                 f"group{'s' * (groups != 1)}, too few for {n_folds} folds; {way_out}"
+                + _hint(items["group"])
             )
     folds = stratified_group_folds(labels, component, n_folds, seed)
     for fold in range(n_folds):
@@ -193,9 +199,21 @@ def _split(
             raise UserError(
                 f"{dataset.root}: groups are so large that fold {fold} of {n_folds} would hold "
                 f"{len(held_out)} items and not both classes; use fewer folds (--n-folds "
-                f"{n_folds - 1}) or another seed"
+                f"{n_folds - 1}) or another seed" + _hint(items["group"])
             )
     return folds
+
+
+def _hint(groups: pd.Series) -> str:
+    """Say which group is too large: in Celeb-DF all people are swapped with each other."""
+    largest = groups.value_counts()
+    if largest.iloc[0] <= len(groups) / 2:
+        return ""
+    return (
+        f"; group {largest.index[0]!r} alone holds {largest.iloc[0]} of {len(groups)} items (where "
+        "shared identities chain so many, `group_by: video` in dataset.yaml ties a swap to its "
+        "clip alone)"
+    )
 
 
 def _write(path: Path, excluded_path: Path, folds: pd.DataFrame, excluded: pd.DataFrame) -> None:

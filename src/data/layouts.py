@@ -10,6 +10,9 @@ import pandas as pd
 from src import paths
 from src.artifacts.submissions import SubmissionFormat
 from src.data.dataset_yaml import DatasetConfig, read_dataset_yaml
+from src.data.field import make_dataset
+from src.data.field_layouts import read_field
+from src.data.joining import Loaded, check_part, combine, join_extra
 from src.data.labelling import Labelled, label_by_folders
 from src.data.manifest import Dataset, check_items, fingerprint, make_items
 from src.data.matching import FileIndex
@@ -38,9 +41,13 @@ def load_dataset(dataset: str, input_root: Path | None = None) -> Dataset:
     """
     root = _find_root(dataset, input_root)
     config = read_dataset_yaml(root, paths.readable(paths.dataset_yaml(dataset)))
-    entries, loaded = _load(dataset, root, config)
+    if config.combine:
+        entries, loaded = _combine(dataset, root, config, input_root)
+    else:
+        entries, loaded = _load(dataset, root, config)
     for name in config.extra:
-        entries, loaded = _join_extra(entries, loaded, name, input_root)
+        extra = _load_part(name, loaded, "extra", input_root)
+        entries, loaded = join_extra((entries, loaded), extra)
     check_items(loaded.items, root)
     return replace(
         loaded,
@@ -65,8 +72,14 @@ def _find_root(dataset: str, input_root: Path | None) -> Path:
 def _load(name: str, root: Path, config: DatasetConfig) -> tuple[list[Entry], Dataset]:
     """Load one data set; entry i belongs to item i."""
     listing = list_files(root, tuple(config.ignore))
-    _check_not_empty(root, listing)
     sample, tables = find_sample(root, listing.tables, config)
+    reading = read_field(root, listing, config, has_sample=sample is not None)
+    if reading is not None:
+        unread = [e.path for e in tables if e.logical not in reading.tables]
+        if unread:
+            reading.notes.append(f"{len(unread)} tables left aside, the first is {unread[0]}")
+        return make_dataset(name, root, listing.media, reading, listing.ignored, config)
+    _check_not_empty(root, listing)
     label_tables, aside = find_label_tables(root, tables, config)
     files = place_files(root, listing.media, make_label_map(config.labels))
     test, submission, notes = _find_test(files, sample, config)
@@ -178,34 +191,21 @@ def _val_note(files: list[MediaFile], train: list[int]) -> list[str]:
     return [f"val/: {count} items, pooled with train/ and split again by the folds (ids val/...)"]
 
 
-def _join_extra(
-    entries: list[Entry], main: Dataset, name: str, input_root: Path | None
-) -> tuple[list[Entry], Dataset]:
-    """Add the train items of another data set, which are always trained on and never scored."""
-    if name == main.name:
-        raise UserError(f"{main.root / 'dataset.yaml'}: extra names the data set itself")
+def _load_part(name: str, of: Dataset, how: str, input_root: Path | None) -> Loaded:
     root = _find_root(name, input_root)
     config = read_dataset_yaml(root, paths.readable(paths.dataset_yaml(name)))
-    if config.extra:
+    check_part(name, root, config, of, how)
+    return _load(name, root, config)
+
+
+def _combine(name: str, root: Path, config: DatasetConfig, input_root: Path | None) -> Loaded:
+    listing = list_files(root, tuple(config.ignore))
+    if listing.media:
         raise UserError(
-            f"{root / 'dataset.yaml'}: {name} is itself extra data of {main.name}, so it may have "
-            f"no `extra:`; list them all in {main.root / 'dataset.yaml'}"
+            f"{root}: dataset.yaml combines {', '.join(config.combine)}, but the folder holds "
+            f"files of its own, such as {listing.media[0].path}; make a data set of them and "
+            "name it there too"
         )
-    other_entries, other = _load(name, root, config)
-    is_train = (other.items["split"] == "train").to_numpy()
-    added = other.items[is_train].copy()
-    for column in ("item_id", "group", "domain"):
-        prefixed = name + "/" + added[column]
-        added[column] = prefixed if column == "item_id" else prefixed.where(added[column] != "", "")
-    added["domain"] = added["domain"].where(added["domain"] != "", name)
-    added["path"] = f"../{name}/" + added["path"]
-    items = pd.concat([main.items, added], ignore_index=True)
-    order = items.sort_values(["split", "item_id"], ascending=[False, True], kind="stable").index
-    both = [*entries, *(e for e, keep in zip(other_entries, is_train, strict=True) if keep)]
-    note = f"extra: {len(added)} train items of {name}, always trained on and never scored"
-    return [both[i] for i in order], replace(
-        main,
-        items=items.loc[order].reset_index(drop=True),
-        extra_ids=main.extra_ids | set(added["item_id"]),
-        notes=[*main.notes, note],
-    )
+    whole = Dataset(name, root, make_items({}, []), [])
+    parts = [_load_part(part, whole, "combine", input_root) for part in config.combine]
+    return combine(name, root, config, parts)

@@ -6,11 +6,13 @@ from src.data.manifest import Dataset
 from src.errors import UserError
 
 FIXED = "fixed"
+LODO = "lodo"
 UNSCANNED = "_unscanned"
 _STRATIFIED = re.compile(r"^sgkf(\d{1,3})_s(\d{1,9})$")
 FORMS = (
-    "sgkf<k>_s<seed>, such as sgkf5_s42 (5 folds, seed 42); fixed (the CSV's fold column); either "
-    f"with {UNSCANNED} at its end (made without opening a file, so copies are not kept together)"
+    "sgkf<k>_s<seed>, such as sgkf5_s42 (5 folds, seed 42); fixed (the CSV's fold column); "
+    f"lodo (leave one domain out); each with {UNSCANNED} at its end (made without opening a "
+    "file, so copies are not kept together)"
 )
 
 
@@ -26,8 +28,13 @@ def is_scanned(scheme: str) -> bool:
     return not scheme.endswith(UNSCANNED)
 
 
+def is_lodo(scheme: str) -> bool:
+    """Return whether a scheme holds out a domain a fold."""
+    return scheme.removesuffix(UNSCANNED) == LODO
+
+
 def parse_scheme(dataset: Dataset, scheme: str) -> tuple[int, int] | None:
-    """Return (number of folds, seed) of a stratified scheme, None for `fixed`.
+    """Return (number of folds, seed) of a stratified scheme, None for `fixed` and `lodo`.
 
     Raises:
         UserError: no such form, fewer than 2 folds, or `fixed` without a fold column.
@@ -39,6 +46,8 @@ def parse_scheme(dataset: Dataset, scheme: str) -> tuple[int, int] | None:
                 f"scheme fixed wants a fold column in the label CSV of {dataset.root}, and there "
                 "is none (dataset.yaml can name it: `fold_column: NAME`)"
             )
+        return None
+    if scheme == LODO:
         return None
     match = _STRATIFIED.match(scheme)
     if match is None or int(match[1]) < 2:

@@ -1,0 +1,109 @@
+"""Face anti-spoofing data as FLIP keeps it: a domain a folder, two frames a video.
+
+Srivatsan et al., FLIP, ICCV 2023: `DOMAIN/{train,test}/{real,fake}/VIDEO_frame{0,1}.png`, and lists
+`DOMAIN_{real,fake}_{train,test,shot}.txt` of such paths. Real is 1 there and 0 here.
+"""
+
+import re
+from pathlib import Path
+
+from src.data.dataset_yaml import DatasetConfig
+from src.data.field import Clip, Reading
+from src.data.sources import Listing, read_bytes
+from src.errors import UserError
+
+NAME = "antispoofing"
+_FRAME = re.compile(
+    r"^(?:.*/)?(?P<domain>(?!(?:train|test|val)/)[^/]+)/(?:(?P<part>train|test)/)?"
+    r"(?P<word>real|fake)/(?P<video>[^/]+)_frame\d+\.[A-Za-z]+$"
+)
+_LIST = re.compile(r"^.+_(?P<word>real|fake)_(?:train|test|shot)\.txt$")
+_PARTS = frozenset({"train", "test"})
+
+
+def read(root: Path, listing: Listing, config: DatasetConfig) -> Reading | None:
+    """Read the folders of one or several domains; train/ and test/ of a domain are pooled.
+
+    Where lists lie beside them, only the videos that they name are read, with all their frames.
+
+    Other files than these, or one domain with train/ and test/ and no list, make it another
+    layout, unless `layout:` of dataset.yaml names this one; other files are counted then.
+
+    Raises:
+        UserError: a list names a video under the other class.
+    """
+    clips: dict[str, Clip] = {}
+    for entry in listing.media:
+        found = _FRAME.match(entry.logical)
+        if found is None:
+            if config.layout == NAME:
+                continue
+            return None
+        key = entry.logical.rpartition("_frame")[0]
+        # Train and test count their people separately; a real and a fake of one name may be one.
+        video = f"{found['part'] or ''}/{found['video']}".lstrip("/")
+        clip = Clip(found["domain"], video, int(found["word"] == "fake"), found["domain"])
+        clips.setdefault(key, clip).paths.append(entry.logical)
+    if not clips or (config.layout != NAME and _may_be_one_set(clips, listing)):
+        return None
+    reading = Reading(NAME, list(clips.values()))
+    reading.notes.append(
+        "labels: real/ is 0 and fake/ is 1 (FLIP's own lists call real 1: flipped on reading); "
+        "train/ and test/ of a domain are pooled, as its protocols do"
+    )
+    listed = _listed(root, listing, clips, reading)
+    if listed:
+        for key, clip in clips.items():
+            if key not in listed:
+                reading.ignored["frames of videos that no list names"] += len(clip.paths)
+        reading.clips = [clip for key, clip in clips.items() if key in listed]
+    return reading
+
+
+def _may_be_one_set(clips: dict[str, Clip], listing: Listing) -> bool:
+    """Tell `archive/{train,test}/{real,fake}/`, a competition's, from a lone domain of FLIP's."""
+    lists = any(_LIST.match(entry.logical.rpartition("/")[2]) for entry in listing.texts)
+    domains = {clip.domain for clip in clips.values()}
+    return len(domains) == 1 and not lists and any("/" in clip.video for clip in clips.values())
+
+
+def _listed(root: Path, listing: Listing, clips: dict[str, Clip], reading: Reading) -> set[str]:
+    """Return the clips that lists name."""
+    ends = {"/".join(key.split("/")[-_depth(key) :]): key for key in clips}
+    listed: set[str] = set()
+    names, absent = 0, []
+    for entry in listing.texts:
+        found = _LIST.match(entry.logical.rpartition("/")[2])
+        if found is None:
+            continue
+        names += 1
+        for number, line in enumerate(_lines(root, entry.path), 1):
+            if not line:
+                continue
+            key = ends.get(line.rpartition("_frame")[0])
+            if key is None:
+                absent.append(f"{line} ({entry.path}, row {number})")
+            elif clips[key].label != int(found["word"] == "fake"):
+                raise UserError(
+                    f"{root / entry.path}: row {number}: {line!r} stands in a list of "
+                    f"{found['word']} faces, but lies in the folder of the other class"
+                )
+            else:
+                listed.add(key)
+    if names:
+        reading.notes.append(f"{names} lists name {len(listed)} of {len(clips)} videos")
+    if absent:
+        reading.notes.append(
+            f"WARNING {len(absent)} rows of lists name no file, the first is {absent[0]}"
+        )
+    return listed
+
+
+def _depth(key: str) -> int:
+    """Return how many parts of a path a list gives: DOMAIN/[PART/]WORD/VIDEO."""
+    return 4 if key.split("/")[-3] in _PARTS else 3
+
+
+def _lines(root: Path, path: str) -> list[str]:
+    text = read_bytes(root, path).decode("utf-8-sig")
+    return [line.strip().replace("\\", "/").removeprefix("./") for line in text.splitlines()]

@@ -1,0 +1,217 @@
+"""DeepfakeBench's JSON of a data set (Yan et al., NeurIPS 2023, data sets and benchmarks track).
+
+One file: `{DATASET: {LABEL: {split: {[compression:] {video: {label, frames, masks}}}}}}`.
+"""
+
+import json
+from collections.abc import ItemsView, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from src.data.dataset_yaml import DatasetConfig
+from src.data.field import LEVELS, Clip, Reading, choose_level
+from src.data.identities import FACEFORENSICS, family_of
+from src.data.renaming import Renamer
+from src.data.sources import Listing, read_bytes
+from src.data.walk import Entry
+from src.data.words import LabelMap, make_label_map, normalise
+from src.errors import UserError, unknown_name
+
+NAME = "deepfakebench"
+SPLITS = ("train", "val", "test")
+REAL = (
+    "FF-real", "DFD_real", "CelebDFv1_real", "CelebDFv2_real", "DFDCP_Real", "DFDC_Real",
+    "DF_real", "UADFV_Real", "roop_Real",
+)  # fmt: skip
+FAKE = (
+    "FF-DF", "FF-F2F", "FF-FS", "FF-NT", "FF-FH", "FF-SH", "DFD_fake", "CelebDFv1_fake",
+    "CelebDFv2_fake", "DFDCP_FakeA", "DFDCP_FakeB", "DFDC_Fake", "DF_fake", "UADFV_Fake",
+    "roop_Fake",
+)  # fmt: skip
+_LABELS = {normalise(n): 0 for n in REAL} | {normalise(n): 1 for n in FAKE}
+
+
+class _Record(NamedTuple):
+    """One video of one split: `keys` lead to it."""
+
+    keys: tuple[str, ...]
+    dataset: str
+    label_name: str
+    split: str
+    level: str
+    video: str
+    content: dict[str, Any]
+
+
+def read(root: Path, listing: Listing, config: DatasetConfig) -> Reading | None:
+    """Read every DeepfakeBench JSON of a folder; None if there is none.
+
+    Back-slashes are taken as `/`, `root:` of dataset.yaml replaces the start of the paths; without
+    it, folders that stand above all that is on disk are dropped. Frames may be missing on disk.
+
+    Raises:
+        UserError: wrong nesting, an unknown label, a path that leads out of the folder; names file
+            and key path.
+    """
+    records: list[tuple[str, _Record]] = []
+    tables: set[str] = set()
+    for entry in _named(root, listing.tables, config):
+        where = str(root / entry.path)
+        content = _load(where, root, entry)
+        if config.json or _is_bench(content):
+            records += [(where, record) for record in _records(where, content)]
+            tables.add(entry.logical)
+    if not records:
+        return None
+    reading = Reading(NAME, [], tables=tables)
+    records = _one_level(records, reading, config)
+    rename = Renamer({entry.logical for entry in listing.media}, config.root)
+    labels = _label_map(config)
+    several = _several_fakes(records, labels)
+    clips: dict[tuple[str, str, str], Clip] = {}
+    for where, record in records:
+        label = _label(where, record, labels)
+        family = family_of(record.dataset)
+        domain = record.dataset
+        if family == FACEFORENSICS or record.dataset in several:
+            domain = record.label_name
+        key = (family, record.label_name, record.video)
+        clip = clips.setdefault(key, Clip(family, record.video, label, domain, set()))
+        clip.splits.add(record.split)
+        known = set(clip.paths)
+        new = (rename(where, record.keys, frame) for frame in _frames(where, record))
+        clip.paths += [path for path in dict.fromkeys(new) if path not in known]
+    reading.clips = list(clips.values())
+    reading.notes += rename.notes()
+    return reading
+
+
+def _named(root: Path, tables: list[Entry], config: DatasetConfig) -> list[Entry]:
+    found = {entry.logical: entry for entry in tables if entry.suffix == ".json"}
+    for name in config.json:
+        if name not in found:
+            raise unknown_name(f"json in {root / 'dataset.yaml'}:", name, found)
+    return [found[name] for name in (config.json or found)]
+
+
+def _load(where: str, root: Path, entry: Entry) -> object:
+    try:
+        return json.loads(read_bytes(root, entry.path).decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not readable JSON ({error})") from None
+
+
+def _is_bench(content: object, depth: int = 5) -> bool:
+    """Tell it from other JSON: known labels on the second level, or frames further down."""
+    if not isinstance(content, dict) or depth < 0:
+        return False
+    if isinstance(content.get("frames"), list):
+        return True
+    if any(normalise(key) in _LABELS for key in content):
+        return True
+    return any(_is_bench(value, depth - 1) for value in list(content.values())[:3])
+
+
+def _records(where: str, content: object) -> Iterator[_Record]:
+    for dataset, of_label in _children(where, (), content, "{DATASET: ...}"):
+        for label, of_split in _children(where, (dataset,), of_label, "{LABEL: ...}"):
+            for split, below in _children(where, (dataset, label), of_split, "{split: ...}"):
+                keys = (dataset, label, split)
+                if split not in SPLITS:
+                    raise UserError(
+                        f"{where}: {' > '.join(keys)}: wrong nesting, want one of "
+                        f"{', '.join(SPLITS)} there, found {split!r}"
+                    )
+                yield from _videos(where, keys, below)
+
+
+def _videos(where: str, keys: tuple[str, str, str], below: object) -> Iterator[_Record]:
+    for name, value in _children(where, keys, below, "{[compression:] {video: ...}}"):
+        if name in LEVELS and not _is_video(value):
+            for video, record in _children(where, (*keys, name), value, "{video: ...}"):
+                path = (*keys, name, video)
+                yield _Record(path, *keys, name, video, _video(where, path, record))
+        else:
+            path = (*keys, name)
+            yield _Record(path, *keys, "", name, _video(where, path, value))
+
+
+def _children(where: str, keys: tuple[str, ...], value: object, want: str) -> ItemsView[str, Any]:
+    if not isinstance(value, dict):
+        at = " > ".join(keys) or "top"
+        raise UserError(f"{where}: {at}: wrong nesting, want {want}, found {type(value).__name__}")
+    return value.items()
+
+
+def _is_video(value: object) -> bool:
+    return isinstance(value, dict) and "frames" in value
+
+
+def _video(where: str, keys: tuple[str, ...], value: object) -> dict[str, Any]:
+    if not isinstance(value, dict) or not _is_video(value):
+        found = f"keys {', '.join(list(value)[:4])}" if isinstance(value, dict) else repr(value)
+        raise UserError(
+            f"{where}: {' > '.join(keys)}: wrong nesting, want a video with label and frames, "
+            f"found {found} (below the split stand videos, or compression levels "
+            f"{', '.join(LEVELS)})"
+        )
+    return value
+
+
+def _one_level(
+    records: list[tuple[str, _Record]], reading: Reading, config: DatasetConfig
+) -> list[tuple[str, _Record]]:
+    levels = {record.level for _, record in records} - {""}
+    if not levels:
+        return records
+    level, note = choose_level(records[0][0], levels, config)
+    reading.notes.append(note)
+    kept = [pair for pair in records if pair[1].level in ("", level)]
+    have = {(record.dataset, record.label_name) for _, record in kept}
+    for where, record in records:
+        if (record.dataset, record.label_name) not in have:
+            raise UserError(
+                f"{where}: {record.dataset} > {record.label_name} has no videos of compression "
+                f"level {level}, only {record.level}; say in dataset.yaml `compression: "
+                f"{record.level}`"
+            )
+    return kept
+
+
+def _label_map(config: DatasetConfig) -> LabelMap:
+    words = make_label_map(None).words | _LABELS
+    return LabelMap(words | make_label_map(config.labels).words if config.labels else words)
+
+
+def _label(where: str, record: _Record, labels: LabelMap) -> int:
+    found = set()
+    for name in (record.label_name, record.content.get("label", record.label_name)):
+        label = labels.get(str(name))
+        if label is None:
+            raise unknown_name(
+                f"label in {where}: {' > '.join(record.keys)}:", str(name), (*REAL, *FAKE),
+                f"say what it means in dataset.yaml: `labels: {{{name}: 1, OTHER: 0}}` (0 is real)",
+            )  # fmt: skip
+        found.add(label)
+    if len(found) > 1:
+        raise UserError(
+            f"{where}: {' > '.join(record.keys)}: label is {record.content['label']!r}, which "
+            f"contradicts the {record.label_name!r} it stands under"
+        )
+    return found.pop()
+
+
+def _several_fakes(records: list[tuple[str, _Record]], labels: LabelMap) -> set[str]:
+    """Return the data sets with more than one kind of fakes."""
+    names: dict[str, set[str]] = {}
+    for _, record in records:
+        if labels.get(record.label_name) == 1:
+            names.setdefault(record.dataset, set()).add(record.label_name)
+    return {dataset for dataset, found in names.items() if len(found) > 1}
+
+
+def _frames(where: str, record: _Record) -> list[str]:
+    frames = record.content["frames"]
+    if not isinstance(frames, list) or not all(isinstance(f, str) and f for f in frames):
+        raise UserError(f"{where}: {' > '.join(record.keys)}: frames is no list of paths")
+    return frames

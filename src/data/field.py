@@ -1,0 +1,234 @@
+"""Data sets of the field as they are downloaded: from clips of a reader to a manifest."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+
+from src.artifacts.submissions import SubmissionFormat
+from src.data.dataset_yaml import DatasetConfig
+from src.data.identities import VIDEO, group_videos, sources_of
+from src.data.manifest import Dataset, make_items
+from src.data.sources import kind_of
+from src.data.walk import Entry
+from src.errors import UserError
+
+LEVELS = ("raw", "c23", "c40")
+
+
+@dataclass
+class Clip:
+    """One video of a data set: its frames, or the video file itself.
+
+    Attributes:
+        family: whose way of naming videos it follows (`identities.family_of`); "" for an image
+            that belongs to no video and has no group.
+        video: its name, without suffix; what groups are made from.
+        label: 0 real, 1 fake.
+        domain: manipulation, generator, capture set-up or data set.
+        splits: `train`, `val`, `test`: where it stands.
+        paths: logical paths of its files, in order; each becomes an item with that id.
+    """
+
+    family: str
+    video: str
+    label: int
+    domain: str
+    splits: set[str] = field(default_factory=lambda: {"train"})
+    paths: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Reading:
+    """What a reader understood.
+
+    Attributes:
+        layout: its name, for messages.
+        clips: all clips.
+        notes: one sentence each.
+        ignored: reason -> number of files left aside.
+        tables: logical paths of the CSV and JSON files it read.
+    """
+
+    layout: str
+    clips: list[Clip]
+    notes: list[str] = field(default_factory=list)
+    tables: set[str] = field(default_factory=set)
+    ignored: Counter[str] = field(default_factory=Counter)
+
+
+def choose_level(where: str, found: Iterable[str], config: DatasetConfig) -> tuple[str, str]:
+    """Return the compression level to read, and a note on it.
+
+    Raises:
+        UserError: dataset.yaml wants one that is not there, or there are several without c23.
+    """
+    levels = sorted(set(found))
+    wanted = config.compression or (levels[0] if len(levels) == 1 else "c23")
+    if wanted not in levels:
+        raise UserError(
+            f"{where}: compression level {wanted} is not there, only {', '.join(levels)}; say in "
+            f"dataset.yaml which to read: `compression: {levels[0]}`"
+        )
+    others = ", ".join(level for level in levels if level != wanted)
+    also = f"; {others} left aside (dataset.yaml: `compression:`)" if others else ""
+    return wanted, f"compression level: {wanted}{also}"
+
+
+def make_dataset(
+    name: str,
+    root: Path,
+    entries: Sequence[Entry],
+    reading: Reading,
+    ignored: dict[str, int],
+    config: DatasetConfig,
+) -> tuple[list[Entry], Dataset]:
+    """Make a data set of clips; entry i belongs to item i.
+
+    Args:
+        name, root, config: of the data set.
+        entries: media files that exist.
+        reading: what the reader understood.
+        ignored: what was left aside when files were listed.
+
+    Raises:
+        UserError: one file under two labels, or none of the files is there and those missing are
+            to be passed over.
+    """
+    by_path = {entry.logical: entry for entry in entries}
+    held_out = _hold_out(reading, config)
+    rows = _rows(root, reading, config)
+    missing = [path for path in rows if path not in by_path]
+    if missing and config.missing_files == "ignore":
+        if len(missing) == len(rows):
+            raise _nothing_there(root, reading, missing)
+        for path in missing:
+            del rows[path]
+        reading.notes.append(f"{len(missing)} files are named but not there: passed over")
+        missing = []
+    test = [path for path in rows if id(rows[path][0]) in held_out]
+    order = [*(path for path in rows if id(rows[path][0]) not in held_out), *test]
+    chosen = [by_path.get(path) or Entry(path, path, 0, 0) for path in order]
+    columns: dict[str, list[Any]] = {
+        "item_id": order,
+        "path": [entry.path for entry in chosen],
+        "kind": [kind_of(path) for path in order],
+        "split": ["train"] * (len(order) - len(test)) + ["test"] * len(test),
+        "label": [
+            *(rows[p][0].label for p in order[: len(order) - len(test)]),
+            *[pd.NA] * len(test),
+        ],
+        "group": [rows[path][1] for path in order],
+        "domain": [rows[path][0].domain for path in order],
+        "bytes": [entry.bytes for entry in chosen],
+    }
+    reading.notes += _chained(rows, config)
+    items = make_items(columns, list(range(len(order))))
+    unnamed = len(entries) - (len(rows) - len(missing))
+    reading.ignored[f"files that no part of the {reading.layout} layout names"] += max(
+        0, unnamed - reading.ignored.total()
+    )
+    dataset = Dataset(
+        name=name,
+        root=root,
+        items=items.reset_index(drop=True),
+        stamps=[],
+        submission=SubmissionFormat("filename", "label", sorted(test)) if test else None,
+        test_labels=_test_labels(rows, test),
+        config=config,
+        notes=[f"layout: {reading.layout}", *_summary(reading, len(test)), *reading.notes],
+        ignored={k: n for k, n in (Counter(ignored) + reading.ignored).items() if n},
+        missing=tuple(sorted(missing)),
+    )
+    return [chosen[i] for i in items.index], dataset
+
+
+def _test_labels(rows: dict[str, tuple[Clip, str]], test: list[str]) -> pd.Series | None:
+    if not test:
+        return None
+    labels = {path: rows[path][0].label for path in test}
+    return pd.Series(labels, dtype="int64", name="label").sort_index()
+
+
+def _hold_out(reading: Reading, config: DatasetConfig) -> set[int]:
+    """Return the ids of the clips that become test items; notes splits that overlap."""
+    shared = Counter(
+        "+".join(sorted(clip.splits)) for clip in reading.clips if len(clip.splits) > 1
+    )
+    only = config.overlap == "train"
+    if shared:
+        how = ", ".join(f"{count} videos in {splits}" for splits, count in sorted(shared.items()))
+        verdict = "a train item" if only else "a test item where test names it"
+        other = "test" if only else "train"
+        reading.notes.append(
+            f"WARNING splits overlap: {how}, of {len(reading.clips)}; each is read once, as "
+            f"{verdict} (dataset.yaml: `overlap: {other}` decides otherwise)"
+        )
+    wanted = (clip for clip in reading.clips if "test" in clip.splits)
+    return {id(clip) for clip in wanted if not (only and len(clip.splits) > 1)}
+
+
+def _rows(root: Path, reading: Reading, config: DatasetConfig) -> dict[str, tuple[Clip, str]]:
+    """Return path -> its clip and group."""
+    videos = [(clip.family, clip.video) for clip in reading.clips if clip.family]
+    groups = dict(zip(videos, group_videos(videos, config.group_by), strict=True))
+    rows: dict[str, tuple[Clip, str]] = {}
+    for clip in reading.clips:
+        group = groups.get((clip.family, clip.video), "")
+        for path in clip.paths:
+            other = rows.setdefault(path, (clip, group))[0]
+            if other.label != clip.label:
+                raise UserError(
+                    f"{root}: {path} stands as real and as fake (videos {other.video!r} and "
+                    f"{clip.video!r}); is a folder of the path missing on disk?"
+                )
+    return rows
+
+
+def _chained(rows: dict[str, tuple[Clip, str]], config: DatasetConfig) -> list[str]:
+    named = Counter(group for _, group in rows.values() if group)
+    if config.group_by == VIDEO or not named:
+        return []
+    group, count = named.most_common(1)[0]
+    clips = {(clip.family, clip.video) for clip, of in rows.values() if of == group}
+    if count <= len(rows) / 2 or len({sources_of(*clip, VIDEO)[0] for clip in clips}) < 2:
+        return []
+    return [
+        f"WARNING shared identities chain {count} of {len(rows)} items into one group ({group}); "
+        f"`group_by: {VIDEO}` in dataset.yaml ties a swap to the clip that it changes alone"
+    ]
+
+
+def _nothing_there(root: Path, reading: Reading, missing: list[str]) -> UserError:
+    return UserError(
+        f"{root}: none of the {len(missing)} files that the {reading.layout} layout names is "
+        f"there, the first is {missing[0]}"
+    )
+
+
+def _summary(reading: Reading, test_items: int) -> list[str]:
+    fakes = sum(clip.label for clip in reading.clips)
+    empty = [clip for clip in reading.clips if not clip.paths]
+    notes = [f"{len(reading.clips) - fakes} real and {fakes} fake videos"]
+    if empty:
+        notes.append(
+            f"WARNING {len(empty)} videos have no frame, the first is {empty[0].video} "
+            f"({empty[0].domain}): no item"
+        )
+    return [*notes, *([] if test_items else ["no test items"])]
+
+
+def clip_name(parts: Sequence[str]) -> str:
+    """Return the video that a file belongs to: its folder, or its own name without frame number.
+
+    Args:
+        parts: path below the folder that holds all videos or frames.
+    """
+    if len(parts) > 1:
+        return parts[-2]
+    stem = PurePosixPath(parts[-1]).stem
+    head, mark, number = stem.rpartition("_frame")
+    return head if mark and number.lstrip("_").isdecimal() else stem

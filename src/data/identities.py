@@ -1,0 +1,67 @@
+"""Which videos come from one source: what the names of the field's data sets say."""
+
+import re
+from collections.abc import Sequence
+
+FACEFORENSICS, DFD, CELEB_DF, UADFV = "FaceForensics++", "DeepFakeDetection", "Celeb-DF", "UADFV"
+IDENTITY, VIDEO = "identity", "video"
+_PAIR = re.compile(r"^(\d{3})(?:_(\d{3}))?$")
+_ACTORS = re.compile(r"^(\d\d)(?:_(\d\d))?__(.+?)(?:__[A-Z0-9]{8})?$")
+_CELEB = re.compile(r"^(id\d+)(?:_(id\d+))?_(\d+)$")
+
+
+def family_of(dataset: str) -> str:
+    """Return the data set whose way of naming videos another one shares, else its own name."""
+    if dataset.startswith("FF-") or dataset in (FACEFORENSICS, "FaceShifter"):
+        return FACEFORENSICS
+    if dataset.startswith(("DFD_", DFD)):
+        return DFD
+    return CELEB_DF if dataset.startswith(CELEB_DF) else dataset
+
+
+def sources_of(family: str, video: str, by: str = IDENTITY) -> list[str]:
+    """Return what a video was made from.
+
+    Args:
+        family: see `family_of`.
+        video: its name, without suffix.
+        by: `identity`, both people of a swap (`000_003` -> 000, 003; `id0_id1_0001` -> id0, id1),
+            or `video`, just the clip that was changed (000; id0_0001).
+
+    Returns:
+        Names, never empty; a video that fits no pattern is its own source.
+    """
+    if family == FACEFORENSICS and (found := _PAIR.match(video)):
+        return _pick(found[1], found[2], found[1], by)
+    if family == DFD and (found := _ACTORS.match(video)):
+        return _pick(found[1], found[2], f"{found[1]}__{found[3]}", by)
+    if family == CELEB_DF and (found := _CELEB.match(video)):
+        return _pick(found[1], found[2], f"{found[1]}_{found[3]}", by)
+    return [video.removesuffix("_fake")] if family == UADFV else [video]
+
+
+def _pick(target: str, source: str | None, clip: str, by: str) -> list[str]:
+    if by == VIDEO:
+        return [clip]
+    return [target] if source is None else [target, source]
+
+
+def group_videos(videos: Sequence[tuple[str, str]], by: str = IDENTITY) -> list[str]:
+    """Return a group name a video; videos that share a source, even through others, share it.
+
+    Args:
+        videos: (family, name) of each.
+        by: see `sources_of`.
+    """
+    from scipy.cluster.hierarchy import DisjointSet  # slow to import, and rarely needed
+
+    linked: DisjointSet = DisjointSet()
+    first: list[str] = []
+    for family, video in videos:
+        keys = [f"{family}/{source}" for source in sources_of(family, video, by)]
+        for key in keys:
+            linked.add(key)
+        linked.merge(keys[0], keys[-1])
+        first.append(keys[0])
+    leaders = {key: min(part) for part in linked.subsets() for key in part}
+    return [leaders[key] for key in first]

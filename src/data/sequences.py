@@ -1,0 +1,138 @@
+"""FaceForensics++ and Celeb-DF as downloaded: folders of videos, or of their frames."""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from src.data.dataset_yaml import DatasetConfig
+from src.data.field import LEVELS, Clip, Reading, choose_level, clip_name
+from src.data.identities import CELEB_DF, DFD, FACEFORENSICS
+from src.data.sources import Listing, kind_of, read_bytes
+from src.data.walk import Entry
+from src.errors import UserError
+
+FACEFORENSICS_NAME, CELEB_DF_NAME = "faceforensics", "celeb_df"
+_ORIGINAL, _MANIPULATED = "original_sequences", "manipulated_sequences"
+_CELEB = {"Celeb-real": 0, "YouTube-real": 0, "Celeb-synthesis": 1}
+_CELEB_TEST = "List_of_testing_videos.txt"
+_PLAIN = frozenset({"videos", "frames", "images", "faces", "crops"})
+_NO_ITEMS = frozenset({"masks", "mask", "landmarks"})
+
+
+def read_faceforensics(root: Path, listing: Listing, config: DatasetConfig) -> Reading | None:
+    """Read `{original,manipulated}_sequences/METHOD/{raw,c23,c40}/{videos,frames}/VIDEO...`.
+
+    Rössler et al., FaceForensics++, ICCV 2019, and the DeepFakeDetection set kept beside it.
+
+    Raises:
+        UserError: a file that lies elsewhere, or the wanted compression level is not there.
+    """
+    reading = Reading(FACEFORENSICS_NAME, [])
+    found: list[tuple[str, str, str, tuple[str, ...], Entry]] = []
+    for entry in listing.media:
+        parts = tuple(entry.logical.split("/"))
+        top = next((i for i, part in enumerate(parts) if part in (_ORIGINAL, _MANIPULATED)), None)
+        if top is None:
+            continue
+        _, method, level, *rest = parts[top:] if len(parts) > top + 3 else (*parts[top:], "", "")
+        if level not in LEVELS or not rest or (rest[0] not in _PLAIN | _NO_ITEMS):
+            raise UserError(
+                f"{root}: {entry.path}: want {parts[top]}/METHOD/{{{','.join(LEVELS)}}}/"
+                "{videos,frames,masks}/... as FaceForensics++ comes; leave other files aside in "
+                "dataset.yaml: `ignore: [PATTERN]`"
+            )
+        if rest[0] in _NO_ITEMS:
+            reading.ignored["masks and landmarks"] += 1
+        elif len(rest) > 1:
+            found.append((parts[top], method, level, tuple(rest[1:]), entry))
+    if not found:
+        return None
+    level, note = choose_level(str(root), (level for _, _, level, _, _ in found), config)
+    reading.notes.append(note)
+    clips: dict[tuple[str, str], tuple[Clip, list[Entry]]] = {}
+    for top, method, of, rest, entry in found:
+        if of != level:
+            reading.ignored[f"compression level {of}"] += 1
+            continue
+        family = DFD if method in ("actors", DFD) else FACEFORENSICS
+        video = clip_name(rest)
+        clip = Clip(family, video, int(top == _MANIPULATED), method)
+        clips.setdefault((method, video), (clip, []))[1].append(entry)
+    reading.clips = _frames_first(clips.values(), reading.ignored)
+    return reading
+
+
+def read_celeb_df(root: Path, listing: Listing, config: DatasetConfig) -> Reading | None:
+    """Read `{Celeb-real,YouTube-real,Celeb-synthesis}/[frames/]VIDEO...` (Li et al., CVPR 2020).
+
+    The videos of List_of_testing_videos.txt, where that lies beside them, become test items; 1
+    means real there.
+
+    Raises:
+        UserError: the list contradicts the folders.
+    """
+    del config
+    clips: dict[tuple[str, str], tuple[Clip, list[Entry]]] = {}
+    reading = Reading(CELEB_DF_NAME, [])
+    for entry in listing.media:
+        parts = entry.logical.split("/")
+        top = next((i for i, part in enumerate(parts) if part in _CELEB), None)
+        if top is None:
+            continue
+        rest = parts[top + 1 :]
+        if rest[0] in _NO_ITEMS:
+            reading.ignored["masks and landmarks"] += 1
+            continue
+        video = clip_name(rest[1:] if rest[0] in _PLAIN and len(rest) > 1 else rest)
+        clip = Clip(CELEB_DF, video, _CELEB[parts[top]], CELEB_DF)
+        clips.setdefault((parts[top], video), (clip, []))[1].append(entry)
+    if not clips:
+        return None
+    _hold_out_listed(root, listing, clips, reading)
+    reading.clips = _frames_first(clips.values(), reading.ignored)
+    return reading
+
+
+def _hold_out_listed(
+    root: Path,
+    listing: Listing,
+    clips: dict[tuple[str, str], tuple[Clip, list[Entry]]],
+    reading: Reading,
+) -> None:
+    for entry in listing.texts:
+        if entry.logical.rpartition("/")[2] != _CELEB_TEST:
+            continue
+        lines = read_bytes(root, entry.path).decode("utf-8-sig").splitlines()
+        absent = []
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            word, _, name = line.strip().partition(" ")
+            folder, _, video = name.strip().partition("/")
+            if word not in ("0", "1") or _CELEB.get(folder) != 1 - int(word):
+                raise UserError(
+                    f"{root / entry.path}: row {number}: {line.strip()!r}, want `1 Celeb-real/...`,"
+                    " `1 YouTube-real/...` or `0 Celeb-synthesis/...` (1 means real there)"
+                )
+            found = clips.get((folder, video.rpartition(".")[0] or video))
+            if found is None:
+                absent.append(name)
+            else:
+                found[0].splits = {"test"}
+        reading.notes.append(f"{entry.path}: its videos are test items (1 means real there)")
+        if absent:
+            reading.notes.append(
+                f"WARNING {len(absent)} videos of {entry.path} are not here, the first is "
+                f"{absent[0]}"
+            )
+
+
+def _frames_first(clips: Iterable[tuple[Clip, list[Entry]]], ignored: Counter[str]) -> list[Clip]:
+    """Give each clip its frames, or its video where it has none."""
+    done = []
+    for clip, entries in clips:
+        frames = [entry for entry in entries if kind_of(entry.logical) == "image"]
+        ignored["videos whose frames are here too"] += len(entries) - len(frames) if frames else 0
+        clip.paths = [entry.logical for entry in frames or entries]
+        done.append(clip)
+    return done
