@@ -1,0 +1,320 @@
+"""Which faces an item shows: found once, kept on disk, cut out for every model that wants them."""
+
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from copy import copy
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src import paths
+from src.artifacts.files import file_lock
+from src.config import FaceConfig, FramesConfig
+from src.data.cache import mark_items
+from src.data.cache_build import decoding_threads
+from src.data.clips import is_clip, middle_frame, read_clip
+from src.data.dataset_yaml import read_dataset_yaml
+from src.data.images import Canvas, UnreadableImageError, decode_image
+from src.data.sources import kind_of, read_bytes, stamp_of
+from src.errors import UserError
+from src.faces.boxes import Face, area
+from src.faces.crop import crop_face
+from src.faces.detectors import Detector, Shrunk, detect_each, shrink
+from src.faces.spec import detector_of
+from src.faces.store import Found, join_parts, read_boxes, write_part
+from src.faces.tracks import Frames, Track, people, place
+from src.progress import track
+
+LOG = logging.getLogger("rvf")
+SAVE_SECONDS = 20.0  # of searching, that a killed process may lose
+IMAGES, CLIPS = 32, 2  # items read side by side
+CLOSE = 0.4  # of a picture's area: a box as large was cut out by somebody before
+
+Picture = NDArray[np.uint8]
+
+
+class FaceBoxes:
+    """The faces of a data set's items, by one detector.
+
+    Args:
+        root: folder of the data set.
+        face: the detector, and how its faces are cut out.
+        frames: which frames of clips are looked at.
+    """
+
+    def __init__(self, root: Path, face: FaceConfig, frames: FramesConfig | None = None) -> None:
+        self.root = root
+        self.face = face
+        self.frames = frames or FramesConfig()
+        self.detector: Detector = detector_of(face)
+        self.seconds = 0.0  # of detection
+        self.looked_at = 0  # frames
+        self._shares: list[float] = []
+        self._known: dict[str, Frames] = {}
+        self._people: dict[str, list[Track]] = {}
+
+    @property
+    def home(self) -> Path:
+        """Return the folder in which the boxes are kept."""
+        # As given: a data set may be a link, under a name of its own.
+        name = Path(os.path.normpath(Path.cwd() / self.root)).name or "root"
+        return paths.face_cache(name, self.detector.identity)
+
+    def search(self, items: Sequence[str]) -> None:
+        """Find the faces of items that nobody has looked for yet, and keep them on disk.
+
+        Interrupted at any moment, the next call goes on after what was kept last. Items that
+        cannot be decoded, or are cropped already, are passed over.
+
+        Args:
+            items: manifest paths.
+
+        Raises:
+            UserError: the detector is not installed, or its file is damaged; a file is gone.
+        """
+        wanted = [
+            p for p in dict.fromkeys(items) if p not in self._known and not self.is_cropped(p)
+        ]
+        if not wanted:
+            return
+        marks = dict(zip(wanted, self._marks(wanted), strict=True))
+        self._take(marks, read_boxes(self.home))
+        if all(path in self._known for path in wanted):
+            return
+        with ExitStack() as stack:
+            kept = self._lock(stack)
+            self._take(marks, read_boxes(self.home) if kept else {})  # another process's, meanwhile
+            self._look_and_keep({p: m for p, m in marks.items() if p not in self._known}, kept)
+
+    def crop(self, path: str, picture: Picture, frame: int = 0, person: int = 0) -> Picture:
+        """Return what a model sees of a picture, before it is resized.
+
+        Args:
+            path: of the item.
+            picture: uint8 RGB (height, width, 3), the image or a frame of the clip.
+            frame: number of the frame in its clip.
+            person: who; the largest where there are fewer people.
+
+        Returns:
+            uint8 RGB (side, side, 3); the picture as it is where the item shows no face, or is
+            cropped already.
+        """
+        who = self.people(path)
+        if not who:
+            return picture
+        face = place(who[person] if person < len(who) else who[0], frame).face
+        return crop_face(picture, face, self.face.margin, align=self.face.align)
+
+    def read_frame(self, path: str, number: int) -> Picture:
+        """Return one of the frames of a clip that were looked at, uint8 RGB (height, width, 3)."""
+        place_of = sorted(self._known[path]).index(number)
+        clip = read_clip(
+            self.root, path, self.slots, pick=lambda _: [place_of], decoder=self.frames.decoder
+        )
+        return clip.frames[0]
+
+    def people(self, path: str) -> list[Track]:
+        """Return the people of an item, the largest first; an item not searched yet is now."""
+        if path not in self._people:
+            if path not in self._known:
+                self._known[path] = {} if self.is_cropped(path) else self._look_at(path)
+            self._people[path] = people(self._known[path])
+        return self._people[path]
+
+    def frames_of(self, path: str) -> Frames:
+        """Return the faces of each frame of an item that was searched; none of any other."""
+        return self._known.get(path, {})
+
+    def faceless(self, items: Iterable[str]) -> list[str]:
+        """Return the items that were looked at and show no face: the whole picture is used."""
+        return [p for p in items if self._known.get(p) and not self.people(p)]
+
+    def is_cropped(self, path: str) -> bool:
+        """Tell whether the data set that an item comes from says `faces: cropped`."""
+        return _says_cropped(self.root, _part_of(path))
+
+    def _marks(self, items: Sequence[str]) -> list[int]:
+        stamps = ((*stamp_of(self.root, path), *self._frame_key(path)) for path in items)
+        return mark_items(items, stamps).tolist()
+
+    def _frame_key(self, path: str) -> tuple[int, ...]:
+        return (self.slots,) if kind_of(path) == "video" else ()
+
+    @property
+    def slots(self) -> int:
+        """Return how many frames of a clip are looked at."""
+        return max(self.frames.train, self.frames.eval)
+
+    def _take(self, marks: dict[str, int], found: dict[int, Frames]) -> None:
+        self._known |= {path: found[mark] for path, mark in marks.items() if mark in found}
+
+    def _lock(self, stack: ExitStack) -> bool:
+        """Wait for another search of these items to end; False where nothing can be written."""
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(file_lock(self.home / "lock", "the faces", wait=True))
+        except (OSError, UserError) as error:
+            LOG.info("faces: found anew each time, for they cannot be kept (%s)", error)
+            return False
+        return True
+
+    def _look_and_keep(self, marks: dict[str, int], keep: bool) -> None:
+        LOG.info("faces: looking for them in %d items (%s)", len(marks), self.face.detector)
+        new: list[Found] = []
+        saved = time.monotonic()
+        try:
+            for path, frames in self._look_at_all(list(marks)):
+                self._known[path] = frames
+                new.append(Found(marks[path], path, frames))
+                if keep and time.monotonic() - saved > SAVE_SECONDS:
+                    write_part(self.home, new)
+                    new, saved = [], time.monotonic()
+        finally:
+            if keep and new:
+                write_part(self.home, new)
+        if keep:
+            join_parts(self.home)
+        if np.median(self._shares or [0.0]) >= CLOSE:
+            LOG.warning(
+                "faces: most boxes fill %.0f %% and more of their picture: it looks cropped "
+                "already; say `faces: cropped` in dataset.yaml, and no model crops it again",
+                100 * CLOSE,
+            )
+
+    def _look_at_all(self, items: list[str]) -> Iterator[tuple[str, Frames]]:
+        batches = list(_batches(items))
+        with decoding_threads() as pool:
+            for batch in track(batches, "faces", unit="batch"):
+                read = list(pool.map(self._read, batch))
+                pictures = [one for frames in read for one in frames.values()]
+                begun = time.perf_counter()
+                seen = detect_each(self.detector, pictures)
+                faces = iter(seen)
+                self._shares += _shares(pictures, seen)
+                self.seconds += time.perf_counter() - begun
+                self.looked_at += len(pictures)
+                for path, frames in zip(batch, read, strict=True):
+                    if frames:  # else it cannot be decoded, and may be mended
+                        yield path, {number: next(faces) for number in frames}
+
+    def _look_at(self, path: str) -> Frames:
+        frames = self._read(path)
+        return dict(zip(frames, detect_each(self.detector, list(frames.values())), strict=True))
+
+    def _read(self, path: str) -> dict[int, Shrunk]:
+        """Return an item's frames as the detector takes them; none of one not decodable."""
+
+        def small(picture: Picture, _: int = 0) -> Shrunk:
+            return shrink(picture, self.detector)
+
+        try:
+            if kind_of(path) == "video":
+                decoder = self.frames.decoder
+                clip = read_clip(self.root, path, self.slots, convert=small, decoder=decoder)
+                return dict(zip(clip.indices.tolist(), clip.frames, strict=True))
+            return {0: small(read_picture(self.root, path))}
+        except UnreadableImageError:
+            return {}
+
+
+class FaceCuts:
+    """What the canvases of a list of items show of a picture: all of it, or a face.
+
+    Args:
+        root: folder of the data set.
+        canvases: of the items.
+        frames: which frames of clips are looked at.
+    """
+
+    def __init__(self, root: Path, canvases: Iterable[Canvas], frames: FramesConfig) -> None:
+        faces = dict.fromkeys(canvas.face for canvas in canvases if canvas.face is not None)
+        self.boxes = {face: FaceBoxes(root, face, frames) for face in faces}
+        self.person = 0
+
+    def search(self, items: Sequence[str]) -> None:
+        """Find the faces that a canvas shows; see `FaceBoxes.search`."""
+        for boxes in self.boxes.values():
+            boxes.search(items)
+
+    def cut(self, path: str, frame: int, canvas: Canvas, picture: Picture) -> Picture:
+        """Return what a canvas shows of a picture, before it is resized; see `FaceBoxes.crop`."""
+        return (
+            picture
+            if canvas.face is None
+            else self.boxes[canvas.face].crop(path, picture, frame, self.person)
+        )
+
+    def of_person(self, person: int) -> "FaceCuts":
+        """Return the same faces, of which another person's is shown."""
+        other = copy(self)
+        other.person = person
+        return other
+
+    def count_people(self, face: FaceConfig, items: Sequence[str]) -> list[int]:
+        """Return how many people each item shows."""
+        self.boxes[face].search(items)
+        return [len(self.boxes[face].people(path)) for path in items]
+
+    def faceless(self, face: FaceConfig | None, items: Sequence[str]) -> list[int]:
+        """Return which items show no face, so that the whole picture stood for it."""
+        if face is None:
+            return []
+        lost = set(self.boxes[face].faceless(items))
+        return [place for place, path in enumerate(items) if path in lost]
+
+    def stamp(self, path: str) -> tuple[int, ...]:
+        """Return what decides an item's crop beside its file and the canvas."""
+        return (1,) if any(boxes.is_cropped(path) for boxes in self.boxes.values()) else ()
+
+
+def _shares(pictures: Sequence[Shrunk], seen: Sequence[Sequence[Face]]) -> list[float]:
+    """Return the share of its picture's area that the largest box of each fills."""
+    both = zip(pictures, seen, strict=True)
+    return [
+        max(area(face.box) for face in faces) / (one.height * one.width)
+        for one, faces in both
+        if faces
+    ]
+
+
+def read_picture(root: Path, path: str) -> Picture:
+    """Return an image item's picture, uint8 RGB (height, width, 3), a clip's middle frame.
+
+    Raises:
+        UnreadableImageError, UserError: see `read_bytes` and `decode_image`.
+    """
+    data = read_bytes(root, path)
+    try:
+        return decode_image(data)
+    except UnreadableImageError:
+        if not is_clip(data):
+            raise
+        return middle_frame(data)
+
+
+def _batches(items: list[str]) -> Iterator[list[str]]:
+    images = [path for path in items if kind_of(path) != "video"]
+    clips = [path for path in items if kind_of(path) == "video"]
+    for part, size in ((images, IMAGES), (clips, CLIPS)):
+        for start in range(0, len(part), size):
+            yield part[start : start + size]
+
+
+def _part_of(path: str) -> str:
+    """Return the neighbouring data set that an item is taken from; "" for its own."""
+    words = path.split("/", 2)
+    return words[1] if words[0] == ".." and len(words) == 3 else ""
+
+
+@lru_cache(maxsize=64)
+def _says_cropped(root: Path, part: str) -> bool:
+    folder = Path(os.path.normpath(root / ".." / part)) if part else root
+    try:
+        return read_dataset_yaml(folder, paths.dataset_yaml(folder.name)).faces == "cropped"
+    except OSError:
+        return False

@@ -1,0 +1,113 @@
+"""What finds faces: one registered interface, so that a better detector is a line of config."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from src.errors import UserError
+from src.faces.boxes import Face, inside, scaled
+from src.registry import Registry
+
+Picture = NDArray[np.uint8]
+
+
+class Detector(Protocol):
+    """Finds the faces in pictures.
+
+    Attributes:
+        identity: name and everything that decides what is found; boxes on disk are kept under it.
+        batch: so many pictures are handed over at once, at most.
+        longest: px; a larger picture is looked at at this size. None takes any as it is.
+    """
+
+    identity: str
+    batch: int
+    longest: int | None
+
+    def detect(self, pictures: Sequence[Picture]) -> list[list[Face]]:
+        """Return the faces of each picture (uint8 RGB, height, width, 3), in any order."""
+        ...
+
+
+# A function from the detector's file (None where the config names none) to a `Detector`; it loads
+# nothing heavy before the first picture.
+DETECTORS: Registry[Callable[[Path | None], Detector]] = Registry("face detector")
+
+
+def make_detector(name: str, file: Path | None = None) -> Detector:
+    """Return a detector.
+
+    Args:
+        name: in `DETECTORS`.
+        file: its weights, for those that want a file.
+
+    Raises:
+        UserError: unknown name, or a file that is wanted and not there, or given and not wanted.
+    """
+    from src.faces import mtcnn, yunet  # noqa: F401 - they register themselves
+
+    return DETECTORS.get(name)(file)
+
+
+class Shrunk(NamedTuple):
+    """A picture at the size at which a detector looks at it, and its size before."""
+
+    picture: Picture
+    height: int
+    width: int
+
+
+def shrink(picture: Picture, detector: Detector) -> Shrunk:
+    """Bring a picture (uint8 RGB, height, width, 3) to the size a detector looks at it."""
+    height, width = picture.shape[:2]
+    if detector.longest is None or max(height, width) <= detector.longest:
+        return Shrunk(picture, height, width)
+    scale = detector.longest / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return Shrunk(np.asarray(small, np.uint8), height, width)
+
+
+def detect_each(detector: Detector, pictures: Sequence[Shrunk]) -> list[list[Face]]:
+    """Return the faces of each picture in pixels of its size before, the surest first.
+
+    Those that lie outside of it are left out.
+    """
+    found: list[list[Face]] = []
+    for start in range(0, len(pictures), detector.batch):
+        part = pictures[start : start + detector.batch]
+        seen = detector.detect([one.picture for one in part])
+        for one, faces in zip(part, seen, strict=True):
+            across, down = one.width / one.picture.shape[1], one.height / one.picture.shape[0]
+            kept = [scaled(face, across, down) for face in inside(faces, one.picture)]
+            found.append(sorted(kept, key=lambda face: -face.score))
+    return found
+
+
+class Whole:
+    """No detector: the whole picture stands for a face."""
+
+    identity = "whole"
+    batch = 64
+    longest: int | None = None
+
+    def __init__(self, file: Path | None) -> None:
+        refuse_file("whole", file)
+
+    def detect(self, pictures: Sequence[Picture]) -> list[list[Face]]:
+        """See `Detector`."""
+        shapes = [picture.shape for picture in pictures]
+        return [[Face((0.0, 0.0, float(s[1]), float(s[0])), 1.0)] for s in shapes]
+
+
+DETECTORS.register("whole")(Whole)
+
+
+def refuse_file(name: str, file: Path | None) -> None:
+    """Raise a UserError where a detector is given a file that it would not read."""
+    if file is not None:
+        raise UserError(f"face.detector_file: {name} reads no file; leave it out (null)")

@@ -1,0 +1,105 @@
+"""MTCNN (Zhang et al. 2016), whose weights lie inside the wheel of facenet-pytorch."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src.errors import UserError
+from src.faces.boxes import Face
+from src.faces.detectors import DETECTORS, Picture, refuse_file
+
+LOG = logging.getLogger("rvf")
+VERSION = "2.6.0"
+LONGEST = 960
+SMALLEST = 24  # px of a face
+MIN_SCORE = 0.8
+INSTALL = (
+    "make setup brings it; with pip: pip install --no-deps facenet-pytorch==2.6.0, and then pip "
+    "install requests (without --no-deps, pip would put an old torch in place of yours)"
+)
+
+
+class Mtcnn:
+    """Boxes and five points; on a GPU where there is one."""
+
+    identity = f"mtcnn-{VERSION}-{LONGEST}-{SMALLEST}-{MIN_SCORE}"
+    batch = 16
+    longest: int | None = LONGEST
+
+    def __init__(self, file: Path | None) -> None:
+        refuse_file("mtcnn", file)
+        self._net: Any = None
+
+    def detect(self, pictures: Sequence[Picture]) -> list[list[Face]]:
+        """See `Detector`; pictures of one size are looked at together.
+
+        Raises:
+            UserError: facenet-pytorch is not installed.
+        """
+        found: list[list[Face]] = [[] for _ in pictures]
+        by_shape: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+        for place, picture in enumerate(pictures):
+            by_shape[picture.shape].append(place)
+        for shape, places in by_shape.items():
+            if min(shape[:2]) <= SMALLEST:
+                continue  # too small for a face, and the net would fail
+            alike = [pictures[place] for place in places]
+            for place, faces in zip(places, self._look(alike), strict=True):
+                found[place] = faces
+        return found
+
+    def _look(self, pictures: list[Picture]) -> list[list[Face]]:
+        import torch
+
+        if self._net is None:
+            self._net = _load()
+        try:
+            boxes, scores, points = self._net.detect(pictures, landmarks=True)
+        except torch.OutOfMemoryError:
+            if len(pictures) == 1:
+                raise
+            half = len(pictures) // 2
+            return self._look(pictures[:half]) + self._look(pictures[half:])
+        except (IndexError, RuntimeError) as error:
+            # It fails where a candidate lies outside of its picture (facenet-pytorch 2.6.0).
+            if len(pictures) > 1:
+                return [faces for one in pictures for faces in self._look([one])]
+            LOG.warning("mtcnn failed on a picture, which counts as one without a face: %s", error)
+            return [[]]
+        rows = zip(boxes, scores, points, strict=True)
+        return [_faces(*row) if row[0] is not None else [] for row in rows]
+
+
+DETECTORS.register("mtcnn")(Mtcnn)
+
+
+def _load() -> Any:  # noqa: ANN401 - an optional package's own kind
+    try:
+        from facenet_pytorch import MTCNN  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise UserError(
+            f"face.detector: mtcnn wants facenet-pytorch, which cannot be imported ({error}): "
+            f"{INSTALL}"
+        ) from None
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return MTCNN(keep_all=True, min_face_size=SMALLEST, select_largest=False, device=device)
+
+
+def _faces(boxes: Any, scores: Any, points: Any) -> list[Face]:  # noqa: ANN401 - object arrays
+    found = []
+    for box, score, marks in zip(boxes, scores, points, strict=True):
+        if (
+            score is not None
+            and float(score) >= MIN_SCORE
+            and np.isfinite(np.asarray(box, float)).all()
+        ):
+            x0, y0, x1, y1 = (float(value) for value in box)
+            five = tuple((float(x), float(y)) for x, y in marks)
+            found.append(Face((x0, y0, x1, y1), float(score), five))
+    return found

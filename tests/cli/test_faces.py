@@ -1,0 +1,41 @@
+import pytest
+
+from src import paths
+from src.cli.faces import main
+from src.data import face_boxes
+from tests.faces_stub import picture, use_red, write_picture
+
+
+@pytest.fixture
+def red(artefact_root, monkeypatch):
+    face_boxes._says_cropped.cache_clear()
+    train = artefact_root / "input" / "set" / "train"
+    for k in range(4):
+        patches = [(k, 2, 12 + k), (40, 20, 10)][: k % 3]  # 0, 1, 2, 0 faces
+        write_picture(train / ("real" if k < 2 else "fake") / f"{k}.png", picture(*patches))
+    return use_red(monkeypatch)
+
+
+def test_shares_and_a_sheet(red, capsys):
+    assert main(["--detector", "red", "--preview"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    counts = {words[1]: words[3:] for words in map(str.split, lines) if words[0] == "train"}
+    assert counts == {
+        "fake": ["2", "50.0%", "50.0%", "2", "50.0%"],
+        "real": ["2", "50.0%", "0.0%", "2", "50.0%"],
+    }
+    assert any(line.startswith("2 items show no face") and "real/0.png" in line for line in lines)
+    assert any(line.startswith("4 frames searched") for line in lines)
+    assert paths.faces_png("set").read_bytes().startswith(b"\x89PNG")
+    assert main(["--detector", "red"]) == 0
+    assert "nothing to search: all of it was known" in capsys.readouterr().out
+    assert red.looked == 4
+
+
+def test_mistakes_are_named(red, capsys):
+    assert main(["--detector", "rde"]) == 2
+    assert "did you mean 'red'?" in capsys.readouterr().err
+    assert main(["--margin", "0.5"]) == 2
+    assert "want a number from 1 to 4" in capsys.readouterr().err
+    assert main(["--detector", "yunet"]) == 2
+    assert "wants face.detector_file" in capsys.readouterr().err

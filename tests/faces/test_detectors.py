@@ -1,0 +1,105 @@
+import builtins
+
+import numpy as np
+import pytest
+
+from src.errors import UserError
+from src.faces.boxes import Face
+from src.faces.detectors import DETECTORS, detect_each, make_detector, shrink
+
+
+class Corner:
+    """Finds one face, in the upper left quarter of what it is shown."""
+
+    identity = "corner"
+    batch = 2
+    longest = 40
+
+    def __init__(self):
+        self.seen = []
+
+    def detect(self, pictures):
+        self.seen.append([p.shape[:2] for p in pictures])
+        return [[Face((0, 0, p.shape[1] / 2, p.shape[0] / 2), 0.9)] for p in pictures]
+
+
+def test_pictures_are_shrunk_before_and_boxes_enlarged_after():
+    detector = Corner()
+    sizes = [(80, 160), (20, 30), (100, 100)]
+    pictures = [shrink(np.zeros((*size, 3), np.uint8), detector) for size in sizes]
+    found = detect_each(detector, pictures)
+    assert [faces[0].box for faces in found] == [(0, 0, w / 2, h / 2) for h, w in sizes]
+    assert detector.seen == [[(20, 40), (20, 30)], [(40, 40)]]
+
+
+def test_the_surest_comes_first_and_faces_outside_are_gone():
+    class Two(Corner):
+        def detect(self, pictures):
+            weak, sure, gone = Face((0, 0, 4, 4), 0.8), Face((1, 1, 5, 5), 0.9), (90, 90, 95, 95)
+            return [[weak, sure, Face(gone, 1.0)] for _ in pictures]
+
+    picture = shrink(np.zeros((20, 20, 3), np.uint8), Two())
+    assert [face.score for face in detect_each(Two(), [picture])[0]] == [0.9, 0.8]
+
+
+def test_whole_is_the_whole_picture():
+    detector = make_detector("whole")
+    picture = shrink(np.zeros((500, 1000, 3), np.uint8), detector)
+    assert detect_each(detector, [picture]) == [[Face((0, 0, 1000, 500), 1.0)]]
+
+
+def test_an_unknown_detector_lists_the_known_ones():
+    with pytest.raises(UserError, match=r"unknown face detector 'mtcn'.*did you mean 'mtcnn'"):
+        make_detector("mtcn")
+    assert {"mtcnn", "yunet", "whole"} <= set(DETECTORS.names())
+
+
+def test_files_that_are_missing_unwanted_or_no_detector(tmp_path):
+    with pytest.raises(UserError, match=r"yunet wants face\.detector_file"):
+        make_detector("yunet")
+    with pytest.raises(UserError, match=r"none\.onnx is not there"):
+        make_detector("yunet", tmp_path / "none.onnx")
+    with pytest.raises(UserError, match="mtcnn reads no file"):
+        make_detector("mtcnn", tmp_path / "some.onnx")
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"not a net")
+    picture = shrink(np.zeros((20, 20, 3), np.uint8), make_detector("yunet", broken))
+    with pytest.raises(UserError, match="not a YuNet that OpenCV can run"):
+        detect_each(make_detector("yunet", broken), [picture])
+
+
+def test_without_the_package_the_message_says_what_to_install(monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *rest, **more):
+        if name.startswith("facenet_pytorch"):
+            raise ImportError("No module named 'facenet_pytorch'")
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    picture = shrink(np.zeros((40, 40, 3), np.uint8), make_detector("whole"))
+    with pytest.raises(UserError, match=r"pip install --no-deps facenet-pytorch==2\.6\.0"):
+        detect_each(make_detector("mtcnn"), [picture])
+
+
+@pytest.mark.real
+def test_mtcnn_finds_the_news_reader_and_no_face_in_noise(shared_data):
+    pytest.importorskip("facenet_pytorch")
+    from src.data.video import read_frames
+
+    clip = shared_data / "videos" / "train" / "real" / "634.mp4"
+    frame = read_frames(clip, 1).frames[0]
+    noise = np.random.default_rng(0).integers(0, 255, frame.shape, np.uint8)
+    tiny = np.zeros((9, 9, 3), np.uint8)
+    detector = make_detector("mtcnn")
+    found = detect_each(detector, [shrink(p, detector) for p in (frame, noise, tiny)])
+    assert found[1] == found[2] == []
+    (face,) = found[0]
+    assert face.score > 0.99
+    x0, y0, x1, y1 = face.box
+    assert 100 < x1 - x0 < 260
+    assert 100 < y1 - y0 < 320
+    points = np.array(face.points)
+    assert ((points > [x0, y0]) & (points < [x1, y1])).all()
+    assert points[0, 0] < points[2, 0] < points[1, 0]
+    assert points[0, 1] < points[2, 1] < points[4, 1]

@@ -1,0 +1,128 @@
+"""A model that crops faces, from training to a folder's answers."""
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from src import paths
+from src.artifacts.files import sha256_file
+from src.artifacts.oof import read_views, read_views_metadata
+from src.cli.predict import main as predict
+from src.config import FramesConfig
+from src.data import face_boxes
+from src.ensemble.vote import pool_views
+from src.training.checkpoint import read_input
+from src.training.fill import Part, TestItems, predict_parts, without_face
+from src.training.trainer import fit_fold
+from tests.faces_stub import picture, use_red, write_film, write_picture
+
+FACE = {"input": {"crop": "face"}, "face": {"detector": "red", "margin": 1.2}}
+
+
+@pytest.fixture
+def red(monkeypatch, make_job):
+    """Two thirds of the items show a red face; a fake's has a dark spot."""
+    face_boxes._says_cropped.cache_clear()
+    train = paths.dataset_dir("tiny") / "train"
+    for k, file in enumerate(sorted(train.glob("*.png"))):
+        patches = [(k % 30, 5, 20)] if k % 4 else []
+        pixels = picture(*patches)
+        pixels[20, k % 30 + 5] = 255 if k % 3 else 0
+        pixels[40 + k // 8, 50 + k % 8] = k  # no two are copies
+        write_picture(file, pixels)
+    return use_red(monkeypatch)
+
+
+def test_the_crop_travels_with_the_weights_and_boxes_are_found_once(make_job, red):
+    job = make_job(**FACE)
+    fit_fold(job)
+    assert red.looked == 48
+    spec, _ = read_input(paths.checkpoint(*job.names))
+    assert spec.face == job.config.face
+    fit_fold(make_job(fold=1, **FACE))
+    assert red.looked == 48
+
+
+def test_a_frozen_backbone_sees_faces_too(make_job, red):
+    other = dict(FACE, strategy="feature_extractor")
+    fit_fold(make_job(model="face", **other))
+    fit_fold(make_job(model="full", strategy="feature_extractor"))
+    files = [paths.oof_csv("tiny", "s", model, 0) for model in ("face", "full")]
+    one, two = (pd.read_csv(file)["logit"].to_numpy() for file in files)
+    assert red.looked == 48
+    assert not np.allclose(one, two)
+
+
+def items_of(root, names):
+    return TestItems(root, names, names, "m")
+
+
+def test_every_face_is_a_view_and_no_face_is_flagged(make_job, red, tmp_path):
+    job = make_job(input=FACE["input"], face=FACE["face"] | {"which": "all"}, tta="flip")
+    fit_fold(job)
+    views, _ = read_views(paths.oof_views(*job.names))
+    assert set(views["view"]) == {"face0", "face0+flip"}
+    folder = tmp_path / "test"
+    write_picture(folder / "a.png", picture((3, 3, 20)))
+    write_picture(folder / "b.png", picture((3, 3, 20), (40, 20, 14)))
+    write_picture(folder / "c.png", picture())
+    (folder / "d.png").write_bytes(b"broken")
+    frames = [picture((3 + k, 3, 20), (40, 20, 14)) for k in range(4)]
+    write_film(folder / "e.mp4", frames)
+    names = ["a.png", "b.png", "c.png", "d.png", "e.mp4"]
+    checkpoint = paths.checkpoint(*job.names)
+    part = Part("m", 0, checkpoint, sha256_file(checkpoint), paths.test_views(*job.names))
+    predict_parts([part], items_of(folder, names), "cpu", "fp32", 0)
+    views, _ = read_views(part.views)
+    found = {item: sorted(table["view"]) for item, table in views.groupby("item_id")}
+    both = [f"face{k}{flip}" for k in range(2) for flip in ("", "+flip")]
+    assert found["a.png"] == found["c.png"] == both[:2]
+    assert found["b.png"] == both
+    assert found["d.png"] == ["unreadable"]
+    assert found["e.mp4"] == [f"f{k:02d}{view}" for k in range(4) for view in both]
+    assert read_views_metadata(part.views)["no_face"] == ["c.png"]
+    assert without_face([part]) == ["c.png"]
+    assert pool_views(views).notna().tolist() == [True, True, True, False, True]
+    one = views[views["item_id"] == "b.png"].set_index("view")["logit"]
+    by_face = [one[["face0", "face0+flip"]].mean(), one[["face1", "face1+flip"]].mean()]
+    assert pool_views(views, "max")["b.png"] == pytest.approx(max(by_face), abs=1e-12)
+    assert pool_views(views, "mean_logit")["b.png"] == pytest.approx(np.mean(by_face), abs=1e-12)
+
+
+def test_a_second_face_is_what_a_picture_of_it_alone_is(make_job, red, tmp_path):
+    fit_fold(make_job(input=FACE["input"], face=FACE["face"] | {"which": "all"}))
+    checkpoint = paths.checkpoint("tiny", "s", "m", 0)
+    patches = [(3, 3, 20), (40, 20, 14)]
+    drawn = {"both": picture(*patches), "first": picture(patches[0]), "second": picture(patches[1])}
+    for name, pixels in drawn.items():
+        if name != "first":
+            cv2.circle(pixels, (47, 27), 4, (0, 255, 0), -1)
+        write_picture(tmp_path / f"{name}.png", pixels)
+    names = ["both.png", "first.png", "second.png"]
+    part = Part("m", 0, checkpoint, sha256_file(checkpoint), tmp_path / "views.parquet")
+    predict_parts([part], items_of(tmp_path, names), "cpu", "fp32", 0)
+    logits = read_views(part.views)[0].set_index(["item_id", "view"])["logit"]
+    assert logits["both.png", "face0"] == pytest.approx(logits["first.png", "face0"], abs=1e-6)
+    assert abs(logits["both.png", "face0"] - logits["both.png", "face1"]) > 1e-3
+    assert logits["both.png", "face1"] == pytest.approx(logits["second.png", "face0"], abs=1e-6)
+
+
+def test_a_folder_is_answered_and_its_faceless_items_are_named(make_job, red, tmp_path, capsys):
+    job = make_job(**FACE)
+    fit_fold(job)
+    folder = tmp_path / "any"
+    write_picture(folder / "face.png", picture((3, 3, 20)))
+    write_picture(folder / "wall.png", picture())
+    words = ["--checkpoint", paths.checkpoint(*job.names), "--input-dir", folder]
+    words += ["--output", tmp_path / "out.csv", "--device", "cpu", "--workers", "0"]
+    assert predict([str(word) for word in words]) == 0
+    assert "1 show no face, so the whole picture was judged: wall.png" in capsys.readouterr().out
+    assert pd.read_csv(tmp_path / "out.csv")["label"].notna().all()
+
+
+def test_faces_are_looked_for_in_the_frames_that_are_seen(make_job, red):
+    job = make_job(**FACE, frames={"train": 3, "eval": 5})
+    fit_fold(job)
+    spec, _ = read_input(paths.checkpoint(*job.names))
+    assert spec.frames == FramesConfig(train=3, eval=5)
