@@ -1,0 +1,261 @@
+"""`python -m src compare`: train the rows of a comparison, score them in-domain and out of it."""
+
+import importlib
+import importlib.util
+import json
+import traceback
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from src import paths
+from src.cli.common import (
+    INTERRUPTED,
+    Parser,
+    add_compute_arguments,
+    add_data_arguments,
+    add_time_argument,
+    choose_dataset,
+    run_command,
+    show_log,
+)
+from src.errors import UserError, disk_trouble, message_of
+
+if TYPE_CHECKING:
+    from src.reporting.comparison import Result
+    from src.training.comparison import Comparison, Row
+
+DESCRIPTION = """Train many ways in one go, and hold them against each other.
+
+  python -m src compare configs/comparisons/transfer.yaml --data A --out-of-domain B C
+  python -m src compare transfer               by name; what is finished is not trained again
+
+Every row of the file is trained as a variant of its own, scored out-of-fold on A (in-domain) and
+by the same checkpoints and thresholds on B and C (out-of-domain). Writes a table and a plot to
+reports/<data set>/<scheme>/comparisons/. docs/comparisons.md says what a file holds."""
+MERGES = "src.cli.merge"
+
+
+@dataclass(frozen=True)
+class Place:
+    """On what the rows of a comparison are trained and scored.
+
+    Attributes:
+        dataset, scheme: trained on.
+        folds: of these.
+        others: scored on as well.
+        weights: to start from, where a row names none.
+    """
+
+    dataset: str
+    scheme: str
+    folds: list[int]
+    others: list[str]
+    weights: Path | None
+
+
+def make_parser() -> Parser:
+    """Return the parser of the verb."""
+    parser = Parser(DESCRIPTION, prog="python -m src compare")
+    parser.add_argument("comparison", metavar="FILE", help="a .yaml file, or its name")
+    parser.add_argument(
+        "--folds", type=int, nargs="+", metavar="K", help="in place of the file's `folds`"
+    )
+    parser.add_argument(
+        "--out-of-domain", nargs="+", metavar="NAME", help="in place of the file's `out_of_domain`"
+    )
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="in place of the file's `weights`"
+    )
+    add_data_arguments(parser)
+    add_compute_arguments(parser)
+    add_time_argument(parser, "stop before this is over; the same command goes on from there")
+    return parser
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    arguments = make_parser().parse_args(argv)
+    from src.training.comparison import comparison_file, read_comparison
+
+    comparison = read_comparison(comparison_file(arguments.comparison))
+    show_log()
+    place = _choose_place(comparison, arguments)
+    _check_rows(comparison, place)
+    from src.artifacts.files import write_csv
+    from src.cli.compare_report import print_comparison
+    from src.reporting.comparison import comparison_table, plot_comparison
+
+    results: dict[str, Result] = {}
+    csv = paths.comparison_csv(place.dataset, place.scheme, comparison.name)
+    # Merges last: they are made of what the other rows train.
+    for row in sorted(comparison.rows, key=lambda row: row.merge is not None):
+        print(f"\nrow {row.name}: {row.model}")
+        results[row.name] = _result(row, place, arguments)
+        done = [results[one.name] for one in comparison.rows if one.name in results]
+        write_csv(csv, comparison_table(done, place.dataset))
+    rows = [results[row.name] for row in comparison.rows]
+    print_comparison(rows, place)
+    print(f"\ntable: {csv}")
+    if place.others:
+        png = paths.comparison_png(place.dataset, place.scheme, comparison.name)
+        drawn = plot_comparison(rows, place.dataset, place.others, png)
+        print(f"plot: {drawn or 'none, for no row has both scores'}")
+    _raise_failures(rows)
+
+
+def _raise_failures(rows: "Sequence[Result]") -> None:
+    failed = [row for row in rows if row.failure]
+    if failed:
+        lines = [f"  {row.row}: {row.failure}" for row in failed]
+        head = f"{len(failed)} of {len(rows)} rows failed; the same command tries them again"
+        raise UserError("\n".join([head, *lines]))
+
+
+def _choose_place(comparison: "Comparison", arguments: Namespace) -> Place:
+    from src.artifacts.files import file_lock
+    from src.artifacts.folds import fold_numbers
+    from src.cli.folds import print_report
+    from src.data.folds import ensure_folds
+    from src.data.layouts import load_dataset
+    from src.training.job import check_fold
+
+    name = choose_dataset(arguments.data or comparison.data, arguments.input_root)
+    others = list(dict.fromkeys(arguments.out_of_domain or comparison.out_of_domain))
+    weights = arguments.weights or comparison.weights
+    for file in (weights, *(row.weights for row in comparison.rows)):
+        if file is not None and not file.is_file():
+            raise UserError(f"{file}: no such weights file (looked from {Path.cwd()})")
+    for other in others:
+        _check_other(other, name, arguments)
+    dataset = load_dataset(name, arguments.input_root)
+    with file_lock(paths.folds_lock(name), "the folds", wait=True):
+        scheme, folds, report = ensure_folds(dataset, arguments.scheme or comparison.scheme)
+    if report is not None:
+        print_report(report)
+    wanted = sorted(set(arguments.folds or comparison.folds or fold_numbers(folds)))
+    for fold in wanted:
+        check_fold(folds, fold)
+    return Place(name, scheme, wanted, others, weights)
+
+
+def _check_other(other: str, name: str, arguments: Namespace) -> None:
+    """Raise where a data set cannot be scored on; say where it can be in part only."""
+    from src.cli.evaluate import check_not_trained_on
+    from src.data.layouts import load_dataset
+    from src.training.cross import labelled_items
+
+    if choose_dataset(other, arguments.input_root) == name:
+        raise UserError(f"out_of_domain: {other} is the data set that is trained on")
+    dataset = load_dataset(other, arguments.input_root)
+    check_not_trained_on(arguments, name, dataset)
+    try:
+        labels = labelled_items(dataset)[0]["label"]
+    except UserError as error:
+        raise UserError(f"out_of_domain: {other} has no labels to score on: {error}") from None
+    if labels.nunique() == 1:
+        word = "fakes" if labels.iloc[0] else "reals"
+        print(f"WARNING {other} holds {word} alone: macro-F1, AUC and EER say nothing of it, "
+              "accuracy and recall are scored")  # fmt: skip
+
+
+def _check_rows(comparison: "Comparison", place: Place) -> None:
+    """Raise for what no row would survive, before the first one is trained."""
+    from src.training.begin import check_names
+
+    for row in comparison.rows:
+        if row.merge is not None:
+            continue
+        where, config = f"{comparison.path}: row {row.name}", row.config()
+        try:
+            check_names(config)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+        if config.backbone.pretrained != "file" or row.weights or place.weights:
+            continue
+        names = (place.dataset, place.scheme, row.model)
+        if not all(paths.run_record(*names, fold).is_file() for fold in place.folds):
+            raise UserError(
+                f"{where}: {row.parent} starts from a weights file of {config.backbone.name}: "
+                "--weights FILE, or `weights: FILE` in the comparison (docs/models.md says which)"
+            )
+
+
+def _result(row: "Row", place: Place, arguments: Namespace) -> "Result":
+    """Train and score a row; a failure is part of the result, and the next row has its turn."""
+    from src.reporting.comparison import Result
+
+    try:
+        for fold in place.folds:
+            _make(row, fold, place, arguments)
+        return _score(row, place, arguments)
+    except UserError as error:
+        print(f"row {row.name} failed: {message_of(error)}")
+        return Result(row.name, row.model, failure=message_of(error))
+    except Exception as error:
+        if disk_trouble(error) is not None:
+            raise  # the next row would meet it too
+        traceback.print_exc()
+        return Result(row.name, row.model, failure=f"{type(error).__name__}: {error}")
+
+
+def _make(row: "Row", fold: int, place: Place, arguments: Namespace) -> None:
+    words = ["--data", place.dataset, "--scheme", place.scheme, "--fold", str(fold)]
+    words += ["--device", arguments.device, "--precision", arguments.precision]
+    weights = row.weights or place.weights
+    for flag, value in (
+        ("--input-root", arguments.input_root),
+        ("--workers", arguments.workers),
+        ("--weights", weights),
+    ):
+        words += [] if value is None else [flag, str(value)]
+    if row.merge is not None:
+        _merge([str(row.merge), *words])
+        return
+    from src.cli import train
+
+    if arguments.max_hours is not None:
+        words += ["--max-hours", str(arguments.max_hours)]
+    words += ["--auto-batch"] * arguments.auto_batch + ["--compile"] * arguments.compile
+    for key, value in row.changes.items():
+        words += ["--set", f"{key}={json.dumps(value)}"]
+    words += ["--as", row.model] if row.changes else []
+    train.run(["--model", row.parent, *words])
+
+
+def _merge(words: list[str]) -> None:
+    """Call `python -m src merge`, where there is one."""
+    if importlib.util.find_spec(MERGES) is None:
+        raise UserError("it is a merge, and wants `python -m src merge`, which is not here yet")
+    code = importlib.import_module(MERGES).main(words)
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
+    if code:
+        raise UserError("the merge failed; its message stands above")
+
+
+def _score(row: "Row", place: Place, arguments: Namespace) -> "Result":
+    from src.cli.evaluate import predict_other
+    from src.reporting.comparison import Result, training_of
+    from src.reporting.evaluated import check_folds, own_rows, subject_of_model
+    from src.reporting.predicted import levels_of
+    from src.reporting.scorecard import score_rows
+
+    subject = subject_of_model(place.dataset, place.scheme, row.model)
+    folds = check_folds(subject, place.folds)
+    decided = {place.dataset: levels_of(own_rows(subject), folds=folds)}
+    for other in place.others:
+        rows = predict_other(arguments, subject, folds, other)
+        decided[other] = levels_of(rows, development=own_rows(subject, folds))
+    cards = {
+        data: [score_rows(rows, level) for level, rows in levels.items()]
+        for data, levels in decided.items()
+    }
+    cost = training_of(place.dataset, place.scheme, row.model, folds)
+    return Result(row.name, row.model, cost, subject.threshold, subject.notes, cards)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `python -m src compare`; returns the exit code."""
+    return run_command(_run, argv)

@@ -1,0 +1,230 @@
+"""A comparison's scores: a row in-domain and on other data sets, as a table and as a plot."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from src import paths
+from src.reporting.figures import new_figure, save_figure, shown
+from src.reporting.plots import LINE
+from src.reporting.scorecard import Card, Score
+from src.training.record import read_record
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FloatArray = NDArray[np.float64]
+METRICS = ("macro_f1", "auc", "eer", "hter", "accuracy", "recall_real", "recall_fake")
+PLOTTED = {"macro_f1": "macro-F1", "auc": "AUC"}
+ITEM = "item"
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a row cost; over several folds the sum, epochs and share their mean.
+
+    Attributes:
+        parameters: of the net.
+        share: of them that was trained, in the stage that trains most; None for a merge.
+        epochs: of all stages.
+        seconds: of these epochs, or of the merge; computing cached features is not among them.
+        device: on which, with its threads.
+    """
+
+    parameters: int
+    share: float | None
+    epochs: float
+    seconds: float
+    device: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """A row's scores, or why it has none.
+
+    Attributes:
+        row: name.
+        model: the model that it made.
+        training: its cost.
+        threshold: in words.
+        notes: what its scores stand on.
+        cards: data set -> cards of its levels, the one trained on first.
+        failure: why there are none.
+    """
+
+    row: str
+    model: str
+    training: Training | None = None
+    threshold: str = ""
+    notes: list[str] = field(default_factory=list)
+    cards: Mapping[str, Sequence[Card]] = field(default_factory=dict)
+    failure: str = ""
+
+    def card(self, data: str, level: str) -> Card | None:
+        """Return the card of a data set at a level, if there is one."""
+        return next((card for card in self.cards.get(data, ()) if card.level == level), None)
+
+    def score(self, data: str, level: str, metric: str) -> Score | None:
+        """Return a score, if there is one."""
+        card = self.card(data, level)
+        return None if card is None else card.scores[metric]
+
+    def mean(self, others: Sequence[str], level: str, metric: str) -> float:
+        """Return the mean of a metric over other data sets where it is defined, else NaN."""
+        found = [self.score(data, level, metric) for data in others]
+        values = [s.value for s in found if s is not None and not np.isnan(s.value)]
+        return float(np.mean(values)) if values else float("nan")
+
+
+def training_of(dataset: str, scheme: str, model: str, folds: Sequence[paths.FoldName]) -> Training:
+    """Return what the runs of a model cost, as their records say.
+
+    Raises:
+        UserError: a record is missing or damaged.
+    """
+    files = [paths.run_record(dataset, scheme, model, fold) for fold in folds]
+    records = [read_record(file) for file in files]
+    first = records[0]
+    shares = [
+        max([record["trainable"], *(stage["trainable"] for stage in record["stages"])])
+        / record["parameters"]
+        for record in records
+    ]
+    share = float(np.mean(shares))
+    return Training(
+        first["parameters"],
+        share if share else None,
+        float(np.mean([len(record["history"]) for record in records])),
+        float(sum(record["seconds"] for record in records)),
+        f"{first['device']}, {first['threads']} thread{'s' * (first['threads'] != 1)}",
+    )
+
+
+def comparison_table(results: Sequence[Result], dataset: str) -> pd.DataFrame:
+    """Return a line a row, data set and level; a row without scores has one line with the reason.
+
+    Args:
+        results: the rows.
+        dataset: the one trained on.
+
+    Returns:
+        `row, model, trained_share, parameters, epochs, seconds, device, threshold, data, domain,
+        level, items, reals, fakes, groups`, each of `METRICS` with `_low` and `_high`, `note`.
+    """
+    lines = []
+    for result in results:
+        own = _of_row(result)
+        for data, cards in result.cards.items():
+            domain = "in" if data == dataset else "out"
+            where = {"data": data, "domain": domain}
+            lines += [own | where | _of_card(card, result) for card in cards]
+        if not result.cards:
+            lines.append(own | {"note": result.failure})
+    scores = [metric + end for metric in METRICS for end in ("", "_low", "_high")]
+    of_card = ["data", "domain", "level", "items", "reals", "fakes", "groups", *scores, "note"]
+    columns = [*_of_row(Result("", "")), *of_card]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def _of_row(result: Result) -> dict[str, object]:
+    cost = result.training
+    return {
+        "row": result.row,
+        "model": result.model,
+        "trained_share": None if cost is None else cost.share,
+        "parameters": None if cost is None else cost.parameters,
+        "epochs": None if cost is None else cost.epochs,
+        "seconds": None if cost is None else cost.seconds,
+        "device": "" if cost is None else cost.device,
+        "threshold": result.threshold,
+    }
+
+
+def _of_card(card: Card, result: Result) -> dict[str, object]:
+    found: dict[str, object] = {
+        "level": card.level,
+        "items": card.items,
+        "reals": card.reals,
+        "fakes": card.fakes,
+        "groups": card.groups,
+    }
+    for metric in METRICS:
+        score = card.scores[metric]
+        found |= {metric: score.value, f"{metric}_low": score.low, f"{metric}_high": score.high}
+    reasons = [f"{m}: {card.scores[m].why}" for m in METRICS if card.scores[m].why]
+    return found | {"note": "; ".join([*result.notes, *card.notes, *reasons])}
+
+
+def plot_comparison(
+    results: Sequence[Result], dataset: str, others: Sequence[str], path: Path
+) -> Path | None:
+    """Draw the mean out-of-domain score of each row over its in-domain score, at item level.
+
+    Args:
+        results: the rows; those without either score are left out.
+        dataset: the one trained on.
+        others: the other ones.
+        path: of the PNG.
+
+    Returns:
+        `path`; None where no row has both scores, and nothing is drawn.
+    """
+    points = {metric: _points(results, dataset, others, metric) for metric in PLOTTED}
+    if not any(points.values()):
+        return None
+    figure = new_figure(6.5 * len(points), 6.0)
+    for number, (metric, found) in enumerate(points.items(), 1):
+        axes = figure.add_subplot(1, len(points), number)
+        if found:
+            _scatter(axes, found)
+        axes.set(title=PLOTTED[metric], xlabel=f"in-domain: {shown(dataset)}, out-of-fold")
+        what = f"mean of {len(others)} data sets" if len(others) > 1 else shown(others[0])
+        axes.set_ylabel(f"out-of-domain: {what}")
+    return save_figure(figure, path)
+
+
+def _points(
+    results: Sequence[Result], dataset: str, others: Sequence[str], metric: str
+) -> list[tuple[str, Score, float]]:
+    found = []
+    for result in results:
+        own, other = result.score(dataset, ITEM, metric), result.mean(others, ITEM, metric)
+        if own is not None and not np.isnan([own.value, other]).any():
+            found.append((result.row, own, other))
+    return found
+
+
+def _scatter(axes: "Axes", found: Sequence[tuple[str, Score, float]]) -> None:
+    """Draw a labelled point a row, with the interval of its in-domain score, and the diagonal."""
+    for _, own, other in found:
+        if not np.isnan(own.low):
+            axes.plot([own.low, own.high], [other, other], color="grey", linewidth=0.8)
+        axes.plot(own.value, other, "o", color="black", markersize=5)
+    axes.margins(0.12)
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    both = [min(left, low), max(right, high)]
+    axes.plot(both, both, **LINE)
+    axes.set(xlim=(left, right), ylim=(low, high))
+    heights = _apart(np.array([other for *_, other in found]), (high - low) / 28)
+    for (row, own, other), height in zip(found, heights, strict=True):
+        side = -1 if own.value > (left + right) / 2 else 1  # towards the middle: there is room
+        place = (own.value + side * 0.03 * (right - left), height)
+        axes.annotate(
+            shown(row, 28), (own.value, other), place, fontsize=8, va="center",
+            ha="left" if side > 0 else "right",
+            arrowprops={"arrowstyle": "-", "color": "grey", "linewidth": 0.5},
+        )  # fmt: skip
+
+
+def _apart(values: FloatArray, gap: float) -> FloatArray:
+    """Return heights of labels above values, in their order, at least `gap` from each other."""
+    heights = values + gap / 2
+    for before, here in pairwise(np.argsort(heights, kind="stable")):
+        heights[here] = max(heights[here], heights[before] + gap)
+    return heights

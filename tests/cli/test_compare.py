@@ -1,0 +1,245 @@
+"""`python -m src compare`: rows trained once, scored in-domain and out of it; mistakes named."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import f1_score, roc_auc_score
+
+from src import paths
+from src.artifacts.oof import read_views
+from src.artifacts.variants import write_variant
+from src.cli import compare, train
+from src.config import read_model
+from src.metrics import sigmoid
+from src.reporting import scorecard
+from tests.cli.test_evaluate import write_set
+from tests.shared import tiny_model
+
+pytestmark = pytest.mark.usefixtures("artefact_root")
+SCHEME = "sgkf2_s0"
+ROWS = """
+about: a test
+data: one
+scheme: sgkf2_s0
+folds: [0]
+out_of_domain: [two]
+model: net
+rows:
+  probe: {set: {strategy: feature_extractor, optim.epochs: 2, transfer: {head_lr: 1e-2}}}
+  full: {model: net}
+"""
+
+
+@pytest.fixture
+def data():
+    write_set("one", 0, 32)
+    write_set("two", 1)
+    model = paths.config_dirs("models")[0] / "net.yaml"
+    model.parent.mkdir(parents=True)
+    model.write_text(tiny_model())
+
+
+@pytest.fixture
+def run(data, capsys, monkeypatch):
+    monkeypatch.setattr(scorecard, "MOST_REPLICATES", 20)
+
+    def call(text, *flags, code=0):
+        file = paths.config_dirs("comparisons")[0] / "trial.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        assert compare.main(["trial", "--device", "cpu", "--workers", "0", *flags]) == code
+        captured = capsys.readouterr()
+        return captured.err if code else captured.out
+
+    return call
+
+
+def table():
+    return pd.read_csv(paths.comparison_csv("one", SCHEME, "trial")).set_index(["row", "data"])
+
+
+def test_rows_are_trained_once_and_scored_on_both_data_sets(run):
+    out = run(ROWS)
+    assert "in-domain: out-of-fold predictions of one/sgkf2_s0, fold 0" in out
+    assert "by the mean logit of the same 1 checkpoint(s)" in out
+    assert "thresholds: carried over from one" in out
+    assert "threshold of all rows: 0.5" in out
+    assert "out-domain (two)" in out
+    found = table()
+    assert found.index.tolist() == [(r, d) for r in ("probe", "full") for d in ("one", "two")]
+    assert found.loc[("full", "one"), "trained_share"] == 1
+    assert 0 < found.loc[("probe", "one"), "trained_share"] < 0.1
+    assert found["epochs"].tolist() == [2, 2, 4, 4]
+    config = read_model("trial_probe")
+    assert (config.strategy, config.optim.epochs, config.transfer.head_lr) == (
+        "feature_extractor", 2, 0.01,
+    )  # fmt: skip
+    for row, model in (("probe", "trial_probe"), ("full", "net")):
+        names = ("one", SCHEME, model, 0)
+        own = pd.read_csv(paths.oof_csv(*names))
+        want = f1_score(own["label"], sigmoid(own["logit"].to_numpy()) >= 0.5, average="macro")
+        assert found.loc[(row, "one"), "macro_f1"] == pytest.approx(want, abs=1e-9)
+        views, _ = read_views(paths.cross_views(*names, "two"))
+        mean = views.groupby("item_id")["logit"].mean()
+        label = mean.index.str.startswith("fake").astype(int)
+        want = roc_auc_score(label, mean)
+        assert found.loc[(row, "two"), "auc"] == pytest.approx(want, abs=1e-9)
+        assert np.isfinite(found.loc[(row, "two"), "hter"])
+    png = paths.comparison_png("one", SCHEME, "trial")
+    assert png.read_bytes().startswith(b"\x89PNG")
+    records = {m: paths.run_record("one", SCHEME, m, 0) for m in ("net", "trial_probe")}
+    before = {
+        model: (file.read_bytes(), file.stat().st_mtime_ns) for model, file in records.items()
+    }
+    scores = paths.comparison_csv("one", SCHEME, "trial").read_bytes()
+    again = run(ROWS)
+    assert again.count("finished already, skipped") == 2
+    assert again.count("0 checkpoint(s) predicted them") == 2
+    after = {model: (file.read_bytes(), file.stat().st_mtime_ns) for model, file in records.items()}
+    assert after == before
+    assert paths.comparison_csv("one", SCHEME, "trial").read_bytes() == scores
+
+
+def test_a_row_that_fails_leaves_the_others_their_turn(run):
+    text = ROWS.replace(
+        "  full:", "  wild: {set: {optim.lr: 1e30, optim.clip_grad: null}}\n  full:"
+    )
+    text = text.replace("two", "two, three")
+    write_set("three", 3, 10)
+    for file in (paths.dataset_dir("three") / "train/real").iterdir():
+        file.write_bytes(b"torn")
+    err = run(text, code=2)
+    assert "1 of 3 rows failed; the same command tries them again\n  wild: " in err
+    assert "is nan" in err or "not finite" in err
+    found = pd.read_csv(paths.comparison_csv("one", SCHEME, "trial"))
+    assert found["row"].tolist() == ["probe"] * 3 + ["wild"] + ["full"] * 3
+    lost = found[found["row"] == "wild"].iloc[0]
+    assert np.isnan(lost["auc"])
+    assert lost["note"] in err
+    one_class = found[found["data"] == "three"]  # only fakes: what is defined is scored
+    assert one_class["auc"].isna().all()
+    assert one_class["accuracy"].notna().all()
+    assert one_class["note"].str.contains("auc: only fakes").all()
+
+
+def test_a_bug_in_one_row_is_shown_and_does_not_end_the_others(run, monkeypatch):
+    def broken(words):
+        if "trial_probe" in words:
+            raise RuntimeError("a bug")
+        real(words)
+
+    real = train.run
+    monkeypatch.setattr(train, "run", broken)
+    assert "  probe: RuntimeError: a bug" in run(ROWS, "--out-of-domain", "two", code=2)
+    assert table().loc[("full", "two"), "auc"] > 0
+
+
+def test_interrupted_it_ends_and_goes_on_later(run, monkeypatch):
+    def interrupted(words):
+        if "trial_probe" not in words:
+            raise KeyboardInterrupt
+        real(words)
+
+    real = train.run
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "run", interrupted)
+        assert "the same command goes on from here" in run(ROWS, code=130)
+    assert table().index.unique("row").tolist() == ["probe"]
+    assert run(ROWS).count("finished already, skipped") == 1
+    assert table().index.unique("row").tolist() == ["probe", "full"]
+
+
+def test_merges_come_after_what_they_are_made_of(run, monkeypatch):
+    merge = paths.config_dirs("merges")[0] / "soup.yaml"
+    merge.parent.mkdir(parents=True)
+    merge.write_text("merge_method: uniform\nmodels: [net, trial_probe]\n")
+    text = ROWS.replace("rows:", "rows:\n  soup: {merge: soup}")
+    monkeypatch.setattr(compare, "MERGES", "src.cli.no_such_verb")
+    assert "  soup: it is a merge, and wants `python -m src merge`" in run(text, code=2)
+    seen = []
+
+    def make(words):
+        seen.append(words)
+        for folder in (paths.run_dir, paths.oof_dir):
+            shutil.copytree(folder("one", SCHEME, "net"), folder("one", SCHEME, "soup"))
+        return 0
+
+    class Merge:
+        main = staticmethod(make)
+
+    monkeypatch.setattr(compare, "MERGES", "src.cli.evaluate")
+    monkeypatch.setattr(compare.importlib, "import_module", lambda _: Merge)
+    assert "finished already" in run(text)
+    assert seen[0][:5] == [str(merge), "--data", "one", "--scheme", SCHEME]
+    assert table().index.unique("row").tolist() == ["soup", "probe", "full"]
+    assert table().loc[("soup", "one"), "auc"] == table().loc[("full", "one"), "auc"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("rows:", "row:", "unknown key 'row'; did you mean 'rows'"),
+        ("{model: net}", "{modle: net}", "row full: unknown key 'modle'; did you mean 'model'"),
+        ("{model: net}", "{model: nte}", "row full: unknown model 'nte'; did you mean 'net'"),
+        ("feature_extractor", "feature_extract", "row probe: unknown strategy 'feature_extract'"),
+        ("optim.epochs", "optim.epoch", "row probe: unknown key in"),
+        ("optim.epochs: 2", "optim.epochs: two", "row probe: "),
+        ("{model: net}", "{merge: nowhere}", "row full: unknown merge 'nowhere'"),
+        ("{model: net}", "{merge: a/b.yaml}", "row full: a/b.yaml: no such merge"),
+        ("{model: net}", "{merge: m, set: {}}", "a merge takes no other key"),
+        ("{model: net}", "[net]", "row full: want keys and values"),
+        ("  full:", "  probe:", "key 'probe' stands twice"),
+        ("  full:", "  same: {}\n  full:", "rows same and full are both net"),
+        ("model: net\nrows", "rows", "row probe: which model?"),
+        ("[0]", "[0, 0]", "folds is [0, 0], want a list such as [0, 1], each once"),
+        ("[0]", "[7]", "there is no fold 7; folds are 0, 1"),
+        ("[two]", "two", "out_of_domain is 'two', want a list"),
+        ("[two]", "[tow]", "unknown data set 'tow'; did you mean 'two'"),
+        ("[two]", "[one]", "out_of_domain: one is the data set that is trained on"),
+        ("{model: net}", "{weights: w.pth}", "w.pth: no such weights file"),
+        ("{model: net}", "{set: {backbone.pretrained: file}}", "row full: net starts from a "),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_trained(run, old, new, said):
+    assert old in ROWS
+    assert said in run(ROWS.replace(old, new), code=2)
+    assert not (paths.root() / "checkpoints").exists()
+
+
+def test_a_file_of_no_rows_and_a_data_set_without_labels(run):
+    head = ROWS.partition("rows:")[0]
+    assert "`rows` holds the ways to train" in run(head, code=2)
+    assert "it has none" in run(head + "rows: {}", code=2)
+    home = paths.dataset_dir("two")
+    shutil.move(home / "train/real", home.parent.parent / "aside")
+    assert "all 12 train items are fake" in run(ROWS, code=2)
+    shutil.move(home.parent.parent / "aside", home / "train/real")
+    (home / "train/real").rename(home / "test")
+    shutil.rmtree(home / "train")
+    assert "out_of_domain: two has no labels to score on" in run(ROWS, code=2)
+    assert compare.main(["nowhere"]) == 2
+    assert not (paths.root() / "checkpoints").exists()
+
+
+def test_a_row_that_was_changed_needs_another_name(run):
+    write_variant("trial_probe", "net", {"strategy": "feature_extractor", "optim.epochs": 3})
+    said = run(ROWS, code=2)
+    assert "row probe: there is a model trial_probe of other settings" in said
+
+
+def test_the_shipped_comparison_can_be_read():
+    from src.training.comparison import comparison_file, read_comparison
+
+    found = read_comparison(comparison_file("transfer"))
+    assert {row.config().strategy for row in found.rows if row.merge is None} == {
+        "feature_extractor", "fine_tuning", "two_stage", "lp_ft", "layernorm_only",
+    }  # fmt: skip
+    names = {row.model for row in found.rows}
+    soups = [row.merge for row in found.rows if row.merge is not None]
+    assert [path.stem for path in soups] == ["transfer_uniform", "transfer_greedy"]
+    from src.strict_yaml import read_mapping
+
+    for path in soups:
+        assert {one["model"] for one in read_mapping(path)["models"]} < names
