@@ -77,6 +77,16 @@ def pixel_cache(dataset: str) -> Path:
     return cache_dir() / "pixels" / dataset
 
 
+def face_cache(dataset: str, detector: str) -> Path:
+    """Return the folder of the faces that a detector found in a data set's items."""
+    return cache_dir() / "faces" / dataset / detector
+
+
+def faces_png(dataset: str) -> Path:
+    """Return the contact sheet of faces found and cut out."""
+    return root() / "reports" / dataset / "faces.png"
+
+
 def feature_cache(dataset: str, key: str) -> Path:
     """Return the features of a data set's items by one frozen net."""
     return cache_dir() / "features" / dataset / f"{key}.npy"
@@ -208,6 +218,11 @@ def test_views(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
     return oof_dir(dataset, scheme, model) / f"test_fold_{fold}.views.parquet"
 
 
+def cross_views(dataset: str, scheme: str, model: str, fold: FoldName, other: str) -> Path:
+    """Return a fold model's predictions of the train items of another data set."""
+    return oof_dir(dataset, scheme, model) / "cross" / other / f"fold_{fold}.views.parquet"
+
+
 def recipe_dir(dataset: str) -> Path:
     """Return the folder of a data set's recipes."""
     return root() / "recipes" / dataset
@@ -227,6 +242,11 @@ def recipe_json(dataset: str, recipe: str) -> Path:
 def adversarial_csv(dataset: str) -> Path:
     """Return the probs of adversarial validation: how much an item looks like a test item."""
     return root() / "reports" / dataset / "adversarial.csv"
+
+
+def audit_csv(dataset: str) -> Path:
+    """Return what the headers of the train items say, and how a metadata audit judged them."""
+    return root() / "reports" / dataset / "audit.csv"
 
 
 def bundle_zip(dataset: str, recipe: str) -> Path:
@@ -262,6 +282,26 @@ def preview_png(dataset: str, model: str) -> Path:
 def report_dir(dataset: str, scheme: str, model: str) -> Path:
     """Return the folder of a model's report: pictures, and `index.html`."""
     return root() / "reports" / dataset / scheme / model_slug(model)
+
+
+def scorecard_csv(
+    dataset: str, scheme: str, name: str, other: str | None = None, *, is_recipe: bool = False
+) -> Path:
+    """Return the metrics of a model, or a recipe, on its own data set or on another."""
+    home = report_dir(dataset, scheme, name)
+    if is_recipe:
+        home = root() / "reports" / dataset / scheme / "recipes" / name
+    return home / ("scorecard.csv" if other is None else f"scorecard_on_{other}.csv")
+
+
+def comparison_csv(dataset: str, scheme: str, name: str) -> Path:
+    """Return the scores of a comparison's rows, in-domain and out-of-domain."""
+    return root() / "reports" / dataset / scheme / "comparisons" / f"{name}.csv"
+
+
+def comparison_png(dataset: str, scheme: str, name: str) -> Path:
+    """Return the plot of these scores."""
+    return comparison_csv(dataset, scheme, name).with_suffix(".png")
 
 
 def study_plots_dir(dataset: str, recipe: str) -> Path:

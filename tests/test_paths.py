@@ -22,6 +22,9 @@ NAMES = {
     "checkpoint_sha256": "0",
     "key": "k",
     "stage": 0,
+    "name": "n",
+    "other": "o",
+    "detector": "d",
 }
 FIXED = {
     "root", "model_slug", "model_from_slug", "config_dirs", "recipe_dirs", "bundle_contents",

@@ -17,6 +17,7 @@ OOF_COLUMNS = ["item_id", "fold", "label", "logit"]
 VIEW_COLUMNS = ["item_id", "fold", "view", "logit"]
 MOST_LOGIT, FLAT = 1e4, 1e-9
 NO_FOLD = -1  # the fold of predictions by a checkpoint that was trained on every row
+WHOLE = "full"  # the view of an image as it is; `f03` is that of a clip's frame
 UNREADABLE = "unreadable"  # the view of a test item that could not be decoded; its logit is NaN
 _METADATA_KEY = b"rvf"
 
@@ -145,6 +146,25 @@ def read_views(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     if views[["item_id", "fold", "view"]].isna().any(axis=None):
         raise UserError(f"{path}: a row without item_id, fold or view; {damaged}")
     return views, metadata
+
+
+def read_views_metadata(path: Path) -> dict[str, Any]:
+    """Return what view-level predictions were made from, without reading them.
+
+    Raises:
+        UserError: missing or damaged file, or one of something else.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        stored = (pq.read_schema(path).metadata or {}).get(_METADATA_KEY, b"null")
+        metadata = json.loads(stored)
+    except (pa.ArrowException, OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not readable ({error}); delete it to predict again") from None
+    if not isinstance(metadata, dict):
+        raise UserError(f"{path}: not a predictions file of this repo; delete it")
+    return metadata
 
 
 def _view_schema() -> "pa.Schema":

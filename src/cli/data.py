@@ -18,10 +18,12 @@ DESCRIPTION = """Say what was understood of a data set: labels, groups, sizes, c
   python -m src data --data cifake   that one
   python -m src data --adversarial   can a small model tell train items from test items? If it
                                      can, a cross-validated score may not hold on the test items
+  python -m src data --audit         do files alone (size, JPEG tables, codec, name ...) tell the
+                                     label? By which fields, and what helps
   python -m src data --preview effnet_b0   a picture of what that model's net sees of some training
                                            items: the canvas, the evaluation view, augmented draws
 
-Every image is decoded once; the answer is remembered in .cache/manifest/."""
+Every image and clip is decoded once; the answer is remembered in .cache/manifest/."""
 
 
 def make_parser() -> Parser:
@@ -32,6 +34,9 @@ def make_parser() -> Parser:
         "--adversarial", action="store_true", help="compare train with test instead of reporting"
     )
     parser.add_argument(
+        "--audit", action="store_true", help="do files alone, never decoded, tell the label?"
+    )
+    parser.add_argument(
         "--preview", metavar="MODEL", help="draw training items as a model's net sees them"
     )
     return parser
@@ -39,18 +44,33 @@ def make_parser() -> Parser:
 
 def _run(argv: Sequence[str] | None) -> None:
     arguments = make_parser().parse_args(argv)
+    asked = {
+        "--audit": arguments.audit,
+        "--adversarial": arguments.adversarial,
+        "--preview": arguments.preview is not None,
+    }
+    several = [flag for flag, given in asked.items() if given]
+    if len(several) > 1:
+        number = "two" if len(several) == 2 else "three"
+        raise UserError(f"{' and '.join(several)} are {number} commands; type one of them")
     if arguments.preview is not None:
-        if arguments.adversarial:
-            raise UserError("--preview and --adversarial are two commands; type one of them")
         from src.config import read_model
 
         read_model(arguments.preview)  # a typo answers before anything heavy is loaded
     name = choose_dataset(arguments.data, arguments.input_root)
     show_log()
     from src.data.layouts import load_dataset
+    from src.data.manifest import refuse_missing
 
     dataset = load_dataset(name, arguments.input_root)
     _print_layout(dataset)
+    if several:
+        refuse_missing(dataset)
+    if arguments.audit:
+        from src.cli.data_audit import print_audit
+
+        print_audit(dataset)
+        return
     if arguments.adversarial:
         from src.cli.data_adversarial import print_adversarial
 
@@ -60,6 +80,9 @@ def _run(argv: Sequence[str] | None) -> None:
         _draw_preview(dataset, arguments.preview)
         return
     _print_counts(dataset)
+    if dataset.missing:
+        _print_missing(dataset)
+        return
     from src.data.scan import scan_items
 
     scan = scan_items(dataset)
@@ -85,11 +108,23 @@ def _print_layout(dataset: "Dataset") -> None:
     if dataset.test_labels is not None:
         fakes = int(dataset.test_labels.sum())
         print(
-            f"  test/ has class folders ({len(dataset.test_labels) - fakes} real, {fakes} fake): "
-            "kept apart, no prediction reads them"
+            f"  the labels of the test items are here ({len(dataset.test_labels) - fakes} real, "
+            f"{fakes} fake): kept apart, no prediction reads them"
         )
     for reason, count in dataset.ignored.items():
         print(f"  left aside: {count} x {reason}")
+
+
+def _print_missing(dataset: "Dataset") -> None:
+    print(f"WARNING {len(dataset.missing)} of {len(dataset.items)} files are not there:")
+    for path in dataset.missing[:10]:
+        print(f"  {path}")
+    if len(dataset.missing) > 10:
+        print(f"  ... and {len(dataset.missing) - 10} more")
+    print(
+        "nothing is trained until they are: put them there, or say in dataset.yaml where they lie "
+        "(`root: {from: START_OF_PATHS, to: FOLDER}`), or pass over them (`missing_files: ignore`)"
+    )
 
 
 def _print_counts(dataset: "Dataset") -> None:
@@ -113,6 +148,11 @@ def _print_counts(dataset: "Dataset") -> None:
 
 
 def _print_files(dataset: "Dataset", scan: "pd.DataFrame") -> None:
+    from src.cli.data_clips import print_clips, print_notes
+
+    print_clips(scan)
+    print_notes(scan)
+    _print_bad(scan)
     good = scan[(scan["error"] == "") & (scan["format"] != "video")]
     if good.empty:
         return
@@ -122,6 +162,10 @@ def _print_files(dataset: "Dataset", scan: "pd.DataFrame") -> None:
     formats = ", ".join(f"{kind} {n}" for kind, n in good["format"].value_counts().items())
     print(f"pixels (width x height): {common}{more}")
     print(f"formats: {formats}")
+    _print_shortcuts(dataset, scan)
+
+
+def _print_bad(scan: "pd.DataFrame") -> None:
     bad = scan[scan["error"] != ""]
     train = bad[bad["split"] == "train"]
     print_excluded(train["item_id"].tolist(), train["error"].tolist())
@@ -130,7 +174,6 @@ def _print_files(dataset: "Dataset", scan: "pd.DataFrame") -> None:
         print(f"unreadable test items: {len(test)} (they get a stated fallback)")
         for item_id, error in list(zip(test["item_id"], test["error"], strict=True))[:10]:
             print(f"  {item_id}: {error}")
-    _print_shortcuts(dataset, scan)
 
 
 def _print_shortcuts(dataset: "Dataset", scan: "pd.DataFrame") -> None:
@@ -155,9 +198,6 @@ def _print_copies(dataset: "Dataset", scan: "pd.DataFrame") -> None:
 def _print_next(dataset: "Dataset", scheme: str | None) -> None:
     from src.data.schemes import default_scheme
 
-    videos = int((dataset.items["kind"] == "video").sum())
-    if videos:
-        print(f"{videos} videos: counted here, but not supported in training and prediction yet")
     flag = f" --data {dataset.name}"
     print(f"next: python -m src folds{flag}   ({scheme or default_scheme(dataset)})")
 

@@ -28,7 +28,7 @@ DESCRIPTION = """Vote with a tuned recipe and write submissions/<data set>/<reci
   python predict_ensemble.py --vote a.csv b.csv c.csv --output voted.csv
                           the majority of submission files
   python predict_ensemble.py --checkpoint FILE --input-dir DIR --output out.csv
-                          any folder of images, without recipe or data set"""
+                          any folder of images and videos, without recipe or data set"""
 
 REFIT = (
     "weights and thresholds are the recipe's, tuned on the members' folds; models trained on "
@@ -73,7 +73,7 @@ def make_parser() -> Parser:
         help="fold_K.safetensors; several: mean",
     )
     folder.add_argument(
-        "--input-dir", type=Path, metavar="DIR", help="images, searched recursively"
+        "--input-dir", type=Path, metavar="DIR", help="images and videos, searched recursively"
     )
     folder.add_argument("--output", type=Path, metavar="CSV", help="where to write the answers")
     folder.add_argument("--threshold", type=float, default=0.5, help="on P(fake); default 0.5")
@@ -185,9 +185,15 @@ def _vote(
 ) -> None:
     """Vote on predicted items and write the submission with its sidecar."""
     from src.artifacts.submissions import write_submission
-    from src.cli.predict_report import make_sidecar, prevalence_of, print_result
+    from src.cli.predict_report import (
+        make_sidecar,
+        prevalence_of,
+        print_faceless,
+        print_partial,
+        print_result,
+    )
     from src.ensemble.vote import apply_recipe
-    from src.training.fill import member_logits
+    from src.training.fill import member_logits, partly_read, without_face
     from src.training.pace import without
 
     recipe = without(recipe, parts)
@@ -205,7 +211,11 @@ def _vote(
     sidecar = make_sidecar(
         recipe_name, recipe, parts, dataset.sha256, votes["pred"], fallback, prevalence
     )
+    sidecar["partial"] = partial = partly_read(parts)
+    sidecar["no_face"] = faceless = without_face(parts)
     write_submission(path, dataset.require_test(), votes["pred"], sidecar | extras)
+    print_partial(partial)
+    print_faceless(faceless)
     print_result(path, votes, fallback, prevalence)
 
 

@@ -1,6 +1,6 @@
 """What `predict_ensemble.py` says of a submission: its sidecar, and its last lines."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,21 @@ def make_sidecar(
             "why": "not decodable; got the share of fakes among the training items",
         },
     }
+
+
+def print_partial(partial: Mapping[str, str]) -> None:
+    """Print the clips that were read only in part, or are none, and what was read of each."""
+    if partial:
+        shown = "; ".join(f"{item}: {why}" for item, why in list(partial.items())[:10])
+        more = " ..." if len(partial) > 10 else ""
+        print(f"{len(partial)} not read as a whole clip: {shown}{more}")
+
+
+def print_faceless(items: Sequence[str]) -> None:
+    """Print the items of which the whole picture stood for the face that was not found."""
+    if items:
+        shown = ", ".join(items[:10]) + (" ..." if len(items) > 10 else "")
+        print(f"{len(items)} show no face, so the whole picture was judged: {shown}")
 
 
 def print_result(path: Path, votes: Any, fallback: list[str], prevalence: float) -> None:  # noqa: ANN401

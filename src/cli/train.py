@@ -125,8 +125,10 @@ def _train(models: list[str], dataset_name: str, arguments: Any, clock: Clock) -
     from src.artifacts.files import file_lock
     from src.artifacts.folds import fold_numbers
     from src.cli.folds import print_report
+    from src.data.domains import held_out_domains
     from src.data.folds import ensure_folds
     from src.data.layouts import load_dataset
+    from src.data.schemes import is_lodo
     from src.training.job import Options, check_fold
     from src.training.plan import plan_jobs
 
@@ -135,6 +137,9 @@ def _train(models: list[str], dataset_name: str, arguments: Any, clock: Clock) -
         scheme, folds, report = ensure_folds(dataset, arguments.scheme)
     if report is not None:
         print_report(report)
+    elif is_lodo(scheme):
+        domains = ", ".join(f"{k} {name}" for k, name in enumerate(held_out_domains(folds)))
+        print(f"{scheme}: folds hold out {domains}")
     if arguments.fold is not None:
         check_fold(folds, arguments.fold)
     options = Options(
@@ -171,6 +176,11 @@ def _train(models: list[str], dataset_name: str, arguments: Any, clock: Clock) -
     look = f"python -m src report {' '.join(models)} --data {dataset.name}"
     print(f"look: {look}   (learning curves, confusion, the most wrong items)")
     print(f"next: python {after} --data {dataset.name}")
+
+
+def run(argv: Sequence[str]) -> None:
+    """Do what `train_folds.py` does; raises in place of an exit code (see `run_command`)."""
+    _run(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

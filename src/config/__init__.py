@@ -10,6 +10,8 @@ from src.config.read import (
 )
 from src.config.schema import (
     BackboneConfig,
+    FaceConfig,
+    FramesConfig,
     HeadConfig,
     InputConfig,
     InputSpec,
@@ -22,6 +24,8 @@ from src.config.schema import (
 
 __all__ = [
     "BackboneConfig",
+    "FaceConfig",
+    "FramesConfig",
     "HeadConfig",
     "InputConfig",
     "InputSpec",

@@ -5,6 +5,9 @@ from functools import reduce
 from src.config.schema import LossConfig, ModelConfig, OptimConfig
 from src.errors import UserError
 
+MOST_MARGIN = 4.0  # side of a face's square over that of its box
+MOST_FRAMES = 1024  # of a clip; views are named with two digits or more
+
 Checks = dict[str, bool]  # "key must be ..." -> whether it is
 
 
@@ -32,10 +35,12 @@ def _found(config: ModelConfig, key: str) -> object:
 
 def _of_net(config: ModelConfig) -> Checks:
     size, drop_path = config.input.image_size, config.backbone.drop_path_rate
+    quality = config.input.reencode
     return {
         "input.image_size must be >= 8": size is None or size >= 8,
         "input.crop_pct must be in (0, 1]": 0 < config.input.crop_pct <= 1,
         "input.std must be > 0": all(value > 0 for value in config.input.std or ()),
+        "input.reencode must be in 1..100": quality is None or 1 <= quality <= 100,
         "backbone.drop_rate must be in [0, 1)": 0 <= config.backbone.drop_rate < 1,
         "backbone.drop_path_rate must be in [0, 1)": drop_path is None or 0 <= drop_path < 1,
     }
@@ -92,8 +97,11 @@ def _of_transfer(config: ModelConfig) -> Checks:
 
 
 def _of_data(config: ModelConfig) -> Checks:
-    pseudo = config.pseudo
+    pseudo, frames = config.pseudo, config.frames
     return {
+        f"face.margin must be in [1, {MOST_MARGIN:g}]": 1 <= config.face.margin <= MOST_MARGIN,
+        f"frames.train must be in 1..{MOST_FRAMES}": 1 <= frames.train <= MOST_FRAMES,
+        f"frames.eval must be in 1..{MOST_FRAMES}": 1 <= frames.eval <= MOST_FRAMES,
         "pseudo.confidence must be in (0.5, 1]": pseudo is None or 0.5 < pseudo.confidence <= 1,
         "erase must be in [0, 1]": 0 <= config.erase <= 1,
         "mixup must be >= 0": config.mixup >= 0,
@@ -111,6 +119,8 @@ def _together(config: ModelConfig) -> Checks:
     pairs = max(loss.supcon, loss.alignment) > 0
     means = optim.ema_decay is not None or averages
     return {
+        "input.crop: native is written input.geometry: native; it goes with crop: full and with "
+        "crop: face": config.input.crop != "native",
         "patience wants selection: best": config.patience is None or config.selection == "best",
         "transfer.head_patience wants selection: best": config.transfer.head_patience is None
         or config.selection == "best",

@@ -11,6 +11,8 @@ from src import paths
 from src.config.check import check_values
 from src.config.schema import (
     BackboneConfig,
+    FaceConfig,
+    FramesConfig,
     HeadConfig,
     InputConfig,
     LossConfig,
@@ -119,7 +121,8 @@ def set_dotted(content: dict[str, Any], parts: list[str], value: Any) -> None:  
 def _refuse_unknown_keys(content: dict[str, Any], kind: type, where: str, prefix: str) -> None:
     sections = {"backbone": BackboneConfig, "input": InputConfig, "loss": LossConfig}
     sections |= {"optim": OptimConfig, "pseudo": PseudoConfig}
-    sections |= {"head": HeadConfig, "transfer": TransferConfig}
+    sections |= {"head": HeadConfig, "transfer": TransferConfig, "frames": FramesConfig}
+    sections |= {"face": FaceConfig}
     known = list(kind.__dataclass_fields__)
     for key, value in content.items():
         if key not in known:

@@ -45,6 +45,10 @@ class InputConfig:
         interpolation: used when enlarging; shrinking always averages.
         mean: per RGB channel on a 0..1 scale; None takes the backbone's.
         std: likewise.
+        reencode: quality (1..100) of a JPEG that every picture passes through once it has its
+            size, training and test alike; None leaves the pixels alone.
+        crop: `full` sees the whole picture, `face` the face in it (`FaceConfig`); `native` is
+            refused with the hint that `geometry: native` is what is meant.
     """
 
     image_size: Int | None = None
@@ -53,6 +57,47 @@ class InputConfig:
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bicubic"
     mean: Triple | None = None
     std: Triple | None = None
+    reencode: Int | None = None
+    crop: Literal["full", "face", "native"] = "full"
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class FaceConfig:
+    """How `input.crop: face` finds and cuts out faces; of no account otherwise.
+
+    Attributes:
+        detector: a registered face detector.
+        detector_file: its weights, for a detector that wants a file (`yunet`).
+        detector_sha256: of that file; "" takes any, and a checkpoint keeps what it was.
+        margin: side of the square over the longer side of the face's box.
+        align: turn faces upright, by eyes, nose and mouth.
+        which: `largest` sees one person of an item; `all` trains on the largest and evaluates
+            every one, each face a view.
+    """
+
+    detector: str = "mtcnn"
+    detector_file: str | None = None
+    detector_sha256: str = ""
+    margin: Float = 1.3
+    align: bool = False
+    which: Literal["largest", "all"] = "largest"
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class FramesConfig:
+    """What is seen of a clip; of no account for images.
+
+    Attributes:
+        train: frames evenly spaced over the clip, of which training draws one at each visit.
+        eval: frames evenly spaced over it that evaluation looks at, every one of them.
+        pool: a registered pooling: from the logits of an item's frames to one.
+        decoder: a registered video decoder.
+    """
+
+    train: Int = 16
+    eval: Int = 16
+    pool: str = "mean_prob"
+    decoder: str = "opencv"
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -194,6 +239,8 @@ class ModelConfig:
     Attributes:
         backbone: the net.
         input: its preprocessing.
+        frames: what is seen of a clip.
+        face: how faces are found, with `input.crop: face`.
         head: from its features to a logit.
         strategy: how the weights are transferred (a registered strategy).
         transfer: settings of the strategy.
@@ -219,6 +266,8 @@ class ModelConfig:
 
     backbone: BackboneConfig
     input: InputConfig = field(default_factory=InputConfig)
+    frames: FramesConfig = field(default_factory=FramesConfig)
+    face: FaceConfig = field(default_factory=FaceConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     strategy: str = "fine_tuning"
     transfer: TransferConfig = field(default_factory=TransferConfig)
@@ -252,6 +301,9 @@ class InputSpec:
         canvas: side of the square that an image is resized to before the central crop.
         geometry, interpolation: see `InputConfig`.
         mean, std: per RGB channel on a 0..1 scale.
+        reencode: see `InputConfig`.
+        frames: see `FramesConfig`.
+        face: how the face is cut out; None sees the whole picture.
     """
 
     image_size: int
@@ -260,3 +312,6 @@ class InputSpec:
     interpolation: str
     mean: Triple
     std: Triple
+    reencode: int | None = None
+    frames: FramesConfig = field(default_factory=FramesConfig)
+    face: FaceConfig | None = None

@@ -22,12 +22,15 @@ from numpy.typing import NDArray
 
 from src.artifacts.files import sha256_json
 from src.data.images import Canvas
+from src.faces.spec import face_key
 
 LOG = logging.getLogger("rvf")
 VERSION = 1  # of decoding and resizing: a cache of another version is not used
 CHUNK_BYTES = 2**24  # what is written, flushed and then counted as done
 PROBES = 64  # rows whose checksum is looked at when a cache is opened
 DISK_SHARE = 0.9  # of what is free may be filled
+MISSING, ABSENT = -1, -2  # in place of a row: not in this cache; known not to exist
+_NOT_THERE = np.uint64(0x5DEECE66D1CE4E5B)  # turns the mark of a frame into that of its absence
 
 Marks = NDArray[np.uint64]
 
@@ -37,7 +40,8 @@ class Stored(NamedTuple):
 
     Attributes:
         pixels: uint8 (n, size, size, 3), read-only, mapped.
-        rows: row in `pixels` of each item that was asked for, int64.
+        rows: row in `pixels` of each item that was asked for, int64; `ABSENT` for a frame that
+            its clip is too short to have.
     """
 
     pixels: NDArray[np.uint8]
@@ -85,19 +89,25 @@ def open_cache(home: Path, canvas: Canvas, marks: Marks) -> Stored | None:
     """
     for folder in finished(home / canvas_name(canvas)):
         found = open_folder(folder, canvas, marks)
-        if found is not None and (found.rows >= 0).all():
+        if found is not None and (found.rows != MISSING).all():
             return found
     return None
 
 
 def canvas_name(canvas: Canvas) -> str:
     """Return the folder name of a canvas: `squash_256_bicubic`."""
-    return f"{canvas.geometry}_{canvas.size}_{canvas.interpolation}"
+    name = f"{canvas.geometry}_{canvas.size}_{canvas.interpolation}"
+    if canvas.reencode is not None:
+        name += f"_q{canvas.reencode}"
+    return name if canvas.face is None else f"{name}_face_{sha256_json(face_key(canvas.face))[:8]}"
 
 
 def identity(canvas: Canvas) -> list[Any]:
     """Return what decides the pixels of an item, beside its file."""
-    return [VERSION, list(canvas), cv2.__version__, simplejpeg.__version__]
+    way = list(canvas[:3] if canvas.reencode is None else canvas[:4])  # older caches stay good
+    if canvas.face is not None:
+        way += face_key(canvas.face)
+    return [VERSION, way, cv2.__version__, simplejpeg.__version__]
 
 
 def cache_key(canvas: Canvas, marks: Marks) -> str:
@@ -115,7 +125,8 @@ def open_folder(folder: Path, canvas: Canvas, marks: Marks) -> Stored | None:
     """Map a cache after cheap checks: its size, its list of items, the checksums of a few rows.
 
     Returns:
-        With -1 as the row of an item it does not hold; None if it is damaged or of another version.
+        With `MISSING` as the row of an item it does not hold; None if it is damaged or of another
+        version.
     """
     try:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
@@ -136,14 +147,22 @@ def open_folder(folder: Path, canvas: Canvas, marks: Marks) -> Stored | None:
     except Exception as error:  # noqa: BLE001 - NumPy reads a header as code: anything may come
         LOG.warning("pixel cache: %s is damaged (%s), so it is not used", folder, error)
         return None
-    return Stored(pixels, _locate(items, marks))
+    rows = _locate(items, marks)
+    if (rows == MISSING).any():
+        rows[(rows == MISSING) & (_locate(items, absence_of(marks)) != MISSING)] = ABSENT
+    return Stored(pixels, rows)
+
+
+def absence_of(marks: Marks) -> Marks:
+    """Return the marks that stand in `items.npy` where a clip has no such frame."""
+    return marks ^ _NOT_THERE
 
 
 def _locate(items: Marks, wanted: Marks) -> NDArray[np.int64]:
     order = np.argsort(items, kind="stable")
     places = np.searchsorted(items, wanted, sorter=order)
     rows = order[np.minimum(places, len(items) - 1)]
-    return np.where(items[rows] == wanted, rows, -1)
+    return np.where(items[rows] == wanted, rows, MISSING)
 
 
 def probe(pixels: NDArray[np.uint8]) -> list[int]:

@@ -2,24 +2,26 @@
 
 import json
 import logging
-import math
 import os
+import re
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from src.artifacts.files import file_lock
 from src.data.cache import (
+    ABSENT,
     CHUNK_BYTES,
     Marks,
     Stored,
+    absence_of,
     cache_key,
     canvas_name,
     finished,
@@ -34,10 +36,30 @@ from src.machine import cpu_count
 from src.progress import track
 
 LOG = logging.getLogger("rvf")
+# A chunk that is done: where it starts, and which of its rows are frames that do not exist.
+_LINE = re.compile(r"(\d+)(?: ([\d,]+);)?")
+
+Pixels = NDArray[np.uint8]
+
+
+class Spans(NamedTuple):
+    """Rows of which several are frames of one clip, which is better decoded once.
+
+    Attributes:
+        starts: int64 (n_items + 1,), the first row of each item; a chunk holds whole items.
+        draw: rows -> the canvas of each, None for a frame that its clip is too short to have.
+    """
+
+    starts: NDArray[np.int64]
+    draw: Callable[[Sequence[int]], Sequence[Pixels | None]]
 
 
 def build_cache(
-    home: Path, canvas: Canvas, marks: Marks, draw: Callable[[int], NDArray[np.uint8]]
+    home: Path,
+    canvas: Canvas,
+    marks: Marks,
+    draw: Callable[[int], Pixels],
+    spans: Spans | None = None,
 ) -> Stored:
     """Make a cache, or take over the one that another process has made meanwhile.
 
@@ -49,6 +71,7 @@ def build_cache(
         canvas: what is kept.
         marks: of the items, from `mark_items`; at least one.
         draw: returns the canvas of an item, by its place in `marks`; called from threads.
+        spans: in place of `draw` where there are clips.
 
     Raises:
         OSError: the disk is full; nothing stays behind.
@@ -63,7 +86,9 @@ def build_cache(
             return found
         _discard(path for path in place.glob("*.partial") if path != partial)
         try:
-            _fill(partial, canvas, marks, draw, _older(place, canvas, marks))
+            older = _older(place, canvas, marks)
+            absent = _fill(partial, canvas, len(marks), draw, spans, older)
+            _finish(partial, canvas, marks, absent)
         except OSError:
             _discard([partial])
             raise
@@ -112,41 +137,83 @@ def _older(place: Path, canvas: Canvas, marks: Marks) -> Stored | None:
 def _fill(
     partial: Path,
     canvas: Canvas,
-    marks: Marks,
-    draw: Callable[[int], NDArray[np.uint8]],
+    count: int,
+    draw: Callable[[int], Pixels],
+    spans: Spans | None,
     older: Stored | None,
-) -> None:
-    shape = (len(marks), canvas.size, canvas.size, 3)
-    item = math.prod(shape[1:])
-    step = max(1, CHUNK_BYTES // item)
+) -> list[int]:
+    """Draw all rows into the file; returns those that do not exist."""
+    item = 3 * canvas.size**2
+    ends = _chunks(count, max(1, CHUNK_BYTES // item), None if spans is None else spans.starts)
     partial.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(partial / "pixels.u8", os.O_RDWR | os.O_CREAT, 0o644)
 
-    def pixels_of(row: int) -> NDArray[np.uint8]:
-        known = -1 if older is None else older.rows[row]
-        return older.pixels[known] if older is not None and known >= 0 else draw(row)
-
-    def fill(start: int) -> int:
-        block = np.stack([pixels_of(row) for row in range(start, min(start + step, len(marks)))])
+    def fill(start: int) -> tuple[int, list[int]]:
+        rows = range(start, ends[start])
+        found = _known(rows, older)
+        lacking = [row for row in rows if row not in found]
+        if spans is None:
+            found |= {row: draw(row) for row in lacking}
+        elif lacking:
+            found |= zip(lacking, spans.draw(lacking), strict=True)
+        absent = [row for row in rows if found[row] is None]
+        empty = np.zeros((canvas.size, canvas.size, 3), np.uint8) if absent else None
+        block = np.stack([empty if (one := found[row]) is None else one for row in rows])  # type: ignore[arg-type]
         _write_at(descriptor, block, start * item)
-        return start
+        return start, absent
 
     try:
-        whole = os.fstat(descriptor).st_size == len(marks) * item
-        done = _done(partial / "done.txt") if whole else set()
-        _reserve(descriptor, len(marks) * item)
-        left = [start for start in range(0, len(marks), step) if start not in done]
+        whole = os.fstat(descriptor).st_size == count * item
+        done = _done(partial / "done.txt") if whole else {}
+        _reserve(descriptor, count * item)
+        left = [start for start in ends if start not in done]
         # The threads end first: a number that is closed goes to the next file that is opened.
         with (partial / "done.txt").open("a") as record, decoding_threads() as pool:
             record.write("\n")  # what a killed process began to write counts for nothing
             chunks = pool.map(fill, left)
-            for start in track(chunks, "decoding", total=len(left), unit=f"x{step} img"):
-                record.write(f"{start}\n")
+            unit = f"x{max(ends[0], 1)} img"
+            for start, absent in track(chunks, "decoding", total=len(left), unit=unit):
+                done[start] = absent
+                more = f" {','.join(map(str, absent))};" if absent else ""
+                record.write(f"{start}{more}\n")
                 record.flush()
                 os.fsync(record.fileno())
     finally:
         os.close(descriptor)
+    return sorted(row for start in ends for row in done[start])
+
+
+def _chunks(count: int, step: int, starts: NDArray[np.int64] | None) -> dict[int, int]:
+    """Return the first row of each chunk -> the row after its last: `step` rows, items whole."""
+    if starts is None:
+        return {start: min(start + step, count) for start in range(0, count, step)}
+    ends, start = {}, 0
+    for one, end in zip(starts[1:].tolist(), [*starts[2:].tolist(), count + step + 1], strict=True):
+        if end - start > step:  # the next item does not fit any more
+            ends[start] = one
+            start = one
+    return ends
+
+
+def _known(rows: range, older: Stored | None) -> dict[int, Pixels | None]:
+    """Return the rows that an older cache holds, or of which it knows that they do not exist."""
+    if older is None:
+        return {}
+    places = zip(rows, older.rows[rows.start : rows.stop].tolist(), strict=True)
+    return {
+        row: older.pixels[place] if place >= 0 else None
+        for row, place in places
+        if place >= 0 or place == ABSENT
+    }
+
+
+def _finish(partial: Path, canvas: Canvas, marks: Marks, absent: list[int]) -> None:
+    """Write the list of what the pixels are of, and checksums."""
+    shape = (len(marks), canvas.size, canvas.size, 3)
     pixels = np.asarray(np.memmap(partial / "pixels.u8", np.uint8, "r", shape=shape))
+    if absent:
+        marks = marks.copy()
+        marks[absent] = absence_of(marks[absent])
     with (partial / "items.npy").open("wb") as file:
         np.save(file, marks)
         _flush(file)
@@ -180,8 +247,10 @@ def _write_at(descriptor: int, block: NDArray[np.uint8], place: int) -> None:
     os.fsync(descriptor)  # only then does the chunk count
 
 
-def _done(record: Path) -> set[int]:
+def _done(record: Path) -> dict[int, list[int]]:
+    """Return the chunks that are done, by first row, and the rows of each that do not exist."""
     if not record.is_file():
-        return set()
+        return {}
     lines = record.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
-    return {int(line) for line in lines if line.isdecimal()}
+    found = [match for match in map(_LINE.fullmatch, lines) if match]
+    return {int(m[1]): [int(row) for row in (m[2] or "").split(",") if row] for m in found}

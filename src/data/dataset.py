@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from src.config import InputSpec
 from src.data.augment import BATCH_PRESETS, draw_boxes, make_augment, takes_batches
-from src.data.images import UnreadableImageError, center_crop
+from src.data.images import center_crop
 from src.data.mixing import mix_batch
 from src.data.pixels import Canvas, PixelSource
 from src.data.samplers import BatchKey
@@ -66,12 +66,13 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
         batch = {"label": self.labels[item], "item": item}
         # albumentations would repeat one random stream in every worker and every epoch.
         draw = derive_seed(self.seed, "augment", key.epoch, key.number)
+        frames = draw_frames(self.seed, key)
         if self.augment is None:
             batch["draw"] = torch.tensor(draw)
-            pixels = self.source.stack(key.rows)
+            pixels = self.source.stack(key.rows, frames)
         else:
             self.augment.set_random_seed(draw)
-            canvases = (self.source.read_or_stop(row)[0] for row in key.rows)
+            canvases = (found[0] for found in self.source.read_train(key.rows, frames))
             pixels = np.stack([self.augment(image=canvas)["image"] for canvas in canvases])
         if self.mixes:
             mix = derive_seed(self.seed, "mix", key.epoch, key.number)
@@ -81,6 +82,13 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
             boxes = draw_boxes(len(key.rows), self.image_size, self.erase, seed)
             batch["blank"] = torch.from_numpy(boxes)
         return {"pixels": torch.from_numpy(pixels), **batch}
+
+
+def draw_frames(seed: int, key: BatchKey) -> NDArray[np.float64]:
+    """Return what chooses a frame of each clip of a batch, float64 (n,) in [0, 1)."""
+    return np.random.default_rng(derive_seed(seed, "frame", key.epoch, key.number)).random(
+        len(key.rows)
+    )
 
 
 class DeviceBatches:
@@ -140,22 +148,24 @@ class EvalBatches(Dataset[dict[str, Tensor]]):
         self.specs = [(source.canvases.index(Canvas.of(spec)), spec.image_size) for spec in specs]
 
     def __getitem__(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        """Return `pixels<k>` uint8 (n, s, s, 3), `item` int64 (n,), `readable` bool (n,).
+        """Return `pixels<k>` uint8 (n, s, s, 3), `item` int64 (n,), `readable`, `cut` bool (n,).
 
-        The pixels of an item that cannot be decoded are zeros, and `readable` is False.
+        Rows are `FrameNumbers.eval_rows`, and so is `item`: for images the items' own. The pixels
+        of an item that cannot be decoded, or of a frame that a clip is too short to have, are
+        zeros, and `readable` is False; `cut` is True for frames of a clip read only in part.
         """
         pixels = [np.zeros((len(rows), size, size, 3), np.uint8) for _, size in self.specs]
         readable = torch.ones(len(rows), dtype=torch.bool)
-        for place, row in enumerate(rows):
-            try:
-                canvases = self.source.read(row)
-            except UnreadableImageError:
+        cut = torch.zeros(len(rows), dtype=torch.bool)
+        for place, frame in enumerate(self.source.read_eval(rows)):
+            cut[place] = frame.cut
+            if frame.canvases is None:
                 readable[place] = False
                 continue
             for array, (canvas, size) in zip(pixels, self.specs, strict=True):
-                array[place] = center_crop(canvases[canvas], size)
+                array[place] = center_crop(frame.canvases[canvas], size)
         batch = {f"pixels{k}": torch.from_numpy(array) for k, array in enumerate(pixels)}
-        return batch | {"item": torch.tensor(list(rows)), "readable": readable}
+        return batch | {"item": torch.tensor(list(rows)), "readable": readable, "cut": cut}
 
 
 class _Loader(DataLoader[dict[str, Tensor]]):

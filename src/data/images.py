@@ -1,14 +1,15 @@
 """Bytes to pixels: the one decoder and the one resize that training and prediction share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from src.config import InputSpec
+from src.config import FaceConfig, InputSpec
 from src.data.decode import JPEG_START, UnreadableImageError, check_header, decode_jpeg
+from src.data.reencode import reencode
 from src.errors import UserError
 
 # Interpolation when enlarging; shrinking always averages (INTER_AREA), which does not alias.
@@ -22,16 +23,27 @@ LONGEST = 16  # times the short side; `short_side` leaves the rest of a thin str
 
 
 class Canvas(NamedTuple):
-    """Side and way of resizing of a square that images are brought to."""
+    """Side and way of resizing of a square that images are brought to.
+
+    `reencode` is the quality of a JPEG that the square then passes through; None has none. `face`
+    says how a face is cut out before (`src.data.face_boxes`); None has the whole picture.
+    """
 
     size: int
     geometry: str
     interpolation: str
+    reencode: int | None = None
+    face: FaceConfig | None = None
 
     @classmethod
     def of(cls, spec: InputSpec) -> "Canvas":
         """Return the canvas that a model's preprocessing starts from."""
-        return cls(spec.canvas, spec.geometry, spec.interpolation)
+        return cls(spec.canvas, spec.geometry, spec.interpolation, spec.reencode, spec.face)
+
+    def draw(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Bring an image (uint8 RGB, height, width, 3) to this canvas: (size, size, 3)."""
+        square = resize_image(image, self.size, self.geometry, self.interpolation)
+        return square if self.reencode is None else reencode(square, self.reencode)
 
 
 def decode_image(data: bytes) -> NDArray[np.uint8]:
@@ -49,11 +61,20 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
     return _decode(data, [None])[0]
 
 
-def make_canvases(data: bytes, canvases: Sequence[Canvas]) -> list[NDArray[np.uint8]]:
+def make_canvases(
+    data: bytes,
+    canvases: Sequence[Canvas],
+    cut: Callable[[Canvas, NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
+) -> list[NDArray[np.uint8]]:
     """Decode an image file's bytes and bring it to each canvas.
 
     What a canvas holds depends on the file and that canvas alone, whatever others are asked for:
     a JPEG is decoded once for each scale that they need.
+
+    Args:
+        data: the file's bytes.
+        canvases: what is wanted.
+        cut: cuts out of the picture what a canvas with a `face` shows.
 
     Returns:
         uint8 RGB (size, size, 3) each, contiguous.
@@ -61,9 +82,15 @@ def make_canvases(data: bytes, canvases: Sequence[Canvas]) -> list[NDArray[np.ui
     Raises:
         UnreadableImageError: see `decode_image`.
     """
-    sides = [None if canvas.geometry == "native" else canvas.size for canvas in canvases]
+    # Only JPEGs are decoded at a smaller scale: where formats must not show, none is.
+    whole = [
+        c.geometry == "native" or c.face is not None or c.reencode is not None for c in canvases
+    ]
+    sides = [None if w else canvas.size for w, canvas in zip(whole, canvases, strict=True)]
     decoded = _decode(data, sides)
-    return [resize_image(image, *canvas) for image, canvas in zip(decoded, canvases, strict=True)]
+    if cut is not None:
+        decoded = [cut(canvas, image) for canvas, image in zip(canvases, decoded, strict=True)]
+    return [canvas.draw(image) for image, canvas in zip(decoded, canvases, strict=True)]
 
 
 def _decode(data: bytes, sides: Sequence[int | None]) -> list[NDArray[np.uint8]]:

@@ -37,6 +37,7 @@ class Dataset:
         config: what `dataset.yaml` said.
         notes: what was understood and from where, one sentence each.
         ignored: reason -> number of files left aside.
+        missing: paths of items whose files are named but not there; they can be listed only.
         sha256: of ids, paths, sizes and zip CRCs.
     """
 
@@ -51,6 +52,7 @@ class Dataset:
     config: DatasetConfig = field(default_factory=DatasetConfig)
     notes: list[str] = field(default_factory=list)
     ignored: dict[str, int] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
     sha256: str = ""
 
     @property
@@ -67,7 +69,7 @@ class Dataset:
         """Return what to hand in.
 
         Raises:
-            UserError: the data set has no test items, or some are videos.
+            UserError: the data set has no test items, or some are missing files.
         """
         if self.submission is None:
             raise UserError(
@@ -75,31 +77,29 @@ class Dataset:
                 "predict; training and tuning work without. Put the test files there, or predict "
                 "any folder with --checkpoint FILE --input-dir DIR --output out.csv"
             )
-        refuse_videos(self, "test")
+        refuse_missing(self)
         return self.submission
 
     def require_train(self) -> pd.DataFrame:
         """Return the rows of the train items.
 
         Raises:
-            UserError: there are none, or some are videos.
+            UserError: there are none, or some are missing files.
         """
         if self.train.empty:
             raise UserError(f"{self.root} has no train items, only test items")
-        refuse_videos(self, "train")
+        refuse_missing(self)
         return self.train
 
 
-def refuse_videos(dataset: Dataset, split: str) -> None:
-    """Raise a UserError if a split holds videos: nothing reads their frames yet."""
-    part = dataset.items[dataset.items["split"] == split]
-    videos = part.loc[part["kind"] == "video", "path"]
-    if len(videos):
+def refuse_missing(dataset: Dataset) -> None:
+    """Raise a UserError if files that the data set names are not there."""
+    if dataset.missing:
         raise UserError(
-            f"{dataset.root}: {len(videos)} of the {len(part)} {split} items are videos, the first "
-            f"is {videos.iloc[0]}; videos are not supported yet. Cut them into images (say, 8 "
-            "frames each in a folder per video, with `subfolders: group` in dataset.yaml), or "
-            f"leave them aside with `ignore: ['*{Path(videos.iloc[0]).suffix}']` there"
+            f"{dataset.root}: {len(dataset.missing)} of the {len(dataset.items)} files that it "
+            f"names are not there, the first is {dataset.missing[0]}; put them there, say in "
+            "dataset.yaml where they lie (`root: {from: START_OF_PATHS, to: FOLDER}`), or pass "
+            "over them (`missing_files: ignore`)"
         )
 
 

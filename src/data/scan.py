@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -15,10 +16,12 @@ from PIL import Image
 
 from src import paths
 from src.artifacts.files import atomic_path
+from src.data.clip_scan import ClipLook, look_at_clip
+from src.data.clips import is_clip, middle_frame
 from src.data.images import UnreadableImageError, decode_image
 from src.data.manifest import Dataset
 from src.data.schemes import is_scanned
-from src.data.sources import read_bytes
+from src.data.sources import kind_of, read_bytes
 from src.machine import cpu_count
 from src.progress import track
 
@@ -38,6 +41,12 @@ _TYPES = {
     "phash": "uint64", "phash_flip": "uint64", "hashable": "bool", "format": "object",
     "error": "object",
 }  # fmt: skip
+_CLIP_TYPES = {
+    "fps": "float64", "duration": "float64", "codec": "object", "announced": "int64",
+    "frames": "int64", "note": "object",
+}  # fmt: skip
+_NO_CLIP = {"fps": 0.0, "duration": 0.0, "codec": "", "announced": 0, "frames": 0, "note": ""}
+CLIPS_AT_ONCE = 4
 
 
 class Look(NamedTuple):
@@ -51,10 +60,16 @@ class Look(NamedTuple):
     hashable: bool
     format: str
     error: str
+    fps: float = 0.0
+    duration: float = 0.0
+    codec: str = ""
+    announced: int = 0
+    frames: int = 0
+    note: str = ""
 
 
 def scan_items(dataset: Dataset) -> pd.DataFrame:
-    """Decode every image of a data set once; a file seen before is not read again.
+    """Decode every image and clip of a data set once; a file seen before is not read again.
 
     Args:
         dataset: the data set.
@@ -62,16 +77,18 @@ def scan_items(dataset: Dataset) -> pd.DataFrame:
     Returns:
         One row an item, in the order of `dataset.items`: item_id, split, width and height
         (Int32, NA if unreadable), sha256 of the file's bytes, phash and phash_flip (uint64: the
-        64-bit perceptual hash of the image and of its mirror image), hashable (False for an
-        unreadable or nearly flat image, whose hash means nothing), format (`jpeg`, from the first
-        bytes), error ("" or why it cannot be read). Videos are not opened: format `video`.
+        64-bit perceptual hash of the image and of its mirror image), hashable (False for a clip
+        and for an unreadable or nearly flat image, whose hash means nothing), format (`jpeg`, from
+        the first bytes; `video` for all named as clips), error ("" or why it cannot be read), note
+        ("" or what is odd about a file that can be read). Of clips also fps, duration (seconds),
+        codec, announced and frames (those that can be decoded); 0 or "" for images.
 
     Raises:
         UserError: a file has vanished since it was listed.
     """
     known = _read_cache(paths.manifest_cache(dataset.name))
     rows = _locate(known, dataset)
-    new = np.flatnonzero((rows < 0) & (dataset.items["kind"] == "image").to_numpy())
+    new = np.flatnonzero(rows < 0)
     if len(new):
         known = _scan_new(dataset, new, known)
         rows = _locate(known, dataset)
@@ -86,8 +103,9 @@ def scan_for(dataset: Dataset, scheme: str) -> pd.DataFrame:
     """
     if is_scanned(scheme):
         return scan_items(dataset)
-    nothing = _as_known([""], [-1], [Look(0, 0, "", 0, 0, False, "unknown", "")])
-    return _as_table(dataset.items, nothing, np.zeros(len(dataset.items), np.intp))
+    looks = [Look(0, 0, "", 0, 0, False, word, "") for word in ("unknown", "video")]
+    clip = (dataset.items["kind"] == "video").to_numpy()
+    return _as_table(dataset.items, _as_known(["", ""], [-1, -1], looks), clip.astype(np.intp))
 
 
 def file_format(data: bytes) -> str:
@@ -122,11 +140,26 @@ def look_at(root: Path, path: str) -> Look:
     try:
         data = read_bytes(root, path)
         digest, kind = hashlib.sha256(data).hexdigest(), file_format(data)
-        pixels = decode_image(data)
+        pixels, note = _decode(data)
     except UnreadableImageError as error:
         return Look(0, 0, digest, 0, 0, False, kind, str(error) or "not decodable")
     height, width = pixels.shape[:2]
-    return Look(width, height, digest, *perceptual_hashes(pixels), kind, "")
+    return Look(width, height, digest, *perceptual_hashes(pixels), kind, "", note=note)
+
+
+def _decode(data: bytes) -> tuple[NDArray[np.uint8], str]:
+    """Return an image's pixels and what is odd about it."""
+    try:
+        return decode_image(data), ""
+    except UnreadableImageError:
+        if not is_clip(data):
+            raise
+        return middle_frame(data), "it is a video under an image's name; its middle frame is used"
+
+
+def _as_look(clip: ClipLook) -> Look:
+    unknown = (0, 0, False, "video")  # no hash: frames of a fake and of its original look alike
+    return Look(clip.width, clip.height, clip.sha256, *unknown, *clip[3:])
 
 
 def _hash(image: Image.Image) -> int:
@@ -136,7 +169,10 @@ def _hash(image: Image.Image) -> int:
 
 def _look_at_many(root: Path, names: list[str]) -> list[Look]:
     cv2.setNumThreads(1)
-    return [look_at(root, name) for name in names]
+    return [
+        _as_look(look_at_clip(root, name)) if kind_of(name) == "video" else look_at(root, name)
+        for name in names
+    ]
 
 
 def _locate(known: pd.DataFrame, dataset: Dataset) -> NDArray[np.intp]:
@@ -150,7 +186,7 @@ def _scan_new(dataset: Dataset, new: NDArray[np.intp], known: pd.DataFrame) -> p
     """Scan items that the cache does not hold, saving now and then; returns old and new rows."""
     names = dataset.items["path"].iloc[new].tolist()
     stamps = [dataset.stamps[row] for row in new]
-    batches = [names[i : i + BATCH] for i in range(0, len(names), BATCH)]
+    batches = _batches(names)
     looks: list[Look] = []
     table = known
     for number, batch in enumerate(_in_parallel(dataset.root, batches), 1):
@@ -162,11 +198,20 @@ def _scan_new(dataset: Dataset, new: NDArray[np.intp], known: pd.DataFrame) -> p
     return table
 
 
+def _batches(names: list[str]) -> list[list[str]]:
+    """Return names in batches, in order, each of images or of a few clips, which take longer."""
+    batches: list[list[str]] = []
+    for kind, part in groupby(names, kind_of):
+        same, size = list(part), CLIPS_AT_ONCE if kind == "video" else BATCH
+        batches += [same[i : i + size] for i in range(0, len(same), size)]
+    return batches
+
+
 def _as_known(names: list[str], stamps: list[int], looks: list[Look]) -> pd.DataFrame:
     table = pd.DataFrame(looks, columns=pd.Index(Look._fields))
     table.insert(0, "path", names)
     table.insert(1, "stamp", stamps)
-    return table.astype(_TYPES)
+    return table.astype(_TYPES | _CLIP_TYPES)
 
 
 def _in_parallel(root: Path, batches: list[list[str]]) -> Iterator[list[Look]]:
@@ -187,9 +232,12 @@ def _read_cache(path: Path) -> pd.DataFrame:
         table = pd.read_parquet(path, page_checksum_verification=True)
     except (OSError, ValueError, NotImplementedError, LookupError, TypeError):
         return _as_known([], [], [])  # absent, or damaged: it is made again
-    if table.attrs.get("version") != VERSION or list(table.columns) != list(_TYPES):
+    if list(table.columns) == list(_TYPES):  # of before clips were opened
+        table = table.assign(**_NO_CLIP)
+    wanted = _TYPES | _CLIP_TYPES
+    if table.attrs.get("version") != VERSION or list(table.columns) != list(wanted):
         return _as_known([], [], [])
-    return table.astype(_TYPES)
+    return table.astype(wanted)
 
 
 def _write_cache(path: Path, table: pd.DataFrame) -> None:
@@ -200,9 +248,7 @@ def _write_cache(path: Path, table: pd.DataFrame) -> None:
 
 
 def _as_table(items: pd.DataFrame, known: pd.DataFrame, rows: NDArray[np.intp]) -> pd.DataFrame:
-    # Row -1, a video, takes the last one.
-    video = _as_known([""], [-1], [Look(0, 0, "", 0, 0, False, "video", "")])
-    found = pd.concat([known, video], ignore_index=True).iloc[rows].reset_index(drop=True)
+    found = known.iloc[rows].reset_index(drop=True)
     unknown = (found["width"] == 0).to_numpy()
     table = found.drop(columns=["path", "stamp"])
     for column in ("width", "height"):

@@ -22,6 +22,7 @@ IMAGE_SUFFIXES = frozenset(
 )  # fmt: skip
 VIDEO_SUFFIXES = frozenset((".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"))
 TABLE_SUFFIXES = frozenset({".csv", ".json"})
+TEXT_SUFFIX = ".txt"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -32,12 +33,15 @@ class Listing:
     Attributes:
         media: images and videos, sorted by logical path.
         tables: CSV and JSON files, sorted by logical path.
+        texts: text files, sorted by logical path; counted among the ignored too, for only some
+            layouts of the field read them.
         ignored: reason -> number of files left aside.
     """
 
     media: list[Entry]
     tables: list[Entry]
     ignored: dict[str, int] = field(default_factory=dict)
+    texts: list[Entry] = field(default_factory=list)
 
 
 def kind_of(name: str) -> str | None:
@@ -62,10 +66,13 @@ def list_files(root: Path, ignore: tuple[str, ...] = ()) -> Listing:
     ignored: Counter[str] = Counter()
     media: dict[str, Entry] = {}
     tables: list[Entry] = []
+    texts: list[Entry] = []
     for entry in walk(root, ignore, ignored):
         reason = _ignored_because(entry, ignore)
         if reason is not None:
             ignored[reason] += 1
+            if entry.suffix == TEXT_SUFFIX and reason == _no_media(TEXT_SUFFIX):
+                texts.append(entry)
         elif entry.suffix in TABLE_SUFFIXES:
             tables.append(entry)
         elif entry.logical in media:
@@ -81,6 +88,7 @@ def list_files(root: Path, ignore: tuple[str, ...] = ()) -> Listing:
         [media[name] for name in sorted(media)],
         sorted(tables, key=lambda entry: entry.logical),
         dict(sorted(ignored.items())),
+        sorted(texts, key=lambda entry: entry.logical),
     )
 
 
@@ -126,6 +134,24 @@ def read_bytes(root: Path, path: str) -> bytes:
         raise UnreadableImageError(str(error)) from None
 
 
+def local_path(root: Path, path: str) -> Path | None:
+    """Return where a file lies on disk; None for a member of a zip.
+
+    Args:
+        root: the data set's folder.
+        path: as in the manifest.
+
+    Raises:
+        UserError: the file is not there any more.
+    """
+    if IN_ZIP.match(path) is not None:
+        return None
+    there = Path(os.path.normpath(root / path))
+    if not there.is_file():
+        raise UserError(f"{root}: {path} is not there any more")
+    return there
+
+
 def stamp_of(root: Path, path: str) -> tuple[int, int]:
     """Return what changes when a file does: its size, and its CRC (in a zip) or time of change.
 
@@ -167,4 +193,8 @@ def _ignored_because(entry: Entry, patterns: tuple[str, ...]) -> str | None:
         return None
     if suffix == ".zip":
         return "zip inside a zip (unpack the outer one)"
+    return _no_media(suffix)
+
+
+def _no_media(suffix: str) -> str:
     return f"neither image nor video ({suffix or 'no suffix'})"

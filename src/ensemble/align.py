@@ -1,7 +1,7 @@
 """Join the members' out-of-fold predictions by item_id, and say what had to be left out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from src.ensemble.members import (
     left_out,
     shared_folds,
 )
+from src.ensemble.pooled import Pooled, read_pooled
 from src.errors import UserError
 
 SAME = 1 - 1e-7  # correlation of logits (or its opposite) above which two members are one
@@ -47,6 +48,7 @@ class Aligned:
         left_out: finished folds that are not used.
         selected_on: members some of whose folds chose their epoch by the score on these items.
         unsure: members from elsewhere that do not say on which folds they were made.
+        pooled: the logits under every pooling of frames, where there are clips.
     """
 
     dataset: str
@@ -66,11 +68,16 @@ class Aligned:
     left_out: list[LeftOut]
     selected_on: list[str]
     unsure: list[str] = field(default_factory=list)
+    pooled: Pooled = field(default_factory=Pooled)
 
     @property
     def n_groups(self) -> int:
         """Return the number of groups among the items."""
         return len(np.unique(self.group))
+
+    def under(self, pool: str) -> "Aligned":
+        """Return the same with logits of another pooling of frames; "" is the members' own."""
+        return replace(self, logits=self.pooled.logits[pool]) if pool else self
 
     def values(self, by: str) -> NDArray[np.object_]:
         """Return (n,) the `kind` or the `domain` of the items."""
@@ -108,6 +115,9 @@ def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Ali
             selected_on.append(model)
         logits[:, column] = _read_member(dataset, scheme, model, folds, table).loc[items.index]
     _check_members(list(finished), logits)
+    pooled, ids = Pooled(), items.index.to_numpy(dtype=object)
+    if (items["kind"] == "video").any():
+        pooled = read_pooled(dataset, scheme, list(finished), folds, ids, logits)
     return Aligned(
         dataset=dataset,
         scheme=scheme,
@@ -119,7 +129,7 @@ def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Ali
             model: {str(k): sha256_file(paths.oof_csv(dataset, scheme, model, k)) for k in folds}
             for model in finished
         },
-        item_ids=items.index.to_numpy(dtype=object),
+        item_ids=ids,
         label=items["label"].to_numpy(np.int64),
         group=pd.factorize(items["group"], sort=True)[0].astype(np.int64),
         fold=items["fold"].to_numpy(np.int64),
@@ -129,6 +139,7 @@ def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Ali
         left_out=left_out(finished, folds),
         selected_on=selected_on,
         unsure=doubtful_extras(dataset, scheme, list(finished)),
+        pooled=pooled,
     )
 
 

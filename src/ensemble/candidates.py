@@ -8,7 +8,14 @@ import numpy as np
 
 from src.ensemble.align import Aligned
 from src.ensemble.bootstrap import MIN_GROUPS, bootstrap_macro_f1, interval
-from src.ensemble.crossfit import Parts, cross_rules, cross_vote, fit_rule, split_rule
+from src.ensemble.crossfit import (
+    Parts,
+    cross_rules,
+    cross_vote,
+    fit_rule,
+    rethreshold,
+    split_rule,
+)
 from src.ensemble.rule import Rule, Votes, vote
 from src.ensemble.search import STRATEGIES, Search
 from src.metrics import macro_f1
@@ -64,6 +71,7 @@ class Tried:
         trials: completed in the search on all rows.
         in_sample: macro-F1 of `rule` on all rows.
         votes: of `rules`, each on its part; None where there are none.
+        pool: of the frames whose logits the rules were fitted on; "" is the members' own.
     """
 
     name: str
@@ -73,6 +81,7 @@ class Tried:
     trials: int
     in_sample: float = float("nan")
     votes: Votes | None = None
+    pool: str = ""
 
 
 def try_strategy(name: str, aligned: Aligned, parts: Parts, search: Search) -> Tried:
@@ -101,6 +110,30 @@ def try_split(plain: Tried, aligned: Aligned, parts: Parts, by: str) -> Tried:
     rule = split_rule(plain.rule, aligned, everything, by)
     split = replace(plain, name=f"{plain.name} by {by}", rule=rule, rules=rules)
     return _tried(split, aligned, parts)
+
+
+def try_pooling(plain: Tried, aligned: Aligned, parts: Parts, search: Search, pool: str) -> Tried:
+    """Fit a candidate's strategy to another pooling of frames.
+
+    A strategy that runs trials keeps its weights and finds its thresholds again.
+
+    Args:
+        plain: the candidate.
+        aligned: what it was fitted on.
+        parts: there are some.
+        search: as it was fitted.
+        pool: name in `POOLING`.
+    """
+    aligned, name = aligned.under(pool), f"{plain.name} of {pool}"
+    if not STRATEGIES.get(plain.strategy).sampler:
+        tried = try_strategy(plain.strategy, aligned, parts, search)
+        return replace(tried, name=name, pool=pool)
+    if parts.part is None:
+        raise ValueError("nothing to hold another pooling against")
+    everything = np.ones(aligned.label.size, dtype=bool)
+    rules = {k: rethreshold(rule, aligned, parts.part != k) for k, rule in plain.rules.items()}
+    rule = rethreshold(plain.rule, aligned, everything)
+    return _tried(replace(plain, name=name, rule=rule, rules=rules, pool=pool), aligned, parts)
 
 
 def _tried(fitted: Tried, aligned: Aligned, parts: Parts) -> Tried:

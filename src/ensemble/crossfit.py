@@ -90,6 +90,12 @@ def fit_rule(strategy: Strategy, aligned: Aligned, rows: NDArray[np.bool_], sear
     return strategy.fit(aligned.label[rows], aligned.logits[rows], search)
 
 
+def rethreshold(rule: Rule, aligned: Aligned, rows: NDArray[np.bool_]) -> Rule:
+    """Return a rule with the best threshold on some items, (n,) bool; its weights stay."""
+    prob = vote(rule, aligned.logits[rows]).prob
+    return replace(rule, threshold=best_threshold(aligned.label[rows], prob)[0])
+
+
 def split_rule(rule: Rule, aligned: Aligned, rows: NDArray[np.bool_], by: str) -> Rule:
     """Give each kind or domain its own threshold, the best on some items, (n,) bool.
 

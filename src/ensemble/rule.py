@@ -30,6 +30,8 @@ class Rule:
         by: `kind` or `domain` where `cuts` holds thresholds by it, else empty.
         cuts: value of `by` -> threshold; values not seen when it was fitted have `threshold`
             (cross-fitting), and are refused in prediction.
+        pools: one name in `POOLING` a member: how its frames' logits became the logits that the
+            rule was fitted on; empty where there are no clips. Voting does not look at it.
     """
 
     voting: str
@@ -40,6 +42,7 @@ class Rule:
     curves: tuple[Curve, ...] = ()
     by: str = ""
     cuts: dict[str, float] = field(default_factory=dict)
+    pools: tuple[str, ...] = ()
 
     def used(self) -> NDArray[np.bool_]:
         """Return (m,) which members have a say."""

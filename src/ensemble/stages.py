@@ -8,15 +8,20 @@ import numpy as np
 
 from src.artifacts.recipes import Recipe
 from src.ensemble.curves import Curve
+from src.ensemble.pooling import POOLING
 from src.ensemble.rule import VOTING, Rule
 from src.errors import UserError
 
-ORDER = ("calibration", "voting", "threshold")
+ORDER = ("pooling", "calibration", "voting", "threshold")
+OPTIONAL = ORDER[:2]
 
 
 def stages_of(rule: Rule, models: Sequence[str]) -> list[dict[str, Any]]:
     """Return a recipe's `stages` for a rule of these members."""
     stages: list[dict[str, Any]] = []
+    if rule.pools:
+        pools = {m: pool for m, pool in zip(models, rule.pools, strict=True) if pool}
+        stages.append({"name": "pooling", "params": {"pools": pools}})
     if rule.curves:
         curves = {m: asdict(curve) for m, curve in zip(models, rule.curves, strict=True)}
         stages.append({"name": "calibration", "params": {"curves": curves}})
@@ -39,21 +44,38 @@ def rule_of(recipe: Recipe) -> Rule:
             kind.
     """
     names = [stage.get("name") for stage in recipe.stages]
-    if names not in (list(ORDER), list(ORDER[1:])):
+    if names != [name for name in ORDER if name in names or name not in OPTIONAL]:
         raise UserError(
-            f"the recipe's stages are {names}, this version knows {list(ORDER)} (the first may be "
-            "absent); run tune.py again"
+            f"the recipe's stages are {names}, this version knows {list(ORDER)} (the first two may "
+            "be absent); run tune.py again"
         )
     try:
-        return _build(recipe, calibrated=names[0] == ORDER[0])
+        return _build(recipe, calibrated="calibration" in names)
     except KeyError as error:
         raise UserError(f"a stage of the recipe lacks {error}; run tune.py again") from None
     except (TypeError, ValueError, AttributeError) as error:
         raise UserError(f"a stage of the recipe is damaged ({error}); run tune.py again") from None
 
 
+def pools_of(recipe: Recipe) -> dict[str, str]:
+    """Return model -> pooling of its frames, for the members that the recipe has one for.
+
+    Raises:
+        UserError: a damaged stage, or an unknown pooling.
+    """
+    if not any(stage["name"] == "pooling" for stage in recipe.stages):
+        return {}
+    pools = recipe.stage("pooling").get("pools")
+    if not isinstance(pools, dict):
+        raise UserError("the pooling stage of the recipe is damaged; run tune.py again")
+    for pool in pools.values():
+        POOLING.get(str(pool))
+    return {str(model): str(pool) for model, pool in pools.items()}
+
+
 def _build(recipe: Recipe, *, calibrated: bool) -> Rule:
     voting, threshold = recipe.stage("voting"), recipe.stage("threshold")
+    pools = pools_of(recipe)
     curves: tuple[Curve, ...] = ()
     if calibrated:
         stored = recipe.stage("calibration")["curves"]
@@ -71,6 +93,7 @@ def _build(recipe: Recipe, *, calibrated: bool) -> Rule:
         curves=curves,
         by=threshold.get("by", ""),
         cuts=cuts,
+        pools=tuple(pools.get(member.model, "") for member in recipe.members) if pools else (),
     )
 
 

@@ -10,7 +10,14 @@ from src.artifacts.recipes import Member, Recipe
 from src.ensemble.align import Aligned
 from src.ensemble.bootstrap import MIN_GROUPS, bootstrap_threshold, interval
 from src.ensemble.breakdown import break_down
-from src.ensemble.candidates import Candidate, Tried, judge, try_split, try_strategy
+from src.ensemble.candidates import (
+    Candidate,
+    Tried,
+    judge,
+    try_pooling,
+    try_split,
+    try_strategy,
+)
 from src.ensemble.crossfit import FEWEST, Parts, make_parts
 from src.ensemble.rule import VOTING, Rule, vote
 from src.ensemble.search import INCUMBENT, STRATEGIES, Search, ladder
@@ -53,7 +60,8 @@ def tune(
 
     A candidate replaces the simpler one that stands only if its cross-fitted gain over it exceeds
     one standard error of that gain. Where no standard error is to be had, the simplest stays.
-    Thresholds by kind (or domain) challenge the winner in the same way.
+    Other poolings of frames (where there are clips), then thresholds by kind (or domain), challenge
+    the winner in the same way.
 
     Args:
         aligned: the members' predictions.
@@ -72,17 +80,36 @@ def tune(
     reference = [] if names[0] == INCUMBENT else [INCUMBENT]
     tried = [try_strategy(name, aligned, parts, search) for name in [*reference, *names]]
     candidates = judge(tried, aligned, search.seed, first=len(reference))
-    chosen = next(c.name for c in reversed(candidates) if c.taken)
-    by = _values_to_split_by(aligned, chosen, split_by) if parts.count else []
-    if by:
-        plain = next(t for t in tried if t.name == chosen)
-        tried += [try_split(plain, aligned, parts, value) for value in by]
+    plain = _winner(tried, candidates)
+    pools = _poolings(aligned, plain) if parts.count else []
+    if pools:
+        tried += [try_pooling(plain, aligned, parts, search, pool) for pool in pools]
         candidates = judge(tried, aligned, search.seed, first=len(reference))
-        chosen = next(c.name for c in reversed(candidates) if c.taken)
+        plain = _winner(tried, candidates)
+    by = _values_to_split_by(aligned, plain.strategy, split_by) if parts.count else []
+    if by:
+        tried += [try_split(plain, aligned.under(plain.pool), parts, value) for value in by]
+        candidates = judge(tried, aligned, search.seed, first=len(reference))
+    winner = _winner(tried, candidates)
+    chosen = winner.name
     notes = _notes(aligned, parts, candidates, chosen, shown_only=bool(reference))
-    winner = next(t for t in tried if t.name == chosen)
-    recipe = _recipe(aligned, winner, candidates, search, notes)
+    recipe = _recipe(aligned.under(winner.pool), winner, candidates, search, notes)
     return Tuned(recipe, candidates, chosen, notes)
+
+
+def _winner(tried: Sequence[Tried], candidates: Sequence[Candidate]) -> Tried:
+    """Return the last candidate that was taken."""
+    name = next(c.name for c in reversed(candidates) if c.taken)
+    return next(t for t in tried if t.name == name)
+
+
+def _poolings(aligned: Aligned, plain: Tried) -> list[str]:
+    """Return the poolings to try for a candidate: those that some member does not have already."""
+    found = STRATEGIES.get(plain.strategy)
+    if found.sampler and found.voting == "hard":
+        return []  # the members' own thresholds are what it searched
+    own = set(aligned.pooled.defaults) - {""}
+    return [pool for pool in aligned.pooled.logits if {pool} != own]
 
 
 def _fingerprint(aligned: Aligned, search: Search) -> str:
@@ -148,7 +175,7 @@ def _recipe(
 ) -> Recipe:
     best = next(c for c in candidates if c.name == winner.name)
     incumbent = next(c for c in candidates if c.name == INCUMBENT)
-    rule = winner.rule
+    rule = replace(winner.rule, pools=aligned.pooled.names(winner.pool))
     return Recipe(
         dataset=aligned.dataset,
         scheme=aligned.scheme,

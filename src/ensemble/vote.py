@@ -6,18 +6,20 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from src.artifacts.oof import VIEW_COLUMNS
+from src.artifacts.oof import UNREADABLE, VIEW_COLUMNS, WHOLE
 from src.artifacts.recipes import Recipe
+from src.ensemble.pooling import DEFAULT, frame_of, pool_table
 from src.ensemble.rule import Rule, vote
 from src.ensemble.stages import rule_of
 from src.errors import UserError
 
 
-def pool_views(views: pd.DataFrame) -> pd.Series:
-    """Pool one member's view-level logits: mean over views, then mean over folds.
+def pool_views(views: pd.DataFrame, pool: str = DEFAULT) -> pd.Series:
+    """Pool one member's view-level logits: mean over views, frames pooled, mean over folds.
 
     Args:
         views: `item_id, fold, view, logit`; the logit is NaN where the item is unreadable.
+        pool: name in `POOLING`; of no account for items of one frame.
 
     Returns:
         float64 logits by item_id, sorted; NaN for unreadable items.
@@ -36,6 +38,7 @@ def pool_views(views: pd.DataFrame) -> pd.Series:
         item, fold = views.loc[infinite, ["item_id", "fold"]].iloc[0]
         raise UserError(f"item {item!r}, fold {fold}: the logit is infinite; predict it again")
     per_fold = views.groupby(["item_id", "fold"])["logit"].agg(["mean", "count", "size"])
+    _pool_clips(views, per_fold, pool)
     per_item = per_fold.groupby("item_id").agg(
         folds=("size", "size"), seen=("count", "sum"), views=("size", "sum"), logit=("mean", "mean")
     )
@@ -48,6 +51,18 @@ def pool_views(views: pd.DataFrame) -> pd.Series:
             f"item {mixed[0]!r} is readable in one view and unreadable in another; predict it again"
         )
     return per_item["logit"].astype("float64")
+
+
+def _pool_clips(views: pd.DataFrame, per_fold: pd.DataFrame, pool: str) -> None:
+    """Put the pooled logit in the place of the mean where an item has several frames."""
+    known = {view: frame_of(view) for view in views["view"].unique()}
+    if len(set(known.values()) - {UNREADABLE}) < 2:
+        return
+    clips = views[views["view"].map(known) != WHOLE]
+    for fold, part in clips[clips["logit"].notna()].groupby("fold"):
+        pooled = pool_table(part, pool)
+        places = pd.MultiIndex.from_product([pooled.index, [fold]])
+        per_fold.loc[places, "mean"] = pooled.to_numpy()
 
 
 def apply_recipe(

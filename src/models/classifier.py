@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from src.config import InputSpec, ModelConfig
 from src.errors import UserError
+from src.faces.spec import face_spec
 from src.models.backbones import Native, build_backbone, checkpoint_gradients, size_hint
 from src.models.heads import classifier_of
 
@@ -84,6 +85,9 @@ def input_spec(config: ModelConfig, native: Native) -> InputSpec:
         interpolation=config.input.interpolation,
         mean=config.input.mean or native.mean,
         std=config.input.std or native.std,
+        reencode=config.input.reencode,
+        frames=config.frames,
+        face=face_spec(config),
     )
 
 

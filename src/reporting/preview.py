@@ -82,7 +82,8 @@ def collect_rows(
     labels = items["label"].to_numpy(np.int64)
     canvas = Canvas.of(spec)
     chosen = _choose(dataset, items["path"].tolist(), labels, canvas, per_class, config.seed)
-    source = PixelSource(dataset.root, items["path"].iloc[chosen].tolist(), [canvas])
+    files = items["path"].iloc[chosen].tolist()
+    source = PixelSource(dataset.root, files, [canvas], frames=config.frames)
     seen = [np.stack([source.read(row)[0] for row in range(len(chosen))])]
     seen.append(np.stack([center_crop(image, spec.image_size) for image in seen[0]]))
     seen += _draw(config, spec, source, labels[chosen], draws)

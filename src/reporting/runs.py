@@ -158,7 +158,7 @@ def decide(
         oof: `item_id, label, logit` of the items.
         table: the fold file.
     """
-    found = _own_recipe(dataset, scheme, model)
+    found = own_recipe(dataset, scheme, model)
     logit, label = oof["logit"].to_numpy(np.float64), oof["label"].to_numpy(np.int64)
     if found is None:
         threshold, _ = best_threshold(label, sigmoid(logit))
@@ -178,7 +178,7 @@ def decide(
     return Decisions(votes.pred, f"{cut}, recipe {name}", rule.threshold if plain else None)
 
 
-def _own_recipe(dataset: str, scheme: str, model: str) -> tuple[str, Recipe] | None:
+def own_recipe(dataset: str, scheme: str, model: str) -> tuple[str, Recipe] | None:
     """Return the recipe in which this model alone has a say, `tuned` before others."""
     files = {p.stem: p for home in paths.recipe_dirs(dataset)[::-1] for p in home.glob("*.json")}
     for name in sorted(files, key=lambda name: (name != "tuned", name)):

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.images import Canvas, UnreadableImageError, make_canvases
+from src.data.images import Canvas, UnreadableImageError
 from src.data.manifest import Dataset
-from src.data.sources import read_bytes
+from src.data.pixels import PixelSource
 from src.errors import UserError
 from src.reporting.figures import new_figure, save_figure, shown
 from src.reporting.runs import Part
@@ -68,6 +68,6 @@ def _thumbnail(dataset: Dataset, files: Mapping[str, str], item_id: str) -> NDAr
     if item_id not in files:
         return "not in the\ndata set any more"
     try:
-        return make_canvases(read_bytes(dataset.root, files[item_id]), [CANVAS])[0]
+        return PixelSource(dataset.root, [files[item_id]], [CANVAS]).read(0)[0]
     except (UnreadableImageError, UserError, OSError):
         return "not readable"

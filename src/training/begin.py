@@ -10,6 +10,8 @@ from torch.amp.grad_scaler import GradScaler
 from src.config import ModelConfig
 from src.data.augment import check_augment
 from src.data.samplers import SAMPLERS, EpochSampler, Pool
+from src.data.video import DECODERS
+from src.ensemble.pooling import POOLING
 from src.models.backbones import check_backbone
 from src.models.carried import carry_input
 from src.models.classifier import Classifier, build_classifier, count_parameters
@@ -38,6 +40,8 @@ def check_names(config: ModelConfig) -> None:
     OPTIMIZERS.get(config.optim.name)
     SCHEDULES.get(config.optim.schedule)
     SAMPLERS.get(config.sampler)
+    POOLING.get(config.frames.pool)
+    DECODERS.get(config.frames.decoder)
 
 
 def build_model(

@@ -127,8 +127,11 @@ def _spec_and_views(
         views = TypeAdapter(list[str]).validate_python(metadata["views"])
     except (KeyError, ValidationError) as error:
         raise UserError(f"{path}: its metadata are damaged ({error})") from None
-    ways = (spec.geometry, spec.interpolation)
-    if ways != (config.input.geometry, config.input.interpolation) or not (
+    ways, asked = (
+        (source.geometry, source.interpolation, source.reencode) for source in (spec, config.input)
+    )
+    faces = (spec.face is not None) == (config.input.crop == "face")
+    if ways != asked or not faces or not (
         0 < spec.image_size <= spec.canvas <= MAX_CANVAS and views and min(spec.std) > 0
     ):
         raise UserError(f"{path}: its metadata contradict each other: {spec}, views {views}")

@@ -224,7 +224,8 @@ def read_items(
     drawn = np.concatenate([drawn[first], np.delete(drawn, first)])[:count]
     rows = np.sort(drawn).astype(np.int64)
     source = PixelSource(root, table["path"].tolist(), [Canvas.of(spec)])
-    batch = EvalBatches(source, [spec])[rows.tolist()]
+    frames = source.numbers.eval_rows(rows)  # of a clip its first
+    batch = EvalBatches(source, [spec])[frames.rows[frames.frame <= 0].tolist()]
     if not bool(batch["readable"].all()):
         source.read_or_stop(int(rows[int((~batch["readable"]).int().argmax())]))
     return rows, batch["pixels0"].numpy()

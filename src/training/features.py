@@ -17,7 +17,9 @@ from torch import Tensor
 
 from src import paths
 from src.artifacts.files import file_lock
-from src.data.dataset import EvalBatches, make_loader
+from src.config import FramesConfig
+from src.data.dataset import EvalBatches, draw_frames, make_loader
+from src.data.frames import FrameNumbers, FrameRows
 from src.data.pixels import PixelSource
 from src.data.samplers import BatchKey
 from src.models.anatomy import anatomy_of
@@ -39,10 +41,11 @@ class FeatureBatches:
     """Training batches of features, in place of pixels.
 
     Args:
-        features: float32 (n_items, n_views, ...).
+        features: float32 (n_slots, n_views, ...), NaN for a slot that its clip does not have.
         labels: 0/1 by row.
         sampler: which rows; iterating it gives the keys of an epoch's batches.
         seed: of the draw of a view.
+        numbers: of the items' slots; None where there are only images.
     """
 
     def __init__(
@@ -51,7 +54,10 @@ class FeatureBatches:
         labels: NDArray[np.int64],
         sampler: "torch.utils.data.Sampler[BatchKey]",
         seed: int,
+        numbers: FrameNumbers | None = None,
     ) -> None:
+        self.numbers = numbers if numbers is not None and numbers.has_clips else None
+        self.held = None if self.numbers is None else _count_slots(features, self.numbers)
         self.features = features
         self.labels = labels
         self.sampler = sampler
@@ -64,16 +70,44 @@ class FeatureBatches:
             rng = np.random.default_rng(derive_seed(self.seed, "view", key.epoch, key.number))
             views = rng.integers(self.features.shape[1], size=len(rows))
             yield {
-                "features": torch.from_numpy(self.features[rows, views]),
+                "features": torch.from_numpy(self.features[self._slots(key, rows), views]),
                 "label": torch.from_numpy(self.labels[rows]),
                 "item": torch.from_numpy(rows),
             }
+
+    def _slots(self, key: BatchKey, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the slots of a batch's items, of a clip one that is drawn."""
+        if self.numbers is None or self.held is None:
+            return rows
+        found = self.numbers.slot_starts[rows]
+        for place, draw in enumerate(draw_frames(self.seed, key)):
+            if self.numbers.is_clip[rows[place]]:
+                slots = self.numbers.train_slots(int(self.held[rows[place]]))
+                found[place] += slots[int(draw * len(slots))]
+        return found
+
+    def eval_rows(self, items: NDArray[np.int64]) -> tuple[NDArray[np.int64], FrameRows]:
+        """Return the slots that evaluation looks at, (n,), and which frames of which item."""
+        if self.numbers is None or self.held is None:
+            return items, FrameNumbers([""] * 0, FramesConfig()).eval_rows(items)
+        frames = self.numbers.eval_rows(items)
+        slots = [self.numbers.eval_slots(int(self.held[item])) for item in items]
+        there = frames.frame < np.array([len(one) for one in slots])[frames.place]
+        frames = FrameRows(*(column[there] for column in frames))
+        starts = self.numbers.slot_starts[items]
+        return np.concatenate([s + one for s, one in zip(starts, slots, strict=True)]), frames
+
+
+def _count_slots(features: Features, numbers: FrameNumbers) -> NDArray[np.int64]:
+    """Return how many slots each item has, int64 (n_items,)."""
+    there = np.isfinite(features.reshape(len(features), -1)[:, 0]).astype(np.int64)
+    return np.add.reduceat(there, numbers.slot_starts[:-1])
 
 
 def cached_features(
     job: Job, model: Classifier, head: tuple[str, ...], source: PixelSource, compute: Compute
 ) -> Features:
-    """Return the features of all items of a job, of the views its config predicts with.
+    """Return the features of all slots of a job's items, of the views its config predicts with.
 
     They are read from the cache where this backbone, with these weights, has seen these items
     before. An interrupted extraction goes on where it stopped.
@@ -86,7 +120,7 @@ def cached_features(
         compute: where and how fast.
 
     Returns:
-        float32 (n_items, n_views, ...), mapped from the file.
+        float32 (n_slots, n_views, ...), mapped from the file; see `FeatureBatches`.
 
     Raises:
         UserError: an item cannot be decoded.
@@ -136,12 +170,15 @@ def _extract(
     path.parent.mkdir(parents=True, exist_ok=True)
     begun, size = path.with_suffix(".part"), compute.batch_size
     model = _ready(model, compute)
-    shape = (len(source), len(views), *_shape(model, head, compute.device))
+    source.find_faces()
+    source = source.with_every_slot()
+    count = int(source.numbers.eval_starts[-1])
+    shape = (count, len(views), *_shape(model, head, compute.device))
     header = _header(shape)
     width = 4 * int(np.prod(shape[1:]))
     written = begun.stat().st_size - len(header) if begun.exists() else 0
     done = max(0, written) // width // size * size
-    parts = [list(range(k, min(k + size, len(source)))) for k in range(done, len(source), size)]
+    parts = [list(range(k, min(k + size, count))) for k in range(done, count, size)]
     loader = make_loader(
         EvalBatches(source, [model.spec]), parts, compute.workers, pin=compute.device.type == "cuda"
     )
@@ -150,16 +187,29 @@ def _extract(
         file.truncate(len(header) + done * width if done else 0)
         file.write(b"" if done else header)
         for batch in track(loader, "features", total=len(parts), unit="batch"):
-            if not batch["readable"].all():
-                source.read_or_stop(int(batch["item"][~batch["readable"]][0]))
+            _check_readable(source, batch)
             pixels = batch["pixels0"].to(compute.device, non_blocking=True)
             seen = [_forward(model, head, view_pixels(pixels, view), compute) for view in views]
-            file.write(torch.stack(seen, 1).cpu().numpy().tobytes())
+            table = torch.stack(seen, 1).cpu().numpy()
+            table[~batch["readable"].numpy()] = np.nan
+            file.write(table.tobytes())
         file.flush()
         os.fsync(file.fileno())
     begun.replace(path)
-    taken, count = time.monotonic() - began, (len(source) - done) * len(views)
-    LOG.info("features: %d views in %.0f s, %.0f a second", count, taken, count / taken)
+    taken, seen_views = time.monotonic() - began, (count - done) * len(views)
+    LOG.info("features: %d views in %.0f s, %.0f a second", seen_views, taken, seen_views / taken)
+
+
+def _check_readable(source: PixelSource, batch: dict[str, Tensor]) -> None:
+    """Raise a UserError for an item none of whose frames can be decoded."""
+    rows, readable = batch["item"].numpy(), batch["readable"].numpy()
+    if readable.all():
+        return
+    items = source.numbers.item_of(rows.tolist())
+    starts = source.numbers.eval_starts[items]
+    lost = ~readable & (rows == starts)  # a clip has its first frame, or none
+    if lost.any():
+        source.read_or_stop(int(items[lost.argmax()]))
 
 
 def _header(shape: tuple[int, ...]) -> bytes:
@@ -202,7 +252,10 @@ def _key(
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     config = job.config.as_dict()
-    words = [asdict(model.spec), VIEWS[job.config.tta], compute.precision]
+    spec = asdict(model.spec)
+    if not source.numbers.has_clips:
+        del spec["frames"]
+    words = [spec, VIEWS[job.config.tta], compute.precision]
     digest.update(json.dumps([*words, config["backbone"], config["head"]]).encode())
     digest.update(source.marks().tobytes())
     return digest.hexdigest()[:16]

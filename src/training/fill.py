@@ -7,16 +7,25 @@ same predictions votes in seconds.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from src import paths
 from src.artifacts.files import read_json, sha256_json
-from src.artifacts.oof import NO_FOLD, UNREADABLE, VIEW_COLUMNS, read_views
+from src.artifacts.oof import (
+    NO_FOLD,
+    UNREADABLE,
+    VIEW_COLUMNS,
+    WHOLE,
+    read_views,
+    read_views_metadata,
+)
 from src.artifacts.recipes import Recipe
 from src.ensemble.extra import is_extra, read_extra_test
+from src.ensemble.pooling import DEFAULT
+from src.ensemble.stages import pools_of
 from src.ensemble.vote import pool_views
 from src.errors import UserError
 
@@ -63,7 +72,7 @@ class TestItems:
 
 
 def items_to_predict(dataset: "Dataset") -> TestItems:
-    """Return the test items of a data set; raises UserError where there are none, or videos."""
+    """Return the test items of a data set; raises UserError where there are none."""
     dataset.require_test()
     # Sizes alone would not tell one uncompressed picture from another put in its place.
     stamps = [
@@ -76,7 +85,7 @@ def items_to_predict(dataset: "Dataset") -> TestItems:
         dataset.root,
         test["item_id"].tolist(),
         test["path"].tolist(),
-        sha256_json([dataset.sha256, stamps]),
+        sha256_json([dataset.sha256, stamps, *(["cropped"] * (dataset.config.faces == "cropped"))]),
     )
 
 
@@ -158,7 +167,7 @@ def member_logits(
     Raises:
         UserError: predictions that are not complete, or of other ids than the test items.
     """
-    logits = {}
+    logits, pools = {}, default_pools(parts) | pools_of(recipe)
     for member in recipe.members:
         if member.weight == 0:
             continue
@@ -167,8 +176,35 @@ def member_logits(
             continue
         views = [stored_predictions(part, items) for part in parts if part.model == member.model]
         known = [table for table in views if table is not None]
-        logits[member.model] = pool_views(pd.concat(known, ignore_index=True))
+        logits[member.model] = pool_views(
+            pd.concat(known, ignore_index=True), pools.get(member.model, DEFAULT)
+        )
     return logits
+
+
+def default_pools(parts: Sequence[Part]) -> dict[str, str]:
+    """Return model -> the pooling of frames that its predictions name: its config's."""
+    return {part.model: str(_metadata(part).get("pool", DEFAULT)) for part in parts}
+
+
+def partly_read(parts: Sequence[Part]) -> dict[str, str]:
+    """Return item_id -> what is wrong, of test clips that were read only in part."""
+    found: dict[str, str] = {}
+    for part in parts:
+        found |= _metadata(part).get("partial", {})
+    return dict(sorted(found.items()))
+
+
+def without_face(parts: Sequence[Part]) -> list[str]:
+    """Return the test items in which a model that crops faces found none: it saw all of them."""
+    return sorted({item for part in parts for item in _metadata(part).get("no_face", [])})
+
+
+def _metadata(part: Part) -> dict[str, Any]:
+    try:
+        return read_views_metadata(part.views)
+    except UserError:
+        return {}  # a file of before, or none: whoever wants its predictions will say so
 
 
 def _extra_logits(recipe: Recipe, model: str, items: TestItems) -> "pd.Series":
@@ -219,11 +255,13 @@ def predict_parts(
 
 
 def view_rows(
-    ids: list[str],
+    ids: Sequence[str],
     fold: paths.FoldName,
     names: list[str],
     logits: np.ndarray,
     readable: np.ndarray,
+    place: np.ndarray | None = None,
+    frame: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Return view-level predictions as a table; an unreadable item has one row and no logit.
 
@@ -231,25 +269,44 @@ def view_rows(
         ids: item ids (n,).
         fold: the fold model that made them; `all` is written as `NO_FOLD`.
         names: views, the columns of `logits`.
-        logits: float64 (n, n_views).
-        readable: bool (n,).
+        logits: float64 (n_rows, n_views); a row an item, or a frame.
+        readable: bool (n_rows,).
+        place: int64 (n_rows,), whose rows they are among `ids`; None: one row an item.
+        frame: int64 (n_rows,), numbers of a clip's frames, below 0 for an image; None: no clips.
+            `full+flip` becomes `f03+flip`. A frame that a clip does not have has no row.
     """
     fold = NO_FOLD if fold == paths.ALL else fold
-    seen = np.asarray(ids, dtype=object)[readable]
+    every = np.asarray(ids, dtype=object)
+    place = np.arange(len(every)) if place is None else place
+    there = place[readable]
+    known = np.bincount(there, minlength=len(every)) > 0
     table = pd.DataFrame(
         {
-            "item_id": np.repeat(seen, len(names)),
+            "item_id": np.repeat(every[there], len(names)),
             "fold": fold,
-            "view": np.tile(np.asarray(names, dtype=object), len(seen)),
+            "view": _view_names(names, len(there), None if frame is None else frame[readable]),
             "logit": logits[readable].reshape(-1),
         }
     )
     lost = pd.DataFrame(
         {
-            "item_id": np.asarray(ids, dtype=object)[~readable],
+            "item_id": every[~known],
             "fold": fold,
             "view": UNREADABLE,
             "logit": np.nan,
         }
     )
     return pd.concat([table, lost], ignore_index=True)[VIEW_COLUMNS] if len(lost) else table
+
+
+def _view_names(names: list[str], count: int, frame: np.ndarray | None) -> np.ndarray:
+    """Return the views of some rows, (count * n_views,) objects."""
+    plain = np.tile(np.asarray(names, dtype=object), count)
+    if frame is None or (frame < 0).all():
+        return plain
+    numbers = np.repeat(frame, len(names)).tolist()
+    words = [
+        view if number < 0 else f"f{number:02d}{view.removeprefix(WHOLE)}"
+        for number, view in zip(numbers, plain, strict=True)
+    ]
+    return np.array(words, dtype=object)

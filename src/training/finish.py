@@ -17,9 +17,9 @@ from src.metrics import classification_report
 from src.models.classifier import count_parameters
 from src.models.weights import Start
 from src.training import checkpoint, device, record
-from src.training.fill import view_rows
+from src.training.frames import Seen, predict_items
 from src.training.job import Job
-from src.training.predict import VIEWS, Compute, predict_views
+from src.training.predict import VIEWS, Compute
 from src.training.run import Run
 
 LOG = logging.getLogger("rvf")
@@ -54,22 +54,23 @@ def finish_run(
         LOG.info("trained on all %d items -> %s", len(job.table), paths.checkpoint(*job.names))
 
 
-def _predict_held(job: Job, run: Run, source: PixelSource, compute: Compute) -> pd.DataFrame:
-    """Return the held-out items' predictions, a row an item and view."""
-    held, views = job.held_rows, VIEWS[job.config.tta]
-    logits, readable = predict_views(
-        [run.averaged], [views], source, held, compute, what="out-of-fold"
+def _predict_held(job: Job, run: Run, source: PixelSource, compute: Compute) -> Seen:
+    """Return the held-out items' predictions."""
+    seen = predict_items(
+        run.averaged, VIEWS[job.config.tta], source, job.held_rows, compute, what="out-of-fold"
     )
-    check_logits(job, logits[0], readable)
-    ids = job.table["item_id"].iloc[held].tolist()
-    return view_rows(ids, job.fold, list(views), logits[0], readable)
+    check_logits(job, seen)
+    return seen
 
 
-def _write_predictions(job: Job, views: pd.DataFrame, weights_sha: str) -> dict[str, float]:
+def _write_predictions(job: Job, seen: Seen, weights_sha: str) -> dict[str, float]:
     """Write the held-out predictions at both levels; returns their scores at 0.5."""
-    write_views(paths.oof_views(*job.names), views, {"checkpoint_sha256": weights_sha})
-    labels = job.labels[job.held_rows]
-    pooled = views["logit"].to_numpy().reshape(len(labels), -1).mean(1)
+    labels, pool = job.labels[job.held_rows], job.config.frames.pool
+    names = job.table["item_id"].iloc[job.held_rows].tolist()
+    made_from = {"checkpoint_sha256": weights_sha, "pool": pool}
+    table = seen.table(names, job.fold, VIEWS[job.config.tta])
+    write_views(paths.oof_views(*job.names), table, made_from)
+    pooled = seen.pooled(pool)
     ids = job.table["item_id"].iloc[job.held_rows].to_numpy()
     oof = pd.DataFrame({"item_id": ids, "fold": job.fold, "label": labels, "logit": pooled})
     write_oof(paths.oof_csv(*job.names), oof)
@@ -92,24 +93,23 @@ def _check_weights(job: Job, run: Run) -> None:
             )
 
 
-def check_logits(job: Job, logits: np.ndarray, readable: np.ndarray) -> None:
+def check_logits(job: Job, seen: Seen) -> None:
     """Raise a UserError naming the first held-out item that has no finite logit.
 
     Args:
         job: the run; its held rows are what was predicted.
-        logits: float64 (n, n_views).
-        readable: bool (n,).
+        seen: the predictions.
     """
-    held = job.table.iloc[job.held_rows]
+    held, readable = job.table.iloc[job.held_rows], seen.readable
     if not readable.all():
         path = held["path"].iloc[int((~readable).argmax())]
         raise UserError(
             f"{job.root / path}: not readable any more; it was when the folds were made: put the "
             "file back, the same command goes on after the last finished epoch"
         )
-    finite = np.isfinite(logits).all(1)
-    if not finite.all():
-        item = held["item_id"].iloc[int((~finite).argmax())]
+    odd = seen.there & ~np.isfinite(seen.logits).all(1)
+    if odd.any():
+        item = held["item_id"].iloc[int(seen.frames.place[odd.argmax()])]
         raise UserError(
             f"the logit of {item!r} is not finite, so no predictions were written; start again "
             "with --overwrite --precision fp32, or train a variant with a lower optim.lr under "

@@ -15,6 +15,7 @@ from src.artifacts.files import atomic_path
 from src.training.fill import Part
 
 EVERY_SECONDS = 60.0
+_DTYPES = (np.float64, np.bool_, np.bool_)
 COST_SHARE = 50  # a save is not repeated before this many times its own length has passed
 
 
@@ -26,6 +27,7 @@ class Partial:
         views: the views of each.
         marks: returns for each whatever must agree for rows to count (items, precision, batch
             size) as it is known by now; None as long as it is not, and then no rows count.
+        cut: (n_rows,), which rows are of a clip that was read only in part; kept too.
     """
 
     def __init__(
@@ -33,7 +35,9 @@ class Partial:
         parts: Sequence[Part],
         views: Sequence[Sequence[str]],
         marks: Callable[[], Sequence[dict[str, str] | None]],
+        cut: NDArray[np.bool_] | None = None,
     ) -> None:
+        self.cut = np.zeros(0, bool) if cut is None else cut
         self.files = [paths.partial_views(part.checkpoint_sha256) for part in parts]
         self.parts, self.views, self.marks = parts, views, marks
         self.ends = np.cumsum([len(names) for names in views])[:-1]
@@ -52,16 +56,19 @@ class Partial:
             How many rows are done.
         """
         self.table, self.readable = table, readable
+        self.cut = self.cut if len(self.cut) else np.zeros(len(table), bool)
         found = []
         for place, (file, mark) in enumerate(zip(self.files, self._marks(), strict=True)):
-            held, logits, seen = self._read(file, len(self.views[place]), len(table))
+            held, logits, seen, cut = self._read(file, len(self.views[place]), len(table))
             self.there[place] = held, len(logits)
             same = len(logits) if held == mark else 0
-            found.append((logits[:same], seen[:same]))
-        self.done = min((len(logits) for logits, _ in found), default=0)
-        for part, (logits, seen) in zip(np.split(table, self.ends, axis=1), found, strict=True):
+            found.append((logits[:same], seen[:same], cut[:same]))
+        self.done = min((len(logits) for logits, _, _ in found), default=0)
+        parts = np.split(table, self.ends, axis=1)
+        for part, (logits, seen, cut) in zip(parts, found, strict=True):
             part[: self.done] = logits[: self.done]
             readable[: self.done] = seen[: self.done]
+            self.cut[: self.done] = cut[: self.done]
         return self.done
 
     def after_batch(self, done: int) -> None:
@@ -76,13 +83,14 @@ class Partial:
             return
         began = time.monotonic()
         tables = np.split(self.table[: self.done], self.ends, axis=1)
+        rows_done = {"readable": self.readable[: self.done], "cut": self.cut[: self.done]}
         for file, mark, logits, (held, rows) in zip(
             self.files, self._marks(), tables, self.there, strict=True
         ):
             if mark is None or (held == mark and rows > self.done):
                 continue
             with atomic_path(file) as temporary, temporary.open("wb") as stream:
-                np.savez(stream, mark=mark, logits=logits, readable=self.readable[: self.done])
+                np.savez(stream, mark=mark, logits=logits, **rows_done)
         self.saved = time.monotonic()
         self.cost = self.saved - began
 
@@ -104,15 +112,17 @@ class Partial:
     @staticmethod
     def _read(
         file: Path, n_views: int, n_rows: int
-    ) -> tuple[str, NDArray[np.float64], NDArray[np.bool_]]:
+    ) -> tuple[str, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
         with suppress(Exception):  # absent or damaged, in whatever way: predicted again
             # An array whose header says too few bytes would be read without its checksum.
             with zipfile.ZipFile(file) as archive:
                 sound = archive.testzip() is None
             with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
                 mark, logits, seen = (content[key] for key in ("mark", "logits", "readable"))
+                cut = content["cut"]
             rows = len(logits)
-            fits = logits.shape == (rows, n_views) and seen.shape == (rows,) and rows <= n_rows
-            if sound and fits and (logits.dtype, seen.dtype) == (np.float64, np.bool_):
-                return str(mark), logits, seen
-        return "", np.empty((0, n_views)), np.empty(0, bool)
+            fits = logits.shape == (rows, n_views) and rows <= n_rows
+            fits = fits and seen.shape == cut.shape == (rows,)
+            if sound and fits and (logits.dtype, seen.dtype, cut.dtype) == _DTYPES:
+                return str(mark), logits, seen, cut
+        return "", np.empty((0, n_views)), np.empty(0, bool), np.empty(0, bool)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,15 @@ import torch
 from src.artifacts.files import sha256_file
 from src.artifacts.oof import write_views
 from src.data.pixels import Canvas, PixelSource
+from src.data.sources import kind_of
 from src.errors import UserError
 from src.training.autobatch import LARGEST
-from src.training.checkpoint import load_checkpoint
+from src.training.checkpoint import load_checkpoint, read_input
 from src.training.device import choose_device, inference_precision
 from src.training.engines import Engine, engine_for
 from src.training.exported import load_exported
-from src.training.fill import Part, TestItems, view_rows
+from src.training.fill import Part, TestItems
+from src.training.frames import Seen, note_cut, with_everyone
 from src.training.memory import free_bytes, keep_freed_memory
 from src.training.pace import TooSlowError
 from src.training.partial import Partial
@@ -75,11 +78,14 @@ def predict_in_passes(
     chip = choose_device(way.device)
     for part in parts:
         _check_file(part)
-    groups = grouped([_weight_bytes(part, chip) for part in parts], _room(chip))
+    clips = [path for path in items.paths if kind_of(path) == "video"]
+    parts = _by_frames(parts) if clips else parts
+    groups = _groups(parts, chip, alike=bool(clips))
     if len(groups) > 1:
         LOG.info(
-            "%d checkpoints do not fit into memory together: %d passes over the items",
-            len(parts), len(groups),
+            "%d checkpoints %s: %d passes over the items",
+            len(parts), "see other frames of clips, or do not fit into memory together"
+            if clips else "do not fit into memory together", len(groups),
         )  # fmt: skip
     count = len(items.paths)
     compute = prediction_compute(chip, way, count)
@@ -126,6 +132,26 @@ def grouped(sizes: Sequence[int], room: int) -> list[list[int]]:
             left = room
         groups[-1].append(place)
         left -= size
+    return groups
+
+
+def _by_frames(parts: Sequence[Part]) -> list[Part]:
+    """Return the checkpoints sorted by the frames they see of a clip: a pass reads one kind."""
+    return sorted(parts, key=_frames_of)
+
+
+def _frames_of(part: Part) -> str:
+    frames = read_input(part.checkpoint)[0].frames
+    return f"{frames.decoder} {frames.train} {frames.eval}"
+
+
+def _groups(parts: Sequence[Part], chip: torch.device, *, alike: bool) -> list[list[int]]:
+    """Return the places of checkpoints in groups that share a pass; see `grouped`."""
+    sizes, room = [_weight_bytes(part, chip) for part in parts], _room(chip)
+    groups: list[list[int]] = []
+    for _, same in groupby(range(len(parts)), lambda k: _frames_of(parts[k]) if alike else ""):
+        places = list(same)
+        groups += [[places[k] for k in one] for one in grouped([sizes[p] for p in places], room)]
     return groups
 
 
@@ -183,6 +209,7 @@ def _mark(engine: Engine, items: TestItems, compute: Compute) -> dict[str, str] 
         "engine": engine.engine,
         "precision": engine.precision,
         "batch_size": str(compute.batch_size),
+        "frames": repr(engine.spec.frames),
     }
 
 
@@ -193,6 +220,7 @@ def _one_pass(
     compute: Compute,
     on_batch: Callable[[int], None],
 ) -> None:
+    """Predict with some checkpoints at once; `on_batch` is told how many items are done."""
     loaded = [
         load_engine(
             part.checkpoint, part.checkpoint_sha256, f"{part.model} fold {part.fold}", way,
@@ -201,41 +229,48 @@ def _one_pass(
         for part in parts
     ]  # fmt: skip
     engines, views = [engine for engine, _ in loaded], [names for _, names in loaded]
-    source = PixelSource(items.root, items.paths, [Canvas.of(engine.spec) for engine in engines])
-    rows = np.arange(len(items.paths))
+    canvases, looks = [Canvas.of(engine.spec) for engine in engines], engines[0].spec.frames
+    source = PixelSource(items.root, items.paths, canvases, frames=looks)
+    frames = source.numbers.eval_rows(np.arange(len(items.paths)))
+    cut = np.zeros(len(frames.rows), bool)
 
     def marks() -> list[dict[str, str] | None]:
         return [_mark(engine, items, compute) for engine in engines]
 
-    partial = Partial(parts, views, marks)
+    partial = Partial(parts, views, marks, cut)
 
     def tell(done: int) -> None:
         partial.after_batch(done)
-        on_batch(done)
+        on_batch(done * len(items.paths) // len(frames.rows))
 
     try:
         logits, readable = predict_views(
-            engines, views, source, rows, compute, what="predicting", on_batch=tell,
-            begin=partial.begin,
+            engines, views, source, frames.rows, compute, what="predicting", on_batch=tell,
+            begin=partial.begin, cut=cut,
         )  # fmt: skip
     except (KeyboardInterrupt, TooSlowError):
         partial.save()
         raise
-    broken = ""
+    broken, notes = "", note_cut(source, frames, cut, items.item_ids)
     for part, engine, names, table in zip(parts, engines, views, logits, strict=True):
-        bad = readable & ~np.isfinite(table).all(1)
+        seen = Seen(frames, table, readable, len(items.paths))
+        every = np.arange(len(items.paths))
+        seen = with_everyone(seen, engine, names, source, every, compute)
+        bad = seen.there & ~np.isfinite(seen.logits).all(1)
         if bad.any():
-            broken = f"{part.model} fold {part.fold}: the logit of {items.item_ids[bad.argmax()]!r}"
+            item = items.item_ids[seen.frames.place[bad.argmax()]]
+            broken = f"{part.model} fold {part.fold}: the logit of {item!r}"
             continue
         metadata = {
             "checkpoint_sha256": part.checkpoint_sha256,
             "manifest_sha256": items.manifest_sha256,
             "engine": engine.engine,
             "precision": engine.precision or compute.precision,
-        }
-        write_views(
-            part.views, view_rows(items.item_ids, part.fold, names, table, readable), metadata
-        )
+            "pool": engine.spec.frames.pool,
+        } | ({"partial": notes} if notes else {})
+        faceless = [items.item_ids[k] for k in source.cuts.faceless(engine.spec.face, items.paths)]
+        metadata |= {"no_face": faceless} if faceless else {}
+        write_views(part.views, seen.table(items.item_ids, part.fold, names), metadata)
     partial.discard()
     if broken:
         raise UserError(f"{broken} is not finite; predict again with --precision fp32")

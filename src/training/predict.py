@@ -65,6 +65,7 @@ def predict_views(
     what: str = "",
     on_batch: Callable[[int], None] | None = None,
     begin: Callable[[NDArray[np.float64], NDArray[np.bool_]], int] | None = None,
+    cut: NDArray[np.bool_] | None = None,
 ) -> tuple[list[NDArray[np.float64]], NDArray[np.bool_]]:
     """Predict items with several models in one pass; each item is decoded once.
 
@@ -73,21 +74,23 @@ def predict_views(
             themselves how they compute.
         views: for each model, the views it takes of an item.
         source: pixels, with every model's canvas.
-        rows: row numbers of the items in `source`.
+        rows: rows of `source` (`FrameNumbers.eval_rows`; of images the items' own numbers).
         compute: where and how fast.
         what: shown as progress; empty shows none.
         on_batch: told after every batch how many items are done; may raise to end the pass.
         begin: given the empty table (n_rows, all views side by side) and `readable`, fills in the
             rows that were predicted before and returns how many.
+        cut: (n_rows,), filled in place: which rows are of a clip that was read only in part.
 
     Returns:
-        For each model float64 logits (n_rows, n_views), NaN where an item cannot be decoded, and
-        bool (n_rows,) which items could.
+        For each model float64 logits (n_rows, n_views), NaN where an item cannot be decoded (or a
+        clip has no such frame), and bool (n_rows,) which rows could.
 
     Raises:
         UserError: memory ran out; says what to do.
     """
     chip, size = compute.device, compute.batch_size
+    source.find_faces()
     engines = [
         Eager(model, chip, compute.precision) if isinstance(model, Classifier) else model
         for model in models
@@ -98,7 +101,7 @@ def predict_views(
     table = np.full((len(rows), len(looks)), np.nan)
     readable = np.zeros(len(rows), bool)
     done = 0 if begin is None else begin(table, readable)
-    parts = [rows[start : start + size].tolist() for start in range(done, len(rows), size)]
+    parts = parts_of(source, rows[done:], size)
     loader = make_loader(
         EvalBatches(source, distinct), parts, compute.workers, pin=chip.type == "cuda"
     )
@@ -108,6 +111,8 @@ def predict_views(
             place = slice(done, done + len(batch["item"]))
             done = place.stop
             readable[place] = batch["readable"].numpy()
+            if cut is not None:
+                cut[place] = batch["cut"].numpy()
             pixels = {
                 spec: batch[f"pixels{k}"].to(chip, non_blocking=True)
                 for k, spec in enumerate(distinct)
@@ -123,3 +128,19 @@ def predict_views(
     table[~readable] = np.nan
     ends = np.cumsum([len(names) for names in views])[:-1]
     return np.split(table, ends, axis=1), readable
+
+
+def parts_of(source: PixelSource, rows: NDArray[np.int64], size: int) -> list[list[int]]:
+    """Return rows in batches of at most `size`; a clip that fits into one is not cut."""
+    if not source.numbers.has_clips:
+        return [rows[start : start + size].tolist() for start in range(0, len(rows), size)]
+    items = source.numbers.item_of(rows.tolist())
+    ends = np.append(np.flatnonzero(np.diff(items)) + 1, len(rows))  # of the items
+    parts, start = [], 0
+    while start < len(rows):
+        last = int(np.searchsorted(ends, start + size, side="right")) - 1
+        whole = int(ends[last]) if last >= 0 else 0
+        end = whole if whole > start else min(start + size, len(rows))
+        parts.append(rows[start:end].tolist())
+        start = end
+    return parts

@@ -19,7 +19,7 @@ from src.config import PseudoConfig
 from src.data.manifest import Dataset
 from src.data.relatives import Relatives, find_relatives
 from src.ensemble.extra import is_extra
-from src.ensemble.stages import rule_of
+from src.ensemble.stages import pools_of, rule_of
 from src.ensemble.vote import apply_recipe, pool_views
 from src.errors import UserError
 from src.training import fill
@@ -161,8 +161,10 @@ class PseudoLabels:
                     f"{self._command('predict_ensemble.py')}"
                 )
             views.setdefault(part.model, []).append(stored)
+        pools = fill.default_pools(parts) | pools_of(recipe)
         logits = {
-            model: pool_views(pd.concat(found, ignore_index=True)) for model, found in views.items()
+            model: pool_views(pd.concat(found, ignore_index=True), pools[model])
+            for model, found in views.items()
         }
         test = self.dataset.test.set_index("item_id")[["kind", "domain"]]
         votes = apply_recipe(recipe, logits, 0.5, test)

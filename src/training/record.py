@@ -52,7 +52,8 @@ LATER_KEYS = {
     "backbone": ("grad_checkpointing",),
     "loss": ("gamma", "gamma_fake", "supcon", "temperature", "uniformity", "alignment"),
     "optim": ("schedule", "decay_epochs", "decay_rate", "swa_epochs", "layer_decay", "sam_rho"),
-    "": ("pseudo", "erase", "head", "transfer", "mixup", "cutmix", "per_class"),
+    "input": ("reencode", "crop"),
+    "": ("pseudo", "erase", "head", "transfer", "mixup", "cutmix", "per_class", "frames", "face"),
 }
 
 

@@ -29,12 +29,13 @@ from src.training import begin, device, finish, resume, stages
 from src.training.begin import class_weights
 from src.training.epoch_log import EpochLog
 from src.training.features import FeatureBatches, cached_features, probe_logits
+from src.training.frames import Seen, predict_items
 from src.training.job import Job
 from src.training.keeper import Keeper
 from src.training.loading import loader_workers
 from src.training.memory import advised
 from src.training.optim import optimizer_mode
-from src.training.predict import Compute, predict_views
+from src.training.predict import Compute
 from src.training.run import Run
 from src.training.step import backward, optimizer_step
 
@@ -71,9 +72,11 @@ def fit_fold(job: Job) -> bool:
         model, start, head = begin.build_model(job, state)
         precision = state["precision"] if state else begin.choose_precision(job, model, chip)
         canvases = [Canvas.of(model.spec)]
-        source = PixelSource(job.root, job.table["path"].tolist(), canvases, job.siblings)
+        files, frames = job.table["path"].tolist(), job.config.frames
+        source = PixelSource(job.root, files, canvases, job.siblings, frames)
         run = begin.make_run(job, model, head, chip, precision)
-        if not all(stage.cached for stage in run.stages):  # else each item is decoded once
+        cached = all(stage.cached for stage in run.stages)  # then each image is decoded once
+        if not cached or source.numbers.has_clips:
             source.preload(paths.pixel_cache(job.dataset), job.options.cache)
         if job.options.overwrite:
             resume.discard(job)  # not before all that may still be refused
@@ -136,7 +139,7 @@ def _batches(
     if run.current.cached:
         steady = Compute(chip, run.precision, compute.workers)
         features = cached_features(job, run.model, run.head, source, steady)
-        return FeatureBatches(features, job.labels, sampler, seed)
+        return FeatureBatches(features, job.labels, sampler, seed, source.numbers)
     mixes = max(config.mixup, config.cutmix) > 0
     batches = TrainBatches(
         source, job.labels, config.augment, size, seed, config.erase, mixes=mixes
@@ -197,15 +200,15 @@ def _score_held(
     batches: FeatureBatches | DeviceBatches,
 ) -> dict[str, float]:
     """Return the scores of the held-out items, of one view each, at 0.5."""
-    held = job.held_rows
+    held, config = job.held_rows, job.config
     if isinstance(batches, FeatureBatches) and isinstance(run.active, Probe):
-        logits = probe_logits(run.active, batches.features[held, 0], compute.device)[:, None]
-        readable = np.ones(len(held), bool)
+        rows, frames = batches.eval_rows(held)
+        logits = probe_logits(run.active, batches.features[rows, 0], compute.device)[:, None]
+        seen = Seen(frames, logits, np.ones(len(rows), bool), len(held))
     else:
-        found, readable = predict_views([run.averaged], [("full",)], source, held, compute)
-        logits = found[0]
-    finish.check_logits(job, logits, readable)
-    return classification_report(job.labels[held], logits[:, 0], 0.5)
+        seen = predict_items(run.averaged, ("full",), source, held, compute)
+    finish.check_logits(job, seen)
+    return classification_report(job.labels[held], seen.pooled(config.frames.pool), 0.5)
 
 
 def train_one_epoch(

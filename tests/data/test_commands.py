@@ -1,15 +1,20 @@
 """`python -m src data` and `python -m src folds`, called in this process."""
 
+import re
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
+from src import paths
 from src.cli import data as data_command
 from src.cli import folds as folds_command
 from src.data.layouts import load_dataset
 from src.data.scan import scan_items
 from src.data.shortcuts import find_shortcuts
+from tests.clips import write_clip
+from tests.data.conftest import picture
 
 SIX = [f"train/{c}/{i}.png" for c in ("real", "fake") for i in range(6)]
 
@@ -50,12 +55,24 @@ def test_typos_are_named(make_dataset, capsys, command):
     assert "did you mean 'toy'" in capsys.readouterr().err
 
 
-def test_videos_are_counted_but_not_folded(make_dataset, capsys):
-    make_dataset({"real/a.mp4": b"1", "fake/b.mp4": b"2"})
+def test_clips_are_described_and_folded(make_dataset, capsys):
+    root = make_dataset({"train/real/bad.mp4": b"1", "train/real/p.png": picture(0)})
+    for number in range(3):
+        write_clip(root / "train" / "real" / f"{number}.mp4", 5 + number, fps=10, low=number)
+        write_clip(
+            root / "train" / "fake" / f"{number}.mp4", 8, size=(24, 40), fps=20, low=9 * number
+        )
     assert data_command.main([]) == 0
-    assert "2 videos" in capsys.readouterr().out
-    assert folds_command.main([]) == 2
-    assert "not supported yet" in capsys.readouterr().err
+    out = capsys.readouterr().out
+    assert "clips: 6 can be read" in out
+    assert re.search(r"frames a second +10 +15 +20\n", out)
+    assert re.search(r"seconds +0.4 +0.45 +0.7\n", out)
+    assert re.search(r"frames +5 +7.5 +8\n", out)
+    assert "bad.mp4: not a video" in out
+    assert folds_command.main(["--n-folds", "2"]) == 0
+    folds = pd.read_csv(paths.folds_csv("toy", "sgkf2_s42"))
+    assert folds["kind"].value_counts().to_dict() == {"video": 6, "image": 1}
+    assert set(folds["fold"]) == {0, 1}
 
 
 def test_shortcuts_are_found(make_dataset):

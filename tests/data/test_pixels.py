@@ -36,9 +36,9 @@ def decoded(monkeypatch):
     calls = []
     real = images.make_canvases
 
-    def counting(data, canvases):
+    def counting(data, canvases, *cut):
         calls.append(len(canvases))
-        return real(data, canvases)
+        return real(data, canvases, *cut)
 
     monkeypatch.setattr(images, "make_canvases", counting)
     return calls
@@ -88,7 +88,7 @@ def test_equal_canvases_are_made_once(folder, names, decoded):
 
 def test_a_canvas_is_what_a_spec_starts_from():
     spec = InputSpec(224, 256, "short_side", "bilinear", (0, 0, 0), (1, 1, 1))
-    assert Canvas.of(spec) == (256, "short_side", "bilinear")
+    assert Canvas.of(spec) == (256, "short_side", "bilinear", None, None)
 
 
 @pytest.mark.parametrize("where", ["disk", "ram"])

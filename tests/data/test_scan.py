@@ -5,6 +5,7 @@ import hashlib
 import cv2
 import imagehash
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -12,6 +13,8 @@ from src import paths
 from src.data import scan as scanning
 from src.data.layouts import load_dataset
 from src.data.scan import file_format, perceptual_hashes, scan_items
+from tests.clips import write_clip
+from tests.data.conftest import picture
 
 
 def smooth(seed: int, size: int = 48) -> np.ndarray:
@@ -122,11 +125,43 @@ def test_what_was_scanned_survives_an_interruption(make_dataset, monkeypatch):
     assert len(seen) == 5 + 12 - 4
 
 
-def test_videos_are_not_opened(make_dataset):
-    make_dataset({"real/a.mp4": b"1", "fake/b.mp4": b"2"})
-    table = scan_items(load_dataset("toy"))
+def test_clips_are_looked_at_once(make_dataset, monkeypatch):
+    root = make_dataset({"real/a.mp4": b"1"})
+    write_clip(root / "fake" / "b.mp4", 7, size=(32, 48), fps=10)
+    table = scan_items(load_dataset("toy")).set_index("item_id")
     assert table["format"].tolist() == ["video", "video"]
+    assert "not a video" in table.loc["real/a.mp4", "error"]
+    clip = table.loc["fake/b.mp4"]
+    assert (clip["width"], clip["height"], clip["frames"], clip["announced"]) == (48, 32, 7, 7)
+    assert (clip["fps"], clip["duration"], clip["error"], clip["note"]) == (10.0, 0.7, "", "")
+    assert not clip["hashable"]
+    assert len(clip["sha256"]) == 64
+    monkeypatch.setattr(scanning, "look_at_clip", lambda *_: pytest.fail("looked at again"))
+    assert scan_items(load_dataset("toy"))["error"].tolist() == table["error"].tolist()
+
+
+def test_a_scan_from_before_clips_is_kept(make_dataset, monkeypatch):
+    make_dataset(["real/a.png", "fake/b.png"])
+    dataset = load_dataset("toy")
+    table = scan_items(dataset)
+    path = paths.manifest_cache("toy")
+    old = pd.read_parquet(path)
+    attributes = old.attrs
+    old = old[list(scanning._TYPES)]
+    old.attrs = attributes
+    old.to_parquet(path, index=False, write_page_checksum=True)
+    monkeypatch.setattr(scanning, "look_at", lambda *_: pytest.fail("looked at again"))
+    pd.testing.assert_frame_equal(scan_items(dataset), table)
+
+
+def test_a_name_that_lies_is_said(make_dataset):
+    root = make_dataset({"real/a.mp4": picture(1), "fake/b.jpg": b""})
+    write_clip(root / "clip.mp4", 5)
+    (root / "clip.mp4").rename(root / "fake" / "b.jpg")
+    table = scan_items(load_dataset("toy")).set_index("item_id")
     assert (table["error"] == "").all()
+    assert "an image under a clip's name" in table.loc["real/a.mp4", "note"]
+    assert "a video under an image's name" in table.loc["fake/b.jpg", "note"]
 
 
 @pytest.mark.parametrize(("suffix", "kind"), [

@@ -219,7 +219,7 @@ def test_views_are_pooled_per_fold_and_then_over_folds():
             ("bad", 1, UNREADABLE, np.nan),
         ]
     )
-    pooled = pool_views(table.sample(frac=1, random_state=1))
+    pooled = pool_views(table.sample(frac=1, random_state=1), "mean_logit")
     assert pooled.index.tolist() == ["bad", "v"]
     assert np.isnan(pooled["bad"])
     assert pooled["v"] == 3.5  # (2 + 5) / 2, not the mean of all three

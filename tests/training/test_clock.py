@@ -165,7 +165,7 @@ def test_a_stop_while_the_epoch_is_scored_keeps_the_epoch(
     cut = make_job(model="cut", options=options(), **SMALL)
     before, counter.calls = counter.calls, 0
     with monkeypatch.context() as patch, cut.options.clock.running():
-        patch.setattr(trainer, "predict_views", lambda *_, **__: send(signal.SIGTERM)())
+        patch.setattr(trainer, "predict_items", lambda *_, **__: send(signal.SIGTERM)())
         with pytest.raises(KeyboardInterrupt):
             fit_fold(cut)
     assert counter.calls == STEPS

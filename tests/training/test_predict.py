@@ -24,9 +24,11 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
     decode = images.make_canvases
 
-    def counted(data: bytes, canvases: list[images.Canvas]) -> list[NDArray[np.uint8]]:
+    def counted(
+        data: bytes, canvases: list[images.Canvas], *cut: object
+    ) -> list[NDArray[np.uint8]]:
         calls.append(len(data))
-        return decode(data, canvases)
+        return decode(data, canvases, *cut)
 
     monkeypatch.setattr(images, "make_canvases", counted)
     return calls

@@ -1,0 +1,50 @@
+"""One look at a clip: can it be decoded, how long is it, of how many frames."""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+from src.data.clips import open_clip, read_clip
+from src.data.images import UnreadableImageError
+from src.data.video import ClipInfo, probe
+
+
+class ClipLook(NamedTuple):
+    """What was found in one clip.
+
+    Attributes:
+        width, height: pixels, upright; 0 if it cannot be read.
+        sha256: of the file's bytes.
+        error: "" or why it cannot be read.
+        fps, duration, codec, announced: see `ClipInfo`.
+        frames: number of frames that can be decoded.
+        note: "" or what is wrong with a clip that was read only in part.
+    """
+
+    width: int
+    height: int
+    sha256: str
+    error: str = ""
+    fps: float = 0.0
+    duration: float = 0.0
+    codec: str = ""
+    announced: int = 0
+    frames: int = 0
+    note: str = ""
+
+
+def look_at_clip(root: Path, path: str) -> ClipLook:
+    """Read a clip from its start to its end; never raises for a file that is merely broken."""
+    digest, info = "", ClipInfo(0.0, 0.0, "", 0, 0, 0, 0)
+    try:
+        with open_clip(root, path) as file:
+            with file.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            clip = read_clip(root, path, 1, convert=lambda frame, _: frame.shape)
+            if not clip.problem or clip.announced > 1:
+                info = probe(file)
+    except UnreadableImageError as error:
+        return ClipLook(0, 0, digest, str(error) or "not decodable")
+    height, width, _ = clip.frames[0]
+    about = (info.fps, info.duration, info.codec, clip.announced, clip.decoded)
+    return ClipLook(width, height, digest, "", *about, clip.problem)

@@ -1,0 +1,58 @@
+"""Tiny clips for tests: every frame is one grey, which tells its number."""
+
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+STEP = 10  # grey levels between two frames
+
+
+def write_clip(
+    path: Path, count: int, *, size: tuple[int, int] = (32, 32), fps: float = 25, low: int = 5,
+    step: int = STEP, codec: str = "mp4v",
+) -> Path:  # fmt: skip
+    """Write a clip whose frame i has the grey level `low + i * step`; size is (height, width)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    letters = [ord(letter) for letter in codec]
+    fourcc = sum(letter << 8 * place for place, letter in enumerate(letters))
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, fourcc, fps, size[::-1])
+    assert writer.isOpened()
+    for number in range(count):
+        writer.write(np.full((*size, 3), low + number * step, np.uint8))
+    writer.release()
+    return path
+
+
+def grey_of(frame: NDArray[np.uint8]) -> int:
+    """Return which frame of such a clip (low 5) this is."""
+    return round((float(frame.mean()) - 5) / STEP)
+
+
+def boxes(data: bytes) -> dict[bytes, tuple[int, int]]:
+    """Return the top-level boxes of an mp4: name -> (start, end)."""
+    found, place = {}, 0
+    while place < len(data):
+        size, name = struct.unpack(">I4s", data[place : place + 8])
+        if size == 1:
+            size = struct.unpack(">Q", data[place + 8 : place + 16])[0]
+        found[name] = (place, place + size)
+        place += size
+    return found
+
+
+def index_first(data: bytes) -> bytes:
+    """Move an mp4's index before its frames, as streaming wants it: cut off, it still opens."""
+    place = boxes(data)
+    start, end = place[b"moov"]
+    index = bytearray(data[start:end])
+    at = index.index(b"stco") + 8
+    count = struct.unpack(">I", index[at : at + 4])[0]
+    for number in range(count):
+        here = at + 4 + 4 * number
+        offset = struct.unpack(">I", index[here : here + 4])[0]
+        index[here : here + 4] = struct.pack(">I", offset + len(index))
+    head = place[b"ftyp"][1]
+    return data[:head] + bytes(index) + data[head:start] + data[end:]
