@@ -10,6 +10,7 @@ where the file has none any more is stale.
 """
 
 import argparse
+import importlib
 import importlib.util
 import os
 import struct
@@ -134,7 +135,9 @@ def measure(
                 began = time.perf_counter()
                 found = read(path)
                 times.append(time.perf_counter() - began)
-        except (UnreadableVideoError, RuntimeError, IndexError, ValueError, OSError):
+        except (UnreadableVideoError, RuntimeError, IndexError, ValueError, OSError) as error:
+            if not failed:
+                print(f"{name}: {str(error).strip().splitlines()[0]}")
             failed += 1
             asked += COUNT
             continue
@@ -158,7 +161,7 @@ def ways() -> list[tuple[str, Callable[[Path], Found], Callable[..., Any]]]:
     else:
         print("PyAV is not installed: uv run --with av ...")
     try:
-        import torchcodec.decoders
+        importlib.import_module("torchcodec.decoders")
     except (ImportError, RuntimeError, OSError) as error:
         print(f"torchcodec cannot be imported: {str(error).strip().splitlines()[0]}")
     else:

@@ -84,7 +84,7 @@ def _print_level(
     for data in sets:
         card = first.card(data, level)
         assert card is not None  # `sets` are those that have one
-        heads.append(f"{'out' if data in others else 'in'}-domain ({data})")
+        heads.append(f"{'out-of' if data in others else 'in'}-domain ({data})")
         counts.append(f"{card.items} ({card.reals} real, {card.fakes} fake)")
     one_class = any(not s.reals or not s.fakes for d in sets if (s := first.card(d, level)))
     several = len(others) > 1

@@ -131,9 +131,7 @@ def _has(arguments: Namespace, dataset: str) -> bool:
     return any((paths.oof_home() / dataset).glob(f"*/{slug}/fold_*.csv"))
 
 
-def predict_other(
-    arguments: Namespace, subject: "Subject", folds: list[int], other: str
-) -> "Rows":
+def predict_other(arguments: Namespace, subject: "Subject", folds: list[int], other: str) -> "Rows":
     """Predict the labelled items of another data set, as far as it is not done; says how many.
 
     Args:

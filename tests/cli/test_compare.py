@@ -66,7 +66,7 @@ def test_rows_are_trained_once_and_scored_on_both_data_sets(run):
     assert "by the mean logit of the same 1 checkpoint(s)" in out
     assert "thresholds: carried over from one" in out
     assert "threshold of all rows: 0.5" in out
-    assert "out-domain (two)" in out
+    assert "out-of-domain (two)" in out
     found = table()
     assert found.index.tolist() == [(r, d) for r in ("probe", "full") for d in ("one", "two")]
     assert found.loc[("full", "one"), "trained_share"] == 1

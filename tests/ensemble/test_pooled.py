@@ -1,0 +1,105 @@
+"""The pooling stage: chosen on views, nested like everything else."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from src import paths
+from src.artifacts.folds import read_folds, write_folds
+from src.artifacts.oof import read_oof, write_oof, write_views
+from src.ensemble import align as aligning
+from src.ensemble.align import align
+from src.ensemble.pooling import pool_table
+from src.ensemble.rule import vote
+from src.ensemble.search import Search
+from src.ensemble.stages import pools_of, rule_of
+from src.ensemble.tune import tune
+from src.errors import UserError
+from tests.ensemble.synthetic import DATA, SCHEME, make_folds, make_oof
+
+FRAMES = 8
+
+
+@pytest.fixture
+def clips(artefact_root):
+    """Write two members of a set of clips, of whose fakes one frame in eight looks fake."""
+    table = make_folds(n=600, groups=200)
+    table["kind"] = np.where(np.arange(600) % 4, "video", "image")
+    paths.folds_csv(DATA, SCHEME).unlink()
+    write_folds(paths.folds_csv(DATA, SCHEME), table)
+    for seed, model in enumerate(("a", "b")):
+        write_member(table, model, np.random.default_rng(seed))
+    return table
+
+
+def write_member(table, model, rng, pool="mean_prob"):
+    rows = []
+    for item_id, label, kind, fold in table[["item_id", "label", "kind", "fold"]].to_numpy():
+        if kind == "image":
+            rows.append((item_id, fold, "full", rng.normal(2 * label - 1)))
+            continue
+        logits = rng.normal(-1.0, 1.0, FRAMES)
+        logits[rng.integers(FRAMES)] += 4.0 * label
+        rows += [(item_id, fold, f"f{k:02d}", value) for k, value in enumerate(logits)]
+    views = pd.DataFrame(rows, columns=["item_id", "fold", "view", "logit"])
+    for fold, part in views.groupby("fold"):
+        write_views(paths.oof_views(DATA, SCHEME, model, fold), part, {"pool": pool})
+        own = table[table["fold"] == fold].set_index("item_id")
+        logit = pool_table(part, pool).reindex(own.index)
+        write_oof(paths.oof_csv(DATA, SCHEME, model, fold), own.assign(logit=logit).reset_index())
+    return views
+
+
+def test_the_pooling_that_sees_the_odd_frame_is_taken(clips):
+    aligned = align(DATA, SCHEME)
+    assert aligned.pooled.defaults == ("mean_prob", "mean_prob")
+    tuned = tune(aligned, names=["mean@0.5", "mean"])
+    assert tuned.chosen.startswith("mean of ")
+    pool = pools_of(tuned.recipe)["a"]
+    assert pool in ("max", "top_k_mean")
+    by_name = {c.name: c for c in tuned.candidates}
+    assert {f"mean of {name}" for name in ("max", "median", "mean_logit")} <= set(by_name)
+    assert by_name[f"mean of {pool}"].cross_fitted > by_name["mean"].cross_fitted + 0.03
+    assert tuned.recipe.stages[0] == {
+        "name": "pooling",
+        "params": {"pools": {"a": pool, "b": pool}},
+    }
+    # What is stored decides as what was scored: in-sample, on logits pooled from the views.
+    rule = rule_of(tuned.recipe)
+    pred = vote(rule, aligned.pooled.logits[pool], aligned.kind).pred
+    right = (pred == aligned.label).mean()
+    assert right > 0.75
+    assert tuned.recipe.scores["in_sample"] == pytest.approx(by_name[tuned.chosen].in_sample)
+
+
+def test_a_search_keeps_its_weights(clips):
+    calls = []
+    aligned = align(DATA, SCHEME)
+    tuned = tune(aligned, names=["tpe"], search=Search(5, 0, lambda: calls.append(1)))
+    assert len(calls) == 5 * 4
+    assert any(c.name.startswith("tpe of ") for c in tuned.candidates)
+
+
+def test_without_clips_no_views_are_read(artefact_root, monkeypatch):
+    make_oof(make_folds())
+    monkeypatch.setattr(aligning, "read_pooled", lambda *_: pytest.fail("read"))
+    tuned = tune(align(DATA, SCHEME), names=["mean@0.5", "mean"])
+    assert [stage["name"] for stage in tuned.recipe.stages] == ["voting", "threshold"]
+
+
+def test_a_member_without_views_keeps_its_logits(clips):
+    for fold in range(3):
+        paths.oof_views(DATA, SCHEME, "b", fold).unlink()
+    aligned = align(DATA, SCHEME)
+    assert aligned.pooled.defaults == ("mean_prob", "")
+    for logits in aligned.pooled.logits.values():
+        np.testing.assert_array_equal(logits[:, 1], aligned.logits[:, 1])
+    assert "b" not in pools_of(tune(aligned, names=["mean@0.5", "mean"]).recipe)
+
+
+def test_views_of_other_predictions_are_refused(clips):
+    path = paths.oof_csv(DATA, SCHEME, "a", 1)
+    table = read_oof(path, read_folds(paths.folds_csv(DATA, SCHEME)), 1)
+    write_oof(path, table.assign(logit=table["logit"] + 0.5))
+    with pytest.raises(UserError, match="do not belong to the CSVs"):
+        align(DATA, SCHEME)
