@@ -65,3 +65,30 @@ def group_videos(videos: Sequence[tuple[str, str]], by: str = IDENTITY) -> list[
         first.append(keys[0])
     leaders = {key: min(part) for part in linked.subsets() for key in part}
     return [leaders[key] for key in first]
+
+
+def tie_swaps(stems: Sequence[str], labels: Sequence[int], by: str = IDENTITY) -> dict[int, str]:
+    """Group items by their names alone, where these are those of face swaps and their originals.
+
+    That is so where a fake `000_003` (or `id0_id1_0001`) stands beside a real `000` or `003` (or
+    `id0_0001`): two sets that are often copied into plain class folders.
+
+    Args:
+        stems: names without suffix.
+        labels: 0/1 of each.
+        by: see `sources_of`; of Celeb-DF, where everybody is swapped with everybody, always the
+            clip alone.
+
+    Returns:
+        Place of an item -> its group, of those that are so named; empty where no fake has its
+        original beside it.
+    """
+    found: dict[int, str] = {}
+    for family, pattern, tied in ((FACEFORENSICS, _PAIR, by), (CELEB_DF, _CELEB, VIDEO)):
+        named = [place for place, stem in enumerate(stems) if pattern.match(stem)]
+        people = [set(sources_of(family, stems[place], tied)) for place in named]
+        real = set().union(*(p for p, at in zip(people, named, strict=True) if not labels[at]))
+        if any(labels[at] and p & real for p, at in zip(people, named, strict=True)):
+            groups = group_videos([(family, stems[place]) for place in named], tied)
+            found |= dict(zip(named, groups, strict=True))
+    return found

@@ -1,9 +1,10 @@
 """From files to train items by the class folders that they lie in."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from src.data.dataset_yaml import DatasetConfig
+from src.data.identities import tie_swaps
 from src.data.places import MediaFile
 from src.data.words import make_label_map
 from src.errors import UserError
@@ -74,7 +75,23 @@ def label_by_folders(
         elif place.below and config.subfolders == "domain":
             item.domain = "/".join(filter(None, (place.domain, place.below)))
         done.items[index] = item
+    _tie_swaps(done, config)
     return done
+
+
+def _tie_swaps(done: Labelled, config: DatasetConfig) -> None:
+    """Group face swaps with their originals where files, or folders of frames, are so named."""
+    items = list(done.items.values())
+    stems = [PurePosixPath(item.group or item.item_id).with_suffix("").name for item in items]
+    groups = tie_swaps(stems, [item.label for item in items], config.group_by)
+    for place, group in groups.items():
+        items[place].group = group
+    if groups:
+        first = stems[next(iter(groups))]
+        done.notes.append(
+            f"groups: {len(groups)} items are named as face swaps and their originals (such as "
+            f"{first}), and are tied by those names"
+        )
 
 
 def _no_label(

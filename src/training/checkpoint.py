@@ -131,8 +131,10 @@ def _spec_and_views(
         (source.geometry, source.interpolation, source.reencode) for source in (spec, config.input)
     )
     faces = (spec.face is not None) == (config.input.crop == "face")
-    if ways != asked or not faces or not (
-        0 < spec.image_size <= spec.canvas <= MAX_CANVAS and views and min(spec.std) > 0
+    if (
+        ways != asked
+        or not faces
+        or not (0 < spec.image_size <= spec.canvas <= MAX_CANVAS and views and min(spec.std) > 0)
     ):
         raise UserError(f"{path}: its metadata contradict each other: {spec}, views {views}")
     return spec, views

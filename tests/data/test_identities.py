@@ -2,7 +2,8 @@
 
 import pytest
 
-from src.data.identities import family_of, group_videos, sources_of
+from src.data.identities import family_of, group_videos, sources_of, tie_swaps
+from src.data.layouts import load_dataset
 
 
 @pytest.mark.parametrize(
@@ -34,3 +35,19 @@ def test_groups_join_through_others_but_not_across_families():
     assert groups[3:5] == ["FaceForensics++/001", "Celeb-DF/000"]
     assert groups[5:] == ["Celeb-DF/id1"] * 3
     assert len(set(group_videos(videos, "video"))) == 7
+
+
+def test_swaps_in_plain_class_folders_are_tied_to_their_originals(make_dataset):
+    names = ["real/004", "real/634", "real/video", "fake/004_982", "fake/634_660", "fake/other"]
+    make_dataset([f"train/{name}.mp4" for name in names])
+    groups = load_dataset("toy").items.set_index("item_id")["group"]
+    assert groups["real/004.mp4"] == groups["fake/004_982.mp4"] != ""
+    assert groups["real/634.mp4"] == groups["fake/634_660.mp4"] != groups["real/004.mp4"]
+    assert groups["real/video.mp4"] == groups["fake/other.mp4"] == ""
+
+
+def test_numbers_alone_are_no_swaps():
+    assert tie_swaps(["001", "002", "003_004"], [0, 1, 1]) == {}
+    assert tie_swaps(["001", "002_001"], [0, 1]) == dict.fromkeys((0, 1), "FaceForensics++/001")
+    celeb = tie_swaps(["id0_0001", "id0_id1_0001", "id0_0002"], [0, 1, 0])
+    assert celeb[0] == celeb[1] != celeb[2]
