@@ -85,10 +85,13 @@ def tie_swaps(stems: Sequence[str], labels: Sequence[int], by: str = IDENTITY) -
     """
     found: dict[int, str] = {}
     for family, pattern, tied in ((FACEFORENSICS, _PAIR, by), (CELEB_DF, _CELEB, VIDEO)):
-        named = [place for place, stem in enumerate(stems) if pattern.match(stem)]
-        people = [set(sources_of(family, stems[place], tied)) for place in named]
-        real = set().union(*(p for p, at in zip(people, named, strict=True) if not labels[at]))
-        if any(labels[at] and p & real for p, at in zip(people, named, strict=True)):
-            groups = group_videos([(family, stems[place]) for place in named], tied)
+        named = {at: match for at, stem in enumerate(stems) if (match := pattern.match(stem))}
+        # A real swap, or a fake of one number: these names mean something else.
+        if any(bool(match[2]) != bool(labels[at]) for at, match in named.items()):
+            continue
+        people = {at: set(sources_of(family, stems[at], tied)) for at in named}
+        real = {person for at, who in people.items() if not labels[at] for person in who}
+        if any(labels[at] and who & real for at, who in people.items()):
+            groups = group_videos([(family, stems[at]) for at in named], tied)
             found |= dict(zip(named, groups, strict=True))
     return found

@@ -47,7 +47,9 @@ def test_swaps_in_plain_class_folders_are_tied_to_their_originals(make_dataset):
 
 
 def test_numbers_alone_are_no_swaps():
-    assert tie_swaps(["001", "002", "003_004"], [0, 1, 1]) == {}
+    assert tie_swaps(["001", "003_004"], [0, 1]) == {}
+    assert tie_swaps(["001", "001"], [0, 1]) == {}
+    assert tie_swaps(["001", "002", "002_001"], [0, 1, 1]) == {}
     assert tie_swaps(["001", "002_001"], [0, 1]) == dict.fromkeys((0, 1), "FaceForensics++/001")
     celeb = tie_swaps(["id0_0001", "id0_id1_0001", "id0_0002"], [0, 1, 0])
     assert celeb[0] == celeb[1] != celeb[2]
