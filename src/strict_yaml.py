@@ -122,15 +122,19 @@ def read_yaml(path: Path, *, as_text: bool = False) -> Any:  # noqa: ANN401 - an
     Raises:
         UserError: missing, not readable, not YAML, a key twice.
     """
+    return parse_yaml(read_text(path), str(path), as_text=as_text)
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a config; raises UserError where it is missing or not readable."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UserError(f"{path}: larger than {MAX_BYTES} bytes, which no config is")
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable ({error})") from None
-    return parse_yaml(text, str(path), as_text=as_text)
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Merging weights: tensors in, tensors out; knows no data and no model."""

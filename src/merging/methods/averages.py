@@ -1,0 +1,116 @@
+"""Averages of weights: soups, WiSE-FT, averages along a run, Fisher weighting; and a copy."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from src.errors import UserError
+from src.merging.methods.algebra import weighted_sum
+from src.merging.methods.base import Parameter, Tensors, method
+
+FISHER_FLOOR = 1e-6
+
+
+@method(
+    "linear",
+    Parameter("weight", per_model=True),
+    Parameter("normalize", True),
+    models=(1, None),
+)
+def linear(models: Tensors, _base: None, *, weight: Sequence[float], normalize: bool) -> Tensor:
+    """Weighted average: sum w_i t_i / sum w_i (Wortsman et al. 2022, Model soups, sec. 2).
+
+    Args:
+        models: [M, *shape].
+        weight: a factor a model; 0 leaves it out, a negative one subtracts it.
+        normalize: divide by the sum of the weights.
+
+    Raises:
+        UserError: the weights add up to 0 and are to be divided by.
+    """
+    total = weighted_sum(models, weight)
+    if not normalize:
+        return total
+    if abs(sum(weight)) < 1e-8:
+        raise UserError(
+            "linear: the weights add up to 0, so there is no average; change them, or set "
+            "`normalize: false` for the plain sum"
+        )
+    return total.div_(sum(weight))
+
+
+@method("uniform", models=(1, None))
+def uniform(models: Tensors, _base: None) -> Tensor:
+    """Plain mean of all models (Wortsman et al. 2022, Model soups, uniform soup)."""
+    return weighted_sum(models, [1.0] * len(models)).div_(len(models))
+
+
+@method("swa", models=(1, None))
+def swa(models: Tensors, _base: None) -> Tensor:
+    """Plain mean of a run's checkpoints (Izmailov et al. 2018, eq. in alg. 1)."""
+    return uniform(models, None)
+
+
+@method("ema", Parameter("decay", 0.9, low=0, high=1), models=(1, None), symmetric=False)
+def ema(models: Tensors, _base: None, *, decay: float) -> Tensor:
+    """Moving average of a run's checkpoints, oldest first: e <- d e + (1 - d) t (Polyak 1992).
+
+    Args:
+        models: [M, *shape], in the order in which they were saved.
+        decay: d; 0 returns the last checkpoint, 1 the first.
+    """
+    average = models[0].clone()
+    for tensor in models[1:]:
+        average.lerp_(tensor, 1 - decay)
+    return average
+
+
+@method(
+    "wise_ft",
+    Parameter("alpha", 0.5, low=0, high=1),
+    base="required",
+    models=(1, 1),
+)
+def wise_ft(models: Tensors, base: Tensor, *, alpha: float) -> Tensor:
+    """(1 - a) base + a fine-tuned (Wortsman et al. 2022, Robust fine-tuning, eq. 1).
+
+    Args:
+        models: the one fine-tuned model, [1, *shape].
+        base: what it was fine-tuned from, with a head: zero-shot, or a linear probe.
+        alpha: 0 returns the base, 1 the fine-tuned model.
+    """
+    return weighted_sum([base, models[0]], [1 - alpha, alpha])
+
+
+@method("fisher", Parameter("weight", 1.0, per_model=True, low=0), companions=("fisher",))
+def fisher_average(
+    models: Tensors, _base: None, *, weight: Sequence[float], fisher: Tensors
+) -> Tensor:
+    """Sum w_i F_i t_i / sum w_i F_i, element by element (Matena & Raffel 2022, eq. 4).
+
+    Args:
+        models: [M, *shape].
+        weight: a factor a model.
+        fisher: [M, *shape], the diagonal of each model's Fisher information, not negative; below
+            1e-6 it counts as 1e-6 (sec. 3), so that what no model is sure of is their average.
+
+    Raises:
+        UserError: a Fisher tensor is negative somewhere, or all weights are 0.
+    """
+    if not any(weight):
+        raise UserError("fisher: all weights are 0; give at least one model a weight")
+    total, sure = torch.zeros_like(models[0]), torch.zeros_like(models[0])
+    for tensor, factor, information in zip(models, weight, fisher, strict=True):
+        if information.numel() and float(information.min()) < 0:
+            raise UserError("fisher: a Fisher tensor holds negative values, want squared gradients")
+        importance = information.clamp(min=FISHER_FLOOR).mul_(factor)
+        sure += importance
+        total.add_(importance.mul_(tensor))
+    return total.div_(sure)
+
+
+@method("passthrough", Parameter("scale", 1.0, per_model=True), models=(1, 1))
+def passthrough(models: Tensors, _base: None, *, scale: Sequence[float]) -> Tensor:
+    """Copy the one model, times `scale` (mergekit's passthrough)."""
+    return models[0] * scale[0]

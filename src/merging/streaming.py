@@ -1,0 +1,136 @@
+"""Merging files larger than memory: a tensor at a time is read, merged and written."""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from src.errors import UserError
+from src.merging.merger import Merger
+from src.merging.recipe import MergeRecipe
+from src.merging.settings import Depth
+from src.merging.sources import Source, open_source
+from src.merging.writer import PartFile
+from src.progress import track
+
+METADATA_KEY = "merge"
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """What a merge did.
+
+    Attributes:
+        path: of the merged weights.
+        tensors: how many there are.
+        copied: those of integers, which were copied.
+        resumed: those that an interrupted merge had left.
+        size: of the file, bytes.
+        seconds: of this process.
+        fingerprint: of recipe and inputs; also in the file's metadata, with the recipe.
+        warnings: for people.
+    """
+
+    path: Path
+    tensors: int
+    copied: int
+    resumed: int
+    size: int
+    seconds: float
+    fingerprint: str
+    warnings: tuple[str, ...]
+
+
+def merge_files(
+    recipe: MergeRecipe,
+    files: Mapping[str, Path],
+    output: Path,
+    *,
+    companions: Mapping[str, Path] | None = None,
+    metadata: Mapping[str, str] | None = None,
+    device: torch.device | str = "cpu",
+    depth: Depth | None = None,
+) -> MergeReport:
+    """Merge files of weights into a `.safetensors` file, written whole or not at all.
+
+    Memory of its own: that of one tensor of every model, a few times at most. A merge that was
+    killed goes on where it stopped when the same recipe is run on the same files (path, size and
+    time of change) again.
+
+    Args:
+        recipe: what to do.
+        files: by the recipe's names of models and base; `.safetensors` or `torch.save` files.
+        output: what to write; replaced where it exists.
+        companions: files by the names that the recipe's `fisher:` entries give; a name that is
+            not in it is taken for a path.
+        metadata: of the output; that of the base (else of the first model) if None. The recipe,
+            its seed and its fingerprint are added under `merge`.
+        device: where to compute.
+        depth: see `Merger`.
+
+    Returns:
+        What was done.
+
+    Raises:
+        UserError: see `open_source` and `Merger`; the output is one of the inputs; a full disk.
+        LockedError: another process is merging into the same file.
+    """
+    start = time.monotonic()
+    _check_output(output, files)
+    with ExitStack() as stack:
+        sources = {name: _opened(stack, Path(files[name]), name)
+                   for name in recipe.sources if name in files}  # fmt: skip
+        further = {
+            key: [
+                _opened(stack, Path((companions or {}).get(one.companions[key],
+                                                           one.companions[key])), "")
+                for one in recipe.models
+            ]
+            for key in recipe.method.companions
+        }  # fmt: skip
+        merger = Merger(recipe, sources, companions=further, device=device, depth=depth)
+        fingerprint = _fingerprint(merger, [s for each in further.values() for s in each])
+        text = dict(merger.reference.metadata if metadata is None else metadata)
+        text[METADATA_KEY] = json.dumps({**recipe.as_dict(), "fingerprint": fingerprint})
+        kinds = {name: (merger.dtype(name), merger.shape(name)) for name in merger.names}
+        with PartFile(output, kinds, text) as part:
+            for name in part.names[: part.done]:
+                merger.skip(name)
+            for name in track(part.names[part.done :], "merging", unit="tensor"):
+                part.add(merger.tensor(name))
+        return MergeReport(
+            path=output,
+            tensors=len(kinds),
+            copied=sum(not merger.is_merged(name) for name in merger.names),
+            resumed=part.done,
+            size=part.size,
+            seconds=time.monotonic() - start,
+            fingerprint=fingerprint,
+            warnings=tuple(merger.warnings()),
+        )
+
+
+def _opened(stack: ExitStack, path: Path, label: str) -> Source:
+    source = open_source(path, label)
+    stack.callback(source.close)
+    return source
+
+
+def _check_output(output: Path, files: Mapping[str, Path]) -> None:
+    if output.suffix != ".safetensors":
+        raise UserError(f"{output}: merged weights are written as .safetensors; name it so")
+    for name, path in files.items():
+        if Path(path).resolve() == output.resolve():
+            raise UserError(f"{output}: is {name!r}, one of the inputs; choose another name")
+
+
+def _fingerprint(merger: Merger, further: list[Source]) -> str:
+    """Return the SHA-256 of the recipe, of each tensor's parameters and of the inputs' stamps."""
+    inputs = [*merger.models, *([merger.base] if merger.base else []), *further]
+    parts = [merger.recipe.as_dict(), [source.stamp for source in inputs], merger.parameters]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,174 @@
+"""Recipes: mergekit's schema read, everything else refused by name."""
+
+import pytest
+
+from src.errors import UserError
+from src.merging.methods import Parameter
+from src.merging.read_recipe import parse_recipes, read_recipes
+from src.merging.settings import Choice, depth_by_name, parse_setting, value_at
+from src.paths import REPO
+
+TIES = """
+merge_method: ties
+base_model: start
+models:
+  - model: a
+    parameters: {weight: 1, density: [0.2, 1.0]}
+  - model: start
+  - model: b
+    parameters:
+      weight:
+        - {filter: head, value: 0}
+        - {filter: blocks, value: [0, 1]}
+        - value: 0.5
+parameters: {lambda: 0.7, density: 0.4}
+dtype: float32
+seed: 3
+"""
+
+
+def _only(text):
+    (recipe,) = parse_recipes(text, "x.yaml")
+    return recipe
+
+
+def test_scalars_gradients_filters_and_their_precedence():
+    recipe = _only(TIES)
+    assert [one.model for one in recipe.models] == ["a", "b"]
+    assert recipe.sources == ["a", "b", "start"]
+    assert (recipe.dtype, recipe.seed) == ("float32", 3)
+    deep = recipe.values("blocks.3.weight", 0.75)
+    assert deep["weight"] == [1, 0.75]
+    assert deep["density"] == [pytest.approx(0.8), 0.4]
+    assert deep["lambda"] == 0.7
+    assert deep["normalize"] is True
+    assert recipe.values("head.weight", 1)["weight"] == [1, 0]
+    assert recipe.values("stem.weight", 0)["weight"] == [1, 0.5]
+
+
+def test_a_model_whose_filters_do_not_fit_takes_the_common_value():
+    recipe = _only(
+        "merge_method: linear\nparameters: {weight: 2}\nmodels:\n"
+        "- {model: a, parameters: {weight: [{filter: head, value: 5}]}}\n- b\n"
+    )
+    assert recipe.values("stem", 0)["weight"] == [2, 2]
+    assert recipe.values("head.bias", 1)["weight"] == [5, 2]
+
+
+@pytest.mark.parametrize(
+    ("depth", "value"), [(0, 1.0), (0.25, 2.0), (0.5, 3.0), (0.75, 2.0), (1, 1.0)]
+)
+def test_gradients_are_linear(depth, value):
+    assert value_at((1.0, 3.0, 1.0), "any", depth) == value
+
+
+def test_a_star_and_no_filter_are_every_tensor():
+    weight = Parameter("weight", per_model=True)
+    setting = parse_setting([{"filter": "*", "value": [1, 2]}], weight, "x")
+    assert setting == (Choice("", (1.0, 2.0)),)
+
+
+@pytest.mark.parametrize(
+    ("names", "depths"),
+    [
+        (["patch_embed.proj.weight", "cls_token", "blocks.0.norm1.weight", "blocks.1.mlp.fc1.bias",
+          "blocks.2.attn.qkv.weight", "norm.weight", "head.bias"], [0, 0, 0, 0.5, 1, 1, 1]),
+        (["conv_stem.weight", "bn1.weight", "blocks.0.0.conv_pw.weight", "blocks.0.1.bn1.weight",
+          "blocks.1.0.conv_dw.weight", "conv_head.weight", "classifier.bias"],
+         [0, 0, 0, 0.5, 1, 1, 1]),
+        (["stem.0.weight", "stages.0.blocks.0.conv_dw.weight", "stages.0.blocks.1.norm.weight",
+          "stages.1.blocks.0.mlp.fc1.weight", "head.fc.weight"], [0, 0, 0.5, 1, 1]),
+        (["conv1.weight", "layer1.0.conv1.weight", "layer1.1.bn1.weight", "layer2.0.conv1.weight",
+          "fc.weight"], [0, 0, 0.5, 1, 1]),
+        (["net.features.0.weight", "net.features.3.weight", "net.classifier.weight"], [0, 1, 1]),
+    ],
+)  # fmt: skip
+def test_depths_by_name(names, depths):
+    depth = depth_by_name(names)
+    assert [depth(name) for name in names] == depths
+
+
+def test_stages_are_sorted_and_the_last_has_no_name(tmp_path):
+    path = tmp_path / "stages.yaml"
+    path.write_text(
+        "# two soups\nmerge_method: slerp\nbase_model: first\nmodels: [second]\n"
+        "parameters: {t: 0.5}\n---\nname: second\nmerge_method: uniform\nmodels: [first, c]\n"
+        "--- # the first\nname: first\nmerge_method: uniform\nmodels: [a, b]\n"
+    )
+    assert [recipe.name for recipe in read_recipes(path)] == ["first", "second", ""]
+
+
+def test_keys_of_the_caller_are_handed_on():
+    (recipe,) = parse_recipes("merge_method: uniform\nmodels: [a]\ndata: faces\n", "x", ("data",))
+    assert recipe.more == {"data": "faces"}
+    assert "data" not in recipe.as_dict()
+
+
+def test_a_search_changes_settings_and_nothing_else():
+    recipe = _only(TIES)
+    other = recipe.with_parameters(**{"lambda": 1.0})
+    assert other.values("x", 0)["lambda"] == 1.0
+    assert (other.models, other.base_model) == (recipe.models, recipe.base_model)
+    assert recipe.values("x", 0)["lambda"] == 0.7
+
+
+@pytest.mark.parametrize("path", sorted((REPO / "configs" / "merges").glob("mobilenet_*.yaml")))
+def test_the_shipped_examples_are_read(path):
+    recipes = read_recipes(path)
+    assert recipes[-1].name == ""
+    for recipe in recipes:
+        values = recipe.values("blocks.1.0.conv.weight", 0.5)
+        assert len(recipe.method.values(values, len(recipe.models))) == len(values)
+
+
+LINEAR = "merge_method: linear\nmodels: [a, b]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no merge in it"),
+        ("[1, 2]", "want keys and values"),
+        ("models: [a]", "`merge_method` is missing"),
+        ("merge_method: linear", "`models` is missing"),
+        ("merge_method: lineer\nmodels: [a]", "did you mean 'linear'"),
+        (LINEAR + "base_modell: c", "did you mean 'base_model'"),
+        (LINEAR + "base_model: c", "linear uses no base"),
+        ("merge_method: ties\nmodels: [a, b]", "give `base_model`"),
+        ("merge_method: karcher\nmodels: []", "`models` is a list"),
+        ("merge_method: nuslerp\nmodels: [a, b, c]", "nuslerp wants 2 models, found 3"),
+        ("merge_method: model_stock\nbase_model: c\nmodels: [a]", "wants 2 or more models beside"),
+        ("merge_method: model_stock\nbase_model: a\nmodels: [a, b]", "found 1"),
+        (LINEAR + "slices: []", "'slices' is not for image models"),
+        (LINEAR + "modules: {}", "'modules' is not for image models"),
+        (LINEAR + "tokenizer: {}", "no tokenizer"),
+        (LINEAR + "parameters: {weightt: 1}", "did you mean 'weight'"),
+        (LINEAR + "parameters: {weight: much}", "parameters: parameter 'weight': want a number"),
+        (LINEAR + "parameters: {weight: .nan}", "not a finite number"),
+        (LINEAR + "parameters: {weight: []}", "the list is empty"),
+        (LINEAR + "parameters: {normalize: 1}", "want true or false"),
+        (LINEAR + "parameters: {normalize: [true, false]}", "no gradient"),
+        (LINEAR + "parameters: {weight: [{filtre: x, value: 1}]}", "did you mean 'filter'"),
+        (LINEAR + "parameters: {weight: [{filter: x}]}", "has no value"),
+        (LINEAR + "parameters: {weight: [{filter: x, value: 1}, 2]}", "stands among"),
+        (LINEAR + "dtype: float8", "known: bfloat16"),
+        (LINEAR + "seed: -1", "seed -1"),
+        ("merge_method: linear\nmodels: [{model: a, parameterz: 1}]", "did you mean 'parameters'"),
+        ("merge_method: linear\nmodels: [{model: a, parameters: {normalize: true}}]",
+         "one for all models"),
+        ("merge_method: fisher\nmodels: [a, b]", "needs `fisher: FILE` of every model"),
+        ("merge_method: wise_ft\nbase_model: z\nmodels: [a]\nparameters: {alpha: 1.5}",
+         "1.5 is not at least 0 and at most 1"),
+        ("merge_method: ties\nbase_model: z\nmodels: [{model: a, parameters: {density: -0.1}}]",
+         "model 1 (a): parameter 'density': -0.1 is not"),
+        (LINEAR + "---\n" + LINEAR, "two documents have no name"),
+        (LINEAR + "name: s\n---\n" + LINEAR + "name: s", "the name 's'"),
+        ("name: s\nmerge_method: uniform\nmodels: [t]\n---\nname: t\nmerge_method: uniform\n"
+         "models: [s]", "s, t refer to each other in a circle"),
+    ],
+)  # fmt: skip
+def test_what_is_refused(text, message):
+    with pytest.raises(UserError) as caught:
+        parse_recipes(text, "x.yaml")
+    assert str(caught.value).startswith("x.yaml")
+    assert message in str(caught.value)
