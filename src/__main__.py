@@ -13,6 +13,8 @@ VERBS = {
     "folds": "make the fold file and say what a naive split would have leaked",
     "faces": "find the faces in images and clips, for the models that crop them",
     "models": "the models that --model takes",
+    "merge": "average the weights of models (soups, TIES, ...), and see whether it helped",
+    "variants": "train N variants of a model, the ingredients of a soup",
     "report": "learning curves, confusion, reliability, the most wrong items: a page a model",
     "evaluate": "the metrics of the field, with intervals; on another data set too (--from)",
     "compare": "many ways to train, in one go: in-domain against out-of-domain scores",

@@ -92,6 +92,11 @@ def feature_cache(dataset: str, key: str) -> Path:
     return cache_dir() / "features" / dataset / f"{key}.npy"
 
 
+def merge_parts() -> Path:
+    """Return the folder of what merges are made from and is not kept: starts, resized weights."""
+    return cache_dir() / "merges"
+
+
 def partial_views(checkpoint_sha256: str) -> Path:
     """Return what an unfinished pass over the test items has predicted with a checkpoint."""
     return cache_dir() / "predict" / f"{checkpoint_sha256}.npz"
@@ -223,6 +228,11 @@ def cross_views(dataset: str, scheme: str, model: str, fold: FoldName, other: st
     return oof_dir(dataset, scheme, model) / "cross" / other / f"fold_{fold}.views.parquet"
 
 
+def cross_fitted_csv(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
+    """Return the logits of what a merge chose on either half of a fold's held-out items."""
+    return oof_dir(dataset, scheme, model) / f"cross_fitted_fold_{fold}.csv"
+
+
 def recipe_dir(dataset: str) -> Path:
     """Return the folder of a data set's recipes."""
     return root() / "recipes" / dataset
@@ -302,6 +312,11 @@ def comparison_csv(dataset: str, scheme: str, name: str) -> Path:
 def comparison_png(dataset: str, scheme: str, name: str) -> Path:
     """Return the plot of these scores."""
     return comparison_csv(dataset, scheme, name).with_suffix(".png")
+
+
+def merge_report_dir(dataset: str, scheme: str) -> Path:
+    """Return the folder of the plots and tables that compare merges."""
+    return root() / "reports" / dataset / scheme / "merges"
 
 
 def study_plots_dir(dataset: str, recipe: str) -> Path:

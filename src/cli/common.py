@@ -161,7 +161,8 @@ def show_log() -> None:
         logger.propagate = False
 
 
-def _count(text: str) -> int:
+def count_argument(text: str) -> int:
+    """Read a whole number from 0 on."""
     if not text.isdigit():
         raise argparse.ArgumentTypeError(f"want a whole number from 0 on, found {text!r}")
     return int(text)
@@ -193,7 +194,7 @@ def add_compute_arguments(parser: argparse.ArgumentParser, *also: str) -> None:
     precisions = ["auto", "fp32", "bf16", "fp16", *also]
     parser.add_argument("--precision", default="auto", choices=precisions)
     parser.add_argument(
-        "--workers", type=_count, metavar="N", help="loader processes; default: auto"
+        "--workers", type=count_argument, metavar="N", help="loader processes; default: auto"
     )
     parser.add_argument(
         "--auto-batch", action="store_true", help="compute as much at once as fits into the GPU"

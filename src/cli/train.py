@@ -35,13 +35,19 @@ def make_parser() -> Parser:
     """Return the parser of `train_folds.py`."""
     parser = Parser(DESCRIPTION, prog="train_folds.py")
     parser.add_argument("--model", required=True, metavar="NAME", help="a config, or timm:NAME")
-    parser.add_argument(
-        "--fold", type=_fold, metavar="K",
-        help="held-out fold (default: each in turn); `all` trains on every row",
-    )  # fmt: skip
+    add_training_arguments(parser)
     parser.add_argument(
         "--seeds", type=int, default=1, metavar="N",
         help="train N members that differ in their seed: NAME, NAME_s<seed+1>, ...",
+    )  # fmt: skip
+    return parser
+
+
+def add_training_arguments(parser: Parser) -> None:
+    """Add what says on which fold, where, how fast and from which weights a model is trained."""
+    parser.add_argument(
+        "--fold", type=fold_argument, metavar="K",
+        help="held-out fold (default: each in turn); `all` trains on every row",
     )  # fmt: skip
     add_data_arguments(parser)
     add_compute_arguments(parser)
@@ -62,7 +68,6 @@ def make_parser() -> Parser:
         help="change the config (optim.lr=1e-4); only with --as",
     )  # fmt: skip
     parser.add_argument("--as", metavar="NEW_NAME", dest="new_name", help="name of the variant")
-    return parser
 
 
 def _run(argv: Sequence[str] | None) -> None:
@@ -81,10 +86,11 @@ def _run(argv: Sequence[str] | None) -> None:
     show_log()
     clock = Clock(arguments.max_hours)
     with clock.running():
-        _train(models, dataset_name, arguments, clock)
+        train_models(models, dataset_name, arguments, clock)
 
 
-def _fold(text: str) -> int | str:
+def fold_argument(text: str) -> int | str:
+    """Read `--fold`: a number, or `all`."""
     from src.paths import ALL
 
     if text != ALL and not text.isdecimal():
@@ -120,7 +126,8 @@ def _variant(model: str, changes: list[str], new_name: str | None) -> tuple[str,
     return (new_name or model), dict(parse_change(change) for change in changes)
 
 
-def _train(models: list[str], dataset_name: str, arguments: Any, clock: Clock) -> None:  # noqa: ANN401
+def train_models(models: list[str], dataset_name: str, arguments: Any, clock: Clock) -> None:  # noqa: ANN401
+    """Train models on the folds that the parsed arguments ask for; finished ones are skipped."""
     from src import paths
     from src.artifacts.files import file_lock
     from src.artifacts.folds import fold_numbers

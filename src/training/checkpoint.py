@@ -83,8 +83,18 @@ def read_input(path: Path) -> tuple[InputSpec, list[str]]:
     Raises:
         UserError: as for `load_checkpoint`, weights aside.
     """
+    return read_facts(path)[2:]
+
+
+def read_facts(path: Path) -> tuple[dict[str, Any], ModelConfig, InputSpec, list[str]]:
+    """Return all that a checkpoint says of itself: its metadata, config, preprocessing and views.
+
+    Raises:
+        UserError: as for `load_checkpoint`, weights aside.
+    """
     metadata = _metadata(path)
-    return _spec_and_views(metadata, parse_model(_tuples(metadata["config"]), str(path)), path)
+    config = parse_model(_tuples(metadata["config"]), str(path))
+    return metadata, config, *_spec_and_views(metadata, config, path)
 
 
 def _metadata(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from src.artifacts.oof import write_oof, write_views
 from src.data.pixels import PixelSource
 from src.errors import UserError
 from src.metrics import classification_report
-from src.models.classifier import count_parameters
+from src.models.classifier import Classifier, count_parameters
 from src.models.weights import Start
 from src.training import checkpoint, device, record
 from src.training.frames import Seen, predict_items
@@ -40,11 +40,12 @@ def finish_run(
         UserError: a logit (of a refit: a weight) is not finite.
     """
     views = VIEWS[job.config.tta]
-    table = _check_weights(job, run) if job.is_refit else _predict_held(job, run, source, compute)
+    kept = run.averaged
+    table = check_weights(job, kept) if job.is_refit else predict_held(job, kept, source, compute)
     config = job.config.as_dict()
     checkpoint.save_checkpoint(paths.checkpoint(*job.names), run.averaged, config, list(views))
     weights_sha = sha256_file(paths.checkpoint(*job.names))
-    report = {} if table is None else _write_predictions(job, table, weights_sha)
+    report = {} if table is None else write_predictions(job, table, weights_sha)
     write_json(
         paths.run_record(*job.names),
         _record(job, run, compute, start, report, weights_sha),
@@ -54,16 +55,16 @@ def finish_run(
         LOG.info("trained on all %d items -> %s", len(job.table), paths.checkpoint(*job.names))
 
 
-def _predict_held(job: Job, run: Run, source: PixelSource, compute: Compute) -> Seen:
+def predict_held(job: Job, model: Classifier, source: PixelSource, compute: Compute) -> Seen:
     """Return the held-out items' predictions."""
     seen = predict_items(
-        run.averaged, VIEWS[job.config.tta], source, job.held_rows, compute, what="out-of-fold"
+        model, VIEWS[job.config.tta], source, job.held_rows, compute, what="out-of-fold"
     )
     check_logits(job, seen)
     return seen
 
 
-def _write_predictions(job: Job, seen: Seen, weights_sha: str) -> dict[str, float]:
+def write_predictions(job: Job, seen: Seen, weights_sha: str) -> dict[str, float]:
     """Write the held-out predictions at both levels; returns their scores at 0.5."""
     labels, pool = job.labels[job.held_rows], job.config.frames.pool
     names = job.table["item_id"].iloc[job.held_rows].tolist()
@@ -82,9 +83,9 @@ def _write_predictions(job: Job, seen: Seen, weights_sha: str) -> dict[str, floa
     return report
 
 
-def _check_weights(job: Job, run: Run) -> None:
+def check_weights(job: Job, model: Classifier) -> None:
     """Raise a UserError where a refit's weights are not finite; no prediction would show it."""
-    for name, tensor in run.averaged.net.state_dict().items():
+    for name, tensor in model.net.state_dict().items():
         if not torch.isfinite(tensor).all():
             raise UserError(
                 f"{job.model} fold {job.fold}: {name} is not finite, so no checkpoint was written; "
@@ -161,6 +162,7 @@ def _record(
         "stages": run.kept,
         "history": run.history,
         "metrics": report,
+        "merged_from": None,
         "checkpoint_sha256": weights_sha,
         "versions": record.versions(),
         "git": record.git_state(),

@@ -38,6 +38,7 @@ KEYS = [
     "stages",
     "history",
     "metrics",
+    "merged_from",
     "checkpoint_sha256",
     "versions",
     "git",
@@ -46,7 +47,10 @@ PACKAGES = ("torch", "timm", "albumentations", "numpy", "cv2", "simplejpeg", "sk
 # Fields that describe a model and do not change what is trained.
 WORDS = ("about", "licence")
 # Newer than some records: the value that stands for its absence.
-LATER = {"pseudo": None, "stop_after": None, "micro_batch": 0, "compiled": False, "stages": []}
+LATER = {
+    "pseudo": None, "stop_after": None, "micro_batch": 0, "compiled": False, "stages": [],
+    "merged_from": None,
+}  # fmt: skip
 # Keys of a config that are newer than some runs.
 LATER_KEYS = {
     "backbone": ("grad_checkpointing",),
@@ -107,6 +111,8 @@ def check_identity(found: dict[str, Any], want: dict[str, Any], path: Path) -> N
         differs.append(
             f"the folds' mean best epoch was {found.get('stop_after')}, now {want['stop_after']}"
         )
+    if found.get("merged_from") is not None:
+        differs.append("it was merged from others, not trained")
     began, wanted = found["start"], want["start"]
     same_file = wanted["sha256"] in (None, began["sha256"])
     if began["source"] != wanted["source"] or not same_file:

@@ -1,0 +1,201 @@
+"""What the names of a merge stand for: runs of the zoo, what they started from, files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from src import paths
+from src.artifacts.files import sha256_file
+from src.config import InputSpec, ModelConfig, parse_model
+from src.errors import UserError
+from src.merging.recipe import MergeRecipe
+from src.merging.sources import SUFFIXES
+from src.models.classifier import build_classifier
+from src.models.weights import start_weights
+from src.seeds import derive_seed
+from src.training.checkpoint import read_facts, save_checkpoint
+from src.training.predict import VIEWS
+from src.training.record import read_record
+
+START = "start"  # `base_model: start`: what the first model was fine-tuned from
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where runs are looked for.
+
+    Attributes:
+        dataset, scheme: names.
+        fold: the held-out fold, or `paths.ALL`.
+        weights: the file that the models were fine-tuned from, where they were from a file.
+    """
+
+    dataset: str
+    scheme: str
+    fold: paths.FoldName
+    weights: Path | None = None
+
+
+@dataclass(frozen=True)
+class Ingredient:
+    """The weights behind a name.
+
+    Attributes:
+        name: as the recipe writes it.
+        path: a checkpoint of ours.
+        sha256: of it.
+        config, spec, views: as it says of itself.
+        metadata: all of that as it stands in the file.
+        record: of its run; None for what the models started from.
+        fold: the fold that its run held out.
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    config: ModelConfig
+    spec: InputSpec
+    views: list[str]
+    metadata: dict[str, Any]
+    record: dict[str, Any] | None
+    fold: paths.FoldName | None
+
+    @property
+    def is_selected(self) -> bool:
+        """Whether held-out rows had a say in it."""
+        return self.record is not None and self.record["selection"] == "best"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what the record of a merge says of it."""
+        run = self.record or {}
+        words = {key: run.get(key) for key in ("dataset", "scheme", "model", "fold")}
+        return {"name": self.name, "sha256": self.sha256, "seed": self.config.seed, **words}
+
+
+def is_file(name: str) -> bool:
+    """Whether a name in a recipe is a path of weights rather than a model of the zoo."""
+    return name.endswith(SUFFIXES)
+
+
+def resolve(recipes: Sequence[MergeRecipe], place: Place) -> dict[str, Ingredient]:
+    """Return the weights behind every name of a file of recipes, but those of its documents.
+
+    Args:
+        recipes: in order.
+        place: where.
+
+    Raises:
+        UserError: a run is not finished, its checkpoint is not the file that its record speaks of,
+            `start` cannot be made again, or a file that is no checkpoint of this repo.
+    """
+    documents = {recipe.name for recipe in recipes}
+    names = dict.fromkeys(name for recipe in recipes for name in recipe.sources)
+    wanted = [name for name in names if name not in documents]
+    found = {name: _resolve(name, place) for name in wanted if name != START}
+    if START in wanted:
+        first = next((one for one in found.values() if one.record is not None), None)
+        if first is None:
+            raise UserError("base_model: start is what a trained model started from: name one")
+        found[START] = _start(first, list(found.values()), place)
+    return found
+
+
+def finished_folds(names: Sequence[str], place: Place, folds: Sequence[int]) -> list[int]:
+    """Return the folds of which every model of the zoo among the names is finished."""
+    models = [name.split("@")[0] for name in names if not is_file(name) and name != START]
+    return [
+        fold
+        for fold in folds
+        if all(
+            paths.run_record(place.dataset, place.scheme, model, fold).is_file() for model in models
+        )
+    ]
+
+
+def _resolve(name: str, place: Place) -> Ingredient:
+    if is_file(name):
+        path = Path(name)
+        record = path.with_suffix(".json")
+        if path.suffix != ".safetensors":
+            raise UserError(
+                f"{name}: nothing says how its pixels are prepared, nor what it was trained on. "
+                "Merge foreign files without scoring: --output FILE.safetensors; or, if the "
+                f"models were fine-tuned from it, write base_model: {START} and give --weights"
+            )
+        return _ingredient(name, path, read_record(record) if record.is_file() else None)
+    model, _, which = name.partition("@")
+    fold, stage = _which(name, which, place)
+    names = (place.dataset, place.scheme, model, fold)
+    path = paths.checkpoint(*names) if stage is None else paths.stage_checkpoint(*names, stage)
+    done = paths.run_record(*names)
+    for file in (done, path):
+        if not file.is_file():
+            raise UserError(
+                f"{name}: {file} is not there; train it: python train_folds.py --model {model} "
+                f"--fold {fold} --data {place.dataset}"
+            )
+    record = read_record(done)
+    found = _ingredient(name, path, record)
+    if stage is None and found.sha256 != record["checkpoint_sha256"]:
+        raise UserError(
+            f"{path}: not the file that its run record speaks of; train fold {fold} of {model} "
+            "again (--overwrite)"
+        )
+    return found
+
+
+def _which(name: str, which: str, place: Place) -> tuple[paths.FoldName, int | None]:
+    """Read what stands behind the `@` of a name: the fold and the stage."""
+    kind, _, number = which.partition("_")
+    if not which:
+        return place.fold, None
+    if kind == "fold" and (number.isdecimal() or number == paths.ALL):
+        return (paths.ALL if number == paths.ALL else int(number)), None
+    if kind == "stage" and number.isdecimal():
+        return place.fold, int(number)
+    raise UserError(
+        f"{name!r}: want MODEL, MODEL@fold_K (of a fold of your choice) or MODEL@stage_N (what an "
+        "earlier stage of a run left behind)"
+    )
+
+
+def _ingredient(name: str, path: Path, record: dict[str, Any] | None) -> Ingredient:
+    metadata, config, spec, views = read_facts(path)
+    fold = None if record is None else record["fold"]
+    return Ingredient(name, path, sha256_file(path), config, spec, views, metadata, record, fold)
+
+
+def _start(first: Ingredient, others: Sequence[Ingredient], place: Place) -> Ingredient:
+    """Make what a run started from again, head included: the same seed draws the same head."""
+    record = first.record or {}
+    start = record["start"]
+    for other in others:
+        theirs = (other.record or record)["start"]
+        if (theirs["source"], theirs["sha256"]) != (start["source"], start["sha256"]):
+            raise UserError(
+                f"{other.name} started from {theirs['source']} {theirs['name']!r}, {first.name} "
+                f"from {start['source']} {start['name']!r}: they have no start in common"
+            )
+    config = parse_model(first.config.as_dict(), first.name)
+    if start["source"] == "file" and place.weights is None:
+        raise UserError(
+            f"{first.name} started from {start['name']!r}: give that file, --weights FILE"
+        )
+    torch.manual_seed(derive_seed(config.seed, "init", record["fold"]))
+    model, native = build_classifier(config)
+    made = start_weights(
+        model.net, config, native.head, place.weights if start["source"] == "file" else None,
+        start["source"] == "random",
+    )  # fmt: skip
+    if made.sha256 != start["sha256"]:
+        raise UserError(
+            f"{made.name or made.source} is not what {first.name} started from "
+            f"({start['name']!r}, sha256 {start['sha256'][:12]}...)"
+        )
+    model.spec = first.spec
+    path = paths.merge_parts() / f"start_{first.sha256[:32]}.safetensors"
+    save_checkpoint(path, model, config.as_dict(), list(VIEWS[config.tta]))
+    return _ingredient(START, path, None)

@@ -1,0 +1,114 @@
+"""The record of a merge: what a run's record holds, and what it was merged from."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from src.artifacts.files import sha256_json
+from src.merging.recipe import MergeRecipe
+from src.models.classifier import count_parameters
+from src.training import device, record
+from src.training.merge_bench import Bench
+from src.training.merge_inputs import START, Ingredient
+from src.training.merge_plan import MergePlan
+
+if TYPE_CHECKING:
+    from src.training.merge_run import Merged
+
+
+def fingerprint(plan: MergePlan, ingredients: Mapping[str, Ingredient]) -> str:
+    """Return the SHA-256 of all that decides a merge."""
+    weights = {name: one.sha256 for name, one in ingredients.items()}
+    chosen = asdict(plan.selection)
+    recipes = [recipe.as_dict() for recipe in plan.recipes]
+    return sha256_json([recipes, chosen, plan.batchnorm, weights])
+
+
+def in_words(recipe: MergeRecipe) -> str:
+    """Return a recipe in one line: its method, its models, the settings that it gives."""
+    models = []
+    for one in recipe.models:
+        own = ", ".join(f"{key} {_number(value)}" for key, value in one.parameters.items())
+        models.append(f"{one.model} ({own})" if own else one.model)
+    common = ", ".join(f"{key} {_number(value)}" for key, value in recipe.parameters.items())
+    return f"{recipe.merge_method} of {', '.join(models)}" + (f"; {common}" if common else "")
+
+
+def _number(value: Any) -> str:  # noqa: ANN401
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_number, value)) + "]"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _as_written(recipe: MergeRecipe, plan: MergePlan) -> MergeRecipe:
+    """Return a chosen recipe with companions as the user wrote them: estimated ones are gone."""
+    written = {one.model: one.companions for one in plan.final.models}
+    models = tuple(replace(one, companions=written[one.model]) for one in recipe.models)
+    return replace(recipe, models=models, more={})
+
+
+def merge_record(
+    plan: MergePlan,
+    merged: "Merged",
+    bench: Bench,
+    report: dict[str, float],
+    sha256: str,
+    seconds: float,
+) -> dict[str, Any]:
+    """Return the record of a merge.
+
+    Training's own fields are empty; the start and the rate are those of the first ingredient.
+
+    Args:
+        plan: as written.
+        merged: what was done.
+        bench: where.
+        report: scores of the held-out rows at 0.5; empty where none are held out.
+        sha256: of the checkpoint.
+        seconds: that it took.
+    """
+    job, chip = merged.job, bench.chip
+    runs = [one for name, one in merged.ingredients.items() if name != START and one.record]
+    first = runs[0].record or {}
+    selected = merged.chosen is not None or any(one.is_selected for one in runs)
+    chosen = merged.chosen
+    return {
+        "schema": record.SCHEMA,
+        "dataset": job.dataset,
+        "scheme": job.scheme,
+        "model": job.model,
+        "fold": job.fold,
+        "config": job.config.as_dict(),
+        **record.identity(job, first["start"]),
+        "start": first["start"],
+        "selection": "best" if selected else "last",
+        "epoch": 0,
+        "precision": "fp32",
+        "inference_precision": bench.compute.precision,
+        "micro_batch": 0,
+        "compiled": False,
+        "device": device.device_name(chip),
+        "threads": torch.get_num_threads(),
+        "seconds": seconds,
+        "items_per_second": first["items_per_second"],
+        "parameters": count_parameters(bench.model),
+        "trainable": 0,
+        "stages": [],
+        "history": [],
+        "metrics": report,
+        "merged_from": {
+            "fingerprint": fingerprint(plan, merged.ingredients),
+            "recipes": [recipe.as_dict() for recipe in plan.recipes],
+            "ingredients": [one.as_dict() for one in merged.ingredients.values()],
+            "batchnorm": bench.batchnorm,
+            "selection": asdict(plan.selection),
+            "chosen": None if chosen is None else _as_written(chosen.recipe, plan).as_dict(),
+            "chosen_score": None if chosen is None else chosen.score,
+            "barriers": {path.other: path.barrier for path in merged.paths},
+        },
+        "checkpoint_sha256": sha256,
+        "versions": record.versions(),
+        "git": record.git_state(),
+    }

@@ -1,0 +1,248 @@
+"""Ingredients, merges and the ensemble of the ingredients, scored on rows that none was chosen on.
+
+The held-out rows are parted by group in two halves. What was chosen on one half is scored on the
+other: thresholds always, and which merge it is where something was chosen. Torch is not needed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from src import paths
+from src.artifacts.files import parse_column, read_csv
+from src.artifacts.oof import read_oof
+from src.ensemble.crossfit import stratified_group_parts
+from src.errors import UserError
+from src.metrics import auc, log_odds, macro_f1, sigmoid
+from src.thresholds import best_threshold
+
+FloatArray = NDArray[np.float64]
+Labels = NDArray[np.int64]
+ENSEMBLE = "ensemble of probs"
+CROSS_FITTED = ["item_id", "half", "logit_0", "logit_1"]
+EDGE = 1e-12  # probs of an average are kept so far from 0 and 1 when turned into logits
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A line of the table.
+
+    Attributes:
+        name: of the model.
+        kind: `ingredient`, `merge` or `ensemble`.
+        logit: (n,) of the held-out rows, by what would be used.
+        by_half: (2, n) by what was chosen on either half; twice `logit` where nothing was.
+        forwards: of a net that an item costs.
+        chosen: whether held-out rows had a say in it.
+        elsewhere: (m,) logits of rows of another data set; None where there is none.
+    """
+
+    name: str
+    kind: str
+    logit: FloatArray
+    by_half: FloatArray
+    forwards: int
+    chosen: bool = False
+    elsewhere: FloatArray | None = None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a contender is worth.
+
+    Attributes:
+        macro_f1: every half at the threshold, and by the merge, that the other half chose.
+        at_half: macro-F1 at 0.5, by the same merges.
+        auc: mean of the two halves'.
+        rows: scored.
+    """
+
+    macro_f1: float
+    at_half: float
+    auc: float
+    rows: int
+
+
+@dataclass(frozen=True)
+class Held:
+    """The held-out rows of some folds.
+
+    Attributes:
+        ids, label, half, domain: (n,) each.
+        folds: the folds.
+    """
+
+    ids: NDArray[np.str_]
+    label: Labels
+    half: Labels
+    domain: NDArray[np.str_]
+    folds: tuple[int, ...] = field(default=())
+
+
+def halves_of(label: NDArray[np.int64], group: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Part held-out rows by group in two; the half of each, 0 or 1.
+
+    Raises:
+        UserError: a half would lack a class.
+    """
+    half = stratified_group_parts(label, group, 2, seed=0)
+    if any(len(np.unique(label[half == k])) < 2 for k in (0, 1)):
+        raise UserError(
+            "the held-out rows have too few groups to choose on one half and score on the other; "
+            "merge without `select` or `search`"
+        )
+    return half
+
+
+def held_rows(table: pd.DataFrame, folds: Sequence[int]) -> Held:
+    """Return the held-out rows of some folds, sorted by fold and id, each fold in its halves.
+
+    Args:
+        table: a fold file.
+        folds: which.
+    """
+    parts, halves = [], []
+    for fold in folds:
+        part = table[table["fold"] == fold].sort_values("item_id", kind="stable")
+        group = np.where(part["group"] == "", part["item_id"], part["group"]).astype(str)
+        codes = np.unique(group, return_inverse=True)[1]
+        halves.append(halves_of(part["label"].to_numpy(np.int64), codes))
+        parts.append(part)
+    rows = pd.concat(parts)
+    return Held(
+        rows["item_id"].to_numpy(str), rows["label"].to_numpy(np.int64), np.concatenate(halves),
+        rows["domain"].to_numpy(str), tuple(folds),
+    )  # fmt: skip
+
+
+def read_contender(
+    held: Held, table: pd.DataFrame, run: tuple[str, str, str], kind: str, forwards: int
+) -> Contender:
+    """Read a run's out-of-fold predictions, and what it would be if chosen on either half.
+
+    Args:
+        held: the rows.
+        table: the fold file.
+        run: data set, scheme, model.
+        kind: `ingredient` or `merge`.
+        forwards: that an item costs.
+
+    Raises:
+        UserError: predictions are missing or of other rows.
+    """
+    logits, halves, chosen = [], [], False
+    for fold in held.folds:
+        oof = read_oof(paths.oof_csv(*run, fold), table, fold)
+        logit = oof["logit"].to_numpy(np.float64)
+        logits.append(logit)
+        path = paths.cross_fitted_csv(*run, fold)
+        if kind == "merge" and path.exists():
+            halves.append(_read_halves(path, oof["item_id"]))
+            chosen = True
+        else:
+            halves.append(np.stack([logit, logit]))
+    whole = np.concatenate(logits)
+    return Contender(run[2], kind, whole, np.concatenate(halves, 1), forwards, chosen)
+
+
+def _read_halves(path: Path, ids: pd.Series) -> FloatArray:
+    table = read_csv(path, CROSS_FITTED, what="file of cross-fitted logits")
+    if table["item_id"].tolist() != ids.tolist():
+        raise UserError(f"{path}: not of this fold's items; merge again with --overwrite")
+    return np.stack([parse_column(table, f"logit_{k}", float, path).to_numpy() for k in (0, 1)])
+
+
+def ensemble_of(ingredients: Sequence[Contender]) -> Contender:
+    """Return the plain mean of the ingredients' probs: what a merge saves the cost of."""
+    logit = _mean_prob([one.logit for one in ingredients])
+    away = [one.elsewhere for one in ingredients if one.elsewhere is not None]
+    return Contender(
+        ENSEMBLE, "ensemble", logit, np.stack([logit, logit]),
+        sum(one.forwards for one in ingredients),
+        elsewhere=_mean_prob(away) if away else None,
+    )  # fmt: skip
+
+
+def _mean_prob(logits: Sequence[FloatArray]) -> FloatArray:
+    return log_odds(np.mean([sigmoid(logit) for logit in logits], axis=0), EDGE)
+
+
+def scores_of(held: Held, one: Contender) -> Scores:
+    """Score a contender: each half by what the other one chose."""
+    pred, plain, areas = np.zeros(len(held.label), int), np.zeros(len(held.label), int), []
+    for half in (0, 1):
+        here, other = held.half == half, held.half != half
+        logit = one.by_half[1 - half]
+        threshold, _ = best_threshold(held.label[other], sigmoid(logit[other]))
+        pred[here] = sigmoid(logit[here]) >= threshold
+        plain[here] = logit[here] >= 0
+        areas.append(auc(held.label[here], logit[here]))
+    return Scores(
+        macro_f1(held.label, pred), macro_f1(held.label, plain), float(np.mean(areas)), len(pred)
+    )
+
+
+def scores_elsewhere(held: Held, one: Contender, label: Labels) -> tuple[float, float]:
+    """Return macro-F1, at the threshold that is best on the held-out rows, and AUC elsewhere.
+
+    Args:
+        held: the held-out rows.
+        one: with logits `elsewhere`, by what would be used.
+        label: of the rows elsewhere.
+    """
+    if one.elsewhere is None:
+        raise ValueError(f"{one.name} has no logits elsewhere")
+    threshold, _ = best_threshold(held.label, sigmoid(one.logit))
+    pred = sigmoid(one.elsewhere) >= threshold
+    return macro_f1(label, pred), auc(label, one.elsewhere)
+
+
+def by_domain(held: Held, contenders: Sequence[Contender]) -> tuple[str, str, dict[str, tuple]]:
+    """Return AUC in the largest domain against the mean AUC in the others, by contender.
+
+    Returns:
+        Names of the two axes, and points; no points where fewer than two domains hold both classes.
+    """
+    names, counts = np.unique(held.domain, return_counts=True)
+    both = [
+        name for name in names[np.argsort(-counts, kind="stable")]
+        if name and len(np.unique(held.label[held.domain == name])) == 2
+    ]  # fmt: skip
+    if len(both) < 2:
+        return "", "", {}
+    points: dict[str, tuple] = {}
+    for one in contenders:
+        logit = np.where(held.half == 0, one.by_half[1], one.by_half[0])
+        areas = [auc(held.label[held.domain == n], logit[held.domain == n]) for n in both]
+        points[one.name] = (one.kind, areas[0], float(np.mean(areas[1:])))
+    others = ", ".join(both[1:])
+    return f"AUC, {both[0]}", f"mean AUC, {others}", points
+
+
+def as_table(
+    held: Held, contenders: Sequence[Contender], labels: Mapping[str, Labels]
+) -> pd.DataFrame:
+    """Return the table that is printed and written: a row a contender, the best macro-F1 first.
+
+    Args:
+        held: the held-out rows.
+        contenders: in any order.
+        labels: of another data set by its name; none or one.
+    """
+    rows = []
+    for one in contenders:
+        found = scores_of(held, one)
+        row = {
+            "model": one.name, "kind": f"{one.kind}{', chosen' if one.chosen else ''}",
+            "macro_f1": found.macro_f1, "macro_f1_at_0.5": found.at_half, "auc": found.auc,
+            "rows": found.rows, "forwards": one.forwards,
+        }  # fmt: skip
+        for name, label in labels.items():
+            row[f"macro_f1 {name}"], row[f"auc {name}"] = scores_elsewhere(held, one, label)
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    return table.sort_values("macro_f1", ascending=False, kind="stable", ignore_index=True)

@@ -1,0 +1,165 @@
+"""Variants and merges through the commands' own main functions, up to a submission."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.torch import load_file, save_file
+
+from src import paths
+from src.cli import merge, predict, train, tune, variants
+from src.config import read_model
+from src.training.record import read_record
+from tests.shared import tiny_model
+
+SCHEME = "sgkf2_s0"
+Command = Callable[..., str]
+GREEDY = "merge_method: uniform\nmodels: [tiny_v0, tiny_v1, tiny_v2]\nselect: greedy\n"
+TIES = """
+merge_method: ties
+base_model: start
+models: [tiny_v0, tiny_v1]
+parameters: {weight: 0.5}
+search: {density: [0.3, 1.0]}
+metric: auc
+"""
+
+
+@pytest.fixture
+def tiny(artefact_root: Path) -> Path:
+    """Write input/tiny (fakes are brighter), input/other and the config `tiny`."""
+    rng = np.random.default_rng(0)
+    for home, count in (
+        (artefact_root / "input" / "tiny", 64),
+        (artefact_root / "input/other", 24),
+    ):
+        for i in range(count):
+            fake = i % 2
+            pixels = rng.integers(60 * fake, 60 * fake + 190, (8, 8, 3), dtype=np.uint8)
+            pixels = cv2.resize(pixels, (20, 20), interpolation=cv2.INTER_CUBIC)
+            folder = home / "test" if i >= 48 else home / "train" / ("fake" if fake else "real")
+            folder.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / f"{i:02d}.png"), pixels)
+    configs = artefact_root / "configs"
+    (configs / "models").mkdir(parents=True)
+    (configs / "merges").mkdir()
+    (configs / "models" / "tiny.yaml").write_text(tiny_model())
+    (configs / "merges" / "soup.yaml").write_text(GREEDY)
+    (configs / "merges" / "sign.yaml").write_text(TIES)
+    return artefact_root
+
+
+@pytest.fixture
+def command(
+    tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Command:
+    """Return `command("merge", ...)`, which returns what was printed."""
+    modules = {"train": train, "tune": tune, "predict": predict, "merge": merge,
+               "variants": variants}  # fmt: skip
+    for name in ("train", "predict", "merge", "variants"):  # the log goes where pytest looks
+        monkeypatch.setattr(modules[name], "show_log", lambda: None)
+
+    def run(name: str, *words: str, code: int = 0) -> str:
+        extra = ["--data", "tiny"]
+        extra += [] if name == "tune" else ["--device", "cpu", "--workers", "0"]
+        extra += ["--scheme", SCHEME] if name in ("variants", "train") else []
+        extra = [] if "--output" in words else extra
+        assert modules[name].main([*words, *extra]) == code
+        captured = capsys.readouterr()
+        return captured.err if code else captured.out
+
+    return run
+
+
+def test_from_variants_to_a_submission(command: Command, tiny: Path) -> None:
+    told = command("variants", "tiny", "--n", "3", "--fold", "0", "--set", "optim.epochs=2")
+    assert "models: [tiny_v0, tiny_v1, tiny_v2]" in told
+    assert [read_model(f"tiny_v{k}").seed for k in range(3)] == [42, 43, 44]
+    assert len({read_model(f"tiny_v{k}").optim.lr for k in range(3)}) == 3
+    again = command("variants", "tiny", "--n", "3", "--fold", "0", "--set", "optim.epochs=2")
+    assert again.count("finished already") == 3
+
+    told = command("merge", "soup", "sign", "--holdout", "other", "--fold", "0")
+    names = ("tiny", SCHEME)
+    record = read_record(paths.run_record(*names, "soup", 0))
+    assert record["selection"] == "best"
+    assert record["merged_from"]["chosen"]["models"]
+    assert set(record["merged_from"]["barriers"]) == {"tiny_v1", "tiny_v2"}
+    home = paths.merge_report_dir(*names)
+    assert {path.name for path in home.iterdir()} == {
+        "soup_fold_0_path.png", "sign_fold_0_path.png", "soup_sign.csv", "soup_sign.png",
+    }  # fmt: skip
+    table = pd.read_csv(home / "soup_sign.csv").set_index("model")
+    assert set(table.index) == {
+        "tiny_v0", "tiny_v1", "tiny_v2", "soup", "sign", "ensemble of probs"
+    }  # fmt: skip
+    assert table.loc["soup", "kind"] == "merge, chosen"
+    assert (table["rows"] == 24).all()
+    assert table.loc["ensemble of probs", "forwards"] == 3
+    assert table.loc["soup", "forwards"] == 1
+    assert table["auc other"].between(0, 1).all()
+    assert "soup fold 0: merged already" in command("merge", "soup")
+
+    told = command("tune", "--models", "soup", "sign", "--trials", "3")
+    assert "selected" in told or "chosen" in told
+    command("predict")
+    submission = pd.read_csv(paths.submission_csv("tiny", "tuned"))
+    assert len(submission) == 16
+    assert paths.test_views(*names, "soup", 0).exists()
+
+
+def test_all_folds_and_the_refits(command: Command, tiny: Path) -> None:
+    (tiny / "configs/merges/mean.yaml").write_text("merge_method: uniform\nmodels: [tiny, twin]\n")
+    for words in (("tiny",), ("tiny", "--set", "seed=7", "--as", "twin")):
+        command("train", "--model", *words)
+        command("train", "--model", *words, "--fold", "all")
+    told = command("merge", "mean", "--no-check")
+    assert "folds 0, 1: 48 held-out rows" in told
+    told = command("merge", "mean", "--fold", "all", "--holdout", "other")
+    assert "it has seen every training row" in told
+    assert "24 items that none of them saw" in told
+    assert not paths.oof_csv("tiny", SCHEME, "mean", "all").exists()
+    command("tune", "--models", "mean")
+    command("predict", "--refit")
+
+
+def test_files_are_merged_without_scores(command: Command, tiny: Path, tmp_path: Path) -> None:
+    command("train", "--model", "tiny", "--fold", "0")
+    made = paths.checkpoint("tiny", SCHEME, "tiny", 0)
+    plain = tmp_path / "plain.safetensors"
+    save_file(load_file(made), plain)
+    recipe = tmp_path / "files.yaml"
+    recipe.write_text(f"merge_method: uniform\nmodels: ['{made}', '{plain}']\n")
+    output = tmp_path / "out.safetensors"
+    told = command("merge", str(recipe), "--output", str(output))
+    assert "same weights" in told
+    assert all((load_file(output)[k] == v).all() for k, v in load_file(made).items())
+    told = command("merge", str(recipe), "--output", str(output), "--fold", "0", code=2)
+    assert "leave --fold out" in told
+    recipe.write_text(f"merge_method: uniform\nmodels: ['{made}', tiny]\n")
+    assert "'tiny' is not a file" in command("merge", str(recipe), "--output", str(output), code=2)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("merge", "soop"), "unknown merge 'soop'; did you mean 'soup'"),
+        (("merge", "soup", "soup"), "soup is given twice"),
+        (("merge", "soup"), "holds no fold file"),
+        (("variants", "tiny", "--n", "1"), "want 2 or more variants"),
+        (("variants", "tiny", "--lr-factor", "0.5"), "want 1 or more"),
+        (("variants", "tiny", "--augments", "crop_flop"), "crop_flop"),
+    ],
+)
+def test_mistakes(command: Command, words: tuple[str, ...], said: str) -> None:
+    assert said in command(*words, code=2)
+
+
+def test_a_holdout_is_another_data_set(command: Command) -> None:
+    command("train", "--model", "tiny", "--fold", "0")
+    said = command("merge", "soup", "--holdout", "tiny", code=2)
+    assert "that is what the models were trained on" in said
+    assert "no fold of tiny/sgkf2_s0 is finished by all of" in command("merge", "soup", code=2)
