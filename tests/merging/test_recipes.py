@@ -112,9 +112,9 @@ def test_a_search_changes_settings_and_nothing_else():
     assert recipe.values("x", 0)["lambda"] == 0.7
 
 
-@pytest.mark.parametrize("path", sorted((REPO / "configs" / "merges").glob("mobilenet_*.yaml")))
-def test_the_shipped_examples_are_read(path):
-    recipes = read_recipes(path)
+@pytest.mark.parametrize("name", ["uniform", "ties", "stages"])
+def test_the_shipped_examples_are_read(name):
+    recipes = read_recipes(REPO / "configs" / "merges" / f"mobilenet_{name}.yaml")
     assert recipes[-1].name == ""
     for recipe in recipes:
         values = recipe.values("blocks.1.0.conv.weight", 0.5)
