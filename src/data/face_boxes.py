@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from copy import copy
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from src.config import FaceConfig, FramesConfig
 from src.data.cache import mark_items
 from src.data.cache_build import decoding_threads
 from src.data.clips import is_clip, middle_frame, read_clip
-from src.data.dataset_yaml import read_dataset_yaml
+from src.data.cropped import part_of, says_cropped
 from src.data.images import Canvas, UnreadableImageError, decode_image
 from src.data.sources import kind_of, read_bytes, stamp_of
 from src.errors import UserError
@@ -136,7 +135,7 @@ class FaceBoxes:
 
     def is_cropped(self, path: str) -> bool:
         """Tell whether the data set that an item comes from says `faces: cropped`."""
-        return _says_cropped(self.root, _part_of(path))
+        return says_cropped(self.root, part_of(path))
 
     def _marks(self, items: Sequence[str]) -> list[int]:
         stamps = ((*stamp_of(self.root, path), *self._frame_key(path)) for path in items)
@@ -303,18 +302,3 @@ def _batches(items: list[str]) -> Iterator[list[str]]:
     for part, size in ((images, IMAGES), (clips, CLIPS)):
         for start in range(0, len(part), size):
             yield part[start : start + size]
-
-
-def _part_of(path: str) -> str:
-    """Return the neighbouring data set that an item is taken from; "" for its own."""
-    words = path.split("/", 2)
-    return words[1] if words[0] == ".." and len(words) == 3 else ""
-
-
-@lru_cache(maxsize=64)
-def _says_cropped(root: Path, part: str) -> bool:
-    folder = Path(os.path.normpath(root / ".." / part)) if part else root
-    try:
-        return read_dataset_yaml(folder, paths.dataset_yaml(folder.name)).faces == "cropped"
-    except OSError:
-        return False

@@ -71,8 +71,8 @@ def report_folds(dataset: Dataset, scheme: str, folds: pd.DataFrame) -> FoldRepo
 
 
 def report_copies(dataset: Dataset, scan: pd.DataFrame) -> GroupReport | None:
-    """Report on the copies among readable items, without making folds; None without images."""
-    usable = (scan["error"] == "") & (scan["format"] != "video") & (scan["split"] == "train")
+    """Report on the copies among readable items, without making folds; None without any."""
+    usable = (scan["error"] == "") & (scan["split"] == "train")
     usable &= ~scan["item_id"].isin(dataset.extra_ids)
     if not usable.any():
         return None

@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 FACEFORENSICS, DFD, CELEB_DF, UADFV = "FaceForensics++", "DeepFakeDetection", "Celeb-DF", "UADFV"
+PUBLISHED = (FACEFORENSICS, DFD, CELEB_DF, UADFV)  # whose names of groups mean the same anywhere
 IDENTITY, VIDEO = "identity", "video"
 _PAIR = re.compile(r"^(\d{3})(?:_(\d{3}))?$")
 _ACTORS = re.compile(r"^(\d\d)(?:_(\d\d))?__(.+?)(?:__[A-Z0-9]{8})?$")
 _CELEB = re.compile(r"^(id\d+)(?:_(id\d+))?_(\d+)$")
+_PATTERNS = {FACEFORENSICS: _PAIR, DFD: _ACTORS, CELEB_DF: _CELEB}
 
 
 def family_of(dataset: str) -> str:
@@ -38,6 +41,37 @@ def sources_of(family: str, video: str, by: str = IDENTITY) -> list[str]:
     if family == CELEB_DF and (found := _CELEB.match(video)):
         return _pick(found[1], found[2], f"{found[1]}_{found[3]}", by)
     return [video.removesuffix("_fake")] if family == UADFV else [video]
+
+
+def video_in(family: str, path: str) -> str | None:
+    """Return the video that a path is of, by the last part that is named like one of a family."""
+    pattern = _PATTERNS.get(family)
+    if pattern is None:
+        return None
+    stems = [PurePosixPath(part).stem for part in PurePosixPath(path).parts]
+    return next((stem for stem in reversed(stems) if pattern.match(stem)), None)
+
+
+def tie_parts(groups: Sequence[str], paths: Sequence[str], by: str = IDENTITY) -> list[str]:
+    """Group the items of several data sets anew, where they are cut from one published set.
+
+    Args:
+        groups: as each set has given them; those of `PUBLISHED` families begin with its name.
+        paths: of the items.
+        by: see `sources_of`.
+
+    Returns:
+        The groups; of items of published families, those of all sets together.
+    """
+    families = [group.partition("/")[0] for group in groups]
+    videos = [video_in(*pair) for pair in zip(families, paths, strict=True)]
+    found = {
+        at: (family, video)
+        for at, (family, video) in enumerate(zip(families, videos, strict=True))
+        if video is not None
+    }
+    tied = dict(zip(found, group_videos(list(found.values()), by), strict=True))
+    return [tied.get(at, group) for at, group in enumerate(groups)]
 
 
 def _pick(target: str, source: str | None, clip: str, by: str) -> list[str]:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from src import paths
 from src.data.dataset_yaml import DatasetConfig
+from src.data.identities import PUBLISHED, tie_parts
 from src.data.manifest import Dataset, make_items
 from src.data.walk import Entry
 from src.errors import UserError
@@ -43,9 +44,17 @@ def join_extra(main: Loaded, other: Loaded) -> Loaded:
     """Add the train items of another data set, which are always trained on and never scored."""
     (entries, dataset), (other_entries, extra) = main, other
     added, kept = _prefixed(extra, other_entries, "own")
+    every = pd.concat([dataset.items, added], ignore_index=True)
+    groups = tie_parts(every["group"].tolist(), every["path"].tolist())
+    scored = {*groups[: len(dataset.items)]} - {""}
+    related = [group in scored for group in groups[len(dataset.items) :]]
+    added = added[[not is_one for is_one in related]]
+    kept = [entry for entry, is_one in zip(kept, related, strict=True) if not is_one]
     items = pd.concat([dataset.items, added], ignore_index=True)
     both = [*entries, *kept]
     note = f"extra: {len(added)} train items of {extra.name}, always trained on and never scored"
+    if any(related):
+        note += f"; {sum(related)} left out, for they share a group with items that are scored"
     order = _order(items)
     return [both[i] for i in order], replace(
         dataset,
@@ -59,9 +68,10 @@ def join_extra(main: Loaded, other: Loaded) -> Loaded:
 def combine(name: str, root: Path, config: DatasetConfig, parts: Sequence[Loaded]) -> Loaded:
     """Make one data set of the train items of others.
 
-    An item_id, a group and a domain begin with the part's name; an item without a domain has that
-    name as its domain (all have with `domains: set`). Test items of the parts, and folds that they
-    bring, are left aside and counted.
+    An item_id, a group and a domain begin with the part's name, but for the groups of published
+    sets (`FaceForensics++/000`), which are the same videos everywhere. An item without a domain
+    has that name as its domain (all have with `domains: set`). Test items of the parts, and folds
+    that they bring, are left aside and counted.
 
     Args:
         name, root, config: of the data set that consists of them.
@@ -86,6 +96,7 @@ def combine(name: str, root: Path, config: DatasetConfig, parts: Sequence[Loaded
             ignored[f"test items of {part.name}"] = len(part.test)
         ignored |= {f"{part.name}: {reason}": n for reason, n in part.ignored.items()}
     table = pd.concat([part for part in items if len(part)], ignore_index=True)
+    table["group"] = tie_parts(table["group"].tolist(), table["path"].tolist(), config.group_by)
     order = _order(table)
     return [entries[i] for i in order], Dataset(
         name=name,
@@ -104,9 +115,13 @@ def _prefixed(
 ) -> tuple[pd.DataFrame, list[Entry]]:
     is_train = (part.items["split"] == "train").to_numpy()
     added = part.items[is_train].copy()
+    named = added["group"].str.startswith(tuple(f"{family}/" for family in PUBLISHED))
+    people = added["group"]
     for column in ("item_id", "group", "domain"):
         prefixed = part.name + "/" + added[column]
         added[column] = prefixed if column == "item_id" else prefixed.where(added[column] != "", "")
+    # Video 000 of FaceForensics++ is the same one in every set that is cut from it.
+    added["group"] = added["group"].where(~named, people)
     if domains == "set":
         added["domain"] = part.name
     else:

@@ -60,9 +60,9 @@ class Relatives:
 
 
 def find_relatives(dataset: Dataset) -> Relatives:
-    """Compare all readable images of a data set, train and test, with each other."""
+    """Compare all readable items of a data set, train and test, with each other."""
     scan = scan_items(dataset)
-    good = ((scan["error"] == "") & (scan["format"] != "video")).to_numpy()
+    good = (scan["error"] == "").to_numpy()  # clips too: equal files and given groups are known
     rows = scan[good].reset_index(drop=True)
     groups = dataset.items["group"][good].reset_index(drop=True)
     looks = find_looks(rows)

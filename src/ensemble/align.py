@@ -1,6 +1,6 @@
 """Join the members' out-of-fold predictions by item_id, and say what had to be left out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -78,6 +78,20 @@ class Aligned:
     def under(self, pool: str) -> "Aligned":
         """Return the same with logits of another pooling of frames; "" is the members' own."""
         return replace(self, logits=self.pooled.logits[pool]) if pool else self
+
+    def pooled_as(self, pools: Mapping[str, str]) -> "Aligned":
+        """Return the same with the frames of some members pooled as a recipe says.
+
+        Args:
+            pools: model -> name in `POOLING`; others keep their own.
+        """
+        if not any(model in pools for model in self.models) or not self.pooled.logits:
+            return self
+        columns = [
+            (self.pooled.logits[pools[model]] if model in pools else self.logits)[:, place]
+            for place, model in enumerate(self.models)
+        ]
+        return replace(self, logits=np.stack(columns, axis=1))
 
     def values(self, by: str) -> NDArray[np.object_]:
         """Return (n,) the `kind` or the `domain` of the items."""

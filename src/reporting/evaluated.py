@@ -11,7 +11,7 @@ from src import metrics, scores
 from src.artifacts.recipes import Member, Recipe
 from src.ensemble.align import Aligned, align
 from src.ensemble.rule import Rule, Votes, vote
-from src.ensemble.stages import rule_of, stages_of
+from src.ensemble.stages import pools_of, rule_of, stages_of
 from src.errors import UserError
 from src.reporting.predicted import Rows, clips_of
 from src.reporting.runs import own_recipe
@@ -54,8 +54,15 @@ def subject_of_model(dataset: str, scheme: str, model: str) -> Subject:
         name, recipe = found
         tuned = rule_of(recipe)
         if tuned.voting in ("soft", "logit") and not tuned.curves:
-            rule = replace(rule, threshold=tuned.threshold, by=tuned.by, cuts=tuned.cuts)
-            threshold = _words(rule, f"recipe {name}, fitted on these rows")
+            pool = pools_of(recipe).get(model)
+            pools = {} if pool is None else {model: pool}
+            aligned = aligned.pooled_as(pools)
+            rule = replace(
+                rule, threshold=tuned.threshold, by=tuned.by, cuts=tuned.cuts,
+                pools=tuple(pools.values()),
+            )  # fmt: skip
+            how = f", frames pooled by {pools[model]}" if pools else ""
+            threshold = _words(rule, f"recipe {name}{how}, fitted on these rows")
         else:
             threshold = f"{PLAIN} (recipe {name} decides on something else: --recipe {name})"
     whole = Recipe(
@@ -68,7 +75,7 @@ def subject_of_model(dataset: str, scheme: str, model: str) -> Subject:
 def subject_of_recipe(name: str, recipe: Recipe) -> Subject:
     """Return a recipe with the predictions it was tuned on; raises as `align`."""
     models = [member.model for member in recipe.members if member.weight]
-    aligned = align(recipe.dataset, recipe.scheme, models)
+    aligned = align(recipe.dataset, recipe.scheme, models).pooled_as(pools_of(recipe))
     rule = rule_of(recipe)
     notes = _notes(aligned)
     cross = recipe.scores.get("cross_fitted")

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from src import paths
 from src.artifacts.folds import fold_numbers, read_folds
-from src.artifacts.oof import read_oof
+from src.artifacts.oof import read_oof, read_views
 from src.artifacts.recipes import Recipe, check_recipe_fresh, read_recipe
 from src.ensemble.align import finished_folds
+from src.ensemble.pooling import DEFAULT
 from src.ensemble.rule import vote
-from src.ensemble.stages import rule_of
+from src.ensemble.stages import pools_of, rule_of
 from src.errors import UserError, unknown_name
 from src.metrics import sigmoid
 from src.thresholds import best_threshold
@@ -159,6 +160,8 @@ def decide(
         table: the fold file.
     """
     found = own_recipe(dataset, scheme, model)
+    if found is not None and _pools_otherwise(dataset, scheme, model, found[1]):
+        found = None  # its threshold is one of other logits
     logit, label = oof["logit"].to_numpy(np.float64), oof["label"].to_numpy(np.int64)
     if found is None:
         threshold, _ = best_threshold(label, sigmoid(logit))
@@ -176,6 +179,16 @@ def decide(
     plain = not rule.by and np.array_equal(votes.prob, sigmoid(logit))
     cut = f"thresholds by {rule.by}" if rule.by else f"threshold {rule.threshold:.4f}"
     return Decisions(votes.pred, f"{cut}, recipe {name}", rule.threshold if plain else None)
+
+
+def _pools_otherwise(dataset: str, scheme: str, model: str, recipe: Recipe) -> bool:
+    """Tell whether a recipe pools the model's frames in another way than its OOF CSV does."""
+    pool = pools_of(recipe).get(model)
+    files = [paths.oof_views(dataset, scheme, model, fold) for fold in recipe.folds]
+    there = next((path for path in files if path.is_file()), None)
+    if pool is None or there is None:
+        return False
+    return read_views(there)[1].get("pool", DEFAULT) != pool
 
 
 def own_recipe(dataset: str, scheme: str, model: str) -> tuple[str, Recipe] | None:

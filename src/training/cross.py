@@ -27,7 +27,9 @@ def labelled_items(dataset: Dataset) -> tuple[pd.DataFrame, fill.TestItems]:
     table = dataset.require_train()
     table = table[~table["item_id"].isin(dataset.extra_ids)].sort_values("item_id", kind="stable")
     stamp = dict(zip(dataset.items.index, dataset.stamps, strict=True))
-    print_of = sha256_json([dataset.sha256, "train", [str(stamp[row]) for row in table.index]])
+    stamps = [str(stamp[row]) for row in table.index]
+    marks = fill.cropped_marks(dataset.root, table["path"])
+    print_of = sha256_json([dataset.sha256, "train", stamps, *marks])
     items = fill.TestItems(
         dataset.root, table["item_id"].tolist(), table["path"].tolist(), print_of
     )

@@ -4,7 +4,7 @@ This module loads torch only when there is something to predict, so that another
 same predictions votes in seconds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from src.artifacts.oof import (
     read_views_metadata,
 )
 from src.artifacts.recipes import Recipe
+from src.data.cropped import part_of, says_cropped
 from src.ensemble.extra import is_extra, read_extra_test
 from src.ensemble.pooling import DEFAULT
 from src.ensemble.stages import pools_of
@@ -85,8 +86,17 @@ def items_to_predict(dataset: "Dataset") -> TestItems:
         dataset.root,
         test["item_id"].tolist(),
         test["path"].tolist(),
-        sha256_json([dataset.sha256, stamps, *(["cropped"] * (dataset.config.faces == "cropped"))]),
+        sha256_json([dataset.sha256, stamps, *cropped_marks(dataset.root, test["path"])]),
     )
+
+
+def cropped_marks(root: Path, files: Iterable[str]) -> list[str]:
+    """Return a mark where some items are faces already: a model that crops sees others then."""
+    parts = sorted({part_of(path) for path in files})
+    cropped = [part for part in parts if says_cropped(root, part)]
+    if not cropped:
+        return []
+    return ["cropped", *(part for part in cropped if part)]
 
 
 def needed_parts(recipe: Recipe, folds: Sequence[paths.FoldName] | None = None) -> list[Part]:

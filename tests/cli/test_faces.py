@@ -2,13 +2,13 @@ import pytest
 
 from src import paths
 from src.cli.faces import main
-from src.data import face_boxes
+from src.data.cropped import says_cropped
 from tests.faces_stub import picture, use_red, write_picture
 
 
 @pytest.fixture
 def red(artefact_root, monkeypatch):
-    face_boxes._says_cropped.cache_clear()
+    says_cropped.cache_clear()
     train = artefact_root / "input" / "set" / "train"
     for k in range(4):
         patches = [(k, 2, 12 + k), (40, 20, 10)][: k % 3]  # 0, 1, 2, 0 faces

@@ -6,6 +6,7 @@ import pytest
 from src.config import FaceConfig, FramesConfig, parse_model
 from src.data import face_boxes
 from src.data.cache import canvas_name, identity
+from src.data.cropped import says_cropped
 from src.data.face_boxes import FaceBoxes
 from src.data.images import Canvas
 from src.data.pixels import PixelSource
@@ -23,7 +24,7 @@ SQUARE = Canvas(8, "squash", "bicubic", None, FACE)
 @pytest.fixture
 def root(artefact_root, monkeypatch):
     use_red(monkeypatch)
-    face_boxes._says_cropped.cache_clear()
+    says_cropped.cache_clear()
     folder = artefact_root / "input" / "set"
     write_picture(folder / "one.png", picture((10, 20, 12)))
     write_picture(folder / "two.png", picture((2, 2, 8), (30, 10, 20)))
@@ -135,7 +136,7 @@ def test_cropped_data_is_left_alone(root, red):
     assert face.cuts.faceless(FACE, NAMES) == []
     marks = face.marks()
     (root / "dataset.yaml").unlink()
-    face_boxes._says_cropped.cache_clear()
+    says_cropped.cache_clear()
     assert (PixelSource(root, NAMES, [SQUARE]).marks() != marks).all()
 
 

@@ -130,3 +130,33 @@ def test_two_liveness_domains_and_dfdc_faces(make_dataset, shared_data, artefact
         [7001, 5856], [180, 90], [197, 98],
     ]  # fmt: skip
     assert (folds.groupby("group")["fold"].nunique() == 1).all()
+
+
+def swaps(make_dataset, yaml):
+    pairs = [f"{k:03d}" for k in range(12)]
+    for name, swap in (("one", "000_003"), ("two", "003_007")):
+        make_dataset(
+            [f"{name}_real/{k}.png" for k in pairs] + [f"{name}_fake/{swap}.png"], name=name
+        )
+        words = f"labels: {{{name}_real: 0, {name}_fake: 1}}\n"
+        make_dataset([], {"dataset.yaml": words}, name=name)
+    make_dataset([], {"dataset.yaml": yaml})
+
+
+def test_one_published_video_is_one_group_in_all_sets(make_dataset):
+    swaps(make_dataset, "combine: [one, two]\n")
+    train = load_dataset("toy").train.set_index("item_id")["group"]
+    together = {name.partition("/")[2]: group for name, group in train.items()}
+    for name in ("one/one_real/000.png", "two/two_real/003.png", "one/one_real/007.png"):
+        assert train[name] == train["one/one_fake/000_003.png"] == train["two/two_fake/003_007.png"]
+    assert train["one/one_real/001.png"] == train["two/two_real/001.png"]
+    assert together["one_real/001.png"] != train["one/one_real/000.png"]
+
+
+def test_what_is_scored_is_not_among_the_extra_items(make_dataset):
+    make_dataset(["train/real/000.png", "train/real/010.png", "train/fake/000_003.png"])
+    make_dataset(["train/real/003.png", "train/real/020.png", "train/fake/020_021.png"], name="two")
+    make_dataset([], {"dataset.yaml": "extra: [two]\n"})
+    dataset = load_dataset("toy")
+    assert dataset.extra_ids == {"two/real/020.png", "two/fake/020_021.png"}
+    assert any("1 left out, for they share a group" in note for note in dataset.notes)

@@ -12,6 +12,7 @@ from src.data import relatives
 from src.data.layouts import load_dataset
 from src.data.looks import Looks
 from src.data.relatives import Relatives, find_relatives
+from tests.clips import write_clip
 from tests.data.conftest import picture
 
 MakeDataset = Callable[..., Path]
@@ -96,3 +97,15 @@ def test_an_item_without_a_look_looks_like_nothing() -> None:
     flat = related([0, 1, 2, 3], [])
     flat.looks.of[:] = -1
     assert flat.of({"h"}) == (set(), set())
+
+
+def test_equal_clips_are_related(artefact_root):
+    root = artefact_root / "input" / "toy"
+    for number, name in enumerate(("real/a", "real/b", "fake/c")):
+        write_clip(root / "train" / f"{name}.mp4", 4, low=5 + 3 * number)
+    copy = root / "test" / "copy.mp4"
+    copy.parent.mkdir()
+    copy.write_bytes((root / "train/real/a.mp4").read_bytes())
+    found = find_relatives(load_dataset("toy"))
+    assert found.of({"real/a.mp4"}) == ({"copy.mp4"}, set())
+    assert found.of({"real/b.mp4"}) == (set(), set())

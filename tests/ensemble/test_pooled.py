@@ -15,6 +15,7 @@ from src.ensemble.search import Search
 from src.ensemble.stages import pools_of, rule_of
 from src.ensemble.tune import tune
 from src.errors import UserError
+from src.metrics import macro_f1
 from tests.ensemble.synthetic import DATA, SCHEME, make_folds, make_oof
 
 FRAMES = 8
@@ -103,3 +104,28 @@ def test_views_of_other_predictions_are_refused(clips):
     write_oof(path, table.assign(logit=table["logit"] + 0.5))
     with pytest.raises(UserError, match="do not belong to the CSVs"):
         align(DATA, SCHEME)
+
+
+def test_evaluate_pools_as_the_recipe_does(clips):
+    from src.artifacts.recipes import write_recipe
+    from src.reporting.evaluated import own_rows, subject_of_model, subject_of_recipe
+
+    tuned = tune(align(DATA, SCHEME, ["a"]), names=["mean@0.5", "mean"])
+    assert pools_of(tuned.recipe)["a"] != "mean_prob"
+    write_recipe(paths.recipe_json(DATA, "tuned"), tuned.recipe)
+    for subject in (
+        subject_of_recipe("tuned", tuned.recipe), subject_of_model(DATA, SCHEME, "a")
+    ):  # fmt: skip
+        rows = own_rows(subject)
+        assert macro_f1(rows.label, rows.pred) == tuned.recipe.scores["in_sample"]
+
+
+def test_a_report_takes_no_threshold_of_other_pooling(clips):
+    from src.artifacts.recipes import write_recipe
+    from src.reporting.runs import decide
+
+    tuned = tune(align(DATA, SCHEME, ["a"]), names=["mean@0.5", "mean"])
+    write_recipe(paths.recipe_json(DATA, "tuned"), tuned.recipe)
+    oof = pd.concat([pd.read_csv(paths.oof_csv(DATA, SCHEME, "a", k)) for k in (0, 1, 2)])
+    how = decide(DATA, SCHEME, "a", oof, read_folds(paths.folds_csv(DATA, SCHEME))).how
+    assert "the best of its out-of-fold items" in how

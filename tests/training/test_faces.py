@@ -10,7 +10,7 @@ from src.artifacts.files import sha256_file
 from src.artifacts.oof import read_views, read_views_metadata
 from src.cli.predict import main as predict
 from src.config import FramesConfig
-from src.data import face_boxes
+from src.data.cropped import says_cropped
 from src.ensemble.vote import pool_views
 from src.training.checkpoint import read_input
 from src.training.fill import Part, TestItems, predict_parts, without_face
@@ -23,7 +23,7 @@ FACE = {"input": {"crop": "face"}, "face": {"detector": "red", "margin": 1.2}}
 @pytest.fixture
 def red(monkeypatch, make_job):
     """Two thirds of the items show a red face; a fake's has a dark spot."""
-    face_boxes._says_cropped.cache_clear()
+    says_cropped.cache_clear()
     train = paths.dataset_dir("tiny") / "train"
     for k, file in enumerate(sorted(train.glob("*.png"))):
         patches = [(k % 30, 5, 20)] if k % 4 else []
