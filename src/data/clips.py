@@ -68,6 +68,8 @@ def read_clip(
         if head.lstrip().startswith(_LISTS):
             raise UnreadableVideoError("it is a text that may name other files, and no video")
         if is_picture(head):
+            if pick is not None and not len(pick(1)):
+                raise UnreadableVideoError("it is an image under a clip's name: one frame")
             picture = decode_image(read_bytes(root, path))
             frame = picture if convert is None else convert(picture, 0)
             return Clip([frame], np.zeros(1, np.int64), 1, 1, "it is an image under a clip's name")

@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 import cv2
-import imagehash
 import joblib
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
 
 from src import paths
 from src.artifacts.files import atomic_path
 from src.data.clip_scan import ClipLook, look_at_clip
 from src.data.clips import is_clip, middle_frame
+from src.data.hashes import perceptual_hashes
 from src.data.images import UnreadableImageError, decode_image
 from src.data.manifest import Dataset
 from src.data.schemes import is_scanned
@@ -26,11 +25,8 @@ from src.machine import cpu_count
 from src.progress import track
 
 VERSION = 1  # of what is computed below; a cache of another version is not used
-SMALL = 64  # larger images are shrunk to this square before the (slow) perceptual hash
 BATCH = 256
 SAVE_EVERY = 40  # batches; what is scanned by then survives an interruption
-# Below this mean distance of grey values (0..255) from their mean, a hash is noise and rounding.
-MIN_SPREAD = 1.5
 _SIGNATURES = (
     (b"\xff\xd8\xff", "jpeg"), (b"\x89PNG\r\n\x1a\n", "png"), (b"GIF8", "gif"), (b"BM", "bmp"),
     (b"II*\0", "tiff"), (b"MM\0*", "tiff"), (b"\0\0\0\x0cjP", "jp2"), (b"P5", "pgm"),
@@ -77,8 +73,8 @@ def scan_items(dataset: Dataset) -> pd.DataFrame:
     Returns:
         One row an item, in the order of `dataset.items`: item_id, split, width and height
         (Int32, NA if unreadable), sha256 of the file's bytes, phash and phash_flip (uint64: the
-        64-bit perceptual hash of the image and of its mirror image), hashable (False for a clip
-        and for an unreadable or nearly flat image, whose hash means nothing), format (`jpeg`, from
+        64-bit perceptual hash of the image and of its mirror image), hashable (False for an
+        unreadable or nearly flat image, whose hash means nothing), format (`jpeg`, from
         the first bytes; `video` for all named as clips), error ("" or why it cannot be read), note
         ("" or what is odd about a file that can be read). Of clips also fps, duration (seconds),
         codec, announced and frames (those that can be decoded); 0 or "" for images.
@@ -118,22 +114,6 @@ def file_format(data: bytes) -> str:
     return "avif" if data[4:12] in (b"ftypavif", b"ftypavis") else "unknown"
 
 
-def perceptual_hashes(pixels: NDArray[np.uint8]) -> tuple[int, int, bool]:
-    """Return the 64-bit hash of an image and of its mirror image, and whether they mean anything.
-
-    Args:
-        pixels: uint8 RGB (height, width, 3).
-    """
-    if max(pixels.shape[:2]) > SMALL:
-        shrunk = cv2.resize(pixels, (SMALL, SMALL), interpolation=cv2.INTER_AREA)
-        pixels = np.asarray(shrunk, np.uint8)
-    grey = Image.fromarray(pixels).convert("L")
-    values = np.asarray(grey)
-    mirrored = Image.fromarray(np.ascontiguousarray(values[:, ::-1]))
-    spread = float(np.abs(values - values.mean()).mean())
-    return _hash(grey), _hash(mirrored), spread >= MIN_SPREAD
-
-
 def look_at(root: Path, path: str) -> Look:
     """Read and decode one image; never raises for a file that is merely broken."""
     digest, kind = "", "unknown"
@@ -158,13 +138,7 @@ def _decode(data: bytes) -> tuple[NDArray[np.uint8], str]:
 
 
 def _as_look(clip: ClipLook) -> Look:
-    unknown = (0, 0, False, "video")  # no hash: frames of a fake and of its original look alike
-    return Look(clip.width, clip.height, clip.sha256, *unknown, *clip[3:])
-
-
-def _hash(image: Image.Image) -> int:
-    bits = np.packbits(imagehash.phash(image).hash.ravel())
-    return int.from_bytes(bits.tobytes(), "big")
+    return Look(clip.width, clip.height, clip.sha256, *clip.hashes, "video", *clip[4:])
 
 
 def _look_at_many(root: Path, names: list[str]) -> list[Look]:

@@ -31,7 +31,7 @@ from src.training import device
 from src.training.compiled import eagerly
 from src.training.fuse import fused
 from src.training.job import Job
-from src.training.predict import VIEWS, Compute, view_pixels
+from src.training.predict import VIEWS, Compute, parts_of, view_pixels
 
 LOG = logging.getLogger("rvf")
 Features = NDArray[np.float32]
@@ -177,8 +177,10 @@ def _extract(
     header = _header(shape)
     width = 4 * int(np.prod(shape[1:]))
     written = begun.stat().st_size - len(header) if begun.exists() else 0
-    done = max(0, written) // width // size * size
-    parts = [list(range(k, min(k + size, count))) for k in range(done, count, size)]
+    parts = parts_of(source, np.arange(count), size)
+    ends = np.cumsum([0, *map(len, parts)])
+    whole = int(np.searchsorted(ends, max(0, written) // width, side="right")) - 1
+    done, parts = int(ends[whole]), parts[whole:]
     loader = make_loader(
         EvalBatches(source, [model.spec]), parts, compute.workers, pin=compute.device.type == "cuda"
     )

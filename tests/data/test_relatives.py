@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +13,7 @@ from src.data import relatives
 from src.data.layouts import load_dataset
 from src.data.looks import Looks
 from src.data.relatives import Relatives, find_relatives
+from src.data.scan import scan_items
 from tests.clips import write_clip
 from tests.data.conftest import picture
 
@@ -109,3 +111,24 @@ def test_equal_clips_are_related(artefact_root):
     found = find_relatives(load_dataset("toy"))
     assert found.of({"real/a.mp4"}) == ({"copy.mp4"}, set())
     assert found.of({"real/b.mp4"}) == (set(), set())
+
+
+def test_a_clip_stored_again_looks_like_itself(artefact_root):
+    root = artefact_root / "input" / "toy"
+    frames = [picture_of_noise(seed) for seed in range(4)]
+    for name, codec in (("train/real/a.avi", "MJPG"), ("train/fake/b.mp4", "mp4v")):
+        (root / name).parent.mkdir(parents=True)
+        letters = cv2.VideoWriter.fourcc(*codec)
+        writer = cv2.VideoWriter(str(root / name), cv2.CAP_FFMPEG, letters, 25, (96, 96))
+        for frame in frames:
+            writer.write(frame)
+        writer.release()
+    scan = scan_items(load_dataset("toy"))
+    first, second = (int(value) for value in scan["phash"])
+    assert scan["hashable"].all()
+    assert (first ^ second).bit_count() <= 4
+
+
+def picture_of_noise(seed):
+    small = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return cv2.resize(small, (96, 96), interpolation=cv2.INTER_CUBIC)

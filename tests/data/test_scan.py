@@ -11,8 +11,9 @@ from PIL import Image
 
 from src import paths
 from src.data import scan as scanning
+from src.data.hashes import perceptual_hashes
 from src.data.layouts import load_dataset
-from src.data.scan import file_format, perceptual_hashes, scan_items
+from src.data.scan import file_format, scan_items
 from tests.clips import write_clip
 from tests.data.conftest import picture
 
