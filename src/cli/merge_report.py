@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from src import paths
+from src.errors import UserError
 
 if TYPE_CHECKING:
     from src.data.manifest import Dataset
@@ -125,6 +126,7 @@ def _elsewhere(
     from src.training.merge_holdout import predict_holdout, read_holdout
     from src.training.predict import Compute, default_workers
 
+    _refuse_known(runs, dataset.name, scheme, folds, arguments.holdout)
     other = load_dataset(arguments.holdout, arguments.input_root)
     holdout = read_holdout(other, dataset)
     chip = device.choose_device(arguments.device)
@@ -138,6 +140,28 @@ def _elsewhere(
     ]
     logits, readable = predict_holdout(holdout, files, compute)
     return holdout.label[readable], [logit[readable] for logit in logits]
+
+
+def _refuse_known(
+    runs: Sequence[tuple[str, str, Any]],
+    dataset: str,
+    scheme: str,
+    folds: Sequence[paths.FoldName],
+    holdout: str,
+) -> None:
+    """Raise where a model, or an ingredient of one, was trained on the other data set."""
+    from src.training.merge_agree import flat
+    from src.training.record import read_record
+
+    for name, fold in ((name, fold) for name, _, _ in runs for fold in folds):
+        record = read_record(paths.run_record(dataset, scheme, name, fold))
+        merged = record.get("merged_from") or {}
+        for one in flat(merged.get("ingredients", [])):
+            if one.get("dataset") == holdout:
+                raise UserError(
+                    f"--holdout {holdout}: {one['name']}, an ingredient of {name}, was trained on "
+                    "it: no leaked score is reported"
+                )
 
 
 def _print_elsewhere(

@@ -46,7 +46,10 @@ def print_aligned(aligned: "Aligned") -> None:
         rows.append([model, f"{plain:.4f}", f"{best:.4f}", f"{threshold:.4f}", f"{area:.4f}", mark])
     print_table(rows)
     if aligned.selected_on:
-        print("selected-on: the epoch was chosen by its score on these items, which flatters it")
+        print(
+            "selected-on: the epoch (or the merge) was chosen by its score on these items, which "
+            "flatters it"
+        )
     for model in aligned.models:
         left = [out for out in aligned.left_out if out.model == model]
         if left:

@@ -5,6 +5,7 @@ Srivatsan et al., FLIP, ICCV 2023: `DOMAIN/{train,test}/{real,fake}/VIDEO_frame{
 """
 
 import re
+from collections import Counter
 from pathlib import Path
 
 from src.data.dataset_yaml import DatasetConfig
@@ -24,7 +25,8 @@ _PARTS = frozenset({"train", "test"})
 def read(root: Path, listing: Listing, config: DatasetConfig) -> Reading | None:
     """Read the folders of one or several domains; train/ and test/ of a domain are pooled.
 
-    Where lists lie beside them, only the videos that they name are read, with all their frames.
+    Where lists lie beside them, only the videos that they name are read, with all their frames;
+    a domain of which they name none is left out, with a warning.
 
     Other files than these, or one domain with train/ and test/ and no list, make it another
     layout, unless `layout:` of dataset.yaml names this one; other files are counted then.
@@ -53,11 +55,26 @@ def read(root: Path, listing: Listing, config: DatasetConfig) -> Reading | None:
     )
     listed = _listed(root, listing, clips, reading)
     if listed:
-        for key, clip in clips.items():
-            if key not in listed:
-                reading.ignored["frames of videos that no list names"] += len(clip.paths)
         reading.clips = [clip for key, clip in clips.items() if key in listed]
+        _count_unlisted(reading, [clip for key, clip in clips.items() if key not in listed])
     return reading
+
+
+def _count_unlisted(reading: Reading, clips: list[Clip]) -> None:
+    """Count the frames of videos that no list names, and warn of domains that are gone."""
+    gone: Counter[str] = Counter()
+    kept = {clip.domain for clip in reading.clips}
+    for clip in clips:
+        reading.ignored["frames of videos that no list names"] += len(clip.paths)
+        if clip.domain not in kept:
+            gone[clip.domain] += len(clip.paths)
+    if gone:
+        named = ", ".join(f"{domain} ({count} files)" for domain, count in sorted(gone.items()))
+        reading.notes.append(
+            f"WARNING no list names a video of {len(gone)} of {len(gone) + len(kept)} domains, "
+            f"which are left out: {named}; add lists of theirs, or take the lists of the others "
+            "away to read every domain by its folders"
+        )
 
 
 def _may_be_one_set(clips: dict[str, Clip], listing: Listing) -> bool:

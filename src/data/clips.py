@@ -14,6 +14,7 @@ from src.data.sources import local_path, read_bytes
 from src.data.video import Clip, Pick, Picture, UnreadableVideoError, read_frames
 
 HEAD = 512  # bytes that tell what a file is
+NAMED_AS_IMAGE = "it is a video under an image's name; its middle frame is used"
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*",
              b"\0\0\0\x0cjP", b"P5", b"P6")  # fmt: skip
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")

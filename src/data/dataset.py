@@ -152,7 +152,8 @@ class EvalBatches(Dataset[dict[str, Tensor]]):
 
         Rows are `FrameNumbers.eval_rows`, and so is `item`: for images the items' own. The pixels
         of an item that cannot be decoded, or of a frame that a clip is too short to have, are
-        zeros, and `readable` is False; `cut` is True for frames of a clip read only in part.
+        zeros, and `readable` is False; `cut` is True for frames of a clip read only in part
+        (`pixels.Frame`).
         """
         pixels = [np.zeros((len(rows), size, size, 3), np.uint8) for _, size in self.specs]
         readable = torch.ones(len(rows), dtype=torch.bool)

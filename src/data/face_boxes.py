@@ -138,11 +138,14 @@ class FaceBoxes:
         return says_cropped(self.root, part_of(path))
 
     def _marks(self, items: Sequence[str]) -> list[int]:
-        stamps = ((*stamp_of(self.root, path), *self._frame_key(path)) for path in items)
-        return mark_items(items, stamps).tolist()
+        stamps = (stamp_of(self.root, path) for path in items)
+        return mark_items(map(self._frames_key, items), stamps).tolist()
 
-    def _frame_key(self, path: str) -> tuple[int, ...]:
-        return (self.slots,) if kind_of(path) == "video" else ()
+    def _frames_key(self, path: str) -> str:
+        """Return an item's path, of a clip with what decides which frames are looked at."""
+        # Decoders number and turn the frames of some clips differently.
+        is_video = kind_of(path) == "video"
+        return f"{path}\0{self.slots} {self.frames.decoder}" if is_video else path
 
     @property
     def slots(self) -> int:

@@ -21,7 +21,7 @@ from src.config import FramesConfig
 from src.data import images
 from src.data.cache import ABSENT, Marks, Stored, gb, mark_items, missing_space, open_cache
 from src.data.cache_build import Spans, build_cache, decoding_threads
-from src.data.clips import is_clip, middle_frame, read_clip
+from src.data.clips import NAMED_AS_IMAGE, is_clip, middle_frame, read_clip
 from src.data.face_boxes import FaceCuts
 from src.data.frames import FrameNumbers
 from src.data.images import Canvas
@@ -50,7 +50,7 @@ class Frame(NamedTuple):
     Attributes:
         canvases: uint8 (size, size, 3) each, in the order of the source's; None where the item
             cannot be decoded, or its clip is too short to have this frame.
-        cut: its clip was read only in part (`Clip.problem`).
+        cut: its clip was read only in part (`Clip.problem`), or lies under an image's name.
     """
 
     canvases: Canvases | None
@@ -113,7 +113,7 @@ class PixelSource:
         if self._kept is not None:
             row = self.numbers.slot_starts[item]
             return [kept.pixels[kept.rows[row]] for kept in self._kept]
-        return self._image(item)
+        return self._image(item)[0]
 
     def read_or_stop(self, item: int) -> Canvases:
         """Return what `read` does; raises a UserError naming the item that is unreadable."""
@@ -132,7 +132,9 @@ class PixelSource:
                 if self.numbers.is_clip[item]:
                     frames = self._eval_frames(item, part)
                 else:
-                    frames = [Frame(self.read(item))] * len(part)
+                    kept = self._kept is not None
+                    frame = Frame(self.read(item)) if kept else Frame(*self._image(item))
+                    frames = [frame] * len(part)
             except images.UnreadableImageError:
                 frames = [Frame(None)] * len(part)
             yield from frames
@@ -215,15 +217,16 @@ class PixelSource:
         cut = self.cuts.cut
         return [canvas.draw(cut(path, number, canvas, picture)) for canvas in self.canvases]
 
-    def _image(self, item: int) -> Canvases:
+    def _image(self, item: int) -> tuple[Canvases, bool]:
+        """Return an image's canvases, and whether it is a clip under an image's name."""
         data = read_bytes(self.root, self.paths[item])
         try:
             cut = partial(self.cuts.cut, self.paths[item], 0)
-            return images.make_canvases(data, self.canvases, cut)
+            return images.make_canvases(data, self.canvases, cut), False
         except images.UnreadableImageError:
             if not is_clip(data):
                 raise
-            return self._draw_frame(self.paths[item], middle_frame(data), 0)
+            return self._draw_frame(self.paths[item], middle_frame(data), 0), True
 
     def _read_slots(self, rows: Sequence[int]) -> list[NDArray[np.uint8] | None]:
         """Return the first canvas of slots; None for those that a clip is too short to have."""
@@ -279,7 +282,9 @@ class PixelSource:
             self.cuts.search(self.paths)
 
     def describe(self, item: int) -> str:
-        """Say what is wrong with a clip that was read only in part; decodes it again."""
+        """Say what is wrong with an item whose frames are `cut`; decodes a clip again."""
+        if not self.numbers.is_clip[item]:
+            return NAMED_AS_IMAGE
         return read_clip(
             self.root, self.paths[item], 1, convert=lambda *_: None,
             decoder=self.numbers.frames.decoder,

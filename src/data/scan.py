@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from src import paths
 from src.artifacts.files import atomic_path
 from src.data.clip_scan import ClipLook, look_at_clip
-from src.data.clips import is_clip, middle_frame
+from src.data.clips import NAMED_AS_IMAGE, is_clip, middle_frame
 from src.data.hashes import perceptual_hashes
 from src.data.images import UnreadableImageError, decode_image
 from src.data.manifest import Dataset
@@ -134,7 +134,7 @@ def _decode(data: bytes) -> tuple[NDArray[np.uint8], str]:
     except UnreadableImageError:
         if not is_clip(data):
             raise
-        return middle_frame(data), "it is a video under an image's name; its middle frame is used"
+        return middle_frame(data), NAMED_AS_IMAGE
 
 
 def _as_look(clip: ClipLook) -> Look:

@@ -20,7 +20,7 @@ from src.ensemble.members import (
     left_out,
     shared_folds,
 )
-from src.ensemble.pooled import Pooled, read_pooled
+from src.ensemble.pooled import Pooled, read_pooled, show_everyone
 from src.errors import UserError
 
 SAME = 1 - 1e-7  # correlation of logits (or its opposite) above which two members are one
@@ -48,7 +48,7 @@ class Aligned:
         left_out: finished folds that are not used.
         selected_on: members some of whose folds chose their epoch by the score on these items.
         unsure: members from elsewhere that do not say on which folds they were made.
-        pooled: the logits under every pooling of frames, where there are clips.
+        pooled: the logits under every pooling of frames (or faces), where items have several.
     """
 
     dataset: str
@@ -130,7 +130,8 @@ def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Ali
         logits[:, column] = _read_member(dataset, scheme, model, folds, table).loc[items.index]
     _check_members(list(finished), logits)
     pooled, ids = Pooled(), items.index.to_numpy(dtype=object)
-    if (items["kind"] == "video").any():
+    has_clips = bool((items["kind"] == "video").any())
+    if has_clips or show_everyone(dataset, scheme, list(finished), folds):
         pooled = read_pooled(dataset, scheme, list(finished), folds, ids, logits)
     return Aligned(
         dataset=dataset,

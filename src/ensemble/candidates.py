@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from src.ensemble.align import Aligned
 from src.ensemble.bootstrap import MIN_GROUPS, bootstrap_macro_f1, interval
@@ -144,7 +145,9 @@ def _tried(fitted: Tried, aligned: Aligned, parts: Parts) -> Tried:
     return replace(fitted, in_sample=in_sample, votes=votes)
 
 
-def judge(tried: Sequence[Tried], aligned: Aligned, seed: int, first: int) -> list[Candidate]:
+def judge(
+    tried: Sequence[Tried], aligned: Aligned, seed: int, first: int, rivals: range = range(0)
+) -> list[Candidate]:
     """Score the candidates and let each challenge the one that stands, from `first` on.
 
     Args:
@@ -152,6 +155,8 @@ def judge(tried: Sequence[Tried], aligned: Aligned, seed: int, first: int) -> li
         aligned: what they were fitted on.
         seed: of the bootstrap.
         first: place of the one that stands at the beginning.
+        rivals: places of candidates that all challenge the same one; of those that pass, the one
+            with the best cross-fitted score replaces it, of equal ones the first.
 
     Returns:
         One each; the last that is `taken` is the one to keep.
@@ -163,25 +168,50 @@ def judge(tried: Sequence[Tried], aligned: Aligned, seed: int, first: int) -> li
     draws = None
     if aligned.n_groups >= MIN_GROUPS:
         draws = bootstrap_macro_f1(aligned.label, preds, aligned.group, seed=seed)
-    candidates, standing = [], first
-    for i, t in enumerate(tried):
-        limits = None if draws is None else interval(draws[:, i])
-        if i <= first:
-            candidates.append(
-                _candidate(t, cross_fitted=scores[i], interval=limits, taken=i == first)
-            )
-            continue
-        gain = scores[i] - scores[standing]
-        error = None if draws is None else float(np.std(draws[:, i] - draws[:, standing], ddof=1))
-        taken = error is not None and gain > error
-        candidates.append(
-            _candidate(
-                t, cross_fitted=scores[i], interval=limits, over=tried[standing].name, gain=gain,
-                gain_se=error, taken=taken,
-            )
-        )  # fmt: skip
-        standing = i if taken else standing
+    standing, candidates = first, []
+    for places in _rounds(len(tried), rivals):
+        found = [
+            _challenge(tried, scores, draws, place, None if place <= first else standing)
+            for place in places
+        ]
+        passed = [k for k, c in zip(places, found, strict=True) if c.taken]
+        standing = max(passed, key=scores.__getitem__, default=standing)
+        candidates += [replace(c, taken=k == standing) for k, c in zip(places, found, strict=True)]
     return candidates
+
+
+def _rounds(count: int, rivals: range) -> list[range]:
+    """Return the places of all candidates, those that challenge together in one range."""
+    alone = [range(k, k + 1) for k in range(count) if k not in rivals]
+    return sorted([*alone, *([rivals] if rivals else [])], key=lambda places: places.start)
+
+
+def _challenge(
+    tried: Sequence[Tried],
+    scores: Sequence[float],
+    draws: NDArray[np.float64] | None,
+    place: int,
+    standing: int | None,
+) -> Candidate:
+    """Return a candidate, `taken` where it beats the standing one by more than a standard error.
+
+    Args:
+        tried, scores: of all.
+        draws: (n_draws, n) scores of bootstrap samples; None where there are too few groups.
+        place: of the candidate.
+        standing: place of the one that it challenges; None challenges nobody.
+    """
+    limits = None if draws is None else interval(draws[:, place])
+    if standing is None:
+        return _candidate(tried[place], cross_fitted=scores[place], interval=limits)
+    gain = scores[place] - scores[standing]
+    error = None
+    if draws is not None:
+        error = float(np.std(draws[:, place] - draws[:, standing], ddof=1))
+    return _candidate(
+        tried[place], cross_fitted=scores[place], interval=limits, over=tried[standing].name,
+        gain=gain, gain_se=error, taken=error is not None and gain > error,
+    )  # fmt: skip
 
 
 def _candidate(tried: Tried, **rest: Any) -> Candidate:  # noqa: ANN401 - fields by name

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src import paths
+from src.artifacts.files import read_json
 from src.artifacts.oof import read_views
 from src.ensemble.extra import is_extra
 from src.ensemble.pooling import DEFAULT, POOLING, pool_table
@@ -24,7 +25,8 @@ class Pooled:
 
     Attributes:
         defaults: one a member: the pooling of its OOF CSV; "" for one without views (an extra
-            member), whose logits are the same under every pooling. Empty without clips.
+            member), whose logits are the same under every pooling. Empty where no item can have
+            several frames or faces.
         logits: pooling -> (n, m) float64, rows and columns as `Aligned.logits`.
     """
 
@@ -34,6 +36,23 @@ class Pooled:
     def names(self, pool: str) -> tuple[str, ...]:
         """Return the members' poolings where those that have a choice take `pool` ("": theirs)."""
         return tuple((pool or own) if own else "" for own in self.defaults)
+
+
+def show_everyone(dataset: str, scheme: str, models: Sequence[str], folds: Sequence[int]) -> bool:
+    """Tell from the run records whether a member judges every face of an item by itself.
+
+    Then an image, too, may have several views to pool. Views themselves are not read for it.
+    """
+    for model in models:
+        for fold in folds:
+            record = paths.run_record(dataset, scheme, model, fold)
+            if not record.exists():  # a member from elsewhere
+                continue
+            config = read_json(record, schema=1, what="run record").get("config") or {}
+            crop = config.get("input", {}).get("crop")
+            if crop == "face" and config.get("face", {}).get("which") == "all":
+                return True
+    return False
 
 
 def read_pooled(

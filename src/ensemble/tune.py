@@ -60,8 +60,9 @@ def tune(
 
     A candidate replaces the simpler one that stands only if its cross-fitted gain over it exceeds
     one standard error of that gain. Where no standard error is to be had, the simplest stays.
-    Other poolings of frames (where there are clips), then thresholds by kind (or domain), challenge
-    the winner in the same way.
+    Other poolings of frames (where items have several) challenge the winner in the same way, all of
+    them the members' own; the best of those that pass is taken. Then thresholds by kind (or domain)
+    challenge that.
 
     Args:
         aligned: the members' predictions.
@@ -82,14 +83,15 @@ def tune(
     candidates = judge(tried, aligned, search.seed, first=len(reference))
     plain = _winner(tried, candidates)
     pools = _poolings(aligned, plain) if parts.count else []
+    rivals = range(len(tried), len(tried) + len(pools))
     if pools:
         tried += [try_pooling(plain, aligned, parts, search, pool) for pool in pools]
-        candidates = judge(tried, aligned, search.seed, first=len(reference))
+        candidates = judge(tried, aligned, search.seed, len(reference), rivals)
         plain = _winner(tried, candidates)
     by = _values_to_split_by(aligned, plain.strategy, split_by) if parts.count else []
     if by:
         tried += [try_split(plain, aligned.under(plain.pool), parts, value) for value in by]
-        candidates = judge(tried, aligned, search.seed, first=len(reference))
+        candidates = judge(tried, aligned, search.seed, len(reference), rivals)
     winner = _winner(tried, candidates)
     chosen = winner.name
     notes = _notes(aligned, parts, candidates, chosen, shown_only=bool(reference))

@@ -58,6 +58,10 @@ def check_finite(tensor: Tensor, name: str, source: Source) -> None:
         )
 
 
+class MergeRefusedError(UserError):
+    """A method does not take these values of its parameters together."""
+
+
 class Sameness:
     """Finds sources that are equal in every tensor, at the cost of a comparison a source.
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from src.errors import UserError
-from src.merging.check import Sameness, check_alike, check_finite
+from src.merging.check import MergeRefusedError, Sameness, check_alike, check_finite
 from src.merging.recipe import MergeRecipe
-from src.merging.settings import Depth, depth_by_name
+from src.merging.settings import Depth, depth_by_name, filters_of
 from src.merging.sources import DictSource, Source
 from src.seeds import derive_seed
 
@@ -59,6 +59,7 @@ class Merger:
         self._all = [*self.models, *([] if self.base is None else [self.base])]
         further = [source for each in self.companions.values() for source in each]
         self.names = check_alike(self._all)
+        self._check_filters()
         _check_companions(self.reference, further)
         self._sameness = Sameness(self._all)
         self.parameters = self._resolved(depth or depth_by_name(self.names))
@@ -134,7 +135,7 @@ class Merger:
                 generator=torch.Generator().manual_seed(seed), **self.parameters[name],
             )  # fmt: skip
         except UserError as error:
-            raise UserError(f"tensor {name!r}: {error}") from None
+            raise MergeRefusedError(f"tensor {name!r}: {error}") from None
 
     def _work_dtype(self, name: str) -> torch.dtype:
         wide = self.recipe.dtype == "float64"
@@ -151,6 +152,16 @@ class Merger:
                 f"{name!r} holds integers that differ between the models: copied from "
                 f"{self.reference.label}"
             )
+
+    def _check_filters(self) -> None:
+        settings = [self.recipe.parameters, *(one.parameters for one in self.recipe.models)]
+        for name, setting in (pair for each in settings for pair in each.items()):
+            for word in filters_of(setting):
+                if not any(word in tensor for tensor in self.names):
+                    raise UserError(
+                        f"parameter {name!r}: no tensor's name contains the filter {word!r}; they "
+                        f"are called {self.names[0]!r} ... {self.names[-1]!r}"
+                    )
 
     def _resolved(self, depth: Depth) -> dict[str, dict[str, Any]]:
         """Work out every tensor's parameters, and try each set of them on two numbers."""
@@ -171,7 +182,7 @@ class Merger:
                     generator=torch.Generator(), **values,
                 )  # fmt: skip
             except UserError as error:
-                raise UserError(f"tensor {name!r}: {error}") from None
+                raise MergeRefusedError(f"tensor {name!r}: {error}") from None
         return resolved
 
 

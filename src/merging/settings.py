@@ -100,6 +100,13 @@ def value_at(setting: Setting, name: str, depth: float) -> Scalar | None:
     return points[low] + (place - low) * (points[high] - points[low])
 
 
+def filters_of(setting: Setting) -> list[str]:
+    """Return the words by which a setting chooses tensors."""
+    if not isinstance(setting, tuple) or not isinstance(setting[0], Choice):
+        return []
+    return [one.filter for one in setting if isinstance(one, Choice) and one.filter]
+
+
 def depth_by_name(names: Iterable[str]) -> Depth:
     """Return a function from a tensor's name to its depth, 0 to 1, told from the names alone.
 

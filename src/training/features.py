@@ -18,8 +18,10 @@ from torch import Tensor
 from src import paths
 from src.artifacts.files import file_lock
 from src.config import FramesConfig
+from src.data.cache import identity
 from src.data.dataset import EvalBatches, draw_frames, make_loader
 from src.data.frames import FrameNumbers, FrameRows
+from src.data.images import Canvas
 from src.data.pixels import PixelSource
 from src.data.samplers import BatchKey
 from src.models.anatomy import anatomy_of
@@ -257,7 +259,8 @@ def _key(
     spec = asdict(model.spec)
     if not source.numbers.has_clips:
         del spec["frames"]
-    words = [spec, VIEWS[job.config.tta], compute.precision]
+    # As of the pixel cache: features of pixels made in another way are not those of its pixels.
+    words = [spec, identity(Canvas.of(model.spec)), VIEWS[job.config.tta], compute.precision]
     digest.update(json.dumps([*words, config["backbone"], config["head"]]).encode())
     digest.update(source.marks().tobytes())
     return digest.hexdigest()[:16]

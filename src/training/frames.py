@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from src import paths
 from src.artifacts.oof import WHOLE
-from src.data.frames import IMAGE, FrameRows
+from src.data.frames import FrameRows
 from src.data.pixels import PixelSource
 from src.ensemble.pooling import pool_frames
 from src.models.classifier import Classifier
@@ -129,6 +129,6 @@ def with_everyone(
 def note_cut(
     source: PixelSource, frames: FrameRows, cut: NDArray[np.bool_], ids: Sequence[str]
 ) -> dict[str, str]:
-    """Return what is wrong with the clips that were read only in part, by item_id."""
-    places = np.unique(frames.place[cut & (frames.frame != IMAGE)])
+    """Return what is wrong with clips read only in part or named otherwise, by item_id."""
+    places = np.unique(frames.place[cut])
     return {str(ids[place]): source.describe(int(place)) for place in places}

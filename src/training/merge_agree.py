@@ -35,6 +35,8 @@ def facts_of(one: Ingredient) -> dict[str, Any]:
         "interpolation": spec.interpolation,
         "image size": spec.image_size,
         "canvas": spec.canvas,
+        "face": spec.face,
+        "reencode": spec.reencode,
     }
 
 
@@ -142,20 +144,45 @@ def check_unseen(
 
 
 def trained_on(one: Ingredient, dataset: str, scheme: str, table: pd.DataFrame) -> set[str]:
-    """Return the ids of a data set's items that an ingredient was trained on.
+    """Return the ids of a data set's items that an ingredient, or what it was merged of, saw.
 
     Raises:
         UserError: the fold file has changed since.
     """
     record = one.record or {}
-    if record["dataset"] != dataset:
+    merged = record.get("merged_from") or {}
+    seen: set[str] = set()
+    for run in (record, *flat(merged.get("ingredients", []))):
+        if run.get("dataset") == dataset:
+            seen |= _seen_by(one.name, run, scheme, table)
+        elif run.get("dataset"):
+            seen |= _seen_elsewhere(one.name, run, dataset)
+    return seen
+
+
+def _seen_elsewhere(name: str, run: Mapping[str, Any], dataset: str) -> set[str]:
+    """Return what a run on another data set saw of this one, as a part of one or the other."""
+    other = run["dataset"]
+    path = paths.folds_csv(other, run["scheme"])
+    if not path.is_file():
         return set()
-    path = paths.folds_csv(dataset, record["scheme"])
-    if not path.is_file() or record["folds_sha256"] != sha256_file(path):
+    seen = _seen_by(name, run, "", read_folds(path))
+    parts = {one.removeprefix(f"{dataset}/") for one in seen if one.startswith(f"{dataset}/")}
+    return parts | {f"{other}/{one}" for one in seen}
+
+
+def flat(ingredients: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the ingredients that a record lists, and those of the merges among them."""
+    return [each for one in ingredients for each in (one, *flat(one.get("ingredients", [])))]
+
+
+def _seen_by(name: str, run: Mapping[str, Any], scheme: str, table: pd.DataFrame) -> set[str]:
+    path = paths.folds_csv(run["dataset"], run["scheme"])
+    if not path.is_file() or run["folds_sha256"] != sha256_file(path):
         raise UserError(
-            f"{one.name}: {path} is not the fold file that it was trained with any more, so "
+            f"{name}: {path} is not the fold file that it was trained with any more, so "
             "nothing says which rows it saw; train it again (--overwrite)"
         )
-    rows = table if record["scheme"] == scheme else read_folds(path)
-    seen = rows if record["fold"] == paths.ALL else rows[rows["fold"] != record["fold"]]
-    return set(seen["item_id"])
+    rows = table if run["scheme"] == scheme else read_folds(path)
+    trained = rows if run["fold"] == paths.ALL else rows[rows["fold"] != run["fold"]]
+    return set(trained["item_id"])

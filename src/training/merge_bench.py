@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from src import paths
 from src.data.pixels import Canvas, PixelSource
 from src.merging.merger import merge_tensors
 from src.merging.recipe import Ingredient as Part
 from src.merging.recipe import MergeRecipe
+from src.merging.settings import Depth, depth_by_name
 from src.merging.streaming import merge_files
+from src.models.anatomy import anatomy_of
 from src.models.backbones import build_backbone
 from src.models.classifier import Classifier
 from src.models.tensors import read_tensors
@@ -52,7 +54,7 @@ class Bench:
         self.views, spec = first.views, first.spec
         self.chip = device.choose_device(job.options.device)
         device.set_deterministic(self.chip)
-        net, _ = build_backbone(job.config.backbone, spec.image_size, job.config.head)
+        net, native = build_backbone(job.config.backbone, spec.image_size, job.config.head)
         model = Classifier(net, spec).to(self.chip, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model: Classifier = model.eval()
         files, canvases = job.table["path"].tolist(), [Canvas.of(spec)]
@@ -66,6 +68,7 @@ class Bench:
             (0 if self.source.is_kept else default_workers()) if workers is None else workers,
         )
         self._states: dict[str, dict[str, Tensor]] = {}
+        self.depth = depth_of(net, native.head)
 
     @cached_property
     def batches(self) -> list[dict[str, Tensor]]:
@@ -106,7 +109,9 @@ class Bench:
         fisher = [
             read_tensors(Path(file)) for one in recipe.models for file in one.companions.values()
         ]
-        merged = merge_tensors(recipe, states, fisher=fisher or None, device=self.chip)
+        merged = merge_tensors(
+            recipe, states, fisher=fisher or None, device=self.chip, depth=self.depth
+        )
         self.load(merged, recipe, batches=batches)
 
     def put_from_files(self, recipe: MergeRecipe, part: Path) -> None:
@@ -116,7 +121,9 @@ class Bench:
             recipe: of names that `files` knows.
             part: where the merged weights are written; may be deleted afterwards.
         """
-        report = merge_files(recipe, self.files, part, metadata={}, device=self.chip)
+        report = merge_files(
+            recipe, self.files, part, metadata={}, device=self.chip, depth=self.depth
+        )
         for warning in report.warnings:
             LOG.warning("WARNING %s: %s", self.job.model, warning)
         self.load(read_tensors(part), recipe)
@@ -153,6 +160,23 @@ class Bench:
         if rows is None:
             check_logits(self.job, seen)
         return seen.pooled(self.model.spec.frames.pool)
+
+
+def depth_of(net: nn.Module, head: tuple[str, ...]) -> Depth | None:
+    """Return the depth of a net's tensors by its blocks, where their names do not tell it.
+
+    None where they do: `depth_by_name` is right then.
+    """
+    names = list(net.state_dict())
+    by_name = depth_by_name(names)
+    if len({by_name(name) for name in names}) > 2:
+        return None
+    parts = anatomy_of(net, head)
+    last = max(1, len(parts.blocks) - 1)
+    layers = {name.rpartition(".")[0]: 0.0 for name in parts.stem}
+    for number, block in enumerate(parts.blocks):
+        layers |= {name.rpartition(".")[0]: number / last for name in block}
+    return lambda name: layers.get(name.rpartition(".")[0], 1.0)
 
 
 def plain(method: str, names: Sequence[str]) -> MergeRecipe:

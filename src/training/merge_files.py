@@ -52,8 +52,9 @@ def merge_to_file(plan: MergePlan, output: Path, device: str) -> MergeReport:
     _check_ours(files)
     chip = choose_device(device)
     for recipe in plan.recipes[:-1]:
-        files[recipe.name] = paths.merge_parts() / f"{plan.name}.{recipe.name}.safetensors"
-        merge_files(recipe, files, files[recipe.name], device=chip)
+        part = paths.merge_parts() / f"{plan.name}.{recipe.name}.safetensors"
+        merge_files(recipe, files, part, device=chip)
+        files[recipe.name] = part
     report = merge_files(plan.final, files, output, device=chip)
     for recipe in plan.recipes[:-1]:
         files[recipe.name].unlink()

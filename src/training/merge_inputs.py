@@ -71,8 +71,11 @@ class Ingredient:
     def as_dict(self) -> dict[str, Any]:
         """Return what the record of a merge says of it."""
         run = self.record or {}
-        words = {key: run.get(key) for key in ("dataset", "scheme", "model", "fold")}
-        return {"name": self.name, "sha256": self.sha256, "seed": self.config.seed, **words}
+        keys = ("dataset", "scheme", "model", "fold", "folds_sha256")
+        own = {"name": self.name, "sha256": self.sha256, "seed": self.config.seed}
+        further = (run.get("merged_from") or {}).get("ingredients", [])
+        words = {key: run.get(key) for key in keys}
+        return {**own, **words, **({"ingredients": further} if further else {})}
 
 
 def is_file(name: str) -> bool:
@@ -125,7 +128,10 @@ def _resolve(name: str, place: Place) -> Ingredient:
                 "Merge foreign files without scoring: --output FILE.safetensors; or, if the "
                 f"models were fine-tuned from it, write base_model: {START} and give --weights"
             )
-        return _ingredient(name, path, read_record(record) if record.is_file() else None)
+        found = _ingredient(name, path, read_record(record) if record.is_file() else None)
+        if found.record is not None and found.sha256 != found.record["checkpoint_sha256"]:
+            raise UserError(f"{path}: not the file that {record} beside it speaks of")
+        return found
     model, _, which = name.partition("@")
     fold, stage = _which(name, which, place)
     names = (place.dataset, place.scheme, model, fold)
@@ -178,6 +184,11 @@ def _start(first: Ingredient, others: Sequence[Ingredient], place: Place) -> Ing
             raise UserError(
                 f"{other.name} started from {theirs['source']} {theirs['name']!r}, {first.name} "
                 f"from {start['source']} {start['name']!r}: they have no start in common"
+            )
+        if start["source"] == "random" and other.config.seed != first.config.seed:
+            raise UserError(
+                f"{other.name} (seed {other.config.seed}) and {first.name} (seed "
+                f"{first.config.seed}) started from other random weights: no start in common"
             )
     config = parse_model(first.config.as_dict(), first.name)
     if start["source"] == "file" and place.weights is None:

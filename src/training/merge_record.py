@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from src.artifacts.files import sha256_json
+from src.artifacts.files import sha256_file, sha256_json
 from src.merging.recipe import MergeRecipe
 from src.models.classifier import count_parameters
 from src.training import device, record
@@ -23,7 +24,14 @@ def fingerprint(plan: MergePlan, ingredients: Mapping[str, Ingredient]) -> str:
     weights = {name: one.sha256 for name, one in ingredients.items()}
     chosen = asdict(plan.selection)
     recipes = [recipe.as_dict() for recipe in plan.recipes]
-    return sha256_json([recipes, chosen, plan.batchnorm, weights])
+    further = [
+        sha256_file(Path(file))
+        for recipe in plan.recipes
+        for one in recipe.models
+        for file in one.companions.values()
+        if Path(file).is_file()
+    ]
+    return sha256_json([recipes, chosen, plan.batchnorm, weights, *further])
 
 
 def in_words(recipe: MergeRecipe) -> str:

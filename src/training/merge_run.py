@@ -20,7 +20,7 @@ from src.training.job import Job
 from src.training.merge_agree import check_agreement, check_unseen, resize_positions
 from src.training.merge_bench import Bench, FloatArray, plain
 from src.training.merge_fisher import with_fisher
-from src.training.merge_inputs import Ingredient, Place, resolve
+from src.training.merge_inputs import START, Ingredient, Place, resolve
 from src.training.merge_path import LossPath, walk
 from src.training.merge_plan import MergePlan, Selection, check_name
 from src.training.merge_record import fingerprint, in_words, merge_record
@@ -111,7 +111,7 @@ def _carry_out(plan: MergePlan, merged: Merged, *, check: bool) -> None:
     bench = Bench(job, ingredients, plan.batchnorm)
     parts = paths.merge_parts() / fingerprint(plan, ingredients)[:32]
     parts.mkdir(parents=True, exist_ok=True)
-    averaged = [one.model for one in plan.final.models if one.model in ingredients]
+    averaged = [name for name in ingredients if name != START]
     if check and len(averaged) > 1 and not job.is_refit:
         merged.paths = walk(bench, averaged)
         _warn(job.model, merged.paths)
@@ -186,6 +186,8 @@ def _write(plan: MergePlan, merged: Merged, bench: Bench, seconds: float) -> Non
         check_weights(job, model)
     seen = None if job.is_refit else predict_held(job, model, bench.source, bench.compute)
     paths.run_record(*job.names).unlink(missing_ok=True)
+    if merged.chosen is None:  # what an earlier merge of this name chose is not this one's
+        paths.cross_fitted_csv(*job.names).unlink(missing_ok=True)
     content = job.config.as_dict()
     checkpoint.save_checkpoint(paths.checkpoint(*job.names), model, content, bench.views)
     sha256 = sha256_file(paths.checkpoint(*job.names))

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.errors import UserError
+from src.merging.check import MergeRefusedError
 from src.merging.recipe import MergeRecipe
-from src.merging.settings import Setting
+from src.merging.settings import Setting, filters_of
 from src.metrics import auc, log_loss, sigmoid
 from src.progress import track
 from src.seeds import derive_seed
@@ -69,6 +70,7 @@ class Chooser:
         self.bench, self.recipe, self.selection = bench, recipe, selection
         self._known: dict[str, FloatArray] = {}
         self._candidates: list[MergeRecipe] | None = None
+        self._refused: set[str] = set()
 
     def know(self, recipe: MergeRecipe, logits: FloatArray) -> None:
         """Take over the (n,) logits of a merge that are known already."""
@@ -99,11 +101,24 @@ class Chooser:
         if self._candidates is None:
             self._candidates = candidates(self.recipe, self.selection, self.bench.job.config.seed)
         scores = [
-            self.score(recipe, rows)
+            self._score_or_leave_out(recipe, rows)
             for recipe in track(self._candidates, "searching", unit="merge")
         ]
+        if max(scores) == -np.inf:
+            raise UserError(f"search: {self.recipe.merge_method} refuses every combination")
         best = int(np.argmax(scores))
         return Choice(self._candidates[best], scores[best], len(scores))
+
+    def _score_or_leave_out(self, recipe: MergeRecipe, rows: Rows) -> float:
+        """Return the score; of a merge that its method refuses at some depth, the least."""
+        key = repr(recipe.as_dict())
+        if key not in self._refused:
+            try:
+                return self.score(recipe, rows)
+            except MergeRefusedError as error:
+                LOG.info("search: left out: %s", error)
+                self._refused.add(key)
+        return -np.inf
 
 
 def greedy_soup(recipe: MergeRecipe, score: Callable[[MergeRecipe], float]) -> Choice:
@@ -203,6 +218,9 @@ def _works(recipe: MergeRecipe) -> bool:
     """Whether the method takes these values together (weights that add up to 0 it refuses)."""
     import torch
 
+    settings = [recipe.parameters, *(one.parameters for one in recipe.models)]
+    if any(filters_of(setting) for each in settings for setting in each.values()):
+        return True  # by name: the merge itself will tell
     pair = torch.ones(2)
     further = {name: [pair] * len(recipe.models) for name in recipe.method.companions}
     try:

@@ -20,7 +20,7 @@ Command = Callable[..., str]
 GREEDY = "merge_method: uniform\nmodels: [tiny_v0, tiny_v1, tiny_v2]\nselect: greedy\n"
 TIES = """
 merge_method: ties
-base_model: start
+base_model: tiny_v2
 models: [tiny_v0, tiny_v1]
 parameters: {weight: 0.5}
 search: {density: [0.3, 1.0]}

@@ -76,6 +76,30 @@ def test_lists_choose_videos_and_what_they_miss_is_counted(make_dataset):
     assert dataset.ignored["frames of videos that no list names"] == 4
 
 
+def test_a_domain_that_no_list_names_is_left_out_with_a_warning(make_dataset):
+    lists = {
+        "data/MCIO/txt/msu_real_train.txt": "msu/train/real/c001_frame0.png\n",
+        "data/MCIO/txt/msu_fake_train.txt": "msu/train/fake/c002_frame0.png\n",
+    }
+    make_dataset([*MSU, *OULU, *frames("casia/train/real/c1")], lists)
+    dataset = load_dataset("toy")
+    assert set(dataset.train["domain"]) == {"msu"}
+    (warning,) = [note for note in dataset.notes if "domains" in note and "WARNING" in note]
+    assert "2 of 3 domains, which are left out: casia (2 files), oulu (4 files); add" in warning
+    assert dataset.ignored["frames of videos that no list names"] == 10
+
+
+def test_lists_of_all_domains_warn_of_none(make_dataset):
+    lists = {
+        f"{d}_{c}_train.txt": f"{d}/train/{c}/c00{n}_frame0.png\n"
+        for d in ("msu", "oulu") for n, c in enumerate(("real", "fake"), 1)
+    }  # fmt: skip
+    make_dataset([*MSU, *OULU], lists)
+    dataset = load_dataset("toy")
+    assert len(dataset.train) == 8
+    assert "which are left out" not in notes_of(dataset)
+
+
 def test_a_list_that_contradicts_the_folders(make_dataset):
     make_dataset(MSU, {"msu_real_train.txt": "msu/train/fake/c002_frame0.png\n"})
     with refused("msu_real_train.txt: row 1: .*list of real faces, but lies in .*other class"):

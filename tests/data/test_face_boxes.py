@@ -189,6 +189,18 @@ def test_boxes_of_other_frames_are_not_taken(film, red):
     assert red.looked == 15
 
 
+def test_boxes_of_frames_by_another_decoder_are_not_taken(film):
+    opencv, pyav = (FaceBoxes(film, FACE, FramesConfig(decoder=d)) for d in ("opencv", "pyav"))
+    names = ["one.png", "c.mp4"]
+    same = np.array(opencv._marks(names)) == np.array(pyav._marks(names))
+    assert same.tolist() == [True, False]
+    opencv.search(names)
+    assert len(store.read_boxes(opencv.home)) == 2
+    pyav._take(dict(zip(names, pyav._marks(names), strict=True)), store.read_boxes(pyav.home))
+    assert pyav.frames_of("one.png")
+    assert not pyav.frames_of("c.mp4")
+
+
 def test_the_crop_is_part_of_what_a_cache_is_of():
     plain = Canvas(8, "squash", "bicubic")
     faces = [FaceConfig("whole", margin=m, align=a) for m in (1.0, 1.3) for a in (False, True)]

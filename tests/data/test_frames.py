@@ -128,6 +128,21 @@ def test_an_evaluation_batch_flags_what_is_not_there(folder):
     assert not batch["pixels0"][4:].any()
 
 
+def test_a_file_under_another_kinds_name_is_flagged_and_described(folder):
+    (folder / "a.png").write_bytes((folder / "long.mp4").read_bytes())
+    (folder / "short.mp4").write_bytes((folder / "b.png").read_bytes())
+    source = source_of(folder)
+    rows = source.numbers.eval_rows(np.arange(4)).rows.tolist()
+    frames = list(source.read_eval(rows))
+    # long.mp4 f0-f3, a.png, short.mp4 (a picture: one frame of four), b.png
+    assert [frame.cut for frame in frames if frame.canvases] == [False] * 4 + [True, True, False]
+    assert source.describe(1) == "it is a video under an image's name; its middle frame is used"
+    assert source.describe(2) == "it is an image under a clip's name"
+    assert grey_of(frames[4].canvases[0]) == grey_of(
+        read_frames(folder / "long.mp4", 1).frames[0][:16, :16]
+    )
+
+
 def test_a_clip_that_is_gone_is_named(folder, tmp_path):
     (folder / "short.mp4").write_bytes(b"\0" * 100)
     with pytest.raises(UserError, match=r"short\.mp4: not a video.*readable when the folds"):

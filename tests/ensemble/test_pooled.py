@@ -5,9 +5,11 @@ import pandas as pd
 import pytest
 
 from src import paths
+from src.artifacts.files import write_json
 from src.artifacts.folds import read_folds, write_folds
 from src.artifacts.oof import read_oof, write_oof, write_views
 from src.ensemble import align as aligning
+from src.ensemble import tune as tuning
 from src.ensemble.align import align
 from src.ensemble.pooling import pool_table
 from src.ensemble.rule import vote
@@ -86,6 +88,66 @@ def test_without_clips_no_views_are_read(artefact_root, monkeypatch):
     monkeypatch.setattr(aligning, "read_pooled", lambda *_: pytest.fail("read"))
     tuned = tune(align(DATA, SCHEME), names=["mean@0.5", "mean"])
     assert [stage["name"] for stage in tuned.recipe.stages] == ["voting", "threshold"]
+
+
+def write_faces(config):
+    """Write a member of a set of images that sees two faces of each; return its run's config."""
+    table = make_folds(n=120, groups=60)
+    rng, rows = np.random.default_rng(0), []
+    for item_id, label, fold in table[["item_id", "label", "fold"]].to_numpy():
+        logits = rng.normal(-1.0, 1.0, 2)
+        logits[rng.integers(2)] += 4.0 * label
+        rows += [(item_id, fold, f"face{k}", value) for k, value in enumerate(logits)]
+    views = pd.DataFrame(rows, columns=["item_id", "fold", "view", "logit"])
+    for fold, part in views.groupby("fold"):
+        write_views(paths.oof_views(DATA, SCHEME, "a", fold), part, {"pool": "mean_prob"})
+        own = table[table["fold"] == fold].set_index("item_id")
+        logit = pool_table(part, "mean_prob").reindex(own.index)
+        write_oof(paths.oof_csv(DATA, SCHEME, "a", fold), own.assign(logit=logit).reset_index())
+        record = {"schema": 1, "config": config}
+        write_json(paths.run_record(DATA, SCHEME, "a", fold), record)
+    return views
+
+
+def test_several_faces_of_images_are_pooled_as_tuning_finds_best(artefact_root):
+    views = write_faces({"input": {"crop": "face"}, "face": {"which": "all"}})
+    aligned = align(DATA, SCHEME)
+    largest = views.groupby("item_id")["logit"].max().loc[aligned.item_ids]
+    np.testing.assert_array_equal(aligned.pooled.logits["max"][:, 0], largest)
+    names = {c.name for c in tune(aligned, names=["mean@0.5", "mean"]).candidates}
+    assert any(name.endswith(" of max") for name in names)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"input": {"crop": "face"}, "face": {"which": "largest"}},
+        {"input": {"crop": "full"}, "face": {"which": "all"}},  # nothing is cropped
+        {"input": {}},  # a record of before
+    ],
+)
+def test_one_face_of_an_image_needs_no_views(artefact_root, monkeypatch, config):
+    write_faces(config)
+    monkeypatch.setattr(aligning, "read_pooled", lambda *_: pytest.fail("read"))
+    assert align(DATA, SCHEME).pooled.logits == {}
+
+
+def test_the_best_pooling_that_passes_is_taken_whatever_the_order(clips, monkeypatch):
+    aligned = align(DATA, SCHEME, ["a"])
+    tuned = tune(aligned, names=["mean@0.5", "mean"])
+    rivals = [c for c in tuned.candidates if " of " in c.name and " by " not in c.name]
+    assert {c.over for c in rivals} == {"mean"}
+    passed = [c for c in rivals if c.gain > c.gain_se]
+    assert len(passed) > 1
+    best = max(passed, key=lambda c: c.cross_fitted)
+    assert best.name != passed[0].name  # the first by name would not do
+    assert [c.name for c in rivals if c.taken] == [best.name]
+    assert tuned.chosen.startswith(best.name)
+    found = tuning._poolings
+    monkeypatch.setattr(tuning, "_poolings", lambda *given: found(*given)[::-1])
+    turned = tune(aligned, names=["mean@0.5", "mean"])
+    assert turned.chosen == tuned.chosen
+    assert turned.recipe.stages == tuned.recipe.stages
 
 
 def test_a_member_without_views_keeps_its_logits(clips):

@@ -118,6 +118,7 @@ def write_record(path: Path) -> None:
     values |= {"start": {"source": "random", "sha256": ""}, "config": {}, "metrics": {}}
     values |= {"history": [], "checkpoint_sha256": "ab", "selection": "last"}
     values |= {"config_sha256": "c", "folds_sha256": "f", "pseudo": None, "stop_after": None}
+    values["merged_from"] = None
     write_json(path, {"schema": 1, **values})
 
 

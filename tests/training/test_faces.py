@@ -10,11 +10,15 @@ from src.artifacts.files import sha256_file
 from src.artifacts.oof import read_views, read_views_metadata
 from src.cli.predict import main as predict
 from src.config import FramesConfig
+from src.data import cache
 from src.data.cropped import says_cropped
 from src.ensemble.vote import pool_views
+from src.faces import spec as face_spec
+from src.training import features
 from src.training.checkpoint import read_input
 from src.training.fill import Part, TestItems, predict_parts, without_face
 from src.training.trainer import fit_fold
+from tests.faces_stub import Red as FakeRed
 from tests.faces_stub import picture, use_red, write_film, write_picture
 
 FACE = {"input": {"crop": "face"}, "face": {"detector": "red", "margin": 1.2}}
@@ -52,6 +56,24 @@ def test_a_frozen_backbone_sees_faces_too(make_job, red):
     one, two = (pd.read_csv(file)["logit"].to_numpy() for file in files)
     assert red.looked == 48
     assert not np.allclose(one, two)
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "value"),
+    [(face_spec, "CROPPING", 99), (cache, "VERSION", 99), (FakeRed, "identity", "red2")],
+)
+def test_features_of_pixels_made_otherwise_are_made_again(
+    make_job, red, monkeypatch, place, name, value
+):
+    key, calls = features._key, []
+    monkeypatch.setattr(features, "_key", lambda *given: calls.append(given) or key(*given))
+    fit_fold(make_job(**FACE, strategy="feature_extractor"))
+    (given,) = calls
+    made = key(*given)
+    assert key(*given) == made
+    assert paths.feature_cache("tiny", made).is_file()
+    monkeypatch.setattr(place, name, value)
+    assert key(*given) != made
 
 
 def items_of(root, names):

@@ -47,6 +47,8 @@ def mixed(artefact_root):
     write_clip(test / "good.mp4", 9)
     (test / "lost.mp4").write_bytes(b"\0" * 300)
     cv2.imwrite(str(test / "image.png"), np.full((20, 20, 3), 90, np.uint8))
+    (test / "photo.mp4").write_bytes((test / "image.png").read_bytes())
+    (test / "video.jpg").write_bytes((test / "good.mp4").read_bytes())
     configs = artefact_root / "configs" / "models"
     configs.mkdir(parents=True)
     (configs / "whole.yaml").write_text(MODEL.format(augment="crop_flip", strategy="fine_tuning"))
@@ -77,12 +79,16 @@ def test_from_folders_to_a_submission(mixed, capsys):
     run(tune, "--strategies", "mean@0.5", "mean")
     run(predict, "--device", "cpu")
     out = capsys.readouterr().out
-    assert "1 not read as a whole clip: cut.mp4: decoded" in out
+    assert "3 not read as a whole clip: cut.mp4: decoded" in out
+    assert "photo.mp4: it is an image under a clip's name" in out
+    assert "video.jpg: it is a video under an image's name; its middle frame is used" in out
     answers = pd.read_csv(paths.submission_csv("mixed", "tuned"))
-    assert answers["filename"].tolist() == ["cut.mp4", "good.mp4", "image.png", "lost.mp4"]
+    assert answers["filename"].tolist() == [
+        "cut.mp4", "good.mp4", "image.png", "lost.mp4", "photo.mp4", "video.jpg"
+    ]  # fmt: skip
     sidecar = json.loads(paths.submission_sidecar("mixed", "tuned").read_text())
     assert sidecar["fallback"]["items"] == ["lost.mp4"]
-    assert list(sidecar["partial"]) == ["cut.mp4"]
+    assert list(sidecar["partial"]) == ["cut.mp4", "photo.mp4", "video.jpg"]
     assert sidecar["stages"][0]["name"] == "pooling"
     run(predict, "--device", "cpu")  # nothing is decoded again, and the flag stays
     assert list(json.loads(paths.submission_sidecar("mixed", "tuned").read_text())["partial"])
@@ -92,8 +98,10 @@ def test_from_folders_to_a_submission(mixed, capsys):
     assert predict.main([*folder, "--output", str(mixed / "out.csv"), "--device", "cpu"]) == 0
     table = pd.read_csv(mixed / "out.csv").set_index("filename")
     assert table["prob"].notna().to_dict() == {
-        "cut.mp4": True, "good.mp4": True, "image.png": True, "lost.mp4": False
+        "cut.mp4": True, "good.mp4": True, "image.png": True, "lost.mp4": False,
+        "photo.mp4": True, "video.jpg": True,
     }  # fmt: skip
+    assert "3 not read as a whole clip: cut.mp4" in capsys.readouterr().out
 
 
 def test_a_clip_is_not_cut_by_a_batch(tmp_path):
