@@ -62,6 +62,9 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--holdout", metavar="NAME", help="a labelled data set nobody trained on")
     parser.add_argument(
+        "--push", metavar="USER/NAME", help="upload the merge to a (private) repository of the Hub"
+    )
+    parser.add_argument(
         "--output", type=Path, metavar="FILE", help="merge files of weights into this one"
     )
     return parser
@@ -88,7 +91,7 @@ def _merge_files(plans: "list[MergePlan]", arguments: Namespace) -> None:
     if len(plans) != 1:
         raise UserError("--output takes the result of one merge")
     for flag, given in (("--data", arguments.data), ("--fold", arguments.fold),
-                        ("--holdout", arguments.holdout)):  # fmt: skip
+                        ("--holdout", arguments.holdout), ("--push", arguments.push)):  # fmt: skip
         if given is not None:
             raise UserError(f"--output merges files and scores nothing; leave {flag} out")
     report = merge_to_file(plans[0], arguments.output, arguments.device)
@@ -116,6 +119,8 @@ def _merge_folds(plans: "list[MergePlan]", arguments: Namespace) -> None:
     folds = read_folds(paths.folds_csv(name, scheme))
     if arguments.fold is not None:
         check_fold(folds, arguments.fold)
+    if arguments.push is not None and len(plans) != 1:
+        raise UserError("--push uploads one merge")
     if arguments.no_bn:
         plans = [replace(plan, batchnorm=0) for plan in plans]
     if arguments.holdout is not None:
@@ -133,10 +138,34 @@ def _merge_folds(plans: "list[MergePlan]", arguments: Namespace) -> None:
                 print(f"{merge} fold {fold}: merged already, skipped (--overwrite does it again)")
             else:
                 _tell(merged, name, scheme, fold)
+    if arguments.push is not None:
+        _push(plans[0], name, scheme, wanted[plans[0].name], arguments.push)
     shared = [fold for fold in fold_numbers(folds) if all(fold in n for n in wanted.values())]
     from src.cli.merge_report import print_scores
 
     print_scores(plans, dataset, scheme, folds, shared, arguments)
+
+
+def _push(
+    plan: "MergePlan", dataset: str, scheme: str, folds: Sequence[paths.FoldName], repo: str
+) -> None:
+    from src.models.push import push_files
+
+    files: dict[str, Path] = {}
+    for fold in folds:
+        names = (dataset, scheme, plan.name, fold)
+        files |= {
+            f"fold_{fold}.safetensors": paths.checkpoint(*names),
+            f"fold_{fold}.json": paths.run_record(*names),
+        }
+    words = ", ".join(one.model for one in plan.final.models)
+    card = (
+        f"# {plan.name}\n\n{plan.final.merge_method} of {words}, trained on {dataset}. Each "
+        "`.safetensors` carries its preprocessing and label order (one logit, fake > 0), each "
+        "`.json` what it was merged from. The licences of the weights that the ingredients started "
+        "from apply.\n"
+    )
+    print(f"uploaded: {push_files(repo, files, card, f'{plan.name} of {dataset}/{scheme}')}")
 
 
 def _folds(

@@ -15,6 +15,7 @@ from src.artifacts.folds import read_folds, write_folds
 from src.config import parse_model
 from src.models.losses import LOSSES
 from src.training.job import Job, Options, job_table
+from src.training.trainer import fit_fold
 
 N_ITEMS = 48
 TINY: dict[str, Any] = {
@@ -87,3 +88,13 @@ def make_job(artefact_root: Path) -> Callable[..., Job]:
         return Job(model, config, "tiny", "s", fold, root, table, chosen)
 
     return make
+
+
+@pytest.fixture
+def pair(make_job: Callable[..., Job]) -> Job:
+    """Train `a` and `b`, the second further from the same seed; returns the job of `a`."""
+    optim = {"epochs": 2, "lr": 1e-2}
+    jobs = [make_job(model="a", optim=optim), make_job(model="b", optim=optim | {"lr": 5e-3})]
+    for job in jobs:
+        assert fit_fold(job)
+    return jobs[0]

@@ -62,15 +62,6 @@ def oof_of(model: str, fold: int = 0) -> np.ndarray:
     return read_oof(paths.oof_csv("tiny", "s", model, fold), folds, fold)["logit"].to_numpy()
 
 
-@pytest.fixture
-def pair(make_job: MakeJob) -> Job:
-    """Train `a` and `b`, the second further from the same seed; returns the job of `a`."""
-    jobs = [make_job(model="a", optim=OPTIM), make_job(model="b", optim=OPTIM | {"lr": 5e-3})]
-    for job in jobs:
-        assert fit_fold(job)
-    return jobs[0]
-
-
 UNIFORM = "merge_method: uniform\nmodels: [a, b]\n"
 
 
