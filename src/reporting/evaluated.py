@@ -94,7 +94,8 @@ def _words(rule: Rule, where: str) -> str:
 
 def _notes(aligned: Aligned) -> list[str]:
     return [
-        f"selected-on: {model} chose its epoch by its score on these rows, which flatters it"
+        f"selected-on: {model} chose its epoch, or what it merges, by its score on these rows, "
+        "which flatters it"
         for model in aligned.selected_on
     ]
 
