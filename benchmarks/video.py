@@ -27,7 +27,8 @@ import cv2
 import numpy as np
 
 from src.data.sources import VIDEO_SUFFIXES
-from src.data.video import DECODERS, UnreadableVideoError, read_frames, spaced
+from src.data.video import read_frames, spaced
+from src.data.video_decoders import DECODERS, UnreadableVideoError
 
 COUNT = 16
 KEPT = 0.6
@@ -71,7 +72,10 @@ def torchcodec_all(path: Path, wanted: list[int]) -> tuple[Found, int]:
     decoder = VideoDecoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=1)
     found: Found = {}
     for number in range(len(decoder)):
-        frame = decoder[number]
+        try:
+            frame = decoder[number]
+        except RuntimeError:  # the file ends here, whatever its header says
+            return found, number
         if number in wanted:
             found[number] = frame.numpy()
     return found, len(decoder)

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from src.data.clips import open_clip, read_clip
 from src.data.hashes import perceptual_hashes
 from src.data.images import UnreadableImageError
-from src.data.video import ClipInfo, probe
+from src.data.video import probe
+from src.data.video_decoders import ClipInfo
 
 
 class ClipLook(NamedTuple):

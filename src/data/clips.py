@@ -11,7 +11,8 @@ import numpy as np
 from src.data.decode import UnreadableImageError
 from src.data.images import decode_image
 from src.data.sources import local_path, read_bytes
-from src.data.video import Clip, Pick, Picture, UnreadableVideoError, read_frames
+from src.data.video import Clip, Pick, read_frames
+from src.data.video_decoders import Picture, UnreadableVideoError
 
 HEAD = 512  # bytes that tell what a file is
 NAMED_AS_IMAGE = "it is a video under an image's name; its middle frame is used"
@@ -85,6 +86,21 @@ def middle_frame(data: bytes) -> Picture:
     """
     with _as_file(data, ".bin") as file:
         return read_frames(file, 1).frames[0]
+
+
+def read_picture(root: Path, path: str) -> Picture:
+    """Return an image item's picture, uint8 RGB (height, width, 3), a clip's middle frame.
+
+    Raises:
+        UnreadableImageError, UserError: see `read_bytes` and `decode_image`.
+    """
+    data = read_bytes(root, path)
+    try:
+        return decode_image(data)
+    except UnreadableImageError:
+        if not is_clip(data):
+            raise
+        return middle_frame(data)
 
 
 @contextmanager

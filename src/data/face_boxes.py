@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,10 @@ from src.artifacts.files import file_lock
 from src.config import FaceConfig, FramesConfig
 from src.data.cache import mark_items
 from src.data.cache_build import decoding_threads
-from src.data.clips import is_clip, middle_frame, read_clip
+from src.data.clips import read_clip, read_picture
 from src.data.cropped import part_of, says_cropped
-from src.data.images import Canvas, UnreadableImageError, decode_image
-from src.data.sources import kind_of, read_bytes, stamp_of
+from src.data.images import UnreadableImageError
+from src.data.sources import kind_of, stamp_of
 from src.errors import UserError
 from src.faces.boxes import Face, area
 from src.faces.crop import crop_face
@@ -224,56 +223,6 @@ class FaceBoxes:
             return {}
 
 
-class FaceCuts:
-    """What the canvases of a list of items show of a picture: all of it, or a face.
-
-    Args:
-        root: folder of the data set.
-        canvases: of the items.
-        frames: which frames of clips are looked at.
-    """
-
-    def __init__(self, root: Path, canvases: Iterable[Canvas], frames: FramesConfig) -> None:
-        faces = dict.fromkeys(canvas.face for canvas in canvases if canvas.face is not None)
-        self.boxes = {face: FaceBoxes(root, face, frames) for face in faces}
-        self.person = 0
-
-    def search(self, items: Sequence[str]) -> None:
-        """Find the faces that a canvas shows; see `FaceBoxes.search`."""
-        for boxes in self.boxes.values():
-            boxes.search(items)
-
-    def cut(self, path: str, frame: int, canvas: Canvas, picture: Picture) -> Picture:
-        """Return what a canvas shows of a picture, before it is resized; see `FaceBoxes.crop`."""
-        return (
-            picture
-            if canvas.face is None
-            else self.boxes[canvas.face].crop(path, picture, frame, self.person)
-        )
-
-    def of_person(self, person: int) -> "FaceCuts":
-        """Return the same faces, of which another person's is shown."""
-        other = copy(self)
-        other.person = person
-        return other
-
-    def count_people(self, face: FaceConfig, items: Sequence[str]) -> list[int]:
-        """Return how many people each item shows."""
-        self.boxes[face].search(items)
-        return [len(self.boxes[face].people(path)) for path in items]
-
-    def faceless(self, face: FaceConfig | None, items: Sequence[str]) -> list[int]:
-        """Return which items show no face, so that the whole picture stood for it."""
-        if face is None:
-            return []
-        lost = set(self.boxes[face].faceless(items))
-        return [place for place, path in enumerate(items) if path in lost]
-
-    def stamp(self, path: str) -> tuple[int, ...]:
-        """Return what decides an item's crop beside its file and the canvas."""
-        return (1,) if any(boxes.is_cropped(path) for boxes in self.boxes.values()) else ()
-
-
 def _shares(pictures: Sequence[Shrunk], seen: Sequence[Sequence[Face]]) -> list[float]:
     """Return the share of its picture's area that the largest box of each fills."""
     both = zip(pictures, seen, strict=True)
@@ -282,21 +231,6 @@ def _shares(pictures: Sequence[Shrunk], seen: Sequence[Sequence[Face]]) -> list[
         for one, faces in both
         if faces
     ]
-
-
-def read_picture(root: Path, path: str) -> Picture:
-    """Return an image item's picture, uint8 RGB (height, width, 3), a clip's middle frame.
-
-    Raises:
-        UnreadableImageError, UserError: see `read_bytes` and `decode_image`.
-    """
-    data = read_bytes(root, path)
-    try:
-        return decode_image(data)
-    except UnreadableImageError:
-        if not is_clip(data):
-            raise
-        return middle_frame(data)
 
 
 def _batches(items: list[str]) -> Iterator[list[str]]:

@@ -5,7 +5,8 @@ more; they are what a cache keeps. Evaluation looks at some of the slots, traini
 An image has one of each, so where there are only images all numbers are those of the items.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -68,6 +69,14 @@ class FrameNumbers:
             return np.asarray(rows, np.int64)
         starts = self.slot_starts if slots else self.eval_starts
         return np.searchsorted(starts, np.asarray(rows, np.int64), side="right") - 1
+
+    def by_item(
+        self, rows: Sequence[int], *, slots: bool = False
+    ) -> Iterator[tuple[int, list[int]]]:
+        """Yield each item with those of the evaluation rows (or slots) in a row that are its."""
+        items = self.item_of(rows, slots=slots).tolist()
+        for item, part in groupby(zip(items, rows, strict=True), key=lambda pair: pair[0]):
+            yield item, [row for _, row in part]
 
     def eval_slots(self, held: int) -> Rows:
         """Return which of the `held` slots that a clip has evaluation looks at, in order."""

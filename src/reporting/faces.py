@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src import paths
-from src.data.face_boxes import FaceBoxes, read_picture
+from src.data.clips import read_picture
+from src.data.face_boxes import FaceBoxes
 from src.data.manifest import Dataset
 from src.data.sources import kind_of
 from src.errors import UserError

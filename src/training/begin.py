@@ -10,7 +10,7 @@ from torch.amp.grad_scaler import GradScaler
 from src.config import ModelConfig
 from src.data.augment import check_augment
 from src.data.samplers import SAMPLERS, EpochSampler, Pool
-from src.data.video import DECODERS
+from src.data.video_decoders import DECODERS
 from src.ensemble.pooling import POOLING
 from src.models.backbones import check_backbone
 from src.models.carried import carry_input

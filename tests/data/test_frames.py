@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from src.config import FramesConfig, InputSpec
-from src.data import pixels
+from src.data import item_reader
 from src.data.cache import ABSENT
 from src.data.dataset import EvalBatches, TrainBatches
 from src.data.frames import IMAGE, FrameNumbers
@@ -70,7 +70,7 @@ def test_evaluation_sees_some_of_the_slots(folder):
 def test_kept_frames_are_those_read(folder, where, tmp_path, monkeypatch):
     plain, kept = source_of(folder), source_of(folder)
     assert kept.preload(tmp_path / "pixels", where) == where
-    monkeypatch.setattr(pixels, "read_clip", lambda *_, **__: pytest.fail("decoded again"))
+    monkeypatch.setattr(item_reader, "read_clip", lambda *_, **__: pytest.fail("decoded again"))
     again = source_of(folder)
     if where == "disk":
         assert again.preload(tmp_path / "pixels", where) == where
@@ -89,8 +89,10 @@ def test_kept_frames_are_those_read(folder, where, tmp_path, monkeypatch):
 
 
 def test_each_clip_is_decoded_once_for_a_cache(folder, tmp_path, monkeypatch):
-    read, calls = pixels.read_clip, []
-    monkeypatch.setattr(pixels, "read_clip", lambda *a, **k: calls.append(a[1]) or read(*a, **k))
+    read, calls = item_reader.read_clip, []
+    monkeypatch.setattr(
+        item_reader, "read_clip", lambda *a, **k: calls.append(a[1]) or read(*a, **k)
+    )
     source_of(folder).preload(tmp_path / "pixels", "disk")
     assert sorted(calls) == ["long.mp4", "short.mp4"]
     more = [*NAMES, "new.mp4"]

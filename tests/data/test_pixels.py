@@ -5,12 +5,13 @@ import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from src.config import InputSpec
-from src.data import cache, images, pixels
+from src.data import cache, images, keeping
 from src.data.pixels import Canvas, PixelSource
 from src.errors import UserError
 
@@ -66,7 +67,7 @@ def no_disk(monkeypatch) -> None:
 
 
 def no_memory(monkeypatch, free: int = 0) -> None:
-    monkeypatch.setattr(pixels, "available_memory", lambda: free)
+    monkeypatch.setattr(keeping, "available_memory", lambda: free)
 
 
 def test_read_is_decode_and_resize(folder, names):
@@ -128,12 +129,12 @@ def test_room_decides_and_the_reason_is_logged(folder, names, home, decoded, mon
         return PixelSource(folder, names, [SMALL, LARGE]).preload(home)
 
     no_disk(monkeypatch)
-    no_memory(monkeypatch, int(NEED / pixels.RAM_SHARE) - 10)
+    no_memory(monkeypatch, int(NEED / keeping.RAM_SHARE) - 10)
     assert preload() == "none"
     assert decoded == []
     assert "do not fit into 0% of the" in lines.text
     assert "do not fit into 40% of the" in lines.text
-    no_memory(monkeypatch, int(NEED / pixels.RAM_SHARE) + 10)
+    no_memory(monkeypatch, int(NEED / keeping.RAM_SHARE) + 10)
     assert preload() == "ram"
     assert not list(home.rglob("pixels.u8"))
     monkeypatch.setattr(cache, "DISK_SHARE", 1.0)
@@ -179,7 +180,7 @@ sys.stdin.read()
 
 def test_of_several_processes_one_holds_a_data_set_in_memory(folder, names, home, monkeypatch):
     no_disk(monkeypatch)
-    no_memory(monkeypatch, int(NEED / pixels.RAM_SHARE) + 10)
+    no_memory(monkeypatch, int(NEED / keeping.RAM_SHARE) + 10)
     home.mkdir()
     other = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(home / "ram.lock")],
@@ -191,9 +192,9 @@ def test_of_several_processes_one_holds_a_data_set_in_memory(folder, names, home
         source = PixelSource(folder, names, [SMALL, LARGE])
         assert source.preload(home) == "none"
         assert source.preload(home, "ram") == "ram"  # asked for
-        no_memory(monkeypatch, int(NEED / pixels.OWN_SHARE) + 10)
+        no_memory(monkeypatch, int(NEED / keeping.OWN_SHARE) + 10)
         assert PixelSource(folder, names, [SMALL, LARGE]).preload(home) == "ram"  # next to nothing
-        no_memory(monkeypatch, int(NEED / pixels.RAM_SHARE) + 10)
+        no_memory(monkeypatch, int(NEED / keeping.RAM_SHARE) + 10)
         other.stdin.close()  # type: ignore[union-attr]
         other.wait()
     for _ in range(2):  # also for the next fold of this process
@@ -243,12 +244,12 @@ def test_siblings_are_kept_along_so_that_one_cache_serves_all_runs(folder, names
 
 
 def test_without_room_for_siblings_a_run_keeps_its_own(folder, names, home, monkeypatch):
-    real = pixels.missing_space
+    real = keeping.missing_space
 
     def full(home, canvas, marks):
         return "no room" if len(marks) > 2 else real(home, canvas, marks)
 
-    monkeypatch.setattr(pixels, "missing_space", full)
+    monkeypatch.setattr(keeping, "missing_space", full)
     source = PixelSource(folder, names[:2], [SMALL], siblings=names)
     assert source.preload(home, "disk") == "disk"
     assert (home / "squash_16_bicubic").exists()
@@ -257,6 +258,6 @@ def test_without_room_for_siblings_a_run_keeps_its_own(folder, names, home, monk
 
 
 def test_an_empty_source(home):
-    source = PixelSource(pixels.Path(), [], [SMALL])
+    source = PixelSource(Path(), [], [SMALL])
     assert len(source) == 0
     assert source.preload(home) == "ram"

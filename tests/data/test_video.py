@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from src.data import video
+from src.data import video, video_decoders
 from src.data.clips import middle_frame, read_clip
-from src.data.video import UnreadableVideoError, probe, read_frames, spaced
+from src.data.video import probe, read_frames, spaced
+from src.data.video_decoders import UnreadableVideoError
 from src.errors import UserError
 from tests.clips import boxes, grey_of, index_first, write_clip
 
@@ -88,7 +89,7 @@ def test_without_its_index_nothing_can_be_read(tmp_path):
 
 
 def announcing(frames, seconds):
-    class Liar(video.OpenCvStream):
+    class Liar(video_decoders.OpenCvStream):
         def _read_info(self):
             return super()._read_info()._replace(announced=frames, duration=seconds)
 
@@ -97,7 +98,7 @@ def announcing(frames, seconds):
 
 @pytest.mark.parametrize("announced", [0, 3, 500])
 def test_a_header_that_lies_about_the_number_is_not_believed(tmp_path, monkeypatch, announced):
-    monkeypatch.setitem(video.DECODERS._things, "opencv", announcing(announced, 1.0))
+    monkeypatch.setitem(video_decoders.DECODERS._things, "opencv", announcing(announced, 1.0))
     clip = read_frames(write_clip(tmp_path / "a.mp4", 20), 4)
     assert clip.indices.tolist() == greys(clip) == [2, 7, 12, 17]
     assert clip.problem == ("decoded 20 of 500 frames" if announced == 500 else "")
@@ -109,7 +110,7 @@ def test_an_absurd_length_is_refused_before_anything_is_decoded(
 ):
     liar = announcing(frames, seconds)
     liar.grab = lambda _: pytest.fail("decoded")
-    monkeypatch.setitem(video.DECODERS._things, "opencv", liar)
+    monkeypatch.setitem(video_decoders.DECODERS._things, "opencv", liar)
     with pytest.raises(UnreadableVideoError, match="are refused: cut it up first"):
         read_frames(write_clip(tmp_path / "a.mp4", 3), 4)
 

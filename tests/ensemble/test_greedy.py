@@ -34,7 +34,7 @@ def slow_greedy(label, probs, rounds):
     return np.bincount(picks, minlength=len(probs)) / len(picks)
 
 
-@pytest.mark.parametrize("rounds", [1, 2, 4, 8])
+@pytest.mark.parametrize("rounds", [1, 2, 5])
 def test_equals_a_plain_loop(rounds):
     assert greedy_weights(LABEL, PROBS, rounds) == pytest.approx(slow_greedy(LABEL, PROBS, rounds))
 

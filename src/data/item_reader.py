@@ -1,0 +1,175 @@
+"""One item at a time to square uint8 canvases: an image, frames of a clip, their face crops."""
+
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from src.config import FramesConfig
+from src.data import images
+from src.data.cache import Marks, mark_items
+from src.data.clips import NAMED_AS_IMAGE, is_clip, middle_frame, read_clip
+from src.data.face_cuts import FaceCuts
+from src.data.frames import FrameNumbers
+from src.data.images import Canvas
+from src.data.sources import read_bytes, stamp_of
+from src.errors import UserError
+
+cv2.setNumThreads(1)  # parallelism lies in workers and torch; nested pools slow both
+
+Canvases = list[NDArray[np.uint8]]
+# How many slots a clip has, 1 or more -> which of them are wanted, ascending.
+Wanted = Callable[[int], Sequence[int]]
+
+
+class ItemReader:
+    """Decodes the items of a list; nothing is kept.
+
+    Args:
+        root: folder of the data set.
+        paths: manifest paths of the items, in the order of their row numbers.
+        canvases: the distinct canvases wanted of each item.
+        frames: what is seen of clips.
+        cuts: where the canvases' faces are known already; None makes a new one.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        paths: Sequence[str],
+        canvases: Sequence[Canvas],
+        frames: FramesConfig,
+        cuts: FaceCuts | None = None,
+    ) -> None:
+        self.root = root
+        self.paths = list(paths)
+        self.canvases = list(dict.fromkeys(canvases))
+        self.numbers = FrameNumbers(self.paths, frames)
+        self.cuts = FaceCuts(root, self.canvases, frames) if cuts is None else cuts
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return len(self.paths)
+
+    @property
+    def nbytes(self) -> int:
+        """Return how much all canvases take."""
+        each = sum(3 * canvas.size**2 for canvas in self.canvases)
+        return each * int(self.numbers.slot_starts[-1])
+
+    def image(self, item: int) -> tuple[Canvases, bool]:
+        """Return an image's canvases, and whether it is a clip under an image's name.
+
+        Raises:
+            UnreadableImageError: the item cannot be decoded.
+        """
+        data = read_bytes(self.root, self.paths[item])
+        try:
+            cut = partial(self.cuts.cut, self.paths[item], 0)
+            return images.make_canvases(data, self.canvases, cut), False
+        except images.UnreadableImageError:
+            if not is_clip(data):
+                raise
+            return self._draw_frame(self.paths[item], middle_frame(data), 0), True
+
+    def clip(self, item: int, wanted: Wanted) -> tuple[list[Canvases], bool]:
+        """Return some of the frames that a clip has, and whether it was read only in part.
+
+        Args:
+            item: its row number.
+            wanted: which of its slots.
+
+        Raises:
+            UnreadableImageError: the item cannot be decoded.
+        """
+        clip = read_clip(
+            self.root, self.paths[item], self.numbers.slots, pick=wanted,
+            convert=partial(self._draw_frame, self.paths[item]),
+            decoder=self.numbers.frames.decoder,
+        )  # fmt: skip
+        return clip.frames, bool(clip.problem)
+
+    def _draw_frame(self, path: str, picture: NDArray[np.uint8], number: int) -> Canvases:
+        cut = self.cuts.cut
+        return [canvas.draw(cut(path, number, canvas, picture)) for canvas in self.canvases]
+
+    def slots_or_stop(self, item: int, wanted: Wanted = range) -> list[Canvases]:
+        """Return some of the slots that a clip has, or the only one of an image.
+
+        Raises:
+            UserError: the item cannot be decoded; names it.
+        """
+        try:
+            if self.numbers.is_clip[item]:
+                return self.clip(item, wanted)[0]
+            return [self.image(item)[0]]
+        except images.UnreadableImageError as error:
+            raise self.gone(item, error) from None
+
+    def read_slots(self, rows: Sequence[int]) -> list[NDArray[np.uint8] | None]:
+        """Return the first canvas of slots; None for those that a clip is too short to have."""
+        found: list[NDArray[np.uint8] | None] = []
+        for item, part in self.numbers.by_item(rows, slots=True):
+            slots = [row - int(self.numbers.slot_starts[item]) for row in part]
+
+            def wanted(held: int, slots: list[int] = slots) -> list[int]:
+                return [slot for slot in slots if slot < held]
+
+            drawn = [canvases[0] for canvases in self.slots_or_stop(item, wanted)]
+            found += [*drawn, *[None] * (len(part) - len(drawn))]
+        return found
+
+    def gone(self, item: int, error: Exception) -> UserError:
+        """Make the error that names an item which cannot be decoded."""
+        return UserError(
+            f"{self.root / self.paths[item]}: {error}; it was readable when the folds were "
+            "made: put the file back"
+        )
+
+    def with_every_slot(self) -> "ItemReader":
+        """Return a reader of the same pixels whose evaluation looks at every slot of a clip."""
+        slots = self.numbers.slots
+        frames = replace(self.numbers.frames, train=slots, eval=slots)
+        return ItemReader(self.root, self.paths, self.canvases, frames, self.cuts)
+
+    def of_person(self, person: int) -> "ItemReader":
+        """Return a reader that shows another person of the items than the largest."""
+        other = copy(self)
+        other.cuts = self.cuts.of_person(person)
+        return other
+
+    def find_faces(self) -> None:
+        """Look for the faces of all items, where a canvas shows them and nobody has looked yet.
+
+        Raises:
+            UserError: see `FaceBoxes.search`.
+        """
+        self.cuts.search(self.paths)
+
+    def describe(self, item: int) -> str:
+        """Say what is wrong with an item whose frames are cut; decodes a clip again."""
+        if not self.numbers.is_clip[item]:
+            return NAMED_AS_IMAGE
+        return read_clip(
+            self.root, self.paths[item], 1, convert=lambda *_: None,
+            decoder=self.numbers.frames.decoder,
+        ).problem  # fmt: skip
+
+    def marks(self) -> Marks:
+        """Return a 64-bit mark of each slot, which changes with its item's path, size or stamp."""
+        stamps = ((*stamp_of(self.root, p), *self.cuts.stamp(p)) for p in self.paths)
+        if not self.numbers.has_clips:
+            return mark_items(self.paths, stamps)
+        slots, decoder = self.numbers.slots, self.numbers.frames.decoder
+        named: list[tuple[str, tuple[int, ...]]] = []
+        for path, stamp, clip in zip(self.paths, stamps, self.numbers.is_clip, strict=True):
+            if clip:  # a frame's place depends on how many there are
+                named += [(f"{path}\0{k}/{slots} {decoder}", stamp) for k in range(slots)]
+            else:
+                named.append((path, stamp))
+        return mark_items((name for name, _ in named), (stamp for _, stamp in named))
