@@ -1,7 +1,5 @@
 """`python -m src compare`: train the rows of a comparison, score them in-domain and out of it."""
 
-import importlib
-import importlib.util
 import json
 import traceback
 from argparse import Namespace
@@ -35,7 +33,6 @@ DESCRIPTION = """Train many ways in one go, and hold them against each other.
 Every row of the file is trained as a variant of its own, scored out-of-fold on A (in-domain) and
 by the same checkpoints and thresholds on B and C (out-of-domain). Writes a table and a plot to
 reports/<data set>/<scheme>/comparisons/. docs/comparisons.md says what a file holds."""
-MERGES = "src.cli.merge"
 
 
 @dataclass(frozen=True)
@@ -225,10 +222,10 @@ def _make(row: "Row", fold: int, place: Place, arguments: Namespace) -> None:
 
 
 def _merge(words: list[str]) -> None:
-    """Call `python -m src merge`, where there is one."""
-    if importlib.util.find_spec(MERGES) is None:
-        raise UserError("it is a merge, and wants `python -m src merge`, which is not here yet")
-    code = importlib.import_module(MERGES).main(words)
+    """Call `python -m src merge`."""
+    from src.cli import merge
+
+    code = merge.main(words)
     if code == INTERRUPTED:
         raise KeyboardInterrupt
     if code:

@@ -121,19 +121,29 @@ def needed_parts(recipe: Recipe, folds: Sequence[paths.FoldName] | None = None) 
             done = paths.readable(paths.run_record(*names))
             for file in (weights, done):
                 if not file.is_file():
+                    other = (
+                        "predict without --refit"
+                        if fold == paths.ALL
+                        else "tune without that member (--models)"
+                    )
                     raise UserError(
-                        f"{file} is not there, and the recipe predicts with it; train it: python "
-                        f"train_folds.py --model {member.model} --fold {fold} --data "
-                        f"{recipe.dataset} --overwrite, or "
-                        + (
-                            "predict without --refit"
-                            if fold == paths.ALL
-                            else "tune without that member (--models)"
-                        )
+                        f"{file} is not there, and the recipe predicts with it; make it: python "
+                        f"{_maker(recipe, member.model)} --fold {fold} --data {recipe.dataset} "
+                        f"--overwrite, or {other}"
                     )
             sha = str(read_json(done, schema=1, what="run record").get("checkpoint_sha256"))
             parts.append(Part(member.model, fold, weights, sha, paths.test_views(*names)))
     return parts
+
+
+def _maker(recipe: Recipe, model: str) -> str:
+    """Return the command that makes a member's checkpoints, without its fold."""
+    names = (recipe.dataset, recipe.scheme, model)
+    records = [paths.readable(paths.run_record(*names, fold)) for fold in recipe.folds]
+    there = [path for path in records if path.is_file()]
+    if there and read_json(there[0], schema=1, what="run record").get("merged_from"):
+        return f"-m src merge {model}"
+    return f"train_folds.py --model {model}"
 
 
 def stored_predictions(

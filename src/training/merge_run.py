@@ -77,7 +77,10 @@ def merge_fold(plan: MergePlan, place: Place, job: Job, *, check: bool = True) -
         held = set(job.table["item_id"].to_numpy()[job.held_rows])
         check_unseen(list(ingredients.values()), place.dataset, place.scheme, job.table, held)
     elif plan.selection.how != "fixed":
-        raise UserError(f"{plan.name}: nothing is held out in --fold all, so nothing can be chosen")
+        raise UserError(
+            f"{plan.name}: nothing is held out in --fold all, so nothing can be chosen; write what "
+            "was chosen (`chosen` in the record of a fold) into a file of its own and merge that"
+        )
     what = f"{place.dataset}/{place.scheme}/{plan.name} fold {place.fold}"
     with file_lock(paths.run_lock(*job.names), what):
         if _is_finished(plan, job, ingredients):

@@ -1,5 +1,6 @@
 """`python -m src compare`: rows trained once, scored in-domain and out of it; mistakes named."""
 
+import json
 import shutil
 
 import numpy as np
@@ -11,6 +12,7 @@ from src import paths
 from src.artifacts.oof import read_views
 from src.artifacts.variants import write_variant
 from src.cli import compare, train
+from src.cli import merge as cli_merge
 from src.config import read_model
 from src.metrics import sigmoid
 from src.reporting import scorecard
@@ -156,25 +158,18 @@ def test_merges_come_after_what_they_are_made_of(run, monkeypatch):
     merge.parent.mkdir(parents=True)
     merge.write_text("merge_method: uniform\nmodels: [net, trial_probe]\n")
     text = ROWS.replace("rows:", "rows:\n  soup: {merge: soup}")
-    monkeypatch.setattr(compare, "MERGES", "src.cli.no_such_verb")
-    assert "  soup: it is a merge, and wants `python -m src merge`" in run(text, code=2)
-    seen = []
-
-    def make(words):
-        seen.append(words)
-        for folder in (paths.run_dir, paths.oof_dir):
-            shutil.copytree(folder("one", SCHEME, "net"), folder("one", SCHEME, "soup"))
-        return 0
-
-    class Merge:
-        main = staticmethod(make)
-
-    monkeypatch.setattr(compare, "MERGES", "src.cli.evaluate")
-    monkeypatch.setattr(compare.importlib, "import_module", lambda _: Merge)
-    assert "finished already" in run(text)
-    assert seen[0][:5] == [str(merge), "--data", "one", "--scheme", SCHEME]
+    monkeypatch.setattr(cli_merge, "show_log", lambda: None)
+    run(text)
     assert table().index.unique("row").tolist() == ["soup", "probe", "full"]
-    assert table().loc[("soup", "one"), "auc"] == table().loc[("full", "one"), "auc"]
+    record = json.loads(paths.run_record("one", SCHEME, "soup", 0).read_text())
+    made_of = [one["name"] for one in record["merged_from"]["ingredients"]]
+    assert made_of == ["net", "trial_probe"]
+    oof = pd.read_csv(paths.oof_csv("one", SCHEME, "soup", 0))
+    want = roc_auc_score(oof["label"], oof["logit"])
+    assert table().loc[("soup", "one"), "auc"] == pytest.approx(want)
+    before = paths.run_record("one", SCHEME, "soup", 0).stat().st_mtime_ns
+    assert "finished already" in run(text)
+    assert paths.run_record("one", SCHEME, "soup", 0).stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize(
