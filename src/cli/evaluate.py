@@ -20,6 +20,7 @@ from src.errors import UserError, unknown_name
 if TYPE_CHECKING:
     import pandas as pd
 
+    from src.artifacts.recipes import Recipe
     from src.data.manifest import Dataset
     from src.reporting.evaluated import Subject
     from src.reporting.predicted import Rows
@@ -149,6 +150,7 @@ def predict_other(arguments: Namespace, subject: "Subject", folds: list[int], ot
 
     dataset = load_dataset(other, arguments.input_root)
     check_not_trained_on(arguments, subject.recipe.dataset, dataset)
+    _check_ingredients(subject.recipe, folds, other)
     table, items = labelled_items(dataset)
     logits, predicted = cross_logits(
         subject.recipe, folds, other, items, device=arguments.device,
@@ -178,6 +180,24 @@ def check_not_trained_on(arguments: Namespace, name: str, other: "Dataset") -> N
                 f"--from {name} --data {other.name}: both hold the items of {', '.join(shared)} "
                 f"(`{key}:` in dataset.yaml), so the checkpoints were trained on them"
             )
+
+
+def _check_ingredients(recipe: "Recipe", folds: list[int], other: str) -> None:
+    """Raise where a member is a merge of something that was trained on the other data set."""
+    from src.artifacts.files import read_json
+    from src.artifacts.merged import ingredients_of
+
+    for member, fold in ((m, fold) for m in recipe.members if m.weight for fold in folds):
+        path = paths.run_record(recipe.dataset, recipe.scheme, member.model, fold)
+        if not path.is_file():
+            continue
+        record = read_json(path, schema=1, what="run record")
+        for one in ingredients_of(record):
+            if one.get("dataset") == other:
+                raise UserError(
+                    f"{member.model} is a merge, and {one['name']} among its ingredients was "
+                    f"trained on {other}: no leaked score is reported"
+                )
 
 
 def _with_groups(table: "pd.DataFrame", dataset: "Dataset") -> "pd.DataFrame":

@@ -150,13 +150,12 @@ def _refuse_known(
     holdout: str,
 ) -> None:
     """Raise where a model, or an ingredient of one, was trained on the other data set."""
-    from src.training.merge_agree import flat
+    from src.artifacts.merged import ingredients_of
     from src.training.record import read_record
 
     for name, fold in ((name, fold) for name, _, _ in runs for fold in folds):
         record = read_record(paths.run_record(dataset, scheme, name, fold))
-        merged = record.get("merged_from") or {}
-        for one in flat(merged.get("ingredients", [])):
+        for one in ingredients_of(record):
             if one.get("dataset") == holdout:
                 raise UserError(
                     f"--holdout {holdout}: {one['name']}, an ingredient of {name}, was trained on "

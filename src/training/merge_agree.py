@@ -10,6 +10,7 @@ import pandas as pd
 from src import paths
 from src.artifacts.files import sha256_file
 from src.artifacts.folds import read_folds
+from src.artifacts.merged import ingredients_of
 from src.errors import UserError
 from src.models.backbones import build_backbone
 from src.models.formats.base import Foreign
@@ -150,9 +151,8 @@ def trained_on(one: Ingredient, dataset: str, scheme: str, table: pd.DataFrame) 
         UserError: the fold file has changed since.
     """
     record = one.record or {}
-    merged = record.get("merged_from") or {}
     seen: set[str] = set()
-    for run in (record, *flat(merged.get("ingredients", []))):
+    for run in (record, *ingredients_of(record)):
         if run.get("dataset") == dataset:
             seen |= _seen_by(one.name, run, scheme, table)
         elif run.get("dataset"):
@@ -169,11 +169,6 @@ def _seen_elsewhere(name: str, run: Mapping[str, Any], dataset: str) -> set[str]
     seen = _seen_by(name, run, "", read_folds(path))
     parts = {one.removeprefix(f"{dataset}/") for one in seen if one.startswith(f"{dataset}/")}
     return parts | {f"{other}/{one}" for one in seen}
-
-
-def flat(ingredients: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the ingredients that a record lists, and those of the merges among them."""
-    return [each for one in ingredients for each in (one, *flat(one.get("ingredients", [])))]
 
 
 def _seen_by(name: str, run: Mapping[str, Any], scheme: str, table: pd.DataFrame) -> set[str]:

@@ -1,5 +1,6 @@
 """Variants and merges through the commands' own main functions, up to a submission."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from src import paths
-from src.cli import merge, predict, train, tune, variants
+from src.cli import evaluate, merge, predict, train, tune, variants
 from src.config import read_model
 from src.training.record import read_record
 from tests.shared import tiny_model
@@ -163,3 +164,21 @@ def test_a_holdout_is_another_data_set(command: Command) -> None:
     said = command("merge", "soup", "--holdout", "tiny", code=2)
     assert "that is what the models were trained on" in said
     assert "no fold of tiny/sgkf2_s0 is finished by all of" in command("merge", "soup", code=2)
+
+
+def test_what_an_ingredient_was_trained_on_is_not_scored(
+    command: Command, tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command("variants", "tiny", "--n", "2", "--fold", "0", "--set", "optim.epochs=1")
+    file = tiny / "configs" / "merges" / "two.yaml"
+    file.write_text("merge_method: uniform\nmodels: [tiny_v0, tiny_v1]\n")
+    command("merge", "two", "--fold", "0")
+    path = paths.run_record("tiny", SCHEME, "two", 0)
+    record = json.loads(path.read_text())
+    record["merged_from"]["ingredients"][1]["dataset"] = "other"
+    path.write_text(json.dumps(record))
+    told = command("merge", "two", "--fold", "0", "--holdout", "other", code=2)
+    assert "tiny_v1, an ingredient of two, was trained on it" in told
+    wanted = ["--model", "two", "--from", "tiny", "--data", "other", "--device", "cpu"]
+    assert evaluate.main(wanted) == 2
+    assert "tiny_v1 among its ingredients was trained on other" in capsys.readouterr().err
