@@ -24,13 +24,21 @@ FACES, SMALL = "dfdc_faces", "cifake"
 STEM, N, EPOCHS = "bench_ingredient", 4, 3
 NAMES = [f"{STEM}_v{number}" for number in range(N)]
 MODELS = f"models: [{', '.join(NAMES)}]\n"
+THREE = f"models: [{', '.join(NAMES[:2] + NAMES[3:])}]\n"  # without the largest learning rate
 MERGES = {
     "bench_uniform": "merge_method: uniform\n" + MODELS,
     "bench_greedy": "merge_method: uniform\n" + MODELS + "select: greedy\n",
     "bench_greedy_auc": "merge_method: uniform\n" + MODELS + "select: greedy\nmetric: auc\n",
+    "bench_greedy_loss": "merge_method: uniform\n" + MODELS
+    + "select: greedy\nmetric: log_loss\n",
     "bench_learned": "merge_method: linear\n" + MODELS + "select: learned\n",
     "bench_ties": "merge_method: ties\nbase_model: start\n" + MODELS
     + "parameters: {weight: 1, density: 0.5}\n",
+    "bench_uniform_three": "merge_method: uniform\n" + THREE,
+    "bench_ties_three": "merge_method: ties\nbase_model: start\n" + THREE
+    + "parameters: {weight: 1, density: 0.5}\n",
+    "bench_ties_whole": "merge_method: ties\nbase_model: start\n" + MODELS
+    + "parameters: {weight: 1, density: 1}\n",
     "bench_stock": "merge_method: model_stock\nbase_model: start\n" + MODELS,
     "bench_slerp": f"merge_method: slerp\nbase_model: {NAMES[0]}\nmodels: [{NAMES[1]}]\n"
     "parameters: {t: 0.5}\n",

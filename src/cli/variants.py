@@ -13,7 +13,7 @@ DESCRIPTION = """Train N variants of a model that differ in seed, learning rate 
   python -m src variants mobilenetv2_100 --n 4 --fold 0 --weights FILE
 
 MODEL_v0 is the model itself under a name of its own; the others draw theirs (equal draws on every
-machine). All start from the same weights, which is what lets them be merged: docs/soups.md. The
+machine). All start from the same weights, head included, which is what lets them be merged: docs/soups.md. The
 same command goes on where it stopped, and skips what is finished."""
 AUGMENTS = ("crop_zoom", "light", "classic")
 
@@ -76,6 +76,7 @@ def draw_variants(
             common
             | {
                 "seed": config.seed + number,
+                "init_seed": config.start_seed,
                 "optim.lr": float(f"{config.optim.lr * factor:.3g}"),
                 "augment": presets[int(rng.integers(len(presets)))],
             }

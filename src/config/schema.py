@@ -260,6 +260,8 @@ class ModelConfig:
         tta: `flip` adds the mirrored image as a second view.
         pseudo: pseudo-labelled test items to train on as well; None has none.
         seed: of everything random.
+        init_seed: of the weights that start at random (the head, or a whole net) in place of
+            `seed`; members that are to be merged share it.
         licence: terms of the pretrained weights.
         about: one line for `python -m src models`.
     """
@@ -284,8 +286,14 @@ class ModelConfig:
     tta: Literal["none", "flip"] = "none"
     pseudo: PseudoConfig | None = None
     seed: Int = 42
+    init_seed: Int | None = None
     licence: str = ""
     about: str = ""
+
+    @property
+    def start_seed(self) -> int:
+        """The seed of the weights that start at random."""
+        return self.seed if self.init_seed is None else self.init_seed
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain nested dicts, as a run record stores them."""

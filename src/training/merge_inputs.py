@@ -179,23 +179,27 @@ def _start(first: Ingredient, others: Sequence[Ingredient], place: Place) -> Ing
     record = first.record or {}
     start = record["start"]
     for other in others:
-        theirs = (other.record or record)["start"]
+        their_run = other.record or record
+        theirs = their_run["start"]
         if (theirs["source"], theirs["sha256"]) != (start["source"], start["sha256"]):
             raise UserError(
                 f"{other.name} started from {theirs['source']} {theirs['name']!r}, {first.name} "
                 f"from {start['source']} {start['name']!r}: they have no start in common"
             )
-        if start["source"] == "random" and other.config.seed != first.config.seed:
+        draws = [(one.config.start_seed, run["fold"])
+                 for one, run in ((other, their_run), (first, record))]  # fmt: skip
+        if start["source"] == "random" and draws[0] != draws[1]:
             raise UserError(
-                f"{other.name} (seed {other.config.seed}) and {first.name} (seed "
-                f"{first.config.seed}) started from other random weights: no start in common"
+                f"{other.name} (seed {draws[0][0]}, fold {draws[0][1]}) and {first.name} (seed "
+                f"{draws[1][0]}, fold {draws[1][1]}) started from other random weights: no start "
+                "in common"
             )
     config = parse_model(first.config.as_dict(), first.name)
     if start["source"] == "file" and place.weights is None:
         raise UserError(
             f"{first.name} started from {start['name']!r}: give that file, --weights FILE"
         )
-    torch.manual_seed(derive_seed(config.seed, "init", record["fold"]))
+    torch.manual_seed(derive_seed(config.start_seed, "init", record["fold"]))
     model, native = build_classifier(config)
     made = start_weights(
         model.net, config, native.head, place.weights if start["source"] == "file" else None,

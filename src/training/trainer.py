@@ -68,7 +68,7 @@ def fit_fold(job: Job) -> bool:
         chip = device.choose_device(job.options.device)
         device.set_deterministic(chip)
         state = resume.read_state(job, wanted)
-        torch.manual_seed(derive_seed(job.config.seed, "init", job.fold))
+        torch.manual_seed(derive_seed(job.config.start_seed, "init", job.fold))
         model, start, head = begin.build_model(job, state)
         precision = state["precision"] if state else begin.choose_precision(job, model, chip)
         canvases = [Canvas.of(model.spec)]

@@ -79,6 +79,7 @@ def test_from_variants_to_a_submission(command: Command, tiny: Path) -> None:
     told = command("variants", "tiny", "--n", "3", "--fold", "0", "--set", "optim.epochs=2")
     assert "models: [tiny_v0, tiny_v1, tiny_v2]" in told
     assert [read_model(f"tiny_v{k}").seed for k in range(3)] == [42, 43, 44]
+    assert {read_model(f"tiny_v{k}").start_seed for k in range(3)} == {42}
     assert len({read_model(f"tiny_v{k}").optim.lr for k in range(3)}) == 3
     again = command("variants", "tiny", "--n", "3", "--fold", "0", "--set", "optim.epochs=2")
     assert again.count("finished already") == 3

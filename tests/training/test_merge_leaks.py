@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import timm
+import torch
 
 from src import paths
 from src.artifacts.files import sha256_file, write_json
 from src.errors import UserError
 from src.merging.settings import depth_by_name
+from src.models.tensors import read_tensors
 from src.training.job import Job
 from src.training.merge_agree import check_agreement, trained_on
 from src.training.merge_bench import depth_of
@@ -88,8 +90,22 @@ def test_random_starts_of_other_seeds_are_none_in_common(
     assert fit_fold(make_job(model="c", seed=43, optim=OPTIM))
     text = "merge_method: task_arithmetic\nbase_model: start\nmodels: [a, c]\n"
     text += "parameters: {weight: 0.5}\n"
-    with pytest.raises(UserError, match=r"c \(seed 43\) and a .* other random weights"):
+    with pytest.raises(UserError, match=r"c \(seed 43, fold 0\) and a .* other random weights"):
         merge(plan_of(tmp_path, text), pair)
+
+
+def test_one_init_seed_is_a_start_in_common(
+    pair: Job, make_job: MakeJob, tmp_path: Path
+) -> None:
+    alone = pair.config.start_seed
+    assert fit_fold(make_job(model="c", seed=43, init_seed=alone, optim=OPTIM))
+    text = "merge_method: task_arithmetic\nbase_model: start\nmodels: [{}]\n"
+    text += "parameters: {{weight: 1, lambda: 0}}\nbatchnorm: 0\n"
+    found = []
+    for name in ("a", "c"):
+        merge(plan_of(tmp_path, text.format(name)), pair, overwrite=True)
+        found.append(read_tensors(paths.checkpoint("tiny", "s", "soup", 0)))
+    assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])
 
 
 def test_the_way_to_a_base_is_walked_too(pair: Job, tmp_path: Path) -> None:
