@@ -18,7 +18,7 @@ from src.cli.train import fold_argument
 from src.errors import UserError
 
 if TYPE_CHECKING:
-    from src.training.merge_plan import MergePlan
+    from src.training.merge_plan import MergePlan, Selection
 
 DESCRIPTION = """Merge the weights of trained models into members like any other.
 
@@ -137,7 +137,7 @@ def _merge_folds(plans: "list[MergePlan]", arguments: Namespace) -> None:
             if merged.skipped:
                 print(f"{merge} fold {fold}: merged already, skipped (--overwrite does it again)")
             else:
-                _tell(merged, name, scheme, fold)
+                _tell(merged, found[merge].selection, name, scheme, fold)
     if arguments.push is not None:
         _push(plans[0], name, scheme, wanted[plans[0].name], arguments.push)
     shared = [fold for fold in fold_numbers(folds) if all(fold in n for n in wanted.values())]
@@ -203,19 +203,40 @@ def _place(
     return Place(name, scheme, fold, arguments.weights), job
 
 
-def _tell(merged: Any, dataset: str, scheme: str, fold: paths.FoldName) -> None:  # noqa: ANN401
-    job = merged.job
+def _tell(
+    merged: Any, selection: "Selection", dataset: str, scheme: str, fold: paths.FoldName  # noqa: ANN401
+) -> None:  # fmt: skip
+    job, home = merged.job, paths.merge_report_dir(dataset, scheme)
     print(f"{job.model} fold {fold}: {paths.checkpoint(*job.names)}")
     if merged.paths:
         from src.reporting.merges import plot_paths
 
-        file = paths.merge_report_dir(dataset, scheme) / f"{job.model}_fold_{fold}_path.png"
+        file = home / f"{job.model}_fold_{fold}_path.png"
         worst = max(path.barrier for path in merged.paths)
         plot = plot_paths(merged.paths, f"{job.model}, fold {fold}", file)
         print(f"  highest barrier between its models: {worst:+.3f} nats of log loss; plot: {plot}")
+    if merged.tried is not None:
+        _tell_tried(merged.tried, selection, f"{job.model}, fold {fold}", home)
     if fold == paths.ALL:
         print("  it has seen every training row: no score of it on them means anything, and "
               "tune.py does not take it")  # fmt: skip
+
+
+def _tell_tried(table: Any, selection: "Selection", title: str, home: Path) -> None:  # noqa: ANN401
+    """Write what a choice looked at, with a plot where it moved along one parameter."""
+    from src.artifacts.files import write_csv
+    from src.reporting.merges import plot_sweep
+    from src.training.merge_tried import SCORES, sweep_axis
+
+    stem = title.replace(", ", "_").replace(" ", "_")
+    file = home / f"{stem}_tried.csv"
+    write_csv(file, table)
+    print(f"  {len(table)} merges tried, with scores on the rows that one was chosen on: {file}")
+    axis = sweep_axis(selection)
+    if axis is not None and len(table) > 1:
+        scores = {name: table[name].tolist() for name in SCORES}
+        file = file.with_name(f"{stem}_sweep.png")
+        print(f"  plot: {plot_sweep(table[axis].tolist(), scores, axis, title, file)}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

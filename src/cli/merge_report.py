@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from src.training.merge_plan import MergePlan
     from src.training.merge_table import Contender, Held
 
+Trained = tuple[str, paths.FoldName]  # model, fold
 LEGEND = """macro_f1: rows of one half, at the threshold (and by the merge, where one was chosen) \
 that the other half chose; at_0.5: by the same merges at 0.5; forwards: passes of a net an item"""
 
@@ -48,10 +49,10 @@ def print_scores(
     if not folds and arguments.holdout is None:
         print("nothing is held out here, so there is nothing to score (--holdout NAME)")
         return
-    runs = _runs(plans, dataset.name, scheme, folds)
     if not folds:
-        _print_elsewhere(runs, dataset, scheme, arguments)
+        _print_elsewhere(plans, dataset, scheme, arguments)
         return
+    runs = _runs(plans, dataset.name, scheme, folds[0])
     held = held_rows(table, folds)
     contenders = [
         read_contender(held, table, (dataset.name, scheme, name), kind, _forwards(config))
@@ -59,7 +60,8 @@ def print_scores(
     ]
     labels: dict[str, Any] = {}
     if arguments.holdout is not None:
-        label, logits = _elsewhere(runs, dataset, scheme, folds, arguments)
+        trained = [[(name, fold) for fold in folds] for name, _, _ in runs]
+        label, logits = _elsewhere(trained, dataset, scheme, arguments)
         labels[arguments.holdout] = label
         contenders = [
             replace(one, elsewhere=logit) for one, logit in zip(contenders, logits, strict=True)
@@ -89,12 +91,11 @@ def print_scores(
 
 
 def _runs(
-    plans: "Sequence[MergePlan]", dataset: str, scheme: str, folds: Sequence[paths.FoldName]
+    plans: "Sequence[MergePlan]", dataset: str, scheme: str, fold: paths.FoldName
 ) -> list[tuple[str, str, dict[str, Any]]]:
     """Return name, kind and config of every ingredient and merge, each once."""
     from src.training.record import read_record
 
-    fold = folds[0] if folds else paths.ALL
     found: dict[str, tuple[str, str, dict[str, Any]]] = {}
     for plan in plans:
         merged = read_record(paths.run_record(dataset, scheme, plan.name, fold))
@@ -114,19 +115,15 @@ def _forwards(config: dict[str, Any]) -> int:
 
 
 def _elsewhere(
-    runs: Sequence[tuple[str, str, Any]],
-    dataset: "Dataset",
-    scheme: str,
-    folds: Sequence[paths.FoldName],
-    arguments: Namespace,
+    trained: "Sequence[Sequence[Trained]]", dataset: "Dataset", scheme: str, arguments: Namespace
 ) -> tuple[Any, list[Any]]:
-    """Return labels of another data set's items, and every run's logits of them."""
+    """Return labels of another data set's items, and logits of them: a mean over each list."""
     from src.data.layouts import load_dataset
     from src.training import device
     from src.training.merge_holdout import predict_holdout, read_holdout
     from src.training.predict import Compute, default_workers
 
-    _refuse_known(runs, dataset.name, scheme, folds, arguments.holdout)
+    _refuse_known([one for each in trained for one in each], dataset.name, scheme, arguments)
     other = load_dataset(arguments.holdout, arguments.input_root)
     holdout = read_holdout(other, dataset)
     chip = device.choose_device(arguments.device)
@@ -134,44 +131,53 @@ def _elsewhere(
         default_workers(len(holdout.paths)) if arguments.workers is None else arguments.workers
     )
     compute = Compute(chip, device.inference_precision(chip, arguments.precision), workers)
-    files = [
-        [paths.checkpoint(dataset.name, scheme, name, fold) for fold in folds]
-        for name, _, _ in runs
-    ]
+    files = [[paths.checkpoint(dataset.name, scheme, *one) for one in each] for each in trained]
     logits, readable = predict_holdout(holdout, files, compute)
     return holdout.label[readable], [logit[readable] for logit in logits]
 
 
 def _refuse_known(
-    runs: Sequence[tuple[str, str, Any]],
-    dataset: str,
-    scheme: str,
-    folds: Sequence[paths.FoldName],
-    holdout: str,
+    trained: "Sequence[Trained]", dataset: str, scheme: str, arguments: Namespace
 ) -> None:
     """Raise where a model, or an ingredient of one, was trained on the other data set."""
     from src.artifacts.merged import ingredients_of
     from src.training.record import read_record
 
-    for name, fold in ((name, fold) for name, _, _ in runs for fold in folds):
+    for name, fold in trained:
         record = read_record(paths.run_record(dataset, scheme, name, fold))
         for one in ingredients_of(record):
-            if one.get("dataset") == holdout:
+            if one.get("dataset") == arguments.holdout:
                 raise UserError(
-                    f"--holdout {holdout}: {one['name']}, an ingredient of {name}, was trained on "
-                    "it: no leaked score is reported"
+                    f"--holdout {arguments.holdout}: {one['name']}, an ingredient of {name}, was "
+                    "trained on it: no leaked score is reported"
                 )
 
 
 def _print_elsewhere(
-    runs: Sequence[tuple[str, str, Any]], dataset: "Dataset", scheme: str, arguments: Namespace
+    plans: "Sequence[MergePlan]", dataset: "Dataset", scheme: str, arguments: Namespace
 ) -> None:
-    """Print what runs that held nothing out are worth on another data set."""
-    from src.metrics import auc, macro_f1
+    """Print what merges that held nothing out, and their ingredients, are worth elsewhere."""
+    from src.metrics import auc, log_odds, macro_f1, sigmoid
+    from src.training.merge_table import EDGE, ENSEMBLE
+    from src.training.record import read_record
 
-    label, logits = _elsewhere(runs, dataset, scheme, [paths.ALL], arguments)
+    found: dict[str, tuple[str, Trained]] = {}
+    for plan in plans:
+        record = read_record(paths.run_record(dataset.name, scheme, plan.name, paths.ALL))
+        for one in record["merged_from"]["ingredients"]:
+            if (one["dataset"], one["scheme"]) == (dataset.name, scheme) and (
+                "@stage" not in one["name"]
+            ):
+                found.setdefault(one["name"], ("ingredient", (one["model"], one["fold"])))
+    parts = len(found)
+    found |= {plan.name: ("merge", (plan.name, paths.ALL)) for plan in plans}
+    label, logits = _elsewhere([[one] for _, one in found.values()], dataset, scheme, arguments)
+    rows = [(name, kind) for name, (kind, _) in found.items()]
+    if parts > 1:
+        mean = sum(sigmoid(logit) for logit in logits[:parts]) / parts
+        rows, logits = [*rows, (ENSEMBLE, "ensemble")], [*logits, log_odds(mean, EDGE)]
     print(f"\n{arguments.holdout}: {len(label)} items that none of them saw, at 0.5")
-    for (name, kind, _), logit in zip(runs, logits, strict=True):
+    for (name, kind), logit in zip(rows, logits, strict=True):
         scores = f"macro-F1 {macro_f1(label, logit >= 0):.4f} AUC {auc(label, logit):.4f}"
         print(f"  {name:<32} {kind:<12} {scores}")
 

@@ -13,8 +13,8 @@ DESCRIPTION = """Train N variants of a model that differ in seed, learning rate 
   python -m src variants mobilenetv2_100 --n 4 --fold 0 --weights FILE
 
 MODEL_v0 is the model itself under a name of its own; the others draw theirs (equal draws on every
-machine). All start from the same weights, head included, which is what lets them be merged: docs/soups.md. The
-same command goes on where it stopped, and skips what is finished."""
+machine). All start from the same weights, head included, which is what lets them be merged:
+docs/soups.md. The same command goes on where it stopped, and skips what is finished."""
 AUGMENTS = ("crop_zoom", "light", "classic")
 
 

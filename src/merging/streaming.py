@@ -55,6 +55,7 @@ def merge_files(
     metadata: Mapping[str, str] | None = None,
     device: torch.device | str = "cpu",
     depth: Depth | None = None,
+    keep: bool = False,
 ) -> MergeReport:
     """Merge files of weights into a `.safetensors` file, written whole or not at all.
 
@@ -72,6 +73,7 @@ def merge_files(
             its seed and its fingerprint are added under `merge`.
         device: where to compute.
         depth: see `Merger`.
+        keep: an output that this very merge of these files wrote before is left as it is.
 
     Returns:
         What was done.
@@ -98,11 +100,13 @@ def merge_files(
         text = dict(merger.reference.metadata if metadata is None else metadata)
         text[METADATA_KEY] = json.dumps({**recipe.as_dict(), "fingerprint": fingerprint})
         kinds = {name: (merger.dtype(name), merger.shape(name)) for name in merger.names}
-        with PartFile(output, kinds, text) as part:
-            for name in part.names[: part.done]:
+        part = PartFile(output, kinds, text)
+        if keep and part.is_there:
+            for name in part.names:
                 merger.skip(name)
-            for name in track(part.names[part.done :], "merging", unit="tensor"):
-                part.add(merger.tensor(name))
+            part.done = len(part.names)
+        else:
+            _write(part, merger)
         return MergeReport(
             path=output,
             tensors=len(kinds),
@@ -113,6 +117,14 @@ def merge_files(
             fingerprint=fingerprint,
             warnings=tuple(merger.warnings()),
         )
+
+
+def _write(part: PartFile, merger: Merger) -> None:
+    with part:
+        for name in part.names[: part.done]:
+            merger.skip(name)
+        for name in track(part.names[part.done :], "merging", unit="tensor"):
+            part.add(merger.tensor(name))
 
 
 def _opened(stack: ExitStack, path: Path, label: str) -> Source:

@@ -107,6 +107,14 @@ class PartFile:
             self._file.close()
 
     @property
+    def is_there(self) -> bool:
+        """Whether the finished file, with this very header, lies at the path."""
+        if not self.path.is_file() or self.path.stat().st_size != self.size:
+            return False
+        with self.path.open("rb") as file:
+            return file.read(len(self._header)) == self._header
+
+    @property
     def _part(self) -> Path:
         return self.path.with_name(f".{self.path.name}.part")
 

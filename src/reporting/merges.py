@@ -53,6 +53,31 @@ def plot_paths(walked: Sequence[Walked], title: str, path: Path) -> Path:
     return save_figure(figure, path)
 
 
+def plot_sweep(
+    values: Sequence[float],
+    scores: Mapping[str, Sequence[float]],
+    axis: str,
+    title: str,
+    path: Path,
+) -> Path:
+    """Draw scores along a parameter of a merge, a panel a score; returns `path`.
+
+    Args:
+        values: of the parameter, ascending.
+        scores: one a value, by the score's name.
+        axis: the parameter's name.
+        title: of the figure.
+        path: PNG.
+    """  # fmt: skip
+    figure = new_figure(4 * len(scores), 3.5)
+    panels = figure.subplots(1, len(scores), squeeze=False)[0]
+    for panel, (name, mine) in zip(panels, scores.items(), strict=True):
+        panel.plot(values, mine, marker="o")
+        panel.set(xlabel=shown(axis), ylabel=name)
+    panels[0].set_title(shown(title), fontsize=9)
+    return save_figure(figure, path)
+
+
 def plot_scatter(
     points: Mapping[str, tuple[str, float, float]], x: str, y: str, title: str, path: Path
 ) -> Path:

@@ -117,13 +117,16 @@ class Bench:
     def put_from_files(self, recipe: MergeRecipe, part: Path) -> None:
         """Merge tensor by tensor from the files, and put the result into the net.
 
+        A file that an interrupted command has left there whole is not merged again.
+
         Args:
             recipe: of names that `files` knows.
             part: where the merged weights are written; may be deleted afterwards.
         """
         report = merge_files(
-            recipe, self.files, part, metadata={}, device=self.chip, depth=self.depth
-        )
+            recipe, self.files, part, metadata={}, device=self.chip, depth=self.depth,
+            keep=True,
+        )  # fmt: skip
         for warning in report.warnings:
             LOG.warning("WARNING %s: %s", self.job.model, warning)
         self.load(read_tensors(part), recipe)

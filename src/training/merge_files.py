@@ -53,7 +53,7 @@ def merge_to_file(plan: MergePlan, output: Path, device: str) -> MergeReport:
     chip = choose_device(device)
     for recipe in plan.recipes[:-1]:
         part = paths.merge_parts() / f"{plan.name}.{recipe.name}.safetensors"
-        merge_files(recipe, files, part, device=chip)
+        merge_files(recipe, files, part, device=chip, keep=True)
         files[recipe.name] = part
     report = merge_files(plan.final, files, output, device=chip)
     for recipe in plan.recipes[:-1]:

@@ -26,6 +26,7 @@ from src.training.merge_plan import MergePlan, Selection, check_name
 from src.training.merge_record import fingerprint, in_words, merge_record
 from src.training.merge_select import Choice, Chooser
 from src.training.merge_table import CROSS_FITTED, halves_of
+from src.training.merge_tried import tried_table
 
 LOG = logging.getLogger("rvf")
 
@@ -40,6 +41,7 @@ class Merged:
         skipped: it was there already.
         paths: of the check before averaging.
         chosen: on all held-out rows, where something was to be chosen.
+        tried: what was looked at for that (see `tried_table`).
     """
 
     job: Job
@@ -47,6 +49,7 @@ class Merged:
     skipped: bool = False
     paths: list[LossPath] = field(default_factory=list)
     chosen: Choice | None = None
+    tried: pd.DataFrame | None = None
 
 
 def merge_fold(plan: MergePlan, place: Place, job: Job, *, check: bool = True) -> Merged:
@@ -159,6 +162,7 @@ def _choose(selection: Selection, recipe: MergeRecipe, merged: Merged, bench: Be
     table = pd.DataFrame({"item_id": ids, "half": half, "logit_0": logits[0], "logit_1": logits[1]})
     ordered = table[CROSS_FITTED].sort_values("item_id", kind="stable")
     write_csv(paths.cross_fitted_csv(*job.names), ordered)
+    merged.tried = tried_table(bench.labels, chooser.tried, selection)
     LOG.info(
         "chosen by %s (%s, %d merges tried): %s", selection.how, selection.metric,
         merged.chosen.tried, in_words(merged.chosen.recipe),

@@ -68,21 +68,26 @@ class Chooser:
 
     def __init__(self, bench: Bench, recipe: MergeRecipe, selection: Selection) -> None:
         self.bench, self.recipe, self.selection = bench, recipe, selection
-        self._known: dict[str, FloatArray] = {}
+        self._known: dict[str, tuple[MergeRecipe, FloatArray]] = {}
         self._candidates: list[MergeRecipe] | None = None
         self._refused: set[str] = set()
 
     def know(self, recipe: MergeRecipe, logits: FloatArray) -> None:
         """Take over the (n,) logits of a merge that are known already."""
-        self._known[repr(recipe.as_dict())] = logits
+        self._known[repr(recipe.as_dict())] = (recipe, logits)
+
+    @property
+    def tried(self) -> list[tuple[MergeRecipe, FloatArray]]:
+        """Return every merge that was looked at, with its logits of all held-out rows."""
+        return list(self._known.values())
 
     def logits(self, recipe: MergeRecipe) -> FloatArray:
         """Return the logits of all held-out rows by a merge, (n,) float64."""
         key = repr(recipe.as_dict())
         if key not in self._known:
             self.bench.put(recipe)
-            self._known[key] = self.bench.predict()
-        return self._known[key]
+            self._known[key] = (recipe, self.bench.predict())
+        return self._known[key][1]
 
     def score(self, recipe: MergeRecipe, rows: Rows) -> float:
         """Return the score of a merge on some of the held-out rows."""

@@ -57,8 +57,18 @@ LATER_KEYS = {
     "loss": ("gamma", "gamma_fake", "supcon", "temperature", "uniformity", "alignment"),
     "optim": ("schedule", "decay_epochs", "decay_rate", "swa_epochs", "layer_decay", "sam_rho"),
     "input": ("reencode", "crop"),
-    "": ("pseudo", "erase", "head", "transfer", "mixup", "cutmix", "per_class", "frames", "face",
-         "init_seed"),
+    "": (
+        "pseudo",
+        "erase",
+        "head",
+        "transfer",
+        "mixup",
+        "cutmix",
+        "per_class",
+        "frames",
+        "face",
+        "init_seed",
+    ),
 }
 
 

@@ -75,6 +75,10 @@ def command(
     return run
 
 
+def record_score(names: tuple[str, str], model: str) -> float:
+    return read_record(paths.run_record(*names, model, 0))["merged_from"]["chosen_score"]
+
+
 def test_from_variants_to_a_submission(command: Command, tiny: Path) -> None:
     told = command("variants", "tiny", "--n", "3", "--fold", "0", "--set", "optim.epochs=2")
     assert "models: [tiny_v0, tiny_v1, tiny_v2]" in told
@@ -93,7 +97,12 @@ def test_from_variants_to_a_submission(command: Command, tiny: Path) -> None:
     home = paths.merge_report_dir(*names)
     assert {path.name for path in home.iterdir()} == {
         "soup_fold_0_path.png", "sign_fold_0_path.png", "soup_sign.csv", "soup_sign.png",
+        "soup_fold_0_tried.csv", "sign_fold_0_tried.csv", "sign_fold_0_sweep.png",
     }  # fmt: skip
+    tried = pd.read_csv(home / "sign_fold_0_tried.csv")
+    assert tried["density"].tolist() == [0.3, 1.0]
+    assert tried["auc"].max() == pytest.approx(record_score(names, "sign"))
+    assert len(pd.read_csv(home / "soup_fold_0_tried.csv")) >= 5
     table = pd.read_csv(home / "soup_sign.csv").set_index("model")
     assert set(table.index) == {
         "tiny_v0", "tiny_v1", "tiny_v2", "soup", "sign", "ensemble of probs"
@@ -124,6 +133,16 @@ def test_all_folds_and_the_refits(command: Command, tiny: Path) -> None:
     assert "it has seen every training row" in told
     assert "24 items that none of them saw" in told
     assert not paths.oof_csv("tiny", SCHEME, "mean", "all").exists()
+    assert [line.split()[0] for line in told.splitlines() if "macro-F1" in line] == [
+        "tiny", "twin", "mean", "ensemble"
+    ]  # fmt: skip
+    (tiny / "configs/merges/across.yaml").write_text(
+        "merge_method: uniform\nmodels: [tiny@fold_0, tiny@fold_1]\n"
+    )
+    told = command("merge", "across", "--fold", "all", "--holdout", "other")
+    assert [line.split()[0] for line in told.splitlines() if "macro-F1" in line] == [
+        "tiny@fold_0", "tiny@fold_1", "across", "ensemble"
+    ]  # fmt: skip
     command("tune", "--models", "mean")
     command("predict", "--refit")
 

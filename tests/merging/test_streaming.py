@@ -140,6 +140,21 @@ def test_a_part_of_another_merge_is_begun_again(files, tmp_path, monkeypatch, ch
     assert all(torch.equal(tensor, want[key]) for key, tensor in load_file(output).items())
 
 
+def test_a_finished_stage_is_kept_if_it_is_of_this_merge(files, tmp_path, monkeypatch):
+    output, recipe = tmp_path / "out.safetensors", recipe_of("ties", NAMES)
+    first = merge_files(recipe, files, output)
+    stamp = output.stat().st_mtime_ns
+    seen = _stop_after(monkeypatch, 100)
+    again = merge_files(recipe, files, output, keep=True)
+    assert (seen, again.resumed, again.warnings) == ([], first.tensors, first.warnings)
+    assert output.stat().st_mtime_ns == stamp
+    merge_files(recipe_of("ties", NAMES, density=0.5), files, output, keep=True)
+    assert len(seen) == first.tensors
+    monkeypatch.undo()
+    want = merge_tensors(recipe_of("ties", NAMES, density=0.5), _states(files))
+    assert all(torch.equal(tensor, want[key]) for key, tensor in load_file(output).items())
+
+
 def test_a_killed_process_leaves_a_part_that_goes_on(files, tmp_path):
     output = tmp_path / "out.safetensors"
     script = (

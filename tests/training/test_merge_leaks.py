@@ -94,9 +94,7 @@ def test_random_starts_of_other_seeds_are_none_in_common(
         merge(plan_of(tmp_path, text), pair)
 
 
-def test_one_init_seed_is_a_start_in_common(
-    pair: Job, make_job: MakeJob, tmp_path: Path
-) -> None:
+def test_one_init_seed_is_a_start_in_common(pair: Job, make_job: MakeJob, tmp_path: Path) -> None:
     alone = pair.config.start_seed
     assert fit_fold(make_job(model="c", seed=43, init_seed=alone, optim=OPTIM))
     text = "merge_method: task_arithmetic\nbase_model: start\nmodels: [{}]\n"
