@@ -24,6 +24,16 @@ def bundle_contents() -> Path:
     return REPO / "bundle.json"
 
 
+def packed_packages() -> Path:
+    """Return the folder of a bundle that holds packages to import; put it before `sys.path`."""
+    return bundle_contents().parent / "packages"
+
+
+def packed_detector(sha256: str, name: str) -> Path:
+    """Return where a bundle holds a face detector's file."""
+    return bundle_contents().parent / "detectors" / sha256 / Path(name).name
+
+
 def readable(path: Path) -> Path:
     """Return where an artefact is read: below `root()`, else in the bundle the code came in.
 
@@ -142,6 +152,11 @@ def excluded_csv(dataset: str, scheme: str) -> Path:
     return folds_dir(dataset) / f"{scheme}.excluded.csv"
 
 
+def checkpoints_home() -> Path:
+    """Return the folder that holds one folder of checkpoints per data set."""
+    return root() / "checkpoints"
+
+
 def run_scheme_dir(dataset: str, scheme: str) -> Path:
     """Return the folder that holds one folder of checkpoints per model."""
     return root() / "checkpoints" / dataset / scheme
@@ -223,9 +238,12 @@ def test_views(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
     return oof_dir(dataset, scheme, model) / f"test_fold_{fold}.views.parquet"
 
 
-def cross_views(dataset: str, scheme: str, model: str, fold: FoldName, other: str) -> Path:
-    """Return a fold model's predictions of the train items of another data set."""
-    return oof_dir(dataset, scheme, model) / "cross" / other / f"fold_{fold}.views.parquet"
+def cross_views(
+    dataset: str, scheme: str, model: str, fold: FoldName, other: str, split: str = "train"
+) -> Path:
+    """Return a fold model's predictions of the labelled items of another data set."""
+    stem = f"fold_{fold}" if split == "train" else f"{split}_fold_{fold}"
+    return oof_dir(dataset, scheme, model) / "cross" / other / f"{stem}.views.parquet"
 
 
 def cross_fitted_csv(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
@@ -295,13 +313,20 @@ def report_dir(dataset: str, scheme: str, model: str) -> Path:
 
 
 def scorecard_csv(
-    dataset: str, scheme: str, name: str, other: str | None = None, *, is_recipe: bool = False
+    dataset: str,
+    scheme: str,
+    name: str,
+    other: str | None = None,
+    *,
+    split: str = "train",
+    is_recipe: bool = False,
 ) -> Path:
     """Return the metrics of a model, or a recipe, on its own data set or on another."""
     home = report_dir(dataset, scheme, name)
     if is_recipe:
         home = root() / "reports" / dataset / scheme / "recipes" / name
-    return home / ("scorecard.csv" if other is None else f"scorecard_on_{other}.csv")
+    part = "" if split == "train" else f"_{split}"
+    return home / ("scorecard.csv" if other is None else f"scorecard_on_{other}{part}.csv")
 
 
 def comparison_csv(dataset: str, scheme: str, name: str) -> Path:

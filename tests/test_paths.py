@@ -28,7 +28,7 @@ NAMES = {
 }
 FIXED = {
     "root", "model_slug", "model_from_slug", "config_dirs", "recipe_dirs", "bundle_contents",
-    "readable", "exported",
+    "readable", "exported", "packed_packages", "packed_detector",
 }  # fmt: skip
 
 

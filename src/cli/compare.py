@@ -139,16 +139,16 @@ def _choose_place(comparison: "Comparison", arguments: Namespace) -> Place:
 
 def _check_other(other: str, name: str, arguments: Namespace) -> None:
     """Raise where a data set cannot be scored on; say where it can be in part only."""
-    from src.cli.evaluate import check_not_trained_on
     from src.data.layouts import load_dataset
     from src.training.cross import labelled_items
+    from src.training.cross_guard import check_parts
 
     if choose_dataset(other, arguments.input_root) == name:
         raise UserError(f"out_of_domain: {other} is the data set that is trained on")
     dataset = load_dataset(other, arguments.input_root)
-    check_not_trained_on(arguments, name, dataset)
+    check_parts(name, dataset, arguments.input_root)
     try:
-        labels = labelled_items(dataset)[0]["label"]
+        labels = labelled_items(dataset).table["label"]
     except UserError as error:
         raise UserError(f"out_of_domain: {other} has no labels to score on: {error}") from None
     if labels.nunique() == 1:
@@ -243,7 +243,7 @@ def _score(row: "Row", place: Place, arguments: Namespace) -> "Result":
     folds = check_folds(subject, place.folds)
     decided = {place.dataset: levels_of(own_rows(subject), folds=folds)}
     for other in place.others:
-        rows = predict_other(arguments, subject, folds, other)
+        rows, _ = predict_other(arguments, subject, folds, other)
         decided[other] = levels_of(rows, development=own_rows(subject, folds))
     cards = {
         data: [score_rows(rows, level) for level, rows in levels.items()]

@@ -20,18 +20,20 @@ from src.errors import UserError, unknown_name
 if TYPE_CHECKING:
     import pandas as pd
 
-    from src.artifacts.recipes import Recipe
     from src.data.manifest import Dataset
     from src.reporting.evaluated import Subject
     from src.reporting.predicted import Rows
     from src.reporting.scorecard import Card
+    from src.training.cross import Labelled
 
 DESCRIPTION = """Score out-of-fold predictions by every metric of the field, with 95 % intervals.
 
   python -m src evaluate --model effnet_b0                   or: --recipe tuned
   python -m src evaluate --model effnet_b0 --by domain       a column a domain
   python -m src evaluate --model effnet_b0 --data B --from A
-                          checkpoints and threshold of A on the labelled items of B, beside A's own
+                          checkpoints and threshold of A on the labelled items of B (its test
+                          items where their labels are there), beside A's own scores
+  python -m src evaluate --model effnet_b0 --split test      on A's own test items, if labelled
 
 Writes reports/<data set>/<scheme>/<model>/scorecard.csv."""
 
@@ -53,6 +55,10 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--from", dest="source", metavar="A", help="predict --data with what was trained on A"
     )
+    parser.add_argument(
+        "--split", choices=["train", "test"],
+        help="labelled items of --data to predict; default: test, where it is labelled",
+    )  # fmt: skip
     add_data_arguments(parser)
     add_compute_arguments(parser)
     return parser
@@ -71,24 +77,30 @@ def _run(argv: Sequence[str] | None) -> None:
     name = choose_tunable(arguments.source or arguments.data, arguments.input_root)
     if arguments.source is None:
         _offer_source(arguments, name)
+    if other is None and arguments.split == "test":
+        other = name
+    elif other is None and arguments.split is not None:
+        raise UserError("--split train goes with --from: own train items are scored out-of-fold")
     subject = _subject(arguments, name)
     from src.reporting.evaluated import check_folds, own_rows
     from src.reporting.predicted import levels_of
 
     folds = check_folds(subject, arguments.folds)
-    decided = {name: levels_of(own_rows(subject), folds=folds)}
+    decided, split = {name: levels_of(own_rows(subject), folds=folds)}, "train"
+    where = other
     if other is not None:
-        rows = predict_other(arguments, subject, folds, other)
-        decided[other] = levels_of(rows, development=own_rows(subject, folds))
+        rows, split = predict_other(arguments, subject, folds, other, arguments.split)
+        where = other if split == "train" else f"{other} {split}"
+        decided[where] = levels_of(rows, development=own_rows(subject, folds))
     if arguments.only:
         _check_only(decided, arguments)
     cards = _cards(decided, arguments)
     path = paths.scorecard_csv(
-        name, subject.recipe.scheme, subject.name, other, is_recipe=subject.is_recipe
+        name, subject.recipe.scheme, subject.name, other, split=split, is_recipe=subject.is_recipe
     )
     from src.cli.evaluate_report import print_cards, write_cards
 
-    print_cards(subject, folds, cards, other)
+    print_cards(subject, folds, cards, where)
     write_cards(path, subject, folds, cards)
     print(f"\nscorecard: {path}")
 
@@ -132,72 +144,58 @@ def _has(arguments: Namespace, dataset: str) -> bool:
     return any((paths.oof_home() / dataset).glob(f"*/{slug}/fold_*.csv"))
 
 
-def predict_other(arguments: Namespace, subject: "Subject", folds: list[int], other: str) -> "Rows":
+def predict_other(
+    arguments: Namespace, subject: "Subject", folds: list[int], other: str, split: str | None = None
+) -> "tuple[Rows, str]":
     """Predict the labelled items of another data set, as far as it is not done; says how many.
 
     Args:
         arguments: with `device, precision, workers, auto_batch, input_root`.
         subject: what predicts them.
         folds: whose checkpoints.
-        other: the data set.
+        other: the data set; that of the subject for its own test items.
+        split: see `labelled_items`.
+
+    Returns:
+        The rows, and the split that they are.
 
     Raises:
         UserError: its items are among what the checkpoints were trained on; see `cross_logits`.
     """
     from src.data.layouts import load_dataset
     from src.reporting.evaluated import other_rows
-    from src.training.cross import cross_logits, labelled_items
+    from src.training.cross import cross_logits, labelled_items, to_predict
+    from src.training.cross_guard import check_not_trained_on, check_parts, unseen
 
-    dataset = load_dataset(other, arguments.input_root)
-    check_not_trained_on(arguments, subject.recipe.dataset, dataset)
-    _check_ingredients(subject.recipe, folds, other)
-    table, items = labelled_items(dataset)
+    recipe, dataset = subject.recipe, load_dataset(other, arguments.input_root)
+    if other != recipe.dataset:
+        check_parts(recipe.dataset, dataset, arguments.input_root)
+        check_not_trained_on(recipe, folds, dataset)
+    found = labelled_items(dataset, split)
+    table = unseen(recipe, dataset, found.table, arguments.input_root)
+    items = to_predict(dataset, table)
     logits, predicted = cross_logits(
-        subject.recipe, folds, other, items, device=arguments.device,
+        recipe, folds, other, items, split=found.split, device=arguments.device,
         precision=arguments.precision, workers=arguments.workers, auto_batch=arguments.auto_batch,
     )  # fmt: skip
-    rows, lost = other_rows(subject, _with_groups(table, dataset), logits)
-    print(
-        f"{other}: {len(items.item_ids)} labelled items, {predicted} checkpoint(s) predicted them"
-    )
+    grouped = _with_groups(table, dataset) if found.split == "train" else table
+    rows, lost = other_rows(subject, grouped, logits)
+    print(f"{other}: {len(items.item_ids)} labelled {found.split} items, {predicted} checkpoint(s) "
+          f"predicted them{_left_aside(found)}")  # fmt: skip
     if lost:
         shown = ", ".join(lost[:10]) + (" ..." if len(lost) > 10 else "")
         print(f"not readable, so not scored: {len(lost)} item(s): {shown}")
-    return rows
+    return rows, found.split
 
 
-def check_not_trained_on(arguments: Namespace, name: str, other: "Dataset") -> None:
-    """Raise where items of the other data set are among what the checkpoints were trained on."""
-    from src.data.dataset_yaml import read_dataset_yaml
-
-    home = paths.dataset_dir(name, arguments.input_root)
-    config = read_dataset_yaml(home, paths.readable(paths.dataset_yaml(name)))
-    scored = {other.name, *other.config.combine}
-    for key, parts in (("extra", config.extra), ("combine", [name, *config.combine])):
-        shared = sorted(scored.intersection(parts))
-        if shared:
-            raise UserError(
-                f"--from {name} --data {other.name}: both hold the items of {', '.join(shared)} "
-                f"(`{key}:` in dataset.yaml), so the checkpoints were trained on them"
-            )
-
-
-def _check_ingredients(recipe: "Recipe", folds: list[int], other: str) -> None:
-    """Raise where a member is a merge of something that was trained on the other data set."""
-    from src.artifacts.files import read_json
-    from src.artifacts.merged import ingredients_of
-
-    for member, fold in ((m, fold) for m in recipe.members if m.weight for fold in folds):
-        path = paths.run_record(recipe.dataset, recipe.scheme, member.model, fold)
-        if not path.is_file():
-            continue
-        record = read_json(path, schema=1, what="run record")
-        for one in ingredients_of(record):
-            if one.get("dataset") == other:
-                raise UserError(
-                    f"{member.model} is a merge, and {one['name']} among its ingredients was "
-                    f"trained on {other}: no leaked score is reported"
-                )
+def _left_aside(found: "Labelled") -> str:
+    words = []
+    if found.aside:
+        rest = "train" if found.split == "test" else "test"
+        words.append(f"{found.aside} labelled {rest} items are not among them (--split {rest})")
+    if found.unlabelled:
+        words.append(f"{found.unlabelled} test items have no label here")
+    return "".join(f"; {text}" for text in words)
 
 
 def _with_groups(table: "pd.DataFrame", dataset: "Dataset") -> "pd.DataFrame":

@@ -39,7 +39,8 @@ def print_cards(
         print(note)
     titles = {name: f"in-domain ({name})" if other else name for name in cards}
     if other is not None:
-        titles[other] = f"cross-domain ({other})"
+        own = other == f"{recipe.dataset} test"
+        titles[other] = f"test items ({recipe.dataset})" if own else f"cross-domain ({other})"
         print(
             f"{other}: mean logit of {len(folds)} checkpoint(s) trained on {recipe.dataset}, all "
             "thresholds carried over from there"

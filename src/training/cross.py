@@ -1,7 +1,7 @@
 """Predictions of another data set's labelled items: train on A, test on B."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -9,31 +9,70 @@ import pandas as pd
 from src import paths
 from src.artifacts.files import sha256_json
 from src.artifacts.recipes import Recipe
-from src.data.manifest import Dataset
+from src.data.manifest import Dataset, refuse_missing
 from src.ensemble.extra import is_extra
 from src.errors import UserError
 from src.training import fill
 
+_OTHER = {"train": "test", "test": "train"}
 
-def labelled_items(dataset: Dataset) -> tuple[pd.DataFrame, fill.TestItems]:
-    """Return the train items of a data set, its `extra:` ones left out, to be predicted.
 
-    Returns:
-        Their rows of the manifest, sorted by item_id, and what `fill` wants to know of them.
+@dataclass(frozen=True)
+class Labelled:
+    """Items of which the truth is known.
+
+    Attributes:
+        split: `train` or `test`.
+        table: their rows of the manifest, sorted by item_id, label int64.
+        aside: labelled items of the other split, which are not among them.
+        unlabelled: items of this split whose truth is not known.
+    """
+
+    split: str
+    table: pd.DataFrame
+    aside: int
+    unlabelled: int
+
+
+def labelled_items(dataset: Dataset, split: str | None = None) -> Labelled:
+    """Return the labelled items of one split, those of `extra:` left out.
+
+    Args:
+        dataset: the data set.
+        split: `train` or `test`; None takes the test items where their labels are there, for
+            these are what papers score, else the train items.
 
     Raises:
-        UserError: see `Dataset.require_train`.
+        UserError: there are none, or files of items are missing.
     """
-    table = dataset.require_train()
-    table = table[~table["item_id"].isin(dataset.extra_ids)].sort_values("item_id", kind="stable")
+    train = dataset.train[~dataset.train["item_id"].isin(dataset.extra_ids)]
+    known = dataset.test_labels
+    test = dataset.test.iloc[:0] if known is None else dataset.test
+    truth = None if known is None else known.reindex(test["item_id"]).to_numpy()
+    unlabelled = len(dataset.test)
+    if truth is not None:
+        test = test.assign(label=truth)
+        test = test[test["label"].notna()]
+        unlabelled -= len(test)
+    if split is None:
+        split = "test" if len(test) else "train"
+    table, rest = (test, train) if split == "test" else (train, test)
+    if table.empty:
+        way_out = f"; {len(rest)} others are: --split {_OTHER[split]}" if len(rest) else ""
+        raise UserError(f"{dataset.root}: no {split} item is labelled{way_out}")
+    refuse_missing(dataset)
+    table = table.assign(label=table["label"].astype("int64"))
+    table = table.sort_values("item_id", kind="stable")
+    return Labelled(split, table, len(rest), unlabelled if split == "test" else 0)
+
+
+def to_predict(dataset: Dataset, table: pd.DataFrame) -> fill.TestItems:
+    """Return what `fill` wants to know of rows of a manifest, one split of it."""
     stamp = dict(zip(dataset.items.index, dataset.stamps, strict=True))
     stamps = [str(stamp[row]) for row in table.index]
     marks = fill.cropped_marks(dataset.root, table["path"])
-    print_of = sha256_json([dataset.sha256, "train", stamps, *marks])
-    items = fill.TestItems(
-        dataset.root, table["item_id"].tolist(), table["path"].tolist(), print_of
-    )
-    return table, items
+    print_of = sha256_json([dataset.sha256, table["split"].iloc[0], stamps, *marks])
+    return fill.TestItems(dataset.root, table["item_id"].tolist(), table["path"].tolist(), print_of)
 
 
 def cross_logits(
@@ -42,6 +81,7 @@ def cross_logits(
     other: str,
     items: fill.TestItems,
     *,
+    split: str = "train",
     device: str = "auto",
     precision: str = "auto",
     workers: int | None = None,
@@ -54,6 +94,7 @@ def cross_logits(
         folds: the fold models; an item's logit is the mean of theirs.
         other: name of the data set that the items are of.
         items: the items.
+        split: which of its splits they are.
         device, precision, workers, auto_batch: as the flags.
 
     Returns:
@@ -70,7 +111,7 @@ def cross_logits(
                 f"checkpoint that could predict {other}; tune a recipe without it (--models)"
             )
     parts = [
-        replace(part, views=_views(recipe, part, other))
+        replace(part, views=_views(recipe, part, other, split))
         for part in fill.needed_parts(recipe, folds)
     ]
     missing = [p for p in parts if fill.stored_predictions(p, items, precision) is None]
@@ -79,5 +120,5 @@ def cross_logits(
     return fill.member_logits(recipe, parts, items), len(missing)
 
 
-def _views(recipe: Recipe, part: fill.Part, other: str) -> Path:
-    return paths.cross_views(recipe.dataset, recipe.scheme, part.model, part.fold, other)
+def _views(recipe: Recipe, part: fill.Part, other: str, split: str) -> Path:
+    return paths.cross_views(recipe.dataset, recipe.scheme, part.model, part.fold, other, split)

@@ -169,7 +169,7 @@ def test_trained_on_a_tested_on_b(capsys):
     assert "python -m src evaluate --model net --data two --from one" in err
     assert evaluate.main(["--model", "net", "--data", "two", "--from", "one"]) == 0
     out = capsys.readouterr().out
-    assert "two: 24 labelled items, 2 checkpoint(s) predicted them" in out
+    assert "two: 24 labelled train items, 2 checkpoint(s) predicted them" in out
     assert "not readable, so not scored: 1 item(s): real/00.png" in out
     assert "in-domain (one)" in out
     assert "cross-domain (two)" in out
@@ -191,6 +191,34 @@ def test_trained_on_a_tested_on_b(capsys):
     (paths.dataset_dir("both") / "dataset.yaml").write_text("combine: [one, two]\n")
     err = refused(capsys, "--model", "net", "--data", "both", "--from", "one")
     assert "both hold the items of one (`combine:` in dataset.yaml)" in err
+
+
+def test_own_test_items_and_what_was_seen_in_training(capsys):
+    write_set("one", 0)
+    home = paths.dataset_dir("one")
+    for label in ("real", "fake"):
+        (home / "test" / label).mkdir(parents=True)
+        for file in (home / "train" / label).iterdir():
+            pixels = cv2.imread(str(file))
+            fresh = int(file.stem) < 12  # the others are copies of train items
+            rng = np.random.default_rng(int(file.stem))
+            pixels = rng.integers(0, 255, pixels.shape, dtype=np.uint8) if fresh else pixels
+            cv2.imwrite(str(home / "test" / label / f"t{file.stem}.png"), pixels)
+    model = paths.config_dirs("models")[0] / "net.yaml"
+    model.parent.mkdir(parents=True)
+    model.write_text(tiny_model())
+    common = ["--data", "one", "--model", "net", "--scheme", "sgkf2_s0"]
+    assert train.main([*common, "--device", "cpu", "--workers", "0"]) == 0
+    capsys.readouterr()
+    assert evaluate.main(["--data", "one", "--model", "net", "--split", "test"]) == 0
+    said = capsys.readouterr()
+    assert "test items (one)" in said.out
+    assert "24 labelled train items are not among them" in said.out
+    assert "12 of 24 items were seen in training on one and are not scored (12 equal" in said.out
+    table = pd.read_csv(paths.scorecard_csv("one", "sgkf2_s0", "net", "one", split="test"))
+    assert set(zip(table["data"], table["items"], strict=True)) == {("one", 24), ("one test", 12)}
+    err = refused(capsys, "--model", "net", "--data", "one", "--split", "train")
+    assert "goes with --from" in err
 
 
 def test_own_predictions_are_scored_without_torch():

@@ -1,5 +1,7 @@
 """Train on one data set, predict the labelled items of another."""
 
+import shutil
+
 import cv2
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from src.data.pixels import Canvas, PixelSource
 from src.errors import UserError
 from src.training import fill
 from src.training.checkpoint import load_checkpoint
-from src.training.cross import cross_logits, labelled_items
+from src.training.cross import cross_logits, labelled_items, to_predict
 from src.training.predict import Compute, predict_views
 from src.training.trainer import fit_fold
 
@@ -36,6 +38,11 @@ def make_other(name="other", count=10, broken=False):
     return load_dataset(name)
 
 
+def both(dataset, split=None):
+    table = labelled_items(dataset, split).table
+    return table, to_predict(dataset, table)
+
+
 def recipe_of(job, *folds):
     member = Member(job.model, 1.0, 0.5, {})
     return Recipe(job.dataset, job.scheme, list(folds), job.folds_sha256, [member], STAGES)
@@ -44,7 +51,7 @@ def recipe_of(job, *folds):
 def test_checkpoints_predict_another_set_once(make_job, monkeypatch):
     jobs = [make_job(fold=k) for k in (0, 1)]
     assert all(fit_fold(job) for job in jobs)
-    table, items = labelled_items(make_other(broken=True))
+    table, items = both(make_other(broken=True))
     assert table["label"].tolist() == [1] * 5 + [0] * 5  # fake/ before real/
     recipe = recipe_of(jobs[0], 0, 1)
     logits, predicted = cross_logits(recipe, [0, 1], "other", items, device="cpu")
@@ -81,9 +88,9 @@ def _logit(model, name):
 def test_changed_pictures_are_predicted_again(make_job):
     job = make_job()
     assert fit_fold(job)
-    _, items = labelled_items(make_other())
+    _, items = both(make_other())
     assert cross_logits(recipe_of(job, 0), [0], "other", items, device="cpu")[1] == 1
-    _, items = labelled_items(make_other(count=12))
+    _, items = both(make_other(count=12))
     logits, predicted = cross_logits(recipe_of(job, 0), [0], "other", items, device="cpu")
     assert (predicted, len(logits["m"])) == (1, 12)
 
@@ -94,7 +101,7 @@ def test_extra_items_are_no_labelled_items(artefact_root):
     (paths.dataset_dir("other") / "dataset.yaml").write_text("extra: [more]\n")
     dataset = load_dataset("other")
     assert len(dataset.train) == 10
-    table, items = labelled_items(dataset)
+    table, items = both(dataset)
     assert len(table) == len(items.item_ids) == 6
 
 
@@ -103,6 +110,28 @@ def test_a_member_without_checkpoints_is_named(make_job):
     record = paths.extra_record("tiny", "s", "m")
     record.parent.mkdir(parents=True)
     write_json(record, {"schema": 1})
-    _, items = labelled_items(make_other())
+    _, items = both(make_other())
     with pytest.raises(UserError, match=r"'m' came from elsewhere.*no checkpoint.*other"):
         cross_logits(recipe_of(job, 0), [0], "other", items)
+
+
+def test_test_items_are_scored_where_they_are_labelled(artefact_root):
+    dataset = make_other()
+    assert labelled_items(dataset).split == "train"
+    with pytest.raises(UserError, match=r"no test item is labelled; 10 others are: --split train"):
+        labelled_items(dataset, "test")
+    for label in ("real", "fake"):
+        home = paths.dataset_dir("other") / "test" / label
+        home.mkdir(parents=True)
+        for file in (paths.dataset_dir("other") / "train" / label).iterdir():
+            shutil.copy(file, home / f"t{file.name}")
+    dataset = load_dataset("other")
+    found = labelled_items(dataset)
+    assert (found.split, found.aside, found.unlabelled) == ("test", 10, 0)
+    names = found.table["path"].str.contains("/fake/").astype(int)
+    assert found.table["label"].tolist() == names.tolist()
+    assert len(found.table) == 10
+    other = labelled_items(dataset, "train")
+    assert (other.split, len(other.table), other.aside) == ("train", 10, 10)
+    prints = {to_predict(dataset, one.table).manifest_sha256 for one in (found, other)}
+    assert len(prints) == 2
