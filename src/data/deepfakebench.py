@@ -3,7 +3,6 @@
 One file: `{DATASET: {LABEL: {split: {[compression:] {video: {label, frames, masks}}}}}}`.
 """
 
-import json
 from collections.abc import ItemsView, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,8 +10,9 @@ from typing import Any, NamedTuple
 from src.data.dataset_yaml import DatasetConfig
 from src.data.field import LEVELS, Clip, Reading, choose_level
 from src.data.identities import FACEFORENSICS, family_of
+from src.data.json_files import load_json, refuse_doubles
 from src.data.renaming import Renamer
-from src.data.sources import Listing, read_bytes
+from src.data.sources import Listing
 from src.data.walk import Entry
 from src.data.words import LabelMap, make_label_map, normalise
 from src.errors import UserError, unknown_name
@@ -50,15 +50,16 @@ def read(root: Path, listing: Listing, config: DatasetConfig) -> Reading | None:
     it, folders that stand above all that is on disk are dropped. Frames may be missing on disk.
 
     Raises:
-        UserError: wrong nesting, an unknown label, a path that leads out of the folder; names file
-            and key path.
+        UserError: wrong nesting, an unknown label, a path that leads out of the folder, a key
+            that stands twice, two videos whose paths lead to one file; names file and key path.
     """
     records: list[tuple[str, _Record]] = []
     tables: set[str] = set()
     for entry in _named(root, listing.tables, config):
         where = str(root / entry.path)
-        content = _load(where, root, entry)
+        content, twice = load_json(root, entry)
         if config.json or _is_bench(content):
+            refuse_doubles(where, twice)
             records += [(where, record) for record in _records(where, content)]
             tables.add(entry.logical)
     if not records:
@@ -78,9 +79,11 @@ def read(root: Path, listing: Listing, config: DatasetConfig) -> Reading | None:
         key = (family, record.label_name, record.video)
         clip = clips.setdefault(key, Clip(family, record.video, label, domain, set()))
         clip.splits.add(record.split)
-        known = set(clip.paths)
-        new = (rename(where, record.keys, frame) for frame in _frames(where, record))
-        clip.paths += [path for path in dict.fromkeys(new) if path not in known]
+        for frame in _frames(where, record):
+            rename.add(where, record.keys, key, frame)
+    found = rename.places()
+    for key, clip in clips.items():
+        clip.paths = found.get(key, [])
     reading.clips = list(clips.values())
     reading.notes += rename.notes()
     return reading
@@ -92,13 +95,6 @@ def _named(root: Path, tables: list[Entry], config: DatasetConfig) -> list[Entry
         if name not in found:
             raise unknown_name(f"json in {root / 'dataset.yaml'}:", name, found)
     return [found[name] for name in (config.json or found)]
-
-
-def _load(where: str, root: Path, entry: Entry) -> object:
-    try:
-        return json.loads(read_bytes(root, entry.path).decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not readable JSON ({error})") from None
 
 
 def _is_bench(content: object, depth: int = 5) -> bool:

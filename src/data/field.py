@@ -10,7 +10,8 @@ import pandas as pd
 
 from src.artifacts.submissions import SubmissionFormat
 from src.data.dataset_yaml import DatasetConfig
-from src.data.identities import VIDEO, group_videos, sources_of
+from src.data.field_splits import hold_out, join_shared, split_folds
+from src.data.identities import VIDEO, group_sources, sources_of
 from src.data.manifest import Dataset, make_items
 from src.data.sources import kind_of
 from src.data.walk import Entry
@@ -19,7 +20,7 @@ from src.errors import UserError
 LEVELS = ("raw", "c23", "c40")
 
 
-@dataclass
+@dataclass(slots=True)
 class Clip:
     """One video of a data set: its frames, or the video file itself.
 
@@ -29,8 +30,11 @@ class Clip:
         video: its name, without suffix; what groups are made from.
         label: 0 real, 1 fake.
         domain: manipulation, generator, capture set-up or data set.
-        splits: `train`, `val`, `test`: where it stands.
+        splits: `train`, `val`, `test`: where it stands; empty where published splits name others
+            and not it.
         paths: logical paths of its files, in order; each becomes an item with that id.
+        people: who is in it, the one of the clip that was changed first, where that does not
+            follow from the name.
     """
 
     family: str
@@ -39,6 +43,13 @@ class Clip:
     domain: str
     splits: set[str] = field(default_factory=lambda: {"train"})
     paths: list[str] = field(default_factory=list)
+    people: tuple[str, ...] = ()
+
+    def sources(self, by: str) -> Sequence[str]:
+        """Return what it was made from (see `identities.sources_of`)."""
+        if self.people:
+            return self.people[:1] if by == VIDEO else self.people
+        return sources_of(self.family, self.video, by)
 
 
 @dataclass
@@ -99,8 +110,9 @@ def make_dataset(
             to be passed over.
     """
     by_path = {entry.logical: entry for entry in entries}
-    held_out = _hold_out(reading, config)
-    rows = _rows(root, reading, config)
+    join_shared(root, reading)
+    held_out = hold_out(reading, config)
+    rows = _rows(reading, config)
     missing = [path for path in rows if path not in by_path]
     if missing and config.missing_files == "ignore":
         if len(missing) == len(rows):
@@ -126,6 +138,7 @@ def make_dataset(
         "bytes": [entry.bytes for entry in chosen],
     }
     reading.notes += _chained(rows, config)
+    folds = split_folds({path: rows[path][0] for path in order[: len(order) - len(test)]}, reading)
     items = make_items(columns, list(range(len(order))))
     unnamed = len(entries) - (len(rows) - len(missing))
     reading.ignored[f"files that no part of the {reading.layout} layout names"] += max(
@@ -138,6 +151,8 @@ def make_dataset(
         stamps=[],
         submission=SubmissionFormat("filename", "label", sorted(test)) if test else None,
         test_labels=_test_labels(rows, test),
+        given_folds=folds,
+        from_splits=folds is not None,
         config=config,
         notes=[f"layout: {reading.layout}", *_summary(reading, len(test)), *reading.notes],
         ignored={k: n for k, n in (Counter(ignored) + reading.ignored).items() if n},
@@ -153,39 +168,12 @@ def _test_labels(rows: dict[str, tuple[Clip, str]], test: list[str]) -> pd.Serie
     return pd.Series(labels, dtype="int64", name="label").sort_index()
 
 
-def _hold_out(reading: Reading, config: DatasetConfig) -> set[int]:
-    """Return the ids of the clips that become test items; notes splits that overlap."""
-    shared = Counter(
-        "+".join(sorted(clip.splits)) for clip in reading.clips if len(clip.splits) > 1
-    )
-    only = config.overlap == "train"
-    if shared:
-        how = ", ".join(f"{count} videos in {splits}" for splits, count in sorted(shared.items()))
-        verdict = "a train item" if only else "a test item where test names it"
-        other = "test" if only else "train"
-        reading.notes.append(
-            f"WARNING splits overlap: {how}, of {len(reading.clips)}; each is read once, as "
-            f"{verdict} (dataset.yaml: `overlap: {other}` decides otherwise)"
-        )
-    wanted = (clip for clip in reading.clips if "test" in clip.splits)
-    return {id(clip) for clip in wanted if not (only and len(clip.splits) > 1)}
-
-
-def _rows(root: Path, reading: Reading, config: DatasetConfig) -> dict[str, tuple[Clip, str]]:
+def _rows(reading: Reading, config: DatasetConfig) -> dict[str, tuple[Clip, str]]:
     """Return path -> its clip and group."""
-    videos = [(clip.family, clip.video) for clip in reading.clips if clip.family]
-    groups = dict(zip(videos, group_videos(videos, config.group_by), strict=True))
-    rows: dict[str, tuple[Clip, str]] = {}
-    for clip in reading.clips:
-        group = groups.get((clip.family, clip.video), "")
-        for path in clip.paths:
-            other = rows.setdefault(path, (clip, group))[0]
-            if other.label != clip.label:
-                raise UserError(
-                    f"{root}: {path} stands as real and as fake (videos {other.video!r} and "
-                    f"{clip.video!r}); is a folder of the path missing on disk?"
-                )
-    return rows
+    named = [clip for clip in reading.clips if clip.family]
+    made_from = ((clip.family, clip.sources(config.group_by)) for clip in named)
+    groups = {id(clip): group for clip, group in zip(named, group_sources(made_from), strict=True)}
+    return {path: (clip, groups.get(id(clip), "")) for clip in reading.clips for path in clip.paths}
 
 
 def _chained(rows: dict[str, tuple[Clip, str]], config: DatasetConfig) -> list[str]:
@@ -193,8 +181,8 @@ def _chained(rows: dict[str, tuple[Clip, str]], config: DatasetConfig) -> list[s
     if config.group_by == VIDEO or not named:
         return []
     group, count = named.most_common(1)[0]
-    clips = {(clip.family, clip.video) for clip, of in rows.values() if of == group}
-    if count <= len(rows) / 2 or len({sources_of(*clip, VIDEO)[0] for clip in clips}) < 2:
+    clips = {id(clip): clip for clip, of in rows.values() if of == group}.values()
+    if count <= len(rows) / 2 or len({clip.sources(VIDEO)[0] for clip in clips}) < 2:
         return []
     return [
         f"WARNING shared identities chain {count} of {len(rows)} items into one group ({group}); "
@@ -212,7 +200,8 @@ def _nothing_there(root: Path, reading: Reading, missing: list[str]) -> UserErro
 def _summary(reading: Reading, test_items: int) -> list[str]:
     fakes = sum(clip.label for clip in reading.clips)
     empty = [clip for clip in reading.clips if not clip.paths]
-    notes = [f"{len(reading.clips) - fakes} real and {fakes} fake videos"]
+    what = "videos" if any(clip.family for clip in reading.clips) else "pictures"
+    notes = [f"{len(reading.clips) - fakes} real and {fakes} fake {what}"]
     if empty:
         notes.append(
             f"WARNING {len(empty)} videos have no frame, the first is {empty[0].video} "

@@ -3,7 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from src.data import antispoofing, deepfakebench, generators, sequences
+from src.data import (
+    antispoofing,
+    artifact_set,
+    deepfakebench,
+    dfdc_preview,
+    generators,
+    sequences,
+)
 from src.data.dataset_yaml import DatasetConfig
 from src.data.field import Reading
 from src.data.sources import Listing
@@ -15,6 +22,8 @@ READERS: dict[str, Reader] = {
     deepfakebench.NAME: deepfakebench.read,
     sequences.FACEFORENSICS_NAME: sequences.read_faceforensics,
     sequences.CELEB_DF_NAME: sequences.read_celeb_df,
+    dfdc_preview.NAME: dfdc_preview.read,
+    artifact_set.NAME: artifact_set.read,
     antispoofing.NAME: antispoofing.read,
     generators.NAME: generators.read,
 }

@@ -1,7 +1,7 @@
 """Which videos come from one source: what the names of the field's data sets say."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 FACEFORENSICS, DFD, CELEB_DF, UADFV = "FaceForensics++", "DeepFakeDetection", "Celeb-DF", "UADFV"
@@ -10,6 +10,8 @@ IDENTITY, VIDEO = "identity", "video"
 _PAIR = re.compile(r"^(\d{3})(?:_(\d{3}))?$")
 _ACTORS = re.compile(r"^(\d\d)(?:_(\d\d))?__(.+?)(?:__[A-Z0-9]{8})?$")
 _CELEB = re.compile(r"^(id\d+)(?:_(id\d+))?_(\d+)$")
+_UADFV = re.compile(r"^\d{4}$")
+_FAKE = "_fake"  # what UADFV adds to the name of the original
 _PATTERNS = {FACEFORENSICS: _PAIR, DFD: _ACTORS, CELEB_DF: _CELEB}
 
 
@@ -40,7 +42,7 @@ def sources_of(family: str, video: str, by: str = IDENTITY) -> list[str]:
         return _pick(found[1], found[2], f"{found[1]}__{found[3]}", by)
     if family == CELEB_DF and (found := _CELEB.match(video)):
         return _pick(found[1], found[2], f"{found[1]}_{found[3]}", by)
-    return [video.removesuffix("_fake")] if family == UADFV else [video]
+    return [video.removesuffix(_FAKE)] if family == UADFV else [video]
 
 
 def video_in(family: str, path: str) -> str | None:
@@ -87,15 +89,24 @@ def group_videos(videos: Sequence[tuple[str, str]], by: str = IDENTITY) -> list[
         videos: (family, name) of each.
         by: see `sources_of`.
     """
+    return group_sources((family, sources_of(family, video, by)) for family, video in videos)
+
+
+def group_sources(made_from: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
+    """Return a group name a video; videos that share a source, even through others, share it.
+
+    Args:
+        made_from: (family, what it was made from, at least one name) of each video.
+    """
     from scipy.cluster.hierarchy import DisjointSet  # slow to import, and rarely needed
 
     linked: DisjointSet = DisjointSet()
     first: list[str] = []
-    for family, video in videos:
-        keys = [f"{family}/{source}" for source in sources_of(family, video, by)]
+    for family, sources in made_from:
+        keys = [f"{family}/{source}" for source in sources]
         for key in keys:
             linked.add(key)
-        linked.merge(keys[0], keys[-1])
+            linked.merge(keys[0], key)
         first.append(keys[0])
     leaders = {key: min(part) for part in linked.subsets() for key in part}
     return [leaders[key] for key in first]
@@ -104,8 +115,9 @@ def group_videos(videos: Sequence[tuple[str, str]], by: str = IDENTITY) -> list[
 def tie_swaps(stems: Sequence[str], labels: Sequence[int], by: str = IDENTITY) -> dict[int, str]:
     """Group items by their names alone, where these are those of face swaps and their originals.
 
-    That is so where a fake `000_003` (or `id0_id1_0001`) stands beside a real `000` or `003` (or
-    `id0_0001`): two sets that are often copied into plain class folders.
+    That is so where a fake `000_003` (`id0_id1_0001`, `01_02__walk__YVGY8LOK`) stands beside a real
+    `000` or `003` (`id0_0001`, `01__talk` or `02__talk`): sets that are often copied into plain
+    class folders. A fake `0003_fake`, as in UADFV, is tied to a real `0003`.
 
     Args:
         stems: names without suffix.
@@ -118,7 +130,8 @@ def tie_swaps(stems: Sequence[str], labels: Sequence[int], by: str = IDENTITY) -
         original beside it.
     """
     found: dict[int, str] = {}
-    for family, pattern, tied in ((FACEFORENSICS, _PAIR, by), (CELEB_DF, _CELEB, VIDEO)):
+    for family, tied in ((FACEFORENSICS, by), (DFD, by), (CELEB_DF, VIDEO)):
+        pattern = _PATTERNS[family]
         named = {at: match for at, stem in enumerate(stems) if (match := pattern.match(stem))}
         # A real swap, or a fake of one number: these names mean something else.
         if any(bool(match[2]) != bool(labels[at]) for at, match in named.items()):
@@ -128,4 +141,18 @@ def tie_swaps(stems: Sequence[str], labels: Sequence[int], by: str = IDENTITY) -
         if any(labels[at] and who & real for at, who in people.items()):
             groups = group_videos([(family, stems[at]) for at in named], tied)
             found |= dict(zip(named, groups, strict=True))
+    return _tie_named_fakes(stems, labels) | found
+
+
+def _tie_named_fakes(stems: Sequence[str], labels: Sequence[int]) -> dict[int, str]:
+    """Tie each fake `X_fake` to the real `X` beside it."""
+    pairs = list(zip(stems, labels, strict=True))
+    fakes = {stem.removesuffix(_FAKE) for stem, label in pairs if label and stem.endswith(_FAKE)}
+    both = fakes & {stem for stem, label in pairs if not label}
+    found = {}
+    for at, (stem, label) in enumerate(pairs):
+        name = stem.removesuffix(_FAKE) if label else stem
+        if name in both and (not label or name != stem):
+            # Only a published name means the same video in every set.
+            found[at] = f"{UADFV}/{name}" if _UADFV.match(name) else name
     return found

@@ -75,11 +75,11 @@ def label_by_folders(
         elif place.below and config.subfolders == "domain":
             item.domain = "/".join(filter(None, (place.domain, place.below)))
         done.items[index] = item
-    _tie_swaps(done, config)
+    tie_by_names(done, config)
     return done
 
 
-def _tie_swaps(done: Labelled, config: DatasetConfig) -> None:
+def tie_by_names(done: Labelled, config: DatasetConfig) -> None:
     """Group face swaps with their originals where files, or folders of frames, are so named."""
     items = list(done.items.values())
     stems = [PurePosixPath(item.group or item.item_id).with_suffix("").name for item in items]

@@ -32,7 +32,8 @@ class Dataset:
         submission: what to hand in; None without test items.
         test_labels: item_id -> 0/1 where the test folders give the truth away. Kept apart: no
             prediction reads it.
-        given_folds: item_id -> fold where the CSV brings a fold column.
+        given_folds: item_id -> fold where the CSV brings a fold column, or published splits a val.
+        from_splits: given_folds are published splits, used where scheme `fixed` is asked for.
         extra_ids: train items of `extra:` data sets, always trained on, never scored.
         config: what `dataset.yaml` said.
         notes: what was understood and from where, one sentence each.
@@ -48,6 +49,7 @@ class Dataset:
     submission: SubmissionFormat | None = None
     test_labels: pd.Series | None = None
     given_folds: pd.Series | None = None
+    from_splits: bool = False
     extra_ids: frozenset[str] = frozenset()
     config: DatasetConfig = field(default_factory=DatasetConfig)
     notes: list[str] = field(default_factory=list)

@@ -10,7 +10,8 @@ LODO = "lodo"
 UNSCANNED = "_unscanned"
 _STRATIFIED = re.compile(r"^sgkf(\d{1,3})_s(\d{1,9})$")
 FORMS = (
-    "sgkf<k>_s<seed>, such as sgkf5_s42 (5 folds, seed 42); fixed (the CSV's fold column); "
+    "sgkf<k>_s<seed>, such as sgkf5_s42 (5 folds, seed 42); fixed (the CSV's fold column, "
+    "or the published train and val); "
     f"lodo (leave one domain out); each with {UNSCANNED} at its end (made without opening a "
     "file, so copies are not kept together)"
 )
@@ -18,7 +19,7 @@ FORMS = (
 
 def default_scheme(dataset: Dataset) -> str:
     """Return `fixed` where the CSV brings folds, else `sgkf5_s42` or what dataset.yaml says."""
-    if dataset.given_folds is not None:
+    if dataset.given_folds is not None and not dataset.from_splits:
         return FIXED
     return f"sgkf{dataset.config.n_folds}_s{dataset.config.seed}"
 
@@ -37,14 +38,15 @@ def parse_scheme(dataset: Dataset, scheme: str) -> tuple[int, int] | None:
     """Return (number of folds, seed) of a stratified scheme, None for `fixed` and `lodo`.
 
     Raises:
-        UserError: no such form, fewer than 2 folds, or `fixed` without a fold column.
+        UserError: no such form, fewer than 2 folds, or `fixed` without given folds.
     """
     whole, scheme = scheme, scheme.removesuffix(UNSCANNED)
     if scheme == FIXED:
         if dataset.given_folds is None:
             raise UserError(
-                f"scheme fixed wants a fold column in the label CSV of {dataset.root}, and there "
-                "is none (dataset.yaml can name it: `fold_column: NAME`)"
+                f"scheme fixed wants a fold column in the label CSV of {dataset.root}, or "
+                "published splits with a train and a val of both classes, and there is neither "
+                "(dataset.yaml can name the column: `fold_column: NAME`)"
             )
         return None
     if scheme == LODO:

@@ -7,6 +7,7 @@ from pathlib import Path
 from src.data.dataset_yaml import DatasetConfig
 from src.data.field import LEVELS, Clip, Reading, choose_level, clip_name
 from src.data.identities import CELEB_DF, DFD, FACEFORENSICS
+from src.data.pair_lists import place_in_splits
 from src.data.sources import Listing, kind_of, read_bytes
 from src.data.walk import Entry
 from src.errors import UserError
@@ -16,7 +17,8 @@ _ORIGINAL, _MANIPULATED = "original_sequences", "manipulated_sequences"
 _CELEB = {"Celeb-real": 0, "YouTube-real": 0, "Celeb-synthesis": 1}
 _CELEB_TEST = "List_of_testing_videos.txt"
 _PLAIN = frozenset({"videos", "frames", "images", "faces", "crops"})
-_NO_ITEMS = frozenset({"masks", "mask", "landmarks"})
+_NO_ITEMS = frozenset({"masks", "mask", "landmarks", "models"})
+_ASIDE = "masks and landmarks"
 
 
 def read_faceforensics(root: Path, listing: Listing, config: DatasetConfig) -> Reading | None:
@@ -25,7 +27,8 @@ def read_faceforensics(root: Path, listing: Listing, config: DatasetConfig) -> R
     Rössler et al., FaceForensics++, ICCV 2019, and the DeepFakeDetection set kept beside it.
 
     Raises:
-        UserError: a file that lies elsewhere, or the wanted compression level is not there.
+        UserError: a file that lies elsewhere, the wanted compression level is not there, or the
+            published lists of splits share a video.
     """
     reading = Reading(FACEFORENSICS_NAME, [])
     found: list[tuple[str, str, str, tuple[str, ...], Entry]] = []
@@ -34,16 +37,17 @@ def read_faceforensics(root: Path, listing: Listing, config: DatasetConfig) -> R
         top = next((i for i, part in enumerate(parts) if part in (_ORIGINAL, _MANIPULATED)), None)
         if top is None:
             continue
+        if not _NO_ITEMS.isdisjoint(parts[top + 2 : -1]):
+            reading.ignored[_ASIDE] += 1
+            continue
         _, method, level, *rest = parts[top:] if len(parts) > top + 3 else (*parts[top:], "", "")
-        if level not in LEVELS or not rest or (rest[0] not in _PLAIN | _NO_ITEMS):
+        if level not in LEVELS or not rest or rest[0] not in _PLAIN:
             raise UserError(
                 f"{root}: {entry.path}: want {parts[top]}/METHOD/{{{','.join(LEVELS)}}}/"
-                "{videos,frames,masks}/... as FaceForensics++ comes; leave other files aside in "
-                "dataset.yaml: `ignore: [PATTERN]`"
+                "{videos,frames}/... or METHOD/masks/... as FaceForensics++ comes; leave other "
+                "files aside in dataset.yaml: `ignore: [PATTERN]`"
             )
-        if rest[0] in _NO_ITEMS:
-            reading.ignored["masks and landmarks"] += 1
-        elif len(rest) > 1:
+        if len(rest) > 1:
             found.append((parts[top], method, level, tuple(rest[1:]), entry))
     if not found:
         return None
@@ -59,6 +63,7 @@ def read_faceforensics(root: Path, listing: Listing, config: DatasetConfig) -> R
         clip = Clip(family, video, int(top == _MANIPULATED), method)
         clips.setdefault((method, video), (clip, []))[1].append(entry)
     reading.clips = _frames_first(clips.values(), reading.ignored)
+    place_in_splits(root, listing, reading)
     return reading
 
 
@@ -66,13 +71,13 @@ def read_celeb_df(root: Path, listing: Listing, config: DatasetConfig) -> Readin
     """Read `{Celeb-real,YouTube-real,Celeb-synthesis}/[frames/]VIDEO...` (Li et al., CVPR 2020).
 
     The videos of List_of_testing_videos.txt, where that lies beside them, become test items; 1
-    means real there.
+    means real there. Several versions may lie side by side, each with its list.
 
     Raises:
         UserError: the list contradicts the folders.
     """
     del config
-    clips: dict[tuple[str, str], tuple[Clip, list[Entry]]] = {}
+    clips: dict[tuple[str, str, str], tuple[Clip, list[Entry]]] = {}
     reading = Reading(CELEB_DF_NAME, [])
     for entry in listing.media:
         parts = entry.logical.split("/")
@@ -81,11 +86,12 @@ def read_celeb_df(root: Path, listing: Listing, config: DatasetConfig) -> Readin
             continue
         rest = parts[top + 1 :]
         if rest[0] in _NO_ITEMS:
-            reading.ignored["masks and landmarks"] += 1
+            reading.ignored[_ASIDE] += 1
             continue
         video = clip_name(rest[1:] if rest[0] in _PLAIN and len(rest) > 1 else rest)
         clip = Clip(CELEB_DF, video, _CELEB[parts[top]], CELEB_DF)
-        clips.setdefault((parts[top], video), (clip, []))[1].append(entry)
+        key = ("/".join(parts[:top]), parts[top], video)
+        clips.setdefault(key, (clip, []))[1].append(entry)
     if not clips:
         return None
     _hold_out_listed(root, listing, clips, reading)
@@ -96,13 +102,17 @@ def read_celeb_df(root: Path, listing: Listing, config: DatasetConfig) -> Readin
 def _hold_out_listed(
     root: Path,
     listing: Listing,
-    clips: dict[tuple[str, str], tuple[Clip, list[Entry]]],
+    clips: dict[tuple[str, str, str], tuple[Clip, list[Entry]]],
     reading: Reading,
 ) -> None:
     for entry in listing.texts:
         if entry.logical.rpartition("/")[2] != _CELEB_TEST:
             continue
         lines = read_bytes(root, entry.path).decode("utf-8-sig").splitlines()
+        above = entry.logical.rpartition("/")[0]
+        # A list beside the folders is theirs alone; one that lies elsewhere is that of all.
+        homes = {key[0] for key in clips}
+        homes = {above} if above in homes else homes
         absent = []
         for number, line in enumerate(lines, 1):
             if not line.strip():
@@ -114,11 +124,12 @@ def _hold_out_listed(
                     f"{root / entry.path}: row {number}: {line.strip()!r}, want `1 Celeb-real/...`,"
                     " `1 YouTube-real/...` or `0 Celeb-synthesis/...` (1 means real there)"
                 )
-            found = clips.get((folder, video.rpartition(".")[0] or video))
-            if found is None:
+            stem = video.rpartition(".")[0] or video
+            found = [clips[key] for home in homes if (key := (home, folder, stem)) in clips]
+            for clip, _ in found:
+                clip.splits = {"test"}
+            if not found:
                 absent.append(name)
-            else:
-                found[0].splits = {"test"}
         reading.notes.append(f"{entry.path}: its videos are test items (1 means real there)")
         if absent:
             reading.notes.append(

@@ -8,8 +8,8 @@ import pandas as pd
 from src.data import tables as columns
 from src.data.csv_rows import is_empty
 from src.data.dataset_yaml import DatasetConfig
-from src.data.labelling import Labelled, TrainItem
-from src.data.matching import FileIndex, without_suffix
+from src.data.labelling import Labelled, TrainItem, tie_by_names
+from src.data.matching import File, FileIndex, without_suffix
 from src.data.places import MediaFile
 from src.data.tables import LabelTable, find_column
 from src.data.words import normalise
@@ -41,6 +41,8 @@ def label_by_tables(
         )
     if unlisted:
         done.ignored["train files that no row names"] = len(unlisted)
+    if not any(item.group for item in done.items.values()):
+        tie_by_names(done, config)
     return done
 
 
@@ -49,12 +51,28 @@ def _covered(
 ) -> list[int]:
     """Return the files that a table's rows may mean."""
     if table.folder is not None:
-        return [i for i in train if files[i].entry.logical.rpartition("/")[0] == table.folder]
+        # Bare names mean files beside the table; paths (x/y.mp4) lead below it.
+        below = table.rows[table.ids[0]].str.contains("[/\\\\]").any()
+        return [i for i in train if _lies_in(files[i], table.folder, below=bool(below))]
     splits = {files[i].place.split for i in train}
     others = {other.split for other in tables} - {table.split}
     if table.split in splits:
         return [i for i in train if files[i].place.split not in others]
     return train
+
+
+def _lies_in(file: MediaFile, folder: str, *, below: bool) -> bool:
+    home = file.entry.logical.rpartition("/")[0]
+    return home == folder or (below and (not folder or home.startswith(f"{folder}/")))
+
+
+def _names(file: MediaFile, index: int, table: LabelTable) -> File:
+    """Return the names by which a table may call a file: relative to its own folder, too."""
+    known = file.known_as(index)
+    if not table.folder:
+        return known
+    below = file.entry.logical.removeprefix(f"{table.folder}/")
+    return File(index, tuple(dict.fromkeys((below, *known.names))))
 
 
 def _apply_table(
@@ -66,7 +84,7 @@ def _apply_table(
     done: Labelled,
 ) -> None:
     """Add the items of one table to `done`."""
-    id_column, fits = _choose_id(table, FileIndex(files[i].known_as(i) for i in train))
+    id_column, fits = _choose_id(table, FileIndex(_names(files[i], i, table) for i in train))
     keep = _check_fits(table, id_column, fits, config, done)
     taken = {id_column, table.label_column}
     group, domain, fold = (

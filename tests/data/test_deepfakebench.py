@@ -5,6 +5,7 @@ import json
 import pytest
 
 from src.cli.data import main as data_command
+from src.data.folds import make_folds
 from src.data.layouts import load_dataset
 from src.errors import UserError
 
@@ -227,6 +228,92 @@ def test_other_json_is_left_to_others(make_dataset):
 def test_unknown_json_name(make_dataset):
     with refused("json in .*Y.json"):
         make(make_dataset, ff_content(), yaml="json: [Y.json]\n")
+
+
+def celeb(version: str, videos: int) -> dict:
+    home = f"Celeb-DF-{version}"
+
+    def of(kind: str, top: str, tail: str) -> dict:
+        name = f"CelebDF{version}_{kind}"
+        names = [f"id{k}{tail}_0000" for k in range(videos)]
+        return {name: {"train": {n: video(name, f"{home}/{top}/frames/{n}") for n in names}}}
+
+    return {home: of("real", "Celeb-real", "") | of("fake", "Celeb-synthesis", "_id9")}
+
+
+def two_versions(make_dataset, videos: tuple[int, int], home: str, yaml: str = ""):
+    contents = {f"v{k}.json": celeb(f"v{k}", n) for k, n in zip((1, 2), videos, strict=True)}
+    here = [f.replace("Celeb-DF-v2/", home, 1) for f in all_frames(contents["v2.json"])]
+    texts = {name: json.dumps(content) for name, content in contents.items()}
+    make_dataset(here, texts | ({"dataset.yaml": yaml} if yaml else {}))
+    return here, all_frames(contents["v1.json"])
+
+
+def test_missing_frames_are_never_those_of_another_set(make_dataset):
+    # v1 has a video more, so that v2's frames fit v2.json better.
+    here, others = two_versions(make_dataset, (4, 3), "")
+    dataset = load_dataset("toy")
+    assert set(dataset.missing) == set(others)
+    train = dataset.train
+    assert set(train.loc[train["domain"] == "Celeb-DF-v2", "item_id"]) == set(here)
+    assert any("v1.json begin with Celeb-DF-v1/" in note for note in dataset.notes)
+
+
+def test_frames_that_fit_two_sets_equally_are_refused(make_dataset):
+    here, _ = two_versions(make_dataset, (3, 3), "")
+    with refused("paths of two videos lead there, Celeb-DF-v1/.*v1.json.*Celeb-DF-v2/.*v2.json"):
+        load_dataset("toy")
+    two_versions(make_dataset, (3, 3), "", "json: v2.json\n")
+    dataset = load_dataset("toy")
+    assert set(dataset.train["item_id"]) == set(here)
+    assert dataset.missing == ()
+
+
+def test_paths_that_stand_there_in_full_go_first(make_dataset):
+    real, fake = video("UADFV_Real", "a/real/f/0"), video("UADFV_Fake", "a/fake/f/0")
+    far = video("DF_real", "old/a/real/f/0")
+    content = {
+        "UADFV": {"UADFV_Real": {"train": {"0": real}}, "UADFV_Fake": {"train": {"0": fake}}}
+    }
+    make_dataset(all_frames(content), {"X.json": json.dumps(content),
+                 "Y.json": json.dumps({"D": {"DF_real": {"train": {"9": far}}}})})  # fmt: skip
+    dataset = load_dataset("toy")
+    assert set(dataset.missing) == set(far["frames"])
+    assert len(dataset.train) == 6
+
+
+def test_one_frame_under_two_names_is_read_once_in_both_splits(make_dataset):
+    content = ff_content(("c23",))
+    twin = content[FF]["FF-real"]["train"]["c23"]["001"]
+    content[FF]["FF-real"]["test"]["c23"]["777"] = twin
+    dataset = make(make_dataset, content)
+    assert any("1 videos name files of another one, the first are 777" in n for n in dataset.notes)
+    assert any("1 videos in test+train" in n for n in dataset.notes)
+    assert set(twin["frames"]) <= set(dataset.train["item_id"])
+    held_out = make(make_dataset, content, yaml="overlap: test\n")
+    assert set(twin["frames"]) <= set(held_out.test["item_id"])
+
+
+def test_a_video_that_stands_twice_is_refused(make_dataset):
+    text = json.dumps(ff_content(("c23",)))
+    twice = text.replace('"001": {', '"000": {', 1)
+    make_dataset(all_frames(ff_content(("c23",))), {"X.json": twice})
+    with refused("X.json: 1 keys stand twice in one object.*'000'"):
+        load_dataset("toy")
+
+
+def test_val_is_pooled_and_said_and_kept_apart_on_request(make_dataset):
+    content = {"UADFV": {}}
+    for label, top in (("UADFV_Real", "real"), ("UADFV_Fake", "fake")):
+        content["UADFV"][label] = {
+            split: {k: video(label, f"U/{top}/{k}") for k in names}
+            for split, names in (("train", "abc"), ("val", "de"), ("test", "f"))
+        }
+    dataset = make(make_dataset, content)
+    assert any("val: 8 items, pooled with train" in note for note in dataset.notes)
+    folds = make_folds(dataset, "fixed_unscanned").folds
+    assert (folds["fold"] == folds["item_id"].str.contains("/[abc]/")).all()
+    assert len(folds) == 20
 
 
 @pytest.mark.real

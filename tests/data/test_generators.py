@@ -21,6 +21,7 @@ def test_genimage(make_dataset):
     assert (train["label"] == train["item_id"].str.contains("/ai/")).all()
     assert train["domain"].value_counts().to_dict() == {"glide": 8, "sdv4": 8}
     assert (train["group"] == "").all()
+    assert any(note == "8 real and 8 fake pictures" for note in dataset.notes)
     assert any("2 generators, which are the domains: glide 8, sdv4 8" in n for n in dataset.notes)
     report = make_folds(dataset, "lodo")
     folds = report.folds

@@ -2,6 +2,7 @@
 
 import pytest
 
+from src.data.folds import make_folds
 from src.data.identities import family_of, group_videos, sources_of, tie_swaps
 from src.data.layouts import load_dataset
 
@@ -53,3 +54,50 @@ def test_numbers_alone_are_no_swaps():
     assert tie_swaps(["001", "002_001"], [0, 1]) == dict.fromkeys((0, 1), "FaceForensics++/001")
     celeb = tie_swaps(["id0_0001", "id0_id1_0001", "id0_0002"], [0, 1, 0])
     assert celeb[0] == celeb[1] != celeb[2]
+
+
+def straddling(name: str, original_of) -> int:
+    """Return how many fakes are in another fold than an original of theirs."""
+    folds = make_folds(load_dataset(name), "sgkf3_s0_unscanned").folds
+    fold_of = {
+        i.split("/")[1].split(".")[0]: f
+        for i, f in zip(folds["item_id"], folds["fold"], strict=True)
+    }
+    return sum(
+        fold_of[fake] != fold_of[real]
+        for fake in fold_of
+        for real in original_of(fake)
+        if real in fold_of and real != fake
+    )
+
+
+@pytest.mark.parametrize("tail", [".mp4", "/000.png"])
+def test_uadfv_as_downloaded_leaks_no_original(make_dataset, tail):
+    names = [f"real/{k:04d}{tail}" for k in range(12)]
+    names += [f"fake/{k:04d}_fake{tail}" for k in range(12)]
+    make_dataset(names, {"dataset.yaml": "subfolders: group\n"})
+    groups = load_dataset("toy").items["group"]
+    assert groups.value_counts().to_dict() == {f"UADFV/{k:04d}": 2 for k in range(12)}
+    assert straddling("toy", lambda name: [name.removesuffix("_fake")]) == 0
+
+
+def test_deepfake_detection_in_class_folders_is_tied_by_actors(make_dataset):
+    scenes = ("walk", "talk")
+    names = [f"real/{k:02d}__{s}.mp4" for k in range(12) for s in scenes]
+    names += [f"fake/{k:02d}_{k + 1:02d}__{s}__ABCD1234.mp4" for k in range(0, 12, 2)
+              for s in scenes]  # fmt: skip
+    make_dataset(names)
+    groups = load_dataset("toy").items["group"]
+    assert groups.value_counts().to_dict() == {f"DeepFakeDetection/{k:02d}": 6 for k in
+                                               range(0, 12, 2)}  # fmt: skip
+
+    def originals(name: str) -> list[str]:
+        return [f"{actor}__{s}" for actor in name.split("__")[0].split("_") for s in scenes]
+
+    assert straddling("toy", originals) == 0
+
+
+def test_fakes_are_tied_to_a_real_of_the_same_name_alone():
+    assert tie_swaps(["a", "a_fake", "b_fake", "c"], [0, 1, 1, 0]) == {0: "a", 1: "a"}
+    assert tie_swaps(["a", "a_fake", "0001"], [0, 0, 1]) == {}
+    assert tie_swaps(["a", "a"], [0, 1]) == {}

@@ -1,9 +1,12 @@
 """FaceForensics++ and Celeb-DF as downloaded: frames or videos, people, levels, lists."""
 
+import json
+
 import pytest
 
 from src.data.folds import ensure_folds, make_folds
 from src.data.layouts import load_dataset
+from src.data.schemes import default_scheme
 from src.errors import UserError
 
 
@@ -162,3 +165,72 @@ def test_dfdc_parts_with_their_metadata(make_dataset):
     assert train["label"].sum() == 2
     assert train["group"].nunique() == 2
     assert set(train["kind"]) == {"video"}
+
+
+def test_masks_as_downloaded_are_left_aside(make_dataset):
+    # The download script puts masks beside the compression levels, not below them.
+    masks = ["FF/manipulated_sequences/Deepfakes/masks/videos/000_003.mp4",
+             "FF/manipulated_sequences/Face2Face/masks/frames/000_003/0.png",
+             "FF/manipulated_sequences/Deepfakes/models/000_003/preview.png"]  # fmt: skip
+    make_dataset([*FRAMES, *masks])
+    dataset = load_dataset("toy")
+    assert sorted(dataset.train["item_id"]) == sorted(FRAMES)
+    assert dataset.ignored == {"masks and landmarks": 3}
+
+
+def published(splits: dict[str, list[list[str]]]) -> dict[str, str]:
+    return {f"splits/{name}.json": json.dumps(pairs) for name, pairs in splits.items()}
+
+
+SIX = [("000", "003"), ("001", "870"), ("010", "011")]
+SIX_FILES = [
+    *(f"{ff('youtube', v)}/0.png" for pair in SIX for v in pair),
+    *(f"{ff(m, f'{a}_{b}')}/0.png" for m in ("Deepfakes", "FaceSwap") for x, y in SIX
+      for a, b in ((x, y), (y, x))),
+]  # fmt: skip
+
+
+def test_published_splits_hold_out_test_and_offer_train_and_val(make_dataset):
+    splits = {name: [list(pair)] for name, pair in zip(("train", "val", "test"), SIX, strict=True)}
+    make_dataset(SIX_FILES, published(splits))
+    dataset = load_dataset("toy")
+    of = {video: name for name, pairs in splits.items() for pair in pairs for video in pair}
+    expected = {path: of[path.split("/")[-2][:3]] for path in SIX_FILES}
+    assert set(dataset.test["item_id"]) == {p for p, split in expected.items() if split == "test"}
+    assert not any("left aside" in note for note in dataset.notes)
+    assert any("val: 6 items, pooled with train" in note for note in dataset.notes)
+    assert default_scheme(dataset) == "sgkf5_s42"
+    folds = make_folds(dataset, "fixed_unscanned").folds.set_index("item_id")["fold"]
+    assert folds.to_dict() == {
+        path: ("val", "train").index(split) for path, split in expected.items() if split != "test"
+    }
+
+
+def test_videos_in_no_list_are_always_trained_on(make_dataset):
+    splits = {"train": [["000", "003"]], "val": [["001", "870"]]}
+    make_dataset(SIX_FILES, published(splits))
+    dataset = load_dataset("toy")
+    assert dataset.given_folds is not None
+    alone = dataset.given_folds[dataset.given_folds == -1].index
+    assert set(alone) == {path for path in SIX_FILES if path.split("/")[-2][:3] in ("010", "011")}
+    assert any("WARNING 6 videos stand in no list" in note for note in dataset.notes)
+
+
+def test_lists_that_share_a_video_are_refused(make_dataset):
+    splits = {"train": [["000", "003"]], "val": [["003", "870"]]}
+    make_dataset(SIX_FILES, published(splits))
+    with refused(r"val.json: video 003 stands in a list of train too"):
+        load_dataset("toy")
+
+
+def test_two_versions_of_celeb_df_side_by_side(make_dataset):
+    files = [f"Celeb-DF-{v}/{path}" for v in ("v1", "v2") for path in CELEB]
+    make_dataset(files, {f"Celeb-DF-v1/{LIST}": "1 Celeb-real/id0_0000.mp4\n",
+                         f"Celeb-DF-v2/{LIST}": "1 YouTube-real/00001.mp4\n"})  # fmt: skip
+    dataset = load_dataset("toy")
+    assert any("12 real and 6 fake videos" in note for note in dataset.notes)
+    assert set(dataset.test["item_id"]) == {
+        "Celeb-DF-v1/Celeb-real/id0_0000/0.png", "Celeb-DF-v2/YouTube-real/00001/0.png",
+    }  # fmt: skip
+    same = dataset.train["item_id"].str.contains("id1_0000")
+    assert set(dataset.train.loc[same, "group"]) == {"Celeb-DF/id0"}
