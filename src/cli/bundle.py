@@ -13,7 +13,8 @@ DESCRIPTION = """Pack a recipe with all that it predicts with, for a machine wit
 
   python -m src bundle tuned --data my_competition      bundles/my_competition/tuned.zip
 
-Code, configs, recipe, fold file, out-of-fold CSVs and the checkpoints that the recipe uses.
+Code, configs, recipe, fold file, out-of-fold CSVs and the checkpoints that the recipe uses;
+for members that crop faces, the detector and its weights too.
 docs/kaggle.md says how it is used in a Kaggle notebook."""
 
 
@@ -40,6 +41,8 @@ def _run(argv: Sequence[str] | None) -> None:
     contents = collect(name, read_recipe(recipe_path(dataset, name)))
     for kind, (count, size) in contents.sizes().items():
         print(f"{kind:<12} {count:>4} files {_megabytes(size):>12}")
+    for note in contents.notes:
+        print(note)
     target = paths.bundle_zip(dataset, name) if output is None else output
     size = write_bundle(target, contents)
     print(f"{target}: {_megabytes(size)}, {len(contents.parts)} checkpoints")

@@ -3,11 +3,19 @@
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from src.artifacts.files import sha256_file, write_csv
+from src.artifacts.files import sha256_file
+from src.cli.folder_report import (
+    check_folder_output,
+    folder_sidecar,
+    print_left_aside,
+    write_folder_answers,
+)
 from src.cli.predict_report import print_faceless, print_partial
 from src.config import FramesConfig
 from src.data.pixels import Canvas, PixelSource
@@ -23,26 +31,70 @@ from src.training.predict import predict_views
 
 
 def predict_folder(arguments: Namespace) -> None:
-    """Write `filename,label,prob` for every image and video under a folder.
+    """Write `filename,label,prob` for every image and video under a folder, and a JSON beside it.
 
     prob is P(fake): the sigmoid of the mean logit over checkpoints and views, of a video pooled
-    over its frames. A file that cannot be decoded keeps its row, with label and prob empty.
+    over its frames. A file that cannot be decoded keeps its row, with label and prob empty. The
+    JSON (`folder_sidecar`) names what was not judged as a whole file that shows a face.
 
     Args:
         arguments: as `predict_ensemble.py` parses them.
 
     Raises:
-        UserError: no such folder, nothing in it, a checkpoint that is not one, or checkpoints that
-            see other frames of videos.
+        UserError: no such folder, nothing in it, no place for the answers, a checkpoint that is
+            not one, or checkpoints that see other frames of videos.
     """
-    folder = arguments.input_dir
-    if arguments.output.is_dir() or not arguments.output.resolve().parent.is_dir():
-        raise UserError(f"--output {arguments.output}: want a file in a folder that exists")
+    folder, output = arguments.input_dir, arguments.output
+    check_folder_output(output)
     if not folder.is_dir():
         raise UserError(f"--input-dir {folder}: no such folder")
-    names = sorted(entry.path for entry in list_files(folder).media)
+    listing = list_files(folder)
+    print_left_aside(listing)
+    names = sorted(entry.path for entry in listing.media)
     if not names:
-        raise UserError(f"--input-dir {folder}: holds no images and no videos")
+        raise UserError(f"--input-dir {folder}: holds no images and no videos that are read")
+    checkpoints = [(path, _sha256(path)) for path in arguments.checkpoint]
+    judged = _judge(arguments, names, checkpoints)
+    label = pd.array(judged.prob >= arguments.threshold, dtype="boolean").astype("Int8")
+    label[~judged.readable] = pd.NA
+    table = pd.DataFrame({"filename": names, "label": label, "prob": judged.prob})
+    lost = [name for name, fine in zip(names, judged.readable, strict=True) if not fine]
+    made_from = {str(path): sha256 for path, sha256 in checkpoints}
+    sidecar = folder_sidecar(folder, made_from, arguments.threshold, table, lost, listing)
+    sidecar |= {"partial": judged.partial, "no_face": judged.no_face}
+    path = write_folder_answers(output, table, sidecar)
+    what = f"{len(names) - judged.clips} images"
+    what += f", {judged.clips} videos" if judged.clips else ""
+    print(f"{what}, {int(judged.readable.sum())} read, {int(label.sum())} fake")
+    if lost:
+        print(f"not readable, left empty: {', '.join(lost[:10])}{' ...' if len(lost) > 10 else ''}")
+    print_partial(judged.partial)
+    print_faceless(judged.no_face)
+    print(f"answers: {output}; what they were made from, and every name above: {path}")
+
+
+class Judged(NamedTuple):
+    """What checkpoints say of some files.
+
+    Attributes:
+        prob: float64 (n,), P(fake); NaN where not `readable`.
+        readable: bool (n,).
+        clips: how many are videos.
+        partial: file -> what is wrong with a clip read only in part, or named otherwise.
+        no_face: the files that show no face to a model that crops them.
+    """
+
+    prob: NDArray[np.float64]
+    readable: NDArray[np.bool_]
+    clips: int
+    partial: dict[str, str]
+    no_face: list[str]
+
+
+def _judge(
+    arguments: Namespace, names: list[str], checkpoints: Sequence[tuple[Path, str]]
+) -> Judged:
+    """Predict files of a folder with checkpoints (path and SHA-256)."""
     keep_freed_memory()
     way = Way(
         arguments.device, arguments.precision, arguments.workers, arguments.engine,
@@ -50,45 +102,38 @@ def predict_folder(arguments: Namespace) -> None:
     )  # fmt: skip
     compute = prediction_compute(choose_device(way.device), way, len(names))
     loaded = [
-        load_engine(path, _sha256(path), _name(path), way, compute, len(names))
-        for path in arguments.checkpoint
+        load_engine(path, sha256, _name(path), way, compute, len(names))
+        for path, sha256 in checkpoints
     ]
     engines = [engine for engine, _ in loaded]
     source = PixelSource(
-        folder,
+        arguments.input_dir,
         names,
         [Canvas.of(engine.spec) for engine in engines],
         frames=_frames(engines, names),
     )
-    frames = source.numbers.eval_rows(np.arange(len(names)))
+    every = np.arange(len(names))
+    frames = source.numbers.eval_rows(every)
     cut = np.zeros(len(frames.rows), bool)
     logits, there = predict_views(
         engines, [views for _, views in loaded], source, frames.rows, compute, what="predicting",
         cut=cut,
     )  # fmt: skip
-    every = np.arange(len(names))
     seen = [
         with_everyone(Seen(frames, table, there, len(names)), engine, views, source, every, compute)
         for table, (engine, views) in zip(logits, loaded, strict=True)
     ]
-    readable = seen[0].readable
     pools = [engine.spec.frames.pool for engine in engines]
     pooled = [one.pooled(pool) for one, pool in zip(seen, pools, strict=True)]
-    prob = sigmoid(np.mean(pooled, axis=0))
-    label = pd.array(prob >= arguments.threshold, dtype="boolean").astype("Int8")
-    label[~readable] = pd.NA
-    write_csv(arguments.output, pd.DataFrame({"filename": names, "label": label, "prob": prob}))
-    lost = [name for name, fine in zip(names, readable, strict=True) if not fine]
-    clips = int(source.numbers.is_clip.sum())
-    what = f"{len(names) - clips} images" + (f", {clips} videos" if clips else "")
-    print(f"{what}, {int(readable.sum())} read, {int(label.sum())} fake")
-    if lost:
-        print(f"not readable, left empty: {', '.join(lost[:10])}{' ...' if len(lost) > 10 else ''}")
-    print_partial(note_cut(source, frames, cut, names))
     faces = {engine.spec.face for engine in engines}
-    lost_faces = {place for face in faces for place in source.cuts.faceless(face, names)}
-    print_faceless([names[place] for place in sorted(lost_faces)])
-    print(f"answers: {arguments.output}")
+    faceless = {place for face in faces for place in source.cuts.faceless(face, names)}
+    return Judged(
+        sigmoid(np.mean(pooled, axis=0)),
+        seen[0].readable,
+        int(source.numbers.is_clip.sum()),
+        note_cut(source, frames, cut, names),
+        [names[place] for place in sorted(faceless)],
+    )
 
 
 def _frames(engines: Sequence[Engine], names: Sequence[str]) -> FramesConfig:

@@ -51,29 +51,49 @@ class Archive:
             OSError: no such member, or it is damaged, encrypted, a bomb or packed in an unusual
                 way.
         """
-        info = self.members.get(member)
-        if info is None:
-            raise FileNotFoundError(f"{self.path} has no member {member!r}")
-        if info.flag_bits & 1:
-            raise OSError(f"{self.path}: {member} is encrypted; unpack it with its password")
+        info = self._member(member)
         packed = min(info.compress_size, self._size)
         if info.file_size > min(LARGEST, max(BOMB_BYTES, BOMB_RATIO * packed)):
             raise OSError(
                 f"{self.path}: {member} would unpack from {packed} to {info.file_size} bytes, "
                 "which no picture is (a zip bomb?)"
             )
-        inside = 0 <= info.header_offset < self._size
-        head = _pread(self._fd, _LOCAL_HEADER, info.header_offset) if inside else b""
-        if head[:4] != b"PK\3\4":
-            raise OSError(f"{self.path}: {member} does not start where the zip says (damaged)")
-        names = int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
-        start = info.header_offset + _LOCAL_HEADER + names
-        data = self._unpack(_pread(self._fd, packed, start), info)
+        data = self._unpack(_pread(self._fd, packed, self._start(info)), info)
         if len(data) != info.file_size or zlib.crc32(data) != info.CRC:
             raise OSError(f"{self.path}: {member} is damaged (its CRC does not fit)")
         return data
 
-    def _unpack(self, data: bytes, info: zipfile.ZipInfo) -> bytes:
+    def head(self, member: str, count: int) -> bytes:
+        """Return a member's first bytes, `count` at most; they are not checked.
+
+        Raises:
+            OSError: no such member, or it is damaged, encrypted or packed in an unusual way.
+        """
+        info = self._member(member)
+        # Before the first of them come the tables of a deflated block, a few hundred bytes.
+        packed = min(info.compress_size, self._size, 2 * count + 1024)
+        return self._unpack(_pread(self._fd, packed, self._start(info)), info, count)[:count]
+
+    def _member(self, name: str) -> zipfile.ZipInfo:
+        info = self.members.get(name)
+        if info is None:
+            raise FileNotFoundError(f"{self.path} has no member {name!r}")
+        if info.flag_bits & 1:
+            raise OSError(f"{self.path}: {name} is encrypted; unpack it with its password")
+        return info
+
+    def _start(self, info: zipfile.ZipInfo) -> int:
+        """Return where a member's data begin."""
+        inside = 0 <= info.header_offset < self._size
+        head = _pread(self._fd, _LOCAL_HEADER, info.header_offset) if inside else b""
+        if head[:4] != b"PK\3\4":
+            raise OSError(
+                f"{self.path}: {info.filename} does not start where the zip says (damaged)"
+            )
+        names = int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
+        return info.header_offset + _LOCAL_HEADER + names
+
+    def _unpack(self, data: bytes, info: zipfile.ZipInfo, most: int | None = None) -> bytes:
         if info.compress_type == zipfile.ZIP_STORED:
             return data
         if info.compress_type != zipfile.ZIP_DEFLATED:
@@ -83,7 +103,8 @@ class Archive:
             )
         try:
             # Bounded: a bomb stops at one byte more than it announced.
-            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, info.file_size + 1)
+            most = info.file_size + 1 if most is None else most
+            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, most)
         except zlib.error as error:
             raise OSError(f"{self.path}: {info.filename} is damaged ({error})") from None
 

@@ -24,6 +24,7 @@ def says_cropped(root: Path, part: str) -> bool:
     """
     folder = Path(os.path.normpath(root / ".." / part)) if part else root
     try:
-        return read_dataset_yaml(folder, paths.dataset_yaml(folder.name)).faces == "cropped"
+        stands_for_it = paths.readable(paths.dataset_yaml(folder.name))
+        return read_dataset_yaml(folder, stands_for_it).faces == "cropped"
     except OSError:
         return False

@@ -17,7 +17,7 @@ from src.data.labelling import Labelled, label_by_folders
 from src.data.manifest import Dataset, check_items, fingerprint, make_items
 from src.data.matching import FileIndex
 from src.data.places import MediaFile, place_files
-from src.data.sample import Sample, find_sample, match_sample
+from src.data.sample import Sample, find_sample, left_aside, match_sample
 from src.data.sources import Entry, Listing, kind_of, list_files
 from src.data.table_labels import label_by_tables
 from src.data.tables import find_label_tables
@@ -82,7 +82,7 @@ def _load(name: str, root: Path, config: DatasetConfig) -> tuple[list[Entry], Da
     _check_not_empty(root, listing)
     label_tables, aside = find_label_tables(root, tables, config)
     files = place_files(root, listing.media, make_label_map(config.labels))
-    test, submission, notes = _find_test(files, sample, config)
+    test, submission, notes = _find_test(files, sample, config, listing.unread)
     train = [i for i, file in enumerate(files) if i not in test and file.place.split != "test"]
     if label_tables:
         labelled = label_by_tables(root, files, train, label_tables, config)
@@ -119,7 +119,7 @@ def _check_not_empty(root: Path, listing: Listing) -> None:
 
 
 def _find_test(
-    files: list[MediaFile], sample: Sample | None, config: DatasetConfig
+    files: list[MediaFile], sample: Sample | None, config: DatasetConfig, unread: dict[str, str]
 ) -> tuple[dict[int, str], SubmissionFormat | None, list[str]]:
     """Return file -> item_id of the test items, what to hand in, and notes."""
     inside = [i for i, file in enumerate(files) if file.place.split == "test"]
@@ -136,8 +136,10 @@ def _find_test(
     index = FileIndex(files[i].known_as(i) for i in pool)
     if not inside and not any(index.find(item_id) for item_id in sample.layout.item_ids):
         count = len(sample.layout.item_ids)
-        return {}, None, [f"no test items, though {sample.where} names {count}"]
-    test = match_sample(sample, index)
+        lies_there = left_aside(sample, range(count), unread)
+        why = "" if lies_there is None else f": {lies_there[1]}"
+        return {}, None, [f"no test items, though {sample.where} names {count}{why}"]
+    test = match_sample(sample, index, unread)
     unlisted = [i for i in inside if i not in test]
     if unlisted and config.unlisted_files == "error":
         raise UserError(

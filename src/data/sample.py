@@ -1,5 +1,6 @@
 """The sample submission: ids, columns, order, and how labels are written."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -8,8 +9,8 @@ import pandas as pd
 from src.artifacts.submissions import SubmissionFormat
 from src.data.csv_rows import read_table
 from src.data.dataset_yaml import DatasetConfig
-from src.data.matching import FileIndex
-from src.data.sources import Entry
+from src.data.matching import File, FileIndex
+from src.data.sources import TEXT_SUFFIX, Entry, suffix_of
 from src.data.words import make_label_map
 from src.errors import UserError, unknown_name
 
@@ -57,8 +58,15 @@ def find_sample(
     return (_read_sample(root, samples[0], config) if samples else None), rest
 
 
-def match_sample(sample: Sample, index: FileIndex) -> dict[int, str]:
+def match_sample(
+    sample: Sample, index: FileIndex, unread: Mapping[str, str] | None = None
+) -> dict[int, str]:
     """Return file -> id for all ids of a sample submission that fit a file.
+
+    Args:
+        sample: the sample submission.
+        index: the test items.
+        unread: logical path -> reason, of the files that are left aside (`Listing.unread`).
 
     Raises:
         UserError: an id fits no file or several, or two ids fit one file; names file and row.
@@ -79,12 +87,43 @@ def match_sample(sample: Sample, index: FileIndex) -> dict[int, str]:
             raise UserError(f"{where} and id {found[file]!r} fit the same test file")
         found[file] = item_id
     if missing:
+        row, why = left_aside(sample, missing, unread or {}) or (missing[0], "")
         raise UserError(
-            f"{sample.where}: {sample.row_names[missing[0]]}: id "
-            f"{sample.layout.item_ids[missing[0]]!r} has no file among the test items "
-            f"({len(missing)} such ids of {len(sample.row_names)}): is the test archive complete?"
+            f"{_where(sample, row)} has no file among the test items ({len(missing)} such ids of "
+            f"{len(sample.row_names)}): {why or 'is the test archive complete?'}"
         )
     return found
+
+
+def left_aside(
+    sample: Sample, rows: Sequence[int], unread: Mapping[str, str]
+) -> tuple[int, str] | None:
+    """Return the first of some rows whose file lies there and is not read, and what to do.
+
+    Args:
+        sample: the sample submission.
+        rows: numbers of its rows that fit no item.
+        unread: as for `match_sample`.
+    """
+    aside = list(unread)
+    index = FileIndex(File(number, _tails(path)) for number, path in enumerate(aside))
+    for row in rows:
+        fits = index.find(sample.layout.item_ids[row])
+        if fits:
+            path = aside[fits[0]]
+            return row, (
+                f"{path} lies there, but files of its suffix are not read ({unread[path]}); "
+                "convert it, or name it by the suffix of what it is"
+            )
+    return None
+
+
+def _tails(path: str) -> tuple[str, ...]:
+    """Return what an id may call a file that is not read: `t/a.heic`, `a.heic`, `t/a`, `a`."""
+    suffix = suffix_of(path)
+    stem = [path.removesuffix(path[-len(suffix) :])] if suffix not in ("", TEXT_SUFFIX) else []
+    parts = [name.split("/") for name in (path, *stem)]
+    return tuple("/".join(words[start:]) for words in parts for start in range(len(words)))
 
 
 def _where(sample: Sample, row: int) -> str:

@@ -18,9 +18,20 @@ from src.errors import UserError
 
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2",
-     ".ppm", ".pgm", ".avif")
+     ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".apng", ".jif", ".pjpeg")
 )  # fmt: skip
-VIDEO_SUFFIXES = frozenset((".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"))
+VIDEO_SUFFIXES = frozenset(
+    (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".asf", ".flv",
+     ".f4v", ".3gp", ".3gpp", ".3g2", ".ts", ".mts", ".m2ts", ".m2t", ".vob", ".ogv", ".mpe",
+     ".m1v", ".m2v", ".mpv", ".mp4v", ".qt", ".divx", ".dv", ".mxf", ".rm", ".rmvb")
+)  # fmt: skip
+# Of these, texts are something else: TypeScript, and Qt's translations.
+_TEXTS_TOO = frozenset((".ts", ".mts"))
+_HEAD = 512  # bytes that tell a text from a video
+# What people bring and no decoder here reads.
+_UNREAD_PICTURES = frozenset(
+    (".heic", ".heif", ".hif", ".jxl", ".tga", ".psd", ".ico", ".dng", ".cr2", ".nef", ".arw")
+)
 TABLE_SUFFIXES = frozenset({".csv", ".json"})
 TEXT_SUFFIX = ".txt"
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -36,12 +47,15 @@ class Listing:
         texts: text files, sorted by logical path; counted among the ignored too, for only some
             layouts of the field read them.
         ignored: reason -> number of files left aside.
+        unread: logical path -> reason, of the files left aside for what they are: no image, video
+            or table that is read here.
     """
 
     media: list[Entry]
     tables: list[Entry]
     ignored: dict[str, int] = field(default_factory=dict)
     texts: list[Entry] = field(default_factory=list)
+    unread: dict[str, str] = field(default_factory=dict)
 
 
 def kind_of(name: str) -> str | None:
@@ -67,11 +81,15 @@ def list_files(root: Path, ignore: tuple[str, ...] = ()) -> Listing:
     media: dict[str, Entry] = {}
     tables: list[Entry] = []
     texts: list[Entry] = []
+    unread: dict[str, str] = {}
     for entry in walk(root, ignore, ignored):
         reason = _ignored_because(entry, ignore)
         if reason is not None:
             ignored[reason] += 1
-            if entry.suffix == TEXT_SUFFIX and reason == _no_media(TEXT_SUFFIX):
+        elif (reason := _unread_because(root, entry)) is not None:
+            ignored[reason] += 1
+            unread[entry.logical] = reason
+            if entry.suffix == TEXT_SUFFIX:
                 texts.append(entry)
         elif entry.suffix in TABLE_SUFFIXES:
             tables.append(entry)
@@ -89,6 +107,7 @@ def list_files(root: Path, ignore: tuple[str, ...] = ()) -> Listing:
         sorted(tables, key=lambda entry: entry.logical),
         dict(sorted(ignored.items())),
         sorted(texts, key=lambda entry: entry.logical),
+        dict(sorted(unread.items())),
     )
 
 
@@ -186,15 +205,34 @@ def _ignored_because(entry: Entry, patterns: tuple[str, ...]) -> str | None:
     if entry.bytes < 0:
         return "no regular file (a pipe, a socket, a device)"
     reason = matches(entry.logical, patterns) or matches(entry.path, patterns)
-    if reason is not None:
-        return reason
+    if reason is None and entry.suffix == ".zip":
+        return "zip inside a zip (unpack the outer one)"
+    return reason
+
+
+def _unread_because(root: Path, entry: Entry) -> str | None:
+    """Return why a file is no image, video or table that is read; None if it is one."""
     suffix = entry.suffix
+    if suffix in _TEXTS_TOO and _is_text(root, entry.path):
+        return f"text, no video ({suffix})"
     if suffix in IMAGE_SUFFIXES or suffix in VIDEO_SUFFIXES or suffix in TABLE_SUFFIXES:
         return None
-    if suffix == ".zip":
-        return "zip inside a zip (unpack the outer one)"
-    return _no_media(suffix)
-
-
-def _no_media(suffix: str) -> str:
+    if suffix in _UNREAD_PICTURES:
+        return f"picture of a format that is not read: convert it to PNG or JPEG ({suffix})"
     return f"neither image nor video ({suffix or 'no suffix'})"
+
+
+def _is_text(root: Path, path: str) -> bool:
+    """Tell whether a file begins as texts do; False for one that cannot be read."""
+    inside = IN_ZIP.match(path)
+    try:
+        if inside is None:
+            with Path(os.path.normpath(root / path)).open("rb") as file:
+                head = file.read(_HEAD)
+        else:
+            head = open_archive(os.path.normpath(root / inside[1])).head(inside[2], _HEAD)
+    except OSError:
+        return False
+    # A stream has bytes below the blank in its first packet; UTF-16 has, but for its mark.
+    marked = head.startswith((b"\xff\xfe", b"\xfe\xff"))
+    return bool(head) and (marked or all(byte >= 32 or byte in b"\t\n\f\r" for byte in head))

@@ -1,6 +1,7 @@
 """MTCNN (Zhang et al. 2016), whose weights lie inside the wheel of facenet-pytorch."""
 
 import logging
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from src import paths
 from src.errors import UserError
 from src.faces.boxes import Face
 from src.faces.detectors import DETECTORS, Picture, refuse_file
@@ -78,8 +80,10 @@ DETECTORS.register("mtcnn")(Mtcnn)
 
 
 def _load() -> Any:  # noqa: ANN401 - an optional package's own kind
+    _find_packed()
     try:
-        from facenet_pytorch import MTCNN  # pyright: ignore[reportMissingImports]
+        # Not from the package's top, which imports `requests` for nets that are not used here.
+        from facenet_pytorch.models.mtcnn import MTCNN  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(
             f"face.detector: mtcnn wants facenet-pytorch, which cannot be imported ({error}): "
@@ -89,6 +93,13 @@ def _load() -> Any:  # noqa: ANN401 - an optional package's own kind
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return MTCNN(keep_all=True, min_face_size=SMALLEST, select_largest=False, device=device)
+
+
+def _find_packed() -> None:
+    """Let the copy that a bundle brought be imported, before any that is installed."""
+    brought = str(paths.packed_packages())
+    if paths.bundle_contents().is_file() and Path(brought).is_dir() and brought not in sys.path:
+        sys.path.insert(0, brought)
 
 
 def _faces(boxes: Any, scores: Any, points: Any) -> list[Face]:  # noqa: ANN401 - object arrays

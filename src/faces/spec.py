@@ -7,9 +7,10 @@ from src import paths
 from src.artifacts.files import sha256_file
 from src.config import FaceConfig, ModelConfig
 from src.errors import UserError
+from src.faces.absent import AbsentDetector
 from src.faces.detectors import Detector, make_detector
 
-CROPPING = 1  # version of tracking and cutting out: pixels cut out otherwise are made again
+CROPPING = 2  # version of tracking and cutting out: pixels cut out otherwise are made again
 
 
 def face_spec(config: ModelConfig) -> FaceConfig | None:
@@ -33,10 +34,15 @@ def face_spec(config: ModelConfig) -> FaceConfig | None:
 def detector_of(face: FaceConfig) -> Detector:
     """Return the detector of a config or a checkpoint; it loads nothing heavy yet.
 
+    A checkpoint's file that is gone is asked for by the first picture: items that are cropped
+    already, or whose pixels are kept, need none.
+
     Raises:
         UserError: unknown detector, or a file that is not there, or not the one of the checkpoint.
     """
-    file = None if face.detector_file is None else _file(face.detector_file)
+    file = None if face.detector_file is None else detector_file(face)
+    if file is not None and face.detector_sha256 and not file.is_file():
+        return AbsentDetector(face.detector, file, face.detector_sha256)
     detector = make_detector(face.detector, file)
     if file is not None and face.detector_sha256 not in ("", sha256_file(file)):
         raise UserError(
@@ -49,6 +55,14 @@ def detector_of(face: FaceConfig) -> Detector:
 def face_key(face: FaceConfig) -> list[object]:
     """Return everything beside its file that decides how an item's faces are cut out."""
     return [CROPPING, detector_of(face).identity, face.margin, face.align]
+
+
+def detector_file(face: FaceConfig) -> Path:
+    """Return where the file of a detector that has one is: what a bundle brought comes first."""
+    name = face.detector_file or ""
+    packed = paths.packed_detector(face.detector_sha256, name)
+    brought = face.detector_sha256 and paths.bundle_contents().is_file() and packed.is_file()
+    return packed if brought else _file(name)
 
 
 def _file(name: str) -> Path:

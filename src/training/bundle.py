@@ -8,7 +8,7 @@ import json
 import os
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from src import paths
@@ -19,6 +19,7 @@ from src.ensemble.extra import is_extra
 from src.errors import UserError
 from src.progress import track
 from src.strict_yaml import read_mapping
+from src.training.bundle_faces import face_files
 from src.training.fill import Part, needed_parts
 
 SCHEMA = 1
@@ -43,6 +44,13 @@ Where there is no network, bring them as wheels:
 
 kaggle.ipynb does all of this in a Kaggle notebook.
 """
+FACES = """
+Finding faces:
+
+{notes}
+
+packages/ and detectors/ are found beside the code; no path has to be set.
+"""
 
 
 @dataclass(frozen=True)
@@ -54,21 +62,31 @@ class Contents:
         dataset: name of the data set.
         files: name in the archive (below its top folder) -> file.
         parts: the checkpoints among them.
+        texts: name in the archive -> what is written there.
+        notes: what must be known of it, for people.
     """
 
     recipe: str
     dataset: str
     files: dict[str, Path]
     parts: list[Part]
+    texts: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Return number of files and bytes by what they are, the largest first."""
         found: dict[str, tuple[int, int]] = {}
-        for name, path in self.files.items():
+        for name, added in self.listed().items():
             kind = name.split("/")[0] if "/" in name else "scripts"
             count, size = found.get(kind, (0, 0))
-            found[kind] = (count + 1, size + path.stat().st_size)
+            found[kind] = (count + 1, size + added)
         return dict(sorted(found.items(), key=lambda entry: -entry[1][1]))
+
+    def listed(self) -> dict[str, int]:
+        """Return the bytes of each file by its name in the archive, sorted."""
+        sizes = {name: path.stat().st_size for name, path in self.files.items()}
+        sizes |= {name: len(text.encode()) for name, text in self.texts.items()}
+        return dict(sorted(sizes.items()))
 
 
 def collect(name: str, recipe: Recipe) -> Contents:
@@ -80,7 +98,7 @@ def collect(name: str, recipe: Recipe) -> Contents:
 
     Raises:
         UserError: the recipe is older than the folds or predictions it was tuned on, or a
-            checkpoint is missing.
+            checkpoint is missing; or what finds faces is not there (`bundle_faces`).
     """
     check_recipe_fresh(recipe)
     dataset, scheme = recipe.dataset, recipe.scheme
@@ -101,7 +119,9 @@ def collect(name: str, recipe: Recipe) -> Contents:
         for path in dict.fromkeys(wanted)
     }
     files |= _code() | _configs([part.model for part in parts]) | _dataset_yaml(dataset)
-    return Contents(name, dataset, dict(sorted(files.items())), parts)
+    faces = face_files(dataset, parts)
+    files = dict(sorted((files | faces.files).items()))
+    return Contents(name, dataset, files, parts, faces.texts, faces.notes)
 
 
 def _code() -> dict[str, Path]:
@@ -146,16 +166,20 @@ def write_bundle(path: Path, contents: Contents) -> int:
         UserError: a checkpoint is not the file that its run record speaks of.
     """
     words = {"recipe": contents.recipe, "dataset": contents.dataset}
-    listed = {name: file.stat().st_size for name, file in contents.files.items()}
-    table = {"schema": SCHEMA, **words, "files": listed}
+    table = {"schema": SCHEMA, **words, "files": contents.listed()}
+    readme = README.format(**words)
+    if contents.notes:
+        readme += FACES.format(notes="\n".join(f"- {note}" for note in contents.notes))
     with atomic_path(path) as temporary:
         with zipfile.ZipFile(temporary, "w") as archive:
             for name, text in (
                 ("bundle.json", json.dumps(table, indent=2) + "\n"),
-                ("README.md", README.format(**words)),
+                ("README.md", readme),
+                *sorted(contents.texts.items()),
             ):
                 archive.writestr(_member(name), text)
-            chunks = sum(-(-size // CHUNK) for size in listed.values())
+            sizes = (file.stat().st_size for file in contents.files.values())
+            chunks = sum(-(-size // CHUNK) for size in sizes)
             for _ in track(_pack(archive, contents), "packing", total=chunks, unit="MiB"):
                 pass
         with temporary.open("rb") as file:

@@ -118,6 +118,15 @@ def test_flat_train_with_csv(make_dataset, ids):
     assert groups == {fake: "real1", other: "", real: "real1"}
 
 
+def test_swaps_in_a_csv_without_groups_are_tied_by_name(make_dataset):
+    names = ["000", "005", "000_005", "005_000"]
+    rows = "".join(f"{name}.png,{int('_' in name)}\n" for name in names)
+    make_dataset([f"train/{name}.png" for name in names], {"train.csv": "id,label\n" + rows})
+    dataset = load_dataset("toy")
+    assert dataset.train["group"].unique().tolist() == ["FaceForensics++/000"]
+    assert any("named as face swaps" in note for note in dataset.notes)
+
+
 def test_csv_with_group_domain_and_fold(make_dataset):
     text = "image,target,subject,generator,fold\n" + "".join(
         f"{i},{i % 2},s{i // 2},g{i % 2},{i // 2 % 2}\n" for i in range(8)
@@ -302,6 +311,25 @@ def test_bad_sample_submission_is_named(make_dataset, case):
         load_dataset("toy")
 
 
+@pytest.mark.parametrize("item_id", ["b.heic", "test/b.heic", "b", "test\\b"])
+def test_a_test_file_that_lies_there_unread_is_named(make_dataset, item_id):
+    sample = f"id,label\nt.png,0\nzz,0\n{item_id},0\n"
+    texts = {"sample_submission.csv": sample, "test/b.heic": "", "test/zz.txt": "caption"}
+    make_dataset([*TRAIN, "test/t.png"], texts)
+    with refused(
+        r"row 4: id '(test.+)?b(\.heic)?' has no file among the test items \(2 such ids of 3\): "
+        r"test/b\.heic lies there, but files of its suffix are not read.*convert it"
+    ):
+        load_dataset("toy")
+
+
+def test_unread_test_files_are_named_where_no_other_is_there(make_dataset):
+    sample = {"sample_submission.csv": "id,label\nb.heic,0\n", "test/b.heic": ""}
+    make_dataset(TRAIN, sample)
+    (note,) = [note for note in load_dataset("toy").notes if "no test items" in note]
+    assert "test/b.heic lies there" in note
+
+
 def test_ambiguous_test_name_is_refused(make_dataset):
     make_dataset(
         [*TRAIN, "test/a/t.png", "test/b/t.png"], {"sample_submission.csv": "id,label\nt,0\n"}
@@ -349,3 +377,13 @@ def test_real_data_sets(shared_data, name, train, test, fakes, groups, domains):
         sample = pd.read_csv(shared_data / name / "sample_submission.csv", dtype=str)
         assert dataset.require_test().item_ids == sample["filename"].tolist()
         assert set(dataset.test["item_id"]) == set(sample["filename"])
+
+
+@pytest.mark.parametrize("home", ["", "part/"])
+def test_metadata_json_of_paths_names_files_below_it(make_dataset, home):
+    rows = {f"{c}/{i}/x.mp4": {"label": c.upper()} for c in ("real", "fake") for i in (0, 1)}
+    make_dataset({f"{home}videos/{path}": f"clip {path}" for path in rows},
+                 {f"{home}videos/metadata.json": json.dumps(rows)})  # fmt: skip
+    train = load_dataset("toy").train
+    assert (train["label"] == train["path"].str.contains("/fake/")).all()
+    assert len(train) == 4

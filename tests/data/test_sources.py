@@ -7,11 +7,16 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from src.data.images import UnreadableImageError
-from src.data.sources import list_files, read_bytes
+from src.data.archives import open_archive
+from src.data.clips import read_clip
+from src.data.images import UnreadableImageError, decode_image
+from src.data.sources import kind_of, list_files, read_bytes
 from src.errors import UserError
+from tests.clips import write_clip
 
 
 @pytest.fixture
@@ -120,3 +125,93 @@ def test_forbidden_file_is_unreadable(tmp_path):
     path.chmod(0)
     with pytest.raises(UnreadableImageError, match=r"a\.jpg"):
         read_bytes(tmp_path, "a.jpg")
+
+
+# What FFmpeg's muxers write under each suffix, as cv2.VideoWriter finds them by name.
+WRITTEN = {
+    ".mp4": "mp4v", ".mov": "mp4v", ".m4v": "mp4v", ".mkv": "mp4v", ".avi": "MJPG",
+    ".wmv": "WMV2", ".asf": "WMV2", ".flv": "FLV1", ".3gp": "mp4v", ".3g2": "mp4v",
+    ".ts": "MPG2", ".mts": "MPG2", ".m2ts": "MPG2", ".m2t": "MPG2", ".mpg": "MPG1",
+    ".mpeg": "MPG1", ".vob": "MPG2", ".m1v": "MPG1", ".m2v": "MPG2", ".mxf": "MPG2",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", WRITTEN)
+def test_clips_of_every_container_are_items_and_are_read(tmp_path, suffix):
+    clip = write_clip(tmp_path / f"a{suffix}", 6, size=(96, 96), step=30, codec=WRITTEN[suffix])
+    assert clip.stat().st_size > 1000
+    clip.rename(tmp_path / f"B{suffix.upper()}")
+    (entry,) = list_files(tmp_path).media
+    assert kind_of(entry.path) == "video"
+    found = read_clip(tmp_path, entry.path, 3)
+    greys = [round((float(frame.mean()) - 5) / 30) for frame in found.frames]
+    assert greys == found.indices.tolist() == [1, 3, 5]
+
+
+TEXTS = {
+    "a.ts": b"export const a: number = 1;\r\n",
+    "b.mts": "\ufeffimport \u00e9 from 'x';\n".encode(),
+    "c.ts": "<TS version='2.1'>".encode("utf-16"),
+    "long.ts": b"// text\n" * 1000,
+}
+STREAMS = {
+    "clip.ts": b"G@\x00\x10\x00" + b"\xff" * 183,
+    "camera.mts": b"\0\0\0\0G@\x00\x10\x00" + b"\xff" * 183,
+    "broken.ts": b"\x80\x01\x02" * 100,
+    "empty.ts": b"",
+}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_text_under_a_streams_suffix_is_no_clip(tmp_path, packed):
+    for name, data in (TEXTS | STREAMS).items():
+        (tmp_path / name).write_bytes(data)
+    if packed:
+        with zipfile.ZipFile(tmp_path / "all.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in TEXTS | STREAMS:
+                archive.write(tmp_path / name, name)
+                (tmp_path / name).unlink()
+    listing = list_files(tmp_path)
+    assert {entry.logical.split("/")[-1] for entry in listing.media} == set(STREAMS)
+    assert {name.split("/")[-1] for name in listing.unread} == set(TEXTS)
+    assert listing.ignored == {"text, no video (.mts)": 1, "text, no video (.ts)": 3}
+
+
+def test_a_members_head_is_its_first_bytes(tmp_path, archive):
+    found = open_archive(str(tmp_path / "big.zip"))
+    for path, data in archive.items():
+        for count in (1, 40, 512, 10_000):
+            assert found.head(path.split("!/")[1], count) == data[:count]
+
+
+PICTURES = {
+    ".jpg": "JPEG", ".jfif": "JPEG", ".jpe": "JPEG", ".jif": "JPEG", ".pjpeg": "JPEG",
+    ".png": "PNG", ".apng": "PNG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF",
+    ".webp": "WEBP", ".gif": "GIF", ".avif": "AVIF", ".ppm": "PPM", ".pnm": "PPM",
+    ".pgm": "PPM", ".pbm": "PPM", ".jp2": "JPEG2000", ".j2k": "JPEG2000",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", PICTURES)
+def test_pictures_of_every_kind_are_items_and_are_read(tmp_path, suffix):
+    wide = Image.linear_gradient("L").resize((60, 40))
+    mode = {".pgm": "L", ".pbm": "1"}.get(suffix, "RGB")
+    drawn = wide.convert(mode)
+    drawn.save(tmp_path / f"a{suffix}", PICTURES[suffix])
+    (entry,) = list_files(tmp_path).media
+    assert kind_of(entry.path) == "image"
+    read = decode_image(read_bytes(tmp_path, entry.path)).astype(int)
+    assert abs(read - np.asarray(drawn.convert("RGB"), int)).mean() < 6
+
+
+def test_what_no_decoder_reads_is_named_with_what_to_do(tmp_path):
+    for name in ("a.heic", "B.HEIF", "c.xyz", "d", "e.txt"):
+        (tmp_path / name).write_bytes(b"\0")
+    unread = "picture of a format that is not read: convert it to PNG or JPEG"
+    assert list_files(tmp_path).unread == {
+        "a.heic": f"{unread} (.heic)",
+        "B.HEIF": f"{unread} (.heif)",
+        "c.xyz": "neither image nor video (.xyz)",
+        "d": "neither image nor video (no suffix)",
+        "e.txt": "neither image nor video (.txt)",
+    }
