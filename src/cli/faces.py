@@ -84,7 +84,7 @@ def _print_found(dataset: "Dataset", boxes: "FaceBoxes") -> None:
     items = dataset.items
     names = items["label"].map({0: "real", 1: "fake"}).astype("object").fillna("?")
     table = items.assign(label=names)
-    head = ("items", "with a face", "several", "frames", "with a face")
+    head = ("items", "with a face", "several", "frames", "with a face", "filled")
     print(f"{'split':<6} {'label':<6} {'kind':<6}" + "".join(f"{word:>13}" for word in head))
     for (split, label, kind), part in table.groupby(["split", "label", "kind"], sort=False):
         counts = "".join(f"{text:>13}" for text in _counts(part["path"].tolist(), boxes))
@@ -100,6 +100,7 @@ def _print_found(dataset: "Dataset", boxes: "FaceBoxes") -> None:
             f"{len(lost)} items show no face: a model sees the whole picture of them: "
             + ", ".join(lost[:SHOWN]) + more
         )  # fmt: skip
+    _print_filled(ids, boxes)
     unread = [ids[p] for p in ids if not boxes.frames_of(p) and not boxes.is_cropped(p)]
     if unread:
         print(f"{len(unread)} items cannot be decoded (python -m src data says why)")
@@ -111,8 +112,27 @@ def _print_found(dataset: "Dataset", boxes: "FaceBoxes") -> None:
     print(f"kept in {boxes.home}")
 
 
+def _print_filled(ids: dict[str, str], boxes: "FaceBoxes") -> None:
+    """Name the items that show the face they are judged by in less than half of their frames."""
+    filled = {
+        item: f"{item} ({count} of {len(boxes.frames_of(path))})"
+        for path, item in ids.items()
+        if 2 * (count := boxes.count_filled(path)) > len(boxes.frames_of(path))
+    }
+    if filled:
+        more = " ..." if len(filled) > SHOWN else ""
+        print(
+            f"{len(filled)} items have their face's box filled in from other frames in most of "
+            "their frames: " + ", ".join(list(filled.values())[:SHOWN]) + more
+        )
+
+
 def _counts(items: list[str], boxes: "FaceBoxes") -> list[str]:
-    """Return items, share with a face, share with several people, frames, share with a face."""
+    """Return a row of the table.
+
+    Items, share with a face, share with several people, frames, share with a face, share into
+    which the largest person's box was filled.
+    """
     looked = [path for path in items if boxes.frames_of(path)]
     people = [len(boxes.people(path)) for path in looked]
     frames = [faces for path in looked for faces in boxes.frames_of(path).values()]
@@ -123,6 +143,7 @@ def _counts(items: list[str], boxes: "FaceBoxes") -> list[str]:
         several,
         str(len(frames)),
         _share(sum(bool(faces) for faces in frames), len(frames)),
+        _share(sum(boxes.count_filled(path) for path in looked), len(frames)),
     ]
 
 

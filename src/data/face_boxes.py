@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from src import paths
 from src.artifacts.files import file_lock
 from src.config import FaceConfig, FramesConfig
-from src.data.cache import mark_items
 from src.data.cache_build import decoding_threads
 from src.data.clips import read_clip, read_picture
 from src.data.cropped import part_of, says_cropped
+from src.data.face_marks import mark_contents
 from src.data.images import UnreadableImageError
-from src.data.sources import kind_of, stamp_of
+from src.data.sources import kind_of
 from src.errors import UserError
 from src.faces.boxes import Face, area
 from src.faces.crop import crop_face
@@ -34,6 +34,9 @@ IMAGES, CLIPS = 32, 2  # items read side by side
 CLOSE = 0.4  # of a picture's area: a box as large was cut out by somebody before
 
 Picture = NDArray[np.uint8]
+
+# Marks of items that could not be decoded: every model of an ensemble would try them anew.
+_UNREADABLE: set[int] = set()
 
 
 class FaceBoxes:
@@ -55,6 +58,7 @@ class FaceBoxes:
         self._shares: list[float] = []
         self._known: dict[str, Frames] = {}
         self._people: dict[str, list[Track]] = {}
+        self._lost: set[str] = set()  # not decodable
 
     @property
     def home(self) -> Path:
@@ -67,7 +71,8 @@ class FaceBoxes:
         """Find the faces of items that nobody has looked for yet, and keep them on disk.
 
         Interrupted at any moment, the next call goes on after what was kept last. Items that
-        cannot be decoded, or are cropped already, are passed over.
+        are cropped already are passed over, and so are those that cannot be decoded, which are
+        not tried again by this process until the file changes.
 
         Args:
             items: manifest paths.
@@ -82,12 +87,14 @@ class FaceBoxes:
             return
         marks = dict(zip(wanted, self._marks(wanted), strict=True))
         self._take(marks, read_boxes(self.home))
-        if all(path in self._known for path in wanted):
+        if not self._left(marks):
             return
         with ExitStack() as stack:
             kept = self._lock(stack)
             self._take(marks, read_boxes(self.home) if kept else {})  # another process's, meanwhile
-            self._look_and_keep({p: m for p, m in marks.items() if p not in self._known}, kept)
+            left = self._left(marks)
+            if left:
+                self._look_and_keep(left, kept)
 
     def crop(self, path: str, picture: Picture, frame: int = 0, person: int = 0) -> Picture:
         """Return what a model sees of a picture, before it is resized.
@@ -102,6 +109,7 @@ class FaceBoxes:
             uint8 RGB (side, side, 3); the picture as it is where the item shows no face, or is
             cropped already.
         """
+        self._lost.discard(path)  # here is its picture
         who = self.people(path)
         if not who:
             return picture
@@ -118,6 +126,8 @@ class FaceBoxes:
 
     def people(self, path: str) -> list[Track]:
         """Return the people of an item, the largest first; an item not searched yet is now."""
+        if path in self._lost:
+            return []
         if path not in self._people:
             if path not in self._known:
                 self._known[path] = {} if self.is_cropped(path) else self._look_at(path)
@@ -128,6 +138,14 @@ class FaceBoxes:
         """Return the faces of each frame of an item that was searched; none of any other."""
         return self._known.get(path, {})
 
+    def count_filled(self, path: str) -> int:
+        """Return in how many frames looked at the largest person's box is filled in.
+
+        It was not found there, and is taken from the frames around; 0 for an item without a face.
+        """
+        who = self.people(path)[:1]
+        return sum(place(one, number).is_filled for one in who for number in self.frames_of(path))
+
     def faceless(self, items: Iterable[str]) -> list[str]:
         """Return the items that were looked at and show no face: the whole picture is used."""
         return [p for p in items if self._known.get(p) and not self.people(p)]
@@ -137,8 +155,8 @@ class FaceBoxes:
         return says_cropped(self.root, part_of(path))
 
     def _marks(self, items: Sequence[str]) -> list[int]:
-        stamps = (stamp_of(self.root, path) for path in items)
-        return mark_items(map(self._frames_key, items), stamps).tolist()
+        with decoding_threads() as pool:
+            return mark_contents(self.root, items, list(map(self._frames_key, items)), pool)
 
     def _frames_key(self, path: str) -> str:
         """Return an item's path, of a clip with what decides which frames are looked at."""
@@ -153,6 +171,11 @@ class FaceBoxes:
 
     def _take(self, marks: dict[str, int], found: dict[int, Frames]) -> None:
         self._known |= {path: found[mark] for path, mark in marks.items() if mark in found}
+
+    def _left(self, marks: dict[str, int]) -> dict[str, int]:
+        """Return the marks of what is not known and may be decodable."""
+        self._lost |= {path for path, mark in marks.items() if mark in _UNREADABLE}
+        return {p: m for p, m in marks.items() if p not in self._known and m not in _UNREADABLE}
 
     def _lock(self, stack: ExitStack) -> bool:
         """Wait for another search of these items to end; False where nothing can be written."""
@@ -170,6 +193,10 @@ class FaceBoxes:
         saved = time.monotonic()
         try:
             for path, frames in self._look_at_all(list(marks)):
+                if not frames:  # it cannot be decoded: not written down, for it may be mended
+                    _UNREADABLE.add(marks[path])
+                    self._lost.add(path)
+                    continue
                 self._known[path] = frames
                 new.append(Found(marks[path], path, frames))
                 if keep and time.monotonic() - saved > SAVE_SECONDS:
@@ -200,8 +227,7 @@ class FaceBoxes:
                 self.seconds += time.perf_counter() - begun
                 self.looked_at += len(pictures)
                 for path, frames in zip(batch, read, strict=True):
-                    if frames:  # else it cannot be decoded, and may be mended
-                        yield path, {number: next(faces) for number in frames}
+                    yield path, {number: next(faces) for number in frames}
 
     def _look_at(self, path: str) -> Frames:
         frames = self._read(path)

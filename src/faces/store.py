@@ -35,7 +35,7 @@ class Found(NamedTuple):
     """What was found in one item.
 
     Attributes:
-        mark: changes with the item's path, size or time stamp, and with the frames looked at.
+        mark: changes with the item's path, size, time stamp or bytes, and the frames looked at.
         path: of the item, for people.
         frames: the faces of each frame looked at.
     """

@@ -1,4 +1,6 @@
+import hashlib
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from src.data.pixels import PixelSource
 from src.data.video import read_frames
 from src.errors import UserError
 from src.faces import store
+from src.faces.boxes import Face
 from src.faces.crop import crop_face
 from src.faces.spec import detector_of, face_spec
 from tests.faces_stub import picture, use_red, write_film, write_picture
@@ -239,3 +242,98 @@ def test_the_file_of_a_detector_travels_as_its_checksum(tmp_path):
     file.write_bytes(b"another")
     with pytest.raises(UserError, match="is not the detector that this model was trained with"):
         detector_of(spec)
+
+
+def test_folders_of_one_name_do_not_share_boxes(root, red, tmp_path):
+    """Equal names, sizes and times, other pictures: uncompressed, so that sizes cannot differ."""
+    roots = [tmp_path / "a" / "set", tmp_path / "b" / "set"]
+    size = (120, 160)
+    for folder, left in zip(roots, (20, 90), strict=True):  # beginning and end are equal
+        write_picture(folder / "one.bmp", picture((left, 50, 12), size=size))
+        os.utime(folder / "one.bmp", ns=(5, 5))
+    assert len({(f / "one.bmp").stat().st_size for f in roots}) == 1
+    assert len({(f / "one.bmp").read_bytes()[:4096] for f in roots}) == 1
+    found = []
+    for folder in roots:
+        boxes = FaceBoxes(folder, FACE)
+        boxes.search(["one.bmp"])
+        found.append(boxes.people("one.bmp")[0][0].box[0])
+    assert found == [20, 90]
+    assert red.looked == 2
+
+
+def test_boxes_outlive_a_move_of_the_folder(root, red):
+    FaceBoxes(root, FACE).search(NAMES)
+    (root.parent / "elsewhere").mkdir()
+    moved = root.rename(root.parent / "elsewhere" / "set")
+    FaceBoxes(moved, FACE).search(NAMES)
+    assert red.looked == 3
+
+
+def test_boxes_of_a_zip_stay_good(root, red):
+    """A member is known by the CRC of its bytes: its mark is what it always was."""
+    with zipfile.ZipFile(root / "all.zip", "w") as packed:
+        packed.write(root / "two.png", "two.png")
+        crc, size = packed.getinfo("two.png").CRC, packed.getinfo("two.png").file_size
+    name = "all.zip!/two.png"
+    old = hashlib.blake2b(f"{name}\0{(size, crc)}".encode(), digest_size=8).digest()
+    home = FaceBoxes(root, FACE).home
+    home.mkdir(parents=True)
+    face = Face((1.0, 2.0, 3.0, 4.0), 0.99)
+    store.write_part(home, [store.Found(int.from_bytes(old, "little"), name, {0: [face]})])
+    boxes = FaceBoxes(root, FACE)
+    boxes.search([name])
+    assert red.looked == 0
+    assert boxes.people(name) == [{0: face}]
+
+
+def test_what_cannot_be_decoded_is_tried_once(root, red, caplog, monkeypatch):
+    (root / "bad.png").write_bytes(b"nothing at all")
+    tried = []
+    read = face_boxes.read_picture
+    monkeypatch.setattr(face_boxes, "read_picture", lambda r, p: tried.append(p) or read(r, p))
+    with caplog.at_level("INFO", logger="rvf"):
+        for margin in (1.0, 1.5, 2.0):
+            boxes = FaceBoxes(root, FaceConfig(detector="red", margin=margin))
+            boxes.search([*NAMES, "bad.png"])
+            boxes.search([*NAMES, "bad.png"])
+            assert boxes.people("bad.png") == []
+    assert tried.count("bad.png") == 1
+    assert [line for line in caplog.messages if "looking" in line] == [
+        "faces: looking for them in 4 items (red)"
+    ]
+    write_picture(root / "bad.png", picture((5, 5, 9)))
+    boxes = FaceBoxes(root, FACE)
+    boxes.search([*NAMES, "bad.png"])
+    assert boxes.people("bad.png")[0][0].box == (5, 5, 14, 14)
+
+
+def test_a_picture_that_was_decoded_after_all_is_looked_at(root, monkeypatch):
+    def broken(*_):
+        raise face_boxes.UnreadableImageError("the drive is gone for a moment")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(face_boxes, "read_picture", broken)
+        boxes = FaceBoxes(root, FACE)
+        boxes.search(["one.png"])
+    shown = boxes.crop("one.png", picture((10, 20, 12)))
+    assert shown.shape == (12, 12, 3)
+
+
+def test_boxes_that_were_filled_in_are_counted(film):
+    boxes = FaceBoxes(film, FACE, FramesConfig(train=10, eval=5))
+    boxes.search(["c.mp4", *NAMES])
+    assert [boxes.count_filled(p) for p in ("c.mp4", "one.png", "none.png")] == [1, 0, 0]
+
+
+def test_a_face_that_crosses_the_picture_fills_every_crop(root):
+    """Each frame is cut out of what was drawn there, though no two boxes overlap."""
+    frames = [picture((11 * k, 3 * k, 9), size=(48, 128)) for k in range(10)]
+    write_film(root / "walk.mp4", frames)
+    boxes = FaceBoxes(root, FACE, FramesConfig(train=10, eval=10))
+    boxes.search(["walk.mp4"])
+    for number, frame in enumerate(frames):
+        shown = boxes.crop("walk.mp4", frame, number)
+        red = (shown == (255, 0, 0)).all(axis=-1)
+        assert red.mean() > 0.7
+    assert boxes.count_filled("walk.mp4") == 0
