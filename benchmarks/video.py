@@ -85,8 +85,12 @@ def all_of(decoder: str) -> Callable[[Path, list[int]], tuple[Found, int]]:
     """Return a function that decodes one frame after the other with one of our decoders."""
 
     def decode(path: Path, wanted: list[int]) -> tuple[Found, int]:
-        stream, number, found = DECODERS.get(decoder)(path), 0, {}
-        while stream.grab():
+        stream, number, bad, found = DECODERS.get(decoder)(path), 0, 0, {}
+        while bad < 1000:  # far more failures than packets that could still follow
+            if not stream.grab():
+                bad += 1
+                continue
+            bad = 0
             frame = stream.retrieve() if number in wanted else None
             if frame is not None:
                 found[number] = frame

@@ -18,6 +18,7 @@ from src.data.face_cuts import FaceCuts
 from src.data.frames import FrameNumbers
 from src.data.images import Canvas
 from src.data.sources import read_bytes, stamp_of
+from src.data.video import READING
 from src.errors import UserError
 
 cv2.setNumThreads(1)  # parallelism lies in workers and torch; nested pools slow both
@@ -169,7 +170,7 @@ class ItemReader:
         named: list[tuple[str, tuple[int, ...]]] = []
         for path, stamp, clip in zip(self.paths, stamps, self.numbers.is_clip, strict=True):
             if clip:  # a frame's place depends on how many there are
-                named += [(f"{path}\0{k}/{slots} {decoder}", stamp) for k in range(slots)]
+                named += [(f"{path}\0{k}/{slots} {decoder} {READING}", stamp) for k in range(slots)]
             else:
                 named.append((path, stamp))
         return mark_items((name for name, _ in named), (stamp for _, stamp in named))

@@ -21,6 +21,7 @@ from src.data.images import UnreadableImageError, decode_image
 from src.data.manifest import Dataset
 from src.data.schemes import is_scanned
 from src.data.sources import kind_of, read_bytes
+from src.data.video import READING
 from src.machine import cpu_count
 from src.progress import track
 
@@ -211,12 +212,14 @@ def _read_cache(path: Path) -> pd.DataFrame:
     wanted = _TYPES | _CLIP_TYPES
     if table.attrs.get("version") != VERSION or list(table.columns) != list(wanted):
         return _as_known([], [], [])
+    if table.attrs.get("reading") != READING:  # clips are looked at again
+        table = table[table["format"] != "video"].reset_index(drop=True)
     return table.astype(wanted)
 
 
 def _write_cache(path: Path, table: pd.DataFrame) -> None:
     table = table.reset_index(drop=True)
-    table.attrs = {"version": VERSION}
+    table.attrs = {"version": VERSION, "reading": READING}
     with atomic_path(path) as temporary:
         table.to_parquet(temporary, index=False, write_page_checksum=True)
 

@@ -5,19 +5,25 @@ as good ones. A pass from the start gives frame i as frame i, or none.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.video_decoders import DECODERS, ClipInfo, Picture, UnreadableVideoError
+from src.data.container_chain import is_broken, is_mp4
+from src.data.video_decoders import DECODERS, ClipInfo, Picture, Stream, UnreadableVideoError
+from src.data.video_packets import BAD_IN_A_ROW, Outlook, look_ahead
 
 MAX_DECODED = 500_000  # frames looked at, whatever a header says: 4.6 hours at 30 a second
-MISSING_SHARE = 0.02  # of the announced frames; containers count, and round, so many wrongly
+MAX_HOURS = 4.0  # a header that announces more is believed only if the frames are there
+MISSING_SHARE = 0.02  # of the expected frames; containers count, and round, so many wrongly
 MISSING_FRAMES = 2
+READING = 2  # which frames of a damaged clip are read; what other numbers kept is made again
 
 Pick = Callable[[int], Sequence[int]]
+Convert = Callable[[Picture, int], Any] | None
 
 
 class Clip(NamedTuple):
@@ -26,7 +32,8 @@ class Clip(NamedTuple):
     Attributes:
         frames: uint8 RGB (height, width, 3), or whatever `convert` made of them; in order.
         indices: int64, which frames of the clip these are.
-        announced: number of frames in the header; 0 where it says nothing.
+        announced: number of frames by the index of an MP4, else by the header; 0 where it says
+            nothing.
         decoded: number of frames that can be decoded.
         problem: "" or in words what is wrong with a clip that was read only in part.
     """
@@ -52,7 +59,7 @@ def probe(path: Path, decoder: str = "opencv") -> ClipInfo:
     """Return what a clip's header announces.
 
     Raises:
-        UnreadableVideoError: no clip, or one that announces an absurd length.
+        UnreadableVideoError: no clip, or one that announces an absurd size.
     """
     stream = DECODERS.get(decoder)(path)
     stream.close()
@@ -64,13 +71,13 @@ def read_frames(
     count: int,
     *,
     pick: Pick | None = None,
-    convert: Callable[[Picture, int], Any] | None = None,
+    convert: Convert = None,
     decoder: str = "opencv",
 ) -> Clip:
     """Return frames evenly spaced over a whole clip: the centres of `count` equal parts.
 
-    A clip of fewer frames gives each of them once. Where fewer can be decoded than the header
-    announces (a file that was cut off, a header that lies), they are spaced over those that can.
+    A clip of fewer frames gives each of them once. Where not all can be decoded (a file that was
+    cut off, or is damaged in the middle), they are spaced over those that can.
 
     Args:
         path: the file.
@@ -81,23 +88,45 @@ def read_frames(
         decoder: name in `DECODERS`.
 
     Raises:
-        UnreadableVideoError: not a clip, no video stream, an absurd length, or not one frame that
-            can be decoded.
+        UnreadableVideoError: not a clip, no video stream, or not one frame that can be decoded.
     """
-    announced = probe(path, decoder).announced
-    places = _wanted(announced, count, pick)
-    frames, decoded = _one_pass(path, places, convert, decoder)
-    right = _wanted(decoded, count, pick)
+    opened = DECODERS.get(decoder)
+    with closing(opened(path)) as stream:
+        info = stream.info
+        outlook = look_ahead(path, info, MAX_DECODED)
+        places = _wanted(outlook.frames, count, pick)
+        seen = _one_pass(stream, places, convert, outlook.frames)
+    frames, right = seen.frames, _wanted(seen.decoded, count, pick)
     if not np.array_equal(places, right):
         places = right
-        frames, _ = _one_pass(path, places, convert, decoder)
+        with closing(opened(path)) as stream:
+            frames = _one_pass(stream, places, convert, outlook.frames).frames
+    announced = outlook.frames if outlook.sure else info.announced
     found = [place for place in places.tolist() if place in frames]
     if not found:
         what = f"0 of {announced} announced frames" if announced else "not one frame"
         raise UnreadableVideoError(f"{what} can be decoded (no video stream, or damaged)")
-    problem = _problem(announced, decoded, len(places) - len(found))
+    problem = _problem(path, info, outlook, seen, len(places) - len(found))
     kept = [frames[place] for place in found]
-    return Clip(kept, np.array(found, np.int64), announced, decoded, problem)
+    return Clip(kept, np.array(found, np.int64), announced, seen.decoded, problem)
+
+
+class _Pass(NamedTuple):
+    """What one pass through a clip found.
+
+    Attributes:
+        frames: those that were wanted, by their number.
+        decoded: how many frames can be decoded.
+        failed: packets before the last good frame that could not be decoded; `within`: those of
+            them behind the first good frame.
+        end: seconds at which the last frame is shown.
+    """
+
+    frames: dict[int, Any]
+    decoded: int
+    failed: int
+    within: int
+    end: float
 
 
 def _wanted(total: int, count: int, pick: Pick | None) -> NDArray[np.int64]:
@@ -105,30 +134,57 @@ def _wanted(total: int, count: int, pick: Pick | None) -> NDArray[np.int64]:
     return places if pick is None or not len(places) else places[list(pick(len(places)))]
 
 
-def _one_pass(
-    path: Path,
-    places: NDArray[np.int64],
-    convert: Callable[[Picture, int], Any] | None,
-    decoder: str,
-) -> tuple[dict[int, Any], int]:
-    """Return the frames at these places, as far as they can be decoded, and how many there are."""
-    wanted, found, number = set(places.tolist()), {}, 0
-    stream = DECODERS.get(decoder)(path)
-    try:
-        while number < MAX_DECODED and stream.grab():
-            if number in wanted:
-                frame = stream.retrieve()
-                if frame is not None:
-                    found[number] = frame if convert is None else convert(frame, number)
-            number += 1
-    finally:
-        stream.close()
-    return found, number
+def _one_pass(stream: Stream, places: NDArray[np.int64], convert: Convert, expected: int) -> _Pass:
+    """Go through a whole clip; behind a packet that cannot be decoded, good ones may follow."""
+    wanted, found = set(places.tolist()), {}
+    number = failed = within = bad = 0
+    end = 0.0
+    while number < MAX_DECODED and bad < max(BAD_IN_A_ROW, expected - number - failed):
+        if not stream.grab():
+            bad += 1
+            continue
+        failed += bad
+        within += bad if number else 0
+        bad = 0
+        end = max(end, stream.seconds())
+        if number in wanted:
+            frame = stream.retrieve()
+            if frame is not None:
+                found[number] = frame if convert is None else convert(frame, number)
+        number += 1
+    return _Pass(found, number, failed, within, end)
 
 
-def _problem(announced: int, decoded: int, lost: int) -> str:
+def _problem(path: Path, info: ClipInfo, outlook: Outlook, seen: _Pass, lost: int) -> str:
+    """Say what is wrong; a shortfall counts only where something tells that frames are missing."""
+    decoded = seen.decoded
     if decoded >= MAX_DECODED:
         return f"only its first {decoded} frames were looked at"
-    if announced - decoded > max(MISSING_FRAMES, MISSING_SHARE * announced):
-        return f"decoded {decoded} of {announced} frames"
+    expected = max(outlook.frames, decoded + seen.failed)
+    if seen.within or _falls_short(decoded, expected if outlook.sure or seen.failed else 0):
+        return f"decoded {decoded} of {expected} frames"
+    if _ends_early(outlook, seen):
+        return f"decoded {decoded} of {max(expected, info.announced)} frames"
+    if not outlook.sure:
+        short = _falls_short(decoded, info.announced)
+        # A cut MP4 of fragments announces the whole ones that are left.
+        doubtful = short or not info.announced or is_mp4(path)
+        if doubtful and is_broken(path):
+            of = f" of {info.announced}" if short else ""
+            return f"decoded {decoded}{of} frames; the file is cut off or damaged"
+        if short and info.duration > 3600 * MAX_HOURS:
+            hours = info.duration / 3600
+            return f"decoded {decoded} frames of a clip whose header announces {hours:.1f} hours"
     return f"{lost} of the wanted frames cannot be decoded" if lost else ""
+
+
+def _falls_short(decoded: int, expected: int) -> bool:
+    return expected - decoded > max(MISSING_FRAMES, MISSING_SHARE * expected)
+
+
+def _ends_early(outlook: Outlook, seen: _Pass) -> bool:
+    """Tell whether packets follow, clearly behind the last frame that can be decoded."""
+    if not outlook.end:
+        return False
+    behind = outlook.frames * (1 - seen.end / outlook.end)
+    return _falls_short(outlook.frames - round(behind), outlook.frames)

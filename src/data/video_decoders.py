@@ -1,6 +1,7 @@
 """What opens a clip and goes through its frames: FFmpeg inside OpenCV, or PyAV."""
 
 import os
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -17,9 +18,6 @@ import cv2
 from src.data.decode import UnreadableImageError, check_size
 from src.errors import UserError
 from src.registry import Registry
-
-MAX_ANNOUNCED = 10_000_000  # frames; a header that announces more is not believed
-MAX_HOURS = 4.0
 
 # OpenCV would warn about a file that it cannot open; the error that is raised says more.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
@@ -58,7 +56,14 @@ class Stream(Protocol):
     info: ClipInfo
 
     def grab(self) -> bool:
-        """Go on to the next frame; False at the end, or where nothing more can be decoded."""
+        """Go on to the next frame; False at the end, and at a packet that cannot be decoded.
+
+        After a False more may follow: a further call tries the next packet.
+        """
+        ...
+
+    def seconds(self) -> float:
+        """Return when the frame that was grabbed is shown, counted from the stream's start."""
         ...
 
     def retrieve(self) -> Picture | None:
@@ -74,16 +79,6 @@ class Stream(Protocol):
 DECODERS: Registry[Callable[[Path], Stream]] = Registry("video decoder")
 
 
-def check_length(info: ClipInfo) -> None:
-    """Raise an UnreadableVideoError for a clip that announces an absurd length or size."""
-    if info.announced > MAX_ANNOUNCED or info.duration > 3600 * MAX_HOURS:
-        raise UnreadableVideoError(
-            f"its header announces {info.announced} frames, {info.duration / 3600:.1f} hours; more "
-            f"than {MAX_ANNOUNCED:,} frames or {MAX_HOURS:g} hours are refused: cut it up first"
-        )
-    check_size(info.height, info.width)
-
-
 class OpenCvStream:
     """FFmpeg inside OpenCV, one thread: clips are decoded side by side."""
 
@@ -93,7 +88,7 @@ class OpenCvStream:
         if not self._capture.isOpened():
             raise UnreadableVideoError("not a video, or its index is lost (cut off, damaged)")
         self.info = self._read_info()
-        check_length(self.info)
+        check_size(self.info.height, self.info.width)
 
     def _read_info(self) -> ClipInfo:
         get = self._capture.get
@@ -111,6 +106,10 @@ class OpenCvStream:
     def grab(self) -> bool:
         """See `Stream`."""
         return self._capture.grab()
+
+    def seconds(self) -> float:
+        """See `Stream`."""
+        return self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
 
     def retrieve(self) -> Picture | None:
         """See `Stream`; OpenCV turns the frame itself."""
@@ -146,16 +145,19 @@ class PyAvStream:
             raise UnreadableVideoError("it has no video stream")
         self._stream = self._file.streams.video[0]
         self._stream.thread_type = "NONE"
-        self._frames = self._file.decode(self._stream)
+        self._end: type[Exception] = av.error.EOFError
+        self._packets = self._file.demux(self._stream)
+        self._waiting: deque[Any] = deque()
         self._frame: Any = None
         self.info = self._read_info()
-        check_length(self.info)
+        check_size(self.info.height, self.info.width)
 
     def _read_info(self) -> ClipInfo:
         stream, context = self._stream, self._stream.codec_context
         fps = float(stream.average_rate or 0)
         known = stream.duration and stream.time_base
-        duration = float(stream.duration * stream.time_base) if known else 0.0
+        whole = (self._file.duration or 0) / 1e6  # all that Matroska and FLV tell
+        duration = float(stream.duration * stream.time_base) if known else whole
         announced = stream.frames or round(duration * fps)
         size = context.width, context.height
         return ClipInfo(fps, duration, context.codec_tag.strip("\0"), *size, 0, announced)
@@ -163,10 +165,25 @@ class PyAvStream:
     def grab(self) -> bool:
         """See `Stream`."""
         try:
-            self._frame = next(self._frames, None)
-        except self._error:
-            self._frame = None
-        return self._frame is not None
+            while not self._waiting:
+                packet = next(self._packets, None)
+                if packet is None:
+                    return False
+                self._waiting.extend(packet.decode())
+        except self._end:
+            return False
+        except (self._error, IndexError):  # a damaged file may seem to grow further streams
+            # A generator that has raised is over; a new one goes on where the file was left.
+            self._packets = self._file.demux(self._stream)
+            return False
+        self._frame = self._waiting.popleft()
+        return True
+
+    def seconds(self) -> float:
+        """See `Stream`."""
+        start = self._stream.start_time or 0
+        shown = self._frame.pts
+        return 0.0 if shown is None else float((shown - start) * self._stream.time_base)
 
     def retrieve(self) -> Picture | None:
         """See `Stream`."""

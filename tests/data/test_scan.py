@@ -141,6 +141,19 @@ def test_clips_are_looked_at_once(make_dataset, monkeypatch):
     assert scan_items(load_dataset("toy"))["error"].tolist() == table["error"].tolist()
 
 
+def test_clips_read_another_way_are_looked_at_again(make_dataset, monkeypatch):
+    root = make_dataset({"real/a.png": encode(smooth(0)), "fake/c.png": encode(smooth(1))})
+    write_clip(root / "fake" / "b.mp4", 7)
+    first = scan_items(load_dataset("toy"))
+    monkeypatch.setattr(scanning, "look_at", lambda *_: pytest.fail("an image is looked at again"))
+    monkeypatch.setattr(scanning, "READING", scanning.READING + 1)
+    seen = []
+    look = scanning.look_at_clip
+    monkeypatch.setattr(scanning, "look_at_clip", lambda *a: seen.append(a) or look(*a))
+    pd.testing.assert_frame_equal(scan_items(load_dataset("toy")), first)
+    assert len(seen) == 1
+
+
 def test_a_scan_from_before_clips_is_kept(make_dataset, monkeypatch):
     make_dataset(["real/a.png", "fake/b.png"])
     dataset = load_dataset("toy")

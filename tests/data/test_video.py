@@ -101,18 +101,7 @@ def test_a_header_that_lies_about_the_number_is_not_believed(tmp_path, monkeypat
     monkeypatch.setitem(video_decoders.DECODERS._things, "opencv", announcing(announced, 1.0))
     clip = read_frames(write_clip(tmp_path / "a.mp4", 20), 4)
     assert clip.indices.tolist() == greys(clip) == [2, 7, 12, 17]
-    assert clip.problem == ("decoded 20 of 500 frames" if announced == 500 else "")
-
-
-@pytest.mark.parametrize(("frames", "seconds"), [(10**9, 1.0), (1000, 1e6)])
-def test_an_absurd_length_is_refused_before_anything_is_decoded(
-    tmp_path, monkeypatch, frames, seconds
-):
-    liar = announcing(frames, seconds)
-    liar.grab = lambda _: pytest.fail("decoded")
-    monkeypatch.setitem(video_decoders.DECODERS._things, "opencv", liar)
-    with pytest.raises(UnreadableVideoError, match="are refused: cut it up first"):
-        read_frames(write_clip(tmp_path / "a.mp4", 3), 4)
+    assert (clip.announced, clip.problem) == (20, "")  # an MP4 lists its frames
 
 
 def test_a_clip_without_end_is_looked_at_for_a_while(tmp_path, monkeypatch):
