@@ -100,8 +100,10 @@ def verdict(audit: "Audit") -> list[str]:
 
 def remedy_quality(table: "pd.DataFrame") -> int:
     """Return a quality that few files are below: a higher one would leave their traces visible."""
-    known = table["JPEG quality"][table["JPEG quality"] > 0]
-    return int(min(90, max(10, known.quantile(0.05)))) if len(known) else 75
+    fields = [name for name in ("JPEG quality", "JPEG chroma quality") if name in table]
+    known = [table[name][table[name] > 0] for name in fields]
+    low = [values.quantile(0.05) for values in known if len(values)]
+    return int(min(90, max(10, min(low)))) if low else 75
 
 
 def _best(part: "Part") -> float:

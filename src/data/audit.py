@@ -12,7 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src.artifacts.files import write_csv
-from src.data.audit_fields import FIELDS, Field, Value, fields_of
+from src.data.audit_fields import FIELDS, PATTERN, Field, fields_of
+from src.data.audit_name import without_rare_words
 from src.data.audit_tree import (
     DEPTH,
     Labels,
@@ -20,12 +21,14 @@ from src.data.audit_tree import (
     auc_and_spread,
     cross_fit_field,
     cross_fit_tree,
+    fewest_in_leaf,
     fit_tree,
     make_columns,
     make_splits,
     rule_of_field,
     rules_of_tree,
 )
+from src.data.audit_words import Value
 from src.data.manifest import Dataset
 from src.errors import UserError
 from src.machine import cpu_count
@@ -35,7 +38,7 @@ from src.progress import track
 MOST_ITEMS = 20_000  # whole groups are drawn at random where a data set holds more
 FEWEST_GROUPS = 10  # below this neither an AUC nor its interval would mean anything
 WORTH_SAYING = 0.55
-SURE = 3.0  # standard errors above 0.5; thirty fields are looked at, so two would not do
+SURE = 3.5  # standard errors above 0.5; some fifty fields are looked at, so two would not do
 MOST_DOMAINS = 8
 BATCH = 128
 _WIDTH = 2 * 1.96  # of a 95 % interval, in standard errors
@@ -172,6 +175,8 @@ def audit_part(name: str, table: pd.DataFrame, label: Labels, group: Labels, see
         return Part(
             **about, unjudged=why, auc=0.5, interval=half, rules=[], tells=[], prob=np.empty(0)
         )
+    short = without_rare_words(table[PATTERN].tolist(), fewest_in_leaf(len(table)))
+    table = table.assign(**{PATTERN: short})
     fields = [field for field in FIELDS if len(table[field.name].unique()) > 1]
     matrix, columns = make_columns(table, fields)
     prob = cross_fit_tree(matrix, label, splits, DEPTH)

@@ -2,13 +2,14 @@
 
 import io
 import math
-import os
-import re
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
 from src.data.audit_clip import read_mp4
+from src.data.audit_container import read_other
 from src.data.audit_image import read_picture
+from src.data.audit_name import name_fields
+from src.data.audit_words import NONE, Value
 from src.data.clips import HEAD, is_clip, open_clip
 from src.data.images import UnreadableImageError
 from src.data.scan import file_format
@@ -16,8 +17,6 @@ from src.data.sources import local_path, read_bytes
 from src.data.video import probe
 from src.data.walk import suffix_of
 
-NONE = -1.0  # a number that this kind of file does not have
-Value = float | str
 # What a net may still see of a field, and hence what helps: how pixels were stored, their
 # number, how a clip was recorded; `label` never reaches a net.
 Family = Literal["storage", "shape", "clip", "label"]
@@ -43,7 +42,9 @@ class Field(NamedTuple):
     yes: bool = False
 
 
-_JPEG = "it is no JPEG"
+_JPEG, _PNG = "it is no JPEG", "it is no PNG"
+_MP4 = "it is no MP4"
+PATTERN = "name pattern"
 FIELDS = (
     Field("bytes", "storage"),
     Field("bytes per pixel", "storage"),
@@ -53,27 +54,52 @@ FIELDS = (
     Field("digits in the name", "label"),
     Field("number in the name", "label", "the name has no number"),
     Field("name prefix", "label", words=True),
+    Field(PATTERN, "label", words=True),
     Field("width", "shape"),
     Field("height", "shape"),
     Field("aspect", "shape"),
     Field("colour type", "storage", kind="image", words=True),
     Field("JPEG quality", "storage", _JPEG, "image"),
+    Field("JPEG chroma quality", "storage", "it is no JPEG in colour", "image"),
     Field("JPEG luma table", "storage", _JPEG, "image"),
     Field("JPEG tables", "storage", kind="image", words=True),
+    Field("number of JPEG tables", "storage", _JPEG, "image"),
     Field("JPEG chroma", "storage", kind="image", words=True),
     Field("JPEG progressive", "storage", _JPEG, "image", yes=True),
+    Field("Huffman tables of its own", "label", _JPEG, "image", yes=True),
+    Field("compression", "storage", kind="image", words=True),
+    Field("PNG bit depth", "storage", _PNG, "image"),
+    Field("PNG interlaced", "label", _PNG, "image", yes=True),
+    Field("PNG gamma", "label", "no PNG gamma", "image"),
+    Field("bytes of a piece of the PNG", "label", _PNG, "image"),
+    Field("parts of the file", "label", words=True),
+    Field("density", "label", kind="image", words=True),
     Field("EXIF", "label", kind="image", yes=True),
+    Field("EXIF tags", "label", kind="image", words=True),
+    Field("EXIF orientation", "label", "no EXIF orientation", "image"),
     Field("colour profile", "label", kind="image", yes=True),
+    Field("name of the colour profile", "label", kind="image", words=True),
     Field("software", "label", words=True),
     Field("camera", "label", kind="image", words=True),
     Field("PNG texts", "label", kind="image", words=True),
+    Field("comment", "label", kind="image", yes=True),
+    Field("notes", "label", kind="image", words=True),
     Field("codec", "storage", kind="video", words=True),
+    Field("codec profile", "storage", kind="video", words=True),
+    Field("pixel format", "storage", kind="video", words=True),
+    Field("encoder", "storage", kind="video", words=True),
+    Field("frames between keys", "storage", "key frames are not said", "video"),
+    Field("B-frames", "storage", _MP4, "video", yes=True),
     Field("container brand", "label", kind="video", words=True),
+    Field("compatible brands", "label", kind="video", words=True),
+    Field("handler", "label", kind="video", words=True),
+    Field("time units a second", "label", "time units are not said", "video"),
     Field("frames", "clip", "the number of frames is not said", "video"),
     Field("seconds", "clip", "the duration is not said", "video"),
     Field("frames a second", "clip", "the frame rate is not said", "video"),
     Field("kbit a second", "storage", "the duration is not said", "video"),
     Field("audio", "label", "it is not known whether there is sound", "video", yes=True),
+    Field("sound codec", "label", kind="video", words=True),
 )
 _BLANK: dict[str, Value] = {field.name: "" if field.words else NONE for field in FIELDS}
 
@@ -112,22 +138,7 @@ def _read(
     else:
         file.seek(0)
         found = _picture(file, file_format(head), size)
-    return None if found is None else _BLANK | name_fields(item_id) | found
-
-
-def name_fields(item_id: str) -> dict[str, Value]:
-    """Return what an item's own name says, folders left aside."""
-    stem = os.path.splitext(item_id.rsplit("/", 1)[-1])[0]  # noqa: PTH122
-    digits = sum(letter.isdigit() for letter in stem)
-    numbers = re.findall(r"[0-9]+", stem)
-    prefix = re.match(r"[^0-9]*", stem)
-    return {
-        "extension": suffix_of(item_id),
-        "name length": float(len(stem)),
-        "digits in the name": digits / max(1, len(stem)),
-        "number in the name": float(min(int(numbers[-1][-15:]), 10**12)) if numbers else NONE,
-        "name prefix": prefix[0].rstrip("_- (").lower()[:20] if prefix else "",
-    }
+    return None if found is None else _BLANK | name_fields(item_id, path) | found
 
 
 def _picture(file: BinaryIO, kind: str, size: int) -> dict[str, Value] | None:
@@ -137,33 +148,58 @@ def _picture(file: BinaryIO, kind: str, size: int) -> dict[str, Value] | None:
     return _shape(found.width, found.height, size, size / (found.width * found.height)) | {
         "format": kind,
         "colour type": found.mode,
-        "JPEG quality": float(found.quality),
-        "JPEG luma table": found.luma,
-        "JPEG tables": found.tables,
+        "JPEG quality": float(found.tables.quality),
+        "JPEG chroma quality": float(found.tables.chroma_quality),
+        "JPEG luma table": found.tables.luma,
+        "JPEG tables": found.tables.name,
+        "number of JPEG tables": float(found.tables.number),
         "JPEG chroma": found.subsampling,
         "JPEG progressive": float(found.progressive),
+        "Huffman tables of its own": float(found.layout.own_codes),
+        "compression": found.compression,
+        "PNG bit depth": float(found.layout.depth),
+        "PNG interlaced": float(found.layout.interlaced),
+        "PNG gamma": found.gamma,
+        "bytes of a piece of the PNG": float(found.layout.piece),
+        "parts of the file": found.layout.parts,
+        "density": found.density,
         "EXIF": float(found.exif),
+        "EXIF tags": found.tags,
+        "EXIF orientation": float(found.orientation),
         "colour profile": float(found.profile),
+        "name of the colour profile": found.profile_name,
         "software": found.software,
         "camera": found.camera,
         "PNG texts": found.texts,
+        "comment": float(found.comment),
+        "notes": found.notes,
     }
 
 
 def _clip(file: BinaryIO, root: Path, path: str, size: int) -> dict[str, Value] | None:
     found = read_mp4(file, size)
     if found is None or not found.width or not found.height:
-        return _any_clip(root, path, size)
+        return _any_clip(file, root, path, size)
     return _timed(found.width, found.height, size, found.frames, found.seconds) | {
         "format": "mp4",
         "software": found.software,
         "codec": found.codec,
+        "codec profile": found.profile,
+        "pixel format": found.pixels,
+        "encoder": found.encoder,
+        "frames between keys": found.frames / found.keys if found.keys else NONE,
+        "B-frames": float(found.reordered),
         "container brand": found.brand,
+        "compatible brands": found.brands,
+        "handler": found.handler,
+        "time units a second": float(found.units) if found.units else NONE,
+        "parts of the file": found.parts,
         "audio": float(found.audio),
+        "sound codec": found.sound,
     }
 
 
-def _any_clip(root: Path, path: str, size: int) -> dict[str, Value] | None:
+def _any_clip(file: BinaryIO, root: Path, path: str, size: int) -> dict[str, Value] | None:
     """Return the fields of a clip in another container, as OpenCV's FFmpeg tells them."""
     with open_clip(root, path) as there:
         found = probe(there)
@@ -172,6 +208,7 @@ def _any_clip(root: Path, path: str, size: int) -> dict[str, Value] | None:
     return _timed(found.width, found.height, size, found.announced, found.duration) | {
         "format": suffix_of(path).removeprefix("."),
         "codec": found.codec,
+        **read_other(file),
     }
 
 
