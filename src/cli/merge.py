@@ -139,7 +139,7 @@ def _merge_folds(plans: "list[MergePlan]", arguments: Namespace) -> None:
             else:
                 _tell(merged, found[merge].selection, name, scheme, fold)
     if arguments.push is not None:
-        _push(plans[0], name, scheme, wanted[plans[0].name], arguments.push)
+        _push(plans[0], name, scheme, wanted[plans[0].name], folds, arguments.push)
     shared = [fold for fold in fold_numbers(folds) if all(fold in n for n in wanted.values())]
     from src.cli.merge_report import print_scores
 
@@ -147,25 +147,27 @@ def _merge_folds(plans: "list[MergePlan]", arguments: Namespace) -> None:
 
 
 def _push(
-    plan: "MergePlan", dataset: str, scheme: str, folds: Sequence[paths.FoldName], repo: str
+    plan: "MergePlan",
+    dataset: str,
+    scheme: str,
+    folds: Sequence[paths.FoldName],
+    table: Any,  # noqa: ANN401
+    repo: str,
 ) -> None:
-    from src.models.push import push_files
+    from tempfile import TemporaryDirectory
 
+    from src.models.push import push_files
+    from src.training.merge_card import card_of, public_record
+
+    card = card_of(plan, dataset, scheme, folds, table)
     files: dict[str, Path] = {}
-    for fold in folds:
-        names = (dataset, scheme, plan.name, fold)
-        files |= {
-            f"fold_{fold}.safetensors": paths.checkpoint(*names),
-            f"fold_{fold}.json": paths.run_record(*names),
-        }
-    words = ", ".join(one.model for one in plan.final.models)
-    card = (
-        f"# {plan.name}\n\n{plan.final.merge_method} of {words}, trained on {dataset}. Each "
-        "`.safetensors` carries its preprocessing and label order (one logit, fake > 0), each "
-        "`.json` what it was merged from. The licences of the weights that the ingredients started "
-        "from apply.\n"
-    )
-    print(f"uploaded: {push_files(repo, files, card, f'{plan.name} of {dataset}/{scheme}')}")
+    with TemporaryDirectory() as home:
+        for fold in folds:
+            names, record = (dataset, scheme, plan.name, fold), f"fold_{fold}.json"
+            files[f"fold_{fold}.safetensors"] = paths.checkpoint(*names)
+            files[record] = public_record(paths.run_record(*names), Path(home) / record)
+        done = push_files(repo, files, card, f"{plan.name} of {dataset}/{scheme}")
+    print(f"uploaded: {done}")
 
 
 def _folds(
@@ -200,7 +202,7 @@ def _place(
     unknown = ModelConfig(BackboneConfig(""))  # the first ingredient's takes its place
     table = job_table(dataset.train, folds)
     job = Job("", unknown, name, scheme, fold, dataset.root, table, options)
-    return Place(name, scheme, fold, arguments.weights), job
+    return Place(name, scheme, fold, arguments.weights, arguments.input_root), job
 
 
 def _tell(

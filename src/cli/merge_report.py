@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from src import paths
-from src.errors import UserError
 
 if TYPE_CHECKING:
     from src.data.manifest import Dataset
     from src.training.merge_plan import MergePlan
-    from src.training.merge_table import Contender, Held
+    from src.training.merge_table import Contender
 
 Trained = tuple[str, paths.FoldName]  # model, fold
 LEGEND = """macro_f1: rows of one half, at the threshold (and by the merge, where one was chosen) \
 that the other half chose; at_0.5: by the same merges at 0.5; forwards: passes of a net an item"""
+FLATTERED = """epoch chosen here: an epoch was chosen by its score on these very rows (selection: \
+best), so these scores are flattered"""
+LEFT_OUT = """leave one domain out: at_0.5 and auc of what is not marked as chosen are of domains \
+that nothing was trained or chosen on; thresholds, and merges marked as chosen, were chosen on the \
+other half of the same domain"""
 
 
 def print_scores(
@@ -38,13 +42,10 @@ def print_scores(
         folds: those that all merges have.
         arguments: of the command.
     """
-    from src.training.merge_table import (
-        as_table,
-        by_domain,
-        ensemble_of,
-        held_rows,
-        read_contender,
-    )
+    from src.artifacts.files import write_csv
+    from src.data.schemes import is_lodo
+    from src.training.merge_contenders import ensemble_of, lines_of, read_contender
+    from src.training.merge_table import as_table, by_domain, held_rows
 
     if not folds and arguments.holdout is None:
         print("nothing is held out here, so there is nothing to score (--holdout NAME)")
@@ -52,15 +53,15 @@ def print_scores(
     if not folds:
         _print_elsewhere(plans, dataset, scheme, arguments)
         return
-    runs = _runs(plans, dataset.name, scheme, folds[0])
-    held = held_rows(table, folds)
+    lines, aside = lines_of([plan.name for plan in plans], dataset.name, scheme, folds[0])
+    held, lodo = held_rows(table, folds), is_lodo(scheme)
     contenders = [
-        read_contender(held, table, (dataset.name, scheme, name), kind, _forwards(config))
-        for name, kind, config in runs
+        read_contender(held, table, (dataset.name, scheme, one.name), one.kind, one.forwards)
+        for one in lines
     ]
     labels: dict[str, Any] = {}
     if arguments.holdout is not None:
-        trained = [[(name, fold) for fold in folds] for name, _, _ in runs]
+        trained = [[(one.name, fold) for fold in folds] for one in lines]
         label, logits = _elsewhere(trained, dataset, scheme, arguments)
         labels[arguments.holdout] = label
         contenders = [
@@ -69,49 +70,41 @@ def print_scores(
     ingredients = [one for one in contenders if one.kind == "ingredient"]
     if len(ingredients) > 1:
         contenders.append(ensemble_of(ingredients))
-    found = as_table(held, contenders, labels)
+    found = as_table(held, contenders, labels, lodo=lodo)
     which = "fold" if len(folds) == 1 else "folds"
     print(f"\n{which} {', '.join(map(str, folds))}: {len(held.label)} held-out rows in two halves")
-    print(found.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
-    print(LEGEND)
+    print(found.to_string(index=False, float_format=lambda value: f"{value:.4f}", na_rep="-"))
+    _print_legend(contenders, aside, lodo=lodo)
     home = paths.merge_report_dir(dataset.name, scheme)
     name = "_".join(plan.name for plan in plans)[:80]
-    from src.artifacts.files import write_csv
-
     write_csv(home / f"{name}.csv", found)
     print(f"table: {home / f'{name}.csv'}")
-    _scatter(held, contenders, labels, found, f"{name}, {dataset.name}", home / f"{name}.png")
-    x, y, points = by_domain(held, contenders)
+    title = f"{name}, {dataset.name}{', leave one domain out' if lodo else ''}"
+    rows = f"{len(held.label)} {'rows of left-out domains' if lodo else 'held-out rows'}"
+    _scatter(contenders, labels, found, rows, title, home / f"{name}.png")
+    x, y, points = by_domain(held, contenders, lodo=lodo)
     if points:
         from src.reporting.merges import plot_scatter
 
-        file = home / f"{name}_domains.png"
-        print(f"plot: {plot_scatter(points, x, y, f'{name}, {dataset.name}', file)}")
+        print(f"plot: {plot_scatter(points, x, y, title, home / f'{name}_domains.png')}")
     print(f"next: python tune.py --data {dataset.name}")
 
 
-def _runs(
-    plans: "Sequence[MergePlan]", dataset: str, scheme: str, fold: paths.FoldName
-) -> list[tuple[str, str, dict[str, Any]]]:
-    """Return name, kind and config of every ingredient and merge, each once."""
-    from src.training.record import read_record
-
-    found: dict[str, tuple[str, str, dict[str, Any]]] = {}
-    for plan in plans:
-        merged = read_record(paths.run_record(dataset, scheme, plan.name, fold))
-        for one in merged["merged_from"]["ingredients"]:
-            same = one["dataset"] == dataset and one["scheme"] == scheme and one["fold"] == fold
-            if same and "@stage" not in one["name"]:
-                record = read_record(paths.run_record(dataset, scheme, one["model"], fold))
-                found.setdefault(one["model"], (one["model"], "ingredient", record["config"]))
-    for plan in plans:
-        merged = read_record(paths.run_record(dataset, scheme, plan.name, fold))
-        found[plan.name] = (plan.name, "merge", merged["config"])
-    return list(found.values())
+def _print_legend(contenders: "Sequence[Contender]", aside: dict[str, str], *, lodo: bool) -> None:
+    print(LEGEND)
+    if any(one.flattered for one in contenders):
+        print(FLATTERED)
+    if lodo:
+        print(LEFT_OUT)
+    for one in contenders:
+        if one.unscored:
+            print(f"no score of {one.name}: {one.unscored}")
+    _print_aside(aside)
 
 
-def _forwards(config: dict[str, Any]) -> int:
-    return 2 if config["tta"] == "flip" else 1
+def _print_aside(aside: dict[str, str]) -> None:
+    for name, why in aside.items():
+        print(f"not in the table, nor in the ensemble: {name} ({why})")
 
 
 def _elsewhere(
@@ -121,11 +114,18 @@ def _elsewhere(
     from src.data.layouts import load_dataset
     from src.training import device
     from src.training.merge_holdout import predict_holdout, read_holdout
+    from src.training.merge_leaks import trained_sets
     from src.training.predict import Compute, default_workers
+    from src.training.record import read_record
 
-    _refuse_known([one for each in trained for one in each], dataset.name, scheme, arguments)
     other = load_dataset(arguments.holdout, arguments.input_root)
-    holdout = read_holdout(other, dataset)
+    runs = [
+        (name, read_record(paths.run_record(dataset.name, scheme, name, fold)))
+        for each in trained
+        for name, fold in each
+    ]
+    known = trained_sets(runs, other, arguments.input_root)
+    holdout = read_holdout(other, known, input_root=arguments.input_root)
     chip = device.choose_device(arguments.device)
     workers = (
         default_workers(len(holdout.paths)) if arguments.workers is None else arguments.workers
@@ -136,70 +136,58 @@ def _elsewhere(
     return holdout.label[readable], [logit[readable] for logit in logits]
 
 
-def _refuse_known(
-    trained: "Sequence[Trained]", dataset: str, scheme: str, arguments: Namespace
-) -> None:
-    """Raise where a model, or an ingredient of one, was trained on the other data set."""
-    from src.artifacts.merged import ingredients_of
-    from src.training.record import read_record
-
-    for name, fold in trained:
-        record = read_record(paths.run_record(dataset, scheme, name, fold))
-        for one in ingredients_of(record):
-            if one.get("dataset") == arguments.holdout:
-                raise UserError(
-                    f"--holdout {arguments.holdout}: {one['name']}, an ingredient of {name}, was "
-                    "trained on it: no leaked score is reported"
-                )
-
-
 def _print_elsewhere(
     plans: "Sequence[MergePlan]", dataset: "Dataset", scheme: str, arguments: Namespace
 ) -> None:
     """Print what merges that held nothing out, and their ingredients, are worth elsewhere."""
-    from src.metrics import auc, log_odds, macro_f1, sigmoid
-    from src.training.merge_table import EDGE, ENSEMBLE
+    from src.metrics import auc, macro_f1
+    from src.training.merge_contenders import mean_prob, why_aside
+    from src.training.merge_table import ENSEMBLE
     from src.training.record import read_record
 
     found: dict[str, tuple[str, Trained]] = {}
+    aside: dict[str, str] = {}
     for plan in plans:
         record = read_record(paths.run_record(dataset.name, scheme, plan.name, paths.ALL))
         for one in record["merged_from"]["ingredients"]:
-            if (one["dataset"], one["scheme"]) == (dataset.name, scheme) and (
-                "@stage" not in one["name"]
-            ):
+            why = why_aside(one, (dataset.name, scheme, one["fold"]))
+            if why:
+                aside.setdefault(one["name"], why)
+            else:
                 found.setdefault(one["name"], ("ingredient", (one["model"], one["fold"])))
     parts = len(found)
     found |= {plan.name: ("merge", (plan.name, paths.ALL)) for plan in plans}
     label, logits = _elsewhere([[one] for _, one in found.values()], dataset, scheme, arguments)
     rows = [(name, kind) for name, (kind, _) in found.items()]
     if parts > 1:
-        mean = sum(sigmoid(logit) for logit in logits[:parts]) / parts
-        rows, logits = [*rows, (ENSEMBLE, "ensemble")], [*logits, log_odds(mean, EDGE)]
+        rows, logits = [*rows, (ENSEMBLE, "ensemble")], [*logits, mean_prob(logits[:parts])]
     print(f"\n{arguments.holdout}: {len(label)} items that none of them saw, at 0.5")
     for (name, kind), logit in zip(rows, logits, strict=True):
         scores = f"macro-F1 {macro_f1(label, logit >= 0):.4f} AUC {auc(label, logit):.4f}"
         print(f"  {name:<32} {kind:<12} {scores}")
+    _print_aside(aside)
 
 
 def _scatter(
-    held: "Held",
     contenders: "Sequence[Contender]",
     labels: dict[str, Any],
     table: pd.DataFrame,
+    rows: str,
     title: str,
     path: Any,  # noqa: ANN401
 ) -> None:
+    """Draw scores on held-out rows against those elsewhere, of all that have both."""
     if not labels:
         return
     from src.reporting.merges import plot_scatter
+    from src.training.merge_table import point_name
 
     (name,) = labels
-    kinds = {one.name: one.kind for one in contenders}
+    known = {one.name: one for one in contenders if not one.unscored}
     columns = (table["model"], table["auc"], table[f"auc {name}"])
     points = {
-        str(model): (kinds[str(model)], float(here), float(there))
+        point_name(known[model]): (known[model].kind, float(here), float(there))
         for model, here, there in zip(*columns, strict=True)
+        if model in known
     }
-    rows_here = f"AUC, {len(held.label)} held-out rows"
-    print(f"plot: {plot_scatter(points, rows_here, f'AUC, {name}', title, path)}")
+    print(f"plot: {plot_scatter(points, f'AUC, {rows}', f'AUC, {name}', title, path)}")

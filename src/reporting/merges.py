@@ -1,4 +1,4 @@
-"""Pictures of merges: the way between two models, and in-domain against out-of-domain scores."""
+"""Pictures of merges: the way between two models, and scores here against scores elsewhere."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

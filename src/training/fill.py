@@ -141,7 +141,12 @@ def _maker(recipe: Recipe, model: str) -> str:
     names = (recipe.dataset, recipe.scheme, model)
     records = [paths.readable(paths.run_record(*names, fold)) for fold in recipe.folds]
     there = [path for path in records if path.is_file()]
-    if there and read_json(there[0], schema=1, what="run record").get("merged_from"):
+    if there:
+        is_merge = bool(read_json(there[0], schema=1, what="run record").get("merged_from"))
+    else:
+        folders = paths.config_dirs("merges")
+        is_merge = any((folder / f"{model}.yaml").is_file() for folder in folders)
+    if is_merge:
         return f"-m src merge {model}"
     return f"train_folds.py --model {model}"
 

@@ -1,16 +1,12 @@
-"""What ingredients of a merge must have in common, and on which rows it may be scored."""
+"""What ingredients of a merge must have in common."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from src import paths
 from src.artifacts.files import sha256_file
-from src.artifacts.folds import read_folds
-from src.artifacts.merged import ingredients_of
 from src.errors import UserError
 from src.models.backbones import build_backbone
 from src.models.formats.base import Foreign
@@ -38,6 +34,10 @@ def facts_of(one: Ingredient) -> dict[str, Any]:
         "canvas": spec.canvas,
         "face": spec.face,
         "reencode": spec.reencode,
+        "frames.eval": spec.frames.eval,
+        "frames.pool": spec.frames.pool,
+        "frames.decoder": spec.frames.decoder,
+        "tta": config.tta,
     }
 
 
@@ -103,81 +103,3 @@ def _resized(other: Ingredient, first: Ingredient) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({key: value.contiguous() for key, value in fitted.tensors.items()}, path)
     return path
-
-
-def check_unseen(
-    ingredients: Sequence[Ingredient],
-    dataset: str,
-    scheme: str,
-    table: pd.DataFrame,
-    held: set[str],
-) -> None:
-    """Check that no ingredient was trained on the rows that are to be scored.
-
-    What the ingredients started from is not looked into: they all have it in them anyway.
-
-    Args:
-        ingredients: as resolved.
-        dataset, scheme: whose rows are scored.
-        table: that fold file (`item_id`, `fold`).
-        held: ids of the rows.
-
-    Raises:
-        UserError: an ingredient saw some of them, or nothing says what it saw.
-    """
-    for one in ingredients:
-        if one.record is None:
-            if one.path.parent == paths.merge_parts():
-                continue
-            raise UserError(
-                f"{one.name}: no run record lies beside it, so nothing says whether it was trained "
-                f"on the {len(held)} rows to be scored; a score of the merge could be a leaked one"
-            )
-        seen = trained_on(one, dataset, scheme, table)
-        leaked = held & seen
-        if leaked:
-            raise UserError(
-                f"{one.name} was trained on {len(leaked)} of the {len(held)} rows that the merge "
-                f"would be scored on, such as {min(leaked)!r}: no leaked score is reported. A "
-                "merge of fold K takes fold K of every model; a soup across folds is written with "
-                "--fold all, and scored with --holdout on a data set that no ingredient saw"
-            )
-
-
-def trained_on(one: Ingredient, dataset: str, scheme: str, table: pd.DataFrame) -> set[str]:
-    """Return the ids of a data set's items that an ingredient, or what it was merged of, saw.
-
-    Raises:
-        UserError: the fold file has changed since.
-    """
-    record = one.record or {}
-    seen: set[str] = set()
-    for run in (record, *ingredients_of(record)):
-        if run.get("dataset") == dataset:
-            seen |= _seen_by(one.name, run, scheme, table)
-        elif run.get("dataset"):
-            seen |= _seen_elsewhere(one.name, run, dataset)
-    return seen
-
-
-def _seen_elsewhere(name: str, run: Mapping[str, Any], dataset: str) -> set[str]:
-    """Return what a run on another data set saw of this one, as a part of one or the other."""
-    other = run["dataset"]
-    path = paths.folds_csv(other, run["scheme"])
-    if not path.is_file():
-        return set()
-    seen = _seen_by(name, run, "", read_folds(path))
-    parts = {one.removeprefix(f"{dataset}/") for one in seen if one.startswith(f"{dataset}/")}
-    return parts | {f"{other}/{one}" for one in seen}
-
-
-def _seen_by(name: str, run: Mapping[str, Any], scheme: str, table: pd.DataFrame) -> set[str]:
-    path = paths.folds_csv(run["dataset"], run["scheme"])
-    if not path.is_file() or run["folds_sha256"] != sha256_file(path):
-        raise UserError(
-            f"{name}: {path} is not the fold file that it was trained with any more, so "
-            "nothing says which rows it saw; train it again (--overwrite)"
-        )
-    rows = table if run["scheme"] == scheme else read_folds(path)
-    trained = rows if run["fold"] == paths.ALL else rows[rows["fold"] != run["fold"]]
-    return set(trained["item_id"])

@@ -1,6 +1,6 @@
 """BatchNorm of merged weights: what it knows of the data belongs to other weights."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,8 @@ from src.training import device
 ITEMS = 1024
 BATCH = 64
 STATISTICS = ("running_mean", "running_var")
+COUNTER = "num_batches_tracked"
+ROUNDING = 1e-6  # of a tensor's largest weight: by so much a merge that gives one model back is off
 
 
 def has_batchnorm(net: nn.Module) -> bool:
@@ -56,6 +58,48 @@ def shared_layers(net: nn.Module, files: Sequence[Path]) -> set[str]:
             source.close()
 
 
+def twins_of(net: nn.Module, tensors: Mapping[str, Tensor], files: Sequence[Path]) -> list[Path]:
+    """Return the files whose weights these are, whatever their BatchNorm knows.
+
+    Args:
+        net: whose BatchNorm layers count.
+        tensors: a merge, by the net's own names.
+        files: its ingredients.
+    """
+    aside = {f"{name}.{what}" for name in _layers(net) for what in (*STATISTICS, COUNTER)}
+    found = []
+    for path in files:
+        source = open_source(path)
+        try:
+            if all(
+                _is_rounded(source.read(name), value)
+                for name, value in tensors.items()
+                if name not in aside and value.is_floating_point()
+            ):
+                found.append(path)
+        finally:
+            source.close()
+    return found
+
+
+def _is_rounded(one: Tensor, other: Tensor) -> bool:
+    first, second = one.float(), other.detach().float().cpu()
+    if first.shape != second.shape or not first.numel():
+        return first.shape == second.shape
+    return float((first - second).abs().max()) <= ROUNDING * float(first.abs().max())
+
+
+def take_statistics(net: nn.Module, path: Path) -> None:
+    """Give a net's BatchNorm layers the statistics that a file holds."""
+    source = open_source(path)
+    try:
+        for name, layer in _layers(net).items():
+            for what in STATISTICS:
+                layer.get_buffer(what).copy_(source.read(f"{name}.{what}"))
+    finally:
+        source.close()
+
+
 def training_batches(
     source: PixelSource, model: Classifier, rows: NDArray[np.int64], items: int, seed: int
 ) -> list[dict[str, Tensor]]:
@@ -69,7 +113,7 @@ def training_batches(
         seed: of the draw.
 
     Returns:
-        Batches of at least two items, of `pixels` uint8 (n, s, s, 3).
+        Batches of equal sizes, give or take an item, of `pixels` uint8 (n, s, s, 3).
 
     Raises:
         UserError: an item cannot be decoded.
@@ -77,15 +121,14 @@ def training_batches(
     rng = np.random.default_rng(derive_seed(seed, "batchnorm"))
     drawn = rng.permutation(source.numbers.eval_rows(rows).rows)[:items]
     batches = EvalBatches(source, [model.spec])
-    parts = [drawn[start : start + BATCH] for start in range(0, len(drawn), BATCH)]
     found = []
-    for part in parts:
+    # Batches weigh alike in the mean, so that none may be a small rest.
+    for part in np.array_split(drawn, max(1, -(-len(drawn) // BATCH))):
         batch = batches[part.tolist()]
         if not bool(batch["readable"].all()):
             row = int(part[int((~batch["readable"]).int().argmax())])
             raise UserError(f"{source.root / source.paths[row]}: not readable any more")
-        if len(part) > 1 or len(parts) == 1:  # one item has no variance
-            found.append({"pixels": batch["pixels0"]})
+        found.append({"pixels": batch["pixels0"]})
     return found
 
 

@@ -29,7 +29,9 @@ from src.training.merge_batchnorm import (
     estimate_statistics,
     has_batchnorm,
     shared_layers,
+    take_statistics,
     training_batches,
+    twins_of,
 )
 from src.training.merge_inputs import Ingredient
 from src.training.predict import Compute, default_workers
@@ -52,6 +54,8 @@ class Bench:
         self.files: dict[str, Path] = {name: one.path for name, one in ingredients.items()}
         first = next(iter(ingredients.values()))
         self.views, spec = first.views, first.spec
+        # Whichever model stands first, the same items are drawn.
+        self.seed = min(one.config.seed for one in ingredients.values())
         self.chip = device.choose_device(job.options.device)
         device.set_deterministic(self.chip)
         net, native = build_backbone(job.config.backbone, spec.image_size, job.config.head)
@@ -78,7 +82,7 @@ class Bench:
     def draw(self, items: int) -> list[dict[str, Tensor]]:
         """Return batches of at most so many training items, as evaluation sees them."""
         job = self.job
-        return training_batches(self.source, self.model, job.train_rows, items, job.config.seed)
+        return training_batches(self.source, self.model, job.train_rows, items, self.seed)
 
     @property
     def groups(self) -> NDArray[np.int64]:
@@ -134,13 +138,17 @@ class Bench:
     def load(
         self, tensors: Mapping[str, Tensor], recipe: MergeRecipe, *, batches: int | None = None
     ) -> None:
-        """Put merged weights into the net and settle its BatchNorm."""
+        """Put merged weights into the net and settle its BatchNorm, unless they are one model's."""
         self.model.net.load_state_dict({key: value.float() if value.is_floating_point() else value
                                         for key, value in tensors.items()})  # fmt: skip
         self.model.eval()
         if not self.batchnorm:
             return
-        keep = shared_layers(self.model.net, [self.files[name] for name in recipe.sources])
+        files = [self.files[name] for name in recipe.sources]
+        twins = twins_of(self.model.net, tensors, files)
+        if twins:  # that model itself: new statistics would make another one of it
+            take_statistics(self.model.net, twins[0])
+        keep = shared_layers(self.model.net, twins or files)
         estimate_statistics(
             self.model, self.batches[:batches], self.chip, self.compute.precision, keep
         )

@@ -1,18 +1,18 @@
 """Another data set, labelled and seen by nobody: what ingredients and merges are worth there."""
 
-import hashlib
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from src.data.layouts import load_dataset
 from src.data.manifest import Dataset
+from src.data.overlap import find_overlap
 from src.data.pixels import Canvas, PixelSource
-from src.data.scan import scan_items
-from src.data.sources import read_bytes
 from src.errors import UserError
 from src.seeds import derive_seed
 from src.training.checkpoint import load_checkpoint
@@ -39,40 +39,69 @@ class Holdout:
     label: NDArray[np.int64]
 
 
-def read_holdout(dataset: Dataset, trained: Dataset, items: int = ITEMS) -> Holdout:
-    """Draw labelled images of a data set, but for those that are equal to a training file.
+def read_holdout(
+    dataset: Dataset,
+    trained: Mapping[str, Collection[str]],
+    items: int = ITEMS,
+    input_root: Path | None = None,
+) -> Holdout:
+    """Draw labelled images of a data set, but for copies and relatives of training items.
+
+    Those are equal files, look-alikes and items of a published group, as folds are made; only what
+    is drawn is opened.
 
     Args:
         dataset: another one.
-        trained: what the ingredients were trained on.
+        trained: ids of what was trained on, by data set (`trained_sets`).
         items: how many to draw at most.
+        input_root: folder of data sets, instead of `input/`.
 
     Raises:
-        UserError: it is the same data set, or nothing of both classes is left.
+        UserError: it is one of the trained ones, or nothing of both classes is left.
     """
-    if dataset.root == trained.root:
+    known = {name: _loaded(name, input_root) for name in trained}
+    if any(one is not None and one.root == dataset.root for one in known.values()):
         raise UserError(f"--holdout {dataset.name}: that is what the models were trained on")
-    table = dataset.train
+    table = dataset.train[~dataset.train["item_id"].isin(dataset.extra_ids)]
     table = table[(table["kind"] == "image").to_numpy()]
     rng = np.random.default_rng(derive_seed("holdout", dataset.name))
     rows = np.sort(rng.permutation(len(table))[:items])
-    drawn = table.iloc[rows]
-    scan = scan_items(trained)
-    known = set(scan.loc[(scan["split"] == "train").to_numpy(), "sha256"])
-    equal = np.array([
-        hashlib.sha256(read_bytes(dataset.root, path)).hexdigest() in known
-        for path in drawn["path"]
-    ], bool)  # fmt: skip
-    if equal.any():
-        LOG.info(
-            "--holdout %s: %d of %d items are equal files of %s, left out",
-            dataset.name, int(equal.sum()), len(equal), trained.name,
-        )  # fmt: skip
-    kept = drawn[~equal]
+    kept = table.iloc[rows]
+    for name, other in known.items():
+        if other is not None:
+            kept = _unseen(dataset, kept, other, trained[name])
     label = kept["label"].to_numpy(np.int64)
     if len(np.unique(label)) < 2:
-        raise UserError(f"--holdout {dataset.name}: wants labelled images of both classes")
+        raise UserError(
+            f"--holdout {dataset.name}: wants labelled images of both classes that are no copies "
+            f"of what was trained on; {len(kept)} of {len(rows)} are left"
+        )
     return Holdout(dataset.name, dataset.root, kept["path"].tolist(), label)
+
+
+def _loaded(name: str, input_root: Path | None) -> Dataset | None:
+    try:
+        return load_dataset(name, input_root)
+    except UserError as error:
+        LOG.warning("WARNING copies of items of %s are not looked for: %s", name, error)
+        return None
+
+
+def _unseen(
+    dataset: Dataset, drawn: pd.DataFrame, trained: Dataset, ids: Collection[str]
+) -> pd.DataFrame:
+    """Return the rows that nothing trained on is akin to; says how many others there are."""
+    place = dataset.items.index.get_indexer(drawn.index)
+    part = replace(dataset, items=drawn, stamps=[dataset.stamps[row] for row in place])
+    found = find_overlap(trained, ids, part, drawn, "")  # no scheme: files are opened
+    if found.seen.any():
+        LOG.info(
+            "--holdout %s: %d of %d items were seen in training on %s, left out (%d equal files, "
+            "%d more of its groups, %d alike)",
+            dataset.name, int(found.seen.sum()), len(drawn), trained.name,
+            found.equal, found.related, found.alike,
+        )  # fmt: skip
+    return drawn[~found.seen]
 
 
 def predict_holdout(

@@ -31,12 +31,14 @@ class Place:
         dataset, scheme: names.
         fold: the held-out fold, or `paths.ALL`.
         weights: the file that the models were fine-tuned from, where they were from a file.
+        input_root: folder of data sets, instead of `input/`.
     """
 
     dataset: str
     scheme: str
     fold: paths.FoldName
     weights: Path | None = None
+    input_root: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,11 @@ class Ingredient:
     def as_dict(self) -> dict[str, Any]:
         """Return what the record of a merge says of it."""
         run = self.record or {}
-        keys = ("dataset", "scheme", "model", "fold", "folds_sha256")
+        keys = ("dataset", "scheme", "model", "fold", "folds_sha256", "selection")
+        merged = run.get("merged_from") or {}
         own = {"name": self.name, "sha256": self.sha256, "seed": self.config.seed}
-        further = (run.get("merged_from") or {}).get("ingredients", [])
+        own["chosen"] = bool(merged.get("chosen"))
+        further = merged.get("ingredients", [])
         words = {key: run.get(key) for key in keys}
         return {**own, **words, **({"ingredients": further} if further else {})}
 
@@ -188,11 +192,13 @@ def _start(first: Ingredient, others: Sequence[Ingredient], place: Place) -> Ing
             )
         draws = [(one.config.start_seed, run["fold"])
                  for one, run in ((other, their_run), (first, record))]  # fmt: skip
-        if start["source"] == "random" and draws[0] != draws[1]:
+        if _is_drawn(start) and draws[0] != draws[1]:
+            what = "weights" if start["source"] == "random" else "heads"
             raise UserError(
                 f"{other.name} (seed {draws[0][0]}, fold {draws[0][1]}) and {first.name} (seed "
-                f"{draws[1][0]}, fold {draws[1][1]}) started from other random weights: no start "
-                "in common"
+                f"{draws[1][0]}, fold {draws[1][1]}) started from other random {what}: no start "
+                "in common. Models of one fold and one `init_seed` share it (python -m src "
+                "variants)"
             )
     config = parse_model(first.config.as_dict(), first.name)
     if start["source"] == "file" and place.weights is None:
@@ -214,3 +220,8 @@ def _start(first: Ingredient, others: Sequence[Ingredient], place: Place) -> Ing
     path = paths.merge_parts() / f"start_{first.sha256[:32]}.safetensors"
     save_checkpoint(path, model, config.as_dict(), list(VIEWS[config.tta]))
     return _ingredient(START, path, None)
+
+
+def _is_drawn(start: dict[str, Any]) -> bool:
+    """Tell whether weights were drawn at random in the beginning, be it the head alone."""
+    return start["source"] == "random" or bool(start.get("missing", True))

@@ -56,7 +56,7 @@ def walk(bench: Bench, names: Sequence[str], points: int = POINTS) -> list[LossP
         names: two or more ingredients.
         points: on each line, ends included.
     """
-    rng = np.random.default_rng(derive_seed("path", bench.job.config.seed))
+    rng = np.random.default_rng(derive_seed("path", bench.seed))
     rows = np.sort(rng.permutation(bench.job.held_rows)[:ITEMS])
     label = bench.job.labels[rows]
 

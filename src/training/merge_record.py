@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from src import paths
 from src.artifacts.files import sha256_file, sha256_json
 from src.merging.recipe import MergeRecipe
 from src.models.classifier import count_parameters
@@ -114,6 +115,9 @@ def merge_record(
             "selection": asdict(plan.selection),
             "chosen": None if chosen is None else _as_written(chosen.recipe, plan).as_dict(),
             "chosen_score": None if chosen is None else chosen.score,
+            "cross_fitted_sha256": None
+            if merged.cross_fitted is None
+            else sha256_file(paths.cross_fitted_csv(*job.names)),
             "barriers": {path.other: path.barrier for path in merged.paths},
         },
         "checkpoint_sha256": sha256,

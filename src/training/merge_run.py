@@ -6,27 +6,24 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 import pandas as pd
 
 from src import paths
 from src.artifacts.files import file_lock, sha256_file, write_csv, write_json
-from src.artifacts.oof import read_views
 from src.errors import UserError
-from src.merging.recipe import MergeRecipe
 from src.training import checkpoint, record
 from src.training.finish import check_weights, predict_held, write_predictions
 from src.training.job import Job
-from src.training.merge_agree import check_agreement, check_unseen, resize_positions
-from src.training.merge_bench import Bench, FloatArray, plain
+from src.training.merge_agree import check_agreement, resize_positions
+from src.training.merge_bench import Bench
+from src.training.merge_choose import choose
 from src.training.merge_fisher import with_fisher
 from src.training.merge_inputs import START, Ingredient, Place, resolve
+from src.training.merge_leaks import check_unseen
 from src.training.merge_path import LossPath, walk
-from src.training.merge_plan import MergePlan, Selection, check_name
-from src.training.merge_record import fingerprint, in_words, merge_record
-from src.training.merge_select import Choice, Chooser
-from src.training.merge_table import CROSS_FITTED, halves_of
-from src.training.merge_tried import tried_table
+from src.training.merge_plan import MergePlan, check_name
+from src.training.merge_record import fingerprint, merge_record
+from src.training.merge_select import Choice
 
 LOG = logging.getLogger("rvf")
 
@@ -41,6 +38,7 @@ class Merged:
         skipped: it was there already.
         paths: of the check before averaging.
         chosen: on all held-out rows, where something was to be chosen.
+        cross_fitted: logits of what either half chose (see `choose`).
         tried: what was looked at for that (see `tried_table`).
     """
 
@@ -49,6 +47,7 @@ class Merged:
     skipped: bool = False
     paths: list[LossPath] = field(default_factory=list)
     chosen: Choice | None = None
+    cross_fitted: pd.DataFrame | None = None
     tried: pd.DataFrame | None = None
 
 
@@ -78,7 +77,10 @@ def merge_fold(plan: MergePlan, place: Place, job: Job, *, check: bool = True) -
     )  # fmt: skip
     if not job.is_refit:
         held = set(job.table["item_id"].to_numpy()[job.held_rows])
-        check_unseen(list(ingredients.values()), place.dataset, place.scheme, job.table, held)
+        check_unseen(
+            list(ingredients.values()), place.dataset, place.scheme, job.table, held,
+            place.input_root,
+        )  # fmt: skip
     elif plan.selection.how != "fixed":
         raise UserError(
             f"{plan.name}: nothing is held out in --fold all, so nothing can be chosen; write what "
@@ -127,7 +129,9 @@ def _carry_out(plan: MergePlan, merged: Merged, *, check: bool) -> None:
         bench.files[recipe.name] = file
     recipe = with_fisher(bench, plan.final, parts)
     if plan.selection.how != "fixed":
-        recipe = _choose(plan.selection, recipe, merged, bench)
+        found = choose(plan.selection, recipe, ingredients, bench)
+        merged.chosen, merged.cross_fitted, merged.tried = found
+        recipe = merged.chosen.recipe
     file = parts / "merged.safetensors"
     bench.put_from_files(recipe, file)
     _write(plan, merged, bench, time.monotonic() - began)
@@ -147,58 +151,30 @@ def _warn(name: str, found: list[LossPath]) -> None:
             )  # fmt: skip
 
 
-def _choose(selection: Selection, recipe: MergeRecipe, merged: Merged, bench: Bench) -> MergeRecipe:
-    """Choose on all held-out rows, and on either half, for a score that was not chosen on."""
-    job, half = merged.job, halves_of(bench.labels, bench.groups)
-    chooser = Chooser(bench, recipe, selection)
-    for name, one in merged.ingredients.items():
-        logit = _own_logits(job, one)
-        if logit is not None:
-            chooser.know(plain("uniform", [name]), logit)
-    by_half = [chooser.choose(half == k) for k in (0, 1)]
-    merged.chosen = chooser.choose(np.ones(len(half), bool))
-    ids = job.table["item_id"].to_numpy()[job.held_rows]
-    logits: list[FloatArray] = [chooser.logits(choice.recipe) for choice in by_half]
-    table = pd.DataFrame({"item_id": ids, "half": half, "logit_0": logits[0], "logit_1": logits[1]})
-    ordered = table[CROSS_FITTED].sort_values("item_id", kind="stable")
-    write_csv(paths.cross_fitted_csv(*job.names), ordered)
-    merged.tried = tried_table(bench.labels, chooser.tried, selection)
-    LOG.info(
-        "chosen by %s (%s, %d merges tried): %s", selection.how, selection.metric,
-        merged.chosen.tried, in_words(merged.chosen.recipe),
-    )  # fmt: skip
-    return merged.chosen.recipe
-
-
-def _own_logits(job: Job, one: Ingredient) -> FloatArray | None:
-    """Return an ingredient's out-of-fold logits, where they are there and of these weights."""
-    run = one.record or {}
-    path = paths.oof_views(job.dataset, job.scheme, str(run.get("model")), job.fold)
-    if (run.get("dataset"), run.get("scheme"), run.get("fold")) != (
-        job.dataset, job.scheme, job.fold,
-    ) or not path.is_file():  # fmt: skip
-        return None
-    views, metadata = read_views(path)
-    pooled = views.groupby("item_id")["logit"].mean()
-    ids = job.table["item_id"].to_numpy()[job.held_rows]
-    if metadata.get("checkpoint_sha256") != one.sha256 or set(pooled.index) != set(ids):
-        return None
-    return pooled.loc[ids].to_numpy(np.float64)
-
-
 def _write(plan: MergePlan, merged: Merged, bench: Bench, seconds: float) -> None:
     """Write checkpoint, predictions and, last, the record."""
     job, model = merged.job, bench.model
     if job.is_refit:
         check_weights(job, model)
     seen = None if job.is_refit else predict_held(job, model, bench.source, bench.compute)
-    paths.run_record(*job.names).unlink(missing_ok=True)
-    if merged.chosen is None:  # what an earlier merge of this name chose is not this one's
-        paths.cross_fitted_csv(*job.names).unlink(missing_ok=True)
+    _discard(job)
     content = job.config.as_dict()
     checkpoint.save_checkpoint(paths.checkpoint(*job.names), model, content, bench.views)
     sha256 = sha256_file(paths.checkpoint(*job.names))
     report = {} if seen is None else write_predictions(job, seen, sha256)
+    if report and (merged.chosen or any(one.is_selected for one in merged.ingredients.values())):
+        LOG.info("what was merged was chosen on these very items: that score is flattered")
+    if merged.cross_fitted is not None:
+        write_csv(paths.cross_fitted_csv(*job.names), merged.cross_fitted)
     write_json(
         paths.run_record(*job.names), merge_record(plan, merged, bench, report, sha256, seconds)
     )
+
+
+def _discard(job: Job) -> None:
+    """Remove what an earlier merge of this name predicted, then its record.
+
+    Killed from here on, nothing is left that could be taken for predictions of other weights.
+    """
+    for make in (paths.oof_csv, paths.oof_views, paths.cross_fitted_csv, paths.run_record):
+        make(*job.names).unlink(missing_ok=True)

@@ -104,7 +104,7 @@ class Chooser:
             learned = learned_recipe(self.bench, names, rows, self.selection.knots)
             return Choice(learned, self.score(learned, rows), 1)
         if self._candidates is None:
-            self._candidates = candidates(self.recipe, self.selection, self.bench.job.config.seed)
+            self._candidates = candidates(self.recipe, self.selection, self.bench.seed)
         scores = [
             self._score_or_leave_out(recipe, rows)
             for recipe in track(self._candidates, "searching", unit="merge")

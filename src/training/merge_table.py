@@ -6,25 +6,21 @@ other: thresholds always, and which merge it is where something was chosen. Torc
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from src import paths
-from src.artifacts.files import parse_column, read_csv
-from src.artifacts.oof import read_oof
 from src.ensemble.crossfit import stratified_group_parts
 from src.errors import UserError
-from src.metrics import auc, log_odds, macro_f1, sigmoid
+from src.metrics import auc, macro_f1, sigmoid
 from src.thresholds import best_threshold
 
 FloatArray = NDArray[np.float64]
 Labels = NDArray[np.int64]
 ENSEMBLE = "ensemble of probs"
+EPOCH = "epoch chosen here"
 CROSS_FITTED = ["item_id", "half", "logit_0", "logit_1"]
-EDGE = 1e-12  # probs of an average are kept so far from 0 and 1 when turned into logits
 
 
 @dataclass(frozen=True)
@@ -37,8 +33,10 @@ class Contender:
         logit: (n,) of the held-out rows, by what would be used.
         by_half: (2, n) by what was chosen on either half; twice `logit` where nothing was.
         forwards: of a net that an item costs.
-        chosen: whether held-out rows had a say in it.
+        chosen: whether held-out rows chose which merge it is.
         elsewhere: (m,) logits of rows of another data set; None where there is none.
+        flattered: whether they chose an epoch, of it or of an ingredient.
+        unscored: why no score on them counts; empty where one does.
     """
 
     name: str
@@ -48,6 +46,15 @@ class Contender:
     forwards: int
     chosen: bool = False
     elsewhere: FloatArray | None = None
+    flattered: bool = False
+    unscored: str = ""
+
+    def in_words(self, *, lodo: bool = False) -> str:
+        """Return the kind, with what held-out rows had a say in; `lodo`: they are a domain."""
+        words = [self.kind]
+        if self.chosen:
+            words += ["chosen", "saw half of the domain"] if lodo else ["chosen"]
+        return ", ".join([*words, EPOCH] if self.flattered else words)
 
 
 @dataclass(frozen=True)
@@ -119,60 +126,10 @@ def held_rows(table: pd.DataFrame, folds: Sequence[int]) -> Held:
     )  # fmt: skip
 
 
-def read_contender(
-    held: Held, table: pd.DataFrame, run: tuple[str, str, str], kind: str, forwards: int
-) -> Contender:
-    """Read a run's out-of-fold predictions, and what it would be if chosen on either half.
-
-    Args:
-        held: the rows.
-        table: the fold file.
-        run: data set, scheme, model.
-        kind: `ingredient` or `merge`.
-        forwards: that an item costs.
-
-    Raises:
-        UserError: predictions are missing or of other rows.
-    """
-    logits, halves, chosen = [], [], False
-    for fold in held.folds:
-        oof = read_oof(paths.oof_csv(*run, fold), table, fold)
-        logit = oof["logit"].to_numpy(np.float64)
-        logits.append(logit)
-        path = paths.cross_fitted_csv(*run, fold)
-        if kind == "merge" and path.exists():
-            halves.append(_read_halves(path, oof["item_id"]))
-            chosen = True
-        else:
-            halves.append(np.stack([logit, logit]))
-    whole = np.concatenate(logits)
-    return Contender(run[2], kind, whole, np.concatenate(halves, 1), forwards, chosen)
-
-
-def _read_halves(path: Path, ids: pd.Series) -> FloatArray:
-    table = read_csv(path, CROSS_FITTED, what="file of cross-fitted logits")
-    if table["item_id"].tolist() != ids.tolist():
-        raise UserError(f"{path}: not of this fold's items; merge again with --overwrite")
-    return np.stack([parse_column(table, f"logit_{k}", float, path).to_numpy() for k in (0, 1)])
-
-
-def ensemble_of(ingredients: Sequence[Contender]) -> Contender:
-    """Return the plain mean of the ingredients' probs: what a merge saves the cost of."""
-    logit = _mean_prob([one.logit for one in ingredients])
-    away = [one.elsewhere for one in ingredients if one.elsewhere is not None]
-    return Contender(
-        ENSEMBLE, "ensemble", logit, np.stack([logit, logit]),
-        sum(one.forwards for one in ingredients),
-        elsewhere=_mean_prob(away) if away else None,
-    )  # fmt: skip
-
-
-def _mean_prob(logits: Sequence[FloatArray]) -> FloatArray:
-    return log_odds(np.mean([sigmoid(logit) for logit in logits], axis=0), EDGE)
-
-
 def scores_of(held: Held, one: Contender) -> Scores:
-    """Score a contender: each half by what the other one chose."""
+    """Score a contender: each half by what the other one chose; NaN where no score counts."""
+    if one.unscored:
+        return Scores(np.nan, np.nan, np.nan, len(held.label))
     pred, plain, areas = np.zeros(len(held.label), int), np.zeros(len(held.label), int), []
     for half in (0, 1):
         here, other = held.half == half, held.half != half
@@ -201,8 +158,15 @@ def scores_elsewhere(held: Held, one: Contender, label: Labels) -> tuple[float, 
     return macro_f1(label, pred), auc(label, one.elsewhere)
 
 
-def by_domain(held: Held, contenders: Sequence[Contender]) -> tuple[str, str, dict[str, tuple]]:
+def by_domain(
+    held: Held, contenders: Sequence[Contender], *, lodo: bool = False
+) -> tuple[str, str, dict[str, tuple]]:
     """Return AUC in the largest domain against the mean AUC in the others, by contender.
+
+    Args:
+        held: the rows.
+        contenders: those without a score are left out.
+        lodo: no domain was trained on by the models that are scored on it.
 
     Returns:
         Names of the two axes, and points; no points where fewer than two domains hold both classes.
@@ -216,15 +180,27 @@ def by_domain(held: Held, contenders: Sequence[Contender]) -> tuple[str, str, di
         return "", "", {}
     points: dict[str, tuple] = {}
     for one in contenders:
+        if one.unscored:
+            continue
         logit = np.where(held.half == 0, one.by_half[1], one.by_half[0])
         areas = [auc(held.label[held.domain == n], logit[held.domain == n]) for n in both]
-        points[one.name] = (one.kind, areas[0], float(np.mean(areas[1:])))
-    others = ", ".join(both[1:])
-    return f"AUC, {both[0]}", f"mean AUC, {others}", points
+        points[point_name(one)] = (one.kind, areas[0], float(np.mean(areas[1:])))
+    others, left_out = ", ".join(both[1:]), " (left out)" if lodo else ""
+    each = " (each left out)" if lodo and len(both) > 2 else left_out
+    return f"AUC, {both[0]}{left_out}", f"mean AUC, {others}{each}", points
+
+
+def point_name(one: Contender) -> str:
+    """Return what a contender is called in a plot."""
+    return f"{one.name}, flattered" if one.flattered else one.name
 
 
 def as_table(
-    held: Held, contenders: Sequence[Contender], labels: Mapping[str, Labels]
+    held: Held,
+    contenders: Sequence[Contender],
+    labels: Mapping[str, Labels],
+    *,
+    lodo: bool = False,
 ) -> pd.DataFrame:
     """Return the table that is printed and written: a row a contender, the best macro-F1 first.
 
@@ -232,12 +208,16 @@ def as_table(
         held: the held-out rows.
         contenders: in any order.
         labels: of another data set by its name; none or one.
+        lodo: the folds are domains.
+
+    Returns:
+        Scores are NaN where none counts; those rows come last.
     """
     rows = []
     for one in contenders:
         found = scores_of(held, one)
         row = {
-            "model": one.name, "kind": f"{one.kind}{', chosen' if one.chosen else ''}",
+            "model": one.name, "kind": one.in_words(lodo=lodo),
             "macro_f1": found.macro_f1, "macro_f1_at_0.5": found.at_half, "auc": found.auc,
             "rows": found.rows, "forwards": one.forwards,
         }  # fmt: skip

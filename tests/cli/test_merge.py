@@ -201,4 +201,77 @@ def test_what_an_ingredient_was_trained_on_is_not_scored(
     assert "tiny_v1, an ingredient of two, was trained on it" in told
     wanted = ["--model", "two", "--from", "tiny", "--data", "other", "--device", "cpu"]
     assert evaluate.main(wanted) == 2
-    assert "tiny_v1 among its ingredients was trained on other" in capsys.readouterr().err
+    assert "was trained on other: no leaked score" in capsys.readouterr().err
+
+
+def test_what_a_choice_looked_at_is_said(command: Command, tiny: Path) -> None:
+    """Merges of chosen merges have no score, and what is not in the table is named."""
+    command("variants", "tiny", "--n", "3", "--fold", "0", "--set", "optim.epochs=1")
+    merges = tiny / "configs" / "merges"
+    (merges / "again.yaml").write_text(
+        "merge_method: task_arithmetic\nbase_model: start\nmodels: [soup, tiny_v0]\n"
+        "parameters: {weight: 0.5}\n"
+    )
+    command("merge", "soup", "--fold", "0")
+    told = command("merge", "again", "--fold", "0", "--holdout", "other")
+    assert "no score of again: soup among its ingredients was itself chosen" in told
+    assert "not in the table, nor in the ensemble: start (what the models started from" in told
+    row = next(line for line in told.splitlines() if line.split()[:2] == ["again", "merge"])
+    assert row.split()[2:5] == ["-", "-", "-"]
+    table = pd.read_csv(paths.merge_report_dir("tiny", SCHEME) / "again.csv").set_index("model")
+    assert table.loc["soup", "kind"] == "ingredient, chosen"
+    assert table.loc["again", ["macro_f1", "macro_f1_at_0.5", "auc"]].isna().all()
+    assert table["auc other"].between(0, 1).all()  # nothing was chosen there
+
+
+def test_an_upload_names_what_was_chosen(
+    command: Command, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: dict[str, object] = {}
+
+    def push(_repo: str, files: dict[str, Path], card: str, _message: str) -> str:
+        sent.update({name: file.read_bytes() for name, file in files.items()}, card=card)
+        return "there"
+
+    monkeypatch.setattr("src.models.push.push_files", push)
+    command("variants", "tiny", "--n", "3", "--fold", "0", "--set", "optim.epochs=1")
+    assert "uploaded: there" in command("merge", "soup", "--fold", "0", "--push", "me/soup")
+    chosen = read_record(paths.run_record("tiny", SCHEME, "soup", 0))["merged_from"]["chosen"]
+    names = ", ".join(one["model"] for one in chosen["models"])
+    assert f"- fold 0: uniform of {names}. Macro-F1 at 0.5 on its 24 held-out items" in str(
+        sent["card"]
+    )
+    assert set(sent) == {"card", "fold_0.json", "fold_0.safetensors"}
+
+
+def test_under_lodo_choices_are_said_to_have_seen_the_domain(
+    command: Command, tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tiny / "input" / "many"
+    rng = np.random.default_rng(1)
+    for i in range(48):
+        folder = home / f"d{i % 3}" / ("fake" if i % 2 else "real")
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(60 * (i % 2), 60 * (i % 2) + 190, (8, 8, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"{i:02d}.png"), cv2.resize(pixels, (20, 20)))
+    words = ["--data", "many", "--device", "cpu", "--workers", "0", "--scheme", "lodo"]
+    for extra in ([], ["--set", "seed=7", "--set", "init_seed=42", "--as", "twin"]):
+        assert train.main(["--model", "tiny", *extra, *words]) == 0
+    (tiny / "configs/merges/left.yaml").write_text(GREEDY.replace("tiny_v0, tiny_v1, tiny_v2",
+                                                                  "tiny, twin"))  # fmt: skip
+    drawn: list[tuple] = []
+    monkey = pytest.MonkeyPatch()
+    monkey.setattr("src.reporting.merges.plot_scatter", lambda *seen: drawn.append(seen) or "p")
+    try:
+        assert merge.main(["left", "--no-check", *words]) == 0
+    finally:
+        monkey.undo()
+    told = capsys.readouterr().out
+    assert "leave one domain out: at_0.5 and auc of what is not marked as chosen" in told
+    table = pd.read_csv(paths.merge_report_dir("many", "lodo") / "left.csv").set_index("model")
+    assert table.loc["left", "kind"] == "merge, chosen, saw half of the domain"
+    assert table.loc["tiny", "kind"] == "ingredient"
+    ((_, x, y, title, _),) = drawn
+    assert x.endswith("(left out)")
+    assert y.endswith("(each left out)")
+    assert title == "left, many, leave one domain out"

@@ -2,7 +2,9 @@
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -12,7 +14,15 @@ from torch.optim.swa_utils import update_bn
 from src.config import InputSpec
 from src.models.classifier import Classifier
 from src.models.compact import CompactNet
-from src.training.merge_batchnorm import estimate_statistics, has_batchnorm, shared_layers
+from src.training import merge_batchnorm
+from src.training.merge_batchnorm import (
+    estimate_statistics,
+    has_batchnorm,
+    shared_layers,
+    take_statistics,
+    training_batches,
+    twins_of,
+)
 
 SIDE = 8
 SPEC = InputSpec(SIDE, SIDE, "squash", "bicubic", (0.5,) * 3, (0.25,) * 3)
@@ -91,3 +101,56 @@ def test_a_net_without_batchnorm_reads_no_batch():
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE**2, 1))
     assert not has_batchnorm(net)
     assert estimate_statistics(Classifier(net, SPEC), none(), CPU) == 0
+
+
+class OneFrame:
+    """Stands for a source of images, a frame each."""
+
+    class numbers:  # noqa: N801
+        @staticmethod
+        def eval_rows(rows):
+            return SimpleNamespace(rows=rows)
+
+
+@pytest.mark.parametrize(
+    ("items", "sizes"), [(1, [1]), (64, [64]), (65, [33, 32]), (130, [44, 43, 43]), (128, [64, 64])]
+)
+def test_no_batch_is_a_small_rest(monkeypatch, items, sizes):
+    def batches(_source, _specs):
+        class Batches:
+            def __getitem__(self, rows):
+                return {
+                    "readable": torch.ones(len(rows), dtype=bool),
+                    "pixels0": torch.tensor(rows),
+                }
+
+        return Batches()
+
+    monkeypatch.setattr(merge_batchnorm, "EvalBatches", batches)
+    found = training_batches(OneFrame(), SimpleNamespace(spec=SPEC), np.arange(200), items, 0)
+    assert [len(batch["pixels"]) for batch in found] == sizes
+    assert len(torch.cat([batch["pixels"] for batch in found]).unique()) == items
+
+
+def test_weights_of_one_file_are_known_whatever_their_statistics(tmp_path: Path):
+    one, two = model_of(), model_of(1)
+    files = []
+    for number, model in enumerate((one, two)):
+        files.append(tmp_path / f"{number}.safetensors")
+        save_file(model.net.state_dict(), files[-1])
+    merged = {
+        key: value + 1 if "running" in key else value * (1 + 1e-7)
+        if value.is_floating_point() else value
+        for key, value in two.net.state_dict().items()
+    }  # fmt: skip
+    assert twins_of(one.net, merged, files) == files[1:]
+    moved = merged | {"head.weight": merged["head.weight"] + 1e-3}
+    assert twins_of(one.net, moved, files) == []
+    estimate_statistics(two, batches_of(), CPU)
+    save_file(two.net.state_dict(), files[1])
+    take_statistics(one.net, files[1])
+    theirs = two.net.state_dict()
+    for key, value in one.net.state_dict().items():
+        if "running" in key:
+            assert torch.equal(value, theirs[key])
+    assert not torch.equal(one.net.state_dict()["head.weight"], theirs["head.weight"])

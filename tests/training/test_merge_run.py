@@ -140,7 +140,78 @@ def test_the_start_of_a_run_is_made_again(pair: Job, tmp_path: Path) -> None:
     assert float(fresh["stem.1.weight"].sub(1).abs().max()) == 0  # as BatchNorm begins
 
 
+def test_the_order_of_models_changes_nothing(pair: Job, make_job: MakeJob, tmp_path: Path) -> None:
+    assert fit_fold(make_job(model="c", seed=7, init_seed=42, optim=OPTIM))
+    for name, models in (("one", "a, c"), ("two", "c, a")):
+        text = f"merge_method: uniform\nmodels: [{models}]\nbatchnorm: 10\n"
+        merge(plan_of(tmp_path, text, name), pair)
+    np.testing.assert_allclose(oof_of("one"), oof_of("two"), atol=1e-5)
+
+
+# --- killed while an earlier merge of that name is replaced ---
+
+
+class KilledError(Exception):
+    """Stands for a kill."""
+
+
+@pytest.mark.parametrize("where", ["checkpoint.save_checkpoint", "write_predictions", "write_json"])
+def test_killed_while_it_is_written_nothing_of_the_earlier_merge_stays(
+    pair: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    merge(plan_of(tmp_path, UNIFORM + "select: greedy\n"), pair)
+    names = ("tiny", "s", "soup", 0)
+
+    def kill(*_: object) -> None:
+        raise KilledError
+
+    other = plan_of(tmp_path, UNIFORM.replace("[a, b]", "[b]") + "batchnorm: 16\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(f"src.training.merge_run.{where}", kill)
+        with pytest.raises(KilledError):
+            merge(other, pair, overwrite=True)
+    assert not paths.run_record(*names).exists()
+    assert not paths.cross_fitted_csv(*names).exists()
+    if where != "write_json":  # then all is of the new merge, but for the record that is missing
+        assert not paths.oof_csv(*names).exists()
+        assert not paths.oof_views(*names).exists()
+    assert not merge(other, pair).skipped
+    np.testing.assert_allclose(oof_of("soup"), oof_of("b"), atol=1e-5)
+
+
+def test_killed_before_it_is_written_the_earlier_merge_stays_whole(
+    pair: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(tmp_path, UNIFORM + "select: greedy\n")
+    merge(plan, pair)
+    home = paths.oof_dir("tiny", "s", "soup")
+    kept = {path: path.read_bytes() for path in home.iterdir()}
+
+    def kill(*_: object) -> None:
+        raise KilledError
+
+    monkeypatch.setattr("src.training.merge_run._write", kill)
+    with pytest.raises(KilledError):
+        merge(plan_of(tmp_path, UNIFORM + "select: greedy\nmetric: auc\n"), pair, overwrite=True)
+    assert {path: path.read_bytes() for path in home.iterdir()} == kept
+    assert merge(plan, pair).skipped
+
+
 # --- what is refused ---
+
+
+def test_other_frames_poolings_and_views_are_refused_in_either_order(
+    pair: Job, tmp_path: Path
+) -> None:
+    with_metadata("b", lambda data: data["input"]["frames"].update(eval=2, pool="max"))
+    with_metadata("b", lambda data: data["config"].update(tta="flip"))
+    with_metadata("b", lambda data: data.update(views=["full", "full+flip"]))
+    for models, text in (
+        ("a, b", r"eval: 16 in a, 2 in b.*pool: mean_prob in a, max in b.*tta: none in a, flip"),
+        ("b, a", r"eval: 2 in b, 16 in a.*pool: max in b, mean_prob in a.*tta: flip in b, none"),
+    ):
+        with pytest.raises(UserError, match="(?s)cannot be merged.*" + text):
+            merge(plan_of(tmp_path, f"merge_method: uniform\nmodels: [{models}]\n"), pair)
 
 
 def test_an_ingredient_that_saw_the_scored_rows_is_refused(
@@ -259,3 +330,25 @@ def test_position_embeddings_of_another_size_are_resized_on_request(
     )
     model, _ = load_checkpoint(paths.checkpoint("tiny", "s", "all_large", 0), torch.device("cpu"))
     assert model.spec.image_size == 32
+
+
+@pytest.mark.parametrize(("head", "drawn"), [(False, True), (True, False)])
+def test_heads_drawn_from_other_seeds_are_no_start_in_common(
+    pair: Job, make_job: MakeJob, tmp_path: Path, head: bool, drawn: bool
+) -> None:
+    tensors = load_file(paths.checkpoint("tiny", "s", "a", 0))
+    file = tmp_path / "start.safetensors"
+    save_file({k: v for k, v in tensors.items() if head or not k.startswith("head.")}, file)
+    options = replace(pair.options, weights=file)
+    for name, seed, init in (("c", 1, None), ("d", 2, None), ("e", 3, 1)):
+        assert fit_fold(make_job(model=name, seed=seed, init_seed=init, options=options,
+                                 optim={"epochs": 1}))  # fmt: skip
+    text = "merge_method: task_arithmetic\nbase_model: start\nmodels: [c, %s]\n"
+    text += "parameters: {weight: 0.5}\n"
+    place = Place("tiny", "s", 0, weights=file)
+    if drawn:
+        with pytest.raises(UserError, match=r"d \(seed 2, fold 0\) and c .* other random heads"):
+            merge_fold(plan_of(tmp_path, text % "d"), place, pair)
+    else:
+        assert not merge_fold(plan_of(tmp_path, text % "d"), place, pair).skipped
+    assert not merge_fold(plan_of(tmp_path, text % "e", "same"), place, pair).skipped

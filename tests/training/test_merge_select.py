@@ -17,6 +17,7 @@ from src.merging.recipe import Ingredient, MergeRecipe
 from src.metrics import auc, log_loss
 from src.training.job import Job
 from src.training.merge_bench import Bench, plain, weighted
+from src.training.merge_contenders import read_contender
 from src.training.merge_inputs import Place, resolve
 from src.training.merge_learn import _modes, learned_recipe
 from src.training.merge_path import LossPath, walk
@@ -24,7 +25,7 @@ from src.training.merge_plan import MergePlan, Range, Selection, read_plan
 from src.training.merge_record import in_words
 from src.training.merge_run import merge_fold
 from src.training.merge_select import Chooser, candidates, greedy_soup, score_of
-from src.training.merge_table import held_rows, read_contender, scores_of
+from src.training.merge_table import held_rows, scores_of
 from src.training.record import read_record
 from src.training.trainer import fit_fold
 

@@ -7,12 +7,12 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from src.metrics import sigmoid
 from src.thresholds import best_threshold
+from src.training.merge_contenders import ensemble_of
 from src.training.merge_table import (
     Contender,
     Held,
     as_table,
     by_domain,
-    ensemble_of,
     held_rows,
     scores_elsewhere,
     scores_of,
@@ -116,3 +116,23 @@ def test_halves_are_whole_groups_with_both_classes() -> None:
     assert set(zip(held.half.tolist(), held.label.tolist(), strict=True)) == {
         (0, 0), (0, 1), (1, 0), (1, 1)
     }  # fmt: skip
+
+
+def test_domains_that_were_left_out_are_called_so_and_rows_without_score_are_not_drawn() -> None:
+    from dataclasses import replace
+
+    ones = [contender("a", 1.0), replace(contender("bb", 1.0), unscored="chosen here")]
+    x, y, points = by_domain(HELD, [*ones, replace(contender("c", 1.0), flattered=True)], lodo=True)
+    assert (x, y) == ("AUC, faces (left out)", "mean AUC, scenes (left out)")
+    assert list(points) == ["a", "c, flattered"]
+
+
+def test_the_ensemble_takes_chosen_ingredients_as_the_other_half_chose_them() -> None:
+    halves = np.stack([contender("x", 1.0).logit, contender("xy", 2.0).logit])
+    chosen = Contender("m", "ingredient", contender("xyz", 0.1).logit, halves, 1, chosen=True)
+    plain = contender("a", 1.0)
+    found = ensemble_of([chosen, plain])
+    for half in (0, 1):
+        mean = (sigmoid(halves[half]) + sigmoid(plain.logit)) / 2
+        np.testing.assert_allclose(sigmoid(found.by_half[half]), mean)
+    assert found.in_words() == "ensemble, chosen"

@@ -1,0 +1,84 @@
+"""A merge chosen on held-out rows: on all of them, and on either half for a score that counts."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+
+from src import paths
+from src.artifacts.oof import read_oof, read_views_metadata
+from src.errors import UserError
+from src.merging.recipe import MergeRecipe
+from src.training.job import Job
+from src.training.merge_bench import Bench, FloatArray, plain
+from src.training.merge_inputs import Ingredient
+from src.training.merge_plan import Selection
+from src.training.merge_record import in_words
+from src.training.merge_select import Choice, Chooser
+from src.training.merge_table import CROSS_FITTED, halves_of
+from src.training.merge_tried import tried_table
+
+LOG = logging.getLogger("rvf")
+
+
+def choose(
+    selection: Selection, recipe: MergeRecipe, ingredients: dict[str, Ingredient], bench: Bench
+) -> tuple[Choice, pd.DataFrame, pd.DataFrame]:
+    """Choose a merge on all held-out rows, and on either half.
+
+    Args:
+        selection: how.
+        recipe: with what is to be chosen left open.
+        ingredients: by name.
+        bench: where merges are tried.
+
+    Returns:
+        What all rows chose; the logits of what either half chose (`CROSS_FITTED`, sorted by
+        item_id); what was looked at (`tried_table`).
+    """
+    job, half = bench.job, halves_of(bench.labels, bench.groups)
+    chooser = Chooser(bench, recipe, selection)
+    for name, one in ingredients.items():
+        logit = own_logits(job, one)
+        if logit is not None:
+            chooser.know(plain("uniform", [name]), logit)
+    by_half = [chooser.choose(half == k) for k in (0, 1)]
+    chosen = chooser.choose(np.ones(len(half), bool))
+    logits = [chooser.logits(choice.recipe) for choice in by_half]
+    ids = job.table["item_id"].to_numpy()[job.held_rows]
+    table = pd.DataFrame({"item_id": ids, "half": half, "logit_0": logits[0], "logit_1": logits[1]})
+    LOG.info(
+        "chosen by %s (%s, %d merges tried): %s; its score is that of what either half chose, in "
+        "the table",
+        selection.how, selection.metric, chosen.tried, in_words(chosen.recipe),
+    )  # fmt: skip
+    ordered = table[CROSS_FITTED].sort_values("item_id", kind="stable")
+    return chosen, ordered, tried_table(bench.labels, chooser.tried, selection)
+
+
+def own_logits(job: Job, one: Ingredient) -> FloatArray | None:
+    """Return an ingredient's out-of-fold logits, where they are there and of these weights.
+
+    Args:
+        job: whose held-out rows they must be of.
+        one: the ingredient.
+
+    Returns:
+        (n,) in the order of the held-out rows, pooled over views, frames and people as the run
+        pooled them; None where they must be predicted.
+    """
+    run = one.record or {}
+    names = (job.dataset, job.scheme, str(run.get("model")), job.fold)
+    if (run.get("dataset"), run.get("scheme"), run.get("fold")) != (
+        job.dataset, job.scheme, job.fold,
+    ) or isinstance(job.fold, str):  # fmt: skip
+        return None
+    try:
+        made_from = read_views_metadata(paths.oof_views(*names))
+        oof = read_oof(paths.oof_csv(*names), job.table, job.fold)
+    except UserError:  # gone or damaged: predicted here
+        return None
+    if made_from.get("checkpoint_sha256") != one.sha256:
+        return None
+    ids = job.table["item_id"].to_numpy()[job.held_rows]
+    return oof.set_index("item_id")["logit"].loc[ids].to_numpy(np.float64)

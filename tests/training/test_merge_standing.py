@@ -1,0 +1,128 @@
+"""Which scores of a merge count. Oracles: the logits that either half chose; marks set by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from src import paths
+from src.artifacts.files import sha256_file, write_csv, write_json
+from src.artifacts.folds import read_folds
+from src.training.job import Job
+from src.training.merge_contenders import ensemble_of, read_contender
+from src.training.merge_standing import standing_of
+from src.training.merge_table import Contender, as_table, by_domain, held_rows, scores_of
+from tests.training.test_merge_run import UNIFORM, change_run, merge, plan_of
+
+SEARCH = """
+merge_method: linear
+models: [a, b]
+search: {weight: {low: -1.0, high: 2.0, each: model}}
+trials: 12
+"""
+NEARLY = """
+merge_method: linear
+models: [{model: soup, parameters: {weight: 0.999}}, {model: b, parameters: {weight: 0.001}}]
+"""
+NAMES = ("tiny", "s")
+
+
+def contender(model: str, kind: str = "ingredient") -> tuple[Any, Contender]:
+    table = read_folds(paths.folds_csv(*NAMES))
+    held = held_rows(table, [0])
+    return held, read_contender(held, table, (*NAMES, model), kind, 1)
+
+
+def change_merged(model: str, **merged: object) -> None:
+    path = paths.run_record(*NAMES, model, 0)
+    record = json.loads(path.read_text())
+    record["merged_from"] = {
+        key: value for key, value in (record["merged_from"] | merged).items() if value != "gone"
+    }
+    write_json(path, record)
+
+
+def test_a_chosen_merge_is_cross_fitted_as_an_ingredient_too(pair: Job, tmp_path: Path) -> None:
+    merge(plan_of(tmp_path, SEARCH), pair)
+    path = paths.cross_fitted_csv(*NAMES, "soup", 0)
+    file = pd.read_csv(path)
+    noise = np.random.default_rng(0).normal(size=(2, len(file)))
+    for half in (0, 1):  # as if either half had chosen another merge than all rows did
+        file[f"logit_{half}"] += noise[half]
+    write_csv(path, file)
+    change_merged("soup", cross_fitted_sha256=sha256_file(path))
+    held, one = contender("soup")
+    np.testing.assert_array_equal(one.by_half, file[["logit_0", "logit_1"]].to_numpy().T)
+    assert one.in_words() == "ingredient, chosen"
+    assert scores_of(held, one) == scores_of(held, contender("soup", "merge")[1])
+    assert as_table(held, [one], {})["kind"].tolist() == ["ingredient, chosen"]
+
+
+def test_a_merge_of_a_chosen_merge_has_no_score(pair: Job, tmp_path: Path) -> None:
+    merge(plan_of(tmp_path, SEARCH), pair)
+    merge(plan_of(tmp_path, NEARLY, "nearly"), pair)
+    merge(plan_of(tmp_path, "merge_method: uniform\nmodels: [nearly, a]\nselect: greedy\n", "deep"),
+          pair)  # fmt: skip
+    for name in ("nearly", "deep"):
+        held, one = contender(name, "merge")
+        assert one.unscored == "soup among its ingredients was itself chosen on these rows"
+        assert np.isnan(scores_of(held, one).macro_f1)
+    plain = contender("a")[1]
+    table = as_table(held, [one, plain], {})
+    assert table["model"].tolist() == ["a", "deep"]
+    assert table.loc[1, ["macro_f1", "macro_f1_at_0.5", "auc"]].isna().all()
+    assert not table.loc[0].isna().any()
+    assert ensemble_of([one, plain]).unscored == "deep has no score"
+
+
+def test_older_records_are_asked_by_the_runs_they_name(pair: Job, tmp_path: Path) -> None:
+    merge(plan_of(tmp_path, SEARCH), pair)
+    merge(plan_of(tmp_path, NEARLY, "nearly"), pair)
+    path = paths.run_record(*NAMES, "nearly", 0)
+    record = json.loads(path.read_text())
+    for one in record["merged_from"]["ingredients"]:
+        del one["chosen"], one["selection"]
+    write_json(path, record)
+    assert "soup among its ingredients" in standing_of(*NAMES, "nearly", 0).unscored
+    assert not standing_of(*NAMES, "nearly", 0).epoch
+    change_merged("soup", cross_fitted_sha256="gone")  # nothing says whose logits these are
+    assert "merge it again with --overwrite" in standing_of(*NAMES, "soup", 0).unscored
+
+
+def test_cross_fitted_logits_of_another_merge_are_not_believed(pair: Job, tmp_path: Path) -> None:
+    merge(plan_of(tmp_path, SEARCH), pair)
+    file = paths.cross_fitted_csv(*NAMES, "soup", 0)
+    kept = file.read_bytes()
+    file.write_bytes(kept.replace(b"\n", b"\r\n"))
+    assert "merge it again" in contender("soup", "merge")[1].unscored
+    file.unlink()
+    assert "merge it again" in contender("soup", "merge")[1].unscored
+    merge(plan_of(tmp_path, UNIFORM), pair, overwrite=True)
+    file.write_bytes(kept)  # of the earlier merge of that name
+    found = contender("soup", "merge")[1]
+    np.testing.assert_array_equal(found.by_half[0], found.logit)
+    assert found.in_words() == "merge"
+
+
+def test_an_epoch_chosen_on_these_rows_is_marked(pair: Job, tmp_path: Path) -> None:
+    change_run("b", selection="best")
+    merge(plan_of(tmp_path, UNIFORM), pair)
+    merge(plan_of(tmp_path, "merge_method: uniform\nmodels: [soup, a]\n", "deep"), pair)
+    assert contender("a")[1].in_words() == "ingredient"
+    assert contender("b")[1].in_words() == "ingredient, epoch chosen here"
+    for name in ("soup", "deep"):
+        held, one = contender(name, "merge")
+        assert one.in_words() == "merge, epoch chosen here"
+        assert not one.unscored
+    assert ensemble_of([contender("a")[1], contender("b")[1]]).flattered
+    assert list(by_domain(held, [one])[2]) == []
+
+
+def test_under_lodo_a_choice_saw_half_of_the_domain(pair: Job, tmp_path: Path) -> None:
+    merge(plan_of(tmp_path, SEARCH), pair)
+    held, one = contender("soup", "merge")
+    assert one.in_words(lodo=True) == "merge, chosen, saw half of the domain"
+    table = as_table(held, [one, contender("a")[1]], {}, lodo=True).set_index("model")
+    assert table.loc["a", "kind"] == "ingredient"
