@@ -46,6 +46,7 @@ CASES = [
     ("breadcrumbs", THREE, True, {}, {"density": 0.7, "gamma": 0.05}, ALL),
     ("breadcrumbs_ties", THREE, True, {}, {"density": 0.7, "gamma": 0.05}, ALL),
     ("sce", dict.fromkeys("abc"), True, {"select_topk": 0.5}, {}, ALL),
+    ("sce", dict.fromkeys("abc"), True, {"select_topk": 0.5}, {}, {"agreed": (64, 48)}),
     ("sce", dict.fromkeys("abc"), True, {}, {}, ALL),
     ("model_stock", dict.fromkeys("abc"), True, {}, {}, ALL),
     ("model_stock", dict.fromkeys("abc"), True, {"filter_wise": True}, {}, FLAT),
@@ -107,6 +108,8 @@ def prepare(folder: Path, method: str, weights: dict, base: bool, common: dict, 
             else v + learnt[k] + 0.1 * torch.randn(v.shape, generator=generator)
             for k, v in start.items()
         }
+        if "agreed" in drawn and model != "base":  # the same in all models but for some rows
+            drawn["agreed"][16:] = start["agreed"][16:] + learnt["agreed"][16:]
         save_file(drawn, folder / f"{model}.safetensors")
 
     def write(name: str, further: dict) -> Path:

@@ -129,7 +129,8 @@ class PyAvStream:
 
     def __init__(self, path: Path) -> None:
         try:
-            import av  # pyright: ignore[reportMissingImports]
+            import av
+            import av.error
         except ImportError as error:
             raise UserError(
                 f"frames.decoder: pyav wants the package av, which cannot be imported ({error}): "
@@ -155,9 +156,8 @@ class PyAvStream:
     def _read_info(self) -> ClipInfo:
         stream, context = self._stream, self._stream.codec_context
         fps = float(stream.average_rate or 0)
-        known = stream.duration and stream.time_base
-        whole = (self._file.duration or 0) / 1e6  # all that Matroska and FLV tell
-        duration = float(stream.duration * stream.time_base) if known else whole
+        own = float((stream.duration or 0) * (stream.time_base or 0))
+        duration = own or (self._file.duration or 0) / 1e6  # all that Matroska and FLV tell
         announced = stream.frames or round(duration * fps)
         size = context.width, context.height
         return ClipInfo(fps, duration, context.codec_tag.strip("\0"), *size, 0, announced)

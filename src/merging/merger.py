@@ -8,8 +8,10 @@ from torch import Tensor
 
 from src.errors import UserError
 from src.merging.check import MergeRefusedError, Sameness, check_alike, check_finite
+from src.merging.gradients import depth_or_refusal, weights_meant_one_a_model
+from src.merging.ready import Ready
 from src.merging.recipe import MergeRecipe
-from src.merging.settings import Depth, depth_by_name, filters_of
+from src.merging.settings import Depth, Setting, filters_of
 from src.merging.sources import DictSource, Source
 from src.seeds import derive_seed
 
@@ -62,7 +64,8 @@ class Merger:
         self._check_filters()
         _check_companions(self.reference, further)
         self._sameness = Sameness(self._all)
-        self.parameters = self._resolved(depth or depth_by_name(self.names))
+        self.parameters = self._resolved(depth or depth_or_refusal(self.names, self._settings()))
+        self.notes += weights_meant_one_a_model(recipe)
 
     @property
     def reference(self) -> Source:
@@ -100,10 +103,10 @@ class Merger:
         for source, tensor in zip(self._all, inputs, strict=True):
             check_finite(tensor, name, source)
         work = self._work_dtype(name)
-        ready = [tensor.to(self.device, work) for tensor in inputs]
+        ready = Ready(inputs, self.device, work)
         merged = self._merge(name, ready)
         if name.endswith(VARIANCE):
-            smallest = torch.stack(ready).amin(0)
+            smallest = torch.stack(list(ready)).amin(0)
             merged = torch.where(merged < 0, smallest, merged)
         merged = merged.to("cpu", self.dtype(name))
         if not bool(merged.isfinite().all()):
@@ -122,20 +125,29 @@ class Merger:
         """Return what a person should hear after all tensors: equal models, copied integers."""
         return [*self._sameness.warnings(self.base), *self.notes]
 
-    def _merge(self, name: str, ready: list[Tensor]) -> Tensor:
+    def _merge(self, name: str, ready: Ready) -> Tensor:
         base = None if self.base is None else ready[-1]
         seed = derive_seed("merge", self.recipe.seed, name)
         companions = {
-            key: [source.read(name).to(ready[0]) for source in sources]
+            key: Ready([self._finite(name, source) for source in sources], *ready.kind)
             for key, sources in self.companions.items()
         }
         try:
             return self.method(
-                ready[: len(self.models)], base, companions=companions,
+                ready.first(len(self.models)), base, companions=companions,
                 generator=torch.Generator().manual_seed(seed), **self.parameters[name],
             )  # fmt: skip
         except UserError as error:
             raise MergeRefusedError(f"tensor {name!r}: {error}") from None
+
+    def _finite(self, name: str, source: Source) -> Tensor:
+        tensor = source.read(name)
+        check_finite(tensor, name, source)
+        return tensor
+
+    def _settings(self) -> list[tuple[str, Setting]]:
+        given = [self.recipe.parameters, *(one.parameters for one in self.recipe.models)]
+        return [pair for each in given for pair in each.items()]
 
     def _work_dtype(self, name: str) -> torch.dtype:
         wide = self.recipe.dtype == "float64"
@@ -154,8 +166,7 @@ class Merger:
             )
 
     def _check_filters(self) -> None:
-        settings = [self.recipe.parameters, *(one.parameters for one in self.recipe.models)]
-        for name, setting in (pair for each in settings for pair in each.items()):
+        for name, setting in self._settings():
             for word in filters_of(setting):
                 if not any(word in tensor for tensor in self.names):
                     raise UserError(

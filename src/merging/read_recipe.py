@@ -12,6 +12,7 @@ What a model's name stands for (a file, a model of the zoo) is the caller's matt
 `name:` of an earlier or later document of the file.
 """
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from src.errors import UserError, unknown_name
 from src.merging.methods import METHODS, Method
 from src.merging.recipe import Ingredient, MergeRecipe
 from src.merging.settings import Setting, parse_setting
+from src.merging.sources import SUFFIXES
 from src.strict_yaml import parse_yaml, read_text
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 KEYS = ("name", "merge_method", "base_model", "models", "parameters", "dtype", "out_dtype", "seed")
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _REFUSED = {
     "slices": "this merges models of one architecture whole; for another value a layer, give a "
     "parameter as a list (a gradient over depth) or as {filter, value} entries",
@@ -94,6 +97,8 @@ def parse_recipe(content: Any, where: str, more_keys: Collection[str] = ()) -> M
     except UserError as error:
         raise _at(where, error) from None
     base = _text(content, "base_model", where)
+    if method.base == "no" and base and base in _listed(content["models"]):
+        base = ""  # mergekit asks for one of every method; here it is one of the models
     recipe = MergeRecipe(
         merge_method=method.name,
         models=_ingredients(content["models"], method, base, where),
@@ -102,7 +107,7 @@ def parse_recipe(content: Any, where: str, more_keys: Collection[str] = ()) -> M
         dtype=_dtype(content, "dtype", where),
         out_dtype=_dtype(content, "out_dtype", where),
         seed=_seed(content, where),
-        name=_text(content, "name", where),
+        name=_name(content, where),
         more={key: content[key] for key in content if key in more_keys},
     )
     try:
@@ -192,6 +197,21 @@ def _text(content: Mapping[str, Any], key: str, where: str) -> str:
     if not isinstance(value, str) or not value:
         raise UserError(f"{where}: {key} {value!r} is not a name")
     return value
+
+
+def _listed(models: Any) -> list[Any]:  # noqa: ANN401
+    entries = models if isinstance(models, list) else []
+    return [entry.get("model") if isinstance(entry, dict) else entry for entry in entries]
+
+
+def _name(content: Mapping[str, Any], where: str) -> str:
+    name = _text(content, "name", where)
+    if name and (not _PLAIN.fullmatch(name) or name.endswith(SUFFIXES)):
+        raise UserError(
+            f"{where}: name {name!r} is not a plain one; want letters, digits, '.', '_' and '-', "
+            "and not the name of a file of weights"
+        )
+    return name
 
 
 def _dtype(content: Mapping[str, Any], key: str, where: str) -> str:

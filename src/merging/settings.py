@@ -1,25 +1,25 @@
 """Values of parameters as recipes write them: one number, a gradient over depth, or by name."""
 
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from src.errors import UserError, unknown_name
+from src.merging.depth import Depth, depth_by_name
 from src.merging.methods import Parameter
 
+__all__ = [
+    "Choice",
+    "Depth",
+    "Setting",
+    "depth_by_name",
+    "filters_of",
+    "is_gradient",
+    "parse_setting",
+    "value_at",
+]
+
 Scalar = float | int | bool
-# timm: `blocks.3`, `blocks.2.1`, `stages.1.blocks.0`, `layers.0.blocks.1`, `layer1.0`; torchvision:
-# `features.4`; CLIP and transformers: `resblocks.3`, `encoder.layer.3`.
-_BLOCK = re.compile(
-    r"(?:^|\.)(?:blocks|stages|layers?|features|resblocks|h)\.?(\d+)"
-    r"(?:\.(?:blocks\.|layers\.)?(\d+))?(?:\.|$)"
-)
-_STEM = re.compile(
-    r"(?:^|\.)(?:patch_embed|cls_token|reg_token|dist_token|class_embedding|pos_embed"
-    r"|positional_embedding|rope|norm_pre|ln_pre|conv_stem|stem|conv1|bn1|embeddings?)(?:\.|$|_)"
-)
-Depth = Callable[[str], float]
 
 
 @dataclass(frozen=True)
@@ -107,30 +107,10 @@ def filters_of(setting: Setting) -> list[str]:
     return [one.filter for one in setting if isinstance(one, Choice) and one.filter]
 
 
-def depth_by_name(names: Iterable[str]) -> Depth:
-    """Return a function from a tensor's name to its depth, 0 to 1, told from the names alone.
-
-    The first block has depth 0 and the last one 1, as layers have in mergekit, those of stages
-    counted through. What lies before the blocks (embeddings, stem) has 0, what lies behind them
-    (last norm, head) has 1.
-
-    Args:
-        names: of all tensors of the net.
-    """
-    keys = {name: _block(name) for name in names}
-    blocks = sorted({key for key in keys.values() if key is not None})
-    last = max(1, len(blocks) - 1)
-    places = {key: index / last for index, key in enumerate(blocks)}
-
-    def depth(name: str) -> float:
-        key = keys.get(name)
-        if key is not None:
-            return places[key]
-        return 0.0 if _STEM.search(name) else 1.0
-
-    return depth
-
-
-def _block(name: str) -> tuple[int, int] | None:
-    found = _BLOCK.search(name)
-    return (int(found[1]), int(found[2] or 0)) if found else None
+def is_gradient(setting: Setting) -> bool:
+    """Return whether a setting, or one of its filters, has other values at other depths."""
+    if not isinstance(setting, tuple):
+        return False
+    if isinstance(setting[0], Choice):
+        return any(is_gradient(one.value) for one in setting if isinstance(one, Choice))
+    return len(set(setting)) > 1

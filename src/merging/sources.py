@@ -15,10 +15,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from src.errors import UserError
+from src.merging.unwrap import common_prefix, unwrapped
 
-# Where training scripts put the weights beside other things, and what wrappers put before names.
-WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema", "teacher")
-PREFIXES = ("module.", "_orig_mod.", "net.")
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 SAFE_DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -75,6 +73,20 @@ class DictSource(Source):
         return self._tensors[name].detach()
 
 
+class Outline(Source):
+    """Tensors that are yet to be made: names, dtypes and shapes without values."""
+
+    def __init__(
+        self, label: str, kinds: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
+    ) -> None:
+        super().__init__(label, {}, "")
+        self._kinds = dict(kinds)
+
+    def read(self, name: str) -> Tensor:
+        """Raise: there are no values yet."""
+        raise ValueError(f"{self.label}: {name!r} has no values yet")
+
+
 class SafetensorsSource(Source):
     """A `.safetensors` file."""
 
@@ -85,17 +97,20 @@ class SafetensorsSource(Source):
         except (SafetensorError, OSError) as error:
             raise _unreadable(path, error) from error
         super().__init__(label, self._file.metadata() or {}, _stamp(path))
-        for name, entry in _header(path).items():
+        header = _header(path)
+        self._prefix = common_prefix(header)
+        for name, entry in header.items():
             if entry["dtype"] not in SAFE_DTYPES:
                 raise UserError(
                     f"{path}: tensor {name!r} is {entry['dtype']}, which nothing merges"
                 )
-            self._kinds[name] = SAFE_DTYPES[entry["dtype"]], tuple(entry["shape"])
+            kind = SAFE_DTYPES[entry["dtype"]], tuple(entry["shape"])
+            self._kinds[name.removeprefix(self._prefix)] = kind
         if not self._kinds:
             raise UserError(f"{path}: holds no tensors")
 
     def read(self, name: str) -> Tensor:  # noqa: D102
-        return self._file.get_tensor(name)
+        return self._file.get_tensor(self._prefix + name)
 
     def close(self) -> None:  # noqa: D102
         self._file.__exit__(None, None, None)
@@ -105,22 +120,26 @@ class TorchSource(DictSource):
     """A file of `torch.save`, mapped where it is a zip (all since torch 1.6)."""
 
     def __init__(self, label: str, path: Path) -> None:
-        super().__init__(label, unwrapped(_torch_load(path), path))
+        tensors = unwrapped(_torch_load(path), path)
+        for name, tensor in tensors.items():
+            _check_kind(tensor, name, path)
+        super().__init__(label, tensors)
         self.stamp = _stamp(path)
 
 
 def open_source(path: Path, label: str = "") -> Source:
     """Open a file of weights without reading them.
 
-    Wrappers (`state_dict`, `model`, ...) and prefixes (`module.`) come off `torch.save` files, and
-    code in a pickle is never run.
+    Wrappers (`state_dict`, `model`, ...) come off `torch.save` files and prefixes (`module.`) off
+    all; code in a pickle is never run.
 
     Args:
         path: `.safetensors`, or `.pth`, `.pt`, `.bin`, `.ckpt` of `torch.save`.
         label: what to call it in messages; its path if empty.
 
     Raises:
-        UserError: missing, of another kind, truncated, damaged, or with more than tensors in it.
+        UserError: missing, of another kind, truncated, damaged, with more than tensors in it, with
+            tensors of several parts (`unwrapped`) or of a kind that nothing merges.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such weights file")
@@ -130,25 +149,17 @@ def open_source(path: Path, label: str = "") -> Source:
     return kind(label or str(path), path)
 
 
-def unwrapped(content: Any, path: Path) -> dict[str, Tensor]:  # noqa: ANN401 - any file's
-    """Return the tensors of what a training script saved, without wrappers and prefixes.
-
-    Raises:
-        UserError: there are none.
-    """
-    while isinstance(content, Mapping):
-        inner = next((content[w] for w in WRAPPERS if isinstance(content.get(w), Mapping)), None)
-        if inner is None:
-            break
-        content = inner
-    if not isinstance(content, Mapping):
-        raise UserError(f"{path}: holds a {type(content).__name__}, want named tensors")
-    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise UserError(f"{path}: holds no tensors; its keys are {sorted(map(str, content))[:8]}")
-    while prefix := next((p for p in PREFIXES if all(k.startswith(p) for k in tensors)), ""):
-        tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
-    return tensors
+def _check_kind(tensor: Tensor, name: str, path: Path) -> None:
+    """Refuse what has no plain elements, or elements that `.safetensors` files here do not hold."""
+    if tensor.layout != torch.strided:
+        kind = str(tensor.layout).removeprefix("torch.")
+    elif tensor.is_quantized or tensor.dtype not in SAFE_DTYPES.values():
+        kind = str(tensor.dtype).removeprefix("torch.")
+    elif tensor.is_meta:
+        kind = "without values (on the device 'meta')"
+    else:
+        return
+    raise UserError(f"{path}: tensor {name!r} is {kind}, which nothing merges")
 
 
 def _torch_load(path: Path) -> Any:  # noqa: ANN401
@@ -174,6 +185,11 @@ def _unreadable(path: Path, error: Exception) -> UserError:
         return UserError(
             f"{path}: refused, this pickle holds more than tensors and could run code "
             f"({refused[1]}); ask its author for a .safetensors file"
+        )
+    if "TorchScript" in str(error):  # torch's own text advises to switch the safety off
+        return UserError(
+            f"{path}: refused, a TorchScript archive is a program; save the state dict of the "
+            "module that it was made from"
         )
     first = f"{type(error).__name__}: {error}".splitlines()[0]
     return UserError(f"{path}: not a readable weights file, perhaps truncated: {first}")

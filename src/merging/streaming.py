@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from src.errors import UserError
 from src.merging.merger import Merger
 from src.merging.recipe import MergeRecipe
 from src.merging.settings import Depth
-from src.merging.sources import Source, open_source
+from src.merging.sources import Outline, Source, open_source
 from src.merging.writer import PartFile
 from src.progress import track
 
@@ -56,6 +56,7 @@ def merge_files(
     device: torch.device | str = "cpu",
     depth: Depth | None = None,
     keep: bool = False,
+    stamps: Mapping[str, str] | None = None,
 ) -> MergeReport:
     """Merge files of weights into a `.safetensors` file, written whole or not at all.
 
@@ -74,27 +75,24 @@ def merge_files(
         device: where to compute.
         depth: see `Merger`.
         keep: an output that this very merge of these files wrote before is left as it is.
+        stamps: what identifies the content of an input, by its name in the recipe, where it is not
+            path, size and time of change: the `fingerprint` of the merge that made it.
 
     Returns:
         What was done.
 
     Raises:
-        UserError: see `open_source` and `Merger`; the output is one of the inputs; a full disk.
+        UserError: see `open_source`, `Merger` and `check_output`; a full disk.
         LockedError: another process is merging into the same file.
     """
     start = time.monotonic()
-    _check_output(output, files)
+    check_output(output, [recipe], files, companions)
     with ExitStack() as stack:
         sources = {name: _opened(stack, Path(files[name]), name)
                    for name in recipe.sources if name in files}  # fmt: skip
-        further = {
-            key: [
-                _opened(stack, Path((companions or {}).get(one.companions[key],
-                                                           one.companions[key])), "")
-                for one in recipe.models
-            ]
-            for key in recipe.method.companions
-        }  # fmt: skip
+        for name in sources.keys() & (stamps or {}).keys():
+            sources[name].stamp = (stamps or {})[name]
+        further = _companions(stack, recipe, companions)
         merger = Merger(recipe, sources, companions=further, device=device, depth=depth)
         fingerprint = _fingerprint(merger, [s for each in further.values() for s in each])
         text = dict(merger.reference.metadata if metadata is None else metadata)
@@ -133,12 +131,71 @@ def _opened(stack: ExitStack, path: Path, label: str) -> Source:
     return source
 
 
-def _check_output(output: Path, files: Mapping[str, Path]) -> None:
+def check_output(
+    output: Path,
+    recipes: Sequence[MergeRecipe],
+    files: Mapping[str, Path],
+    companions: Mapping[str, Path] | None = None,
+) -> None:
+    """Raise a UserError where a merge must not be written to a path.
+
+    It is no `.safetensors` file, is a folder, or is an input of one of the recipes, which would be
+    gone.
+    """
     if output.suffix != ".safetensors":
         raise UserError(f"{output}: merged weights are written as .safetensors; name it so")
-    for name, path in files.items():
-        if Path(path).resolve() == output.resolve():
+    if output.is_dir():
+        raise UserError(f"{output}: is a folder; give the name of a file")
+    inputs = {name: Path(path) for name, path in files.items()}
+    for recipe in recipes:
+        for one in recipe.models:
+            for key, name in one.companions.items():
+                inputs[f"{key} of {one.model}"] = _companion(name, companions)
+    for name, path in inputs.items():
+        if path.resolve() == output.resolve():
             raise UserError(f"{output}: is {name!r}, one of the inputs; choose another name")
+
+
+def check_documents(
+    recipes: Sequence[MergeRecipe],
+    files: Mapping[str, Path],
+    *,
+    companions: Mapping[str, Path] | None = None,
+) -> None:
+    """Check all merges of a file before the first is made; no tensor is read.
+
+    Args:
+        recipes: in the order to carry them out; names of earlier ones stand for their results.
+        files: of all other names.
+        companions: see `merge_files`.
+
+    Raises:
+        UserError: see `open_source` and `Merger`.
+    """
+    with ExitStack() as stack:
+        sources: dict[str, Source] = {}
+        for recipe in recipes:
+            for name in recipe.sources:
+                if name not in sources and name in files:
+                    sources[name] = _opened(stack, Path(files[name]), name)
+            merger = Merger(recipe, sources, companions=_companions(stack, recipe, companions))
+            if recipe.name:
+                kinds = {name: (merger.dtype(name), merger.shape(name)) for name in merger.names}
+                sources[recipe.name] = Outline(recipe.name, kinds)
+
+
+def _companions(
+    stack: ExitStack, recipe: MergeRecipe, companions: Mapping[str, Path] | None
+) -> dict[str, list[Source]]:
+    return {
+        key: [_opened(stack, _companion(one.companions[key], companions), "")
+              for one in recipe.models]
+        for key in recipe.method.companions
+    }  # fmt: skip
+
+
+def _companion(name: str, companions: Mapping[str, Path] | None) -> Path:
+    return Path((companions or {}).get(name, name))
 
 
 def _fingerprint(merger: Merger, further: list[Source]) -> str:

@@ -66,11 +66,8 @@ class PartFile:
         """
         with disk_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.fdopen(
-                os.open(self._part, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0
-            )
+            self._open()
             try:
-                self._lock()
                 self._resume()
                 self._check_room()
             except BaseException:
@@ -118,6 +115,32 @@ class PartFile:
     def _part(self) -> Path:
         return self.path.with_name(f".{self.path.name}.part")
 
+    def _open(self) -> None:
+        """Open the part and lock it: the one that lies there now.
+
+        Between opening and locking, another process may have finished it and moved it away: then
+        what was locked is its finished file.
+        """
+        while True:
+            try:
+                part = os.open(self._part, os.O_RDWR | os.O_CREAT, 0o644)
+            except FileNotFoundError:  # /proc and the like, where nobody makes files
+                raise UserError(
+                    f"{self.path}: not written, no file can be made there; choose another folder"
+                ) from None
+            self._file = os.fdopen(part, "r+b", buffering=0)
+            try:
+                self._lock()
+                mine = os.fstat(self._file.fileno())
+                if os.path.samestat(mine, self._part.stat()):
+                    return
+            except FileNotFoundError:
+                pass
+            except BaseException:
+                self._file.close()
+                raise
+            self._file.close()
+
     def _lock(self) -> None:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -136,6 +159,8 @@ class PartFile:
             keep = self._ends[self.done - 1]
         else:
             keep = len(self._header)
+            # First of all: a new header before old tensors would make them count as this merge's.
+            self._file.truncate(0)
             self._file.seek(0)
             self._write(memoryview(self._header))
         self._file.truncate(keep)

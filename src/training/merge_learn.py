@@ -49,7 +49,7 @@ def learned_recipe(
     statistics = {key: value.clone() for key, value in net.state_dict().items()
                   if key not in dict(net.named_parameters())}  # fmt: skip
     trained = {key: stack for key, stack in stacks.items() if key not in statistics}
-    depth = depth_by_name(bench.state(names[0]))
+    depth = bench.depth or depth_by_name(bench.state(names[0]))
     raw = torch.zeros(knots, len(names), device=chip, requires_grad=True)
     scale = torch.zeros((), device=chip, requires_grad=True)
     optimizer = torch.optim.AdamW([raw, scale], lr=LR, weight_decay=0.0)

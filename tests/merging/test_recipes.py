@@ -121,6 +121,14 @@ def test_the_shipped_examples_are_read(name):
         assert len(recipe.method.values(values, len(recipe.models))) == len(values)
 
 
+@pytest.mark.parametrize("name", ["linear", "karcher"])
+def test_a_base_listed_among_the_models_is_one_of_them_where_there_is_none(name):
+    """mergekit merges it there like the others."""
+    recipe = _only(f"merge_method: {name}\nbase_model: a\nmodels: [{{model: a}}, b]\n")
+    assert [one.model for one in recipe.models] == ["a", "b"]
+    assert recipe.base_model == ""
+
+
 LINEAR = "merge_method: linear\nmodels: [a, b]\n"
 
 
@@ -163,6 +171,8 @@ LINEAR = "merge_method: linear\nmodels: [a, b]\n"
          "model 1 (a): parameter 'density': -0.1 is not"),
         (LINEAR + "---\n" + LINEAR, "two documents have no name"),
         (LINEAR + "name: s\n---\n" + LINEAR + "name: s", "the name 's'"),
+        (LINEAR + "name: ../../evil", "name '../../evil' is not a plain one"),
+        (LINEAR + "name: a.safetensors", "not the name of a file of weights"),
         ("name: s\nmerge_method: uniform\nmodels: [t]\n---\nname: t\nmerge_method: uniform\n"
          "models: [s]", "s, t refer to each other in a circle"),
     ],

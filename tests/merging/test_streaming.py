@@ -15,8 +15,7 @@ from safetensors.torch import load_file, save_file
 from src.errors import LockedError, UserError
 from src.merging.merger import Merger, merge_tensors
 from src.merging.recipe import Ingredient, MergeRecipe
-from src.merging.sources import open_source
-from src.merging.streaming import merge_files
+from src.merging.streaming import check_documents, merge_files
 from src.merging.writer import PartFile
 from tests.merging.cases import recipe_of, state
 
@@ -225,6 +224,68 @@ def test_a_disk_that_fills_up_keeps_what_was_written(files, tmp_path):
     assert report.resumed > 0
 
 
+class _Killed(BaseException):
+    pass
+
+
+def test_a_part_taken_over_is_emptied_before_its_header_is_written(files, tmp_path, monkeypatch):
+    """Killed between the two, old tensors would lie behind a new header and count as whole."""
+    output = tmp_path / "out.safetensors"
+    with monkeypatch.context() as patch:
+        _stop_after(patch, 6)
+        with pytest.raises(_Stopped):
+            merge_files(_linear(1.0, 1.0), files, output)
+    assert _part(output).stat().st_size > 0
+
+    def write_and_die(self, data):
+        whole(self, data)
+        raise _Killed
+
+    whole = PartFile._write
+    with monkeypatch.context() as patch:
+        patch.setattr(PartFile, "_write", write_and_die)
+        with pytest.raises(_Killed):
+            merge_files(_linear(3.0, 1.0), files, output)
+    assert merge_files(_linear(3.0, 1.0), files, output).resumed == 0
+    want = merge_tensors(_linear(3.0, 1.0), _states(files))
+    assert all(torch.equal(tensor, want[key]) for key, tensor in load_file(output).items())
+
+
+def _linear(*weights):
+    models = (Ingredient(n, {"weight": w}) for n, w in zip("ab", weights, strict=True))
+    return MergeRecipe("linear", tuple(models))
+
+
+def test_a_lock_is_of_the_part_that_lies_there(files, tmp_path, monkeypatch):
+    """Another process finishes between our opening and our locking: its file must stay whole."""
+    output = tmp_path / "out.safetensors"
+    other = tmp_path / "other.safetensors"
+    merge_files(_linear(1.0, 1.0), files, other)
+    lock, locked = PartFile._lock, []
+
+    def late(self):
+        if not locked:
+            _part(output).write_bytes(other.read_bytes())
+            _part(output).replace(output)
+        locked.append(self)
+        lock(self)
+
+    seen = []
+    whole = Merger.tensor
+
+    def tensor(self, name):
+        seen.append(output.read_bytes() == other.read_bytes())
+        return whole(self, name)
+
+    monkeypatch.setattr(PartFile, "_lock", late)
+    monkeypatch.setattr(Merger, "tensor", tensor)
+    merge_files(_linear(3.0, 1.0), files, output)
+    assert len(locked) == 2
+    assert all(seen)
+    want = merge_tensors(_linear(3.0, 1.0), _states(files))
+    assert all(torch.equal(tensor, want[key]) for key, tensor in load_file(output).items())
+
+
 def test_two_processes_do_not_write_one_file(files, tmp_path):
     output = tmp_path / "out.safetensors"
     with PartFile(output, {}, {}), pytest.raises(LockedError, match="another process"):
@@ -279,7 +340,72 @@ def test_fisher_files(files, tmp_path):
         merge_files(MergeRecipe("fisher", models), files, tmp_path / "o.safetensors")
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_fisher_file_with_nan_is_named(files, tmp_path, value):
+    recipe = _with_fisher(tmp_path)
+    bad = load_file(tmp_path / "b.fisher.safetensors")
+    bad["head.weight"][0, 0] = value
+    save_file(bad, tmp_path / "b.fisher.safetensors")
+    with pytest.raises(UserError, match=r"b\.fisher\.safetensors: tensor 'head\.weight' holds NaN"):
+        merge_files(recipe, files, tmp_path / "out.safetensors")
+
+
+def test_a_fisher_file_is_not_overwritten(files, tmp_path):
+    recipe, fisher = _with_fisher(tmp_path), tmp_path / "a.fisher.safetensors"
+    before = fisher.read_bytes()
+    with pytest.raises(UserError, match="'fisher of a', one of the inputs"):
+        merge_files(recipe, files, fisher)
+    assert fisher.read_bytes() == before
+
+
+def _with_fisher(folder: Path) -> MergeRecipe:
+    for seed, name in enumerate("ab"):
+        fisher = {k: v.square() for k, v in state(seed).items() if v.is_floating_point()}
+        save_file(fisher, folder / f"{name}.fisher.safetensors")
+    return MergeRecipe("fisher", tuple(
+        Ingredient(n, {}, {"fisher": str(folder / f"{n}.fisher.safetensors")}) for n in "ab"
+    ))  # fmt: skip
+
+
+def test_a_weight_a_model_written_as_a_gradient_is_named(files, tmp_path):
+    out = tmp_path / "o.safetensors"
+    models = (Ingredient("a"), Ingredient("b"))
+    report = merge_files(MergeRecipe("linear", models, "", {"weight": (1.0, 3.0)}), files, out)
+    (said,) = (line for line in report.warnings if "gradient" in line)
+    assert "divided by its sum it changes nothing" in said
+    longer = MergeRecipe("task_arithmetic", models, "base", {"weight": (1.0, 3.0, 1.0)})
+    assert not any("gradient" in line for line in merge_files(longer, files, out).warnings)
+    own = (Ingredient("a", {"weight": 2.0}), Ingredient("b"))
+    report = merge_files(MergeRecipe("linear", own, "", {"weight": (1.0, 3.0, 1.0)}), files, out)
+    assert not any("gradient" in line for line in report.warnings)
+
+
+def test_a_merge_of_an_intermediate_is_told_by_what_made_it(files, tmp_path):
+    out, recipe = tmp_path / "out.safetensors", _linear(1.0, 3.0)
+    first = merge_files(recipe, files, out, stamps={"a": "x"}).path.read_bytes()
+    os.utime(files["a"], ns=(1, 1))
+    assert merge_files(recipe, files, out, stamps={"a": "x"}).path.read_bytes() == first
+    assert merge_files(recipe, files, out, stamps={"a": "y"}).path.read_bytes() != first
+
+
+def test_all_documents_are_checked_without_reading_a_tensor(files, tmp_path, monkeypatch):
+    seen = _stop_after(monkeypatch, 0)
+    less = state(1)
+    del less["head.bias"]
+    save_file(less, files["c"])
+    first = MergeRecipe("uniform", (Ingredient("a"), Ingredient("b")), name="s")
+    check_documents([first, MergeRecipe("uniform", (Ingredient("s"), Ingredient("a")))], files)
+    with pytest.raises(UserError, match=r"c lacks 1 tensor of s: 'head\.bias'"):
+        check_documents([first, MergeRecipe("uniform", (Ingredient("s"), Ingredient("c")))], files)
+    assert not seen
+
+
 def test_outputs_that_make_no_sense(files, tmp_path):
+    with pytest.raises(UserError, match="no file can be made there"):
+        merge_files(recipe_of("uniform", NAMES), files, Path("/proc/out.safetensors"))
+    (tmp_path / "folder.safetensors").mkdir()
+    with pytest.raises(UserError, match="is a folder"):
+        merge_files(recipe_of("uniform", NAMES), files, tmp_path / "folder.safetensors")
     recipe = recipe_of("uniform", NAMES)
     with pytest.raises(UserError, match="one of the inputs"):
         merge_files(recipe, files, files["a"])
@@ -295,38 +421,3 @@ def test_an_overflow_of_the_output_is_named(tmp_path):
     recipe = MergeRecipe("uniform", (Ingredient("a"),), out_dtype="float16")
     with pytest.raises(UserError, match="'w' became NaN or infinite as float16"):
         merge_files(recipe, {"a": tmp_path / "a.safetensors"}, tmp_path / "o.safetensors")
-
-
-def _write_evil(path: Path) -> None:
-    class Evil:
-        def __reduce__(self):
-            return os.system, ("true",)
-
-    torch.save({"state_dict": {"w": torch.ones(1)}, "more": Evil()}, path)
-
-
-@pytest.mark.parametrize(
-    ("name", "make", "message"),
-    [
-        ("gone.pth", lambda p: None, "no such weights file"),
-        ("a.txt", lambda p: p.write_text("x"), "one of .safetensors"),
-        ("a.safetensors", lambda p: p.write_bytes(b"12345678" * 9), "not a readable weights file"),
-        ("a.pth", lambda p: p.write_bytes(b"nothing"), "not a readable weights file"),
-        ("a.bin", lambda p: torch.save([1], p), "holds a list"),
-        ("a.pt", lambda p: torch.save({"epoch": 3}, p), "holds no tensors; its keys are"),
-        ("e.pth", _write_evil, "could run code"),
-    ],
-)  # fmt: skip
-def test_unreadable_files_are_refused(tmp_path, name, make, message):
-    make(tmp_path / name)
-    with pytest.raises(UserError) as caught:
-        open_source(tmp_path / name)
-    assert message in str(caught.value)
-
-
-@pytest.mark.parametrize("legacy", [False, True])
-def test_torch_files_are_read_mapped_or_not(tmp_path, legacy):
-    path = tmp_path / "a.pth"
-    torch.save({"state_dict": state(1)}, path, _use_new_zipfile_serialization=not legacy)
-    source = open_source(path)
-    assert all(torch.equal(source.read(name), tensor) for name, tensor in state(1).items())

@@ -49,11 +49,12 @@ def largest(values: Tensor, count: int) -> Tensor:
     if count >= size:
         return torch.ones_like(values, dtype=torch.bool)
     edge = rank_value(values, size - count)
-    mask = values > edge
+    flat = values.reshape(-1)  # in the order of the elements, whatever that of the memory
+    mask = flat > edge
     lacking = count - int(mask.sum())
-    equal = (values == edge).reshape(-1).nonzero()[:lacking, 0]
-    mask.view(-1)[equal] = True
-    return mask
+    equal = (flat == edge).nonzero()[:lacking, 0]
+    mask[equal] = True
+    return mask.reshape(values.shape)
 
 
 def as_rows(tensor: Tensor) -> Tensor:

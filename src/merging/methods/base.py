@@ -8,6 +8,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -198,20 +199,18 @@ class Method:
                 raise UserError(f"{self.name} needs {name!r} tensors of every model")
             if len(companions[name]) != len(models):
                 raise UserError(f"{len(companions[name])} {name!r} tensors, {len(models)} models")
-            _check_alike([models[0], *companions[name]], None)
+            _check_alike(companions[name], models[0])
             arguments[name] = companions[name]
         return self.run(models, base, **arguments)
 
 
 def _check_alike(models: Tensors, base: Tensor | None) -> None:
-    first = models[0]
-    if not first.is_floating_point():
-        raise ValueError(f"cannot merge {first.dtype}: copy it")
-    for tensor in [*models, *([] if base is None else [base])]:
-        if tensor.shape != first.shape or tensor.dtype != first.dtype:
-            raise ValueError(
-                f"{tensor.dtype} {tuple(tensor.shape)} beside {first.dtype} {tuple(first.shape)}"
-            )
+    shape, dtype = models[0].shape, models[0].dtype
+    if not dtype.is_floating_point:
+        raise ValueError(f"cannot merge {dtype}: copy it")
+    for tensor in chain(models, () if base is None else (base,)):
+        if tensor.shape != shape or tensor.dtype != dtype:
+            raise ValueError(f"{tensor.dtype} {tuple(tensor.shape)} beside {dtype} {tuple(shape)}")
 
 
 def method(

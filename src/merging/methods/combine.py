@@ -42,9 +42,10 @@ def combine(
     used = [w for w in weight if w]
 
     def thinned() -> Iterable[Tensor]:
-        for index, model in enumerate(models):
+        for index in range(len(models)):
             if weight[index]:
-                delta = model - base
+                # Not kept in a variable: a model widened for this is let go of at once.
+                delta = models[index] - base
                 length = float(delta.abs().sum()) if rescale else 0.0
                 less = thin(delta, index)
                 yield sparsify.rescaled(less, length) if rescale else less

@@ -59,12 +59,24 @@ def sce(
 
 
 def _most_varied(deltas: Sequence[Tensor], share: float) -> Tensor:
-    mean, variance = torch.zeros_like(deltas[0]), torch.zeros_like(deltas[0])
-    for delta in deltas:
-        mean.add_(delta, alpha=1 / len(deltas))
-    for delta in deltas:
-        variance.addcmul_(delta - mean, delta - mean)
+    """Return a mask of the `share` of elements that vary most, of those that vary at all."""
+    variance = _variance(deltas)
     return largest(variance, int(int(variance.count_nonzero()) * share))
+
+
+def _variance(deltas: Sequence[Tensor]) -> Tensor:
+    """Return each element's variance over the models, times their number.
+
+    Of the differences to the first: that of equal elements is 0, and not what rounding leaves.
+    """
+    first = deltas[0]
+    mean, variance, apart = (torch.zeros_like(first) for _ in range(3))
+    for delta in deltas[1:]:
+        mean.add_(torch.sub(delta, first, out=apart), alpha=1 / len(deltas))
+    for delta in deltas:
+        torch.sub(delta, first, out=apart).sub_(mean)
+        variance.addcmul_(apart, apart)
+    return variance
 
 
 @method("ram", CHANGED, base="required", models=(1, None))
@@ -150,8 +162,9 @@ def arcee_fusion(models: Tensors, base: Tensor) -> Tensor:
     """Take the model's most important changes (Arcee AI 2024, Arcee Fusion in mergekit).
 
     Importance = |m - b| KL(softmax of a row of m || of b); what reaches the median plus 1.5 times
-    the interquartile range is taken, the rest is the base. Rows are [shape[0], rest]; quartiles
-    are exact, where mergekit estimates those of large tensors from a random million elements.
+    the interquartile range is taken, the rest is the base. Rows are [shape[0], rest], or one row
+    where each would have one element and so no divergence; quartiles are exact, where mergekit
+    estimates those of large tensors from a random million elements.
 
     Args:
         models: the one model, [1, *shape].
@@ -159,7 +172,10 @@ def arcee_fusion(models: Tensors, base: Tensor) -> Tensor:
     """
     (model,) = models
     delta = model - base
-    importance = (as_rows(delta).abs() * _divergence(as_rows(model), as_rows(base))).reshape(-1)
+    rows, of_model, of_base = (as_rows(tensor) for tensor in (delta, model, base))
+    if rows.shape[1] == 1:
+        rows, of_model, of_base = rows.T, of_model.T, of_base.T
+    importance = (rows.abs() * _divergence(of_model, of_base)).reshape(-1)
     last = importance.numel() - 1
     lower, middle, upper = (rank_value(importance, int(q * last)) for q in (0.25, 0.5, 0.75))
     taken = importance >= middle + 1.5 * (upper - lower)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from src.errors import UserError
-from src.merging.methods.algebra import as_rows, largest
+from src.merging.methods.algebra import PIECE, as_rows, largest
 
 SMALL_NORM = 1e-7
 
@@ -64,13 +64,17 @@ def magprune(delta: Tensor, density: float, epsilon: float, generator: torch.Gen
             f"{density - epsilon:g} to {density + epsilon:g}, want them between 0 and 1: "
             "lower epsilon"
         )
-    rows = as_rows(delta.abs())
+    rows = as_rows(delta)
     columns = rows.shape[1]
-    ranks = rows.argsort(dim=1).argsort(dim=1).to(torch.float32)
-    # The only element of a row is its smallest and its largest.
-    spread = ranks / (columns - 1) if columns > 1 else torch.full_like(ranks, 0.5)
-    chance = (density - epsilon) + spread * 2 * epsilon
-    return _keep(delta, _coins(chance.cpu(), generator).to(delta.device).reshape(delta.shape))
+    chance = torch.empty(rows.shape, dtype=torch.float32)
+    # Some rows at a time: ranks are int64, and there are two of them.
+    step = max(1, PIECE // max(1, columns))
+    for some, result in zip(rows.split(step), chance.split(step), strict=True):
+        ranks = some.abs().argsort(dim=1).argsort(dim=1)
+        # The only element of a row is its smallest and its largest.
+        spread = ranks / (columns - 1) if columns > 1 else torch.full_like(some, 0.5)
+        result.copy_((density - epsilon) + spread * 2 * epsilon)
+    return _keep(delta, _coins(chance, generator).to(delta.device).reshape(delta.shape))
 
 
 def _coins(chance: Tensor, generator: torch.Generator) -> Tensor:

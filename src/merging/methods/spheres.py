@@ -17,6 +17,9 @@ from src.merging.methods.base import Parameter, Tensors, method
 
 PARALLEL = 0.9995
 TINY = 1e-8
+# Opposite directions have no arc of their own between them: what rounding leaves of their sum would
+# be blown up to full length. A head of two classes has biases d and -d, so this is no rarity.
+OPPOSITE = 1e-6
 
 
 @method("slerp", Parameter("t"), base="required", models=(1, 1), symmetric=False)
@@ -37,8 +40,11 @@ def slerp(models: Tensors, base: Tensor, *, t: float) -> Tensor:
 
 
 def _arc(cosine: float, t: float, straight: float) -> tuple[float, float]:
-    """Return both ends' factors at t on an arc; a line where 1 - |cosine| < `straight`."""
-    if 1 - abs(cosine) < straight:
+    """Return both ends' factors at t on an arc; a line where 1 - |cosine| < `straight`.
+
+    A line, too, where the directions cancel out (1 + cosine < `OPPOSITE`).
+    """
+    if 1 - abs(cosine) < straight or 1 + cosine < OPPOSITE:
         return 1 - t, t
     angle = math.acos(cosine)
     return math.sin((1 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle)
@@ -61,6 +67,8 @@ def nuslerp(
     nuslerp_row_wise: bool,
 ) -> Tensor:
     """SLERP at t = w_2 / (w_1 + w_2), of task vectors where there is a base (mergekit's NuSLERP).
+
+    Where the directions cancel out (1 + cosine below 1e-6) straight, as between equal ones.
 
     Args:
         models: [2, *shape].
@@ -88,7 +96,7 @@ def _arcs(a: Tensor, b: Tensor, t: float, axis: int) -> Tensor:
     sine = angle.sin()
     # A vector of zeros has an angle of 90 degrees to all others, and yet no direction.
     zero = (a.abs().amax(axis, keepdim=True) == 0) | (b.abs().amax(axis, keepdim=True) == 0)
-    straight = (sine.abs() < TINY) | zero
+    straight = (sine.abs() < TINY) | (1 + cosine < OPPOSITE) | zero
     safe = torch.where(straight, torch.ones_like(sine), sine)
     left = torch.where(straight, torch.full_like(sine, 1 - t), ((1 - t) * angle).sin() / safe)
     right = torch.where(straight, torch.full_like(sine, t), (t * angle).sin() / safe)

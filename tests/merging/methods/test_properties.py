@@ -73,6 +73,29 @@ def test_a_stack_and_a_list_are_the_same(name):
     assert torch.equal(merge(name, torch.stack(models), base), merge(name, models, base))
 
 
+def _channels_last(tensor):
+    return tensor.contiguous(memory_format=torch.channels_last)
+
+
+def _transposed(tensor):
+    return tensor.transpose(0, -1).contiguous().transpose(0, -1)
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+@pytest.mark.parametrize("turn", [_channels_last, _transposed])
+@pytest.mark.parametrize("more", [{}, {"density": 0.5}, {"select_topk": 0.5}])
+def test_the_order_in_memory_changes_nothing(name, turn, more):
+    """`.pth` files keep strides: convolutions in channels_last, transposed matrices."""
+    if not {one.name for one in METHODS.get(name).parameters} >= more.keys():
+        return
+    base, models = _inputs(name, 11, (6, 4, 3, 3))
+    turned = [turn(model) for model in models]
+    assert not turned[0].is_contiguous()
+    want = merge(name, models, base, **more)
+    torch.testing.assert_close(merge(name, turned, turn(base), **more), want, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(merge(name, models, turn(base), **more), want, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", METHODS.names())
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1, 8), (3, 2, 3, 3)])
 def test_zeros_merge_into_zeros(name, shape):

@@ -117,6 +117,26 @@ def test_directions_that_cancel_out_give_the_plain_mean(name):
     torch.testing.assert_close(merged, -BASE, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"nuslerp_flatten": False}, {"nuslerp_flatten": False, "nuslerp_row_wise": True}],
+)
+@pytest.mark.parametrize("factor", [-3.0, -1.1, -0.7, -1.0])
+def test_nuslerp_is_straight_where_directions_cancel_out(more, factor):
+    merged = merge("nuslerp", [BASE, factor * BASE], BASE, **more)
+    torch.testing.assert_close(merged, (1 + factor) / 2 * BASE, rtol=1e-5, atol=1e-5)
+    bias = [torch.tensor([d, -d * (1 + 1e-7)]) for d in (-0.0720, 0.0167)]  # of two classes
+    merged = merge("nuslerp", bias, BASE, **more)
+    torch.testing.assert_close(merged, sum(bias) / 2, rtol=1e-5, atol=1e-6)
+
+
+def test_nuslerp_row_by_row_is_straight_only_where_rows_cancel_out():
+    rows = [torch.tensor([[1.0, 0], [1, 0]]), torch.tensor([[-3.0, 0], [0, 1]])]
+    merged = merge("nuslerp", rows, BASE, nuslerp_flatten=False)
+    half = np.sqrt(0.5)
+    _near(merged, [[-1, 0], [half, half]])
+
+
 def _ties_by_hand(density, weights):
     """Algorithm 1 of the paper, an element at a time."""
     flat = DELTAS.reshape(3, -1)
@@ -186,6 +206,29 @@ def test_sce_by_hand():
     assert torch.equal(merge("sce", MODELS, BASE, select_topk=0.0), BASE)
 
 
+@pytest.mark.parametrize("count", [2, 3, 5, 7])
+def test_sce_selects_nothing_on_which_all_agree(count):
+    """The variance of equal elements is 0, also in float32; mergekit's `sce_mask` in numpy."""
+    common = tensors(5, (1000,))
+    models = [common.clone() for _ in range(count)]
+    for index, model in enumerate(models):
+        model[:100] += tensors(index, (100,), 0.1)
+    zero = torch.zeros(1000)
+    merged = merge("sce", models, zero, select_topk=0.5)
+    stack = np.stack([m.numpy() for m in models]).astype(np.float64)
+    variance = stack.var(0)
+    variance[100:] = 0
+    chosen = np.argsort(-variance)[:50]
+    assert set(merged.nonzero().flatten().tolist()) <= set(chosen.tolist())
+    kept = np.zeros_like(stack)
+    kept[:, chosen] = stack[:, chosen]
+    weights = (kept**2).mean(1) / (kept**2).mean(1).sum()
+    shares = weights[:, None] * (np.sign(kept) == np.where(kept.sum(0) >= 0, 1, -1))
+    _near(merged, (kept * shares).sum(0) / np.maximum(shares.sum(0), 1e-6))
+    copies = merge("sce", [common] * count, zero, select_topk=0.5)
+    assert torch.equal(copies, zero)
+
+
 def test_model_stock_of_two_at_a_known_angle():
     angle = np.pi / 3
     a, b = torch.tensor([1.0, 0.0]), torch.tensor([np.cos(angle), np.sin(angle)]).float()
@@ -221,6 +264,19 @@ def test_arcee_fusion_takes_the_outliers():
     lower, middle, upper = np.quantile(importance, [0.25, 0.5, 0.75], method="lower")
     taken = importance >= middle + 1.5 * (upper - lower)
     torch.testing.assert_close(merged, torch.where(taken, model, BASE))
+
+
+def test_arcee_fusion_of_one_number_a_filter_takes_the_outliers():
+    """A row of one number has no divergence: all of them are one row then."""
+    base = tensors(0, (40, 1, 1, 1))
+    model = base + tensors(1, (40, 1, 1, 1), 0.01)
+    model[7] += 3
+    merged = merge("arcee_fusion", [model], base)
+    assert torch.equal(
+        merged, merge("arcee_fusion", [model.view(-1)], base.view(-1)).view(base.shape)
+    )
+    assert float(merged[7]) == pytest.approx(float(model[7]))
+    assert 0 < int((merged != base).sum()) < 20
 
 
 def test_passthrough_scales():
