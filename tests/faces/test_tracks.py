@@ -151,7 +151,7 @@ def test_after_a_cut_the_face_is_the_one_there_is():
     (person,) = people(shots)
     assert boxes_of(person, shots) == [faces[0].box for faces in shots.values()]
     closer = {k: [face(100, 100) if k % 2 else face(600, 300, side=90)] for k in range(16)}
-    (person,) = people(closer)  # to and back, between a close-up and the whole room
+    (person,) = people(closer)  # shots change, between a close-up and the whole room
     assert boxes_of(person, closer) == [faces[0].box for faces in closer.values()]
 
 
