@@ -159,7 +159,7 @@ def test_words_of_a_group_tell_nothing_of_another() -> None:
 
 
 def test_labels_by_chance_are_seldom_told(tmp_path: Path) -> None:
-    """Files that differ in everything, twenty times: at most two false alarms."""
+    """Files that differ in everything, ten times: at most one false alarm."""
     rng = np.random.default_rng(1)
     ways = [side for _, real, fake, _ in PLANTED.values() for side in (real, fake)]
     rows = []
@@ -172,11 +172,11 @@ def test_labels_by_chance_are_seldom_told(tmp_path: Path) -> None:
         rows.append(fields_of(tmp_path, name, name, len(data)))
     pool = pd.DataFrame(rows)
     found = 0
-    for _ in range(20):
+    for _ in range(10):
         take, label = rng.permutation(200)[:120], rng.permutation(np.repeat([0, 1], 60))
         table = pool.iloc[take].reset_index(drop=True)
         found += audit_part("all", table, label, np.arange(120)).found
-    assert found <= 2
+    assert found <= 1
 
 
 def test_the_remedy_takes_tables_density_and_notes_away(make_dataset: Callable[..., Path]) -> None:
