@@ -64,8 +64,10 @@ def _print_basis(scored: "Sequence[Result]", place: "Place") -> None:
     )
     if place.others:
         print(
-            f"out-of-domain: every labelled item of {', '.join(place.others)}, by the mean logit "
-            f"of the same {len(place.folds)} checkpoint(s)\n"
+            f"out-of-domain: labelled items of {', '.join(place.others)} that were not seen in "
+            "training (its test items where their labels are here, else its train items; the "
+            f"lines above say how many), by the mean logit of the same {len(place.folds)} "
+            "checkpoint(s)\n"
             f"thresholds: carried over from {place.dataset}; hter: at the EER cut of in-domain "
             "predictions. Intervals: 95 %, by group."
         )

@@ -165,12 +165,19 @@ def predict_other(
     from src.data.layouts import load_dataset
     from src.reporting.evaluated import other_rows
     from src.training.cross import cross_logits, labelled_items, to_predict
-    from src.training.cross_guard import check_not_trained_on, check_parts, unseen
+    from src.training.cross_guard import (
+        check_no_pseudo,
+        check_not_trained_on,
+        check_parts,
+        unseen,
+    )
 
     recipe, dataset = subject.recipe, load_dataset(other, arguments.input_root)
     if other != recipe.dataset:
         check_parts(recipe.dataset, dataset, arguments.input_root)
         check_not_trained_on(recipe, folds, dataset)
+    else:
+        check_no_pseudo(recipe, folds)
     found = labelled_items(dataset, split)
     table = unseen(recipe, dataset, found.table, arguments.input_root)
     items = to_predict(dataset, table)
@@ -181,16 +188,16 @@ def predict_other(
     grouped = _with_groups(table, dataset) if found.split == "train" else table
     rows, lost = other_rows(subject, grouped, logits)
     print(f"{other}: {len(items.item_ids)} labelled {found.split} items, {predicted} checkpoint(s) "
-          f"predicted them{_left_aside(found)}")  # fmt: skip
+          f"predicted them{_left_aside(found, own=other == recipe.dataset)}")  # fmt: skip
     if lost:
         shown = ", ".join(lost[:10]) + (" ..." if len(lost) > 10 else "")
         print(f"not readable, so not scored: {len(lost)} item(s): {shown}")
     return rows, found.split
 
 
-def _left_aside(found: "Labelled") -> str:
+def _left_aside(found: "Labelled", *, own: bool) -> str:
     words = []
-    if found.aside:
+    if found.aside and not own:
         rest = "train" if found.split == "test" else "test"
         words.append(f"{found.aside} labelled {rest} items are not among them (--split {rest})")
     if found.unlabelled:

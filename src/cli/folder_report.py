@@ -25,13 +25,13 @@ def check_folder_output(output: Path) -> None:
     if not sidecar.exists():
         return
     try:
-        known = "input_dir" in json.loads(sidecar.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+        known = json.loads(sidecar.read_text(encoding="utf-8")).get("answers") == output.name
+    except (OSError, ValueError, AttributeError):
         known = False
     if not known:
         raise UserError(
-            f"--output {output}: {sidecar} would be written beside it, and one is there that no "
-            "such answers have written; remove it, or take another name"
+            f"--output {output}: {sidecar} would be written beside it, and one is there that is "
+            "of something else; remove it, or take another name"
         )
 
 
@@ -70,7 +70,11 @@ def folder_sidecar(
             "prob": None,
             "why": "not decodable; label and prob are empty",
         },
-        "left_aside": {"counts": listing.ignored, "files": listing.unread},
+        "left_aside": {
+            "counts": listing.ignored,
+            "files": listing.unread,
+            "tables": [entry.logical for entry in listing.tables],
+        },
     }
 
 
@@ -84,7 +88,7 @@ def write_folder_answers(output: Path, table: pd.DataFrame, sidecar: Mapping[str
     path = sidecar_of(output)
     path.unlink(missing_ok=True)
     write_csv(output, table)
-    write_json(path, {"schema": 1, **sidecar})
+    write_json(path, {"schema": 1, "answers": output.name, **sidecar})
     return path
 
 

@@ -55,6 +55,8 @@ def print_aligned(aligned: "Aligned") -> None:
         if left:
             why = "; ".join(dict.fromkeys(out.reason for out in left))
             print(f"left out: {_folds([out.fold for out in left])} of {model} ({why})")
+    for merge, member in aligned.echoes:
+        print(f"left out: {merge}, which turned out to be {member} itself")
     _print_diversity(aligned)
 
 

@@ -10,7 +10,7 @@ IDENTITY, VIDEO = "identity", "video"
 _PAIR = re.compile(r"^(\d{3})(?:_(\d{3}))?$")
 _ACTORS = re.compile(r"^(\d\d)(?:_(\d\d))?__(.+?)(?:__[A-Z0-9]{8})?$")
 _CELEB = re.compile(r"^(id\d+)(?:_(id\d+))?_(\d+)$")
-_UADFV = re.compile(r"^\d{4}$")
+_CLIP = re.compile(r"^id\d+_\d+$|__")  # of Celeb-DF and DFD; a person would be id0, 01
 _FAKE = "_fake"  # what UADFV adds to the name of the original
 _PATTERNS = {FACEFORENSICS: _PAIR, DFD: _ACTORS, CELEB_DF: _CELEB}
 
@@ -46,12 +46,15 @@ def sources_of(family: str, video: str, by: str = IDENTITY) -> list[str]:
 
 
 def video_in(family: str, path: str) -> str | None:
-    """Return the video that a path is of, by the last part that is named like one of a family."""
+    """Return the video that a path is of: its innermost folder that is named so, else the file.
+
+    A frame in a folder of frames may itself be called like a video (`024_025/000.png`).
+    """
     pattern = _PATTERNS.get(family)
     if pattern is None:
         return None
-    stems = [PurePosixPath(part).stem for part in PurePosixPath(path).parts]
-    return next((stem for stem in reversed(stems) if pattern.match(stem)), None)
+    *folders, file = [PurePosixPath(part).stem for part in PurePosixPath(path).parts]
+    return next((stem for stem in [*reversed(folders), file] if pattern.match(stem)), None)
 
 
 def tie_parts(groups: Sequence[str], paths: Sequence[str], by: str = IDENTITY) -> list[str]:
@@ -60,20 +63,21 @@ def tie_parts(groups: Sequence[str], paths: Sequence[str], by: str = IDENTITY) -
     Args:
         groups: as each set has given them; those of `PUBLISHED` families begin with its name.
         paths: of the items.
-        by: see `sources_of`.
+        by: see `sources_of`; a family whose groups are clips already stays grouped by clip.
 
     Returns:
         The groups; of items of published families, those of all sets together.
     """
-    families = [group.partition("/")[0] for group in groups]
-    videos = [video_in(*pair) for pair in zip(families, paths, strict=True)]
-    found = {
-        at: (family, video)
-        for at, (family, video) in enumerate(zip(families, videos, strict=True))
-        if video is not None
-    }
-    tied = dict(zip(found, group_videos(list(found.values()), by), strict=True))
-    return [tied.get(at, group) for at, group in enumerate(groups)]
+    tied = list(groups)
+    for family in _PATTERNS:
+        own = [at for at, group in enumerate(groups) if group.startswith(f"{family}/")]
+        videos = {at: video for at in own if (video := video_in(family, paths[at])) is not None}
+        names = {groups[at].partition("/")[2] for at in videos}
+        clips = any(_CLIP.search(name) for name in names)
+        found = group_videos([(family, one) for one in videos.values()], VIDEO if clips else by)
+        for at, group in zip(videos, found, strict=True):
+            tied[at] = group
+    return tied
 
 
 def _pick(target: str, source: str | None, clip: str, by: str) -> list[str]:
@@ -112,7 +116,12 @@ def group_sources(made_from: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
     return [leaders[key] for key in first]
 
 
-def tie_swaps(stems: Sequence[str], labels: Sequence[int], by: str = IDENTITY) -> dict[int, str]:
+def tie_swaps(
+    stems: Sequence[str],
+    labels: Sequence[int],
+    by: str = IDENTITY,
+    homes: Sequence[str] = (),
+) -> dict[int, str]:
     """Group items by their names alone, where these are those of face swaps and their originals.
 
     That is so where a fake `000_003` (`id0_id1_0001`, `01_02__walk__YVGY8LOK`) stands beside a real
@@ -124,6 +133,7 @@ def tie_swaps(stems: Sequence[str], labels: Sequence[int], by: str = IDENTITY) -
         labels: 0/1 of each.
         by: see `sources_of`; of Celeb-DF, where everybody is swapped with everybody, always the
             clip alone.
+        homes: folder of each, above its class; `X` and `X_fake` are tied within one.
 
     Returns:
         Place of an item -> its group, of those that are so named; empty where no fake has its
@@ -141,18 +151,20 @@ def tie_swaps(stems: Sequence[str], labels: Sequence[int], by: str = IDENTITY) -
         if any(labels[at] and who & real for at, who in people.items()):
             groups = group_videos([(family, stems[at]) for at in named], tied)
             found |= dict(zip(named, groups, strict=True))
-    return _tie_named_fakes(stems, labels) | found
+    return _tie_named_fakes(stems, labels, homes) | found
 
 
-def _tie_named_fakes(stems: Sequence[str], labels: Sequence[int]) -> dict[int, str]:
+def _tie_named_fakes(
+    stems: Sequence[str], labels: Sequence[int], homes: Sequence[str]
+) -> dict[int, str]:
     """Tie each fake `X_fake` to the real `X` beside it."""
-    pairs = list(zip(stems, labels, strict=True))
-    fakes = {stem.removesuffix(_FAKE) for stem, label in pairs if label and stem.endswith(_FAKE)}
-    both = fakes & {stem for stem, label in pairs if not label}
+    rows = list(zip(homes or [""] * len(stems), stems, labels, strict=True))
+    fakes = {(home, stem.removesuffix(_FAKE)) for home, stem, label in rows
+             if label and stem.endswith(_FAKE)}  # fmt: skip
+    both = fakes & {(home, stem) for home, stem, label in rows if not label}
     found = {}
-    for at, (stem, label) in enumerate(pairs):
+    for at, (home, stem, label) in enumerate(rows):
         name = stem.removesuffix(_FAKE) if label else stem
-        if name in both and (not label or name != stem):
-            # Only a published name means the same video in every set.
-            found[at] = f"{UADFV}/{name}" if _UADFV.match(name) else name
+        if (home, name) in both and (not label or name != stem):
+            found[at] = f"{home}/{name}" if home else name
     return found

@@ -45,7 +45,7 @@ def join_extra(main: Loaded, other: Loaded) -> Loaded:
     (entries, dataset), (other_entries, extra) = main, other
     added, kept = _prefixed(extra, other_entries, "own")
     every = pd.concat([dataset.items, added], ignore_index=True)
-    groups = tie_parts(every["group"].tolist(), every["path"].tolist())
+    groups = tie_parts(every["group"].tolist(), every["path"].tolist(), dataset.config.group_by)
     scored = {*groups[: len(dataset.items)]} - {""}
     related = [group in scored for group in groups[len(dataset.items) :]]
     added = added[[not is_one for is_one in related]]

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from src.data.dataset_yaml import DatasetConfig
 from src.data.identities import tie_swaps
 from src.data.places import MediaFile
-from src.data.words import make_label_map
+from src.data.words import make_label_map, read_word
 from src.errors import UserError
 
 
@@ -80,18 +80,30 @@ def label_by_folders(
 
 
 def tie_by_names(done: Labelled, config: DatasetConfig) -> None:
-    """Group face swaps with their originals where files, or folders of frames, are so named."""
-    items = list(done.items.values())
-    stems = [PurePosixPath(item.group or item.item_id).with_suffix("").name for item in items]
-    groups = tie_swaps(stems, [item.label for item in items], config.group_by)
+    """Group face swaps with their originals where files, or folders of frames, are so named.
+
+    Folds that are given stand as they are; that they part such a group is said.
+    """
+    items, labels = list(done.items.values()), make_label_map(config.labels)
+    names = [PurePosixPath(item.group or item.item_id).with_suffix("") for item in items]
+    homes = [
+        "/".join(part for part in name.parent.parts if read_word(part, labels).label is None)
+        for name in names
+    ]
+    stems = [name.name for name in names]
+    groups = tie_swaps(stems, [item.label for item in items], config.group_by, homes)
+    if not groups:
+        return
+    first = stems[next(iter(groups))]
+    named = f"{len(groups)} items are named as face swaps and their originals (such as {first})"
+    if any(item.fold is not None for item in items):
+        pairs = {(group, items[place].fold) for place, group in groups.items()}
+        if len(pairs) > len(set(groups.values())):
+            done.notes.append(f"WARNING {named}, and the given folds part some of them")
+        return
     for place, group in groups.items():
         items[place].group = group
-    if groups:
-        first = stems[next(iter(groups))]
-        done.notes.append(
-            f"groups: {len(groups)} items are named as face swaps and their originals (such as "
-            f"{first}), and are tied by those names"
-        )
+    done.notes.append(f"groups: {named}, and are tied by those names")
 
 
 def _no_label(

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src.data.groups import find_components
-from src.data.identities import PUBLISHED, tie_parts
+from src.data.identities import IDENTITY, PUBLISHED, VIDEO, tie_parts
 from src.data.manifest import Dataset
 from src.data.scan import scan_for
 
@@ -46,9 +46,10 @@ def find_overlap(
     looks = pd.concat([_scanned(trained, first, scheme), _scanned(other, table, scheme)])
     rows = pd.concat([first, table], ignore_index=True)
     names = [trained.name] * len(first) + [other.name] * len(table)
-    groups = tie_parts(
-        [_named(*pair) for pair in zip(names, rows["group"], strict=True)], rows["path"].tolist()
-    )
+    groups = [_named(*pair) for pair in zip(names, rows["group"], strict=True)]
+    if trained.name != other.name:
+        by = VIDEO if VIDEO in (trained.config.group_by, other.config.group_by) else IDENTITY
+        groups = tie_parts(groups, rows["path"].tolist(), by)
     looks = looks.reset_index(drop=True)
     looks["item_id"] = [f"{place}/{one}" for place, one in enumerate(looks["item_id"])]
     parts = find_components(looks, pd.Series(groups, dtype=object))

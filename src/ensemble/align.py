@@ -11,6 +11,7 @@ from src import paths
 from src.artifacts.files import read_json, sha256_file
 from src.artifacts.folds import fold_numbers, read_folds
 from src.artifacts.oof import is_flat, read_oof
+from src.ensemble.echoes import check_members, find_echoes
 from src.ensemble.extra import doubtful_extras, is_extra, read_extra_test
 from src.ensemble.members import (
     LeftOut,
@@ -22,8 +23,6 @@ from src.ensemble.members import (
 )
 from src.ensemble.pooled import Pooled, read_pooled, show_everyone
 from src.errors import UserError
-
-SAME = 1 - 1e-7  # correlation of logits (or its opposite) above which two members are one
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,7 @@ class Aligned:
         left_out: finished folds that are not used.
         selected_on: members some of whose folds chose their epoch by the score on these items.
         unsure: members from elsewhere that do not say on which folds they were made.
+        echoes: merges that are one of their ingredients, left out: (merge, the other member).
         pooled: the logits under every pooling of frames (or faces), where items have several.
     """
 
@@ -68,6 +68,7 @@ class Aligned:
     left_out: list[LeftOut]
     selected_on: list[str]
     unsure: list[str] = field(default_factory=list)
+    echoes: list[tuple[str, str]] = field(default_factory=list)
     pooled: Pooled = field(default_factory=Pooled)
 
     @property
@@ -128,7 +129,14 @@ def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Ali
         if _check_runs(dataset, scheme, model, folds, folds_sha256):
             selected_on.append(model)
         logits[:, column] = _read_member(dataset, scheme, model, folds, table).loc[items.index]
-    _check_members(list(finished), logits)
+    echoes: list[tuple[str, str]] = []
+    if models is None:
+        echoes = find_echoes(dataset, scheme, list(finished), folds, logits)
+        gone = {merge for merge, _ in echoes}
+        kept = [column for column, model in enumerate(finished) if model not in gone]
+        finished = {model: done for model, done in finished.items() if model not in gone}
+        logits, selected_on = logits[:, kept], [one for one in selected_on if one not in gone]
+    check_members(list(finished), logits)
     pooled, ids = Pooled(), items.index.to_numpy(dtype=object)
     has_clips = bool((items["kind"] == "video").any())
     if has_clips or show_everyone(dataset, scheme, list(finished), folds):
@@ -154,24 +162,9 @@ def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Ali
         left_out=left_out(finished, folds),
         selected_on=selected_on,
         unsure=doubtful_extras(dataset, scheme, list(finished)),
+        echoes=echoes,
         pooled=pooled,
     )
-
-
-def _check_members(models: list[str], logits: NDArray[np.float64]) -> None:
-    if len(models) > len(logits):
-        raise UserError(
-            f"{len(models)} members for {len(logits)} items: nothing can be tuned on fewer items "
-            "than members; train more folds, or choose members with --models"
-        )
-    for place, model in enumerate(models):
-        for other in range(place):
-            alike = np.corrcoef(logits[:, place], logits[:, other])[0, 1]
-            if abs(alike) > SAME:
-                raise UserError(
-                    f"the predictions of {model!r} equal those of {models[other]!r} but for their "
-                    f"scale: one model twice; leave one out: --models ..."
-                )
 
 
 def _check_runs(

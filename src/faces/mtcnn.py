@@ -82,7 +82,7 @@ DETECTORS.register("mtcnn")(Mtcnn)
 def _load() -> Any:  # noqa: ANN401 - an optional package's own kind
     _find_packed()
     try:
-        # Not from the package's top, which imports `requests` for nets that are not used here.
+        # The package's top wants `requests`; the copy in a bundle goes without.
         from facenet_pytorch.models.mtcnn import MTCNN  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(

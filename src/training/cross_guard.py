@@ -30,11 +30,13 @@ class Ancestor:
     Attributes:
         what: in words.
         dataset, scheme: what it was trained on.
+        pseudo: pseudo-labelled test items were among it.
     """
 
     what: str
     dataset: str
     scheme: str
+    pseudo: bool = False
 
 
 def check_parts(name: str, other: Dataset, input_root: Path | None) -> None:
@@ -74,6 +76,19 @@ def check_not_trained_on(recipe: Recipe, folds: Sequence[paths.FoldName], other:
             raise UserError(
                 f"{one.what} was trained on {len(shared)} items of {other.name}, for example "
                 f"{shared[0]!r} (folds/{one.dataset}/{one.scheme}.csv): no leaked score is reported"
+            )
+
+
+def check_no_pseudo(recipe: Recipe, folds: Sequence[paths.FoldName]) -> None:
+    """Raise where a checkpoint, or what it comes from, was trained on pseudo-labelled test items.
+
+    A score of those would be that of a net which has seen their pixels.
+    """
+    for one in _ancestors(recipe, folds):
+        if one.pseudo and one.dataset == recipe.dataset:
+            raise UserError(
+                f"{one.what} was trained on test items of {one.dataset} with pseudo-labels: their "
+                "score would be that of a net that has seen them; evaluate the model without"
             )
 
 
@@ -143,9 +158,12 @@ def _ancestors(recipe: Recipe, folds: Sequence[paths.FoldName]) -> Iterator[Ance
     for member in recipe.members:
         for fold in folds if member.weight else ():
             path = paths.run_record(recipe.dataset, recipe.scheme, member.model, fold)
-            yield Ancestor(member.model, recipe.dataset, recipe.scheme)
-            if path.is_file():
+            if not path.is_file():
+                yield Ancestor(member.model, recipe.dataset, recipe.scheme)
+            else:
                 record = read_json(path, schema=1, what="run record")
+                has_pseudo = bool(record.get("pseudo"))
+                yield Ancestor(member.model, recipe.dataset, recipe.scheme, has_pseudo)
                 yield from _of_record(record, member.model, runs, set())
 
 
@@ -170,7 +188,7 @@ def _of_file(sha256: str, what: str, runs: "_Runs", done: set[str]) -> Iterator[
     record = runs.of(sha256)
     if record is not None:
         text = f"{record['model']}, from which {what} started,"
-        yield Ancestor(text, record["dataset"], record["scheme"])
+        yield Ancestor(text, record["dataset"], record["scheme"], bool(record.get("pseudo")))
         yield from _of_record(record, what, runs, done)
 
 

@@ -1,7 +1,8 @@
 """What the names of a merge stand for: runs of the zoo, what they started from, files."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -219,7 +220,16 @@ def _start(first: Ingredient, others: Sequence[Ingredient], place: Place) -> Ing
     model.spec = first.spec
     path = paths.merge_parts() / f"start_{first.sha256[:32]}.safetensors"
     save_checkpoint(path, model, config.as_dict(), list(VIEWS[config.tta]))
-    return _ingredient(START, path, None)
+    # Of the tensors: the file's own would change with whatever else its metadata says.
+    return replace(_ingredient(START, path, None), sha256=_sha256_of(model.net.state_dict()))
+
+
+def _sha256_of(tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _is_drawn(start: dict[str, Any]) -> bool:

@@ -232,6 +232,8 @@ def test_the_shipped_comparison_can_be_read():
         "feature_extractor", "fine_tuning", "two_stage", "lp_ft", "layernorm_only",
     }  # fmt: skip
     names = {row.model for row in found.rows}
+    merged = {row.config().start_seed for row in found.rows if row.name.startswith("fine_tuning")}
+    assert merged == {42}  # one head, or their average would be of unlike ones
     soups = [row.merge for row in found.rows if row.merge is not None]
     assert [path.stem for path in soups] == ["transfer_uniform", "transfer_greedy"]
     from src.strict_yaml import read_mapping

@@ -213,7 +213,6 @@ def test_own_test_items_and_what_was_seen_in_training(capsys):
     assert evaluate.main(["--data", "one", "--model", "net", "--split", "test"]) == 0
     said = capsys.readouterr()
     assert "test items (one)" in said.out
-    assert "24 labelled train items are not among them" in said.out
     assert "12 of 24 items were seen in training on one and are not scored (12 equal" in said.out
     table = pd.read_csv(paths.scorecard_csv("one", "sgkf2_s0", "net", "one", split="test"))
     assert set(zip(table["data"], table["items"], strict=True)) == {("one", 24), ("one test", 12)}

@@ -3,7 +3,17 @@
 import pytest
 
 from src.data.folds import make_folds
-from src.data.identities import family_of, group_videos, sources_of, tie_swaps
+from src.data.identities import (
+    CELEB_DF,
+    FACEFORENSICS,
+    UADFV,
+    family_of,
+    group_videos,
+    sources_of,
+    tie_parts,
+    tie_swaps,
+    video_in,
+)
 from src.data.layouts import load_dataset
 
 
@@ -77,7 +87,7 @@ def test_uadfv_as_downloaded_leaks_no_original(make_dataset, tail):
     names += [f"fake/{k:04d}_fake{tail}" for k in range(12)]
     make_dataset(names, {"dataset.yaml": "subfolders: group\n"})
     groups = load_dataset("toy").items["group"]
-    assert groups.value_counts().to_dict() == {f"UADFV/{k:04d}": 2 for k in range(12)}
+    assert groups.value_counts().to_dict() == {f"{k:04d}": 2 for k in range(12)}
     assert straddling("toy", lambda name: [name.removesuffix("_fake")]) == 0
 
 
@@ -101,3 +111,51 @@ def test_fakes_are_tied_to_a_real_of_the_same_name_alone():
     assert tie_swaps(["a", "a_fake", "b_fake", "c"], [0, 1, 1, 0]) == {0: "a", 1: "a"}
     assert tie_swaps(["a", "a_fake", "0001"], [0, 0, 1]) == {}
     assert tie_swaps(["a", "a"], [0, 1]) == {}
+
+
+def test_fakes_are_tied_within_a_folder_alone(make_dataset):
+    names = [f"d{d}/{label}/{k:04d}{tail}.png" for d in range(3) for k in range(4)
+             for label, tail in (("real", ""), ("fake", "_fake"))]  # fmt: skip
+    make_dataset(names)
+    items = load_dataset("toy").items
+    assert (items.groupby("group")["domain"].nunique() == 1).all()
+    assert items["group"].value_counts().tolist() == [2] * 12
+
+
+def test_given_folds_are_not_overruled_by_names(make_dataset):
+    names = [f"{k:04d}{tail}.png" for k in range(4) for tail in ("", "_fake")]
+    rows = "".join(f"{name},{int('fake' in name)},{k // 2 % 2}\n" for k, name in
+                   enumerate(names[1:] + names[:1]))  # fmt: skip
+    make_dataset([f"train/{n}" for n in names], {"train.csv": "filename,label,fold\n" + rows})
+    dataset = load_dataset("toy")
+    assert (dataset.items["group"] == "").all()
+    assert any("the given folds part some of them" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize(
+    ("family", "path", "video"),
+    [
+        (FACEFORENSICS, "original_sequences/youtube/c23/frames/024/000.png", "024"),
+        (FACEFORENSICS, "x/c23/frames/024_025/014.png", "024_025"),
+        (FACEFORENSICS, "fake/000_003.mp4", "000_003"),
+        (FACEFORENSICS, "fake/other.mp4", None),
+        (CELEB_DF, "frames/id0_id1_0001/00012.png", "id0_id1_0001"),
+        (UADFV, "frames/0001/00012.png", None),
+    ],
+)
+def test_the_video_of_a_path_is_its_folder_before_its_file(family, path, video):
+    assert video_in(family, path) == video
+
+
+def test_sets_of_frames_are_tied_by_video():
+    frames = ["A/frames/000/000.png", "A/frames/001/000.png", "B/frames/000_002/001.png"]
+    groups = [f"{FACEFORENSICS}/{one}" for one in ("000", "001", "000")]
+    assert tie_parts(groups, frames) == groups
+
+
+def test_families_grouped_by_clip_stay_so():
+    paths = ["a/id0_0001.mp4", "a/id0_id1_0001.mp4", "b/id0_0002.mp4", "b/id1_id0_0003.mp4"]
+    clips = [f"{CELEB_DF}/{one}" for one in ("id0_0001", "id0_0001", "id0_0002", "id1_0003")]
+    assert tie_parts(clips, paths) == clips
+    people = [f"{CELEB_DF}/id0"] * 3 + [f"{CELEB_DF}/id1"]
+    assert set(tie_parts(people, paths)) == {f"{CELEB_DF}/id0"}

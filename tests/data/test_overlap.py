@@ -81,3 +81,16 @@ def test_groups_of_other_sets_are_their_own():
         )  # fmt: skip
     assert load_dataset("one").train["group"].tolist().count("p") == 2
     assert overlap("one", "two")[1] == []
+
+
+def test_own_groups_stand_as_they_are():
+    for label, stems in (("real", ["id0_0001", "id1_0002"]), ("fake", ["id0_id1_0001"])):
+        home = paths.dataset_dir("one") / "train" / label
+        home.mkdir(parents=True)
+        for k, stem in enumerate(stems):
+            rng = np.random.default_rng([k, ord(label[0])])
+            pixels = rng.integers(0, 255, (96, 96, 3), dtype=np.uint8)
+            cv2.imwrite(str(home / f"{stem}.png"), pixels)
+    (paths.dataset_dir("one") / "dataset.yaml").write_text("group_by: video\n")
+    found, seen = overlap("one", "one", {"fake/id0_id1_0001.png"})
+    assert sorted(seen) == ["fake/id0_id1_0001.png", "real/id0_0001.png"]  # by clip, not people

@@ -156,6 +156,23 @@ def test_one_model_twice_is_refused():
         align(DATA, SCHEME)
 
 
+def test_a_merge_that_is_its_ingredient_is_left_out_unless_named():
+    folds = make_folds()
+    for model in ("a", "b", "soup"):
+        make_oof(folds, model, seed=int(model == "b"))
+    for fold in range(3):
+        path = paths.run_record(DATA, SCHEME, "soup", fold)
+        content = {"schema": 1, "merged_from": {"ingredients": [{"name": "a"}]}}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, content)
+    aligned = align(DATA, SCHEME)
+    assert aligned.models == ["a", "b"]
+    assert aligned.echoes == [("soup", "a")]
+    assert aligned.logits.shape == (len(folds), 2)
+    with pytest.raises(UserError, match=r"leave one out: --models a b$"):
+        align(DATA, SCHEME, ["a", "b", "soup"])
+
+
 def test_more_members_than_items_are_refused():
     folds = make_folds(n=12, groups=12)
     for seed in range(13):

@@ -68,6 +68,7 @@ def test_what_is_left_aside_is_counted_and_named(answer, capsys):
     assert "left aside: 1 x table: labels.csv" in out
     aside = json.loads((answer.home / "out.json").read_text())["left_aside"]
     assert set(aside["files"]) == {"notes.md", "photo.heic", "code.ts"}
+    assert aside["tables"] == ["labels.csv"]
 
 
 def test_a_json_of_somebody_else_is_never_replaced(answer, capsys):
@@ -76,6 +77,9 @@ def test_a_json_of_somebody_else_is_never_replaced(answer, capsys):
     assert "remove it, or take another name" in capsys.readouterr().err
     assert (answer.home / "out.json").read_text() == '{"a.jpg": {"label": "FAKE"}}'
     assert not (answer.home / "out.csv").exists()
+    (answer.home / "out.json").unlink()
+    assert answer() == answer() == 0
+    assert answer("out.txt") == 2  # its JSON would be that of out.csv
     assert answer("answers.json") == 2
     assert "want a .csv" in capsys.readouterr().err
     assert answer("other.csv") == 0

@@ -1,5 +1,7 @@
 """What a checkpoint was trained on. Oracle: records and fold files written by hand."""
 
+import json
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -11,7 +13,7 @@ from src.artifacts.folds import write_folds
 from src.artifacts.recipes import Member, Recipe
 from src.data.layouts import load_dataset
 from src.errors import UserError
-from src.training.cross_guard import check_not_trained_on, unseen
+from src.training.cross_guard import check_no_pseudo, check_not_trained_on, unseen
 
 pytestmark = pytest.mark.usefixtures("artefact_root")
 SCHEME = "sgkf2_s0"
@@ -101,6 +103,16 @@ def test_a_missing_fold_file_is_said(caplog):
     write_record(ingredients=[one])
     check_not_trained_on(RECIPE, [0], load_dataset("b"))
     assert "n, among the ingredients of m, was trained on z: its fold file" in caplog.text
+
+
+def test_pseudo_labelled_test_items_are_not_scored():
+    write_fold_file("a", ["real/x.png", "fake/x.png"])
+    write_record()
+    check_no_pseudo(RECIPE, [0])
+    path = paths.run_record("a", SCHEME, "m", 0)
+    write_json(path, json.loads(path.read_text()) | {"pseudo": {"added": {"real": 3}}})
+    with pytest.raises(UserError, match=r"m was trained on test items of a with pseudo-labels"):
+        check_no_pseudo(RECIPE, [0])
 
 
 def test_copies_are_left_out_and_counted(caplog):
