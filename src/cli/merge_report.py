@@ -1,7 +1,7 @@
 """The table of `python -m src merge`: ingredients, merges, and the ensemble they stand against."""
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,9 @@ from src import paths
 
 if TYPE_CHECKING:
     from src.data.manifest import Dataset
+    from src.training.merge_contenders import Line
     from src.training.merge_plan import MergePlan
-    from src.training.merge_table import Contender
+    from src.training.merge_table import Contender, Held
 
 Trained = tuple[str, paths.FoldName]  # model, fold
 LEGEND = """macro_f1: rows of one half, at the threshold (and by the merge, where one was chosen) \
@@ -44,32 +45,25 @@ def print_scores(
     """
     from src.artifacts.files import write_csv
     from src.data.schemes import is_lodo
-    from src.training.merge_contenders import ensemble_of, lines_of, read_contender
-    from src.training.merge_table import as_table, by_domain, held_rows
+    from src.training.merge_contenders import lines_of
+    from src.training.merge_table import TooFewGroupsError, as_table, by_domain, held_rows
 
     if not folds and arguments.holdout is None:
         print("nothing is held out here, so there is nothing to score (--holdout NAME)")
         return
     if not folds:
-        _print_elsewhere(plans, dataset, scheme, arguments)
+        _print_refits(plans, dataset, scheme, arguments)
         return
     lines, aside = lines_of([plan.name for plan in plans], dataset.name, scheme, folds[0])
-    held, lodo = held_rows(table, folds), is_lodo(scheme)
-    contenders = [
-        read_contender(held, table, (dataset.name, scheme, one.name), one.kind, one.forwards)
-        for one in lines
-    ]
-    labels: dict[str, Any] = {}
-    if arguments.holdout is not None:
-        trained = [[(one.name, fold) for fold in folds] for one in lines]
-        label, logits = _elsewhere(trained, dataset, scheme, arguments)
-        labels[arguments.holdout] = label
-        contenders = [
-            replace(one, elsewhere=logit) for one, logit in zip(contenders, logits, strict=True)
-        ]
-    ingredients = [one for one in contenders if one.kind == "ingredient"]
-    if len(ingredients) > 1:
-        contenders.append(ensemble_of(ingredients))
+    try:
+        held, lodo = held_rows(table, folds), is_lodo(scheme)
+    except TooFewGroupsError as error:
+        print(f"{error}: no table")
+        if arguments.holdout is not None:
+            found = {one.name: (one.kind, [(one.name, k) for k in folds]) for one in lines}
+            _print_elsewhere(found, aside, dataset, scheme, arguments)
+        return
+    contenders, labels = _contenders(lines, held, table, dataset, scheme, arguments)
     found = as_table(held, contenders, labels, lodo=lodo)
     which = "fold" if len(folds) == 1 else "folds"
     print(f"\n{which} {', '.join(map(str, folds))}: {len(held.label)} held-out rows in two halves")
@@ -88,6 +82,35 @@ def print_scores(
 
         print(f"plot: {plot_scatter(points, x, y, title, home / f'{name}_domains.png')}")
     print(f"next: python tune.py --data {dataset.name}")
+
+
+def _contenders(
+    lines: "Sequence[Line]",
+    held: "Held",
+    table: pd.DataFrame,
+    dataset: "Dataset",
+    scheme: str,
+    arguments: Namespace,
+) -> "tuple[list[Contender], dict[str, Any]]":
+    """Return what stands in the table, and the labels of another data set by its name, if any."""
+    from src.training.merge_contenders import ensemble_of, read_contender
+
+    contenders = [
+        read_contender(held, table, (dataset.name, scheme, one.name), one.kind, one.forwards)
+        for one in lines
+    ]
+    labels: dict[str, Any] = {}
+    if arguments.holdout is not None:
+        trained = [[(one.name, fold) for fold in held.folds] for one in lines]
+        label, logits = _elsewhere(trained, dataset, scheme, arguments)
+        labels[arguments.holdout] = label
+        contenders = [
+            replace(one, elsewhere=logit) for one, logit in zip(contenders, logits, strict=True)
+        ]
+    ingredients = [one for one in contenders if one.kind == "ingredient"]
+    if len(ingredients) > 1:
+        contenders.append(ensemble_of(ingredients))
+    return contenders, labels
 
 
 def _print_legend(contenders: "Sequence[Contender]", aside: dict[str, str], *, lodo: bool) -> None:
@@ -136,16 +159,14 @@ def _elsewhere(
     return holdout.label[readable], [logit[readable] for logit in logits]
 
 
-def _print_elsewhere(
+def _print_refits(
     plans: "Sequence[MergePlan]", dataset: "Dataset", scheme: str, arguments: Namespace
 ) -> None:
     """Print what merges that held nothing out, and their ingredients, are worth elsewhere."""
-    from src.metrics import auc, macro_f1
-    from src.training.merge_contenders import mean_prob, why_aside
-    from src.training.merge_table import ENSEMBLE
+    from src.training.merge_contenders import why_aside
     from src.training.record import read_record
 
-    found: dict[str, tuple[str, Trained]] = {}
+    found: dict[str, tuple[str, list[Trained]]] = {}
     aside: dict[str, str] = {}
     for plan in plans:
         record = read_record(paths.run_record(dataset.name, scheme, plan.name, paths.ALL))
@@ -154,10 +175,25 @@ def _print_elsewhere(
             if why:
                 aside.setdefault(one["name"], why)
             else:
-                found.setdefault(one["name"], ("ingredient", (one["model"], one["fold"])))
-    parts = len(found)
-    found |= {plan.name: ("merge", (plan.name, paths.ALL)) for plan in plans}
-    label, logits = _elsewhere([[one] for _, one in found.values()], dataset, scheme, arguments)
+                found.setdefault(one["name"], ("ingredient", [(one["model"], one["fold"])]))
+    found |= {plan.name: ("merge", [(plan.name, paths.ALL)]) for plan in plans}
+    _print_elsewhere(found, aside, dataset, scheme, arguments)
+
+
+def _print_elsewhere(
+    found: "Mapping[str, tuple[str, Sequence[Trained]]]",
+    aside: dict[str, str],
+    dataset: "Dataset",
+    scheme: str,
+    arguments: Namespace,
+) -> None:
+    """Print what ingredients (first) and merges are worth on another data set, and nothing else."""
+    from src.metrics import auc, macro_f1
+    from src.training.merge_contenders import mean_prob
+    from src.training.merge_table import ENSEMBLE
+
+    parts = sum(kind == "ingredient" for kind, _ in found.values())
+    label, logits = _elsewhere([runs for _, runs in found.values()], dataset, scheme, arguments)
     rows = [(name, kind) for name, (kind, _) in found.items()]
     if parts > 1:
         rows, logits = [*rows, (ENSEMBLE, "ensemble")], [*logits, mean_prob(logits[:parts])]

@@ -16,14 +16,17 @@ WRAPPERS = (
     *("checkpoint", "net", "weights", "network"),
 )
 PREFIXES = ("module.", "_orig_mod.", "net.")
-# Words in the names of entries that may hold tensors and are no part of the model: what trained it,
-# and other versions of it.
+# Words in the names of entries that are no part of the model, whatever lies in them: what trained
+# it, what it was measured by, and other versions of it.
 TRAINING = (
-    *("optim", "optimizer", "optimizers", "sched", "scheduler", "schedulers", "lr", "scaler"),
-    *("amp", "loss", "criterion", "ema", "swa", "average", "averaged", "teacher", "student"),
-    *("rng", "random", "callbacks", "loops", "sampler", "dataloader", "history", "metrics"),
-    *("args", "config", "hyper", "meta", "states"),
+    *("opt", "optim", "optimizer", "optimizers", "adam", "adamw", "sgd", "lr", "scaler", "amp"),
+    *("sched", "scheduler", "schedulers", "loss", "criterion", "ema", "swa", "average", "averaged"),
+    *("teacher", "student", "best", "rng", "random", "callbacks", "loops", "sampler", "dataloader"),
+    *("history", "metrics", "results", "val", "preds", "args", "config", "hyper", "meta", "states"),
 )
+# How the names of parameters and buffers end, and what else tables of numbers are called.
+WEIGHTS = ("weight", "bias", "running_mean", "running_var", "kernel", "embed", "token")
+NUMBERS = ("mean", "std", "var", "min", "max", "label", "target", "pred", "logit", "prob")
 COUNTERS = (
     *("epoch", "epochs", "step", "steps", "iter", "iters", "iteration", "iterations", "it", "lr"),
     *("acc", "acc1", "accuracy", "best", "loss", "score", "metric", "auc", "seed"),
@@ -34,30 +37,35 @@ SHOWN = 5
 def unwrapped(content: Any, path: Path) -> dict[str, Tensor]:  # noqa: ANN401 - any file's
     """Return the tensors of what a training script saved, without wrappers and prefixes.
 
-    States of optimizers and the like (`TRAINING`) are left out, and so are counters (`epoch`, a
-    single number) beside them.
+    Other entries are left out (optimizers, scores, other versions of the same weights), and so are
+    counters (`epoch`, a single number) among the tensors.
 
     Raises:
-        UserError: there are none, or other entries with tensors lie beside them, so that what
-            would be taken might be half a model.
+        UserError: there are none, or another entry looks like a state dict of its own, so that
+            what would be taken might be half a model.
     """
+    levels: list[tuple[Mapping[Any, Any], str]] = []
     while isinstance(content, Mapping):
         word = next((w for w in WRAPPERS if isinstance(content.get(w), Mapping)), None)
         if word is None:
             break
-        _check_beside(content, {word}, f"those under {word!r}", path)
+        rest = {key: value for key, value in content.items() if key != word}
+        levels.append((rest, f"those under {word!r}"))
         content = content[word]
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: holds a {type(content).__name__}, want named tensors")
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     if len(tensors) < len(content):
         tensors = {key: value for key, value in tensors.items() if not _is_counter(key, value)}
-    if tensors:
-        beside = next(iter(tensors)) + (", ..." if len(tensors) > 1 else "")
-        _check_beside(content, set(), f"the tensors {beside}", path)
-    else:
-        _check_beside(content, set(), "none", path)
+    beside = next(iter(tensors), "none") + (", ..." if len(tensors) > 1 else "")
+    for rest, what in [*levels, (content, f"the tensors {beside}" if tensors else beside)]:
+        _check_beside(rest, tensors, what, path)
+    if not tensors:
         raise UserError(f"{path}: holds no tensors; its keys are {sorted(map(str, content))[:8]}")
+    return _without_prefix(tensors)
+
+
+def _without_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     prefix = common_prefix(tensors)
     return {key.removeprefix(prefix): value for key, value in tensors.items()}
 
@@ -71,12 +79,16 @@ def common_prefix(names: Iterable[str]) -> str:
     return whole
 
 
-def _check_beside(content: Mapping[Any, Any], taken: set[str], what: str, path: Path) -> None:
+def _check_beside(
+    rest: Mapping[Any, Any], taken: Mapping[str, Tensor], what: str, path: Path
+) -> None:
     """Refuse to leave a part of a model behind."""
+    known = set(_without_prefix(taken))
+    whole = _is_state_dict(taken)  # else the model itself may lie under `best` or `ema`
     unopened = [
         str(key)
-        for key, value in content.items()
-        if str(key) not in taken and _holds_tensors(value) and not _of_training(str(key))
+        for key, value in rest.items()
+        if _has_weights(value, known) and not (whole and _of_training(str(key)))
     ]
     if unopened:
         names = ", ".join(map(repr, unopened[:SHOWN])) + (", ..." if unopened[SHOWN:] else "")
@@ -86,15 +98,32 @@ def _check_beside(content: Mapping[Any, Any], taken: set[str], what: str, path: 
         )
 
 
-def _holds_tensors(value: Any) -> bool:  # noqa: ANN401
-    """Whether a container (not a tensor itself) has a tensor somewhere in it."""
-    if isinstance(value, Mapping):
-        inner = value.values()
-    elif isinstance(value, list | tuple):
-        inner = value
-    else:
+def _has_weights(value: Any, known: set[str]) -> bool:  # noqa: ANN401
+    """Whether a mapping is, or has in it, a state dict of other names than the known ones."""
+    if not isinstance(value, Mapping) or _is_optimizer(value):
         return False
-    return any(isinstance(one, Tensor) or _holds_tensors(one) for one in inner)
+    tensors = {str(key): one for key, one in value.items() if isinstance(one, Tensor)}
+    if _is_state_dict(tensors) and set(_without_prefix(tensors)) != known:
+        return True
+    return any(_has_weights(one, known) for one in value.values())
+
+
+def _is_optimizer(value: Mapping[Any, Any]) -> bool:
+    """Whether a mapping has an optimizer's parts, `state` being a mapping a parameter."""
+    state = value.get("state")
+    by_parameter = isinstance(state, Mapping) and all(
+        isinstance(s, Mapping) for s in state.values()
+    )
+    return "param_groups" in value or by_parameter
+
+
+def _is_state_dict(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether tensors look like a net's: one named as a weight is, or two that are no numbers."""
+    shaped = [key for key, value in tensors.items() if value.ndim]
+    if any(key.rpartition(".")[2] in WEIGHTS for key in shaped):
+        return True
+    numbers = {form for word in NUMBERS for form in (word, word + "s")}
+    return len([key for key in shaped if "." in key or not _words(key) & numbers]) > 1
 
 
 def _of_training(key: str) -> bool:

@@ -16,7 +16,7 @@ from src.merging.sources import SUFFIXES
 from src.training.merge_contenders import read_contender
 from src.training.merge_plan import MergePlan
 from src.training.merge_record import in_words
-from src.training.merge_table import held_rows, scores_of
+from src.training.merge_table import TooFewGroupsError, held_rows, scores_of
 from src.training.record import read_record
 
 _ABSOLUTE = re.compile(r"^(~|/|\\\\|[A-Za-z]:[\\/])")
@@ -103,7 +103,10 @@ def _worth(
 ) -> str:
     if isinstance(fold, str):
         return "Every training item was seen; nothing is held out to score it on."
-    held = held_rows(table, [fold])
+    try:
+        held = held_rows(table, [fold])
+    except TooFewGroupsError:
+        return "No score: too few groups."
     one = read_contender(held, table, (dataset, scheme, plan.name), "merge", forwards=1)
     if one.unscored:
         return f"No score: {one.unscored.rpartition('/')[2]}."

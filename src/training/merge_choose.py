@@ -15,7 +15,7 @@ from src.training.merge_inputs import Ingredient
 from src.training.merge_plan import Selection
 from src.training.merge_record import in_words
 from src.training.merge_select import Choice, Chooser
-from src.training.merge_table import CROSS_FITTED, halves_of
+from src.training.merge_table import CROSS_FITTED, TooFewGroupsError, halves_of
 from src.training.merge_tried import tried_table
 
 LOG = logging.getLogger("rvf")
@@ -35,8 +35,18 @@ def choose(
     Returns:
         What all rows chose; the logits of what either half chose (`CROSS_FITTED`, sorted by
         item_id); what was looked at (`tried_table`).
+
+    Raises:
+        UserError: too few groups to choose on one half and score on the other.
     """
-    job, half = bench.job, halves_of(bench.labels, bench.groups)
+    job = bench.job
+    try:
+        half = halves_of(bench.labels, bench.groups)
+    except TooFewGroupsError:
+        raise UserError(
+            f"{job.model} fold {job.fold}: the held-out rows have too few groups to choose on one "
+            "half and score on the other; merge without `select` or `search`"
+        ) from None
     chooser = Chooser(bench, recipe, selection)
     for name, one in ingredients.items():
         logit = own_logits(job, one)
@@ -48,12 +58,18 @@ def choose(
     ids = job.table["item_id"].to_numpy()[job.held_rows]
     table = pd.DataFrame({"item_id": ids, "half": half, "logit_0": logits[0], "logit_1": logits[1]})
     LOG.info(
-        "chosen by %s (%s, %d merges tried): %s; its score is that of what either half chose, in "
-        "the table",
-        selection.how, selection.metric, chosen.tried, in_words(chosen.recipe),
+        "%s: %s; its score is that of what either half chose, in the table",
+        _how(selection), in_words(chosen.recipe),
     )  # fmt: skip
     ordered = table[CROSS_FITTED].sort_values("item_id", kind="stable")
     return chosen, ordered, tried_table(bench.labels, chooser.tried, selection)
+
+
+def _how(selection: Selection) -> str:
+    """Return what decided; weights that are learned follow the log loss, whatever the metric."""
+    if selection.how == "learned":
+        return "weights learned by gradient"
+    return f"chosen by {selection.how} ({selection.metric})"
 
 
 def own_logits(job: Job, one: Ingredient) -> FloatArray | None:

@@ -66,11 +66,6 @@ class Ingredient:
     record: dict[str, Any] | None
     fold: paths.FoldName | None
 
-    @property
-    def is_selected(self) -> bool:
-        """Whether held-out rows had a say in it."""
-        return self.record is not None and self.record["selection"] == "best"
-
     def as_dict(self) -> dict[str, Any]:
         """Return what the record of a merge says of it."""
         run = self.record or {}

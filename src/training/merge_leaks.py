@@ -139,6 +139,32 @@ def trained_sets(
     return found
 
 
+def share_items(first: Run, other: Run, input_root: Path | None = None) -> bool:
+    """Tell whether two runs' fold files score items in common, as parts of larger sets too.
+
+    Args:
+        first, other: each with its `dataset` and `scheme`.
+        input_root: folder of data sets, instead of `input/`.
+
+    Returns:
+        True as well where a fold file is gone, so that nothing says what is in it.
+    """
+    if first["dataset"] == other["dataset"]:
+        return True
+    files = [paths.folds_csv(run["dataset"], run["scheme"]) for run in (first, other)]
+    if not all(file.is_file() for file in files):
+        return True
+    tables = [read_folds(file) for file in files]
+    ids = [table.loc[table["fold"] >= 0, "item_id"] for table in tables]  # `extra:` is not scored
+    names = (first["dataset"], other["dataset"])
+    return any(
+        not _by_part(names[k], ids[k], input_root)
+        .keys()
+        .isdisjoint(_parts(names[1 - k], ids[1 - k]))
+        for k in (0, 1)
+    )
+
+
 def _lineage(records: Iterable[tuple[str, Run]]) -> Iterable[tuple[str, Run, str]]:
     for model, record in records:
         yield model, record, model

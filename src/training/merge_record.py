@@ -79,9 +79,8 @@ def merge_record(
         seconds: that it took.
     """
     job, chip = merged.job, bench.chip
-    runs = [one for name, one in merged.ingredients.items() if name != START and one.record]
-    first = runs[0].record or {}
-    selected = merged.chosen is not None or any(one.is_selected for one in runs)
+    runs = [one.record for name, one in merged.ingredients.items() if name != START and one.record]
+    first = runs[0]
     chosen = merged.chosen
     return {
         "schema": record.SCHEMA,
@@ -92,7 +91,7 @@ def merge_record(
         "config": job.config.as_dict(),
         **record.identity(job, first["start"]),
         "start": first["start"],
-        "selection": "best" if selected else "last",
+        "selection": "best" if merged.is_selected else "last",
         "epoch": 0,
         "precision": "fp32",
         "inference_precision": bench.compute.precision,

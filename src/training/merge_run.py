@@ -24,6 +24,7 @@ from src.training.merge_path import LossPath, walk
 from src.training.merge_plan import MergePlan, check_name
 from src.training.merge_record import fingerprint, merge_record
 from src.training.merge_select import Choice
+from src.training.merge_standing import had_a_say
 
 LOG = logging.getLogger("rvf")
 
@@ -35,6 +36,7 @@ class Merged:
     Attributes:
         job: the merge as a run.
         ingredients: by name.
+        flattered: held-out rows chose an ingredient, or its epoch.
         skipped: it was there already.
         paths: of the check before averaging.
         chosen: on all held-out rows, where something was to be chosen.
@@ -44,11 +46,17 @@ class Merged:
 
     job: Job
     ingredients: dict[str, Ingredient]
+    flattered: bool = False
     skipped: bool = False
     paths: list[LossPath] = field(default_factory=list)
     chosen: Choice | None = None
     cross_fitted: pd.DataFrame | None = None
     tried: pd.DataFrame | None = None
+
+    @property
+    def is_selected(self) -> bool:
+        """Whether held-out rows had a say in it."""
+        return self.chosen is not None or self.flattered
 
 
 def merge_fold(plan: MergePlan, place: Place, job: Job, *, check: bool = True) -> Merged:
@@ -90,7 +98,9 @@ def merge_fold(plan: MergePlan, place: Place, job: Job, *, check: bool = True) -
     with file_lock(paths.run_lock(*job.names), what):
         if _is_finished(plan, job, ingredients):
             return Merged(job, ingredients, skipped=True)
-        merged = Merged(job, ingredients)
+        runs = [one.record for one in ingredients.values() if one.record is not None]
+        rows = {"dataset": job.dataset, "scheme": job.scheme}
+        merged = Merged(job, ingredients, had_a_say(runs, rows, place.input_root))
         _carry_out(plan, merged, check=check)
     return merged
 
@@ -162,7 +172,7 @@ def _write(plan: MergePlan, merged: Merged, bench: Bench, seconds: float) -> Non
     checkpoint.save_checkpoint(paths.checkpoint(*job.names), model, content, bench.views)
     sha256 = sha256_file(paths.checkpoint(*job.names))
     report = {} if seen is None else write_predictions(job, seen, sha256)
-    if report and (merged.chosen or any(one.is_selected for one in merged.ingredients.values())):
+    if report and merged.is_selected:
         LOG.info("what was merged was chosen on these very items: that score is flattered")
     if merged.cross_fitted is not None:
         write_csv(paths.cross_fitted_csv(*job.names), merged.cross_fitted)

@@ -36,12 +36,10 @@ class Choice:
     Attributes:
         recipe: what was chosen.
         score: of it on the rows that it was chosen on; higher is better.
-        tried: how many merges were looked at.
     """
 
     recipe: MergeRecipe
     score: float
-    tried: int
 
 
 def score_of(metric: str, label: NDArray[np.int64], logit: FloatArray) -> float:
@@ -96,13 +94,13 @@ class Chooser:
     def choose(self, rows: Rows) -> Choice:
         """Choose on some of the held-out rows, (n,) bool."""
         if self.selection.how == "fixed":
-            return Choice(self.recipe, self.score(self.recipe, rows), 1)
+            return Choice(self.recipe, self.score(self.recipe, rows))
         if self.selection.how == "greedy":
             return greedy_soup(self.recipe, lambda recipe: self.score(recipe, rows))
         if self.selection.how == "learned":
             names = [one.model for one in self.recipe.models]
             learned = learned_recipe(self.bench, names, rows, self.selection.knots)
-            return Choice(learned, self.score(learned, rows), 1)
+            return Choice(learned, self.score(learned, rows))
         if self._candidates is None:
             self._candidates = candidates(self.recipe, self.selection, self.bench.seed)
         scores = [
@@ -112,7 +110,7 @@ class Chooser:
         if max(scores) == -np.inf:
             raise UserError(f"search: {self.recipe.merge_method} refuses every combination")
         best = int(np.argmax(scores))
-        return Choice(self._candidates[best], scores[best], len(scores))
+        return Choice(self._candidates[best], scores[best])
 
     def _score_or_leave_out(self, recipe: MergeRecipe, rows: Rows) -> float:
         """Return the score; of a merge that its method refuses at some depth, the least."""
@@ -138,13 +136,12 @@ def greedy_soup(recipe: MergeRecipe, score: Callable[[MergeRecipe], float]) -> C
     """
     alone = {one.model: score(plain("uniform", [one.model])) for one in recipe.models}
     order = sorted(alone, key=lambda name: -alone[name])
-    chosen, best, tried = order[:1], alone[order[0]], len(order)
+    chosen, best = order[:1], alone[order[0]]
     for name in order[1:]:
         found = score(plain("uniform", [*chosen, name]))
-        tried += 1
         if found > best:
             chosen, best = [*chosen, name], found
-    return Choice(plain("uniform", chosen), best, tried)
+    return Choice(plain("uniform", chosen), best)
 
 
 def candidates(recipe: MergeRecipe, selection: Selection, seed: int) -> list[MergeRecipe]:

@@ -1,12 +1,14 @@
 """What held-out rows have had a say in, and hence which scores on them count."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from src import paths
 from src.artifacts.files import sha256_file
 from src.artifacts.merged import ingredients_of
+from src.training.merge_leaks import share_items
 from src.training.record import read_record
 
 Run = Mapping[str, Any]
@@ -40,10 +42,12 @@ def standing_of(dataset: str, scheme: str, model: str, fold: paths.FoldName) -> 
     chosen = bool(merged.get("chosen"))
     flattered = record["selection"] == "best"
     parts = ingredients_of(record)
-    epoch = any(
-        one.get("dataset") == dataset and _chose_epoch(one, flattered=flattered) for one in parts
-    )
-    again = [str(one["name"]) for one in parts if _was_chosen(one, flattered=flattered)]
+    epoch = any(_chose_epoch(one, flattered=flattered) and _on(one, record) for one in parts)
+    again = [
+        str(one["name"])
+        for one in parts
+        if _was_chosen(one, flattered=flattered) and _on(one, record)
+    ]
     if again:
         reason = f"{again[0]} among its ingredients was itself chosen on these rows"
         return Standing(chosen, epoch, reason)
@@ -52,6 +56,26 @@ def standing_of(dataset: str, scheme: str, model: str, fold: paths.FoldName) -> 
         reason = f"nothing says that {file} is of this merge; merge it again with --overwrite"
         return Standing(chosen, epoch, reason)
     return Standing(chosen, epoch)
+
+
+def had_a_say(ingredients: Iterable[Run], place: Run, input_root: Path | None = None) -> bool:
+    """Tell whether rows of a data set chose an ingredient, its epoch, or one that it is made of.
+
+    Args:
+        ingredients: run records.
+        place: `dataset` and `scheme` of the rows.
+        input_root: folder of data sets, instead of `input/`.
+    """
+    return any(
+        run.get("selection") == "best" and _on(run, place, input_root)
+        for record in ingredients
+        for run in (record, *ingredients_of(record))
+    )
+
+
+def _on(one: Run, place: Run, input_root: Path | None = None) -> bool:
+    """Tell whether what chose an ingredient can have been the rows of a place."""
+    return bool(one.get("dataset")) and share_items(place, one, input_root)
 
 
 def _was_chosen(one: Run, *, flattered: bool) -> bool:

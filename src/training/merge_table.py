@@ -23,6 +23,10 @@ EPOCH = "epoch chosen here"
 CROSS_FITTED = ["item_id", "half", "logit_0", "logit_1"]
 
 
+class TooFewGroupsError(UserError):
+    """Held-out rows cannot be parted in two halves of both classes."""
+
+
 @dataclass(frozen=True)
 class Contender:
     """A line of the table.
@@ -94,14 +98,11 @@ def halves_of(label: NDArray[np.int64], group: NDArray[np.int64]) -> NDArray[np.
     """Part held-out rows by group in two; the half of each, 0 or 1.
 
     Raises:
-        UserError: a half would lack a class.
+        TooFewGroupsError: a half would lack a class.
     """
     half = stratified_group_parts(label, group, 2, seed=0)
     if any(len(np.unique(label[half == k])) < 2 for k in (0, 1)):
-        raise UserError(
-            "the held-out rows have too few groups to choose on one half and score on the other; "
-            "merge without `select` or `search`"
-        )
+        raise TooFewGroupsError("the held-out rows have too few groups for two halves")
     return half
 
 
@@ -111,13 +112,20 @@ def held_rows(table: pd.DataFrame, folds: Sequence[int]) -> Held:
     Args:
         table: a fold file.
         folds: which.
+
+    Raises:
+        TooFewGroupsError: a half of a fold would lack a class.
     """
     parts, halves = [], []
     for fold in folds:
         part = table[table["fold"] == fold].sort_values("item_id", kind="stable")
         group = np.where(part["group"] == "", part["item_id"], part["group"]).astype(str)
         codes = np.unique(group, return_inverse=True)[1]
-        halves.append(halves_of(part["label"].to_numpy(np.int64), codes))
+        try:
+            halves.append(halves_of(part["label"].to_numpy(np.int64), codes))
+        except TooFewGroupsError:
+            message = f"fold {fold} has too few groups for two halves"
+            raise TooFewGroupsError(message) from None
         parts.append(part)
     rows = pd.concat(parts)
     return Held(

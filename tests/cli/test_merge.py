@@ -244,6 +244,30 @@ def test_an_upload_names_what_was_chosen(
     assert set(sent) == {"card", "fold_0.json", "fold_0.safetensors"}
 
 
+def test_a_fold_too_small_for_halves_has_no_table(
+    command: Command, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards: list[str] = []
+    monkeypatch.setattr("src.models.push.push_files", lambda *sent: cards.append(sent[2]) or "up")
+    for file in sorted((tiny / "input/tiny/train").rglob("*.png"))[2:-2]:
+        file.unlink()  # two of either class: 1 + 1 in a fold
+    options = ("--set", "optim.epochs=1", "--set", "optim.batch_size=2")
+    command("variants", "tiny", "--n", "2", "--fold", "0", *options)
+    (tiny / "configs/merges/two.yaml").write_text(
+        "merge_method: uniform\nmodels: [tiny_v0, tiny_v1]\n"
+    )
+    words = ("merge", "two", "--fold", "0", "--no-check")
+    told = command(*words, "--holdout", "other", "--push", "me/two")
+    assert "fold 0 has too few groups for two halves: no table\n" in told
+    assert "uploaded: up" in told
+    assert "No score: too few groups." in cards[0]
+    assert "24 items that none of them saw" in told
+    assert [line.split()[0] for line in told.splitlines() if "macro-F1" in line] == [
+        "tiny_v0", "tiny_v1", "two", "ensemble"
+    ]  # fmt: skip
+    assert command(*words).endswith("fold 0 has too few groups for two halves: no table\n")
+
+
 def test_under_lodo_choices_are_said_to_have_seen_the_domain(
     command: Command, tiny: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -92,5 +92,5 @@ def test_own_groups_stand_as_they_are():
             pixels = rng.integers(0, 255, (96, 96, 3), dtype=np.uint8)
             cv2.imwrite(str(home / f"{stem}.png"), pixels)
     (paths.dataset_dir("one") / "dataset.yaml").write_text("group_by: video\n")
-    found, seen = overlap("one", "one", {"fake/id0_id1_0001.png"})
+    _, seen = overlap("one", "one", {"fake/id0_id1_0001.png"})
     assert sorted(seen) == ["fake/id0_id1_0001.png", "real/id0_0001.png"]  # by clip, not people

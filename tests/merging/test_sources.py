@@ -89,14 +89,46 @@ def test_the_weights_are_found_among_what_a_script_saved(tmp_path: Path, content
     [
         ({"encoder": state(1), "head": state(2), "scale": torch.ones(())}, "'encoder', 'head'"),
         ({"encoder": state(1), "head": state(2)}, "'encoder', 'head'"),
-        ({"model": state(1), "head": state(2)}, "'head'"),
+        ({"model": state(1), "head": {"weight": torch.ones(1, 4)}}, "'head'"),
+        ({"model": state(1), "head": {"p": torch.ones(4), "q": torch.ones(4)}}, "'head'"),
+        ({"model": state(1), "parts": {"head": {"bias": torch.ones(1)}}}, "'parts'"),
+        ({"my_net": state(1), "center": torch.ones(2)}, "'my_net'"),
+        ({"best": state(1), "center": torch.ones(2)}, "'best'"),
+        ({"my_net": {"state": state(1)}, "center": torch.ones(2)}, "'my_net'"),
         ({"state_dict": {"backbone": state(1), "scale": torch.ones(2)}}, "'backbone'"),
-        ({**state(1), "parts": [{"w": torch.ones(2)}]}, "'parts'"),
     ],
 )  # fmt: skip
 def test_a_part_of_a_model_is_not_taken_for_the_whole(tmp_path, content, named) -> None:
     with pytest.raises(UserError, match=f"tensors under {named}; save the state dict alone"):
         open_source(_saved(tmp_path / "a.pth", content))
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"opt": OPTIMIZER},
+        {"opt_state": OPTIMIZER["state"][0]},
+        {"adam": OPTIMIZER},
+        {"worker": {"param_groups": [], "weight": torch.ones(3)}},
+        {"worker": {"state": {0: {"weight": torch.ones(3)}}}},
+        {"train_losses": [torch.tensor(0.5), torch.tensor(0.4)]},
+        {"val_accs": [torch.tensor(0.5)], "val_acc": torch.tensor(0.5)},
+        {"accuracies": [torch.ones(2), torch.ones(2)]},
+        {"results": {"auc": torch.tensor(0.9), "curve": {"x": torch.ones(2), "y": torch.ones(2)}}},
+        {"best_model": state(2)},
+        {"copy": {f"module.{key}": value for key, value in state(2).items()}},
+        {"best_state_dict": {"weight": torch.ones(2)}},
+        {"normalize": {"mean": torch.ones(3), "std": torch.ones(3)}},
+        {"extra_state": {"metrics": {"x": torch.tensor(1.0)}, "clock": {"t": torch.ones(2)}}},
+        {"message_hub": {"log": torch.tensor(1.0)}, "train_state": {"o": torch.tensor(1.0)}},
+    ],
+    ids=lambda beside: next(iter(beside)),
+)
+@pytest.mark.parametrize("wrapper", ["model", "state_dict", ""])
+def test_what_is_no_state_dict_may_lie_beside(tmp_path: Path, beside: dict, wrapper: str) -> None:
+    content = {wrapper: state(1), **beside} if wrapper else {**state(1), **beside}
+    content.pop("val_acc" if not wrapper else "", None)
+    assert _same(_saved(tmp_path / "a.pth", content), 1)
 
 
 def test_a_number_of_the_net_itself_is_no_counter(tmp_path: Path) -> None:

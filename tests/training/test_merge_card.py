@@ -90,6 +90,15 @@ def test_the_score_of_the_card_is_that_of_the_held_out_rows(pair: Job, tmp_path:
     assert "nothing is held out to score it on" in card_of(plan, *NAMES, ["all"], table)
 
 
+def test_too_few_groups_for_halves_leave_a_card_without_a_score(pair: Job, tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, UNIFORM)
+    merge(plan, pair)
+    table = read_folds(paths.folds_csv(*NAMES)).assign(group="all")
+    assert "- fold 0: uniform of a, b. No score: too few groups.\n" in card_of(
+        plan, *NAMES, [0], table
+    )
+
+
 def test_ingredients_without_predictions_are_named(pair: Job, tmp_path: Path) -> None:
     file = tmp_path / "far.safetensors"
     shutil.copy(paths.checkpoint(*NAMES, "b", 0), file)

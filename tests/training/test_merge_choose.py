@@ -11,6 +11,7 @@ import pytest
 from src import paths
 from src.artifacts.files import read_csv, sha256_file
 from src.artifacts.oof import read_views
+from src.errors import UserError
 from src.training.job import Job
 from src.training.merge_bench import Bench, plain
 from src.training.merge_choose import own_logits
@@ -84,6 +85,38 @@ def test_what_either_half_chose_is_written_with_its_fingerprint(pair: Job, tmp_p
     table = read_csv(file, CROSS_FITTED, what="test")
     assert table["item_id"].is_monotonic_increasing
     assert set(table["half"]) == {"0", "1"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("select: greedy\nmetric: auc\n", "chosen by greedy (auc): uniform of "),
+        ("select: learned\n", "weights learned by gradient: linear of a (weight "),
+    ],
+)
+def test_what_decided_is_said_and_how_many_were_tried_is_not_said_twice(
+    pair: Job, tmp_path: Path, caplog: pytest.LogCaptureFixture, words: str, said: str
+) -> None:
+    caplog.set_level("INFO", "rvf")
+    method = "linear" if "learned" in words else "uniform"
+    merge(plan_of(tmp_path, f"merge_method: {method}\nmodels: [a, b]\n{words}"), pair)
+    (line,) = [text for text in caplog.messages if "what either half chose" in text]
+    assert line.startswith(said)
+    assert "tried" not in line
+    assert "macro_f1" not in line
+
+
+def in_one_group(job: Job) -> Job:
+    return replace(job, table=job.table.assign(group="all"))
+
+
+def test_too_few_groups_are_refused_only_where_something_is_chosen(
+    pair: Job, tmp_path: Path
+) -> None:
+    job = in_one_group(pair)
+    with pytest.raises(UserError, match=r"soup fold 0: .* too few groups .*without `select` or"):
+        merge(plan_of(tmp_path, UNIFORM + "select: greedy\n"), job)
+    assert not merge(plan_of(tmp_path, UNIFORM), job).skipped
 
 
 # --- BatchNorm of a merge that gives one model back ---

@@ -6,14 +6,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from src import paths
 from src.artifacts.files import sha256_file, write_csv, write_json
 from src.artifacts.folds import read_folds
 from src.training.job import Job
 from src.training.merge_contenders import ensemble_of, read_contender
-from src.training.merge_standing import standing_of
+from src.training.merge_leaks import share_items
+from src.training.merge_standing import had_a_say, standing_of
 from src.training.merge_table import Contender, as_table, by_domain, held_rows, scores_of
+from src.training.record import read_record
+from tests.training.test_merge_leaks import fold_file
 from tests.training.test_merge_run import UNIFORM, change_run, merge, plan_of
 
 SEARCH = """
@@ -126,3 +130,72 @@ def test_under_lodo_a_choice_saw_half_of_the_domain(pair: Job, tmp_path: Path) -
     assert one.in_words(lodo=True) == "merge, chosen, saw half of the domain"
     table = as_table(held, [one, contender("a")[1]], {}, lodo=True).set_index("model")
     assert table.loc["a", "kind"] == "ingredient"
+
+
+# --- ingredients that were chosen on the rows of another data set ---
+
+
+def as_if_on(model: str, dataset: str, ids: list[str]) -> str:
+    """Return a copy of a run's weights, beside it a record of a run on another data set."""
+    path = paths.run_record(*NAMES, model, 0)
+    file = path.parents[3] / f"{model}_of_{dataset}.safetensors"
+    file.write_bytes(paths.checkpoint(*NAMES, model, 0).read_bytes())
+    record = json.loads(path.read_text()) | {
+        "dataset": dataset, "folds_sha256": fold_file(dataset, ids),
+    }  # fmt: skip
+    for one in (record["merged_from"] or {}).get("ingredients", []):
+        one.update(dataset=dataset, folds_sha256=record["folds_sha256"])
+    write_json(file.with_suffix(".json"), record)
+    return str(file)
+
+
+@pytest.mark.parametrize(("dataset", "shared"), [("far", False), ("both", True)])
+def test_a_choice_counts_where_its_rows_are_among_these(
+    pair: Job, tmp_path: Path, caplog: pytest.LogCaptureFixture, dataset: str, shared: bool
+) -> None:
+    """`both` holds the rows of fold 0 of `tiny` as a part; `far` has ids alike and no row."""
+    caplog.set_level("INFO", "rvf")
+    rows = pair.table.sort_values("label", kind="stable")
+    held = set(pair.table["item_id"].iloc[pair.held_rows])
+    mine = [f"tiny/{one}" if shared else one for one in rows["item_id"] if one in held]
+    others = [f"z{k:02d}" for k in range(len(mine))]
+    ids = [one for two in zip(mine, others, strict=True) for one in two]  # fold 0, fold 1, ...
+    merge(plan_of(tmp_path, SEARCH), pair)
+    change_run("b", selection="best")
+    chosen, epoch = as_if_on("soup", dataset, ids), as_if_on("b", dataset, ids)
+    for name, file in (("of_chosen", chosen), ("of_epoch", epoch)):
+        caplog.clear()
+        merge(plan_of(tmp_path, f"merge_method: uniform\nmodels: [a, {file}]\n", name), pair)
+        found = standing_of(*NAMES, name, 0)
+        assert bool(found.unscored) == (shared and name == "of_chosen")
+        assert found.epoch == (shared and name == "of_epoch")
+        record = read_record(paths.run_record(*NAMES, name, 0))
+        assert record["selection"] == ("best" if shared else "last")
+        assert ("that score is flattered" in caplog.text) == shared
+    held_out, one = contender("of_chosen", "merge")
+    assert np.isnan(scores_of(held_out, one).macro_f1) == shared
+
+
+def test_a_choice_on_these_rows_counts_through_a_merge_elsewhere(pair: Job, tmp_path: Path) -> None:
+    run = {"dataset": "far", "scheme": "s", "selection": "last"}
+    inner = {"dataset": "tiny", "scheme": "s", "selection": "best", "name": "soup"}
+    fold_file("far", list("wxyz"))
+    place = {"dataset": "tiny", "scheme": "s"}
+    assert not had_a_say([run, run | {"selection": "best"}], place)
+    assert had_a_say([run | {"merged_from": {"ingredients": [inner]}}], place)
+    assert not had_a_say([{"dataset": None, "selection": "best"}], place)
+
+
+@pytest.mark.usefixtures("artefact_root")
+def test_data_sets_share_what_both_score() -> None:
+    (paths.dataset_dir("AB")).mkdir(parents=True)
+    (paths.dataset_dir("AB") / "dataset.yaml").write_text("combine: [A, B]\nextra: [E]\n")
+    fold_file("AB", ["A/w", "A/x", "B/x", "B/y", "E/x", "E/y"], [0, 1, 0, 1, -1, -1])
+    for name, ids in (("B", "xyzw"), ("E", "xyzw"), ("D", "xyzw")):
+        fold_file(name, list(ids))
+    fold_file("BD", ["B/y", "D/x", "B/z", "D/y"])
+    runs = {name: {"dataset": name, "scheme": "s"} for name in ("AB", "B", "E", "D", "BD", "gone")}
+    wanted = {"AB": True, "B": True, "BD": True, "E": False, "D": False, "gone": True}
+    for name, shared in wanted.items():
+        assert share_items(runs["AB"], runs[name]) == shared, name
+        assert share_items(runs[name], runs["AB"]) == shared, name
