@@ -20,7 +20,7 @@ demo: setup ## the whole path on a tiny made-up dataset
 	$(BIN)/python -m src demo
 
 test: setup ## run the tests
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 check: setup ## format, lint, types, import rules, spelling, requirements.txt
 	$(BIN)/ruff format --check
