@@ -85,12 +85,13 @@ def tie_by_names(done: Labelled, config: DatasetConfig) -> None:
     Folds that are given stand as they are; that they part such a group is said.
     """
     items, labels = list(done.items.values()), make_label_map(config.labels)
-    names = [PurePosixPath(item.group or item.item_id).with_suffix("") for item in items]
-    homes = [
-        "/".join(part for part in name.parent.parts if read_word(part, labels).label is None)
-        for name in names
-    ]
-    stems = [name.name for name in names]
+    names = [(item.group or item.item_id).rpartition("/") for item in items]
+    above = {
+        folder: "/".join(one for one in folder.split("/") if read_word(one, labels).label is None)
+        for folder in {folder for folder, _, _ in names}
+    }
+    homes = [above[folder] for folder, _, _ in names]
+    stems = [PurePosixPath(name).stem for _, _, name in names]
     groups = tie_swaps(stems, [item.label for item in items], config.group_by, homes)
     if not groups:
         return
