@@ -183,6 +183,16 @@ def add_time_argument(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--max-hours", type=_hours, metavar="H", help=what)
 
 
+def add_device_arguments(parser: argparse.ArgumentParser, *also: str) -> None:
+    """Add `--device`, `--precision` (those of torch, and `also`) and `--workers`."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    precisions = ["auto", "fp32", "bf16", "fp16", *also]
+    parser.add_argument("--precision", default="auto", choices=precisions)
+    parser.add_argument(
+        "--workers", type=count_argument, metavar="N", help="loader processes; default: auto"
+    )
+
+
 def add_compute_arguments(parser: argparse.ArgumentParser, *also: str) -> None:
     """Add `--device`, `--precision`, `--workers`, `--auto-batch` and `--compile`.
 
@@ -190,12 +200,7 @@ def add_compute_arguments(parser: argparse.ArgumentParser, *also: str) -> None:
         parser: to add to.
         also: precisions beside those of torch.
     """
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    precisions = ["auto", "fp32", "bf16", "fp16", *also]
-    parser.add_argument("--precision", default="auto", choices=precisions)
-    parser.add_argument(
-        "--workers", type=count_argument, metavar="N", help="loader processes; default: auto"
-    )
+    add_device_arguments(parser, *also)
     parser.add_argument(
         "--auto-batch", action="store_true", help="compute as much at once as fits into the GPU"
     )

@@ -9,8 +9,8 @@ from src import paths
 from src.cli.common import (
     Parser,
     add_data_arguments,
+    add_device_arguments,
     choose_dataset,
-    count_argument,
     run_command,
     show_log,
 )
@@ -40,12 +40,7 @@ def make_parser() -> Parser:
         help="default: every fold that all models have finished; `all` merges their refits",
     )  # fmt: skip
     add_data_arguments(parser)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    precisions = ["auto", "fp32", "bf16", "fp16"]
-    parser.add_argument("--precision", default="auto", choices=precisions, help="of predictions")
-    parser.add_argument(
-        "--workers", type=count_argument, metavar="N", help="loader processes; default: auto"
-    )
+    add_device_arguments(parser)
     parser.add_argument(
         "--cache", default="auto", choices=["auto", "disk", "ram", "none"],
         help="where decoded pixels are kept, as in train_folds.py",

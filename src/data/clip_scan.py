@@ -11,25 +11,29 @@ from src.data.video import probe
 from src.data.video_decoders import ClipInfo
 
 
-class ClipLook(NamedTuple):
-    """What was found in one clip.
+class Look(NamedTuple):
+    """What was found in one file.
 
     Attributes:
         width, height: pixels, upright; 0 if it cannot be read.
         sha256: of the file's bytes.
-        hashes: of its middle frame, see `perceptual_hashes`: copies stored again, and often a face
-            swap and its original, are known by it.
+        phash, phash_flip, hashable: see `perceptual_hashes`; of a clip those of its middle frame:
+            copies stored again, and often a face swap and its original, are known by it.
+        format: by the first bytes; `video` for what is named as a clip.
         error: "" or why it cannot be read.
-        fps, duration, codec, announced: see `ClipInfo`.
-        frames: number of frames that can be decoded.
-        note: "" or what is wrong with a clip that was read only in part.
+        fps, duration, codec, announced: of a clip, see `ClipInfo`.
+        frames: of a clip, those that can be decoded.
+        note: "" or what is odd about a file that can be read.
     """
 
     width: int
     height: int
     sha256: str
-    hashes: tuple[int, int, bool] = (0, 0, False)
-    error: str = ""
+    phash: int
+    phash_flip: int
+    hashable: bool
+    format: str
+    error: str
     fps: float = 0.0
     duration: float = 0.0
     codec: str = ""
@@ -38,7 +42,7 @@ class ClipLook(NamedTuple):
     note: str = ""
 
 
-def look_at_clip(root: Path, path: str) -> ClipLook:
+def look_at_clip(root: Path, path: str) -> Look:
     """Read a clip from its start to its end; never raises for a file that is merely broken."""
     digest, info = "", ClipInfo(0.0, 0.0, "", 0, 0, 0, 0)
     try:
@@ -51,7 +55,9 @@ def look_at_clip(root: Path, path: str) -> ClipLook:
             if not clip.problem or clip.announced > 1:
                 info = probe(file)
     except UnreadableImageError as error:
-        return ClipLook(0, 0, digest, error=str(error) or "not decodable")
-    (height, width, _), hashes = clip.frames[0]
-    about = (info.fps, info.duration, info.codec, clip.announced, clip.decoded)
-    return ClipLook(width, height, digest, hashes, "", *about, clip.problem)
+        return Look(0, 0, digest, 0, 0, False, "video", str(error) or "not decodable")
+    (height, width, _), (phash, flip, hashable) = clip.frames[0]
+    return Look(
+        width, height, digest, phash, flip, hashable, "video", "", info.fps, info.duration,
+        info.codec, clip.announced, clip.decoded, clip.problem,
+    )  # fmt: skip

@@ -110,35 +110,17 @@ def make_report(
 ) -> FoldReport:
     """Return the report of a fold file and of what it leaves out (`item_id, reason`)."""
     own = folds if not dataset.extra_ids else folds[~folds["item_id"].isin(dataset.extra_ids)]
-    if is_lodo(scheme):
-        return _lodo_report(dataset, scheme, folds, own, excluded, survey)
-    rows = pd.Index(dataset.train["item_id"]).get_indexer(pd.Index(own["item_id"]))
-    groups, components = _study(dataset, *survey, rows)
-    parsed = parse_scheme(dataset, scheme)
-    labels = own["label"].to_numpy(np.int64)
-    plain = own["fold"].to_numpy() if parsed is None else plain_folds(labels, *parsed)
-    return FoldReport(
-        scheme=scheme,
-        path=paths.folds_csv(dataset.name, scheme),
-        folds=folds,
-        excluded=excluded,
-        groups=groups,
-        leaks=find_leaks(components, plain),
-        plain="the given folds" if parsed is None else "StratifiedKFold",
-    )
-
-
-def _lodo_report(
-    dataset: Dataset,
-    scheme: str,
-    folds: pd.DataFrame,
-    own: pd.DataFrame,
-    excluded: pd.DataFrame,
-    survey: Survey,
-) -> FoldReport:
-    """Return the report of leave-one-domain-out, against a split by domain that sees no group."""
-    plain = by_domain_alone(own, excluded, dataset.train)
-    rows = pd.Index(dataset.train["item_id"]).get_indexer(pd.Index(plain["item_id"]))
+    domains: tuple[str, ...] = ()
+    if is_lodo(scheme):  # against a split by domain that sees no group
+        plain, domains = by_domain_alone(own, excluded, dataset.train), tuple(held_out_domains(own))
+        ids, places = plain["item_id"], plain["fold"].to_numpy(np.int64)
+        name = "a split by domain alone"
+    else:
+        parsed, ids = parse_scheme(dataset, scheme), own["item_id"]
+        labels = own["label"].to_numpy(np.int64)
+        places = own["fold"].to_numpy() if parsed is None else plain_folds(labels, *parsed)
+        name = "the given folds" if parsed is None else "StratifiedKFold"
+    rows = pd.Index(dataset.train["item_id"]).get_indexer(pd.Index(ids))
     groups, components = _study(dataset, *survey, rows)
     return FoldReport(
         scheme=scheme,
@@ -146,9 +128,9 @@ def _lodo_report(
         folds=folds,
         excluded=excluded,
         groups=groups,
-        leaks=find_leaks(components, plain["fold"].to_numpy(np.int64)),
-        plain="a split by domain alone",
-        domains=tuple(held_out_domains(own)),
+        leaks=find_leaks(components, places),
+        plain=name,
+        domains=domains,
     )
 
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import cast
 
 import cv2
 import joblib
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from src import paths
 from src.artifacts.files import atomic_path
-from src.data.clip_scan import ClipLook, look_at_clip
+from src.data.clip_scan import Look, look_at_clip
 from src.data.clips import NAMED_AS_IMAGE, is_clip, middle_frame
 from src.data.hashes import perceptual_hashes
 from src.data.images import UnreadableImageError, decode_image
@@ -44,25 +44,6 @@ _CLIP_TYPES = {
 }  # fmt: skip
 _NO_CLIP = {"fps": 0.0, "duration": 0.0, "codec": "", "announced": 0, "frames": 0, "note": ""}
 CLIPS_AT_ONCE = 4
-
-
-class Look(NamedTuple):
-    """What was found in one file."""
-
-    width: int
-    height: int
-    sha256: str
-    phash: int
-    phash_flip: int
-    hashable: bool
-    format: str
-    error: str
-    fps: float = 0.0
-    duration: float = 0.0
-    codec: str = ""
-    announced: int = 0
-    frames: int = 0
-    note: str = ""
 
 
 def scan_items(dataset: Dataset) -> pd.DataFrame:
@@ -138,14 +119,10 @@ def _decode(data: bytes) -> tuple[NDArray[np.uint8], str]:
         return middle_frame(data), NAMED_AS_IMAGE
 
 
-def _as_look(clip: ClipLook) -> Look:
-    return Look(clip.width, clip.height, clip.sha256, *clip.hashes, "video", *clip[4:])
-
-
 def _look_at_many(root: Path, names: list[str]) -> list[Look]:
     cv2.setNumThreads(1)
     return [
-        _as_look(look_at_clip(root, name)) if kind_of(name) == "video" else look_at(root, name)
+        look_at_clip(root, name) if kind_of(name) == "video" else look_at(root, name)
         for name in names
     ]
 

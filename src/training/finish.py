@@ -139,14 +139,7 @@ def _record(
     weights_sha: str,
 ) -> dict[str, Any]:
     return {
-        "schema": record.SCHEMA,
-        "dataset": job.dataset,
-        "scheme": job.scheme,
-        "model": job.model,
-        "fold": job.fold,
-        "config": job.config.as_dict(),
-        **record.identity(job, asdict(start)),
-        "start": asdict(start),
+        **record.opening(job, asdict(start)),
         "selection": "last" if job.is_refit else job.config.selection,
         "epoch": int(run.best.get("epoch", run.epoch)),
         "precision": run.precision,

@@ -15,7 +15,7 @@ from src.errors import UserError
 from src.merging.sources import open_source
 from src.models.classifier import Classifier
 from src.seeds import derive_seed
-from src.training import device
+from src.training.swa import fill_statistics
 
 ITEMS = 1024
 BATCH = 64
@@ -158,17 +158,10 @@ def estimate_statistics(
     model.eval()
     if not layers:
         return 0
-    momenta = [layer.momentum for layer in layers]
     for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # torch's word for a plain mean
         layer.train()
     try:
-        with torch.no_grad(), device.autocast(chip, precision):
-            for batch in batches:
-                model({key: tensor.to(chip) for key, tensor in batch.items()})
+        fill_statistics(model, layers, batches, chip, precision)
     finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum
         model.eval()
     return len(layers)

@@ -83,14 +83,7 @@ def merge_record(
     first = runs[0]
     chosen = merged.chosen
     return {
-        "schema": record.SCHEMA,
-        "dataset": job.dataset,
-        "scheme": job.scheme,
-        "model": job.model,
-        "fold": job.fold,
-        "config": job.config.as_dict(),
-        **record.identity(job, first["start"]),
-        "start": first["start"],
+        **record.opening(job, first["start"]),
         "selection": "best" if merged.is_selected else "last",
         "epoch": 0,
         "precision": "fp32",

@@ -100,6 +100,20 @@ def identity(job: Job, start: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def opening(job: Job, start: dict[str, Any]) -> dict[str, Any]:
+    """Return what every record begins with: whose it is, and what must agree for its reuse."""
+    return {
+        "schema": SCHEMA,
+        "dataset": job.dataset,
+        "scheme": job.scheme,
+        "model": job.model,
+        "fold": job.fold,
+        "config": job.config.as_dict(),
+        **identity(job, start),
+        "start": start,
+    }
+
+
 def check_identity(found: dict[str, Any], want: dict[str, Any], path: Path) -> None:
     """Raise a UserError that says what differs between a run on disk and the one asked for.
 

@@ -1,6 +1,7 @@
 """Schedules by name: the learning rate of every step of a stage."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +13,8 @@ ONE_CYCLE_START = 25.0  # the peak over the first learning rate
 GAIN = 1e-4  # relative: what counts as a gain to `plateau`, torch's default
 
 
-class Schedule:
-    """The learning rate of every step of a stage: linear warmup, then what a subclass says.
+class Schedule(ABC):
+    """The learning rate of every step of a stage.
 
     Args:
         config: lr, min_lr, warmup_epochs, decay_epochs and decay_rate are read.
@@ -28,29 +29,36 @@ class Schedule:
         self.low = min(config.min_lr, config.lr)
         self.warmup = min(round(config.warmup_epochs * steps_per_epoch), steps - 1)
 
+    @abstractmethod
     def lr(self, step: int) -> float:
         """Return the learning rate of a step, of a group of scale 1.
 
         Args:
             step: 0-based, over the whole stage.
         """
-        if step < self.warmup:
-            return self.config.lr * (step + 1) / (self.warmup + 1)
-        return self.after_warmup(step)
 
-    def after_warmup(self, step: int) -> float:
-        """Return the learning rate of a step that is past the warmup."""
-        raise NotImplementedError
-
-    def after_epoch(self, score: float) -> None:
+    def after_epoch(self, score: float) -> None:  # noqa: B027 - most have no use for it
         """Take note of an epoch's score on the held-out items, higher is better."""
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs to go on exactly: plain numbers."""
         return {}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:  # noqa: B027 - most have no state
         """Take over what `state` returned."""
+
+
+class Warmed(Schedule):
+    """Linear warmup, then what a subclass says."""
+
+    def lr(self, step: int) -> float:  # noqa: D102 - as promised above
+        if step < self.warmup:
+            return self.config.lr * (step + 1) / (self.warmup + 1)
+        return self.after_warmup(step)
+
+    @abstractmethod
+    def after_warmup(self, step: int) -> float:
+        """Return the learning rate of a step that is past the warmup."""
 
 
 SCHEDULES: Registry[Callable[[OptimConfig, int, int], Schedule]] = Registry("schedule")
@@ -71,7 +79,7 @@ def make_schedule(config: OptimConfig, steps: int, steps_per_epoch: int) -> Sche
 
 
 @SCHEDULES.register("cosine")
-class Cosine(Schedule):
+class Cosine(Warmed):
     """Half a cosine from `lr` to `min_lr` (Loshchilov and Hutter 2017, eq. 5, one period)."""
 
     def after_warmup(self, step: int) -> float:
@@ -81,7 +89,7 @@ class Cosine(Schedule):
 
 
 @SCHEDULES.register("constant")
-class Constant(Schedule):
+class Constant(Warmed):
     """The same learning rate for every step."""
 
     def after_warmup(self, step: int) -> float:  # noqa: ARG002
@@ -90,7 +98,7 @@ class Constant(Schedule):
 
 
 @SCHEDULES.register("step")
-class Step(Schedule):
+class Step(Warmed):
     """A cut by `decay_rate` every `decay_epochs` epochs of the stage, down to `min_lr`."""
 
     def after_warmup(self, step: int) -> float:
@@ -100,7 +108,7 @@ class Step(Schedule):
 
 
 @SCHEDULES.register("plateau")
-class Plateau(Schedule):
+class Plateau(Warmed):
     """A cut by `decay_rate` when the held-out score has stood still, down to `min_lr`.
 
     As torch's `ReduceLROnPlateau(mode="max", patience=decay_epochs)`: that many epochs without a

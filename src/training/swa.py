@@ -1,6 +1,6 @@
 """Stochastic weight averaging: the plain mean of the weights of the last epochs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -63,13 +63,36 @@ def settle_statistics(
     layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and not is_frozen(m)]
     if not layers:
         return
-    momenta = [layer.momentum for layer in layers]
     was_training = {module: module.training for module in model.modules()}
+    model.train()
+    freeze_modes(model)
+    try:
+        fill_statistics(model, layers, batches, chip, precision)
+    finally:
+        for module, training in was_training.items():
+            module.training = training
+
+
+def fill_statistics(
+    model: Classifier,
+    layers: Sequence[_BatchNorm],
+    batches: Iterable[dict[str, Tensor]],
+    chip: torch.device,
+    precision: str,
+) -> None:
+    """Give layers that are in training mode the plain mean of the statistics of some batches.
+
+    Args:
+        model: that the layers are of.
+        layers: what they knew is forgotten.
+        batches: as the model takes them.
+        chip: where to.
+        precision: fp32, bf16 or fp16.
+    """
+    momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None  # torch's word for a plain mean
-    model.train()
-    freeze_modes(model)
     try:
         with torch.no_grad(), device.autocast(chip, precision):
             for batch in batches:
@@ -77,5 +100,3 @@ def settle_statistics(
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
-        for module, training in was_training.items():
-            module.training = training

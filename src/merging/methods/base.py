@@ -4,7 +4,6 @@ A method sees one tensor of every model at a time (and of the base, and of what 
 and returns the merged one. It changes none of them, and knows neither names nor files.
 """
 
-import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,11 +100,6 @@ class Method:
     symmetric: bool = True
     random: bool = False
     companions: tuple[str, ...] = ()
-
-    @property
-    def summary(self) -> str:
-        """Return the first line of the function's docstring."""
-        return (inspect.getdoc(self.run) or "").splitlines()[0]
 
     def parameter(self, name: str) -> Parameter:
         """Return a parameter; raises UserError for an unknown name, with the nearest known one."""
