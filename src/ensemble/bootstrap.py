@@ -94,14 +94,18 @@ def resamples(
     Yields:
         (n,) int64 copies of each item.
     """
-    _, code = np.unique(group, return_inverse=True)
-    n_groups = int(code.max()) + 1
-    fakes = np.bincount(code, weights=label, minlength=n_groups)
-    strata = _strata(np.stack([np.bincount(code, minlength=n_groups) - fakes, fakes], axis=1))
-    ones = np.ones(n_groups, dtype=np.int64)
+    groups, code = np.unique(group, return_inverse=True)
+    strata = strata_of(label, code)
+    ones = np.ones(len(groups), dtype=np.int64)
     rng = np.random.default_rng(seed)
     for _ in range(replicates):
         yield _draw(rng, ones, strata, 1)[0][code]
+
+
+def strata_of(label: NDArray[np.int64], code: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """Part groups into those of reals only, of fakes only and of both; each is a row's `code`."""
+    fakes = np.bincount(code, weights=label)
+    return _strata(np.stack([np.bincount(code) - fakes, fakes], axis=1))
 
 
 def _strata(patterns: NDArray[np.int64]) -> list[NDArray[np.intp]]:

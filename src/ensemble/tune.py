@@ -20,6 +20,7 @@ from src.ensemble.candidates import (
 )
 from src.ensemble.crossfit import FEWEST, Parts, make_parts
 from src.ensemble.rule import VOTING, Rule, vote
+from src.ensemble.scales import scale_notes
 from src.ensemble.search import INCUMBENT, STRATEGIES, Search, ladder
 from src.ensemble.stages import stages_of
 
@@ -95,6 +96,7 @@ def tune(
     winner = _winner(tried, candidates)
     chosen = winner.name
     notes = _notes(aligned, parts, candidates, chosen, shown_only=bool(reference))
+    notes += scale_notes(aligned.under(winner.pool), winner.rule, chosen, search.seed)
     recipe = _recipe(aligned.under(winner.pool), winner, candidates, search, notes)
     return Tuned(recipe, candidates, chosen, notes)
 
