@@ -1,21 +1,20 @@
 """Named tensors that are read one at a time: of a file, mapped rather than loaded, or of a dict."""
 
-import argparse
 import json
-import re
 import struct
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from src.errors import UserError
-from src.merging.unwrap import common_prefix, unwrapped
+from src.merging.unwrap import unwrapped
+from src.tensor_files import INDEX, check_file, load_torch, readable, shards_of
+from src.wrappers import common_prefix
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 SAFE_DTYPES = {
@@ -91,11 +90,8 @@ class SafetensorsSource(Source):
     """A `.safetensors` file."""
 
     def __init__(self, label: str, path: Path) -> None:
-        self._path = path
-        try:
+        with readable(path):
             self._file = safe_open(path, "pt").__enter__()
-        except (SafetensorError, OSError) as error:
-            raise _unreadable(path, error) from error
         super().__init__(label, self._file.metadata() or {}, _stamp(path))
         header = _header(path)
         self._prefix = common_prefix(header)
@@ -120,11 +116,36 @@ class TorchSource(DictSource):
     """A file of `torch.save`, mapped where it is a zip (all since torch 1.6)."""
 
     def __init__(self, label: str, path: Path) -> None:
-        tensors = unwrapped(_torch_load(path), path)
+        tensors = unwrapped(load_torch(path, mapped=True), path)
         for name, tensor in tensors.items():
             _check_kind(tensor, name, path)
         super().__init__(label, tensors)
         self.stamp = _stamp(path)
+
+
+class ShardsSource(Source):
+    """Shards and the index that says in which of them each tensor lies."""
+
+    def __init__(self, label: str, index: Path) -> None:
+        shards = shards_of(index)
+        self._shards = {path: _open(label, path) for path in sorted(set(shards.values()))}
+        stamps = [one.stamp for one in self._shards.values()]
+        super().__init__(label, {}, "\n".join([_stamp(index), *stamps]))
+        self._places = {}
+        for one in self._shards.values():
+            self._places |= dict.fromkeys(one.names, one)
+            self._kinds |= {name: (one.dtype(name), one.shape(name)) for name in one.names}
+        whole = common_prefix(shards)
+        lost = sorted({key.removeprefix(whole) for key in shards} - set(self._places))
+        if lost:
+            raise UserError(f"{index}: {lost[0]!r} is in none of its shards; download them again")
+
+    def read(self, name: str) -> Tensor:  # noqa: D102
+        return self._places[name].read(name)
+
+    def close(self) -> None:  # noqa: D102
+        for one in self._shards.values():
+            one.close()
 
 
 def open_source(path: Path, label: str = "") -> Source:
@@ -134,65 +155,31 @@ def open_source(path: Path, label: str = "") -> Source:
     all; code in a pickle is never run.
 
     Args:
-        path: `.safetensors`, or `.pth`, `.pt`, `.bin`, `.ckpt` of `torch.save`.
+        path: `.safetensors`, or `.pth`, `.pt`, `.bin`, `.ckpt` of `torch.save`, or the index of
+            such files in shards.
         label: what to call it in messages; its path if empty.
 
     Raises:
         UserError: missing, of another kind, truncated, damaged, with more than tensors in it, with
             tensors of several parts (`unwrapped`) or of a kind that nothing merges.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such weights file")
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"{path}: want a file of weights, one of {', '.join(SUFFIXES)}")
-    kind = SafetensorsSource if path.suffix == ".safetensors" else TorchSource
-    return kind(label or str(path), path)
+    check_file(path)
+    if not path.name.endswith((*SUFFIXES, INDEX)):
+        raise UserError(f"{path}: want a file of weights, one of {', '.join((*SUFFIXES, INDEX))}")
+    return _open(label or str(path), path)
+
+
+def _open(label: str, path: Path) -> Source:
+    if path.name.endswith(INDEX):
+        return ShardsSource(label, path)
+    return (SafetensorsSource if path.suffix == ".safetensors" else TorchSource)(label, path)
 
 
 def _check_kind(tensor: Tensor, name: str, path: Path) -> None:
-    """Refuse what has no plain elements, or elements that `.safetensors` files here do not hold."""
-    if tensor.layout != torch.strided:
-        kind = str(tensor.layout).removeprefix("torch.")
-    elif tensor.is_quantized or tensor.dtype not in SAFE_DTYPES.values():
+    """Refuse elements that `.safetensors` files here do not hold."""
+    if tensor.is_quantized or tensor.dtype not in SAFE_DTYPES.values():
         kind = str(tensor.dtype).removeprefix("torch.")
-    elif tensor.is_meta:
-        kind = "without values (on the device 'meta')"
-    else:
-        return
-    raise UserError(f"{path}: tensor {name!r} is {kind}, which nothing merges")
-
-
-def _torch_load(path: Path) -> Any:  # noqa: ANN401
-    for mapped in (True, False):  # files of old versions of torch cannot be mapped
-        try:
-            with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return torch.load(  # noqa: TID251 - nothing but tensors and plain containers
-                    path, map_location="cpu", weights_only=True, mmap=mapped
-                )
-        except RuntimeError as error:
-            if mapped and "mmap can only be used" in str(error):
-                continue
-            raise _unreadable(path, error) from error
-        except Exception as error:  # of damaged bytes torch makes KeyError, AssertionError, ...
-            raise _unreadable(path, error) from error
-    raise AssertionError("the second way returns or raises")
-
-
-def _unreadable(path: Path, error: Exception) -> UserError:
-    refused = re.search(r"GLOBAL (\S+)", str(error))
-    if refused:
-        return UserError(
-            f"{path}: refused, this pickle holds more than tensors and could run code "
-            f"({refused[1]}); ask its author for a .safetensors file"
-        )
-    if "TorchScript" in str(error):  # torch's own text advises to switch the safety off
-        return UserError(
-            f"{path}: refused, a TorchScript archive is a program; save the state dict of the "
-            "module that it was made from"
-        )
-    first = f"{type(error).__name__}: {error}".splitlines()[0]
-    return UserError(f"{path}: not a readable weights file, perhaps truncated: {first}")
+        raise UserError(f"{path}: tensor {name!r} is {kind}, which nothing merges")
 
 
 def _header(path: Path) -> dict[str, Any]:

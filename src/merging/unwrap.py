@@ -1,21 +1,17 @@
 """The weights in what a training script saved: which entry they are, and what else lies there."""
 
+import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from src.errors import UserError
+from src.wrappers import find_weights, without_prefix
 
-# Where training scripts put the weights beside other things, and what wrappers put before names.
-# Both as in src/models/tensors.py, which this layer may not know; a test holds them together.
-WRAPPERS = (
-    *("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema", "teacher"),
-    *("checkpoint", "net", "weights", "network"),
-)
-PREFIXES = ("module.", "_orig_mod.", "net.")
+LOG = logging.getLogger("rvf")
 # Words in the names of entries that are no part of the model, whatever lies in them: what trained
 # it, what it was measured by, and other versions of it.
 TRAINING = (
@@ -44,46 +40,22 @@ def unwrapped(content: Any, path: Path) -> dict[str, Tensor]:  # noqa: ANN401 - 
         UserError: there are none, or another entry looks like a state dict of its own, so that
             what would be taken might be half a model.
     """
-    levels: list[tuple[Mapping[Any, Any], str]] = []
-    while isinstance(content, Mapping):
-        word = next((w for w in WRAPPERS if isinstance(content.get(w), Mapping)), None)
-        if word is None:
-            break
-        rest = {key: value for key, value in content.items() if key != word}
-        levels.append((rest, f"those under {word!r}"))
-        content = content[word]
-    if not isinstance(content, Mapping):
-        raise UserError(f"{path}: holds a {type(content).__name__}, want named tensors")
-    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-    if len(tensors) < len(content):
+    found = find_weights(content, path)
+    tensors = found.tensors
+    if len(tensors) < len(found.beside[-1][0]):
         tensors = {key: value for key, value in tensors.items() if not _is_counter(key, value)}
-    beside = next(iter(tensors), "none") + (", ..." if len(tensors) > 1 else "")
-    for rest, what in [*levels, (content, f"the tensors {beside}" if tensors else beside)]:
+    for rest, what in found.beside:
         _check_beside(rest, tensors, what, path)
-    if not tensors:
-        raise UserError(f"{path}: holds no tensors; its keys are {sorted(map(str, content))[:8]}")
-    return _without_prefix(tensors)
-
-
-def _without_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    prefix = common_prefix(tensors)
-    return {key.removeprefix(prefix): value for key, value in tensors.items()}
-
-
-def common_prefix(names: Iterable[str]) -> str:
-    """Return what wrappers (`DataParallel`, `torch.compile`) put before every name, perhaps ''."""
-    left, whole = list(names), ""
-    while prefix := next((p for p in PREFIXES if left and all(n.startswith(p) for n in left)), ""):
-        left = [name.removeprefix(prefix) for name in left]
-        whole += prefix
-    return whole
+    if found.note:
+        LOG.info("%s: %s", path.name, found.note)
+    return found.some(path) and tensors
 
 
 def _check_beside(
     rest: Mapping[Any, Any], taken: Mapping[str, Tensor], what: str, path: Path
 ) -> None:
     """Refuse to leave a part of a model behind."""
-    known = set(_without_prefix(taken))
+    known = set(without_prefix(taken))
     whole = _is_state_dict(taken)  # else the model itself may lie under `best` or `ema`
     unopened = [
         str(key)
@@ -103,7 +75,7 @@ def _has_weights(value: Any, known: set[str]) -> bool:  # noqa: ANN401
     if not isinstance(value, Mapping) or _is_optimizer(value):
         return False
     tensors = {str(key): one for key, one in value.items() if isinstance(one, Tensor)}
-    if _is_state_dict(tensors) and set(_without_prefix(tensors)) != known:
+    if _is_state_dict(tensors) and set(without_prefix(tensors)) != known:
         return True
     return any(_has_weights(one, known) for one in value.values())
 

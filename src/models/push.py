@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from src.errors import UserError
-from src.models.tensors import first_line
+from src.tensor_files import first_line
 
 
 def push_files(repo: str, files: Mapping[str, Path], card: str, message: str) -> str:

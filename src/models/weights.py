@@ -6,13 +6,15 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from src.artifacts.files import sha256_file
+from src.artifacts.files import sha256_file, sha256_json
 from src.config import ModelConfig
 from src.errors import UserError
 from src.models.formats import OURS, PLAIN, Foreign, Source, recognise
 from src.models.formats.fit import IGNORABLE, adapt, in_head, look
 from src.models.hub import hub_weights
-from src.models.tensors import read_metadata, read_tensors, state_dict_of
+from src.models.tensors import state_dict_of
+from src.tensor_files import INDEX, read_metadata, read_tensors, shards_of
+from src.wrappers import find_weights
 
 HEADS = ("head", "heads", "fc", "classifier", "last_linear", "head_dist")
 LOG = logging.getLogger("rvf")
@@ -53,7 +55,7 @@ def load_weights(net: nn.Module, path: Path, head: tuple[str, ...]) -> Start:
 
     Args:
         net: changed in place, and not at all where an error is raised.
-        path: `.safetensors`, `.pth`, `.pt` or `.bin`.
+        path: `.safetensors`, `.pth`, `.pt`, `.bin` or the index of such files in shards.
         head: names of the net's classifier layers.
 
     Returns:
@@ -65,6 +67,9 @@ def load_weights(net: nn.Module, path: Path, head: tuple[str, ...]) -> Start:
     """
     content = read_tensors(path)
     tensors = state_dict_of(content, path)
+    version = find_weights(content, path).note
+    if version:
+        LOG.info("%s: %s", path.name, version)
     # Of a bare state dict, what lies around it are its own tensors.
     wrapper = {k: v for k, v in content.items() if not isinstance(v, Tensor)}
     name, found = recognise(Source(path, tensors, wrapper | read_metadata(path)), net, head)
@@ -96,7 +101,7 @@ def load_weights(net: nn.Module, path: Path, head: tuple[str, ...]) -> Start:
     return Start(
         "file",
         path.name,
-        sha256_file(path),
+        sha256_weights(path),
         missing,
         unexpected,
         found.dropped,
@@ -104,6 +109,14 @@ def load_weights(net: nn.Module, path: Path, head: tuple[str, ...]) -> Start:
         None if found.mean is None else list(found.mean),
         None if found.std is None else list(found.std),
     )
+
+
+def sha256_weights(path: Path) -> str:
+    """Return the SHA-256 of a weights file; of an index, that of those of all its shards."""
+    if not path.name.endswith(INDEX):
+        return sha256_file(path)
+    shards = sorted(set(shards_of(path).values()))
+    return sha256_json([sha256_file(one) for one in (path, *shards)])
 
 
 def _refuse_other_types(net: nn.Module, found: Foreign, path: Path) -> None:

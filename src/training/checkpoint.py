@@ -12,7 +12,8 @@ from src.config import InputSpec, ModelConfig, parse_model
 from src.errors import UserError
 from src.models.backbones import build_backbone
 from src.models.classifier import Classifier
-from src.models.tensors import check_finite, first_line, read_tensors
+from src.models.tensors import check_finite
+from src.tensor_files import first_line, read_tensors
 
 LABEL_ORDER = "logit > 0 is fake (label 1); real is label 0"
 POOLING = "mean logit over views"

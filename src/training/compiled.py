@@ -13,7 +13,7 @@ import torch
 from src import paths
 from src.errors import UserError
 from src.models.classifier import Classifier
-from src.models.tensors import first_line
+from src.tensor_files import first_line
 from src.training.device import autocast
 
 BACKEND = "inductor"

@@ -22,7 +22,7 @@ from src.data.dataset import EvalBatches
 from src.data.pixels import Canvas, PixelSource
 from src.errors import UserError
 from src.metrics import auc, classification_report
-from src.models.tensors import first_line
+from src.tensor_files import first_line
 from src.training.checkpoint import load_checkpoint
 from src.training.engines import Eager, Engine
 from src.training.exported import ENGINE_OF, PACKAGES, PRECISIONS, SCHEMA, load_package

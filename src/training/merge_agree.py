@@ -11,7 +11,7 @@ from src.errors import UserError
 from src.models.backbones import build_backbone
 from src.models.formats.base import Foreign
 from src.models.formats.fit import adapt
-from src.models.tensors import read_tensors
+from src.tensor_files import read_tensors
 from src.training.merge_inputs import Ingredient
 
 SIZES = ("image size", "canvas")  # that differ where position embeddings are resized

@@ -20,7 +20,7 @@ from src.merging.streaming import merge_files
 from src.models.anatomy import anatomy_of
 from src.models.backbones import build_backbone
 from src.models.classifier import Classifier
-from src.models.tensors import read_tensors
+from src.tensor_files import read_tensors
 from src.training import device
 from src.training.finish import check_logits
 from src.training.frames import predict_items

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from src.merging.recipe import MergeRecipe
 from src.models.classifier import Classifier
-from src.models.tensors import read_tensors
 from src.progress import track
+from src.tensor_files import read_tensors
 from src.training.merge_bench import Bench
 
 ESTIMATE = "estimate"  # `fisher: estimate` of a model in a recipe

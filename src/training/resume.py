@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from src import paths
-from src.artifacts.files import sha256_file
 from src.errors import UserError
-from src.models.tensors import read_tensors
+from src.models.weights import sha256_weights
+from src.tensor_files import check_file, read_tensors
 from src.training import record
 from src.training.job import Job
 from src.training.run import Run
@@ -35,9 +35,8 @@ def wanted_start(job: Job) -> dict[str, Any]:
         return {"source": "random", "sha256": ""}
     if options.weights is None:
         return {"source": _SOURCES[job.config.backbone.pretrained], "sha256": None}
-    if not options.weights.is_file():
-        raise UserError(f"{options.weights}: no such weights file")
-    return {"source": "file", "sha256": sha256_file(options.weights)}
+    check_file(options.weights)
+    return {"source": "file", "sha256": sha256_weights(options.weights)}
 
 
 def is_finished(job: Job, start: dict[str, Any]) -> bool:

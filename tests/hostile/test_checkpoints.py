@@ -12,7 +12,7 @@ import torch
 
 from src import paths
 from src.errors import UserError
-from src.models.tensors import read_tensors
+from src.tensor_files import read_tensors
 from src.training.checkpoint import load_checkpoint, save_state
 from tests.hostile.conftest import predict, train, tune
 

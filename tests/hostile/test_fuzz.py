@@ -30,8 +30,8 @@ from src.data.layouts import load_dataset
 from src.data.sources import list_files, read_bytes
 from src.errors import UserError
 from src.models.classifier import build_classifier
-from src.models.tensors import read_tensors
 from src.strict_yaml import read_mapping
+from src.tensor_files import read_tensors
 from src.training import checkpoint, device, exported, record
 from src.training.fill import Part
 from src.training.partial import Partial

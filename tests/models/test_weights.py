@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import http.server
 import io
+import json
 import os
 import pickle
 import socket
@@ -28,8 +29,9 @@ from src.config import BackboneConfig, ModelConfig, read_model
 from src.errors import UserError
 from src.models import hub
 from src.models.classifier import build_classifier
-from src.models.tensors import read_tensors, state_dict_of
+from src.models.tensors import state_dict_of
 from src.models.weights import Start, load_weights, start_weights
+from src.tensor_files import read_tensors
 from tests.conftest import REPO
 
 TINY = "test_efficientnet"
@@ -120,6 +122,32 @@ def test_outputs_after_loading_equal_plain_torch(tmp_path):
     assert not torch.equal(net.eval()(images), plain.eval()(images))
     load_weights(net, tmp_path / "w.pth", HEAD)
     assert torch.equal(net.eval()(images), plain.eval()(images))
+
+
+def test_an_index_of_shards_and_what_identifies_it(tmp_path):
+    reference, index = tiny(seed=1), tmp_path / "model.safetensors.index.json"
+    items, names = list(tensors_of(reference).items()), ["a.safetensors", "b.safetensors"]
+    for first, name in enumerate(names):
+        save_file(dict(items[first::2]), tmp_path / name)
+    places = {key: names[place % 2] for place, (key, _) in enumerate(items)}
+    index.write_text(json.dumps({"weight_map": places}))
+    net = tiny(seed=2)
+    start = load_weights(net, index, HEAD)
+    assert start.missing == []
+    assert same(tensors_of(net), tensors_of(reference))
+    items[0][1].add_(1)
+    save_file(dict(items[0::2]), tmp_path / "a.safetensors")
+    assert load_weights(net, index, HEAD).sha256 != start.sha256
+
+
+def test_the_moving_average_is_taken_and_the_log_says_so(tmp_path, caplog):
+    caplog.set_level("INFO", "rvf")
+    plain, average = tensors_of(tiny(seed=1)), tensors_of(tiny(seed=3))
+    torch.save({"state_dict": plain, "state_dict_ema": average}, tmp_path / "w.pth")
+    net = tiny(seed=2)
+    load_weights(net, tmp_path / "w.pth", HEAD)
+    assert same(tensors_of(net), average)
+    assert "w.pth: of 'state_dict' and its moving average 'state_dict_ema'" in caplog.text
 
 
 # --- heads, missing and unexpected keys ---

@@ -18,7 +18,7 @@ from src.data.layouts import load_dataset
 from src.data.manifest import Dataset
 from src.errors import UserError
 from src.merging.settings import depth_by_name
-from src.models.tensors import read_tensors
+from src.tensor_files import read_tensors
 from src.training.job import Job
 from src.training.merge_agree import check_agreement
 from src.training.merge_bench import depth_of

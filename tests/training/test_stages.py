@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from src import paths
-from src.models.tensors import read_tensors
+from src.tensor_files import read_tensors
 from src.training import features, stages, trainer
 from src.training.checkpoint import load_checkpoint
 from src.training.record import read_record

@@ -1,0 +1,143 @@
+"""The weights among what a training script saved: which entry, and which version of them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from src.errors import UserError
+
+# Keys under which training scripts put the weights beside optimizer states and arguments. Of a
+# student and its teacher, the teacher is what DINO publishes.
+WRAPPERS = (
+    *("state_dict", "model", "model_state_dict", "teacher"),
+    *("checkpoint", "net", "weights", "network"),
+)
+# Keys of a moving average of the weights: where a script keeps one, its scores are the average's.
+AVERAGES = (
+    *("state_dict_ema", "model_ema", "ema_state_dict", "model_state_dict_ema", "ema_model"),
+    "ema",
+)
+PREFIXES = ("module.", "_orig_mod.", "net.")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights in what a training script saved.
+
+    Attributes:
+        tensors: by name, without prefixes that all share.
+        beside: for each level, outermost first, what else lay there and what it lay beside.
+        note: which of several versions was taken, where there were several.
+    """
+
+    tensors: dict[str, Tensor]
+    beside: list[tuple[Mapping[Any, Any], str]]
+    note: str = ""
+
+    def some(self, path: Path) -> dict[str, Tensor]:
+        """Return the tensors, or raise a UserError that there are none."""
+        if not self.tensors:
+            keys = sorted(map(str, self.beside[-1][0]))[:8]
+            raise UserError(f"{path}: holds no tensors; its keys are {keys}")
+        return self.tensors
+
+
+def find_weights(content: Any, path: Path) -> Weights:  # noqa: ANN401 - any file's
+    """Find the tensors in what a training script saved, without wrappers and prefixes.
+
+    Of weights and their moving average, the average is taken where it has the same names. Arrays
+    of numpy become tensors where there are no others.
+
+    Args:
+        content: what `read_tensors` returned.
+        path: where from.
+
+    Returns:
+        Them; where there are none, `some` says so.
+
+    Raises:
+        UserError: one of them has no plain values of its own.
+    """
+    beside, notes = [], []
+    while isinstance(content, Mapping) and (word := _word(content)):
+        others = [a for a in AVERAGES if a != word and _named_within(content.get(a))]
+        names = _named_within(content[word])
+        average = next((a for a in others if _named_within(content[a]) == names), "")
+        if average:
+            notes.append(f"of {word!r} and its moving average {average!r} the average is taken")
+        elif others:
+            notes.append(f"{word!r} is taken, for the names in {others[0]!r} are others")
+        taken = average or word
+        rest = {key: value for key, value in content.items() if key not in (taken, word)}
+        beside.append((rest, f"those under {taken!r}"))
+        content = content[taken]
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path}: holds a {type(content).__name__}, want named tensors")
+    tensors = _named(content)
+    more = ", ..." if len(tensors) > 1 else ""
+    beside.append((content, f"the tensors {next(iter(tensors))}{more}" if tensors else "none"))
+    for key, value in tensors.items():
+        check_plain(key, value, path)
+    return Weights(without_prefix(tensors), beside, "; ".join(notes))
+
+
+def _word(content: Mapping[Any, Any]) -> str:
+    words = (*WRAPPERS, *AVERAGES)
+    return next((w for w in words if isinstance(content.get(w), Mapping)), "")
+
+
+def _named_within(content: Any) -> set[str]:  # noqa: ANN401
+    """Return the names of the weights under wrappers, without prefixes."""
+    while isinstance(content, Mapping) and (inner := _word(content)):
+        content = content[inner]
+    return set(without_prefix(_named(content))) if isinstance(content, Mapping) else set()
+
+
+def _named(content: Mapping[Any, Any]) -> dict[str, Tensor]:
+    found = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    if not found:
+        found = {
+            str(key): torch.from_numpy(np.array(value, value.dtype.newbyteorder("=")))
+            for key, value in content.items()
+            if isinstance(value, np.ndarray) and value.dtype.kind in "fiu"
+        }
+    # The counter that torch's AveragedModel puts beside `module.`.
+    counted = {key: value for key, value in found.items() if key != "n_averaged"}
+    return counted if all(key.startswith("module.") for key in counted) else found
+
+
+def check_plain(key: str, value: Tensor, path: Path) -> None:
+    """Raise a UserError for a tensor that has no plain values of its own in the file."""
+    if value.is_nested or value.layout != torch.strided:
+        kind = "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
+        trouble = f"is {kind}: want a plain one, saved as tensor.to_dense()"
+    elif value.is_meta:
+        trouble = "has no values (device 'meta'): save the net once its weights are loaded"
+    elif path.is_file() and value.numel() * value.element_size() > path.stat().st_size:
+        if path.suffix == ".json":  # an index: its shards hold the values
+            return
+        shape = tuple(value.shape)
+        trouble = f"has the shape {shape}, more than the whole file holds: save tensor.contiguous()"
+    else:
+        return
+    raise UserError(f"{path}: tensor {key!r} {trouble}")
+
+
+def without_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors without what wrappers (`DataParallel`, `torch.compile`) put before names."""
+    prefix = common_prefix(tensors)
+    return {key.removeprefix(prefix): value for key, value in tensors.items()}
+
+
+def common_prefix(names: Iterable[str]) -> str:
+    """Return what wrappers put before every name, perhaps ''."""
+    left, whole = list(names), ""
+    while prefix := next((p for p in PREFIXES if left and all(n.startswith(p) for n in left)), ""):
+        left = [name.removeprefix(prefix) for name in left]
+        whole += prefix
+    return whole
