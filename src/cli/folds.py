@@ -92,6 +92,8 @@ def print_report(report: "FoldReport") -> None:
     print(f"{report.plain} would have leaked (items with a relative in another fold):")
     for leak in report.leaks:
         print(f"  {leak.reason + ':':<14} {leak.items:>8} items, {100 * leak.share:6.2f} %")
+    for warning in report.warnings:
+        print(warning)
 
 
 def print_excluded(ids: Sequence[str], reasons: Sequence[str]) -> None:

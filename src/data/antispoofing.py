@@ -8,8 +8,9 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from src.data.dataset_yaml import DatasetConfig
+from src.data.dataset_yaml import DOMAIN, DatasetConfig
 from src.data.field import Clip, Reading
+from src.data.folder_groups import check_above
 from src.data.sources import Listing, read_bytes
 from src.errors import UserError
 
@@ -46,8 +47,10 @@ def read(root: Path, listing: Listing, config: DatasetConfig) -> Reading | None:
         video = f"{found['part'] or ''}/{found['video']}".lstrip("/")
         clip = Clip(found["domain"], video, int(found["word"] == "fake"), found["domain"])
         clips.setdefault(key, clip).paths.append(entry.logical)
-    if not clips or (config.layout != NAME and _may_be_one_set(clips, listing)):
+    if not clips or (config.layout != NAME and _may_be_another(clips, listing, config)):
         return None
+    if config.folders_above is None and config.layout != NAME:
+        check_above(root, Counter(clip.domain for clip in clips.values() for _ in clip.paths))
     reading = Reading(NAME, list(clips.values()))
     reading.notes.append(
         "labels: real/ is 0 and fake/ is 1 (FLIP's own lists call real 1: flipped on reading); "
@@ -77,8 +80,13 @@ def _count_unlisted(reading: Reading, clips: list[Clip]) -> None:
         )
 
 
-def _may_be_one_set(clips: dict[str, Clip], listing: Listing) -> bool:
-    """Tell `archive/{train,test}/{real,fake}/`, a competition's, from a lone domain of FLIP's."""
+def _may_be_another(clips: dict[str, Clip], listing: Listing, config: DatasetConfig) -> bool:
+    """Tell `archive/{train,test}/{real,fake}/`, a competition's, from a lone domain of FLIP's.
+
+    Folders that dataset.yaml calls people or videos are no domains of FLIP's either.
+    """
+    if config.folders_above not in (None, DOMAIN):
+        return True
     lists = any(_LIST.match(entry.logical.rpartition("/")[2]) for entry in listing.texts)
     domains = {clip.domain for clip in clips.values()}
     return len(domains) == 1 and not lists and any("/" in clip.video for clip in clips.values())

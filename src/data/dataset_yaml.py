@@ -1,6 +1,7 @@
 """`dataset.yaml`: what names and CSV alone do not say, read strictly."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Any
 from src.errors import UserError, unknown_name
 from src.strict_yaml import read_yaml
 
-SUBFOLDERS = ("group", "domain", "ignore")
-MISFITS = ("error", "ignore")
+GROUP, DOMAIN, IGNORE = LEVELS = ("group", "domain", "ignore")
+Levels = str | tuple[str, ...]  # what each folder of a path is, or one word for all of them
+MISFITS = ("error", IGNORE)
 CHOICES = {
-    "subfolders": SUBFOLDERS,
+    "same_names": (GROUP, IGNORE),
     "missing_files": MISFITS,
     "unlisted_files": MISFITS,
     "overlap": ("train", "test"),
@@ -48,7 +50,11 @@ class DatasetConfig:
         id_column, label_column, group_column, domain_column, fold_column: its columns.
         extra: data sets whose train items join, always trained on and never scored.
         submission: the sample submission.
-        subfolders: what folders below a class folder are: `group`, `domain` or `ignore`.
+        subfolders: what folders below a class folder are: `group` (one person or one video each),
+            `domain` or `ignore`; or such a word for each level, the outermost first.
+        folders_above: the same of the folders above the class folders; `domain` by default.
+        same_names: what equal names in several classes, domains or splits mean: `group` ties files
+            and folders, `ignore` none; by default folders alone.
         ignore: patterns of paths to leave aside.
         missing_files: `ignore` rows of the CSV that have no file.
         unlisted_files: `ignore` files that no row names.
@@ -73,7 +79,9 @@ class DatasetConfig:
     fold_column: str | None = None
     extra: list[str] = field(default_factory=list)
     submission: SampleConfig = field(default_factory=SampleConfig)
-    subfolders: str | None = None
+    subfolders: Levels | None = None
+    folders_above: Levels | None = None
+    same_names: str | None = None
     ignore: list[str] = field(default_factory=list)
     missing_files: str = "error"
     unlisted_files: str = "error"
@@ -120,16 +128,14 @@ def _parse(content: object, path: Path) -> DatasetConfig:
     values = _known_keys(content, DatasetConfig, path, "")
     parsed: dict[str, Any] = {}
     for key, value in values.items():
-        if key == "labels":
-            parsed[key] = _labels(value, path)
-        elif key == "submission":
-            parsed[key] = _sample(value, path)
-        elif key == "root":
-            parsed[key] = _root(value, path)
+        if key in _READERS:
+            parsed[key] = _READERS[key](value, path)
         elif key == "json" and isinstance(value, str):
             parsed[key] = [_word(value, key, path)]
         elif key in ("extra", "ignore", "json", "combine"):
             parsed[key] = _words(value, key, path)
+        elif key in ("subfolders", "folders_above"):
+            parsed[key] = _levels(value, key, path)
         elif key in ("n_folds", "seed"):
             parsed[key] = _count(value, key, path, at_least=2 if key == "n_folds" else 0)
         else:
@@ -172,6 +178,14 @@ def _labels(value: object, path: Path) -> dict[str, int]:
     return labels
 
 
+def _levels(value: object, key: str, path: Path) -> Levels:
+    words = value if isinstance(value, list) and value else [_word(value, key, path)]
+    for word in words:
+        if word not in LEVELS:
+            raise unknown_name(f"value of {key} in {path}:", str(word), LEVELS)
+    return tuple(words) if isinstance(value, list) else words[0]
+
+
 def _root(value: object, path: Path) -> tuple[str, str]:
     if not isinstance(value, dict) or set(value) != {"from", "to"}:
         raise UserError(f"{path}: root is {value!r}, want {{from: START_OF_PATHS, to: FOLDER}}")
@@ -197,6 +211,11 @@ def _sample(value: object, path: Path) -> SampleConfig:
         else:
             parsed[key] = _word(item, f"submission.{key}", path)
     return SampleConfig(**parsed)
+
+
+_READERS: dict[str, Callable[[object, Path], Any]] = {
+    "labels": _labels, "submission": _sample, "root": _root
+}  # fmt: skip
 
 
 def _word(value: object, key: str, path: Path) -> str:

@@ -48,6 +48,7 @@ class FoldReport:
         leaks: what StratifiedKFold with the same k and seed (or the given folds) would leak.
         plain: what `leaks` is about: "StratifiedKFold", or "the given folds".
         domains: of scheme `lodo`, the domain that each fold holds out.
+        warnings: of the data set: what may belong together and is not known to.
     """
 
     scheme: str
@@ -58,6 +59,7 @@ class FoldReport:
     leaks: list[Leak]
     plain: str
     domains: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def report_folds(dataset: Dataset, scheme: str, folds: pd.DataFrame) -> FoldReport:
@@ -131,6 +133,7 @@ def make_report(
         leaks=find_leaks(components, places),
         plain=name,
         domains=domains,
+        warnings=tuple(note for note in dataset.notes if note.startswith("WARNING")),
     )
 
 

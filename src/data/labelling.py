@@ -3,11 +3,15 @@
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from src.data.dataset_yaml import DatasetConfig
+from src.data.dataset_yaml import GROUP, IGNORE, DatasetConfig
+from src.data.folder_groups import Origin, read_origins
 from src.data.identities import tie_swaps
+from src.data.matching import without_suffix
 from src.data.places import MediaFile
-from src.data.words import make_label_map, read_word
+from src.data.words import Place, make_label_map, read_word
 from src.errors import UserError
+
+_MOST = 0.9  # of the names of a class: chance numbers share fewer (CIFAKE's classes a third)
 
 
 @dataclass(slots=True)
@@ -34,11 +38,17 @@ class Labelled:
         items: number of the file -> its item.
         notes: what was understood.
         ignored: reason -> number of files left aside because dataset.yaml says so.
+        origins: what folders say, test/ too, where they give the labels.
     """
 
     items: dict[int, TrainItem] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     ignored: dict[str, int] = field(default_factory=dict)
+    origins: dict[Place, Origin] = field(default_factory=dict)
+
+    def origin_of(self, place: Place) -> Origin:
+        """Return the group and domain of a test item."""
+        return self.origins.get(place) or Origin(domain=place.domain)
 
 
 def label_by_folders(
@@ -60,22 +70,21 @@ def label_by_folders(
     done = Labelled(notes=["labels: from the names of folders"] if train else [])
     for index in train:
         file = files[index]
-        place = file.place
-        if place.label is None:
+        if file.place.label is None:
             raise _no_label(root, files, train, config, why)
-        if place.below and config.subfolders is None:
+        if file.place.below and config.subfolders is None:
             raise UserError(
                 f"{root}: there are folders below the class folders, such as {file.name}; say in "
                 "dataset.yaml what they are: `subfolders: group` (frames of one video, shots of "
                 "one person), `subfolders: domain` (generators, attacks) or `subfolders: ignore`"
             )
-        item = TrainItem(with_val(file, file.name), place.label, domain=place.domain)
-        if place.below and config.subfolders == "group":
-            item.group = with_val(file, place.inner)
-        elif place.below and config.subfolders == "domain":
-            item.domain = "/".join(filter(None, (place.domain, place.below)))
-        done.items[index] = item
+        done.items[index] = TrainItem(with_val(file, file.name), file.place.label)
+    done.origins = read_origins(root, files, train, config, done.notes)
+    for index, item in done.items.items():
+        origin = done.origins[files[index].place]
+        item.group, item.domain = origin.group, origin.domain
     tie_by_names(done, config)
+    tie_equal_names(done, config)
     return done
 
 
@@ -105,6 +114,36 @@ def tie_by_names(done: Labelled, config: DatasetConfig) -> None:
     for place, group in groups.items():
         items[place].group = group
     done.notes.append(f"groups: {named}, and are tied by those names")
+
+
+def tie_equal_names(done: Labelled, config: DatasetConfig) -> None:
+    """Group real and fake files of one name where dataset.yaml says so, or say that there are some.
+
+    Whether `fake/0001.png` was made from `real/0001.png` or both are but numbered, names do not
+    tell. Items that have a group keep it: frames of videos are numbered alike.
+    """
+    free = [item for item in done.items.values() if not item.group]
+    if config.same_names == GROUP:
+        for item in free:
+            item.group = without_suffix(item.item_id.rpartition("/")[2])
+        return
+    if config.same_names == IGNORE or len(free) < len(done.items):
+        return
+    names: dict[str, tuple[set[str], set[str]]] = {}
+    for item in free:
+        stem = without_suffix(item.item_id.rpartition("/")[2])
+        for part in {"", item.domain}:
+            names.setdefault(part, (set(), set()))[item.label].add(stem)
+    for reals, fakes in names.values():
+        shared, fewest = reals & fakes, min(len(reals), len(fakes))
+        if fewest > 1 and len(shared) >= _MOST * fewest:
+            done.notes.append(
+                f"WARNING {len(shared)} of {len(reals)} names of real files are names of fake ones "
+                f"too (such as {min(shared)}), and are not tied; if a fake was made from the real "
+                "one of its name, say so in dataset.yaml: `same_names: group`, else `same_names: "
+                "ignore`"
+            )
+            return
 
 
 def _no_label(

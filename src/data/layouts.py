@@ -159,14 +159,15 @@ def _make_items(files: list[MediaFile], labelled: Labelled, test: dict[int, str]
     """Return the manifest; its index is the number of the file."""
     train = labelled.items.values()
     entries = [files[index].entry for index in (*labelled.items, *test)]
+    origins = [labelled.origin_of(files[index].place) for index in test]
     columns: dict[str, list[Any]] = {
         "item_id": [*(item.item_id for item in train), *test.values()],
         "path": [entry.path for entry in entries],
         "kind": [kind_of(entry.logical) for entry in entries],
         "split": ["train"] * len(train) + ["test"] * len(test),
         "label": [*(item.label for item in train), *[pd.NA] * len(test)],
-        "group": [*(item.group for item in train), *[""] * len(test)],
-        "domain": [*(item.domain for item in train), *(files[i].place.domain for i in test)],
+        "group": [*(item.group for item in train), *(origin.group for origin in origins)],
+        "domain": [*(item.domain for item in train), *(origin.domain for origin in origins)],
         "bytes": [entry.bytes for entry in entries],
     }
     return make_items(columns, [*labelled.items, *test])

@@ -8,7 +8,7 @@ import pandas as pd
 from src.data import tables as columns
 from src.data.csv_rows import is_empty
 from src.data.dataset_yaml import DatasetConfig
-from src.data.labelling import Labelled, TrainItem, tie_by_names
+from src.data.labelling import Labelled, TrainItem, tie_by_names, tie_equal_names
 from src.data.matching import File, FileIndex, without_suffix
 from src.data.places import MediaFile
 from src.data.tables import LabelTable, find_column
@@ -43,6 +43,7 @@ def label_by_tables(
         done.ignored["train files that no row names"] = len(unlisted)
     if not any(item.group for item in done.items.values()):
         tie_by_names(done, config)
+        tie_equal_names(done, config)
     return done
 
 
