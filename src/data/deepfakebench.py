@@ -3,13 +3,20 @@
 One file: `{DATASET: {LABEL: {split: {[compression:] {video: {label, frames, masks}}}}}}`.
 """
 
+from collections import Counter
 from collections.abc import ItemsView, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from src.data.dataset_yaml import DatasetConfig
 from src.data.field import LEVELS, Clip, Reading, choose_level
-from src.data.identities import FACEFORENSICS, family_of
+from src.data.identities import (
+    FACEFORENSICS,
+    PUBLISHED,
+    family_of,
+    swap_families,
+    tie_named_fakes,
+)
 from src.data.json_files import load_json, refuse_doubles
 from src.data.renaming import Renamer
 from src.data.sources import Listing
@@ -29,6 +36,7 @@ FAKE = (
     "roop_Fake",
 )  # fmt: skip
 _LABELS = {normalise(n): 0 for n in REAL} | {normalise(n): 1 for n in FAKE}
+_ENDS = {"real": 0, "fake": 1, "synthesis": 1}  # of other names, as DF40's simswap_Real
 
 
 class _Record(NamedTuple):
@@ -85,8 +93,34 @@ def read(root: Path, listing: Listing, config: DatasetConfig) -> Reading | None:
     for key, clip in clips.items():
         clip.paths = found.get(key, [])
     reading.clips = list(clips.values())
+    _tell_originals(reading)
     reading.notes += rename.notes()
     return reading
+
+
+def _tell_originals(reading: Reading) -> None:
+    """Find who is in the videos of sets that we do not know, where their names say so.
+
+    Sets made from published videos keep their names: `000_003` is a swap of FaceForensics++'s 000
+    whatever the set is called.
+    """
+    known = [clip for clip in reading.clips if clip.family in PUBLISHED]
+    tied: Counter[str] = Counter()
+    for name in {clip.family: None for clip in reading.clips if clip.family not in PUBLISHED}:
+        own = [clip for clip in reading.clips if clip.family == name]
+        videos, labels = zip(*((c.video, c.label) for c in [*own, *known]), strict=True)
+        for at, original in tie_named_fakes(videos[: len(own)], labels[: len(own)]).items():
+            own[at].people = (original,)
+            tied[name] += 1
+        for at, family in swap_families(videos, labels).items():
+            if at < len(own):
+                own[at].family, own[at].people = family, ()
+                tied[name] += 1
+    reading.notes += [
+        f"groups: {count} videos of {name} are named as face swaps and their originals, and are "
+        "tied by those names"
+        for name, count in tied.items()
+    ]
 
 
 def _named(root: Path, tables: list[Entry], config: DatasetConfig) -> list[Entry]:
@@ -182,11 +216,12 @@ def _label_map(config: DatasetConfig) -> LabelMap:
 def _label(where: str, record: _Record, labels: LabelMap) -> int:
     found = set()
     for name in (record.label_name, record.content.get("label", record.label_name)):
-        label = labels.get(str(name))
+        label = _meaning(str(name), labels)
         if label is None:
             raise unknown_name(
                 f"label in {where}: {' > '.join(record.keys)}:", str(name), (*REAL, *FAKE),
-                f"say what it means in dataset.yaml: `labels: {{{name}: 1, OTHER: 0}}` (0 is real)",
+                f"say what it means in dataset.yaml, in one line with all such names: `labels: "
+                f"{{{name}: 0, fake: 1}}` if it is real, `labels: {{{name}: 1, real: 0}}` if fake",
             )  # fmt: skip
         found.add(label)
     if len(found) > 1:
@@ -197,11 +232,17 @@ def _label(where: str, record: _Record, labels: LabelMap) -> int:
     return found.pop()
 
 
+def _meaning(name: str, labels: LabelMap) -> int | None:
+    """Return the label that a name stands for: as it is known, or by its last word."""
+    label = labels.get(name)
+    return _ENDS.get(normalise(name).rpartition("_")[2]) if label is None else label
+
+
 def _several_fakes(records: list[tuple[str, _Record]], labels: LabelMap) -> set[str]:
     """Return the data sets with more than one kind of fakes."""
     names: dict[str, set[str]] = {}
     for _, record in records:
-        if labels.get(record.label_name) == 1:
+        if _meaning(record.label_name, labels) == 1:
             names.setdefault(record.dataset, set()).add(record.label_name)
     return {dataset for dataset, found in names.items() if len(found) > 1}
 

@@ -116,6 +116,26 @@ def group_sources(made_from: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
     return [leaders[key] for key in first]
 
 
+def swap_families(stems: Sequence[str], labels: Sequence[int]) -> dict[int, str]:
+    """Return place of an item -> family of those named as face swaps beside an original of theirs.
+
+    Args:
+        stems: names without suffix.
+        labels: 0/1 of each.
+    """
+    found: dict[int, str] = {}
+    for family, pattern in _PATTERNS.items():
+        named = {at: match for at, stem in enumerate(stems) if (match := pattern.match(stem))}
+        # A real swap, or a fake of one number: these names mean something else.
+        if any(bool(match[2]) != bool(labels[at]) for at, match in named.items()):
+            continue
+        people = {at: set(sources_of(family, stems[at])) for at in named}
+        real = {person for at, who in people.items() if not labels[at] for person in who}
+        if any(labels[at] and who & real for at, who in people.items()):
+            found |= dict.fromkeys(named, family)
+    return found
+
+
 def tie_swaps(
     stems: Sequence[str],
     labels: Sequence[int],
@@ -140,24 +160,18 @@ def tie_swaps(
         original beside it.
     """
     found: dict[int, str] = {}
+    families = swap_families(stems, labels)
     for family, tied in ((FACEFORENSICS, by), (DFD, by), (CELEB_DF, VIDEO)):
-        pattern = _PATTERNS[family]
-        named = {at: match for at, stem in enumerate(stems) if (match := pattern.match(stem))}
-        # A real swap, or a fake of one number: these names mean something else.
-        if any(bool(match[2]) != bool(labels[at]) for at, match in named.items()):
-            continue
-        people = {at: set(sources_of(family, stems[at], tied)) for at in named}
-        real = {person for at, who in people.items() if not labels[at] for person in who}
-        if any(labels[at] and who & real for at, who in people.items()):
-            groups = group_videos([(family, stems[at]) for at in named], tied)
-            found |= dict(zip(named, groups, strict=True))
-    return _tie_named_fakes(stems, labels, homes) | found
+        named = [at for at, of in families.items() if of == family]
+        groups = group_videos([(family, stems[at]) for at in named], tied)
+        found |= dict(zip(named, groups, strict=True))
+    return tie_named_fakes(stems, labels, homes) | found
 
 
-def _tie_named_fakes(
-    stems: Sequence[str], labels: Sequence[int], homes: Sequence[str]
+def tie_named_fakes(
+    stems: Sequence[str], labels: Sequence[int], homes: Sequence[str] = ()
 ) -> dict[int, str]:
-    """Tie each fake `X_fake` to the real `X` beside it."""
+    """Return place of an item -> group of each fake `X_fake` and the real `X` beside it."""
     rows = list(zip(homes or [""] * len(stems), stems, labels, strict=True))
     fakes = {(home, stem.removesuffix(_FAKE)) for home, stem, label in rows
              if label and stem.endswith(_FAKE)}  # fmt: skip

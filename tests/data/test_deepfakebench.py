@@ -341,3 +341,53 @@ def test_excerpt_with_windows_paths(make_dataset, shared_data):
     assert not reals["item_id"].str.contains("\\\\").any()
     assert reals["item_id"].str.endswith("/c23/frames/001/000.png").sum() == 1
     assert set(dataset.train.loc[reals.index, "group"]) == {f"{FF}/001", f"{FF}/002"}
+
+
+def set_of(name: str, reals: list[str], fakes: list[str], ends=("_Real", "_Fake")) -> dict:
+    videos = {
+        f"{name}{end}": {"train": {v: video(f"{name}{end}", f"{name}/{k}/f/{v}") for v in names}}
+        for k, (end, names) in enumerate(zip(ends, (reals, fakes), strict=True))
+    }
+    return {name: videos}
+
+
+def groups_of(dataset) -> dict[str, str]:
+    train = dataset.train
+    keys = train["path"].str.split("/").map(lambda parts: f"{parts[0]} {parts[-2]}")
+    return dict(zip(keys, train["group"], strict=True))
+
+
+@pytest.mark.parametrize("ends", [("_Real", "_Fake"), ("_real", "_fake"), ("-real", "_synthesis")])
+def test_a_set_of_any_name_is_tied_by_its_videos(make_dataset, ends):
+    content = set_of("simswap_ff", ["000", "001", "002"], ["000_001", "003_002"], ends)
+    dataset = make(make_dataset, content)
+    groups = groups_of(dataset)
+    assert dataset.train["label"].sum() == 4  # frames, two a video
+    assert groups["simswap_ff 000"] == groups["simswap_ff 001"] == groups["simswap_ff 000_001"]
+    assert groups["simswap_ff 002"] == groups["simswap_ff 003_002"] != groups["simswap_ff 000"]
+    assert set(dataset.train["domain"]) == {"simswap_ff"}
+    assert any("5 videos of simswap_ff are named as face swaps" in n for n in dataset.notes)
+
+
+def test_a_set_made_from_a_published_one_is_tied_to_its_videos(make_dataset):
+    mine = set_of("mine", [], ["000_003", "870_001"])
+    content = ff_content(("c23",)) | mine | set_of("uadfv_like", ["5", "6"], ["5_fake", "7_fake"])
+    groups = groups_of(make(make_dataset, content))
+    assert groups["mine 000_003"] == groups[f"{FF} 000"]
+    assert groups["mine 870_001"] == groups[f"{FF} 001"]
+    assert groups["uadfv_like 5"] == groups["uadfv_like 5_fake"] != groups["uadfv_like 6"]
+
+
+def test_numbers_of_a_set_that_are_no_swaps_stay_its_own(make_dataset):
+    groups = groups_of(make(make_dataset, set_of("mine", ["000", "001"], ["000", "002"])))
+    assert groups == {f"mine {k}": f"mine/{k}" for k in ("000", "001", "002")}
+
+
+@pytest.mark.parametrize(("offer", "fakes"), [("{good: 0, fake: 1}", 0), ("{good: 1, real: 0}", 2)])
+def test_the_lines_offered_for_a_label_do_what_they_say(make_dataset, offer, fakes):
+    content = set_of("New", ["a"], ["b"])
+    content["New"]["good"] = {"train": {"c": video("good", "r/f/c")}}
+    with refused(f"'good'.*`labels: {offer}`"):
+        make(make_dataset, content)
+    dataset = make(make_dataset, content, yaml=f"labels: {offer}\n")
+    assert dataset.train["label"].sum() == 2 + fakes
