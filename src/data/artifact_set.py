@@ -13,8 +13,9 @@ from src.data.csv_rows import read_table
 from src.data.dataset_yaml import DatasetConfig
 from src.data.field import Clip, Reading
 from src.data.sources import Listing
+from src.data.split_words import SplitMap, normalise
 from src.data.walk import Entry
-from src.data.words import make_label_map, normalise
+from src.data.words import make_label_map
 from src.errors import UserError
 
 NAME = "artifact"
@@ -67,6 +68,7 @@ def _clips(
             "0 (real) or a whole number above (a kind of fake), or what `labels:` of dataset.yaml "
             "names"
         )
+    split = SplitMap(config.splits).of_folders(home.split("/")) or "train"
     clips = []
     for filename, image_path, label in zip(
         rows["filename"], rows["image_path"], labels, strict=True
@@ -74,7 +76,7 @@ def _clips(
         path = _place(home, filename, image_path, on_disk)
         if ".." in path.split("/"):
             raise UserError(f"{root / entry.path}: {path!r} leads out of the data set's folder")
-        clips.append(Clip("", path, int(label), domain, {"train"}, [path]))
+        clips.append(Clip("", path, int(label), domain, {split}, [path]))
     return clips
 
 

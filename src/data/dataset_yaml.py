@@ -4,9 +4,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from glob import escape
 from pathlib import Path
 from typing import Any
 
+from src.data.split_words import NONE, SPLITS
 from src.errors import UserError, unknown_name
 from src.strict_yaml import read_yaml
 
@@ -55,6 +57,7 @@ class DatasetConfig:
         folders_above: the same of the folders above the class folders; `domain` by default.
         same_names: what equal names in several classes, domains or splits mean: `group` ties files
             and folders, `ignore` none; by default folders alone.
+        splits: pattern of a folder's name -> train, val, test, or none: the name is just a name.
         ignore: patterns of paths to leave aside.
         missing_files: `ignore` rows of the CSV that have no file.
         unlisted_files: `ignore` files that no row names.
@@ -82,6 +85,7 @@ class DatasetConfig:
     subfolders: Levels | None = None
     folders_above: Levels | None = None
     same_names: str | None = None
+    splits: dict[str, str] = field(default_factory=dict)
     ignore: list[str] = field(default_factory=list)
     missing_files: str = "error"
     unlisted_files: str = "error"
@@ -186,6 +190,22 @@ def _levels(value: object, key: str, path: Path) -> Levels:
     return tuple(words) if isinstance(value, list) else words[0]
 
 
+def _splits(value: object, path: Path) -> dict[str, str]:
+    if not isinstance(value, dict) or not value:
+        raise UserError(f"{path}: splits is {value!r}, want e.g. {{phase1: val, phase2: test}}")
+    for name, split in value.items():
+        if split not in (*SPLITS, NONE):
+            raise unknown_name(f"value of splits.{name} in {path}:", str(split), (*SPLITS, NONE))
+    return value
+
+
+def offer_ignore(*paths: str) -> str:
+    """Return the line for dataset.yaml that leaves paths aside; a `*` at an end stays a pattern."""
+    patterns = [escape(path.removesuffix("*")) + "*" * path.endswith("*") for path in paths]
+    quoted = ", ".join("'" + pattern.replace("'", "''") + "'" for pattern in patterns)
+    return f"`ignore: [{quoted}]`"
+
+
 def _root(value: object, path: Path) -> tuple[str, str]:
     if not isinstance(value, dict) or set(value) != {"from", "to"}:
         raise UserError(f"{path}: root is {value!r}, want {{from: START_OF_PATHS, to: FOLDER}}")
@@ -214,7 +234,7 @@ def _sample(value: object, path: Path) -> SampleConfig:
 
 
 _READERS: dict[str, Callable[[object, Path], Any]] = {
-    "labels": _labels, "submission": _sample, "root": _root
+    "labels": _labels, "submission": _sample, "splits": _splits, "root": _root
 }  # fmt: skip
 
 

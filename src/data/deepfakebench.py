@@ -20,8 +20,9 @@ from src.data.identities import (
 from src.data.json_files import load_json, refuse_doubles
 from src.data.renaming import Renamer
 from src.data.sources import Listing
+from src.data.split_words import normalise
 from src.data.walk import Entry
-from src.data.words import LabelMap, make_label_map, normalise
+from src.data.words import LabelMap, make_label_map
 from src.errors import UserError, unknown_name
 
 NAME = "deepfakebench"

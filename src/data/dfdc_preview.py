@@ -12,7 +12,8 @@ from src.data.dataset_yaml import DatasetConfig
 from src.data.field import Clip, Reading
 from src.data.json_files import load_json, refuse_doubles
 from src.data.sources import Listing
-from src.data.words import SPLIT_WORDS, make_label_map, normalise
+from src.data.split_words import SPLIT_WORDS, normalise
+from src.data.words import make_label_map
 from src.errors import UserError
 
 NAME = "dfdc_preview"

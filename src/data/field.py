@@ -10,7 +10,7 @@ import pandas as pd
 
 from src.artifacts.submissions import SubmissionFormat
 from src.data.dataset_yaml import DatasetConfig
-from src.data.field_splits import hold_out, join_shared, split_folds
+from src.data.field_splits import fold_of, hold_out, join_shared, split_folds
 from src.data.identities import VIDEO, group_sources, sources_of
 from src.data.manifest import Dataset, make_items
 from src.data.sources import kind_of
@@ -138,7 +138,12 @@ def make_dataset(
         "bytes": [entry.bytes for entry in chosen],
     }
     reading.notes += _chained(rows, config)
-    folds = split_folds({path: rows[path][0] for path in order[: len(order) - len(test)]}, reading)
+    train = {path: rows[path][0] for path in order[: len(order) - len(test)]}
+    folds, about_val = split_folds(
+        {path: fold_of(clip.splits) for path, clip in train.items()},
+        {path: clip.label for path, clip in train.items()},
+    )
+    reading.notes += about_val
     items = make_items(columns, list(range(len(order))))
     unnamed = len(entries) - (len(rows) - len(missing))
     reading.ignored[f"files that no part of the {reading.layout} layout names"] += max(

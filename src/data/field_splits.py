@@ -1,6 +1,7 @@
 """What published splits mean: which clips are held out, and which folds train and val make."""
 
 from collections import Counter
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,31 +69,28 @@ def join_shared(root: Path, reading: "Reading") -> None:
         )
 
 
-def split_folds(train: "dict[str, Clip]", reading: "Reading") -> pd.Series | None:
-    """Return the folds that published splits give: 0 holds out val, 1 train; None without a val.
+def split_folds(
+    folds: Mapping[str, int], labels: Mapping[str, int]
+) -> tuple[pd.Series | None, list[str]]:
+    """Return the folds that given splits make, None without a val of both classes; and notes.
 
     Args:
-        train: path -> clip, of the train items.
-        reading: notes what was done with val.
+        folds: of each train item: 0 holds out val, 1 train, -1 where no split names it.
+        labels: of each.
     """
-    folds = {path: _fold_of(clip) for path, clip in train.items()}
     val = sum(fold == 0 for fold in folds.values())
     if not val:
-        return None
+        return None, []
     pooled = f"val: {val} items, pooled with train and split again by the folds"
-    held = {(fold, train[path].label) for path, fold in folds.items() if fold >= 0}
-    if len(held) < 4:
-        reading.notes.append(f"{pooled} (train or val has one class alone)")
-        return None
-    reading.notes.append(
+    if len({(fold, labels[path]) for path, fold in folds.items() if fold >= 0}) < 4:
+        return None, [f"{pooled} (train or val has one class alone)"]
+    note = (
         f"{pooled}; `--scheme fixed` keeps them apart: fold 0 is trained on train and scored on "
         "val, fold 1 the other way round"
     )
-    return pd.Series(folds, dtype="int64", name="fold").sort_index()
+    return pd.Series(folds, dtype="int64", name="fold").sort_index(), [note]
 
 
-def _fold_of(clip: "Clip") -> int:
+def fold_of(splits: Set[str]) -> int:
     """Return the fold of a train item: 0 for val, 1 for train, -1 where no split names it."""
-    if not clip.splits:
-        return -1
-    return int("train" in clip.splits or "val" not in clip.splits)
+    return int("train" in splits or "val" not in splits) if splits else -1

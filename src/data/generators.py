@@ -10,7 +10,7 @@ from pathlib import Path
 from src.data.dataset_yaml import DatasetConfig
 from src.data.field import Clip, Reading
 from src.data.sources import Listing
-from src.data.words import SPLIT_WORDS, normalise
+from src.data.split_words import SplitMap, make_split_map
 from src.errors import UserError
 
 NAME = "generators"
@@ -38,7 +38,6 @@ def read(root: Path, listing: Listing, config: DatasetConfig) -> Reading | None:
     Raises:
         UserError: a file in no class folder.
     """
-    del config
     reading = Reading(NAME, [])
     placed: list[tuple[tuple[str, ...], int, str]] = []
     outside: list[str] = []
@@ -60,9 +59,10 @@ def read(root: Path, listing: Listing, config: DatasetConfig) -> Reading | None:
             "[PATTERN]`"
         )
     folders = {parts for parts, _, _ in placed}
-    domains = _domains({parts: _above(parts) for parts in folders}, root.name)
+    splits = make_split_map(config.splits, (entry.logical for entry in listing.media))
+    domains = _domains({parts: _above(parts, splits) for parts in folders}, root.name)
     for parts, label, path in placed:
-        split = next((SPLIT_WORDS[normalise(p)] for p in parts if _is_split(p)), "train")
+        split = splits.of_folders(parts) or "train"
         reading.clips.append(Clip("", path, label, domains[parts], {split}, [path]))
     counts = Counter(clip.domain for clip in reading.clips)
     found = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
@@ -70,14 +70,11 @@ def read(root: Path, listing: Listing, config: DatasetConfig) -> Reading | None:
     return reading
 
 
-def _is_split(part: str) -> bool:
-    return normalise(part) in SPLIT_WORDS
-
-
-def _above(parts: tuple[str, ...]) -> tuple[str, ...]:
-    """Drop the folder of the split: the first such word, for `train` is a category too."""
-    at = next((i for i, part in enumerate(parts) if _is_split(part)), len(parts))
-    return (*parts[:at], *parts[at + 1 :])
+def _above(parts: tuple[str, ...], splits: SplitMap) -> tuple[str, ...]:
+    """Drop the word of the split: the first such folder's, for `train` is a category too."""
+    at = next((i for i, part in enumerate(parts) if splits.read(part)[0]), len(parts))
+    rest = (splits.read(part)[1] for part in parts[at : at + 1])
+    return (*parts[:at], *(name for name in rest if name), *parts[at + 1 :])
 
 
 def _domains(

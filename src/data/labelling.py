@@ -21,6 +21,7 @@ class TrainItem:
     Attributes:
         item_id, label, group, domain: as in the manifest.
         fold: given by a fold column.
+        in_val: it stands in a val/ or in the table of one.
     """
 
     item_id: str
@@ -28,6 +29,7 @@ class TrainItem:
     group: str = ""
     domain: str = ""
     fold: int | None = None
+    in_val: bool = False
 
 
 @dataclass
@@ -78,7 +80,9 @@ def label_by_folders(
                 "dataset.yaml what they are: `subfolders: group` (frames of one video, shots of "
                 "one person), `subfolders: domain` (generators, attacks) or `subfolders: ignore`"
             )
-        done.items[index] = TrainItem(with_val(file, file.name), file.place.label)
+        done.items[index] = TrainItem(
+            with_val(file, file.name), file.place.label, in_val=file.place.split == "val"
+        )
     done.origins = read_origins(root, files, train, config, done.notes)
     for index, item in done.items.items():
         origin = done.origins[files[index].place]

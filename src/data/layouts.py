@@ -2,23 +2,23 @@
 
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from src import paths
-from src.artifacts.submissions import SubmissionFormat
 from src.data.dataset_yaml import DatasetConfig, read_dataset_yaml
 from src.data.field import make_dataset
 from src.data.field_layouts import read_field
+from src.data.held_out import find_test, follow_sample, given_folds, test_labels
 from src.data.joining import Loaded, check_part, combine, join_extra
 from src.data.labelling import Labelled, label_by_folders
 from src.data.manifest import Dataset, check_items, fingerprint, make_items
-from src.data.matching import FileIndex
-from src.data.places import MediaFile, place_files
-from src.data.sample import Sample, find_sample, left_aside, match_sample
+from src.data.places import MediaFile, note_splits, place_files, refuse_outside
+from src.data.sample import find_sample
 from src.data.sources import Entry, Listing, kind_of, list_files
+from src.data.split_words import make_split_map
 from src.data.table_labels import label_by_tables
 from src.data.tables import find_label_tables
 from src.data.words import make_label_map
@@ -81,8 +81,13 @@ def _load(name: str, root: Path, config: DatasetConfig) -> tuple[list[Entry], Da
         return make_dataset(name, root, listing.media, reading, listing.ignored, config)
     _check_not_empty(root, listing)
     label_tables, aside = find_label_tables(root, tables, config)
-    files = place_files(root, listing.media, make_label_map(config.labels))
-    test, submission, notes = _find_test(files, sample, config, listing.unread)
+    splits = make_split_map(
+        config.splits, (e.logical for e in listing.media), (e.logical for e in tables)
+    )
+    files = place_files(root, listing.media, make_label_map(config.labels), splits)
+    files, named = follow_sample(files, sample)
+    test, submission, notes = find_test(files, sample, config, listing.unread)
+    refuse_outside(root, files, test)
     train = [i for i, file in enumerate(files) if i not in test and file.place.split != "test"]
     if label_tables:
         labelled = label_by_tables(root, files, train, label_tables, config)
@@ -94,16 +99,18 @@ def _load(name: str, root: Path, config: DatasetConfig) -> tuple[list[Entry], Da
     ignored = Counter(listing.ignored) + Counter(labelled.ignored)
     ignored += Counter({"test files that the sample submission does not name": unlisted})
     items = _make_items(files, labelled, test)
+    given, about_val = given_folds(labelled.items.values())
     dataset = Dataset(
         name=name,
         root=root,
         items=items.reset_index(drop=True),
         stamps=[],
         submission=submission,
-        test_labels=_test_labels(files, test),
-        given_folds=_given_folds(labelled),
+        test_labels=test_labels(files, test),
+        given_folds=given,
+        from_splits=bool(about_val),
         config=config,
-        notes=[*labelled.notes, *_val_note(files, train), *notes, *aside],
+        notes=[*labelled.notes, *about_val, *note_splits(files, splits), *named, *notes, *aside],
         ignored=dict(ignored),
     )
     return [files[i].entry for i in items.index], dataset
@@ -116,43 +123,6 @@ def _check_not_empty(root: Path, listing: Listing) -> None:
             f"{root} holds no image or video, neither in folders nor in zips"
             + (f" (left aside: {aside})" if aside else "")
         )
-
-
-def _find_test(
-    files: list[MediaFile], sample: Sample | None, config: DatasetConfig, unread: dict[str, str]
-) -> tuple[dict[int, str], SubmissionFormat | None, list[str]]:
-    """Return file -> item_id of the test items, what to hand in, and notes."""
-    inside = [i for i, file in enumerate(files) if file.place.split == "test"]
-    if sample is None:
-        if not inside:
-            return {}, None, ["no test items"]
-        test = {i: files[i].name for i in inside}
-        layout = SubmissionFormat("filename", "label", sorted(test.values()))
-        return test, layout, ["no sample submission: it will be written as filename,label"]
-    # Without test/, everything in one folder: the sample says which files are test items.
-    pool = inside or [
-        i for i, file in enumerate(files) if file.place.split == "" and file.place.label is None
-    ]
-    index = FileIndex(files[i].known_as(i) for i in pool)
-    if not inside and not any(index.find(item_id) for item_id in sample.layout.item_ids):
-        count = len(sample.layout.item_ids)
-        lies_there = left_aside(sample, range(count), unread)
-        why = "" if lies_there is None else f": {lies_there[1]}"
-        return {}, None, [f"no test items, though {sample.where} names {count}{why}"]
-    test = match_sample(sample, index, unread)
-    unlisted = [i for i in inside if i not in test]
-    if unlisted and config.unlisted_files == "error":
-        raise UserError(
-            f"{sample.where} has no row for {files[unlisted[0]].entry.path} ({len(unlisted)} such "
-            f"files of {len(inside)}); leave them aside in dataset.yaml: `unlisted_files: ignore`"
-        )
-    layout = sample.layout
-    note = (
-        f"submission: {PurePosixPath(sample.where).name}, {len(layout.item_ids)} rows of "
-        f"{layout.id_column},{layout.label_column}, written as "
-        f"{layout.label_names[0]} (real) and {layout.label_names[1]} (fake)"
-    )
-    return test, layout, [note, *sample.notes]
 
 
 def _make_items(files: list[MediaFile], labelled: Labelled, test: dict[int, str]) -> pd.DataFrame:
@@ -171,27 +141,6 @@ def _make_items(files: list[MediaFile], labelled: Labelled, test: dict[int, str]
         "bytes": [entry.bytes for entry in entries],
     }
     return make_items(columns, [*labelled.items, *test])
-
-
-def _test_labels(files: list[MediaFile], test: dict[int, str]) -> pd.Series | None:
-    labels = {item_id: files[index].place.label for index, item_id in test.items()}
-    if not labels or None in labels.values():
-        return None
-    return pd.Series(labels, dtype="int64", name="label").sort_index()
-
-
-def _given_folds(labelled: Labelled) -> pd.Series | None:
-    folds = {item.item_id: item.fold for item in labelled.items.values()}
-    if not folds or None in folds.values():
-        return None
-    return pd.Series(folds, dtype="int64", name="fold").sort_index()
-
-
-def _val_note(files: list[MediaFile], train: list[int]) -> list[str]:
-    count = sum(files[i].place.split == "val" for i in train)
-    if not count:
-        return []
-    return [f"val/: {count} items, pooled with train/ and split again by the folds (ids val/...)"]
 
 
 def _load_part(name: str, of: Dataset, how: str, input_root: Path | None) -> Loaded:

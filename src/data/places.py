@@ -1,11 +1,14 @@
 """Where each media file stands: its split, class folder and name within the split."""
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from src.data.dataset_yaml import offer_ignore
 from src.data.matching import File
 from src.data.sources import Entry
-from src.data.words import LabelMap, Place, read_folder, read_word
+from src.data.split_words import SplitMap, is_plain
+from src.data.words import NO_SPLITS, LabelMap, Place, read_folder, read_word
 from src.errors import UserError
 
 
@@ -23,47 +26,150 @@ class MediaFile:
     place: Place
     name: str
 
+    @property
+    def folder(self) -> str:
+        """Return the logical path of its folder, "" for the top."""
+        return self.entry.logical.rpartition("/")[0]
+
     def known_as(self, index: int) -> File:
         """Return the names by which a table may call it."""
         return File(index, tuple(dict.fromkeys((self.name, self.entry.logical))))
 
 
-def place_files(root: Path, media: list[Entry], labels: LabelMap) -> list[MediaFile]:
+def place_files(
+    root: Path, media: list[Entry], labels: LabelMap, splits: SplitMap = NO_SPLITS
+) -> list[MediaFile]:
     """Read the folders above each file; a folder around everything counts for nothing.
 
     Raises:
-        UserError: folders that contradict each other, or files outside a train/ that exists.
+        UserError: folders of one path that contradict each other.
     """
-    depth = _wrapping(media, labels)
+    folders = {entry.logical.rpartition("/")[0] for entry in media}
+    depth = _wrapping(folders, labels, splits)
     places: dict[str, Place] = {}
+    for folder in folders:
+        places[folder] = read_folder("/".join(folder.split("/")[depth:]), labels, splits)
+    for folder in sorted(folders):
+        if places[folder].at_odds:
+            raise _at_odds(root, folder, places)
     files = []
     for entry in media:
         folder, _, base = entry.logical.rpartition("/")
-        if folder not in places:
-            inside = "/".join(folder.split("/")[depth:])
-            places[folder] = read_folder(inside, labels, str(root))
         place = places[folder]
         files.append(MediaFile(entry, place, f"{place.inner}/{base}" if place.inner else base))
-    outside = [f for f in files if not f.place.split]
-    if outside and len(outside) < len(files) and any(f.place.split == "train" for f in files):
-        raise UserError(
-            f"{root}: {len(outside)} files lie outside train/, val/ and test/, the first is "
-            f"{outside[0].entry.path}; move them, or leave them aside in dataset.yaml: "
-            f"`ignore: ['{outside[0].entry.logical.split('/')[0]}*']`"
-        )
     return files
 
 
-def _wrapping(media: list[Entry], labels: LabelMap) -> int:
-    """Return how many top folders hold everything and say nothing (`archive/real_vs_fake/`)."""
-    folders = {tuple(entry.logical.split("/")[:-1]) for entry in media}
+def own_folders(folders: Iterable[str], others: Iterable[str]) -> dict[str, str]:
+    """Return for each folder the highest one, of it and those above, that holds none of others.
+
+    "" where there is none: files of both lie side by side.
+    """
+    taken = {above for other in others for above in _upwards(other)}
+    return {
+        folder: next((above for above in _upwards(folder) if above not in taken), "")
+        for folder in folders
+    }
+
+
+def _upwards(folder: str) -> list[str]:
+    """Return a folder and all above it, the highest (the top, "") first."""
+    parts = folder.split("/") if folder else []
+    return ["/".join(parts[:count]) for count in range(len(parts) + 1)]
+
+
+def refuse_outside(root: Path, files: list[MediaFile], test: Collection[int]) -> None:
+    """Raise a UserError for files outside the splits where there is a train/.
+
+    Args:
+        root: the data set's folder.
+        files: its media files.
+        test: numbers of those that are test items.
+    """
+    outside = [f for i, f in enumerate(files) if not f.place.split and i not in test]
+    inside = [f for i, f in enumerate(files) if f.place.split or i in test]
+    if not outside or not any(f.place.split == "train" for f in inside):
+        return
+    own = own_folders({f.folder for f in outside}, {f.folder for f in inside})
+    homes = sorted({own[f.folder] for f in outside} - {""})
+    loose = [f.entry.logical for f in outside if not own[f.folder]]
+    said = ", ".join(f"{_name(home)}: test" for home in homes)
+    raise UserError(
+        f"{root}: {len(outside)} files lie outside train/, val/ and test/, the first is "
+        f"{outside[0].entry.path}; move them, or say in dataset.yaml "
+        + (
+            f"which split their folder is (`splits: {{{said}}}`, or train, or val), or "
+            * bool(said)
+        )
+        + f"to leave them aside: {offer_ignore(*(f'{home}/*' for home in homes), *loose)}"
+    )
+
+
+def note_splits(files: list[MediaFile], splits: SplitMap) -> list[str]:
+    """Say which names of folders were taken for a split that not everybody would read so."""
+    said: dict[str, str] = {}
+    for folder, split in sorted({(file.folder, file.place.split) for file in files}):
+        for name in folder.split("/"):
+            if split and splits.read(name)[0][-1:] == (split,):
+                said[name] = split
+    odd = [name for name in said if not is_plain(name) and splits.of_given(name) is None]
+    if not odd:
+        return []
+    named = ", ".join(f"{name}/ is {said[name]}" for name in odd[:10]) + " ..." * (len(odd) > 10)
+    return [
+        f"splits, by a word in the name: {named} (dataset.yaml: `splits: {{{_name(odd[0])}: none}}`"
+        ", or train, val, test, decides otherwise)"
+    ]
+
+
+def _name(folder: str) -> str:
+    """Return a folder's own name as a key of YAML."""
+    name = folder.rpartition("/")[2]
+    return name if name.replace("_", "").isalnum() else "'" + name.replace("'", "''") + "'"
+
+
+def _at_odds(root: Path, folder: str, places: dict[str, Place]) -> UserError:
+    """Say which folders of a path contradict each other, and what settles it."""
+    said = places[folder].at_odds
+    what = "label" if isinstance(said[0][1], int) else "split"
+    values = " and ".join(str(value) for value in dict.fromkeys(value for _, value in said))
+    outer: dict[str, int] = {
+        place.word: place.label for place in places.values() if place.label is not None
+    }
+    inner = list(dict.fromkeys(name for name, value in said if value != said[0][1]))
+    head, _, _ = folder.rpartition(f"/{inner[-1]}")
+    ways = [offer_ignore(f"{head}/{inner[-1]}/*") + " leaves it aside"] if head else []
+    if what == "split" and inner[0] == said[0][0]:
+        ways.append(f"`splits: {{{_name(inner[0])}: {said[0][1]}}}` (or what it is)")
+    elif what == "split":
+        names = ", ".join(f"{_name(name)}: none" for name in inner)
+        ways.append(f"`splits: {{{names}}}` takes the name for no split's")
+    elif set(outer.values()) == {0, 1} and not set(outer) & set(inner):
+        words = ", ".join(f"{_name(word)}: {label}" for word, label in sorted(outer.items()))
+        ways.append(f"`labels: {{{words}}}` names the class folders, and no other")
+    settle = f", or say in dataset.yaml: {', or '.join(ways)}" if ways else ""
+    return UserError(
+        f"{root}: the folders of {folder}/ contradict each other ({what} is {values}); rename one"
+        + settle
+    )
+
+
+def _wrapping(folders: set[str], labels: LabelMap, splits: SplitMap) -> int:
+    """Return how many top folders hold everything and say nothing (`archive/real_vs_fake/`).
+
+    A longer name that holds a split's word (`train_test_split/`) says nothing either where each
+    file has a split of its own below it.
+    """
+    paths = [folder.split("/") if folder else [] for folder in folders]
     depth = 0
     while True:
-        tops = {folder[depth] if len(folder) > depth else None for folder in folders}
+        tops = {path[depth] if len(path) > depth else None for path in paths}
         top = tops.pop()
         if tops or top is None:
             return depth
-        meaning = read_word(top, labels)
-        if meaning.split is not None or meaning.label is not None:
+        meaning = read_word(top, labels, splits)
+        longer = meaning.rest or len(meaning.splits) > 1
+        below = longer and all(splits.of_folders(path[depth + 1 :]) for path in paths)
+        if meaning.label is not None or (meaning.splits and not below):
             return depth
         depth += 1

@@ -11,7 +11,7 @@ UNSCANNED = "_unscanned"
 _STRATIFIED = re.compile(r"^sgkf(\d{1,3})_s(\d{1,9})$")
 FORMS = (
     "sgkf<k>_s<seed>, such as sgkf5_s42 (5 folds, seed 42); fixed (the CSV's fold column, "
-    "or the published train and val); "
+    "or train/ and val/ as they stand); "
     f"lodo (leave one domain out); each with {UNSCANNED} at its end (made without opening a "
     "file, so copies are not kept together)"
 )
@@ -45,7 +45,7 @@ def parse_scheme(dataset: Dataset, scheme: str) -> tuple[int, int] | None:
         if dataset.given_folds is None:
             raise UserError(
                 f"scheme fixed wants a fold column in the label CSV of {dataset.root}, or "
-                "published splits with a train and a val of both classes, and there is neither "
+                "a train and a val of both classes, and there is neither "
                 "(dataset.yaml can name the column: `fold_column: NAME`)"
             )
         return None

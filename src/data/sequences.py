@@ -9,6 +9,7 @@ from src.data.field import LEVELS, Clip, Reading, choose_level, clip_name
 from src.data.identities import CELEB_DF, DFD, FACEFORENSICS
 from src.data.pair_lists import place_in_splits
 from src.data.sources import Listing, kind_of, read_bytes
+from src.data.split_words import make_split_map
 from src.data.walk import Entry
 from src.errors import UserError
 
@@ -31,7 +32,8 @@ def read_faceforensics(root: Path, listing: Listing, config: DatasetConfig) -> R
             published lists of splits share a video.
     """
     reading = Reading(FACEFORENSICS_NAME, [])
-    found: list[tuple[str, str, str, tuple[str, ...], Entry]] = []
+    splits = make_split_map(config.splits, (entry.logical for entry in listing.media))
+    found: list[tuple[str, str, str, tuple[str, ...], tuple[str, ...], Entry]] = []
     for entry in listing.media:
         parts = tuple(entry.logical.split("/"))
         top = next((i for i, part in enumerate(parts) if part in (_ORIGINAL, _MANIPULATED)), None)
@@ -48,20 +50,22 @@ def read_faceforensics(root: Path, listing: Listing, config: DatasetConfig) -> R
                 "files aside in dataset.yaml: `ignore: [PATTERN]`"
             )
         if len(rest) > 1:
-            found.append((parts[top], method, level, tuple(rest[1:]), entry))
+            found.append((parts[top], method, level, tuple(rest[1:]), parts[:top], entry))
     if not found:
         return None
-    level, note = choose_level(str(root), (level for _, _, level, _, _ in found), config)
+    level, note = choose_level(str(root), (found_in[2] for found_in in found), config)
     reading.notes.append(note)
     clips: dict[tuple[str, str], tuple[Clip, list[Entry]]] = {}
-    for top, method, of, rest, entry in found:
+    for top, method, of, rest, above, entry in found:
         if of != level:
             reading.ignored[f"compression level {of}"] += 1
             continue
         family = DFD if method in ("actors", DFD) else FACEFORENSICS
         video = clip_name(rest)
-        clip = Clip(family, video, int(top == _MANIPULATED), method)
-        clips.setdefault((method, video), (clip, []))[1].append(entry)
+        clip = Clip(family, video, int(top == _MANIPULATED), method, set())
+        clip, entries = clips.setdefault((method, video), (clip, []))
+        clip.splits.add(splits.of_folders(above) or "train")
+        entries.append(entry)
     reading.clips = _frames_first(clips.values(), reading.ignored)
     place_in_splits(root, listing, reading)
     return reading
@@ -76,7 +80,7 @@ def read_celeb_df(root: Path, listing: Listing, config: DatasetConfig) -> Readin
     Raises:
         UserError: the list contradicts the folders.
     """
-    del config
+    splits = make_split_map(config.splits, (entry.logical for entry in listing.media))
     clips: dict[tuple[str, str, str], tuple[Clip, list[Entry]]] = {}
     reading = Reading(CELEB_DF_NAME, [])
     for entry in listing.media:
@@ -89,7 +93,8 @@ def read_celeb_df(root: Path, listing: Listing, config: DatasetConfig) -> Readin
             reading.ignored[_ASIDE] += 1
             continue
         video = clip_name(rest[1:] if rest[0] in _PLAIN and len(rest) > 1 else rest)
-        clip = Clip(CELEB_DF, video, _CELEB[parts[top]], CELEB_DF)
+        split = splits.of_folders(parts[:top]) or "train"
+        clip = Clip(CELEB_DF, video, _CELEB[parts[top]], CELEB_DF, {split})
         key = ("/".join(parts[:top]), parts[top], video)
         clips.setdefault(key, (clip, []))[1].append(entry)
     if not clips:

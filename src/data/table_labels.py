@@ -114,6 +114,7 @@ def _apply_table(
             group=groups[row],
             domain=domains[row],
             fold=folds[row],
+            in_val=in_val,
         )
     found = {"groups": group, "domains": domain, "folds": fold}
     what = f"labels: {Path(table.where).relative_to(root)} ({id_column}, {table.label_column})"

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from src.errors import UserError
+from src.data.split_words import SPLIT_WORDS, SplitMap, normalise
 
 REAL_WORDS = frozenset((
     "real", "reals", "real_image", "real_images", "real_face", "real_faces", "real_video",
@@ -15,16 +15,17 @@ FAKE_WORDS = frozenset((
     "synthetic", "synthesized", "synthesised", "spoof", "spoofed", "attack", "attacks",
     "deepfake", "deepfakes", "manipulated", "forged", "tampered",
 ))  # fmt: skip
-SPLIT_WORDS = {
-    "train": "train", "training": "train", "trainset": "train",
-    "val": "val", "valid": "val", "validation": "val",
-    "test": "test", "testing": "test", "testset": "test",
-}  # fmt: skip
 # Folders that say nothing: `test/images`, `train_videos`, `train_sample_videos`.
 NEUTRAL_WORDS = frozenset((
     "image", "images", "img", "imgs", "jpg", "jpeg", "png", "frame", "frames", "face", "faces",
     "crop", "crops", "video", "videos", "sample_videos", "set", "data",
 ))  # fmt: skip
+# Beside these, what adds nothing to the word of a split: `test_data_v2`, `Dev_files`.
+_SAYS_NOTHING = re.compile(
+    rf"({'|'.join(NEUTRAL_WORDS)}|sample|files?|parts?|release|dataset|v?[0-9]*)$", re.IGNORECASE
+)
+NO_SPLITS = SplitMap()
+_NUMBER = re.compile(r"[0-9.]+$")
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,13 @@ class LabelMap:
 
     Attributes:
         words: normalised word -> 0 (real) or 1 (fake).
-        given: the words come from dataset.yaml, which then are the only ones.
+        given: words that dataset.yaml names.
+        common: the common words count too, beside what dataset.yaml says of numbers.
     """
 
     words: dict[str, int]
     given: bool = False
+    common: bool = True
 
     def get(self, word: str) -> int | None:
         """Return the label that a word stands for, or None."""
@@ -51,49 +54,66 @@ class LabelMap:
 
 
 def make_label_map(given: dict[str, int] | None) -> LabelMap:
-    """Return the words of dataset.yaml, or the common ones if it names none."""
-    if given:
-        return LabelMap({normalise(word): label for word, label in given.items()}, given=True)
-    common = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
-    common |= dict.fromkeys(REAL_WORDS, 0) | dict.fromkeys(FAKE_WORDS, 1)
-    return LabelMap(common)
-
-
-def normalise(word: str) -> str:
-    """Lower case, with `_` for blanks and dashes: `Real-Images` -> `real_images`."""
-    return re.sub(r"[\s\-]+", "_", word.strip().lower())
+    """Return the words of dataset.yaml, or the common ones if it names none, or numbers alone."""
+    common = dict.fromkeys(REAL_WORDS, 0) | dict.fromkeys(FAKE_WORDS, 1)
+    if not given:
+        return LabelMap({"0": 0, "1": 1, "0.0": 0, "1.0": 1} | common)
+    words = {normalise(word): label for word, label in given.items()}
+    # `labels: {1: 0, 0: 1}` turns a table's numbers round; real/ and fake/ mean what they say.
+    if all(_NUMBER.match(word) for word in words):
+        return LabelMap(common | words, given=True)
+    return LabelMap(words, given=True, common=False)
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """What one folder's name says; `plain` if it says something we do not know."""
+    """What one folder's name says; `plain` if it says something we do not know.
 
-    split: str | None = None
+    Attributes:
+        splits: of its words; several contradict each other.
+        label: 0 or 1.
+        word: what says the label, as it is written.
+        rest: what is left of a name that says a split: `FF_train` -> `ff`.
+        kept: ids hold the name, for it says more than `train` or `test_images` does.
+        neutral: a name such as `images`.
+    """
+
+    splits: tuple[str, ...] = ()
     label: int | None = None
+    word: str = ""
+    rest: str = ""
+    kept: bool = True
     neutral: bool = False
 
     @property
     def plain(self) -> bool:
         """Return whether the name is neither split, label nor neutral."""
-        return self.split is None and self.label is None and not self.neutral
+        return not self.splits and self.label is None and not self.neutral
 
 
-def read_word(part: str, labels: LabelMap) -> Meaning:
+def read_word(part: str, labels: LabelMap, splits: SplitMap = NO_SPLITS) -> Meaning:
     """Read one folder's name: `train`, `FAKE`, `training_real`, `test_images`, `images`."""
     word = normalise(part)
     label = labels.get(word)
-    if label is not None:
-        return Meaning(label=label)
-    if word in SPLIT_WORDS:
-        return Meaning(split=SPLIT_WORDS[word])
-    if word in NEUTRAL_WORDS:
-        return Meaning(neutral=True)
-    first, _, rest = word.partition("_")
-    if first in SPLIT_WORDS and rest:
-        label = labels.get(rest)
-        if label is not None or rest in NEUTRAL_WORDS:
-            return Meaning(split=SPLIT_WORDS[first], label=label)
-    return Meaning()
+    found, rest = splits.read(part)
+    given = splits.of_given(part) is not None
+    if label is not None and not rest and not given:
+        found = ()  # `labels: {dev: 0, ops: 1}`
+    if not found:
+        neutral = label is None and word in NEUTRAL_WORDS
+        return Meaning(label=label, word=part if label is not None else "", neutral=neutral)
+    words = [one for one in rest.split("_") if one]
+    telling = "_".join(one for one in words if not _SAYS_NOTHING.match(one))
+    said = next((one for one in (part, rest, telling) if labels.get(one) is not None), "")
+    simple = word in SPLIT_WORDS or rest.lower() in NEUTRAL_WORDS
+    simple |= bool(words) and all(one.lower() in NEUTRAL_WORDS for one in words)
+    return Meaning(
+        found,
+        labels.get(said) if said else None,
+        said,
+        rest="" if said or not telling else rest,
+        kept=given or bool(said) or not simple,
+    )
 
 
 @dataclass(frozen=True)
@@ -106,6 +126,8 @@ class Place:
         domain: the folders above the class folder, joined by `/`.
         below: the folders below the class folder, joined by `/`.
         inner: path of the folder within its split (what an item_id starts with).
+        word: what says the label, as it is written; "" where nothing does.
+        at_odds: (name, what it says) of folders that contradict each other; empty.
     """
 
     split: str
@@ -113,53 +135,48 @@ class Place:
     domain: str
     below: str
     inner: str
+    word: str = ""
+    at_odds: tuple[tuple[str, str | int], ...] = ()
 
 
-def read_folder(folder: str, labels: LabelMap, where: str) -> Place:
+def read_folder(folder: str, labels: LabelMap, splits: SplitMap = NO_SPLITS) -> Place:
     """Read the folders above a file.
 
     Args:
         folder: logical path of the folder, "" for the top.
         labels: what class folders are called.
-        where: the data set's folder, for messages.
-
-    Raises:
-        UserError: two folders of one path contradict each other.
+        splits: what the folders of splits are called.
     """
     parts = [part for part in folder.split("/") if part]
-    splits: list[str] = []
-    found: list[int] = []
-    above: list[str] = []
-    below: list[str] = []
-    inner: list[str] = []
-    meanings = [read_word(part, labels) for part in parts]
+    meanings = [read_word(part, labels, splits) for part in parts]
     if any(m.label is not None and not p.isdecimal() for m, p in zip(meanings, parts, strict=True)):
         # `real/0/`, `real/1/`: numbered videos or people, not classes.
         meanings = [
-            Meaning() if part.isdecimal() and not labels.given else meaning
-            for meaning, part in zip(meanings, parts, strict=True)
+            Meaning() if part.isdecimal() and labels.common else meaning
+            for part, meaning in zip(parts, meanings, strict=True)
         ]
-    for part, meaning in zip(parts, meanings, strict=True):
-        if meaning.split is not None:
-            splits.append(meaning.split)
-        if meaning.label is not None:
-            found.append(meaning.label)
-        if meaning.plain:
-            (below if found else above).append(part)
-        if meaning.split is None or meaning.label is not None:
-            inner.append(part)
-    for what, values in (("split", splits), ("label", found)):
-        if len(set(values)) > 1:
-            raise UserError(
-                f"{where}: the folders of {folder}/ contradict each other ({what} is "
-                f"{' and '.join(str(v) for v in dict.fromkeys(values))}); rename one, leave it "
-                "aside (ignore: [PATTERN]) or name the class folders (labels: {NAME: 0, NAME: 1}) "
-                "in dataset.yaml"
-            )
+    named = list(zip(parts, meanings, strict=True))
+    said_splits = [(part, split) for part, one in named for split in one.splits]
+    said_labels = [(part, one.label) for part, one in named if one.label is not None]
+    first = next((at for at, (_, one) in enumerate(named) if one.label is not None), len(named))
+    above = [
+        part if one.plain else one.rest for part, one in named[:first] if one.plain or one.rest
+    ]
+    below = [
+        part if one.plain else one.rest for part, one in named[first:] if one.plain or one.rest
+    ]
+    at_odds = [
+        pair
+        for said in (said_splits, said_labels)
+        if len({v for _, v in said}) > 1
+        for pair in said
+    ]
     return Place(
-        split=splits[0] if splits else "",
-        label=found[0] if found else None,
+        split=said_splits[0][1] if said_splits else "",
+        label=said_labels[0][1] if said_labels else None,
         domain="/".join(above),
         below="/".join(below),
-        inner="/".join(inner),
+        inner="/".join(part for part, one in named if one.kept),
+        word=next((one.word for _, one in named if one.label is not None), ""),
+        at_odds=tuple(at_odds),
     )
