@@ -3,7 +3,7 @@
 from torch import nn
 
 from src.errors import UserError
-from src.models.formats import clip, efficientnet, ours, self_supervised
+from src.models.formats import clip, efficientnet, ours, self_supervised, torchvision
 from src.models.formats.base import FORMATS, Foreign, Source
 from src.models.formats.fit import plain
 
@@ -16,6 +16,7 @@ __all__ = [
     "ours",
     "recognise",
     "self_supervised",
+    "torchvision",
 ]
 
 PLAIN, OURS = "plain", "ours"

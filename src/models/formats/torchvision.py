@@ -1,0 +1,183 @@
+"""Nets in torchvision's names: MobileNetV2 and V3, EfficientNet, ConvNeXt, Swin, ViT.
+
+Its ResNets and DenseNets have timm's names and are plain.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from timm.layers.conv2d_same import Conv2dSame
+from torch import Tensor, nn
+
+from src.errors import UserError
+from src.models.formats.base import FORMATS, Foreign, Source, prefix_of, under
+from src.models.formats.self_supervised import IMAGENET
+
+HEADS = ("classifier", "heads", "head", "fc")
+# Nets of convolutions alone, by their modules with weights before the head and their last width.
+TIMM = {
+    (104, 1280): "mobilenetv2_100", (109, 1280): "mobilenetv3_large_100",
+    (87, 1024): "mobilenetv3_small_100", (130, 1280): "efficientnet_b0",
+    (184, 1280): "efficientnet_b1", (184, 1408): "efficientnet_b2",
+    (208, 1536): "efficientnet_b3", (256, 1792): "efficientnet_b4",
+    (310, 2048): "efficientnet_b5", (358, 2304): "efficientnet_b6",
+    (436, 2560): "efficientnet_b7", (280, 1280): "efficientnetv2_s",
+    (402, 1280): "efficientnetv2_m", (556, 1280): "efficientnetv2_l",
+}  # fmt: skip
+# Of these, torchvision builds BatchNorm with eps = 1e-3, timm with 1e-5.
+LARGE_EPS = ("mobilenetv3_large_100", "mobilenetv3_small_100", "efficientnet_b5",
+             "efficientnet_b6", "efficientnet_b7", "efficientnetv2_s", "efficientnetv2_m",
+             "efficientnetv2_l")  # fmt: skip
+VIT = (
+    ("^conv_proj", "patch_embed.proj"),
+    ("^class_token", "cls_token"),
+    (r"^encoder\.pos_embedding", "pos_embed"),
+    (r"^encoder\.layers\.encoder_layer_", "blocks."),
+    (r"^encoder\.ln", "norm"),
+    (r"\.ln_", ".norm"),
+    (r"self_attention\.in_proj_", "attn.qkv."),
+    (r"self_attention\.out_proj", "attn.proj"),
+    (r"mlp\.(0|linear_1)\.", "mlp.fc1."),
+    (r"mlp\.(3|linear_2)\.", "mlp.fc2."),
+)
+CONVNEXT = (
+    (r"^features\.0\.", "stem."),
+    (r"\.layer_scale$", ".gamma"),
+    (r"\.block\.0\.", ".conv_dw."),
+    (r"\.block\.2\.", ".norm."),
+    (r"\.block\.3\.", ".mlp.fc1."),
+    (r"\.block\.5\.", ".mlp.fc2."),
+    (r"^classifier\.0\.", "head.norm."),
+)
+SWIN = (
+    (r"^features\.0\.0", "patch_embed.proj"),
+    (r"^features\.0\.2", "patch_embed.norm"),
+    (r"\.mlp\.0\.", ".mlp.fc1."),
+    (r"\.mlp\.3\.", ".mlp.fc2."),
+)
+COMPUTED = ("relative_position_index", "relative_coords_table")
+
+
+@FORMATS.register("torchvision")
+def torchvision(source: Source, net: nn.Module) -> Foreign | None:
+    """Read one of torchvision's nets; timm's net of the same shape computes the same.
+
+    Raises:
+        UserError: the backbone is another net of convolutions, or pads otherwise; says which one
+            to take.
+    """
+    for anchors in (("features.0.0.weight",), ("conv_proj.weight", "encoder.pos_embedding")):
+        prefix = prefix_of(source.tensors, anchors, source.path)
+        if prefix is not None:
+            break
+    else:
+        return None
+    tower = {k: v for k, v in under(source.tensors, prefix).items() if not k.endswith(COMPUTED)}
+    if "conv_proj.weight" in tower:
+        names = {key: _replaced(key, VIT) for key in tower}
+    elif any(key.endswith(".layer_scale") for key in tower):
+        names = {key: _replaced(_stage(key, "stages"), CONVNEXT) for key in tower}
+    elif any(key.endswith("attn.qkv.weight") for key in tower):
+        names = {key: _replaced(_stage(key, "layers"), SWIN) for key in tower}
+    else:
+        return _convolutions(tower, net, source, prefix)
+    return _foreign(tower, names, net, source, prefix)
+
+
+def _convolutions(
+    tower: dict[str, Tensor], net: nn.Module, source: Source, prefix: str
+) -> Foreign | None:
+    """Give the modules of a net of convolutions timm's names, one after the other."""
+    found = _modules(key for key in tower if _is_body(key, tower))
+    last = tower[f"{found[-1]}.weight"].shape[0]
+    wanted = TIMM.get((len(found), last))
+    if wanted is None:
+        return None
+    classifier = _classifier(net)
+    own = {k: v for k, v in net.state_dict().items() if not k.startswith(f"{classifier}.")}
+    places = _modules(own, ordered=True)
+    names = {
+        f"{old}.{part}": f"{new}.{part}"
+        for old, new in zip(found, places, strict=False)
+        for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+        if f"{old}.{part}" in tower
+    }
+    other = len(places) != len(found) or any(
+        new not in own or _bare(own[new]) != _bare(tower[old]) for old, new in names.items()
+    )
+    if other or any(isinstance(module, Conv2dSame) for module in net.modules()):
+        why = "is another net" if other else "pads as TensorFlow does, torchvision's evenly"
+        raise UserError(
+            f"{source.path}: weights of a net of torchvision, which is timm's {wanted}; this "
+            f"backbone {why}: take --model timm:{wanted}"
+        )
+    if wanted in LARGE_EPS:
+        eps = next(float(m.eps) for m in net.modules() if isinstance(m, nn.BatchNorm2d))
+        for key in tower:
+            if key.endswith(".running_var"):  # what is divided by is the root of variance plus eps
+                tower[key] = tower[key] + (1e-3 - eps)
+    return _foreign(tower, names, net, source, prefix)
+
+
+def _foreign(
+    tower: dict[str, Tensor], names: dict[str, str], net: nn.Module, source: Source, prefix: str
+) -> Foreign:
+    own, classifier = net.state_dict(), _classifier(net)
+    names = {old: new for old, new in names.items() if new.split(".")[0] not in HEADS
+             or new.startswith("head.norm.")}  # fmt: skip
+    heads = [
+        k for k, v in tower.items() if k not in names and k.endswith(".weight") and v.ndim == 2
+    ]
+    if len(heads) == 1 and classifier:
+        layer = heads[0].removesuffix("weight")
+        names |= {f"{layer}{part}": f"{classifier}.{part}" for part in ("weight", "bias")
+                  if f"{layer}{part}" in tower}  # fmt: skip
+    tensors = {new: _as_own(tower[old], own.get(new)) for old, new in names.items()}
+    used = {f"{prefix}{key}" for key in names}
+    dropped = sorted(k for k in source.tensors if k not in used and not k.endswith(COMPUTED))
+    return Foreign(tensors, dropped, mean=IMAGENET[0], std=IMAGENET[1])
+
+
+def _is_body(key: str, tower: Mapping[str, Tensor]) -> bool:
+    # MobileNetV3 has a layer between its last convolution and its classifier.
+    between = "classifier.3.weight" in tower and key.startswith("classifier.0.")
+    return between or key.startswith("features.")
+
+
+def _modules(keys: Iterable[str], *, ordered: bool = False) -> list[str]:
+    """Return the modules that hold weights, in the order of depth: by number, or as they come."""
+    found = list(dict.fromkeys(key.rpartition(".")[0] for key in keys))
+    if ordered:
+        return found
+    return sorted(found, key=lambda m: (m.split(".")[0] != "features",
+                                        [(p.isdigit(), int(p) if p.isdigit() else 0, p)
+                                         for p in m.split(".")]))  # fmt: skip
+
+
+def _classifier(net: nn.Module) -> str:
+    name = (getattr(net, "pretrained_cfg", None) or {}).get("classifier") or ""
+    return name if isinstance(name, str) else ""
+
+
+def _bare(value: Tensor) -> list[int]:
+    return [size for size in value.shape if size != 1]
+
+
+def _as_own(value: Tensor, own: Tensor | None) -> Tensor:
+    """Return a tensor in the net's shape where only sides of one pixel differ."""
+    return value if own is None or _bare(value) != _bare(own) else value.reshape(own.shape)
+
+
+def _replaced(key: str, renames: tuple[tuple[str, str], ...]) -> str:
+    for old, new in renames:
+        key = re.sub(old, new, key)
+    return key
+
+
+def _stage(key: str, word: str) -> str:
+    """Name what torchvision counts through, blocks and what lies between stages, by stages."""
+    found = re.match(r"features\.([1-9]\d*)\.(.*)", key)
+    if found is None:
+        return key
+    index, rest = int(found[1]), found[2]
+    return f"{word}.{index // 2}.{'blocks' if index % 2 else 'downsample'}.{rest}"
