@@ -33,6 +33,8 @@ class Start:
         dropped: keys of the file that its format says are no part of a classifier.
         format: a registered format of weights; empty where the file has the net's own keys.
         mean, std: of the pixels that the weights were trained on, where the file says so.
+        fake: class of the file's head that means fake, where that is known and the head was taken.
+        labels: names of its classes in the order of their numbers, where the file has them.
     """
 
     source: str
@@ -44,6 +46,8 @@ class Start:
     format: str = ""
     mean: list[float] | None = None
     std: list[float] | None = None
+    fake: int | None = None
+    labels: list[str] = field(default_factory=list)
 
 
 def load_weights(net: nn.Module, path: Path, head: tuple[str, ...]) -> Start:
@@ -108,6 +112,8 @@ def load_weights(net: nn.Module, path: Path, head: tuple[str, ...]) -> Start:
         "" if name == PLAIN else name,
         None if found.mean is None else list(found.mean),
         None if found.std is None else list(found.std),
+        found.fake,
+        list(found.labels),
     )
 
 

@@ -3,7 +3,14 @@
 from torch import nn
 
 from src.errors import UserError
-from src.models.formats import clip, efficientnet, ours, self_supervised, torchvision
+from src.models.formats import (
+    clip,
+    efficientnet,
+    hugging_face,
+    ours,
+    self_supervised,
+    torchvision,
+)
 from src.models.formats.base import FORMATS, Foreign, Source
 from src.models.formats.fit import plain
 
@@ -13,6 +20,7 @@ __all__ = [
     "Source",
     "clip",
     "efficientnet",
+    "hugging_face",
     "ours",
     "recognise",
     "self_supervised",

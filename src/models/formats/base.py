@@ -1,5 +1,6 @@
 """What a weights file holds, what a format makes of it, and the formats by name."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,9 @@ class Foreign:
         logit: `weight` (1, d) and `bias` (1,) of a head that was turned into one logit, fake > 0.
         mean, std: of the pixels that the weights were trained on, 0..1 scale, where it is known.
         note: what a user should know, one line.
+        fake: class of the file's head that means fake, where it is known; of one output, 1 where
+            positive means fake.
+        labels: names of the head's classes in the order of their numbers, where the file has them.
     """
 
     tensors: dict[str, Tensor]
@@ -48,6 +52,8 @@ class Foreign:
     mean: Triple | None = None
     std: Triple | None = None
     note: str = ""
+    fake: int | None = None
+    labels: tuple[str, ...] = ()
 
 
 Format = Callable[[Source, nn.Module], Foreign | None]
@@ -102,6 +108,28 @@ def split(
     """Return the tensors to keep, and the sorted keys of the others."""
     kept = {key: value for key, value in tensors.items() if not unwanted(key)}
     return kept, sorted(set(tensors) - set(kept))
+
+
+def fused(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Put the separate projections of queries, keys and values one above the other, as timm.
+
+    Raises:
+        UserError: one of three is not there.
+    """
+    result: dict[str, Tensor] = {}
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        found = re.fullmatch(r"(.*\.attn\.)([qkv])_proj\.(weight|bias)", key)
+        if found:
+            parts.setdefault(f"{found[1]}qkv.{found[3]}", {})[found[2]] = value
+        else:
+            result[key] = value
+    for key, have in parts.items():
+        if set(have) != set("qkv"):
+            lost = ", ".join(sorted(set("qkv") - set(have)))
+            raise UserError(f"{path}: {key} lacks its {lost} projection; truncated?")
+        result[key] = torch.cat([have[letter] for letter in "qkv"])
+    return result
 
 
 def one_logit(weight: Tensor, bias: Tensor | None, fake: int) -> dict[str, Tensor]:

@@ -1,12 +1,8 @@
 """Image towers of CLIP: OpenAI's and open_clip's names, and those of Hugging Face."""
 
-import re
-
-import torch
 from torch import Tensor, nn
 
-from src.errors import UserError
-from src.models.formats.base import FORMATS, Foreign, Source, one_logit, prefix_of, under
+from src.models.formats.base import FORMATS, Foreign, Source, fused, one_logit, prefix_of, under
 
 # Order matters: `ln_` is a part of `ln_pre` and `ln_post`. As timm's own converter.
 OPENAI = (
@@ -82,13 +78,13 @@ def hf_clip(source: Source, net: nn.Module) -> Foreign | None:  # noqa: ARG001 -
     tower = under(source.tensors, prefix)
     tower.pop("embeddings.position_ids", None)
     used = {f"{prefix}{key}" for key in tower}
-    tensors = _tokens(_fused(_renamed(tower, HUGGING_FACE), source))
+    tensors = _tokens(fused(_renamed(tower, HUGGING_FACE), source.path))
     weight = source.tensors.get(BENCH_HEAD[0])
     if prefix == "backbone." and weight is not None and weight.shape[0] == 2:
         used |= set(BENCH_HEAD)
         dropped = sorted(set(source.tensors) - used)
         logit = one_logit(weight, source.tensors.get(BENCH_HEAD[1]), fake=1)
-        return Foreign(tensors, dropped, logit, BENCH_SCALE, BENCH_SCALE)
+        return Foreign(tensors, dropped, logit, BENCH_SCALE, BENCH_SCALE, fake=1)
     return Foreign(tensors, sorted(set(source.tensors) - used))
 
 
@@ -106,23 +102,6 @@ def _tokens(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     tensors["cls_token"] = tensors["cls_token"].reshape(1, 1, -1)
     tensors["pos_embed"] = tensors["pos_embed"][None]
     return tensors
-
-
-def _fused(tensors: dict[str, Tensor], source: Source) -> dict[str, Tensor]:
-    """Put the separate projections of queries, keys and values one above the other, as timm."""
-    result, parts = {}, {}
-    for key, value in tensors.items():
-        found = re.fullmatch(r"(blocks\.\d+\.attn\.)([qkv])_proj\.(weight|bias)", key)
-        if found:
-            parts.setdefault(f"{found[1]}qkv.{found[3]}", {})[found[2]] = value
-        else:
-            result[key] = value
-    for key, have in parts.items():
-        if set(have) != set("qkv"):
-            lost = ", ".join(sorted(set("qkv") - set(have)))
-            raise UserError(f"{source.path}: {key} lacks its {lost} projection; truncated?")
-        result[key] = torch.cat([have[letter] for letter in "qkv"])
-    return result
 
 
 def _activation_note(net: nn.Module) -> str:

@@ -51,7 +51,7 @@ def efficientnet_pytorch(source: Source, net: nn.Module) -> Foreign | None:
             "DeepfakeBench's stem pads nothing where timm's tf_efficientnet pads one pixel: its "
             "outputs will differ a little"
         )
-        return Foreign(tensors, sorted(dropped - set(keys)), logit, half, half, note)
+        return Foreign(tensors, sorted(dropped - set(keys)), logit, half, half, note, fake=1)
     return Foreign(tensors | classifier, sorted(dropped))
 
 

@@ -100,19 +100,21 @@ def adapt(
     if grid is not None and "pos_embed" in own and grid.shape != own["pos_embed"].shape:
         tensors["pos_embed"] = _resized(grid, own["pos_embed"], net, path)
     dropped, logit, fresh, note = list(foreign.dropped), foreign.logit, (), foreign.note
+    fake = foreign.fake
     if _pools_otherwise(tensors, own):
         # A norm that was trained on one token is no start for one on the mean of all.
         dropped += [key for key in tensors if key.startswith("norm.")]
         tensors = {key: value for key, value in tensors.items() if not key.startswith("norm.")}
         fresh = ("fc_norm.",)
         if logit:
-            logit, note = {}, "its head was trained on the class token, this net pools: a new head"
+            why = "its head was trained on the class token, this net pools: a new head"
+            logit, note, fake = {}, "; ".join(filter(None, (note, why))), None
     for part, value in logit.items():
         key = f"{head[0]}.{part}" if head else ""
         if key in own and own[key].shape == value.shape:
             tensors[key] = value
-    result = replace(foreign, tensors=tensors, dropped=sorted(dropped), logit=logit, note=note)
-    return result, fresh
+    found = replace(foreign, tensors=tensors, dropped=sorted(dropped), logit=logit, note=note)
+    return replace(found, fake=fake), fresh
 
 
 def _pools_otherwise(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> bool:

@@ -29,4 +29,4 @@ def ours(source: Source, net: nn.Module) -> Foreign | None:  # noqa: ARG001 - a 
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{source.path}: its metadata are damaged ({error})") from error
     note = f"trained at {size} px, {geometry}"
-    return Foreign(dict(source.tensors), mean=(red, green, blue), std=(r, g, b), note=note)
+    return Foreign(dict(source.tensors), mean=(red, green, blue), std=(r, g, b), note=note, fake=1)

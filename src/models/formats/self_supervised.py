@@ -52,7 +52,7 @@ def fsfm(source: Source, net: nn.Module) -> Foreign | None:  # noqa: ARG001 - a 
         note = "its classes were numbered by a list of files, in an order not known: a new head"
         return Foreign(tensors, dropped, mean=mean, std=std, note=note)
     logit = one_logit(tensors.pop("head.weight"), tensors.pop("head.bias", None), fake=0)
-    return Foreign(tensors, dropped, logit, mean, std)
+    return Foreign(tensors, dropped, logit, mean, std, fake=0)
 
 
 def _fsfm_scale(beside: Path, arguments: dict[str, object]) -> tuple[Triple, Triple]:
