@@ -80,7 +80,7 @@ class Judged(NamedTuple):
         prob: float64 (n,), P(fake); NaN where not `readable`.
         readable: bool (n,).
         clips: how many are videos.
-        partial: file -> what is wrong with a clip read only in part, or named otherwise.
+        partial: file -> what is wrong with one read only in part, or named otherwise.
         no_face: the files that show no face to a model that crops them.
     """
 

@@ -52,11 +52,11 @@ def make_sidecar(
 
 
 def print_partial(partial: Mapping[str, str]) -> None:
-    """Print the clips that were read only in part, or are none, and what was read of each."""
+    """Print the files that were read only in part, or under another kind's name, and why."""
     if partial:
         shown = "; ".join(f"{item}: {why}" for item, why in list(partial.items())[:10])
         more = " ..." if len(partial) > 10 else ""
-        print(f"{len(partial)} not read as a whole clip: {shown}{more}")
+        print(f"{len(partial)} not read as a whole: {shown}{more}")
 
 
 def print_faceless(items: Sequence[str]) -> None:

@@ -10,9 +10,9 @@ from src.data.audit_container import read_other
 from src.data.audit_image import read_picture
 from src.data.audit_name import name_fields
 from src.data.audit_words import NONE, Value
-from src.data.clips import HEAD, is_clip, open_clip
+from src.data.clips import is_clip, open_clip
+from src.data.formats import HEAD, file_format
 from src.data.images import UnreadableImageError
-from src.data.scan import file_format
 from src.data.sources import local_path, read_bytes
 from src.data.video import probe
 from src.data.walk import suffix_of

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import PIL
 import simplejpeg
 from numpy.typing import NDArray
 
@@ -107,7 +108,7 @@ def identity(canvas: Canvas) -> list[Any]:
     way = list(canvas[:3] if canvas.reencode is None else canvas[:4])  # older caches stay good
     if canvas.face is not None:
         way += face_key(canvas.face)
-    return [VERSION, way, cv2.__version__, simplejpeg.__version__]
+    return [VERSION, way, cv2.__version__, simplejpeg.__version__, PIL.__version__]
 
 
 def cache_key(canvas: Canvas, marks: Marks) -> str:

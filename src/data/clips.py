@@ -9,16 +9,14 @@ from typing import Any
 import numpy as np
 
 from src.data.decode import UnreadableImageError
+from src.data.formats import HEAD, file_format
 from src.data.images import decode_image
 from src.data.mp4_index import MP4_BOXES
 from src.data.sources import local_path, read_bytes
 from src.data.video import Clip, Pick, read_frames
 from src.data.video_decoders import Picture, UnreadableVideoError
 
-HEAD = 512  # bytes that tell what a file is
 NAMED_AS_IMAGE = "it is a video under an image's name; its middle frame is used"
-_PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*",
-             b"\0\0\0\x0cjP", b"P5", b"P6")  # fmt: skip
 _CLIPS = (b"\x1aE\xdf\xa3", b"\0\0\x01\xba", b"\0\0\x01\xb3", b"FLV", b"OggS", b"\x30\x26\xb2\x75")
 # Lists of other files, which FFmpeg would go and fetch.
 _LISTS = (b"#EXT", b"ffconcat", b"[playlist", b"<")
@@ -26,16 +24,14 @@ _LISTS = (b"#EXT", b"ffconcat", b"[playlist", b"<")
 
 def is_clip(head: bytes) -> bool:
     """Tell whether a file's first bytes are those of a video container."""
-    box = head[4:8] in MP4_BOXES and head[8:12] not in (b"avif", b"avis", b"heic", b"mif1")
+    box = head[4:8] in MP4_BOXES and not is_picture(head)
     riff = head[:4] == b"RIFF" and head[8:12] == b"AVI "
     return box or riff or head.startswith(_CLIPS)
 
 
 def is_picture(head: bytes) -> bool:
     """Tell whether a file's first bytes are those of an image."""
-    webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
-    avif = head[4:12] in (b"ftypavif", b"ftypavis")
-    return webp or avif or head.startswith(_PICTURES)
+    return file_format(head) != "unknown"
 
 
 def read_clip(

@@ -1,7 +1,10 @@
 """JPEG through its fastest decoder, scaled down while it decodes, and sizes checked beforehand."""
 
 import io
+import re
+import warnings
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -9,16 +12,31 @@ from numpy.typing import NDArray
 from PIL import Image
 
 MAX_PIXELS = 2**28  # 268 million, 805 MB as RGB: above the largest cameras, below a bomb
-JPEG_START = b"\xff\xd8\xff"
-_EXIF = b"Exif\0\0"
-_ORIENTATION, _SHORT = 0x0112, 3
+DAMAGED = "damaged picture"  # begins what is said of one that could be read only in part
+_END = b"\xff\xd9"
+# What a JPEG that need not be upright must contain (`Image.getexif` reads no other).
+_TURNING = (b"Exif\0\0", b"tiff:Orientation")
+_SHORT = 2**16  # bytes; to search more takes longer than to parse the header
 
-# Pillow only reads headers here, and `check_size` holds them to the limit above.
-Image.MAX_IMAGE_PIXELS = None
+Image.MAX_IMAGE_PIXELS = None  # `check_size` holds all pictures to the limit above
+# Pillow warns of odd metadata on stderr; what cannot be decoded it raises.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class UnreadableImageError(ValueError):
     """The bytes are not an image that can be decoded."""
+
+
+class Decoded(NamedTuple):
+    """A picture, upright.
+
+    Attributes:
+        pixels: uint8 RGB (height, width, 3), one for each side that was asked for.
+        problem: "", or `DAMAGED` and what its decoder objected to.
+    """
+
+    pixels: list[NDArray[np.uint8]]
+    problem: str = ""
 
 
 def check_size(height: int, width: int) -> None:
@@ -30,23 +48,12 @@ def check_size(height: int, width: int) -> None:
         )
 
 
-def check_header(data: bytes) -> None:
-    """Check the size that a file of any format announces, before anything is allocated for it.
-
-    What Pillow cannot read passes: the decoder has the last word.
-
-    Raises:
-        UnreadableImageError: more than `MAX_PIXELS`.
-    """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
-    except Exception:  # noqa: BLE001 - a broken header fails in as many ways as there are formats
-        return
-    check_size(height, width)
+def damage(complaint: object) -> str:
+    """Return the `problem` of a picture whose decoder objected."""
+    return f"{DAMAGED}, read as far as its decoder went ({complaint})"
 
 
-def decode_jpeg(data: bytes, sides: Sequence[int | None]) -> list[NDArray[np.uint8]] | None:
+def decode_jpeg(data: bytes, sides: Sequence[int | None]) -> Decoded | None:
     """Decode a JPEG, for each wanted side at the smallest scale that still covers it.
 
     Scaled decoding computes fewer coefficients of each block: it averages, and does not alias.
@@ -57,31 +64,33 @@ def decode_jpeg(data: bytes, sides: Sequence[int | None]) -> list[NDArray[np.uin
             None decodes at full size.
 
     Returns:
-        uint8 RGB (height, width, 3) for each side, EXIF orientation applied; equal scales share
-        one array. None where this decoder does not do it: CMYK, damaged, unclear EXIF.
+        The picture, turned as Pillow's `exif_transpose` turns it; equal scales share one array.
+        None where this decoder gives none.
 
     Raises:
-        UnreadableImageError: more than `MAX_PIXELS`.
+        UnreadableImageError: more than `MAX_PIXELS`, or a depth that no decoder here reads.
     """
+    by_scale: dict[tuple[int, int], NDArray[np.uint8]] = {}
+    pixels, problem = [], ""
     try:
         height, width, colours, _ = _header(data, 0)
-    except ValueError:
-        return None
-    check_size(height, width)
-    orientation = exif_orientation(data)
-    if orientation is None or colours not in ("YCbCr", "Gray"):
-        return None
-    by_scale: dict[tuple[int, int], NDArray[np.uint8]] = {}
-    found = []
-    try:
+        check_size(height, width)
         for side in sides:
-            scale = _header(data, side or 0)[:2]
+            scale = _header(data, side)[:2] if side else (height, width)
             if scale not in by_scale:
-                by_scale[scale] = _turn(_pixels(data, side or 0), orientation)
-            found.append(by_scale[scale])
-    except ValueError:  # also for what is merely suspicious: OpenCV decides
+                found, problem = _decode(data, side or 0, colours)
+                by_scale[scale] = _turn(found, jpeg_orientation(data))
+            pixels.append(by_scale[scale])
+    except UnreadableImageError:
+        raise
+    except ValueError as error:
+        deep = re.search(r"precision (\d+)", str(error))
+        if deep:
+            raise UnreadableImageError(
+                f"a JPEG of {deep[1]} bits a channel, and 8 are read: convert it to PNG"
+            ) from None
         return None
-    return found
+    return Decoded(pixels, problem)
 
 
 def _header(data: bytes, side: int) -> tuple[int, int, str, str]:
@@ -93,52 +102,43 @@ def _header(data: bytes, side: int) -> tuple[int, int, str, str]:
     return int(height), int(width), colours, chroma
 
 
-def _pixels(data: bytes, side: int) -> NDArray[np.uint8]:
-    factor = 2 if side else 1
-    return simplejpeg.decode_jpeg(data, "RGB", min_height=side, min_width=side, min_factor=factor)
+def _decode(data: bytes, side: int, colours: str) -> tuple[NDArray[np.uint8], str]:
+    """Return pixels at the scale of a side, and what is wrong with them."""
 
+    def pixels(data: bytes, *, strict: bool) -> NDArray[np.uint8]:
+        space = "CMYK" if colours in ("CMYK", "YCCK") else "RGB"
+        found = simplejpeg.decode_jpeg(
+            data, space, min_height=side, min_width=side, min_factor=2 if side else 1, strict=strict
+        )
+        if space == "RGB":
+            return found
+        # Stored inverted, as Adobe began it and everybody else took over.
+        return np.array(Image.fromarray(~found, "CMYK").convert("RGB"))
 
-def exif_orientation(data: bytes) -> int | None:
-    """Return the EXIF orientation of a JPEG, 1 to 8; 1 where there is none, None where unclear."""
     try:
-        return _orientation_in_segments(data)
-    except IndexError:
-        return None if _EXIF in data else 1
+        return pixels(data, strict=True), ""
+    except ValueError as error:
+        complaint = str(error)
+    if complaint.startswith("Premature end"):
+        try:  # where only the two bytes that end a JPEG are missing, no pixel is
+            return pixels(data + _END, strict=True), ""
+        except ValueError as error:
+            complaint = str(error)
+    # It also warns of odd headers and colour profiles, which move no pixel.
+    corrupt = complaint.startswith(("Premature end", "Corrupt JPEG")) and "ICC" not in complaint
+    return pixels(data, strict=False), damage(complaint) if corrupt else ""
 
 
-def _orientation_in_segments(data: bytes) -> int | None:
-    place, found = 2, None
-    while data[place] == 0xFF and data[place + 1] not in (0xDA, 0xD9, 0xFF):
-        length = int.from_bytes(data[place + 2 : place + 4], "big")
-        if data[place + 1] == 0xE1 and data.startswith(_EXIF, place + 4):
-            if found is not None:
-                return None
-            found = _orientation_in_tiff(data[place + 10 : place + 2 + length])
-            if found is None:
-                return None
-        place += 2 + length
-    if data[place : place + 2] != b"\xff\xda" and (found is not None or _EXIF in data):
-        return None
-    return 1 if found is None else found
-
-
-def _orientation_in_tiff(tiff: bytes) -> int | None:
-    order = {b"II*\0": "little", b"MM\0*": "big"}.get(tiff[:4])
-    if order is None:
-        return None
-
-    def number(place: int, size: int) -> int:
-        if place + size > len(tiff):
-            raise IndexError
-        return int.from_bytes(tiff[place : place + size], order)  # type: ignore[arg-type]
-
-    start = number(4, 4)
-    for entry in range(start + 2, start + 2 + 12 * number(start, 2), 12):
-        if number(entry, 2) == _ORIENTATION:
-            value = number(entry + 8, 2)
-            plain = number(entry + 2, 2) == _SHORT and number(entry + 4, 4) == 1
-            return value if plain and 1 <= value <= 8 else None
-    return 1
+def jpeg_orientation(data: bytes) -> int:
+    """Return the orientation of a JPEG by EXIF or XMP, 1 to 8; 1 where there is none."""
+    if len(data) <= _SHORT and not any(mark in data for mark in _TURNING):
+        return 1
+    try:
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+            value = image.getexif().get(0x0112, 1)
+    except Exception:  # noqa: BLE001 - broken metadata fail in as many ways as there are tags
+        return 1
+    return value if value in range(1, 9) else 1
 
 
 def _turn(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

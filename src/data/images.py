@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.config import FaceConfig, InputSpec
-from src.data.decode import JPEG_START, UnreadableImageError, check_header, decode_jpeg
+from src.data.decode import UnreadableImageError as UnreadableImageError
 from src.data.reencode import reencode
+from src.data.stills import decode
 from src.errors import UserError
 
 # Interpolation when enlarging; shrinking always averages (INTER_AREA), which does not alias.
@@ -47,25 +48,22 @@ class Canvas(NamedTuple):
 
 
 def decode_image(data: bytes) -> NDArray[np.uint8]:
-    """Decode an image file's bytes at full size.
-
-    EXIF orientation is applied; grey, palette, alpha and 16-bit images become 8-bit RGB.
+    """Decode an image file's bytes at full size, upright; see `stills.decode`.
 
     Returns:
-        uint8 RGB of shape (height, width, 3).
+        uint8 RGB of shape (height, width, 3); of a damaged picture what could be decoded.
 
     Raises:
-        UnreadableImageError: empty, not an image OpenCV can decode, or of more than
-            `decode.MAX_PIXELS` pixels.
+        UnreadableImageError: see `stills.decode`.
     """
-    return _decode(data, [None])[0]
+    return decode(data, [None]).pixels[0]
 
 
 def make_canvases(
     data: bytes,
     canvases: Sequence[Canvas],
     cut: Callable[[Canvas, NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
-) -> list[NDArray[np.uint8]]:
+) -> tuple[list[NDArray[np.uint8]], str]:
     """Decode an image file's bytes and bring it to each canvas.
 
     What a canvas holds depends on the file and that canvas alone, whatever others are asked for:
@@ -77,37 +75,20 @@ def make_canvases(
         cut: cuts out of the picture what a canvas with a `face` shows.
 
     Returns:
-        uint8 RGB (size, size, 3) each, contiguous.
+        uint8 RGB (size, size, 3) each, contiguous; and "" or what is wrong with the picture.
 
     Raises:
-        UnreadableImageError: see `decode_image`.
+        UnreadableImageError: see `stills.decode`.
     """
     # Only JPEGs are decoded at a smaller scale: where formats must not show, none is.
     whole = [
         c.geometry == "native" or c.face is not None or c.reencode is not None for c in canvases
     ]
     sides = [None if w else canvas.size for w, canvas in zip(whole, canvases, strict=True)]
-    decoded = _decode(data, sides)
+    decoded, problem = decode(data, sides)
     if cut is not None:
         decoded = [cut(canvas, image) for canvas, image in zip(canvases, decoded, strict=True)]
-    return [canvas.draw(image) for image, canvas in zip(decoded, canvases, strict=True)]
-
-
-def _decode(data: bytes, sides: Sequence[int | None]) -> list[NDArray[np.uint8]]:
-    if not data:
-        raise UnreadableImageError("the file is empty (0 bytes)")
-    if data.startswith(JPEG_START):
-        found = decode_jpeg(data, sides)
-        if found is not None:
-            return found
-    check_header(data)
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise UnreadableImageError(f"not decodable: {error.err or error}") from None
-    if image is None:
-        raise UnreadableImageError("not an image (no known format)")
-    return [np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)] * len(sides)
+    return [canvas.draw(image) for image, canvas in zip(decoded, canvases, strict=True)], problem
 
 
 def resize_image(

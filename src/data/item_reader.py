@@ -18,6 +18,7 @@ from src.data.face_cuts import FaceCuts
 from src.data.frames import FrameNumbers
 from src.data.images import Canvas
 from src.data.sources import read_bytes, stamp_of
+from src.data.stills import decode
 from src.data.video import READING
 from src.errors import UserError
 
@@ -64,7 +65,7 @@ class ItemReader:
         return each * int(self.numbers.slot_starts[-1])
 
     def image(self, item: int) -> tuple[Canvases, bool]:
-        """Return an image's canvases, and whether it is a clip under an image's name.
+        """Return an image's canvases, and whether `describe` has something to say of it.
 
         Raises:
             UnreadableImageError: the item cannot be decoded.
@@ -72,7 +73,8 @@ class ItemReader:
         data = read_bytes(self.root, self.paths[item])
         try:
             cut = partial(self.cuts.cut, self.paths[item], 0)
-            return images.make_canvases(data, self.canvases, cut), False
+            drawn, problem = images.make_canvases(data, self.canvases, cut)
+            return drawn, bool(problem)
         except images.UnreadableImageError:
             if not is_clip(data):
                 raise
@@ -153,9 +155,10 @@ class ItemReader:
         self.cuts.search(self.paths)
 
     def describe(self, item: int) -> str:
-        """Say what is wrong with an item whose frames are cut; decodes a clip again."""
+        """Say what is wrong with an item whose frames are cut; decodes it again."""
         if not self.numbers.is_clip[item]:
-            return NAMED_AS_IMAGE
+            data = read_bytes(self.root, self.paths[item])
+            return NAMED_AS_IMAGE if is_clip(data) else decode(data, [1]).problem
         return read_clip(
             self.root, self.paths[item], 1, convert=lambda *_: None,
             decoder=self.numbers.frames.decoder,

@@ -27,7 +27,7 @@ class Frame(NamedTuple):
     Attributes:
         canvases: uint8 (size, size, 3) each, in the order of the source's; None where the item
             cannot be decoded, or its clip is too short to have this frame.
-        cut: its clip was read only in part (`Clip.problem`), or lies under an image's name.
+        cut: its file was read only in part, or lies under another kind's name (`describe`).
     """
 
     canvases: Canvases | None
@@ -171,7 +171,7 @@ class PixelSource:
         return np.stack([canvases[0] for canvases in self.read_train(items, draws)])
 
     def _image(self, item: int) -> tuple[Canvases, bool]:
-        """Return an image's canvases, and whether it is a clip under an image's name."""
+        """Return an image's canvases, and whether `describe` has something to say of it."""
         if self._kept is not None:
             row = self.numbers.slot_starts[item]
             return [kept.pixels[kept.rows[row]] for kept in self._kept], False
@@ -216,7 +216,7 @@ class PixelSource:
             self._items.find_faces()
 
     def describe(self, item: int) -> str:
-        """Say what is wrong with an item whose frames are `cut`; decodes a clip again."""
+        """Say what is wrong with an item whose frames are `cut`; decodes it again."""
         return self._items.describe(item)
 
     def marks(self) -> Marks:

@@ -119,7 +119,7 @@ def left_aside(
 
 
 def _tails(path: str) -> tuple[str, ...]:
-    """Return what an id may call a file that is not read: `t/a.heic`, `a.heic`, `t/a`, `a`."""
+    """Return what an id may call a file that is not read: `t/a.jxl`, `a.jxl`, `t/a`, `a`."""
     suffix = suffix_of(path)
     stem = [path.removesuffix(path[-len(suffix) :])] if suffix not in ("", TEXT_SUFFIX) else []
     parts = [name.split("/") for name in (path, *stem)]

@@ -18,7 +18,8 @@ from src.errors import UserError
 
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2",
-     ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".apng", ".jif", ".pjpeg")
+     ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".apng", ".jif", ".pjpeg", ".heic",
+     ".heif", ".hif")
 )  # fmt: skip
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".asf", ".flv",
@@ -29,9 +30,7 @@ VIDEO_SUFFIXES = frozenset(
 _TEXTS_TOO = frozenset((".ts", ".mts"))
 _HEAD = 512  # bytes that tell a text from a video
 # What people bring and no decoder here reads.
-_UNREAD_PICTURES = frozenset(
-    (".heic", ".heif", ".hif", ".jxl", ".tga", ".psd", ".ico", ".dng", ".cr2", ".nef", ".arw")
-)
+_UNREAD_PICTURES = frozenset((".jxl", ".tga", ".psd", ".ico", ".dng", ".cr2", ".nef", ".arw"))
 TABLE_SUFFIXES = frozenset({".csv", ".json"})
 TEXT_SUFFIX = ".txt"
 _SURROGATE = re.compile("[\ud800-\udfff]")

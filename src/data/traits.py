@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from src.data.formats import file_format
 from src.data.images import UnreadableImageError, decode_image
-from src.data.scan import file_format
 from src.data.sources import read_bytes
 
 BANDS = 8  # rings of the spectrum

@@ -213,7 +213,7 @@ def default_pools(parts: Sequence[Part]) -> dict[str, str]:
 
 
 def partly_read(parts: Sequence[Part]) -> dict[str, str]:
-    """Return item_id -> what is wrong, of test clips that were read only in part."""
+    """Return item_id -> what is wrong, of test items that were read only in part."""
     found: dict[str, str] = {}
     for part in parts:
         found |= _metadata(part).get("partial", {})

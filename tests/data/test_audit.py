@@ -186,7 +186,7 @@ def test_the_remedy_takes_the_tell_away(make_dataset: Callable[..., Path]) -> No
     assert before.parts[0].auc == 1
     plain = Canvas(32, "squash", "bicubic")
     alike = {
-        name: to_jpeg(make_canvases(data, [plain._replace(reencode=60)])[0], 60)
+        name: to_jpeg(make_canvases(data, [plain._replace(reencode=60)])[0][0], 60)
         for name, data in files.items()
     }
     make_dataset(alike, name="alike")

@@ -198,7 +198,7 @@ def test_the_remedy_takes_tables_density_and_notes_away(make_dataset: Callable[.
     assert {"JPEG chroma quality", "density", "comment", "name of the colour profile"} <= told
     plain = Canvas(32, "squash", "bicubic")
     make_dataset(
-        {path: to_jpeg(make_canvases(data, [plain])[0], 60) for path, data in given.items()},
+        {path: to_jpeg(make_canvases(data, [plain])[0][0], 60) for path, data in given.items()},
         name="alike",
     )
     after = audit_dataset(load_dataset("alike"))

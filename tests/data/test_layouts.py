@@ -311,23 +311,23 @@ def test_bad_sample_submission_is_named(make_dataset, case):
         load_dataset("toy")
 
 
-@pytest.mark.parametrize("item_id", ["b.heic", "test/b.heic", "b", "test\\b"])
+@pytest.mark.parametrize("item_id", ["b.jxl", "test/b.jxl", "b", "test\\b"])
 def test_a_test_file_that_lies_there_unread_is_named(make_dataset, item_id):
     sample = f"id,label\nt.png,0\nzz,0\n{item_id},0\n"
-    texts = {"sample_submission.csv": sample, "test/b.heic": "", "test/zz.txt": "caption"}
+    texts = {"sample_submission.csv": sample, "test/b.jxl": "", "test/zz.txt": "caption"}
     make_dataset([*TRAIN, "test/t.png"], texts)
     with refused(
-        r"row 4: id '(test.+)?b(\.heic)?' has no file among the test items \(2 such ids of 3\): "
-        r"test/b\.heic lies there, but files of its suffix are not read.*convert it"
+        r"row 4: id '(test.+)?b(\.jxl)?' has no file among the test items \(2 such ids of 3\): "
+        r"test/b\.jxl lies there, but files of its suffix are not read.*convert it"
     ):
         load_dataset("toy")
 
 
 def test_unread_test_files_are_named_where_no_other_is_there(make_dataset):
-    sample = {"sample_submission.csv": "id,label\nb.heic,0\n", "test/b.heic": ""}
+    sample = {"sample_submission.csv": "id,label\nb.jxl,0\n", "test/b.jxl": ""}
     make_dataset(TRAIN, sample)
     (note,) = [note for note in load_dataset("toy").notes if "no test items" in note]
-    assert "test/b.heic lies there" in note
+    assert "test/b.jxl lies there" in note
 
 
 def test_ambiguous_test_name_is_refused(make_dataset):

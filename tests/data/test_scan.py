@@ -11,9 +11,10 @@ from PIL import Image
 
 from src import paths
 from src.data import scan as scanning
+from src.data.formats import file_format
 from src.data.hashes import perceptual_hashes
 from src.data.layouts import load_dataset
-from src.data.scan import file_format, scan_items
+from src.data.scan import scan_items
 from tests.clips import write_clip
 from tests.data.conftest import picture
 
@@ -154,18 +155,24 @@ def test_clips_read_another_way_are_looked_at_again(make_dataset, monkeypatch):
     assert len(seen) == 1
 
 
-def test_a_scan_from_before_clips_is_kept(make_dataset, monkeypatch):
-    make_dataset(["real/a.png", "fake/b.png"])
-    dataset = load_dataset("toy")
-    table = scan_items(dataset)
-    path = paths.manifest_cache("toy")
-    old = pd.read_parquet(path)
-    attributes = old.attrs
-    old = old[list(scanning._TYPES)]
-    old.attrs = attributes
-    old.to_parquet(path, index=False, write_page_checksum=True)
-    monkeypatch.setattr(scanning, "look_at", lambda *_: pytest.fail("looked at again"))
-    pd.testing.assert_frame_equal(scan_items(dataset), table)
+def test_damaged_pictures_are_set_aside_from_training_and_named_in_the_test(make_dataset):
+    whole = encode(smooth(3, 160), ".jpg")
+    half = whole[: len(whole) // 2] + b"\xff\xd9"
+    names = {"train/real/a.jpg": half, "train/fake/b.jpg": whole, "test/c.jpg": half}
+    make_dataset(names)
+    table = scan_items(load_dataset("toy")).set_index("item_id")
+    train, test = table.loc["real/a.jpg"], table.loc["c.jpg"]
+    assert train["error"].startswith("damaged picture")
+    assert "premature end of data segment" in train["error"]
+    assert (train["note"], test["error"]) == ("", "")
+    assert test["note"] == train["error"]
+    assert (table.loc["fake/b.jpg", ["error", "note"]] == "").all()
+
+
+def test_a_jpeg_under_the_name_of_a_heic_is_a_jpeg(make_dataset):
+    make_dataset({"real/a.heic": encode(smooth(0), ".jpg"), "fake/b.png": encode(smooth(1))})
+    row = scan_items(load_dataset("toy")).set_index("item_id").loc["real/a.heic"]
+    assert (row["format"], row["error"], row["note"]) == ("jpeg", "", "")
 
 
 def test_a_name_that_lies_is_said(make_dataset):

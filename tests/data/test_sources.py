@@ -205,12 +205,12 @@ def test_pictures_of_every_kind_are_items_and_are_read(tmp_path, suffix):
 
 
 def test_what_no_decoder_reads_is_named_with_what_to_do(tmp_path):
-    for name in ("a.heic", "B.HEIF", "c.xyz", "d", "e.txt"):
+    for name in ("a.jxl", "B.PSD", "c.xyz", "d", "e.txt"):
         (tmp_path / name).write_bytes(b"\0")
     unread = "picture of a format that is not read: convert it to PNG or JPEG"
     assert list_files(tmp_path).unread == {
-        "a.heic": f"{unread} (.heic)",
-        "B.HEIF": f"{unread} (.heif)",
+        "a.jxl": f"{unread} (.jxl)",
+        "B.PSD": f"{unread} (.psd)",
         "c.xyz": "neither image nor video (.xyz)",
         "d": "neither image nor video (no suffix)",
         "e.txt": "neither image nor video (.txt)",

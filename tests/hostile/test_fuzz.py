@@ -307,7 +307,7 @@ def test_a_damaged_picture(suffix):
             return
         assert found.dtype == np.uint8
         assert found.ndim == 3
-        shapes = [canvas.shape for canvas in make_canvases(data, canvases)]
+        shapes = [canvas.shape for canvas in make_canvases(data, canvases)[0]]
         assert shapes == [(16, 16, 3), (8, 8, 3)]
 
     check()

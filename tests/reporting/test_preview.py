@@ -28,7 +28,7 @@ def test_rows_hold_canvas_evaluation_view_and_draws(toy):
     for row in rows:
         canvas, view, *draws = row.pictures
         data = (paths.dataset_dir("toy") / "train" / row.item_id).read_bytes()
-        assert np.array_equal(canvas, make_canvases(data, [Canvas(16, "squash", "bicubic")])[0])
+        assert np.array_equal(canvas, make_canvases(data, [Canvas(16, "squash", "bicubic")])[0][0])
         assert np.array_equal(view, canvas[2:14, 2:14])
         assert len(draws) == 3
         windows = [canvas[t : t + 12, x : x + 12] for t in range(5) for x in range(5)]

@@ -25,7 +25,7 @@ def answer(make_job, monkeypatch, tmp_path):
     for number in range(12):
         (folder / f"broken{number:02d}.jpg").write_bytes(b"\xff\xd8\xff no picture")
     write_film(folder / "film.mp4", [picture((3, 3, 20))] * 4)
-    for name in ("notes.md", "photo.heic", "code.ts", ".hidden"):
+    for name in ("notes.md", "photo.jxl", "code.ts", ".hidden"):
         (folder / name).write_text("const a = 1\n")
     (folder / "labels.csv").write_text("a,b\n")
     job = make_job(**FACE, optim={"epochs": 1})
@@ -62,12 +62,12 @@ def test_what_is_left_aside_is_counted_and_named(answer, capsys):
     assert answer() == 0
     out = capsys.readouterr().out
     assert "left aside: 1 x neither image nor video (.md): notes.md" in out
-    assert "convert it to PNG or JPEG (.heic): photo.heic" in out
+    assert "convert it to PNG or JPEG (.jxl): photo.jxl" in out
     assert "left aside: 1 x text, no video (.ts): code.ts" in out
     assert "left aside: 1 x junk" in out
     assert "left aside: 1 x table: labels.csv" in out
     aside = json.loads((answer.home / "out.json").read_text())["left_aside"]
-    assert set(aside["files"]) == {"notes.md", "photo.heic", "code.ts"}
+    assert set(aside["files"]) == {"notes.md", "photo.jxl", "code.ts"}
     assert aside["tables"] == ["labels.csv"]
 
 

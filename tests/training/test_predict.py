@@ -26,7 +26,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def counted(
         data: bytes, canvases: list[images.Canvas], *cut: object
-    ) -> list[NDArray[np.uint8]]:
+    ) -> tuple[list[NDArray[np.uint8]], str]:
         calls.append(len(data))
         return decode(data, canvases, *cut)
 

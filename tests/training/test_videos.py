@@ -79,7 +79,7 @@ def test_from_folders_to_a_submission(mixed, capsys):
     run(tune, "--strategies", "mean@0.5", "mean")
     run(predict, "--device", "cpu")
     out = capsys.readouterr().out
-    assert "3 not read as a whole clip: cut.mp4: decoded" in out
+    assert "3 not read as a whole: cut.mp4: decoded" in out
     assert "photo.mp4: it is an image under a clip's name" in out
     assert "video.jpg: it is a video under an image's name; its middle frame is used" in out
     answers = pd.read_csv(paths.submission_csv("mixed", "tuned"))
@@ -101,7 +101,7 @@ def test_from_folders_to_a_submission(mixed, capsys):
         "cut.mp4": True, "good.mp4": True, "image.png": True, "lost.mp4": False,
         "photo.mp4": True, "video.jpg": True,
     }  # fmt: skip
-    assert "3 not read as a whole clip: cut.mp4" in capsys.readouterr().out
+    assert "3 not read as a whole: cut.mp4" in capsys.readouterr().out
 
 
 def test_a_clip_is_not_cut_by_a_batch(tmp_path):
