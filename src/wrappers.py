@@ -23,6 +23,10 @@ AVERAGES = (
     "ema",
 )
 PREFIXES = ("module.", "_orig_mod.", "net.")
+# What Effort (Yan et al., ICML 2025) keeps of a weight: all but its last singular values, and those
+# as they were trained, beside the factors of the former.
+MAIN, TRAINED = "weight_main", ("U_residual", "S_residual", "V_residual")
+PARTS = (MAIN, *TRAINED, "U_r", "S_r", "V_r", "weight_original_fnorm", "weight_main_fnorm")
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,16 @@ class Weights:
     Attributes:
         tensors: by name, without prefixes that all share.
         beside: for each level, outermost first, what else lay there and what it lay beside.
-        note: which of several versions was taken, where there were several.
+        note: which of several versions was taken, where there were several, and what was put
+            together.
+        joined: how many weights were put together from the parts of a singular value
+            decomposition.
     """
 
     tensors: dict[str, Tensor]
     beside: list[tuple[Mapping[Any, Any], str]]
     note: str = ""
+    joined: int = 0
 
     def some(self, path: Path) -> dict[str, Tensor]:
         """Return the tensors, or raise a UserError that there are none."""
@@ -83,7 +91,36 @@ def find_weights(content: Any, path: Path) -> Weights:  # noqa: ANN401 - any fil
     beside.append((content, f"the tensors {next(iter(tensors))}{more}" if tensors else "none"))
     for key, value in tensors.items():
         check_plain(key, value, path)
-    return Weights(without_prefix(tensors), beside, "; ".join(notes))
+    tensors, joined = _joined(without_prefix(tensors), path)
+    if joined:
+        notes.append(f"{joined} weights lie in parts of a singular value decomposition, as Effort "
+                     "trains them, and are put together (weight_main + U S V)")  # fmt: skip
+    return Weights(tensors, beside, "; ".join(notes), joined)
+
+
+def _joined(tensors: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], int]:
+    """Put weights together of which singular values were trained apart from the rest.
+
+    Raises:
+        UserError: parts that do not belong together.
+    """
+    stems = [key.removesuffix(MAIN) for key in tensors if key.endswith(f".{MAIN}")]
+    if not stems:
+        return tensors, 0
+    whole = {key: v for key, v in tensors.items() if key.rpartition(".")[2] not in PARTS}
+    for stem in stems:
+        main, *trained = (tensors.get(stem + part) for part in (MAIN, *TRAINED))
+        assert main is not None
+        left, values, right = trained
+        if left is None or values is None or right is None:
+            if any(part is not None for part in trained):
+                raise UserError(f"{path}: {stem[:-1]} lacks some of {', '.join(TRAINED)}")
+            whole[f"{stem}weight"] = main.float()
+            continue
+        if (*left.shape, *right.shape) != (len(main), len(values), len(values), main.shape[-1]):
+            raise UserError(f"{path}: the parts of {stem[:-1]} do not fit together")
+        whole[f"{stem}weight"] = main.float() + (left.float() * values.float()) @ right.float()
+    return whole, len(stems)
 
 
 def _word(content: Mapping[Any, Any]) -> str:

@@ -4,7 +4,9 @@ import logging
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from src.errors import UserError
 from src.merging.sources import open_source
 from src.models.tensors import state_dict_of
 from src.tensor_files import read_tensors
@@ -48,3 +50,40 @@ def test_the_moving_average_is_taken_and_said(tmp_path, caplog, content, taken, 
     assert source.read("a.bias").tolist() == [taken, taken]
     assert said in caplog.text
     assert bool(said) == bool(caplog.text)
+
+
+# --- weights in parts ---
+
+
+def parts(**changes: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    found = {
+        "a.weight_main": torch.ones(3, 2), "a.U_residual": torch.full((3, 1), 2.0),
+        "a.S_residual": torch.tensor([10.0]), "a.V_residual": torch.tensor([[1.0, 3.0]]),
+        "a.bias": torch.zeros(3), "a.U_r": torch.ones(3, 1), "b.weight_main": torch.ones(1, 1),
+    }  # fmt: skip
+    found |= {f"a.{name}": value for name, value in changes.items()}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_both_readers_put_singular_values_back(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    torch.save(parts(), path) if suffix == ".pth" else save_file(parts(), path)
+    source, whole = open_source(path), state_dict_of(read_tensors(path), path)
+    assert set(source.names) == set(whole) == {"a.weight", "a.bias", "b.weight"}
+    for weight in (source.read("a.weight"), whole["a.weight"]):
+        assert weight.tolist() == [[21.0, 61.0]] * 3  # 1 + 2 * 10 * 1, 1 + 2 * 10 * 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"S_residual": None}, "a lacks some of U_residual, S_residual, V_residual"),
+        ({"V_residual": torch.ones(1, 5)}, "the parts of a do not fit together"),
+    ],
+)
+def test_parts_that_do_not_belong_together(tmp_path, changes, words):
+    torch.save(parts(**changes), tmp_path / "a.pth")
+    for read in (lambda path: state_dict_of(read_tensors(path), path), open_source):
+        with pytest.raises(UserError, match=words):
+            read(tmp_path / "a.pth")

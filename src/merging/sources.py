@@ -13,8 +13,8 @@ from torch import Tensor
 
 from src.errors import UserError
 from src.merging.unwrap import unwrapped
-from src.tensor_files import INDEX, check_file, load_torch, readable, shards_of
-from src.wrappers import common_prefix
+from src.tensor_files import INDEX, check_file, load_torch, read_tensors, readable, shards_of
+from src.wrappers import MAIN, common_prefix
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 SAFE_DTYPES = {
@@ -113,10 +113,11 @@ class SafetensorsSource(Source):
 
 
 class TorchSource(DictSource):
-    """A file of `torch.save`, mapped where it is a zip (all since torch 1.6)."""
+    """A file of `torch.save`, mapped where it is a zip (all since torch 1.6); weights in parts."""
 
     def __init__(self, label: str, path: Path) -> None:
-        tensors = unwrapped(load_torch(path, mapped=True), path)
+        content = read_tensors(path) if path.suffix == ".safetensors" else None
+        tensors = unwrapped(content or load_torch(path, mapped=True), path)
         for name, tensor in tensors.items():
             _check_kind(tensor, name, path)
         super().__init__(label, tensors)
@@ -172,7 +173,13 @@ def open_source(path: Path, label: str = "") -> Source:
 def _open(label: str, path: Path) -> Source:
     if path.name.endswith(INDEX):
         return ShardsSource(label, path)
-    return (SafetensorsSource if path.suffix == ".safetensors" else TorchSource)(label, path)
+    if path.suffix != ".safetensors":
+        return TorchSource(label, path)
+    source = SafetensorsSource(label, path)
+    if not any(name.endswith(f".{MAIN}") for name in source.names):
+        return source
+    source.close()
+    return TorchSource(label, path)
 
 
 def _check_kind(tensor: Tensor, name: str, path: Path) -> None:

@@ -1,6 +1,7 @@
 """Weights from elsewhere into a net: fit a head, say exactly what did not match."""
 
 import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,11 +13,12 @@ from src.errors import UserError
 from src.models.formats import OURS, PLAIN, Foreign, Source, recognise
 from src.models.formats.fit import IGNORABLE, adapt, in_head, look
 from src.models.hub import hub_weights
-from src.models.tensors import state_dict_of
+from src.models.tensors import check_finite
 from src.tensor_files import INDEX, read_metadata, read_tensors, shards_of
-from src.wrappers import find_weights
+from src.wrappers import Weights, find_weights
 
-HEADS = ("head", "heads", "fc", "classifier", "last_linear", "head_dist")
+HEADS = ("head", "heads", "fc", "linear", "classifier", "last_linear", "last_layer", "head_dist",
+         "cls_head", "logits", "output")  # fmt: skip
 LOG = logging.getLogger("rvf")
 
 
@@ -70,13 +72,15 @@ def load_weights(net: nn.Module, path: Path, head: tuple[str, ...]) -> Start:
             missing or has another shape).
     """
     content = read_tensors(path)
-    tensors = state_dict_of(content, path)
-    version = find_weights(content, path).note
-    if version:
-        LOG.info("%s: %s", path.name, version)
+    weights = find_weights(content, path)
+    tensors = weights.some(path)
+    check_finite(tensors, path)
+    if weights.note:
+        LOG.info("%s: %s", path.name, weights.note)
     # Of a bare state dict, what lies around it are its own tensors.
     wrapper = {k: v for k, v in content.items() if not isinstance(v, Tensor)}
-    name, found = recognise(Source(path, tensors, wrapper | read_metadata(path)), net, head)
+    source = Source(path, tensors, wrapper | read_metadata(path), weights.joined)
+    name, found = recognise(source, net, head)
     found, fresh = adapt(found, net, head, path)
     what = f"{look(found.tensors)}{'' if name == PLAIN else f' ({name})'}"
     both = f"the file looks like {what}; the backbone is {look(net.state_dict())}"
@@ -99,7 +103,8 @@ def load_weights(net: nn.Module, path: Path, head: tuple[str, ...]) -> Start:
     result = net.load_state_dict(fitting, strict=False)
     missing = sorted(key for key in result.missing_keys if not key.endswith(IGNORABLE))
     unexpected = sorted([*result.unexpected_keys, *other_size])
-    _tell(path, name, found, unexpected)
+    _tell(path, name, found)
+    _name_heads(source, found, (*found.dropped, *unexpected), weights)
     if _kept_head(name, found, net, head):
         LOG.info("%s: its head of one output is kept as a start, taken as fake > 0", path.name)
     return Start(
@@ -185,23 +190,39 @@ def _lost(net: nn.Module, found: Foreign, lost: list[str]) -> str:
     )
     if {"fc_norm.weight", "fc_norm.bias"} <= set(found.tensors) and lost[0].startswith("norm."):
         message += " (the file's net pools all patches: backbone.kwargs: {global_pool: avg})"
+    if any(".lora_A." in key for key in found.tensors):
+        message += " (low-rank updates beside their layers: save peft's merge_and_unload() of it)"
     return message
 
 
-def _tell(path: Path, name: str, found: Foreign, unexpected: list[str]) -> None:
+def _tell(path: Path, name: str, found: Foreign) -> None:
     if name != PLAIN:
         LOG.info("%s: read as %s, %d of its tensors dropped", path.name, name, len(found.dropped))
     if found.note:
         LOG.info("%s: %s", path.name, found.note)
     if found.logit:
         LOG.info("%s: its head of two classes becomes one logit, fake > 0", path.name)
-    sizes = {tuple(found.tensors[key].shape) for key in unexpected if key.endswith(".weight")
-             and key.split(".")[0] in HEADS and key in found.tensors
-             and found.tensors[key].dim() == 2}  # fmt: skip
-    classes = sorted({size[0] for size in sizes})
-    if classes:
-        LOG.info("%s: left out a head of %s classes in an order not known", path.name,
-                 " or ".join(map(str, classes)))  # fmt: skip
+
+
+def _name_heads(source: Source, found: Foreign, left: Iterable[str], weights: Weights) -> None:
+    """Say which trained heads of a file are left out: layers of few outputs, or called a head."""
+    heads = {}
+    for key in left:
+        value, parts = source.tensors.get(key, found.tensors.get(key)), key.split(".")[:-1]
+        if value is not None and value.dim() == 2 and key.endswith("weight") and (
+            len(value) <= 2 or set(parts[-2:]) & set(HEADS)
+        ):  # fmt: skip
+            heads[".".join(parts)] = len(value)
+    for rest, _ in weights.beside:
+        for key in HEADS:
+            inner = rest.get(key)
+            weight = inner.get("weight") if isinstance(inner, Mapping) else None
+            if isinstance(weight, Tensor) and weight.dim() == 2:
+                heads[key] = len(weight)
+    order = "" if found.labels or found.fake is not None else " in an order not known"
+    for name, classes in heads.items():
+        what = f"{classes} classes{order}" if classes > 1 else "one output"
+        LOG.info("%s: left out a head of %s (%s)", source.path.name, what, name)
 
 
 def start_weights(

@@ -24,11 +24,13 @@ class Source:
         tensors: the state dict, without wrappers and without prefixes that all keys share.
         wrapper: what a training script saved around it (`epoch`, `args`), or the metadata of a
             `.safetensors` file.
+        joined: how many weights were put together from parts (`src/wrappers.py`).
     """
 
     path: Path
     tensors: dict[str, Tensor]
     wrapper: Mapping[str, Any] = field(default_factory=dict)
+    joined: int = 0
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,9 @@ HUGGING_FACE = (
 )
 # DeepfakeBench trains its CLIP detector on pixels scaled to -1..1 (its clip.yaml), real is 0.
 BENCH_HEAD = ("head.weight", "head.bias")
-BENCH_SCALE = (0.5, 0.5, 0.5)
+BENCH_SCALE = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+# Effort, whose detector has the same names, trains on CLIP's own (its effort.yaml).
+CLIP_SCALE = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 # Scalars that only OpenAI's archives hold; their nets use QuickGELU.
 OPENAI_MARKS = ("input_resolution", "context_length", "vocab_size")
 
@@ -66,7 +68,7 @@ def hf_clip(source: Source, net: nn.Module) -> Foreign | None:  # noqa: ARG001 -
     """Read a tower named as in transformers' `CLIPModel` and `CLIPVisionModel`.
 
     DeepfakeBench's CLIP detector is one under `backbone.`, with a linear head (2, d) on the pooled
-    output, real first: that head becomes the logit.
+    output, real first: that head becomes the logit. Effort's is the same.
     """
     anchors = (
         *("embeddings.class_embedding", "embeddings.patch_embedding.weight"),
@@ -84,7 +86,8 @@ def hf_clip(source: Source, net: nn.Module) -> Foreign | None:  # noqa: ARG001 -
         used |= set(BENCH_HEAD)
         dropped = sorted(set(source.tensors) - used)
         logit = one_logit(weight, source.tensors.get(BENCH_HEAD[1]), fake=1)
-        return Foreign(tensors, dropped, logit, BENCH_SCALE, BENCH_SCALE, fake=1)
+        mean, std = CLIP_SCALE if source.joined else BENCH_SCALE
+        return Foreign(tensors, dropped, logit, mean, std, fake=1)
     return Foreign(tensors, sorted(set(source.tensors) - used))
 
 

@@ -227,6 +227,41 @@ def test_deepfakebenchs_clip_detector_keeps_its_head(hugging, tmp_path):
     torch.testing.assert_close(prob, scores.softmax(1)[:, 1], atol=1e-5, rtol=1e-5)
 
 
+def in_parts(tensors: dict) -> dict:
+    """As Effort saves its attention layers: the last singular value apart, all factors beside."""
+    result = {}
+    for key, value in tensors.items():
+        if not (".self_attn." in key and key.endswith(".weight")):
+            result[key] = value
+            continue
+        stem, rank = key.removesuffix("weight"), len(value) - 1
+        left, values, right = torch.linalg.svd(value, full_matrices=False)
+        result[f"{stem}weight_main"] = left[:, :rank] @ values[:rank].diag() @ right[:rank]
+        for name, part in (("U", left.T), ("S", values), ("V", right)):
+            kept, rest = (p.T if name == "U" else p for p in (part[:rank], part[rank:]))
+            result |= {f"{stem}{name}_r": kept.clone(), f"{stem}{name}_residual": rest.clone()}
+    return result
+
+
+def test_efforts_weights_in_parts_are_put_together(hugging, tmp_path, caplog):
+    caplog.set_level("INFO", "rvf")
+    torch.manual_seed(7)
+    classifier = nn.Linear(32, 2)  # real, fake
+    tower = in_parts(tensors_of(hugging.vision_model))
+    detector = {f"module.backbone.{key}": value for key, value in tower.items()}
+    detector |= {f"module.head.{k}": v for k, v in tensors_of(classifier).items()}
+    net = clip_vit(seed=1)
+    start = load_weights(net, save(detector, tmp_path), HEAD)
+    assert (start.format, start.missing, start.unexpected) == ("hf_clip", [], [])
+    assert start.dropped == []
+    assert start.mean == pytest.approx([0.48145466, 0.4578275, 0.40821073])
+    assert "8 weights lie in parts of a singular value decomposition, as Effort" in caplog.text
+    with torch.no_grad():
+        scores = classifier(hugging.vision_model(images()).pooler_output)
+        prob = torch.sigmoid(net(images())[:, 0])
+    torch.testing.assert_close(prob, scores.softmax(1)[:, 1], atol=1e-5, rtol=1e-4)
+
+
 def test_a_lost_projection_is_named(hugging, tmp_path):
     tensors = tensors_of(hugging.vision_model)
     del tensors["encoder.layers.1.self_attn.k_proj.weight"]

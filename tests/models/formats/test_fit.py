@@ -185,6 +185,34 @@ def test_a_head_of_two_classes_in_unknown_order_is_left_out(tmp_path, caplog):
     assert "left out a head of 2 classes in an order not known" in caplog.text
 
 
+@pytest.mark.parametrize("head", ["module.fc", "model.head", "model.linear", "classifier", "top.3"])
+def test_a_trained_head_beside_the_tower_is_named(tmp_path, caplog, head):
+    caplog.set_level("INFO", "rvf")
+    tower = head.rpartition(".")[0] + ".backbone." if "." in head else "backbone."
+    tensors = {f"{tower}{key}": value for key, value in tensors_of(vit(num_classes=0)).items()}
+    tensors |= {f"{head}.weight": torch.ones(2, 32), f"{head}.bias": torch.ones(2)}
+    start = load_weights(vit(), save(tensors, tmp_path), HEAD)
+    assert start.missing == NEW
+    name = head.removeprefix("module.")  # which all keys share
+    assert f"left out a head of 2 classes in an order not known ({name})" in caplog.text
+
+
+def test_a_head_in_an_entry_of_its_own_is_named(tmp_path, caplog):
+    caplog.set_level("INFO", "rvf")
+    content = {"model": tensors_of(vit(num_classes=0)), "fc": {"weight": torch.ones(1, 32)}}
+    load_weights(vit(), save(content, tmp_path), HEAD)
+    assert "left out a head of one output (fc)" in caplog.text
+
+
+def test_low_rank_updates_are_named(tmp_path):
+    tensors = tensors_of(vit())
+    weight = tensors.pop("blocks.0.attn.qkv.weight")
+    tensors["blocks.0.attn.qkv.base_layer.weight"] = weight
+    tensors["blocks.0.attn.qkv.lora_A.default.weight"] = torch.ones(4, 32)
+    with pytest.raises(UserError, match=r"save peft's merge_and_unload\(\)"):
+        load_weights(vit(), save(tensors, tmp_path), HEAD)
+
+
 # --- formats ---
 
 
