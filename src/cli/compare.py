@@ -125,7 +125,7 @@ def _choose_place(comparison: "Comparison", arguments: Namespace) -> Place:
         if file is not None and not file.is_file():
             raise UserError(f"{file}: no such weights file (looked from {Path.cwd()})")
     for other in others:
-        _check_other(other, name, arguments)
+        _check_other(other, name, arguments.scheme or comparison.scheme, arguments)
     dataset = load_dataset(name, arguments.input_root)
     with file_lock(paths.folds_lock(name), "the folds", wait=True):
         scheme, folds, report = ensure_folds(dataset, arguments.scheme or comparison.scheme)
@@ -137,20 +137,23 @@ def _choose_place(comparison: "Comparison", arguments: Namespace) -> Place:
     return Place(name, scheme, wanted, others, weights)
 
 
-def _check_other(other: str, name: str, arguments: Namespace) -> None:
+def _check_other(other: str, name: str, scheme: str | None, arguments: Namespace) -> None:
     """Raise where a data set cannot be scored on; say where it can be in part only."""
+    from src.artifacts.folds import existing_scheme
     from src.data.layouts import load_dataset
     from src.training.cross import labelled_items
-    from src.training.cross_guard import check_parts
+    from src.training.cross_guard import check_parts, leave_out_seen
 
     if choose_dataset(other, arguments.input_root) == name:
         raise UserError(f"out_of_domain: {other} is the data set that is trained on")
     dataset = load_dataset(other, arguments.input_root)
     check_parts(name, dataset, arguments.input_root)
     try:
-        labels = labelled_items(dataset).table["label"]
+        table = labelled_items(dataset).table
     except UserError as error:
         raise UserError(f"out_of_domain: {other} has no labels to score on: {error}") from None
+    scheme = scheme or existing_scheme(name, None)
+    labels = leave_out_seen(name, scheme, dataset, table, arguments.input_root)["label"]
     if labels.nunique() == 1:
         word = "fakes" if labels.iloc[0] else "reals"
         print(f"WARNING {other} holds {word} alone: macro-F1, AUC and EER say nothing of it, "

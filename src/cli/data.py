@@ -1,5 +1,6 @@
 """`python -m src data`: what was understood of a data set, before anything is trained."""
 
+from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ DESCRIPTION = """Say what was understood of a data set: labels, groups, sizes, c
                                      can, a cross-validated score may not hold on the test items
   python -m src data --audit         do files alone (size, JPEG tables, codec, name ...) tell the
                                      label? By which fields, and what helps
+  python -m src data --data B --from A   how many items of B are copies of A's or of its videos, so
+                                     that no model trained on A is scored on them
   python -m src data --preview effnet_b0   a picture of what that model's net sees of some training
                                            items: the canvas, the evaluation view, augmented draws
 
@@ -37,6 +40,9 @@ def make_parser() -> Parser:
         "--audit", action="store_true", help="do files alone, never decoded, tell the label?"
     )
     parser.add_argument(
+        "--from", dest="source", metavar="A", help="what would a model trained on A have seen?"
+    )
+    parser.add_argument(
         "--preview", metavar="MODEL", help="draw training items as a model's net sees them"
     )
     return parser
@@ -47,11 +53,12 @@ def _run(argv: Sequence[str] | None) -> None:
     asked = {
         "--audit": arguments.audit,
         "--adversarial": arguments.adversarial,
+        "--from": arguments.source is not None,
         "--preview": arguments.preview is not None,
     }
     several = [flag for flag, given in asked.items() if given]
     if len(several) > 1:
-        number = "two" if len(several) == 2 else "three"
+        number = ("two", "three", "four")[len(several) - 2]
         raise UserError(f"{' and '.join(several)} are {number} commands; type one of them")
     if arguments.preview is not None:
         from src.config import read_model
@@ -66,6 +73,9 @@ def _run(argv: Sequence[str] | None) -> None:
     _print_layout(dataset)
     if several:
         refuse_missing(dataset)
+    if arguments.source is not None:
+        _print_seen(dataset, arguments.source, arguments)
+        return
     if arguments.audit:
         from src.cli.data_audit import print_audit
 
@@ -89,6 +99,24 @@ def _run(argv: Sequence[str] | None) -> None:
     _print_files(dataset, scan)
     _print_copies(dataset, scan)
     _print_next(dataset, arguments.scheme)
+
+
+def _print_seen(dataset: "Dataset", source: str, arguments: Namespace) -> None:
+    """Say which labelled items a model trained on another data set could not be scored on."""
+    from src.artifacts.folds import existing_scheme
+    from src.training.cross import labelled_items
+    from src.training.cross_guard import check_parts, leave_out_seen
+
+    if choose_dataset(source, arguments.input_root) == dataset.name:
+        raise UserError(f"--from {source} and --data {source} are one data set: drop --from")
+    check_parts(source, dataset, arguments.input_root)
+    scheme = arguments.scheme or existing_scheme(source, None)
+    found = labelled_items(dataset)
+    kept = leave_out_seen(source, scheme, dataset, found.table, arguments.input_root)
+    print(
+        f"{len(kept)} of {len(found.table)} labelled {found.split} items of {dataset.name} can be "
+        f"scored by what is trained on {source} (evaluate --from {source})"
+    )
 
 
 def _draw_preview(dataset: "Dataset", model: str) -> None:

@@ -51,6 +51,7 @@ class DatasetConfig:
         labels_file: the CSV that holds the labels, path in the data set's folder.
         id_column, label_column, group_column, domain_column, fold_column: its columns.
         extra: data sets whose train items join, always trained on and never scored.
+        test_sets: data sets to be tested on: what is akin to their items is not trained on.
         submission: the sample submission.
         subfolders: what folders below a class folder are: `group` (one person or one video each),
             `domain` or `ignore`; or such a word for each level, the outermost first.
@@ -81,6 +82,7 @@ class DatasetConfig:
     domain_column: str | None = None
     fold_column: str | None = None
     extra: list[str] = field(default_factory=list)
+    test_sets: list[str] = field(default_factory=list)
     submission: SampleConfig = field(default_factory=SampleConfig)
     subfolders: Levels | None = None
     folders_above: Levels | None = None
@@ -136,7 +138,7 @@ def _parse(content: object, path: Path) -> DatasetConfig:
             parsed[key] = _READERS[key](value, path)
         elif key == "json" and isinstance(value, str):
             parsed[key] = [_word(value, key, path)]
-        elif key in ("extra", "ignore", "json", "combine"):
+        elif key in ("extra", "test_sets", "ignore", "json", "combine"):
             parsed[key] = _words(value, key, path)
         elif key in ("subfolders", "folders_above"):
             parsed[key] = _levels(value, key, path)

@@ -13,8 +13,10 @@ from src.artifacts.folds import EXCLUDED_COLUMNS, existing_scheme, read_folds, w
 from src.data.domains import LEFT_OUT, domain_folds, spanning
 from src.data.fold_report import FoldReport, make_report
 from src.data.groups import find_components
+from src.data.layouts import load_dataset
 from src.data.looks import find_looks
 from src.data.manifest import Dataset
+from src.data.overlap import find_overlap
 from src.data.scan import scan_for
 from src.data.schemes import default_scheme, is_lodo, parse_scheme
 from src.data.stratify import stratified_group_folds
@@ -60,7 +62,7 @@ def make_folds(dataset: Dataset, scheme: str) -> FoldReport:
     fixed = parse_scheme(dataset, scheme) is None and not is_lodo(scheme)
     scan = scan_for(dataset, scheme)
     looks = find_looks(scan)
-    good, excluded = _readable(dataset, scan)
+    good, excluded = _usable(dataset, scan, scheme)
     items = dataset.items.iloc[good].reset_index(drop=True)
     own = ~items["item_id"].isin(dataset.extra_ids).to_numpy()
     part = scan.iloc[good].reset_index(drop=True)
@@ -156,17 +158,33 @@ def _least(words: pd.Series, component: NDArray[np.int64]) -> pd.Series:
     return pd.Series(sorted_names[least[component]], words.index, dtype=object)
 
 
-def _readable(dataset: Dataset, scan: pd.DataFrame) -> tuple[NDArray[np.intp], pd.DataFrame]:
-    """Return the rows of readable train items, and (item_id, reason) of the unreadable ones."""
+def _usable(
+    dataset: Dataset, scan: pd.DataFrame, scheme: str
+) -> tuple[NDArray[np.intp], pd.DataFrame]:
+    """Return the rows of usable train items, and (item_id, reason) of the others."""
     train = (dataset.items["split"] == "train").to_numpy()
-    bad = train & (scan["error"] != "").to_numpy()
+    reason = scan["error"].to_numpy(object).copy()
+    for name in dataset.config.test_sets:
+        reason[train & (reason == "")] = _shared_with(name, dataset, scheme)[reason[train] == ""]
+    bad = train & (reason != "")
     good = np.flatnonzero(train & ~bad)
     if not len(good):
         raise UserError(
-            f"{dataset.root}: none of the {train.sum()} train items can be read, the first is "
-            f"{dataset.items['path'][bad].iloc[0]}: {scan['error'][bad].iloc[0]}"
+            f"{dataset.root}: none of the {train.sum()} train items can be read"
+            f"{' and trained on' * bool(dataset.config.test_sets)}, the first is "
+            f"{dataset.items['path'][bad].iloc[0]}: {reason[bad][0]}"
         )
-    return good, scan.loc[bad, ["item_id", "error"]].rename(columns={"error": "reason"})
+    return good, pd.DataFrame({"item_id": dataset.items["item_id"][bad], "reason": reason[bad]})
+
+
+def _shared_with(name: str, dataset: Dataset, scheme: str) -> NDArray[np.object_]:
+    """Return why each train item is not trained on, "" where it is unlike all items of a set."""
+    if name == dataset.name:
+        raise UserError(f"{dataset.root / 'dataset.yaml'}: test_sets names the data set itself")
+    other = load_dataset(name, dataset.root.parent)
+    seen = find_overlap(other, None, dataset, dataset.train, scheme).seen
+    reason = f"copy of an item of {name} or of its video, which is tested on (`test_sets:`)"
+    return np.where(seen, reason, "").astype(object)
 
 
 def _split(

@@ -57,6 +57,18 @@ def video_in(family: str, path: str) -> str | None:
     return next((stem for stem in [*reversed(folders), file] if pattern.match(stem)), None)
 
 
+def people_in(group: str, path: str) -> list[str]:
+    """Return who is in an item of a published set whose names tell people, else nobody.
+
+    Args:
+        group: of the item; it begins with the set's name.
+        path: of the item.
+    """
+    family = group.partition("/")[0]
+    video = video_in(family, path)
+    return [] if video is None else [f"{family}/{one}" for one in sources_of(family, video)]
+
+
 def tie_parts(groups: Sequence[str], paths: Sequence[str], by: str = IDENTITY) -> list[str]:
     """Group the items of several data sets anew, where they are cut from one published set.
 

@@ -24,13 +24,18 @@ from src.data.tables import find_label_tables
 from src.data.words import make_label_map
 from src.errors import UserError, unknown_name
 
+_Opened = tuple[Path | None, str | None]  # input_root and group_by of `load_dataset`
 
-def load_dataset(dataset: str, input_root: Path | None = None) -> Dataset:
+
+def load_dataset(
+    dataset: str, input_root: Path | None = None, group_by: str | None = None
+) -> Dataset:
     """Understand a data set from its names and CSV alone; nothing is decoded.
 
     Args:
         dataset: folder of `input/`, or `demo`.
         input_root: folder of data sets, instead of `input/`.
+        group_by: what ties face swaps, instead of what dataset.yaml says.
 
     Returns:
         Its manifest, what to hand in, and notes on what was understood.
@@ -39,14 +44,13 @@ def load_dataset(dataset: str, input_root: Path | None = None) -> Dataset:
         UserError: there is no such data set, or it is ambiguous or incomplete; the message names
             file, row and value, and how to settle it.
     """
-    root = _find_root(dataset, input_root)
-    config = read_dataset_yaml(root, paths.readable(paths.dataset_yaml(dataset)))
+    root, config = _open(dataset, input_root, group_by)
     if config.combine:
-        entries, loaded = _combine(dataset, root, config, input_root)
+        entries, loaded = _combine(dataset, root, config, (input_root, group_by))
     else:
         entries, loaded = _load(dataset, root, config)
     for name in config.extra:
-        extra = _load_part(name, loaded, "extra", input_root)
+        extra = _load_part(name, loaded, "extra", (input_root, group_by))
         entries, loaded = join_extra((entries, loaded), extra)
     check_items(loaded.items, root)
     return replace(
@@ -54,6 +58,14 @@ def load_dataset(dataset: str, input_root: Path | None = None) -> Dataset:
         stamps=[entry.stamp for entry in entries],
         sha256=fingerprint(loaded.items, [entry.crc for entry in entries]),
     )
+
+
+def _open(
+    dataset: str, input_root: Path | None, group_by: str | None = None
+) -> tuple[Path, DatasetConfig]:
+    root = _find_root(dataset, input_root)
+    config = read_dataset_yaml(root, paths.readable(paths.dataset_yaml(dataset)))
+    return root, config if group_by is None else replace(config, group_by=group_by)
 
 
 def _find_root(dataset: str, input_root: Path | None) -> Path:
@@ -143,14 +155,13 @@ def _make_items(files: list[MediaFile], labelled: Labelled, test: dict[int, str]
     return make_items(columns, [*labelled.items, *test])
 
 
-def _load_part(name: str, of: Dataset, how: str, input_root: Path | None) -> Loaded:
-    root = _find_root(name, input_root)
-    config = read_dataset_yaml(root, paths.readable(paths.dataset_yaml(name)))
+def _load_part(name: str, of: Dataset, how: str, opened: _Opened) -> Loaded:
+    root, config = _open(name, *opened)
     check_part(name, root, config, of, how)
     return _load(name, root, config)
 
 
-def _combine(name: str, root: Path, config: DatasetConfig, input_root: Path | None) -> Loaded:
+def _combine(name: str, root: Path, config: DatasetConfig, opened: _Opened) -> Loaded:
     listing = list_files(root, tuple(config.ignore))
     if listing.media:
         raise UserError(
@@ -159,5 +170,5 @@ def _combine(name: str, root: Path, config: DatasetConfig, input_root: Path | No
             "name it there too"
         )
     whole = Dataset(name, root, make_items({}, []), [])
-    parts = [_load_part(part, whole, "combine", input_root) for part in config.combine]
+    parts = [_load_part(part, whole, "combine", opened) for part in config.combine]
     return combine(name, root, config, parts)

@@ -31,6 +31,16 @@ class Looks:
         """Return the same for these items only, in this order."""
         return replace(self, of=self.of[rows])
 
+    def near_to(self, some: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return bool (n,): which items look like one of these (bool (n,)), them included."""
+        seen = np.zeros(self.count + 1, bool)  # the last stands for look -1
+        seen[self.of[some]] = True
+        seen[-1] = False
+        near = seen.copy()
+        near[self.second[seen[self.first]]] = True
+        near[self.first[seen[self.second]]] = True
+        return near[self.of]
+
     def edges(self) -> tuple[Rows, Rows, NDArray[np.uint8]]:
         """Return edges that join items as all pairs of look-alikes would, at every distance.
 

@@ -45,14 +45,7 @@ class Relatives:
         equal = np.isin(self.file, self.file[wanted])
         related = np.isin(self.component, self.component[wanted])
         # A chain is cut where folds are made, for its ends differ; here each link still counts.
-        looks = self.looks
-        seen = np.zeros(looks.count + 1, bool)  # the last stands for look -1
-        seen[looks.of[wanted]] = True
-        seen[-1] = False
-        near = seen.copy()
-        near[looks.second[seen[looks.first]]] = True
-        near[looks.first[seen[looks.second]]] = True
-        related |= near[looks.of]
+        related |= self.looks.near_to(wanted)
         return (
             set(self.item_id[equal & self.is_test]),
             set(self.item_id[related & ~equal & self.is_test]),

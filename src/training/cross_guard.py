@@ -101,10 +101,21 @@ def trained_ids(dataset: str, scheme: str) -> set[str]:
 def unseen(
     recipe: Recipe, other: Dataset, table: pd.DataFrame, input_root: Path | None
 ) -> pd.DataFrame:
-    """Return the rows that are no copies or relatives of what was trained on; says how many are.
+    """Return the rows that are no relatives of what a recipe's checkpoints were trained on.
+
+    See `leave_out_seen`.
+    """
+    return leave_out_seen(recipe.dataset, recipe.scheme, other, table, input_root)
+
+
+def leave_out_seen(
+    name: str, scheme: str | None, other: Dataset, table: pd.DataFrame, input_root: Path | None
+) -> pd.DataFrame:
+    """Return the rows that are no copies of trained items and of none of their videos; says it.
 
     Args:
-        recipe: of the checkpoints.
+        name: the data set that is trained on.
+        scheme: of its folds; None, or one without a fold file, where nothing is trained yet.
         other: the data set of the rows.
         table: rows of its manifest.
         input_root: folder of data sets, instead of `input/`.
@@ -112,27 +123,47 @@ def unseen(
     Raises:
         UserError: nothing is left, or one class alone where there were two.
     """
-    name, scheme = recipe.dataset, recipe.scheme
     try:
         trained = load_dataset(name, input_root)
     except UserError as error:
         LOG.warning("WARNING copies of items of %s are not looked for: %s", name, error)
         return table
-    found = find_overlap(trained, trained_ids(name, scheme), other, table, scheme)
+    ids = trained_ids(name, scheme) if scheme else set()
+    if not ids and other.name in trained.config.test_sets:
+        return table  # its folds will leave the relatives out
+    found = find_overlap(trained, ids or set(trained.train["item_id"]), other, table, scheme or "")
+    if found.people:
+        LOG.warning(
+            "WARNING %s: %d of %d items show people who are in other videos of %s, as their names "
+            "say; they are scored", other.name, found.people, len(table), name,
+        )  # fmt: skip
     if not found.seen.any():
         return table
-    counts = f"{found.equal} equal files, {found.related} more of its groups, {found.alike} alike"
     kept = table[~found.seen]
+    mine, theirs = found.example
+    text = (
+        f"{other.name}: {int(found.seen.sum())} of {len(table)} items "
+        f"{'were seen' if ids else 'would be seen'} in training on {name}"
+    )
+    why = f"({found.counts}; {mine} is akin to {theirs} of {name})"
+    way = _way_out(trained, other, scheme if ids else None)
     if kept["label"].nunique() < table["label"].nunique():
-        raise UserError(
-            f"{other.name}: {int(found.seen.sum())} of {len(table)} items were seen in training on "
-            f"{name} ({counts}), and what is left does not hold both classes"
-        )
-    LOG.warning(
-        "WARNING %s: %d of %d items were seen in training on %s and are not scored (%s)",
-        other.name, int(found.seen.sum()), len(table), name, counts,
-    )  # fmt: skip
+        raise UserError(f"{text} {why}, and what is left does not hold both classes{way}")
+    LOG.warning("WARNING %s and are not scored %s%s", text, why, way)
     return kept
+
+
+def _way_out(trained: Dataset, other: Dataset, scheme: str | None) -> str:
+    """Say how all items can be scored: what they share must not be trained on."""
+    if trained.name == other.name:
+        return ""
+    first = f"; to score them, say `test_sets: [{other.name}]` in {trained.root / 'dataset.yaml'}"
+    if scheme is None:
+        return f"{first}: then {trained.name} is trained on without what both share"
+    return (
+        f"{first}, make new folds (`python -m src folds --data {trained.name} --seed 43`) and "
+        "train on them: they leave out what both share"
+    )
 
 
 def _shared(known: set[str], dataset: str, other: Dataset) -> list[str]:

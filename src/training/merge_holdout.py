@@ -47,8 +47,7 @@ def read_holdout(
 ) -> Holdout:
     """Draw labelled images of a data set, but for copies and relatives of training items.
 
-    Those are equal files, look-alikes and items of a published group, as folds are made; only what
-    is drawn is opened.
+    Those are equal files, look-alikes and items of their videos; only what is drawn is opened.
 
     Args:
         dataset: another one.
@@ -96,10 +95,8 @@ def _unseen(
     found = find_overlap(trained, ids, part, drawn, "")  # no scheme: files are opened
     if found.seen.any():
         LOG.info(
-            "--holdout %s: %d of %d items were seen in training on %s, left out (%d equal files, "
-            "%d more of its groups, %d alike)",
-            dataset.name, int(found.seen.sum()), len(drawn), trained.name,
-            found.equal, found.related, found.alike,
+            "--holdout %s: %d of %d items were seen in training on %s, left out (%s)",
+            dataset.name, int(found.seen.sum()), len(drawn), trained.name, found.counts,
         )  # fmt: skip
     return drawn[~found.seen]
 

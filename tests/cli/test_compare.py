@@ -203,6 +203,31 @@ def test_mistakes_are_named_before_anything_is_trained(run, old, new, said):
     assert not (paths.root() / "checkpoints").exists()
 
 
+def test_relatives_are_said_before_training_with_a_way_out(run, capsys):
+    one, two = (paths.dataset_dir(name) / "train/real" for name in ("one", "two"))
+    aside = paths.root() / "aside"
+    shutil.move(two, aside)
+    two.mkdir()
+    shutil.copy(one / "02.png", two / "copy.png")
+    text = ROWS[: ROWS.index("  probe")] + ROWS[ROWS.index("  full") :]
+    said = run(text, code=2)
+    assert "two: 1 of 13 items would be seen in training on one (1 equal files, 0 more" in said
+    assert "real/copy.png is akin to train/real/02.png of one), and what is left does not" in said
+    for file in aside.iterdir():
+        shutil.move(file, two / file.name)
+    assert compare.main(["trial", "--folds", "7"]) == 2
+    said = capsys.readouterr().out
+    assert "two: 1 of 25 items would be seen in training on one and are not scored" in said
+    assert not (paths.root() / "checkpoints").exists()
+    # What it offers: the copy is not trained on, and all of `two` is scored.
+    assert "say `test_sets: [two]` in" in said
+    (paths.dataset_dir("one") / "dataset.yaml").write_text("test_sets: [two]\n")
+    shutil.rmtree(paths.folds_dir("one"))
+    assert "in training on one" not in run(text)
+    assert table().loc[("full", "two"), "items"] == 25
+    assert "real/02.png" in paths.excluded_csv("one", SCHEME).read_text()
+
+
 def test_a_file_of_no_rows_and_a_data_set_without_labels(run):
     head = ROWS.partition("rows:")[0]
     assert "`rows` holds the ways to train" in run(head, code=2)

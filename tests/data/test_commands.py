@@ -46,6 +46,19 @@ def test_folds_prints_table_and_leaks_twice(make_dataset, capsys):
     assert "drop one" in capsys.readouterr().err
 
 
+def test_data_says_what_training_on_another_set_would_see(make_dataset, capsys):
+    one = make_dataset(SIX, name="one")
+    names = [f"{label}/{k}.png" for label in ("real", "fake") for k in range(4)]
+    theirs = {name: picture(40 + k) for k, name in enumerate(names)}
+    make_dataset(theirs | {"fake/copy.png": (one / SIX[0]).read_bytes()}, name="two")
+    assert data_command.main(["--data", "two", "--from", "one"]) == 0
+    said = capsys.readouterr()
+    assert "8 of 9 labelled train items of two can be scored by what is trained on one" in said.out
+    assert "two: 1 of 9 items would be seen in training on one" in said.out
+    assert data_command.main(["--data", "one", "--from", "one"]) == 2
+    assert "one data set: drop --from" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", [data_command, folds_command])
 def test_typos_are_named(make_dataset, capsys, command):
     make_dataset(SIX)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from src import paths
+from src.data.folds import check_fit, make_folds
 from src.data.layouts import load_dataset
 from src.data.overlap import find_overlap
 
@@ -94,3 +95,81 @@ def test_own_groups_stand_as_they_are():
     (paths.dataset_dir("one") / "dataset.yaml").write_text("group_by: video\n")
     _, seen = overlap("one", "one", {"fake/id0_id1_0001.png"})
     assert sorted(seen) == ["fake/id0_id1_0001.png", "real/id0_0001.png"]  # by clip, not people
+
+
+def write_celeb(name, clips, seed=7):
+    """Write frames of clips, two each, in Celeb-DF's folders; fakes are those of two people."""
+    rng = np.random.default_rng(seed)
+    for clip in clips:
+        top = "Celeb-synthesis" if clip.count("id") == 2 else "Celeb-real"
+        home = paths.dataset_dir(name) / top / "frames" / clip
+        home.mkdir(parents=True)
+        for frame in range(2):
+            coarse = rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+            pixels = cv2.resize(coarse, (96, 96), interpolation=cv2.INTER_CUBIC)
+            cv2.imwrite(str(home / f"{frame}.png"), pixels)
+
+
+CLIPS = [f"id{k}_{j:04d}" for k in range(8) for j in range(2)]
+SWAPS = [f"id{k}_id{(k + 1) % 8}_{j:04d}" for k in range(8) for j in range(2)]
+
+
+def test_people_who_chain_everything_make_no_item_a_relative():
+    write_celeb("celeb", CLIPS + SWAPS)
+    write("mine", ["a", "b"], 0)
+    frame = paths.dataset_dir("celeb") / "Celeb-real/frames/id3_0001/1.png"
+    shutil.copy(frame, paths.dataset_dir("mine") / "train/real/copy.png")
+    assert load_dataset("celeb").train["group"].nunique() == 1
+    found, seen = overlap("mine", "celeb")
+    # By hand: both frames of that clip, and of the swap that changes it.
+    assert {one.split("/")[2] for one in seen} == {"id3_0001", "id3_id4_0001"}
+    assert (len(seen), found.equal, found.related, found.alike) == (4, 1, 0, 3)
+    assert found.example == ("Celeb-real/frames/id3_0001/1.png", "train/real/copy.png")
+
+
+def test_people_met_in_other_videos_are_counted_and_stay():
+    write_celeb("celeb", CLIPS + SWAPS)
+    write_celeb("other", ["id3_0007", "id3_0001", "id20_id21_0000"], 8)
+    found, seen = overlap("other", "celeb")
+    assert {one.split("/")[2] for one in seen} == {"id3_0001", "id3_id4_0001"}
+    assert (found.equal, found.related, found.alike) == (0, 4, 0)
+    # id3_0000, id3_id4_0000 and both id2_id3 swaps, two frames each.
+    assert found.people == 8
+
+
+def test_related_videos_do_not_hand_it_on():
+    """A copy of a frame beside a copy, in another video, is no relative of what was trained on."""
+    write_clip_folder("two", "fake", "f", [1, 2])
+    write_clip_folder("two", "real", "first", [3, 4])
+    write_clip_folder("two", "real", "second", [5, 4])
+    (paths.dataset_dir("two") / "dataset.yaml").write_text("subfolders: group\n")
+    write("one", ["x"], 6)
+    frame = paths.dataset_dir("two") / "train/real/first/0.png"
+    shutil.copy(frame, paths.dataset_dir("one") / "train/real/copy.png")
+    assert overlap("one", "two")[1] == ["real/first/0.png", "real/first/1.png"]
+
+
+def write_clip_folder(name, label, clip, seeds):
+    home = paths.dataset_dir(name) / "train" / label / clip
+    home.mkdir(parents=True, exist_ok=True)
+    for place, seed in enumerate(seeds):
+        coarse = np.random.default_rng(seed).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+        pixels = cv2.resize(coarse, (96, 96), interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(home / f"{place}.png"), pixels)
+
+
+def test_what_is_akin_to_a_test_set_is_not_trained_on():
+    write("one", [f"{k}" for k in range(8)], 0)
+    write("two", ["x", "y"], 1, folder="test")
+    mine, theirs = paths.dataset_dir("one") / "train", paths.dataset_dir("two") / "test"
+    shutil.copy(mine / "real/3.png", theirs / "fake/copy.png")
+    cv2.imwrite(str(theirs / "real/alike.jpg"), np.asarray(cv2.imread(str(mine / "fake/5.png"))))
+    (paths.dataset_dir("one") / "dataset.yaml").write_text("test_sets: [two]\n")
+    report = make_folds(load_dataset("one"), SCHEME)
+    assert report.excluded["item_id"].tolist() == ["fake/5.png", "real/3.png"]
+    assert report.excluded["reason"].str.contains("copy of an item of two or of its video").all()
+    assert len(report.folds) == 14
+    other = load_dataset("two")
+    trained = report.folds["item_id"]
+    assert not find_overlap(load_dataset("one"), trained, other, other.test, SCHEME).seen.any()
+    check_fit(load_dataset("one"), SCHEME, report.folds)

@@ -128,6 +128,7 @@ def test_copies_are_left_out_and_counted(caplog):
     assert not kept["item_id"].str.contains("copy").any()
     assert len(kept) == 6
     assert "b: 3 of 9 items were seen in training on a and are not scored (3 equal" in caplog.text
+    assert "train/fake/copy2.png is akin to train/fake/a2.png of a); to score them" in caplog.text
     # Where nothing of a class is left, there is nothing to score.
     fakes = dataset.train[dataset.train["item_id"].str.contains("copy|fake")]
     fakes = fakes[~fakes["item_id"].str.fullmatch("fake/b.*")]
