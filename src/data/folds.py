@@ -90,7 +90,16 @@ def make_folds(dataset: Dataset, scheme: str) -> FoldReport:
         excluded = pd.concat([excluded, spanning(folds)]).sort_values("item_id")
     kept = ~copied & (folds["fold"] != LEFT_OUT).to_numpy()
     path = paths.folds_csv(dataset.name, scheme)
-    _write(path, paths.excluded_csv(dataset.name, scheme), folds[kept], excluded)
+    try:
+        _write(path, paths.excluded_csv(dataset.name, scheme), folds[kept], excluded)
+    except UserError as error:
+        if not (fixed and dataset.from_splits):
+            raise
+        raise UserError(
+            f"{error}; where equal folder names in train and val are chance, say so in "
+            "dataset.yaml: `same_names: ignore`; else take folds that are made: `--scheme "
+            f"sgkf{dataset.config.n_folds}_s{dataset.config.seed}`"
+        ) from None
     return make_report(dataset, scheme, read_folds(path), excluded, (scan, looks))
 
 

@@ -174,3 +174,15 @@ def test_equal_names_in_a_table_and_below_domains_are_said(make_dataset):
              for k in range(40))]  # fmt: skip
     make_dataset(files, name="domains")
     assert any("8 of 8 names" in note for note in load_dataset("domains").notes)
+
+
+def test_people_of_train_and_val_may_be_others_if_dataset_yaml_says_so(make_dataset, capsys):
+    files = [f"{split}/{path}" for split in ("train", "val") for path in BELOW]
+    make_dataset(files, {"dataset.yaml": "subfolders: group\n"})
+    assert folds_command(["--scheme", "fixed"]) == 2
+    said = capsys.readouterr().err
+    assert "group 'p00' stands in folds [0, 1]: that leaks" in said
+    assert "`same_names: ignore`" in said
+    load(make_dataset, files, "subfolders: group\nsame_names: ignore\n")
+    assert folds_command(["--scheme", "fixed"]) == 0
+    assert "fixed.csv" in capsys.readouterr().out
