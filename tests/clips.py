@@ -3,6 +3,7 @@
 import struct
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,38 @@ def write_clip(
     for number in range(count):
         writer.write(np.full((*size, 3), low + number * step, np.uint8))
     writer.release()
+    return path
+
+
+def encode(
+    path: Path, planes: list[NDArray[np.uint8]], params: str = "", *, codec: str = "libx264",
+    sound: float = 0, **options: str,
+) -> Path:  # fmt: skip
+    """Encode pictures (3 / 2 height, width) of 4:2:0, without loss where it is H.264.
+
+    Args:
+        path: its suffix is the container.
+        planes: luma, below it the two planes of chroma.
+        params: of x264, such as `tff=1:colormatrix=bt709`.
+        codec: of the pictures.
+        sound: seconds of silence beside them.
+        options: of the container.
+    """
+    of_x264 = {"x264-params": f"log-level=none:{params}", "qp": "0", "preset": "ultrafast"}
+    with av.open(str(path), "w", options=options) as file:
+        stream = file.add_stream(codec, rate=25, options=of_x264 if codec == "libx264" else {})
+        stream.height, stream.width = planes[0].shape[0] * 2 // 3, planes[0].shape[1]
+        stream.pix_fmt = "yuv420p"
+        silence = file.add_stream("mp2", rate=44100, layout="mono") if sound else None
+        if silence is not None:
+            for number in range(round(sound * 44100 / 1152)):
+                frame = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.int16), "s16", "mono")
+                frame.rate, frame.pts = 44100, 1152 * number
+                file.mux(silence.encode(frame))
+            file.mux(silence.encode(None))
+        for one in planes:
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(one, format="yuv420p")))
+        file.mux(stream.encode(None))
     return path
 
 

@@ -24,7 +24,7 @@ from src.errors import UserError
 from src.metrics import sigmoid
 from src.training.device import choose_device
 from src.training.engines import Engine
-from src.training.frames import Seen, note_cut, with_everyone
+from src.training.frames import Seen, note_cut, warn_of_reading, with_everyone
 from src.training.memory import keep_freed_memory
 from src.training.passes import Way, load_engine, prediction_compute
 from src.training.predict import predict_views
@@ -112,6 +112,7 @@ def _judge(
         [Canvas.of(engine.spec) for engine in engines],
         frames=_frames(engines, names),
     )
+    warn_of_reading(engines, source)
     every = np.arange(len(names))
     frames = source.numbers.eval_rows(every)
     cut = np.zeros(len(frames.rows), bool)

@@ -9,6 +9,7 @@ from src.config.read import (
     set_dotted,
 )
 from src.config.schema import (
+    READING,
     BackboneConfig,
     FaceConfig,
     FramesConfig,
@@ -23,6 +24,7 @@ from src.config.schema import (
 )
 
 __all__ = [
+    "READING",
     "BackboneConfig",
     "FaceConfig",
     "FramesConfig",

@@ -10,6 +10,8 @@ _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 Int = Annotated[int, Strict()]  # neither "3" nor true is a number
 Float = Annotated[float, Strict()]
 Triple = tuple[Float, Float, Float]
+# Which frames of a clip are read, and how they become RGB; what other numbers kept is made again.
+READING = 3
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -97,7 +99,7 @@ class FramesConfig:
     train: Int = 16
     eval: Int = 16
     pool: str = "mean_prob"
-    decoder: str = "opencv"
+    decoder: str = "pyav"
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -312,6 +314,7 @@ class InputSpec:
         reencode: see `InputConfig`.
         frames: see `FramesConfig`.
         face: how the face is cut out; None sees the whole picture.
+        reading: the `READING` by which clips were seen; 0 where nothing says.
     """
 
     image_size: int
@@ -323,3 +326,4 @@ class InputSpec:
     reencode: int | None = None
     frames: FramesConfig = field(default_factory=FramesConfig)
     face: FaceConfig | None = None
+    reading: int = 0

@@ -14,7 +14,7 @@ from src.data.clips import is_clip, open_clip
 from src.data.formats import HEAD, file_format
 from src.data.images import UnreadableImageError
 from src.data.sources import local_path, read_bytes
-from src.data.video import probe
+from src.data.video_packets import probe
 from src.data.walk import suffix_of
 
 # What a net may still see of a field, and hence what helps: how pixels were stored, their

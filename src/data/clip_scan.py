@@ -7,8 +7,6 @@ from typing import NamedTuple
 from src.data.clips import open_clip, read_clip
 from src.data.hashes import perceptual_hashes
 from src.data.images import UnreadableImageError
-from src.data.video import probe
-from src.data.video_decoders import ClipInfo
 
 
 class Look(NamedTuple):
@@ -44,7 +42,7 @@ class Look(NamedTuple):
 
 def look_at_clip(root: Path, path: str) -> Look:
     """Read a clip from its start to its end; never raises for a file that is merely broken."""
-    digest, info = "", ClipInfo(0.0, 0.0, "", 0, 0, 0, 0)
+    digest = ""
     try:
         with open_clip(root, path) as file:
             with file.open("rb") as stream:
@@ -52,12 +50,12 @@ def look_at_clip(root: Path, path: str) -> Look:
             clip = read_clip(
                 root, path, 1, convert=lambda frame, _: (frame.shape, perceptual_hashes(frame))
             )
-            if not clip.problem or clip.announced > 1:
-                info = probe(file)
     except UnreadableImageError as error:
         return Look(0, 0, digest, 0, 0, False, "video", str(error) or "not decodable")
     (height, width, _), (phash, flip, hashable) = clip.frames[0]
+    info = clip.info
+    note = "; ".join(filter(None, (clip.problem, info.colours)))
     return Look(
         width, height, digest, phash, flip, hashable, "video", "", info.fps, info.duration,
-        info.codec, clip.announced, clip.decoded, clip.problem,
+        info.codec, clip.announced, clip.decoded, note,
     )  # fmt: skip

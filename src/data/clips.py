@@ -11,20 +11,21 @@ import numpy as np
 from src.data.decode import UnreadableImageError
 from src.data.formats import HEAD, file_format
 from src.data.images import decode_image
-from src.data.mp4_index import MP4_BOXES
 from src.data.sources import local_path, read_bytes
 from src.data.video import Clip, Pick, read_frames
-from src.data.video_decoders import Picture, UnreadableVideoError
+from src.data.video_decoders import UnreadableVideoError
+from src.data.video_pixels import Picture
 
 NAMED_AS_IMAGE = "it is a video under an image's name; its middle frame is used"
 _CLIPS = (b"\x1aE\xdf\xa3", b"\0\0\x01\xba", b"\0\0\x01\xb3", b"FLV", b"OggS", b"\x30\x26\xb2\x75")
+_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")  # an MP4 may begin with
 # Lists of other files, which FFmpeg would go and fetch.
 _LISTS = (b"#EXT", b"ffconcat", b"[playlist", b"<")
 
 
 def is_clip(head: bytes) -> bool:
     """Tell whether a file's first bytes are those of a video container."""
-    box = head[4:8] in MP4_BOXES and not is_picture(head)
+    box = head[4:8] in _BOXES and not is_picture(head)
     riff = head[:4] == b"RIFF" and head[8:12] == b"AVI "
     return box or riff or head.startswith(_CLIPS)
 
@@ -41,7 +42,7 @@ def read_clip(
     *,
     pick: Pick | None = None,
     convert: Callable[[Picture, int], Any] | None = None,
-    decoder: str = "opencv",
+    decoder: str = "pyav",
 ) -> Clip:
     """Return frames of an item that is a clip, or named like one.
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from src import paths
 from src.artifacts.files import file_lock
-from src.config import FaceConfig, FramesConfig
+from src.config import READING, FaceConfig, FramesConfig
 from src.data.cache_build import decoding_threads
 from src.data.clips import read_clip, read_picture
 from src.data.cropped import part_of, says_cropped
@@ -160,9 +160,9 @@ class FaceBoxes:
 
     def _frames_key(self, path: str) -> str:
         """Return an item's path, of a clip with what decides which frames are looked at."""
-        # Decoders number and turn the frames of some clips differently.
+        # Decoders number the frames of some clips differently, and readings turn them differently.
         is_video = kind_of(path) == "video"
-        return f"{path}\0{self.slots} {self.frames.decoder}" if is_video else path
+        return f"{path}\0{self.slots} {self.frames.decoder} {READING}" if is_video else path
 
     @property
     def slots(self) -> int:

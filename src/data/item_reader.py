@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from src.config import FramesConfig
+from src.config import READING, FramesConfig
 from src.data import images
 from src.data.cache import Marks, mark_items
 from src.data.clips import NAMED_AS_IMAGE, is_clip, middle_frame, read_clip
@@ -19,7 +19,6 @@ from src.data.frames import FrameNumbers
 from src.data.images import Canvas
 from src.data.sources import read_bytes, stamp_of
 from src.data.stills import decode
-from src.data.video import READING
 from src.errors import UserError
 
 cv2.setNumThreads(1)  # parallelism lies in workers and torch; nested pools slow both

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from src import paths
 from src.artifacts.files import atomic_path
+from src.config import READING
 from src.data.clip_scan import Look, look_at_clip
 from src.data.clips import NAMED_AS_IMAGE, is_clip, middle_frame
 from src.data.decode import DAMAGED, UnreadableImageError
@@ -23,7 +24,6 @@ from src.data.manifest import Dataset
 from src.data.schemes import is_scanned
 from src.data.sources import kind_of, read_bytes
 from src.data.stills import decode
-from src.data.video import READING
 from src.machine import cpu_count
 from src.progress import track
 

@@ -12,15 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.container_chain import is_broken, is_mp4
-from src.data.video_decoders import DECODERS, ClipInfo, Picture, Stream, UnreadableVideoError
-from src.data.video_packets import BAD_IN_A_ROW, Outlook, look_ahead
+from src.data.video_decoders import DECODERS, Stream, UnreadableVideoError
+from src.data.video_packets import ClipInfo, Outlook, falls_short, look_ahead
+from src.data.video_pixels import Picture
 
 MAX_DECODED = 500_000  # frames looked at, whatever a header says: 4.6 hours at 30 a second
-MAX_HOURS = 4.0  # a header that announces more is believed only if the frames are there
-MISSING_SHARE = 0.02  # of the expected frames; containers count, and round, so many wrongly
-MISSING_FRAMES = 2
-READING = 2  # which frames of a damaged clip are read; what other numbers kept is made again
 
 Pick = Callable[[int], Sequence[int]]
 Convert = Callable[[Picture, int], Any] | None
@@ -36,6 +32,7 @@ class Clip(NamedTuple):
             nothing.
         decoded: number of frames that can be decoded.
         problem: "" or in words what is wrong with a clip that was read only in part.
+        info: what its header announces.
     """
 
     frames: list[Any]
@@ -43,6 +40,7 @@ class Clip(NamedTuple):
     announced: int
     decoded: int
     problem: str
+    info: ClipInfo = ClipInfo()
 
 
 def spaced(total: int, count: int) -> NDArray[np.int64]:
@@ -55,24 +53,13 @@ def spaced(total: int, count: int) -> NDArray[np.int64]:
     return np.array([(2 * k + 1) * total // (2 * count) for k in range(count)], np.int64)
 
 
-def probe(path: Path, decoder: str = "opencv") -> ClipInfo:
-    """Return what a clip's header announces.
-
-    Raises:
-        UnreadableVideoError: no clip, or one that announces an absurd size.
-    """
-    stream = DECODERS.get(decoder)(path)
-    stream.close()
-    return stream.info
-
-
 def read_frames(
     path: Path,
     count: int,
     *,
     pick: Pick | None = None,
     convert: Convert = None,
-    decoder: str = "opencv",
+    decoder: str = "pyav",
 ) -> Clip:
     """Return frames evenly spaced over a whole clip: the centres of `count` equal parts.
 
@@ -91,24 +78,23 @@ def read_frames(
         UnreadableVideoError: not a clip, no video stream, or not one frame that can be decoded.
     """
     opened = DECODERS.get(decoder)
-    with closing(opened(path)) as stream:
-        info = stream.info
-        outlook = look_ahead(path, info, MAX_DECODED)
-        places = _wanted(outlook.frames, count, pick)
-        seen = _one_pass(stream, places, convert, outlook.frames)
+    outlook = look_ahead(path, MAX_DECODED)
+    places = _wanted(outlook.frames, count, pick)
+    with closing(opened(path, outlook.frames)) as stream:
+        seen = _one_pass(stream, places, convert)
     frames, right = seen.frames, _wanted(seen.decoded, count, pick)
     if not np.array_equal(places, right):
         places = right
-        with closing(opened(path)) as stream:
-            frames = _one_pass(stream, places, convert, outlook.frames).frames
-    announced = outlook.frames if outlook.sure else info.announced
+        with closing(opened(path, outlook.frames)) as stream:
+            frames = _one_pass(stream, places, convert).frames
+    announced = outlook.frames + max(0, outlook.missing) if outlook.sure else outlook.info.announced
     found = [place for place in places.tolist() if place in frames]
     if not found:
         what = f"0 of {announced} announced frames" if announced else "not one frame"
         raise UnreadableVideoError(f"{what} can be decoded (no video stream, or damaged)")
-    problem = _problem(path, info, outlook, seen, len(places) - len(found))
+    problem = _problem(outlook, seen, len(places) - len(found))
     kept = [frames[place] for place in found]
-    return Clip(kept, np.array(found, np.int64), announced, seen.decoded, problem)
+    return Clip(kept, np.array(found, np.int64), announced, seen.decoded, problem, outlook.info)
 
 
 class _Pass(NamedTuple):
@@ -119,6 +105,7 @@ class _Pass(NamedTuple):
         decoded: how many frames can be decoded.
         failed: packets before the last good frame that could not be decoded; `within`: those of
             them behind the first good frame.
+        damaged: frames that the decoder knows to be damaged.
         end: seconds at which the last frame is shown.
     """
 
@@ -126,6 +113,7 @@ class _Pass(NamedTuple):
     decoded: int
     failed: int
     within: int
+    damaged: int
     end: float
 
 
@@ -134,13 +122,13 @@ def _wanted(total: int, count: int, pick: Pick | None) -> NDArray[np.int64]:
     return places if pick is None or not len(places) else places[list(pick(len(places)))]
 
 
-def _one_pass(stream: Stream, places: NDArray[np.int64], convert: Convert, expected: int) -> _Pass:
+def _one_pass(stream: Stream, places: NDArray[np.int64], convert: Convert) -> _Pass:
     """Go through a whole clip; behind a packet that cannot be decoded, good ones may follow."""
     wanted, found = set(places.tolist()), {}
     number = failed = within = bad = 0
     end = 0.0
-    while number < MAX_DECODED and bad < max(BAD_IN_A_ROW, expected - number - failed):
-        if not stream.grab():
+    for fine in stream.grabs():
+        if not fine:
             bad += 1
             continue
         failed += bad
@@ -152,39 +140,33 @@ def _one_pass(stream: Stream, places: NDArray[np.int64], convert: Convert, expec
             if frame is not None:
                 found[number] = frame if convert is None else convert(frame, number)
         number += 1
-    return _Pass(found, number, failed, within, end)
+        if number >= MAX_DECODED:
+            break
+    return _Pass(found, number, failed, within, stream.damaged, end)
 
 
-def _problem(path: Path, info: ClipInfo, outlook: Outlook, seen: _Pass, lost: int) -> str:
+def _problem(outlook: Outlook, seen: _Pass, lost: int) -> str:
     """Say what is wrong; a shortfall counts only where something tells that frames are missing."""
     decoded = seen.decoded
     if decoded >= MAX_DECODED:
         return f"only its first {decoded} frames were looked at"
     expected = max(outlook.frames, decoded + seen.failed)
-    if seen.within or _falls_short(decoded, expected if outlook.sure or seen.failed else 0):
-        return f"decoded {decoded} of {expected} frames"
-    if _ends_early(outlook, seen):
-        return f"decoded {decoded} of {max(expected, info.announced)} frames"
-    if not outlook.sure:
-        short = _falls_short(decoded, info.announced)
-        # A cut MP4 of fragments announces the whole ones that are left.
-        doubtful = short or not info.announced or is_mp4(path)
-        if doubtful and is_broken(path):
-            of = f" of {info.announced}" if short else ""
-            return f"decoded {decoded}{of} frames; the file is cut off or damaged"
-        if short and info.duration > 3600 * MAX_HOURS:
-            hours = info.duration / 3600
-            return f"decoded {decoded} frames of a clip whose header announces {hours:.1f} hours"
+    whole = expected + max(0, outlook.missing)
+    short = falls_short(decoded, whole if outlook.sure else expected if seen.failed else 0)
+    if seen.within or short or _ends_early(outlook, seen):
+        return f"decoded {decoded} of {whole} frames"
+    if falls_short(decoded, decoded + outlook.missing):
+        return f"decoded {decoded} of {whole} frames; the file is cut off or its header is wrong"
+    if seen.damaged:
+        return f"decoded {decoded} frames, {seen.damaged} of them damaged"
+    if outlook.broken:
+        return f"decoded {decoded} frames; the file is cut off or damaged"
     return f"{lost} of the wanted frames cannot be decoded" if lost else ""
-
-
-def _falls_short(decoded: int, expected: int) -> bool:
-    return expected - decoded > max(MISSING_FRAMES, MISSING_SHARE * expected)
 
 
 def _ends_early(outlook: Outlook, seen: _Pass) -> bool:
     """Tell whether packets follow, clearly behind the last frame that can be decoded."""
-    if not outlook.end:
+    if outlook.end <= 0:
         return False
     behind = outlook.frames * (1 - seen.end / outlook.end)
-    return _falls_short(outlook.frames - round(behind), outlook.frames)
+    return falls_short(outlook.frames - round(behind), outlook.frames)

@@ -1,65 +1,54 @@
-"""What opens a clip and goes through its frames: FFmpeg inside OpenCV, or PyAV."""
+"""What opens a clip and goes through its frames: PyAV, or the FFmpeg inside OpenCV."""
 
 import os
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Protocol
 
 # FFmpeg writes to stderr by itself; what is wrong with a clip is said in our own words. It is
 # looked at when the first clip is opened.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
+import av
+import av.error
+import av.logging
 import cv2
+import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from src.data.decode import UnreadableImageError, check_size
-from src.errors import UserError
+from src.data.video_pixels import Picture, display_matrix, is_plain, to_rgb, upright
 from src.registry import Registry
 
 # OpenCV would warn about a file that it cannot open; the error that is raised says more.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+av.logging.set_level(None)
 
-Picture = NDArray[np.uint8]
+BAD_IN_A_ROW = 64  # failures after which a clip is over, where nothing tells that more must come
+_NO_VIDEO = "not a video, or its index is lost (cut off, damaged)"
+# A damaged file may seem to grow further streams, which PyAV does not know: an IndexError.
+_DAMAGE = (av.error.FFmpegError, IndexError)
 
 
 class UnreadableVideoError(UnreadableImageError):
     """A file is not a clip of which at least one frame can be decoded."""
 
 
-class ClipInfo(NamedTuple):
-    """What a clip's header announces; 0 or "" where it says nothing.
+class Stream(Protocol):
+    """A clip that is read from its start to its end.
 
     Attributes:
-        fps: frames a second, the mean where the rate varies.
-        duration: seconds.
-        codec: four characters, such as `avc1`.
-        width, height: pixels, as the frames will be: after the rotation.
-        rotation: degrees by which the stored frames are turned.
-        announced: number of frames.
+        damaged: how many of the frames so far the decoder knows to be damaged.
     """
 
-    fps: float
-    duration: float
-    codec: str
-    width: int
-    height: int
-    rotation: int
-    announced: int
+    damaged: int
 
-
-class Stream(Protocol):
-    """A clip that is read from its start to its end."""
-
-    info: ClipInfo
-
-    def grab(self) -> bool:
-        """Go on to the next frame; False at the end, and at a packet that cannot be decoded.
-
-        After a False more may follow: a further call tries the next packet.
-        """
+    def grabs(self) -> Iterator[bool]:
+        """Go from frame to frame; False for a packet that cannot be decoded, or for the end."""
         ...
 
     def seconds(self) -> float:
@@ -75,123 +64,93 @@ class Stream(Protocol):
         ...
 
 
-# A function from a path to an open `Stream`; it raises UnreadableVideoError.
-DECODERS: Registry[Callable[[Path], Stream]] = Registry("video decoder")
+# A function from a path, and the number of frames to expect, to an open `Stream`; it raises
+# UnreadableVideoError.
+DECODERS: Registry[Callable[[Path, int], Stream]] = Registry("video decoder")
 
 
-class OpenCvStream:
-    """FFmpeg inside OpenCV, one thread: clips are decoded side by side."""
+def open_video(path: Path) -> tuple[InputContainer, VideoStream]:
+    """Open a clip and choose its stream of pictures.
 
-    def __init__(self, path: Path) -> None:
-        # Other back ends take a name with % in it for a row of pictures.
-        self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
-        if not self._capture.isOpened():
-            raise UnreadableVideoError("not a video, or its index is lost (cut off, damaged)")
-        self.info = self._read_info()
-        check_size(self.info.height, self.info.width)
-
-    def _read_info(self) -> ClipInfo:
-        get = self._capture.get
-        count, fps = get(cv2.CAP_PROP_FRAME_COUNT), get(cv2.CAP_PROP_FPS)
-        announced = int(count) if np.isfinite(count) and count > 0 else 0
-        fps = float(fps) if np.isfinite(fps) and fps > 0 else 0.0
-        code = int(get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
-        letters = code.to_bytes(4, "little").decode("latin-1")
-        codec = "".join(letter for letter in letters if letter.isprintable()).strip()
-        wide, high = int(get(cv2.CAP_PROP_FRAME_WIDTH)), int(get(cv2.CAP_PROP_FRAME_HEIGHT))
-        rotation = int(get(cv2.CAP_PROP_ORIENTATION_META)) % 360
-        duration = announced / fps if fps else 0.0
-        return ClipInfo(fps, duration, codec, wide, high, rotation, announced)
-
-    def grab(self) -> bool:
-        """See `Stream`."""
-        return self._capture.grab()
-
-    def seconds(self) -> float:
-        """See `Stream`."""
-        return self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-
-    def retrieve(self) -> Picture | None:
-        """See `Stream`; OpenCV turns the frame itself."""
-        fine, frame = self._capture.retrieve()
-        return np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8) if fine else None
-
-    def close(self) -> None:
-        """See `Stream`."""
-        self._capture.release()
+    Raises:
+        UnreadableVideoError: no clip, no such stream, or one that announces an absurd size.
+    """
+    try:
+        # A name with a colon in it is no address, and a list of files fetches nothing.
+        file = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+    except (*_DAMAGE, ValueError):
+        raise UnreadableVideoError(_NO_VIDEO) from None
+    stream = file.streams.best("video")
+    if not isinstance(stream, VideoStream) or not stream.codec_context:  # no decoder for it
+        file.close()
+        raise UnreadableVideoError(_NO_VIDEO if stream else "it has no video stream")
+    stream.thread_type = "NONE"  # clips are decoded side by side
+    check_size(stream.codec_context.height, stream.codec_context.width)
+    return file, stream
 
 
-DECODERS.register("opencv")(OpenCvStream)
+def packets_of(file: InputContainer, *streams: VideoStream) -> Iterator[Packet | None]:
+    """Yield the packets of some streams, or of all; None where the file cannot be understood."""
+    bad = 0
+    while bad < BAD_IN_A_ROW:
+        try:
+            for packet in file.demux(*streams):
+                bad = 0
+                yield packet
+        except _DAMAGE:  # such a generator is over; a new one goes on where the file was left
+            bad += 1
+            yield None
+        else:
+            return
 
 
 class PyAvStream:
-    """PyAV, which is not among the dependencies: it is used where it is installed and asked for."""
+    """PyAV, one thread: which frames are known to be damaged depends on their number."""
 
-    def __init__(self, path: Path) -> None:
-        try:
-            import av
-            import av.error
-        except ImportError as error:
-            raise UserError(
-                f"frames.decoder: pyav wants the package av, which cannot be imported ({error}): "
-                "pip install av, or take frames.decoder: opencv"
-            ) from None
-        self._error: type[Exception] = av.error.FFmpegError
-        try:
-            self._file = av.open(str(path))
-        except self._error as error:
-            raise UnreadableVideoError(f"not a video ({error})") from None
-        if not self._file.streams.video:
-            self._file.close()
-            raise UnreadableVideoError("it has no video stream")
-        self._stream = self._file.streams.video[0]
-        self._stream.thread_type = "NONE"
-        self._end: type[Exception] = av.error.EOFError
-        self._packets = self._file.demux(self._stream)
-        self._waiting: deque[Any] = deque()
-        self._frame: Any = None
-        self.info = self._read_info()
-        check_size(self.info.height, self.info.width)
+    def __init__(self, path: Path, expected: int = 0) -> None:
+        del expected  # PyAV tells the end from a packet that cannot be decoded
+        self.damaged = 0
+        self._file, self._stream = open_video(path)
+        self._frame: VideoFrame | None = None
 
-    def _read_info(self) -> ClipInfo:
-        stream, context = self._stream, self._stream.codec_context
-        fps = float(stream.average_rate or 0)
-        own = float((stream.duration or 0) * (stream.time_base or 0))
-        duration = own or (self._file.duration or 0) / 1e6  # all that Matroska and FLV tell
-        announced = stream.frames or round(duration * fps)
-        size = context.width, context.height
-        return ClipInfo(fps, duration, context.codec_tag.strip("\0"), *size, 0, announced)
+    def frames(self) -> Iterator[VideoFrame | None]:
+        """Yield each frame as it was stored; None for a packet that cannot be decoded."""
+        for packet in packets_of(self._file, self._stream):
+            if packet is not None and not packet.size and packet.dts is not None:
+                continue  # FFmpeg would take it for the end
+            try:
+                yield from [None] if packet is None else packet.decode()
+            except av.error.EOFError:
+                return
+            except _DAMAGE:
+                yield None
 
-    def grab(self) -> bool:
+    def hurry(self) -> None:
+        """Leave out what the pixels need and the fields of the frames do not."""
+        self._stream.codec_context.options = {"skip_loop_filter": "all", "skip_idct": "all"}
+
+    def grabs(self) -> Iterator[bool]:
         """See `Stream`."""
-        try:
-            while not self._waiting:
-                packet = next(self._packets, None)
-                if packet is None:
-                    return False
-                self._waiting.extend(packet.decode())
-        except self._end:
-            return False
-        except (self._error, IndexError):  # a damaged file may seem to grow further streams
-            # A generator that has raised is over; a new one goes on where the file was left.
-            self._packets = self._file.demux(self._stream)
-            return False
-        self._frame = self._waiting.popleft()
-        return True
+        for frame in self.frames():
+            self._frame = frame
+            self.damaged += frame is not None and frame.is_corrupt
+            yield frame is not None
 
     def seconds(self) -> float:
         """See `Stream`."""
-        start = self._stream.start_time or 0
-        shown = self._frame.pts
-        return 0.0 if shown is None else float((shown - start) * self._stream.time_base)
+        unit = self._stream.time_base
+        if self._frame is None or self._frame.pts is None or unit is None:
+            return 0.0
+        return float((self._frame.pts - (self._stream.start_time or 0)) * unit)
 
     def retrieve(self) -> Picture | None:
         """See `Stream`."""
-        try:
-            picture = self._frame.to_ndarray(format="rgb24")
-        except self._error:
+        if self._frame is None:
             return None
-        return np.ascontiguousarray(np.rot90(picture, round(self._frame.rotation / 90)))
+        try:
+            return upright(to_rgb(self._frame), display_matrix(self._frame))
+        except av.error.FFmpegError:
+            return None
 
     def close(self) -> None:
         """See `Stream`."""
@@ -199,3 +158,56 @@ class PyAvStream:
 
 
 DECODERS.register("pyav")(PyAvStream)
+
+
+class OpenCvStream:
+    """FFmpeg inside OpenCV, one thread; of frames that `is_plain` lets pass."""
+
+    def __init__(
+        self, path: Path, expected: int, matrix: tuple[int, int, int, int], damaged: int
+    ) -> None:
+        self.damaged, self._expected, self._matrix = damaged, expected, matrix
+        # Other back ends take a name with % in it for a row of pictures.
+        self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+        if not self._capture.isOpened():
+            raise UnreadableVideoError(_NO_VIDEO)
+        self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # it takes mirrors for turns
+
+    def grabs(self) -> Iterator[bool]:
+        """See `Stream`."""
+        bad = tried = 0
+        while bad < BAD_IN_A_ROW or tried < self._expected:
+            fine = self._capture.grab()
+            tried, bad = tried + 1, 0 if fine else bad + 1
+            yield fine
+
+    def seconds(self) -> float:
+        """See `Stream`."""
+        return self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+
+    def retrieve(self) -> Picture | None:
+        """See `Stream`."""
+        fine, frame = self._capture.retrieve()
+        if not fine:
+            return None
+        return upright(np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8), self._matrix)
+
+    def close(self) -> None:
+        """See `Stream`."""
+        self._capture.release()
+
+
+@DECODERS.register("opencv")
+def open_opencv(path: Path, expected: int = 0) -> Stream:
+    """Open a clip with OpenCV, or with PyAV where OpenCV would give wrong pixels.
+
+    Every frame is looked at with PyAV beforehand, without computing its pixels in full.
+    """
+    matrix, damaged = None, 0
+    with closing(PyAvStream(path)) as stream:
+        stream.hurry()
+        for frame in filter(None, stream.frames()):
+            if not is_plain(frame):
+                return PyAvStream(path)
+            matrix, damaged = matrix or display_matrix(frame), damaged + frame.is_corrupt
+    return OpenCvStream(path, expected, matrix or (1, 0, 0, 1), damaged)

@@ -1,69 +1,183 @@
-"""How many frames a clip should give, found without decoding it."""
+"""How many frames a clip should give, and whether its file is whole, found without decoding it."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
 
-from src.data.mp4_index import shown_frames
-from src.data.video_decoders import ClipInfo
+from src.data.video_decoders import open_video, packets_of
+from src.data.video_pixels import describe_colours
 
-BAD_IN_A_ROW = 64  # failures after which a clip is over, where nothing tells that more must come
+MISSING_SHARE = 0.02  # of the expected frames; containers count, and round, so many wrongly
+MISSING_FRAMES = 2
+_LISTED = ("mov", "avi")  # names of formats whose index lists every packet
+# One piece after the other: between two packets lie fewer bytes than the largest has.
+_DENSE = ("matroska", "asf")
+# Where files are put one behind the other, packets count as damaged that are not.
+_JOINED = ("mpegts",)
+_TRAILER = 1024  # bytes behind the last packet of a live recording, which has no index
+
+
+class ClipInfo(NamedTuple):
+    """What a clip's header announces; 0 or "" where it says nothing.
+
+    Attributes:
+        fps: frames a second, the mean where the rate varies.
+        duration: seconds.
+        codec: four characters such as `avc1`, else its name.
+        width, height: pixels, as stored.
+        announced: number of frames.
+        colours: which of its colours are not converted, see `describe_colours`.
+    """
+
+    fps: float = 0.0
+    duration: float = 0.0
+    codec: str = ""
+    width: int = 0
+    height: int = 0
+    announced: int = 0
+    colours: str = ""
 
 
 class Outlook(NamedTuple):
     """What to expect of a clip.
 
     Attributes:
-        frames: how many; 0 if unknown.
-        sure: whether each of these is there if the clip is whole.
+        info: what its header says.
+        frames: packets that are to be shown; 0 if unknown.
+        sure: whether each of them is a frame if the clip is whole.
         end: seconds from its start at which the last packet of the video is shown; 0 if unknown.
+        missing: frames that the container announces beyond its packets.
+        broken: whether its packets tell that the file is damaged.
     """
 
+    info: ClipInfo
     frames: int
     sure: bool
     end: float
+    missing: int
+    broken: bool
 
 
-def look_ahead(path: Path, info: ClipInfo, limit: int) -> Outlook:
-    """Return how many frames a clip should give, at most `limit`.
+def probe(path: Path) -> ClipInfo:
+    """Return what a clip's header announces.
 
-    An MP4 lists its frames. Matroska, FLV, ASF and MPEG streams announce the length of the whole
-    file, sound included, and the rate: there the packets are counted.
+    Raises:
+        UnreadableVideoError: see `open_video`.
     """
-    shown = shown_frames(path, limit)
-    if shown:
-        return Outlook(shown, True, 0.0)
-    packets, end = count_packets(path, limit)
-    return Outlook(packets or min(info.announced, limit), False, end)
+    file, stream = open_video(path)
+    with file:
+        return _info(file, stream)
 
 
-def count_packets(path: Path, limit: int) -> tuple[int, float]:
-    """Return how many packets of a clip's video are to be shown, and when the last one is.
+def look_ahead(path: Path, limit: int) -> Outlook:
+    """Go through the packets of a clip, sound and all, at most `limit` of its video.
 
-    Returns:
-        Their number, at most `limit`; seconds from the start. Both 0 where nothing can be opened.
+    Raises:
+        UnreadableVideoError: see `open_video`.
     """
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
-    if not capture.isOpened() or not capture.set(cv2.CAP_PROP_FORMAT, -1):
-        capture.release()
-        return 0, 0.0
-    # Of these VP8 alone stores a frame that is never shown as a packet of its own.
-    hidden = int(capture.get(cv2.CAP_PROP_FOURCC)) == cv2.VideoWriter.fourcc(*"VP80")
-    number, end, bad = 0, 0.0, 0
-    while number < limit and bad < BAD_IN_A_ROW:
-        if not capture.grab():
-            bad += 1
-            continue
-        bad = 0
-        if hidden and not _is_shown(capture):
-            continue
-        number += 1
-        end = max(end, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
-    capture.release()
-    return number, end
+    file, stream = open_video(path)
+    with file:
+        info, seen = _info(file, stream), _Packets(stream)
+        seen.count(packets_of(file), limit)
+        name = file.format.name
+        index = stream.index_entries
+        listed = name.startswith(_LISTED) and len(index) > 0
+        sure = name.startswith("mov") and stream.frames > 0
+        missing = sum(not one.is_discard for one in index) - seen.shown if listed else 0
+        if not sure and seen.shown:
+            missing = max(missing, seen.announced_behind(file))
+        dense = name.startswith(_DENSE)
+        behind = (file.size or 0) - seen.reach
+        broken = bool(
+            seen.errors
+            or (seen.corrupt and not name.startswith(_JOINED))
+            or (dense and seen.gap > seen.largest)
+            or (dense and not file.duration and behind > _TRAILER)
+        )
+        end = seen.end - float((stream.start_time or 0) * (stream.time_base or 0))
+        return Outlook(info, min(seen.shown, limit), sure, end, missing, broken)
 
 
-def _is_shown(capture: cv2.VideoCapture) -> bool:
-    fine, packet = capture.retrieve()
-    return not fine or bool(int(packet.flat[0]) >> 4 & 1)
+def falls_short(found: int, expected: int) -> bool:
+    """Tell whether more frames are missing than containers count wrongly."""
+    return expected - found > max(MISSING_FRAMES, MISSING_SHARE * expected)
+
+
+class _Packets:
+    """What the packets of a file tell, taken together.
+
+    Attributes:
+        shown: packets of the video that are to be shown.
+        start, end: seconds, when the first and the last of them is shown; `longest` between two.
+        first, last: seconds, when the first packet of any stream begins, and the last one ends;
+            `open_end`: whether that one does not say how long it lasts.
+        corrupt: packets that are cut off, or marked; `errors`: places not understood.
+        largest: bytes of the largest packet; `gap`: most bytes between two; `reach`: where the
+            last one ends.
+    """
+
+    def __init__(self, stream: VideoStream) -> None:
+        self._stream = stream
+        # Of these VP8 alone stores a frame that is never shown as a packet of its own.
+        self._vp8 = stream.codec_context.name in ("vp8", "libvpx")
+        self.shown = self.corrupt = self.errors = self.largest = self.gap = self.reach = 0
+        self.start = self.first = float("inf")
+        self.end = self.last = self.longest = 0.0
+        self.open_end = False
+
+    def count(self, packets: Iterable[Packet | None], limit: int) -> None:
+        """Go through packets, at most `limit` of the video."""
+        for packet in packets:
+            if packet is None:
+                self.errors += 1
+            elif packet.size:
+                self._count(packet)
+            if self.shown >= limit:
+                return
+
+    def _count(self, packet: Packet) -> None:
+        self.corrupt += packet.is_corrupt
+        self.largest = max(self.largest, packet.size)
+        if packet.pos is not None:
+            self.gap = max(self.gap, packet.pos - self.reach if self.reach else 0)
+            self.reach = max(self.reach, packet.pos + packet.size)
+        mine = packet.stream_index == self._stream.index
+        if mine and (packet.is_discard or (self._vp8 and not memoryview(packet)[0] >> 4 & 1)):
+            return
+        self.shown += mine
+        if packet.pts is not None:
+            self._time(packet.pts, packet.duration or 0, float(packet.time_base), mine=mine)
+
+    def _time(self, pts: int, duration: int, unit: float, *, mine: bool) -> None:
+        begin, end = pts * unit, (pts + duration) * unit
+        self.first = min(self.first, begin)
+        if end >= self.last:
+            self.last, self.open_end = end, not duration
+        if mine:
+            if begin > self.end > self.start:
+                self.longest = max(self.longest, begin - self.end)
+            self.start, self.end = min(self.start, begin), max(self.end, begin)
+
+    def announced_behind(self, file: InputContainer) -> int:
+        """Return how many frames the announced duration holds behind the last packet."""
+        if not file.duration or self.end <= self.start:
+            return 0
+        length = self.last - min(self.first, 0)  # Matroska counts from 0, whatever comes first
+        rest = file.duration / 1e6 - length - self.open_end * self.longest
+        return round(rest * (self.shown - 1) / (self.end - self.start))
+
+
+def _info(file: InputContainer, stream: VideoStream) -> ClipInfo:
+    context = stream.codec_context
+    fps = float(stream.average_rate or 0)
+    own = float((stream.duration or 0) * (stream.time_base or 0))
+    duration = own or (file.duration or 0) / 1e6  # all that Matroska and FLV tell
+    tag = context.codec_tag.strip("\0 ")
+    codec = tag if tag.isascii() and tag.isprintable() and tag else context.codec.canonical_name
+    announced = stream.frames or round(duration * fps)
+    size = context.width, context.height
+    return ClipInfo(fps, duration, codec, *size, announced, describe_colours(context))

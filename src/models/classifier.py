@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from src.config import InputSpec, ModelConfig
+from src.config import READING, InputSpec, ModelConfig
 from src.errors import UserError
 from src.faces.spec import face_spec
 from src.models.backbones import Native, build_backbone, checkpoint_gradients, size_hint
@@ -88,6 +88,7 @@ def input_spec(config: ModelConfig, native: Native) -> InputSpec:
         reencode=config.input.reencode,
         frames=config.frames,
         face=face_spec(config),
+        reading=READING,
     )
 
 

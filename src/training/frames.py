@@ -1,5 +1,6 @@
 """Predictions of frames, put together as items."""
 
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from src import paths
 from src.artifacts.oof import WHOLE
+from src.config import READING
 from src.data.frames import FrameRows
 from src.data.pixels import PixelSource
 from src.ensemble.pooling import pool_frames
@@ -16,6 +18,8 @@ from src.models.classifier import Classifier
 from src.training.engines import Engine
 from src.training.fill import view_rows
 from src.training.predict import Compute, predict_views
+
+LOG = logging.getLogger("rvf")
 
 
 class Seen(NamedTuple):
@@ -124,6 +128,17 @@ def with_everyone(
     rows = FrameRows(*(np.concatenate(column)[order] for column in zip(*whole, strict=True)))
     table, known = np.concatenate(logits)[order], np.concatenate(there)[order]
     return Seen(rows, table, known, seen.n_items, person[order])
+
+
+def warn_of_reading(engines: Sequence[Engine], source: PixelSource) -> None:
+    """Say in one line that models were trained on clips that another reading showed them."""
+    old = sum(engine.spec.reading != READING for engine in engines)
+    if old and source.numbers.has_clips:
+        LOG.warning(
+            "%d of %d checkpoints saw clips as an earlier version read them: what is interlaced, "
+            "mirrored, HLG, PQ or of wide colours may look different now; train again to be sure",
+            old, len(engines),
+        )  # fmt: skip
 
 
 def note_cut(

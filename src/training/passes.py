@@ -11,6 +11,7 @@ import torch
 
 from src.artifacts.files import sha256_file
 from src.artifacts.oof import write_views
+from src.config import READING
 from src.data.pixels import Canvas, PixelSource
 from src.data.sources import kind_of
 from src.errors import UserError
@@ -20,7 +21,7 @@ from src.training.device import choose_device, inference_precision
 from src.training.engines import Engine, engine_for
 from src.training.exported import load_exported
 from src.training.fill import Part, TestItems
-from src.training.frames import Seen, note_cut, with_everyone
+from src.training.frames import Seen, note_cut, warn_of_reading, with_everyone
 from src.training.memory import free_bytes, keep_freed_memory
 from src.training.pace import TooSlowError
 from src.training.partial import Partial
@@ -209,7 +210,7 @@ def _mark(engine: Engine, items: TestItems, compute: Compute) -> dict[str, str] 
         "engine": engine.engine,
         "precision": engine.precision,
         "batch_size": str(compute.batch_size),
-        "frames": repr(engine.spec.frames),
+        "frames": f"{engine.spec.frames!r} {READING}",
     }
 
 
@@ -231,6 +232,7 @@ def _one_pass(
     engines, views = [engine for engine, _ in loaded], [names for _, names in loaded]
     canvases, looks = [Canvas.of(engine.spec) for engine in engines], engines[0].spec.frames
     source = PixelSource(items.root, items.paths, canvases, frames=looks)
+    warn_of_reading(engines, source)
     frames = source.numbers.eval_rows(np.arange(len(items.paths)))
     cut = np.zeros(len(frames.rows), bool)
 
