@@ -50,11 +50,12 @@ def _claim(temporary: Path, path: Path) -> None:
         path.open("x").close()
 
 
-def write_csv(path: Path, table: pd.DataFrame, *, new: bool = False) -> None:
-    r"""Write a table as CSV: UTF-8, `\n`, header, no index, floats in their exact repr."""
-    text = table.to_csv(index=False, lineterminator="\n")
+def write_csv(path: Path, table: pd.DataFrame, *, new: bool = False, header: bool = True) -> None:
+    r"""Write a table as CSV: UTF-8, `\n`, no index, floats in their exact repr."""
+    text = table.to_csv(index=False, lineterminator="\n", header=header)
     if "\r" in text:  # a name with a carriage return, which is quoted only if all text is
-        text = table.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+        quoted = csv.QUOTE_NONNUMERIC
+        text = table.to_csv(index=False, lineterminator="\n", header=header, quoting=quoted)
     write_text(path, text, new=new)
 
 

@@ -19,12 +19,14 @@ class SubmissionFormat:
         label_column: header of the answer column.
         item_ids: every key, in the order of the sample submission.
         label_names: what to write for label 0 and for label 1.
+        header: whether the columns are named in a first row.
     """
 
     id_column: str
     label_column: str
     item_ids: list[str]
     label_names: tuple[str, str] = ("0", "1")
+    header: bool = True
 
 
 def write_submission(
@@ -65,6 +67,6 @@ def write_submission(
             layout.label_column: [layout.label_names[int(pred)] for pred in answer],
         }
     )
-    write_csv(path, table)
+    write_csv(path, table, header=layout.header)
     write_json(path.with_suffix(".json"), {"schema": 1, **sidecar})
     return table

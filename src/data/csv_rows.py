@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -12,50 +13,90 @@ from src.data.images import UnreadableImageError
 from src.data.sources import Entry, read_bytes
 from src.errors import UserError
 
+Row = tuple[int, list[str]]  # number of the line, and its fields
 _EMPTY = frozenset({"", "nan", "none", "null", "na", "n/a"})
 
 
-def read_table(root: Path, entry: Entry) -> pd.DataFrame:
+def read_table(
+    root: Path, entry: Entry, headerless: Callable[[Sequence[Row]], bool] | None = None
+) -> pd.DataFrame:
     """Read a CSV as spreadsheets write it: UTF-8 or UTF-16, separated by `,`, `;` or tabs.
+
+    Args:
+        root: the data set's folder.
+        entry: the CSV.
+        headerless: tells whether the first row is one like the others; else it is the header.
 
     Returns:
         Every value a string, blanks around it cut off; the index is `row <line number>`;
-        `attrs["separator"]` is what separates the columns.
+        `attrs["separator"]` is what separates the columns, `attrs["header"]` whether it has one
+        (without: `column_1`, ...).
 
     Raises:
         UserError: not readable, not text, not a CSV, a row with too many or too few fields, a
             column twice.
     """
     where = root / entry.path
-    text = _decode(root, entry)
+    text = read_text(root, entry)
     separator = _separator(text)
+    rows = split_rows(where, text, separator)
+    if not rows:
+        raise UserError(f"{where}: empty, want a header and rows")
+    header = None if headerless is not None and headerless(rows) else rows.pop(0)[1]
+    return make_table(where, rows, header or names_of(rows), separator, header=header is not None)
+
+
+def split_rows(where: Path, text: str, separator: str) -> list[Row]:
+    """Split a CSV into rows; blanks around a value are cut off, empty lines left out.
+
+    Raises:
+        UserError: not a CSV.
+    """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
-        lines = [(reader.line_num, line) for line in reader if line]
+        return [(reader.line_num, [value.strip() for value in line]) for line in reader if line]
     except csv.Error as error:
         raise UserError(f"{where}: line {reader.line_num} is not CSV ({error})") from None
-    if not lines:
-        raise UserError(f"{where}: empty, want a header and rows")
-    header = [name.strip() for name in lines[0][1]]
-    for number, line in lines:
-        if len(line) != len(header):
+
+
+def make_table(
+    where: Path, rows: Sequence[Row], columns: list[str], separator: str, *, header: bool
+) -> pd.DataFrame:
+    """Return rows as a table, as `read_table` does.
+
+    Raises:
+        UserError: a row with too many or too few fields, a column twice.
+    """
+    for number, line in rows:
+        if len(line) != len(columns):
+            first = "the header" if header else "the first row"
             raise UserError(
-                f"{where}: row {number} has {len(line)} fields, the header has {len(header)}"
+                f"{where}: row {number} has {len(line)} fields, {first} has {len(columns)}"
             )
-    twice = [name for name, count in Counter(header).items() if count > 1]
+    twice = [name for name, count in Counter(columns).items() if count > 1]
     if twice:
         raise UserError(f"{where}: column {twice[0]!r} stands twice in the header")
     table = pd.DataFrame(
-        [[value.strip() for value in line] for _, line in lines[1:]],
-        index=pd.Index([f"row {number}" for number, _ in lines[1:]]),
-        columns=pd.Index(header),
+        [line for _, line in rows],
+        index=pd.Index([f"row {number}" for number, _ in rows]),
+        columns=pd.Index(columns),
         dtype=object,
     )
-    table.attrs["separator"] = separator
+    table.attrs |= {"separator": separator, "header": header}
     return table
 
 
-def _decode(root: Path, entry: Entry) -> str:
+def names_of(rows: Sequence[Row]) -> list[str]:
+    """Name the columns of rows without a header: `column_1`, `column_2`, ..."""
+    return [f"column_{number + 1}" for number in range(len(rows[0][1]))]
+
+
+def read_text(root: Path, entry: Entry) -> str:
+    """Read a table or a list as text, UTF-8 or UTF-16.
+
+    Raises:
+        UserError: not readable, or not text.
+    """
     where = root / entry.path
     try:
         data = read_bytes(root, entry.path)

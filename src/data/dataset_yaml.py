@@ -48,7 +48,7 @@ class DatasetConfig:
 
     Attributes:
         labels: word (a folder's name or a CSV's value) -> 0 real, 1 fake.
-        labels_file: the CSV that holds the labels, path in the data set's folder.
+        labels_file: the tables or lists that hold the labels, paths in the data set's folder.
         id_column, label_column, group_column, domain_column, fold_column: its columns.
         extra: data sets whose train items join, always trained on and never scored.
         test_sets: data sets to be tested on: what is akin to their items is not trained on.
@@ -71,11 +71,13 @@ class DatasetConfig:
         group_by: `identity` (all people of a face swap) or `video` (just the clip it changes).
         combine: data sets whose train items make up this one.
         domains: in a combined set, `own` (of its parts, where they have any) or `set` (its parts).
+        frames_per_video: how many frames of a video of train (and val) and of test become items,
+            where videos are folders or lists of frames; None for all.
         faces: `cropped` where every picture is a face already, so that no model looks for one.
     """
 
     labels: dict[str, int] = field(default_factory=dict)
-    labels_file: str | None = None
+    labels_file: list[str] = field(default_factory=list)
     id_column: str | None = None
     label_column: str | None = None
     group_column: str | None = None
@@ -102,6 +104,7 @@ class DatasetConfig:
     combine: list[str] = field(default_factory=list)
     domains: str = "own"
     faces: str = "detect"
+    frames_per_video: tuple[int | None, int | None] = (None, None)
 
 
 def read_dataset_yaml(root: Path, instead: Path | None = None) -> DatasetConfig:
@@ -136,9 +139,13 @@ def _parse(content: object, path: Path) -> DatasetConfig:
     for key, value in values.items():
         if key in _READERS:
             parsed[key] = _READERS[key](value, path)
-        elif key == "json" and isinstance(value, str):
+        elif key in ("json", "labels_file") and isinstance(value, str):
             parsed[key] = [_word(value, key, path)]
+<<<<<<< HEAD
         elif key in ("extra", "test_sets", "ignore", "json", "combine"):
+=======
+        elif key in ("extra", "ignore", "json", "combine", "labels_file"):
+>>>>>>> a3fe214 (feat: lists of files without a header, of splits by their names and of folders of frames; frames_per_video)
             parsed[key] = _words(value, key, path)
         elif key in ("subfolders", "folders_above"):
             parsed[key] = _levels(value, key, path)
@@ -208,6 +215,15 @@ def offer_ignore(*paths: str) -> str:
     return f"`ignore: [{quoted}]`"
 
 
+def _frames(value: object, path: Path) -> tuple[int | None, int | None]:
+    """Read a number for both, or `{train: 8, test: 32}` or one of the two."""
+    given = value if isinstance(value, dict) else {"train": value, "test": value}
+    if not given or not set(given) <= {"train", "test"}:
+        raise UserError(f"{path}: frames_per_video is {value!r}, want 8 or {{train: 8, test: 32}}")
+    found = {key: _count(n, "frames_per_video", path, at_least=1) for key, n in given.items()}
+    return found.get("train"), found.get("test")
+
+
 def _root(value: object, path: Path) -> tuple[str, str]:
     if not isinstance(value, dict) or set(value) != {"from", "to"}:
         raise UserError(f"{path}: root is {value!r}, want {{from: START_OF_PATHS, to: FOLDER}}")
@@ -236,7 +252,8 @@ def _sample(value: object, path: Path) -> SampleConfig:
 
 
 _READERS: dict[str, Callable[[object, Path], Any]] = {
-    "labels": _labels, "submission": _sample, "splits": _splits, "root": _root
+    "labels": _labels, "submission": _sample, "splits": _splits, "root": _root,
+    "frames_per_video": _frames,
 }  # fmt: skip
 
 

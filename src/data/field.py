@@ -11,6 +11,7 @@ import pandas as pd
 from src.artifacts.submissions import SubmissionFormat
 from src.data.dataset_yaml import DatasetConfig
 from src.data.field_splits import fold_of, hold_out, join_shared, split_folds
+from src.data.frame_choice import BEYOND, choose_frames
 from src.data.identities import VIDEO, group_sources, sources_of
 from src.data.manifest import Dataset, make_items
 from src.data.sources import kind_of
@@ -121,6 +122,8 @@ def make_dataset(
             del rows[path]
         reading.notes.append(f"{len(missing)} files are named but not there: passed over")
         missing = []
+    for path in _thinned(reading, rows, by_path, held_out, config):
+        del rows[path]
     test = [path for path in rows if id(rows[path][0]) in held_out]
     order = [*(path for path in rows if id(rows[path][0]) not in held_out), *test]
     chosen = [by_path.get(path) or Entry(path, path, 0, 0) for path in order]
@@ -164,6 +167,26 @@ def make_dataset(
         missing=tuple(sorted(missing)),
     )
     return [chosen[i] for i in items.index], dataset
+
+
+def _thinned(
+    reading: Reading,
+    rows: dict[str, tuple[Clip, str]],
+    by_path: dict[str, Entry],
+    held_out: set[int],
+    config: DatasetConfig,
+) -> set[str]:
+    """Return the frames that `frames_per_video` leaves out: evenly spaced over what is there."""
+    out: set[str] = set()
+    for clip in reading.clips if any(config.frames_per_video) else ():
+        if not clip.family:
+            continue  # a picture of no video
+        here = [path for path in clip.paths if path in by_path and path in rows]
+        chosen = choose_frames(here, config.frames_per_video[id(clip) in held_out])
+        out.update({*here} - {*chosen})
+    if out:
+        reading.ignored[BEYOND] += len(out)
+    return out
 
 
 def _test_labels(rows: dict[str, tuple[Clip, str]], test: list[str]) -> pd.Series | None:

@@ -9,10 +9,11 @@ import pandas as pd
 from src.artifacts.submissions import SubmissionFormat
 from src.data.dataset_yaml import DatasetConfig
 from src.data.field_splits import split_folds
-from src.data.labelling import TrainItem
+from src.data.labelling import TrainItem, thin_folders
 from src.data.matching import FileIndex
 from src.data.places import MediaFile, own_folders
 from src.data.sample import Sample, left_aside, match_sample
+from src.data.test_list import TestItems, TestList, match_list
 from src.errors import UserError
 
 
@@ -52,45 +53,69 @@ def follow_sample(
 
 
 def find_test(
-    files: list[MediaFile], sample: Sample | None, config: DatasetConfig, unread: dict[str, str]
-) -> tuple[dict[int, str], SubmissionFormat | None, list[str]]:
-    """Return file -> item_id of the test items, what to hand in, and notes."""
+    files: list[MediaFile],
+    sample: Sample | None,
+    listed: TestList | None,
+    config: DatasetConfig,
+    unread: dict[str, str],
+) -> TestItems:
+    """Return the test items: those that a sample or a list names, else all of test/."""
     inside = [i for i, file in enumerate(files) if file.place.split == "test"]
-    if sample is None:
-        if not inside:
-            return {}, None, ["no test items"]
-        test = {i: files[i].name for i in inside}
-        layout = SubmissionFormat("filename", "label", sorted(test.values()))
-        return test, layout, ["no sample submission: it will be written as filename,label"]
+    if sample is None and listed is None:
+        return _all_inside(files, inside, config)
     # Without test/, everything in one folder: the sample says which files are test items.
     pool = inside or [
-        i for i, file in enumerate(files) if file.place.split == "" and file.place.label is None
+        i
+        for i, file in enumerate(files)
+        if file.place.split == "" and (sample is None or file.place.label is None)
     ]
+    if sample is not None:
+        where, found = sample.where, _find_sampled(files, pool, sample, unread, some=bool(inside))
+    else:
+        assert listed is not None  # one of the two
+        where, found = listed.where, match_list(listed, files, pool, config)
+    of = {*found.ids, *found.thinned}
+    unlisted = [i for i in inside if i not in of] if of else []
+    if unlisted and config.unlisted_files == "error":
+        raise UserError(
+            f"{where} has no row for {files[unlisted[0]].entry.path} ({len(unlisted)} such "
+            f"files of {len(inside)}); leave them aside in dataset.yaml: `unlisted_files: ignore`"
+        )
+    found.ignored[f"test files that {PurePosixPath(where).name} does not name"] += len(unlisted)
+    return found
+
+
+def _all_inside(files: list[MediaFile], inside: list[int], config: DatasetConfig) -> TestItems:
+    if not inside:
+        return TestItems({}, None, ["no test items"])
+    kept = thin_folders(files, inside, config.frames_per_video[1], config)
+    test = {i: files[i].name for i in kept}
+    layout = SubmissionFormat("filename", "label", sorted(test.values()))
+    notes = ["no sample submission: it will be written as filename,label"]
+    return TestItems(test, layout, notes, thinned={*inside} - {*kept})
+
+
+def _find_sampled(
+    files: list[MediaFile], pool: list[int], sample: Sample, unread: dict[str, str], *, some: bool
+) -> TestItems:
     index = FileIndex(files[i].known_as(i) for i in pool)
-    if not inside and not any(index.find(item_id) for item_id in sample.layout.item_ids):
+    if not some and not any(index.find(item_id) for item_id in sample.layout.item_ids):
         count = len(sample.layout.item_ids)
         lies_there = left_aside(sample, range(count), unread)
         why = "" if lies_there is None else f": {lies_there[1]}"
-        return {}, None, [f"no test items, though {sample.where} names {count}{why}"]
-    test = match_sample(sample, index, unread)
-    unlisted = [i for i in inside if i not in test]
-    if unlisted and config.unlisted_files == "error":
-        raise UserError(
-            f"{sample.where} has no row for {files[unlisted[0]].entry.path} ({len(unlisted)} such "
-            f"files of {len(inside)}); leave them aside in dataset.yaml: `unlisted_files: ignore`"
-        )
+        return TestItems({}, None, [f"no test items, though {sample.where} names {count}{why}"])
     layout = sample.layout
     note = (
         f"submission: {PurePosixPath(sample.where).name}, {len(layout.item_ids)} rows of "
         f"{layout.id_column},{layout.label_column}, written as "
         f"{layout.label_names[0]} (real) and {layout.label_names[1]} (fake)"
     )
-    return test, layout, [note, *sample.notes]
+    return TestItems(match_sample(sample, index, unread), layout, [note, *sample.notes])
 
 
-def test_labels(files: list[MediaFile], test: dict[int, str]) -> pd.Series | None:
-    """Return item_id -> label of the test items; None where a folder does not say it."""
-    labels = {item_id: files[index].place.label for index, item_id in test.items()}
+def test_labels(files: list[MediaFile], test: TestItems) -> pd.Series | None:
+    """Return item_id -> label of the test items; None where neither list nor folder says it."""
+    labels = test.labels or {name: files[index].place.label for index, name in test.ids.items()}
     if not labels or None in labels.values():
         return None
     return pd.Series(labels, dtype="int64", name="label").sort_index()

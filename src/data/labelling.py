@@ -5,9 +5,11 @@ from pathlib import Path, PurePosixPath
 
 from src.data.dataset_yaml import GROUP, IGNORE, DatasetConfig
 from src.data.folder_groups import Origin, read_origins
+from src.data.frame_choice import BEYOND, choose_frames
 from src.data.identities import tie_swaps
 from src.data.matching import without_suffix
 from src.data.places import MediaFile
+from src.data.sources import kind_of
 from src.data.words import Place, make_label_map, read_word
 from src.errors import UserError
 
@@ -70,7 +72,9 @@ def label_by_folders(
             nobody gave.
     """
     done = Labelled(notes=["labels: from the names of folders"] if train else [])
-    for index in train:
+    kept = thin_folders(files, train, config.frames_per_video[0], config)
+    done.ignored[BEYOND] = len(train) - len(kept)
+    for index in kept:
         file = files[index]
         if file.place.label is None:
             raise _no_label(root, files, train, config, why)
@@ -90,6 +94,28 @@ def label_by_folders(
     tie_by_names(done, config)
     tie_equal_names(done, config)
     return done
+
+
+def thin_folders(
+    files: list[MediaFile], numbers: list[int], count: int | None, config: DatasetConfig
+) -> list[int]:
+    """Return files without the frames that are too many of a folder, where folders are groups.
+
+    Args:
+        files: all media files.
+        numbers: of those to choose from.
+        count: how many frames a folder may have (`frames_per_video`); None for any number.
+        config: what `dataset.yaml` says.
+    """
+    above = GROUP in (config.folders_above or ())
+    if count is None or not (above or GROUP in (config.subfolders or ())):
+        return numbers
+    folders: dict[str, dict[str, int]] = {}
+    for number in numbers:
+        path, place = files[number].entry.logical, files[number].place
+        is_frame = (above or place.below or place.label is None) and kind_of(path) == "image"
+        folders.setdefault(path.rpartition("/")[0] if is_frame else path, {})[path] = number
+    return [of[path] for of in folders.values() for path in choose_frames(list(of), count)]
 
 
 def tie_by_names(done: Labelled, config: DatasetConfig) -> None:

@@ -11,16 +11,19 @@ from src import paths
 from src.data.dataset_yaml import DatasetConfig, read_dataset_yaml
 from src.data.field import make_dataset
 from src.data.field_layouts import read_field
+from src.data.frame_choice import BEYOND
 from src.data.held_out import find_test, follow_sample, given_folds, test_labels
 from src.data.joining import Loaded, check_part, combine, join_extra
 from src.data.labelling import Labelled, label_by_folders
+from src.data.lists import OnDisk
 from src.data.manifest import Dataset, check_items, fingerprint, make_items
 from src.data.places import MediaFile, note_splits, place_files, refuse_outside
 from src.data.sample import find_sample
-from src.data.sources import Entry, Listing, kind_of, list_files
+from src.data.sources import TEXT_SUFFIX, Entry, Listing, kind_of, list_files
 from src.data.split_words import make_split_map
 from src.data.table_labels import label_by_tables
 from src.data.tables import find_label_tables
+from src.data.test_list import find_test_list
 from src.data.words import make_label_map
 from src.errors import UserError, unknown_name
 
@@ -84,32 +87,35 @@ def _find_root(dataset: str, input_root: Path | None) -> Path:
 def _load(name: str, root: Path, config: DatasetConfig) -> tuple[list[Entry], Dataset]:
     """Load one data set; entry i belongs to item i."""
     listing = list_files(root, tuple(config.ignore))
-    sample, tables = find_sample(root, listing.tables, config)
+    on_disk = OnDisk(listing.media, make_label_map(config.labels))
+    sample, tables = find_sample(root, [*listing.tables, *listing.texts], config, on_disk)
     reading = read_field(root, listing, config, has_sample=sample is not None)
     if reading is not None:
-        unread = [e.path for e in tables if e.logical not in reading.tables]
+        left = (entry for entry in tables if entry.suffix != TEXT_SUFFIX)
+        unread = [entry.path for entry in left if entry.logical not in reading.tables]
         if unread:
             reading.notes.append(f"{len(unread)} tables left aside, the first is {unread[0]}")
         return make_dataset(name, root, listing.media, reading, listing.ignored, config)
     _check_not_empty(root, listing)
-    label_tables, aside = find_label_tables(root, tables, config)
+    label_tables, aside = find_label_tables(root, tables, config, on_disk)
+    listed, why = find_test_list(root, tables, on_disk, read=sample is None)
+    aside += why
     splits = make_split_map(
         config.splits, (e.logical for e in listing.media), (e.logical for e in tables)
     )
-    files = place_files(root, listing.media, make_label_map(config.labels), splits)
+    files = place_files(root, listing.media, on_disk.labels, splits)
     files, named = follow_sample(files, sample)
-    test, submission, notes = find_test(files, sample, config, listing.unread)
-    refuse_outside(root, files, test)
-    train = [i for i, file in enumerate(files) if i not in test and file.place.split != "test"]
+    found = find_test(files, sample, listed, config, listing.unread)
+    test = found.ids
+    apart = {*test, *found.thinned}
+    refuse_outside(root, files, apart)
+    train = [i for i, file in enumerate(files) if i not in apart and file.place.split != "test"]
     if label_tables:
         labelled = label_by_tables(root, files, train, label_tables, config)
     else:
         labelled = label_by_folders(root, files, train, config, aside)
-    unlisted = sum(f.place.split == "test" for f in files) - sum(
-        files[i].place.split == "test" for i in test
-    )
-    ignored = Counter(listing.ignored) + Counter(labelled.ignored)
-    ignored += Counter({"test files that the sample submission does not name": unlisted})
+    ignored = Counter(listing.ignored) + Counter(labelled.ignored) + found.ignored
+    ignored += Counter({BEYOND: len(found.thinned)})
     items = _make_items(files, labelled, test)
     given, about_val = given_folds(labelled.items.values())
     dataset = Dataset(
@@ -117,12 +123,19 @@ def _load(name: str, root: Path, config: DatasetConfig) -> tuple[list[Entry], Da
         root=root,
         items=items.reset_index(drop=True),
         stamps=[],
-        submission=submission,
-        test_labels=test_labels(files, test),
+        submission=found.submission,
+        test_labels=test_labels(files, found),
         given_folds=given,
         from_splits=bool(about_val),
         config=config,
-        notes=[*labelled.notes, *about_val, *note_splits(files, splits), *named, *notes, *aside],
+        notes=[
+            *labelled.notes,
+            *about_val,
+            *note_splits(files, splits),
+            *named,
+            *found.notes,
+            *aside,
+        ],
         ignored=dict(ignored),
     )
     return [files[i].entry for i in items.index], dataset

@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from src.artifacts.submissions import SubmissionFormat
-from src.data.csv_rows import read_table
 from src.data.dataset_yaml import DatasetConfig
+from src.data.lists import OnDisk, read_rows
 from src.data.matching import File, FileIndex
 from src.data.sources import TEXT_SUFFIX, Entry, suffix_of
 from src.data.words import make_label_map
@@ -33,9 +33,15 @@ class Sample:
 
 
 def find_sample(
-    root: Path, tables: list[Entry], config: DatasetConfig
+    root: Path, tables: list[Entry], config: DatasetConfig, on_disk: OnDisk
 ) -> tuple[Sample | None, list[Entry]]:
     """Find and read the sample submission.
+
+    Args:
+        root: the data set's folder.
+        tables: its CSV, JSON and text files.
+        config: what `dataset.yaml` says.
+        on_disk: what lies there, by which one without header is told.
 
     Returns:
         The sample (None if there is none), and the other tables.
@@ -55,7 +61,15 @@ def find_sample(
             f"which in dataset.yaml: `submission: {{file: {samples[0].logical}}}`"
         )
     rest = [entry for entry in tables if entry not in samples and not _is_sample(entry)]
-    return (_read_sample(root, samples[0], config) if samples else None), rest
+    return (_read_sample(root, samples[0], config, on_disk) if samples else None), rest
+
+
+def check_ids(where: str, ids: pd.Series) -> None:
+    """Raise a UserError if an id of a sample or a list is empty or stands there twice."""
+    for bad, what in ((ids == "", "is empty"), (ids.duplicated(), "stands there twice")):
+        if bad.any():
+            first = int(bad.to_numpy().argmax())
+            raise UserError(f"{where}: {ids.index[first]}: id {ids.iloc[first]!r} {what}")
 
 
 def match_sample(
@@ -135,32 +149,35 @@ def _is_sample(entry: Entry) -> bool:
     return entry.suffix == ".csv" and name.startswith(("samplesubmission", "submissionformat"))
 
 
-def _read_sample(root: Path, entry: Entry, config: DatasetConfig) -> Sample:
+def _read_sample(root: Path, entry: Entry, config: DatasetConfig, on_disk: OnDisk) -> Sample:
     where = str(root / entry.path)
-    rows = read_table(root, entry)
+    rows = read_rows(root, entry, on_disk)
+    if rows is None:
+        raise UserError(f"{where}: no list of files, want rows of an id and an answer")
     given = config.submission
     for key, column in (("id_column", given.id_column), ("label_column", given.label_column)):
         if column is not None and column not in rows.columns:
             raise unknown_name(f"column (submission.{key}) of {where}:", column, rows.columns)
-    id_column = given.id_column or str(rows.columns[0])
+    header = bool(rows.attrs["header"])
+    id_column = given.id_column or ("filename" if not header else str(rows.columns[0]))
     others = [str(column) for column in rows.columns if column != id_column]
-    label_column = given.label_column or (others[0] if others else "")
-    if len(others) != 1 or label_column == id_column:
+    label_column = given.label_column or (others[0] if others else "label")
+    if len(others) > 1 or label_column == id_column or not (others or given.file):
         raise UserError(
             f"{where}: its columns are {list(rows.columns)}, want two: an id and an answer"
         )
     if rows.empty:
         raise UserError(f"{where}: it has a header and no rows")
     ids = rows[id_column]
-    for bad, what in ((ids == "", "is empty"), (ids.duplicated(), "stands there twice")):
-        if bad.any():
-            first = int(bad.to_numpy().argmax())
-            raise UserError(f"{where}: {rows.index[first]}: id {ids.iloc[first]!r} {what}")
-    names, notes = _label_names(where, rows[label_column], config)
-    if rows.attrs["separator"] != ",":
+    check_ids(where, ids)
+    answers = rows[label_column] if others else pd.Series([""])
+    names, notes = _label_names(where, answers, config)
+    if rows.attrs["separator"] != "," and others:
         mark = rows.attrs["separator"]
         notes.append(f"{where} is separated by {mark!r}; the submission is written with commas")
-    layout = SubmissionFormat(id_column, label_column, ids.tolist(), names)
+    if not header:
+        notes.append(f"{where} has no header, and neither will the submission")
+    layout = SubmissionFormat(id_column, label_column, ids.tolist(), names, header)
     return Sample(where, rows.index.tolist(), layout, notes)
 
 

@@ -1,15 +1,16 @@
 """From files to train items by the rows of a CSV or metadata.json."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from src.data import tables as columns
+from src.data import columns
 from src.data.csv_rows import is_empty
-from src.data.dataset_yaml import DatasetConfig
+from src.data.dataset_yaml import IGNORE, DatasetConfig
+from src.data.finder import Finder, Fits
+from src.data.frame_choice import BEYOND, choose_frames
 from src.data.labelling import Labelled, TrainItem, tie_by_names, tie_equal_names
-from src.data.matching import File, FileIndex, without_suffix
+from src.data.matching import File, without_suffix
 from src.data.places import MediaFile
 from src.data.tables import LabelTable, find_column
 from src.data.words import normalise
@@ -30,9 +31,12 @@ def label_by_tables(
             a row that contradicts the class folder; names file, row and value.
     """
     done = Labelled()
+    thinned: set[int] = set()
+    grouped = False
     for table in tables:
-        _apply_table(root, files, _covered(files, train, table, tables), table, config, done)
-    unlisted = [index for index in train if index not in done.items]
+        covered = _covered(files, train, table, tables)
+        grouped |= _apply_table(root, files, covered, table, config, done, thinned)
+    unlisted = [index for index in train if index not in done.items and index not in thinned]
     if unlisted and config.unlisted_files == "error":
         raise UserError(
             f"{tables[0].where}: no row names {files[unlisted[0]].entry.path} ({len(unlisted)} "
@@ -41,7 +45,9 @@ def label_by_tables(
         )
     if unlisted:
         done.ignored["train files that no row names"] = len(unlisted)
-    if not any(item.group for item in done.items.values()):
+    if thinned:
+        done.ignored[BEYOND] = len(thinned)
+    if not grouped:
         tie_by_names(done, config)
         tie_equal_names(done, config)
     return done
@@ -52,9 +58,11 @@ def _covered(
 ) -> list[int]:
     """Return the files that a table's rows may mean."""
     if table.folder is not None:
-        # Bare names mean files beside the table; paths (x/y.mp4) lead below it.
-        below = table.rows[table.ids[0]].str.contains("[/\\\\]").any()
-        return [i for i in train if _lies_in(files[i], table.folder, below=bool(below))]
+        # Bare names mean files beside the table; paths (x/y.mp4) and folders of frames lead below.
+        beside = [i for i in train if _lies_in(files[i], table.folder, below=False)]
+        if beside and not table.rows[table.ids[0]].str.contains("[/\\\\]").any():
+            return beside
+        return [i for i in train if _lies_in(files[i], table.folder, below=True)]
     splits = {files[i].place.split for i in train}
     others = {other.split for other in tables} - {table.split}
     if table.split in splits:
@@ -70,9 +78,9 @@ def _lies_in(file: MediaFile, folder: str, *, below: bool) -> bool:
 def _names(file: MediaFile, index: int, table: LabelTable) -> File:
     """Return the names by which a table may call a file: relative to its own folder, too."""
     known = file.known_as(index)
-    if not table.folder:
+    if not table.home:
         return known
-    below = file.entry.logical.removeprefix(f"{table.folder}/")
+    below = file.entry.logical.removeprefix(f"{table.home}/")
     return File(index, tuple(dict.fromkeys((below, *known.names))))
 
 
@@ -83,9 +91,11 @@ def _apply_table(
     table: LabelTable,
     config: DatasetConfig,
     done: Labelled,
-) -> None:
-    """Add the items of one table to `done`."""
-    id_column, fits = _choose_id(table, FileIndex(_names(files[i], i, table) for i in train))
+    thinned: set[int],
+) -> bool:
+    """Add the items of one table to `done`; return whether a column gave groups."""
+    finder = Finder((_names(files[i], i, table) for i in train), config.root)
+    id_column, fits = _choose_id(table, finder)
     keep = _check_fits(table, id_column, fits, config, done)
     taken = {id_column, table.label_column}
     group, domain, fold = (
@@ -97,28 +107,65 @@ def _apply_table(
         )
     )
     groups = _groups(table, id_column, group)
-    domains = [""] * len(fits) if domain is None else table.rows[domain].map(_value).tolist()
-    folds = [None] * len(fits) if fold is None else _folds(table, fold)
-    ids, labels = table.rows[id_column].tolist(), table.labels.tolist()
+    domains = [""] * len(groups) if domain is None else table.rows[domain].map(_value).tolist()
+    folds = [None] * len(groups) if fold is None else _folds(table, fold)
+    labels = table.labels.tolist()
+    named = _folder_groups(fits, labels, config)
     for row in keep:
-        number = fits[row][0]
-        file = files[number]
-        name = ids[row] if table.folder is None else file.name
-        in_val = "val" in (file.place.split, table.split)
-        other = done.items.get(number)
-        if other is not None or file.place.label not in (None, labels[row]):
-            raise _contradiction(table, row, name, file, other)
-        done.items[number] = TrainItem(
-            item_id=f"val/{name}" if in_val else name,
-            label=labels[row],
-            group=groups[row],
-            domain=domains[row],
-            fold=folds[row],
-            in_val=in_val,
-        )
+        for number, name in _files_of(row, fits, files, table, config, thinned):
+            file = files[number]
+            in_val = "val/" if "val" in (file.place.split, table.split) else ""
+            other = done.items.get(number)
+            if other is not None or file.place.label not in (None, labels[row]):
+                raise _contradiction(table, row, name, file, other)
+            of = groups[row] or (in_val + named[row] if row in fits.frames else "")
+            item = TrainItem(in_val + name, labels[row], of, domains[row], folds[row], bool(in_val))
+            done.items[number] = item
+    _say_what(root, table, fits, done)
     found = {"groups": group, "domains": domain, "folds": fold}
     what = f"labels: {Path(table.where).relative_to(root)} ({id_column}, {table.label_column})"
     done.notes.append(what + "".join(f", {k}: {c}" for k, c in found.items() if c is not None))
+    return any(groups)
+
+
+def _folder_groups(fits: Fits, labels: list[int], config: DatasetConfig) -> dict[int, str]:
+    """Return row -> group, of those that name folders: one of both classes is one person's."""
+    last = {row: without_suffix(fits.names[row].rstrip("/").rpartition("/")[2])
+            for row in fits.frames}  # fmt: skip
+    classes: dict[str, set[int]] = {}
+    for row, name in last.items():
+        classes.setdefault(name, set()).add(labels[row])
+    tied = {name for name, of in classes.items() if len(of) > 1 and config.same_names != IGNORE}
+    return {row: name if name in tied else fits.names[row] for row, name in last.items()}
+
+
+def _files_of(
+    row: int,
+    fits: Fits,
+    files: list[MediaFile],
+    table: LabelTable,
+    config: DatasetConfig,
+    thinned: set[int],
+) -> list[tuple[int, str]]:
+    """Return the files that a row means, with their ids; adds frames too many to `thinned`."""
+    name = fits.names[row]
+    if row not in fits.frames:
+        number = fits.files[row][0]
+        return [(number, name if table.folder is None else files[number].name)]
+    frames = {files[number].entry.logical: number for number in fits.frames[row]}
+    chosen = choose_frames(list(frames), config.frames_per_video[0])
+    thinned.update(frames[path] for path in frames if path not in chosen)
+    return [(frames[path], f"{name.rstrip('/')}/{path.rpartition('/')[2]}") for path in chosen]
+
+
+def _say_what(root: Path, table: LabelTable, fits: Fits, done: Labelled) -> None:
+    where = Path(table.where).relative_to(root)
+    if fits.start:
+        done.notes.append(f"{where}: its paths begin with {fits.start}, which is not here: dropped")
+    if fits.frames:
+        done.notes.append(
+            f"{where}: {len(fits.frames)} rows name folders of frames; each folder is a group"
+        )
 
 
 def _contradiction(
@@ -141,13 +188,13 @@ def _contradiction(
     )
 
 
-def _choose_id(table: LabelTable, index: FileIndex) -> tuple[str, list[Sequence[int]]]:
+def _choose_id(table: LabelTable, finder: Finder) -> tuple[str, Fits]:
     """Return the id column whose values fit the files best, and what each value fits."""
-    best: tuple[int, str, list[Sequence[int]]] | None = None
+    best: tuple[int, str, Fits] | None = None
     for column in table.ids:
-        fits = [index.find(value) for value in table.rows[column]]
-        count = sum(len(found) == 1 for found in fits)
-        if best is not None and count == best[0] == len(fits) and fits != best[2]:
+        fits = finder.fits(table.rows[column].tolist())
+        count = fits.count()
+        if best is not None and count == best[0] == len(fits.files) and _differ(fits, best[2]):
             raise UserError(
                 f"{table.where}: columns {best[1]!r} and {column!r} both name files, but not the "
                 f"same ones; say which in dataset.yaml: `id_column: {best[1]}`"
@@ -158,12 +205,12 @@ def _choose_id(table: LabelTable, index: FileIndex) -> tuple[str, list[Sequence[
     return best[1], best[2]
 
 
+def _differ(one: Fits, other: Fits) -> bool:
+    return (one.files, one.frames) != (other.files, other.frames)
+
+
 def _check_fits(
-    table: LabelTable,
-    column: str,
-    fits: list[Sequence[int]],
-    config: DatasetConfig,
-    done: Labelled,
+    table: LabelTable, column: str, fits: Fits, config: DatasetConfig, done: Labelled
 ) -> list[int]:
     """Return the rows that have a file; raises for those that have none, or several."""
     ids = table.rows[column]
@@ -175,23 +222,25 @@ def _check_fits(
             f"{table.where}: {table.rows.index[row]}: {column} {ids.iloc[row]!r} stands already in "
             f"{first}"
         )
-    for row, found in enumerate(fits):
+    for row, found in enumerate(fits.files):
         if len(found) > 1:
             raise UserError(
                 f"{table.where}: {table.rows.index[row]}: {column} {ids.iloc[row]!r} fits "
                 f"{len(found)} files; ids must be paths where names repeat"
             )
-    missing = [row for row, found in enumerate(fits) if not found]
-    if missing and (config.missing_files == "error" or len(missing) == len(fits)):
+    have = [bool(found) or row in fits.frames for row, found in enumerate(fits.files)]
+    missing = [row for row, has in enumerate(have) if not has]
+    if missing and (config.missing_files == "error" or len(missing) == len(have)):
         raise UserError(
             f"{table.where}: {table.rows.index[missing[0]]}: {column} {ids.iloc[missing[0]]!r} has "
-            f"no file ({len(missing)} of {len(fits)} rows have none); complete the files, name "
-            "another column (`id_column: NAME`), or pass over such rows in dataset.yaml: "
+            f"no file ({len(missing)} of {len(have)} rows have none); complete the files, name "
+            "another column (`id_column: NAME`) or where the paths lead (`root: {from: START, to: "
+            "FOLDER}`), or pass over such rows in dataset.yaml: "
             "`missing_files: ignore`"
         )
     if missing:
         done.notes.append(f"{len(missing)} rows of {table.where} have no file: passed over")
-    return [row for row, found in enumerate(fits) if found]
+    return [row for row, has in enumerate(have) if has]
 
 
 def _value(text: str) -> str:

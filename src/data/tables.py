@@ -2,29 +2,17 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pandas as pd
 
-from src.data.csv_rows import read_table
+from src.data.columns import ID_COLUMNS, LABEL_COLUMNS
 from src.data.dataset_yaml import DatasetConfig
-from src.data.sources import Entry, read_bytes
+from src.data.lists import OnDisk, read_rows, split_of_name, texts_to_read
+from src.data.sources import TEXT_SUFFIX, Entry, read_bytes
 from src.data.words import SPLIT_WORDS, LabelMap, make_label_map, normalise
 from src.errors import UserError, unknown_name
 
-ID_COLUMNS = (
-    "item_id", "id", "filename", "file_name", "file", "image_id", "image", "image_name", "img",
-    "image_path", "path", "filepath", "file_path", "video", "video_name", "name", "uuid", "index",
-)  # fmt: skip
-LABEL_COLUMNS = ("label", "labels", "target", "class", "is_fake", "fake", "label_str", "y")
-GROUP_COLUMNS = (
-    "group", "group_id", "original", "original_id", "original_video", "source_video", "video",
-    "video_id", "subject", "subject_id", "identity",
-)  # fmt: skip
-# Their values name another item: the real one that a fake was made from.
-ORIGINAL_COLUMNS = frozenset({"original", "original_id", "original_video", "source_video"})
-DOMAIN_COLUMNS = ("domain", "dataset", "generator", "attack", "attack_type")
-FOLD_COLUMNS = ("fold", "kfold", "fold_id")
 _MEANS_REAL = frozenset({"is_real", "real", "is_live", "live", "genuine", "bonafide"})
 
 
@@ -41,6 +29,7 @@ class LabelTable:
         labels: 0/1 by row, int8.
         label_column: where the labels come from.
         folder: logical path of the folder that ids are relative to; None for anywhere.
+        home: logical path of the folder that the file lies in.
     """
 
     where: str
@@ -50,6 +39,7 @@ class LabelTable:
     labels: pd.Series
     label_column: str
     folder: str | None = None
+    home: str = ""
 
 
 class _NotLabelsError(Exception):
@@ -57,14 +47,17 @@ class _NotLabelsError(Exception):
 
 
 def find_label_tables(
-    root: Path, tables: list[Entry], config: DatasetConfig
+    root: Path, tables: list[Entry], config: DatasetConfig, on_disk: OnDisk
 ) -> tuple[list[LabelTable], list[str]]:
-    """Find the tables that hold labels.
+    """Find the tables and lists that hold labels of train items.
+
+    Lists in text files count only where no CSV or JSON holds labels.
 
     Args:
         root: the data set's folder.
-        tables: its CSV and JSON files, without the sample submission.
+        tables: its CSV, JSON and text files, without the sample submission.
         config: what `dataset.yaml` says.
+        on_disk: what lies there, by which a list without header is told.
 
     Returns:
         The tables, and for each file left aside why.
@@ -73,27 +66,36 @@ def find_label_tables(
         UserError: an ambiguity, a label that is not understood, or a file or column that
             `dataset.yaml` names and that does not exist.
     """
-    if config.labels_file is not None:
-        names = [entry.logical for entry in tables]
-        if config.labels_file not in names:
-            where = root / "dataset.yaml"
-            raise unknown_name(f"labels_file in {where}:", config.labels_file, names)
-        tables = [entry for entry in tables if entry.logical == config.labels_file]
-    found: list[LabelTable] = []
+    names = {entry.logical: entry for entry in tables}
+    for name in config.labels_file:
+        if name not in names:
+            raise unknown_name(f"labels_file in {root / 'dataset.yaml'}:", name, names)
+    tables = [names[name] for name in config.labels_file] or tables
     aside: list[str] = []
-    read = {".json": _metadata_json, ".csv": _label_csv}
-    for entry in tables:
-        if _split_of_name(entry) == "test" and config.labels_file is None:
-            aside.append(f"{entry.path} left aside: labels of test items are never read")
-            continue
-        try:
-            found.append(read[entry.suffix](root, entry, config))
-        except _NotLabelsError as reason:
-            if config.labels_file is not None:
-                raise UserError(f"{root / entry.path}: {reason}") from None
-            aside.append(f"{entry.path} left aside: {reason}")
+    first = [e for e in tables if e.suffix != TEXT_SUFFIX or config.labels_file]
+    found = _read_each(root, first, config, on_disk, aside)
+    found = found or _read_each(root, texts_to_read(tables), config, on_disk, aside)
     _check_one_per_split(root, found)
     return found, aside
+
+
+def _read_each(
+    root: Path, tables: list[Entry], config: DatasetConfig, on_disk: OnDisk, aside: list[str]
+) -> list[LabelTable]:
+    found = []
+    for entry in tables:
+        if split_of_name(entry) == "test" and not config.labels_file:
+            continue
+        read = _metadata_json if entry.suffix == ".json" else _label_rows
+        try:
+            table = read(root, entry, config, on_disk)
+        except _NotLabelsError as reason:
+            if config.labels_file:
+                raise UserError(f"{root / entry.path}: {reason}") from None
+            aside.append(f"{entry.path} left aside: {reason}")
+        else:
+            found += [] if table is None else [table]
+    return found
 
 
 def _check_one_per_split(root: Path, found: list[LabelTable]) -> None:
@@ -103,12 +105,14 @@ def _check_one_per_split(root: Path, found: list[LabelTable]) -> None:
             if table.split == other.split and not apart:
                 raise UserError(
                     f"{root}: {other.where} and {table.where} both look like the labels of the "
-                    f"{table.split} items; say which in dataset.yaml: `labels_file: NAME`"
+                    f"{table.split} items; say which in dataset.yaml: `labels_file: NAME` (or a "
+                    "list of names)"
                 )
 
 
-def _metadata_json(root: Path, entry: Entry, config: DatasetConfig) -> LabelTable:
+def _metadata_json(root: Path, entry: Entry, config: DatasetConfig, on_disk: OnDisk) -> LabelTable:
     """Read Kaggle's DFDC form: {"x.mp4": {"label": "FAKE", "split": ..., "original": ...}}."""
+    del on_disk
     where = str(root / entry.path)
     try:
         content = json.loads(read_bytes(root, entry.path).decode("utf-8-sig"))
@@ -135,16 +139,20 @@ def _metadata_json(root: Path, entry: Entry, config: DatasetConfig) -> LabelTabl
         dtype=object,
     )
     column, labels = _labels(where, rows, ["label"], make_label_map(config.labels))
-    folder = str(PurePosixPath(entry.logical).parent)
-    return LabelTable(where, "train", rows, ["id"], labels, column, "" if folder == "." else folder)
+    folder = entry.logical.rpartition("/")[0]
+    return LabelTable(where, "train", rows, ["id"], labels, column, folder, folder)
 
 
 _JSON_COLUMNS = ("label", "split", "original")
 
 
-def _label_csv(root: Path, entry: Entry, config: DatasetConfig) -> LabelTable:
+def _label_rows(
+    root: Path, entry: Entry, config: DatasetConfig, on_disk: OnDisk
+) -> LabelTable | None:
     where = str(root / entry.path)
-    rows = read_table(root, entry)
+    rows = read_rows(root, entry, on_disk)
+    if rows is None:
+        return None
     ids = _candidates(where, rows, ID_COLUMNS, config.id_column, "id_column")
     columns = _candidates(where, rows, LABEL_COLUMNS, config.label_column, "label_column")
     for what, found, known in (("label", columns, LABEL_COLUMNS), ("id", ids, ID_COLUMNS)):
@@ -159,12 +167,8 @@ def _label_csv(root: Path, entry: Entry, config: DatasetConfig) -> LabelTable:
             "`labels: {1: 0, 0: 1}` (0 is real and 1 is fake on the right)"
         )
     column, labels = _labels(where, rows, columns, make_label_map(config.labels))
-    return LabelTable(where, _split_of_name(entry), rows, ids, labels, column)
-
-
-def _split_of_name(entry: Entry) -> str:
-    first = normalise(PurePosixPath(entry.logical).stem).split("_")[0]
-    return SPLIT_WORDS.get(first, "train") if entry.suffix == ".csv" else "train"
+    home = entry.logical.rpartition("/")[0]
+    return LabelTable(where, split_of_name(entry), rows, ids, labels, column, home=home)
 
 
 def _labels(

@@ -1,0 +1,168 @@
+"""Lists of test items, `test.csv` or `test_list.txt`, where no sample submission says more."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from src.artifacts.submissions import SubmissionFormat
+from src.data.columns import ID_COLUMNS, LABEL_COLUMNS
+from src.data.dataset_yaml import DatasetConfig
+from src.data.finder import Finder
+from src.data.frame_choice import choose_frames
+from src.data.lists import OnDisk, read_rows, split_of_name, texts_to_read
+from src.data.places import MediaFile
+from src.data.sample import check_ids
+from src.data.walk import Entry
+from src.data.words import normalise
+from src.errors import UserError
+
+
+@dataclass(frozen=True)
+class TestList:
+    """A list of test items as read.
+
+    Attributes:
+        where: the file, for messages.
+        row_names: `row 7` for each id.
+        id_column: what the column of ids is called.
+        ids: what it holds, in order.
+        labels: of the rows, where the list tells them; no prediction reads them.
+    """
+
+    where: str
+    row_names: list[str]
+    id_column: str
+    ids: list[str]
+    labels: list[int] | None
+
+
+@dataclass(frozen=True)
+class TestItems:
+    """The test items of a data set.
+
+    Attributes:
+        ids: number of the file -> item_id.
+        submission: what to hand in.
+        notes: what was understood.
+        labels: item_id -> 0/1, where a list tells them.
+        thinned: numbers of the files that `frames_per_video` leaves out.
+        ignored: reason -> number of files left aside.
+    """
+
+    ids: dict[int, str]
+    submission: SubmissionFormat | None
+    notes: list[str]
+    labels: dict[str, int] = field(default_factory=dict)
+    thinned: set[int] = field(default_factory=set)
+    ignored: Counter[str] = field(default_factory=Counter)
+
+
+def find_test_list(
+    root: Path, tables: list[Entry], on_disk: OnDisk, *, read: bool
+) -> tuple[TestList | None, list[str]]:
+    """Find the list of test items (`test.csv`, `test_list.txt`) that stands in for a sample.
+
+    Its labels, where it has any, are kept apart.
+
+    Args:
+        root: the data set's folder.
+        tables: its CSV, JSON and text files, without the sample submission.
+        on_disk: what lies there.
+        read: False leaves them aside, for there is a sample submission.
+
+    Returns:
+        The list (None if there is none), and why others are left aside.
+
+    Raises:
+        UserError: several lists, or an id twice or empty.
+    """
+    found: list[TestList] = []
+    aside = []
+    csvs = [entry for entry in tables if entry.suffix == ".csv"]
+    if not read:
+        never = "left aside: labels of test items are never read"
+        return None, [f"{entry.path} {never}" for entry in csvs if split_of_name(entry) == "test"]
+    for some in (csvs, texts_to_read(tables)):
+        for entry in some if not found else []:
+            if split_of_name(entry) == "test":
+                listed = _read_list(root, entry, on_disk)
+                found += [] if listed is None else [listed]
+                aside += [f"{entry.path} left aside: it names no file"] if listed is None else []
+    if len(found) > 1:
+        raise UserError(
+            f"{found[0].where} and {found[1].where} are both lists of test items; leave one aside "
+            f"in dataset.yaml: `ignore: [{PurePosixPath(found[1].where).name}]`"
+        )
+    return (found[0] if found else None), aside
+
+
+def _read_list(root: Path, entry: Entry, on_disk: OnDisk) -> TestList | None:
+    rows = read_rows(root, entry, on_disk)
+    if rows is None or rows.empty:
+        return None
+    known = {normalise(str(name)): str(name) for name in rows.columns}
+    ids = [known[name] for name in ID_COLUMNS if name in known] or list(known.values())[:1]
+    hits = {name: int(rows[name].map(on_disk.names).sum()) for name in ids}
+    best = max(ids, key=lambda name: hits[name])
+    if not hits[best]:
+        return None
+    where = str(root / entry.path)
+    check_ids(where, rows[best])
+    parsed = [rows[known[name]].map(on_disk.labels.get) for name in LABEL_COLUMNS if name in known]
+    # Of one class alone: filled in, no truth.
+    truths = [values for values in parsed if not values.isna().any() and values.nunique() == 2]
+    labels = truths[0].astype(int).tolist() if truths else None
+    return TestList(where, rows.index.tolist(), best, rows[best].tolist(), labels)
+
+
+def match_list(
+    listed: TestList, files: list[MediaFile], pool: list[int], config: DatasetConfig
+) -> TestItems:
+    """Find the files that a list names; a row that names a folder stands for its frames.
+
+    Args:
+        listed: the list.
+        files: all media files.
+        pool: numbers of those that may be test items.
+        config: what `dataset.yaml` says.
+
+    Raises:
+        UserError: a row fits no file or several, or two rows fit one file; names file and row.
+    """
+    finder = Finder((files[i].known_as(i) for i in pool), config.root)
+    fits = finder.fits(listed.ids)
+    if not fits.count():
+        return TestItems({}, None, [f"no test items, though {listed.where} names some"])
+    found: dict[int, str] = {}
+    labels: dict[str, int] = {}
+    thinned: set[int] = set()
+    for row, name in enumerate(fits.names):
+        frames = {files[i].entry.logical: i for i in fits.frames.get(row, ())}
+        items = dict.fromkeys(fits.files[row], name)
+        chosen = choose_frames(list(frames), config.frames_per_video[1])
+        thinned |= {*frames.values()} - {frames[path] for path in chosen}
+        for path in chosen:
+            items[frames[path]] = f"{name.rstrip('/')}/{path.rpartition('/')[2]}"
+        _check_row(listed, row, fits.files[row], items, found)
+        found |= items
+        if listed.labels is not None:
+            labels |= dict.fromkeys(items.values(), listed.labels[row])
+    layout = SubmissionFormat(listed.id_column, "label", list(found.values()))
+    file = PurePosixPath(listed.where).name
+    note = f"test items: the {len(found)} files of {file}; handed in as {layout.id_column},label"
+    kept = ["its labels are kept apart: no prediction reads them"] if labels else []
+    return TestItems(found, layout, [f"{note}, in its order", *kept], labels, thinned)
+
+
+def _check_row(
+    listed: TestList, row: int, fits: Sequence[int], items: dict[int, str], found: dict[int, str]
+) -> None:
+    where = f"{listed.where}: {listed.row_names[row]}: {listed.id_column} {listed.ids[row]!r}"
+    if len(fits) > 1:
+        raise UserError(f"{where} fits {len(fits)} files; ids must be paths where names repeat")
+    if not items:
+        raise UserError(f"{where} has no file among the test items; is the test set complete?")
+    taken = next((found[number] for number in items if number in found), None)
+    if taken is not None:
+        raise UserError(f"{where} and another row, {taken!r}, fit the same file")
