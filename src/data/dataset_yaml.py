@@ -141,11 +141,7 @@ def _parse(content: object, path: Path) -> DatasetConfig:
             parsed[key] = _READERS[key](value, path)
         elif key in ("json", "labels_file") and isinstance(value, str):
             parsed[key] = [_word(value, key, path)]
-<<<<<<< HEAD
-        elif key in ("extra", "test_sets", "ignore", "json", "combine"):
-=======
-        elif key in ("extra", "ignore", "json", "combine", "labels_file"):
->>>>>>> a3fe214 (feat: lists of files without a header, of splits by their names and of folders of frames; frames_per_video)
+        elif key in ("extra", "test_sets", "ignore", "json", "combine", "labels_file"):
             parsed[key] = _words(value, key, path)
         elif key in ("subfolders", "folders_above"):
             parsed[key] = _levels(value, key, path)
