@@ -124,7 +124,7 @@ def test_any_folder_is_predicted_from_a_checkpoint_alone(tiny: Path, run_cli: Ru
     done(
         run_cli(
             "predict_ensemble.py", "--checkpoint", weights, "--input-dir", tiny / "input/tiny/test",
-            "--output", out,
+            "--output", out, "--prob",
         )
     )  # fmt: skip
     answers = pd.read_csv(out).set_index("filename")

@@ -54,7 +54,7 @@ def folder_sidecar(
         folder: that was looked through.
         checkpoints: path -> SHA-256.
         threshold: on P(fake).
-        table: the answers, `filename,label,prob`.
+        table: the answers, with a column `label`.
         lost: files that could not be decoded.
         listing: of the folder.
     """

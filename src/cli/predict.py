@@ -28,7 +28,10 @@ DESCRIPTION = """Vote with a tuned recipe and write submissions/<data set>/<reci
   python predict_ensemble.py --vote a.csv b.csv c.csv --output voted.csv
                           the majority of submission files
   python predict_ensemble.py --checkpoint FILE --input-dir DIR --output out.csv
-                          any folder of images and videos, without recipe or data set"""
+                          any folder of images and videos (or one file), without recipe or data set
+  python predict_ensemble.py --checkpoint detector.pth --model NAME --input-dir DIR --output out.csv
+                          a detector from elsewhere; --fake-index 0|1 where the file does not say
+                          which class is fake"""
 
 REFIT = (
     "weights and thresholds are the recipe's, tuned on the members' folds; models trained on "
@@ -73,9 +76,18 @@ def make_parser() -> Parser:
         help="fold_K.safetensors; several: mean",
     )
     folder.add_argument(
-        "--input-dir", type=Path, metavar="DIR", help="images and videos, searched recursively"
+        "--model", metavar="NAME", help="net of checkpoints from elsewhere: a config, or timm:NAME"
     )
+    folder.add_argument(
+        "--fake-index", type=int, choices=[0, 1],
+        help="with --model: the class that is fake; of one output, 1 where positive is fake",
+    )  # fmt: skip
+    folder.add_argument(
+        "--input-dir", type=Path, metavar="DIR",
+        help="images and videos, searched recursively; or one file",
+    )  # fmt: skip
     folder.add_argument("--output", type=Path, metavar="CSV", help="where to write the answers")
+    folder.add_argument("--prob", action="store_true", help="write P(fake) as a third column too")
     folder.add_argument("--threshold", type=float, default=0.5, help="on P(fake); default 0.5")
     return parser
 
@@ -111,16 +123,17 @@ def _check_arguments(arguments: Namespace) -> bool:
         raise UserError("--fit-in-time wants --max-hours H too")
     if not 0 <= arguments.threshold <= 1:
         raise UserError(f"--threshold {arguments.threshold}: want a probability, 0 to 1")
-    if arguments.vote is not None:
-        return False
-    if arguments.vote_weights is not None:
-        raise UserError("--vote-weights wants --vote FILE FILE ...")
     folder = {
         "--checkpoint": arguments.checkpoint,
         "--input-dir": arguments.input_dir,
         "--output": arguments.output,
     }
     given = [flag for flag, value in folder.items() if value is not None]
+    _check_folder_only(arguments, [flag for flag in folder if flag not in given])
+    if arguments.vote is not None:
+        return False
+    if arguments.vote_weights is not None:
+        raise UserError("--vote-weights wants --vote FILE FILE ...")
     if given and len(given) < len(folder):
         lacking = [flag for flag in folder if flag not in given]
         raise UserError(f"{' and '.join(given)} want {' and '.join(lacking)} too")
@@ -133,6 +146,19 @@ def _check_arguments(arguments: Namespace) -> bool:
         if given and value is not None:
             raise UserError(f"{flag} {why}")
     return bool(given)
+
+
+def _check_folder_only(arguments: Namespace, lacking: Sequence[str]) -> None:
+    """Raise for flags that only say something beside `lacking`, or beside each other."""
+    if arguments.fake_index is not None and arguments.model is None:
+        raise UserError(
+            "--fake-index is about a detector from elsewhere: it wants --model NAME, the net that "
+            "the file holds, and --checkpoint FILE"
+        )
+    only = {"--model": arguments.model, "--prob": arguments.prob or None}
+    for flag, value in only.items():
+        if value is not None and lacking:
+            raise UserError(f"{flag} is about any folder: it wants {' and '.join(lacking)} too")
 
 
 def _predict_dataset(arguments: Namespace, clock: Clock) -> None:

@@ -16,38 +16,41 @@ from src.cli.folder_report import (
     print_left_aside,
     write_folder_answers,
 )
+from src.cli.predict_detector import open_checkpoint
 from src.cli.predict_report import print_faceless, print_partial
 from src.config import FramesConfig
 from src.data.pixels import Canvas, PixelSource
 from src.data.sources import kind_of, list_files
 from src.errors import UserError
 from src.metrics import sigmoid
+from src.models.detector import Origin
 from src.training.device import choose_device
 from src.training.engines import Engine
 from src.training.frames import Seen, note_cut, warn_of_reading, with_everyone
 from src.training.memory import keep_freed_memory
-from src.training.passes import Way, load_engine, prediction_compute
+from src.training.passes import Way, prediction_compute
 from src.training.predict import predict_views
 
 
 def predict_folder(arguments: Namespace) -> None:
-    """Write `filename,label,prob` for every image and video under a folder, and a JSON beside it.
+    """Write `filename,label` for every image and video under a folder, and a JSON beside it.
 
-    prob is P(fake): the sigmoid of the mean logit over checkpoints and views, of a video pooled
-    over its frames. A file that cannot be decoded keeps its row, with label and prob empty. The
-    JSON (`folder_sidecar`) names what was not judged as a whole file that shows a face.
+    With `--prob` a third column, `prob`, is P(fake): the sigmoid of the mean logit over checkpoints
+    and views, of a video pooled over its frames. A file that cannot be decoded keeps its row, with
+    label and prob empty. The JSON (`folder_sidecar`) names what was not judged as a whole file that
+    shows a face, and says of detectors from elsewhere what they were taken for.
 
     Args:
         arguments: as `predict_ensemble.py` parses them.
 
     Raises:
-        UserError: no such folder, nothing in it, no place for the answers, a checkpoint that is
-            not one, or checkpoints that see other frames of videos.
+        UserError: no such folder or file, nothing in it, no place for the answers, a checkpoint
+            that is not one, or checkpoints that see other frames of videos.
     """
     folder, output = arguments.input_dir, arguments.output
     check_folder_output(output)
-    if not folder.is_dir():
-        raise UserError(f"--input-dir {folder}: no such folder")
+    if not folder.is_dir() and not folder.is_file():
+        raise UserError(f"--input-dir {folder}: no such folder or file")
     listing = list_files(folder)
     print_left_aside(listing)
     names = sorted(entry.path for entry in listing.media)
@@ -62,7 +65,10 @@ def predict_folder(arguments: Namespace) -> None:
     made_from = {str(path): sha256 for path, sha256 in checkpoints}
     sidecar = folder_sidecar(folder, made_from, arguments.threshold, table, lost, listing)
     sidecar |= {"partial": judged.partial, "no_face": judged.no_face}
-    path = write_folder_answers(output, table, sidecar)
+    if judged.origins:
+        sidecar["detectors"] = {path: origin.as_dict() for path, origin in judged.origins.items()}
+    columns = ["filename", "label", *(["prob"] if arguments.prob else [])]
+    path = write_folder_answers(output, table[columns], sidecar)
     what = f"{len(names) - judged.clips} images"
     what += f", {judged.clips} videos" if judged.clips else ""
     print(f"{what}, {int(judged.readable.sum())} read, {int(label.sum())} fake")
@@ -82,6 +88,7 @@ class Judged(NamedTuple):
         clips: how many are videos.
         partial: file -> what is wrong with one read only in part, or named otherwise.
         no_face: the files that show no face to a model that crops them.
+        origins: path -> what a checkpoint from elsewhere was taken for.
     """
 
     prob: NDArray[np.float64]
@@ -89,6 +96,7 @@ class Judged(NamedTuple):
     clips: int
     partial: dict[str, str]
     no_face: list[str]
+    origins: dict[str, Origin]
 
 
 def _judge(
@@ -101,13 +109,15 @@ def _judge(
         arguments.compile, arguments.auto_batch,
     )  # fmt: skip
     compute = prediction_compute(choose_device(way.device), way, len(names))
-    loaded = [
-        load_engine(path, sha256, _name(path), way, compute, len(names))
+    opened = [
+        open_checkpoint(path, sha256, arguments, way, compute, len(names))
         for path, sha256 in checkpoints
     ]
+    loaded = [(one.engine, one.views) for one in opened]
     engines = [engine for engine, _ in loaded]
+    folder = arguments.input_dir
     source = PixelSource(
-        arguments.input_dir,
+        folder if folder.is_dir() else folder.parent,
         names,
         [Canvas.of(engine.spec) for engine in engines],
         frames=_frames(engines, names),
@@ -134,6 +144,7 @@ def _judge(
         int(source.numbers.is_clip.sum()),
         note_cut(source, frames, cut, names),
         [names[place] for place in sorted(faceless)],
+        {str(one.path): one.origin for one in opened if one.origin is not None},
     )
 
 
@@ -147,10 +158,6 @@ def _frames(engines: Sequence[Engine], names: Sequence[str]) -> FramesConfig:
             "frames.train, frames.eval, frames.decoder): predict with one after the other"
         )
     return found[0]
-
-
-def _name(checkpoint: Path) -> str:
-    return f"{checkpoint.parent.name} {checkpoint.stem.replace('_', ' ', 1)}"
 
 
 def _sha256(path: Path) -> str:

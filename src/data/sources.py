@@ -13,7 +13,7 @@ from pathlib import Path
 
 from src.data.archives import LARGEST, open_archive
 from src.data.images import UnreadableImageError
-from src.data.walk import IN_ZIP, Entry, is_junk, matches, suffix_of, walk
+from src.data.walk import IN_ZIP, Entry, is_junk, matches, one_file, suffix_of, walk
 from src.errors import UserError
 
 IMAGE_SUFFIXES = frozenset(
@@ -69,7 +69,8 @@ def list_files(root: Path, ignore: tuple[str, ...] = ()) -> Listing:
     """List a data set's files, zips opened in place.
 
     Args:
-        root: the data set's folder.
+        root: the data set's folder; or one file (also a zip), listed as if it were alone in the
+            folder that it lies in.
         ignore: patterns (`masks/*`) of logical paths to leave aside.
 
     Raises:
@@ -81,11 +82,13 @@ def list_files(root: Path, ignore: tuple[str, ...] = ()) -> Listing:
     tables: list[Entry] = []
     texts: list[Entry] = []
     unread: dict[str, str] = {}
-    for entry in walk(root, ignore, ignored):
+    alone = root.is_file()
+    home = root.parent if alone else root
+    for entry in one_file(root) if alone else walk(root, ignore, ignored):
         reason = _ignored_because(entry, ignore)
         if reason is not None:
             ignored[reason] += 1
-        elif (reason := _unread_because(root, entry)) is not None:
+        elif (reason := _unread_because(home, entry)) is not None:
             ignored[reason] += 1
             unread[entry.logical] = reason
             if entry.suffix == TEXT_SUFFIX:

@@ -118,6 +118,18 @@ def _identity(stat: os.stat_result) -> tuple[int, int]:
     return stat.st_dev, stat.st_ino
 
 
+def one_file(path: Path) -> list[Entry]:
+    """Return a file (of a zip: its members) as if it were alone in the folder that it lies in.
+
+    Raises:
+        UserError: a broken zip.
+    """
+    if path.suffix.lower() == ".zip":
+        return _zip_entries(path, path.name)
+    stat = path.stat()
+    return [Entry(path.name, path.name, stat.st_size, stat.st_mtime_ns)]
+
+
 def _file_entry(top: str, found: "os.DirEntry[str]", relative: str) -> Entry:
     path = os.path.join(top, relative)  # noqa: PTH118 - pathlib is slow for a million files
     try:

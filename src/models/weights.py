@@ -1,7 +1,7 @@
 """Weights from elsewhere into a net: fit a head, say exactly what did not match."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from src.wrappers import Weights, find_weights
 HEADS = ("head", "heads", "fc", "linear", "classifier", "last_linear", "last_layer", "head_dist",
          "cls_head", "logits", "output")  # fmt: skip
 LOG = logging.getLogger("rvf")
+Turn = Callable[[str, Foreign, Source, nn.Module, tuple[str, ...]], Foreign]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Start:
         dropped: keys of the file that its format says are no part of a classifier.
         format: a registered format of weights; empty where the file has the net's own keys.
         mean, std: of the pixels that the weights were trained on, where the file says so.
-        fake: class of the file's head that means fake, where that is known and the head was taken.
+        fake: class of the file's head that means fake, where its format or the user says so.
         labels: names of its classes in the order of their numbers, where the file has them.
     """
 
@@ -52,7 +53,9 @@ class Start:
     labels: list[str] = field(default_factory=list)
 
 
-def load_weights(net: nn.Module, path: Path, head: tuple[str, ...]) -> Start:
+def load_weights(
+    net: nn.Module, path: Path, head: tuple[str, ...], turn: Turn | None = None
+) -> Start:
     """Load a checkpoint of any known format into a net (`FORMATS`; docs/models.md lists them).
 
     A head that says real or fake becomes the net's one logit where its class order is known; a
@@ -63,13 +66,14 @@ def load_weights(net: nn.Module, path: Path, head: tuple[str, ...]) -> Start:
         net: changed in place, and not at all where an error is raised.
         path: `.safetensors`, `.pth`, `.pt`, `.bin` or the index of such files in shards.
         head: names of the net's classifier layers.
+        turn: what makes one logit of the head that a format found (`turn_head`); None leaves it.
 
     Returns:
         Which keys were missing, unexpected and dropped, exactly.
 
     Raises:
         UserError: unreadable, or weights of another architecture (a key outside the head is
-            missing or has another shape).
+            missing or has another shape); or what `turn` raises.
     """
     content = read_tensors(path)
     weights = find_weights(content, path)
@@ -94,6 +98,9 @@ def load_weights(net: nn.Module, path: Path, head: tuple[str, ...]) -> Start:
     ]  # fmt: skip
     if lost:
         raise UserError(f"{path}: {_lost(net, found, lost)}; {both}")
+    if turn is not None:  # after what says that this is no such net
+        found = turn(name, found, source, net, head)
+        fitting, other_size = _sorted_out(net, found, head, f"{path}: ", both)
     deeper = _deeper(net, found)
     if deeper:
         raise UserError(
@@ -201,7 +208,7 @@ def _tell(path: Path, name: str, found: Foreign) -> None:
     if found.note:
         LOG.info("%s: %s", path.name, found.note)
     if found.logit:
-        LOG.info("%s: its head of two classes becomes one logit, fake > 0", path.name)
+        LOG.info("%s: its head becomes one logit, fake > 0", path.name)
 
 
 def _name_heads(source: Source, found: Foreign, left: Iterable[str], weights: Weights) -> None:

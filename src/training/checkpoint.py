@@ -18,6 +18,10 @@ from src.tensor_files import first_line, read_tensors
 LABEL_ORDER = "logit > 0 is fake (label 1); real is label 0"
 POOLING = "mean logit over views"
 FORMAT = 1
+ELSEWHERE = (
+    "of weights from elsewhere, a detector predicts with predict_ensemble.py --model NAME, and any "
+    "is a start for training: train_folds.py --weights FILE"
+)
 MAX_CANVAS = 8192
 
 
@@ -98,11 +102,24 @@ def read_facts(path: Path) -> tuple[dict[str, Any], ModelConfig, InputSpec, list
     return metadata, config, *_spec_and_views(metadata, config, path)
 
 
+def is_ours(path: Path) -> bool:
+    """Tell whether a file says of itself that train_folds.py (or a merge) wrote it."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return "rvf" in (file.metadata() or {})
+    except (SafetensorError, OSError, ValueError):
+        return False
+
+
 def _metadata(path: Path) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
     if path.suffix != ".safetensors":
-        raise UserError(f"{path}: want a .safetensors checkpoint written by train_folds.py")
+        raise UserError(
+            f"{path}: want a .safetensors checkpoint written by train_folds.py; {ELSEWHERE}"
+        )
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint")
     try:
@@ -121,8 +138,7 @@ def _metadata(path: Path) -> dict[str, Any]:
         or not isinstance(metadata.get("config"), dict)
     ):
         raise UserError(
-            f"{path}: not a checkpoint of this repo (no preprocessing in it); foreign weights are "
-            "a start for training: train_folds.py --weights FILE"
+            f"{path}: not a checkpoint of this repo (no preprocessing in it); {ELSEWHERE}"
         )
     return metadata
 

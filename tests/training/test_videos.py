@@ -95,7 +95,8 @@ def test_from_folders_to_a_submission(mixed, capsys):
 
     checkpoint = paths.checkpoint("mixed", "sgkf5_s42", "whole", 0)
     folder = ["--checkpoint", str(checkpoint), "--input-dir", str(mixed / "test")]
-    assert predict.main([*folder, "--output", str(mixed / "out.csv"), "--device", "cpu"]) == 0
+    folder += ["--output", str(mixed / "out.csv"), "--prob"]
+    assert predict.main([*folder, "--device", "cpu"]) == 0
     table = pd.read_csv(mixed / "out.csv").set_index("filename")
     assert table["prob"].notna().to_dict() == {
         "cut.mp4": True, "good.mp4": True, "image.png": True, "lost.mp4": False,

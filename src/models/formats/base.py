@@ -57,6 +57,11 @@ class Foreign:
     fake: int | None = None
     labels: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a logit without the class that it was made for."""
+        if self.logit and self.fake is None:
+            raise ValueError("a head that became one logit wants `fake`, the class that means fake")
+
 
 Format = Callable[[Source, nn.Module], Foreign | None]
 FORMATS: Registry[Format] = Registry("weights format")

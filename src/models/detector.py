@@ -1,0 +1,101 @@
+"""A detector from elsewhere that predicts as it is: a file whose head says real or fake."""
+
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from src.config import InputSpec, ModelConfig
+from src.errors import UserError
+from src.models.carried import carry_input
+from src.models.classifier import Classifier, build_classifier
+from src.models.formats.order import turn_head
+from src.models.weights import Start, load_weights
+
+NO_SCORE = "no out-of-fold score is known for this file, and no threshold was tuned for it"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a foreign detector comes from, and how it is read.
+
+    Attributes:
+        model: the config that gave net and input.
+        start: of the weights.
+        given: the order of its classes is the user's word (`--fake-index`), not its format's.
+        spec: what it sees.
+        scale: where mean and std come from.
+    """
+
+    model: str
+    start: Start
+    given: bool
+    spec: InputSpec
+    scale: str
+
+    @property
+    def order(self) -> str:
+        """Return which class means fake and who says so."""
+        who = "--fake-index" if self.given else f"its format, {self.start.format}"
+        names = dict(enumerate(self.start.labels))
+        name = f" ({names[self.start.fake]})" if self.start.fake in names else ""
+        return f"class {self.start.fake}{name} of its head is fake (says {who})"
+
+    def describe(self) -> str:
+        """Return in one line what was read, which way round, and what it sees."""
+        mean, std = (
+            " ".join(f"{one:.4g}" for one in values) for values in (self.spec.mean, self.spec.std)
+        )
+        return (
+            f"{self.start.name} as {self.model}: {self.order}; sees {self.spec.image_size} px, "
+            f"{self.spec.geometry}, mean {mean}, std {std} ({self.scale}); {NO_SCORE}"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the same for a JSON."""
+        return {
+            "model": self.model,
+            "sha256": self.start.sha256,
+            "format": self.start.format or "plain",
+            "fake_index": self.start.fake,
+            "labels": self.start.labels,
+            "order": self.order,
+            "input": asdict(self.spec),
+            "mean_and_std": self.scale,
+            "score": None,
+            "why": NO_SCORE,
+        }
+
+
+def load_detector(
+    path: Path, model: str, config: ModelConfig, fake: int | None
+) -> tuple[Classifier, Origin]:
+    """Build a named model and give it a foreign file's weights, its head included.
+
+    Args:
+        path: of the weights, in any known format.
+        model: name of the config.
+        config: of it.
+        fake: class of the head that means fake; None where the format should tell. Of a head of
+            one output, 1 where positive means fake, 0 where it means real.
+
+    Returns:
+        The model in eval mode, on the CPU.
+
+    Raises:
+        UserError: see `load_weights` and `turn_head`; or a part of the net would stay random, or a
+            part of the head be left out.
+    """
+    classifier, native = build_classifier(config)
+    start = load_weights(classifier.net, path, native.head, partial(turn_head, fake=fake))
+    lost = [*start.missing, *start.unexpected]
+    if lost:
+        raise UserError(
+            f"{path}: does not fill {model} ({', '.join(lost[:3])}), so its answers would be "
+            "others; --model names the net that it was trained as; or train that net on it: "
+            f"train_folds.py --model {model} --weights {path}"
+        )
+    carry_input(classifier, config, start)
+    stated = config.input.mean is not None and config.input.std is not None
+    scale = "the config's" if stated else "the file's own" if start.mean else "the backbone's own"
+    return classifier.eval(), Origin(model, start, fake is not None, classifier.spec, scale)
