@@ -149,10 +149,9 @@ def _print_missing(dataset: "Dataset") -> None:
         print(f"  {path}")
     if len(dataset.missing) > 10:
         print(f"  ... and {len(dataset.missing) - 10} more")
-    print(
-        "nothing is trained until they are: put them there, or say in dataset.yaml where they lie "
-        "(`root: {from: START_OF_PATHS, to: FOLDER}`), or pass over them (`missing_files: ignore`)"
-    )
+    from src.data.manifest import ways_to_files
+
+    print(f"nothing is trained until they are: {ways_to_files(dataset)}")
 
 
 def _print_counts(dataset: "Dataset") -> None:

@@ -4,7 +4,7 @@ One file: `{DATASET: {LABEL: {split: {[compression:] {video: {label, frames, mas
 """
 
 from collections import Counter
-from collections.abc import ItemsView, Iterator
+from collections.abc import ItemsView, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -201,12 +201,22 @@ def _one_level(
     have = {(record.dataset, record.label_name) for _, record in kept}
     for where, record in records:
         if (record.dataset, record.label_name) not in have:
+            shared = _levels_of_all(pair[1] for pair in records)
             raise UserError(
                 f"{where}: {record.dataset} > {record.label_name} has no videos of compression "
-                f"level {level}, only {record.level}; say in dataset.yaml `compression: "
-                f"{record.level}`"
-            )
+                f"level {level}, only {record.level}; "
+                + (f"say in dataset.yaml `compression: {shared[0]}`, which all have" if shared
+                   else "no level is there for all: read one file alone (`json: NAME.json`)")
+            )  # fmt: skip
     return kept
+
+
+def _levels_of_all(records: Iterable[_Record]) -> list[str]:
+    """Return the compression levels that every label of every data set has."""
+    levels: dict[tuple[str, str], set[str]] = {}
+    for record in records:
+        levels.setdefault((record.dataset, record.label_name), set()).add(record.level)
+    return sorted(set.intersection(*(found for found in levels.values() if found != {""})))
 
 
 def _label_map(config: DatasetConfig) -> LabelMap:

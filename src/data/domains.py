@@ -170,6 +170,6 @@ def _check_folds(
         raise UserError(
             f"{where}: scheme lodo wants both classes in each held-out domain; these would have "
             f"one: {', '.join(poor)}{spans}; add reals in a domain of their own (or none), which "
-            "are then spread over such folds, or leave the domain's folder aside in dataset.yaml: "
-            "`ignore: [PATTERN]`"
+            "are then spread over such folds, or leave such a domain's files aside in dataset.yaml "
+            "(`ignore:`)"
         )

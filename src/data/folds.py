@@ -13,6 +13,7 @@ from src.artifacts.folds import EXCLUDED_COLUMNS, existing_scheme, read_folds, w
 from src.data.domains import LEFT_OUT, domain_folds, spanning
 from src.data.fold_report import FoldReport, make_report
 from src.data.groups import find_components
+from src.data.identities import PUBLISHED
 from src.data.layouts import load_dataset
 from src.data.looks import find_looks
 from src.data.manifest import Dataset
@@ -225,8 +226,10 @@ def _split(
         if len(np.unique(held_out)) < 2:
             raise UserError(
                 f"{dataset.root}: groups are so large that fold {fold} of {n_folds} would hold "
-                f"{len(held_out)} items and not both classes; use fewer folds (--n-folds "
-                f"{n_folds - 1}) or another seed" + _hint(items["group"])
+                f"{len(held_out)} items and not both classes; use "
+                + (f"fewer folds (--n-folds {n_folds - 1}) or " if n_folds > 2 else "")
+                + "another seed"
+                + _hint(items["group"])
             )
     return folds
 
@@ -234,13 +237,14 @@ def _split(
 def _hint(groups: pd.Series) -> str:
     """Say which group is too large: in Celeb-DF all people are swapped with each other."""
     largest = groups.value_counts()
+    name = str(largest.index[0])
     if largest.iloc[0] <= len(groups) / 2:
         return ""
-    return (
-        f"; group {largest.index[0]!r} alone holds {largest.iloc[0]} of {len(groups)} items (where "
-        "shared identities chain so many, `group_by: video` in dataset.yaml ties a swap to its "
-        "clip alone)"
-    )
+    chained = name.startswith(tuple(f"{family}/" for family in PUBLISHED))
+    return f"; group {name!r} alone holds {largest.iloc[0]} of {len(groups)} items" + (
+        " (shared identities chain so many: `group_by: video` in dataset.yaml ties a swap to its "
+        "clip alone)" if chained else ""
+    )  # fmt: skip
 
 
 def _write(path: Path, excluded_path: Path, folds: pd.DataFrame, excluded: pd.DataFrame) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from src.data.dataset_yaml import DatasetConfig
 from src.data.field import Clip, Reading
+from src.data.places import offer_aside
 from src.data.sources import Listing
 from src.data.split_words import SplitMap, make_split_map
 from src.errors import UserError
@@ -46,7 +47,7 @@ def read(root: Path, listing: Listing, config: DatasetConfig) -> Reading | None:
         parts = entry.logical.split("/")
         at = next((i for i, part in enumerate(parts[:-1]) if part.lower() in _CLASSES), None)
         if at is None:
-            outside.append(entry.path)
+            outside.append(entry.logical)
             continue
         marked |= parts[at].lower() in _MARKS
         placed.append((tuple(parts[:at]), _CLASSES[parts[at].lower()], entry.logical))
@@ -55,8 +56,8 @@ def read(root: Path, listing: Listing, config: DatasetConfig) -> Reading | None:
     if outside:
         raise UserError(
             f"{root}: {len(outside)} files lie in no class folder (nature and ai, or 0_real and "
-            f"1_fake), the first is {outside[0]}; leave them aside in dataset.yaml: `ignore: "
-            "[PATTERN]`"
+            f"1_fake), the first is {outside[0]}; leave them aside in dataset.yaml: "
+            + offer_aside(outside, (path for _, _, path in placed))
         )
     folders = {parts for parts, _, _ in placed}
     splits = make_split_map(config.splits, (entry.logical for entry in listing.media))

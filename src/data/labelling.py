@@ -8,11 +8,13 @@ from src.data.folder_groups import Origin, read_origins
 from src.data.frame_choice import BEYOND, choose_frames
 from src.data.identities import tie_swaps
 from src.data.matching import without_suffix
-from src.data.places import MediaFile
+from src.data.places import MediaFile, key_of, offer_aside, own_folders
 from src.data.sources import kind_of
+from src.data.split_words import SplitMap
 from src.data.words import Place, make_label_map, read_word
 from src.errors import UserError
 
+_MOST_CLASSES = 8  # names of folders that a message offers as classes
 _MOST = 0.9  # of the names of a class: chance numbers share fewer (CIFAKE's classes a third)
 
 
@@ -181,15 +183,51 @@ def _no_label(
 ) -> UserError:
     labels = make_label_map(config.labels)
     without = [files[i] for i in train if files[i].place.label is None]
+    known = [files[i] for i in train if files[i].place.label is not None]
     folder = without[0].entry.path.rpartition("/")[0] or "the top folder"
+    words = {file.place.word: str(file.place.label) for file in known}
+    words |= dict.fromkeys(
+        _class_names({file.folder for file in without}, {file.folder for file in known}), "0|1"
+    )
+    ways = []
+    if len(words) > 1:
+        named = ", ".join(f"{key_of(word)}: {label}" for word, label in words.items())
+        ways.append(f"what they mean: `labels: {{{named}}}` (0 for real, 1 for fake)")
+    if known:
+        aside = offer_aside((f.entry.logical for f in without), (f.entry.logical for f in known))
+        ways.append(f"what to leave aside: {aside}")
     return UserError(
         f"{root}: {len(without)} of {len(train)} train files have no label, the first is "
         f"{without[0].entry.path}: no folder of {folder} is called {labels.wanted()}, and there is "
         "no CSV with an id and a label column either"
         + "".join(f" ({reason})" for reason in why)
-        + "; rename the class folders, or say in dataset.yaml what they mean: "
-        "`labels: {NAME: 0, OTHER: 1}` (0 is real), or what to leave aside: `ignore: [PATTERN]`"
-    )
+        + (
+            f"; rename the class folders, or say in dataset.yaml {', or '.join(ways)}" if ways
+            else "; put the files into class folders, or add a CSV of `filename,label`"
+        )
+    )  # fmt: skip
+
+
+def _class_names(folders: set[str], others: set[str]) -> list[str]:
+    """Return what class folders may be called; empty where no guess is to be offered.
+
+    Beside folders of known classes these are the highest ones that hold nothing of theirs, else
+    the level of folders that has the fewest names (of equal ones the inner: `<domain>/teasing/`).
+
+    Args:
+        folders: that hold files without label.
+        others: that hold files with one.
+    """
+    if others:
+        found = {own.rpartition("/")[2] for own in own_folders(folders, others).values()} - {""}
+        return sorted(found) if len(found) <= _MOST_CLASSES else []
+    paths = [folder.split("/") for folder in folders]
+    levels = [sorted({path[at] for path in paths}) for at in range(min(map(len, paths)))]
+    levels = [
+        names for names in levels
+        if 1 < len(names) <= _MOST_CLASSES and not any(SplitMap().read(one)[0] for one in names)
+    ]  # fmt: skip
+    return min(reversed(levels), key=len, default=[])
 
 
 def with_val(file: MediaFile, name: str) -> str:

@@ -89,7 +89,10 @@ class Dataset:
             UserError: there are none, or some are missing files.
         """
         if self.train.empty:
-            raise UserError(f"{self.root} has no train items, only test items")
+            raise UserError(
+                f"{self.root} has no train items, only test items; where a folder's name says test "
+                "and means something else, say so in dataset.yaml: `splits: {NAME: none}`"
+            )
         refuse_missing(self)
         return self.train
 
@@ -99,10 +102,17 @@ def refuse_missing(dataset: Dataset) -> None:
     if dataset.missing:
         raise UserError(
             f"{dataset.root}: {len(dataset.missing)} of the {len(dataset.items)} files that it "
-            f"names are not there, the first is {dataset.missing[0]}; put them there, say in "
-            "dataset.yaml where they lie (`root: {from: START_OF_PATHS, to: FOLDER}`), or pass "
-            "over them (`missing_files: ignore`)"
+            f"names are not there, the first is {dataset.missing[0]}; {ways_to_files(dataset)}"
         )
+
+
+def ways_to_files(dataset: Dataset) -> str:
+    """Say what to do where files that a data set names are not there."""
+    part = next((p.split("/")[1] for p in dataset.missing if p.startswith("../")), "")
+    where = f"dataset.yaml of {part}" if part else "dataset.yaml"
+    renamed = any("layout: deepfakebench" in note for note in dataset.notes)
+    root = f"say in {where} where they lie (`root: {{from: START_OF_PATHS, to: FOLDER}}`), "
+    return f"put them there, {root * renamed}or pass over them in {where}: `missing_files: ignore`"
 
 
 def make_items(columns: Mapping[str, list[Any]], index: list[int]) -> pd.DataFrame:

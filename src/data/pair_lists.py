@@ -3,6 +3,7 @@
 import re
 from pathlib import Path, PurePosixPath
 
+from src.data.dataset_yaml import offer_ignore
 from src.data.field import Reading
 from src.data.identities import FACEFORENSICS
 from src.data.json_files import load_json
@@ -43,7 +44,7 @@ def place_in_splits(root: Path, listing: Listing, reading: Reading) -> None:
                 raise UserError(
                     f"{root / entry.path}: video {video} stands in a list of {other} too; lists of "
                     "splits may not share a video: correct one, or leave them aside in "
-                    f"dataset.yaml: `ignore: [{entry.logical}]`"
+                    f"dataset.yaml: {offer_ignore(entry.logical)}"
                 )
     if names:
         _apply(reading, split_of, names)

@@ -92,8 +92,7 @@ def refuse_outside(root: Path, files: list[MediaFile], test: Collection[int]) ->
         return
     own = own_folders({f.folder for f in outside}, {f.folder for f in inside})
     homes = sorted({own[f.folder] for f in outside} - {""})
-    loose = [f.entry.logical for f in outside if not own[f.folder]]
-    said = ", ".join(f"{_name(home)}: test" for home in homes)
+    said = ", ".join(f"{key_of(home)}: test" for home in homes)
     raise UserError(
         f"{root}: {len(outside)} files lie outside train/, val/ and test/, the first is "
         f"{outside[0].entry.path}; move them, or say in dataset.yaml "
@@ -101,8 +100,20 @@ def refuse_outside(root: Path, files: list[MediaFile], test: Collection[int]) ->
             f"which split their folder is (`splits: {{{said}}}`, or train, or val), or "
             * bool(said)
         )
-        + f"to leave them aside: {offer_ignore(*(f'{home}/*' for home in homes), *loose)}"
+        + "to leave them aside: "
+        + offer_aside((f.entry.logical for f in outside), (f.entry.logical for f in inside))
     )
+
+
+def offer_aside(outside: Iterable[str], inside: Iterable[str]) -> str:
+    """Return the line for dataset.yaml that leaves some files aside, and none of the others.
+
+    Args:
+        outside, inside: logical paths of these and of the others.
+    """
+    aside = {path: path.rpartition("/")[0] for path in outside}
+    own = own_folders(aside.values(), {path.rpartition("/")[0] for path in inside})
+    return offer_ignore(*sorted({f"{own[f]}/*" if own[f] else path for path, f in aside.items()}))
 
 
 def note_splits(files: list[MediaFile], splits: SplitMap) -> list[str]:
@@ -117,12 +128,12 @@ def note_splits(files: list[MediaFile], splits: SplitMap) -> list[str]:
         return []
     named = ", ".join(f"{name}/ is {said[name]}" for name in odd[:10]) + " ..." * (len(odd) > 10)
     return [
-        f"splits, by a word in the name: {named} (dataset.yaml: `splits: {{{_name(odd[0])}: none}}`"
-        ", or train, val, test, decides otherwise)"
+        f"splits, by a word in the name: {named} (dataset.yaml: `splits: {{{key_of(odd[0])}: "
+        "none}`, or train, val, test, decides otherwise)"
     ]
 
 
-def _name(folder: str) -> str:
+def key_of(folder: str) -> str:
     """Return a folder's own name as a key of YAML."""
     name = folder.rpartition("/")[2]
     return name if name.replace("_", "").isalnum() else "'" + name.replace("'", "''") + "'"
@@ -140,12 +151,12 @@ def _at_odds(root: Path, folder: str, places: dict[str, Place]) -> UserError:
     head, _, _ = folder.rpartition(f"/{inner[-1]}")
     ways = [offer_ignore(f"{head}/{inner[-1]}/*") + " leaves it aside"] if head else []
     if what == "split" and inner[0] == said[0][0]:
-        ways.append(f"`splits: {{{_name(inner[0])}: {said[0][1]}}}` (or what it is)")
+        ways.append(f"`splits: {{{key_of(inner[0])}: {said[0][1]}}}` (or what it is)")
     elif what == "split":
-        names = ", ".join(f"{_name(name)}: none" for name in inner)
+        names = ", ".join(f"{key_of(name)}: none" for name in inner)
         ways.append(f"`splits: {{{names}}}` takes the name for no split's")
     elif set(outer.values()) == {0, 1} and not set(outer) & set(inner):
-        words = ", ".join(f"{_name(word)}: {label}" for word, label in sorted(outer.items()))
+        words = ", ".join(f"{key_of(word)}: {label}" for word, label in sorted(outer.items()))
         ways.append(f"`labels: {{{words}}}` names the class folders, and no other")
     settle = f", or say in dataset.yaml: {', or '.join(ways)}" if ways else ""
     return UserError(

@@ -202,7 +202,10 @@ def _label_names(
     by_label = {words.get(value): value for value in written}
     if set(by_label) == {0, 1} and len(written) == 2:
         return (by_label[0], by_label[1]), []
+    one, two = written if len(written) == 2 else ("REAL", "FAKE")
     raise UserError(
         f"{where}: its answers are {', '.join(map(repr, written[:4]))}; say in dataset.yaml how "
-        "real and fake are written: `submission: {label_names: [REAL, FAKE]}`"
-    )
+        f"real and fake are written: `submission: {{label_names: [{one}, {two}]}}`"
+        + (f" if {one} is real, else `submission: {{label_names: [{two}, {one}]}}`"
+           if len(written) == 2 else "")
+    )  # fmt: skip

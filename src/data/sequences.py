@@ -8,6 +8,7 @@ from src.data.dataset_yaml import DatasetConfig
 from src.data.field import LEVELS, Clip, Reading, choose_level, clip_name
 from src.data.identities import CELEB_DF, DFD, FACEFORENSICS
 from src.data.pair_lists import place_in_splits
+from src.data.places import offer_aside
 from src.data.sources import Listing, kind_of, read_bytes
 from src.data.split_words import make_split_map
 from src.data.walk import Entry
@@ -33,6 +34,7 @@ def read_faceforensics(root: Path, listing: Listing, config: DatasetConfig) -> R
     """
     reading = Reading(FACEFORENSICS_NAME, [])
     splits = make_split_map(config.splits, (entry.logical for entry in listing.media))
+    elsewhere: list[str] = []
     found: list[tuple[str, str, str, tuple[str, ...], tuple[str, ...], Entry]] = []
     for entry in listing.media:
         parts = tuple(entry.logical.split("/"))
@@ -44,13 +46,16 @@ def read_faceforensics(root: Path, listing: Listing, config: DatasetConfig) -> R
             continue
         _, method, level, *rest = parts[top:] if len(parts) > top + 3 else (*parts[top:], "", "")
         if level not in LEVELS or not rest or rest[0] not in _PLAIN:
-            raise UserError(
-                f"{root}: {entry.path}: want {parts[top]}/METHOD/{{{','.join(LEVELS)}}}/"
-                "{videos,frames}/... or METHOD/masks/... as FaceForensics++ comes; leave other "
-                "files aside in dataset.yaml: `ignore: [PATTERN]`"
-            )
-        if len(rest) > 1:
+            elsewhere.append(entry.logical)
+        elif len(rest) > 1:
             found.append((parts[top], method, level, tuple(rest[1:]), parts[:top], entry))
+    if elsewhere:
+        raise UserError(
+            f"{root}: {elsewhere[0]}: want {_ORIGINAL} or {_MANIPULATED}/METHOD/{{"
+            f"{','.join(LEVELS)}}}/{{videos,frames}}/... or METHOD/masks/... as FaceForensics++ "
+            f"comes ({len(elsewhere)} files lie otherwise); leave other files aside in "
+            f"dataset.yaml: {offer_aside(elsewhere, (entry.logical for *_, entry in found))}"
+        )
     if not found:
         return None
     level, note = choose_level(str(root), (found_in[2] for found_in in found), config)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from src.data.archives import LARGEST, open_archive
+from src.data.dataset_yaml import offer_ignore
 from src.data.images import UnreadableImageError
 from src.data.walk import IN_ZIP, Entry, is_junk, matches, one_file, suffix_of, walk
 from src.errors import UserError
@@ -98,8 +99,8 @@ def list_files(root: Path, ignore: tuple[str, ...] = ()) -> Listing:
         elif entry.logical in media:
             raise UserError(
                 f"{root}: {media[entry.logical].path} and {entry.path} are the same place twice; "
-                "keep either the zip or the unpacked folder, or leave one aside in dataset.yaml "
-                "(ignore: [PATTERN], matched against the path as listed here)"
+                "keep either the zip or the unpacked folder, or leave one aside in dataset.yaml: "
+                + offer_ignore(_zip_of(entry.path, media[entry.logical].path))
             )
         else:
             media[entry.logical] = entry
@@ -127,8 +128,13 @@ def _check_names(root: Path, names: list[str]) -> None:
     raise UserError(
         f"{root}: {len(bad)} file names are not UTF-8, the first is {bad[0]!a}; rename them "
         "(`convmv -f latin1 -t utf8 -r --notest DIR` does it), or leave them aside in "
-        "dataset.yaml: `ignore: [PATTERN]`"
+        f"dataset.yaml: {_SURROGATE.sub('?', offer_ignore(*bad))}"
     )
+
+
+def _zip_of(*paths: str) -> str:
+    """Return the zip that the first of some paths which lies in one lies in."""
+    return next(found[1] for path in paths if (found := IN_ZIP.match(path)))
 
 
 def read_bytes(root: Path, path: str) -> bytes:

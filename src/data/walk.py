@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from stat import S_ISREG
 
 from src.data.archives import open_archive, safe_name
+from src.data.dataset_yaml import offer_ignore
 from src.errors import UserError
 
 IN_ZIP = re.compile(r"^(.*?\.zip)!/(.*)$", re.IGNORECASE | re.DOTALL)
@@ -74,7 +75,7 @@ def walk(root: Path, ignore: tuple[str, ...], ignored: Counter[str]) -> Iterator
                     raise UserError(
                         f"{root}: {seen[identity]} and {relative} are one folder, linked twice; "
                         "take one link away, or leave it aside in dataset.yaml: "
-                        f"`ignore: [{relative}]`"
+                        + offer_ignore(relative)
                     )
                 elif identity not in seen:
                     seen[identity] = relative
@@ -153,7 +154,7 @@ def _zip_entries(path: Path, relative: str) -> list[Entry]:
     except OSError as error:
         raise UserError(
             f"{path}: {error}; download it again, or leave it aside in dataset.yaml: "
-            f"`ignore: [{relative}]`"
+            + offer_ignore(relative)
         ) from None
     files = [(info, safe_name(info.filename)) for info in members if not info.is_dir()]
     home = PurePosixPath(relative).with_suffix("")

@@ -88,7 +88,7 @@ def test_compression_level_is_chosen_and_said(make_dataset):
 
 def test_a_file_that_lies_elsewhere_is_named(make_dataset):
     make_dataset([*FRAMES, "FF/original_sequences/youtube/x.png"])
-    with refused(r"youtube/x.png: want original_sequences/METHOD.*ignore: \[PATTERN\]"):
+    with refused(r"youtube/x.png: want original_sequences or .*METHOD.*ignore: "):
         load_dataset("toy")
 
 
