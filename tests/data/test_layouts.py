@@ -229,7 +229,7 @@ def test_numbered_folders_below_a_class_are_no_labels(make_dataset):
 BAD = {
     "nothing": (["notes.txt"], {}, r"no image or video.*\.txt"),
     "empty class": (["real/a.png", "real/b.png"], {}, r"2 train items are real.*fake.*empty"),
-    "no labels": (["train/a.png"], {}, r"train/a\.png.*no CSV.*labels:"),
+    "no labels": (["train/a.png"], {}, r"train/a\.png.*no CSV.*add a CSV of `filename,label`"),
     "unknown class folder": (
         ["train/real/a.png", "train/teasing/b.png"], {}, r"1 of 2.*train/teasing/b\.png.*labels:"
     ),
