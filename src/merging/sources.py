@@ -16,7 +16,7 @@ from src.merging.unwrap import unwrapped
 from src.tensor_files import INDEX, check_file, load_torch, read_tensors, readable, shards_of
 from src.wrappers import MAIN, common_prefix
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", INDEX)
 SAFE_DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
@@ -165,8 +165,8 @@ def open_source(path: Path, label: str = "") -> Source:
             tensors of several parts (`unwrapped`) or of a kind that nothing merges.
     """
     check_file(path)
-    if not path.name.endswith((*SUFFIXES, INDEX)):
-        raise UserError(f"{path}: want a file of weights, one of {', '.join((*SUFFIXES, INDEX))}")
+    if not path.name.endswith(SUFFIXES):
+        raise UserError(f"{path}: want a file of weights, one of {', '.join(SUFFIXES)}")
     return _open(label or str(path), path)
 
 

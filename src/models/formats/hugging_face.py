@@ -87,7 +87,7 @@ class Read:
     Attributes:
         prefix: of the tower in the file.
         tensors: under timm's names.
-        lost: keys of the tower that have no place in timm's net.
+        lost: keys of the tower that have no place in timm's net, and no say in its head's input.
         no_head: why the file's head does not fit a net of timm; empty where it does.
     """
 
@@ -242,6 +242,7 @@ def _foreign(source: Source, net: nn.Module, read: Read) -> Foreign:
     return Foreign(
         tensors, sorted(set(source.tensors) - used), logit, beside.mean, beside.std,
         "; ".join(filter(None, notes)), fake, beside.labels,
+        frozenset(f"{read.prefix}{key}" for key in read.lost),
     )  # fmt: skip
 
 
