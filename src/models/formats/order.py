@@ -114,7 +114,7 @@ def _head_weight(
 
 def _refuse_more(found: Foreign, own: dict[str, Tensor], key: str, path: Path) -> None:
     stem = key.removesuffix("weight")
-    unused = {k for k in found.tensors if k not in own} | set(found.dropped)
+    unused = {k for k in found.tensors if k not in own} | set(found.dropped) - found.idle
     more = sorted(
         k for k in unused
         if not k.startswith((stem, *LOSSES)) and not k.endswith(SILENT)

@@ -1,6 +1,7 @@
 """Classifiers of transformers. Oracle: those nets themselves, small and with random weights."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from timm.layers import resample_abs_pos_embed
 
 from src.errors import UserError
 from src.models.formats.beside import Beside, look_beside
+from src.models.formats.order import turn_head
 from src.models.weights import load_weights
 from tests.models.formats.small import images, stir
 
@@ -217,6 +219,28 @@ def test_classes_of_unknown_meaning_are_said_and_the_head_is_new(tmp_path, caplo
     assert start.fake is None
     assert start.labels == ["LABEL_0", "LABEL_1"]
     assert "0 LABEL_0, 1 LABEL_1 (config.json); which of them is fake is not known" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["siglip", "vit", "swin", "convnextv2"])
+@pytest.mark.parametrize("fake", [0, 1])
+def test_classes_of_unknown_meaning_that_the_user_tells(tmp_path, name, fake):
+    reference, (net, head) = classifier(name, {0: "LABEL_0", 1: "LABEL_1"}), ours(name)
+    path = save(reference, tmp_path)
+    start = load_weights(net, path, head, partial(turn_head, fake=fake))
+    assert (start.missing, start.unexpected, start.fake) == ([], [], fake)
+    pixels = images(64 if "swin" in name or "convnext" in name else 32)
+    with torch.no_grad():
+        prob = net(pixels).sigmoid()[:, 0]
+    wanted = logits(reference, name, pixels).softmax(1)[:, fake]
+    torch.testing.assert_close(prob, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_what_the_user_tells_may_not_contradict_the_file(tmp_path):
+    path = save(classifier("vit", {0: "Fake", 1: "Real"}), tmp_path)
+    net, head = ours("vit")
+    with pytest.raises(UserError, match="--fake-index 1 contradicts the file"):
+        load_weights(net, path, head, partial(turn_head, fake=1))
+    assert load_weights(net, path, head, partial(turn_head, fake=None)).fake == 0
 
 
 @pytest.mark.parametrize(

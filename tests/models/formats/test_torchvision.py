@@ -1,5 +1,7 @@
 """Files of torchvision's nets. Oracle: those nets themselves, with random weights."""
 
+from functools import partial
+
 import pytest
 import timm
 import torch
@@ -11,6 +13,7 @@ from torchvision.models.convnext import CNBlockConfig
 from src.config import read_model
 from src.errors import UserError
 from src.models.classifier import build_classifier
+from src.models.formats.order import turn_head
 from src.models.formats.self_supervised import IMAGENET
 from src.models.weights import load_weights
 from tests.models.formats.small import images, save, tensors_of
@@ -116,6 +119,16 @@ def test_within_a_detector_and_with_another_head(tmp_path, wrap):
         pooled = reference.features(images(64)).mean((2, 3))  # type: ignore[operator]
         found = net.forward_head(net.forward_features(images(64)), pre_logits=True)  # type: ignore[operator]
     torch.testing.assert_close(found, pooled, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("fake", [0, 1])
+def test_a_detector_of_two_classes_that_the_user_tells(tmp_path, fake):
+    reference, (net, head) = theirs("mobilenet_v3_small"), ours("mobilenetv3_small_100", 1)
+    path = save(tensors_of(reference), tmp_path)
+    assert load_weights(net, path, head, partial(turn_head, fake=fake)).fake == fake
+    with torch.inference_mode():
+        wanted = reference(images(64)).softmax(1)[:, fake]
+        torch.testing.assert_close(net(images(64)).sigmoid()[:, 0], wanted, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
