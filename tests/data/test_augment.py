@@ -1,8 +1,12 @@
 """Augmentation presets: shape, strictness, randomness that is used."""
 
+import io
+import random
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.stats import binomtest
 
 from src.data import augment  # isort: split
@@ -18,6 +22,7 @@ from src.data.augment import (
     preset_names,
     takes_batches,
 )
+from src.data.recompress import Recompress
 from src.errors import UserError
 
 CANVAS = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
@@ -152,7 +157,7 @@ def test_erased_boxes_lie_inside_and_have_the_stated_area(size):
 def test_native_pixels_are_never_resampled():
     for name in ("none", "crop_flip", "light", "classic", "forensic"):
         check_augment(name, "native")
-    for name in ("standard", "crop_zoom", "robust"):
+    for name in ("standard", "crop_zoom", "robust", "share"):
         with pytest.raises(UserError, match=f"{name} resamples"):
             check_augment(name, "native")
 
@@ -222,6 +227,70 @@ def test_robust_leaves_some_images_and_compresses_others_hard():
     assert (gap > 10).mean() > 0.1
 
 
+# --- re-compression ---
+
+
+def colourful(side: int = 64) -> np.ndarray:
+    small = np.random.default_rng(2).choice([0, 255], (32, 32, 3)).astype(np.uint8)
+    return np.asarray(Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC))
+
+
+def by_pillow(pixels: np.ndarray, kind: str, **options: object) -> np.ndarray:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **options)
+    return np.asarray(Image.open(file).convert("RGB")).astype(int)
+
+
+def every_step(steps):
+    for step in steps:
+        yield step
+        yield from every_step(getattr(step, "transforms", ()))
+
+
+@pytest.mark.parametrize("name", PRESETS.names())
+def test_what_presets_store_is_what_pillow_stores(name):
+    steps = list(every_step(PRESETS.get(name)(32)))
+    assert not any(isinstance(step, A.ImageCompression) for step in steps)
+    image = colourful()
+    for step in steps:
+        if type(step).__name__ == "Recompress":
+            for quality in {step.quality[0], 75}:
+                found = step.apply(image, [("jpeg", quality, "420")]).astype(int)
+                wanted = by_pillow(image, "JPEG", quality=quality, subsampling="4:2:0")
+                assert np.abs(found - wanted).mean() <= 3
+
+
+def test_each_pass_is_a_file_of_its_own():
+    image = colourful()
+    step = Recompress((70, 70), p=1.0)
+    whole = by_pillow(image, "JPEG", quality=70, subsampling="4:4:4")
+    assert np.abs(step.apply(image, [("jpeg", 70, "444")]) - whole).mean() <= 3
+    halved = by_pillow(image, "JPEG", quality=70, subsampling="4:2:2")
+    assert np.abs(step.apply(image, [("jpeg", 70, "422")]) - halved).mean() <= 3
+    assert np.abs(halved - whole).mean() > 10
+    webp = by_pillow(image, "WEBP", quality=70)
+    assert np.abs(step.apply(image, [("webp", 70, "420")]) - webp).mean() <= 2
+    twice = step.apply(image, [("jpeg", 40, "420"), ("webp", 70, "420")])
+    first = step.apply(image, [("jpeg", 40, "420")])
+    assert np.array_equal(twice, step.apply(first, [("webp", 70, "420")]))
+
+
+def test_passes_kinds_chroma_and_quality_are_drawn_evenly():
+    (step,) = [s for s in PRESETS.get("share")(32) if isinstance(s, Recompress)]
+    A.Compose([step]).set_random_state(np.random.default_rng(0), random.Random(0))
+    drawn = [step.get_params()["passes"] for _ in range(3000)]
+    lengths = np.bincount([len(passes) for passes in drawn], minlength=4)
+    assert lengths[0] == 0
+    assert np.abs(lengths[1:] - 1000).max() < 130
+    passes = [one for some in drawn for one in some]
+    kinds, qualities, chromas = zip(*passes, strict=True)
+    assert binomtest(kinds.count("webp"), len(passes), 0.2).pvalue > 1e-4
+    assert (min(qualities), max(qualities)) == (40, 95)
+    assert {name: round(chromas.count(name) / len(passes), 1) for name in set(chromas)} == {
+        "420": 0.3, "422": 0.3, "444": 0.3,
+    }  # fmt: skip
+
+
 def test_a_preset_is_added_with_one_function(monkeypatch):
     monkeypatch.setattr(PRESETS, "_things", dict(PRESETS._things))
 
@@ -237,7 +306,7 @@ def test_a_preset_is_added_with_one_function(monkeypatch):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: A.ImageCompression(quality_lower=50, quality_upper=100),
+        lambda: A.Downscale(scale_min=0.5, scale_max=0.9),
         lambda: A.GaussianBlur(blur_limits=(3, 5)),
         lambda: A.GaussNoise(var_limit=(10, 50)),
         lambda: A.HorizontalFlip(always_apply=True),
