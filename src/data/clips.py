@@ -12,6 +12,7 @@ from src.data.decode import UnreadableImageError
 from src.data.formats import HEAD, file_format
 from src.data.images import decode_image
 from src.data.sources import local_path, read_bytes
+from src.data.stills import decode
 from src.data.video import Clip, Pick, read_frames
 from src.data.video_decoders import UnreadableVideoError
 from src.data.video_pixels import Picture
@@ -69,9 +70,10 @@ def read_clip(
         if is_picture(head):
             if pick is not None and not len(pick(1)):
                 raise UnreadableVideoError("it is an image under a clip's name: one frame")
-            picture = decode_image(read_bytes(root, path))
+            (picture,), damaged = decode(read_bytes(root, path), [None])
             frame = picture if convert is None else convert(picture, 0)
-            return Clip([frame], np.zeros(1, np.int64), 1, 1, "it is an image under a clip's name")
+            problem = damaged or "it is an image under a clip's name"
+            return Clip([frame], np.zeros(1, np.int64), 1, 1, problem)
         return read_frames(file, count, pick=pick, convert=convert, decoder=decoder)
 
 

@@ -158,14 +158,14 @@ def test_clips_read_another_way_are_looked_at_again(make_dataset, monkeypatch):
 def test_damaged_pictures_are_set_aside_from_training_and_named_in_the_test(make_dataset):
     whole = encode(smooth(3, 160), ".jpg")
     half = whole[: len(whole) // 2] + b"\xff\xd9"
-    names = {"train/real/a.jpg": half, "train/fake/b.jpg": whole, "test/c.jpg": half}
-    make_dataset(names)
+    names = {"train/real/a.jpg": half, "train/fake/b.jpg": whole, "train/fake/d.mp4": half}
+    make_dataset({**names, "test/c.jpg": half, "test/e.mp4": half})
     table = scan_items(load_dataset("toy")).set_index("item_id")
-    train, test = table.loc["real/a.jpg"], table.loc["c.jpg"]
-    assert train["error"].startswith("damaged picture")
-    assert "premature end of data segment" in train["error"]
-    assert (train["note"], test["error"]) == ("", "")
-    assert test["note"] == train["error"]
+    for train, test in (("real/a.jpg", "c.jpg"), ("fake/d.mp4", "e.mp4")):
+        assert table.loc[train, "error"].startswith("damaged picture")
+        assert "premature end of data segment" in table.loc[train, "error"]
+        assert table.loc[test, "note"] == table.loc[train, "error"]
+        assert (table.loc[train, "note"], table.loc[test, "error"]) == ("", "")
     assert (table.loc["fake/b.jpg", ["error", "note"]] == "").all()
 
 
