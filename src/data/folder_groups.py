@@ -167,7 +167,7 @@ def check_above(root: Path, folders: Mapping[str, int]) -> None:
         return
     first, second = sorted(folders)[:2]
     raise UserError(
-        f"{root}: class folders lie in {len(folders)} folders, such as {first}/ and {second}/, "
+        f"{root}: labelled files lie in {len(folders)} folders, such as {first}/ and {second}/, "
         f"with {median(folders.values()):g} train items each (median): what is such a folder? Say "
         "in dataset.yaml `folders_above: group` (one person or one video: its items share a fold) "
         "or `folders_above: domain` (a generator, an attack, a camera)"

@@ -1,10 +1,11 @@
 """From files to train items by the class folders that they lie in."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from src.data.dataset_yaml import GROUP, IGNORE, DatasetConfig
-from src.data.folder_groups import Origin, read_origins
+from src.data.folder_groups import Origin, check_above, read_origins
 from src.data.frame_choice import BEYOND, choose_frames
 from src.data.identities import tie_swaps
 from src.data.matching import without_suffix
@@ -120,6 +121,29 @@ def thin_folders(
     return [of[path] for of in folders.values() for path in choose_frames(list(of), count)]
 
 
+def tie_by_folders(
+    root: Path, files: list[MediaFile], done: Labelled, config: DatasetConfig
+) -> None:
+    """Group the items of tables that name no groups by their folders, as dataset.yaml says.
+
+    Where it says nothing and the folders may be people or videos, that is said.
+    """
+    if config.subfolders is None and config.folders_above is None:
+        free = (index for index, item in done.items.items() if not item.group)
+        folders = Counter(files[index].place.domain for index in free)
+        try:
+            check_above(root, {name: count for name, count in folders.items() if name})
+        except UserError as error:
+            done.notes.append(f"WARNING no table names groups, and {error}")
+        return
+    origins = read_origins(root, files, list(done.items), config, done.notes)
+    for index, item in done.items.items():
+        origin = origins[files[index].place]
+        item.group = item.group or origin.group
+        if config.folders_above is not None:
+            item.domain = item.domain or origin.domain
+
+
 def tie_by_names(done: Labelled, config: DatasetConfig) -> None:
     """Group face swaps with their originals where files, or folders of frames, are so named.
 
@@ -166,14 +190,15 @@ def tie_equal_names(done: Labelled, config: DatasetConfig) -> None:
         stem = without_suffix(item.item_id.rpartition("/")[2])
         for part in {"", item.domain}:
             names.setdefault(part, (set(), set()))[item.label].add(stem)
-    for reals, fakes in names.values():
+    for part, (reals, fakes) in names.items():
         shared, fewest = reals & fakes, min(len(reals), len(fakes))
         if fewest > 1 and len(shared) >= _MOST * fewest:
+            where = f" of {part}" if part else ""
             done.notes.append(
-                f"WARNING {len(shared)} of {len(reals)} names of real files are names of fake ones "
-                f"too (such as {min(shared)}), and are not tied; if a fake was made from the real "
-                "one of its name, say so in dataset.yaml: `same_names: group`, else `same_names: "
-                "ignore`"
+                f"WARNING {len(shared)} of {len(reals)} names of real files{where} are names of "
+                f"fake ones too (such as {min(shared)}), and are not tied; if a fake was made from "
+                "the real one of its name, say so in dataset.yaml: `same_names: group`, else "
+                "`same_names: ignore`"
             )
             return
 

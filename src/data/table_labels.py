@@ -9,7 +9,7 @@ from src.data.csv_rows import is_empty
 from src.data.dataset_yaml import IGNORE, DatasetConfig
 from src.data.finder import Finder, Fits
 from src.data.frame_choice import BEYOND, choose_frames
-from src.data.labelling import Labelled, TrainItem, tie_by_names, tie_equal_names
+from src.data.labelling import Labelled, TrainItem, tie_by_folders, tie_by_names, tie_equal_names
 from src.data.matching import File, without_suffix
 from src.data.places import MediaFile
 from src.data.tables import LabelTable, find_column
@@ -48,6 +48,7 @@ def label_by_tables(
     if thinned:
         done.ignored[BEYOND] = len(thinned)
     if not grouped:
+        tie_by_folders(root, files, done, config)
         tie_by_names(done, config)
         tie_equal_names(done, config)
     return done

@@ -186,3 +186,20 @@ def test_people_of_train_and_val_may_be_others_if_dataset_yaml_says_so(make_data
     load(make_dataset, files, "subfolders: group\nsame_names: ignore\n")
     assert folds_command(["--scheme", "fixed"]) == 0
     assert "fixed.csv" in capsys.readouterr().out
+
+
+def test_folders_of_a_table_without_groups_are_said_and_tied_on_request(make_dataset):
+    rows = "".join(f"{who}/{k}.jpg,{k % 2}\n" for who in PEOPLE for k in range(4))
+    files = [f"train/{who}/{k}.jpg" for who in PEOPLE for k in range(4)]
+    make_dataset(files, {"train.csv": "id,label\n" + rows})
+    dataset = load_dataset("toy")
+    assert set(dataset.train["group"]) == {""}
+    (note,) = [note for note in dataset.notes if "WARNING" in note]
+    assert "no table names groups" in note
+    assert "`folders_above: group`" in note
+    dataset = load(make_dataset, files, "folders_above: group\n")
+    assert groups_of(dataset, lambda path: path.split("/")[1]) == [{who} for who in PEOPLE]
+    assert not any("WARNING" in note for note in dataset.notes)
+    domains = load(make_dataset, files, "folders_above: domain\n")
+    assert (set(domains.train["group"]), domains.train["domain"].nunique()) == ({""}, 12)
+    assert not any("WARNING" in note for note in domains.notes)
