@@ -1,7 +1,7 @@
 """`dataset.yaml`: what names and CSV alone do not say, read strictly."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from glob import escape
@@ -204,11 +204,28 @@ def _splits(value: object, path: Path) -> dict[str, str]:
     return value
 
 
+def offer(key: str, words: Mapping[str, str | int | None]) -> str:
+    """Return a line for dataset.yaml, such as `labels: {teasing: 0|1}` where only a person knows.
+
+    Pasted as it is, `0|1` is refused: a guess would be right half of the time.
+
+    Args:
+        key: `labels` or `splits`.
+        words: each word -> what it means, None for `0|1`.
+    """
+    pairs = (f"{_quoted(w)}: {'0|1' if value is None else value}" for w, value in words.items())
+    return f"`{key}: {{{', '.join(pairs)}}}`"
+
+
+def _quoted(word: str) -> str:
+    plain = re.match(r"[\w.][\w. -]*$", word)
+    return word if plain else "'" + word.replace("'", "''") + "'"
+
+
 def offer_ignore(*paths: str) -> str:
     """Return the line for dataset.yaml that leaves paths aside; a `*` at an end stays a pattern."""
     patterns = [escape(path.removesuffix("*")) + "*" * path.endswith("*") for path in paths]
-    quoted = ", ".join("'" + pattern.replace("'", "''") + "'" for pattern in patterns)
-    return f"`ignore: [{quoted}]`"
+    return "`ignore: ['" + "', '".join(p.replace("'", "''") for p in patterns) + "']`"
 
 
 def _frames(value: object, path: Path) -> tuple[int | None, int | None]:

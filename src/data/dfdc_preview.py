@@ -91,8 +91,8 @@ def _clip(
     label = words.get(_word(value, "label"))
     if label is None:
         raise UserError(
-            f"{where}: label is {value['label']!r}, want {words.wanted()}; other words: "
-            "`labels: {WORD: 0, OTHER: 1}` in dataset.yaml"
+            f"{where}: label is {value['label']!r}, want {words.wanted()}"
+            + words.offer([*(config.labels or ("REAL", "FAKE")), str(value["label"])])
         )
     split = SPLIT_WORDS.get(normalise(_word(value, "set") or "train"))
     if split is None:

@@ -4,12 +4,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from src.data.dataset_yaml import GROUP, IGNORE, DatasetConfig
+from src.data.dataset_yaml import GROUP, IGNORE, DatasetConfig, offer
 from src.data.folder_groups import Origin, check_above, read_origins
 from src.data.frame_choice import BEYOND, choose_frames
 from src.data.identities import tie_swaps
 from src.data.matching import without_suffix
-from src.data.places import MediaFile, key_of, offer_aside, own_folders
+from src.data.places import MediaFile, offer_aside, own_folders
 from src.data.sources import kind_of
 from src.data.split_words import SplitMap
 from src.data.words import Place, make_label_map, read_word
@@ -210,14 +210,13 @@ def _no_label(
     without = [files[i] for i in train if files[i].place.label is None]
     known = [files[i] for i in train if files[i].place.label is not None]
     folder = without[0].entry.path.rpartition("/")[0] or "the top folder"
-    words = {file.place.word: str(file.place.label) for file in known}
+    words = {file.place.word: file.place.label for file in known}
     words |= dict.fromkeys(
-        _class_names({file.folder for file in without}, {file.folder for file in known}), "0|1"
+        _class_names({file.folder for file in without}, {file.folder for file in known})
     )
     ways = []
     if len(words) > 1:
-        named = ", ".join(f"{key_of(word)}: {label}" for word, label in words.items())
-        ways.append(f"what they mean: `labels: {{{named}}}` (0 for real, 1 for fake)")
+        ways.append(f"what they mean: {offer('labels', words)} (0 for real, 1 for fake)")
     if known:
         aside = offer_aside((f.entry.logical for f in without), (f.entry.logical for f in known))
         ways.append(f"what to leave aside: {aside}")

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.data.dataset_yaml import offer_ignore
+from src.data.dataset_yaml import offer, offer_ignore
 from src.data.matching import File
 from src.data.sources import Entry
 from src.data.split_words import SplitMap, is_plain
@@ -92,14 +92,11 @@ def refuse_outside(root: Path, files: list[MediaFile], test: Collection[int]) ->
         return
     own = own_folders({f.folder for f in outside}, {f.folder for f in inside})
     homes = sorted({own[f.folder] for f in outside} - {""})
-    said = ", ".join(f"{key_of(home)}: test" for home in homes)
+    said = offer("splits", {home.rpartition("/")[2]: "test" for home in homes})
     raise UserError(
         f"{root}: {len(outside)} files lie outside train/, val/ and test/, the first is "
         f"{outside[0].entry.path}; move them, or say in dataset.yaml "
-        + (
-            f"which split their folder is (`splits: {{{said}}}`, or train, or val), or "
-            * bool(said)
-        )
+        + (f"which split their folder is ({said}, or train, or val), or " * bool(homes))
         + "to leave them aside: "
         + offer_aside((f.entry.logical for f in outside), (f.entry.logical for f in inside))
     )
@@ -128,15 +125,9 @@ def note_splits(files: list[MediaFile], splits: SplitMap) -> list[str]:
         return []
     named = ", ".join(f"{name}/ is {said[name]}" for name in odd[:10]) + " ..." * (len(odd) > 10)
     return [
-        f"splits, by a word in the name: {named} (dataset.yaml: `splits: {{{key_of(odd[0])}: "
-        "none}`, or train, val, test, decides otherwise)"
+        f"splits, by a word in the name: {named} (dataset.yaml: "
+        f"{offer('splits', {odd[0]: 'none'})}, or train, val, test, decides otherwise)"
     ]
-
-
-def key_of(folder: str) -> str:
-    """Return a folder's own name as a key of YAML."""
-    name = folder.rpartition("/")[2]
-    return name if name.replace("_", "").isalnum() else "'" + name.replace("'", "''") + "'"
 
 
 def _at_odds(root: Path, folder: str, places: dict[str, Place]) -> UserError:
@@ -151,13 +142,11 @@ def _at_odds(root: Path, folder: str, places: dict[str, Place]) -> UserError:
     head, _, _ = folder.rpartition(f"/{inner[-1]}")
     ways = [offer_ignore(f"{head}/{inner[-1]}/*") + " leaves it aside"] if head else []
     if what == "split" and inner[0] == said[0][0]:
-        ways.append(f"`splits: {{{key_of(inner[0])}: {said[0][1]}}}` (or what it is)")
+        ways.append(f"{offer('splits', {inner[0]: said[0][1]})} (or what it is)")
     elif what == "split":
-        names = ", ".join(f"{key_of(name)}: none" for name in inner)
-        ways.append(f"`splits: {{{names}}}` takes the name for no split's")
+        ways.append(offer("splits", dict.fromkeys(inner, "none")) + " takes it for no split's name")
     elif set(outer.values()) == {0, 1} and not set(outer) & set(inner):
-        words = ", ".join(f"{key_of(word)}: {label}" for word, label in sorted(outer.items()))
-        ways.append(f"`labels: {{{words}}}` names the class folders, and no other")
+        ways.append(offer("labels", dict(sorted(outer.items()))) + " names the class folders alone")
     settle = f", or say in dataset.yaml: {', or '.join(ways)}" if ways else ""
     return UserError(
         f"{root}: the folders of {folder}/ contradict each other ({what} is {values}); rename one"

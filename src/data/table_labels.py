@@ -12,7 +12,7 @@ from src.data.frame_choice import BEYOND, choose_frames
 from src.data.labelling import Labelled, TrainItem, tie_by_folders, tie_by_names, tie_equal_names
 from src.data.matching import File, without_suffix
 from src.data.places import MediaFile
-from src.data.tables import LabelTable, find_column
+from src.data.tables import LabelTable, find_column, turned_round
 from src.data.words import normalise
 from src.errors import UserError
 
@@ -180,8 +180,8 @@ def _contradiction(
         return UserError(
             f"{where}: {table.label_column} is {table.rows[table.label_column].iloc[row]!r} "
             f"({words[label]}), but {file.entry.path} lies in a class folder that says "
-            f"{words[1 - label]}; if 1 means real in the table, say in dataset.yaml "
-            "`labels: {1: 0, 0: 1}`, else correct one of them"
+            f"{words[1 - label]}: correct one of them, or say in dataset.yaml what is meant"
+            + turned_round(table.rows[table.label_column])
         )
     assert other is not None  # the only other reason to ask
     return UserError(

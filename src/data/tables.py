@@ -1,6 +1,7 @@
 """Tables of labels: a CSV, or Kaggle's metadata.json, read into rows."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +69,11 @@ def find_label_tables(
     """
     names = {entry.logical: entry for entry in tables}
     for name in config.labels_file:
+        if name not in names and (root / name).is_file():
+            raise UserError(
+                f"{root / 'dataset.yaml'}: labels_file: {name} lies there, but is no table of "
+                "labels: want a CSV, JSON or text that is no sample submission"
+            )
         if name not in names:
             raise unknown_name(f"labels_file in {root / 'dataset.yaml'}:", name, names)
     tables = [names[name] for name in config.labels_file] or tables
@@ -103,11 +109,17 @@ def _check_one_per_split(root: Path, found: list[LabelTable]) -> None:
         for other in found[:index]:
             apart = table.folder is not None and other.folder not in (None, table.folder)
             if table.split == other.split and not apart:
+                one, two = (f"`labels_file: '{_logical(t)}'`" for t in (other, table))
                 raise UserError(
                     f"{root}: {other.where} and {table.where} both look like the labels of the "
-                    f"{table.split} items; say which in dataset.yaml: `labels_file: NAME` (or a "
-                    "list of names)"
+                    f"{table.split} items; say which in dataset.yaml: {one} or {two} (or a list of "
+                    "names)"
                 )
+
+
+def _logical(table: LabelTable) -> str:
+    name = table.where.rpartition("/")[2]
+    return f"{table.home}/{name}" if table.home else name
 
 
 def _metadata_json(root: Path, entry: Entry, config: DatasetConfig, on_disk: OnDisk) -> LabelTable:
@@ -182,7 +194,7 @@ def _labels(
         bad = int(parsed[column].isna().to_numpy().argmax())
         raise UserError(
             f"{where}: {rows.index[bad]}: {column} is {rows[column].iloc[bad]!r}, want "
-            f"{words.wanted()}; other words: `labels: {{WORD: 0, OTHER: 1}}` in dataset.yaml"
+            f"{words.wanted()}{words.offer(rows[column])}"
         )
     first = whole[0]
     for other in whole[1:]:
@@ -192,10 +204,17 @@ def _labels(
             raise UserError(
                 f"{where}: {rows.index[bad]}: {first} is {rows[first].iloc[bad]!r} and {other} is "
                 f"{rows[other].iloc[bad]!r}: they contradict each other (0 is real, 1 is fake); "
-                "say in dataset.yaml which holds: `label_column: NAME`, and if 1 means real "
-                "there, `labels: {1: 0, 0: 1}`"
+                f"say in dataset.yaml which holds: `label_column: {first}` or `label_column: "
+                f"{other}`{turned_round([*rows[first], *rows[other]])}"
             )
     return first, parsed[first].astype("int8")
+
+
+def turned_round(values: Iterable[str]) -> str:
+    """Offer to read a table's 1 as real; "" where it says labels in words alone."""
+    if not {"0", "1"} & set(values):
+        return ""
+    return "; if 1 means real in the table: `labels: {1: 0, 0: 1}`"
 
 
 def _candidates(

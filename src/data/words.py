@@ -1,8 +1,10 @@
 """What the name of a folder, a column or a label says: split, label, or nothing."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from src.data.dataset_yaml import offer
 from src.data.split_words import SPLIT_WORDS, SplitMap, normalise
 
 REAL_WORDS = frozenset((
@@ -24,6 +26,7 @@ NEUTRAL_WORDS = frozenset((
 _SAYS_NOTHING = re.compile(
     rf"({'|'.join(NEUTRAL_WORDS)}|sample|files?|parts?|release|dataset|v?[0-9]*)$", re.IGNORECASE
 )
+_MOST_WORDS = 8  # that a message offers
 NO_SPLITS = SplitMap()
 _NUMBER = re.compile(r"[0-9.]+$")
 
@@ -45,6 +48,13 @@ class LabelMap:
     def get(self, word: str) -> int | None:
         """Return the label that a word stands for, or None."""
         return self.words.get(normalise(word))
+
+    def offer(self, found: Iterable[str]) -> str:
+        """Offer a line for dataset.yaml that names all words of a table; "" for too many."""
+        words = {word: self.get(word) for word in dict.fromkeys(found) if word}
+        if not 1 < len(words) <= _MOST_WORDS:
+            return ""
+        return f"; other words: {offer('labels', words)} in dataset.yaml (0 for real, 1 for fake)"
 
     def wanted(self) -> str:
         """Say which words are understood, for messages."""

@@ -138,6 +138,29 @@ CASES = {
         ["train/a.png", "train/b.png"],
         {"train.csv": "id,is_real\na,1\nb,0\n", "dataset.yaml": "label_column: is_real\n"},
         [Step("labels")], {"train/a.png": "train 0", "train/b.png": "train 1"}),
+    "two tables": Case(
+        FLAT, {"train.csv": "id,label\na,1\nb,0\nc,0\n", "more/labels.csv": "id,label\na,0\n"},
+        [Step("labels_file: 'train.csv'")], {"train/a.png": "train 1"}),
+    "words of a table": Case(
+        FLAT, {"train.csv": "id,label\na,yes\nb,fake\nc,fake\n"},
+        [Step("labels", ("yes: 0|1", "yes: 0"))],
+        {"train/a.png": "train 0", "train/b.png": "train 1"}),
+    "no label column": Case(
+        FLAT, {"train.csv": "id,kind\na,real\nb,fake\nc,fake\n"},
+        [Step("label_column", ("NAME", "kind"))],
+        {"train/a.png": "train 0", "train/b.png": "train 1"}),
+    "label columns at odds": Case(
+        FLAT, {"train.csv": "id,label,label_str\na,1,real\nb,0,fake\nc,0,fake\n"},
+        [Step("label_column: label_str")], {"train/a.png": "train 0", "train/b.png": "train 1"}),
+    "label columns at odds: turned round": Case(
+        FLAT, {"train.csv": "id,label,label_str\na,1,real\nb,0,fake\nc,0,fake\n"},
+        [Step("labels")], {"train/a.png": "train 0", "train/b.png": "train 1"}),
+    "DFDC preview: labels": Case(
+        ["method_A/u.mp4", "method_A/v.mp4"],
+        {"dataset.json": json.dumps({f"method_A/{v}.mp4": {"label": label, "set": "train"}
+                                     for v, label in (("u", "REAL"), ("v", "swap"))})},
+        [Step("labels", ("0|1", "1"))],
+        {"method_A/u.mp4": "train 0", "method_A/v.mp4": "train 1"}),
     "DeepfakeBench: labels": Case(
         ["SET/u/0.png", "SET/v/0.png"],
         {"SET.json": bench(("good", "train", "", "u"), ("FF-DF", "train", "", "v"))},
@@ -230,6 +253,24 @@ def test_names_that_are_not_utf8_are_left_aside(make_dataset):
     (root / "train" / "real" / "caf\udce9 [1].png").write_bytes(b"x")
     follow(root, message_of(), Step("ignore"))
     assert len(load_dataset("toy").train) == 4
+
+
+def test_words_that_contradict_folders_are_not_turned_round(make_dataset):
+    make_dataset(["train/real/a.png", "train/fake/b.png"],
+                 {"train.csv": "id,label\na,fake\nb,real\n"})  # fmt: skip
+    assert "labels:" not in message_of()
+
+
+def test_a_labels_file_that_is_there_is_not_denied(make_dataset):
+    texts = {"labels.xlsx": "x", "dataset.yaml": "labels_file: labels.xlsx\n"}
+    make_dataset(FLAT, texts)
+    assert "labels.xlsx lies there, but is no table" in message_of()
+
+
+def test_a_guess_at_a_class_is_refused_when_pasted(make_dataset):
+    root = make_dataset(["train/real/a.png", "train/teasing/b.png"])
+    follow(root, message_of(), Step("labels"))
+    assert "labels: teasing is '0|1', want 0 (real) or 1 (fake)" in message_of()
 
 
 @pytest.mark.parametrize("layout", ["deepfakebench", "artifact"])
