@@ -1,7 +1,9 @@
 """Vote with the tuned recipe and write the submission CSV. See README.md."""
 
 import sys
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # `python -I` leaves it out
 from src.cli.predict import main
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Train one model on one fold (or on all): writes checkpoints/ and oof/. See README.md."""
 
 import sys
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # `python -I` leaves it out
 from src.cli.train import main
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from src import paths
 from src.artifacts.folds import existing_scheme
-from src.training.record import read_record
+from src.artifacts.runs import read_run
 
 FACES, SMALL = "dfdc_faces", "cifake"
 STEM, N, EPOCHS = "bench_ingredient", 4, 3
@@ -88,7 +88,7 @@ def barrier_of(dataset: str, name: str) -> float:
     """Return the highest barrier that was found before a merge of fold 0."""
     scheme = existing_scheme(dataset, None)
     assert scheme is not None
-    record = read_record(paths.run_record(dataset, scheme, name, 0))
+    record = read_run(dataset, scheme, name, 0)
     return max(record["merged_from"]["barriers"].values())
 
 
@@ -96,7 +96,7 @@ def alpha_of(name: str) -> float:
     """Return the alpha that a search over it chose on all held-out rows of the faces."""
     scheme = existing_scheme(FACES, None)
     assert scheme is not None
-    record = read_record(paths.run_record(FACES, scheme, name, 0))
+    record = read_run(FACES, scheme, name, 0)
     return record["merged_from"]["chosen"]["parameters"]["alpha"]
 
 

@@ -21,6 +21,13 @@ _TROUBLES = {
 }
 
 
+# As torch, cuDNN and OpenCV word it; their errors are of no kind of its own.
+_NO_MEMORY = (
+    "out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED",
+    "Failed to allocate", "Insufficient memory",
+)  # fmt: skip
+
+
 class UserError(Exception):
     """A mistake the user can mend: the message says what, where, and what to do. Exit code 2."""
 
@@ -59,6 +66,28 @@ def unknown_name(what: str, name: str, known: Iterable[str], hint: str = "") -> 
     if hint:
         parts.append(hint)
     return UserError("; ".join(parts))
+
+
+def says_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory ran out: Python's, Arrow's, torch's or OpenCV's."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    return isinstance(error, Exception) and any(words in str(error) for words in _NO_MEMORY)
+
+
+def memory_trouble(error: BaseException) -> str | None:
+    """Say that memory, or room for processes, ran out and what to do; None for something else."""
+    is_crowded = getattr(error, "errno", None) == errno.EAGAIN or "start new thread" in str(error)
+    if says_out_of_memory(error):
+        what = "memory ran out"
+    elif is_crowded:
+        what = "no further process or thread can be started here (`ulimit -u`)"
+    else:
+        return None
+    return (
+        f"{what} ({type(error).__name__}): lower --workers, close other programs, or go on where "
+        "there is more; what is finished is kept, the same command goes on from there"
+    )
 
 
 def disk_trouble(error: BaseException) -> str | None:

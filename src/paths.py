@@ -7,6 +7,8 @@ read-only; the shipped `configs/` are always found beside the code.
 import os
 from pathlib import Path
 
+from src.errors import UserError
+
 REPO = Path(__file__).resolve().parent.parent
 DEMO = "demo"
 ALL = "all"  # in place of a fold: trained on every row, nothing held out
@@ -17,6 +19,13 @@ TIMM_PREFIX = "timm:"
 def root() -> Path:
     """Return the folder that holds the artefacts: `RVF_ROOT`, or the clone itself."""
     return Path(os.environ["RVF_ROOT"]).resolve() if os.environ.get("RVF_ROOT") else REPO
+
+
+def check_root() -> None:
+    """Raise a UserError where `RVF_ROOT` is something else than a folder, or than nothing yet."""
+    for place in (root(), *root().parents):
+        if place.exists() and not place.is_dir():
+            raise UserError(f"RVF_ROOT={root()}: {place} is a file; want a folder")
 
 
 def bundle_contents() -> Path:
@@ -115,6 +124,11 @@ def partial_views(checkpoint_sha256: str) -> Path:
 def precision_cache() -> Path:
     """Return the remembered answers of the CPU precision probe."""
     return cache_dir() / "precision.json"
+
+
+def fingerprint_cache() -> Path:
+    """Return the remembered SHA-256 of artefacts."""
+    return cache_dir() / "fingerprints.json"
 
 
 def compile_cache() -> Path:

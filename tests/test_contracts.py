@@ -10,12 +10,14 @@ import pytest
 
 from src import paths
 from src.artifacts import files
+from src.artifacts.files import sha256_file
 from src.artifacts.folds import COLUMNS, fold_numbers, read_folds, write_folds
 from src.artifacts.oof import read_oof, read_views, write_oof, write_views
 from src.artifacts.recipes import Member, Recipe, read_recipe, write_recipe
 from src.artifacts.submissions import SubmissionFormat, write_submission
 from src.errors import LockedError, UserError
 from tests.ensemble.synthetic import edit_csv, set_cell
+from tests.records import change_sealed
 
 FOLDS = pd.DataFrame(
     [
@@ -210,12 +212,6 @@ def test_a_recipe_comes_back_equal(tmp_path):
         RECIPE.stage("threshold")
 
 
-def break_json(path, change):
-    record = json.loads(path.read_text())
-    change(record)
-    path.write_text(json.dumps(record))
-
-
 @pytest.mark.parametrize(
     ("change", "match"),
     [
@@ -231,10 +227,18 @@ def break_json(path, change):
 def test_a_wrong_recipe_is_refused(tmp_path, change, match):
     path = tmp_path / "r.json"
     write_recipe(path, RECIPE)
-    break_json(path, change)
+    change_sealed(path, change)
     with pytest.raises(UserError, match=match) as caught:
         read_recipe(path)
     assert str(path) in str(caught.value)
+
+
+def test_an_edited_recipe_is_refused(tmp_path):
+    path = tmp_path / "r.json"
+    write_recipe(path, RECIPE)
+    path.write_text(path.read_text().replace("0.7", "0.8"))
+    with pytest.raises(UserError, match=r"not what was written \(edited, or damaged\)"):
+        read_recipe(path)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "null"])
@@ -264,7 +268,8 @@ def test_a_submission_has_the_rows_order_and_words_of_the_sample(tmp_path):
     path = tmp_path / "s.csv"
     write_submission(path, LAYOUT, PREDS, {"recipe": "tuned"})
     assert path.read_text() == "id,class\n007,fake\nb,real\na,fake\n"
-    assert json.loads((tmp_path / "s.json").read_text()) == {"schema": 1, "recipe": "tuned"}
+    want = {"schema": 1, "submission_sha256": sha256_file(path), "recipe": "tuned"}
+    assert json.loads((tmp_path / "s.json").read_text()) == want
 
 
 @pytest.mark.parametrize(

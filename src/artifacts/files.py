@@ -20,6 +20,7 @@ from src.artifacts.plain_csv import parse_plain, split_plain
 from src.errors import LockedError, UserError
 
 ORPHAN_SECONDS = 8.0
+SEAL = "sha256"  # key of a JSON's own fingerprint
 _LARGEST = 2**53  # above it a float64 skips whole numbers
 
 
@@ -50,13 +51,18 @@ def _claim(temporary: Path, path: Path) -> None:
         path.open("x").close()
 
 
-def write_csv(path: Path, table: pd.DataFrame, *, new: bool = False, header: bool = True) -> None:
-    r"""Write a table as CSV: UTF-8, `\n`, no index, floats in their exact repr."""
+def write_csv(path: Path, table: pd.DataFrame, *, new: bool = False) -> None:
+    r"""Write a table as CSV: UTF-8, `\n`, header, no index, floats in their exact repr."""
+    write_text(path, csv_text(table), new=new)
+
+
+def csv_text(table: pd.DataFrame, *, header: bool = True) -> str:
+    """Return what `write_csv` writes."""
     text = table.to_csv(index=False, lineterminator="\n", header=header)
     if "\r" in text:  # a name with a carriage return, which is quoted only if all text is
         quoted = csv.QUOTE_NONNUMERIC
         text = table.to_csv(index=False, lineterminator="\n", header=header, quoting=quoted)
-    write_text(path, text, new=new)
+    return text
 
 
 def read_csv(path: Path, columns: Sequence[str], *, what: str) -> pd.DataFrame:
@@ -150,8 +156,17 @@ def check_unique(table: pd.DataFrame, column: str, path: Path) -> None:
         )
 
 
-def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a JSON object; NaN and infinity are refused, since JSON has none."""
+def write_json(path: Path, record: Mapping[str, Any], *, seal: bool = False) -> None:
+    """Write a JSON object; NaN and infinity are refused, since JSON has none.
+
+    Args:
+        path: where to.
+        record: what.
+        seal: add `sha256`, the fingerprint of everything else in it: `read_json(sealed=True)` then
+            tells a file that was edited or damaged.
+    """
+    if seal:
+        record = {**record, SEAL: _seal(record)}
     write_text(path, json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
@@ -161,7 +176,7 @@ def read_json(
     schema: int,
     what: str,
     keys: Sequence[str] | None = None,
-    older: Mapping[str, Any] | None = None,
+    sealed: bool = False,
 ) -> dict[str, Any]:
     """Read a JSON object with a `schema` number.
 
@@ -169,11 +184,12 @@ def read_json(
         path: the file.
         schema: the version this code reads.
         what: what the file is, for the message.
-        keys: exactly the keys it must have beside `schema`; None checks none.
-        older: those that files of older versions lack, with the value that stands for that.
+        keys: exactly the keys it must have beside `schema` and the seal; None checks none.
+        sealed: it was written with `seal`; the seal is checked and left out.
 
     Raises:
-        UserError: missing, not JSON, another schema, a key missing or unknown.
+        UserError: missing, not JSON, another schema, a key missing or unknown, or not what was
+            written.
     """
     text = _read_utf8(path, what, "JSON")
     try:
@@ -183,12 +199,20 @@ def read_json(
     if not isinstance(record, dict) or record.get("schema") != schema:
         found = record.get("schema") if isinstance(record, dict) else type(record).__name__
         raise UserError(f"{path}: this {what} has schema {found!r}, this version reads {schema}")
-    record = {**(older or {}), **record}
+    seal = record.pop(SEAL, None) if sealed else None
     if keys is not None:
         wrong = set(record) ^ {"schema", *keys}
         if wrong:
-            raise UserError(f"{path}: {what} has missing or unknown keys: {sorted(wrong)}")
+            more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+            keys = f"{sorted(wrong)[:5]}{more}"
+            raise UserError(f"{path}: {what} has missing or unknown keys: {keys}")
+    if sealed and seal != _seal(record):
+        raise UserError(f"{path}: this {what} is not what was written (edited, or damaged)")
     return record
+
+
+def _seal(record: Mapping[str, Any]) -> str:
+    return sha256_json(json.loads(json.dumps(record)))  # keys as JSON has them: strings
 
 
 def sha256_file(path: Path) -> str:

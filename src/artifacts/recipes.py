@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from src import paths
-from src.artifacts.files import read_json, sha256_file, write_json
+from src.artifacts.files import read_json, write_json
+from src.artifacts.fingerprints import fingerprint_of
 from src.errors import UserError
 
 SCHEMA = 1
@@ -22,12 +23,15 @@ class Member:
         weight: share of the vote, >= 0, of sum 1; with voting `stack` a coefficient of any sign.
         threshold: the member's own decision threshold, used by hard voting.
         oof_sha256: fold number (as a string, as JSON keys are) -> SHA-256 of its OOF file.
+        checkpoint_sha256: the same of the checkpoints that made these; none of a member whose
+            predictions came from elsewhere.
     """
 
     model: str
     weight: float
     threshold: float
     oof_sha256: dict[str, str]
+    checkpoint_sha256: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Recipe:
 
 def write_recipe(path: Path, recipe: Recipe) -> None:
     """Write a recipe as JSON."""
-    write_json(path, {"schema": SCHEMA, **asdict(recipe)})
+    write_json(path, {"schema": SCHEMA, **asdict(recipe)}, seal=True)
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -83,7 +87,7 @@ def read_recipe(path: Path) -> Recipe:
             that are negative or sum to 0.
     """
     keys = list(Recipe.__dataclass_fields__)
-    record = read_json(path, schema=SCHEMA, what="recipe", keys=keys)
+    record = read_json(path, schema=SCHEMA, what="recipe", keys=keys, sealed=True)
     record.pop("schema")
     _check_members(record["members"], path)
     return _checked(record, path)
@@ -102,7 +106,7 @@ def check_recipe_fresh(recipe: Recipe) -> None:
             want[path] = sha256
     for path, sha256 in want.items():
         path = paths.readable(path)
-        if not path.exists() or sha256_file(path) != sha256:
+        if not path.exists() or fingerprint_of(path) != sha256:
             what = "has changed" if path.exists() else "is gone"
             raise UserError(f"{path} {what} since the recipe was tuned on it; run tune.py again")
 

@@ -53,6 +53,12 @@ class Entry:
         """
         file = path.with_suffix(".json")
         sidecar = read_json(file, schema=1, what="submission sidecar")
+        sha256 = sha256_file(path)
+        if sidecar.get("submission_sha256") != sha256:
+            raise UserError(
+                f"{file} is not about {path} as it is now (changed since, or another's); predict "
+                "or vote again, and log what was handed in"
+            )
         scores = _get(sidecar, "scores", dict, file) or {}
         low, high = _interval(scores, file)
         return cls(
@@ -68,7 +74,7 @@ class Entry:
             incumbent=_number(scores, "incumbent", file),
             public=public,
             note=" ".join(note.split()),
-            sha256=sha256_file(path),
+            sha256=sha256,
             caveats=_caveats(sidecar, file),
         )
 

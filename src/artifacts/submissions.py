@@ -1,12 +1,13 @@
 """The submission CSV: exactly the columns, rows and order of the competition's sample."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from src.artifacts.files import write_csv, write_json
+from src.artifacts.files import csv_text, write_json, write_text
 from src.errors import UserError
 
 
@@ -67,6 +68,18 @@ def write_submission(
             layout.label_column: [layout.label_names[int(pred)] for pred in answer],
         }
     )
-    write_csv(path, table, header=layout.header)
-    write_json(path.with_suffix(".json"), {"schema": 1, **sidecar})
+    write_answers(path, table, sidecar, header=layout.header)
     return table
+
+
+def write_answers(
+    path: Path, table: pd.DataFrame, sidecar: dict[str, Any], *, header: bool = True
+) -> None:
+    """Write a CSV of answers, and before it the `.json` beside it, which names it by its SHA-256.
+
+    Killed in between, nothing is left that could be taken for a pair.
+    """
+    text = csv_text(table, header=header)
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    write_json(path.with_suffix(".json"), {"schema": 1, "submission_sha256": sha256, **sidecar})
+    write_text(path, text)

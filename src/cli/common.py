@@ -1,19 +1,20 @@
 """What all commands share: exit codes, choice of data set and scheme, no abbreviated flags."""
 
 import argparse
-import io
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from src import paths
-from src.errors import UserError, disk_trouble, message_of, unknown_name
+from src.cli.streams import survive
+from src.errors import UserError, disk_trouble, memory_trouble, message_of, unknown_name
 from src.training.clock import Clock, TimeUpError
 
 DONE, USER_MISTAKE, INTERRUPTED = 0, 2, 130
+MOST_DIGITS = 18
+MOST_WORKERS = 512
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,12 +54,13 @@ def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str
     """Run a command and turn its end into an exit code.
 
     Returns:
-        0 done, 2 user's mistake or a disk that is full or forbidden (one message, no traceback),
-        130 interrupted by Ctrl-C or SIGTERM. A limit of time (`--max-hours`) that ends a training
-        is 0: what was asked for was done.
+        0 done, 2 user's mistake, a disk that is full or forbidden, or memory that ran out (one
+        message, no traceback), 130 interrupted by Ctrl-C or SIGTERM. A limit of time
+        (`--max-hours`) that ends a training is 0: what was asked for was done.
     """
-    _print_any_name()
+    survive()
     try:
+        paths.check_root()
         with Clock().running():  # SIGTERM ends as Ctrl-C does
             main(argv)
         sys.stdout.flush()
@@ -70,23 +72,14 @@ def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        trouble = disk_trouble(error)
+        trouble = disk_trouble(error) or memory_trouble(error)
         if trouble is None:
             raise
         named = getattr(error, "filename", None)
         print(f"error: {f'{named}: ' if named else ''}{trouble}", file=sys.stderr)
         return USER_MISTAKE
     return DONE
-
-
-def _print_any_name() -> None:
-    """Let a file's name that the terminal cannot show be printed as an escape, not as an error."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def add_data_arguments(parser: argparse.ArgumentParser, *, scheme: bool = True) -> None:
@@ -163,8 +156,15 @@ def show_log() -> None:
 
 def count_argument(text: str) -> int:
     """Read a whole number from 0 on."""
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"want a whole number from 0 on, found {text!r}")
+    if not text.isdecimal() or len(text) > MOST_DIGITS:
+        raise argparse.ArgumentTypeError(f"want a whole number from 0 on, found {text[:40]!r}")
+    return int(text)
+
+
+def workers_argument(text: str) -> int:
+    """Read a number of processes that a machine can start."""
+    if count_argument(text) > MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"want at most {MOST_WORKERS} processes, found {text}")
     return int(text)
 
 
@@ -189,7 +189,7 @@ def add_device_arguments(parser: argparse.ArgumentParser, *also: str) -> None:
     precisions = ["auto", "fp32", "bf16", "fp16", *also]
     parser.add_argument("--precision", default="auto", choices=precisions)
     parser.add_argument(
-        "--workers", type=count_argument, metavar="N", help="loader processes; default: auto"
+        "--workers", type=workers_argument, metavar="N", help="loader processes; default: auto"
     )
 
 

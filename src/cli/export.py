@@ -79,19 +79,29 @@ def _export(
     folds: list[paths.FoldName],
     arguments: Any,  # noqa: ANN401
 ) -> None:
+    from src.artifacts.files import sha256_file
     from src.artifacts.folds import read_folds
+    from src.artifacts.runs import check_checkpoint, read_run
     from src.data.layouts import load_dataset
     from src.training.export import Order, export_checkpoint, is_exported, read_items
     from src.training.job import job_table
-    from src.training.record import read_record
 
     dataset = load_dataset(dataset_name, arguments.input_root)
-    table = job_table(dataset.train, read_folds(paths.folds_csv(dataset_name, scheme)))
+    folds_csv = paths.folds_csv(dataset_name, scheme)
+    table, folds_sha256 = job_table(dataset.train, read_folds(folds_csv)), sha256_file(folds_csv)
     model = arguments.model
     for fold in folds:
         names = (dataset_name, scheme, model, fold)
-        sha256 = read_record(paths.run_record(*names))["checkpoint_sha256"]
-        order = Order(paths.checkpoint(*names), sha256, arguments.engine, arguments.precision)
+        record = read_run(*names)
+        if record["folds_sha256"] != folds_sha256:
+            raise UserError(
+                f"{folds_csv} has changed since fold {fold} of {model} was trained, so nothing "
+                "says which rows it never saw: put the file back, or train again (--overwrite)"
+            )
+        order = Order(
+            check_checkpoint(record), record["checkpoint_sha256"], arguments.engine,
+            arguments.precision,
+        )  # fmt: skip
         if is_exported(order) and not arguments.overwrite:
             print(f"{model} fold {fold}: exported already, skipped (--overwrite exports it again)")
             continue

@@ -134,16 +134,16 @@ def _elsewhere(
     trained: "Sequence[Sequence[Trained]]", dataset: "Dataset", scheme: str, arguments: Namespace
 ) -> tuple[Any, list[Any]]:
     """Return labels of another data set's items, and logits of them: a mean over each list."""
+    from src.artifacts.runs import read_run
     from src.data.layouts import load_dataset
     from src.training import device
     from src.training.merge_holdout import predict_holdout, read_holdout
     from src.training.merge_leaks import trained_sets
     from src.training.predict import Compute, default_workers
-    from src.training.record import read_record
 
     other = load_dataset(arguments.holdout, arguments.input_root)
     runs = [
-        (name, read_record(paths.run_record(dataset.name, scheme, name, fold)))
+        (name, read_run(dataset.name, scheme, name, fold))
         for each in trained
         for name, fold in each
     ]
@@ -163,13 +163,13 @@ def _print_refits(
     plans: "Sequence[MergePlan]", dataset: "Dataset", scheme: str, arguments: Namespace
 ) -> None:
     """Print what merges that held nothing out, and their ingredients, are worth elsewhere."""
+    from src.artifacts.runs import read_run
     from src.training.merge_contenders import why_aside
-    from src.training.record import read_record
 
     found: dict[str, tuple[str, list[Trained]]] = {}
     aside: dict[str, str] = {}
     for plan in plans:
-        record = read_record(paths.run_record(dataset.name, scheme, plan.name, paths.ALL))
+        record = read_run(dataset.name, scheme, plan.name, paths.ALL)
         for one in record["merged_from"]["ingredients"]:
             why = why_aside(one, (dataset.name, scheme, one["fold"]))
             if why:

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from src.artifacts.recipes import Recipe
+from src.artifacts.runs import read_record
 from src.errors import UserError
 from src.training import fill
 from src.training.clock import Clock, in_words
 from src.training.fill import Part, TestItems
 from src.training.pace import Pace, TooSlowError, fitting_parts
-from src.training.record import read_record
 
 LEFT_OUT = (
     "they did not fit into --max-hours; the others' weights were scaled up, the threshold is the "

@@ -27,7 +27,7 @@ def make_sidecar(
 ) -> dict[str, Any]:
     """Return what a submission was made from, for the JSON beside it."""
     from src.artifacts.files import sha256_file
-    from src.ensemble.extra import extra_fingerprint, is_extra
+    from src.ensemble.extra import is_extra, read_extra_record
 
     names = [(recipe.dataset, recipe.scheme, m.model) for m in recipe.members if m.weight != 0]
     return {
@@ -39,7 +39,9 @@ def make_sidecar(
         "stages": recipe.stages,
         "members": {member.model: member.weight for member in recipe.members},
         "checkpoints": {f"{part.model} fold {part.fold}": part.checkpoint_sha256 for part in parts},
-        "extras": {name[2]: extra_fingerprint(*name) for name in names if is_extra(*name)},
+        "extras": {
+            name[2]: read_extra_record(*name)["kept_sha256"] for name in names if is_extra(*name)
+        },
         "scores": recipe.scores,
         "rows": len(preds),
         "share_fake": float(preds.mean()),

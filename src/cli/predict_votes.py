@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from src import paths
-from src.artifacts.files import sha256_file, write_csv, write_json
+from src.artifacts.files import sha256_file
+from src.artifacts.submissions import write_answers
 from src.cli.common import choose_dataset
 from src.ensemble.vote_files import read_ballots, vote_files
 from src.errors import UserError
@@ -45,9 +46,8 @@ def vote_on_files(arguments: Namespace) -> None:
         for file, weight in zip(ballots.paths, ballots.weights, strict=True)
     ]
     shares = table.iloc[:, 1].value_counts(normalize=True).round(6).to_dict()
-    sidecar = {"schema": 1, "voted": files, "ties": ties, "rows": len(table), "shares": shares}
-    write_json(path.with_suffix(".json"), sidecar)  # first: it says whose the CSV is
-    write_csv(path, table)
+    sidecar = {"voted": files, "ties": ties, "rows": len(table), "shares": shares}
+    write_answers(path, table, sidecar)
     said = ", ".join(f"{share:.1%} {word}" for word, share in shares.items())
     print(f"{len(ballots.paths)} files, {len(table)} items: {said}; {ties} ties")
     if ties:

@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from src import paths
-from src.artifacts.files import read_json, sha256_file
+from src.artifacts.fingerprints import fingerprint_of
 from src.artifacts.folds import fold_numbers, read_folds
 from src.artifacts.oof import is_flat, read_oof
+from src.artifacts.runs import check_oof, has_run, read_run
 from src.ensemble.echoes import check_members, find_echoes
-from src.ensemble.extra import doubtful_extras, is_extra, read_extra_test
+from src.ensemble.extra import check_extra_oof, doubtful_extras, is_extra, read_extra_test
 from src.ensemble.members import (
     LeftOut,
     check_fold_numbers,
@@ -37,6 +39,7 @@ class Aligned:
         folds: the folds used, those every member has finished.
         models: the members, sorted by name.
         oof_sha256: member -> fold (as a string) -> SHA-256 of its OOF file.
+        checkpoint_sha256: the same of the checkpoints that made them, where a run's record is.
         item_ids: (n,) str objects, sorted.
         label: (n,) int64, 0/1.
         group: (n,) int64 codes.
@@ -58,6 +61,7 @@ class Aligned:
     folds: list[int]
     models: list[str]
     oof_sha256: dict[str, dict[str, str]]
+    checkpoint_sha256: dict[str, dict[str, str]]
     item_ids: NDArray[np.object_]
     label: NDArray[np.int64]
     group: NDArray[np.int64]
@@ -115,18 +119,25 @@ def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Ali
     """
     folds_path = paths.folds_csv(dataset, scheme)
     table = read_folds(folds_path)
-    folds_sha256 = sha256_file(folds_path)
+    folds_sha256 = fingerprint_of(folds_path)
     all_folds = fold_numbers(table)
     finished = choose_members(dataset, scheme, finished_folds(dataset, scheme), models)
     check_fold_numbers(dataset, scheme, finished, all_folds)
+    for model, done in finished.items():
+        for fold in set(all_folds) - set(done):
+            if has_run(dataset, scheme, model, fold):  # its predictions were taken away
+                check_oof(read_run(dataset, scheme, model, fold))
     folds = shared_folds(finished)
     items = table[table["fold"].isin(folds)].set_index("item_id")
     logits = np.empty((len(items), len(finished)))
-    selected_on = []
+    selected_on, checkpoints = [], {}
     for column, model in enumerate(finished):
         if is_extra(dataset, scheme, model):
             read_extra_test(dataset, scheme, model)  # a half-done import is refused here already
-        if _check_runs(dataset, scheme, model, folds, folds_sha256):
+            check_extra_oof(dataset, scheme, model, folds)
+        runs = _read_runs(dataset, scheme, model, folds, folds_sha256)
+        checkpoints[model] = {str(k): run["checkpoint_sha256"] for k, run in runs.items()}
+        if any(run["selection"] == "best" for run in runs.values()):
             selected_on.append(model)
         logits[:, column] = _read_member(dataset, scheme, model, folds, table).loc[items.index]
     echoes: list[tuple[str, str]] = []
@@ -149,9 +160,10 @@ def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Ali
         folds=folds,
         models=list(finished),
         oof_sha256={
-            model: {str(k): sha256_file(paths.oof_csv(dataset, scheme, model, k)) for k in folds}
+            model: {str(k): fingerprint_of(paths.oof_csv(dataset, scheme, model, k)) for k in folds}
             for model in finished
         },
+        checkpoint_sha256={model: checkpoints[model] for model in finished},
         item_ids=ids,
         label=items["label"].to_numpy(np.int64),
         group=pd.factorize(items["group"], sort=True)[0].astype(np.int64),
@@ -167,28 +179,28 @@ def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Ali
     )
 
 
-def _check_runs(
+def _read_runs(
     dataset: str, scheme: str, model: str, folds: Sequence[int], folds_sha256: str
-) -> bool:
-    """Hold the run records, where there are any, against the fold file.
+) -> dict[int, dict[str, Any]]:
+    """Return the records of a member's runs, where there are any.
 
-    Returns:
-        Whether a run chose its epoch by the score on the items it predicts (`selection: best`).
+    Raises:
+        UserError: one was made with another fold file, or did not make the predictions beside it.
     """
-    selected = False
+    runs = {}
     for fold in folds:
-        path = paths.run_record(dataset, scheme, model, fold)
-        if not path.exists():
+        if not has_run(dataset, scheme, model, fold):
             continue
-        record = read_json(path, schema=1, what="run record")
-        if record.get("folds_sha256", folds_sha256) != folds_sha256:
+        record = read_run(dataset, scheme, model, fold)
+        if record["folds_sha256"] != folds_sha256:
             raise UserError(
-                f"{path}: this run was made with another version of "
-                f"{paths.folds_csv(dataset, scheme)}; train it again (--overwrite), or leave the "
-                "model out with --models"
+                f"{paths.run_record(dataset, scheme, model, fold)}: this run was made with another "
+                f"version of {paths.folds_csv(dataset, scheme)}; train it again (--overwrite), or "
+                "leave the model out with --models"
             )
-        selected |= record.get("selection") == "best"
-    return selected
+        check_oof(record)
+        runs[fold] = record
+    return runs
 
 
 def _read_member(

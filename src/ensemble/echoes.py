@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from src import paths
-from src.artifacts.files import read_json
+from src.artifacts.runs import has_run, read_run
 from src.errors import UserError
 
 SAME = 1 - 1e-7  # correlation of logits (or its opposite) above which two members are one
@@ -66,7 +65,5 @@ def find_echoes(
 
 
 def _is_merge(dataset: str, scheme: str, model: str, folds: Sequence[int]) -> bool:
-    path = paths.run_record(dataset, scheme, model, folds[0])
-    if not path.exists():
-        return False
-    return bool(read_json(path, schema=1, what="run record").get("merged_from"))
+    names = (dataset, scheme, model, folds[0])
+    return has_run(*names) and bool(read_run(*names)["merged_from"])

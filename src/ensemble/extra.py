@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from src import paths
 from src.artifacts.files import read_json, sha256_file, write_csv, write_json
+from src.artifacts.fingerprints import fingerprint_of
 from src.artifacts.folds import read_folds
 from src.artifacts.oof import MOST_LOGIT, is_flat, write_oof
 from src.config import model_names
@@ -113,15 +115,18 @@ def write_extra(checked: CheckedExtra, dataset: str, scheme: str) -> None:
     names = (dataset, scheme, checked.name)
     record = {"schema": SCHEMA, "complete": False, "folds": checked.folds, **checked.sources}
     record["has_folds"] = checked.has_folds
-    write_json(paths.extra_record(*names), record)
+    write_json(paths.extra_record(*names), record, seal=True)
     for path in paths.oof_dir(*names).glob("fold_*.csv"):  # of an earlier import
         path.unlink()
     kept = paths.extra_test_csv(*names)
     write_csv(kept, checked.test)
+    kept_oof = {}
     for fold in checked.folds:
-        write_oof(paths.oof_csv(*names, fold), checked.oof[checked.oof["fold"] == fold])
-    record |= {"complete": True, "kept_sha256": sha256_file(kept)}
-    write_json(paths.extra_record(*names), record)
+        file = paths.oof_csv(*names, fold)
+        write_oof(file, checked.oof[checked.oof["fold"] == fold])
+        kept_oof[str(fold)] = sha256_file(file)
+    record |= {"complete": True, "kept_sha256": sha256_file(kept), "kept_oof_sha256": kept_oof}
+    write_json(paths.extra_record(*names), record, seal=True)
 
 
 def is_extra(dataset: str, scheme: str, model: str) -> bool:
@@ -131,17 +136,8 @@ def is_extra(dataset: str, scheme: str, model: str) -> bool:
 
 def doubtful_extras(dataset: str, scheme: str, models: Sequence[str]) -> list[str]:
     """Return those of the members whose CSV did not say on which folds it was made."""
-    records = {
-        model: paths.readable(paths.extra_record(dataset, scheme, model))
-        for model in models
-        if is_extra(dataset, scheme, model)
-    }
-    what = "record of an extra member"
-    return [
-        model
-        for model, path in records.items()
-        if read_json(path, schema=SCHEMA, what=what).get("has_folds") is False
-    ]
+    extras = [model for model in models if is_extra(dataset, scheme, model)]
+    return [m for m in extras if read_extra_record(dataset, scheme, m).get("has_folds") is False]
 
 
 def refuse_extra_name(dataset: str, scheme: str, model: str) -> None:
@@ -154,17 +150,29 @@ def refuse_extra_name(dataset: str, scheme: str, model: str) -> None:
         )
 
 
-def extra_fingerprint(dataset: str, scheme: str, model: str) -> str:
-    """Return the SHA-256 of such a member's kept test predictions, as its record says.
+def read_extra_record(dataset: str, scheme: str, model: str) -> dict[str, Any]:
+    """Return the record of such a member's import.
 
     Raises:
         UserError: the import was cut off, or its record is damaged.
     """
     path = paths.readable(paths.extra_record(dataset, scheme, model))
-    record = read_json(path, schema=SCHEMA, what="record of an extra member")
-    if record.get("complete") is not True or not isinstance(record.get("kept_sha256"), str):
+    try:
+        record = read_json(path, schema=SCHEMA, what="record of an extra member", sealed=True)
+    except UserError as error:
+        raise UserError(f"{error}; {_again(model)}") from None
+    if record.get("complete") is not True:
         raise UserError(f"{path}: the import of {model} was cut off; {_again(model)}")
-    return record["kept_sha256"]
+    return record
+
+
+def check_extra_oof(dataset: str, scheme: str, model: str, folds: Sequence[int]) -> None:
+    """Raise a UserError where kept out-of-fold predictions are not those that were imported."""
+    kept = read_extra_record(dataset, scheme, model)["kept_oof_sha256"]
+    for fold in folds:
+        path = paths.readable(paths.oof_csv(dataset, scheme, model, fold))
+        if fingerprint_of(path) != kept.get(str(fold)):
+            raise UserError(f"{path} is not the file that was imported; {_again(model)}")
 
 
 def read_extra_test(dataset: str, scheme: str, model: str) -> pd.Series:
@@ -174,7 +182,7 @@ def read_extra_test(dataset: str, scheme: str, model: str) -> pd.Series:
         UserError: the import was cut off, or the files in `oof/` are damaged; import them again.
     """
     path = paths.readable(paths.extra_test_csv(dataset, scheme, model))
-    wanted = extra_fingerprint(dataset, scheme, model)
+    wanted = read_extra_record(dataset, scheme, model)["kept_sha256"]
     if not path.is_file() or sha256_file(path) != wanted:
         raise UserError(f"{path} is not the file that was imported; {_again(model)}")
     return _read(path).set_index("item_id")["logit"]

@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src import paths
-from src.artifacts.files import read_json
 from src.artifacts.oof import read_views
+from src.artifacts.runs import check_views, has_run, read_run
 from src.ensemble.extra import is_extra
 from src.ensemble.pooling import DEFAULT, POOLING, pool_table
 from src.errors import UserError
@@ -45,10 +45,9 @@ def show_everyone(dataset: str, scheme: str, models: Sequence[str], folds: Seque
     """
     for model in models:
         for fold in folds:
-            record = paths.run_record(dataset, scheme, model, fold)
-            if not record.exists():  # a member from elsewhere
+            if not has_run(dataset, scheme, model, fold):  # a member from elsewhere
                 continue
-            config = read_json(record, schema=1, what="run record").get("config") or {}
+            config = read_run(dataset, scheme, model, fold)["config"]
             crop = config.get("input", {}).get("crop")
             if crop == "face" and config.get("face", {}).get("which") == "all":
                 return True
@@ -76,7 +75,7 @@ def read_pooled(
     found = {pool: logits.copy() for pool in POOLING}
     defaults = []
     for column, model in enumerate(models):
-        views = [paths.oof_views(dataset, scheme, model, fold) for fold in folds]
+        views = [_views(dataset, scheme, model, fold) for fold in folds]
         if is_extra(dataset, scheme, model) or not all(path.is_file() for path in views):
             defaults.append("")
             continue
@@ -87,6 +86,14 @@ def read_pooled(
             rows[:, column] = pool_table(table, pool).reindex(ids).to_numpy()
         _check(found[defaults[-1]][:, column], logits[:, column], ids, views)
     return Pooled(tuple(defaults), found) if any(defaults) else Pooled()
+
+
+def _views(dataset: str, scheme: str, model: str, fold: int) -> Path:
+    """Return where a fold's views are; those that are there are held against the run's record."""
+    path = paths.oof_views(dataset, scheme, model, fold)
+    if path.is_file() and has_run(dataset, scheme, model, fold):
+        check_views(read_run(dataset, scheme, model, fold))
+    return path
 
 
 def _check(

@@ -186,7 +186,13 @@ def _recipe(
         folds=aligned.folds,
         folds_sha256=aligned.folds_sha256,
         members=[
-            Member(model, float(weight), float(threshold), aligned.oof_sha256[model])
+            Member(
+                model,
+                float(weight),
+                float(threshold),
+                aligned.oof_sha256[model],
+                aligned.checkpoint_sha256[model],
+            )
             for model, weight, threshold in zip(
                 aligned.models, rule.weights, rule.thresholds, strict=True
             )

@@ -8,6 +8,7 @@ from src import paths
 from src.artifacts.folds import read_folds
 from src.artifacts.oof import read_oof
 from src.artifacts.recipes import Recipe
+from src.artifacts.runs import oof_file
 
 
 def oof_of(recipe: Recipe) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -20,10 +21,7 @@ def oof_of(recipe: Recipe) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     columns = []
     for member in recipe.members:
         names = (recipe.dataset, recipe.scheme, member.model)
-        parts = [
-            read_oof(paths.readable(paths.oof_csv(*names, fold)), table, fold)
-            for fold in recipe.folds
-        ]
+        parts = [read_oof(oof_file(*names, fold), table, fold) for fold in recipe.folds]
         logit = pd.concat(parts).set_index("item_id")["logit"]
         columns.append(logit.loc[items.index].to_numpy(np.float64))
     return items["label"].to_numpy(np.int64), np.stack(columns, axis=1)

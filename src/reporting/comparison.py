@@ -11,10 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src import paths
+from src.artifacts.runs import read_run
 from src.reporting.figures import new_figure, save_figure, shown
 from src.reporting.plots import LINE
 from src.reporting.scorecard import Card, Score
-from src.training.record import read_record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,8 +88,7 @@ def training_of(dataset: str, scheme: str, model: str, folds: Sequence[paths.Fol
     Raises:
         UserError: a record is missing or damaged.
     """
-    files = [paths.run_record(dataset, scheme, model, fold) for fold in folds]
-    records = [read_record(file) for file in files]
+    records = [read_run(dataset, scheme, model, fold) for fold in folds]
     first = records[0]
     shares = [
         max([record["trainable"], *(stage["trainable"] for stage in record["stages"])])

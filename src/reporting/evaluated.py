@@ -67,7 +67,12 @@ def subject_of_model(dataset: str, scheme: str, model: str) -> Subject:
             threshold = f"{PLAIN} (recipe {name} decides on something else: --recipe {name})"
     whole = Recipe(
         dataset, scheme, aligned.folds, aligned.folds_sha256,
-        [Member(model, 1.0, PLAIN, aligned.oof_sha256[model])], stages_of(rule, [model]),
+        [
+            Member(
+                model, 1.0, PLAIN, aligned.oof_sha256[model], aligned.checkpoint_sha256[model]
+            )
+        ],
+        stages_of(rule, [model]),
     )  # fmt: skip
     return Subject(model, False, whole, aligned, threshold, _notes(aligned))
 

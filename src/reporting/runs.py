@@ -12,6 +12,7 @@ from src import paths
 from src.artifacts.folds import fold_numbers, read_folds
 from src.artifacts.oof import read_oof, read_views
 from src.artifacts.recipes import Recipe, check_recipe_fresh, read_recipe
+from src.artifacts.runs import has_run, oof_file, read_run
 from src.ensemble.align import finished_folds
 from src.ensemble.pooling import DEFAULT
 from src.ensemble.rule import vote
@@ -107,7 +108,7 @@ def collect_runs(dataset: str, scheme: str, model: str) -> ModelRuns:
     numbers = fold_numbers(table)
     done = finished_folds(dataset, scheme).get(model, [])
     records = _records(dataset, scheme, model, [*numbers, paths.ALL])
-    read = [read_oof(paths.oof_csv(dataset, scheme, model, k), table, k) for k in done]
+    read = [read_oof(oof_file(dataset, scheme, model, k), table, k) for k in done]
     if not read:
         return ModelRuns(dataset, scheme, model, {}, None, records)
     oof = pd.concat(read, ignore_index=True)
@@ -141,10 +142,8 @@ def _part(
 def _records(
     dataset: str, scheme: str, model: str, folds: list[paths.FoldName]
 ) -> dict[paths.FoldName, dict[str, Any]]:
-    from src.training.record import read_record
-
-    found = {fold: paths.run_record(dataset, scheme, model, fold) for fold in folds}
-    return {fold: read_record(path) for fold, path in found.items() if path.is_file()}
+    there = [fold for fold in folds if has_run(dataset, scheme, model, fold)]
+    return {fold: read_run(dataset, scheme, model, fold) for fold in there}
 
 
 def decide(

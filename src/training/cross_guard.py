@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 
 from src import paths
-from src.artifacts.files import read_json
 from src.artifacts.folds import read_folds
 from src.artifacts.merged import ingredients_of
 from src.artifacts.recipes import Recipe
+from src.artifacts.runs import has_run, read_run
 from src.data.dataset_yaml import read_dataset_yaml
 from src.data.layouts import load_dataset
 from src.data.manifest import Dataset
@@ -188,11 +188,11 @@ def _ancestors(recipe: Recipe, folds: Sequence[paths.FoldName]) -> Iterator[Ance
     runs = _Runs()
     for member in recipe.members:
         for fold in folds if member.weight else ():
-            path = paths.run_record(recipe.dataset, recipe.scheme, member.model, fold)
-            if not path.is_file():
+            names = (recipe.dataset, recipe.scheme, member.model, fold)
+            if not has_run(*names):
                 yield Ancestor(member.model, recipe.dataset, recipe.scheme)
             else:
-                record = read_json(path, schema=1, what="run record")
+                record = read_run(*names)
                 has_pseudo = bool(record.get("pseudo"))
                 yield Ancestor(member.model, recipe.dataset, recipe.scheme, has_pseudo)
                 yield from _of_record(record, member.model, runs, set())

@@ -36,10 +36,11 @@ def choose_device(wanted: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(wanted)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"--device {wanted}: not usable here ({reason}); try cpu") from None
+        if torch.ones(1, device=device).sum().item() != 1:  # `meta` computes nothing
+            raise RuntimeError("it does not compute")
+    except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"--device {wanted[:40]}: not usable here ({reason}); try cpu") from None
     if device.type == "cuda":  # else pinned memory and probes would take the first card
         torch.cuda.set_device(device)
     return device

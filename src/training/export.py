@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from src import paths
-from src.artifacts.files import read_json, write_json
+from src.artifacts.files import sha256_file, write_json
 from src.data.dataset import EvalBatches
 from src.data.pixels import Canvas, PixelSource
 from src.errors import UserError
@@ -25,7 +25,14 @@ from src.metrics import auc, classification_report
 from src.tensor_files import first_line
 from src.training.checkpoint import load_checkpoint
 from src.training.engines import Eager, Engine
-from src.training.exported import ENGINE_OF, PACKAGES, PRECISIONS, SCHEMA, load_package
+from src.training.exported import (
+    ENGINE_OF,
+    PACKAGES,
+    PRECISIONS,
+    SCHEMA,
+    check_exported,
+    load_package,
+)
 from src.training.exporters import BATCH, write_graph
 
 LOG = logging.getLogger("rvf")
@@ -38,7 +45,7 @@ class Order:
 
     Attributes:
         checkpoint: fold_k.safetensors.
-        sha256: of it, as its run record says.
+        sha256: of it.
         engine: onnx or openvino.
         precision: one of the engine's.
     """
@@ -55,15 +62,12 @@ class Order:
 
 
 def is_exported(order: Order) -> bool:
-    """Tell whether the file is there and of these weights, with a record that can be read."""
-    if not order.path.is_file():
-        return False
+    """Tell whether the file is there, of these weights, and the one that its record speaks of."""
     try:
-        record = order.path.with_suffix(".json")
-        info = read_json(record, schema=SCHEMA, what="export record")
+        check_exported(order.path, order.sha256, order.engine, order.precision)
     except UserError:
         return False
-    return info.get("checkpoint_sha256") == order.sha256
+    return True
 
 
 def check_order(engine: str, precision: str) -> None:
@@ -129,9 +133,11 @@ def export_checkpoint(
         # The record goes first and comes last: a file without it is one that was not finished.
         record = order.path.with_suffix(".json")
         record.unlink(missing_ok=True)
-        for file in sorted(made.parent.glob(f"{made.stem}.*")):  # .bin before .xml
+        written = sorted(made.parent.glob(f"{made.stem}.*"))  # .bin before .xml
+        content["files"] = {file.name: sha256_file(file) for file in written}
+        for file in written:
             file.replace(order.path.with_name(file.name))
-        write_json(record, content)
+        write_json(record, content, seal=True)
     return check
 
 

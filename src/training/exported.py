@@ -12,6 +12,7 @@ from torch import Tensor
 
 from src import paths
 from src.artifacts.files import read_json
+from src.artifacts.fingerprints import fingerprint_of
 from src.config import InputSpec
 from src.errors import UserError
 from src.training.checkpoint import read_input
@@ -76,17 +77,35 @@ def load_exported(
     if len(wanted) > 1:
         raise UserError(f"{name} was exported in {', '.join(wanted)}: say which with --precision")
     path = files[wanted[0]]
-    again = f"{make} --precision {wanted[0]} --overwrite"
     try:
-        info = read_json(path.with_suffix(".json"), schema=SCHEMA, what="export record")
+        check_exported(path, sha256, engine, wanted[0])
     except UserError as error:
-        raise UserError(f"{error}; {again}") from None
-    if info.get("checkpoint_sha256") != sha256:
-        raise UserError(
-            f"{path} was exported from other weights than {checkpoint} holds now: {again}"
-        )
+        raise UserError(f"{error}: {make} --precision {wanted[0]} --overwrite") from None
     spec, views = read_input(checkpoint)  # they travel with the weights; the JSON repeats them
     return ENGINE_OF[engine](path, spec, wanted[0]), views
+
+
+def check_exported(path: Path, sha256: str, engine: str, precision: str) -> None:
+    """Hold an exported file against the record beside it.
+
+    Args:
+        path: the file.
+        sha256: of the checkpoint that it must have been exported from.
+        engine, precision: what it must be of.
+
+    Raises:
+        UserError: no record, a damaged one, one of other weights, another engine or precision, or
+            files that are gone or not those it speaks of.
+    """
+    info = read_json(path.with_suffix(".json"), schema=SCHEMA, what="export record", sealed=True)
+    if info.get("checkpoint_sha256") != sha256:
+        raise UserError(f"{path} was exported from other weights than the checkpoint holds now")
+    if (info.get("engine"), info.get("precision")) != (engine, precision):
+        raise UserError(f"{path}: its record is of another file")
+    for name, expected in info["files"].items():
+        file = path.with_name(name)
+        if not file.is_file() or fingerprint_of(file) != expected:
+            raise UserError(f"{file}: not the file that was exported")
 
 
 class OnnxEngine:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from src import paths
-from src.artifacts.files import read_json, sha256_json
+from src.artifacts.files import sha256_json
 from src.artifacts.oof import (
     NO_FOLD,
     UNREADABLE,
@@ -22,7 +22,8 @@ from src.artifacts.oof import (
     read_views,
     read_views_metadata,
 )
-from src.artifacts.recipes import Recipe
+from src.artifacts.recipes import Member, Recipe
+from src.artifacts.runs import check_checkpoint, has_run, read_run
 from src.data.cropped import part_of, says_cropped
 from src.ensemble.extra import is_extra, read_extra_test
 from src.ensemble.pooling import DEFAULT
@@ -117,10 +118,8 @@ def needed_parts(recipe: Recipe, folds: Sequence[paths.FoldName] | None = None) 
             continue
         for fold in folds or recipe.folds:
             names = (recipe.dataset, recipe.scheme, member.model, fold)
-            weights = paths.readable(paths.checkpoint(*names))
-            done = paths.readable(paths.run_record(*names))
-            for file in (weights, done):
-                if not file.is_file():
+            for file in (paths.checkpoint(*names), paths.run_record(*names)):
+                if not paths.readable(file).is_file():
                     other = (
                         "predict without --refit"
                         if fold == paths.ALL
@@ -131,18 +130,31 @@ def needed_parts(recipe: Recipe, folds: Sequence[paths.FoldName] | None = None) 
                         f"{_maker(recipe, member.model)} --fold {fold} --data {recipe.dataset} "
                         f"--overwrite, or {other}"
                     )
-            sha = str(read_json(done, schema=1, what="run record").get("checkpoint_sha256"))
+            record = read_run(*names)
+            sha = record["checkpoint_sha256"]
+            if member.oof_sha256 and fold != paths.ALL:
+                _check_tuned_on(member, fold, sha, recipe.dataset)
+            weights = check_checkpoint(record)
             parts.append(Part(member.model, fold, weights, sha, paths.test_views(*names)))
     return parts
+
+
+def _check_tuned_on(member: Member, fold: paths.FoldName, sha256: str, dataset: str) -> None:
+    """Raise where a checkpoint is not the one whose out-of-fold predictions were tuned on."""
+    if member.checkpoint_sha256.get(str(fold)) != sha256:
+        raise UserError(
+            f"fold {fold} of {member.model} is not the checkpoint whose out-of-fold predictions "
+            "the recipe was tuned on: it was trained again, or copied from another run; run "
+            f"tune.py --data {dataset} again"
+        )
 
 
 def _maker(recipe: Recipe, model: str) -> str:
     """Return the command that makes a member's checkpoints, without its fold."""
     names = (recipe.dataset, recipe.scheme, model)
-    records = [paths.readable(paths.run_record(*names, fold)) for fold in recipe.folds]
-    there = [path for path in records if path.is_file()]
+    there = [fold for fold in recipe.folds if has_run(*names, fold)]
     if there:
-        is_merge = bool(read_json(there[0], schema=1, what="run record").get("merged_from"))
+        is_merge = bool(read_run(*names, there[0])["merged_from"])
     else:
         folders = paths.config_dirs("merges")
         is_merge = any((folder / f"{model}.yaml").is_file() for folder in folders)

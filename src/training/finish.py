@@ -9,8 +9,9 @@ import pandas as pd
 import torch
 
 from src import paths
-from src.artifacts.files import sha256_file, write_json
+from src.artifacts.files import sha256_file
 from src.artifacts.oof import write_oof, write_views
+from src.artifacts.runs import write_record
 from src.data.pixels import PixelSource
 from src.errors import UserError
 from src.metrics import classification_report
@@ -46,10 +47,7 @@ def finish_run(
     checkpoint.save_checkpoint(paths.checkpoint(*job.names), run.averaged, config, list(views))
     weights_sha = sha256_file(paths.checkpoint(*job.names))
     report = {} if table is None else write_predictions(job, table, weights_sha)
-    write_json(
-        paths.run_record(*job.names),
-        _record(job, run, compute, start, report, weights_sha),
-    )
+    write_record(paths.run_record(*job.names), _record(job, run, compute, start, report))
     paths.run_state(*job.names).unlink(missing_ok=True)
     if table is None:
         LOG.info("trained on all %d items -> %s", len(job.table), paths.checkpoint(*job.names))
@@ -136,7 +134,6 @@ def _record(
     compute: Compute,
     start: Start,
     report: dict[str, float],
-    weights_sha: str,
 ) -> dict[str, Any]:
     return {
         **record.opening(job, asdict(start)),
@@ -156,7 +153,5 @@ def _record(
         "history": run.history,
         "metrics": report,
         "merged_from": None,
-        "checkpoint_sha256": weights_sha,
-        "versions": record.versions(),
-        "git": record.git_state(),
+        **record.closing(job),
     }

@@ -1,7 +1,9 @@
 """One run: a model, a fold, the items it trains on and the items it is scored on."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +64,8 @@ class Job:
         scheme: fold scheme.
         fold: the held-out fold; `paths.ALL` trains on every row and holds nothing out.
         root: folder of the data set.
-        table: one row an item: `item_id, path, label, group, fold`, label and fold int64.
+        table: one row an item: `item_id, path, bytes, label, group, fold`; the last but one a
+            str, bytes, label and fold int64.
         options: where and how fast.
         pseudo: what the pseudo-labels among the rows were made from; None without.
         stop_after: epochs to train of each stage, of its schedule (a number where there is one
@@ -91,6 +94,14 @@ class Job:
     def folds_sha256(self) -> str:
         """Return the fingerprint of the fold file."""
         return sha256_file(paths.folds_csv(self.dataset, self.scheme))
+
+    @cached_property
+    def data_sha256(self) -> str:
+        """Return the fingerprint of the items: their ids and sizes in bytes, packed or not."""
+        digest = hashlib.sha256()
+        for item_id, size in zip(self.table["item_id"], self.table["bytes"], strict=True):
+            digest.update(f"{item_id}\0{size}\n".encode())
+        return digest.hexdigest()
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -142,17 +153,17 @@ def job_table(items: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
     """Join the fold file with the files it names.
 
     Args:
-        items: the train part of a manifest (`item_id, path, kind`).
+        items: the train part of a manifest (`item_id, path, bytes`).
         folds: a fold file.
 
     Returns:
-        `item_id, path, label, group, fold`, in the order of the fold file.
+        `item_id, path, bytes, label, group, fold`, in the order of the fold file.
 
     Raises:
         UserError: the fold file names an item that the data set no longer has.
     """
-    path = items.set_index("item_id")["path"]
-    gone = ~folds["item_id"].isin(path.index)
+    known = items.set_index("item_id")[["path", "bytes"]]
+    gone = ~folds["item_id"].isin(known.index)
     if gone.any():
         raise UserError(
             f"{int(gone.sum())} items of the fold file are not in the data set any more, the "
@@ -160,5 +171,6 @@ def job_table(items: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
             "under another scheme"
         )
     table = folds[["item_id", "label", "group", "fold"]].copy()
-    table.insert(1, "path", path.loc[folds["item_id"]].to_numpy())
+    for place, column in enumerate(("path", "bytes"), 1):
+        table.insert(place, column, known.loc[folds["item_id"], column].to_numpy())
     return table

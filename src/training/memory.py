@@ -7,14 +7,13 @@ from contextlib import contextmanager
 
 import torch
 
-from src.errors import UserError
+from src.errors import UserError, says_out_of_memory
 from src.machine import available_memory
 
 LOG = logging.getLogger("rvf")
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt(3)
 _MAPPED_FROM = 1 << 30  # bytes; larger blocks still go back to the system when they are freed
 _KEPT = 2**31 - 1  # bytes at the top of the heap; more does not fit mallopt's int
-_SAYS_SO = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 
 
 def keep_freed_memory() -> bool:
@@ -44,9 +43,7 @@ def free_bytes(device: torch.device) -> int:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error says that memory ran out, on a card or in the machine."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _SAYS_SO)
+    return isinstance(error, torch.OutOfMemoryError) or says_out_of_memory(error)
 
 
 def give_back(device: torch.device) -> None:

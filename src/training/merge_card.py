@@ -1,6 +1,5 @@
 """What goes to the Hub with a merge: its card, and records that tell nothing of this machine."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,14 +9,13 @@ from typing import Any
 import pandas as pd
 
 from src import paths
-from src.artifacts.files import write_json
 from src.artifacts.merged import ingredients_of
+from src.artifacts.runs import read_record, read_run, write_record
 from src.merging.sources import SUFFIXES
 from src.training.merge_contenders import read_contender
 from src.training.merge_plan import MergePlan
 from src.training.merge_record import in_words
 from src.training.merge_table import TooFewGroupsError, held_rows, scores_of
-from src.training.record import read_record
 
 _ABSOLUTE = re.compile(r"^(~|/|\\\\|[A-Za-z]:[\\/])")
 
@@ -29,7 +27,7 @@ def public_record(path: Path, target: Path) -> Path:
         path: the record.
         target: where to; returned.
     """
-    write_json(target, _without_folders(json.loads(path.read_text(encoding="utf-8"))))
+    write_record(target, _without_folders(read_record(path)))
     return target
 
 
@@ -59,7 +57,7 @@ def card_of(
         table: the fold file.
     """
     lines = [f"- {_of_fold(plan, dataset, scheme, fold, table)}" for fold in folds]
-    records = [read_record(paths.run_record(dataset, scheme, plan.name, fold)) for fold in folds]
+    records = [read_run(dataset, scheme, plan.name, fold) for fold in folds]
     parts = [one for record in records for one in ingredients_of(record)]
     known = dict.fromkeys([dataset, *(one["dataset"] for one in parts if one.get("dataset"))])
     return (
@@ -74,7 +72,7 @@ def card_of(
 def _of_fold(
     plan: MergePlan, dataset: str, scheme: str, fold: paths.FoldName, table: pd.DataFrame
 ) -> str:
-    merged = read_record(paths.run_record(dataset, scheme, plan.name, fold))["merged_from"]
+    merged = read_run(dataset, scheme, plan.name, fold)["merged_from"]
     chosen: Mapping[str, Any] | None = merged.get("chosen")
     recipe = merged["recipes"][-1] if chosen is None else chosen
     *earlier, _ = merged["recipes"]

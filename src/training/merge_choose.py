@@ -5,8 +5,8 @@ import logging
 import numpy as np
 import pandas as pd
 
-from src import paths
-from src.artifacts.oof import read_oof, read_views_metadata
+from src.artifacts.oof import read_oof
+from src.artifacts.runs import check_oof
 from src.errors import UserError
 from src.merging.recipe import MergeRecipe
 from src.training.job import Job
@@ -84,17 +84,15 @@ def own_logits(job: Job, one: Ingredient) -> FloatArray | None:
         pooled them; None where they must be predicted.
     """
     run = one.record or {}
-    names = (job.dataset, job.scheme, str(run.get("model")), job.fold)
     if (run.get("dataset"), run.get("scheme"), run.get("fold")) != (
         job.dataset, job.scheme, job.fold,
     ) or isinstance(job.fold, str):  # fmt: skip
         return None
-    try:
-        made_from = read_views_metadata(paths.oof_views(*names))
-        oof = read_oof(paths.oof_csv(*names), job.table, job.fold)
-    except UserError:  # gone or damaged: predicted here
+    if run.get("checkpoint_sha256") != one.sha256:
         return None
-    if made_from.get("checkpoint_sha256") != one.sha256:
+    try:
+        oof = read_oof(check_oof(run), job.table, job.fold)
+    except UserError:  # gone, damaged or of another run: predicted here
         return None
     ids = job.table["item_id"].to_numpy()[job.held_rows]
     return oof.set_index("item_id")["logit"].loc[ids].to_numpy(np.float64)

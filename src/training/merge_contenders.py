@@ -10,12 +10,12 @@ import pandas as pd
 from src import paths
 from src.artifacts.files import parse_column, read_csv
 from src.artifacts.oof import read_oof
+from src.artifacts.runs import has_run, oof_file, read_run
 from src.errors import UserError
 from src.metrics import log_odds, sigmoid
 from src.training.merge_inputs import START, is_file
 from src.training.merge_standing import standing_of
 from src.training.merge_table import CROSS_FITTED, ENSEMBLE, Contender, FloatArray, Held
-from src.training.record import read_record
 
 EDGE = 1e-12  # probs of an average are kept so far from 0 and 1 when turned into logits
 Run = tuple[str, str, str]  # data set, scheme, model
@@ -50,17 +50,17 @@ def lines_of(
     found: dict[str, Line] = {}
     aside: dict[str, str] = {}
     for name in merges:
-        merged = read_record(paths.run_record(dataset, scheme, name, fold))
+        merged = read_run(dataset, scheme, name, fold)
         for one in merged["merged_from"]["ingredients"]:
             why = why_aside(one, (dataset, scheme, fold))
             if why:
                 aside.setdefault(one["name"], why)
                 continue
-            record = read_record(paths.run_record(dataset, scheme, one["model"], fold))
+            record = read_run(dataset, scheme, one["model"], fold)
             line = Line(one["model"], "ingredient", _forwards(record["config"]))
             found.setdefault(one["model"], line)
     for name in merges:
-        merged = read_record(paths.run_record(dataset, scheme, name, fold))
+        merged = read_run(dataset, scheme, name, fold)
         found[name] = Line(name, "merge", _forwards(merged["config"]))
     return list(found.values()), aside
 
@@ -80,9 +80,9 @@ def why_aside(one: Mapping[str, Any], place: tuple[str, str, paths.FoldName]) ->
     if (one["dataset"], one["scheme"], one["fold"]) != place:
         kind = "a file" if is_file(one["name"]) else "a model"
         return f"{kind} without predictions of fold {fold} of {dataset}/{scheme}"
-    path = paths.run_record(dataset, scheme, one["model"], fold)
-    if not path.is_file() or read_record(path)["checkpoint_sha256"] != one["sha256"]:
-        return f"{path} is not, or no longer, of the weights that were merged"
+    names = (dataset, scheme, one["model"], fold)
+    if not has_run(*names) or read_run(*names)["checkpoint_sha256"] != one["sha256"]:
+        return f"{paths.run_record(*names)} is not, or no longer, of the weights that were merged"
     return ""
 
 
@@ -107,7 +107,7 @@ def read_contender(
     """
     logits, halves, standings = [], [], []
     for fold in held.folds:
-        oof = read_oof(paths.oof_csv(*run, fold), table, fold)
+        oof = read_oof(oof_file(*run, fold), table, fold)
         logit, standing = oof["logit"].to_numpy(np.float64), standing_of(*run, fold)
         logits.append(logit)
         standings.append(standing)

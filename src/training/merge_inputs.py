@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from src import paths
-from src.artifacts.files import sha256_file
+from src.artifacts.fingerprints import fingerprint_of
+from src.artifacts.runs import check_checkpoint, read_record, read_run
 from src.config import InputSpec, ModelConfig, parse_model
 from src.errors import UserError
 from src.merging.recipe import MergeRecipe
@@ -19,7 +20,6 @@ from src.models.weights import start_weights
 from src.seeds import derive_seed
 from src.training.checkpoint import read_facts, save_checkpoint
 from src.training.predict import VIEWS
-from src.training.record import read_record
 
 START = "start"  # `base_model: start`: what the first model was fine-tuned from
 
@@ -143,14 +143,10 @@ def _resolve(name: str, place: Place) -> Ingredient:
                 f"{name}: {file} is not there; train it: python train_folds.py --model {model} "
                 f"--fold {fold} --data {place.dataset}"
             )
-    record = read_record(done)
-    found = _ingredient(name, path, record)
-    if stage is None and found.sha256 != record["checkpoint_sha256"]:
-        raise UserError(
-            f"{path}: not the file that its run record speaks of; train fold {fold} of {model} "
-            "again (--overwrite)"
-        )
-    return found
+    record = read_run(*names)
+    if stage is None:
+        check_checkpoint(record)
+    return _ingredient(name, path, record)
 
 
 def _which(name: str, which: str, place: Place) -> tuple[paths.FoldName, int | None]:
@@ -171,7 +167,7 @@ def _which(name: str, which: str, place: Place) -> tuple[paths.FoldName, int | N
 def _ingredient(name: str, path: Path, record: dict[str, Any] | None) -> Ingredient:
     metadata, config, spec, views = read_facts(path)
     fold = None if record is None else record["fold"]
-    return Ingredient(name, path, sha256_file(path), config, spec, views, metadata, record, fold)
+    return Ingredient(name, path, fingerprint_of(path), config, spec, views, metadata, record, fold)
 
 
 def _start(first: Ingredient, others: Sequence[Ingredient], place: Place) -> Ingredient:

@@ -63,7 +63,6 @@ def merge_record(
     merged: "Merged",
     bench: Bench,
     report: dict[str, float],
-    sha256: str,
     seconds: float,
 ) -> dict[str, Any]:
     """Return the record of a merge.
@@ -75,7 +74,6 @@ def merge_record(
         merged: what was done.
         bench: where.
         report: scores of the held-out rows at 0.5; empty where none are held out.
-        sha256: of the checkpoint.
         seconds: that it took.
     """
     job, chip = merged.job, bench.chip
@@ -112,7 +110,5 @@ def merge_record(
             else sha256_file(paths.cross_fitted_csv(*job.names)),
             "barriers": {path.other: path.barrier for path in merged.paths},
         },
-        "checkpoint_sha256": sha256,
-        "versions": record.versions(),
-        "git": record.git_state(),
+        **record.closing(job),
     }

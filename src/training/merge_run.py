@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from src import paths
-from src.artifacts.files import file_lock, sha256_file, write_csv, write_json
+from src.artifacts.files import file_lock, sha256_file, write_csv
+from src.artifacts.runs import read_run, write_record
 from src.errors import UserError
-from src.training import checkpoint, record
+from src.training import checkpoint
 from src.training.finish import check_weights, predict_held, write_predictions
 from src.training.job import Job
 from src.training.merge_agree import check_agreement, resize_positions
@@ -109,7 +110,7 @@ def _is_finished(plan: MergePlan, job: Job, ingredients: Mapping[str, Ingredient
     path = paths.run_record(*job.names)
     if not path.exists():
         return False
-    found = record.read_record(path)["merged_from"]
+    found = read_run(*job.names)["merged_from"]
     if found is None:
         raise UserError(f"{path}: {job.model} was trained; give the merge's file another name")
     if job.options.overwrite:
@@ -176,9 +177,7 @@ def _write(plan: MergePlan, merged: Merged, bench: Bench, seconds: float) -> Non
         LOG.info("what was merged was chosen on these very items: that score is flattered")
     if merged.cross_fitted is not None:
         write_csv(paths.cross_fitted_csv(*job.names), merged.cross_fitted)
-    write_json(
-        paths.run_record(*job.names), merge_record(plan, merged, bench, report, sha256, seconds)
-    )
+    write_record(paths.run_record(*job.names), merge_record(plan, merged, bench, report, seconds))
 
 
 def _discard(job: Job) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 from src import paths
 from src.artifacts.files import sha256_file
 from src.artifacts.merged import ingredients_of
+from src.artifacts.runs import has_run, read_run
 from src.training.merge_leaks import share_items
-from src.training.record import read_record
 
 Run = Mapping[str, Any]
 
@@ -35,7 +35,7 @@ def standing_of(dataset: str, scheme: str, model: str, fold: paths.FoldName) -> 
     Raises:
         UserError: the record is missing or damaged.
     """
-    record = read_record(paths.run_record(dataset, scheme, model, fold))
+    record = read_run(dataset, scheme, model, fold)
     merged = record["merged_from"]
     if merged is None:
         return Standing(epoch=record["selection"] == "best")
@@ -102,7 +102,8 @@ def _chose_epoch(one: Run, *, flattered: bool) -> bool:
 
 def _record_of(one: Run) -> dict[str, Any] | None:
     """Return the record of an ingredient's run, where that is still the run that was merged."""
-    path = paths.run_record(*(one[key] for key in ("dataset", "scheme", "model", "fold")))
-    record = read_record(path) if path.is_file() else None
+    dataset, scheme, model, fold = (one[key] for key in ("dataset", "scheme", "model", "fold"))
+    there = has_run(dataset, scheme, model, fold)
+    record = read_run(dataset, scheme, model, fold) if there else None
     same = record is not None and record["checkpoint_sha256"] == one.get("sha256")
     return record if same else None

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from src.artifacts.files import sha256_file
 from src.artifacts.oof import write_views
 from src.config import READING
 from src.data.pixels import Canvas, PixelSource
@@ -72,13 +71,10 @@ def predict_in_passes(
             raise to end there.
 
     Raises:
-        UserError: a file is not the one its record speaks of, a logit is not finite, memory ran
-            out, or an engine cannot do what is asked.
+        UserError: a logit is not finite, memory ran out, or an engine cannot do what is asked.
     """
     keep_freed_memory()
     chip = choose_device(way.device)
-    for part in parts:
-        _check_file(part)
     clips = [path for path in items.paths if kind_of(path) == "video"]
     parts = _by_frames(parts) if clips else parts
     groups = _groups(parts, chip, alike=bool(clips))
@@ -154,14 +150,6 @@ def _groups(parts: Sequence[Part], chip: torch.device, *, alike: bool) -> list[l
         places = list(same)
         groups += [[places[k] for k in one] for one in grouped([sizes[p] for p in places], room)]
     return groups
-
-
-def _check_file(part: Part) -> None:
-    if sha256_file(part.checkpoint) != part.checkpoint_sha256:
-        raise UserError(
-            f"{part.checkpoint}: not the file that its run record speaks of; train fold "
-            f"{part.fold} of {part.model} again (--overwrite)"
-        )
 
 
 def _weight_bytes(part: Part, chip: torch.device) -> int:

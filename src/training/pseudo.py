@@ -49,7 +49,7 @@ class PseudoLabels:
         """Append the test items that a recipe is sure of to the rows of a run.
 
         Args:
-            table: `item_id, path, label, group, fold`, see `job.job_table`.
+            table: as of `job.job_table`.
             fold: the held-out fold: only predictions of its members' fold models are read. `all`
                 holds nothing out and reads those of all folds.
 
@@ -172,11 +172,12 @@ class PseudoLabels:
         return votes, files
 
     def _rows(self, ids: pd.Series, labels: pd.Series) -> pd.DataFrame:
-        path = pd.Series(self._items.paths, index=self._items.item_ids)
+        known = self.dataset.test.set_index("item_id")
         return pd.DataFrame(
             {
                 "item_id": ids.to_numpy(),
-                "path": path.loc[ids].to_numpy(),
+                "path": known.loc[ids, "path"].to_numpy(),
+                "bytes": known.loc[ids, "bytes"].to_numpy(),
                 "label": labels.to_numpy(np.int64),
                 "group": "",
                 "fold": ALWAYS_TRAINED,

@@ -6,82 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from src import paths
-from src.artifacts.files import read_json, sha256_json
-from src.config import BackboneConfig, ModelConfig
+from src.artifacts.files import sha256_file, sha256_json
+from src.artifacts.runs import SCHEMA
+from src.config import ModelConfig
 from src.errors import UserError
 from src.training.job import Job
 
-SCHEMA = 1
-KEYS = [
-    "dataset",
-    "scheme",
-    "model",
-    "fold",
-    "config",
-    "config_sha256",
-    "start",
-    "folds_sha256",
-    "pseudo",
-    "stop_after",
-    "selection",
-    "epoch",
-    "precision",
-    "inference_precision",
-    "micro_batch",
-    "compiled",
-    "device",
-    "threads",
-    "seconds",
-    "items_per_second",
-    "parameters",
-    "trainable",
-    "stages",
-    "history",
-    "metrics",
-    "merged_from",
-    "checkpoint_sha256",
-    "versions",
-    "git",
-]
 PACKAGES = ("torch", "timm", "albumentations", "numpy", "cv2", "simplejpeg", "sklearn")
 # Fields that describe a model and do not change what is trained.
 WORDS = ("about", "licence")
-# Newer than some records: the value that stands for its absence.
-LATER = {
-    "pseudo": None, "stop_after": None, "micro_batch": 0, "compiled": False, "stages": [],
-    "merged_from": None,
-}  # fmt: skip
-# Keys of a config that are newer than some runs.
-LATER_KEYS = {
-    "backbone": ("grad_checkpointing",),
-    "loss": ("gamma", "gamma_fake", "supcon", "temperature", "uniformity", "alignment"),
-    "optim": ("schedule", "decay_epochs", "decay_rate", "swa_epochs", "layer_decay", "sam_rho"),
-    "input": ("reencode", "crop"),
-    "": (
-        "pseudo",
-        "erase",
-        "head",
-        "transfer",
-        "mixup",
-        "cutmix",
-        "per_class",
-        "frames",
-        "face",
-        "init_seed",
-    ),
-}
 
 
 def config_sha256(config: ModelConfig) -> str:
     """Return the fingerprint of everything in a config that decides what is trained."""
-    content = {k: v for k, v in config.as_dict().items() if k not in WORDS}
-    without = ModelConfig(BackboneConfig(config.backbone.name)).as_dict()
-    for section, keys in LATER_KEYS.items():
-        part, default = (content[section], without[section]) if section else (content, without)
-        for key in keys:
-            if part[key] == default[key]:  # a run from before this key is the same run
-                del part[key]
-    return sha256_json(content)
+    return sha256_json({k: v for k, v in config.as_dict().items() if k not in WORDS})
 
 
 def identity(job: Job, start: dict[str, Any]) -> dict[str, Any]:
@@ -93,6 +31,7 @@ def identity(job: Job, start: dict[str, Any]) -> dict[str, Any]:
     """
     return {
         "config_sha256": config_sha256(job.config),
+        "data_sha256": job.data_sha256,
         "folds_sha256": job.folds_sha256,
         "start": {"source": start["source"], "sha256": start["sha256"]},
         "pseudo": job.pseudo,
@@ -114,6 +53,19 @@ def opening(job: Job, start: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def closing(job: Job) -> dict[str, Any]:
+    """Return what every record ends with: what the run left on disk, and what it was made by."""
+    made = {"checkpoint": paths.checkpoint(*job.names)}
+    if not job.is_refit:
+        made |= {"oof": paths.oof_csv(*job.names), "views": paths.oof_views(*job.names)}
+    return {
+        **{f"{what}_sha256": "" for what in ("oof", "views")},
+        **{f"{what}_sha256": sha256_file(path) for what, path in made.items()},
+        "versions": versions(),
+        "git": git_state(),
+    }
+
+
 def check_identity(found: dict[str, Any], want: dict[str, Any], path: Path) -> None:
     """Raise a UserError that says what differs between a run on disk and the one asked for.
 
@@ -128,6 +80,8 @@ def check_identity(found: dict[str, Any], want: dict[str, Any], path: Path) -> N
         differs.append("the model's config has changed since")
     if found["folds_sha256"] != want["folds_sha256"]:
         differs.append("the fold file has changed since")
+    elif found["data_sha256"] != want["data_sha256"]:
+        differs.append("files of the data set have changed since (their sizes differ)")
     if found.get("pseudo") != want["pseudo"]:
         differs.append(
             "its pseudo-labels have changed since (the recipe, or its members' test predictions)"
@@ -153,25 +107,16 @@ def check_identity(found: dict[str, Any], want: dict[str, Any], path: Path) -> N
 
 def _check_words(found: Any, path: Path) -> None:  # noqa: ANN401 - whatever a file held
     start = found.get("start") if isinstance(found, dict) else None
+    prints = ("config_sha256", "data_sha256", "folds_sha256")
     words = [
-        *(found.get(key) for key in ("config_sha256", "folds_sha256") if isinstance(found, dict)),
+        *(found.get(key) for key in prints if isinstance(found, dict)),
         *(start.get(key) for key in ("source", "sha256") if isinstance(start, dict)),
     ]
-    if len(words) != 4 or not all(isinstance(word, str) for word in words):
+    if len(words) != 5 or not all(isinstance(word, str) for word in words):
         raise UserError(
             f"{path}: does not say what it was trained from (damaged?); train it again with "
             "--overwrite"
         )
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """Read the record of a finished run; raises UserError for a damaged one."""
-    found = read_json(path, schema=SCHEMA, what="run record", keys=KEYS, older=LATER)
-    kinds = {"config": dict, "start": dict, "metrics": dict, "history": list, "epoch": int}
-    for key, kind in {**kinds, "checkpoint_sha256": str, "selection": str}.items():
-        if not isinstance(found[key], kind):
-            raise UserError(f"{path}: {key} is {str(found[key])[:80]!r}, want {kind.__name__}")
-    return found
 
 
 def versions() -> dict[str, str]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from src import paths
 from src.artifacts.recipes import Recipe
+from src.artifacts.runs import has_run, read_run
 from src.config import ModelConfig
 from src.errors import UserError
 from src.training import record
@@ -38,9 +39,8 @@ def refit_epochs(
         return None
     best = {}
     for fold in folds:
-        path = paths.run_record(dataset, scheme, model, fold)
-        if path.exists():
-            found = record.read_record(path)
+        if has_run(dataset, scheme, model, fold):
+            found = read_run(dataset, scheme, model, fold)
             if found["config_sha256"] == record.config_sha256(config):
                 stages = [int(stage["epochs"]) for stage in found["stages"]]
                 best[fold] = stages or [int(found["epoch"])]
@@ -73,22 +73,19 @@ def check_refits(recipe: Recipe) -> None:
     """
     for member in recipe.members:
         names = (recipe.dataset, recipe.scheme, member.model)
-        path, folds = paths.run_record(*names, paths.ALL), recipe.folds
-        if member.weight == 0 or not path.exists():
+        path = paths.run_record(*names, paths.ALL)
+        if member.weight == 0 or not has_run(*names, paths.ALL):
             continue
-        refit = record.read_record(path)
+        refit = read_run(*names, paths.ALL)
         again = (
             f"python train_folds.py --model {member.model} --fold all --data {recipe.dataset} "
             "--overwrite"
         )
         if refit["folds_sha256"] != recipe.folds_sha256:
             raise UserError(f"{path}: the fold file has changed since; train it again: {again}")
-        for fold in folds:
-            other = paths.run_record(*names, fold)
-            if (
-                other.exists()
-                and record.read_record(other)["config_sha256"] != refit["config_sha256"]
-            ):
+        for fold in recipe.folds:
+            other = read_run(*names, fold) if has_run(*names, fold) else refit
+            if other["config_sha256"] != refit["config_sha256"]:
                 raise UserError(
                     f"{path}: this refit is of another config than fold {fold} of {member.model}, "
                     f"so the recipe says nothing about it; train it again: {again}"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from src import paths
+from src.artifacts.runs import check_checkpoint, check_oof, read_run
 from src.errors import UserError
 from src.models.weights import sha256_weights
 from src.tensor_files import check_file, read_tensors
@@ -45,14 +46,19 @@ def is_finished(job: Job, start: dict[str, Any]) -> bool:
     A record whose checkpoint or OOF is gone is taken away: its presence means a finished run.
 
     Raises:
-        UserError: a finished run of another config, fold file or start lies there.
+        UserError: a finished run of another config, fold file or start lies there, or files of
+            several runs were mixed up.
     """
     path = paths.run_record(*job.names)
     if job.options.overwrite or not path.exists():
         return False
-    record.check_identity(record.read_record(path), record.identity(job, start), path)
+    found = read_run(*job.names)
+    record.check_identity(found, record.identity(job, start), path)
     predicted = job.is_refit or paths.oof_csv(*job.names).exists()
     if predicted and paths.checkpoint(*job.names).exists():
+        check_checkpoint(found)
+        if not job.is_refit:
+            check_oof(found)
         paths.run_state(*job.names).unlink(missing_ok=True)  # killed between record and state
         return True
     path.unlink()

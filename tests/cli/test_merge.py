@@ -1,6 +1,5 @@
 """Variants and merges through the commands' own main functions, up to a submission."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +10,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from src import paths
+from src.artifacts.runs import read_record
 from src.cli import evaluate, merge, predict, train, tune, variants
 from src.config import read_model
-from src.training.record import read_record
+from tests.records import change_sealed
 from tests.shared import tiny_model
 
 SCHEME = "sgkf2_s0"
@@ -194,9 +194,7 @@ def test_what_an_ingredient_was_trained_on_is_not_scored(
     file.write_text("merge_method: uniform\nmodels: [tiny_v0, tiny_v1]\n")
     command("merge", "two", "--fold", "0")
     path = paths.run_record("tiny", SCHEME, "two", 0)
-    record = json.loads(path.read_text())
-    record["merged_from"]["ingredients"][1]["dataset"] = "other"
-    path.write_text(json.dumps(record))
+    change_sealed(path, lambda r: r["merged_from"]["ingredients"][1].update(dataset="other"))
     told = command("merge", "two", "--fold", "0", "--holdout", "other", code=2)
     assert "tiny_v1, an ingredient of two, was trained on it" in told
     wanted = ["--model", "two", "--from", "tiny", "--data", "other", "--device", "cpu"]

@@ -25,6 +25,7 @@ from tests.ensemble.synthetic import (
     oof_path,
     set_cell,
 )
+from tests.records import make_record
 
 pytestmark = pytest.mark.usefixtures("artefact_root")
 BLOCKED = ["torch", "torchvision", "timm", "albumentations", "cv2"]
@@ -203,9 +204,7 @@ def test_members_can_be_chosen(capsys):
 
 def test_selected_on_members_are_marked(capsys):
     toy(1)
-    record = paths.run_record(DATA, SCHEME, "a", 0)
-    record.parent.mkdir(parents=True)
-    record.write_text(json.dumps({"schema": 1, "selection": "best"}))
+    make_record(DATA, SCHEME, "a", 0, selection="best")
     assert main([]) == 0
     printed = capsys.readouterr().out
     assert "selected-on: the epoch (or the merge) was chosen by its score" in printed

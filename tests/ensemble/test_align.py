@@ -3,10 +3,11 @@ import pandas as pd
 import pytest
 
 from src import paths
-from src.artifacts.files import sha256_file, write_json
+from src.artifacts.files import sha256_file
 from src.ensemble.align import align
 from src.errors import UserError
 from tests.ensemble.synthetic import DATA, SCHEME, edit_csv, make_folds, make_oof, oof_path
+from tests.records import make_record
 
 pytestmark = pytest.mark.usefixtures("artefact_root")
 
@@ -118,30 +119,25 @@ def test_a_constant_fold_names_the_file():
         align(DATA, SCHEME)
 
 
-def write_record(fold=0, **keys):
-    write_json(paths.run_record(DATA, SCHEME, "a", fold), {"schema": 1, **keys})
-
-
 def test_a_run_of_another_fold_file_is_refused():
     make_oof(make_folds())
-    write_record(1, folds_sha256="0" * 64)
+    make_record(DATA, SCHEME, "a", 1, folds_sha256="0" * 64)
     with pytest.raises(UserError, match=r"checkpoints.*fold_1.json.*another version of.*folds"):
         align(DATA, SCHEME)
 
 
 def test_a_run_that_chose_its_epoch_is_marked():
     make_oof(make_folds())
-    sha256 = sha256_file(paths.folds_csv(DATA, SCHEME))
-    write_record(0, folds_sha256=sha256, selection="last")
+    make_record(DATA, SCHEME, "a", 0)
     assert align(DATA, SCHEME).selected_on == []
-    write_record(1, folds_sha256=sha256, selection="best")
+    make_record(DATA, SCHEME, "a", 1, selection="best")
     assert align(DATA, SCHEME).selected_on == ["a"]
 
 
 @pytest.mark.parametrize("text", ["{", "[]"])
 def test_a_damaged_run_record_is_named(text):
     make_oof(make_folds())
-    write_record(0)
+    make_record(DATA, SCHEME, "a", 0)
     path = paths.run_record(DATA, SCHEME, "a", 0)
     path.write_text(text)
     with pytest.raises(UserError, match=r"fold_0.json: this run record"):
@@ -161,10 +157,7 @@ def test_a_merge_that_is_its_ingredient_is_left_out_unless_named():
     for model in ("a", "b", "soup"):
         make_oof(folds, model, seed=int(model == "b"))
     for fold in range(3):
-        path = paths.run_record(DATA, SCHEME, "soup", fold)
-        content = {"schema": 1, "merged_from": {"ingredients": [{"name": "a"}]}}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, content)
+        make_record(DATA, SCHEME, "soup", fold, merged_from={"ingredients": [{"name": "a"}]})
     aligned = align(DATA, SCHEME)
     assert aligned.models == ["a", "b"]
     assert aligned.echoes == [("soup", "a")]

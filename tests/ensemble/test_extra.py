@@ -10,8 +10,8 @@ from src.ensemble import extra as module
 from src.ensemble.align import align
 from src.ensemble.extra import (
     check_extras,
-    extra_fingerprint,
     is_extra,
+    read_extra_record,
     read_extra_test,
     refuse_extra_name,
     write_extra,
@@ -182,10 +182,15 @@ def test_a_yaml_is_read_strictly(tmp_path, text, match):
 def test_damaged_test_predictions_are_refused(tmp_path, table):
     bring(tmp_path, table[["item_id", "logit"]])
     path = paths.extra_test_csv(DATA, SCHEME, "theirs")
-    assert extra_fingerprint(DATA, SCHEME, "theirs") == sha256_file(path)
+    assert read_extra_record(DATA, SCHEME, "theirs")["kept_sha256"] == sha256_file(path)
     path.write_text(path.read_text().replace("t1", "t3"))
     with pytest.raises(UserError, match=r"is not the file that was imported; import it again"):
         read_extra_test(DATA, SCHEME, "theirs")
+    bring(tmp_path, table[["item_id", "logit"]])
+    oof = paths.oof_csv(DATA, SCHEME, "theirs", 1)
+    oof.write_text(oof.read_text().replace(".", ".1", 1))
+    with pytest.raises(UserError, match=r"fold_1\.csv is not the file that was imported"):
+        align(DATA, SCHEME, ["theirs"])
 
 
 @pytest.mark.parametrize("test", ["empty", "train"])

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 
 from src import paths
-from src.artifacts.files import write_json
 from src.artifacts.folds import read_folds, write_folds
 from src.artifacts.oof import read_oof, write_oof, write_views
 from src.ensemble import align as aligning
@@ -19,6 +18,7 @@ from src.ensemble.tune import tune
 from src.errors import UserError
 from src.metrics import macro_f1
 from tests.ensemble.synthetic import DATA, SCHEME, make_folds, make_oof
+from tests.records import make_record
 
 FRAMES = 8
 
@@ -104,8 +104,7 @@ def write_faces(config):
         own = table[table["fold"] == fold].set_index("item_id")
         logit = pool_table(part, "mean_prob").reindex(own.index)
         write_oof(paths.oof_csv(DATA, SCHEME, "a", fold), own.assign(logit=logit).reset_index())
-        record = {"schema": 1, "config": config}
-        write_json(paths.run_record(DATA, SCHEME, "a", fold), record)
+        make_record(DATA, SCHEME, "a", fold, config=config)
     return views
 
 

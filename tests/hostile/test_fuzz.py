@@ -19,7 +19,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from src.artifacts import folds, oof, recipes
+from src.artifacts import folds, oof, recipes, runs
 from src.artifacts.files import write_json
 from src.config import parse_model
 from src.data.archives import Archive
@@ -114,18 +114,19 @@ def read_checkpoint(path: Path) -> object:
 
 
 def write_record(path: Path) -> None:
-    values: dict[str, Any] = dict.fromkeys(record.KEYS, 1)
+    values: dict[str, Any] = dict.fromkeys(runs.KEYS, 1)
     values |= {"start": {"source": "random", "sha256": ""}, "config": {}, "metrics": {}}
     values |= {"history": [], "checkpoint_sha256": "ab", "selection": "last"}
+    values |= {"oof_sha256": "cd", "views_sha256": "ef", "data_sha256": "d"}
     values |= {"config_sha256": "c", "folds_sha256": "f", "pseudo": None, "stop_after": None}
     values["merged_from"] = None
-    write_json(path, {"schema": 1, **values})
+    runs.write_record(path, {"schema": 1, **values})
 
 
 def read_record(path: Path) -> object:
-    found = record.read_record(path)
-    want = {"config_sha256": "c", "folds_sha256": "f", "pseudo": None, "stop_after": None,
-            "start": {"source": "random", "sha256": ""}}  # fmt: skip
+    found = runs.read_record(path)
+    want = {"config_sha256": "c", "data_sha256": "d", "folds_sha256": "f", "pseudo": None,
+            "stop_after": None, "start": {"source": "random", "sha256": ""}}  # fmt: skip
     record.check_identity(found, want, path)
     return found
 

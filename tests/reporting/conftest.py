@@ -6,11 +6,9 @@ import pandas as pd
 import pytest
 
 from src import paths
-from src.artifacts.files import sha256_file, write_json
 from src.artifacts.folds import write_folds
 from src.artifacts.oof import write_oof
-from src.config import parse_model
-from src.training import record
+from tests.records import make_record
 
 N = 60
 ODD = "o$d<d & 名.png"  # a file name that neither HTML nor a figure may take for markup
@@ -59,11 +57,4 @@ def run_record(model: str, fold, stages: bool = False) -> dict:
     if stages:
         for entry, name in zip(history, ("head", "all <b>"), strict=True):
             entry["stage"] = name
-    config = parse_model({"backbone": {"name": "compact_net", "pretrained": "none"}}, "toy")
-    found = dict.fromkeys(record.KEYS, "")
-    found |= {"schema": record.SCHEMA, "history": history, "config": config.as_dict(), "epoch": 2}
-    found |= {"start": {"source": "random"}, "metrics": {}, "selection": "last", "fold": fold}
-    found |= {"seconds": 3.25, "items_per_second": 5.0, "trainable": 7, "device": "cpu"}
-    found["folds_sha256"] = sha256_file(paths.folds_csv("toy", "s"))
-    write_json(paths.run_record("toy", "s", model, fold), found)
-    return found
+    return make_record("toy", "s", model, fold, history=history)

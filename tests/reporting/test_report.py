@@ -1,7 +1,6 @@
 """A model's report, from artefacts to page."""
 
 import html
-import json
 import re
 from html.parser import HTMLParser
 
@@ -19,6 +18,7 @@ from src.reporting.page import scores_of
 from src.reporting.runs import collect_runs, reportable
 from src.reporting.worst import worst_rows
 from src.thresholds import best_threshold
+from tests.records import change_sealed
 from tests.reporting.conftest import ODD, predict, run_record
 
 pytestmark = pytest.mark.usefixtures("toy")
@@ -107,10 +107,11 @@ def test_a_refit_alone_shows_how_it_learned(capsys):
 def test_names_are_never_markup():
     model = "timm:a"
     predict(model, [0])
-    record = run_record(model, 0)
-    record["config"]["about"] = "<script>alert(1)</script>"
-    path = paths.run_record("toy", "s", model, 0)
-    path.write_text(json.dumps(record))
+    run_record(model, 0)
+    change_sealed(
+        paths.run_record("toy", "s", model, 0),
+        lambda record: record["config"].update(about="<script>alert(1)</script>"),
+    )
     folder, text = report(model)
     assert "script" not in Page(text).tags
     assert html.escape("<script>alert(1)</script>") in text

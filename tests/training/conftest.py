@@ -60,6 +60,7 @@ def make_job(artefact_root: Path) -> Callable[..., Job]:
     root = paths.dataset_dir("tiny")
     names = write_items(root / "train")
     items = pd.DataFrame({"item_id": names, "path": [f"train/{name}" for name in names]})
+    items["bytes"] = [(root / path).stat().st_size for path in items["path"]]
     index = np.arange(len(names))
     folds = pd.DataFrame(
         {

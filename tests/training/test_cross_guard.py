@@ -1,19 +1,17 @@
 """What a checkpoint was trained on. Oracle: records and fold files written by hand."""
 
-import json
-
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
 from src import paths
-from src.artifacts.files import write_json
 from src.artifacts.folds import write_folds
 from src.artifacts.recipes import Member, Recipe
 from src.data.layouts import load_dataset
 from src.errors import UserError
 from src.training.cross_guard import check_no_pseudo, check_not_trained_on, unseen
+from tests.records import change_sealed, make_record
 
 pytestmark = pytest.mark.usefixtures("artefact_root")
 SCHEME = "sgkf2_s0"
@@ -41,12 +39,11 @@ def write_fold_file(name, ids):
 
 
 def write_record(dataset="a", model="m", sha256="", start="", ingredients=()):
-    path = paths.run_record(dataset, SCHEME, model, 0)
-    path.parent.mkdir(parents=True)
     source = {"source": "file" if start else "random", "sha256": start}
-    content = {"schema": 1, "dataset": dataset, "scheme": SCHEME, "model": model, "start": source}
-    content |= {"checkpoint_sha256": sha256, "merged_from": {"ingredients": list(ingredients)}}
-    write_json(path, content)
+    merged = {"ingredients": list(ingredients)}
+    make_record(
+        dataset, SCHEME, model, 0, start=source, checkpoint_sha256=sha256, merged_from=merged
+    )
 
 
 def refused(text):
@@ -110,7 +107,7 @@ def test_pseudo_labelled_test_items_are_not_scored():
     write_record()
     check_no_pseudo(RECIPE, [0])
     path = paths.run_record("a", SCHEME, "m", 0)
-    write_json(path, json.loads(path.read_text()) | {"pseudo": {"added": {"real": 3}}})
+    change_sealed(path, {"pseudo": {"added": {"real": 3}}})
     with pytest.raises(UserError, match=r"m was trained on test items of a with pseudo-labels"):
         check_no_pseudo(RECIPE, [0])
 

@@ -13,6 +13,7 @@ from torch import nn
 from src import paths
 from src.artifacts.oof import read_views
 from src.artifacts.recipes import Member, Recipe
+from src.artifacts.runs import read_record
 from src.config import parse_model
 from src.errors import UserError
 from src.models.classifier import Classifier, build_classifier
@@ -20,7 +21,6 @@ from src.training import compiled, device, engines, fill
 from src.training.engines import Eager, Trial
 from src.training.fuse import fused
 from src.training.job import Job, Options
-from src.training.record import read_record
 from src.training.trainer import fit_fold
 
 MakeJob = Callable[..., Job]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from src import paths
-from src.artifacts.files import read_json
+from src.artifacts.files import read_json, write_json
 from src.artifacts.oof import read_views
 from src.artifacts.recipes import Member, Recipe
 from src.errors import UserError
@@ -92,7 +92,7 @@ def test_a_file_of_other_weights_is_refused(make_job: MakeJob) -> None:
     order.path.parent.mkdir()
     order.path.write_bytes(b"")
     content = {"schema": exported.SCHEMA, "checkpoint_sha256": "0" * 64}
-    order.path.with_suffix(".json").write_text(json.dumps(content))
+    write_json(order.path.with_suffix(".json"), content, seal=True)
     with pytest.raises(UserError, match=r"exported from other weights.*--overwrite"):
         fill.predict_parts([part], items, "cpu", "auto", 0, engine="onnx")
     assert not export.is_exported(order)

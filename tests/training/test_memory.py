@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from src import paths
 from src.artifacts.oof import read_views
 from src.artifacts.recipes import Member, Recipe
+from src.artifacts.runs import read_record
 from src.errors import UserError
 from src.training import autobatch, begin, fill, memory, passes, trainer
 from src.training.autobatch import Pieces, micro_batch, split
 from src.training.job import Job, Options
-from src.training.record import read_record
 from src.training.trainer import fit_fold
 
 MakeJob = Callable[..., Job]

@@ -9,11 +9,12 @@ from sklearn.metrics import f1_score
 
 from src import paths
 from src.artifacts.folds import read_folds
+from src.artifacts.runs import read_record
 from src.training.job import Job
 from src.training.merge_card import card_of, public_record
 from src.training.merge_contenders import lines_of
-from src.training.record import read_record
 from src.training.trainer import fit_fold
+from tests.records import change_sealed
 from tests.training.test_merge_run import (
     OPTIM,
     UNIFORM,
@@ -102,9 +103,9 @@ def test_too_few_groups_for_halves_leave_a_card_without_a_score(pair: Job, tmp_p
 def test_ingredients_without_predictions_are_named(pair: Job, tmp_path: Path) -> None:
     file = tmp_path / "far.safetensors"
     shutil.copy(paths.checkpoint(*NAMES, "b", 0), file)
-    record = json.loads(paths.run_record(*NAMES, "b", 0).read_text())
+    shutil.copy(paths.run_record(*NAMES, "b", 0), file.with_suffix(".json"))
     shutil.copy(paths.folds_csv(*NAMES), paths.folds_csv("tiny", "other"))
-    file.with_suffix(".json").write_text(json.dumps(record | {"scheme": "other"}))
+    change_sealed(file.with_suffix(".json"), {"scheme": "other"})
     text = f"merge_method: task_arithmetic\nbase_model: start\nmodels: [a, {file_of_b(tmp_path)}, "
     text += f"{file}]\nparameters: {{weight: 0.3}}\n"
     merge(plan_of(tmp_path, text), pair)

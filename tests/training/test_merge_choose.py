@@ -11,13 +11,13 @@ import pytest
 from src import paths
 from src.artifacts.files import read_csv, sha256_file
 from src.artifacts.oof import read_views
+from src.artifacts.runs import read_record
 from src.errors import UserError
 from src.training.job import Job
 from src.training.merge_bench import Bench, plain
 from src.training.merge_choose import own_logits
 from src.training.merge_inputs import Place, resolve
 from src.training.merge_table import CROSS_FITTED
-from src.training.record import read_record
 from src.training.trainer import fit_fold
 from tests.clips import write_clip
 from tests.training.test_merge_run import UNIFORM, merge, oof_of, plan_of

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from src import paths
+from src.artifacts.runs import read_record
 from src.config import InputSpec
 from src.models.classifier import Classifier
 from src.models.compact import CompactNet
@@ -15,7 +16,6 @@ from src.training.merge_fisher import fisher_diagonal
 from src.training.merge_inputs import Place
 from src.training.merge_plan import read_plan
 from src.training.merge_run import merge_fold
-from src.training.record import read_record
 from src.training.trainer import fit_fold
 
 SPEC = InputSpec(8, 8, "squash", "bicubic", (0.5,) * 3, (0.25,) * 3)

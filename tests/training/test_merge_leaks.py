@@ -13,7 +13,7 @@ import timm
 import torch
 
 from src import paths
-from src.artifacts.files import sha256_file, write_json
+from src.artifacts.files import sha256_file
 from src.data.layouts import load_dataset
 from src.data.manifest import Dataset
 from src.errors import UserError
@@ -27,6 +27,7 @@ from src.training.merge_holdout import read_holdout
 from src.training.merge_inputs import Ingredient, Place, resolve
 from src.training.merge_leaks import trained_on, trained_sets
 from src.training.trainer import fit_fold
+from tests.records import change_sealed
 from tests.training.test_merge_run import (
     OPTIM,
     UNIFORM,
@@ -47,8 +48,8 @@ def test_what_an_ingredient_of_a_merge_saw_is_seen(
     content = json.loads(record.read_text())
     for one in content["merged_from"]["ingredients"]:
         assert one["folds_sha256"] == content["folds_sha256"]
-    content["merged_from"]["ingredients"][0]["fold"] = 1  # as if by a file of another fold
-    write_json(record, content)
+    # As if by a file of another fold.
+    change_sealed(record, lambda found: found["merged_from"]["ingredients"][0].update(fold=1))
     with pytest.raises(UserError, match=r"soup was trained on 18 of the 18 rows.*leaked"):
         merge(plan_of(tmp_path, "merge_method: uniform\nmodels: [soup, a]\n", "again"), pair)
 

@@ -12,17 +12,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from src import paths
-from src.artifacts.files import sha256_file, write_json
+from src.artifacts.files import sha256_file
 from src.artifacts.folds import read_folds
 from src.artifacts.oof import read_oof, read_views
+from src.artifacts.runs import read_record
 from src.errors import UserError
 from src.training.checkpoint import load_checkpoint
 from src.training.job import Job
 from src.training.merge_inputs import Place
 from src.training.merge_plan import MergePlan, read_plan
 from src.training.merge_run import Merged, merge_fold
-from src.training.record import read_record
 from src.training.trainer import fit_fold
+from tests.records import change_sealed
 
 MakeJob = Callable[..., Job]
 OPTIM = {"epochs": 2, "lr": 1e-2}
@@ -34,16 +35,15 @@ def copy_run(model: str, new: str, fold: int = 0) -> Path:
         source, target = (make("tiny", "s", name, fold) for name in (model, new))
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, target)
+    change_sealed(paths.run_record("tiny", "s", new, fold), {"model": new})
     return paths.checkpoint("tiny", "s", new, fold)
 
 
 def change_run(model: str, **record: object) -> None:
     """Change what the record of a run says, with its checkpoint's fingerprint as it is now."""
     names = ("tiny", "s", model, 0)
-    content = json.loads(paths.run_record(*names).read_text())
-    write_json(paths.run_record(*names), content | {
-        "checkpoint_sha256": sha256_file(paths.checkpoint(*names)), **record
-    })  # fmt: skip
+    sha256 = sha256_file(paths.checkpoint(*names))
+    change_sealed(paths.run_record(*names), {"checkpoint_sha256": sha256, **record})
 
 
 def plan_of(tmp_path: Path, text: str, name: str = "soup") -> MergePlan:
@@ -155,7 +155,9 @@ class KilledError(Exception):
     """Stands for a kill."""
 
 
-@pytest.mark.parametrize("where", ["checkpoint.save_checkpoint", "write_predictions", "write_json"])
+@pytest.mark.parametrize(
+    "where", ["checkpoint.save_checkpoint", "write_predictions", "write_record"]
+)
 def test_killed_while_it_is_written_nothing_of_the_earlier_merge_stays(
     pair: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -172,7 +174,7 @@ def test_killed_while_it_is_written_nothing_of_the_earlier_merge_stays(
             merge(other, pair, overwrite=True)
     assert not paths.run_record(*names).exists()
     assert not paths.cross_fitted_csv(*names).exists()
-    if where != "write_json":  # then all is of the new merge, but for the record that is missing
+    if where != "write_record":  # then all is of the new merge, but for the record that is missing
         assert not paths.oof_csv(*names).exists()
         assert not paths.oof_views(*names).exists()
     assert not merge(other, pair).skipped
@@ -276,7 +278,7 @@ def test_a_missing_run_and_a_changed_checkpoint_are_named(pair: Job, tmp_path: P
         merge(plan_of(tmp_path, "merge_method: uniform\nmodels: [a, c]\n"), pair)
     path = paths.checkpoint("tiny", "s", "b", 0)
     save_file(load_file(path), path, {"rvf": "{}"})
-    with pytest.raises(UserError, match="not a checkpoint of this repo"):
+    with pytest.raises(UserError, match="not the file that its run record speaks of"):
         merge(plan_of(tmp_path, UNIFORM), pair)
 
 

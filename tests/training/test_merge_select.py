@@ -11,6 +11,7 @@ import torch
 
 from src import paths
 from src.artifacts.folds import read_folds
+from src.artifacts.runs import read_record
 from src.data.dataset import EvalBatches
 from src.errors import UserError
 from src.merging.recipe import Ingredient, MergeRecipe
@@ -26,7 +27,6 @@ from src.training.merge_record import in_words
 from src.training.merge_run import merge_fold
 from src.training.merge_select import Chooser, candidates, greedy_soup, score_of
 from src.training.merge_table import held_rows, scores_of
-from src.training.record import read_record
 from src.training.trainer import fit_fold
 
 MakeJob = Callable[..., Job]

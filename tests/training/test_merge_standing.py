@@ -1,6 +1,5 @@
 """Which scores of a merge count. Oracles: the logits that either half chose; marks set by hand."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +8,15 @@ import pandas as pd
 import pytest
 
 from src import paths
-from src.artifacts.files import sha256_file, write_csv, write_json
+from src.artifacts.files import sha256_file, write_csv
 from src.artifacts.folds import read_folds
+from src.artifacts.runs import read_record
 from src.training.job import Job
 from src.training.merge_contenders import ensemble_of, read_contender
 from src.training.merge_leaks import share_items
 from src.training.merge_standing import had_a_say, standing_of
 from src.training.merge_table import Contender, as_table, by_domain, held_rows, scores_of
-from src.training.record import read_record
+from tests.records import change_sealed
 from tests.training.test_merge_leaks import fold_file
 from tests.training.test_merge_run import UNIFORM, change_run, merge, plan_of
 
@@ -40,12 +40,11 @@ def contender(model: str, kind: str = "ingredient") -> tuple[Any, Contender]:
 
 
 def change_merged(model: str, **merged: object) -> None:
-    path = paths.run_record(*NAMES, model, 0)
-    record = json.loads(path.read_text())
-    record["merged_from"] = {
-        key: value for key, value in (record["merged_from"] | merged).items() if value != "gone"
-    }
-    write_json(path, record)
+    def change(record: dict[str, Any]) -> None:
+        new = record["merged_from"] | merged
+        record["merged_from"] = {key: value for key, value in new.items() if value != "gone"}
+
+    change_sealed(paths.run_record(*NAMES, model, 0), change)
 
 
 def test_a_chosen_merge_is_cross_fitted_as_an_ingredient_too(pair: Job, tmp_path: Path) -> None:
@@ -84,11 +83,12 @@ def test_a_merge_of_a_chosen_merge_has_no_score(pair: Job, tmp_path: Path) -> No
 def test_older_records_are_asked_by_the_runs_they_name(pair: Job, tmp_path: Path) -> None:
     merge(plan_of(tmp_path, SEARCH), pair)
     merge(plan_of(tmp_path, NEARLY, "nearly"), pair)
-    path = paths.run_record(*NAMES, "nearly", 0)
-    record = json.loads(path.read_text())
-    for one in record["merged_from"]["ingredients"]:
-        del one["chosen"], one["selection"]
-    write_json(path, record)
+
+    def forget(record: dict[str, Any]) -> None:
+        for one in record["merged_from"]["ingredients"]:
+            del one["chosen"], one["selection"]
+
+    change_sealed(paths.run_record(*NAMES, "nearly", 0), forget)
     assert "soup among its ingredients" in standing_of(*NAMES, "nearly", 0).unscored
     assert not standing_of(*NAMES, "nearly", 0).epoch
     change_merged("soup", cross_fitted_sha256="gone")  # nothing says whose logits these are
@@ -140,12 +140,16 @@ def as_if_on(model: str, dataset: str, ids: list[str]) -> str:
     path = paths.run_record(*NAMES, model, 0)
     file = path.parents[3] / f"{model}_of_{dataset}.safetensors"
     file.write_bytes(paths.checkpoint(*NAMES, model, 0).read_bytes())
-    record = json.loads(path.read_text()) | {
-        "dataset": dataset, "folds_sha256": fold_file(dataset, ids),
-    }  # fmt: skip
-    for one in (record["merged_from"] or {}).get("ingredients", []):
-        one.update(dataset=dataset, folds_sha256=record["folds_sha256"])
-    write_json(file.with_suffix(".json"), record)
+    folds_sha256 = fold_file(dataset, ids)
+
+    def move(record: dict[str, Any]) -> None:
+        record |= {"dataset": dataset, "folds_sha256": folds_sha256}
+        for one in (record["merged_from"] or {}).get("ingredients", []):
+            one.update(dataset=dataset, folds_sha256=folds_sha256)
+
+    beside = file.with_suffix(".json")
+    beside.write_bytes(path.read_bytes())
+    change_sealed(beside, move)
     return str(file)
 
 

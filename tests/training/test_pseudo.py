@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src import paths
-from src.artifacts.files import sha256_file, write_json
+from src.artifacts.files import sha256_file
 from src.artifacts.folds import read_folds, write_folds
-from src.artifacts.oof import write_oof, write_views
+from src.artifacts.oof import read_views, write_oof, write_views
 from src.artifacts.recipes import Member, Recipe, write_recipe
 from src.config import PseudoConfig, parse_model
 from src.data.layouts import load_dataset
@@ -25,6 +25,7 @@ from src.metrics import sigmoid
 from src.training import fill, plan
 from src.training.job import Job, Options, job_table
 from src.training.pseudo import PseudoLabels, balance, surely
+from tests.records import make_record
 from tests.training.conftest import TINY
 
 N, FOLDS, SCHEME = 18, (0, 1, 2), "s"
@@ -90,10 +91,9 @@ def write_member(dataset: Dataset, model: str, folds: tuple[int, ...] = FOLDS) -
         weights.parent.mkdir(parents=True, exist_ok=True)
         weights.write_bytes(f"{model} {fold}".encode())
         sha = sha256_file(weights)
-        record = {"schema": 1, "checkpoint_sha256": sha}
-        write_json(paths.run_record("toy", SCHEME, model, fold), record)
         oof = table[table["fold"] == fold].assign(logit=np.linspace(-1, 1, N // 3))
         write_oof(paths.oof_csv("toy", SCHEME, model, fold), oof)
+        make_record("toy", SCHEME, model, fold)
         logits = []
         for name in items.item_ids:
             index = int(name[-6:-4])
@@ -116,6 +116,7 @@ def write_tuned(
             1 / len(models),
             0.5,
             {str(k): sha256_file(paths.oof_csv("toy", SCHEME, model, k)) for k in folds},
+            {str(k): sha256_file(paths.checkpoint("toy", SCHEME, model, k)) for k in folds},
         )
         for model in models
     ]
@@ -265,9 +266,9 @@ def test_a_recipe_of_other_folds_is_refused(toy: Dataset) -> None:
 
 
 def test_predictions_of_other_weights_do_not_label(toy: Dataset) -> None:
-    write_json(
-        paths.run_record("toy", SCHEME, "a", 0), {"schema": 1, "checkpoint_sha256": "0" * 64}
-    )
+    path = paths.test_views("toy", SCHEME, "a", 0)
+    views, made_from = read_views(path)
+    write_views(path, views, made_from | {"checkpoint_sha256": "0" * 64})
     with pytest.raises(UserError, match="not of these weights"):
         labeller(toy).add(table_of(toy), 0)
 

@@ -12,27 +12,19 @@ import torch
 from src import paths
 from src.artifacts.files import sha256_file
 from src.artifacts.recipes import Member, Recipe
+from src.artifacts.runs import read_record
 from src.errors import UserError
 from src.models.losses import LOSSES
 from src.training import trainer
 from src.training.checkpoint import load_checkpoint
 from src.training.fill import needed_parts, view_rows
 from src.training.job import Job, Options
-from src.training.record import config_sha256, read_record
 from src.training.refit import check_refits, refit_epochs
 from src.training.run import Run
 from src.training.trainer import fit_fold
 from tests.training.conftest import interrupt_at_batch
 
 MakeJob = Callable[..., Job]
-KEYS_BEFORE = [  # that decided what is trained before there were pseudo-labels
-    "backbone", "input", "strategy", "augment", "sampler", "loss", "optim", "selection",
-    "patience", "tta", "seed",
-]  # fmt: skip
-OPTIM_BEFORE = [
-    "name", "lr", "min_lr", "weight_decay", "epochs", "batch_size", "accumulate", "warmup_epochs",
-    "clip_grad", "ema_decay",
-]  # fmt: skip
 
 
 def recipe_of(job: Job, *folds: int) -> Recipe:
@@ -154,23 +146,3 @@ def test_weights_that_break_are_a_users_error(
 def test_the_views_of_a_refit_carry_fold_minus_one() -> None:
     rows = view_rows(["a", "b"], "all", ["full"], np.zeros((2, 1)), np.array([True, False]))
     assert rows["fold"].tolist() == [-1, -1]
-
-
-def test_a_run_from_before_pseudo_labels_is_the_same_run(make_job: MakeJob) -> None:
-    """A record and a fingerprint written without the newer keys still count."""
-    from src.artifacts.files import sha256_json
-
-    job = make_job(optim={"epochs": 1})
-    fit_fold(job)
-    path = paths.run_record(*job.names)
-    record = json.loads(path.read_text())
-    for key in ("pseudo", "stop_after"):
-        del record[key]
-    path.write_text(json.dumps(record))
-    assert not fit_fold(job)
-    content = {k: v for k, v in job.config.as_dict().items() if k in KEYS_BEFORE}
-    content["optim"] = {k: content["optim"][k] for k in OPTIM_BEFORE}
-    content["loss"] = {k: content["loss"][k] for k in ("name", "label_smoothing", "class_weights")}
-    del content["backbone"]["grad_checkpointing"]
-    content["input"] = {k: v for k, v in content["input"].items() if k not in ("reencode", "crop")}
-    assert config_sha256(job.config) == sha256_json(content)

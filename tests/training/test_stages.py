@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from src import paths
+from src.artifacts.runs import read_record
 from src.tensor_files import read_tensors
 from src.training import features, stages, trainer
 from src.training.checkpoint import load_checkpoint
-from src.training.record import read_record
 from src.training.trainer import fit_fold
 
 VIT = {"embed_dim": 16, "depth": 3, "num_heads": 2, "patch_size": 4}
@@ -211,20 +211,6 @@ def test_each_stage_keeps_its_own_best_epoch_and_a_refit_takes_their_means(make_
     assert fit_fold(refit)
     record = read_record(paths.run_record(*refit.names))
     assert [s["epochs"] for s in record["stages"]] == [2, 1]
-
-
-def test_a_run_from_before_these_keys_is_still_the_same_run(make_job):
-    from src.artifacts.files import sha256_json
-    from src.training.record import LATER_KEYS, WORDS, config_sha256
-
-    config = make_job().config
-    content = {k: v for k, v in config.as_dict().items() if k not in WORDS}
-    for section, keys in LATER_KEYS.items():
-        for key in keys:
-            del (content[section] if section else content)[key]
-    assert config_sha256(config) == sha256_json(content)
-    assert config_sha256(make_job(mixup=0.2).config) != config_sha256(config)
-    assert config_sha256(make_job(loss={"gamma": 3.0}).config) != config_sha256(config)
 
 
 def test_damaged_features_are_computed_again(make_job, caplog):

@@ -1,7 +1,6 @@
 """Runs as a whole: what they write, that they repeat, resume, skip and refuse."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,16 +14,17 @@ from src import paths
 from src.artifacts.files import file_lock, sha256_file
 from src.artifacts.folds import read_folds
 from src.artifacts.oof import read_oof, read_views
+from src.artifacts.runs import read_record
 from src.errors import LockedError, UserError
 from src.models.losses import LOSSES
 from src.models.strategies import Stage
 from src.training import keeper, trainer
 from src.training.checkpoint import load_checkpoint
 from src.training.job import Job, Options
-from src.training.record import read_record
 from src.training.run import Run
 from src.training.schedules import make_schedule
 from src.training.trainer import class_weights, fit_fold
+from tests.records import change_sealed
 from tests.training.conftest import interrupt_at_batch
 
 MakeJob = Callable[..., Job]
@@ -393,9 +393,7 @@ def test_class_weights_are_those_of_scikit_learn(make_job: MakeJob) -> None:
 def test_a_damaged_record_is_refused_by_name(make_job: MakeJob) -> None:
     job = make_job()
     fit_fold(job)
-    path = paths.run_record(*job.names)
-    record = json.loads(path.read_text())
-    path.write_text(json.dumps(record | {"surprise": 1}))
+    change_sealed(paths.run_record(*job.names), {"surprise": 1})
     with pytest.raises(UserError, match="surprise"):
         fit_fold(job)
 
@@ -406,3 +404,11 @@ def test_an_item_that_became_unreadable_is_named(make_job: MakeJob) -> None:
     with pytest.raises(UserError, match=r"train/i004\.png"):
         fit_fold(job)
     assert not paths.oof_csv(*job.names).exists()
+
+
+def test_a_data_set_that_changed_is_not_mixed_with_finished_folds(make_job: MakeJob) -> None:
+    job = make_job()
+    fit_fold(job)
+    table = job.table.assign(bytes=job.table["bytes"] + 1)
+    with pytest.raises(UserError, match="files of the data set have changed since"):
+        fit_fold(dataclasses.replace(job, table=table))

@@ -11,12 +11,12 @@ from torch.nn import functional
 
 from src import paths
 from src.artifacts.files import sha256_file
+from src.artifacts.runs import read_record
 from src.errors import UserError
 from src.models.losses import LOSSES
 from src.training import keeper, trainer
 from src.training.checkpoint import load_checkpoint
 from src.training.job import Job, Options
-from src.training.record import read_record
 from src.training.swa import WeightMean
 from src.training.trainer import fit_fold
 
