@@ -174,7 +174,7 @@ def _hours(text: str) -> float:
     except ValueError:
         hours = float("nan")
     if not 0 < hours < float("inf"):
-        raise argparse.ArgumentTypeError(f"want hours, such as 8.5, found {text!r}")
+        raise argparse.ArgumentTypeError(f"want hours, such as 8.5, found {text[:40]!r}")
     return hours
 
 

@@ -105,7 +105,7 @@ def strategy(
     """Register a fit under a name; the first line of its docstring says what it does."""
 
     def add(fit: Fit) -> Fit:
-        about = (fit.__doc__ or "").strip().splitlines()[0]
+        about = (fit.__doc__ or "").strip().partition("\n")[0]  # `python -OO` has none
         STRATEGIES.register(name)(
             Strategy(voting, rung, fit, about, min_members, sampler, trials, default, scale_matters)
         )
