@@ -1,6 +1,5 @@
 """The book of submissions."""
 
-import json
 import os
 import stat
 
@@ -8,7 +7,7 @@ import pandas as pd
 import pytest
 
 from src import paths
-from src.artifacts.submissions import SubmissionFormat, write_submission
+from src.artifacts.submissions import SubmissionFormat, write_answers, write_submission
 from src.cli.submit_log import main
 
 pytestmark = pytest.mark.usefixtures("artefact_root")
@@ -43,13 +42,22 @@ def test_a_submission_is_written_down_once_and_gets_its_score_later(capsys):
 
 def test_three_scores_make_a_plot_and_a_rank_correlation(capsys):
     for k in range(3):
-        hand_in(f"r{k}", (0, 1, k % 2), cross_fitted=0.9 + k / 100, interval=[0.88, 0.95])
-        paths.submission_csv("toy", f"r{k}").write_text(f"id,label\na,{k}\n")
+        labels = (k & 1, k >> 1, 1)
+        hand_in(f"r{k}", labels, cross_fitted=0.9 + k / 100, interval=[0.88, 0.95])
         main(["--data", "toy", "--recipe", f"r{k}", "--public", str(0.89 + k / 100)])
     out = capsys.readouterr().out
     assert "mean -0.0100 over 3 submissions" in out
     assert "rank correlation +1.00" in out
     assert paths.submission_log_png().read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_submission_that_changed_is_not_written_down_with_old_scores(capsys):
+    hand_in(cross_fitted=0.9)
+    path = paths.submission_csv("toy", "tuned")
+    path.write_text(path.read_text().replace("a,0", "a,1"))
+    assert main(["--data", "toy", "--recipe", "tuned"]) == 2
+    assert "is not about" in capsys.readouterr().err
+    assert not paths.submission_log_csv().exists()
 
 
 @pytest.mark.parametrize(
@@ -111,10 +119,9 @@ def test_what_parts_it_from_its_recipe_stands_in_the_note():
 
 def test_a_vote_on_files_is_written_down_and_rows_stay_whole():
     hand_in("tuned", cross_fitted=0.9)
-    path = paths.submission_csv("toy", "voted")
-    path.write_text("id,label\na,1\n")
-    voted = {"schema": 1, "voted": [{}, {}, {}], "ties": 0, "rows": 3, "shares": {"1": 1.0}}
-    path.with_suffix(".json").write_text(json.dumps(voted))
+    voted = {"voted": [{}, {}, {}], "ties": 0, "rows": 3, "shares": {"1": 1.0}}
+    table = pd.DataFrame({"id": ["a"], "label": ["1"]})
+    write_answers(paths.submission_csv("toy", "voted"), table, voted)
     for recipe in ("tuned", "voted", "tuned"):
         assert main(["--data", "toy", "--recipe", recipe]) == 0
     table = pd.read_csv(paths.submission_log_csv(), dtype=str, keep_default_na=False)
