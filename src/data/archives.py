@@ -1,4 +1,4 @@
-"""Zips read in place, from any thread and after any fork; nothing is ever unpacked to disk."""
+"""Zips and parquet files of pictures read in place, from any thread and after any fork."""
 
 import os
 import re
@@ -6,6 +6,8 @@ import struct
 import threading
 import zipfile
 import zlib
+
+from src.data.parquet_rows import PARQUET, ParquetRows
 
 _LOCAL_HEADER = 30  # bytes before a member's name in front of its data
 _DRIVE = re.compile(r"^[A-Za-z]:")
@@ -62,6 +64,15 @@ class Archive:
         if len(data) != info.file_size or zlib.crc32(data) != info.CRC:
             raise OSError(f"{self.path}: {member} is damaged (its CRC does not fit)")
         return data
+
+    def stamp(self, member: str) -> tuple[int, int]:
+        """Return a member's size and CRC.
+
+        Raises:
+            KeyError: no such member.
+        """
+        info = self.members[member]
+        return info.file_size, info.CRC
 
     def head(self, member: str, count: int) -> bytes:
         """Return a member's first bytes, `count` at most; they are not checked.
@@ -126,7 +137,7 @@ def _pread(fd: int, count: int, offset: int) -> bytes:
     return b"".join(parts)
 
 
-_ARCHIVES: dict[str, Archive] = {}
+_ARCHIVES: dict[str, Archive | ParquetRows] = {}
 _OPENING = threading.Lock()
 
 
@@ -134,20 +145,22 @@ def _forget_lock() -> None:
     # A fork while another thread opens a zip would leave the child's copy locked for ever.
     global _OPENING
     _OPENING = threading.Lock()
+    for path in [path for path, found in _ARCHIVES.items() if isinstance(found, ParquetRows)]:
+        del _ARCHIVES[path]  # its lock, too
 
 
 os.register_at_fork(after_in_child=_forget_lock)
 
 
-def open_archive(path: str, *, fresh: bool = False) -> Archive:
-    """Return a zip, opened once per process.
+def open_archive(path: str, *, fresh: bool = False) -> Archive | ParquetRows:
+    """Return a zip, or a parquet file of pictures, opened once per process.
 
     Args:
-        path: of the zip.
+        path: of the file.
         fresh: open it again: it may have been replaced since.
 
     Raises:
-        OSError: missing, no zip, or two different files under one name.
+        OSError: missing, not readable, or two different files under one name.
     """
     if fresh:
         _ARCHIVES.pop(path, None)
@@ -156,5 +169,6 @@ def open_archive(path: str, *, fresh: bool = False) -> Archive:
         with _OPENING:
             found = _ARCHIVES.get(path)
             if found is None:
-                found = _ARCHIVES[path] = Archive(path)
+                kind = ParquetRows if path.lower().endswith(PARQUET) else Archive
+                found = _ARCHIVES[path] = kind(path)
     return found

@@ -122,7 +122,8 @@ def fields_of(root: Path, path: str, item_id: str, size: int) -> dict[str, Value
     try:
         there = local_path(root, path)
         if there is None:
-            return _read(io.BytesIO(read_bytes(root, path)), root, path, item_id, size)
+            data = read_bytes(root, path)
+            return _read(io.BytesIO(data), root, path, item_id, len(data))
         with there.open("rb") as file:
             return _read(file, root, path, item_id, size)
     except (UnreadableImageError, OSError):

@@ -99,6 +99,12 @@ def label_by_folders(
     return done
 
 
+def give_groups(done: Labelled, files: list[MediaFile], groups: dict[str, str]) -> None:
+    """Give items the groups that come with their files (path -> group)."""
+    for index, item in done.items.items() if groups else ():
+        item.group = groups.get(files[index].entry.path, item.group)
+
+
 def thin_folders(
     files: list[MediaFile], numbers: list[int], count: int | None, config: DatasetConfig
 ) -> list[int]:

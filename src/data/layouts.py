@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from src.data.field_layouts import read_field
 from src.data.frame_choice import BEYOND
 from src.data.held_out import find_test, follow_sample, given_folds, test_labels
 from src.data.joining import Loaded, check_part, combine, join_extra
-from src.data.labelling import Labelled, label_by_folders
+from src.data.labelling import Labelled, give_groups, label_by_folders
 from src.data.lists import OnDisk
 from src.data.manifest import Dataset, check_items, fingerprint, make_items
+from src.data.parquet_sets import read_parquet_sets
 from src.data.places import MediaFile, note_splits, place_files, refuse_outside
 from src.data.sample import find_sample
 from src.data.sources import TEXT_SUFFIX, Entry, Listing, kind_of, list_files
@@ -87,8 +89,13 @@ def _find_root(dataset: str, input_root: Path | None) -> Path:
 def _load(name: str, root: Path, config: DatasetConfig) -> tuple[list[Entry], Dataset]:
     """Load one data set; entry i belongs to item i."""
     listing = list_files(root, tuple(config.ignore))
-    on_disk = OnDisk(listing.media, make_label_map(config.labels))
-    sample, tables = find_sample(root, [*listing.tables, *listing.texts], config, on_disk)
+    labels = make_label_map(config.labels)
+    rows = read_parquet_sets(root, listing.tables, config, labels)
+    listing = replace(
+        listing, media=sorted([*listing.media, *rows.media], key=attrgetter("logical"))
+    )
+    on_disk = OnDisk(listing.media, labels)
+    sample, tables = find_sample(root, [*rows.tables, *listing.texts], config, on_disk)
     reading = read_field(root, listing, config, has_sample=sample is not None)
     if reading is not None:
         left = (entry for entry in tables if entry.suffix != TEXT_SUFFIX)
@@ -114,6 +121,7 @@ def _load(name: str, root: Path, config: DatasetConfig) -> tuple[list[Entry], Da
         labelled = label_by_tables(root, files, train, label_tables, config)
     else:
         labelled = label_by_folders(root, files, train, config, aside)
+        give_groups(labelled, files, rows.groups)
     ignored = Counter(listing.ignored) + Counter(labelled.ignored) + found.ignored
     ignored += Counter({BEYOND: len(found.thinned)})
     items = _make_items(files, labelled, test)
@@ -134,6 +142,7 @@ def _load(name: str, root: Path, config: DatasetConfig) -> tuple[list[Entry], Da
             *note_splits(files, splits),
             *named,
             *found.notes,
+            *rows.notes,
             *aside,
         ],
         ignored=dict(ignored),
@@ -158,7 +167,7 @@ def _make_items(files: list[MediaFile], labelled: Labelled, test: dict[int, str]
     columns: dict[str, list[Any]] = {
         "item_id": [*(item.item_id for item in train), *test.values()],
         "path": [entry.path for entry in entries],
-        "kind": [kind_of(entry.logical) for entry in entries],
+        "kind": [kind_of(entry.logical) or "image" for entry in entries],  # a row may have no name
         "split": ["train"] * len(train) + ["test"] * len(test),
         "label": [*(item.label for item in train), *[pd.NA] * len(test)],
         "group": [*(item.group for item in train), *(origin.group for origin in origins)],

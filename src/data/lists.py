@@ -10,6 +10,8 @@ import pandas as pd
 from src.data.columns import is_header
 from src.data.csv_rows import Row, make_table, names_of, read_table, read_text, split_rows
 from src.data.matching import without_suffix
+from src.data.parquet_rows import PARQUET
+from src.data.parquet_sets import read_parquet_table
 from src.data.sources import TEXT_SUFFIX
 from src.data.split_words import SplitMap
 from src.data.walk import Entry
@@ -74,6 +76,8 @@ def read_rows(root: Path, entry: Entry, on_disk: OnDisk) -> pd.DataFrame | None:
     Raises:
         UserError: see `csv_rows.read_table`; rows of unequal length.
     """
+    if entry.suffix == PARQUET:
+        return read_parquet_table(root, entry)
     if entry.suffix == TEXT_SUFFIX:
         return _read_text_list(root, entry, on_disk)
     table = read_table(root, entry, on_disk.headless)

@@ -1,7 +1,7 @@
 """Files of a data set, in folders or inside zips, listed and read in place.
 
 A path is relative to the data set's folder, with `/`; a member of a zip is
-`train.zip!/train/real/x.jpg`.
+`train.zip!/train/real/x.jpg`, a row of a parquet file `train.parquet!/12/x.jpg`.
 """
 
 import os
@@ -14,6 +14,7 @@ from pathlib import Path
 from src.data.archives import LARGEST, open_archive
 from src.data.dataset_yaml import offer_ignore
 from src.data.images import UnreadableImageError
+from src.data.parquet_rows import PARQUET
 from src.data.walk import IN_ZIP, Entry, is_junk, matches, one_file, suffix_of, walk
 from src.errors import UserError
 
@@ -32,7 +33,7 @@ _TEXTS_TOO = frozenset((".ts", ".mts"))
 _HEAD = 512  # bytes that tell a text from a video
 # What people bring and no decoder here reads.
 _UNREAD_PICTURES = frozenset((".jxl", ".tga", ".psd", ".ico", ".dng", ".cr2", ".nef", ".arw"))
-TABLE_SUFFIXES = frozenset({".csv", ".json"})
+TABLE_SUFFIXES = frozenset({".csv", ".json", PARQUET})
 TEXT_SUFFIX = ".txt"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -194,10 +195,9 @@ def stamp_of(root: Path, path: str) -> tuple[int, int]:
         if inside is None:
             stat = os.stat(os.path.normpath(root / path))  # noqa: PTH116 - for a million files
             return stat.st_size, stat.st_mtime_ns
-        info = open_archive(os.path.normpath(root / inside[1])).members[inside[2]]
+        return open_archive(os.path.normpath(root / inside[1])).stamp(inside[2])
     except (OSError, KeyError) as error:
         raise UserError(f"{root}: {path} is not there any more ({error})") from None
-    return info.file_size, info.CRC
 
 
 def _read_whole(path: Path) -> bytes:

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from src.artifacts.submissions import SubmissionFormat
 from src.data.columns import ID_COLUMNS, LABEL_COLUMNS
-from src.data.dataset_yaml import DatasetConfig
+from src.data.dataset_yaml import DatasetConfig, offer_ignore
 from src.data.finder import Finder
 from src.data.frame_choice import choose_frames
 from src.data.lists import OnDisk, read_rows, split_of_name, texts_to_read
@@ -92,7 +92,7 @@ def find_test_list(
     if len(found) > 1:
         raise UserError(
             f"{found[0].where} and {found[1].where} are both lists of test items; leave one aside "
-            f"in dataset.yaml: `ignore: [{PurePosixPath(found[1].where).name}]`"
+            f"in dataset.yaml: {offer_ignore(Path(found[1].where).relative_to(root).as_posix())}"
         )
     return (found[0] if found else None), aside
 

@@ -10,11 +10,12 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from stat import S_ISREG
 
-from src.data.archives import open_archive, safe_name
+from src.data.archives import Archive, open_archive, safe_name
 from src.data.dataset_yaml import offer_ignore
 from src.errors import UserError
 
-IN_ZIP = re.compile(r"^(.*?\.zip)!/(.*)$", re.IGNORECASE | re.DOTALL)
+# A member of a zip, or a row of a parquet file.
+IN_ZIP = re.compile(r"^(.*?\.(?:zip|parquet))!/(.*)$", re.IGNORECASE | re.DOTALL)
 _JUNK_NAMES = frozenset({"thumbs.db", "desktop.ini"})
 
 
@@ -141,7 +142,7 @@ def _file_entry(top: str, found: "os.DirEntry[str]", relative: str) -> Entry:
             raise UserError(f"{path} is a link to {target}, which is not there") from None
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     if IN_ZIP.match(relative):
-        raise UserError(f"{path}: a folder may not be called *.zip!; rename it")
+        raise UserError(f"{path}: a folder may not be called *.zip! or *.parquet!; rename it")
     if not S_ISREG(stat.st_mode):
         return Entry(relative, relative, -1, 0)
     return Entry(relative, relative, stat.st_size, stat.st_mtime_ns)
@@ -150,12 +151,13 @@ def _file_entry(top: str, found: "os.DirEntry[str]", relative: str) -> Entry:
 def _zip_entries(path: Path, relative: str) -> list[Entry]:
     """List a zip as the folder that its name says; a top folder of that name inside counts once."""
     try:
-        members = list(open_archive(os.path.normpath(path), fresh=True).members.values())
+        archive = open_archive(os.path.normpath(path), fresh=True)
     except OSError as error:
         raise UserError(
             f"{path}: {error}; download it again, or leave it aside in dataset.yaml: "
             + offer_ignore(relative)
         ) from None
+    members = list(archive.members.values()) if isinstance(archive, Archive) else []
     files = [(info, safe_name(info.filename)) for info in members if not info.is_dir()]
     home = PurePosixPath(relative).with_suffix("")
     tops = {name.split("/")[0] for _, name in files if "/" in name and not is_junk(name)}

@@ -223,3 +223,19 @@ def test_folders_of_one_name_in_both_classes_are_one_person(make_dataset, more, 
         {"train.txt": "x/p0 0\ny/p0 1\n", "dataset.yaml": f"n_folds: 2\n{more}"},
     )
     assert load_dataset("toy").train["group"].nunique() == groups
+
+
+def test_of_two_test_lists_one_is_left_aside_as_offered(make_dataset):
+    texts = {"test.csv": "id\n1\n2\n", "lists/test_b.csv": "id\n2\n1\n"}
+    make_dataset([*TRAIN, "test/1.png", "test/2.png"], texts)
+    with pytest.raises(UserError, match="both lists of test items") as caught:
+        load_dataset("toy")
+    make_dataset([], {"dataset.yaml": str(caught.value).split("`")[1] + "\n"})
+    kept = (
+        load_dataset(
+            "toy",
+        )
+        .require_test()
+        .item_ids
+    )
+    assert kept in (["1", "2"], ["2", "1"])
