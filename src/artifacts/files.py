@@ -7,7 +7,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,19 +24,24 @@ SEAL = "sha256"  # key of a JSON's own fingerprint
 _LARGEST = 2**53  # above it a float64 skips whole numbers
 
 
-def write_text(path: Path, text: str, *, new: bool = False) -> None:
+def write_text(
+    path: Path, text: str, *, new: bool = False, before: Callable[[], None] | None = None
+) -> None:
     r"""Write UTF-8 text with `\n` line ends, whole or not at all.
 
     Args:
         path: where to.
         text: what.
         new: refuse to replace an existing file (as opening with mode `x` does).
+        before: called when all is written, before it is moved into place.
 
     Raises:
         FileExistsError: `new` is set and the file exists.
     """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
+        if before is not None:
+            before()
         if new:
             _claim(temporary, path)
 
@@ -156,7 +161,13 @@ def check_unique(table: pd.DataFrame, column: str, path: Path) -> None:
         )
 
 
-def write_json(path: Path, record: Mapping[str, Any], *, seal: bool = False) -> None:
+def write_json(
+    path: Path,
+    record: Mapping[str, Any],
+    *,
+    seal: bool = False,
+    before: Callable[[], None] | None = None,
+) -> None:
     """Write a JSON object; NaN and infinity are refused, since JSON has none.
 
     Args:
@@ -164,10 +175,12 @@ def write_json(path: Path, record: Mapping[str, Any], *, seal: bool = False) -> 
         record: what.
         seal: add `sha256`, the fingerprint of everything else in it: `read_json(sealed=True)` then
             tells a file that was edited or damaged.
+        before: see `write_text`.
     """
     if seal:
         record = {**record, SEAL: _seal(record)}
-    write_text(path, json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    text = json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    write_text(path, text, before=before)
 
 
 def read_json(

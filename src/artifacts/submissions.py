@@ -1,13 +1,15 @@
 """The submission CSV: exactly the columns, rows and order of the competition's sample."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from src.artifacts.files import csv_text, write_json, write_text
+from src.artifacts.atomic import atomic_path
+from src.artifacts.files import csv_text, write_json
 from src.errors import UserError
 
 
@@ -73,13 +75,16 @@ def write_submission(
 
 
 def write_answers(
-    path: Path, table: pd.DataFrame, sidecar: dict[str, Any], *, header: bool = True
+    path: Path, table: pd.DataFrame, sidecar: Mapping[str, Any], *, header: bool = True
 ) -> None:
     """Write a CSV of answers, and before it the `.json` beside it, which names it by its SHA-256.
 
-    Killed in between, nothing is left that could be taken for a pair.
+    A full disk leaves an older pair as it was. Killed in between, nothing is left that could be
+    taken for a pair: an older CSV goes first.
     """
     text = csv_text(table, header=header)
     sha256 = hashlib.sha256(text.encode()).hexdigest()
-    write_json(path.with_suffix(".json"), {"schema": 1, "submission_sha256": sha256, **sidecar})
-    write_text(path, text)
+    record = {"schema": 1, "submission_sha256": sha256, **sidecar}
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        write_json(path.with_suffix(".json"), record, before=lambda: path.unlink(missing_ok=True))

@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from src import paths
 from src.cli.common import Parser, run_command, show_log
 from src.cli.recipes import choose_recipe, recipe_path
 from src.cli.tune_inputs import choose_tunable
-from src.errors import UserError
 
 DESCRIPTION = """Pack a recipe with all that it predicts with, for a machine without internet.
 
@@ -29,21 +27,18 @@ def make_parser() -> Parser:
 
 def _run(argv: Sequence[str] | None) -> None:
     arguments = make_parser().parse_args(argv)
-    output = arguments.output
-    if output is not None and (output.suffix != ".zip" or not output.resolve().parent.is_dir()):
-        raise UserError(f"--output {output}: want a .zip file in a folder that exists")
     dataset = choose_tunable(arguments.data, None)
     name = choose_recipe(dataset, arguments.recipe)
     show_log()
     from src.artifacts.recipes import read_recipe
-    from src.training.bundle import collect, write_bundle
+    from src.training.bundle import bundle_output, collect, write_bundle
 
+    target = bundle_output(arguments.output, dataset, name)
     contents = collect(name, read_recipe(recipe_path(dataset, name)))
     for kind, (count, size) in contents.sizes().items():
         print(f"{kind:<12} {count:>4} files {_megabytes(size):>12}")
     for note in contents.notes:
         print(note)
-    target = paths.bundle_zip(dataset, name) if output is None else output
     size = write_bundle(target, contents)
     print(f"{target}: {_megabytes(size)}, {len(contents.parts)} checkpoints")
 

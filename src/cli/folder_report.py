@@ -1,6 +1,5 @@
 """What is said of any folder's answers: the JSON beside them, and the files left aside."""
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,36 +7,18 @@ from typing import Any
 
 import pandas as pd
 
-from src.artifacts.files import write_csv, write_json
+from src.artifacts.outputs import check_output, wrote_answers
+from src.artifacts.submissions import write_answers
 from src.data.sources import Listing
-from src.errors import UserError
 
 SHOWN = 5  # names of files left aside for one reason
 
 
-def check_folder_output(output: Path) -> None:
-    """Raise a UserError where answers cannot be written, or would replace somebody else's JSON."""
-    if output.is_dir() or not output.resolve().parent.is_dir():
-        raise UserError(f"--output {output}: want a file in a folder that exists")
-    sidecar = sidecar_of(output)
-    if sidecar == output:
-        raise UserError(f"--output {output}: want a .csv; the JSON beside it says what it is of")
-    if not sidecar.exists():
-        return
-    try:
-        known = json.loads(sidecar.read_text(encoding="utf-8")).get("answers") == output.name
-    except (OSError, ValueError, AttributeError):
-        known = False
-    if not known:
-        raise UserError(
-            f"--output {output}: {sidecar} would be written beside it, and one is there that is "
-            "of something else; remove it, or take another name"
-        )
-
-
-def sidecar_of(output: Path) -> Path:
-    """Return where the JSON beside a folder's answers lies."""
-    return output.with_suffix(".json")
+def check_folder_output(output: Path, folder: Path) -> None:
+    """Raise where a folder's answers must not be written (see `check_output`)."""
+    check_output(
+        output, ".csv", lambda it: wrote_answers(it, "answers"), read=folder, beside=".json"
+    )
 
 
 def folder_sidecar(
@@ -78,18 +59,16 @@ def folder_sidecar(
     }
 
 
-def write_folder_answers(output: Path, table: pd.DataFrame, sidecar: Mapping[str, Any]) -> Path:
-    """Write the answers and the JSON beside them, each whole or not at all.
+def write_folder_answers(
+    output: Path, folder: Path, table: pd.DataFrame, sidecar: Mapping[str, Any]
+) -> Path:
+    """Write a folder's answers and the JSON beside them; returns the JSON's path.
 
-    Returns:
-        The JSON's path. It is written last, and an old one removed first: it is there only
-        beside the answers that it speaks of.
+    What is there is looked at once more: predicting may have taken hours.
     """
-    path = sidecar_of(output)
-    path.unlink(missing_ok=True)
-    write_csv(output, table)
-    write_json(path, {"schema": 1, "answers": output.name, **sidecar})
-    return path
+    check_folder_output(output, folder)
+    write_answers(output, table, {"answers": output.name, **sidecar})
+    return output.with_suffix(".json")
 
 
 def print_left_aside(listing: Listing) -> None:

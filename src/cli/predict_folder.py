@@ -48,9 +48,9 @@ def predict_folder(arguments: Namespace) -> None:
             that is not one, or checkpoints that see other frames of videos.
     """
     folder, output = arguments.input_dir, arguments.output
-    check_folder_output(output)
     if not folder.is_dir() and not folder.is_file():
         raise UserError(f"--input-dir {folder}: no such folder or file")
+    check_folder_output(output, folder)
     listing = list_files(folder)
     print_left_aside(listing)
     names = sorted(entry.path for entry in listing.media)
@@ -68,7 +68,7 @@ def predict_folder(arguments: Namespace) -> None:
     if judged.origins:
         sidecar["detectors"] = {path: origin.as_dict() for path, origin in judged.origins.items()}
     columns = ["filename", "label", *(["prob"] if arguments.prob else [])]
-    path = write_folder_answers(output, table[columns], sidecar)
+    path = write_folder_answers(output, folder, table[columns], sidecar)
     what = f"{len(names) - judged.clips} images"
     what += f", {judged.clips} videos" if judged.clips else ""
     print(f"{what}, {int(judged.readable.sum())} read, {int(label.sum())} fake")

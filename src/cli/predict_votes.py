@@ -1,6 +1,5 @@
 """`predict_ensemble.py --vote`: the majority of submission files."""
 
-import json
 from argparse import Namespace
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pandas as pd
 
 from src import paths
 from src.artifacts.files import sha256_file
+from src.artifacts.outputs import check_output, wrote_answers
 from src.artifacts.submissions import write_answers
 from src.cli.common import choose_dataset
 from src.ensemble.vote_files import read_ballots, vote_files
@@ -28,10 +28,6 @@ def vote_on_files(arguments: Namespace) -> None:
     ballots = read_ballots(arguments.vote, arguments.vote_weights)
     table, ties = vote_files(ballots)
     path: Path | None = arguments.output
-    if path is not None and (path.is_dir() or not path.resolve().parent.is_dir()):
-        raise UserError(f"--output {path}: want a file in a folder that exists")
-    if path is not None and path.suffix.lower() == ".json":
-        raise UserError(f"--output {path}: want a .csv; the JSON beside it says what voted")
     if arguments.data is not None:
         name = choose_dataset(arguments.data, arguments.input_root)
         table = _like_the_sample(table, name, arguments.input_root)
@@ -40,7 +36,11 @@ def vote_on_files(arguments: Namespace) -> None:
         raise UserError("--vote wants --output CSV, or --data NAME to write and check it there")
     if path.resolve() in [other.resolve() for other in ballots.paths]:
         raise UserError(f"{path} is one of the files that vote; write elsewhere with --output")
-    _refuse_foreign(path)
+    read = paths.dataset_dir(arguments.data, arguments.input_root) if arguments.data else None
+    check_output(
+        path, ".csv", lambda it: wrote_answers(it, "voted"), read=read, beside=".json",
+        is_own_place=arguments.output is None,
+    )  # fmt: skip
     files = [
         {"file": file.name, "weight": weight, "sha256": sha256_file(file)}
         for file, weight in zip(ballots.paths, ballots.weights, strict=True)
@@ -53,20 +53,6 @@ def vote_on_files(arguments: Namespace) -> None:
     if ties:
         print("a tie went to the file of the highest weight, of equal ones to the first")
     print(f"submission: {path}")
-
-
-def _refuse_foreign(path: Path) -> None:
-    """Raise where the answer or its sidecar would replace something that no vote has written."""
-    sidecar = path.with_suffix(".json")
-    if not path.exists() and not sidecar.exists():
-        return
-    try:
-        voted = "voted" in json.loads(sidecar.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
-        voted = False
-    if not voted:
-        there = path if path.exists() else sidecar
-        raise UserError(f"{there} is there and no earlier vote; remove it, or take another name")
 
 
 def _refuse_flags(arguments: Namespace) -> None:

@@ -82,11 +82,11 @@ def merge_files(
         What was done.
 
     Raises:
-        UserError: see `open_source`, `Merger` and `check_output`; a full disk.
+        UserError: see `open_source`, `Merger` and `check_no_input`; a full disk.
         LockedError: another process is merging into the same file.
     """
     start = time.monotonic()
-    check_output(output, [recipe], files, companions)
+    check_no_input(output, [recipe], files, companions)
     with ExitStack() as stack:
         sources = {name: _opened(stack, Path(files[name]), name)
                    for name in recipe.sources if name in files}  # fmt: skip
@@ -131,7 +131,7 @@ def _opened(stack: ExitStack, path: Path, label: str) -> Source:
     return source
 
 
-def check_output(
+def check_no_input(
     output: Path,
     recipes: Sequence[MergeRecipe],
     files: Mapping[str, Path],

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from src import paths
 from src.artifacts.files import atomic_path
+from src.artifacts.outputs import check_output
 from src.artifacts.recipes import Recipe, check_recipe_fresh
 from src.config import model_names, model_path
 from src.ensemble.extra import is_extra
@@ -185,6 +186,22 @@ def write_bundle(path: Path, contents: Contents) -> int:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
     return path.stat().st_size
+
+
+def bundle_output(output: Path | None, dataset: str, recipe: str) -> Path:
+    """Return where a bundle is written; raises where it must not be (see `check_output`)."""
+    path = paths.bundle_zip(dataset, recipe) if output is None else output
+    read = paths.dataset_dir(dataset)
+    check_output(path, ".zip", _is_bundle, read=read, is_own_place=output is None)
+    return path
+
+
+def _is_bundle(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return json.loads(archive.read(f"{TOP}/bundle.json"))["schema"] == SCHEMA
+    except Exception:  # noqa: BLE001 - zipfile raises whatever a foreign file makes it stumble over
+        return False
 
 
 def _member(name: str, size: int = 0) -> zipfile.ZipInfo:

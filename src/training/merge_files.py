@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING
 
 from src import paths
 from src.artifacts.files import file_lock
+from src.artifacts.outputs import check_output
 from src.errors import UserError
 from src.merging.sources import open_source
-from src.merging.streaming import MergeReport, check_documents, check_output, merge_files
+from src.merging.streaming import (
+    METADATA_KEY,
+    MergeReport,
+    check_documents,
+    check_no_input,
+    merge_files,
+)
 from src.training.checkpoint import read_facts
 from src.training.merge_agree import check_agreement
 from src.training.merge_fisher import ESTIMATE
@@ -47,7 +54,8 @@ def merge_to_file(plan: MergePlan, output: Path, device: str) -> MergeReport:
     from src.training.device import choose_device
 
     files = _files(plan)
-    check_output(output, plan.recipes, files)
+    check_no_input(output, plan.recipes, files)
+    check_output(output, ".safetensors", _is_merge)
     _check_ours(files)
     chip = choose_device(device)
     if len(plan.recipes) == 1:
@@ -60,6 +68,18 @@ def merge_to_file(plan: MergePlan, output: Path, device: str) -> MergeReport:
         LOG.info("BatchNorm's statistics were merged like weights; estimate them anew by merging "
                  "models of the zoo (python -m src merge without --output)")  # fmt: skip
     return report
+
+
+def _is_merge(path: Path) -> bool:
+    """Tell whether a file is a merge of files: no run's checkpoint, which has a record."""
+    if path.with_suffix(".json").exists() or not path.is_file():
+        return False
+    try:
+        source = open_source(path)
+    except UserError:
+        return False
+    source.close()
+    return METADATA_KEY in source.metadata
 
 
 def _files(plan: MergePlan) -> dict[str, Path]:

@@ -144,7 +144,7 @@ def test_files_alone_are_voted_on_and_checked_against_the_sample(toy, capsys):
         ([], "--vote wants --output CSV, or --data NAME"),
         (["--data", "toy", "--recipe", "tuned"], "--vote and --recipe do not go together"),
         (["--output", "/no/such/folder/x.csv"], "want a file in a folder that exists"),
-        (["--output", "out.JSON"], "want a .csv; the JSON beside it"),
+        (["--output", "out.JSON"], "want a name that ends with .csv"),
         (["--data", "toy", "--refit"], "--vote and --refit do not go together"),
         (["--data", "toy", "--overwrite"], "--vote and --overwrite do not go together"),
         (["--data", "toy", "--threshold", "0.4"], "--vote and --threshold do not go"),
@@ -195,10 +195,16 @@ def test_an_answer_replaces_no_file_that_no_vote_has_written(toy, capsys):
     train = toy / "mine.csv"
     train.write_text("a,b\n1,2\n")
     assert predict(["--vote", *files, "--output", str(train)]) == 2
-    assert "mine.csv is there and no earlier vote" in capsys.readouterr().err
+    assert "mine.csv is there, and not as this command wrote it" in capsys.readouterr().err
     assert train.read_text() == "a,b\n1,2\n"
     for _ in range(2):
         assert predict(["--vote", *files, "--output", str(toy / "again.csv")]) == 0
+    (toy / "again.csv").write_text("filename,label\nmine,1\n")
+    assert predict(["--vote", *files, "--output", str(toy / "again.csv")]) == 2
+    inside = paths.dataset_dir("toy") / "labels.csv"
+    assert predict(["--vote", *files, "--data", "toy", "--output", str(inside)]) == 2
+    assert "which is read" in capsys.readouterr().err
+    assert not inside.exists()
 
 
 def test_weights_of_any_size_count(toy):

@@ -81,6 +81,35 @@ def test_a_json_of_somebody_else_is_never_replaced(answer, capsys):
     assert answer() == answer() == 0
     assert answer("out.txt") == 2  # its JSON would be that of out.csv
     assert answer("answers.json") == 2
-    assert "want a .csv" in capsys.readouterr().err
+    assert "ends with .csv" in capsys.readouterr().err
     assert answer("other.csv") == 0
     assert answer("other.csv") == 0  # its own is made anew
+
+
+def test_no_file_that_is_read_or_of_somebody_else_is_replaced(answer, artefact_root, capsys):
+    names = next(artefact_root.glob("oof/*/*/*/fold_*.csv"))
+    mine = answer.home / "mine.csv"
+    mine.write_text("id,prob\n1,0.3\n")
+    code = answer.home / "code.py"
+    code.write_text("print()\n")
+    inside = answer.folder / "face.png", answer.folder / "new.csv"
+    for path, said in (
+        (inside[0], "ends with .csv"),
+        (inside[1], "lies inside"),
+        (code, "ends with .csv"),
+        (mine, "mine.csv is there, and not as this command wrote it"),
+        (names, "is there, and not as this command wrote it"),
+    ):
+        was = path.read_bytes() if path.exists() else None
+        assert answer(path) == 2
+        assert said in capsys.readouterr().err
+        assert (path.read_bytes() if path.exists() else None) == was
+
+
+def test_the_json_names_its_csv(answer):
+    assert [answer(), answer()] == [0, 0]
+    said = json.loads((answer.home / "out.json").read_text())
+    assert said["submission_sha256"] == sha256_file(answer.home / "out.csv")
+    (answer.home / "out.csv").write_text("edited\n")
+    assert answer() == 2
+    assert (answer.home / "out.csv").read_text() == "edited\n"

@@ -158,6 +158,15 @@ def test_outputs_and_estimates_are_refused_before_anything_is_done(
         merge_to_file(plan, folder, "cpu")
     with pytest.raises(UserError, match="one of the inputs"):
         merge_to_file(plan, files["a"], "cpu")
+    for name, beside in (("foreign", ()), ("record", ("record.json",))):
+        mine = tmp_path / f"{name}.safetensors"
+        save_file(state(5), mine, {"merge": "{}"} if beside else None)
+        for other in beside:  # a merge that is a run has a record
+            (tmp_path / other).write_text("{}")
+        was = mine.read_bytes()
+        with pytest.raises(UserError, match="not as this command wrote it"):
+            merge_to_file(plan, mine, "cpu")
+        assert mine.read_bytes() == was
     path = tmp_path / "fisher.yaml"
     models = ", ".join(f"{{model: {files[n]}, fisher: estimate}}" for n in "ab")
     path.write_text(f"merge_method: fisher\nmodels: [{models}]\n")
