@@ -5,8 +5,7 @@ import math
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
-from src.data.audit_clip import read_mp4
-from src.data.audit_container import read_other
+from src.data.audit_clip import read_header
 from src.data.audit_image import read_picture
 from src.data.audit_name import name_fields
 from src.data.audit_words import NONE, Value
@@ -14,8 +13,6 @@ from src.data.clips import is_clip, open_clip
 from src.data.formats import HEAD, file_format
 from src.data.images import UnreadableImageError
 from src.data.sources import local_path, read_bytes
-from src.data.video_packets import probe
-from src.data.walk import suffix_of
 
 # What a net may still see of a field, and hence what helps: how pixels were stored, their
 # number, how a clip was recorded; `label` never reaches a net.
@@ -43,7 +40,6 @@ class Field(NamedTuple):
 
 
 _JPEG, _PNG = "it is no JPEG", "it is no PNG"
-_MP4 = "it is no MP4"
 PATTERN = "name pattern"
 FIELDS = (
     Field("bytes", "storage"),
@@ -89,7 +85,7 @@ FIELDS = (
     Field("pixel format", "storage", kind="video", words=True),
     Field("encoder", "storage", kind="video", words=True),
     Field("frames between keys", "storage", "key frames are not said", "video"),
-    Field("B-frames", "storage", _MP4, "video", yes=True),
+    Field("B-frames", "storage", kind="video", yes=True),
     Field("container brand", "label", kind="video", words=True),
     Field("compatible brands", "label", kind="video", words=True),
     Field("handler", "label", kind="video", words=True),
@@ -135,7 +131,7 @@ def _read(
 ) -> dict[str, Value] | None:
     head = file.read(HEAD)
     if is_clip(head):
-        found = _clip(file, root, path, size)
+        found = _clip(root, path, size)
     else:
         file.seek(0)
         found = _picture(file, file_format(head), size)
@@ -177,40 +173,12 @@ def _picture(file: BinaryIO, kind: str, size: int) -> dict[str, Value] | None:
     }
 
 
-def _clip(file: BinaryIO, root: Path, path: str, size: int) -> dict[str, Value] | None:
-    found = read_mp4(file, size)
-    if found is None or not found.width or not found.height:
-        return _any_clip(file, root, path, size)
-    return _timed(found.width, found.height, size, found.frames, found.seconds) | {
-        "format": "mp4",
-        "software": found.software,
-        "codec": found.codec,
-        "codec profile": found.profile,
-        "pixel format": found.pixels,
-        "encoder": found.encoder,
-        "frames between keys": found.frames / found.keys if found.keys else NONE,
-        "B-frames": float(found.reordered),
-        "container brand": found.brand,
-        "compatible brands": found.brands,
-        "handler": found.handler,
-        "time units a second": float(found.units) if found.units else NONE,
-        "parts of the file": found.parts,
-        "audio": float(found.audio),
-        "sound codec": found.sound,
-    }
-
-
-def _any_clip(file: BinaryIO, root: Path, path: str, size: int) -> dict[str, Value] | None:
-    """Return the fields of a clip in another container, as OpenCV's FFmpeg tells them."""
+def _clip(root: Path, path: str, size: int) -> dict[str, Value] | None:
     with open_clip(root, path) as there:
-        found = probe(there)
+        found = read_header(there)
     if not found.width or not found.height:
         return None
-    return _timed(found.width, found.height, size, found.announced, found.duration) | {
-        "format": suffix_of(path).removeprefix("."),
-        "codec": found.codec,
-        **read_other(file),
-    }
+    return _timed(found.width, found.height, size, found.frames, found.seconds) | found.fields
 
 
 def _timed(width: int, height: int, size: int, frames: int, seconds: float) -> dict[str, Value]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from av.codec import CodecContext
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
@@ -70,7 +71,7 @@ def probe(path: Path) -> ClipInfo:
     """
     file, stream = open_video(path)
     with file:
-        return _info(file, stream)
+        return probe_open(file, stream)
 
 
 def look_ahead(path: Path, limit: int) -> Outlook:
@@ -81,7 +82,7 @@ def look_ahead(path: Path, limit: int) -> Outlook:
     """
     file, stream = open_video(path)
     with file:
-        info, seen = _info(file, stream), _Packets(stream)
+        info, seen = probe_open(file, stream), _Packets(stream)
         seen.count(packets_of(file), limit)
         name = file.format.name
         index = stream.index_entries
@@ -171,13 +172,18 @@ class _Packets:
         return round(rest * (self.shown - 1) / (self.end - self.start))
 
 
-def _info(file: InputContainer, stream: VideoStream) -> ClipInfo:
+def probe_open(file: InputContainer, stream: VideoStream) -> ClipInfo:
+    """Return what the header of an open clip announces."""
     context = stream.codec_context
     fps = float(stream.average_rate or 0)
     own = float((stream.duration or 0) * (stream.time_base or 0))
     duration = own or (file.duration or 0) / 1e6  # all that Matroska and FLV tell
-    tag = context.codec_tag.strip("\0 ")
-    codec = tag if tag.isascii() and tag.isprintable() and tag else context.codec.canonical_name
     announced = stream.frames or round(duration * fps)
     size = context.width, context.height
-    return ClipInfo(fps, duration, codec, *size, announced, describe_colours(context))
+    return ClipInfo(fps, duration, tag_of(context), *size, announced, describe_colours(context))
+
+
+def tag_of(context: CodecContext) -> str:
+    """Return the four characters by which a container names a codec, else its name."""
+    tag = context.codec_tag.strip("\0 ")
+    return tag if tag and tag.isascii() and tag.isprintable() else context.codec.canonical_name

@@ -1,80 +1,70 @@
-"""What containers say of clips, against configurations that FFmpeg wrote (its own words beside)."""
+"""What containers say of clips, against what was asked of their writers."""
 
-import io
-import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from src.data.audit_codec import read_configuration
-from src.data.audit_container import read_other
-from src.data.audit_fields import fields_of
+from src.data.audit_fields import NONE, fields_of
+from tests.clips import encode
 
-WRITTEN = [
-    (
-        "0164000affe100186764000aacd9447b011000000300100000030320f122596001000668ebe3cb22c0fdf8f800",
-        ("100 level 10", "4:2:0 8 bit"),
-    ),  # High, yuv420p
-    (
-        "01f4000affe1001867f4000a9196411ec044000003000400000300c83c48992001000668ebc3c44844fff8f800",
-        ("244 level 10", "4:4:4 8 bit"),
-    ),  # High 4:4:4 Predictive, yuv444p
-    (
-        "0142c00affe100176742c00ad9047b011000000300100000030320f122648001000568cb83cb20",
-        ("66 level 10", "4:2:0 8 bit"),
-    ),  # Constrained Baseline, yuv420p
-]
+PICTURES = [np.full((96, 64), 20 + number, np.uint8) for number in range(30)]
 
 
-def test_profile_and_pixel_format_of_h264() -> None:
-    """Sequence parameter sets of x264: ffprobe calls them as the last column says."""
-    for sets, expected in WRITTEN:
-        data = bytes.fromhex(sets)
-        assert read_configuration("avcC", data) == expected
+def fields(path: Path) -> dict:
+    found = fields_of(path.parent, path.name, path.name, path.stat().st_size)
+    assert found is not None
+    return found
 
 
-@pytest.mark.parametrize(
-    ("name", "data", "expected"),
-    [
-        ("hvcC", b"\1\2" + bytes(10) + bytes([30, 240, 0, 252, 253, 250, 250]),
-         ("2 level 30", "4:2:0 10 bit")),
-        ("av1C", bytes([0x81, 0x20, 0, 0]), ("1 level 0", "4:4:4 8 bit")),
-        ("av1C", bytes([0x81, 0x05, 0x4C, 0]), ("0 level 5", "4:2:0 10 bit")),
-        ("vpcC", bytes([1, 0, 0, 0, 0, 31, 0x82, 1, 1, 1]), ("0 level 31", "4:2:0 8 bit")),
-        ("avcC", bytes([1, 66, 192, 10, 255, 224]), ("66 level 10", "4:2:0 8 bit")),
-        ("avcC", bytes([1, 100, 0, 10, 255, 225, 0, 2, 103, 100]), ("100 level 10", "")),
-    ],
-)  # fmt: skip
-def test_configurations_put_together_by_hand(
-    name: str, data: bytes, expected: tuple[str, str]
-) -> None:
-    assert read_configuration(name, data) == expected
+def test_an_mp4_tells_how_it_was_written(tmp_path: Path) -> None:
+    params = "keyint=10:scenecut=0"
+    found = fields(encode(tmp_path / "a.mp4", PICTURES, params, sound=1, brand="mp42"))
+    assert (found["codec"], found["pixel format"]) == ("avc1", "yuv420p")
+    assert str(found["codec profile"]).startswith("High 4:4:4 Predictive level ")  # no loss
+    assert "x264 core " in str(found["encoder"])
+    assert (found["frames"], found["frames between keys"]) == (30, 10)
+    assert (found["container brand"], found["handler"]) == ("mp42", "VideoHandler")
+    assert (found["audio"], found["sound codec"]) == (1, "mp4a")
+    assert str(found["software"]).startswith("Lavf")
+    assert str(found["parts of the file"]).startswith("ftyp free mdat moov mvhd trak tkhd")
+    first = encode(tmp_path / "b.mp4", PICTURES, "bframes=0", movflags="faststart")
+    found = fields(first)
+    assert str(found["parts of the file"]).startswith("ftyp moov mvhd")
+    assert (found["B-frames"], found["audio"]) == (0, 0)
 
 
-def test_writer_and_sound_of_other_containers() -> None:
-    matroska = b"\x1aE\xdf\xa3" + bytes(20) + b"\x4d\x80\x84Lavf" + b"\x57\x41\x83abc"
-    assert read_other(io.BytesIO(matroska)) == {"software": "abc", "audio": 0.0}
-    assert read_other(io.BytesIO(matroska + b"\x83\x81\x02"))["audio"] == 1
-    avi = b"RIFF\0\0\0\0AVI LIST" + b"ISFT" + struct.pack("<I", 5) + b"Lavf\0"
-    assert read_other(io.BytesIO(avi)) == {"software": "Lavf", "audio": 0.0}
-    assert read_other(io.BytesIO(avi + b"strh\x38\0\0\0auds"))["audio"] == 1
-    assert read_other(io.BytesIO(b"FLV\1")) == {}
+@pytest.mark.parametrize(("name", "kind"), [("a.mkv", "matroska"), ("a.avi", "avi")])
+def test_other_containers_tell_it_too(tmp_path: Path, name: str, kind: str) -> None:
+    found = fields(encode(tmp_path / name, PICTURES, codec="mpeg4", sound=1))
+    assert (found["format"], found["pixel format"], found["audio"]) == (kind, "yuv420p", 1)
+    assert found["seconds"] == pytest.approx(1.2, abs=0.1)
+    assert str(found["software"]).startswith("Lavf")
+    assert (found["parts of the file"], found["frames between keys"]) == ("", NONE)
+
+
+def test_no_bytes_break_the_reader(tmp_path: Path) -> None:
+    data = encode(tmp_path / "a.mp4", PICTURES[:2]).read_bytes()
+    start = data.index(b"moov") - 4
+    rng = np.random.default_rng(0)
+    for at in rng.integers(start, len(data), 60):
+        (tmp_path / "b.mp4").write_bytes(data[:at] + bytes([data[at] ^ 255]) + data[at + 1 :])
+        fields_of(tmp_path, "b.mp4", "b.mp4", len(data))
+    nested = b"".join((8 * level).to_bytes(4, "big") + b"moov" for level in range(2_000, 0, -1))
+    (tmp_path / "c.mp4").write_bytes(data + nested)
+    assert fields(tmp_path / "c.mp4")["frames"] == 2
 
 
 @pytest.mark.real
 def test_real_clips_say_who_encoded_them(shared_data: Path) -> None:
     """As ffprobe and the encoder's own note in the first frame have it."""
-    found = {}
+    said = []
     for name in ("real/video.mp4", "real/634.mp4", "fake/brtujopkby.mp4"):
-        path = shared_data / "videos" / "train" / name
-        found[name] = fields_of(path.parent, path.name, path.name, path.stat().st_size)
-    said = [
-        [one[key] for key in ("codec profile", "pixel format", "encoder", "B-frames", "handler",
-                              "sound codec")]
-        for one in found.values() if one
-    ]  # fmt: skip
+        one = fields(shared_data / "videos" / "train" / name)
+        said.append([one[key] for key in ("codec profile", "pixel format", "encoder", "B-frames",
+                                          "handler", "sound codec")])  # fmt: skip
     assert said == [
-        ["100 level 40", "4:2:0 8 bit", "x264 core 157", 1, "L-SMASH Video Handler", "mp4a"],
-        ["244 level 31", "4:4:4 8 bit", "x264 core 148", 1, "VideoHandler", ""],
-        ["100 level 40", "4:2:0 8 bit", "x264 core 157", 1, "VideoHandler", "mp4a"],
+        ["High level 40", "yuv420p", "x264 core 157", 1, "L-SMASH Video Handler", "mp4a"],
+        ["High 4:4:4 Predictive level 31", "yuv444p", "x264 core 148", 1, "VideoHandler", ""],
+        ["High level 40", "yuv420p", "x264 core 157", 1, "VideoHandler", "mp4a"],
     ]

@@ -1,17 +1,13 @@
 """Headers of pictures and clips against files whose answers are known."""
 
 import io
-import struct
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from src.data.audit_clip import is_mp4, read_mp4
 from src.data.audit_fields import FIELDS, NONE, fields_of
 from src.data.audit_image import read_picture
 from src.data.audit_jpeg import ORDINARY, nearest_quality
@@ -105,44 +101,6 @@ def test_a_clip_without_its_index_has_no_header(tmp_path: Path) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: data.rindex(b"moov") - 4])
     assert fields_of(tmp_path, "x.mp4", "x.mp4", 99) is None
-
-
-def box(name: bytes, *parts: bytes) -> bytes:
-    content = b"".join(parts)
-    return struct.pack(">I", 8 + len(content)) + name + content
-
-
-def test_boxes_put_together_by_hand_are_read() -> None:
-    """A sound track beside the pictures, wide boxes, version 1 of mdhd."""
-    head = box(b"ftyp", b"qt  \0\0\0\0")
-    wide = struct.pack(">I4sQ", 1, b"mdat", 16 + 5) + b"\0" * 5
-    sound = box(b"trak", box(b"mdia", box(b"hdlr", b"\0" * 8 + b"soun")))
-    times = b"\1" + b"\0" * 19 + struct.pack(">IQ", 600, 1500)
-    entry = struct.pack(">I4s", 86, b"hvc1") + b"\0" * 24 + struct.pack(">HH", 320, 180)
-    table = box(
-        b"stbl",
-        box(b"stsd", struct.pack(">II", 0, 1), entry),
-        box(b"stts", struct.pack(">IIIIII", 0, 2, 30, 20, 20, 45)),
-    )
-    pictures = box(
-        b"trak", box(b"mdia", box(b"mdhd", times), box(b"hdlr", b"\0" * 8 + b"vide"),
-                     box(b"minf", table))
-    )  # fmt: skip
-    data = head + wide + box(b"moov", pictures, sound)
-    found = read_mp4(io.BytesIO(data), len(data))
-    assert found is not None
-    assert found[:3] == ("qt", "hvc1", "")
-    assert found[3:8] == (320, 180, 50, 2.5, True)
-    assert (found.units, found.keys, found.reordered, found.pixels) == (600, 0, False, "")
-    assert found.parts == "ftyp mdat moov: mdhd hdlr stsd stts"
-
-
-@given(st.binary(max_size=200))
-def test_no_bytes_break_the_reader(data: bytes) -> None:
-    whole = box(b"ftyp", b"isom") + box(b"moov", data)
-    found = read_mp4(io.BytesIO(whole), len(whole))
-    assert found is None or found.brand == "isom"
-    assert read_mp4(io.BytesIO(data), len(data)) is None or is_mp4(data[:8]) or b"moov" in data
 
 
 def test_a_name_is_looked_at_without_its_folders() -> None:

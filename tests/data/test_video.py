@@ -90,9 +90,9 @@ def test_without_its_index_nothing_can_be_read(tmp_path):
 
 @pytest.mark.parametrize("announced", [0, 3, 500])
 def test_a_header_that_lies_about_the_number_is_not_believed(tmp_path, monkeypatch, announced):
-    info = video_packets._info
+    info = video_packets.probe_open
     monkeypatch.setattr(
-        video_packets, "_info", lambda *found: info(*found)._replace(announced=announced)
+        video_packets, "probe_open", lambda *found: info(*found)._replace(announced=announced)
     )
     clip = read_frames(write_clip(tmp_path / "a.mp4", 20), 4)
     assert clip.indices.tolist() == greys(clip) == [2, 7, 12, 17]
