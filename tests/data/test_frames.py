@@ -152,3 +152,10 @@ def test_a_clip_that_is_gone_is_named(folder, tmp_path):
     with pytest.raises(UserError, match=r"short\.mp4: not a video"):
         list(source_of(folder).read_train([2], np.zeros(1)))
     assert seen(source_of(folder), range(5, 9)) == [None] * 4
+
+
+def test_another_reading_marks_the_frames_of_clips_alone(folder, monkeypatch):
+    first = source_of(folder).marks()
+    monkeypatch.setattr(item_reader, "READING", item_reader.READING + 1)
+    changed = source_of(folder).marks() != first
+    assert changed.tolist() == [True] * 6 + [False] + [True] * 6 + [False]

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 from src import paths
 from src.artifacts.oof import read_views
 from src.cli import predict, train, tune
-from src.config import FramesConfig
+from src.config import READING, FramesConfig, InputSpec
 from src.data.pixels import Canvas, PixelSource
+from src.training.frames import warn_of_reading
 from src.training.predict import parts_of
 from tests.clips import boxes, index_first, write_clip
 
@@ -113,3 +115,15 @@ def test_a_clip_is_not_cut_by_a_batch(tmp_path):
     assert parts_of(source, rows, 6) == [[0, 1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]]
     assert parts_of(source, rows, 9) == [list(range(9)), [9, 10, 11, 12]]
     assert parts_of(source, rows, 3) == [[0, 1, 2], [3, 4], [5, 6, 7], [8], [9, 10, 11], [12]]
+
+
+def test_a_checkpoint_of_another_reading_says_so_where_there_are_clips(tmp_path, caplog):
+    new = InputSpec(8, 8, "squash", "bicubic", (0.5,) * 3, (0.5,) * 3, reading=READING)
+    old = InputSpec(8, 8, "squash", "bicubic", (0.5,) * 3, (0.5,) * 3)  # as those written before
+    engines = [SimpleNamespace(spec=new), SimpleNamespace(spec=old)]
+    for names, lines in ((["a.png"], 0), (["a.png", "b.mp4"], 1)):
+        source = PixelSource(tmp_path, names, [Canvas(8, "squash", "bicubic")])
+        with caplog.at_level(logging.WARNING, "rvf"):
+            warn_of_reading(engines, source)
+        assert len(caplog.messages) == lines
+    assert caplog.messages[0].startswith("1 of 2 checkpoints saw clips as an earlier version")
