@@ -19,6 +19,8 @@ Picture = NDArray[np.uint8]
 # By the numbers of ITU-T H.273, as FFmpeg's own, which name the matrix that converts.
 _BT601, _BT2020 = 5, 9
 _CONVERTED = (0, 1, 2, 4, 5, 6, 7, 9)  # RGB, BT.709, none named, FCC, BT.601 twice, 240M, BT.2020
+_BT601_ALIKE = (0, 2, 5, 6)
+_FULL = 2  # range
 _NEAREST = {10: _BT2020}  # BT.2020 with constant luminance, as FFmpeg 5 reads it
 _MATRICES = {3: "a reserved matrix", 8: "YCgCo", 10: "BT.2020 with constant luminance",
              11: "ST 2085", 12: "a matrix derived from primaries",
@@ -56,14 +58,15 @@ def describe_colours(context: "VideoCodecContext") -> str:
 
 
 def is_plain(frame: "VideoFrame") -> bool:
-    """Tell whether OpenCV converts a frame as `to_rgb` does.
+    """Tell whether every version of OpenCV converts a frame as `to_rgb` does.
 
-    OpenCV 4.13 and later hands out stale memory for what is interlaced or of a matrix or transfer
-    that it does not know, and converts PQ, HLG and wide primaries to BT.709.
+    4.12 takes each matrix for BT.601. 4.13 and later hand out stale memory for what is interlaced
+    or of a matrix or transfer that they do not know, and convert PQ, HLG and wide primaries.
     """
+    full = int(frame.color_range) == _FULL and not frame.format.name.startswith("yuvj")
     return (
-        not frame.interlaced_frame
-        and int(frame.colorspace) in _CONVERTED
+        not (frame.interlaced_frame or full)
+        and int(frame.colorspace) in _BT601_ALIKE
         and int(frame.color_trc) in _PLAIN_TRANSFERS
         and int(frame.color_primaries) in _NEAR_PRIMARIES
     )
