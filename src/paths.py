@@ -156,6 +156,11 @@ def folds_csv(dataset: str, scheme: str) -> Path:
     return folds_dir(dataset) / f"{scheme}.csv"
 
 
+def label_names_json(dataset: str) -> Path:
+    """Return what a data set calls its classes."""
+    return folds_dir(dataset) / "labels.json"
+
+
 def folds_lock(dataset: str) -> Path:
     """Return the lock file under which a data set's folds are made."""
     return cache_dir() / f"{dataset}.folds.lock"

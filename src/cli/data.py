@@ -133,11 +133,12 @@ def _print_layout(dataset: "Dataset") -> None:
         print(f"  {source}: {count} items")
     for note in dataset.notes:
         print(f"  {note}")
+    print(f"  labels: {dataset.labels.polarity}")
     if dataset.test_labels is not None:
-        fakes = int(dataset.test_labels.sum())
+        fakes, (real, fake) = int(dataset.test_labels.sum()), dataset.labels.names
         print(
-            f"  the labels of the test items are here ({len(dataset.test_labels) - fakes} real, "
-            f"{fakes} fake): kept apart, no prediction reads them"
+            f"  the labels of the test items are here ({len(dataset.test_labels) - fakes} {real}, "
+            f"{fakes} {fake}): kept apart, no prediction reads them"
         )
     for reason, count in dataset.ignored.items():
         print(f"  left aside: {count} x {reason}")
@@ -158,13 +159,14 @@ def _print_counts(dataset: "Dataset") -> None:
     import pandas as pd
 
     items = dataset.items
-    names = items["label"].map({0: "real", 1: "fake"}).astype("object").fillna("?")
+    names = items["label"].map(dict(enumerate(dataset.labels.names))).astype("object").fillna("?")
     table = items.assign(label=names).groupby(["split", "label", "kind"], sort=False)
-    print(f"{'split':<6} {'label':<6} {'kind':<6} {'items':>8} {'given groups':>13} {'MB':>8}")
+    wide = max(6, *map(len, dataset.labels.names))
+    print(f"{'split':<6} {'label':<{wide}} {'kind':<6} {'items':>8} {'given groups':>13} {'MB':>8}")
     for (split, label, kind), part in table:
         groups = part.loc[part["group"] != "", "group"].nunique()
         size = part["bytes"].sum() / 1e6
-        print(f"{split:<6} {label:<6} {kind:<6} {len(part):>8} {groups:>13} {size:>8.1f}")
+        print(f"{split:<6} {label:<{wide}} {kind:<6} {len(part):>8} {groups:>13} {size:>8.1f}")
     domains = pd.crosstab(items["domain"], names)
     if len(domains) > 1 or "" not in domains.index:
         print("by domain:")

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from src import paths
+from src.artifacts.label_names import DEFAULT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,18 +41,19 @@ def print_audit(dataset: "Dataset") -> None:
     audit = audit_dataset(dataset)
     path = paths.audit_csv(dataset.name)
     write_audit(path, audit)
-    for line in describe(audit):
+    for line in describe(audit, dataset.labels.names):
         print(line)
     print(f"the fields of every item looked at: {path}")
 
 
-def describe(audit: "Audit") -> list[str]:
-    """Return the report of an audit as lines."""
+def describe(audit: "Audit", names: tuple[str, str] = DEFAULT) -> list[str]:
+    """Return the report of an audit as lines; `names` are those of label 0 and label 1."""
+    real, fake = names
     every = audit.parts[0]
     drawn = "" if len(audit.table) + audit.unreadable == audit.total else f" of {audit.total:,}"
     lines = [
         f"metadata audit of {every.items:,}{drawn} train items ({every.items - every.fakes:,} "
-        f"real, {every.fakes:,} fake) in {every.groups:,} groups"
+        f"{real}, {every.fakes:,} {fake}) in {every.groups:,} groups"
     ]
     if audit.unreadable:
         lines.append(f"left aside: {audit.unreadable} whose header cannot be read")
@@ -67,11 +69,11 @@ def describe(audit: "Audit") -> list[str]:
         else:
             low, high = part.interval
             lines.append(f"  {part.name}: AUC {part.auc:.3f} [{low:.3f}, {high:.3f}]")
-            lines += [f"    fake where {rule}" for rule in part.rules[:3] if part.found]
+            lines += [f"    {fake} where {rule}" for rule in part.rules[:3] if part.found]
     for part in audit.parts:
-        lines += _table(part)
+        lines += _table(part, fake)
     if every.unjudged:
-        lines += _medians(audit.table)
+        lines += _medians(audit.table, names)
     return [*lines, *verdict(audit)]
 
 
@@ -110,28 +112,28 @@ def _best(part: "Part") -> float:
     return max([part.auc, *(tell.auc for tell in part.tells)])
 
 
-def _table(part: "Part") -> list[str]:
+def _table(part: "Part", fake: str) -> list[str]:
     if not part.tells:
         return []
-    lines = [f"{part.name + ', each field alone':<34} {'AUC':>5} {'95 %':>16}  fake where"]
-    lines += [_row(tell) for tell in part.tells[:SHOWN]]
+    lines = [f"{part.name + ', each field alone':<34} {'AUC':>5} {'95 %':>16}  {fake} where"]
+    lines += [_row(tell, fake) for tell in part.tells[:SHOWN]]
     if len(part.tells) > SHOWN:
         lines.append(f"  and {len(part.tells) - SHOWN} more fields")
     return lines
 
 
-def _row(tell: "Tell") -> str:
+def _row(tell: "Tell", fake: str) -> str:
     low, high = tell.interval
-    shares = f"{tell.inside:.0%} fake there, {tell.outside:.0%} elsewhere"
+    shares = f"{tell.inside:.0%} {fake} there, {tell.outside:.0%} elsewhere"
     return (
         f"  {tell.field.name:<32} {tell.auc:>5.3f} [{low:.3f}, {high:.3f}]  {tell.rule} ({shares})"
     )
 
 
-def _medians(table: "pd.DataFrame") -> list[str]:
+def _medians(table: "pd.DataFrame", names: tuple[str, str]) -> list[str]:
     from src.data.audit_tree import number
 
-    lines = [f"{'median':<18} {'real':>12} {'fake':>12}"]
+    lines = [f"{'median':<18} {names[0]:>12} {names[1]:>12}"]
     for name in MEDIANS:
         known = table[table[name] >= 0]
         medians = known.groupby("label")[name].median()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from src.artifacts.label_names import read_label_names
 from src.cli.tune_report import print_table
 
 if TYPE_CHECKING:
@@ -27,14 +28,14 @@ def print_cards(
     subject: "Subject", folds: Sequence[int], cards: "dict[str, list[Card]]", other: str | None
 ) -> None:
     """Print what is scored, the tables, what is undefined and why."""
-    recipe = subject.recipe
+    recipe, labels = subject.recipe, read_label_names(subject.recipe.dataset)
     word = "recipe" if subject.is_recipe else "model"
     count = len(subject.aligned.all_folds)
     print(
         f"{word} {subject.name} on {recipe.dataset}/{recipe.scheme}: fold"
         f"{'s' * (len(folds) > 1)} {' '.join(map(str, folds))} of {count}, out-of-fold"
     )
-    print(f"threshold: {subject.threshold}")
+    print(f"threshold: {subject.threshold}; labels: {labels.polarity}")
     for note in subject.notes:
         print(note)
     titles = {name: f"in-domain ({name})" if other else name for name in cards}
@@ -46,21 +47,22 @@ def print_cards(
             "thresholds carried over from there"
         )
     whole = [(titles[name], card) for name, group in cards.items() for card in group if not card.by]
-    _print_tables(whole)
+    _print_tables(whole, labels.names)
     for name, group in cards.items():
         for level in ("item", "group"):
-            _print_parts(titles[name], [c for c in group if c.by and c.level == level])
+            parts = [c for c in group if c.by and c.level == level]
+            _print_parts(titles[name], parts, labels.names)
     dev = "the other folds" if other is None else f"the other folds, or all of {recipe.dataset}"
     print("\n" + LEGEND.format(dev=dev))
 
 
-def _print_parts(title: str, group: "Sequence[Card]") -> None:
+def _print_parts(title: str, group: "Sequence[Card]", names: tuple[str, str]) -> None:
     if not group:
         return
     print(f"\n{title} by {group[0].by}, {group[0].level} level")
     worst = sorted(group, key=lambda card: _order(card.scores["macro_f1"].value))
     shown = {card.value for card in worst[:MOST_PARTS]}
-    _print_tables([(card.value, card) for card in group if card.value in shown])
+    _print_tables([(card.value, card) for card in group if card.value in shown], names)
     if len(group) > MOST_PARTS:
         print(f"the {MOST_PARTS} worst of {len(group)} by macro_f1; all are in the CSV")
 
@@ -69,22 +71,22 @@ def _order(value: float) -> float:
     return math.inf if math.isnan(value) else value
 
 
-def _print_tables(columns: "Sequence[tuple[str, Card]]") -> None:
+def _print_tables(columns: "Sequence[tuple[str, Card]]", names: tuple[str, str]) -> None:
     for start in range(0, len(columns), COLUMNS):
         some = columns[start : start + COLUMNS]
         print()
-        print_table([*_head(some), *_lines([card for _, card in some])])
+        print_table([*_head(some, names), *_lines([card for _, card in some])])
         for title, card in some:
             for text in [*card.notes, *_reasons(card)]:
                 print(f"  {title}, {card.level} level: {text}")
 
 
-def _head(columns: "Sequence[tuple[str, Card]]") -> list[list[str]]:
-    cards = [card for _, card in columns]
+def _head(columns: "Sequence[tuple[str, Card]]", names: tuple[str, str]) -> list[list[str]]:
+    cards, (real, fake) = [card for _, card in columns], names
     return [
         ["", *(title for title, _ in columns)],
         ["level", *(card.level for card in cards)],
-        ["rows", *(f"{c.items} ({c.reals} real, {c.fakes} fake)" for c in cards)],
+        ["rows", *(f"{c.items} ({c.reals} {real}, {c.fakes} {fake})" for c in cards)],
         ["groups", *(str(card.groups) for card in cards)],
     ]
 

@@ -82,13 +82,14 @@ def _face(arguments: Namespace) -> "FaceConfig":
 
 def _print_found(dataset: "Dataset", boxes: "FaceBoxes") -> None:
     items = dataset.items
-    names = items["label"].map({0: "real", 1: "fake"}).astype("object").fillna("?")
+    names = items["label"].map(dict(enumerate(dataset.labels.names))).astype("object").fillna("?")
+    wide = max(6, *map(len, dataset.labels.names))
     table = items.assign(label=names)
     head = ("items", "with a face", "several", "frames", "with a face", "filled")
-    print(f"{'split':<6} {'label':<6} {'kind':<6}" + "".join(f"{word:>13}" for word in head))
+    print(f"{'split':<6} {'label':<{wide}} {'kind':<6}" + "".join(f"{word:>13}" for word in head))
     for (split, label, kind), part in table.groupby(["split", "label", "kind"], sort=False):
         counts = "".join(f"{text:>13}" for text in _counts(part["path"].tolist(), boxes))
-        print(f"{split:<6} {label:<6} {kind:<6}{counts}")
+        print(f"{split:<6} {label:<{wide}} {kind:<6}{counts}")
     ids = dict(zip(items["path"], items["item_id"], strict=True))
     cropped = sum(boxes.is_cropped(path) for path in ids)
     if cropped:

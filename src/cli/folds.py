@@ -66,13 +66,19 @@ def _run(argv: Sequence[str] | None) -> None:
 def print_report(report: "FoldReport") -> None:
     """Print a fold file: where it lies, its folds, what was left out, copies, leaks."""
     print(f"folds: {report.path} ({report.scheme})")
-    print(f"  {'fold':>5} {'items':>8} {'real':>8} {'fake':>8} {'fake %':>7} {'groups':>8}")
+    print(f"  labels: {report.labels.polarity}")
+    real, fake = report.labels.names
+    wide = [max(8, len(real)), max(8, len(fake)), max(7, len(fake) + 2)]
+    print(
+        f"  {'fold':>5} {'items':>8} {real:>{wide[0]}} {fake:>{wide[1]}} "
+        f"{fake + ' %':>{wide[2]}} {'groups':>8}"
+    )
     held_out: dict[object, str] = dict(enumerate(report.domains))
     for fold, part in report.folds.groupby("fold"):
         fakes = int(part["label"].sum())
         print(
-            f"  {fold:>5} {len(part):>8} {len(part) - fakes:>8} {fakes:>8} "
-            f"{100 * fakes / len(part):>7.2f} {part['group'].nunique():>8}"
+            f"  {fold:>5} {len(part):>8} {len(part) - fakes:>{wide[0]}} {fakes:>{wide[1]}} "
+            f"{100 * fakes / len(part):>{wide[2]}.2f} {part['group'].nunique():>8}"
             + ("  always trained on, never scored" if fold == -1 else "")
             + (f"  holds out {held_out[fold]}" if fold in held_out else "")
         )

@@ -179,6 +179,7 @@ def _predict_dataset(arguments: Namespace, clock: Clock) -> None:
     items = fill.items_to_predict(dataset)
     parts = _needed_parts(recipe, refit=arguments.refit)
     missing = _missing(parts, items, arguments)
+    print(f"labels: {dataset.labels.polarity}")
     print(f"{recipe_name}: {len(parts)} checkpoints, {len(missing)} of them to predict with")
     left_out = fill_in_time(missing, items, recipe, arguments, clock)
     parts = [part for part in parts if part not in left_out]
@@ -242,7 +243,7 @@ def _vote(
     write_submission(path, dataset.require_test(), votes["pred"], sidecar | extras)
     print_partial(partial)
     print_faceless(faceless)
-    print_result(path, votes, fallback, prevalence)
+    print_result(path, votes, fallback, prevalence, dataset.labels.names[1])
 
 
 def _missing(parts: Sequence[Any], items: Any, arguments: Namespace) -> list[Any]:  # noqa: ANN401

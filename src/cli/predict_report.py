@@ -68,10 +68,16 @@ def print_faceless(items: Sequence[str]) -> None:
         print(f"{len(items)} show no face, so the whole picture was judged: {shown}")
 
 
-def print_result(path: Path, votes: Any, fallback: list[str], prevalence: float) -> None:  # noqa: ANN401
-    """Print the shares of fakes, the items that got the fallback, and where the answer lies."""
+def print_result(
+    path: Path,
+    votes: Any,  # noqa: ANN401
+    fallback: list[str],
+    prevalence: float,
+    fake: str,
+) -> None:
+    """Print the shares of fakes by their name, what got the fallback, where the answer lies."""
     share = votes["pred"].mean()
-    print(f"{len(votes)} items, {share:.1%} fake (training items: {prevalence:.1%})")
+    print(f"{len(votes)} items, {share:.1%} {fake} (training items: {prevalence:.1%})")
     if fallback:
         shown = ", ".join(fallback[:10]) + (" ..." if len(fallback) > 10 else "")
         print(f"{len(fallback)} could not be read and got the fallback: {shown}")

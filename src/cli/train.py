@@ -144,7 +144,9 @@ def train_models(models: list[str], dataset_name: str, arguments: Any, clock: Cl
         scheme, folds, report = ensure_folds(dataset, arguments.scheme)
     if report is not None:
         print_report(report)
-    elif is_lodo(scheme):
+    else:
+        print(f"labels: {dataset.labels.polarity}")
+    if report is None and is_lodo(scheme):
         domains = ", ".join(f"{k} {name}" for k, name in enumerate(held_out_domains(folds)))
         print(f"{scheme}: folds hold out {domains}")
     if arguments.fold is not None:

@@ -24,15 +24,18 @@ def _folds(folds: Sequence[int]) -> str:
 
 def print_aligned(aligned: "Aligned") -> None:
     """Print the members, what was left out of them, and how alike they are."""
+    from src.artifacts.label_names import read_label_names
     from src.metrics import auc, macro_f1, sigmoid
     from src.thresholds import best_threshold
 
+    labels = read_label_names(aligned.dataset)
     used = f"{_folds(aligned.folds)} of {len(aligned.all_folds)}"
     print(
         f"{aligned.dataset}/{aligned.scheme}: {used}, {len(aligned.models)} member(s), "
         f"{aligned.label.size} items in {aligned.n_groups} groups, "
-        f"{aligned.label.mean():.1%} fake\n"
+        f"{aligned.label.mean():.1%} {labels.names[1]}"
     )
+    print(f"labels: {labels.polarity}\n")
     rows = [["member", "macro-F1 @0.5", "best in-sample", "at", "AUC", ""]]
     for model, logit in zip(aligned.models, aligned.logits.T, strict=True):
         prob = sigmoid(logit)
@@ -96,11 +99,14 @@ def print_candidates(tuned: "Tuned") -> None:
 
 def print_breakdown(tuned: "Tuned") -> None:
     """Print the winner's cross-fitted scores by kind and by domain, where there are several."""
+    from src.artifacts.label_names import read_label_names
+
+    real, fake = names = read_label_names(tuned.recipe.dataset).names
     for by, parts in tuned.recipe.scores["breakdown"].items():
         worst = sorted(parts, key=_weakest)
         kept = [part["value"] for part in worst[:MOST_VALUES]]
-        rows = [[by, "items", "fakes", "macro-F1", "F1 real", "F1 fake", "AUC", ""]]
-        rows += [_breakdown_row(part) for part in parts if part["value"] in kept]
+        rows = [[by, "items", fake, "macro-F1", f"F1 {real}", f"F1 {fake}", "AUC", ""]]
+        rows += [_breakdown_row(part, names) for part in parts if part["value"] in kept]
         print(f"\n{tuned.chosen} by {by}, cross-fitted, at its threshold")
         print_table(rows)
         if len(parts) > len(kept):
@@ -113,9 +119,9 @@ def _weakest(part: "dict[str, Any]") -> float:
     return known[0] if known else 0.0
 
 
-def _breakdown_row(part: "dict[str, Any]") -> list[str]:
+def _breakdown_row(part: "dict[str, Any]", names: tuple[str, str]) -> list[str]:
     numbers = [part[key] for key in ("macro_f1", "f1_real", "f1_fake", "auc")]
-    only = "only fakes" if part["fakes"] else "only reals"
+    only = f"only {names[bool(part['fakes'])]}"
     return [
         part["value"] or "(none)",
         str(part["n"]),

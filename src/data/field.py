@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from src.artifacts.label_names import make_label_names
 from src.artifacts.submissions import SubmissionFormat
 from src.data.dataset_yaml import DatasetConfig
 from src.data.field_splits import fold_of, hold_out, join_shared, split_folds
@@ -63,6 +64,7 @@ class Reading:
         notes: one sentence each.
         ignored: reason -> number of files left aside.
         tables: logical paths of the CSV and JSON files it read.
+        words: (label, what says so, as it is written), where two words do.
     """
 
     layout: str
@@ -70,6 +72,7 @@ class Reading:
     notes: list[str] = field(default_factory=list)
     tables: set[str] = field(default_factory=set)
     ignored: Counter[str] = field(default_factory=Counter)
+    words: set[tuple[int, str]] = field(default_factory=set)
 
 
 def choose_level(where: str, found: Iterable[str], config: DatasetConfig) -> tuple[str, str]:
@@ -162,6 +165,7 @@ def make_dataset(
         given_folds=folds,
         from_splits=folds is not None,
         config=config,
+        labels=make_label_names(reading.words),
         notes=[f"layout: {reading.layout}", *_summary(reading, len(test)), *reading.notes],
         ignored={k: n for k, n in (Counter(ignored) + reading.ignored).items() if n},
         missing=tuple(sorted(missing)),

@@ -1,6 +1,6 @@
 """How a fold file came out, what copies there are, and what plain folds would have leaked."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from src import paths
 from src.artifacts.files import read_csv
 from src.artifacts.folds import EXCLUDED_COLUMNS
+from src.artifacts.label_names import LabelNames
 from src.data.domains import by_domain_alone, held_out_domains
 from src.data.groups import Components, GroupReport, find_components, report_groups
 from src.data.looks import Looks, find_looks
@@ -47,6 +48,7 @@ class FoldReport:
         groups: copies found.
         leaks: what StratifiedKFold with the same k and seed (or the given folds) would leak.
         plain: what `leaks` is about: "StratifiedKFold", or "the given folds".
+        labels: what its classes are called.
         domains: of scheme `lodo`, the domain that each fold holds out.
         warnings: of the data set: what may belong together and is not known to.
     """
@@ -58,6 +60,7 @@ class FoldReport:
     groups: GroupReport
     leaks: list[Leak]
     plain: str
+    labels: LabelNames = field(default_factory=LabelNames)
     domains: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -132,6 +135,7 @@ def make_report(
         groups=groups,
         leaks=find_leaks(components, places),
         plain=name,
+        labels=dataset.labels,
         domains=domains,
         warnings=tuple(note for note in dataset.notes if note.startswith("WARNING")),
     )

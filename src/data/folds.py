@@ -10,6 +10,7 @@ from src import paths
 from src.artifacts.atomic import remove_orphans
 from src.artifacts.files import read_csv, write_csv
 from src.artifacts.folds import EXCLUDED_COLUMNS, existing_scheme, read_folds, write_folds
+from src.artifacts.label_names import write_label_names
 from src.data.domains import LEFT_OUT, domain_folds, spanning
 from src.data.fold_report import FoldReport, make_report
 from src.data.groups import find_components
@@ -45,6 +46,7 @@ def ensure_folds(
         parse_scheme(dataset, scheme)
     dataset.require_train()
     remove_orphans(paths.folds_dir(dataset.name))  # no later run writes there any more
+    write_label_names(dataset.name, dataset.labels)
     found = existing_scheme(dataset.name, scheme)
     if found is None:
         report = make_folds(dataset, scheme or default_scheme(dataset))

@@ -50,6 +50,7 @@ def read(root: Path, listing: Listing, config: DatasetConfig) -> Reading | None:
             outside.append(entry.logical)
             continue
         marked |= parts[at].lower() in _MARKS
+        reading.words.add((_CLASSES[parts[at].lower()], parts[at]))
         placed.append((tuple(parts[:at]), _CLASSES[parts[at].lower()], entry.logical))
     if not marked:
         return None

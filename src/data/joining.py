@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from src import paths
+from src.artifacts.label_names import make_label_names
 from src.data.dataset_yaml import DatasetConfig
 from src.data.identities import PUBLISHED, tie_parts
 from src.data.manifest import Dataset, make_items
@@ -104,6 +105,12 @@ def combine(name: str, root: Path, config: DatasetConfig, parts: Sequence[Loaded
         items=table.loc[order].reset_index(drop=True),
         stamps=[],
         config=config,
+        labels=make_label_names(
+            (label, word)
+            for _, part in parts
+            for label, words in enumerate((part.labels.real, part.labels.fake))
+            for word in words
+        ),
         notes=[*notes, "no test items"],
         ignored=ignored,
         missing=tuple(missing),

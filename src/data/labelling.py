@@ -46,12 +46,14 @@ class Labelled:
         notes: what was understood.
         ignored: reason -> number of files left aside because dataset.yaml says so.
         origins: what folders say, test/ too, where they give the labels.
+        words: (label, what says so, as it is written).
     """
 
     items: dict[int, TrainItem] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     ignored: dict[str, int] = field(default_factory=dict)
     origins: dict[Place, Origin] = field(default_factory=dict)
+    words: set[tuple[int, str]] = field(default_factory=set)
 
     def origin_of(self, place: Place) -> Origin:
         """Return the group and domain of a test item."""
@@ -90,6 +92,7 @@ def label_by_folders(
         done.items[index] = TrainItem(
             with_val(file, file.name), file.place.label, in_val=file.place.split == "val"
         )
+        done.words.add((file.place.label, file.place.word))
     done.origins = read_origins(root, files, train, config, done.notes)
     for index, item in done.items.items():
         origin = done.origins[files[index].place]

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from src import paths
+from src.artifacts.label_names import make_label_names
 from src.data.dataset_yaml import DatasetConfig, read_dataset_yaml
 from src.data.field import make_dataset
 from src.data.field_layouts import read_field
@@ -136,6 +137,7 @@ def _load(name: str, root: Path, config: DatasetConfig) -> tuple[list[Entry], Da
         given_folds=given,
         from_splits=bool(about_val),
         config=config,
+        labels=make_label_names(labelled.words),
         notes=[
             *labelled.notes,
             *about_val,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from src.artifacts.label_names import LabelNames
 from src.artifacts.submissions import SubmissionFormat
 from src.data.dataset_yaml import DatasetConfig
 from src.errors import UserError
@@ -36,6 +37,7 @@ class Dataset:
         from_splits: given_folds are published splits, used where scheme `fixed` is asked for.
         extra_ids: train items of `extra:` data sets, always trained on, never scored.
         config: what `dataset.yaml` said.
+        labels: what it calls real and fake.
         notes: what was understood and from where, one sentence each.
         ignored: reason -> number of files left aside.
         missing: paths of items whose files are named but not there; they can be listed only.
@@ -52,6 +54,7 @@ class Dataset:
     from_splits: bool = False
     extra_ids: frozenset[str] = frozenset()
     config: DatasetConfig = field(default_factory=DatasetConfig)
+    labels: LabelNames = field(default_factory=LabelNames)
     notes: list[str] = field(default_factory=list)
     ignored: dict[str, int] = field(default_factory=dict)
     missing: tuple[str, ...] = ()

@@ -122,6 +122,7 @@ def _apply_table(
             of = groups[row] or (in_val + named[row] if row in fits.frames else "")
             item = TrainItem(in_val + name, labels[row], of, domains[row], folds[row], bool(in_val))
             done.items[number] = item
+    done.words |= set(zip(labels, table.rows[table.label_column], strict=True))
     _say_what(root, table, fits, done)
     found = {"groups": group, "domains": domain, "folds": fold}
     what = f"labels: {Path(table.where).relative_to(root)} ({id_column}, {table.label_column})"

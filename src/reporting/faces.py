@@ -55,7 +55,8 @@ def draw_faces(dataset: Dataset, boxes: FaceBoxes) -> Path:
     margin = boxes.face.margin
     titles = ["boxes", f"crop, margin {margin:g}", f"aligned, margin {margin:g}"]
     title = f"faces of {dataset.name} by {boxes.face.detector}"
-    return draw_rows(rows, titles, title, paths.faces_png(dataset.name))
+    path = paths.faces_png(dataset.name)
+    return draw_rows(rows, titles, title, path, dataset.labels.names)
 
 
 def _choose(items: list[str], boxes: FaceBoxes) -> list[str]:

@@ -8,10 +8,12 @@ from urllib.parse import quote
 import numpy as np
 import yaml
 
+from src.artifacts.label_names import LabelNames
 from src.metrics import classification_report, log_loss, macro_f1
 from src.reporting.plots import expected_calibration_error
 from src.reporting.runs import ModelRuns, Part
 
+COMMON = LabelNames()
 SCORES = ("macro_f1", "accuracy", "f1_real", "f1_fake", "auc", "log_loss", "ece")
 FACTS = ("selection", "epoch", "start", "precision", "device", "trainable", "seconds",
          "items_per_second")  # fmt: skip
@@ -42,12 +44,13 @@ def scores_of(part: Part) -> dict[str, float]:
     return {"items": len(part.label), "tuned_macro_f1": tuned, **{k: found[k] for k in SCORES}}
 
 
-def make_page(runs: ModelRuns, sections: Sequence[Section]) -> str:
+def make_page(runs: ModelRuns, sections: Sequence[Section], labels: LabelNames = COMMON) -> str:
     """Return the page as HTML that loads nothing but its own pictures.
 
     Args:
         runs: what is shown.
         sections: its pictures.
+        labels: what the classes are called.
     """
     title = _text(f"{runs.model} on {runs.dataset}/{runs.scheme}")
     parts = [
@@ -55,7 +58,8 @@ def make_page(runs: ModelRuns, sections: Sequence[Section]) -> str:
         f'<html lang="en"><head><meta charset="utf-8"><title>{title}</title>',
         f"<style>{STYLE}</style></head><body>",
         f"<h1>{title}</h1>",
-        *_scores(runs),
+        f"<p>labels: {_text(labels.polarity)}</p>",
+        *_scores(runs, labels.names),
     ]
     for section in sections:
         parts.append(f"<h2>{_text(section.heading)}</h2>")
@@ -64,7 +68,7 @@ def make_page(runs: ModelRuns, sections: Sequence[Section]) -> str:
     return "\n".join(parts)
 
 
-def _scores(runs: ModelRuns) -> list[str]:
+def _scores(runs: ModelRuns, names: tuple[str, str]) -> list[str]:
     """Return the table of scores: a row a fold, their mean, all items together."""
     if runs.whole is None:
         return ["<p>Nothing is held out, so nothing is scored.</p>"]
@@ -82,7 +86,9 @@ def _scores(runs: ModelRuns) -> list[str]:
         f"tuned_macro_f1: {runs.whole.tuned.how}; chosen with a view to these very items; "
         "tune.py prints the cross-fitted score. The other scores are at 0.5."
     )
-    return [_table(["", *columns], rows), f"<p>{_text(note)}</p>"]
+    own = {"f1_real": f"f1_{names[0]}", "f1_fake": f"f1_{names[1]}"}
+    heads = [own.get(column, column) for column in columns]
+    return [_table(["", *heads], rows), f"<p>{_text(note)}</p>"]
 
 
 def _facts(runs: ModelRuns) -> list[str]:

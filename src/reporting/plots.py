@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from src.artifacts.label_names import DEFAULT
 from src.metrics import auc, counts, macro_f1
 from src.reporting.figures import shown
 
@@ -98,8 +99,17 @@ def _mark_stages(axes: "Axes", history: Sequence[Mapping[str, Any]]) -> None:
         before = stage
 
 
-def draw_confusion(axes: "Axes", label: Labels, pred: Labels, how: str) -> None:
-    """Draw the confusion counts of (n,) labels and decisions; `how` says how they were made."""
+def draw_confusion(
+    axes: "Axes", label: Labels, pred: Labels, how: str, names: Sequence[str] = DEFAULT
+) -> None:
+    """Draw the confusion counts of (n,) labels and decisions.
+
+    Args:
+        axes: where to.
+        label, pred: (n,) 0/1.
+        how: the decisions were made.
+        names: of label 0 and label 1.
+    """
     c = counts(label, pred)
     table = np.array([[c.tn, c.fp], [c.fn, c.tp]])
     shares = table / np.maximum(table.sum(1, keepdims=True), 1)
@@ -108,20 +118,27 @@ def draw_confusion(axes: "Axes", label: Labels, pred: Labels, how: str) -> None:
         text = f"{int(table[row, column]):,}\n{share:.1%}"
         axes.text(column, row, text, ha="center", va="center",
                   color="white" if share > 0.5 else "black")  # fmt: skip
-    names = ["real", "fake"]
+    names = [shown(name, 20) for name in names]
     axes.set(xticks=[0, 1], xticklabels=names, yticks=[0, 1], yticklabels=names)
     axes.set(xlabel="called", ylabel="is")
     axes.set_title(f"{shown(how)}\nmacro-F1 {macro_f1(label, pred):.4f}", fontsize=9)
 
 
-def draw_histograms(axes: "Axes", label: Labels, prob: FloatArray, threshold: float | None) -> None:
+def draw_histograms(
+    axes: "Axes",
+    label: Labels,
+    prob: FloatArray,
+    threshold: float | None,
+    names: Sequence[str] = DEFAULT,
+) -> None:
     """Draw how P(fake) is spread in each class, and the threshold; items on a log scale."""
-    for value, name, colour in ((0, "real", REAL), (1, "fake", FAKE)):
-        axes.hist(prob[label == value], bins=40, range=(0, 1), alpha=0.5, color=colour, label=name)
+    for value, (name, colour) in enumerate(zip(names, (REAL, FAKE), strict=True)):
+        axes.hist(prob[label == value], bins=40, range=(0, 1), alpha=0.5, color=colour,
+                  label=shown(name, 20))  # fmt: skip
     if threshold is not None and threshold <= 1:
         axes.axvline(threshold, **LINE)
     axes.set_yscale("log")
-    axes.set(title="P(fake) by class", xlabel="P(fake)", ylabel="items")
+    axes.set(title="P(fake) by class", xlabel=f"P({shown(names[1], 20)})", ylabel="items")
     axes.legend(fontsize=8)
 
 

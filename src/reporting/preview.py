@@ -71,7 +71,8 @@ def draw_preview(
     also = {"erase": config.erase, "mixup": config.mixup, "cutmix": config.cutmix}
     more = "".join(f", {key} {value:g}" for key, value in also.items() if value)
     title = f"{model} on {dataset.name}: augment {config.augment}{more}, {spec.geometry}"
-    return draw_rows(rows, titles, title, paths.preview_png(dataset.name, model))
+    path = paths.preview_png(dataset.name, model)
+    return draw_rows(rows, titles, title, path, dataset.labels.names)
 
 
 def collect_rows(
@@ -100,7 +101,7 @@ def _choose(
     """Return row numbers of readable items, `per_class` of each label (or all that there are)."""
     rng = np.random.default_rng(derive_seed(seed, "preview"))
     source, chosen = PixelSource(dataset.root, files, [canvas]), []
-    for label, name in ((0, "real"), (1, "fake")):
+    for label, name in enumerate(dataset.labels.names):
         found: list[int] = []
         for number in rng.permutation(np.flatnonzero(labels == label)):
             if len(found) == per_class:
@@ -144,8 +145,10 @@ def _blanked(batch: dict[str, torch.Tensor], spec: InputSpec) -> Picture:
     return pixels
 
 
-def draw_rows(rows: list[Row], titles: list[str], title: str, path: Path) -> Path:
-    """Draw a sheet: a row an item, named at its left, and a title a column."""
+def draw_rows(
+    rows: list[Row], titles: list[str], title: str, path: Path, names: tuple[str, str]
+) -> Path:
+    """Draw a sheet: a row an item, named at its left with its label, and a title a column."""
     figure = new_figure(CELL * len(titles) + 1, (CELL + 0.1) * len(rows) + 0.8)
     figure.suptitle(shown(title, 120))
     grid = figure.subplots(len(rows), len(titles), squeeze=False)
@@ -154,7 +157,7 @@ def draw_rows(rows: list[Row], titles: list[str], title: str, path: Path) -> Pat
             nearest = picture.shape[0] < SMALL
             axes.imshow(picture, interpolation="nearest" if nearest else "antialiased")
             axes.set(xticks=[], yticks=[])
-        name = f"{'fake' if row.label else 'real'}\n{shown(row.item_id, 22)}"
+        name = f"{shown(names[row.label], 22)}\n{shown(row.item_id, 22)}"
         axes_row[0].set_ylabel(name, fontsize=8, color="tab:red" if row.label else "tab:blue")
     for axes, text in zip(grid[0], titles, strict=True):
         axes.set_title(text, fontsize=9)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from src import paths
 from src.artifacts.files import write_text
+from src.artifacts.label_names import LabelNames
 from src.data.manifest import Dataset
 from src.reporting import plots
 from src.reporting.figures import new_figure, save_figure, shown
@@ -36,7 +37,7 @@ def write_report(runs: ModelRuns, dataset: Dataset) -> Path:
             _draw_history(f"{runs.model} fold {fold}", {fold: record["history"]}, path)
             sections.append(Section(f"Fold {fold}", [path.name]))
     page = folder / "index.html"
-    write_text(page, make_page(runs, sections))
+    write_text(page, make_page(runs, sections, dataset.labels))
     return page
 
 
@@ -45,28 +46,30 @@ def _draw_part(
 ) -> Section:
     folder = paths.report_dir(runs.dataset, runs.scheme, runs.model)
     title = f"{runs.model} on {runs.dataset}/{runs.scheme}, {part.name}"
-    panel = draw_panel(part, title, folder / f"{stem}.png")
+    panel = draw_panel(part, title, folder / f"{stem}.png", dataset.labels)
     title = f"{title}: the most wrong items"
     sheet = draw_worst(part, dataset, title, folder / f"{stem}.worst.png", worst)
     return Section(heading, [panel.name, sheet.name])
 
 
-def draw_panel(part: Part, title: str, path: Path) -> Path:
+def draw_panel(part: Part, title: str, path: Path, labels: LabelNames) -> Path:
     """Draw all that is seen of one run, or of all runs of a model, as one picture.
 
     Args:
         part: predictions and histories.
         title: of the picture.
         path: of the PNG.
+        labels: what the classes are called.
     """
     figure = new_figure(20, 9.2)
-    figure.suptitle(shown(f"{title}: {len(part.label):,} items", 150), fontsize=14)
+    text = f"{title}: {len(part.label):,} items, {labels.polarity}"
+    figure.suptitle(shown(text, 150), fontsize=14)
     grid = figure.subplots(2, 4).ravel()
-    label, prob = part.label, part.prob
+    label, prob, names = part.label, part.prob, labels.names
     plots.draw_learning(grid[0], part.histories)
-    plots.draw_confusion(grid[1], label, part.tuned.pred, part.tuned.how)
-    plots.draw_confusion(grid[2], label, (prob >= 0.5).astype("int64"), "threshold 0.5")
-    plots.draw_histograms(grid[3], label, prob, part.tuned.line)
+    plots.draw_confusion(grid[1], label, part.tuned.pred, part.tuned.how, names)
+    plots.draw_confusion(grid[2], label, (prob >= 0.5).astype("int64"), "threshold 0.5", names)
+    plots.draw_histograms(grid[3], label, prob, part.tuned.line, names)
     plots.draw_reliability(grid[4], label, prob)
     plots.draw_roc(grid[5], label, prob)
     plots.draw_precision_recall(grid[6], label, prob)

@@ -58,7 +58,8 @@ def draw_worst(part: Part, dataset: Dataset, title: str, path: Path, number: int
         else:
             axes.imshow(picture)
         axes.set(xticks=[], yticks=[])
-        text = f"{shown(item_id, 26)}\n{'fake' if fake else 'real'}, P(fake) {part.prob[row]:.4f}"
+        name = shown(dataset.labels.names[fake], 20)
+        text = f"{shown(item_id, 26)}\n{name}, P(fake) {part.prob[row]:.4f}"
         axes.set_title(text, fontsize=7, color="tab:red" if fake else "tab:blue")
     return save_figure(figure, path)
 

@@ -2,6 +2,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from src import paths
 from src.artifacts.folds import write_folds
+from src.artifacts.label_names import LabelNames, write_label_names
 from src.cli.tune import main
 from src.cli.tune_inputs import choose_tunable
 from src.errors import UserError
@@ -89,8 +91,10 @@ def test_help_needs_neither_numpy_nor_pandas(run_cli):
 def test_prints_members_candidates_verdict_and_what_comes_next(capsys):
     folds = toy()
     make_oof(folds, "d", only=[0, 1], seed=5)
+    write_label_names(DATA, LabelNames(("live",), ("spoof",)))
     assert main(["--data", DATA, "--trials", "5", "--recipe", "mine"]) == 0
     out = capsys.readouterr().out
+    assert re.search(r"% spoof\nlabels: 0 -> live, 1 -> spoof\n", out)
     assert "toy/sgkf3_s0: folds 0 1 of 3, 3 member(s), 162 items in 54 groups" in out
     for model in ("a", "b"):
         assert f"left out: fold 2 of {model} (not finished by d)" in out
@@ -162,11 +166,11 @@ def test_scores_by_kind_and_domain_are_printed_and_kept(capsys):
     parts = json.loads(recipe_path().read_text())["scores"]["breakdown"]
     assert list(parts) == ["domain"]
     table = out[out.index("by domain, cross-fitted, at its threshold") :].splitlines()
-    assert table[1].split() == ["domain", "items", "fakes", "macro-F1", "F1", "real", "F1", "fake",
+    assert table[1].split() == ["domain", "items", "fake", "macro-F1", "F1", "real", "F1", "fake",
                                 "AUC"]  # fmt: skip
     assert [line.split()[0] for line in table[2:5]] == ["cifake", "dfdc", "web"]
     assert table[4].split()[1:5] == ["7", "7", "-", "-"]
-    assert table[4].endswith("only fakes")
+    assert table[4].endswith("only fake")
     assert f"{parts['domain'][1]['macro_f1']:.4f}" in table[3]
 
 

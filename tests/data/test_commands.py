@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from src import paths
+from src.artifacts.label_names import read_label_names
 from src.cli import data as data_command
 from src.cli import folds as folds_command
 from src.data.layouts import load_dataset
@@ -105,3 +106,32 @@ def test_help_imports_nothing_heavy(module):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+LIVE = [f"train/{c}/{i}.png" for c in ("live", "spoof") for i in range(6)]
+
+
+@pytest.mark.parametrize(("files", "texts", "polarity", "names"), [
+    (LIVE, {}, "0 -> live, 1 -> spoof", ("live", "spoof")),
+    ([f"train/{i}.png" for i in range(12)],
+     {"train.csv": "id,label\n" + "".join(f"{i},{'ai' if i % 2 else 'photo'}\n" for i in range(12)),
+      "dataset.yaml": "labels: {photo: 0, ai: 1}\n"}, "0 -> photo, 1 -> ai", ("photo", "ai")),
+    ([f"train/{i}.png" for i in range(12)],
+     {"train.csv": "id,label\n" + "".join(f"{i},{i % 2}\n" for i in range(12)),
+      "dataset.yaml": "labels: {1: 0, 0: 1}\n"}, "0 -> real (1), 1 -> fake (0)",
+     ("real", "fake")),
+])  # fmt: skip
+def test_polarity_is_printed_and_classes_have_their_own_names(
+    make_dataset, capsys, files, texts, polarity, names
+):
+    make_dataset(files, texts)
+    assert data_command.main(["--data", "toy"]) == 0
+    out = capsys.readouterr().out
+    assert f"labels: {polarity}\n" in out
+    assert all(re.search(rf"train +{name} +image +6 ", out) for name in names)
+    for _ in range(2):  # made, and there already
+        assert folds_command.main(["--data", "toy", "--n-folds", "3"]) == 0
+        out = capsys.readouterr().out
+        assert f"labels: {polarity}\n" in out
+        assert re.search(rf"items +{names[0]} +{names[1]} +{names[1]} %", out)
+    assert read_label_names("toy").names == names

@@ -47,6 +47,15 @@ def test_confusion_counts_and_shares():
     assert axes.get_title() == f"cut \\$x\\$\nmacro-F1 {score:.4f}"
 
 
+def test_classes_are_shown_by_their_own_names():
+    label, names = np.array([0, 1]), ("live", "spo$of")
+    axes = axes_of(plots.draw_confusion, label, label, "cut", names)
+    for ticks in (axes.get_xticklabels(), axes.get_yticklabels()):
+        assert [tick.get_text() for tick in ticks] == ["live", "spo\\$of"]
+    axes = axes_of(plots.draw_histograms, label, np.array([0.1, 0.9]), 0.5, names)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["live", "spo\\$of"]
+
+
 def test_curves_of_ranking():
     roc = axes_of(plots.draw_roc, LABEL, PROB)
     x, y = roc.lines[1].get_data()

@@ -196,3 +196,15 @@ def test_mistakes_say_what_there_is(capsys, words, message):
 def test_without_runs_the_way_to_one_is_said(capsys):
     assert main([]) == 2
     assert "train_folds.py --model NAME" in capsys.readouterr().err
+
+
+def test_the_page_shows_what_classes_are_called(tmp_path):
+    predict("m")
+    home = paths.dataset_dir("toy") / "train"
+    for label, name in (("real", "live"), ("fake", "spo&of")):
+        (home / label).rename(home / name)
+    (home.parent / "dataset.yaml").write_text("labels: {live: 0, spo&of: 1}\n")
+    _, text = report("m")
+    shown = Page(text).cells
+    assert "labels: 0 -> live, 1 -> spo&of" in shown
+    assert {"f1_live", "f1_spo&of"} <= set(shown)
