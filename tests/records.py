@@ -35,6 +35,16 @@ def make_record(
     return record
 
 
+def fold_file(dataset: str, ids: list[str], folds: list[int] | None = None) -> str:
+    """Write a fold file of scheme `s`, of two folds in turn; returns its fingerprint."""
+    path = paths.folds_csv(dataset, "s")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [f"{one},{k // 2 % 2},{one},,image,{folds[k] if folds else k % 2}"
+            for k, one in enumerate(ids)]  # fmt: skip
+    path.write_text("\n".join(["item_id,label,group,domain,kind,fold", *rows]) + "\n")
+    return sha256_file(path)
+
+
 def change_sealed(path: Path, change: Mapping[str, Any] | Callable[[dict[str, Any]], Any]) -> None:
     """Change a sealed JSON as the program that wrote it would have: with a seal that fits."""
     content = json.loads(path.read_text())

@@ -142,7 +142,7 @@ def _check_other(other: str, name: str, scheme: str | None, arguments: Namespace
     from src.artifacts.folds import existing_scheme
     from src.data.layouts import load_dataset
     from src.training.cross import labelled_items
-    from src.training.cross_guard import check_parts, leave_out_seen
+    from src.training.cross_guard import check_parts, leave_out_seen, trained_ids
 
     if choose_dataset(other, arguments.input_root) == name:
         raise UserError(f"out_of_domain: {other} is the data set that is trained on")
@@ -153,7 +153,8 @@ def _check_other(other: str, name: str, scheme: str | None, arguments: Namespace
     except UserError as error:
         raise UserError(f"out_of_domain: {other} has no labels to score on: {error}") from None
     scheme = scheme or existing_scheme(name, None)
-    labels = leave_out_seen(name, scheme, dataset, table, arguments.input_root)["label"]
+    ids = trained_ids(name, scheme)
+    labels = leave_out_seen(name, ids, dataset, table, arguments.input_root, scheme)["label"]
     if labels.nunique() == 1:
         word = "fakes" if labels.iloc[0] else "reals"
         print(f"WARNING {other} holds {word} alone: macro-F1, AUC and EER say nothing of it, "
@@ -241,9 +242,11 @@ def _score(row: "Row", place: Place, arguments: Namespace) -> "Result":
     from src.reporting.evaluated import check_folds, own_rows, subject_of_model
     from src.reporting.predicted import levels_of
     from src.reporting.scorecard import score_rows
+    from src.training.lineage import check_own
 
     subject = subject_of_model(place.dataset, place.scheme, row.model)
     folds = check_folds(subject, place.folds)
+    check_own(place.dataset, place.scheme, [row.model], folds, arguments.input_root)
     decided = {place.dataset: levels_of(own_rows(subject), folds=folds)}
     for other in place.others:
         rows, _ = predict_other(arguments, subject, folds, other)

@@ -105,14 +105,15 @@ def _print_seen(dataset: "Dataset", source: str, arguments: Namespace) -> None:
     """Say which labelled items a model trained on another data set could not be scored on."""
     from src.artifacts.folds import existing_scheme
     from src.training.cross import labelled_items
-    from src.training.cross_guard import check_parts, leave_out_seen
+    from src.training.cross_guard import check_parts, leave_out_seen, trained_ids
 
     if choose_dataset(source, arguments.input_root) == dataset.name:
         raise UserError(f"--from {source} and --data {source} are one data set: drop --from")
     check_parts(source, dataset, arguments.input_root)
     scheme = arguments.scheme or existing_scheme(source, None)
     found = labelled_items(dataset)
-    kept = leave_out_seen(source, scheme, dataset, found.table, arguments.input_root)
+    ids = trained_ids(source, scheme)
+    kept = leave_out_seen(source, ids, dataset, found.table, arguments.input_root, scheme)
     print(
         f"{len(kept)} of {len(found.table)} labelled {found.split} items of {dataset.name} can be "
         f"scored by what is trained on {source} (evaluate --from {source})"

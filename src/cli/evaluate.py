@@ -84,8 +84,11 @@ def _run(argv: Sequence[str] | None) -> None:
     subject = _subject(arguments, name)
     from src.reporting.evaluated import check_folds, own_rows
     from src.reporting.predicted import levels_of
+    from src.training.lineage import check_own
 
     folds = check_folds(subject, arguments.folds)
+    models, scheme = subject.aligned.models, subject.recipe.scheme
+    check_own(name, scheme, models, subject.aligned.folds, arguments.input_root)
     decided, split = {name: levels_of(own_rows(subject), folds=folds)}, "train"
     where = other
     if other is not None:
@@ -165,21 +168,19 @@ def predict_other(
     from src.data.layouts import load_dataset
     from src.reporting.evaluated import other_rows
     from src.training.cross import cross_logits, labelled_items, to_predict
-    from src.training.cross_guard import (
-        check_no_pseudo,
-        check_not_trained_on,
-        check_parts,
-        unseen,
-    )
+    from src.training.cross_guard import check_parts, leave_out_seen
+    from src.training.lineage import records_of, trained_sets
 
     recipe, dataset = subject.recipe, load_dataset(other, arguments.input_root)
-    if other != recipe.dataset:
+    own = other == recipe.dataset
+    if not own:
         check_parts(recipe.dataset, dataset, arguments.input_root)
-        check_not_trained_on(recipe, folds, dataset)
-    else:
-        check_no_pseudo(recipe, folds)
+    runs = records_of(recipe, folds)
+    trained = trained_sets(runs, dataset, arguments.input_root, own=own)
     found = labelled_items(dataset, split)
-    table = unseen(recipe, dataset, found.table, arguments.input_root)
+    table = found.table
+    for name, ids in trained.items():
+        table = leave_out_seen(name, ids, dataset, table, arguments.input_root, recipe.scheme)
     items = to_predict(dataset, table)
     logits, predicted = cross_logits(
         recipe, folds, other, items, split=found.split, device=arguments.device,
@@ -188,7 +189,7 @@ def predict_other(
     grouped = _with_groups(table, dataset) if found.split == "train" else table
     rows, lost = other_rows(subject, grouped, logits)
     print(f"{other}: {len(items.item_ids)} labelled {found.split} items, {predicted} checkpoint(s) "
-          f"predicted them{_left_aside(found, own=other == recipe.dataset)}")  # fmt: skip
+          f"predicted them{_left_aside(found, own=own)}")  # fmt: skip
     if lost:
         shown = ", ".join(lost[:10]) + (" ..." if len(lost) > 10 else "")
         print(f"not readable, so not scored: {len(lost)} item(s): {shown}")

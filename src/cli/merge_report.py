@@ -137,8 +137,8 @@ def _elsewhere(
     from src.artifacts.runs import read_run
     from src.data.layouts import load_dataset
     from src.training import device
+    from src.training.lineage import trained_sets
     from src.training.merge_holdout import predict_holdout, read_holdout
-    from src.training.merge_leaks import trained_sets
     from src.training.predict import Compute, default_workers
 
     other = load_dataset(arguments.holdout, arguments.input_root)

@@ -39,6 +39,7 @@ def _run(argv: Sequence[str] | None) -> None:
             f"run either: python train_folds.py --model NAME --data {name}"
         )
     from src.reporting.runs import collect_runs, reportable
+    from src.training.lineage import check_own
 
     models = list(dict.fromkeys(arguments.models)) or reportable(name, scheme)
     if not models:
@@ -46,6 +47,8 @@ def _run(argv: Sequence[str] | None) -> None:
             f"{name}/{scheme} has no finished run yet: python train_folds.py --model NAME"
         )
     found = [collect_runs(name, scheme, model) for model in models]
+    for runs in found:
+        check_own(name, scheme, [runs.model], runs.folds, arguments.input_root)
     from src.data.layouts import load_dataset
     from src.reporting.page import scores_of
     from src.reporting.report import write_report

@@ -126,8 +126,10 @@ def _tune(args: argparse.Namespace, dataset: str, scheme: str) -> "tuple[Tuned, 
     from src.ensemble.align import align
     from src.ensemble.search import calibrate, ladder
     from src.ensemble.tune import n_trials, tune
+    from src.training.lineage import check_own
 
     aligned = align(dataset, scheme, args.models)
+    check_own(dataset, scheme, aligned.models, aligned.folds, args.input_root)
     names = ladder(len(aligned.models), args.voting, args.strategies)
     if args.calibrate:
         plain, names = names, calibrate(names, args.calibrate, len(aligned.models))

@@ -9,11 +9,12 @@ import pandas as pd
 
 from src import paths
 from src.artifacts.files import parse_column, read_csv
+from src.artifacts.merged import START
 from src.artifacts.oof import read_oof
 from src.artifacts.runs import has_run, oof_file, read_run
 from src.errors import UserError
 from src.metrics import log_odds, sigmoid
-from src.training.merge_inputs import START, is_file
+from src.training.merge_inputs import is_file
 from src.training.merge_standing import standing_of
 from src.training.merge_table import CROSS_FITTED, ENSEMBLE, Contender, FloatArray, Held
 

@@ -41,7 +41,7 @@ class Holdout:
 
 def read_holdout(
     dataset: Dataset,
-    trained: Mapping[str, Collection[str]],
+    trained: Mapping[str, Collection[str] | None],
     items: int = ITEMS,
     input_root: Path | None = None,
 ) -> Holdout:
@@ -51,7 +51,7 @@ def read_holdout(
 
     Args:
         dataset: another one.
-        trained: ids of what was trained on, by data set (`trained_sets`).
+        trained: ids of what was trained on, by data set (`lineage.trained_sets`).
         items: how many to draw at most.
         input_root: folder of data sets, instead of `input/`.
 
@@ -87,7 +87,7 @@ def _loaded(name: str, input_root: Path | None) -> Dataset | None:
 
 
 def _unseen(
-    dataset: Dataset, drawn: pd.DataFrame, trained: Dataset, ids: Collection[str]
+    dataset: Dataset, drawn: pd.DataFrame, trained: Dataset, ids: Collection[str] | None
 ) -> pd.DataFrame:
     """Return the rows that nothing trained on is akin to; says how many others there are."""
     place = dataset.items.index.get_indexer(drawn.index)

@@ -10,6 +10,7 @@ import torch
 
 from src import paths
 from src.artifacts.fingerprints import fingerprint_of
+from src.artifacts.merged import START
 from src.artifacts.runs import check_checkpoint, read_record, read_run
 from src.config import InputSpec, ModelConfig, parse_model
 from src.errors import UserError
@@ -20,8 +21,6 @@ from src.models.weights import start_weights
 from src.seeds import derive_seed
 from src.training.checkpoint import read_facts, save_checkpoint
 from src.training.predict import VIEWS
-
-START = "start"  # `base_model: start`: what the first model was fine-tuned from
 
 
 @dataclass(frozen=True)
@@ -69,12 +68,14 @@ class Ingredient:
     def as_dict(self) -> dict[str, Any]:
         """Return what the record of a merge says of it."""
         run = self.record or {}
-        keys = ("dataset", "scheme", "model", "fold", "folds_sha256", "selection")
+        keys = ("dataset", "scheme", "model", "fold", "folds_sha256", "selection", "pseudo")
         merged = run.get("merged_from") or {}
         own = {"name": self.name, "sha256": self.sha256, "seed": self.config.seed}
         own["chosen"] = bool(merged.get("chosen"))
         further = merged.get("ingredients", [])
-        words = {key: run.get(key) for key in keys}
+        words: dict[str, Any] = {key: run.get(key) for key in keys}
+        start = run.get("start") or {}
+        words["start"] = {key: start.get(key) for key in ("source", "name", "sha256")}
         return {**own, **words, **({"ingredients": further} if further else {})}
 
 

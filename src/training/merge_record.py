@@ -9,11 +9,12 @@ import torch
 
 from src import paths
 from src.artifacts.files import sha256_file, sha256_json
+from src.artifacts.merged import START
 from src.merging.recipe import MergeRecipe
 from src.models.classifier import count_parameters
 from src.training import device, record
 from src.training.merge_bench import Bench
-from src.training.merge_inputs import START, Ingredient
+from src.training.merge_inputs import Ingredient
 from src.training.merge_plan import MergePlan
 
 if TYPE_CHECKING:

@@ -10,17 +10,18 @@ import pandas as pd
 
 from src import paths
 from src.artifacts.files import file_lock, sha256_file, write_csv
+from src.artifacts.merged import START
 from src.artifacts.runs import read_run, write_record
 from src.errors import UserError
 from src.training import checkpoint
 from src.training.finish import check_weights, predict_held, write_predictions
 from src.training.job import Job
+from src.training.lineage import check_unseen
 from src.training.merge_agree import check_agreement, resize_positions
 from src.training.merge_bench import Bench
 from src.training.merge_choose import choose
 from src.training.merge_fisher import with_fisher
-from src.training.merge_inputs import START, Ingredient, Place, resolve
-from src.training.merge_leaks import check_unseen
+from src.training.merge_inputs import Ingredient, Place, resolve
 from src.training.merge_path import LossPath, walk
 from src.training.merge_plan import MergePlan, check_name
 from src.training.merge_record import fingerprint, merge_record
@@ -85,11 +86,9 @@ def merge_fold(plan: MergePlan, place: Place, job: Job, *, check: bool = True) -
         job.options,
     )  # fmt: skip
     if not job.is_refit:
-        held = set(job.table["item_id"].to_numpy()[job.held_rows])
-        check_unseen(
-            list(ingredients.values()), place.dataset, place.scheme, job.table, held,
-            place.input_root,
-        )  # fmt: skip
+        held_out = (place.dataset, place.scheme, place.fold)
+        runs = [(name, one.record) for name, one in ingredients.items() if name != START]
+        check_unseen(runs, held_out, job.table, place.input_root)
     elif plan.selection.how != "fixed":
         raise UserError(
             f"{plan.name}: nothing is held out in --fold all, so nothing can be chosen; write what "

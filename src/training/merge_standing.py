@@ -9,7 +9,7 @@ from src import paths
 from src.artifacts.files import sha256_file
 from src.artifacts.merged import ingredients_of
 from src.artifacts.runs import has_run, read_run
-from src.training.merge_leaks import share_items
+from src.training.lineage import share_items
 
 Run = Mapping[str, Any]
 

@@ -196,7 +196,7 @@ def test_what_an_ingredient_was_trained_on_is_not_scored(
     path = paths.run_record("tiny", SCHEME, "two", 0)
     change_sealed(path, lambda r: r["merged_from"]["ingredients"][1].update(dataset="other"))
     told = command("merge", "two", "--fold", "0", "--holdout", "other", code=2)
-    assert "tiny_v1, an ingredient of two, was trained on it" in told
+    assert "tiny_v1, an ingredient of two, was trained on other: no leaked score" in told
     wanted = ["--model", "two", "--from", "tiny", "--data", "other", "--device", "cpu"]
     assert evaluate.main(wanted) == 2
     assert "was trained on other: no leaked score" in capsys.readouterr().err

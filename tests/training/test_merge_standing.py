@@ -12,12 +12,11 @@ from src.artifacts.files import sha256_file, write_csv
 from src.artifacts.folds import read_folds
 from src.artifacts.runs import read_record
 from src.training.job import Job
+from src.training.lineage import share_items
 from src.training.merge_contenders import ensemble_of, read_contender
-from src.training.merge_leaks import share_items
 from src.training.merge_standing import had_a_say, standing_of
 from src.training.merge_table import Contender, as_table, by_domain, held_rows, scores_of
-from tests.records import change_sealed
-from tests.training.test_merge_leaks import fold_file
+from tests.records import change_sealed, fold_file
 from tests.training.test_merge_run import UNIFORM, change_run, merge, plan_of
 
 SEARCH = """
