@@ -5,6 +5,7 @@ read-only; the shipped `configs/` are always found beside the code.
 """
 
 import os
+import re
 from pathlib import Path
 
 from src.errors import UserError
@@ -12,6 +13,8 @@ from src.errors import UserError
 REPO = Path(__file__).resolve().parent.parent
 DEMO = "demo"
 ALL = "all"  # in place of a fold: trained on every row, nothing held out
+_STEPS = ("", ".", "..")
+_MOVES = re.compile(r"[/\x00-\x1f\x7f-\x9f\u2028\u2029]")
 FoldName = int | str  # a fold of the fold file, or ALL
 TIMM_PREFIX = "timm:"
 
@@ -19,6 +22,24 @@ TIMM_PREFIX = "timm:"
 def root() -> Path:
     """Return the folder that holds the artefacts: `RVF_ROOT`, or the clone itself."""
     return Path(os.environ["RVF_ROOT"]).resolve() if os.environ.get("RVF_ROOT") else REPO
+
+
+def is_plain(name: object) -> bool:
+    """Tell whether a name is that of one file or folder: no path, nothing that moves a cursor."""
+    return isinstance(name, str) and name not in _STEPS and _MOVES.search(name) is None
+
+
+def check_plain(name: object, what: str) -> None:
+    """Raise a UserError where `what` is named by a path in place of a name."""
+    if not is_plain(name):
+        raise UserError(f"{what} {str(name)[:80]!r}: want a plain name, no path")
+
+
+def _below(home: Path, *names: str) -> Path:
+    """Return a path below a folder; every name is one step down, for names come from files, too."""
+    for name in names:
+        check_plain(name, "name")
+    return home.joinpath(*names)
 
 
 def check_root() -> None:
@@ -73,12 +94,12 @@ def input_dir(input_root: Path | None = None) -> Path:
 
 def dataset_dir(dataset: str, input_root: Path | None = None) -> Path:
     """Return the folder of a data set; the demo's lives in the cache."""
-    return cache_dir() / DEMO if dataset == DEMO else input_dir(input_root) / dataset
+    return cache_dir() / DEMO if dataset == DEMO else _below(input_dir(input_root), dataset)
 
 
 def dataset_yaml(dataset: str) -> Path:
     """Return what may stand for a data set's own `dataset.yaml`, where its folder is read-only."""
-    return root() / "input" / f"{dataset}.yaml"
+    return _below(root(), "input", f"{dataset}.yaml")
 
 
 def demo_truth_csv() -> Path:
@@ -88,27 +109,32 @@ def demo_truth_csv() -> Path:
 
 def manifest_cache(dataset: str) -> Path:
     """Return the cached scan of a data set: sizes, hashes, what could not be read."""
-    return cache_dir() / "manifest" / f"{dataset}.parquet"
+    return _below(cache_dir(), "manifest", f"{dataset}.parquet")
 
 
 def pixel_cache(dataset: str) -> Path:
     """Return the folder of a data set's decoded pixels."""
-    return cache_dir() / "pixels" / dataset
+    return _below(cache_dir(), "pixels", dataset)
 
 
 def face_cache(dataset: str, detector: str) -> Path:
     """Return the folder of the faces that a detector found in a data set's items."""
-    return cache_dir() / "faces" / dataset / detector
+    return _below(cache_dir(), "faces", dataset, detector)
 
 
 def faces_png(dataset: str) -> Path:
     """Return the contact sheet of faces found and cut out."""
-    return root() / "reports" / dataset / "faces.png"
+    return _below(root(), "reports", dataset, "faces.png")
 
 
 def feature_cache(dataset: str, key: str) -> Path:
     """Return the features of a data set's items by one frozen net."""
-    return cache_dir() / "features" / dataset / f"{key}.npy"
+    return _below(cache_dir(), "features", dataset, f"{key}.npy")
+
+
+def study_lock(key: str) -> Path:
+    """Return the lock file under which the storage of a study is opened."""
+    return _below(cache_dir(), "studies", f"{key}.lock")
 
 
 def merge_parts() -> Path:
@@ -118,7 +144,7 @@ def merge_parts() -> Path:
 
 def partial_views(checkpoint_sha256: str) -> Path:
     """Return what an unfinished pass over the test items has predicted with a checkpoint."""
-    return cache_dir() / "predict" / f"{checkpoint_sha256}.npz"
+    return _below(cache_dir(), "predict", f"{checkpoint_sha256}.npz")
 
 
 def precision_cache() -> Path:
@@ -148,12 +174,12 @@ def model_from_slug(slug: str) -> str:
 
 def folds_dir(dataset: str) -> Path:
     """Return the folder of a data set's fold files."""
-    return root() / "folds" / dataset
+    return _below(root(), "folds", dataset)
 
 
 def folds_csv(dataset: str, scheme: str) -> Path:
     """Return a fold file."""
-    return folds_dir(dataset) / f"{scheme}.csv"
+    return _below(folds_dir(dataset), f"{scheme}.csv")
 
 
 def label_names_json(dataset: str) -> Path:
@@ -163,12 +189,12 @@ def label_names_json(dataset: str) -> Path:
 
 def folds_lock(dataset: str) -> Path:
     """Return the lock file under which a data set's folds are made."""
-    return cache_dir() / f"{dataset}.folds.lock"
+    return _below(cache_dir(), f"{dataset}.folds.lock")
 
 
 def excluded_csv(dataset: str, scheme: str) -> Path:
     """Return the list of items a fold file leaves out, with the reason."""
-    return folds_dir(dataset) / f"{scheme}.excluded.csv"
+    return _below(folds_dir(dataset), f"{scheme}.excluded.csv")
 
 
 def checkpoints_home() -> Path:
@@ -178,42 +204,42 @@ def checkpoints_home() -> Path:
 
 def run_scheme_dir(dataset: str, scheme: str) -> Path:
     """Return the folder that holds one folder of checkpoints per model."""
-    return root() / "checkpoints" / dataset / scheme
+    return _below(root(), "checkpoints", dataset, scheme)
 
 
 def run_dir(dataset: str, scheme: str, model: str) -> Path:
     """Return the folder of a model's checkpoints."""
-    return run_scheme_dir(dataset, scheme) / model_slug(model)
+    return _below(run_scheme_dir(dataset, scheme), model_slug(model))
 
 
 def checkpoint(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
     """Return the weights file of a run."""
-    return run_dir(dataset, scheme, model) / f"fold_{fold}.safetensors"
+    return _below(run_dir(dataset, scheme, model), f"fold_{fold}.safetensors")
 
 
 def stage_checkpoint(dataset: str, scheme: str, model: str, fold: FoldName, stage: int) -> Path:
     """Return the weights file that a stage of a run left behind, of those before the last."""
-    return run_dir(dataset, scheme, model) / f"fold_{fold}.stage_{stage}.safetensors"
+    return _below(run_dir(dataset, scheme, model), f"fold_{fold}.stage_{stage}.safetensors")
 
 
 def run_record(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
     """Return the record of a run; it exists only once the run is finished."""
-    return run_dir(dataset, scheme, model) / f"fold_{fold}.json"
+    return _below(run_dir(dataset, scheme, model), f"fold_{fold}.json")
 
 
 def run_state(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
     """Return the resume state of an unfinished run."""
-    return run_dir(dataset, scheme, model) / f"fold_{fold}.state.pt"
+    return _below(run_dir(dataset, scheme, model), f"fold_{fold}.state.pt")
 
 
 def run_lock(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
     """Return the lock file of a run."""
-    return run_dir(dataset, scheme, model) / f"fold_{fold}.lock"
+    return _below(run_dir(dataset, scheme, model), f"fold_{fold}.lock")
 
 
 def tensorboard_dir(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
     """Return the folder of a run's TensorBoard event files."""
-    return run_dir(dataset, scheme, model) / "tensorboard" / f"fold_{fold}"
+    return _below(run_dir(dataset, scheme, model), "tensorboard", f"fold_{fold}")
 
 
 def mlflow_store() -> Path:
@@ -234,27 +260,27 @@ def oof_home() -> Path:
 
 def oof_scheme_dir(dataset: str, scheme: str) -> Path:
     """Return the folder that holds one folder of out-of-fold predictions per model."""
-    return oof_home() / dataset / scheme
+    return _below(oof_home(), dataset, scheme)
 
 
 def oof_dir(dataset: str, scheme: str, model: str) -> Path:
     """Return the folder of a model's predictions."""
-    return oof_scheme_dir(dataset, scheme) / model_slug(model)
+    return _below(oof_scheme_dir(dataset, scheme), model_slug(model))
 
 
 def oof_csv(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
     """Return a model's out-of-fold predictions of one fold, one row an item."""
-    return oof_dir(dataset, scheme, model) / f"fold_{fold}.csv"
+    return _below(oof_dir(dataset, scheme, model), f"fold_{fold}.csv")
 
 
 def oof_views(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
     """Return the same predictions, one row an item and view."""
-    return oof_dir(dataset, scheme, model) / f"fold_{fold}.views.parquet"
+    return _below(oof_dir(dataset, scheme, model), f"fold_{fold}.views.parquet")
 
 
 def test_views(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
     """Return a fold model's predictions of the test items, one row an item and view."""
-    return oof_dir(dataset, scheme, model) / f"test_fold_{fold}.views.parquet"
+    return _below(oof_dir(dataset, scheme, model), f"test_fold_{fold}.views.parquet")
 
 
 def cross_views(
@@ -262,17 +288,17 @@ def cross_views(
 ) -> Path:
     """Return a fold model's predictions of the labelled items of another data set."""
     stem = f"fold_{fold}" if split == "train" else f"{split}_fold_{fold}"
-    return oof_dir(dataset, scheme, model) / "cross" / other / f"{stem}.views.parquet"
+    return _below(oof_dir(dataset, scheme, model), "cross", other, f"{stem}.views.parquet")
 
 
 def cross_fitted_csv(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
     """Return the logits of what a merge chose on either half of a fold's held-out items."""
-    return oof_dir(dataset, scheme, model) / f"cross_fitted_fold_{fold}.csv"
+    return _below(oof_dir(dataset, scheme, model), f"cross_fitted_fold_{fold}.csv")
 
 
 def recipe_dir(dataset: str) -> Path:
     """Return the folder of a data set's recipes."""
-    return root() / "recipes" / dataset
+    return _below(root(), "recipes", dataset)
 
 
 def recipe_dirs(dataset: str) -> list[Path]:
@@ -283,27 +309,27 @@ def recipe_dirs(dataset: str) -> list[Path]:
 
 def recipe_json(dataset: str, recipe: str) -> Path:
     """Return a recipe."""
-    return recipe_dir(dataset) / f"{recipe}.json"
+    return _below(recipe_dir(dataset), f"{recipe}.json")
 
 
 def adversarial_csv(dataset: str) -> Path:
     """Return the probs of adversarial validation: how much an item looks like a test item."""
-    return root() / "reports" / dataset / "adversarial.csv"
+    return _below(root(), "reports", dataset, "adversarial.csv")
 
 
 def audit_csv(dataset: str) -> Path:
     """Return what the headers of the train items say, and how a metadata audit judged them."""
-    return root() / "reports" / dataset / "audit.csv"
+    return _below(root(), "reports", dataset, "audit.csv")
 
 
 def bundle_zip(dataset: str, recipe: str) -> Path:
     """Return the archive that predicts with a recipe elsewhere."""
-    return root() / "bundles" / dataset / f"{recipe}.zip"
+    return _below(root(), "bundles", dataset, f"{recipe}.zip")
 
 
 def submission_csv(dataset: str, recipe: str) -> Path:
     """Return a submission."""
-    return root() / "submissions" / dataset / f"{recipe}.csv"
+    return _below(root(), "submissions", dataset, f"{recipe}.csv")
 
 
 def submission_sidecar(dataset: str, recipe: str) -> Path:
@@ -323,12 +349,12 @@ def extra_test_csv(dataset: str, scheme: str, model: str) -> Path:
 
 def preview_png(dataset: str, model: str) -> Path:
     """Return the contact sheet of what a model's net sees of training items."""
-    return root() / "reports" / dataset / f"preview_{model_slug(model)}.png"
+    return _below(root(), "reports", dataset, f"preview_{model_slug(model)}.png")
 
 
 def report_dir(dataset: str, scheme: str, model: str) -> Path:
     """Return the folder of a model's report: pictures, and `index.html`."""
-    return root() / "reports" / dataset / scheme / model_slug(model)
+    return _below(root(), "reports", dataset, scheme, model_slug(model))
 
 
 def scorecard_csv(
@@ -343,14 +369,14 @@ def scorecard_csv(
     """Return the metrics of a model, or a recipe, on its own data set or on another."""
     home = report_dir(dataset, scheme, name)
     if is_recipe:
-        home = root() / "reports" / dataset / scheme / "recipes" / name
+        home = _below(root(), "reports", dataset, scheme, "recipes", name)
     part = "" if split == "train" else f"_{split}"
-    return home / ("scorecard.csv" if other is None else f"scorecard_on_{other}{part}.csv")
+    return _below(home, "scorecard.csv" if other is None else f"scorecard_on_{other}{part}.csv")
 
 
 def comparison_csv(dataset: str, scheme: str, name: str) -> Path:
     """Return the scores of a comparison's rows, in-domain and out-of-domain."""
-    return root() / "reports" / dataset / scheme / "comparisons" / f"{name}.csv"
+    return _below(root(), "reports", dataset, scheme, "comparisons", f"{name}.csv")
 
 
 def comparison_png(dataset: str, scheme: str, name: str) -> Path:
@@ -360,12 +386,12 @@ def comparison_png(dataset: str, scheme: str, name: str) -> Path:
 
 def merge_report_dir(dataset: str, scheme: str) -> Path:
     """Return the folder of the plots and tables that compare merges."""
-    return root() / "reports" / dataset / scheme / "merges"
+    return _below(root(), "reports", dataset, scheme, "merges")
 
 
 def study_plots_dir(dataset: str, recipe: str) -> Path:
     """Return the folder of the plots of a recipe's searches."""
-    return root() / "reports" / dataset / "tune" / recipe
+    return _below(root(), "reports", dataset, "tune", recipe)
 
 
 def submission_log_csv() -> Path:

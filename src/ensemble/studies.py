@@ -1,5 +1,6 @@
 """Optuna searches for weights: in memory, or in a storage that outlives and joins processes."""
 
+import hashlib
 import importlib.util
 import os
 import re
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from src import paths
+from src.artifacts.files import file_lock
 from src.ensemble.greedy import greedy_weights
 from src.ensemble.rule import Rule
 from src.ensemble.strategy import Search, equal_weights, strategy, with_best_threshold
@@ -30,6 +33,8 @@ MakeSampler = Callable[[int], "optuna.samplers.BaseSampler"]
 SAMPLERS: Registry[MakeSampler] = Registry("sampler")
 FINGERPRINT = "rvf_problem"
 ATTEMPTS = 4  # to open a storage
+BLOCK = 1 << 16
+JOURNAL = b'{"op_code":'  # what every line of a journal begins with
 
 
 @SAMPLERS.register("TPESampler")
@@ -187,7 +192,10 @@ def _open_study(search: Search, sampler: str) -> "optuna.Study":
     make = SAMPLERS.get(sampler)
     if not search.study:
         return optuna.create_study(direction="maximize", sampler=make(search.seed))
-    study = _create_or_load(search)
+    key = hashlib.sha256(search.study.encode()).hexdigest()[:16]
+    # Workers that make tables at once disturb each other, and the one that fails loses its search.
+    with file_lock(paths.study_lock(key), "the storage of the study", wait=True):
+        study = _create_or_load(search)
     trials = len(study.get_trials(deepcopy=False))
     # Workers, and a search that goes on, must not draw the same points again.
     study.sampler = make(derive_seed(search.seed, os.getpid(), trials))
@@ -217,7 +225,7 @@ def _create_or_load(search: Search) -> "optuna.Study":
         except UserError:
             raise
         except Exception:
-            # Two workers that make the tables at once disturb each other; the next try finds them.
+            # Workers of two machines that make the tables at once: the next try finds them.
             if attempt + 1 == ATTEMPTS:
                 raise
             time.sleep(0.3 * (attempt + 1))
@@ -228,17 +236,53 @@ def open_storage(where: str) -> "optuna.storages.BaseStorage":
     """Open an Optuna storage: a URL (`sqlite:///x.db`, `postgresql://...`), or a journal file.
 
     Raises:
-        UserError: the folder of the file does not exist.
+        UserError: the folder of the file does not exist, or the file is no journal.
     """
     import optuna
-    from optuna.storages.journal import JournalFileBackend
+    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+
+    class CuttingLock(JournalFileSymlinkLock):
+        """Cuts off what a full disk left of a line: the next one would be written behind it."""
+
+        def acquire(self) -> bool:
+            acquired = super().acquire()
+            _cut_torn_line(path)
+            return acquired
 
     if "://" in where:
         return optuna.storages.get_storage(_with_driver(where))
     path = Path(where)
     if path.is_dir() or not path.parent.is_dir():
         raise UserError(f"--study {where}: want a file in a folder that exists, or a database URL")
-    return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+    if path.exists():
+        _check_journal(path)
+    return optuna.storages.JournalStorage(JournalFileBackend(str(path), CuttingLock(str(path))))
+
+
+def _check_journal(path: Path) -> None:
+    """Raise a UserError where a file is no journal: trials would be appended to it."""
+    if path.is_file():
+        with path.open("rb") as file:
+            begins = file.read(len(JOURNAL))
+        if JOURNAL.startswith(begins):
+            return
+    raise UserError(f"--study {path}: is there and no journal of a study; take another name")
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Cut a journal behind its last line break; its lock must be held."""
+    with path.open("r+b") as file:
+        place = end = file.seek(0, os.SEEK_END)
+        while place:
+            start = max(0, place - BLOCK)
+            file.seek(start)
+            found = file.read(place - start).rfind(b"\n")
+            if found >= 0:
+                place = start + found + 1
+                break
+            place = start
+        if place < end:
+            file.truncate(place)
 
 
 def _with_driver(url: str) -> str:

@@ -4,18 +4,23 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import optuna
 import pytest
+from optuna.storages.journal import JournalFileBackend
 
+from src.ensemble import studies
 from src.ensemble.search import STRATEGIES, Search
 from src.ensemble.studies import open_storage
 from src.errors import UserError
 
 RNG = np.random.default_rng(0)
 LABEL = RNG.integers(0, 2, 300)
+pytestmark = pytest.mark.usefixtures("artefact_root")
 LOGITS = (2 * LABEL - 1)[:, None] * [2.0, 0.5] + RNG.normal(size=(300, 2))
 
 
@@ -50,12 +55,56 @@ def test_a_study_of_another_problem_is_refused(tmp_path, which):
 def test_the_best_of_all_workers_trials_is_taken(tmp_path):
     where = tmp_path / "journal.log"
     fit(where, trials=6)
-    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(where)))
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(where)))
     study = optuna.load_study(study_name="toy/tuned/tpe/all", storage=storage)
     best = study.best_params
     weights = fit(where, trials=6).weights
     want = np.array([best["weight_0"], best["weight_1"]])
     assert weights == pytest.approx(want / want.sum())
+
+
+@pytest.mark.parametrize("torn", [b'{"op_code":6,"work', b"{", b'{"op_code":' + b"9" * 70_000])
+def test_a_line_that_a_full_disk_tore_costs_only_that_line(tmp_path, torn):
+    where = tmp_path / "journal.log"
+    fit(where, trials=5)
+    whole = where.read_bytes()
+    where.write_bytes(whole + torn)
+    calls = []
+    for trials in (8, 9):
+        fit(where, trials=trials, calls=calls)
+    assert len(calls) == 4
+    assert where.read_bytes().startswith(whole)
+    where.write_bytes(torn)  # the very first line
+    fit(where, trials=2)
+
+
+def test_a_file_that_is_no_journal_is_not_written_to(tmp_path):
+    where = tmp_path / "mine.csv"
+    where.write_text("id,label\n1,0")
+    with pytest.raises(UserError, match="no journal of a study"):
+        fit(where)
+    assert where.read_text() == "id,label\n1,0"
+
+
+def test_workers_open_a_fresh_storage_one_after_the_other(tmp_path, monkeypatch):
+    inside, seen, real = [], [], studies._create_or_load
+
+    def slow(search):
+        inside.append(1)
+        seen.append(len(inside))
+        time.sleep(0.3)
+        try:
+            return real(search)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(studies, "_create_or_load", slow)
+    workers = [Thread(target=fit, args=(f"sqlite:///{tmp_path}/s.db", 2)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert seen == [1, 1, 1]
 
 
 @pytest.mark.parametrize(
