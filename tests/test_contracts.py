@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -231,6 +232,20 @@ def test_a_wrong_recipe_is_refused(tmp_path, change, match):
     with pytest.raises(UserError, match=match) as caught:
         read_recipe(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["dataset", "scheme", "model"])
+@pytest.mark.parametrize("name", ["../../outside", "a\nb", "", "/etc"])
+def test_a_recipe_names_no_path(tmp_path, key, name):
+    recipe = (
+        replace(RECIPE, **{key: name})
+        if key != "model"
+        else replace(RECIPE, members=[replace(RECIPE.members[0], model=name), *RECIPE.members[1:]])
+    )
+    path = tmp_path / "r.json"
+    write_recipe(path, recipe)
+    with pytest.raises(UserError, match=rf"r\.json: .*{key} .*want a plain name, no path"):
+        read_recipe(path)
 
 
 def test_an_edited_recipe_is_refused(tmp_path):

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src import paths
+from src.errors import UserError
 from tests.conftest import REPO
 
 NAMES = {
@@ -28,7 +29,9 @@ NAMES = {
 }
 FIXED = {
     "root", "model_slug", "model_from_slug", "config_dirs", "recipe_dirs", "bundle_contents",
-    "readable", "exported", "packed_packages", "packed_detector",
+    "readable", "exported", "packed_packages", "packed_detector", "check_plain", "is_plain",
+    "check_root",
+    "_below",
 }  # fmt: skip
 
 
@@ -135,7 +138,7 @@ def test_nothing_absolute_is_baked_in():
 def test_the_package_moves_with_the_clone(tmp_path):
     copy = tmp_path / "clone" / "src"
     copy.mkdir(parents=True)
-    for name in ("__init__.py", "paths.py"):
+    for name in ("__init__.py", "paths.py", "errors.py"):
         (copy / name).write_bytes((REPO / "src" / name).read_bytes())
     code = "from src import paths; print(paths.root(), paths.config_dirs('models')[0])"
     done = subprocess.run(
@@ -143,3 +146,41 @@ def test_the_package_moves_with_the_clone(tmp_path):
         check=True,
     )  # fmt: skip
     assert done.stdout.split() == [str(copy.parent), str(copy.parent / "configs" / "models")]
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "..", ".", "", "a/b", "/etc/passwd", "a\nb", "a\0b", "\x1b[2Ja", "a\x9bb"]
+)
+def test_no_name_leads_out_of_its_folder(artefact_root, name):
+    for what, function in inspect.getmembers(paths, inspect.isfunction):
+        if what in FIXED or function.__module__ != paths.__name__ or what.startswith(("_", "is_")):
+            continue
+        parameters = [
+            p.name
+            for p in inspect.signature(function).parameters.values()
+            if p.default is inspect.Parameter.empty and p.name not in ("kind", "what")
+        ]
+        for bad in parameters:
+            values = {p: name if p == bad else NAMES[p] for p in parameters}
+            try:
+                path = function(**values)
+            except UserError as error:
+                assert "want a plain name, no path" in str(error)  # noqa: PT017
+            else:  # "..csv" is a file's name
+                assert name in ("..", ".", ""), (what, bad)
+                assert ".." not in path.parts, (what, bad)
+                assert path.is_relative_to(artefact_root), (what, bad)
+                assert len(path.parts) == len(function(*(NAMES[p] for p in parameters)).parts)
+
+
+def test_names_of_folders_as_people_have_them_are_plain():
+    for name in (
+        "a b",
+        "caf\u00e9",
+        "\u5317\u4eac",
+        "x..y",
+        "-x",
+        "\U0001f468\u200d\U0001f4bb",
+        "a\\b",
+    ):
+        assert paths.is_plain(name)

@@ -134,6 +134,10 @@ def _checked(record: dict[str, Any], path: Path) -> Recipe:
         raise UserError(
             f"{path}: {where} is {str(first['input'])[:80]!r}: {first['msg']}; run tune.py again"
         ) from None
+    names = {"dataset": recipe.dataset, "scheme": recipe.scheme}
+    names |= {f"members.{n}.model": member.model for n, member in enumerate(recipe.members)}
+    for key, name in names.items():
+        paths.check_plain(name, f"{path}: {key}")
     for stage in recipe.stages:
         if not isinstance(stage.get("name"), str) or not isinstance(stage.get("params"), dict):
             raise UserError(f"{path}: stage {stage} has no name or no params; run tune.py again")

@@ -53,6 +53,8 @@ def _run(argv: Sequence[str] | None) -> None:
 def _add(arguments: argparse.Namespace) -> None:
     from src.artifacts.submission_log import Entry, add_entry, read_log
 
+    paths.check_plain(arguments.data, "--data")
+    paths.check_plain(arguments.recipe, "--recipe")
     path = paths.submission_csv(arguments.data, arguments.recipe)
     if not path.is_file():
         home = path.parent

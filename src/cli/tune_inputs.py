@@ -30,7 +30,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     if not 0 <= args.seed < 2**32:
         raise UserError(f"--seed {args.seed}: want 0 to {2**32 - 1}")
     name = args.recipe
-    if not name or name.startswith(".") or Path(name).name != name or "\\" in name:
+    if not paths.is_plain(name) or name.startswith(".") or "\\" in name:
         raise UserError(f"--recipe {name!r}: want a plain name, such as {DEFAULT_RECIPE}")
 
 

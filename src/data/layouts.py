@@ -180,6 +180,7 @@ def _make_items(files: list[MediaFile], labelled: Labelled, test: dict[int, str]
 
 
 def _load_part(name: str, of: Dataset, how: str, opened: _Opened) -> Loaded:
+    paths.check_plain(name, f"{of.root / 'dataset.yaml'}: {how}")
     root, config = _open(name, *opened)
     check_part(name, root, config, of, how)
     return _load(name, root, config)

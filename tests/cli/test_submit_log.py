@@ -157,3 +157,14 @@ def test_a_damaged_book_is_refused_and_kept(capsys):
     assert main(["--data", "toy", "--recipe", "tuned"]) == 2
     assert "row 2: rows is 'three', want a number" in capsys.readouterr().err
     assert path.read_text() == broken
+
+
+def test_a_submission_is_a_name_no_path(capsys, artefact_root):
+    hand_in()
+    home = artefact_root / "submissions"
+    for name in ("x.csv", "x.json"):
+        (artefact_root / name).write_bytes((home / "toy" / f"tuned{name[1:]}").read_bytes())
+    for data, recipe in (("toy", "../../x"), ("..", "x"), ("toy/../toy", "tuned")):
+        assert main(["--data", data, "--recipe", recipe]) == 2
+        assert "want a plain name" in capsys.readouterr().err
+    assert not paths.submission_log_csv().exists()

@@ -160,3 +160,17 @@ def test_what_is_scored_is_not_among_the_extra_items(make_dataset):
     dataset = load_dataset("toy")
     assert dataset.extra_ids == {"two/real/020.png", "two/fake/020_021.png"}
     assert any("1 left out, for they share a group" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize("how", ["extra", "combine"])
+@pytest.mark.parametrize("name", ["../outside", "two/../two", "."])
+def test_a_part_is_a_name_no_path(make_dataset, how, name):
+    root = make_dataset(["real/a.png", "fake/b.png"])
+    outside = root.parents[1] / "outside"
+    (outside / "real").mkdir(parents=True)
+    (root / "dataset.yaml").write_text(f"{how}: [{name}]\n")
+    if how == "combine":
+        for picture in root.rglob("*.png"):
+            picture.unlink()
+    with pytest.raises(UserError, match=f"dataset.yaml: {how} .*want a plain name, no path"):
+        load_dataset("toy")
