@@ -199,7 +199,8 @@ def test_what_an_ingredient_was_trained_on_is_not_scored(
     assert "tiny_v1, an ingredient of two, was trained on other: no leaked score" in told
     wanted = ["--model", "two", "--from", "tiny", "--data", "other", "--device", "cpu"]
     assert evaluate.main(wanted) == 2
-    assert "was trained on other: no leaked score" in capsys.readouterr().err
+    assert "tiny_v1, an ingredient of two: " in (said := capsys.readouterr().err)
+    assert "nothing says which rows it saw" in said  # `other` has no fold file
 
 
 def test_what_a_choice_looked_at_is_said(command: Command, tiny: Path) -> None:
