@@ -5,11 +5,24 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from src.errors import UserError, disk_trouble
 
+
+def _umask() -> int:
+    """Return what the process takes off new files' rights, without setting it where it can."""
+    with suppress(OSError):
+        found = re.search(r"(?m)^Umask:\s*([0-7]+)$", Path("/proc/self/status").read_text())
+        if found is not None:
+            return int(found[1], 8)
+    umask = os.umask(0o077)  # at import, before any thread could make a file in between
+    os.umask(umask)
+    return umask
+
+
+MODE = 0o666 & ~_umask()
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp", re.DOTALL)
 _SWEPT: set[tuple[int, Path]] = set()
 
@@ -30,7 +43,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         descriptor, temporary = _make_temporary(path)
         try:
             yield temporary
-            temporary.chmod(0o644)
+            temporary.chmod(MODE)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

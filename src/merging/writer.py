@@ -123,7 +123,7 @@ class PartFile:
         """
         while True:
             try:
-                part = os.open(self._part, os.O_RDWR | os.O_CREAT, 0o644)
+                part = os.open(self._part, os.O_RDWR | os.O_CREAT, 0o666)
             except FileNotFoundError:  # /proc and the like, where nobody makes files
                 raise UserError(
                     f"{self.path}: not written, no file can be made there; choose another folder"
