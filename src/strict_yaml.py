@@ -1,6 +1,7 @@
 """YAML as people mean it: `1e-3` is a number, a key given twice is an error, nothing is run."""
 
 import re
+import stat
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,10 @@ def read_yaml(path: Path, *, as_text: bool = False) -> Any:  # noqa: ANN401 - an
 def read_text(path: Path) -> str:
     """Return the text of a config; raises UserError where it is missing or not readable."""
     try:
-        if path.stat().st_size > MAX_BYTES:
+        found = path.stat()
+        if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+            raise UserError(f"{path}: is a pipe or a device, which is not read; want a file")
+        if found.st_size > MAX_BYTES:
             raise UserError(f"{path}: larger than {MAX_BYTES} bytes, which no config is")
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:

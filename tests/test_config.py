@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import datetime
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from src import config, paths
 from src.artifacts.variants import write_variant
 from src.config import ModelConfig, parse_change, parse_model, read_model, set_dotted
 from src.errors import UserError
-from src.strict_yaml import read_mapping
+from src.strict_yaml import read_mapping, read_yaml
 from tests.conftest import REPO
 
 SHIPPED = sorted((REPO / "configs" / "models").glob("*.yaml"))
@@ -498,3 +499,11 @@ def test_the_interpreters_limits_are_as_assumed():
     # The 5000 digits above are refused because of this limit.
     assert 0 < sys.get_int_max_str_digits() < 5000
     assert paths.TIMM_PREFIX == "timm:"
+
+
+def test_pipes_and_devices_are_not_read(tmp_path):
+    pipe = tmp_path / "model.yaml"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero")):
+        with pytest.raises(UserError, match="a pipe or a device"):
+            read_yaml(path)

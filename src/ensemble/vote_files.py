@@ -1,5 +1,6 @@
 """Hard voting of submission files: labels only, no out-of-fold predictions needed."""
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from src.artifacts.files import read_csv
 from src.ensemble.rule import TIE
 from src.errors import UserError, unknown_name
 from src.strict_yaml import read_mapping
@@ -145,11 +147,15 @@ def _in_order(path: Path, table: pd.DataFrame, ids: pd.Series, first: Path) -> n
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, UnicodeDecodeError) as error:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = next((row for row in csv.reader(file) if row), [])
+    except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: not a readable CSV ({error})") from None
-    if len(table.columns) != 2 or table.empty:
-        raise UserError(f"{path}: want two columns, id and label, found {list(table.columns)}")
+    if len(header) != 2 or header[0] == header[1]:
+        raise UserError(f"{path}: want two columns, id and label, found {header}")
+    table = read_csv(path, header, what="submission")
+    if table.empty:
+        raise UserError(f"{path}: holds no row below its header")
     for column, bad, why in (
         (0, table.iloc[:, 0].duplicated().to_numpy(), "stands there twice"),
         (1, (table.iloc[:, 1] == "").to_numpy(), "is empty"),

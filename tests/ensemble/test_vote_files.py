@@ -88,3 +88,15 @@ def test_bad_files_name_file_and_row(submit, change, match):
     files = [submit("a", [0, 1] * 4), submit("b", **change)]
     with pytest.raises(UserError, match=match):
         vote_files(read_ballots(files, None))
+
+
+@pytest.mark.parametrize(
+    ("rows", "match"),
+    [("a,0,1\nb,1,0\n", r"row 2 has 3 fields"), ("a,0\nb,1,\n", r"row 3 has 3 fields"),
+     ("a\0,0\nb,1\n", "NUL bytes")],
+)  # fmt: skip
+def test_rows_that_pandas_would_shift_are_refused(tmp_path, rows, match):
+    for name in ("x.csv", "y.csv"):
+        (tmp_path / name).write_text("id,label\n" + rows)
+    with pytest.raises(UserError, match=match):
+        vote_files(read_ballots([str(tmp_path / "x.csv"), str(tmp_path / "y.csv")], None))
