@@ -5,6 +5,15 @@ import os
 import sys
 from typing import TextIO
 
+# What moves a terminal's cursor, changes its state or turns round the text; names may hold it.
+_UNSEEN = {
+    code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    for code in (
+        *(code for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\r\t"),
+        *range(0x202A, 0x202F), *range(0x2066, 0x206A),
+    )
+}  # fmt: skip
+
 
 class Surviving:
     """A stream whose reader may go away: the work goes on, and what it says goes nowhere.
@@ -16,9 +25,9 @@ class Surviving:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write text; returns its length, also where nobody reads any more."""
+        """Write text, control characters as escapes; returns its length, also if nobody reads."""
         try:
-            return self._stream.write(text)
+            self._stream.write(text.translate(_UNSEEN))
         except BrokenPipeError:
             self._give_up()
         return len(text)

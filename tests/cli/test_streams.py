@@ -103,3 +103,14 @@ def test_a_root_that_is_a_file_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("RVF_ROOT", str(tmp_path / "file" / "deeper"))
     with pytest.raises(UserError, match=r"file is a file; want a folder"):
         paths.check_root()
+
+
+def test_names_move_no_cursor(capsys):
+    def say(_argv):
+        print("real/\x1b[2J\x07\x9b\u202egnp.exe \u5317\tx")  # noqa: T201
+        raise UserError("fake/\x1b]0;title\x07.png")
+
+    assert run_command(say, []) == 2
+    said = capsys.readouterr()
+    assert said.out == "real/\\x1b[2J\\x07\\x9b\\u202egnp.exe \u5317\tx\n"
+    assert said.err == "error: fake/\\x1b]0;title\\x07.png\n"
