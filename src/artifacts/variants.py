@@ -2,6 +2,8 @@
 
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,32 @@ from typing import Any
 from src import paths
 from src.artifacts.files import write_text
 from src.config import model_names, model_path, read_model, set_dotted
-from src.errors import UserError
+from src.errors import LockedError, UserError
 from src.strict_yaml import dump_yaml
 
 LOG = logging.getLogger("rvf")
+
+
+_WRITTEN: list[Path] = []
+
+
+@contextmanager
+def taken_back_if_refused() -> Iterator[None]:
+    """Remove the variants that the block wrote if it ends with a UserError before one began.
+
+    Else the corrected command would be told that the name is another model's.
+    """
+    first = len(_WRITTEN)
+    try:
+        yield
+    except LockedError:  # another process trains one of them
+        raise
+    except UserError:
+        for path in _WRITTEN[first:]:
+            runs = paths.checkpoints_home().glob(f"*/*/{path.stem}/fold_*")
+            if all(file.suffix == ".lock" for file in runs):
+                path.unlink(missing_ok=True)
+        raise
 
 
 def write_variant(name: str, parent: str, changes: dict[str, Any]) -> Path:
@@ -50,4 +74,5 @@ def write_variant(name: str, parent: str, changes: dict[str, Any]) -> Path:
     for key, value in changes.items():
         set_dotted(content, key.split("."), value)
     write_text(path, dump_yaml(content))
+    _WRITTEN.append(path)
     return path

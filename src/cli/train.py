@@ -78,14 +78,14 @@ def _run(argv: Sequence[str] | None) -> None:
     model, changes = _variant(arguments.model, arguments.changes, arguments.new_name)
     config.read_model(arguments.model, changes)  # a typo answers before anything heavy is loaded
     dataset_name = choose_dataset(arguments.data, arguments.input_root)
-    if model != arguments.model:
-        from src.artifacts.variants import write_variant
+    from src.artifacts.variants import taken_back_if_refused, write_variant
 
-        write_variant(model, arguments.model, changes)
-    models = _with_seeds(model, arguments.seeds)
     show_log()
     clock = Clock(arguments.max_hours)
-    with clock.running():
+    with clock.running(), taken_back_if_refused():
+        if model != arguments.model:
+            write_variant(model, arguments.model, changes)
+        models = _with_seeds(model, arguments.seeds)
         train_models(models, dataset_name, arguments, clock)
 
 

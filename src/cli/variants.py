@@ -87,7 +87,7 @@ def draw_variants(
 def _run(argv: Sequence[str] | None) -> None:
     arguments = make_parser().parse_args(argv)
     train.check_tracker(arguments.track)
-    from src.artifacts.variants import write_variant
+    from src.artifacts.variants import taken_back_if_refused, write_variant
     from src.config import parse_change
 
     model = arguments.model
@@ -96,13 +96,13 @@ def _run(argv: Sequence[str] | None) -> None:
     dataset = choose_dataset(arguments.data, arguments.input_root)
     stem = arguments.new_name or model.replace(":", "_")
     names = [f"{stem}_v{number}" for number in range(arguments.n)]
-    for name, changes in zip(names, drawn, strict=True):
-        write_variant(name, model, changes)
-        shown = ", ".join(f"{key}={value}" for key, value in changes.items()) or "as it is"
-        print(f"{name}: {model}, {shown}")
     show_log()
     clock = Clock(arguments.max_hours)
-    with clock.running():
+    with clock.running(), taken_back_if_refused():
+        for name, changes in zip(names, drawn, strict=True):
+            write_variant(name, model, changes)
+            shown = ", ".join(f"{key}={value}" for key, value in changes.items()) or "as it is"
+            print(f"{name}: {model}, {shown}")
         train.train_models(names, dataset, arguments, clock)
     listed = ", ".join(names)
     print(f"merge: models: [{listed}] in configs/merges/NAME.yaml, then python -m src merge NAME")

@@ -134,3 +134,13 @@ def test_pseudo_labels_train_a_variant_fold_by_fold(command: Command) -> None:
     command("tune", "--voting", "hard", "--models", "tiny")
     refused = command("train", "--model", "tiny_pl", code=2)
     assert "its pseudo-labels have changed since" in refused
+
+
+def test_a_refused_command_keeps_no_variant(command: Command, tiny: Path) -> None:
+    new = tiny / "configs" / "models" / "new.yaml"
+    change = ("--model", "tiny", "--as", "new", "--set")
+    command("train", *change, "optim.lr=1e-3", "--fold", "99", code=2)
+    command("train", *change, "optim.lr=1e-3", "--weights", "/no/such.safetensors", code=2)
+    assert not new.exists()
+    command("train", *change, "optim.lr=2e-3", "--fold", "0")
+    assert read_model("new").optim.lr == 2e-3
