@@ -105,7 +105,7 @@ def test_nan_in_our_own_weights_is_named_not_predicted_with(trained, tmp_path, t
     assert not out.exists()
     assert tune() == 0
     assert predict() == 2  # not the file that the record speaks of
-    assert "train fold 0 of small again" in capsys.readouterr().err
+    assert "make fold 0 of small again" in capsys.readouterr().err
 
 
 # --- the state of a half-done run

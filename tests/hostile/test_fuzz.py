@@ -194,7 +194,8 @@ def write_exported(path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
     write_checkpoint(weights)
     path.with_suffix(".onnx").write_bytes(b"")
-    write_json(path, {"schema": 1, "checkpoint_sha256": "ab", "engine": "onnx", "views": ["full"]})
+    found = {"schema": 1, "checkpoint_sha256": "ab", "engine": "onnx", "precision": "fp32"}
+    write_json(path, {**found, "views": ["full"], "files": {}}, seal=True)
 
 
 def read_exported(path: Path) -> object:
