@@ -169,6 +169,20 @@ def measure(
     return [name, speed, f"{exact}/{asked}", str(stale), str(failed)]
 
 
+def beside(files: list[Path], repeats: int) -> tuple[float, float]:
+    """Return the CPU seconds of our frames and of OpenCV's, taken in turns, the least of each."""
+    sums = [0.0, 0.0]
+    for path in files:
+        taken: list[list[float]] = [[], []]
+        for _ in range(repeats):
+            for place, read in enumerate((ours, opencv_all)):
+                began = time.process_time()
+                read(path)
+                taken[place].append(time.process_time() - began)
+        sums = [total + min(one) for total, one in zip(sums, taken, strict=True)]
+    return sums[0], sums[1]
+
+
 def ways() -> list[tuple[str, Callable[[Path], Found], Callable[..., Any]]]:
     """Return what there is to compare on this machine."""
     found = [
@@ -208,14 +222,15 @@ def main() -> None:
                 rows[title, way[0]] = row
                 print(f"{row[0]:<36}{row[1]:>10}{row[2]:>10}{row[3]:>7}{row[4]:>8}", flush=True)
     own = [row for (_, name), row in rows.items() if name.startswith("this repo (PyAV")]
-    whole, plain = own[0], rows["whole", "OpenCV, start to end"]
+    whole = own[0]
     fine = len(set(whole[2].split("/"))) == 1
     print(f"\n{'ok' if fine else 'short'} exact: {whole[2]} frames of whole clips (target: all)")
     stale = sum(int(row[3]) for row in own)
     print(f"{'ok' if stale == 0 else 'short'} stale: {stale} (target 0)")
-    ratio = float(whole[1]) / float(plain[1])
+    mine, plain = beside(files, max(3, arguments.repeats))
+    ratio = mine / plain
     word = "ok" if ratio <= SLOWER else "short"
-    print(f"{word} CPU time: {ratio:.2f} of OpenCV's, start to end (target {SLOWER} at most)")
+    print(f"{word} CPU time: {ratio:.2f} of OpenCV's, in turns (target {SLOWER} at most)")
 
 
 if __name__ == "__main__":

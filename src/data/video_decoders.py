@@ -112,6 +112,7 @@ class PyAvStream:
         self.damaged = 0
         self._file, self._stream = open_video(path)
         self._frame: VideoFrame | None = None
+        self._start, self._unit = self._stream.start_time or 0, float(self._stream.time_base or 0)
 
     def frames(self) -> Iterator[VideoFrame | None]:
         """Yield each frame as it was stored; None for a packet that cannot be decoded."""
@@ -138,10 +139,8 @@ class PyAvStream:
 
     def seconds(self) -> float:
         """See `Stream`."""
-        unit = self._stream.time_base
-        if self._frame is None or self._frame.pts is None or unit is None:
-            return 0.0
-        return float((self._frame.pts - (self._stream.start_time or 0)) * unit)
+        shown = None if self._frame is None else self._frame.pts
+        return 0.0 if shown is None else (shown - self._start) * self._unit
 
     def retrieve(self) -> Picture | None:
         """See `Stream`."""
