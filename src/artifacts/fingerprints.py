@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -28,13 +29,32 @@ def fingerprint_of(path: Path) -> str:
     """
     found = path.stat()
     mark = [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
-    place = str(path.resolve())
+
+    def make() -> tuple[str, bool]:
+        sha256, newest = sha256_file(path), max(found.st_mtime_ns, found.st_ctime_ns)
+        return sha256, settled(newest) and path.stat().st_ctime_ns == found.st_ctime_ns
+
+    return remembered(str(path.resolve()), mark, make)
+
+
+def settled(newest_ns: int) -> bool:
+    """Tell whether what changed at a time would change again with another time."""
+    return time.time_ns() - newest_ns > SETTLED_NS
+
+
+def remembered(place: str, mark: list[Any], make: Callable[[], tuple[str, bool]]) -> str:
+    """Return a fingerprint that was made before, else make it.
+
+    Args:
+        place: what it is of.
+        mark: changes when that does; of values that JSON holds.
+        make: gives it, and whether it may be remembered.
+    """
     known = _remembered().get(place)
     if known is not None and known[:-1] == mark:
         return known[-1]
-    sha256 = sha256_file(path)
-    newest = max(found.st_mtime_ns, found.st_ctime_ns)
-    if time.time_ns() - newest > SETTLED_NS and path.stat().st_ctime_ns == found.st_ctime_ns:
+    sha256, lasting = make()
+    if lasting:
         _remember(place, [*mark, sha256])
     return sha256
 
@@ -55,7 +75,7 @@ def _read(file: Path) -> dict[str, list[Any]]:
     except (OSError, ValueError, RecursionError):
         return {}
     whole = isinstance(found, dict) and all(
-        isinstance(mark, list) and len(mark) == 6 and isinstance(mark[-1], str)
+        isinstance(mark, list) and len(mark) > 1 and isinstance(mark[-1], str)
         for mark in found.values()
     )
     return found if whole else {}

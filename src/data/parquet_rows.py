@@ -38,7 +38,7 @@ class ParquetRows:
         self.schema: pa.Schema = self._file.schema_arrow
         self.column = picture_column(self.schema)
         stat = os.stat(path)  # noqa: PTH116 - as in `sources.stamp_of`
-        self._stamp = stat.st_size, stat.st_mtime_ns
+        self._stamp = stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
         self.crc = _crc_of_footer(path, stat.st_size)
         groups = [self._file.metadata.row_group(i) for i in range(self._file.num_row_groups)]
         self._starts = [0, *accumulate(group.num_rows for group in groups)]
@@ -69,8 +69,8 @@ class ParquetRows:
         except (pa.ArrowException, OSError) as error:
             raise OSError(f"{self.path} is damaged ({error})") from None
 
-    def stamp(self, member: str) -> tuple[int, int]:
-        """Return the size and time of the file, for a row has none of its own."""
+    def stamp(self, member: str) -> tuple[int, ...]:
+        """Return the size and times of the file, for a row has none of its own."""
         self._row(member)
         return self._stamp
 

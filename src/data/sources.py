@@ -180,8 +180,8 @@ def local_path(root: Path, path: str) -> Path | None:
     return there
 
 
-def stamp_of(root: Path, path: str) -> tuple[int, int]:
-    """Return what changes when a file does: its size, and its CRC (in a zip) or time of change.
+def stamp_of(root: Path, path: str) -> tuple[int, ...]:
+    """Return what changes when a file does: its size, and its CRC (in a zip) or mtime and ctime.
 
     Args:
         root: the data set's folder.
@@ -194,7 +194,7 @@ def stamp_of(root: Path, path: str) -> tuple[int, int]:
     try:
         if inside is None:
             stat = os.stat(os.path.normpath(root / path))  # noqa: PTH116 - for a million files
-            return stat.st_size, stat.st_mtime_ns
+            return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
         return open_archive(os.path.normpath(root / inside[1])).stamp(inside[2])
     except (OSError, KeyError) as error:
         raise UserError(f"{root}: {path} is not there any more ({error})") from None

@@ -27,7 +27,7 @@ class Entry:
         path: where it is read from (see the module).
         logical: its path as if every zip were a folder.
         bytes: size, unpacked.
-        stamp: changes when the content does: CRC in a zip, modification time in a folder.
+        stamp: changes when the content does: CRC in a zip, `times_of` a file in a folder.
         crc: CRC-32 of a zip's member, None in a folder.
     """
 
@@ -41,6 +41,15 @@ class Entry:
     def suffix(self) -> str:
         """Return the lower-case suffix, `.jpg`."""
         return suffix_of(self.logical)
+
+
+def times_of(stat: os.stat_result) -> int:
+    """Return an int64 of both times of a file's change, never -1; equal in every process.
+
+    The inode's own time (ctime) cannot be set back, so that a file exchanged for another of equal
+    size and date is told from it. Inode numbers are left out: network drives make them up anew.
+    """
+    return hash((stat.st_mtime_ns, stat.st_ctime_ns))  # of whole numbers: no random seed in it
 
 
 def suffix_of(name: str) -> str:
@@ -129,7 +138,7 @@ def one_file(path: Path) -> list[Entry]:
     if path.suffix.lower() == ".zip":
         return _zip_entries(path, path.name)
     stat = path.stat()
-    return [Entry(path.name, path.name, stat.st_size, stat.st_mtime_ns)]
+    return [Entry(path.name, path.name, stat.st_size, times_of(stat))]
 
 
 def _file_entry(top: str, found: "os.DirEntry[str]", relative: str) -> Entry:
@@ -145,7 +154,7 @@ def _file_entry(top: str, found: "os.DirEntry[str]", relative: str) -> Entry:
         raise UserError(f"{path}: a folder may not be called *.zip! or *.parquet!; rename it")
     if not S_ISREG(stat.st_mode):
         return Entry(relative, relative, -1, 0)
-    return Entry(relative, relative, stat.st_size, stat.st_mtime_ns)
+    return Entry(relative, relative, stat.st_size, times_of(stat))
 
 
 def _zip_entries(path: Path, relative: str) -> list[Entry]:

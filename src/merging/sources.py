@@ -200,4 +200,4 @@ def _header(path: Path) -> dict[str, Any]:
 
 def _stamp(path: Path) -> str:
     status = path.stat()
-    return f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}"
+    return f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"

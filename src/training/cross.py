@@ -68,10 +68,7 @@ def labelled_items(dataset: Dataset, split: str | None = None) -> Labelled:
 
 def to_predict(dataset: Dataset, table: pd.DataFrame) -> fill.TestItems:
     """Return what `fill` wants to know of rows of a manifest, one split of it."""
-    stamp = dict(zip(dataset.items.index, dataset.stamps, strict=True))
-    stamps = [str(stamp[row]) for row in table.index]
-    marks = fill.cropped_marks(dataset.root, table["path"])
-    print_of = sha256_json([dataset.sha256, table["split"].iloc[0], stamps, *marks])
+    print_of = sha256_json([table["split"].iloc[0], fill.fingerprint_items(dataset, table)])
     return fill.TestItems(dataset.root, table["item_id"].tolist(), table["path"].tolist(), print_of)
 
 

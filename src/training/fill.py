@@ -24,6 +24,7 @@ from src.artifacts.oof import (
 )
 from src.artifacts.recipes import Member, Recipe
 from src.artifacts.runs import check_checkpoint, has_run, read_run
+from src.data.contents import contents_sha256
 from src.data.cropped import part_of, says_cropped
 from src.ensemble.extra import is_extra, read_extra_test
 from src.ensemble.pooling import DEFAULT
@@ -76,19 +77,23 @@ class TestItems:
 def items_to_predict(dataset: "Dataset") -> TestItems:
     """Return the test items of a data set; raises UserError where there are none."""
     dataset.require_test()
-    # Sizes alone would not tell one uncompressed picture from another put in its place.
-    stamps = [
-        str(stamp)
-        for stamp, split in zip(dataset.stamps, dataset.items["split"], strict=True)
-        if split == "test"
-    ]
     test = dataset.test
     return TestItems(
         dataset.root,
         test["item_id"].tolist(),
         test["path"].tolist(),
-        sha256_json([dataset.sha256, stamps, *cropped_marks(dataset.root, test["path"])]),
+        fingerprint_items(dataset, test),
     )
+
+
+def fingerprint_items(dataset: "Dataset", table: pd.DataFrame) -> str:
+    """Return what tells rows of a manifest from all that would be predicted otherwise.
+
+    Sizes alone would not tell one uncompressed picture from another put in its place. What the
+    files hold does, and predictions still fit a copy of the data set on another machine.
+    """
+    marks = cropped_marks(dataset.root, table["path"])
+    return sha256_json([dataset.sha256, contents_sha256(dataset, table), *marks])
 
 
 def cropped_marks(root: Path, files: Iterable[str]) -> list[str]:
