@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,10 @@ from src.cli.train import fold_argument
 from src.errors import UserError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from src.training.merge_plan import MergePlan, Selection
+    from src.training.merge_run import Merged
 
 DESCRIPTION = """Merge the weights of trained models into members like any other.
 
@@ -128,11 +132,18 @@ def _merge_folds(plans: "list[MergePlan]", arguments: Namespace) -> None:
     for merge, numbers in wanted.items():
         for fold in numbers:
             place, job = _place(name, scheme, fold, dataset, folds, arguments)
-            merged = merge_fold(found[merge], place, job, check=not arguments.no_check)
+            lines: list[str] = []
+            report = partial(_report, found[merge].selection, lines)
+            checked = not arguments.no_check
+            merged = merge_fold(found[merge], place, job, check=checked, report=report)
             if merged.skipped:
                 print(f"{merge} fold {fold}: merged already, skipped (--overwrite does it again)")
             else:
-                _tell(merged, found[merge].selection, name, scheme, fold)
+                print(
+                    "\n".join(
+                        [f"{merge} fold {fold}: {paths.checkpoint(*merged.job.names)}", *lines]
+                    )
+                )
     if arguments.push is not None:
         _push(plans[0], name, scheme, wanted[plans[0].name], folds, arguments.push)
     shared = [fold for fold in fold_numbers(folds) if all(fold in n for n in wanted.values())]
@@ -200,26 +211,31 @@ def _place(
     return Place(name, scheme, fold, arguments.weights, arguments.input_root), job
 
 
-def _tell(
-    merged: Any, selection: "Selection", dataset: str, scheme: str, fold: paths.FoldName  # noqa: ANN401
-) -> None:  # fmt: skip
-    job, home = merged.job, paths.merge_report_dir(dataset, scheme)
-    print(f"{job.model} fold {fold}: {paths.checkpoint(*job.names)}")
+def _report(selection: "Selection", lines: list[str], merged: "Merged") -> None:
+    """Write what people look at of a merge; adds to `lines` what is to be said of it."""
+    from src.reporting.merges import plot_paths
+
+    job = merged.job
+    home = paths.merge_report_dir(job.dataset, job.scheme)
     if merged.paths:
-        from src.reporting.merges import plot_paths
-
-        file = home / f"{job.model}_fold_{fold}_path.png"
+        file = home / f"{job.model}_fold_{job.fold}_path.png"
         worst = max(path.barrier for path in merged.paths)
-        plot = plot_paths(merged.paths, f"{job.model}, fold {fold}", file)
-        print(f"  highest barrier between its models: {worst:+.3f} nats of log loss; plot: {plot}")
+        plot = plot_paths(merged.paths, f"{job.model}, fold {job.fold}", file)
+        lines.append(
+            f"  highest barrier between its models: {worst:+.3f} nats of log loss; plot: {plot}"
+        )
     if merged.tried is not None:
-        _tell_tried(merged.tried, selection, f"{job.model}, fold {fold}", home)
-    if fold == paths.ALL:
-        print("  it has seen every training row: no score of it on them means anything, and "
-              "tune.py does not take it")  # fmt: skip
+        lines += _report_tried(merged.tried, selection, f"{job.model}, fold {job.fold}", home)
+    if job.is_refit:
+        lines.append(
+            "  it has seen every training row: no score of it on them means anything, and tune.py "
+            "does not take it"
+        )
 
 
-def _tell_tried(table: Any, selection: "Selection", title: str, home: Path) -> None:  # noqa: ANN401
+def _report_tried(
+    table: "pd.DataFrame", selection: "Selection", title: str, home: Path
+) -> list[str]:
     """Write what a choice looked at, with a plot where it moved along one parameter."""
     from src.artifacts.files import write_csv
     from src.reporting.merges import plot_sweep
@@ -228,12 +244,13 @@ def _tell_tried(table: Any, selection: "Selection", title: str, home: Path) -> N
     stem = title.replace(", ", "_").replace(" ", "_")
     file = home / f"{stem}_tried.csv"
     write_csv(file, table)
-    print(f"  {len(table)} merges tried, with scores on the rows that one was chosen on: {file}")
+    lines = [f"  {len(table)} merges tried, with scores on the rows that one was chosen on: {file}"]
     axis = sweep_axis(selection)
     if axis is not None and len(table) > 1:
         scores = {name: table[name].tolist() for name in SCORES}
         file = file.with_name(f"{stem}_sweep.png")
-        print(f"  plot: {plot_sweep(table[axis].tolist(), scores, axis, title, file)}")
+        lines.append(f"  plot: {plot_sweep(table[axis].tolist(), scores, axis, title, file)}")
+    return lines
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,7 +3,7 @@
 import logging
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -61,7 +61,14 @@ class Merged:
         return self.chosen is not None or self.flattered
 
 
-def merge_fold(plan: MergePlan, place: Place, job: Job, *, check: bool = True) -> Merged:
+def merge_fold(
+    plan: MergePlan,
+    place: Place,
+    job: Job,
+    *,
+    check: bool = True,
+    report: Callable[[Merged], None] | None = None,
+) -> Merged:
     """Merge one fold of every ingredient and write the result as a run.
 
     Args:
@@ -69,6 +76,8 @@ def merge_fold(plan: MergePlan, place: Place, job: Job, *, check: bool = True) -
         place: where the ingredients lie.
         job: names, rows and options; its model and config are replaced by the merge's.
         check: walk between the ingredients before they are averaged.
+        report: writes what people look at; called before the record is written, for what has a
+            record is not merged again.
 
     Raises:
         UserError: ingredients that do not agree, one that saw the rows to be scored, a run of
@@ -101,7 +110,7 @@ def merge_fold(plan: MergePlan, place: Place, job: Job, *, check: bool = True) -
         runs = [one.record for one in ingredients.values() if one.record is not None]
         rows = {"dataset": job.dataset, "scheme": job.scheme}
         merged = Merged(job, ingredients, had_a_say(runs, rows, place.input_root))
-        _carry_out(plan, merged, check=check)
+        _carry_out(plan, merged, check=check, report=report or (lambda _: None))
     return merged
 
 
@@ -123,7 +132,9 @@ def _is_finished(plan: MergePlan, job: Job, ingredients: Mapping[str, Ingredient
     return predicted and paths.checkpoint(*job.names).exists()
 
 
-def _carry_out(plan: MergePlan, merged: Merged, *, check: bool) -> None:
+def _carry_out(
+    plan: MergePlan, merged: Merged, *, check: bool, report: Callable[[Merged], None]
+) -> None:
     began = time.monotonic()
     job, ingredients = merged.job, merged.ingredients
     bench = Bench(job, ingredients, plan.batchnorm)
@@ -144,7 +155,7 @@ def _carry_out(plan: MergePlan, merged: Merged, *, check: bool) -> None:
         recipe = merged.chosen.recipe
     file = parts / "merged.safetensors"
     bench.put_from_files(recipe, file)
-    _write(plan, merged, bench, time.monotonic() - began)
+    _write(plan, merged, bench, time.monotonic() - began, report)
     shutil.rmtree(parts)
 
 
@@ -161,8 +172,14 @@ def _warn(name: str, found: list[LossPath]) -> None:
             )  # fmt: skip
 
 
-def _write(plan: MergePlan, merged: Merged, bench: Bench, seconds: float) -> None:
-    """Write checkpoint, predictions and, last, the record."""
+def _write(
+    plan: MergePlan,
+    merged: Merged,
+    bench: Bench,
+    seconds: float,
+    report: Callable[[Merged], None],
+) -> None:
+    """Write checkpoint, predictions, what people look at and, last, the record."""
     job, model = merged.job, bench.model
     if job.is_refit:
         check_weights(job, model)
@@ -171,12 +188,13 @@ def _write(plan: MergePlan, merged: Merged, bench: Bench, seconds: float) -> Non
     content = job.config.as_dict()
     checkpoint.save_checkpoint(paths.checkpoint(*job.names), model, content, bench.views)
     sha256 = sha256_file(paths.checkpoint(*job.names))
-    report = {} if seen is None else write_predictions(job, seen, sha256)
-    if report and merged.is_selected:
+    scores = {} if seen is None else write_predictions(job, seen, sha256)
+    if scores and merged.is_selected:
         LOG.info("what was merged was chosen on these very items: that score is flattered")
     if merged.cross_fitted is not None:
         write_csv(paths.cross_fitted_csv(*job.names), merged.cross_fitted)
-    write_record(paths.run_record(*job.names), merge_record(plan, merged, bench, report, seconds))
+    report(merged)
+    write_record(paths.run_record(*job.names), merge_record(plan, merged, bench, scores, seconds))
 
 
 def _discard(job: Job) -> None:

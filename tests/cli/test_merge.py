@@ -13,6 +13,7 @@ from src import paths
 from src.artifacts.runs import read_record
 from src.cli import evaluate, merge, predict, train, tune, variants
 from src.config import read_model
+from src.reporting import merges
 from tests.records import change_sealed
 from tests.shared import tiny_model
 
@@ -120,6 +121,25 @@ def test_from_variants_to_a_submission(command: Command, tiny: Path) -> None:
     submission = pd.read_csv(paths.submission_csv("tiny", "tuned"))
     assert len(submission) == 16
     assert paths.test_views(*names, "soup", 0).exists()
+
+
+def test_a_merge_stopped_at_its_report_is_made_again(
+    command: Command, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has a record is skipped: its report has to be there by then."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    command("variants", "tiny", "--n", "3", "--fold", "0", "--set", "optim.epochs=1")
+    for plot in ("plot_sweep", "plot_paths"):
+        with monkeypatch.context() as patch:
+            patch.setattr(merges, plot, stop)
+            command("merge", "sign", "--fold", "0", code=130)
+    command("merge", "sign", "--fold", "0")
+    home = paths.merge_report_dir("tiny", SCHEME)
+    for name in ("path.png", "tried.csv", "sweep.png"):
+        assert (home / f"sign_fold_0_{name}").is_file()
 
 
 def test_all_folds_and_the_refits(command: Command, tiny: Path) -> None:
