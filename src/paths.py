@@ -342,6 +342,11 @@ def extra_record(dataset: str, scheme: str, model: str) -> Path:
     return oof_dir(dataset, scheme, model) / "extra.json"
 
 
+def extra_lock(dataset: str, scheme: str, model: str) -> Path:
+    """Return the lock file under which predictions from elsewhere are imported and tuned on."""
+    return _below(cache_dir(), "extra", dataset, scheme, f"{model_slug(model)}.lock")
+
+
 def extra_test_csv(dataset: str, scheme: str, model: str) -> Path:
     """Return the test predictions of such a member, one row an item."""
     return oof_dir(dataset, scheme, model) / "extra_test.csv"

@@ -5,7 +5,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,8 +68,28 @@ def choose_scheme(dataset: str, wanted: str | None) -> str:
 
 @contextmanager
 def imported_extras(args: argparse.Namespace, dataset: str, scheme: str) -> Iterator[None]:
-    """Import every `--extra`; where the body ends with an error, new ones go again."""
-    extras = _checked_extras(args, dataset, scheme) if args.extra else []
+    """Import every `--extra`; where the body ends with an error, new ones go again.
+
+    Their names are locked until the body ends: of two commands that bring one name, neither tunes
+    on the other's predictions, nor takes them back.
+    """
+    if not args.extra:
+        yield
+        return
+    from src.artifacts.files import file_lock
+    from src.ensemble.extra_list import named_extras
+
+    with ExitStack() as locks:
+        for name in sorted({extra.name for extra in named_extras(args.extra)}):
+            what = f"{dataset}/{scheme}/{name} (--extra)"
+            locks.enter_context(file_lock(paths.extra_lock(dataset, scheme, name), what))
+        with _imported(args, dataset, scheme):
+            yield
+
+
+@contextmanager
+def _imported(args: argparse.Namespace, dataset: str, scheme: str) -> Iterator[None]:
+    extras = _checked_extras(args, dataset, scheme)
     new = [e for e in extras if not paths.oof_dir(dataset, scheme, e.name).exists()]
     _write_extras(extras, dataset, scheme)
     try:

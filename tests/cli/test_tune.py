@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from src import paths
+from src.artifacts import files
 from src.artifacts.folds import write_folds
 from src.artifacts.label_names import LabelNames, write_label_names
 from src.cli.tune import main
 from src.cli.tune_inputs import choose_tunable
+from src.ensemble import tune as tuning
 from src.errors import UserError
 from tests.conftest import REPO
 from tests.ensemble.synthetic import (
@@ -313,3 +315,33 @@ def test_nothing_trained_says_which_command_to_run(capsys, artefact_root):
     assert main([]) == 2
     assert "python train_folds.py --data toy --model" in capsys.readouterr().err
     assert nothing_written()
+
+
+def test_an_extra_that_another_tune_brings_is_left_alone(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(files, "ORPHAN_SECONDS", 0.0)
+    folds = toy()
+    home = paths.oof_dir(DATA, SCHEME, "theirs")
+
+    def bring(seed):
+        logits = np.random.default_rng(seed).normal(size=len(folds)) + folds["label"]
+        oof = folds[["item_id", "fold"]].assign(logit=logits)
+        oof.to_csv(tmp_path / "oof.csv", index=False)
+        (tmp_path / "test.csv").write_text("item_id,prob\nt1,0.2\n")
+        return main(["--extra", f"theirs={tmp_path}/oof.csv,{tmp_path}/test.csv", "--trials", "3"])
+
+    outcomes = []
+
+    def meanwhile(*args, **kwargs):
+        monkeypatch.setattr(tuning, "tune", real)
+        kept = {path.name: path.read_bytes() for path in home.iterdir()}
+        outcomes.append(bring(2))  # another command, while this one is searching
+        assert {path.name: path.read_bytes() for path in home.iterdir()} == kept
+        return real(*args, **kwargs)
+
+    real = tuning.tune
+    monkeypatch.setattr(tuning, "tune", meanwhile)
+    assert bring(1) == 0
+    assert outcomes == [2]
+    assert "another process is at work on" in capsys.readouterr().err
+    assert main(["--trials", "3"]) == 0
+    assert bring(2) == 0  # once nobody is at it, a second import replaces the first
