@@ -162,7 +162,7 @@ def _check_folder_only(arguments: Namespace, lacking: Sequence[str]) -> None:
 
 
 def _predict_dataset(arguments: Namespace, clock: Clock) -> None:
-    from src.artifacts.recipes import check_recipe_fresh, read_recipe
+    from src.artifacts.recipes import read_recipe
     from src.cli.predict_in_time import fill_in_time
     from src.data.layouts import load_dataset
     from src.ensemble.prior import parse_prior
@@ -172,12 +172,11 @@ def _predict_dataset(arguments: Namespace, clock: Clock) -> None:
     name = choose_dataset(arguments.data, arguments.input_root)
     recipe_name = choose_recipe(name, arguments.recipe)
     recipe = read_recipe(recipe_path(name, recipe_name))
-    check_recipe_fresh(recipe)
+    parts = _checked_parts(recipe, refit=arguments.refit)
     name_out = _submission_name(name, recipe_name, refit=arguments.refit)
     dataset = load_dataset(name, arguments.input_root)
     dataset.require_test()
     items = fill.items_to_predict(dataset)
-    parts = _needed_parts(recipe, refit=arguments.refit)
     missing = _missing(parts, items, arguments)
     print(f"labels: {dataset.labels.polarity}")
     print(f"{recipe_name}: {len(parts)} checkpoints, {len(missing)} of them to predict with")
@@ -271,15 +270,15 @@ def _submission_name(dataset: str, recipe_name: str, *, refit: bool) -> str:
     return name
 
 
-def _needed_parts(recipe: Any, *, refit: bool) -> list[Any]:  # noqa: ANN401
+def _checked_parts(recipe: Any, *, refit: bool) -> list[Any]:  # noqa: ANN401
     from src.training import fill
 
     if not refit:
-        return fill.needed_parts(recipe)
+        return fill.check_recipe(recipe)
     from src.training.refit import check_refits
 
     check_refits(recipe)
-    return fill.needed_parts(recipe, [paths.ALL])
+    return fill.check_recipe(recipe, [paths.ALL])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

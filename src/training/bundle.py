@@ -14,14 +14,14 @@ from pathlib import Path
 from src import paths
 from src.artifacts.files import atomic_path
 from src.artifacts.outputs import check_output
-from src.artifacts.recipes import Recipe, check_recipe_fresh
+from src.artifacts.recipes import Recipe
 from src.config import model_names, model_path
 from src.ensemble.extra import is_extra
 from src.errors import UserError
 from src.progress import track
 from src.strict_yaml import read_mapping
 from src.training.bundle_faces import face_files
-from src.training.fill import Part, needed_parts
+from src.training.fill import Part, check_recipe
 
 SCHEMA = 1
 TOP = "rvf"  # the one folder in the archive
@@ -63,6 +63,7 @@ class Contents:
         dataset: name of the data set.
         files: name in the archive (below its top folder) -> file.
         parts: the checkpoints among them.
+        sealed: the SHA-256 of those files that the recipe or a record names by it.
         texts: name in the archive -> what is written there.
         notes: what must be known of it, for people.
     """
@@ -71,6 +72,7 @@ class Contents:
     dataset: str
     files: dict[str, Path]
     parts: list[Part]
+    sealed: dict[Path, str] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -98,23 +100,25 @@ def collect(name: str, recipe: Recipe) -> Contents:
         recipe: the recipe.
 
     Raises:
-        UserError: the recipe is older than the folds or predictions it was tuned on, or a
-            checkpoint is missing; or what finds faces is not there (`bundle_faces`).
+        UserError: prediction would refuse the recipe (`check_recipe`), or what finds faces is not
+            there (`bundle_faces`).
     """
-    check_recipe_fresh(recipe)
+    parts = check_recipe(recipe)
     dataset, scheme = recipe.dataset, recipe.scheme
-    parts = needed_parts(recipe)
     wanted = [paths.recipe_json(dataset, name), paths.folds_csv(dataset, scheme)]
+    sealed = {paths.folds_csv(dataset, scheme): recipe.folds_sha256}
     for part in parts:
         names = (dataset, scheme, part.model, part.fold)
         wanted += [paths.checkpoint(*names), paths.run_record(*names)]
+        sealed[paths.checkpoint(*names)] = part.checkpoint_sha256
     for member in recipe.members:  # whether the recipe is fresh is checked where it predicts, too
-        wanted += [
-            paths.oof_csv(dataset, scheme, member.model, int(fold)) for fold in member.oof_sha256
-        ]
-        if is_extra(dataset, scheme, member.model):
-            names = (dataset, scheme, member.model)
-            wanted += [paths.extra_record(*names), paths.extra_test_csv(*names)]
+        names = (dataset, scheme, member.model)
+        tuned_on = {paths.oof_csv(*names, int(k)): sha for k, sha in member.oof_sha256.items()}
+        wanted += tuned_on
+        sealed |= tuned_on
+        if is_extra(*names):
+            wanted.append(paths.extra_record(*names))
+            wanted += [paths.extra_test_csv(*names)] if member.weight else []
     files = {
         path.relative_to(paths.root()).as_posix(): paths.readable(path)
         for path in dict.fromkeys(wanted)
@@ -122,7 +126,8 @@ def collect(name: str, recipe: Recipe) -> Contents:
     files |= _code() | _configs([part.model for part in parts]) | _dataset_yaml(dataset)
     faces = face_files(dataset, parts)
     files = dict(sorted((files | faces.files).items()))
-    return Contents(name, dataset, files, parts, faces.texts, faces.notes)
+    sealed = {paths.readable(path): sha256 for path, sha256 in sealed.items()}
+    return Contents(name, dataset, files, parts, sealed, faces.texts, faces.notes)
 
 
 def _code() -> dict[str, Path]:
@@ -164,7 +169,7 @@ def write_bundle(path: Path, contents: Contents) -> int:
         Its size in bytes.
 
     Raises:
-        UserError: a checkpoint is not the file that its run record speaks of.
+        UserError: a file was changed since it was checked.
     """
     words = {"recipe": contents.recipe, "dataset": contents.dataset}
     table = {"schema": SCHEMA, **words, "files": contents.listed()}
@@ -214,7 +219,6 @@ def _member(name: str, size: int = 0) -> zipfile.ZipInfo:
 
 def _pack(archive: zipfile.ZipFile, contents: Contents) -> Iterator[int]:
     """Copy the files, a chunk at a time; yields the bytes of each."""
-    wanted = {part.checkpoint: part for part in contents.parts}
     for name, source in contents.files.items():
         digest = hashlib.sha256()
         info = _member(name, source.stat().st_size)
@@ -223,9 +227,5 @@ def _pack(archive: zipfile.ZipFile, contents: Contents) -> Iterator[int]:
                 digest.update(chunk)
                 member.write(chunk)
                 yield len(chunk)
-        part = wanted.get(source)
-        if part is not None and digest.hexdigest() != part.checkpoint_sha256:
-            raise UserError(
-                f"{source}: not the file that its run record speaks of; train fold {part.fold} of "
-                f"{part.model} again (--overwrite)"
-            )
+        if digest.hexdigest() != contents.sealed.get(source, digest.hexdigest()):
+            raise UserError(f"{source} was changed while it was packed; bundle again")

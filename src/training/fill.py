@@ -22,13 +22,13 @@ from src.artifacts.oof import (
     read_views,
     read_views_metadata,
 )
-from src.artifacts.recipes import Member, Recipe
+from src.artifacts.recipes import Member, Recipe, check_recipe_fresh
 from src.artifacts.runs import check_checkpoint, has_run, read_run
 from src.data.contents import contents_sha256
 from src.data.cropped import part_of, says_cropped
 from src.ensemble.extra import is_extra, read_extra_test
 from src.ensemble.pooling import DEFAULT
-from src.ensemble.stages import pools_of
+from src.ensemble.stages import pools_of, rule_of
 from src.ensemble.vote import pool_views
 from src.errors import UserError
 
@@ -103,6 +103,28 @@ def cropped_marks(root: Path, files: Iterable[str]) -> list[str]:
     if not cropped:
         return []
     return ["cropped", *(part for part in cropped if part)]
+
+
+def check_recipe(recipe: Recipe, folds: Sequence[paths.FoldName] | None = None) -> list[Part]:
+    """Check all that predicting with a recipe rests on, but for the items; returns its checkpoints.
+
+    Before hours of predicting, and where a bundle is packed.
+
+    Args:
+        recipe: the recipe.
+        folds: see `needed_parts`.
+
+    Raises:
+        UserError: a fold file, an OOF file, a checkpoint or a record is gone or not the one that
+            was tuned on; test predictions from elsewhere are not those that were imported; a stage
+            that this version does not know.
+    """
+    check_recipe_fresh(recipe)
+    rule_of(recipe)
+    for member in recipe.members:
+        if member.weight and is_extra(recipe.dataset, recipe.scheme, member.model):
+            read_extra_test(recipe.dataset, recipe.scheme, member.model)
+    return needed_parts(recipe, folds)
 
 
 def needed_parts(recipe: Recipe, folds: Sequence[paths.FoldName] | None = None) -> list[Part]:
