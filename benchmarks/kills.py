@@ -10,23 +10,17 @@ of its own.
 """
 
 import argparse
-import faulthandler
-import multiprocessing
 import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch
-REPO = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPO))
+from commands import Command, preload
+
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 MODEL = """
 backbone: {name: compact_net, pretrained: none, kwargs: {widths: [4, 4, 8]}}
@@ -67,71 +61,6 @@ def make_root(root: Path) -> None:
     (root / "configs" / "models").mkdir(parents=True)
     (root / "configs" / "models" / "tiny.yaml").write_text(MODEL)
     (root / "configs" / "models" / "wide.yaml").write_text(WIDE)
-
-
-def preload() -> dict[str, Callable[[list[str]], int]]:
-    """Import all that commands need, and make pixel caches of many small chunks."""
-    import pyarrow.parquet  # noqa: F401
-    import torch.utils.tensorboard  # noqa: F401
-
-    import src.training.trainer  # noqa: F401
-    from src.cli import predict, train, tune
-    from src.data import cache, cache_build
-    from src.ensemble import tune as _  # noqa: F401
-
-    cache.CHUNK_BYTES = cache_build.CHUNK_BYTES = 2 * 3 * 64 * 64
-    return {
-        "train_folds.py": train.main,
-        "tune.py": tune.main,
-        "predict_ensemble.py": predict.main,
-    }
-
-
-class Command:
-    """A command at work: a fork, or a process of its own."""
-
-    def __init__(self, words: list[str], root: Path, mains: dict, *, own: bool) -> None:
-        log = root / "log.txt"
-        if own:
-            with log.open("a") as out:
-                self._process = subprocess.Popen(
-                    [sys.executable, str(REPO / words[0]), *words[1:]],
-                    env={**os.environ, "RVF_ROOT": str(root)}, stdout=out, stderr=out,
-                )  # fmt: skip
-        else:
-            context = multiprocessing.get_context("fork")
-            self._process = context.Process(target=_child, args=(words, root, log, mains))
-            self._process.start()
-        self.pid = self._process.pid
-
-    def running(self) -> bool:
-        """Tell whether it has not ended yet."""
-        if isinstance(self._process, subprocess.Popen):
-            return self._process.poll() is None
-        return self._process.is_alive()
-
-    def wait(self, seconds: float = 120.0) -> int:
-        """Return the exit code; a command that hangs is killed and counts as -99."""
-        end = time.monotonic() + seconds
-        while self.running():
-            if time.monotonic() > end:
-                os.kill(self.pid, signal.SIGKILL)
-                return -99
-            time.sleep(0.01)
-        if isinstance(self._process, subprocess.Popen):
-            return self._process.returncode
-        self._process.join()
-        return int(self._process.exitcode)
-
-
-def _child(words: list[str], root: Path, log: Path, mains: dict) -> None:
-    os.environ["RVF_ROOT"] = str(root)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for stream in (1, 2):
-        os.dup2(descriptor, stream)
-    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-    faulthandler.dump_traceback_later(60, exit=True)  # a hang shows where
-    sys.exit(mains[words[0]](words[1:]))
 
 
 def contents(root: Path, folders: list[str]) -> dict[str, bytes]:
