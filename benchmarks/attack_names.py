@@ -4,10 +4,10 @@ import hashlib
 import itertools
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from attack_world import CPU, ON, STEPS, TRAIN, World, contents, wrong_words
+from attack_world import CPU, ON, STEPS, TRAIN, Try, World, contents, copied, wrong_words
 
 from tests.records import change_sealed
 
@@ -67,12 +67,9 @@ PLACES: tuple[list[str], ...] = (
 # A sealed recipe or record that names something hostile, as a foreign program may have written it.
 FIELDS = ("model", "dataset", "scheme", "fold", "members", "extra", "combine", "base")
 USES = ("predict", "bundle", "evaluate", "tune", "export", "report", "train")
-Copy = Callable[[Path, Path], Path]
 
 
-def hostile_tries(
-    world: World, rng: random.Random, copied: Copy
-) -> Iterator[tuple[str, Callable[[], str]]]:
+def hostile(world: World, rng: random.Random) -> Iterator[Try]:
     """Yield what and a try, which returns what is wrong; flags, fields and file names in turn."""
     flags = list(itertools.product(PLACES, NAMES + PATHS))
     fields = list(itertools.product(FIELDS, USES, NAMES[:15]))
@@ -80,22 +77,22 @@ def hostile_tries(
         for _ in range(8):
             place, word = rng.choice(flags)
             yield f"{' '.join(place)} of {word[:40]!r}", lambda p=place, w=word: _flag(
-                world, copied, p, w
+                world, p, w
             )  # fmt: skip
         for _ in range(3):
             field, use, word = rng.choice(fields)
             yield f"{use}, {field}: {word[:40]!r}", lambda f=field, u=use, w=word: _field(
-                world, copied, f, u, w
+                world, f, u, w
             )  # fmt: skip
         named = rng.sample([word for word in NAMES if _is_file_name(word)], 4)
-        yield f"test pictures {named}", lambda n=named: _pictures(world, copied, n)
+        yield f"test pictures {named}", lambda n=named: _pictures(world, n)
 
 
 def _is_file_name(word: str) -> bool:
     return len(word) < 200 and not set(word) & set("/\0") and word.strip(" .") != ""
 
 
-def _place(world: World, copied: Copy) -> tuple[Path, Path]:
+def _place(world: World) -> tuple[Path, Path]:
     """Return a finished root and a folder of somebody else beside it."""
     root = copied(world.whole, world.work / "hostile" / "root")
     outside = root.parent / "outside"
@@ -111,8 +108,8 @@ def _place(world: World, copied: Copy) -> tuple[Path, Path]:
     return root, outside
 
 
-def _flag(world: World, copied: Copy, place: list[str], word: str) -> str:
-    root, outside = _place(world, copied)
+def _flag(world: World, place: list[str], word: str) -> str:
+    root, outside = _place(world)
     word = word.replace("ROOT", str(root)).replace("OUTSIDE", str(outside))
     words = [part.replace("ROOT", str(root)).replace(WORD, word) for part in place]
     return _judge(world, root, words)
@@ -148,8 +145,8 @@ def _beside(home: Path, root: Path) -> dict[str, str]:
     }
 
 
-def _field(world: World, copied: Copy, field: str, use: str, word: str) -> str:
-    root, _ = _place(world, copied)
+def _field(world: World, field: str, use: str, word: str) -> str:
+    root, _ = _place(world)
     if field in ("extra", "combine"):
         text = f"n_folds: 2\n{field}: [{json.dumps(word)}]\n"
         (root / "input/tiny/dataset.yaml").write_text(text)
@@ -169,11 +166,11 @@ def _field(world: World, copied: Copy, field: str, use: str, word: str) -> str:
     return _judge(world, root, STEPS[use][0])
 
 
-def _pictures(world: World, copied: Copy, names: list[str]) -> str:
+def _pictures(world: World, names: list[str]) -> str:
     """Rename test pictures: each must be judged as before, under its new name."""
     import csv
 
-    root, _ = _place(world, copied)
+    root, _ = _place(world)
     with (root / "submissions/tiny/tuned.csv").open(newline="") as file:
         head, *rows = csv.reader(file)
     wanted = dict(rows)

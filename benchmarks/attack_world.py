@@ -3,11 +3,13 @@
 import hashlib
 import io
 import json
+import random
 import re
 import shutil
+import subprocess
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,8 @@ ALSO = {
 }  # fmt: skip
 # Lengths of time, and what was true of the machine, not of the answer; seals sum up both.
 VOLATILE = {"seconds", "items_per_second", "git", "versions"}
+SLOW = ("export", "report", "compare")
+Try = tuple[str, Callable[[], str]]
 UNSEEN = (".cache", "log.txt")
 PLANTED = ("oof/notes.txt", "submissions/tiny/mine.csv", "checkpoints/tiny/mine.safetensors",
            "reports/tiny/mine.html", "bundles/mine.zip", "recipes/tiny/mine.txt")  # fmt: skip
@@ -96,6 +100,20 @@ def make_root(root: Path) -> None:
     for name in PLANTED:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"the user's own\n")
+
+
+def copied(start: Path, root: Path) -> Path:
+    """Return `root` as a copy of `start`, whatever was there before."""
+    if root.exists():
+        subprocess.run(["rm", "-rf", *map(str, root.iterdir())], check=True)
+    shutil.copytree(start, root, dirs_exist_ok=True)
+    return root
+
+
+def drawn(rng: random.Random, among: Iterable[str] = STEPS) -> str:
+    """Return a command; those that take long less often."""
+    names = list(among)
+    return rng.choices(names, [0.4 if name in SLOW else 1.0 for name in names])[0]
 
 
 def contents(root: Path, folders: list[str] | None = None) -> dict[str, str]:
