@@ -29,14 +29,21 @@ ANSWERS: dict[str, tuple[list[str], list[str]]] = {
 
 
 def mixed_up(world: World, rng: random.Random) -> Iterator[Try]:
-    """Yield a finished job with artefacts exchanged or put back, and a command on it."""
+    """Yield a finished job with artefacts exchanged or put back, and a command on it.
+
+    In two of five they are put right afterwards, and the command is typed again.
+    """
     root = copied(world.whole, world.work / "root")
     wanted = {name: _ask(world, root, name)[2] for name in ANSWERS}
     while True:
         for what, files in _spoils(world, rng):
             for name in {drawn(rng, ANSWERS): 0, drawn(rng, ANSWERS): 0}:
 
-                def attempt(files: dict[str, Path] = files, name: str = name) -> str:
+                def attempt(
+                    files: dict[str, Path] = files,
+                    name: str = name,
+                    careful: bool = rng.random() < 0.4,
+                ) -> str:
                     root = copied(world.whole, world.work / "root")
                     for target, source in files.items():
                         shutil.copy(source, root / target)
@@ -45,7 +52,7 @@ def mixed_up(world: World, rng: random.Random) -> Iterator[Try]:
                     wrong = wrong_words(code, text, codes=(0, 2), many=name == "compare")
                     if code == 0 and found != wanted[name]:
                         wrong = wrong or f"another answer, exit 0: {text[-300:]}"
-                    if not wrong and (code or name not in SLOW):
+                    if not wrong and (code or name not in SLOW) and careful:
                         wrong = _put_right(world, root, name, files, before, wanted)
                     return wrong
 

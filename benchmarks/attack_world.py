@@ -38,6 +38,7 @@ rows:
 """
 ON = ["--data", "tiny"]
 CPU = [*ON, "--device", "cpu", "--workers", "0"]
+SEARCH = ["--trials", "10", "--strategies", "mean", "best-member", "stack", "greedy", "tpe"]
 TRAIN = [*CPU, "--precision", "fp32"]
 # In this order each finds what it needs; the folders are those of its answer.
 STEPS: dict[str, tuple[list[str], list[str]]] = {
@@ -48,7 +49,7 @@ STEPS: dict[str, tuple[list[str], list[str]]] = {
         ["oof", "checkpoints"]),
     "second": (["train_folds.py", *TRAIN, "--model", "second"], ["oof", "checkpoints"]),
     "merge": (["merge", "soup", *CPU], ["checkpoints", "oof", "reports"]),
-    "tune": (["tune.py", *ON, "--models", "tiny", "second", "--trials", "20"], ["recipes"]),
+    "tune": (["tune.py", *ON, "--models", "tiny", "second", *SEARCH], ["recipes"]),
     "export": (["export", "tiny", *ON, "--items", "4", "--fold", "0"], ["checkpoints"]),
     "predict": (["predict_ensemble.py", *CPU], ["submissions"]),
     "exported": (
@@ -61,7 +62,7 @@ STEPS: dict[str, tuple[list[str], list[str]]] = {
 OLDER = {"train", "variants", "second", "merge", "tune", "export", "predict", "exported"}
 # What later steps want besides.
 ALSO = {
-    "tune": [["tune.py", *ON, "--models", "tiny", "--trials", "20", "--recipe", "one"]],
+    "tune": [["tune.py", *ON, "--models", "tiny", *SEARCH, "--recipe", "one"]],
     "second": [["export", "tiny", *ON, "--items", "4", "--fold", "1"]],
 }  # fmt: skip
 # Lengths of time, and what was true of the machine, not of the answer; seals sum up both.

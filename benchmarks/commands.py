@@ -1,6 +1,7 @@
 """The commands of the repo in forks of a process that has torch loaded, for attacks on them."""
 
 import faulthandler
+import gc
 import importlib
 import multiprocessing
 import os
@@ -37,6 +38,8 @@ def preload(verbs: Sequence[str] = ()) -> dict[str, Callable[[list[str]], int]]:
     cache.CHUNK_BYTES = cache_build.CHUNK_BYTES = 2 * 3 * 64 * 64
     if verbs:
         _preload_more()
+    gc.collect()
+    gc.freeze()  # else every fork copies what its first collection touches
     modules = SCRIPTS | {verb: verb.replace("-", "_") for verb in verbs}
     return {
         word: importlib.import_module(f"src.cli.{module}").main for word, module in modules.items()
