@@ -124,7 +124,12 @@ def _judge(world: World, root: Path, words: list[str]) -> str:
     after = contents(root)
     changed = [name for name, content in before.items() if after.get(name) != content]
     if code == 0:  # what it was asked for, made again
-        own = ("reports/", "submissions/log", "oof/tiny/sgkf2_s42/tiny/cross/")
+        own = (
+            "reports/",
+            "submissions/log",
+            "oof/tiny/sgkf2_s42/tiny/cross/",
+            "recipes/tiny/tuned",
+        )
         changed = [name for name in changed if not name.startswith(own)]
     if changed:
         wrong += f" changed: {changed} (exit code {code}: {text[-300:]})"
