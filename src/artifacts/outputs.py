@@ -32,7 +32,7 @@ def check_output(
         UserError: another suffix, a folder, no folder to write in, inside `read`, or a file of
             somebody else in its place.
     """
-    where = f"--output {output}"
+    where = f"{output}" if is_own_place else f"--output {output}"
     try:
         if output.suffix.lower() != suffix:
             raise UserError(f"{where}: want a name that ends with {suffix}")
@@ -49,6 +49,25 @@ def check_output(
             )
     except (OSError, RuntimeError, ValueError) as error:  # a circle of links, a NUL byte, ...
         raise UserError(f"{where}: no place for a file ({error})") from None
+
+
+def check_submission(
+    path: Path, key: str, *, read: Path | None = None, is_own_place: bool = True
+) -> None:
+    """Raise where a CSV of answers, and the JSON beside it, must not be written.
+
+    Args:
+        path: the CSV.
+        key: that such a JSON has where this command wrote it.
+        read, is_own_place: see `check_output`.
+
+    Raises:
+        UserError: see `check_output`; answers that were edited since are somebody else's.
+    """
+    check_output(
+        path, ".csv", lambda it: wrote_answers(it, key), read=read, beside=".json",
+        is_own_place=is_own_place,
+    )  # fmt: skip
 
 
 def wrote_answers(path: Path, key: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from src.artifacts.outputs import check_output, wrote_answers
+from src.artifacts.outputs import check_submission
 from src.artifacts.submissions import write_answers
 from src.data.sources import Listing
 
@@ -16,9 +16,7 @@ SHOWN = 5  # names of files left aside for one reason
 
 def check_folder_output(output: Path, folder: Path) -> None:
     """Raise where a folder's answers must not be written (see `check_output`)."""
-    check_output(
-        output, ".csv", lambda it: wrote_answers(it, "answers"), read=folder, beside=".json"
-    )
+    check_submission(output, "answers", read=folder, is_own_place=False)
 
 
 def folder_sidecar(

@@ -162,6 +162,7 @@ def _check_folder_only(arguments: Namespace, lacking: Sequence[str]) -> None:
 
 
 def _predict_dataset(arguments: Namespace, clock: Clock) -> None:
+    from src.artifacts.outputs import check_submission
     from src.artifacts.recipes import read_recipe
     from src.cli.predict_in_time import fill_in_time
     from src.data.layouts import load_dataset
@@ -174,6 +175,8 @@ def _predict_dataset(arguments: Namespace, clock: Clock) -> None:
     recipe = read_recipe(recipe_path(name, recipe_name))
     parts = _checked_parts(recipe, refit=arguments.refit)
     name_out = _submission_name(name, recipe_name, refit=arguments.refit)
+    path = paths.submission_csv(name, name_out)
+    check_submission(path, "recipe")
     dataset = load_dataset(name, arguments.input_root)
     dataset.require_test()
     items = fill.items_to_predict(dataset)
@@ -188,7 +191,6 @@ def _predict_dataset(arguments: Namespace, clock: Clock) -> None:
         print(f"refit: {REFIT}")
     if left_out:
         extras |= _left_out(left_out)
-    path = paths.submission_csv(name, name_out)
     _vote(path, recipe_name, recipe, dataset, items, parts, prior, extras)
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from src import paths
 from src.artifacts.files import sha256_file
-from src.artifacts.outputs import check_output, wrote_answers
+from src.artifacts.outputs import check_submission
 from src.artifacts.submissions import write_answers
 from src.cli.common import choose_dataset
 from src.ensemble.vote_files import read_ballots, vote_files
@@ -37,10 +37,7 @@ def vote_on_files(arguments: Namespace) -> None:
     if path.resolve() in [other.resolve() for other in ballots.paths]:
         raise UserError(f"{path} is one of the files that vote; write elsewhere with --output")
     read = paths.dataset_dir(arguments.data, arguments.input_root) if arguments.data else None
-    check_output(
-        path, ".csv", lambda it: wrote_answers(it, "voted"), read=read, beside=".json",
-        is_own_place=arguments.output is None,
-    )  # fmt: skip
+    check_submission(path, "voted", read=read, is_own_place=arguments.output is None)
     files = [
         {"file": file.name, "weight": weight, "sha256": sha256_file(file)}
         for file, weight in zip(ballots.paths, ballots.weights, strict=True)
