@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -38,6 +39,8 @@ class Start:
         mean, std: of the pixels that the weights were trained on, where the file says so.
         fake: class of the file's head that means fake, where its format or the user says so.
         labels: names of its classes in the order of their numbers, where the file has them.
+        origin: of a file that a run here wrote: what its record says of the data, and of what it
+            came from itself; empty where there is no record of it. None of all other weights.
     """
 
     source: str
@@ -51,6 +54,7 @@ class Start:
     std: list[float] | None = None
     fake: int | None = None
     labels: list[str] = field(default_factory=list)
+    origin: dict[str, Any] | None = None
 
 
 def load_weights(

@@ -1,6 +1,7 @@
 """What a run begins with: a model with weights, what computes on it, and how much at once."""
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from src.training.autobatch import micro_batch
 from src.training.compiled import compile_model
 from src.training.job import Job
 from src.training.optim import OPTIMIZERS
+from src.training.origin import origin_of
 from src.training.run import Run
 from src.training.schedules import SCHEDULES
 from src.training.step import check_step
@@ -65,6 +67,8 @@ def build_model(
     start = start_weights(
         model.net, job.config, native.head, options.weights, options.no_pretrained
     )
+    if options.weights is not None:
+        start = replace(start, origin=origin_of(options.weights, start.sha256))
     carry_input(model, job.config, start)
     return model, start, native.head
 

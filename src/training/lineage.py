@@ -1,11 +1,10 @@
 """What weights were trained on: their run, the merges and starts it came from; no leaked score.
 
 One answer for every command that scores. A run names its data set, folds and pseudo-labels; a
-merge names its ingredients, and a run the weights that it started from, which are looked up by
-their SHA-256 among the runs here. Where nothing says what was trained on, there is no score.
+merge names its ingredients, and a run the weights that it started from and what they came from
+(`src.training.origin`). Where nothing says what was trained on, there is no score.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +18,7 @@ from src.artifacts.fingerprints import fingerprint_of
 from src.artifacts.folds import read_folds
 from src.artifacts.merged import START, ingredients_of
 from src.artifacts.recipes import Recipe
-from src.artifacts.runs import has_run, read_record, read_run
+from src.artifacts.runs import has_run, read_run
 from src.data.dataset_yaml import DatasetConfig, read_dataset_yaml
 from src.data.manifest import Dataset
 from src.errors import UserError
@@ -30,7 +29,6 @@ ACROSS = (
     "A merge of fold K takes fold K of every model; a soup across folds is written with --fold "
     "all, and scored with --holdout on a data set that no ingredient saw"
 )
-_OURS = re.compile(r"fold_(\d+|all)(\.stage_\d+)?\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -55,9 +53,9 @@ def lineage(records: Iterable[tuple[str, Run | None]]) -> Iterator[Source]:
     Args:
         records: names and run records; None where there is no record.
     """
-    runs, done = _Runs(), set[tuple[Any, ...]]()
+    done: set[tuple[Any, ...]] = set()
     for name, record in records:
-        for one in (Source(name, record or {}), *_before(record or {}, name, runs, set())):
+        for one in (Source(name, record or {}), *_before(record or {}, name, set())):
             keys = ("dataset", "scheme", "fold", "folds_sha256", "pseudo")
             mark = tuple(str(one.run.get(key)) for key in keys)
             if mark not in done:
@@ -239,44 +237,20 @@ def _begins_elsewhere(record: Run) -> bool:
     return bool(record["merged_from"]) or record["start"].get("source") == "file"
 
 
-def _before(run: Run, name: str, runs: "_Runs", done: set[str]) -> Iterator[Source]:
+def _before(run: Run, name: str, done: set[str]) -> Iterator[Source]:
     """Yield what a run comes from: ingredients and starts, and theirs."""
     for one in (run, *ingredients_of(run)):
         if one is not run and one["name"] != START:
             yield Source(f"{one['name']}, an ingredient of {name},", one)
         start = one.get("start") or {}
-        sha256 = str(start.get("sha256") or "")
-        if start.get("source") != "file" or sha256 in done:
+        origin, sha256 = start.get("origin"), str(start.get("sha256") or "")
+        if origin is None or sha256 in done:
             continue
         done.add(sha256)
-        parent, where = runs.of(sha256), f"from which {name} started,"
+        what = origin.get("model") or f"{start['name']} (sha256 {sha256[:12]})"
         advice = f"Train {name} from weights that did not see them"
-        if parent is not None:
-            yield Source(f"{parent['model']}, {where}", parent, advice)
-            yield from _before(parent, name, runs, done)
-        elif _OURS.fullmatch(str(start.get("name"))):  # of a run that is gone or was made again
-            yield Source(f"{start['name']} (sha256 {sha256[:12]}), {where}", {}, advice)
-
-
-class _Runs:
-    """The run records here, by the SHA-256 of their checkpoints; read when first asked for."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, Run] | None = None
-
-    def of(self, sha256: str) -> Run | None:
-        """Return the record of a checkpoint, None where no run here wrote it."""
-        if self._known is None:
-            self._known = {}
-            for path in sorted(paths.checkpoints_home().glob("*/*/*/fold_*.json")):
-                try:
-                    record = read_record(path)
-                except UserError:
-                    continue  # damaged: whoever uses that run hears of it
-                self._known[record["checkpoint_sha256"]] = record
-                for stage in path.parent.glob(f"{path.stem}.stage_*.safetensors"):
-                    self._known[fingerprint_of(stage)] = record
-        return self._known.get(sha256)
+        yield Source(f"{what}, from which {name} started,", origin, advice)
+        yield from _before(origin, name, done)
 
 
 def _check_pseudo(one: Source, other: Dataset, input_root: Path | None) -> None:

@@ -75,7 +75,7 @@ class Ingredient:
         further = merged.get("ingredients", [])
         words: dict[str, Any] = {key: run.get(key) for key in keys}
         start = run.get("start") or {}
-        words["start"] = {key: start.get(key) for key in ("source", "name", "sha256")}
+        words["start"] = {key: start.get(key) for key in ("source", "name", "sha256", "origin")}
         return {**own, **words, **({"ingredients": further} if further else {})}
 
 

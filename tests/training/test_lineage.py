@@ -1,6 +1,7 @@
 """What weights were trained on. Oracle: records and fold files written by hand."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,12 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from src import paths
 from src.artifacts.recipes import Member, Recipe
+from src.artifacts.runs import read_record
 from src.cli import evaluate, report, tune
 from src.data.layouts import load_dataset
 from src.data.manifest import Dataset
@@ -25,6 +29,7 @@ from src.training.lineage import (
     trained_on,
     trained_sets,
 )
+from src.training.origin import origin_of
 from tests.ensemble.synthetic import DATA, make_folds, make_oof
 from tests.ensemble.synthetic import SCHEME as OWN
 from tests.records import change_sealed, fold_file, make_record
@@ -54,9 +59,25 @@ def write_set(name: str, yaml: str = "") -> Dataset:
 def write_record(
     dataset: str = "a", model: str = "m", sha256: str = "", start: str = "", **more: Any
 ) -> dict[str, Any]:
-    source = {"source": "file" if start else "random", "name": "w.safetensors", "sha256": start}
-    content = {"start": source, "checkpoint_sha256": sha256, **more}
+    content = {
+        "start": start_of(start) if start else {"source": "random", "sha256": ""},
+        "checkpoint_sha256": sha256,
+        **more,
+    }
     return make_record(dataset, SCHEME, model, 0, **content)
+
+
+def start_of(sha256: str, name: str = "w.safetensors") -> dict[str, Any]:
+    """Return what a run that starts from the weights of another says of its start."""
+    file = paths.root() / name
+    if not file.exists():
+        save_file({"w": torch.zeros(1)}, file)
+    return {
+        "source": "file",
+        "name": file.name,
+        "sha256": sha256,
+        "origin": origin_of(file, sha256),
+    }
 
 
 def merged(**ingredient: Any) -> dict[str, Any]:
@@ -113,7 +134,7 @@ def test_evaluate_and_merge_say_the_same_of_a_start_on_the_other_set() -> None:
     write_record(start=FIRST)
     refused(r"first, from which m started, was trained on b: no leaked score")
     # `merge --holdout` hands over the record of the merge, whose ingredient started there.
-    start = {"source": "file", "name": "fold_0.safetensors", "sha256": FIRST}
+    start = start_of(FIRST)
     soup = write_record(model="soup", **merged(start=start))
     with pytest.raises(UserError, match="first, from which soup started, was trained on b"):
         trained_sets([("soup", soup)], load_dataset("b"))
@@ -126,9 +147,8 @@ def test_ingredients_and_their_starts_count() -> None:
     write_record("cb", "first", FIRST)
     write_record(**merged())
     check()
-    second = {"source": "file", "name": "w.safetensors", "sha256": "9" * 64}
     write_record("a", "second", "9" * 64, start=FIRST)
-    write_record(**merged(start=second))
+    write_record(**merged(start=start_of("9" * 64)))
     refused(r"first, from which m started, was trained on 1 items of b")
 
 
@@ -143,14 +163,32 @@ def test_what_a_stage_left_behind_is_of_its_run() -> None:
     refused(r"first, from which m started, was trained on b")
 
 
-def test_a_start_of_a_run_that_was_made_again_is_refused_and_foreign_weights_are_not() -> None:
+def test_a_start_of_ours_without_a_record_is_refused_and_foreign_weights_are_not() -> None:
     write_set("b")
     fold_file("a", PLAIN)
     write_record(start=FIRST)
     check()
-    start = {"source": "file", "name": "fold_1.safetensors", "sha256": FIRST}
-    make_record("a", SCHEME, "m", 0, start=start)
-    refused(r"fold_1\.safetensors \(sha256 f+\), from which m started, came without a run record")
+    save_file({"w": torch.zeros(1)}, paths.root() / "ours.safetensors", {"rvf": "{}"})
+    make_record("a", SCHEME, "m", 0, start=start_of(FIRST, "ours.safetensors"))
+    refused(r"ours\.safetensors \(sha256 f+\), from which m started, came without a run record")
+
+
+def test_what_a_start_was_trained_on_outlives_its_run(tmp_path: Path) -> None:
+    """Of a run that was deleted, made again or copied here with its record; no name is guessed."""
+    write_set("b")
+    fold_file("a", PLAIN)
+    fold_file("b", PLAIN)
+    write_record("b", "zero", "0" * 64)
+    write_record("b", "first", FIRST, start="0" * 64)
+    (tmp_path / "copy.json").write_bytes(paths.run_record("b", SCHEME, "first", 0).read_bytes())
+    shutil.rmtree(paths.checkpoints_home() / "b")
+    write_record(start=FIRST)
+    check()  # nothing here knows these weights, nor says that they were written here
+    make_record("a", SCHEME, "m", 0, start=start_of(FIRST, str(tmp_path / "copy.safetensors")))
+    (tmp_path / "copy.json").unlink()
+    refused(r"first, from which m started, was trained on b")
+    origin = read_record(paths.run_record("a", SCHEME, "m", 0))["start"]["origin"]
+    assert (origin["model"], origin["start"]["origin"]["model"]) == ("first", "zero")
 
 
 def test_a_missing_fold_file_is_refused_and_no_longer_only_said() -> None:
@@ -286,12 +324,11 @@ def test_held_out_rows_that_a_start_saw_are_not_scored(capsys: pytest.CaptureFix
     for seed, model in enumerate("mn"):
         make_oof(folds, model, seed=seed)
     paths.dataset_dir(DATA).mkdir(parents=True)
-    start = {"source": "file", "name": "fold_1.safetensors", "sha256": FIRST}
     for fold in (0, 1, 2):
         make_record(DATA, OWN, "first", fold, checkpoint_sha256=FIRST[fold:])
-    make_record(DATA, OWN, "m", 1, start=start | {"sha256": FIRST[1:]})
+    make_record(DATA, OWN, "m", 1, start=start_of(FIRST[1:]))
     check_own(DATA, OWN, ["m", "n"], [0, 1, 2])  # fold 1 from a fold 1: it saw none of them
-    make_record(DATA, OWN, "m", 0, start=start | {"sha256": FIRST[1:]})
+    make_record(DATA, OWN, "m", 0, start=start_of(FIRST[1:]))
     said = "first, from which m started, was trained on"
     for run, words in (
         (tune, ["--strategies", "mean"]),

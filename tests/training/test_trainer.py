@@ -187,7 +187,9 @@ def test_finished_and_half_done_runs_need_no_weights_file_again(
             fit_fold(make_job(options=options, backbone=wants_file))
     plain = make_job(backbone=wants_file)
     assert fit_fold(plain)
-    assert read_record(paths.run_record(*plain.names))["start"]["name"] == "fold_0.safetensors"
+    start = read_record(paths.run_record(*plain.names))["start"]
+    assert start["name"] == "fold_0.safetensors"
+    assert {"model": "first", "fold": 0, "dataset": "tiny"}.items() <= start["origin"].items()
     assert not fit_fold(plain)
     with pytest.raises(UserError, match="this model starts from a weights file"):
         fit_fold(make_job(fold=1, backbone=wants_file))
