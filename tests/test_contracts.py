@@ -256,6 +256,15 @@ def test_an_edited_recipe_is_refused(tmp_path):
         read_recipe(path)
 
 
+def test_a_recipe_under_another_name_is_refused(tmp_path):
+    """Two recipes that were exchanged would answer for each other."""
+    path = tmp_path / "one.json"
+    write_recipe(tmp_path / "other.json", RECIPE)
+    (tmp_path / "other.json").rename(path)
+    with pytest.raises(UserError, match=r"one\.json: this is the recipe 'other' .*--recipe one"):
+        read_recipe(path)
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "null"])
 def test_a_recipe_that_is_no_json_object(tmp_path, text):
     path = tmp_path / "r.json"

@@ -12,6 +12,7 @@ from src.artifacts.fingerprints import fingerprint_of
 from src.errors import UserError
 
 SCHEMA = 1
+NAME = "name"
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ class Recipe:
 
 
 def write_recipe(path: Path, recipe: Recipe) -> None:
-    """Write a recipe as JSON."""
-    write_json(path, {"schema": SCHEMA, **asdict(recipe)}, seal=True)
+    """Write a recipe as JSON, with the name under which it lies."""
+    write_json(path, {"schema": SCHEMA, NAME: path.stem, **asdict(recipe)}, seal=True)
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -84,11 +85,17 @@ def read_recipe(path: Path) -> Recipe:
 
     Raises:
         UserError: missing, unreadable, keys unknown or missing, a value of another kind, weights
-            that are negative or sum to 0.
+            that are negative or sum to 0; written under another name.
     """
-    keys = list(Recipe.__dataclass_fields__)
+    keys = [NAME, *Recipe.__dataclass_fields__]
     record = read_json(path, schema=SCHEMA, what="recipe", keys=keys, sealed=True)
     record.pop("schema")
+    written = record.pop(NAME)
+    if written != path.stem:  # else two recipes that were exchanged would answer for each other
+        raise UserError(
+            f"{path}: this is the recipe {str(written)[:80]!r} under another name; put it back "
+            f"under its own, and make this one again (tune.py --recipe {path.stem})"
+        )
     _check_members(record["members"], path)
     return _checked(record, path)
 

@@ -267,7 +267,8 @@ def _submission_name(dataset: str, recipe_name: str, *, refit: bool) -> str:
     if paths.recipe_json(dataset, name).exists():
         raise UserError(
             f"--refit writes {paths.submission_csv(dataset, name)}, and so does the recipe "
-            f"{name!r}: rename {paths.recipe_json(dataset, name)}"
+            f"{name!r}: make that one under another name (tune.py --recipe NAME) and remove "
+            f"{paths.recipe_json(dataset, name)}"
         )
     return name
 

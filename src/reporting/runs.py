@@ -203,9 +203,12 @@ def own_recipe(dataset: str, scheme: str, model: str) -> tuple[str, Recipe] | No
 
 
 def _fresh(path: Path) -> Recipe | None:
-    """Return a recipe; None where it is damaged, or made from files that have changed since."""
+    """Return a recipe; None where it was made from files that have changed since.
+
+    One that is damaged is named: without it other thresholds would be taken in silence.
+    """
+    recipe = read_recipe(path)
     try:
-        recipe = read_recipe(path)
         rule_of(recipe)
         check_recipe_fresh(recipe)
     except UserError:

@@ -130,6 +130,19 @@ def test_mistakes_are_named(capsys):
     assert "(no development rows: no other fold is finished): hter" in capsys.readouterr().out
 
 
+def test_a_damaged_recipe_is_named(capsys):
+    """Passed over, its threshold would be another one, with exit code 0."""
+    make_oof(make_folds(), "a", shift=1.5)
+    assert tune.main(["--strategies", "mean"]) == 0
+    path = paths.recipe_json(DATA, "tuned")
+    path.write_text(path.read_text().replace('"weight": 1', '"weight": 2'))
+    capsys.readouterr()
+    assert evaluate.main(["--model", "a"]) == 2
+    assert "tuned.json: this recipe is not what was written" in capsys.readouterr().err
+    path.unlink()
+    assert evaluate.main(["--model", "a"]) == 0
+
+
 def test_a_damaged_prediction_is_named(capsys):
     make_oof(make_folds(), "a")
     oof_path("a", 1).write_text("item_id,fold,label,logit\nx,1,0,nan\n")

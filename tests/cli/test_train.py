@@ -110,7 +110,7 @@ def test_a_refit_predicts_in_place_of_the_folds(command: Command) -> None:
     assert (answers["label"] == (prob >= threshold).loc[answers.index]).all()
     assert "refit" not in json.loads(paths.submission_sidecar("tiny", "tuned").read_text())
     recipe.with_stem("tuned_refit").write_bytes(before)
-    assert "rename" in command("predict", "--refit", "--recipe", "tuned", code=2)
+    assert "under another name" in command("predict", "--refit", "--recipe", "tuned", code=2)
 
 
 def test_pseudo_labels_train_a_variant_fold_by_fold(command: Command) -> None:
