@@ -73,6 +73,9 @@ def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
+        if _is_interrupted(error):
+            print("interrupted; the same command goes on from here", file=sys.stderr)
+            return INTERRUPTED
         trouble = disk_trouble(error) or memory_trouble(error)
         if trouble is None:
             raise
@@ -80,6 +83,14 @@ def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str
         print(f"error: {f'{named}: ' if named else ''}{trouble}", file=sys.stderr)
         return USER_MISTAKE
     return DONE
+
+
+def _is_interrupted(error: BaseException) -> bool:
+    """Tell whether it came of Ctrl-C or SIGTERM, which Python wraps inside a class statement."""
+    below: BaseException | None = error
+    while below is not None and not isinstance(below, KeyboardInterrupt):
+        below = below.__cause__
+    return below is not None
 
 
 def add_data_arguments(parser: argparse.ArgumentParser, *, scheme: bool = True) -> None:

@@ -121,6 +121,21 @@ def test_exit_codes(capsys, error, code, text):
     assert err.count("\n") == (error is not None)
 
 
+def test_an_interruption_that_python_wrapped_is_one(capsys):
+    """Ctrl-C in a class statement, as while a package is imported, comes as a RuntimeError."""
+
+    class Stopping:
+        def __set_name__(self, owner, name):
+            raise KeyboardInterrupt
+
+    def main(argv):
+        class Owner:
+            name = Stopping()
+
+    assert run_command(main, []) == 130
+    assert capsys.readouterr().err.startswith("interrupted")
+
+
 def test_a_bug_is_not_dressed_as_a_users_mistake():
     def main(argv):
         raise ZeroDivisionError
