@@ -10,12 +10,13 @@ import importlib
 import importlib.util
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from src import paths
-from src.errors import UserError
+from src.errors import UserError, disk_trouble
 from src.registry import Registry
 
 DEFAULT = "tensorboard"
@@ -82,6 +83,7 @@ def tensorboard(run: Tracked) -> Tracker:
     """Write event files beside the checkpoint: `tensorboard --logdir checkpoints`."""
     from torch.utils.tensorboard import SummaryWriter
 
+    _leave_errors_to_the_caller()
     writer = SummaryWriter(str(paths.tensorboard_dir(*run.names)))
 
     def log(scores: dict[str, float], epoch: int) -> None:
@@ -89,6 +91,24 @@ def tensorboard(run: Tracked) -> Tracker:
             writer.add_scalar(name, value, epoch)
 
     return Tracker(log, writer.close)
+
+
+def _leave_errors_to_the_caller() -> None:
+    """Keep TensorBoard's writing thread from printing a traceback where the disk is full.
+
+    What it meets is raised again by the next call of the writer, which is where it gets its words.
+    """
+    told = threading.excepthook
+    if told.__module__ == __name__:  # an earlier run's
+        return
+
+    def hook(met: threading.ExceptHookArgs) -> None:
+        error = met.exc_value
+        is_its = type(met.thread).__module__.startswith("tensorboard.")
+        if not is_its or error is None or disk_trouble(error) is None:
+            told(met)
+
+    threading.excepthook = hook
 
 
 @TRACKERS.register("wandb")

@@ -1,7 +1,10 @@
 """Trackers and the epoch's log line; packages that are not installed are stood in for."""
 
+import errno
 import os
 import sys
+import threading
+import time
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -48,6 +51,26 @@ def test_tensorboard_holds_the_numbers_of_each_epoch():
     events = EventAccumulator(str(paths.tensorboard_dir(*RUN.names)))
     events.Reload()
     assert [(e.step, e.value) for e in events.Scalars("loss")] == [(1, 1.0), (2, 0.5)]
+
+
+def test_a_full_disk_is_raised_and_no_thread_prints_a_traceback(monkeypatch, capsys):
+    from tensorboard.summary.writer import record_writer
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
+    monkeypatch.setattr(record_writer.RecordWriter, "write", full)
+
+    def log_on():
+        tracker = TRACKERS.get("tensorboard")(RUN)
+        for epoch in range(100):
+            tracker.log({"loss": 1.0}, epoch)
+            time.sleep(0.02)
+
+    with pytest.raises(OSError, match="No space left"):
+        log_on()
+    assert capsys.readouterr().err == ""
 
 
 def fake_wandb(monkeypatch, calls):
