@@ -194,8 +194,8 @@ _KEPT: list[object] = []
 
 
 def _spoil_stdout(way: str) -> None:
+    _KEPT.append(sys.stdout)  # else its number would be closed once more, whose it is then
     if way == "closed":  # as Python finds it at its start
-        _KEPT.append(sys.stdout)  # else its number would be closed once more, by whom it is then
         os.close(1)
         sys.stdout = None
         return
@@ -206,6 +206,7 @@ def _spoil_stdout(way: str) -> None:
         writing = os.open("/dev/full", os.O_WRONLY)
     os.dup2(writing, 1)
     os.close(writing)
+    sys.stdout = os.fdopen(1, "w")
 
 
 KINDS: dict[str, tuple[Callable[[World, random.Random], Iterator[Try]], int]] = {
