@@ -102,7 +102,9 @@ def disk_trouble(error: BaseException) -> str | None:
         quoted = re.search(r"os error (\d+)", text)
         number = int(quoted[1]) if quoted else None
     # torch says nothing of the cause; a disk that takes no more bytes is the common one.
-    if number is None and re.search("PytorchStreamWriter failed writing|unexpected pos ", text):
+    if number is None and re.search(
+        "PytorchStreamWriter failed writing|unexpected pos |iostream error", text
+    ):
         number = errno.ENOSPC
     advice = _TROUBLES.get(number or 0)
     if advice is None:

@@ -280,6 +280,18 @@ def test_two_at_once_end_with_one_result(toy, artefact_root, step):
         assert json.loads(together)["members"][0]["model"] == "small"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[enforce fail at inline_container.cc:659] . unexpected pos 64 vs 0",
+        "PytorchStreamWriter failed writing file data.pkl: file write failed",
+        "basic_ios::clear: iostream error",  # the last bytes of a file
+    ],
+)
+def test_what_torch_says_of_a_full_disk_is_understood(text):
+    assert "the disk is full" in (disk_trouble(RuntimeError(text)) or "")
+
+
 def test_a_lock_that_cannot_be_made_names_itself(open_root):
     answer = in_child(lambda: files.file_lock(open_root / "x.lock", "x").__enter__(), become_nobody)
     assert answer.startswith("UserError"), answer
