@@ -12,7 +12,7 @@ from src.data.dataset_yaml import DOMAIN, DatasetConfig
 from src.data.field import Clip, Reading
 from src.data.folder_groups import check_above
 from src.data.sources import Listing, read_bytes
-from src.data.split_words import SplitMap
+from src.data.split_words import make_split_map
 from src.errors import UserError
 
 NAME = "antispoofing"
@@ -37,7 +37,7 @@ def read(root: Path, listing: Listing, config: DatasetConfig) -> Reading | None:
         UserError: a list names a video under the other class.
     """
     clips: dict[str, Clip] = {}
-    splits = SplitMap(config.splits)
+    splits = make_split_map(config.splits, (entry.logical for entry in listing.media))
     for entry in listing.media:
         found = _FRAME.match(entry.logical)
         # `test_videos/real/x_frame0.png` is a test, no domain, unless dataset.yaml insists.

@@ -20,14 +20,17 @@ from src.errors import UserError
 def follow_sample(
     files: list[MediaFile], sample: Sample | None
 ) -> tuple[list[MediaFile], list[str]]:
-    """Make test folders of those whose files a sample submission names; returns notes too.
+    """Make test items of the files that a sample submission names; returns notes too.
 
-    Those are folders that are no split's, beside a train/, and where there is no test/, val/ too.
-    Each id that is not in test/ must fit one of their files.
+    Beside a train/ those are whole folders that are no split's, and where there is no test/, val/
+    too. Where no folder says a split, those are the named files of the class folders alone. Each id
+    that is not in test/ must fit one of these files.
     """
     splits = {file.place.split for file in files}
-    if sample is None or "train" not in splits:
+    if sample is None:
         return files, []
+    if "train" not in splits:
+        return (files, []) if "test" in splits else _follow_into_classes(files, sample)
     tests = FileIndex(f.known_as(i) for i, f in enumerate(files) if f.place.split == "test")
     ids = [item_id for item_id in sample.layout.item_ids if not tests.find(item_id)]
     wanted = ("",) if "test" in splits else ("", "val")
@@ -50,6 +53,27 @@ def follow_sample(
     ]
     named = ", ".join(f"{home}/" for home in homes) or "files"
     return done, [f"splits: {PurePosixPath(sample.where).name} names {named}: test items"]
+
+
+def _follow_into_classes(
+    files: list[MediaFile], sample: Sample
+) -> tuple[list[MediaFile], list[str]]:
+    """Hold out the files of class folders that a sample names, where it names no others."""
+    labelled = [i for i, file in enumerate(files) if file.place.label is not None]
+    free = (f.known_as(i) for i, f in enumerate(files) if f.place.label is None)
+    others, index = FileIndex(free), FileIndex(files[i].known_as(i) for i in labelled)
+    ids = sample.layout.item_ids
+    if not labelled or any(others.find(one) or len(index.find(one)) != 1 for one in ids):
+        return files, []
+    hit = {index.find(one)[0] for one in ids}
+    done = [
+        replace(file, place=replace(file.place, split="test")) if i in hit else file
+        for i, file in enumerate(files)
+    ]
+    return done, [
+        f"splits: {PurePosixPath(sample.where).name} names {len(hit)} files of the class folders, "
+        f"such as {files[min(hit)].entry.path}: test items, not trained on"
+    ]
 
 
 def find_test(
@@ -103,7 +127,15 @@ def _find_sampled(
         count = len(sample.layout.item_ids)
         lies_there = left_aside(sample, range(count), unread)
         why = "" if lies_there is None else f": {lies_there[1]}"
-        return TestItems({}, None, [f"no test items, though {sample.where} names {count}{why}"])
+        said = f"no test items, though {sample.where} names {count}{why}"
+        everything = FileIndex(file.known_as(i) for i, file in enumerate(files))
+        alike = sum(bool(everything.find(item_id)) for item_id in sample.layout.item_ids)
+        if alike:
+            said = (
+                f"WARNING {said}; {alike} of them are names of train files: if they are the same "
+                "files, move them into test/"
+            )
+        return TestItems({}, None, [said])
     layout = sample.layout
     note = (
         f"submission: {PurePosixPath(sample.where).name}, {len(layout.item_ids)} rows of "

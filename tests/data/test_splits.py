@@ -29,10 +29,34 @@ def ids(dataset, split: str) -> list[str]:
         ("Test-Dev", "test", ""), ("my_test_set", "test", "my_set"),
         ("development_kit", "val", "kit"), ("evaluation_protocol", "test", "protocol"),
         ("contest", "", "contest"), ("latest", "", "latest"), ("trainer", "", "trainer"),
+        ("attestation", "", "attestation"), ("trainer_photos", "", "trainer_photos"),
+        ("validity", "", "validity"), ("developer", "", "developer"), ("devices", "", "devices"),
+        ("FaceForensics", "", "FaceForensics"), ("StyleGAN", "", "StyleGAN"),
+        ("TrainData", "train", "Data"), ("trainReal", "train", "Real"), ("trainA", "train", "A"),
+        ("TestFakeImages", "test", "Fake_Images"), ("DFDCTest", "test", "DFDC"),
+        ("TrainVal", "train", ""), ("FaceForensics_train", "train", "FaceForensics"),
+        ("traindata", "train", "data"), ("TESTDATA2", "test", "DATA2"),
+        ("testimages", "test", "images"), ("ff_valframes", "val", "ff_frames"),
+        ("datatest", "test", "data"), ("trainingdata", "train", "data"),
     ],
 )  # fmt: skip
 def test_a_word_counts_between_separators(name, split, rest):
     assert SplitMap().read(name) == ((split,) if split else (), rest)
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (["trainx", "testx"], ["train", "test"]), (["ffTRAIN", "fftest"], ["train", "test"]),
+        (["validx", "trainx"], ["val", "train"]), (["trainx", "latest"], ["", ""]),
+        (["trainer", "tester"], ["", ""]), (["trainer_photos", "contest"], ["", ""]),
+        (["validity", "developer", "attestation"], ["", "", ""]),
+        (["trainx", "in/testx"], ["", ""]), (["testx", "testingx"], ["", ""]),
+    ],
+)  # fmt: skip
+def test_a_word_that_is_glued_to_a_name_needs_a_neighbour(names, splits):
+    read = make_split_map({}, [f"top/{name}/real/a.png" for name in names])
+    assert [read.of_folders(name.split("/")) for name in names] == splits
 
 
 @pytest.mark.parametrize("beside", ["test", "real_test", "testset1_seen"])
@@ -57,6 +81,10 @@ def test_eval_is_the_test_unless_there_is_one(beside):
          tree("train_test_split/test")),
         (tree("Train_files", "Dev_files", "Test_files"),
          ["fake/b.png", "real/a.png", "val/fake/b.png", "val/real/a.png"], tree("Test_files")),
+        (tree("TrainData", "TestData"), ["fake/b.png", "real/a.png"], tree("TestData")),
+        (tree("traindata", "testdata"), ["fake/b.png", "real/a.png"], tree("testdata")),
+        (tree("trainA", "testA"), ["trainA/fake/b.png", "trainA/real/a.png"], tree("testA")),
+        (tree("trainx", "testx"), ["trainx/fake/b.png", "trainx/real/a.png"], tree("testx")),
     ],
 )  # fmt: skip
 def test_folders_are_in_the_split_that_their_names_say(make_dataset, files, train, test):
@@ -65,6 +93,53 @@ def test_folders_are_in_the_split_that_their_names_say(make_dataset, files, trai
     assert [i.replace("Train_files/", "").replace("train_data/", "").replace("Dev_files/", "")
             for i in ids(dataset, "train")] == train  # fmt: skip
     assert sorted(dataset.test["path"]) == sorted(test)
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["trainReal trainFake testReal testFake", "real_train fake_train real-test fake-test",
+     "TrainReal TrainFake TestReal TestFake", "realTrain fakeTrain realTest fakeTest",
+     "trainreal trainfake testreal testfake", "realtrain faketrain realtest faketest",
+     "trainRealImages trainFakeImages testRealImages testFakeImages"],
+)  # fmt: skip
+def test_one_name_may_say_split_and_class(make_dataset, names):
+    make_dataset([f"{name}/{k}.png" for name in names.split() for k in range(3)])
+    dataset = load_dataset("toy")
+    real, fake, real_test, fake_test = names.split()
+    labels = {path.split("/")[0]: label for path, label in dataset.train[["path", "label"]].values}
+    assert labels == {real: 0, fake: 1}
+    assert set(dataset.train["domain"]) == {""}
+    assert dataset.test_labels is not None
+    held = {path.split("/")[0]: dataset.test_labels[i]
+            for i, path in dataset.test[["item_id", "path"]].values}  # fmt: skip
+    assert held == {real_test: 0, fake_test: 1}
+
+
+def test_zips_whose_names_say_the_split(make_dataset):
+    make_dataset([], zips={f"{split}Images.zip": TWO for split in ("train", "test")})
+    dataset = load_dataset("toy")
+    assert (len(dataset.train), len(dataset.test)) == (2, 2)
+    assert dataset.test["path"].str.startswith("testImages").all()
+
+
+def test_files_of_class_folders_that_the_sample_names_are_test(make_dataset):
+    files = [f"{c}/{c}{k}.png" for c in ("real", "fake") for k in range(6)]
+    rows = "".join(f"{c}{k}.png,0\n" for c in ("fake", "real") for k in (0, 3))
+    root = make_dataset(files, {"sample_submission.csv": f"id,label\n{rows}"})
+    dataset = load_dataset("toy")
+    assert ids(dataset, "test") == ["fake0.png", "fake3.png", "real0.png", "real3.png"]
+    assert not set(dataset.test["path"]) & set(dataset.train["path"])
+    assert len(dataset.train) == 8
+    assert dataset.test_labels is not None
+    assert dataset.test_labels.to_dict() == {i: int("fake" in i) for i in ids(dataset, "test")}
+    (note,) = [note for note in dataset.notes if "names 4 files of the class folders" in note]
+    assert "test items, not trained on" in note
+    (root / "sample_submission.csv").write_text(f"id,label\n{rows}other.png,0\n")
+    dataset = load_dataset("toy")  # the test set may be elsewhere, and its names no more than alike
+    assert len(dataset.test) == 0
+    (note,) = [note for note in dataset.notes if "no test items, though" in note]
+    assert note.startswith("WARNING")
+    assert "4 of them are names of train files" in note
 
 
 def test_a_name_that_not_everybody_reads_so_is_said_and_can_be_settled(make_dataset):
@@ -101,9 +176,10 @@ def test_celeb_df_below_folders_of_splits(make_dataset, form):
     assert sorted(load_dataset("toy").test["path"]) == sorted(f for f in files if "eval" in f)
 
 
-def test_two_folders_of_splits_are_no_domains_of_antispoofing(make_dataset):
+@pytest.mark.parametrize("form", ["{}_videos", "{}data", "{}x", "{}Set"])
+def test_two_folders_of_splits_are_no_domains_of_antispoofing(make_dataset, form):
     make_dataset([
-        f"{top}/{label}/{video}_frame{k}.png" for top in ("train_videos", "test_videos")
+        f"{form.format(top)}/{label}/{video}_frame{k}.png" for top in ("train", "test")
         for label, video in (("real", "1"), ("fake", "2")) for k in (0, 1)
     ])  # fmt: skip
     dataset = load_dataset("toy")
