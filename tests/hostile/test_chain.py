@@ -99,7 +99,8 @@ def spoils(root: Path) -> list[tuple[str, Spoil]]:
     ways: list[tuple[str, Spoil]] = []
     files = artefacts(root)
     for file in files:
-        ways.append((f"{file} gone", partial(remove, file)))
+        if file.parts[0] != "recipes":  # which recipes there are is the user's choice
+            ways.append((f"{file} gone", partial(remove, file)))
         ways += [(f"{file} changed at {share}", partial(flip, file, share)) for share in SHARES]
         alike = [one for one in files if one != file and one.suffixes == file.suffixes]
         ways += [(f"{one} over {file}", partial(put, one, file)) for one in alike]
