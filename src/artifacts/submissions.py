@@ -31,6 +31,11 @@ class SubmissionFormat:
     label_names: tuple[str, str] = ("0", "1")
     header: bool = True
 
+    @property
+    def written(self) -> str:
+        """Say how the two classes are written, for people."""
+        return f"written as {self.label_names[0]} (real) and {self.label_names[1]} (fake)"
+
 
 def write_submission(
     path: Path, layout: SubmissionFormat, preds: pd.Series, sidecar: dict[str, Any]

@@ -15,6 +15,7 @@ from src.data.field_splits import fold_of, hold_out, join_shared, split_folds
 from src.data.frame_choice import BEYOND, choose_frames
 from src.data.identities import VIDEO, group_sources, sources_of
 from src.data.manifest import Dataset, make_items
+from src.data.sample import answer_names
 from src.data.sources import kind_of
 from src.data.walk import Entry
 from src.errors import UserError
@@ -155,12 +156,15 @@ def make_dataset(
     reading.ignored[f"files that no part of the {reading.layout} layout names"] += max(
         0, unnamed - reading.ignored.total()
     )
+    layout = SubmissionFormat("filename", "label", sorted(test), answer_names(config))
+    if test:
+        reading.notes.append(f"no sample submission: it will be filename,label, {layout.written}")
     dataset = Dataset(
         name=name,
         root=root,
         items=items.reset_index(drop=True),
         stamps=[],
-        submission=SubmissionFormat("filename", "label", sorted(test)) if test else None,
+        submission=layout if test else None,
         test_labels=_test_labels(rows, test),
         given_folds=folds,
         from_splits=folds is not None,

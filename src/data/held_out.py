@@ -12,7 +12,7 @@ from src.data.field_splits import split_folds
 from src.data.labelling import TrainItem, thin_folders
 from src.data.matching import FileIndex
 from src.data.places import MediaFile, own_folders
-from src.data.sample import Sample, left_aside, match_sample
+from src.data.sample import Sample, answer_names, left_aside, match_sample
 from src.data.test_list import TestItems, TestList, match_list
 from src.errors import UserError
 
@@ -88,11 +88,17 @@ def find_test(
     if sample is None and listed is None:
         return _all_inside(files, inside, config)
     # Without test/, everything in one folder: the sample says which files are test items.
-    pool = inside or [
-        i
-        for i, file in enumerate(files)
-        if file.place.split == "" and (sample is None or file.place.label is None)
-    ]
+    anywhere = listed is not None and listed.by_column and sample is None
+    pool = (
+        list(range(len(files)))
+        if anywhere
+        else inside
+        or [
+            i
+            for i, file in enumerate(files)
+            if file.place.split == "" and (sample is None or file.place.label is None)
+        ]
+    )
     if sample is not None:
         where, found = sample.where, _find_sampled(files, pool, sample, unread, some=bool(inside))
     else:
@@ -114,8 +120,8 @@ def _all_inside(files: list[MediaFile], inside: list[int], config: DatasetConfig
         return TestItems({}, None, ["no test items"])
     kept = thin_folders(files, inside, config.frames_per_video[1], config)
     test = {i: files[i].name for i in kept}
-    layout = SubmissionFormat("filename", "label", sorted(test.values()))
-    notes = ["no sample submission: it will be written as filename,label"]
+    layout = SubmissionFormat("filename", "label", sorted(test.values()), answer_names(config))
+    notes = [f"no sample submission: it will be filename,label, {layout.written}"]
     return TestItems(test, layout, notes, thinned={*inside} - {*kept})
 
 
@@ -139,8 +145,7 @@ def _find_sampled(
     layout = sample.layout
     note = (
         f"submission: {PurePosixPath(sample.where).name}, {len(layout.item_ids)} rows of "
-        f"{layout.id_column},{layout.label_column}, written as "
-        f"{layout.label_names[0]} (real) and {layout.label_names[1]} (fake)"
+        f"{layout.id_column},{layout.label_column}, {layout.written}"
     )
     return TestItems(match_sample(sample, index, unread), layout, [note, *sample.notes])
 

@@ -105,8 +105,8 @@ def _load(name: str, root: Path, config: DatasetConfig) -> tuple[list[Entry], Da
             reading.notes.append(f"{len(unread)} tables left aside, the first is {unread[0]}")
         return make_dataset(name, root, listing.media, reading, listing.ignored, config)
     _check_not_empty(root, listing)
-    label_tables, aside = find_label_tables(root, tables, config, on_disk)
-    listed, why = find_test_list(root, tables, on_disk, read=sample is None)
+    label_tables, apart, aside = find_label_tables(root, tables, config, on_disk)
+    listed, why = find_test_list(root, tables, config, on_disk, apart, read=sample is None)
     aside += why
     splits = make_split_map(
         config.splits, (e.logical for e in listing.media), (e.logical for e in tables)

@@ -60,9 +60,10 @@ class OnDisk:
 
 
 def split_of_name(entry: Entry) -> str:
-    """Return the split that a table's name gives: `val_list.txt`, `labels-test.csv`."""
-    found = SplitMap().read(PurePosixPath(entry.logical).stem)[0] if entry.suffix != ".json" else ()
-    return found[-1] if found else "train"
+    """Return the split that a table's name or folder gives: `val_list.txt`, `test/metadata.csv`."""
+    path, words = PurePosixPath(entry.logical), SplitMap()
+    found = words.read(path.stem)[0] if entry.suffix != ".json" else ()
+    return found[-1] if found else words.of_folders(path.parts[:-1]) or "train"
 
 
 def read_rows(root: Path, entry: Entry, on_disk: OnDisk) -> pd.DataFrame | None:
@@ -181,4 +182,7 @@ def _roles(table: pd.DataFrame, on_disk: OnDisk) -> dict[str, str]:
     labels = [
         name for name in hits if name != path and head[name].map(on_disk.labels.get).notna().all()
     ]
-    return {"filename": path} | ({"label": labels[-1]} if labels else {})
+    roles = {"filename": path} | ({"label": labels[-1]} if labels else {})
+    words = {name: {*head[name]} for name in hits if name not in roles.values()}
+    splits = [n for n, w in words.items() if all(len(SplitMap().read(x)[0]) == 1 for x in w)]
+    return roles | ({"split": splits[0]} if splits else {})

@@ -7,11 +7,12 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from src.artifacts.submissions import SubmissionFormat
+from src.data.columns import MEANS_REAL
 from src.data.dataset_yaml import DatasetConfig
 from src.data.lists import OnDisk, read_rows
 from src.data.matching import File, FileIndex
 from src.data.sources import TEXT_SUFFIX, Entry, suffix_of
-from src.data.words import make_label_map
+from src.data.words import make_label_map, normalise, number_names
 from src.errors import UserError, unknown_name
 
 
@@ -146,7 +147,9 @@ def _where(sample: Sample, row: int) -> str:
 
 def _is_sample(entry: Entry) -> bool:
     name = PurePosixPath(entry.logical).stem.lower().replace("_", "").replace("-", "")
-    return entry.suffix == ".csv" and name.startswith(("samplesubmission", "submissionformat"))
+    return entry.suffix in (".csv", ".tsv") and name.startswith(
+        ("samplesubmission", "submissionformat")
+    )
 
 
 def _read_sample(root: Path, entry: Entry, config: DatasetConfig, on_disk: OnDisk) -> Sample:
@@ -172,6 +175,12 @@ def _read_sample(root: Path, entry: Entry, config: DatasetConfig, on_disk: OnDis
     check_ids(where, ids)
     answers = rows[label_column] if others else pd.Series([""])
     names, notes = _label_names(where, answers, config)
+    if not (given.label_names or config.labels) and normalise(label_column) in MEANS_REAL:
+        raise UserError(
+            f"{where}: does 1 in column {label_column!r} mean real? Say in dataset.yaml how real "
+            "and fake are written: `submission: {label_names: ['1', '0']}`, or else "
+            "`submission: {label_names: ['0', '1']}`"
+        )
     if rows.attrs["separator"] != "," and others:
         mark = rows.attrs["separator"]
         notes.append(f"{where} is separated by {mark!r}; the submission is written with commas")
@@ -179,6 +188,11 @@ def _read_sample(root: Path, entry: Entry, config: DatasetConfig, on_disk: OnDis
         notes.append(f"{where} has no header, and neither will the submission")
     layout = SubmissionFormat(id_column, label_column, ids.tolist(), names, header)
     return Sample(where, rows.index.tolist(), layout, notes)
+
+
+def answer_names(config: DatasetConfig) -> tuple[str, str]:
+    """Return how real and fake are written in answers: as dataset.yaml says, or in its numbers."""
+    return config.submission.label_names or number_names(config.labels)
 
 
 def _label_names(
@@ -197,7 +211,7 @@ def _label_names(
                 f"{', '.join(written[:3])}): if the competition wants probabilities, note that "
                 "submissions here are decisions, 0 or 1"
             )
-        return ("0", "1"), notes
+        return answer_names(config), notes
     words = make_label_map(config.labels)
     by_label = {words.get(value): value for value in written}
     if set(by_label) == {0, 1} and len(written) == 2:

@@ -33,7 +33,7 @@ _TEXTS_TOO = frozenset((".ts", ".mts"))
 _HEAD = 512  # bytes that tell a text from a video
 # What people bring and no decoder here reads.
 _UNREAD_PICTURES = frozenset((".jxl", ".tga", ".psd", ".ico", ".dng", ".cr2", ".nef", ".arw"))
-TABLE_SUFFIXES = frozenset({".csv", ".json", PARQUET})
+TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".json", PARQUET})
 TEXT_SUFFIX = ".txt"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

@@ -1,20 +1,29 @@
 """From files to train items by the rows of a CSV or metadata.json."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
-
-from src.data import columns
-from src.data.csv_rows import is_empty
 from src.data.dataset_yaml import IGNORE, DatasetConfig
 from src.data.finder import Finder, Fits
 from src.data.frame_choice import BEYOND, choose_frames
 from src.data.labelling import Labelled, TrainItem, tie_by_folders, tie_by_names, tie_equal_names
-from src.data.matching import File, without_suffix
+from src.data.matching import File, FileIndex, without_suffix
 from src.data.places import MediaFile
-from src.data.tables import LabelTable, find_column, turned_round
-from src.data.words import normalise
+from src.data.table_columns import read_further, turned_round
+from src.data.tables import LabelTable
 from src.errors import UserError
+
+
+@dataclass
+class _Work:
+    """What `label_by_tables` was given, the items so far, and the frames that are too many."""
+
+    root: Path
+    files: list[MediaFile]
+    train: list[int]
+    config: DatasetConfig
+    done: Labelled = field(default_factory=Labelled)
+    thinned: set[int] = field(default_factory=set)
 
 
 def label_by_tables(
@@ -30,12 +39,9 @@ def label_by_tables(
         UserError: a row without file, a file without row, an id twice or that fits two files, or
             a row that contradicts the class folder; names file, row and value.
     """
-    done = Labelled()
-    thinned: set[int] = set()
-    grouped = False
-    for table in tables:
-        covered = _covered(files, train, table, tables)
-        grouped |= _apply_table(root, files, covered, table, config, done, thinned)
+    work = _Work(root, files, train, config)
+    done, thinned = work.done, work.thinned
+    grouped = [_apply_table(work, _covered(files, train, table, tables), table) for table in tables]
     unlisted = [index for index in train if index not in done.items and index not in thinned]
     if unlisted and config.unlisted_files == "error":
         raise UserError(
@@ -47,7 +53,7 @@ def label_by_tables(
         done.ignored["train files that no row names"] = len(unlisted)
     if thinned:
         done.ignored[BEYOND] = len(thinned)
-    if not grouped:
+    if not any(grouped):
         tie_by_folders(root, files, done, config)
         tie_by_names(done, config)
         tie_equal_names(done, config)
@@ -85,49 +91,33 @@ def _names(file: MediaFile, index: int, table: LabelTable) -> File:
     return File(index, tuple(dict.fromkeys((below, *known.names))))
 
 
-def _apply_table(
-    root: Path,
-    files: list[MediaFile],
-    train: list[int],
-    table: LabelTable,
-    config: DatasetConfig,
-    done: Labelled,
-    thinned: set[int],
-) -> bool:
-    """Add the items of one table to `done`; return whether a column gave groups."""
-    finder = Finder((_names(files[i], i, table) for i in train), config.root)
+def _apply_table(work: _Work, covered: list[int], table: LabelTable) -> bool:
+    """Add the items of one table; return whether a column gave groups."""
+    files, config, done = work.files, work.config, work.done
+    finder = Finder((_names(files[i], i, table) for i in covered), config.root)
     id_column, fits = _choose_id(table, finder)
-    keep = _check_fits(table, id_column, fits, config, done)
-    taken = {id_column, table.label_column}
-    group, domain, fold = (
-        find_column(table, known, given, key, taken)
-        for known, given, key in (
-            (columns.GROUP_COLUMNS, config.group_column, "group_column"),
-            (columns.DOMAIN_COLUMNS, config.domain_column, "domain_column"),
-            (columns.FOLD_COLUMNS, config.fold_column, "fold_column"),
-        )
-    )
-    groups = _groups(table, id_column, group)
-    domains = [""] * len(groups) if domain is None else table.rows[domain].map(_value).tolist()
-    folds = [None] * len(groups) if fold is None else _folds(table, fold)
+    keep = _check_fits(work, table, id_column, fits)
+    names, taken = table.rows[id_column].tolist(), {id_column, table.label_column}
+    more = read_further(table.where, table.rows, names, config, taken)
     labels = table.labels.tolist()
     named = _folder_groups(fits, labels, config)
     for row in keep:
-        for number, name in _files_of(row, fits, files, table, config, thinned):
+        for number, name in _files_of(work, row, fits, table):
             file = files[number]
-            in_val = "val/" if "val" in (file.place.split, table.split) else ""
+            in_val = "val/" if "val" in (file.place.split, table.splits[row]) else ""
             other = done.items.get(number)
             if other is not None or file.place.label not in (None, labels[row]):
                 raise _contradiction(table, row, name, file, other)
-            of = groups[row] or (in_val + named[row] if row in fits.frames else "")
-            item = TrainItem(in_val + name, labels[row], of, domains[row], folds[row], bool(in_val))
-            done.items[number] = item
+            of = more.groups[row] or (in_val + named[row] if row in fits.frames else "")
+            done.items[number] = TrainItem(
+                in_val + name, labels[row], of, more.domains[row], more.folds[row], bool(in_val)
+            )
     done.words |= set(zip(labels, table.rows[table.label_column], strict=True))
-    _say_what(root, table, fits, done)
-    found = {"groups": group, "domains": domain, "folds": fold}
-    what = f"labels: {Path(table.where).relative_to(root)} ({id_column}, {table.label_column})"
-    done.notes.append(what + "".join(f", {k}: {c}" for k, c in found.items() if c is not None))
-    return any(groups)
+    _say_what(work.root, table, fits, done)
+    what = f"labels: {Path(table.where).relative_to(work.root)} ({id_column}, {table.label_column})"
+    done.notes.append(what + "".join(f", {key}: {name}" for key, name in more.columns.items()))
+    done.notes += more.notes
+    return any(more.groups)
 
 
 def _folder_groups(fits: Fits, labels: list[int], config: DatasetConfig) -> dict[int, str]:
@@ -141,22 +131,15 @@ def _folder_groups(fits: Fits, labels: list[int], config: DatasetConfig) -> dict
     return {row: name if name in tied else fits.names[row] for row, name in last.items()}
 
 
-def _files_of(
-    row: int,
-    fits: Fits,
-    files: list[MediaFile],
-    table: LabelTable,
-    config: DatasetConfig,
-    thinned: set[int],
-) -> list[tuple[int, str]]:
-    """Return the files that a row means, with their ids; adds frames too many to `thinned`."""
-    name = fits.names[row]
+def _files_of(work: _Work, row: int, fits: Fits, table: LabelTable) -> list[tuple[int, str]]:
+    """Return the files that a row means, with their ids; notes frames that are too many."""
+    files, name = work.files, fits.names[row]
     if row not in fits.frames:
         number = fits.files[row][0]
         return [(number, name if table.folder is None else files[number].name)]
     frames = {files[number].entry.logical: number for number in fits.frames[row]}
-    chosen = choose_frames(list(frames), config.frames_per_video[0])
-    thinned.update(frames[path] for path in frames if path not in chosen)
+    chosen = choose_frames(list(frames), work.config.frames_per_video[0])
+    work.thinned.update(frames[path] for path in frames if path not in chosen)
     return [(frames[path], f"{name.rstrip('/')}/{path.rpartition('/')[2]}") for path in chosen]
 
 
@@ -211,9 +194,7 @@ def _differ(one: Fits, other: Fits) -> bool:
     return (one.files, one.frames) != (other.files, other.frames)
 
 
-def _check_fits(
-    table: LabelTable, column: str, fits: Fits, config: DatasetConfig, done: Labelled
-) -> list[int]:
+def _check_fits(work: _Work, table: LabelTable, column: str, fits: Fits) -> list[int]:
     """Return the rows that have a file; raises for those that have none, or several."""
     ids = table.rows[column]
     twice = ids.duplicated().to_numpy()
@@ -232,65 +213,24 @@ def _check_fits(
             )
     have = [bool(found) or row in fits.frames for row, found in enumerate(fits.files)]
     missing = [row for row, has in enumerate(have) if not has]
-    if missing and (config.missing_files == "error" or len(missing) == len(have)):
+    if missing and (work.config.missing_files == "error" or len(missing) == len(have)):
+        where = f"{table.where}: {table.rows.index[missing[0]]}: {column} {ids.iloc[missing[0]]!r}"
+        others = sorted({*range(len(work.files))} - {*work.train})
+        taken = FileIndex(_names(work.files[i], i, table) for i in others)
+        tests = [row for row in missing if taken.find(fits.names[row])]
+        if missing[0] in tests and len(missing) < len(have):
+            raise UserError(
+                f"{where} is a test item, {work.files[taken.find(fits.names[missing[0]])[0]].name} "
+                f"({len(tests)} such rows of {len(have)}): take these rows out of one table, or "
+                "pass over them here in dataset.yaml: `missing_files: ignore`"
+            )
         raise UserError(
-            f"{table.where}: {table.rows.index[missing[0]]}: {column} {ids.iloc[missing[0]]!r} has "
+            f"{where} has "
             f"no file ({len(missing)} of {len(have)} rows have none); complete the files, name "
             "another column (`id_column: NAME`) or where the paths lead (`root: {from: START, to: "
             "FOLDER}`), or pass over such rows in dataset.yaml: "
             "`missing_files: ignore`"
         )
     if missing:
-        done.notes.append(f"{len(missing)} rows of {table.where} have no file: passed over")
+        work.done.notes.append(f"{len(missing)} rows of {table.where} have no file: passed over")
     return [row for row, has in enumerate(have) if has]
-
-
-def _value(text: str) -> str:
-    return "" if is_empty(text) else text
-
-
-def _groups(table: LabelTable, id_column: str, group: str | None) -> list[str]:
-    if group is None:
-        return [""] * len(table.rows)
-    given = table.rows[group].map(_value).tolist()
-    if normalise(group) not in columns.ORIGINAL_COLUMNS:
-        return given
-    return join_originals(table.rows[id_column].tolist(), given)
-
-
-def join_originals(ids: list[str], originals: list[str]) -> list[str]:
-    """Group fakes with each other and with the item that they were made from.
-
-    Args:
-        ids: of the items.
-        originals: the name of each item's original (with or without suffix), "" if none is given.
-
-    Returns:
-        A group name an item, "" for an item that neither names an original nor is one.
-    """
-    own = [without_suffix(value.rsplit("/", 1)[-1]) for value in ids]
-    named = [without_suffix(value.rsplit("/", 1)[-1]) for value in originals]
-    from scipy.cluster.hierarchy import DisjointSet  # slow to import, and rarely needed
-
-    sources = set(named) - {""}
-    linked = DisjointSet(sources)
-    for item, original in zip(own, named, strict=True):
-        if original and item in sources:
-            linked.merge(item, original)
-    leaders = {name: min(part) for part in linked.subsets() for name in part}
-    return [leaders.get(original or item, "") for item, original in zip(own, named, strict=True)]
-
-
-def _folds(table: LabelTable, column: str) -> list[int]:
-    numbers = pd.to_numeric(table.rows[column], errors="coerce")
-    bad = (numbers.isna() | (numbers != numbers.round()) | (numbers < -1)).to_numpy()
-    if bad.any():
-        row = int(bad.argmax())
-        raise UserError(
-            f"{table.where}: {table.rows.index[row]}: {column} is "
-            f"{table.rows[column].iloc[row]!r}, want a fold 0..k-1 (or -1: always trained on)"
-        )
-    found = sorted(set(numbers.astype(int)) - {-1})
-    if found != list(range(len(found))) or len(found) < 2:
-        raise UserError(f"{table.where}: column {column} holds folds {found}, want 0..k-1")
-    return numbers.astype(int).tolist()

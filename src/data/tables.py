@@ -1,7 +1,6 @@
 """Tables of labels: a CSV, or Kaggle's metadata.json, read into rows."""
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +10,8 @@ from src.data.columns import ID_COLUMNS, LABEL_COLUMNS
 from src.data.dataset_yaml import DatasetConfig
 from src.data.lists import OnDisk, read_rows, split_of_name, texts_to_read
 from src.data.sources import TEXT_SUFFIX, Entry, read_bytes
-from src.data.words import SPLIT_WORDS, LabelMap, make_label_map, normalise
+from src.data.table_columns import candidates, read_labels, read_splits
 from src.errors import UserError, unknown_name
-
-_MEANS_REAL = frozenset({"is_real", "real", "is_live", "live", "genuine", "bonafide"})
 
 
 @dataclass(frozen=True)
@@ -29,6 +26,8 @@ class LabelTable:
         ids: candidate id columns, best first.
         labels: 0/1 by row, int8.
         label_column: where the labels come from.
+        splits: `train` or `val` by row: its column's, else `split`.
+        apart: rows of test items, whose column of splits says so; their labels are not read.
         folder: logical path of the folder that ids are relative to; None for anywhere.
         home: logical path of the folder that the file lies in.
     """
@@ -39,6 +38,8 @@ class LabelTable:
     ids: list[str]
     labels: pd.Series
     label_column: str
+    splits: list[str]
+    apart: pd.DataFrame
     folder: str | None = None
     home: str = ""
 
@@ -49,7 +50,7 @@ class _NotLabelsError(Exception):
 
 def find_label_tables(
     root: Path, tables: list[Entry], config: DatasetConfig, on_disk: OnDisk
-) -> tuple[list[LabelTable], list[str]]:
+) -> tuple[list[LabelTable], list[tuple[str, pd.DataFrame]], list[str]]:
     """Find the tables and lists that hold labels of train items.
 
     Lists in text files count only where no CSV or JSON holds labels.
@@ -61,7 +62,8 @@ def find_label_tables(
         on_disk: what lies there, by which a list without header is told.
 
     Returns:
-        The tables, and for each file left aside why.
+        The tables, (file, rows) of test items, whose column of splits says so, and for each file
+        left aside why.
 
     Raises:
         UserError: an ambiguity, a label that is not understood, or a file or column that
@@ -81,8 +83,10 @@ def find_label_tables(
     first = [e for e in tables if e.suffix != TEXT_SUFFIX or config.labels_file]
     found = _read_each(root, first, config, on_disk, aside)
     found = found or _read_each(root, texts_to_read(tables), config, on_disk, aside)
+    apart = [(table.where, table.apart) for table in found if len(table.apart)]
+    found = [table for table in found if len(table.rows) or not len(table.apart)]
     _check_one_per_split(root, found)
-    return found, aside
+    return found, apart, aside
 
 
 def _read_each(
@@ -92,15 +96,16 @@ def _read_each(
     for entry in tables:
         if split_of_name(entry) == "test" and not config.labels_file:
             continue
-        read = _metadata_json if entry.suffix == ".json" else _label_rows
         try:
-            table = read(root, entry, config, on_disk)
+            if entry.suffix == ".json":
+                rows = _metadata_json(root, entry)
+            else:
+                rows = read_rows(root, entry, on_disk)
+            found += [] if rows is None else [_label_table(root, entry, rows, config)]
         except _NotLabelsError as reason:
             if config.labels_file:
                 raise UserError(f"{root / entry.path}: {reason}") from None
             aside.append(f"{entry.path} left aside: {reason}")
-        else:
-            found += [] if table is None else [table]
     return found
 
 
@@ -122,9 +127,8 @@ def _logical(table: LabelTable) -> str:
     return f"{table.home}/{name}" if table.home else name
 
 
-def _metadata_json(root: Path, entry: Entry, config: DatasetConfig, on_disk: OnDisk) -> LabelTable:
+def _metadata_json(root: Path, entry: Entry) -> pd.DataFrame:
     """Read Kaggle's DFDC form: {"x.mp4": {"label": "FAKE", "split": ..., "original": ...}}."""
-    del on_disk
     where = str(root / entry.path)
     try:
         content = json.loads(read_bytes(root, entry.path).decode("utf-8-sig"))
@@ -136,112 +140,38 @@ def _metadata_json(root: Path, entry: Entry, config: DatasetConfig, on_disk: OnD
     for name, value in content.items():
         if "label" not in value:
             raise UserError(f"{where}: entry {name!r} has no label")
-        if SPLIT_WORDS.get(normalise(str(value.get("split", "train"))), "test") == "test":
-            raise UserError(
-                f"{where}: entry {name!r} has split {value['split']!r}; only train items may "
-                "stand there, test items belong in test/"
-            )
-    rows = pd.DataFrame(
+    return pd.DataFrame(
         [
-            [name, *("" if value.get(c) is None else str(value[c]) for c in _JSON_COLUMNS)]
+            [name, *("" if (v := value.get(c, d)) is None else str(v) for c, d in _JSON_COLUMNS)]
             for name, value in content.items()
         ],
         index=pd.Index([f"entry {name!r}" for name in content]),
-        columns=pd.Index(["id", *_JSON_COLUMNS]),
+        columns=pd.Index(["id", *(column for column, _ in _JSON_COLUMNS)]),
         dtype=object,
     )
-    column, labels = _labels(where, rows, ["label"], make_label_map(config.labels))
-    folder = entry.logical.rpartition("/")[0]
-    return LabelTable(where, "train", rows, ["id"], labels, column, folder, folder)
 
 
-_JSON_COLUMNS = ("label", "split", "original")
+_JSON_COLUMNS = (("label", ""), ("split", "train"), ("original", ""))  # with their defaults
 
 
-def _label_rows(
-    root: Path, entry: Entry, config: DatasetConfig, on_disk: OnDisk
-) -> LabelTable | None:
+def _label_table(root: Path, entry: Entry, rows: pd.DataFrame, config: DatasetConfig) -> LabelTable:
     where = str(root / entry.path)
-    rows = read_rows(root, entry, on_disk)
-    if rows is None:
-        return None
-    ids = _candidates(where, rows, ID_COLUMNS, config.id_column, "id_column")
-    columns = _candidates(where, rows, LABEL_COLUMNS, config.label_column, "label_column")
+    ids = candidates(where, rows, ID_COLUMNS, config.id_column, "id_column")
+    columns = candidates(where, rows, LABEL_COLUMNS, config.label_column, "label_column")
     for what, found, known in (("label", columns, LABEL_COLUMNS), ("id", ids, ID_COLUMNS)):
         if not found:
             raise _NotLabelsError(
                 f"no {what} column (its columns: {', '.join(rows.columns)}; known: "
                 f"{', '.join(known)}; or name it in dataset.yaml: `{what}_column: NAME`)"
             )
-    if not config.labels and normalise(columns[0]) in _MEANS_REAL:
-        raise UserError(
-            f"{where}: does 1 in column {columns[0]!r} mean real? Say so in dataset.yaml: "
-            "`labels: {1: 0, 0: 1}` (0 is real and 1 is fake on the right)"
-        )
-    column, labels = _labels(where, rows, columns, make_label_map(config.labels))
     home = entry.logical.rpartition("/")[0]
-    return LabelTable(where, split_of_name(entry), rows, ids, labels, column, home=home)
-
-
-def _labels(
-    where: str, rows: pd.DataFrame, columns: list[str], words: LabelMap
-) -> tuple[str, pd.Series]:
-    """Read the labels from the candidate columns, which must not contradict each other."""
-    parsed = {column: rows[column].map(words.get) for column in columns}
-    whole = [column for column in columns if not parsed[column].isna().any()]
-    if not whole:
-        column = columns[0]
-        bad = int(parsed[column].isna().to_numpy().argmax())
-        raise UserError(
-            f"{where}: {rows.index[bad]}: {column} is {rows[column].iloc[bad]!r}, want "
-            f"{words.wanted()}{words.offer(rows[column])}"
-        )
-    first = whole[0]
-    for other in whole[1:]:
-        differ = parsed[first].to_numpy() != parsed[other].to_numpy()
-        if differ.any():
-            bad = int(differ.argmax())
-            raise UserError(
-                f"{where}: {rows.index[bad]}: {first} is {rows[first].iloc[bad]!r} and {other} is "
-                f"{rows[other].iloc[bad]!r}: they contradict each other (0 is real, 1 is fake); "
-                f"say in dataset.yaml which holds: `label_column: {first}` or `label_column: "
-                f"{other}`{turned_round([*rows[first], *rows[other]])}"
-            )
-    return first, parsed[first].astype("int8")
-
-
-def turned_round(values: Iterable[str]) -> str:
-    """Offer to read a table's 1 as real; "" where it says labels in words alone."""
-    if not {"0", "1"} & set(values):
-        return ""
-    return "; if 1 means real in the table: `labels: {1: 0, 0: 1}`"
-
-
-def _candidates(
-    where: str, rows: pd.DataFrame, known: tuple[str, ...], given: str | None, key: str
-) -> list[str]:
-    """Return the columns that could be meant, best first; just the given one if one is given."""
-    if given is not None:
-        if given not in rows.columns:
-            raise unknown_name(f"column ({key} in dataset.yaml) of {where}:", given, rows.columns)
-        return [given]
-    columns = {normalise(name): name for name in rows.columns}
-    return [columns[name] for name in known if name in columns]
-
-
-def find_column(
-    table: LabelTable, known: tuple[str, ...], given: str | None, key: str, taken: set[str]
-) -> str | None:
-    """Return the one further column (group, domain, fold) that is meant, None if there is none.
-
-    Raises:
-        UserError: several could be meant, or the given one does not exist.
-    """
-    found = _candidates(table.where, table.rows, known, given, key)
-    found = [name for name in found if name not in taken or given is not None]
-    if len(found) > 1:
-        raise UserError(
-            f"{table.where}: columns {' and '.join(map(repr, found))} could both be meant; say "
-            f"which in dataset.yaml: `{key}: {found[0]}`"
-        )
-    return found[0] if found else None
+    folder = home if entry.suffix == ".json" else None
+    split = "train" if entry.suffix == ".json" else split_of_name(entry)
+    _, splits = read_splits(where, rows, config)
+    if splits is None:
+        splits = pd.Series(split, rows.index, dtype=object)
+    apart = (splits == "test") & (split != "test")  # a list that labels_file names is none of test
+    rows, tests = rows[~apart], rows[apart]
+    column, labels = read_labels(where, rows, columns, config)
+    of = splits[~apart].tolist()
+    return LabelTable(where, split, rows, ids, labels, column, of, tests, folder, home)

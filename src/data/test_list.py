@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+import pandas as pd
+
 from src.artifacts.submissions import SubmissionFormat
 from src.data.columns import ID_COLUMNS, LABEL_COLUMNS
 from src.data.dataset_yaml import DatasetConfig, offer_ignore
@@ -12,7 +14,8 @@ from src.data.finder import Finder
 from src.data.frame_choice import choose_frames
 from src.data.lists import OnDisk, read_rows, split_of_name, texts_to_read
 from src.data.places import MediaFile
-from src.data.sample import check_ids
+from src.data.sample import answer_names, check_ids
+from src.data.sources import TEXT_SUFFIX
 from src.data.walk import Entry
 from src.data.words import normalise
 from src.errors import UserError
@@ -28,6 +31,7 @@ class TestList:
         id_column: what the column of ids is called.
         ids: what it holds, in order.
         labels: of the rows, where the list tells them; no prediction reads them.
+        by_column: a column of splits picked the rows, whose files may lie in any folder.
     """
 
     where: str
@@ -35,6 +39,7 @@ class TestList:
     id_column: str
     ids: list[str]
     labels: list[int] | None
+    by_column: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,13 @@ class TestItems:
 
 
 def find_test_list(
-    root: Path, tables: list[Entry], on_disk: OnDisk, *, read: bool
+    root: Path,
+    tables: list[Entry],
+    config: DatasetConfig,
+    on_disk: OnDisk,
+    apart: Sequence[tuple[str, pd.DataFrame]],
+    *,
+    read: bool,
 ) -> tuple[TestList | None, list[str]]:
     """Find the list of test items (`test.csv`, `test_list.txt`) that stands in for a sample.
 
@@ -68,8 +79,10 @@ def find_test_list(
     Args:
         root: the data set's folder.
         tables: its CSV, JSON and text files, without the sample submission.
+        config: what `dataset.yaml` says.
         on_disk: what lies there.
-        read: False leaves them aside, for there is a sample submission.
+        apart: (file, rows) that a column of splits calls test items.
+        read: False leaves all of them aside, for there is a sample submission.
 
     Returns:
         The list (None if there is none), and why others are left aside.
@@ -77,18 +90,20 @@ def find_test_list(
     Raises:
         UserError: several lists, or an id twice or empty.
     """
-    found: list[TestList] = []
-    aside = []
-    csvs = [entry for entry in tables if entry.suffix == ".csv"]
+    mine = [e for e in tables if split_of_name(e) == "test" and e.logical not in config.labels_file]
+    csvs = [entry for entry in mine if entry.suffix not in (".json", TEXT_SUFFIX)]
     if not read:
         never = "left aside: labels of test items are never read"
-        return None, [f"{entry.path} {never}" for entry in csvs if split_of_name(entry) == "test"]
-    for some in (csvs, texts_to_read(tables)):
+        return None, [f"{entry.path} {never}" for entry in csvs]
+    found = [_make_list(where, rows, config, on_disk, by_column=True) for where, rows in apart]
+    found = [listed for listed in found if listed is not None]
+    aside = []
+    for some in (csvs, texts_to_read(mine)):
         for entry in some if not found else []:
-            if split_of_name(entry) == "test":
-                listed = _read_list(root, entry, on_disk)
-                found += [] if listed is None else [listed]
-                aside += [f"{entry.path} left aside: it names no file"] if listed is None else []
+            rows, where = read_rows(root, entry, on_disk), str(root / entry.path)
+            listed = None if rows is None else _make_list(where, rows, config, on_disk)
+            found += [] if listed is None else [listed]
+            aside += [f"{entry.path} left aside: it names no file"] if listed is None else []
     if len(found) > 1:
         raise UserError(
             f"{found[0].where} and {found[1].where} are both lists of test items; leave one aside "
@@ -97,23 +112,31 @@ def find_test_list(
     return (found[0] if found else None), aside
 
 
-def _read_list(root: Path, entry: Entry, on_disk: OnDisk) -> TestList | None:
-    rows = read_rows(root, entry, on_disk)
-    if rows is None or rows.empty:
+def _make_list(
+    where: str,
+    rows: pd.DataFrame,
+    config: DatasetConfig,
+    on_disk: OnDisk,
+    *,
+    by_column: bool = False,
+) -> TestList | None:
+    if rows.empty:
         return None
     known = {normalise(str(name)): str(name) for name in rows.columns}
     ids = [known[name] for name in ID_COLUMNS if name in known] or list(known.values())[:1]
+    ids = [config.id_column] if config.id_column in rows.columns else ids
     hits = {name: int(rows[name].map(on_disk.names).sum()) for name in ids}
     best = max(ids, key=lambda name: hits[name])
     if not hits[best]:
         return None
-    where = str(root / entry.path)
     check_ids(where, rows[best])
-    parsed = [rows[known[name]].map(on_disk.labels.get) for name in LABEL_COLUMNS if name in known]
+    columns = [known[name] for name in LABEL_COLUMNS if name in known]
+    columns = [config.label_column] if config.label_column in rows.columns else columns
+    parsed = [rows[name].map(on_disk.labels.get) for name in columns if name is not None]
     # Of one class alone: filled in, no truth.
     truths = [values for values in parsed if not values.isna().any() and values.nunique() == 2]
     labels = truths[0].astype(int).tolist() if truths else None
-    return TestList(where, rows.index.tolist(), best, rows[best].tolist(), labels)
+    return TestList(where, rows.index.tolist(), best, rows[best].tolist(), labels, by_column)
 
 
 def match_list(
@@ -148,11 +171,12 @@ def match_list(
         found |= items
         if listed.labels is not None:
             labels |= dict.fromkeys(items.values(), listed.labels[row])
-    layout = SubmissionFormat(listed.id_column, "label", list(found.values()))
+    layout = SubmissionFormat(listed.id_column, "label", list(found.values()), answer_names(config))
     file = PurePosixPath(listed.where).name
     note = f"test items: the {len(found)} files of {file}; handed in as {layout.id_column},label"
+    note += f", in its order, {layout.written}"
     kept = ["its labels are kept apart: no prediction reads them"] if labels else []
-    return TestItems(found, layout, [f"{note}, in its order", *kept], labels, thinned)
+    return TestItems(found, layout, [note, *kept], labels, thinned)
 
 
 def _check_row(

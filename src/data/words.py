@@ -1,7 +1,7 @@
 """What the name of a folder, a column or a label says: split, label, or nothing."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from src.data.dataset_yaml import offer
@@ -69,10 +69,19 @@ def make_label_map(given: dict[str, int] | None) -> LabelMap:
     if not given:
         return LabelMap({"0": 0, "1": 1, "0.0": 0, "1.0": 1} | common)
     words = {normalise(word): label for word, label in given.items()}
+    whole = {word.removesuffix(".0"): y for word, y in words.items() if _NUMBER.match(word)}
+    words |= whole | {f"{word}.0": label for word, label in whole.items() if word.isdecimal()}
     # `labels: {1: 0, 0: 1}` turns a table's numbers round; real/ and fake/ mean what they say.
     if all(_NUMBER.match(word) for word in words):
         return LabelMap(common | words, given=True)
     return LabelMap(words, given=True, common=False)
+
+
+def number_names(given: Mapping[str, int]) -> tuple[str, str]:
+    """Return the numbers that mean real and fake, `1` and `0` for `labels: {1: 0, 0: 1}`."""
+    numbers = [(word.removesuffix(".0"), y) for word, y in given.items() if _NUMBER.match(word)]
+    real, fake = (min((w for w, y in numbers if y == label), default="") for label in (0, 1))
+    return (real, fake) if real and fake else ("0", "1")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from src.data.groups import Components
 from src.data.labelling import Labelled
 from src.data.layouts import load_dataset
 from src.data.sources import read_bytes
-from src.data.table_labels import join_originals
+from src.data.table_columns import join_originals
 from src.errors import UserError
 
 EIGHT = [f"train/{c}/{i}.png" for c in ("real", "fake") for i in range(8)]
