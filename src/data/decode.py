@@ -14,6 +14,11 @@ from PIL import Image
 MAX_PIXELS = 2**28  # 268 million, 805 MB as RGB: above the largest cameras, below a bomb
 DAMAGED = "damaged picture"  # begins what is said of one that could be read only in part
 _END = b"\xff\xd9"
+# Objections to headers of which no pixel hangs.
+_HARMLESS = (
+    "Corrupt JPEG data: bad ICC marker", "Warning: unknown JFIF revision",
+    "Unknown Adobe color transform", "Invalid SOS parameters for sequential",
+)  # fmt: skip
 # What a JPEG that need not be upright must contain (`Image.getexif` reads no other).
 _TURNING = (b"Exif\0\0", b"tiff:Orientation")
 _SHORT = 2**16  # bytes; to search more takes longer than to parse the header
@@ -78,7 +83,7 @@ def decode_jpeg(data: bytes, sides: Sequence[int | None]) -> Decoded | None:
         for side in sides:
             scale = _header(data, side)[:2] if side else (height, width)
             if scale not in by_scale:
-                found, problem = _decode(data, side or 0, colours)
+                found, problem = _decode(data, side or 0, scale, colours)
                 by_scale[scale] = _turn(found, jpeg_orientation(data))
             pixels.append(by_scale[scale])
     except UnreadableImageError:
@@ -89,7 +94,8 @@ def decode_jpeg(data: bytes, sides: Sequence[int | None]) -> Decoded | None:
             raise UnreadableImageError(
                 f"a JPEG of {deep[1]} bits a channel, and 8 are read: convert it to PNG"
             ) from None
-        return None
+        bare = _bare(data) if str(error).startswith(_HARMLESS) else data
+        return None if bare == data else decode_jpeg(bare, sides)
     return Decoded(pixels, problem)
 
 
@@ -102,31 +108,62 @@ def _header(data: bytes, side: int) -> tuple[int, int, str, str]:
     return int(height), int(width), colours, chroma
 
 
-def _decode(data: bytes, side: int, colours: str) -> tuple[NDArray[np.uint8], str]:
-    """Return pixels at the scale of a side, and what is wrong with them."""
+def _space(colours: str) -> str:
+    return "CMYK" if colours in ("CMYK", "YCCK") else "RGB"
 
-    def pixels(data: bytes, *, strict: bool) -> NDArray[np.uint8]:
-        space = "CMYK" if colours in ("CMYK", "YCCK") else "RGB"
-        found = simplejpeg.decode_jpeg(
-            data, space, min_height=side, min_width=side, min_factor=2 if side else 1, strict=strict
-        )
-        if space == "RGB":
-            return found
-        # Stored inverted, as Adobe began it and everybody else took over.
-        return np.array(Image.fromarray(~found, "CMYK").convert("RGB"))
 
+def _decode(
+    data: bytes, side: int, shape: tuple[int, int], colours: str
+) -> tuple[NDArray[np.uint8], str]:
+    """Return pixels at the scale of a side, of that shape, and what is wrong with them."""
+    space = _space(colours)
+    scale = {"min_height": side, "min_width": side, "min_factor": 2 if side else 1}
+    problem = ""
     try:
-        return pixels(data, strict=True), ""
+        found = simplejpeg.decode_jpeg(data, space, **scale)
+    except ValueError:
+        problem = complaint(data)
+        # Rows that were not reached are not written.
+        found = np.zeros((*shape, len(space)), np.uint8)
+        simplejpeg.decode_jpeg(data, space, **scale, strict=False, buffer=found)
+        if not found.any():
+            raise
+    if space == "CMYK":  # stored inverted, as Adobe began it and everybody else took over
+        found = np.array(Image.fromarray(~found, space).convert("RGB"))
+    return found, damage(problem) if problem else ""
+
+
+def complaint(data: bytes) -> str:
+    """Return what the decoder of a JPEG objects to; "" for what moves no pixel."""
+    found = _objection(data)
+    if found.startswith("Premature end"):  # perhaps of the two bytes that end a JPEG alone
+        data += _END
+        found = _objection(data)
+    if found.startswith(_HARMLESS):  # it tells its first objection and no other
+        found = _objection(_bare(data + _END))
+    return "" if found.startswith(_HARMLESS) else found
+
+
+def _objection(data: bytes) -> str:
+    try:
+        space = _space(_header(data, 0)[2])
+        simplejpeg.decode_jpeg(data, space, min_height=1, min_width=1)
     except ValueError as error:
-        complaint = str(error)
-    if complaint.startswith("Premature end"):
-        try:  # where only the two bytes that end a JPEG are missing, no pixel is
-            return pixels(data + _END, strict=True), ""
-        except ValueError as error:
-            complaint = str(error)
-    # It also warns of odd headers and colour profiles, which move no pixel.
-    corrupt = complaint.startswith(("Premature end", "Corrupt JPEG")) and "ICC" not in complaint
-    return pixels(data, strict=False), damage(complaint) if corrupt else ""
+        return str(error) or "broken"
+    return ""
+
+
+def _bare(data: bytes) -> bytes:
+    """Return a JPEG without headers of JFIF and of colour profiles, its first scan a whole one."""
+    kept, place = [data[:2]], 2
+    while data[place : place + 1] == b"\xff":
+        kind, length = data[place + 1 : place + 2], data[place + 2 : place + 4]
+        end = place + 2 + int.from_bytes(length, "big")
+        if kind == b"\xda":
+            return b"".join([*kept, data[place : end - 3], b"\0\x3f\0", data[end:]])
+        kept += [] if kind in (b"\xe0", b"\xe2") else [data[place:end]]
+        place = end
+    return data
 
 
 def jpeg_orientation(data: bytes) -> int:

@@ -9,12 +9,20 @@ import io
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin, TiffImagePlugin
 
-from src.data.decode import Decoded, UnreadableImageError, check_size, damage, decode_jpeg
+from src.data.decode import (
+    Decoded,
+    UnreadableImageError,
+    check_size,
+    complaint,
+    damage,
+    decode_jpeg,
+)
 from src.data.formats import describe_unknown, file_format
 
 _BY_PILLOW = {
@@ -23,6 +31,8 @@ _BY_PILLOW = {
 }  # fmt: skip
 # Without these of a PNG there is no picture; its other chunks are notes.
 _NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_JPEG_IN_TIFF = 7
+_STRIPS, _TILES = (273, 279), (324, 325)  # tags of their places and sizes
 
 # Workflows and profiles of more than 1 MB are no attack; 64 MB remain the limit of all texts.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
@@ -70,9 +80,25 @@ def _by_pillow(data: bytes, kind: str) -> tuple[NDArray[np.uint8], str]:
             if not _holds_pixels(image):
                 raise _unreadable(kind, error) from None
             problem = damage(error)
+        problem = problem or _damage_within(image, data)
         with suppress(Exception):  # metadata that cannot be read turn nothing
             ImageOps.exif_transpose(image, in_place=True)
         return _as_rgb(image, kind), problem
+
+
+def _damage_within(image: Image.Image, data: bytes) -> str:
+    """Return what is wrong with the JPEGs in a TIFF, whose decoder's objections Pillow drops."""
+    tags: Any = getattr(image, "tag_v2", {})
+    if tags.get(TiffImagePlugin.COMPRESSION) != _JPEG_IN_TIFF:
+        return ""
+    tables = tags.get(TiffImagePlugin.JPEGTABLES, b"")[:-2]  # without the end of their own
+    tiled = _TILES[0] in tags
+    for place, size in zip(*(tags[tag] for tag in (_TILES if tiled else _STRIPS)), strict=False):
+        strip = data[place : place + size]
+        found = complaint(tables + strip[2:] if tables else strip)
+        if found:
+            return damage(found)
+    return ""
 
 
 def _opened(data: bytes, kind: str) -> tuple[Image.Image, str]:

@@ -226,6 +226,30 @@ def flipped(data: bytes) -> bytes:
     return data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :]
 
 
+def noise_within(data: bytes, seed: int) -> bytes:
+    place = len(data) // 2
+    return data[:place] + np.random.default_rng(seed).bytes(1500) + data[place + 1500 :]
+
+
+def headed(data: bytes, kind: int, content: bytes) -> bytes:
+    """Put a segment of notes first."""
+    return data[:2] + struct.pack(">BBH", 0xFF, kind, 2 + len(content)) + content + data[2:]
+
+
+ODD_HEADERS = {
+    "profile": lambda data: headed(data, 0xE2, b"ICC_PROFILE\0\x05\x02ab"),
+    "jfif": lambda data: data.replace(b"JFIF\0\x01", b"JFIF\0\x05", 1),
+    "scan": lambda data: data.replace(b"\x11\x03\x11\0\x3f\0", b"\x11\x03\x11\0\x3e\0", 1),
+    "adobe": lambda data: headed(data, 0xEE, b"Adobe\0\x64\0\0\0\0\x07"),
+}
+
+
+def tiff_of_jpeg() -> bytes:
+    """Return a TIFF of one JPEG with an end marker too early."""
+    data = encode(Image.fromarray(noisy()), "TIFF", compression="jpeg", quality=90)
+    return data[:5000] + b"\xff\xd9" + data[5002:]
+
+
 def tiff(compression: str) -> bytes:  # of several strips
     image = Image.fromarray(cv2.resize(noisy(), (900, 700)))
     return encode(image, "TIFF", compression=compression)
@@ -244,6 +268,9 @@ DAMAGED = {
     "jpeg progressive cut": jpeg(progressive=True)[: len(jpeg()) // 2] + b"\xff\xd9",
     "jpeg progressive zeroed": zeroed(jpeg(progressive=True)),
     "cmyk cut": encode(PLAIN.convert("CMYK"), "JPEG", quality=95)[:-300] + b"\xff\xd9",
+    **{f"jpeg noise {seed}": noise_within(jpeg(), seed) for seed in range(3)},
+    **{f"jpeg {name} cut": odd(jpeg())[:-3000] + b"\xff\xd9" for name, odd in ODD_HEADERS.items()},
+    "tiff jpeg": tiff_of_jpeg(),
     "png cut": encode(Image.fromarray(noisy()), "PNG")[:30_000],
     "png flipped": flipped(encode(Image.fromarray(noisy()), "PNG")),
     "png zeroed": zeroed(encode(Image.fromarray(noisy()), "PNG")),
@@ -265,10 +292,38 @@ def test_a_damaged_picture_is_used_and_said_to_be_one(name, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_what_no_decoder_wrote_is_no_stale_memory(progressive):
+    for seed in range(12):
+        data, found = noise_within(jpeg(progressive=progressive), seed), []
+        for level in (7, 200):
+            stale = [np.full((120, 160, 3), level, np.uint8) for _ in range(5)]
+            del stale
+            try:
+                found.append(decode(data, [None]))
+            except UnreadableImageError as error:
+                assert "a JPEG of which nothing can be decoded" in str(error)
+                found.append(None)
+        one, other = found
+        assert (one is None) == (other is None)
+        if one is not None:
+            assert one.problem.startswith("damaged picture")
+            assert np.array_equal(one.pixels, other.pixels)
+
+
 def test_what_moves_no_pixel_is_no_damage():
     whole = pixels(jpeg())
     for data in (jpeg()[:-2], jpeg() + bytes(300), jpeg() + b"junk" * 40):
         assert np.array_equal(pixels(data), whole)
+    for name, odd in ODD_HEADERS.items():
+        assert odd(jpeg()) != jpeg()
+        for data in (odd(jpeg()), odd(jpeg())[:-2]):
+            assert np.array_equal(pixels(data), whole), name
+    for mode, options in (("RGB", {}), ("L", {}), ("CMYK", {}), ("RGB", {"tile": (64, 64)})):
+        made = Image.fromarray(noisy()).convert(mode)
+        assert pixels(encode(made, "TIFF", compression="jpeg", **options)).shape == whole.shape
+    inks = encode(PLAIN.convert("CMYK"), "JPEG", quality=95)
+    assert np.array_equal(pixels(inks[:-2]), pixels(inks))
     assert np.array_equal(pixels(encode(PLAIN, "PNG")[:-4]), smooth())
     big = PngImagePlugin.PngInfo()
     big.add_text("workflow", "x" * 3_000_000, zip=True)
