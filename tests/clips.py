@@ -46,7 +46,11 @@ def encode(
         stream = file.add_stream(codec, rate=25, options=of_x264 if codec == "libx264" else {})
         stream.height, stream.width = planes[0].shape[0] * 2 // 3, planes[0].shape[1]
         stream.pix_fmt = "yuv420p"
-        silence = file.add_stream("mp2", rate=44100, layout="mono") if sound else None
+        silence = (
+            file.add_stream("mp3" if path.suffix == ".flv" else "mp2", rate=44100, layout="mono")
+            if sound
+            else None
+        )
         if silence is not None:
             for number in range(round(sound * 44100 / 1152)):
                 frame = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.int16), "s16", "mono")

@@ -1,24 +1,20 @@
 """What a clip's container says before a frame is decoded, as PyAV tells it."""
 
 import re
-from collections.abc import Iterator, Mapping
-from itertools import groupby
+from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from src.data.audit_words import NONE, Value, clean, shorten
+from src.data.audit_words import NONE, Value, clean
 from src.data.video_decoders import open_video, packets_of
 from src.data.video_packets import probe_open, tag_of
 
 _FIRST = 2048  # bytes of the first frame, where x264 and x265 sign
 _SIGNED = re.compile(rb"(x26[45])[^\0]{0,12}? core (\d+)|Lavc[\d.]*(?: \w+)?")
 _WRITERS = ("encoder", "software", "com.apple.quicktime.software")
-_NESTED = (b"moov", b"trak", b"mdia", b"minf", b"stbl")  # boxes of boxes in an MP4
-_MOST_BOXES, _MOST_NAMED = 10_000, 20
-_DEEPEST = 5
 
 
 class ClipHeader(NamedTuple):
@@ -48,11 +44,11 @@ def read_header(path: Path) -> ClipHeader:
     with file:
         info = probe_open(file, stream)
         return ClipHeader(
-            info.width, info.height, info.announced, info.duration, _fields(path, file, stream)
+            info.width, info.height, info.announced, info.duration, _fields(file, stream)
         )
 
 
-def _fields(path: Path, file: InputContainer, stream: VideoStream) -> dict[str, Value]:
+def _fields(file: InputContainer, stream: VideoStream) -> dict[str, Value]:
     context, sounds = stream.codec_context, file.streams.audio
     of_file, of_stream = _lower(file.metadata), _lower(stream.metadata)
     name = file.format.name.split(",")[0]
@@ -71,7 +67,6 @@ def _fields(path: Path, file: InputContainer, stream: VideoStream) -> dict[str, 
         "compatible brands": clean(of_file.get("compatible_brands", "")),
         "handler": clean(of_stream.get("handler_name", ""))[:60],
         "time units a second": float(stream.time_base.denominator) if stream.time_base else NONE,
-        "parts of the file": _parts(path) if name == "mov" else "",
         "audio": float(bool(sounds)),
         "sound codec": tag_of(sounds[0].codec_context) if sounds else "",
     }
@@ -89,30 +84,3 @@ def _encoder(file: InputContainer, stream: VideoStream, named: str) -> str:
         return named
     signed = f"{clean(found[1])} core {clean(found[2])}" if found[1] else clean(found[0])
     return f"{named} {signed}".strip()
-
-
-def _parts(path: Path) -> str:
-    """Return the boxes of an MP4 and their order: a writer is known by them."""
-    with path.open("rb") as file:
-        names = [name.decode("latin-1") for name in _boxes(file, 0, path.stat().st_size)]
-    # Fragments and pieces of data are as many as a clip is long.
-    whole = [name for name, _ in groupby(names)]
-    return shorten(" ".join(dict.fromkeys(whole) if len(whole) > _MOST_NAMED else whole), 200)
-
-
-def _boxes(file: BinaryIO, place: int, end: int, depth: int = 0) -> Iterator[bytes]:
-    for _ in range(_MOST_BOXES):
-        if place + 8 > end:
-            return
-        file.seek(place)
-        head = file.read(16)
-        length, skip = int.from_bytes(head[:4], "big"), 8
-        if length == 1:
-            length, skip = int.from_bytes(head[8:], "big"), 16
-        length = length or end - place
-        if length < skip:
-            return
-        yield head[4:8]
-        if head[4:8] in _NESTED and depth < _DEEPEST:
-            yield from _boxes(file, place + skip, min(place + length, end), depth + 1)
-        place += length

@@ -68,7 +68,7 @@ FIELDS = (
     Field("PNG interlaced", "label", _PNG, "image", yes=True),
     Field("PNG gamma", "label", "no PNG gamma", "image"),
     Field("bytes of a piece of the PNG", "label", _PNG, "image"),
-    Field("parts of the file", "label", words=True),
+    Field("parts of the file", "label", kind="image", words=True),
     Field("density", "label", kind="image", words=True),
     Field("EXIF", "label", kind="image", yes=True),
     Field("EXIF tags", "label", kind="image", words=True),

@@ -51,3 +51,8 @@ def describe_unknown(head: bytes) -> str:
         if head.startswith(signatures) or head.lstrip().lower().startswith(signatures):
             return words
     return "not an image (no known format)"
+
+
+def named(kind: str) -> str:
+    """Return a format with its article: `an AVIF`, `a JPEG`."""
+    return f"{'an' if kind[0] == 'a' else 'a'} {kind.upper()}"

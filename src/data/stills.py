@@ -23,7 +23,7 @@ from src.data.decode import (
     damage,
     decode_jpeg,
 )
-from src.data.formats import describe_unknown, file_format
+from src.data.formats import describe_unknown, file_format, named
 
 _BY_PILLOW = {
     "jpeg": "JPEG", "png": "PNG", "gif": "GIF", "bmp": "BMP", "tiff": "TIFF", "jp2": "JPEG2000",
@@ -117,7 +117,7 @@ def _opened(data: bytes, kind: str) -> tuple[Image.Image, str]:
 
 def _unreadable(kind: str, error: Exception) -> UnreadableImageError:
     why = "broken header" if isinstance(error, Image.UnidentifiedImageError) else str(error)
-    return UnreadableImageError(f"a {kind.upper()} of which nothing can be decoded ({why})")
+    return UnreadableImageError(f"{named(kind)} of which nothing can be decoded ({why})")
 
 
 def _bare_png(data: bytes) -> bytes:
@@ -148,7 +148,7 @@ def _as_rgb(image: Image.Image, kind: str) -> NDArray[np.uint8]:
     if image.mode in ("I", "F"):
         what = "floats" if image.mode == "F" else "32-bit or signed integers"
         raise UnreadableImageError(
-            f"a {kind.upper()} of {what}, whose range is not known: convert it to 8 bits a channel"
+            f"{named(kind)} of {what}, whose range is not known: convert it to 8 bits a channel"
         )
     image.info.pop("transparency", None)  # dropped as all alpha is, without a warning
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))

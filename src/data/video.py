@@ -150,10 +150,10 @@ def _problem(outlook: Outlook, seen: _Pass, lost: int) -> str:
     decoded = seen.decoded
     if decoded >= MAX_DECODED:
         return f"only its first {decoded} frames were looked at"
-    expected = max(outlook.frames, decoded + seen.failed)
+    expected = max(outlook.frames, decoded + seen.failed) + outlook.holes
     whole = expected + max(0, outlook.missing)
     short = falls_short(decoded, whole if outlook.sure else expected if seen.failed else 0)
-    if seen.within or short or _ends_early(outlook, seen):
+    if seen.within or short or outlook.holes or _ends_early(outlook, seen):
         return f"decoded {decoded} of {whole} frames"
     if falls_short(decoded, decoded + outlook.missing):
         return f"decoded {decoded} of {whole} frames; the file is cut off or its header is wrong"

@@ -27,10 +27,7 @@ def test_an_mp4_tells_how_it_was_written(tmp_path: Path) -> None:
     assert (found["container brand"], found["handler"]) == ("mp42", "VideoHandler")
     assert (found["audio"], found["sound codec"]) == (1, "mp4a")
     assert str(found["software"]).startswith("Lavf")
-    assert str(found["parts of the file"]).startswith("ftyp free mdat moov mvhd trak tkhd")
-    first = encode(tmp_path / "b.mp4", PICTURES, "bframes=0", movflags="faststart")
-    found = fields(first)
-    assert str(found["parts of the file"]).startswith("ftyp moov mvhd")
+    found = fields(encode(tmp_path / "b.mp4", PICTURES, "bframes=0"))
     assert (found["B-frames"], found["audio"]) == (0, 0)
 
 
@@ -40,7 +37,7 @@ def test_other_containers_tell_it_too(tmp_path: Path, name: str, kind: str) -> N
     assert (found["format"], found["pixel format"], found["audio"]) == (kind, "yuv420p", 1)
     assert found["seconds"] == pytest.approx(1.2, abs=0.1)
     assert str(found["software"]).startswith("Lavf")
-    assert (found["parts of the file"], found["frames between keys"]) == ("", NONE)
+    assert found["frames between keys"] == NONE
 
 
 def test_no_bytes_break_the_reader(tmp_path: Path) -> None:

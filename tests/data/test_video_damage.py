@@ -1,7 +1,9 @@
 """Clips that are damaged, cut off, or whole under a header that misleads; greys tell the frames."""
 
+import re
 import struct
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -248,6 +250,59 @@ def test_cuts_and_holes_of_each_container_are_told_and_whole_ones_are_not(tmp_pa
     for data in (whole[: 45 * size // 100 | 1], hole, whole[: size // 2] + bytes(size // 2)):
         path.write_bytes(data)
         assert read_frames(path, 4).problem
+
+
+def rewritten(path, name, keep):
+    """Write the packets of a clip anew, those for which `keep` of their number is true."""
+    out = path.with_name(name)
+    with av.open(str(path)) as file, av.open(str(out), "w") as made:
+        stream = made.add_stream_from_template(file.streams.video[0])
+        for number, packet in enumerate(p for p in file.demux(video=0) if p.size):
+            if keep(number):
+                packet.stream = stream
+                made.mux(packet)
+    return out
+
+
+@pytest.mark.parametrize("params", ["bframes=0:keyint=25", "bframes=3"])
+@pytest.mark.parametrize("sound", [0, 4])
+def test_a_hole_in_an_mpeg_stream_is_told_and_frames_left_out_are_not(tmp_path, params, sound):
+    path = encode(tmp_path / "a.ts", noise(100), params, sound=sound)
+    whole = path.read_bytes()
+    assert read_frames(path, 4).problem == ""
+    for data in (len(whole) // 8, len(whole) // 16):
+        half = len(whole) // 2
+        path.write_bytes(whole[:half] + bytes(data) + whole[half + data :])
+        clip = read_frames(path, 4)
+        assert clip.decoded < 97
+        missing = 100 - clip.decoded
+        found = re.fullmatch(r"decoded (\d+) of (\d+) frames", clip.problem)
+        assert int(found[1]) == 100 - missing
+        assert abs(int(found[2]) - 100) <= 2
+
+
+@pytest.mark.parametrize("sound", [0, 4])
+def test_frames_that_a_recording_left_out_are_no_hole(tmp_path, sound):
+    path = encode(tmp_path / "a.ts", noise(100), "bframes=0:keyint=1", sound=sound)
+    gone = np.random.default_rng(0).permutation(100)[:8]
+    for keep in (lambda n: n not in gone, lambda n: n < 40 or n > 60, lambda n: n % 3):
+        assert read_frames(rewritten(path, "b.ts", keep), 4).problem == ""
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.flv"])
+def test_of_a_clip_cut_off_no_frames_are_counted_that_are_sound(tmp_path, name):
+    path = encode(tmp_path / name, noise(100), sound=8)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 99 // 100])
+    clip = read_frames(path, 4)
+    assert (clip.decoded, clip.problem) == (
+        100,
+        "decoded 100 frames; the file is cut off or damaged",
+    )
+    path.write_bytes(whole[: len(whole) // 2])
+    clip = read_frames(path, 4)
+    of = r" of (99|100)" if name == "a.mkv" else ""
+    assert re.match(rf"decoded {clip.decoded}{of} frames; the file is cut off", clip.problem)
 
 
 def test_pictures_are_damaged_where_bytes_are_and_joined_files_are_not(tmp_path):
