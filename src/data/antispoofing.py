@@ -10,7 +10,7 @@ from pathlib import Path
 
 from src.data.dataset_yaml import DOMAIN, DatasetConfig
 from src.data.field import Clip, Reading
-from src.data.folder_groups import check_above
+from src.data.folder_groups import ask_above
 from src.data.sources import Listing, read_bytes
 from src.data.split_words import make_split_map
 from src.errors import UserError
@@ -53,7 +53,9 @@ def read(root: Path, listing: Listing, config: DatasetConfig) -> Reading | None:
     if not clips or (config.layout != NAME and _may_be_another(clips, listing, config)):
         return None
     if config.folders_above is None and config.layout != NAME:
-        check_above(root, Counter(clip.domain for clip in clips.values() for _ in clip.paths))
+        question = ask_above(Counter(c.domain for c in clips.values() for _ in c.paths))
+        if question:
+            raise UserError(f"{root}: {question}")
     reading = Reading(NAME, list(clips.values()))
     reading.notes.append(
         "labels: real/ is 0 and fake/ is 1 (FLIP's own lists call real 1: flipped on reading); "

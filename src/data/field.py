@@ -12,7 +12,7 @@ from src.artifacts.label_names import make_label_names
 from src.artifacts.submissions import SubmissionFormat
 from src.data.dataset_yaml import DatasetConfig
 from src.data.field_splits import fold_of, hold_out, join_shared, split_folds
-from src.data.frame_choice import BEYOND, choose_frames
+from src.data.frame_choice import BEYOND, choose_frames, video_of_frame
 from src.data.identities import VIDEO, group_sources, sources_of
 from src.data.manifest import Dataset, make_items
 from src.data.sample import answer_names
@@ -255,5 +255,4 @@ def clip_name(parts: Sequence[str]) -> str:
     if len(parts) > 1:
         return parts[-2]
     stem = PurePosixPath(parts[-1]).stem
-    head, mark, number = stem.rpartition("_frame")
-    return head if mark and number.lstrip("_").isdecimal() else stem
+    return video_of_frame(stem) or stem

@@ -13,11 +13,18 @@ from src.data.words import Place, normalise
 from src.errors import UserError
 
 # Folders above class folders are asked about where there are so many of one numbered name (p00,
-# p01 ...), or so many that are so small: people and videos are, generators are not.
-NUMBERED, MANY, SMALL = 4, 20, 500
-_DOMAIN_WORDS = frozenset((  # camera1, camera2 are few set-ups, not people
-    "attack", "cam", "camera", "d", "device", "domain", "g", "gen", "generator", "method", "model",
-    "phone", "sensor", "set", "site", "source", "type",
+# p01 ...), or more than a few that are so small: people and videos are, generators are not. Of
+# fewer than MANY it is enough that half have a name that no person has.
+NUMBERED, FEW, MANY, SMALL = 4, 4, 20, 500
+_DOMAIN_WORDS = frozenset((
+    "attack", "cam", "camera", "d", "dataset", "device", "domain", "g", "gen", "generator",
+    "method", "model", "phone", "sensor", "set", "site", "source", "type",
+    "cut", "display", "mask", "paper", "print", "replay", "screen",
+    "face", "faceshifter", "faceswap", "fsgan", "neuraltextures", "simswap",
+    "adm", "biggan", "crn", "cyclegan", "dalle", "diffusion", "firefly", "flux", "gaugan", "glide",
+    "imagen", "imle", "ldm", "midjourney", "pixart", "progan", "sd", "sdxl", "stargan",
+    "stylegan", "vqdm", "vqgan", "wukong",
+    "celeb", "celeba", "celebdf", "coco", "dfd", "dfdc", "ff", "ffhq", "imagenet", "laion", "lsun",
 ))  # fmt: skip
 
 
@@ -54,8 +61,9 @@ def read_origins(
     for place, count in counts.items():
         if place.label is not None and place.domain:
             above[place.domain] += count
-    if config.folders_above is None:
-        check_above(root, above)
+    question = ask_above(above) if config.folders_above is None else ""
+    if question:
+        raise UserError(f"{root}: {question}")
     places = dict.fromkeys(file.place for file in files)
     upper = _Folders("folders_above", config.folders_above or DOMAIN, root)
     lower = _Folders("subfolders", config.subfolders or IGNORE, root)
@@ -147,27 +155,24 @@ class _Folders:
         )
 
 
-def check_above(root: Path, folders: Mapping[str, int]) -> None:
-    """Ask what folders above the class folders are, where they may be people or videos.
+def ask_above(folders: Mapping[str, int]) -> str:
+    """Return a question where folders above the class folders may be people or videos, else "".
 
     Args:
-        root: the data set's folder.
         folders: their path -> number of train items.
-
-    Raises:
-        UserError: there are many small ones, or several of one numbered name.
     """
-    names = Counter(re.sub(r"\d+", "#", normalise(path.rpartition("/")[2])) for path in folders)
-    name, alike = names.most_common(1)[0] if names else ("", 0)
-    numbered = "#" in name and alike >= max(NUMBERED, 0.8 * len(folders))
-    if numbered and len(folders) < MANY:
-        numbered = not _DOMAIN_WORDS.intersection(re.split(r"[_#]+", name))
-    small = len(folders) >= MANY and median(folders.values()) < SMALL
-    if not numbered and not small:
-        return
+    if not folders:
+        return ""
+    names = [re.sub(r"\d+", "#", normalise(path.rpartition("/")[2])) for path in folders]
+    name, alike = Counter(names).most_common(1)[0]
+    asked = "#" in name and alike >= max(NUMBERED, 0.8 * len(folders))
+    asked |= len(folders) > FEW and median(folders.values()) < SMALL
+    known = sum(bool(_DOMAIN_WORDS.intersection(re.split(r"[_#]+", one))) for one in names)
+    if not asked or (len(folders) < MANY and 2 * known >= len(folders)):
+        return ""
     first, second = sorted(folders)[:2]
-    raise UserError(
-        f"{root}: labelled files lie in {len(folders)} folders, such as {first}/ and {second}/, "
+    return (
+        f"labelled files lie in {len(folders)} folders, such as {first}/ and {second}/, "
         f"with {median(folders.values()):g} train items each (median): what is such a folder? Say "
         "in dataset.yaml `folders_above: group` (one person or one video: its items share a fold) "
         "or `folders_above: domain` (a generator, an attack, a camera)"

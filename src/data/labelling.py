@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from src.data.dataset_yaml import GROUP, IGNORE, DatasetConfig, offer
-from src.data.folder_groups import Origin, check_above, read_origins
-from src.data.frame_choice import BEYOND, choose_frames
+from src.data.folder_groups import Origin, ask_above, read_origins
+from src.data.frame_choice import BEYOND, choose_frames, video_of_frame
 from src.data.identities import tie_swaps
 from src.data.matching import without_suffix
 from src.data.places import MediaFile, offer_aside, own_folders
 from src.data.sources import kind_of
 from src.data.split_words import SplitMap
-from src.data.words import Place, make_label_map, read_word
+from src.data.words import NO_SPLITS, Place, make_label_map, read_word
 from src.errors import UserError
 
 _MOST_CLASSES = 8  # names of folders that a message offers as classes
@@ -140,10 +140,9 @@ def tie_by_folders(
     if config.subfolders is None and config.folders_above is None:
         free = (index for index, item in done.items.items() if not item.group)
         folders = Counter(files[index].place.domain for index in free)
-        try:
-            check_above(root, {name: count for name, count in folders.items() if name})
-        except UserError as error:
-            done.notes.append(f"WARNING no table names groups, and {error}")
+        question = ask_above({name: count for name, count in folders.items() if name})
+        if question:
+            done.notes.append(f"WARNING no table names groups, and {question}")
         return
     origins = read_origins(root, files, list(done.items), config, done.notes)
     for index, item in done.items.items():
@@ -154,9 +153,10 @@ def tie_by_folders(
 
 
 def tie_by_names(done: Labelled, config: DatasetConfig) -> None:
-    """Group face swaps with their originals where files, or folders of frames, are so named.
+    """Group face swaps with their originals, and frames of one video, where files are so named.
 
-    Folds that are given stand as they are; that they part such a group is said.
+    Folders of frames may be named as swaps too. Folds that are given stand as they are; that they
+    part such a group is said.
     """
     items, labels = list(done.items.values()), make_label_map(config.labels)
     names = [(item.group or item.item_id).rpartition("/") for item in items]
@@ -165,12 +165,39 @@ def tie_by_names(done: Labelled, config: DatasetConfig) -> None:
         for folder in {folder for folder, _, _ in names}
     }
     homes = [above[folder] for folder, _, _ in names]
-    stems = [PurePosixPath(name).stem for _, _, name in names]
-    groups = tie_swaps(stems, [item.label for item in items], config.group_by, homes)
-    if not groups:
-        return
-    first = stems[next(iter(groups))]
-    named = f"{len(groups)} items are named as face swaps and their originals (such as {first})"
+    videos = ["" if item.group else _video_of(item.item_id) for item in items]
+    # `real_frame_001` is but a numbered picture.
+    plain = {video: read_word(video, labels).plain for video in set(videos)}
+    videos = [video if plain[video] else "" for video in videos]
+    stems = [
+        video or (PurePosixPath(name).stem if item.group else without_suffix(name))
+        for item, video, (_, _, name) in zip(items, videos, names, strict=True)
+    ]
+    swaps = tie_swaps(stems, [item.label for item in items], config.group_by, homes)
+    first = stems[next(iter(swaps), 0)] if stems else ""
+    named = f"{len(swaps)} items are named as face swaps and their originals (such as {first})"
+    _tie(done, items, swaps, named)
+    kept = config.same_names == IGNORE
+    shared = {folder: folder if kept else _shared(home) for folder, home in above.items()}
+    frames = {
+        at: f"{shared[names[at][0]]}/{video}".lstrip("/")
+        for at, video in enumerate(videos)
+        if video and at not in swaps
+    }
+    frames = _without_series(done, items, frames)
+    if frames:
+        first = items[next(iter(frames))].item_id
+        many = len(set(frames.values()))
+        named = f"{len(frames)} pictures are named as frames of {many} videos (such as {first})"
+        both = {(group, items[at].label, items[at].in_val) for at, group in frames.items()}
+        if len(both) > many:
+            named += ", of which some stand in several classes or splits (dataset.yaml: "
+            named += "`same_names: ignore` if equal names mean nothing)"
+        _tie(done, items, frames, named)
+
+
+def _tie(done: Labelled, items: list[TrainItem], groups: dict[int, str], named: str) -> None:
+    """Give items (place -> group) the groups that their names tell, unless folds are given."""
     if any(item.fold is not None for item in items):
         pairs = {(group, items[place].fold) for place, group in groups.items()}
         if len(pairs) > len(set(groups.values())):
@@ -178,7 +205,37 @@ def tie_by_names(done: Labelled, config: DatasetConfig) -> None:
         return
     for place, group in groups.items():
         items[place].group = group
-    done.notes.append(f"groups: {named}, and are tied by those names")
+    if groups:
+        done.notes.append(f"groups: {named}, and are tied by those names")
+
+
+def _video_of(item_id: str) -> str:
+    """Return the video that a picture's name says it is a frame of; "" for none."""
+    name = item_id.rpartition("/")[2]
+    return "" if kind_of(name) == "video" else video_of_frame(without_suffix(name))
+
+
+def _shared(home: str) -> str:
+    """Return a folder without what says its split: a video of val/ may be in train/ too."""
+    words = [(one, *NO_SPLITS.read(one)) for one in home.split("/")]
+    return "/".join(filter(None, (rest if said else one for one, said, rest in words)))
+
+
+def _without_series(
+    done: Labelled, items: list[TrainItem], frames: dict[int, str]
+) -> dict[int, str]:
+    """Return frames (place -> video) of videos that have several, not of one that a class is."""
+    for label in (0, 1):
+        own = [at for at, item in enumerate(items) if item.label == label]
+        found = {frames.get(at, "") for at in own}
+        if len(own) > 1 and len(found) == 1 and "" not in found:
+            done.notes.append(
+                f"all {len(own)} {('real', 'fake')[label]} files have the name of one video and a "
+                f"number (such as {items[own[0]].item_id}): taken for numbered pictures, not tied"
+            )
+            frames = {at: video for at, video in frames.items() if items[at].label != label}
+    count = Counter(frames.values())
+    return {at: video for at, video in frames.items() if count[video] > 1}
 
 
 def tie_equal_names(done: Labelled, config: DatasetConfig) -> None:

@@ -106,6 +106,17 @@ CASES = {
     "folders above": Case(
         [f"p0{i}/{c}/{i}{c}.png" for i in range(5) for c in ("live", "spoof")], {},
         [Step("folders_above: group")], {}, lambda d: len(set(groups_of(d).values())) == 5),
+    "folders above without numbers": Case(
+        [f"{who}/{c}/{i}{c}.png" for i, who in enumerate(("ann", "bob", "cy", "dee", "eve"))
+         for c in ("live", "spoof")], {},
+        [Step("folders_above: group")], {}, lambda d: len(set(groups_of(d).values())) == 5),
+    "folders above are domains": Case(
+        [f"{who}/{c}/{i}{c}.png" for i, who in enumerate(("ann", "bob", "cy", "dee", "eve"))
+         for c in ("live", "spoof")], {},
+        [Step("folders_above: domain")], {}, _domains_are("ann", "bob", "cy", "dee", "eve")),
+    "frames of one name in both classes": Case(
+        [f"{c}/v{k}_frame{n}.png" for c in ("real", "fake") for k in (0, 1) for n in (0, 1)], {},
+        [Step("same_names: ignore")], {}, lambda d: len(set(groups_of(d).values())) == 4),
     "table against folders": Case(
         ["train/real/a.png", "train/fake/b.png", "test/real/t.png"],
         {"train.csv": "id,label\na,1\nb,0\n"}, [Step("labels")],

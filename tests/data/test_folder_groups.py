@@ -3,6 +3,8 @@
 import pytest
 
 from src.cli.folds import main as folds_command
+from src.data.folder_groups import ask_above
+from src.data.frame_choice import video_of_frame
 from src.data.layouts import load_dataset
 from src.errors import UserError
 
@@ -79,6 +81,10 @@ def test_folders_above_that_may_be_people_are_asked_about(make_dataset, capsys):
         (["d0", "d1", "d2"], False),
         (["id0_1", "id2_3", "id4_5", "id6_7"], True),
         (["00", "01", "02", "03", "extra"], True),
+        (["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi"], True),
+        (["Megan", "Logan", "Mika", "Tuva", "Ida"], True),
+        (["alice", "bob", "carol", "dave"], False),
+        (["Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter", "other"], False),
         ([chr(98 + k // 9) + chr(98 + k % 9) for k in range(40)], True),
     ],
 )  # fmt: skip
@@ -92,6 +98,11 @@ def test_what_is_asked_about(make_dataset, names, asked):
     dataset = load_dataset("toy")
     assert set(dataset.train["domain"]) == set(names)
     assert any(f"the {len(names)} folders above" in note for note in dataset.notes)
+
+
+def test_large_folders_are_domains_unasked():
+    assert ask_above(dict.fromkeys(["alpha", "beta", "gamma", "delta", "omega", "psi"], 900)) == ""
+    assert "in 6 folders" in ask_above(dict.fromkeys("uvwxyz", 90))
 
 
 def test_videos_of_people_above_real_and_fake_are_asked_about_too(make_dataset):
@@ -195,7 +206,7 @@ def test_folders_of_a_table_without_groups_are_said_and_tied_on_request(make_dat
     dataset = load_dataset("toy")
     assert set(dataset.train["group"]) == {""}
     (note,) = [note for note in dataset.notes if "WARNING" in note]
-    assert "no table names groups" in note
+    assert "no table names groups, and labelled files lie in 12 folders" in note
     assert "`folders_above: group`" in note
     dataset = load(make_dataset, files, "folders_above: group\n")
     assert groups_of(dataset, lambda path: path.split("/")[1]) == [{who} for who in PEOPLE]
@@ -203,3 +214,69 @@ def test_folders_of_a_table_without_groups_are_said_and_tied_on_request(make_dat
     domains = load(make_dataset, files, "folders_above: domain\n")
     assert (set(domains.train["group"]), domains.train["domain"].nunique()) == ({""}, 12)
     assert not any("WARNING" in note for note in domains.notes)
+
+
+@pytest.mark.parametrize(
+    ("form", "video"),
+    [
+        ("{}_frame000", True), ("{}_frame_12", True), ("{}-frame-12", True), ("{}frame12", True),
+        ("{}_f0012", True), ("{}.mp4_12", True), ("{}_Frame7_face_0", True),
+        ("img_{}", False), ("{}_12", False), ("{}_f1", False), ("{}keyframe", False),
+        ("frame{}", False), ("frame_{}", False), ("{}", False), ("{}_0012", False),
+    ],
+)  # fmt: skip
+def test_which_names_are_those_of_frames(form, video):
+    assert video_of_frame(form.format("vid00")) == ("vid00" if video else "")
+
+
+FLAT = [f"{c}/{c[0]}v{k:02d}_frame{n:03d}.jpg" for c in ("real", "fake") for k in range(4)
+        for n in range(3)]  # fmt: skip
+
+
+def test_frames_of_one_video_in_flat_folders_are_one_group(make_dataset):
+    dataset = load(make_dataset, FLAT)
+    held = groups_of(dataset, lambda path: path.split("/")[1].split("_")[0])
+    assert held == [{f"{c}v{k:02d}"} for c in "fr" for k in range(4)]
+    (note,) = [note for note in dataset.notes if "named as frames of 8 videos" in note]
+    assert "24 pictures" in note
+    assert "same_names" not in note
+
+
+def test_frames_of_one_name_in_both_classes_and_in_val_are_one_group(make_dataset):
+    files = [f"{s}/{c}/v{k}_frame{n}.jpg" for s in ("train", "val") for c in ("real", "fake")
+             for k in range(3) for n in (0, 1)]  # fmt: skip
+    dataset = load(make_dataset, files)
+    assert dataset.train["group"].value_counts().to_dict() == {f"v{k}": 8 for k in range(3)}
+    assert any("`same_names: ignore`" in note for note in dataset.notes)
+    apart = load(make_dataset, files, "same_names: ignore\n")
+    assert apart.train["group"].value_counts().tolist() == [2] * 12
+
+
+def test_frames_of_one_name_in_two_domains_are_two_groups(make_dataset):
+    dataset = load(make_dataset, [f"{d}/{path}" for d in ("print", "lab") for path in
+                                  (*FLAT, "real/x.jpg")])  # fmt: skip
+    assert dataset.train["group"].nunique() - 1 == 16
+    assert (dataset.train["group"] == "").sum() == 2
+
+
+@pytest.mark.parametrize(
+    "form", ["img_{:03d}", "{c}_frame_{:03d}", "pic_frame{:03d}", "x{c}_f{:03d}"]
+)
+def test_numbered_pictures_are_no_frames_of_one_video(make_dataset, form):
+    files = [f"{c}/{form.format(k, c=c)}.jpg" for c in ("real", "fake") for k in range(6)]
+    dataset = load(make_dataset, [*files])
+    assert set(dataset.train["group"]) == {""}
+    said = [note for note in dataset.notes if "taken for numbered pictures" in note]
+    assert len(said) == (2 if form[0] in "px" else 0)
+
+
+def test_frames_that_a_table_names_are_tied_and_given_folds_stand(make_dataset):
+    files = [path.replace("/", "_") for path in FLAT]
+    rows = [f"{name},{int('fake' in name)},{k % 2}" for k, name in enumerate(files)]
+    table = "".join(row.rpartition(",")[0] + "\n" for row in rows)
+    make_dataset([f"train/{name}" for name in files], {"train.csv": "id,label\n" + table})
+    assert load_dataset("toy").train["group"].nunique() == 8
+    make_dataset([], {"train.csv": "id,label,fold\n" + "\n".join(rows) + "\n"})
+    dataset = load_dataset("toy")
+    assert set(dataset.train["group"]) == {""}
+    assert any("the given folds part some of them" in note for note in dataset.notes)

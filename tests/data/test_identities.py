@@ -66,6 +66,16 @@ def test_numbers_alone_are_no_swaps():
     assert celeb[0] == celeb[1] != celeb[2]
 
 
+@pytest.mark.parametrize("frames", [1, 3])
+def test_frames_of_swaps_in_flat_folders_are_tied_to_their_originals(make_dataset, frames):
+    names = [f"real/{k:03d}" for k in range(6)] + [f"fake/{k:03d}_{k + 1:03d}" for k in (0, 2, 4)]
+    make_dataset([f"{name}_frame{n}.png" for name in names for n in range(frames)])
+    groups = load_dataset("toy").items["group"]
+    assert groups.value_counts().to_dict() == {
+        f"FaceForensics++/{k:03d}": 3 * frames for k in (0, 2, 4)
+    }
+
+
 def straddling(name: str, original_of) -> int:
     """Return how many fakes are in another fold than an original of theirs."""
     folds = make_folds(load_dataset(name), "sgkf3_s0_unscanned").folds
