@@ -12,8 +12,8 @@ from src.artifacts.label_names import make_label_names
 from src.artifacts.submissions import SubmissionFormat
 from src.data.dataset_yaml import DatasetConfig
 from src.data.field_splits import fold_of, hold_out, join_shared, split_folds
-from src.data.frame_choice import BEYOND, choose_frames, video_of_frame
-from src.data.identities import VIDEO, group_sources, sources_of
+from src.data.frame_choice import BEYOND, choose_frames
+from src.data.identities import VIDEO, group_sources, sources_of, video_of_frame
 from src.data.manifest import Dataset, make_items
 from src.data.sample import answer_names
 from src.data.sources import kind_of

@@ -1,4 +1,4 @@
-"""Which videos come from one source: what the names of the field's data sets say."""
+"""Which frames are of one video, and which videos of one source, by the names of the field."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -12,6 +12,12 @@ _ACTORS = re.compile(r"^(\d\d)(?:_(\d\d))?__(.+?)(?:__[A-Z0-9]{8})?$")
 _CELEB = re.compile(r"^(id\d+)(?:_(id\d+))?_(\d+)$")
 _CLIP = re.compile(r"^id\d+_\d+$|__")  # of Celeb-DF and DFD; a person would be id0, 01
 _FAKE = "_fake"  # what UADFV adds to the name of the original
+# `v0_frame12`, `v0-frame-12`, `v0frame12`, `v0_f0012`, `v0.mp4_12`, a face's number behind.
+_FRAME = re.compile(
+    r"(?P<video>.+?)(?:[_\s-]frame[_\s-]*\d+|(?<=\d)frame\d+|[_\s-]f\d{3,}"
+    r"|\.(?:mp4|avi|mov|mkv|webm|mpe?g)[_-]\d+)(?:[_-]face[_-]?\d+)?",
+    re.IGNORECASE,
+)
 _PATTERNS = {FACEFORENSICS: _PAIR, DFD: _ACTORS, CELEB_DF: _CELEB}
 
 
@@ -22,6 +28,15 @@ def family_of(dataset: str) -> str:
     if dataset.startswith(("DFD_", DFD)):
         return DFD
     return CELEB_DF if dataset.startswith(CELEB_DF) else dataset
+
+
+def video_of_frame(stem: str) -> str:
+    """Return the video that a file's name (without suffix) says it is a frame of; "" for none.
+
+    A number alone says nothing: `img_001` is a numbered picture.
+    """
+    found = _FRAME.fullmatch(stem)
+    return "" if found is None else found["video"]
 
 
 def sources_of(family: str, video: str, by: str = IDENTITY) -> list[str]:

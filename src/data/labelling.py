@@ -1,13 +1,14 @@
 """From files to train items by the class folders that they lie in."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from src.data.dataset_yaml import GROUP, IGNORE, DatasetConfig, offer
 from src.data.folder_groups import Origin, ask_above, read_origins
-from src.data.frame_choice import BEYOND, choose_frames, video_of_frame
-from src.data.identities import tie_swaps
+from src.data.frame_choice import BEYOND, choose_frames
+from src.data.identities import tie_swaps, video_of_frame
 from src.data.matching import without_suffix
 from src.data.places import MediaFile, offer_aside, own_folders
 from src.data.sources import kind_of
@@ -55,9 +56,17 @@ class Labelled:
     origins: dict[Place, Origin] = field(default_factory=dict)
     words: set[tuple[int, str]] = field(default_factory=set)
 
-    def origin_of(self, place: Place) -> Origin:
-        """Return the group and domain of a test item."""
-        return self.origins.get(place) or Origin(domain=place.domain)
+    def origins_of(self, files: list[MediaFile], test: Iterable[int]) -> list[Origin]:
+        """Return the groups and domains of test items.
+
+        Where tables give the labels, folders of test/ are domains unless those of train/ are none.
+        """
+        none = any(files[i].place.domain not in ("", one.domain) for i, one in self.items.items())
+        places = (files[index].place for index in test)
+        return [
+            self.origins.get(place) or Origin(domain="" if none else place.domain)
+            for place in places
+        ]
 
 
 def label_by_folders(

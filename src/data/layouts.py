@@ -165,7 +165,7 @@ def _make_items(files: list[MediaFile], labelled: Labelled, test: dict[int, str]
     """Return the manifest; its index is the number of the file."""
     train = labelled.items.values()
     entries = [files[index].entry for index in (*labelled.items, *test)]
-    origins = [labelled.origin_of(files[index].place) for index in test]
+    origins = labelled.origins_of(files, test)
     columns: dict[str, list[Any]] = {
         "item_id": [*(item.item_id for item in train), *test.values()],
         "path": [entry.path for entry in entries],

@@ -1,6 +1,5 @@
 """Predicted and labelled rows: items, or groups of them; by domain, by manipulation, by kind."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src import metrics, scores
+from src.data.identities import video_of_frame
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Names = NDArray[np.object_]
 BY = ("domain", "manipulation", "kind")
 NO_NAME = "(none)"  # a domain of which nothing is known
-_FRAME = re.compile(r"_frame_?\d+$")
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,8 @@ def clips_of(item_ids: Names, group: IntArray, kind: Names) -> IntArray:
     """Return (n,) codes of what counts as one clip: the images of one group in one folder.
 
     A group may be wider than a video (both people of a face swap, all that look alike), but the
-    frames of a video lie in a folder of their own, or are called `<video>_frame<number>`. An item
-    of kind `video` is a clip by itself.
+    frames of a video lie in a folder of their own, or are called so (`<video>_frame<number>`). An
+    item of kind `video` is a clip by itself.
     """
     names = [
         str(item) if what == "video" else _video_of(str(item))
@@ -76,8 +75,8 @@ def clips_of(item_ids: Names, group: IntArray, kind: Names) -> IntArray:
 def _video_of(item_id: str) -> str:
     folder, _, name = item_id.rpartition("/")
     stem = name.rpartition(".")[0] or name
-    video = _FRAME.sub("", stem)
-    return folder if video == stem else f"{folder}/{video}"
+    video = video_of_frame(stem)
+    return f"{folder}/{video}" if video else folder
 
 
 def pool_groups(rows: Rows) -> Rows:

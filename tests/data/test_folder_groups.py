@@ -4,7 +4,7 @@ import pytest
 
 from src.cli.folds import main as folds_command
 from src.data.folder_groups import ask_above
-from src.data.frame_choice import video_of_frame
+from src.data.identities import video_of_frame
 from src.data.layouts import load_dataset
 from src.errors import UserError
 

@@ -239,3 +239,28 @@ def test_of_two_test_lists_one_is_left_aside_as_offered(make_dataset):
         .item_ids
     )
     assert kept in (["1", "2"], ["2", "1"])
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        {"test.csv": "path\nw0\nw1\n"},
+        {"sample_submission.csv": "id,label\nw0/0.png,0\nw1/0.png,0\n"},
+    ],
+)
+def test_folders_of_frames_in_a_test_are_no_domains(make_dataset, test):
+    files = [f"train/v{k}/0.png" for k in range(4)] + [f"test/w{k}/0.png" for k in (0, 1)]
+    make_dataset(files, {"train.csv": "path,label\nv0,0\nv1,1\nv2,0\nv3,1\n", **test})
+    dataset = load_dataset("toy")
+    assert len(dataset.test) == 2
+    assert set(dataset.items["domain"]) == {""}
+
+
+def test_folders_of_a_test_are_domains_where_those_of_train_items_are(make_dataset):
+    files = [f"train/{d}/{d}{k}.png" for d in ("print", "replay") for k in (0, 1)]
+    rows = "".join(f"{d}{k}.png,{k},{d}\n" for d in ("print", "replay") for k in (0, 1))
+    make_dataset([*files, "test/print/t.png", "test/other/u.png"],
+                 {"train.csv": "filename,label,domain\n" + rows})  # fmt: skip
+    dataset = load_dataset("toy")
+    assert dataset.test.set_index("item_id")["domain"].to_dict() == {
+        "print/t.png": "print", "other/u.png": "other"}  # fmt: skip
