@@ -167,7 +167,8 @@ def ask_above(folders: Mapping[str, int]) -> str:
     name, alike = Counter(names).most_common(1)[0]
     asked = "#" in name and alike >= max(NUMBERED, 0.8 * len(folders))
     asked |= len(folders) > FEW and median(folders.values()) < SMALL
-    known = sum(bool(_DOMAIN_WORDS.intersection(re.split(r"[_#]+", one))) for one in names)
+    words = (re.split(r"[_/\d]+", normalise(path)) for path in folders)
+    known = sum(not _DOMAIN_WORDS.isdisjoint(one) for one in words)
     if not asked or (len(folders) < MANY and 2 * known >= len(folders)):
         return ""
     first, second = sorted(folders)[:2]

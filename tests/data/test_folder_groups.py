@@ -102,6 +102,7 @@ def test_what_is_asked_about(make_dataset, names, asked):
 
 def test_large_folders_are_domains_unasked():
     assert ask_above(dict.fromkeys(["alpha", "beta", "gamma", "delta", "omega", "psi"], 900)) == ""
+    assert ask_above({f"biggan/{name}": 9 for name in ("car", "cat", "cow", "dog", "boat")}) == ""
     assert "in 6 folders" in ask_above(dict.fromkeys("uvwxyz", 90))
 
 
