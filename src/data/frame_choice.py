@@ -1,12 +1,23 @@
-"""Which frames of a folder or a list are items: some of each video, evenly spaced."""
+"""Which frames are taken of many, evenly spaced: of a clip, a folder, a list."""
 
 import re
 from collections.abc import Sequence
 
-from src.data.video import spaced
+import numpy as np
+from numpy.typing import NDArray
 
 BEYOND = "frames beyond frames_per_video"  # why a frame is left aside
 _DIGITS = re.compile(r"(\d+)")
+
+
+def spaced(total: int, count: int) -> NDArray[np.int64]:
+    """Return the centres of `count` equal parts of 0..total-1; each once where there are fewer.
+
+    Returns:
+        int64 (min(total, count),), ascending, without repeats.
+    """
+    count = min(total, count)
+    return np.array([(2 * k + 1) * total // (2 * count) for k in range(count)], np.int64)
 
 
 def choose_frames(paths: Sequence[str], count: int | None) -> list[str]:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.config import FramesConfig
+from src.data.frame_choice import spaced
 from src.data.sources import VIDEO_SUFFIXES
-from src.data.video import spaced
 
 Rows = NDArray[np.int64]
 _ENDS = tuple(VIDEO_SUFFIXES)

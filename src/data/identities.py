@@ -190,8 +190,9 @@ def tie_swaps(
     families = swap_families(stems, labels)
     for family, tied in ((FACEFORENSICS, by), (DFD, by), (CELEB_DF, VIDEO)):
         named = [at for at, of in families.items() if of == family]
-        groups = group_videos([(family, stems[at]) for at in named], tied)
-        found |= dict(zip(named, groups, strict=True))
+        if named:  # else an import of a second for nothing
+            groups = group_videos([(family, stems[at]) for at in named], tied)
+            found |= dict(zip(named, groups, strict=True))
     return tie_named_fakes(stems, labels, homes) | found
 
 

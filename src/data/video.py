@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from src.data.frame_choice import spaced
 from src.data.video_decoders import DECODERS, Stream, UnreadableVideoError
 from src.data.video_packets import ClipInfo, Outlook, falls_short, look_ahead
 from src.data.video_pixels import Picture
@@ -41,16 +42,6 @@ class Clip(NamedTuple):
     decoded: int
     problem: str
     info: ClipInfo = ClipInfo()
-
-
-def spaced(total: int, count: int) -> NDArray[np.int64]:
-    """Return the centres of `count` equal parts of 0..total-1; each once where there are fewer.
-
-    Returns:
-        int64 (min(total, count),), ascending, without repeats.
-    """
-    count = min(total, count)
-    return np.array([(2 * k + 1) * total // (2 * count) for k in range(count)], np.int64)
 
 
 def read_frames(

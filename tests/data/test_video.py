@@ -8,7 +8,8 @@ import pytest
 
 from src.data import video, video_packets
 from src.data.clips import middle_frame, read_clip
-from src.data.video import read_frames, spaced
+from src.data.frame_choice import spaced
+from src.data.video import read_frames
 from src.data.video_decoders import UnreadableVideoError
 from src.data.video_packets import probe
 from src.errors import UserError

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from src.data import video, video_decoders
-from src.data.video import read_frames, spaced
+from src.data.frame_choice import spaced
+from src.data.video import read_frames
 from src.data.video_decoders import UnreadableVideoError
 from tests.clips import encode, grey_of, index_first, write_clip
 
