@@ -111,10 +111,13 @@ def label_by_folders(
     return done
 
 
-def give_groups(done: Labelled, files: list[MediaFile], groups: dict[str, str]) -> None:
-    """Give items the groups that come with their files (path -> group)."""
-    for index, item in done.items.items() if groups else ():
-        item.group = groups.get(files[index].entry.path, item.group)
+def give_columns(
+    done: Labelled, files: list[MediaFile], given: dict[str, tuple[str, int | None]]
+) -> None:
+    """Give items the groups and folds that come with their files (by path)."""
+    for index, item in done.items.items() if given else ():
+        group, fold = given.get(files[index].entry.path, ("", None))
+        item.group, item.fold = group or item.group, fold
 
 
 def thin_folders(

@@ -16,7 +16,7 @@ from src.data.field_layouts import read_field
 from src.data.frame_choice import BEYOND
 from src.data.held_out import find_test, follow_sample, given_folds, test_labels
 from src.data.joining import Loaded, check_part, combine, join_extra
-from src.data.labelling import Labelled, give_groups, label_by_folders
+from src.data.labelling import Labelled, give_columns, label_by_folders
 from src.data.lists import OnDisk
 from src.data.manifest import Dataset, check_items, fingerprint, make_items
 from src.data.parquet_sets import read_parquet_sets
@@ -122,7 +122,7 @@ def _load(name: str, root: Path, config: DatasetConfig) -> tuple[list[Entry], Da
         labelled = label_by_tables(root, files, train, label_tables, config)
     else:
         labelled = label_by_folders(root, files, train, config, aside)
-        give_groups(labelled, files, rows.groups)
+        give_columns(labelled, files, rows.given)
     ignored = Counter(listing.ignored) + Counter(labelled.ignored) + found.ignored
     ignored += Counter({BEYOND: len(found.thinned)})
     items = _make_items(files, labelled, test)

@@ -11,10 +11,18 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from src.data.archives import open_archive, safe_name
-from src.data.columns import DOMAIN_COLUMNS, GROUP_COLUMNS, ID_COLUMNS, LABEL_COLUMNS
+from src.data.columns import ID_COLUMNS, LABEL_COLUMNS
 from src.data.dataset_yaml import DatasetConfig, offer_ignore
 from src.data.parquet_rows import PARQUET, ParquetRows
-from src.data.split_words import normalise
+from src.data.split_words import SplitMap
+from src.data.table_columns import (
+    NUMBERS,
+    candidates,
+    read_further,
+    read_labels,
+    read_splits,
+    without_absent,
+)
 from src.data.walk import IN_ZIP, Entry
 from src.data.words import LabelMap
 from src.errors import UserError
@@ -24,7 +32,6 @@ if TYPE_CHECKING:
 
 LARGE = 256 * 2**20  # bytes of a row group, which each loader process holds
 _SHARD = re.compile(r"^(.*?)[-_.](\d{5})-of-(\d{5})")
-_NUMBERS = frozenset(("0", "1", "0.0", "1.0"))
 
 
 @dataclass
@@ -33,13 +40,13 @@ class ParquetSets:
 
     Attributes:
         media: a row each; its logical path is as if the class were a folder below the split's.
-        groups: path -> group, where a column gives them.
+        given: path -> group ("" for none) and fold (None for none), where columns give them.
         tables: parquet files without pictures, which may hold labels, and all other tables.
         notes: what was understood.
     """
 
     media: list[Entry] = field(default_factory=list)
-    groups: dict[str, str] = field(default_factory=dict)
+    given: dict[str, tuple[str, int | None]] = field(default_factory=dict)
     tables: list[Entry] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -90,58 +97,76 @@ def _name_rows(
     labels: LabelMap,
     done: ParquetSets,
 ) -> None:
-    parts = [_read(root, entry, rows, config, labels, done) for entry, rows in found]
+    parts = [_read(root, entry, rows, config, labels) for entry, rows in found]
     counts: Counter[str] = Counter()
-    for names in parts:
+    for names, _ in parts:
         counts.update(set(names["base"]))
     each = sum(entry.bytes for entry, _ in found) // max(1, sum(rows.count for _, rows in found))
-    for (entry, rows), names in zip(found, parts, strict=True):
+    for (entry, rows), (names, _) in zip(found, parts, strict=True):
         stem = entry.logical.rpartition("/")[2][: -len(PARQUET)]
         alone = not names["base"].duplicated().any() and all(counts[b] == 1 for b in names["base"])
-        homes = names["home"].tolist()
-        for row, (base, group) in enumerate(zip(names["base"], names["group"], strict=True)):
+        columns = (names[name] for name in ("base", "home", "group", "fold"))
+        for row, (base, home, group, fold) in enumerate(zip(*columns, strict=True)):
             name = base if alone and base else f"{stem}-{row:06d}{base and '-'}{base}"
             path = f"{entry.path}!/{row}/{base}".rstrip("/")
-            logical = f"{homes[row]}/{name}".lstrip("/")
             # The size of a row would be known only by reading it.
-            done.media.append(Entry(path, logical, each, entry.stamp, rows.crc))
-            if group:
-                done.groups[path] = group
-    done.notes += _notes(found)
+            done.media.append(
+                Entry(path, f"{home}/{name}".lstrip("/"), each, entry.stamp, rows.crc)
+            )
+            if group or fold is not None:
+                done.given[path] = group, fold
+    done.notes += [*_notes(found), *next((notes for _, notes in parts if notes), [])]
 
 
 def _read(
-    root: Path,
-    entry: Entry,
-    rows: ParquetRows,
-    config: DatasetConfig,
-    labels: LabelMap,
-    done: ParquetSets,
-) -> pd.DataFrame:
-    """Return the columns `base`, `home` (folders) and `group` of a file's rows."""
-    where = str(root / entry.path)
-    picture = rows.column.partition(".")[0]
-    known = {normalise(f.name): f.name for f in rows.schema if f.name != picture and _plain(f.type)}
+    root: Path, entry: Entry, rows: ParquetRows, config: DatasetConfig, labels: LabelMap
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the columns `base`, `home` (folders), `group` and `fold` of a file's rows; notes."""
+    where, table = str(root / entry.path), read_parquet_table(root, entry)
+    picture, home = rows.column.partition(".")[0], _split_folder(entry)
+    words = SplitMap(config.splits)
+    is_test = words.of_folders(home.split("/")) == "test"
+    config = without_absent(config, table) if is_test else config
+    ids = candidates(where, table, ID_COLUMNS, config.id_column, "id_column")
+    ids = [column for column in ids if column != picture]
+    bases: list[str] = table[ids[0]].tolist() if ids else [""] * rows.count
+    if not ids and picture in table.columns:
+        bases = [path.replace("\\", "/").rpartition("/")[2] for path in table[picture]]
+    columns = candidates(where, table, LABEL_COLUMNS, config.label_column, "label_column")
+    classes, notes = _class_folders(where, table, columns, config, labels)
+    taken = {*ids[:1], *columns, picture}
+    more = read_further(where, table, bases, config, taken)
+    homes = [home] * rows.count
+    _, splits = read_splits(where, table, config)
+    if splits is not None:
+        above = [part for part in home.split("/") if not words.read(part)[0]]
+        homes = ["/".join([*above, split]) for split in splits]
+    domains = [safe_name(domain) for domain in more.domains]
+    homes = ["/".join(filter(None, of)) for of in zip(homes, domains, classes, strict=True)]
+    names = {"base": bases, "home": homes, "group": more.groups, "fold": more.folds}
+    return pd.DataFrame(names, dtype=object), [] if is_test else [*notes, *more.notes]
 
-    def column(names: tuple[str, ...], given: str | None) -> list[str] | None:
-        name = (
-            given if given in known.values() else next((known[n] for n in names if n in known), "")
-        )
-        return _values(where, rows, name) if name else None
 
-    bases = column(ID_COLUMNS, config.id_column) or _paths(where, rows)
-    words = column(LABEL_COLUMNS, config.label_column)
-    group = column(GROUP_COLUMNS, config.group_column) or [""] * rows.count
-    domain = column(DOMAIN_COLUMNS, config.domain_column)
-    folder = _split_folder(entry)
-    homes = [folder] * rows.count
-    if domain is not None:
-        homes = [f"{home}/{safe_name(one)}" for home, one in zip(homes, domain, strict=True)]
-    if words is not None:
-        classes = _classes(where, words, labels, done)
-        homes = [f"{home}/{classes[word]}" for home, word in zip(homes, words, strict=True)]
-    homes = [home.strip("/") for home in homes]
-    return pd.DataFrame({"base": bases, "home": homes, "group": group}, dtype=object)
+def _class_folders(
+    where: str, table: pd.DataFrame, columns: list[str], config: DatasetConfig, labels: LabelMap
+) -> tuple[list[str], list[str]]:
+    """Return the name of the class folder that stands for each row, "" without label; notes."""
+    folders = pd.Series("", table.index, dtype=object)
+    known = table[~table[columns[0]].isin(["", "-1"])] if columns else table[:0]
+    if known.empty:
+        return folders.tolist(), []
+    column, truth = read_labels(where, known, columns, config)
+    number = known[column].isin(NUMBERS)
+    for word, label in dict.fromkeys(zip(known[column], truth, strict=True)):
+        plain = ("real", "fake")[label]
+        turned = word in NUMBERS and labels.get(plain) == label
+        name = plain if turned else safe_name(word).replace("/", "_")
+        folders[known.index[known[column] == word]] = name
+    note = (
+        "labels: numbers without names, 0 -> real, 1 -> fake; where folders were read in the "
+        "order of the alphabet 0 is fake: `labels: {1: 0, 0: 1}` in dataset.yaml"
+    )
+    return folders.tolist(), [note] if number.any() and not labels.given else []
 
 
 def _plain(kind: "pa.DataType") -> bool:
@@ -152,17 +177,12 @@ def _plain(kind: "pa.DataType") -> bool:
     return any(test(kind) for test in tests)
 
 
-def _values(where: str, rows: ParquetRows, name: str) -> list[str]:
-    """Return a column as text; numbers of a ClassLabel as its words, "" for none."""
-    try:
-        values = rows.columns([name]).column(0).to_pylist()
-    except OSError as error:
-        raise UserError(f"{where}: {error}") from None
-    words = class_names(rows.schema, name)
-    values = [int(value) if isinstance(value, bool) else value for value in values]
+def _as_text(values: list[Any], words: list[str]) -> list[str]:
+    """Return values as text; numbers of a ClassLabel as its words, "" for none."""
     if words:
         return [words[v] if v is not None and 0 <= v < len(words) else "" for v in values]
-    return ["" if v is None or v == -1 else str(v).strip() for v in values]
+    values = [int(value) if isinstance(value, bool) else value for value in values]
+    return ["" if value is None else str(value).strip() for value in values]
 
 
 def class_names(schema: "pa.Schema", column: str) -> list[str]:
@@ -175,20 +195,6 @@ def class_names(schema: "pa.Schema", column: str) -> list[str]:
     return [str(name) for name in (names.values() if isinstance(names, dict) else names)]
 
 
-def _paths(where: str, rows: ParquetRows) -> list[str]:
-    """Return the name that each row's picture had, "" where it says none."""
-    inside, _, leaf = rows.column.partition(".")
-    kind = rows.schema.field(inside).type
-    if not leaf or kind.get_field_index("path") < 0:
-        return [""] * rows.count
-    try:
-        column = rows.columns([f"{inside}.path"]).column(0).to_pylist()
-    except OSError as error:
-        raise UserError(f"{where}: {error}") from None
-    paths = [(row or {}).get("path") or "" for row in column]
-    return [path.replace("\\", "/").rpartition("/")[2] for path in paths]
-
-
 def _split_folder(entry: Entry) -> str:
     """Return the folders of a file, its own name standing for one: `data/train`."""
     folder, _, name = entry.logical.rpartition("/")
@@ -196,31 +202,6 @@ def _split_folder(entry: Entry) -> str:
     shard = _SHARD.match(stem)
     stem = shard[1] if shard else stem
     return folder if stem.isdecimal() else f"{folder}/{stem}".lstrip("/")
-
-
-def _classes(where: str, words: list[str], labels: LabelMap, done: ParquetSets) -> dict[str, str]:
-    """Return word -> name of the class folder that stands for it."""
-    found: dict[str, str] = {"": ""}
-    for word in dict.fromkeys(words):
-        if not word:
-            continue
-        label = labels.get(word)
-        if label is None:
-            row = words.index(word)
-            raise UserError(
-                f"{where}: row {row} has the label {word!r}, want {labels.wanted()}; other words: "
-                f"`labels: {{{word}: 0, OTHER: 1}}` in dataset.yaml"
-            )
-        plain = ("real", "fake")[label]
-        number = word.lower() in _NUMBERS and labels.get(plain) == label
-        found[word] = plain if number else safe_name(word).replace("/", "_")
-        note = (
-            "labels: numbers without names, 0 -> real, 1 -> fake; where folders were read in the "
-            "order of the alphabet 0 is fake: `labels: {1: 0, 0: 1}` in dataset.yaml"
-        )
-        if number and not labels.given and note not in done.notes:
-            done.notes.append(note)
-    return found
 
 
 def _notes(found: list[tuple[Entry, ParquetRows]]) -> list[str]:
@@ -248,26 +229,30 @@ def _notes(found: list[tuple[Entry, ParquetRows]]) -> list[str]:
 
 
 def read_parquet_table(root: Path, entry: Entry) -> pd.DataFrame:
-    """Read a parquet file without pictures as a table of strings, as `csv_rows.read_table` does.
+    """Read a parquet file as a table of strings, as `csv_rows.read_table` does.
 
-    The path of a picture that lies beside it stands in for the picture's column.
+    The name or path that a picture brings stands in for the picture's column.
 
     Raises:
         UserError: it is damaged.
     """
-    where = str(root / entry.path)
     rows = open_archive(os.path.normpath(root / entry.path))
     assert isinstance(rows, ParquetRows)  # by its suffix
-    named = {*ID_COLUMNS, *LABEL_COLUMNS, *GROUP_COLUMNS, *DOMAIN_COLUMNS}
+    plain = [field.name for field in rows.schema if _plain(field.type)]
+    picture, _, leaf = rows.column.partition(".")
+    has_path = leaf and rows.schema.field(picture).type.get_field_index("path") >= 0
+    try:
+        found = rows.columns([*plain, *[f"{picture}.path"] * bool(has_path)])
+    except OSError as error:
+        raise UserError(f"{root / entry.path}: {error}") from None
     columns = {
-        f.name: _values(where, rows, f.name)
-        for f in rows.schema
-        if _plain(f.type) and normalise(f.name) in named
+        name: _as_text(found.column(name).to_pylist(), class_names(rows.schema, name))
+        for name in plain
     }
-    picture = rows.column.partition(".")[0]
-    if picture and rows.column != picture:
-        paths = rows.columns([f"{picture}.path"]).column(0).to_pylist()
-        columns[picture] = [(row or {}).get("path") or "" for row in paths]
+    if has_path:
+        columns[picture] = [
+            (row or {}).get("path") or "" for row in found.column(picture).to_pylist()
+        ]
     table = pd.DataFrame(columns, pd.Index([f"row {i}" for i in range(rows.count)]), dtype=object)
     table.attrs |= {"separator": ",", "header": True}
     return table

@@ -1,7 +1,7 @@
 """What the columns of a table say: labels, splits, groups, domains and folds."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -22,8 +22,16 @@ from src.data.split_words import NONE, make_split_map, normalise
 from src.data.words import LabelMap, make_label_map
 from src.errors import UserError, unknown_name
 
+NUMBERS = frozenset(("0", "1", "0.0", "1.0"))
 _MOST_UNREAD = 5  # columns that a note names
 _MOST_SPLITS = 8  # values of a column that may be splits
+
+
+def without_absent(config: DatasetConfig, rows: pd.DataFrame) -> DatasetConfig:
+    """Return dataset.yaml without the columns that a table lacks: one of test items may do so."""
+    keys = [f"{what}_column" for what in ("id", "label", "group", "domain", "fold")]
+    absent = [key for key in keys if getattr(config, key) not in rows.columns]
+    return replace(config, **dict.fromkeys(absent))
 
 
 def read_splits(
@@ -64,7 +72,7 @@ def read_labels(
         UserError: a value that is not understood, columns that contradict each other, or one
             whose name says that 1 is real.
     """
-    numbers = {"0", "1"} & set(rows[columns[0]])
+    numbers = NUMBERS & set(rows[columns[0]])
     if not config.labels and numbers and normalise(columns[0]) in MEANS_REAL:
         raise UserError(
             f"{where}: does 1 in column {columns[0]!r} mean real? Say so in dataset.yaml: "
@@ -105,7 +113,7 @@ def _labels(
 
 def turned_round(values: Iterable[str]) -> str:
     """Offer to read a table's 1 as real; "" where it says labels in words alone."""
-    if not {"0", "1"} & set(values):
+    if not NUMBERS & set(values):
         return ""
     return "; if 1 means real in the table: `labels: {1: 0, 0: 1}`"
 
@@ -135,7 +143,7 @@ class Further:
 
     groups: list[str]
     domains: list[str]
-    folds: list[int | None]
+    folds: Sequence[int | None]
     columns: dict[str, str]
     notes: list[str]
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from src.data.dataset_yaml import IGNORE, DatasetConfig
+from src.data.dataset_yaml import IGNORE, DatasetConfig, offer_ignore
 from src.data.finder import Finder, Fits
 from src.data.frame_choice import BEYOND, choose_frames
 from src.data.labelling import Labelled, TrainItem, tie_by_folders, tie_by_names, tie_equal_names
@@ -214,23 +214,32 @@ def _check_fits(work: _Work, table: LabelTable, column: str, fits: Fits) -> list
     have = [bool(found) or row in fits.frames for row, found in enumerate(fits.files)]
     missing = [row for row, has in enumerate(have) if not has]
     if missing and (work.config.missing_files == "error" or len(missing) == len(have)):
-        where = f"{table.where}: {table.rows.index[missing[0]]}: {column} {ids.iloc[missing[0]]!r}"
-        others = sorted({*range(len(work.files))} - {*work.train})
-        taken = FileIndex(_names(work.files[i], i, table) for i in others)
-        tests = [row for row in missing if taken.find(fits.names[row])]
-        if missing[0] in tests and len(missing) < len(have):
-            raise UserError(
-                f"{where} is a test item, {work.files[taken.find(fits.names[missing[0]])[0]].name} "
-                f"({len(tests)} such rows of {len(have)}): take these rows out of one table, or "
-                "pass over them here in dataset.yaml: `missing_files: ignore`"
-            )
-        raise UserError(
-            f"{where} has "
-            f"no file ({len(missing)} of {len(have)} rows have none); complete the files, name "
-            "another column (`id_column: NAME`) or where the paths lead (`root: {from: START, to: "
-            "FOLDER}`), or pass over such rows in dataset.yaml: "
-            "`missing_files: ignore`"
-        )
+        raise _no_file(work, table, column, fits, missing)
     if missing:
         work.done.notes.append(f"{len(missing)} rows of {table.where} have no file: passed over")
     return [row for row, has in enumerate(have) if has]
+
+
+def _no_file(
+    work: _Work, table: LabelTable, column: str, fits: Fits, missing: list[int]
+) -> UserError:
+    row, count = missing[0], len(table.rows)
+    where = f"{table.where}: {table.rows.index[row]}: {column} {table.rows[column].iloc[row]!r}"
+    others = sorted({*range(len(work.files))} - {*work.train})
+    index = FileIndex(_names(work.files[i], i, table) for i in others)
+    tests = [index.find(fits.names[row]) for row in missing]
+    if not tests[0]:
+        return UserError(
+            f"{where} has no file ({len(missing)} of {count} rows have none); complete the files, "
+            "name another column (`id_column: NAME`) or where the paths lead (`root: {from: START, "
+            "to: FOLDER}`), or pass over such rows in dataset.yaml: `missing_files: ignore`"
+        )
+    way = "pass over such rows in dataset.yaml: `missing_files: ignore`"
+    if len(missing) == count:
+        name = Path(table.where).relative_to(work.root).as_posix()
+        way = f"leave the table aside in dataset.yaml: {offer_ignore(name)}"
+        way = "leave the table out of `labels_file`" if work.config.labels_file else way
+    return UserError(
+        f"{where} is a test item ({work.files[tests[0][0]].entry.path}; so are "
+        f"{sum(map(bool, tests))} of {count} rows); take its rows out of one table, or {way}"
+    )

@@ -85,7 +85,8 @@ def find_label_tables(
     found = found or _read_each(root, texts_to_read(tables), config, on_disk, aside)
     apart = [(table.where, table.apart) for table in found if len(table.apart)]
     found = [table for table in found if len(table.rows) or not len(table.apart)]
-    _check_one_per_split(root, found)
+    if not config.labels_file:
+        _check_one_per_split(root, found)
     return found, apart, aside
 
 

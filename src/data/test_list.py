@@ -16,8 +16,8 @@ from src.data.lists import OnDisk, read_rows, split_of_name, texts_to_read
 from src.data.places import MediaFile
 from src.data.sample import answer_names, check_ids
 from src.data.sources import TEXT_SUFFIX
+from src.data.table_columns import candidates, without_absent
 from src.data.walk import Entry
-from src.data.words import normalise
 from src.errors import UserError
 
 
@@ -122,17 +122,15 @@ def _make_list(
 ) -> TestList | None:
     if rows.empty:
         return None
-    known = {normalise(str(name)): str(name) for name in rows.columns}
-    ids = [known[name] for name in ID_COLUMNS if name in known] or list(known.values())[:1]
-    ids = [config.id_column] if config.id_column in rows.columns else ids
+    config = without_absent(config, rows)
+    ids = candidates(where, rows, ID_COLUMNS, config.id_column, "") or [str(rows.columns[0])]
     hits = {name: int(rows[name].map(on_disk.names).sum()) for name in ids}
     best = max(ids, key=lambda name: hits[name])
     if not hits[best]:
         return None
     check_ids(where, rows[best])
-    columns = [known[name] for name in LABEL_COLUMNS if name in known]
-    columns = [config.label_column] if config.label_column in rows.columns else columns
-    parsed = [rows[name].map(on_disk.labels.get) for name in columns if name is not None]
+    columns = candidates(where, rows, LABEL_COLUMNS, config.label_column, "")
+    parsed = [rows[name].map(on_disk.labels.get) for name in columns]
     # Of one class alone: filled in, no truth.
     truths = [values for values in parsed if not values.isna().any() and values.nunique() == 2]
     labels = truths[0].astype(int).tolist() if truths else None

@@ -220,7 +220,8 @@ def test_what_is_no_set_of_pictures_is_left_aside_with_a_line(root, make_dataset
 
 BAD = {
     "damaged": ({"b.parquet": b"PAR1 no"}, ["real", "fake"], r"b\.parquet.*download it again"),
-    "word": ({}, ["real", "cat"], r"train\.parquet: row 1 has the label 'cat'.*labels: \{cat: 0"),
+    "word": ({}, ["real", "cat"],
+             r"train\.parquet: row 1: label is 'cat'.*labels: \{real: 0, cat: 0\|1\}"),
     "no label": ({}, ["real", ""], r"1 of 2 train files have no label.*train\.parquet!/1/1\.png"),
 }  # fmt: skip
 
@@ -252,3 +253,114 @@ def test_a_set_that_is_gone_is_named(root):
     shutil.rmtree(root)
     with pytest.raises(UserError, match="not there any more"):
         stamp_of(root, "gone.parquet!/0")
+
+
+@pytest.mark.parametrize("values", [[1, 0], [True, False], [1.0, 0.0]])
+def test_a_column_whose_name_says_that_1_is_real_is_asked_about(root, values):
+    columns = {"image": pictures(0, 4), "is_real": values * 2}
+    write(root, "train.parquet", columns)
+    (root / "dataset.yaml").write_text("label_column: is_real\n")
+    with pytest.raises(UserError, match=r"train\.parquet: does 1 in column 'is_real'") as caught:
+        load_dataset("toy")
+    follow(root, caught)
+    train = load_dataset("toy").train
+    found = dict(zip(train["path"].str[-5], train["label"].astype(int), strict=True))
+    assert found == {"0": 0, "1": 1, "2": 0, "3": 1}
+
+
+def follow(root, caught, fill=("", "")) -> None:
+    """Add the first line that an error offers to dataset.yaml."""
+    path = root / "dataset.yaml"
+    before = path.read_text() if path.exists() else ""
+    path.write_text(before + str(caught.value).split("`")[1].replace(*fill) + "\n")
+
+
+@pytest.mark.parametrize("key", ["group_column", "label_column", "id_column", "domain_column",
+                                 "fold_column"])  # fmt: skip
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_column_that_is_not_there_is_named(root, key, beside):
+    for i in range(4 * beside):
+        (root / f"{i}.png").write_bytes(picture(i))
+    image = [(None, f"{i}.png") for i in range(4)] if beside else pictures(0, 4)
+    write(
+        root, "train.parquet", {"image": image, "label": ["real", "fake"] * 2, "person": [*"abab"]}
+    )
+    (root / "dataset.yaml").write_text(f"{key}: persn\n")
+    with pytest.raises(UserError, match=rf"column \({key}.*train\.parquet: 'persn'.*person"):
+        load_dataset("toy")
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_columns_of_any_name_are_read(root, beside):
+    for i in range(8 * beside):
+        (root / f"{i}.png").write_bytes(picture(i))
+    columns = {
+        "image": [(None, f"{i}.png") for i in range(8)] if beside else pictures(0, 8),
+        "verdict": [0, 1] * 4, "who": [*"aabbccdd"], "maker": [*"xxxxyyyy"],
+        "fold": [0, 0, 0, 0, 1, 1, 1, -1], "split": ["train"] * 8,
+    }  # fmt: skip
+    write(root, "train.parquet", columns, words={"verdict": ALPHABET})
+    (root / "dataset.yaml").write_text(
+        "label_column: verdict\ngroup_column: who\ndomain_column: maker\n"
+    )
+    dataset = load_dataset("toy")
+    train = dataset.train.sort_values("path")
+    assert train["label"].astype(int).tolist() == [1, 0] * 4
+    assert train["group"].tolist() == [*"aabbccdd"]
+    assert train["domain"].tolist() == [*"xxxxyyyy"]
+    assert dataset.given_folds is not None
+    assert dataset.given_folds[train["item_id"]].tolist() == [0, 0, 0, 0, 1, 1, 1, -1]
+    assert not dataset.from_splits
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_column_of_splits_decides(root, beside):
+    for i in range(10 * beside):
+        (root / f"{i}.png").write_bytes(picture(i))
+    columns = {
+        "image": [(None, f"{i}.png") for i in range(10)] if beside else pictures(0, 10),
+        "label": [0, 1] * 3 + [0, 1] + [1, 0],
+        "partition": ["train"] * 6 + ["val"] * 2 + ["test"] * 2,
+    }  # fmt: skip
+    write(root, "all.parquet", columns)
+    dataset = load_dataset("toy")
+    assert sorted(path[-5] for path in dataset.train["path"]) == [*"01234567"]
+    assert sorted(path[-5] for path in dataset.test["path"]) == [*"89"]
+    assert dataset.test_labels is not None
+    assert dataset.given_folds is not None
+
+
+def test_words_of_a_class_label_that_are_not_known_are_asked_about(root):
+    columns = {"image": pictures(0, 4), "label": [0, 1, 1, 0]}
+    write(root, "train.parquet", columns, words={"label": ["AiArtData", "Photo"]})
+    with pytest.raises(UserError, match=r"row 0.*'AiArtData'") as caught:
+        load_dataset("toy")
+    assert "`labels: {AiArtData: 0|1, Photo: 0|1}`" in str(caught.value)
+    follow(root, caught, ("AiArtData: 0|1, Photo: 0|1", "AiArtData: 1, Photo: 0"))
+    found = labels(load_dataset("toy"))
+    assert found == {"AiArtData/0.png": 1, "Photo/1.png": 0, "Photo/2.png": 0, "AiArtData/3.png": 1}
+
+
+def test_a_test_set_needs_no_column_of_the_train_set(root):
+    columns = {"image": pictures(0, 4), "verdict": ["real", "fake"] * 2, "who": [*"abab"]}
+    write(root, "train.parquet", columns)
+    write(root, "test.parquet", {"image": pictures(8, 2), "label": [-1, -1]})
+    (root / "dataset.yaml").write_text("label_column: verdict\ngroup_column: who\n")
+    dataset = load_dataset("toy")
+    assert (len(dataset.train), len(dataset.test), dataset.test_labels) == (4, 2, None)
+
+
+def test_columns_that_nobody_reads_are_named(root):
+    columns = {"image": pictures(0, 4), "label": ["real", "fake"] * 2, "maker": [*"aabb"]}
+    write(root, "train.parquet", columns)
+    assert any("not used: maker" in note for note in load_dataset("toy").notes)
+
+
+def test_a_test_list_in_parquet_is_a_test_list(root):
+    for i in range(6):
+        (root / f"{i}.png").write_bytes(picture(i))
+    for name, of in (("train", range(4)), ("test", (5, 4))):
+        columns = {"image": [(None, f"{i}.png") for i in of], "label": [i % 2 for i in of]}
+        write(root, f"data/{name}-00000-of-00001.parquet", columns)
+    dataset = load_dataset("toy")
+    assert dataset.require_test().item_ids == ["5.png", "4.png"]

@@ -136,3 +136,27 @@ def test_columns_of_people_are_groups(make_dataset, name):
     text = "".join(f"{i}.png,{i % 2},p{i % 3}\n" for i in range(12))
     make_dataset(FILES, {"train.csv": f"id,label,{name}\n{text}"})
     assert set(load_dataset("toy").train["group"]) == {"p0", "p1", "p2"}
+
+
+def test_a_table_of_test_items_alone_is_left_aside_as_offered(make_dataset):
+    body = "".join(f"{i}.png,{i % 2}\n" for i in range(8, 12))
+    lists = {"test.csv": "id,label\n" + body, "labels.csv": "id,label\n" + body}
+    classes = [f"{('real', 'fake')[i % 2]}/{i}.png" for i in range(8)]
+    make_dataset([*classes, *FILES[8:]], lists)
+    with pytest.raises(UserError, match=r"labels\.csv: row 2: .*is a test item.*4 of 4") as caught:
+        load_dataset("toy")
+    make_dataset([], {"dataset.yaml": str(caught.value).split("`")[1] + "\n"})
+    dataset = load_dataset("toy")
+    assert (len(dataset.train), len(dataset.test)) == (8, 4)
+
+
+def test_labels_files_of_one_split_may_be_several(make_dataset):
+    texts = {
+        f"part{k}.csv": "id,label\n" + "".join(f"{i}.png,{i % 2}\n" for i in of)
+        for k, of in enumerate((range(6), range(6, 12)))
+    }
+    make_dataset(FILES, texts)
+    with pytest.raises(UserError, match=r"or a list of names"):
+        load_dataset("toy")
+    make_dataset([], {"dataset.yaml": "labels_file: [part0.csv, part1.csv]\n"})
+    assert len(load_dataset("toy").train) == 12
