@@ -20,11 +20,12 @@ _DOMAIN_WORDS = frozenset((
     "attack", "cam", "camera", "d", "dataset", "device", "domain", "g", "gen", "generator",
     "method", "model", "phone", "sensor", "set", "site", "source", "type",
     "cut", "display", "mask", "paper", "print", "replay", "screen",
-    "face", "faceshifter", "faceswap", "fsgan", "neuraltextures", "simswap",
+    "face", "faceforensics", "faceshifter", "faceswap", "fsgan", "neuraltextures", "simswap",
     "adm", "biggan", "crn", "cyclegan", "dalle", "diffusion", "firefly", "flux", "gaugan", "glide",
     "imagen", "imle", "ldm", "midjourney", "pixart", "progan", "sd", "sdxl", "stargan",
-    "stylegan", "vqdm", "vqgan", "wukong",
-    "celeb", "celeba", "celebdf", "coco", "dfd", "dfdc", "ff", "ffhq", "imagenet", "laion", "lsun",
+    "stylegan", "vqdm", "vqgan", "wilddeepfake", "wukong",
+    "celeb", "celeba", "celebdf", "coco", "deeperforensics", "dfd", "dfdc", "ff", "ffhq",
+    "imagenet", "laion", "lsun",
 ))  # fmt: skip
 
 

@@ -124,9 +124,11 @@ def note_splits(files: list[MediaFile], splits: SplitMap) -> list[str]:
     if not odd:
         return []
     named = ", ".join(f"{name}/ is {said[name]}" for name in odd[:10]) + " ..." * (len(odd) > 10)
+    first = next((name for name in odd if said[name] != "train"), odd[0])
+    other = "val" if said[first] == "train" else "train"
     return [
-        f"splits, by a word in the name: {named} (dataset.yaml: "
-        f"{offer('splits', {odd[0]: 'none'})}, or train, val, test, decides otherwise)"
+        f"splits, by a word in the name: {named} (dataset.yaml: {offer('splits', {first: other})}, "
+        "or train, val, test, or none, decides otherwise)"
     ]
 
 

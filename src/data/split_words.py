@@ -71,6 +71,10 @@ class SplitMap:
         given = self.of_given(name)
         if given is not None:
             return (() if given == NONE else (given,)), ""
+        return self.read_words(name)
+
+    def read_words(self, name: str) -> tuple[tuple[str, ...], str]:
+        """Read a name as `read` does, whatever dataset.yaml says of it."""
         parts = (p for word in self.glued.get(name, (name,)) for p in _BETWEEN.split(word) if p)
         words = [word for part in parts for word in self._words(part)]
         kinds = [self._kind(word) for word in words]

@@ -118,9 +118,11 @@ def read_word(part: str, labels: LabelMap, splits: SplitMap = NO_SPLITS) -> Mean
     given = splits.of_given(part) is not None
     if label is not None and not rest and not given:
         found = ()  # `labels: {dev: 0, ops: 1}`
-    if not found:
-        neutral = label is None and word in NEUTRAL_WORDS
-        return Meaning(label=label, word=part if label is not None else "", neutral=neutral)
+    if given:  # `splits: {testFake: train}` leaves the class what it is
+        natural, rest = splits.read_words(part)
+        rest = rest if natural else ""
+    elif not found:
+        rest = ""
     words = [one for one in rest.split("_") if one]
     telling = "_".join(one for one in words if not _SAYS_NOTHING.match(one))
     said = next((one for one in (part, rest, telling) if labels.get(one) is not None), "")
@@ -130,8 +132,9 @@ def read_word(part: str, labels: LabelMap, splits: SplitMap = NO_SPLITS) -> Mean
         found,
         labels.get(said) if said else None,
         said,
-        rest="" if said or not telling else rest,
-        kept=given or bool(said) or not simple,
+        rest="" if said or given or not telling else rest,
+        kept=not found or given or bool(said) or not simple,
+        neutral=not found and not said and word in NEUTRAL_WORDS,
     )
 
 

@@ -117,6 +117,17 @@ CASES = {
     "frames of one name in both classes": Case(
         [f"{c}/v{k}_frame{n}.png" for c in ("real", "fake") for k in (0, 1) for n in (0, 1)], {},
         [Step("same_names: ignore")], {}, lambda d: len(set(groups_of(d).values())) == 4),
+    "a name taken for a test": Case(
+        [*TRAIN, "my_test_set/real/d.png"], {}, [Step("splits")],
+        {**ALL_TRAIN, "my_test_set/real/d.png": "train 0"}),
+    "a name taken for train": Case(
+        ["FF_train/real/a.png", "FF_train/fake/b.png", "test/c.png"], {}, [Step("splits")],
+        {"FF_train/real/a.png": "train 0", "test/c.png": "test"}),
+    "a name that says split and class": Case(
+        [f"{s}{c}/{s}.png" for s in ("train", "test") for c in ("Real", "Fake")], {},
+        [Step("splits")],
+        {"testFake/test.png": "train 1", "testReal/test.png": "test",
+         "trainFake/train.png": "train 1"}),
     "table against folders": Case(
         ["train/real/a.png", "train/fake/b.png", "test/real/t.png"],
         {"train.csv": "id,label\na,1\nb,0\n"}, [Step("labels")],
@@ -199,7 +210,7 @@ CASES = {
         {"train.json": '[["000", "003"]]', "val.json": '[["003", "004"]]'}, [Step("ignore")],
         {FF: "train 1", FF_REAL.format("003"): "train 0"}),
     "a note on a split": Case(
-        [*TRAIN, "eval/real/x.png"], {}, [Step("splits", ("none", "val"))],
+        [*TRAIN, "eval/real/x.png"], {}, [Step("splits", ("train", "val"))],
         {**ALL_TRAIN, "eval/real/x.png": "train 0"}),
     "a note on equal names": Case(
         ["real/a.png", "real/b.png", "fake/a.png", "fake/b.png"], {}, [Step("same_names: group")],

@@ -84,6 +84,7 @@ def test_folders_above_that_may_be_people_are_asked_about(make_dataset, capsys):
         (["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi"], True),
         (["Megan", "Logan", "Mika", "Tuva", "Ida"], True),
         (["alice", "bob", "carol", "dave"], False),
+        (["FaceForensics", "CelebDF", "DFDC", "DeeperForensics", "mine"], False),
         (["Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter", "other"], False),
         ([chr(98 + k // 9) + chr(98 + k % 9) for k in range(40)], True),
     ],

@@ -147,7 +147,7 @@ def test_a_name_that_not_everybody_reads_so_is_said_and_can_be_settled(make_data
     dataset = load_dataset("toy")
     assert len(dataset.test) == 2
     (note,) = [note for note in dataset.notes if "my_test_set/ is test" in note]
-    assert "`splits: {my_test_set: none}`" in note
+    assert "`splits: {my_test_set: train}`" in note
     make_dataset([], {"dataset.yaml": "splits: {'*_test_*': val}\n"})
     assert len(load_dataset("toy").train) == 4
 
