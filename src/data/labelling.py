@@ -324,11 +324,12 @@ def _class_names(folders: set[str], others: set[str]) -> list[str]:
         found = {own.rpartition("/")[2] for own in own_folders(folders, others).values()} - {""}
         return sorted(found) if len(found) <= _MOST_CLASSES else []
     paths = [folder.split("/") for folder in folders]
-    levels = [sorted({path[at] for path in paths}) for at in range(min(map(len, paths)))]
+    read = SplitMap().read  # of `trainTeasing` the class is Teasing
     levels = [
-        names for names in levels
-        if 1 < len(names) <= _MOST_CLASSES and not any(SplitMap().read(one)[0] for one in names)
-    ]  # fmt: skip
+        sorted({rest if said else path[at] for path in paths for said, rest in [read(path[at])]})
+        for at in range(min(map(len, paths)))
+    ]
+    levels = [names for names in levels if 1 < len(names) <= _MOST_CLASSES and "" not in names]
     return min(reversed(levels), key=len, default=[])
 
 

@@ -91,6 +91,11 @@ CASES = {
         [f"{d}/{c}/a.png" for d in ("one", "two") for c in ("teasing", "plain")], {},
         [Step("labels", ("plain: 0|1, teasing: 0|1", "plain: 0, teasing: 1"))],
         {"one/teasing/a.png": "train 1", "two/plain/a.png": "train 0"}, _domains_are("one", "two")),
+    "no word for the class in a split's name": Case(
+        [f"{s}{c}/{s}.png" for s in ("train", "test") for c in ("Teasing", "Plain")], {},
+        [Step("labels", ("Plain: 0|1, Teasing: 0|1", "Plain: 0, Teasing: 1"))],
+        {"trainTeasing/train.png": "train 1", "trainPlain/train.png": "train 0",
+         "testPlain/test.png": "test"}, lambda d: d.test_labels.sum() == 1),
     "no class: aside": Case(
         [*TRAIN, "train/unsure/v/x.png"], {}, [Step("ignore")],
         {**ALL_TRAIN, "train/unsure/v/x.png": ""}),
