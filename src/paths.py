@@ -332,11 +332,6 @@ def submission_csv(dataset: str, recipe: str) -> Path:
     return _below(root(), "submissions", dataset, f"{recipe}.csv")
 
 
-def submission_sidecar(dataset: str, recipe: str) -> Path:
-    """Return the JSON that says what a submission was made from."""
-    return submission_csv(dataset, recipe).with_suffix(".json")
-
-
 def extra_record(dataset: str, scheme: str, model: str) -> Path:
     """Return the record of predictions that came from elsewhere; its presence marks the member."""
     return oof_dir(dataset, scheme, model) / "extra.json"

@@ -121,7 +121,6 @@ def test_design_section_5(artefact_root):
     assert paths.test_views("d", "s", "m", 1) == root / "oof/d/s/m/test_fold_1.views.parquet"
     assert paths.recipe_json("d", "r") == root / "recipes/d/r.json"
     assert paths.submission_csv("d", "r") == root / "submissions/d/r.csv"
-    assert paths.submission_sidecar("d", "r") == root / "submissions/d/r.json"
 
 
 def test_nothing_absolute_is_baked_in():

@@ -84,7 +84,7 @@ def test_the_three_commands_make_a_checked_submission(tiny: Path, run_cli: Run) 
     assert submission["filename"].tolist() == sample["filename"].tolist()
     assert list(submission.columns) == ["filename", "label"]
     assert set(submission["label"]) <= {"0", "1"}
-    sidecar = json.loads(paths.submission_sidecar("tiny", "tuned").read_text())
+    sidecar = json.loads(paths.submission_csv("tiny", "tuned").with_suffix(".json").read_text())
     assert sidecar["fallback"]["items"] == ["0003.jpg"]
 
     done(run_cli("train_folds.py", "--model", "tiny"))

@@ -4,19 +4,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
-
-import pandas as pd
 
 from src.artifacts.label_names import make_label_names
-from src.artifacts.submissions import SubmissionFormat
 from src.data.dataset_yaml import DatasetConfig
 from src.data.field_splits import fold_of, hold_out, join_shared, split_folds
 from src.data.frame_choice import BEYOND, choose_frames
 from src.data.identities import VIDEO, group_sources, sources_of, video_of_frame
-from src.data.manifest import Dataset, make_items
-from src.data.sample import answer_names
-from src.data.sources import kind_of
+from src.data.manifest import Dataset, Row, make_manifest
+from src.data.sample import without_sample
 from src.data.walk import Entry
 from src.errors import UserError
 
@@ -118,63 +113,41 @@ def make_dataset(
     join_shared(root, reading)
     held_out = hold_out(reading, config)
     rows = _rows(reading, config)
-    missing = [path for path in rows if path not in by_path]
-    if missing and config.missing_files == "ignore":
-        if len(missing) == len(rows):
-            raise _nothing_there(root, reading, missing)
-        for path in missing:
-            del rows[path]
-        reading.notes.append(f"{len(missing)} files are named but not there: passed over")
-        missing = []
+    missing = _missing(root, reading, rows, by_path, config)
     for path in _thinned(reading, rows, by_path, held_out, config):
         del rows[path]
-    test = [path for path in rows if id(rows[path][0]) in held_out]
-    order = [*(path for path in rows if id(rows[path][0]) not in held_out), *test]
-    chosen = [by_path.get(path) or Entry(path, path, 0, 0) for path in order]
-    columns: dict[str, list[Any]] = {
-        "item_id": order,
-        "path": [entry.path for entry in chosen],
-        "kind": [kind_of(path) for path in order],
-        "split": ["train"] * (len(order) - len(test)) + ["test"] * len(test),
-        "label": [
-            *(rows[p][0].label for p in order[: len(order) - len(test)]),
-            *[pd.NA] * len(test),
-        ],
-        "group": [rows[path][1] for path in order],
-        "domain": [rows[path][0].domain for path in order],
-        "bytes": [entry.bytes for entry in chosen],
-    }
-    reading.notes += _chained(rows, config)
-    train = {path: rows[path][0] for path in order[: len(order) - len(test)]}
+    parts: tuple[list[Row], list[Row]] = ([], [])
+    for path, (clip, group) in rows.items():
+        entry = by_path.get(path) or Entry(path, path, 0, 0)
+        parts[id(clip) in held_out].append(Row(entry, path, clip.label, group, clip.domain))
+    train, test = ([row.item_id for row in part] for part in parts)
+    chosen, items, truth = make_manifest(*parts)
     folds, about_val = split_folds(
-        {path: fold_of(clip.splits) for path, clip in train.items()},
-        {path: clip.label for path, clip in train.items()},
+        {path: fold_of(rows[path][0].splits) for path in train},
+        {path: rows[path][0].label for path in train},
     )
-    reading.notes += about_val
-    items = make_items(columns, list(range(len(order))))
+    reading.notes += [*_chained(rows, config), *about_val]
     unnamed = len(entries) - (len(rows) - len(missing))
     reading.ignored[f"files that no part of the {reading.layout} layout names"] += max(
         0, unnamed - reading.ignored.total()
     )
-    layout = SubmissionFormat("filename", "label", sorted(test), answer_names(config))
-    if test:
-        reading.notes.append(f"no sample submission: it will be filename,label, {layout.written}")
+    submission, about_test = without_sample(test, config)
     dataset = Dataset(
         name=name,
         root=root,
-        items=items.reset_index(drop=True),
+        items=items,
         stamps=[],
-        submission=layout if test else None,
-        test_labels=_test_labels(rows, test),
+        submission=submission,
+        test_labels=truth,
         given_folds=folds,
         from_splits=folds is not None,
         config=config,
         labels=make_label_names(reading.words),
-        notes=[f"layout: {reading.layout}", *_summary(reading, len(test)), *reading.notes],
+        notes=[f"layout: {reading.layout}", *_summary(reading), *about_test, *reading.notes],
         ignored={k: n for k, n in (Counter(ignored) + reading.ignored).items() if n},
         missing=tuple(sorted(missing)),
     )
-    return [chosen[i] for i in items.index], dataset
+    return chosen, dataset
 
 
 def _thinned(
@@ -195,13 +168,6 @@ def _thinned(
     if out:
         reading.ignored[BEYOND] += len(out)
     return out
-
-
-def _test_labels(rows: dict[str, tuple[Clip, str]], test: list[str]) -> pd.Series | None:
-    if not test:
-        return None
-    labels = {path: rows[path][0].label for path in test}
-    return pd.Series(labels, dtype="int64", name="label").sort_index()
 
 
 def _rows(reading: Reading, config: DatasetConfig) -> dict[str, tuple[Clip, str]]:
@@ -226,14 +192,29 @@ def _chained(rows: dict[str, tuple[Clip, str]], config: DatasetConfig) -> list[s
     ]
 
 
-def _nothing_there(root: Path, reading: Reading, missing: list[str]) -> UserError:
-    return UserError(
-        f"{root}: none of the {len(missing)} files that the {reading.layout} layout names is "
-        f"there, the first is {missing[0]}"
-    )
+def _missing(
+    root: Path,
+    reading: Reading,
+    rows: dict[str, tuple[Clip, str]],
+    by_path: dict[str, Entry],
+    config: DatasetConfig,
+) -> list[str]:
+    """Return the files that are not there; where they are to be passed over, takes them out."""
+    missing = [path for path in rows if path not in by_path]
+    if not missing or config.missing_files != "ignore":
+        return missing
+    if len(missing) == len(rows):
+        raise UserError(
+            f"{root}: none of the {len(missing)} files that the {reading.layout} layout names is "
+            f"there, the first is {missing[0]}"
+        )
+    for path in missing:
+        del rows[path]
+    reading.notes.append(f"{len(missing)} files are named but not there: passed over")
+    return []
 
 
-def _summary(reading: Reading, test_items: int) -> list[str]:
+def _summary(reading: Reading) -> list[str]:
     fakes = sum(clip.label for clip in reading.clips)
     empty = [clip for clip in reading.clips if not clip.paths]
     what = "videos" if any(clip.family for clip in reading.clips) else "pictures"
@@ -243,7 +224,7 @@ def _summary(reading: Reading, test_items: int) -> list[str]:
             f"WARNING {len(empty)} videos have no frame, the first is {empty[0].video} "
             f"({empty[0].domain}): no item"
         )
-    return [*notes, *([] if test_items else ["no test items"])]
+    return notes
 
 
 def clip_name(parts: Sequence[str]) -> str:

@@ -6,13 +6,12 @@ from pathlib import PurePosixPath
 
 import pandas as pd
 
-from src.artifacts.submissions import SubmissionFormat
 from src.data.dataset_yaml import DatasetConfig
 from src.data.field_splits import split_folds
 from src.data.labelling import TrainItem, thin_folders
 from src.data.matching import FileIndex
 from src.data.places import MediaFile, own_folders
-from src.data.sample import Sample, answer_names, left_aside, match_sample
+from src.data.sample import Sample, left_aside, match_sample, without_sample
 from src.data.test_list import TestItems, TestList, match_list
 from src.errors import UserError
 
@@ -116,12 +115,9 @@ def find_test(
 
 
 def _all_inside(files: list[MediaFile], inside: list[int], config: DatasetConfig) -> TestItems:
-    if not inside:
-        return TestItems({}, None, ["no test items"])
     kept = thin_folders(files, inside, config.frames_per_video[1], config)
     test = {i: files[i].name for i in kept}
-    layout = SubmissionFormat("filename", "label", sorted(test.values()), answer_names(config))
-    notes = [f"no sample submission: it will be filename,label, {layout.written}"]
+    layout, notes = without_sample(test.values(), config)
     return TestItems(test, layout, notes, thinned={*inside} - {*kept})
 
 
@@ -148,14 +144,6 @@ def _find_sampled(
         f"{layout.id_column},{layout.label_column}, {layout.written}"
     )
     return TestItems(match_sample(sample, index, unread), layout, [note, *sample.notes])
-
-
-def test_labels(files: list[MediaFile], test: TestItems) -> pd.Series | None:
-    """Return item_id -> label of the test items; None where neither list nor folder says it."""
-    labels = test.labels or {name: files[index].place.label for index, name in test.ids.items()}
-    if not labels or None in labels.values():
-        return None
-    return pd.Series(labels, dtype="int64", name="label").sort_index()
 
 
 def given_folds(train: Collection[TrainItem]) -> tuple[pd.Series | None, list[str]]:

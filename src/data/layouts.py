@@ -4,9 +4,6 @@ from collections import Counter
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
 
 from src import paths
 from src.artifacts.label_names import make_label_names
@@ -14,19 +11,19 @@ from src.data.dataset_yaml import DatasetConfig, read_dataset_yaml
 from src.data.field import make_dataset
 from src.data.field_layouts import read_field
 from src.data.frame_choice import BEYOND
-from src.data.held_out import find_test, follow_sample, given_folds, test_labels
+from src.data.held_out import find_test, follow_sample, given_folds
 from src.data.joining import Loaded, check_part, combine, join_extra
 from src.data.labelling import Labelled, give_columns, label_by_folders
 from src.data.lists import OnDisk
-from src.data.manifest import Dataset, check_items, fingerprint, make_items
+from src.data.manifest import Dataset, Row, check_items, fingerprint, make_items, make_manifest
 from src.data.parquet_sets import read_parquet_sets
 from src.data.places import MediaFile, note_splits, place_files, refuse_outside
 from src.data.sample import find_sample
-from src.data.sources import TEXT_SUFFIX, Entry, Listing, kind_of, list_files
+from src.data.sources import TEXT_SUFFIX, Entry, Listing, list_files
 from src.data.split_words import make_split_map
 from src.data.table_labels import label_by_tables
 from src.data.tables import find_label_tables
-from src.data.test_list import find_test_list
+from src.data.test_list import TestItems, find_test_list
 from src.data.words import make_label_map
 from src.errors import UserError, unknown_name
 
@@ -114,10 +111,9 @@ def _load(name: str, root: Path, config: DatasetConfig) -> tuple[list[Entry], Da
     files = place_files(root, listing.media, on_disk.labels, splits)
     files, named = follow_sample(files, sample)
     found = find_test(files, sample, listed, config, listing.unread)
-    test = found.ids
-    apart = {*test, *found.thinned}
-    refuse_outside(root, files, apart)
-    train = [i for i, file in enumerate(files) if i not in apart and file.place.split != "test"]
+    held = {*found.ids, *found.thinned}
+    refuse_outside(root, files, held)
+    train = [i for i, file in enumerate(files) if i not in held and file.place.split != "test"]
     if label_tables:
         labelled = label_by_tables(root, files, train, label_tables, config)
     else:
@@ -125,31 +121,24 @@ def _load(name: str, root: Path, config: DatasetConfig) -> tuple[list[Entry], Da
         give_columns(labelled, files, rows.given)
     ignored = Counter(listing.ignored) + Counter(labelled.ignored) + found.ignored
     ignored += Counter({BEYOND: len(found.thinned)})
-    items = _make_items(files, labelled, test)
+    entries, items, truth = make_manifest(*_make_rows(files, labelled, found))
     given, about_val = given_folds(labelled.items.values())
     dataset = Dataset(
         name=name,
         root=root,
-        items=items.reset_index(drop=True),
+        items=items,
         stamps=[],
         submission=found.submission,
-        test_labels=test_labels(files, found),
+        test_labels=truth,
         given_folds=given,
         from_splits=bool(about_val),
         config=config,
         labels=make_label_names(labelled.words),
-        notes=[
-            *labelled.notes,
-            *about_val,
-            *note_splits(files, splits),
-            *named,
-            *found.notes,
-            *rows.notes,
-            *aside,
-        ],
+        notes=[*labelled.notes, *about_val, *note_splits(files, splits), *named, *found.notes,
+               *rows.notes, *aside],
         ignored=dict(ignored),
-    )
-    return [files[i].entry for i in items.index], dataset
+    )  # fmt: skip
+    return entries, dataset
 
 
 def _check_not_empty(root: Path, listing: Listing) -> None:
@@ -161,22 +150,20 @@ def _check_not_empty(root: Path, listing: Listing) -> None:
         )
 
 
-def _make_items(files: list[MediaFile], labelled: Labelled, test: dict[int, str]) -> pd.DataFrame:
-    """Return the manifest; its index is the number of the file."""
-    train = labelled.items.values()
-    entries = [files[index].entry for index in (*labelled.items, *test)]
-    origins = labelled.origins_of(files, test)
-    columns: dict[str, list[Any]] = {
-        "item_id": [*(item.item_id for item in train), *test.values()],
-        "path": [entry.path for entry in entries],
-        "kind": [kind_of(entry.logical) or "image" for entry in entries],  # a row may have no name
-        "split": ["train"] * len(train) + ["test"] * len(test),
-        "label": [*(item.label for item in train), *[pd.NA] * len(test)],
-        "group": [*(item.group for item in train), *(origin.group for origin in origins)],
-        "domain": [*(item.domain for item in train), *(origin.domain for origin in origins)],
-        "bytes": [entry.bytes for entry in entries],
-    }
-    return make_items(columns, [*labelled.items, *test])
+def _make_rows(
+    files: list[MediaFile], labelled: Labelled, found: TestItems
+) -> tuple[list[Row], list[Row]]:
+    train = [
+        Row(files[i].entry, item.item_id, item.label, item.group, item.domain)
+        for i, item in labelled.items.items()
+    ]
+    origins = labelled.origins_of(files, found.ids)
+    truths = found.labels or {name: files[i].place.label for i, name in found.ids.items()}
+    test = [
+        Row(files[i].entry, name, truths.get(name), origin.group, origin.domain)
+        for (i, name), origin in zip(found.ids.items(), origins, strict=True)
+    ]
+    return train, test
 
 
 def _load_part(name: str, of: Dataset, how: str, opened: _Opened) -> Loaded:

@@ -1,6 +1,6 @@
 """The sample submission: ids, columns, order, and how labels are written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -193,6 +193,16 @@ def _read_sample(root: Path, entry: Entry, config: DatasetConfig, on_disk: OnDis
 def answer_names(config: DatasetConfig) -> tuple[str, str]:
     """Return how real and fake are written in answers: as dataset.yaml says, or in its numbers."""
     return config.submission.label_names or number_names(config.labels)
+
+
+def without_sample(
+    ids: Iterable[str], config: DatasetConfig
+) -> tuple[SubmissionFormat | None, list[str]]:
+    """Return what to hand in of test items that no sample submission names, and a note on it."""
+    layout = SubmissionFormat("filename", "label", sorted(ids), answer_names(config))
+    if not layout.item_ids:
+        return None, ["no test items"]
+    return layout, [f"no sample submission: it will be filename,label, {layout.written}"]
 
 
 def _label_names(

@@ -45,20 +45,22 @@ def read_splits(
     given = {config.id_column, config.label_column, config.group_column,
              config.domain_column, config.fold_column}  # fmt: skip
     for column in candidates(where, rows, SPLIT_COLUMNS, None, ""):
+        if column in given:
+            continue
         words = list(dict.fromkeys(rows[column]))
         splits = make_split_map(config.splits, (), words)
         read = {word: splits.read(word)[0] for word in words}
         read |= {w: ("train",) for w in words if splits.of_given(w) == NONE}
-        bad = next((word for word in words if len(read[word]) != 1), None)
-        if bad is None:
+        unknown = [word for word in words if len(read[word]) != 1]
+        if not unknown:
             return column, rows[column].map(lambda word, read=read: read[word][0])
-        if column in given or (len(words) > _MOST_SPLITS or len(words) == 1):
+        if unknown == words and not 1 < len(words) <= _MOST_SPLITS:
             continue
-        unknown = {word: "train|val|test|none" for word in words if len(read[word]) != 1}
-        row = int((rows[column] == bad).to_numpy().argmax())
+        row = int((rows[column] == unknown[0]).to_numpy().argmax())
+        way = offer("splits", dict.fromkeys(unknown[:_MOST_SPLITS], "train|val|test|none"))
         raise UserError(
-            f"{where}: {rows.index[row]}: {column} is {bad!r}; which split "
-            f"is that? Say in dataset.yaml: {offer('splits', unknown)} (none: it says no split)"
+            f"{where}: {rows.index[row]}: {column} is {unknown[0]!r}; which split is that? Say in "
+            f"dataset.yaml: {way} (none: it says no split)"
         )
     return None, None
 

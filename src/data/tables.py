@@ -169,9 +169,8 @@ def _label_table(root: Path, entry: Entry, rows: pd.DataFrame, config: DatasetCo
     folder = home if entry.suffix == ".json" else None
     split = "train" if entry.suffix == ".json" else split_of_name(entry)
     _, splits = read_splits(where, rows, config)
-    if splits is None:
-        splits = pd.Series(split, rows.index, dtype=object)
-    apart = (splits == "test") & (split != "test")  # a list that labels_file names is none of test
+    apart = pd.Series(splits == "test" if splits is not None else False, rows.index)
+    splits = pd.Series(split, rows.index, dtype=object) if splits is None else splits
     rows, tests = rows[~apart], rows[apart]
     column, labels = read_labels(where, rows, columns, config)
     of = splits[~apart].tolist()

@@ -57,7 +57,7 @@ def submission(name="tuned"):
 
 
 def sidecar(name="tuned"):
-    return json.loads(paths.submission_sidecar("toy", name).read_text())
+    return json.loads(paths.submission_csv("toy", name).with_suffix(".json").read_text())
 
 
 def test_members_from_elsewhere_vote_without_any_checkpoint(toy, capsys):

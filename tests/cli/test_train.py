@@ -101,14 +101,18 @@ def test_a_refit_predicts_in_place_of_the_folds(command: Command) -> None:
     assert "1 checkpoints, 1 of them to predict with" in out
     assert "refit: weights and thresholds are the recipe's" in out
     views, _ = read_views(paths.test_views(*names("tiny", "all")))
-    sidecar = json.loads(paths.submission_sidecar("tiny", "tuned_refit").read_text())
+    sidecar = json.loads(
+        paths.submission_csv("tiny", "tuned_refit").with_suffix(".json").read_text()
+    )
     assert list(sidecar["checkpoints"]) == ["tiny fold all"]
     assert "tuned on the members' folds" in sidecar["refit"]
     threshold = json.loads(before)["stages"][1]["params"]["value"]
     prob = 1 / (1 + np.exp(-views.set_index("item_id")["logit"]))
     answers = pd.read_csv(paths.submission_csv("tiny", "tuned_refit")).set_index("filename")
     assert (answers["label"] == (prob >= threshold).loc[answers.index]).all()
-    assert "refit" not in json.loads(paths.submission_sidecar("tiny", "tuned").read_text())
+    assert "refit" not in json.loads(
+        paths.submission_csv("tiny", "tuned").with_suffix(".json").read_text()
+    )
     recipe.with_stem("tuned_refit").write_bytes(before)
     assert "under another name" in command("predict", "--refit", "--recipe", "tuned", code=2)
 

@@ -68,10 +68,51 @@ def test_a_value_that_is_no_split_is_asked_about(make_dataset, test):
         UserError, match=rf"meta\.csv: row 10: split is '{test}'.*splits:"
     ) as caught:
         load_dataset("toy")
-    if test:
-        line = str(caught.value).split("`")[1].replace("train|val|test|none", "test")
-        make_dataset([], {"dataset.yaml": line + "\n"})
-        assert set(load_dataset("toy").test["path"]) == {*FILES[8:]}
+    line = str(caught.value).split("`")[1]
+    make_dataset([], {"dataset.yaml": line + "\n"})
+    with pytest.raises(UserError, match=r"value of splits.*train\|val\|test\|none"):
+        load_dataset("toy")
+    make_dataset([], {"dataset.yaml": line.replace("train|val|test|none", "test") + "\n"})
+    assert set(load_dataset("toy").test["path"]) == {*FILES[8:]}
+
+
+def test_a_few_words_among_many_values_are_not_passed_over(make_dataset):
+    words = [f"w{i}" for i in range(10)] + ["train", "test"]
+    text = "".join(f"{p},{i % 2},{words[i]}\n" for i, p in enumerate(FILES))
+    make_dataset(FILES, {"meta.csv": "path,label,split\n" + text})
+    with pytest.raises(UserError, match="split is 'w0'"):
+        load_dataset("toy")
+
+
+@pytest.mark.parametrize("words", [["ff"] * 12, [f"s{i}" for i in range(12)]])
+def test_other_values_are_no_splits(make_dataset, words):
+    text = "".join(f"{p},{i % 2},{words[i]}\n" for i, p in enumerate(FILES))
+    make_dataset(FILES, {"meta.csv": "path,label,subset\n" + text})
+    assert len(load_dataset("toy").train) == 12
+
+
+def test_a_column_that_dataset_yaml_calls_a_domain_is_no_split(make_dataset):
+    texts = {
+        "meta.csv": "path,label,set\n" + rows("{},{},{}"),
+        "dataset.yaml": "domain_column: set\n",
+    }
+    make_dataset(FILES, texts)
+    assert set(load_dataset("toy").train["domain"]) == {"train", "val", "test"}
+
+
+def test_labels_file_of_a_name_of_test_keeps_its_test_rows_apart(make_dataset):
+    texts = {"test_meta.csv": "path,label,split\n" + rows("{},{},{}")}
+    make_dataset(FILES, {**texts, "dataset.yaml": "labels_file: test_meta.csv\n"})
+    assert set(load_dataset("toy").test["path"]) == {*FILES[8:]}
+
+
+def test_a_sample_goes_before_the_column(make_dataset):
+    sample = "path,label\n" + "".join(f"{path},0\n" for path in FILES[8:])
+    texts = {"meta.csv": "path,label,split\n" + rows("{},{},{}"), "sample_submission.csv": sample}
+    make_dataset(FILES, texts)
+    dataset = load_dataset("toy")
+    assert dataset.require_test().item_ids == FILES[8:]
+    assert set(dataset.train["path"]) == {*FILES[:8]}
 
 
 def test_labels_of_test_rows_need_not_be_there(make_dataset):

@@ -113,7 +113,7 @@ def test_the_whole_job_with_every_kind_of_picture(toy, artefact_root, capfd):
     names = {*READABLE, *UNREADABLE, *DAMAGED, *(f"{i}.png" for i in range(4))}
     assert set(answers["filename"]) == names
     assert answers["label"].isin([0, 1]).all()
-    sidecar = json.loads(paths.submission_sidecar("toy", "tuned").read_text())
+    sidecar = json.loads(paths.submission_csv("toy", "tuned").with_suffix(".json").read_text())
     assert set(sidecar["fallback"]["items"]) == set(UNREADABLE)
     assert set(sidecar["partial"]) == set(DAMAGED)
     assert all(why.startswith("damaged picture") for why in sidecar["partial"].values())

@@ -88,12 +88,16 @@ def test_from_folders_to_a_submission(mixed, capsys):
     assert answers["filename"].tolist() == [
         "cut.mp4", "good.mp4", "image.png", "lost.mp4", "photo.mp4", "video.jpg"
     ]  # fmt: skip
-    sidecar = json.loads(paths.submission_sidecar("mixed", "tuned").read_text())
+    sidecar = json.loads(paths.submission_csv("mixed", "tuned").with_suffix(".json").read_text())
     assert sidecar["fallback"]["items"] == ["lost.mp4"]
     assert list(sidecar["partial"]) == ["cut.mp4", "photo.mp4", "video.jpg"]
     assert sidecar["stages"][0]["name"] == "pooling"
     run(predict, "--device", "cpu")  # nothing is decoded again, and the flag stays
-    assert list(json.loads(paths.submission_sidecar("mixed", "tuned").read_text())["partial"])
+    assert list(
+        json.loads(paths.submission_csv("mixed", "tuned").with_suffix(".json").read_text())[
+            "partial"
+        ]
+    )
 
     checkpoint = paths.checkpoint("mixed", "sgkf5_s42", "whole", 0)
     folder = ["--checkpoint", str(checkpoint), "--input-dir", str(mixed / "test")]
