@@ -10,7 +10,8 @@ from src.data.dataset_yaml import DatasetConfig
 from src.data.field_splits import fold_of, hold_out, join_shared, split_folds
 from src.data.frame_choice import BEYOND, choose_frames
 from src.data.identities import VIDEO, group_sources, sources_of, video_of_frame
-from src.data.manifest import Dataset, Row, make_manifest
+from src.data.manifest import Dataset
+from src.data.rows import Row, make_manifest
 from src.data.sample import without_sample
 from src.data.walk import Entry
 from src.errors import UserError

@@ -15,9 +15,10 @@ from src.data.held_out import find_test, follow_sample, given_folds
 from src.data.joining import Loaded, check_part, combine, join_extra
 from src.data.labelling import Labelled, give_columns, label_by_folders
 from src.data.lists import OnDisk
-from src.data.manifest import Dataset, Row, check_items, fingerprint, make_items, make_manifest
+from src.data.manifest import Dataset, check_items, fingerprint, make_items
 from src.data.parquet_sets import read_parquet_sets
 from src.data.places import MediaFile, note_splits, place_files, refuse_outside
+from src.data.rows import Row, make_manifest
 from src.data.sample import find_sample
 from src.data.sources import TEXT_SUFFIX, Entry, Listing, list_files
 from src.data.split_words import make_split_map
