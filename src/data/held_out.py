@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
@@ -146,10 +146,17 @@ def _find_sampled(
     return TestItems(match_sample(sample, index, unread), layout, [note, *sample.notes])
 
 
-def given_folds(train: Collection[TrainItem]) -> tuple[pd.Series | None, list[str]]:
-    """Return the folds of a table's column, else those of train/ and val/ with a note on val/."""
+def given_folds(root: Path, train: Collection[TrainItem]) -> tuple[pd.Series | None, list[str]]:
+    """Return the folds of a table's column, else those of train/ and val/ with a note on val/.
+
+    Raises:
+        UserError: the column skips a fold.
+    """
     folds = {item.item_id: item.fold for item in train}
     if folds and None not in folds.values():
+        found = sorted({int(fold or 0) for fold in folds.values()} - {-1})
+        if found != list(range(len(found))) or len(found) < 2:
+            raise UserError(f"{root}: the column of folds holds {found}, want 0..k-1")
         return pd.Series(folds, dtype="int64", name="fold").sort_index(), []
     given = {item.item_id: int(not item.in_val) for item in train}
     return split_folds(given, {item.item_id: item.label for item in train})

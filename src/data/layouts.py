@@ -123,7 +123,7 @@ def _load(name: str, root: Path, config: DatasetConfig) -> tuple[list[Entry], Da
     ignored = Counter(listing.ignored) + Counter(labelled.ignored) + found.ignored
     ignored += Counter({BEYOND: len(found.thinned)})
     entries, items, truth = make_manifest(*_make_rows(files, labelled, found))
-    given, about_val = given_folds(labelled.items.values())
+    given, about_val = given_folds(root, labelled.items.values())
     dataset = Dataset(
         name=name,
         root=root,

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from src.data.archives import open_archive, safe_name
-from src.data.columns import ID_COLUMNS, LABEL_COLUMNS
 from src.data.dataset_yaml import DatasetConfig, offer_ignore
 from src.data.parquet_rows import PARQUET, ParquetRows
 from src.data.split_words import SplitMap
@@ -126,13 +125,15 @@ def _read(
     picture, home = rows.column.partition(".")[0], _split_folder(entry)
     words = SplitMap(config.splits)
     is_test = words.of_folders(home.split("/")) == "test"
-    config = without_absent(config, table) if is_test else config
-    ids = candidates(where, table, ID_COLUMNS, config.id_column, "id_column")
+    if is_test:
+        config = without_absent(config, table)
+        table = table.drop(columns=candidates(where, table, "fold", config))
+    ids = candidates(where, table, "id", config)
     ids = [column for column in ids if column != picture]
     bases: list[str] = table[ids[0]].tolist() if ids else [""] * rows.count
     if not ids and picture in table.columns:
         bases = [path.replace("\\", "/").rpartition("/")[2] for path in table[picture]]
-    columns = candidates(where, table, LABEL_COLUMNS, config.label_column, "label_column")
+    columns = candidates(where, table, "label", config)
     classes, notes = _class_folders(where, table, columns, config, labels)
     taken = {*ids[:1], *columns, picture}
     more = read_further(where, table, bases, config, taken)

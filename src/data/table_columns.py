@@ -5,16 +5,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from src.data.columns import (
-    DOMAIN_COLUMNS,
-    FOLD_COLUMNS,
-    GROUP_COLUMNS,
-    ID_COLUMNS,
-    LABEL_COLUMNS,
-    MEANS_REAL,
-    ORIGINAL_COLUMNS,
-    SPLIT_COLUMNS,
-)  # fmt: skip
+from src.data.columns import KNOWN, MEANS_REAL, ORIGINAL_COLUMNS
 from src.data.csv_rows import is_empty
 from src.data.dataset_yaml import DatasetConfig, offer
 from src.data.matching import without_suffix
@@ -44,7 +35,7 @@ def read_splits(
     """
     given = {config.id_column, config.label_column, config.group_column,
              config.domain_column, config.fold_column}  # fmt: skip
-    for column in candidates(where, rows, SPLIT_COLUMNS, None, ""):
+    for column in candidates(where, rows, "split", config):
         if column in given:
             continue
         words = list(dict.fromkeys(rows[column]))
@@ -120,16 +111,23 @@ def turned_round(values: Iterable[str]) -> str:
     return "; if 1 means real in the table: `labels: {1: 0, 0: 1}`"
 
 
-def candidates(
-    where: str, rows: pd.DataFrame, known: tuple[str, ...], given: str | None, key: str
-) -> list[str]:
-    """Return the columns that could be meant, best first; just the given one if one is given."""
+def candidates(where: str, rows: pd.DataFrame, what: str, config: DatasetConfig) -> list[str]:
+    """Return the columns that could be meant, best first; just the one that dataset.yaml names.
+
+    Args:
+        where: the table, for messages.
+        rows: its rows.
+        what: `id`, `label`, `group`, `domain`, `fold` or `split`.
+        config: what `dataset.yaml` says.
+    """
+    key = f"{what}_column"
+    given = getattr(config, key, None)
     if given is not None:
         if given not in rows.columns:
             raise unknown_name(f"column ({key} in dataset.yaml) of {where}:", given, rows.columns)
         return [given]
     columns = {normalise(name): name for name in rows.columns}
-    return [columns[name] for name in known if name in columns]
+    return [columns[name] for name in KNOWN[what] if name in columns]
 
 
 @dataclass(frozen=True)
@@ -166,13 +164,9 @@ def read_further(
         UserError: several could be meant, the given one does not exist, or a fold is none.
     """
     group, domain, fold = (
-        _find_column(where, rows, known, given, key, taken)
-        for known, given, key in (
-            (GROUP_COLUMNS, config.group_column, "group_column"),
-            (DOMAIN_COLUMNS, config.domain_column, "domain_column"),
-            (FOLD_COLUMNS, config.fold_column, "fold_column"),
-        )
+        _find_column(where, rows, what, config, taken) for what in ("group", "domain", "fold")
     )
+    split, splits = read_splits(where, rows, config)
     named = {"groups": group, "domains": domain, "folds": fold}
     groups, domains = (
         [""] * len(rows) if column is None else rows[column].map(_value).tolist()
@@ -180,13 +174,15 @@ def read_further(
     )
     if group is not None and normalise(group) in ORIGINAL_COLUMNS:
         groups = join_originals(ids, groups)
-    read = {*taken, group, domain, fold, read_splits(where, rows, config)[0]}
+    folds = rows[fold] if fold is not None else pd.Series(dtype=object)
+    if splits is not None:
+        folds = folds.where(splits != "test", "-1")  # nobody trains on them
     return Further(
         groups,
         domains,
-        [None] * len(rows) if fold is None else _folds(where, rows, fold),
+        [None] * len(rows) if fold is None else _folds(where, folds),
         {what: column for what, column in named.items() if column is not None},
-        _unread(where, rows, read, group),
+        _unread(where, rows, {*taken, group, domain, fold, split}, group),
     )
 
 
@@ -194,7 +190,7 @@ def _unread(
     where: str, rows: pd.DataFrame, read: Collection[str | None], group: str | None
 ) -> list[str]:
     """Say which columns that nobody reads hold values that repeat: people, videos, generators."""
-    known = {*ID_COLUMNS, *LABEL_COLUMNS}
+    known = {*KNOWN["id"], *KNOWN["label"]}
     left = [c for c in rows.columns if c not in read and normalise(c) not in known]
     left = [column for column in left if 1 < rows[column].nunique() <= len(rows) / 2]
     if not left:
@@ -209,19 +205,14 @@ def _unread(
 
 
 def _find_column(
-    where: str,
-    rows: pd.DataFrame,
-    known: tuple[str, ...],
-    given: str | None,
-    key: str,
-    taken: set[str],
+    where: str, rows: pd.DataFrame, what: str, config: DatasetConfig, taken: set[str]
 ) -> str | None:
-    found = candidates(where, rows, known, given, key)
-    found = [name for name in found if name not in taken or given is not None]
+    given = getattr(config, f"{what}_column") is not None
+    found = [c for c in candidates(where, rows, what, config) if given or c not in taken]
     if len(found) > 1:
         raise UserError(
             f"{where}: columns {' and '.join(map(repr, found))} could both be meant; say "
-            f"which in dataset.yaml: `{key}: {found[0]}`"
+            f"which in dataset.yaml: `{what}_column: {found[0]}`"
         )
     return found[0] if found else None
 
@@ -253,16 +244,13 @@ def join_originals(ids: Sequence[str], originals: Sequence[str]) -> list[str]:
     return [leaders.get(original or item, "") for item, original in zip(own, named, strict=True)]
 
 
-def _folds(where: str, rows: pd.DataFrame, column: str) -> list[int]:
-    numbers = pd.to_numeric(rows[column], errors="coerce")
+def _folds(where: str, values: pd.Series) -> list[int]:
+    numbers = pd.to_numeric(values, errors="coerce")
     bad = (numbers.isna() | (numbers != numbers.round()) | (numbers < -1)).to_numpy()
     if bad.any():
         row = int(bad.argmax())
         raise UserError(
-            f"{where}: {rows.index[row]}: {column} is "
-            f"{rows[column].iloc[row]!r}, want a fold 0..k-1 (or -1: always trained on)"
+            f"{where}: {values.index[row]}: {values.name} is {values.iloc[row]!r}, want a fold "
+            "0..k-1 (or -1: always trained on)"
         )
-    found = sorted(set(numbers.astype(int)) - {-1})
-    if found != list(range(len(found))) or len(found) < 2:
-        raise UserError(f"{where}: column {column} holds folds {found}, want 0..k-1")
     return numbers.astype(int).tolist()

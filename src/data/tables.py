@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from src.data.columns import ID_COLUMNS, LABEL_COLUMNS
+from src.data.columns import KNOWN
 from src.data.dataset_yaml import DatasetConfig
 from src.data.lists import OnDisk, read_rows, split_of_name, texts_to_read
 from src.data.sources import TEXT_SUFFIX, Entry, read_bytes
@@ -157,13 +157,13 @@ _JSON_COLUMNS = (("label", ""), ("split", "train"), ("original", ""))  # with th
 
 def _label_table(root: Path, entry: Entry, rows: pd.DataFrame, config: DatasetConfig) -> LabelTable:
     where = str(root / entry.path)
-    ids = candidates(where, rows, ID_COLUMNS, config.id_column, "id_column")
-    columns = candidates(where, rows, LABEL_COLUMNS, config.label_column, "label_column")
-    for what, found, known in (("label", columns, LABEL_COLUMNS), ("id", ids, ID_COLUMNS)):
+    ids = candidates(where, rows, "id", config)
+    columns = candidates(where, rows, "label", config)
+    for what, found in (("label", columns), ("id", ids)):
         if not found:
             raise _NotLabelsError(
                 f"no {what} column (its columns: {', '.join(rows.columns)}; known: "
-                f"{', '.join(known)}; or name it in dataset.yaml: `{what}_column: NAME`)"
+                f"{', '.join(KNOWN[what])}; or name it in dataset.yaml: `{what}_column: NAME`)"
             )
     home = entry.logical.rpartition("/")[0]
     folder = home if entry.suffix == ".json" else None

@@ -8,7 +8,6 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from src.artifacts.submissions import SubmissionFormat
-from src.data.columns import ID_COLUMNS, LABEL_COLUMNS
 from src.data.dataset_yaml import DatasetConfig, offer_ignore
 from src.data.finder import Finder
 from src.data.frame_choice import choose_frames
@@ -123,13 +122,13 @@ def _make_list(
     if rows.empty:
         return None
     config = without_absent(config, rows)
-    ids = candidates(where, rows, ID_COLUMNS, config.id_column, "") or [str(rows.columns[0])]
+    ids = candidates(where, rows, "id", config) or [str(rows.columns[0])]
     hits = {name: int(rows[name].map(on_disk.names).sum()) for name in ids}
     best = max(ids, key=lambda name: hits[name])
     if not hits[best]:
         return None
     check_ids(where, rows[best])
-    columns = candidates(where, rows, LABEL_COLUMNS, config.label_column, "")
+    columns = candidates(where, rows, "label", config)
     parsed = [rows[name].map(on_disk.labels.get) for name in columns]
     # Of one class alone: filled in, no truth.
     truths = [values for values in parsed if not values.isna().any() and values.nunique() == 2]

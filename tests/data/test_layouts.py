@@ -275,7 +275,7 @@ BAD = {
     "fold": (["train/a.png", "train/b.png"], {"train.csv": "id,label,fold\na,1,0\nb,0,x\n"},
              r"train\.csv: row 3: fold is 'x'"),
     "folds from 1": (["train/a.png", "train/b.png"], {"train.csv": "id,label,fold\na,1,1\nb,0,2\n"},
-                     r"column fold holds folds \[1, 2\], want 0\.\.k-1"),
+                     r"column of folds holds \[1, 2\], want 0\.\.k-1"),
     "json label": ({"train/x.mp4": b"1"}, {"train/metadata.json": '{"x.mp4": {"label": "MAYBE"}}'},
                    r"metadata\.json: entry 'x\.mp4': label is 'MAYBE'"),
     "extra unknown": (FOUR, {"dataset.yaml": "extra: [othr]\n"}, r"unknown data set 'othr'"),

@@ -364,3 +364,13 @@ def test_a_test_list_in_parquet_is_a_test_list(root):
         write(root, f"data/{name}-00000-of-00001.parquet", columns)
     dataset = load_dataset("toy")
     assert dataset.require_test().item_ids == ["5.png", "4.png"]
+
+
+def test_folds_may_be_spread_over_shards_and_test_has_none(root):
+    for shard in (0, 1):
+        columns = {"image": pictures(8 * shard, 4), "label": [0, 1] * 2, "fold": [shard] * 4}
+        write(root, f"data/train-0000{shard}-of-00002.parquet", columns)
+    write(root, "data/test-00000-of-00001.parquet", {"image": pictures(20, 2), "fold": [None, 3]})
+    dataset = load_dataset("toy")
+    assert dataset.given_folds is not None
+    assert sorted(dataset.given_folds) == [0] * 4 + [1] * 4
