@@ -87,17 +87,12 @@ def find_test(
     if sample is None and listed is None:
         return _all_inside(files, inside, config)
     # Without test/, everything in one folder: the sample says which files are test items.
-    anywhere = listed is not None and listed.by_column and sample is None
-    pool = (
-        list(range(len(files)))
-        if anywhere
-        else inside
-        or [
-            i
-            for i, file in enumerate(files)
-            if file.place.split == "" and (sample is None or file.place.label is None)
-        ]
-    )
+    pool = inside or [
+        i for i, file in enumerate(files)
+        if file.place.split == "" and (sample is None or file.place.label is None)
+    ]  # fmt: skip
+    if listed is not None and listed.by_column:
+        pool = list(range(len(files)))
     if sample is not None:
         where, found = sample.where, _find_sampled(files, pool, sample, unread, some=bool(inside))
     else:
