@@ -17,6 +17,7 @@ from src.errors import UserError
 from src.safe_pickle import HARMLESS
 
 INDEX = ".index.json"
+WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", INDEX)  # ends of names, for messages
 DEEPEST = 20  # containers within containers
 
 
@@ -118,7 +119,7 @@ def _stored(part: Any) -> bool:  # noqa: ANN401
 
 
 def check_file(path: Path) -> None:
-    """Raise a UserError for a file that is not there, and for one shard of several."""
+    """Raise a UserError for a file that is not there, a folder, and one shard of several."""
     shard = re.fullmatch(r"(.+)-(\d{5})-of-(\d{5})(\.\w+)", path.name)
     if shard and int(shard[3]) > 1:
         index = path.with_name(f"{shard[1]}{shard[4]}{INDEX}")
@@ -127,6 +128,10 @@ def check_file(path: Path) -> None:
             f"{path}: shard {int(shard[2])} of {int(shard[3])}, a part of the weights; give the "
             f"index that leads to all of them, {index}{there}"
         )
+    if path.is_dir():
+        held = sorted(one.name for one in path.iterdir() if one.name.endswith(WEIGHTS))
+        inside = f"one in it: {', '.join(held[:5])}" if held else "there is none in it"
+        raise UserError(f"{path}: is a folder, want a weights file ({inside})")
     if not path.is_file():
         raise UserError(f"{path}: no such weights file")
 

@@ -11,16 +11,16 @@ from torch import Tensor
 
 from src.errors import UserError
 
-# Keys under which training scripts put the weights beside optimizer states and arguments. Of a
-# student and its teacher, the teacher is what DINO publishes.
+# Keys under which training scripts put the weights beside optimizer states and arguments; `module`
+# and `shadow` are what wrappers and keepers of an average call them.
 WRAPPERS = (
-    *("state_dict", "model", "model_state_dict", "teacher"),
-    *("checkpoint", "net", "weights", "network"),
+    *("state_dict", "model", "model_state_dict", "teacher", "student"),
+    *("checkpoint", "net", "weights", "network", "module", "shadow"),
 )
 # Keys of a moving average of the weights: where a script keeps one, its scores are the average's.
 AVERAGES = (
     *("state_dict_ema", "model_ema", "ema_state_dict", "model_state_dict_ema", "ema_model"),
-    "ema",
+    *("ema", "net_ema", "ema_net", "network_ema", "swa_model", "swa_state_dict", "averaged_model"),
 )
 PREFIXES = ("module.", "_orig_mod.", "net.")
 # What Effort (Yan et al., ICML 2025) keeps of a weight: all but its last singular values, and those
@@ -58,8 +58,9 @@ class Weights:
 def find_weights(content: Any, path: Path) -> Weights:  # noqa: ANN401 - any file's
     """Find the tensors in what a training script saved, without wrappers and prefixes.
 
-    Of weights and their moving average, the average is taken where it has the same names. Arrays
-    of numpy become tensors where there are no others.
+    Of weights and their moving average, the average is taken where it has the same names; of a
+    student and its teacher the teacher, unless it is another net. Arrays of numpy become tensors
+    where there are no others.
 
     Args:
         content: what `read_tensors` returned.
@@ -73,6 +74,9 @@ def find_weights(content: Any, path: Path) -> Weights:  # noqa: ANN401 - any fil
     """
     beside, notes = [], []
     while isinstance(content, Mapping) and (word := _word(content)):
+        if word == "teacher" and isinstance(content.get("student"), Mapping):
+            word, why = _of_two(content)
+            notes.append(why)
         others = [a for a in AVERAGES if a != word and _named_within(content.get(a))]
         names = _named_within(content[word])
         average = next((a for a in others if _named_within(content[a]) == names), "")
@@ -96,6 +100,16 @@ def find_weights(content: Any, path: Path) -> Weights:  # noqa: ANN401 - any fil
         notes.append(f"{joined} weights lie in parts of a singular value decomposition, as Effort "
                      "trains them, and are put together (weight_main + U S V)")  # fmt: skip
     return Weights(tensors, beside, "; ".join(notes), joined)
+
+
+def _of_two(content: Mapping[Any, Any]) -> tuple[str, str]:
+    """Return which of a student and its teacher is taken, and why."""
+    if _named_within(content["teacher"]) <= _named_within(content["student"]):
+        return "teacher", "of 'student' and 'teacher' the teacher is taken, the student's average"
+    return (
+        "student",
+        "of 'student' and 'teacher' the student is taken, for its teacher is another net",
+    )
 
 
 def _joined(tensors: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], int]:

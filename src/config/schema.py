@@ -107,11 +107,12 @@ class HeadConfig:
     """From a backbone's feature map to one logit.
 
     Attributes:
-        pool: `native` is the backbone's own; `avg`, `max`, `gem` (generalised mean) or `cls`.
+        pool: `native` is the backbone's own; `avg`, `max`, `gem` (generalised mean), `cls`, or
+            `cls_avg` (class token and mean of the patches side by side).
         normalize: the linear layer sees features of length 1 (CLIP probes, GenD).
     """
 
-    pool: Literal["native", "avg", "max", "gem", "cls"] = "native"
+    pool: Literal["native", "avg", "max", "gem", "cls", "cls_avg"] = "native"
     normalize: bool = False
 
 

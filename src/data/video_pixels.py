@@ -27,6 +27,8 @@ _MATRICES = {3: "a reserved matrix", 8: "YCgCo", 10: "BT.2020 with constant lumi
              13: "a matrix derived from primaries", 14: "ICtCp"}  # fmt: skip
 _TRANSFERS = {9: "logarithmic", 10: "logarithmic", 16: "PQ", 18: "HLG"}
 _PLAIN_TRANSFERS = (1, 2, 4, 5, 6, 7, 8, 11, 12, 13, 14, 15, 17)
+# Pixel formats that both enlarge and round alike.
+_ALIKE = ("yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuvj422p", "yuvj444p", "gray")
 _NEAR_PRIMARIES = (1, 2, 4, 5, 6, 7)  # not: film, BT.2020, P3
 _SQUARE = "<9i"  # a display matrix: 9 numbers, row by row
 
@@ -61,11 +63,13 @@ def is_plain(frame: "VideoFrame") -> bool:
     """Tell whether every version of OpenCV converts a frame as `to_rgb` does.
 
     4.12 takes each matrix for BT.601. 4.13 and later hand out stale memory for what is interlaced
-    or of a matrix or transfer that they do not know, and convert PQ, HLG and wide primaries.
+    or of a matrix or transfer that they do not know, and convert PQ, HLG and wide primaries. Chroma
+    of 4:1:0 and more than 8 bits come out otherwise than from PyAV.
     """
     full = int(frame.color_range) == _FULL and not frame.format.name.startswith("yuvj")
     return (
-        not (frame.interlaced_frame or full)
+        frame.format.name in _ALIKE
+        and not (frame.interlaced_frame or full)
         and int(frame.colorspace) in _BT601_ALIKE
         and int(frame.color_trc) in _PLAIN_TRANSFERS
         and int(frame.color_primaries) in _NEAR_PRIMARIES

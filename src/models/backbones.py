@@ -9,12 +9,11 @@ from torch import nn
 from src.config import BackboneConfig, HeadConfig
 from src.errors import UserError, unknown_name
 from src.models.compact import CompactNet
-from src.models.heads import apply_head
+from src.models.heads import HEAD_STD, apply_head
 from src.registry import Registry
 
 BACKBONES: Registry[Callable[..., nn.Module]] = Registry("backbone")
 BACKBONES.register("compact_net")(CompactNet)
-HEAD_STD = 0.01
 
 # Arguments of a constructor that have a place of their own, or that would go behind our back
 # (`pretrained` downloads).

@@ -1,6 +1,6 @@
 """A detector from elsewhere that predicts as it is: a file whose head says real or fake."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,8 @@ class Origin:
     @property
     def order(self) -> str:
         """Return which class means fake and who says so."""
-        who = "--fake-index" if self.given else f"its format, {self.start.format}"
+        told = "config.json beside it" if self.start.labels else f"its format, {self.start.format}"
+        who = "--fake-index" if self.given else told
         names = dict(enumerate(self.start.labels))
         name = f" ({names[self.start.fake]})" if self.start.fake in names else ""
         return f"class {self.start.fake}{name} of its head is fake (says {who})"
@@ -48,7 +49,8 @@ class Origin:
         )
         return (
             f"{self.start.name} as {self.model}: {self.order}; sees {self.spec.image_size} px, "
-            f"{self.spec.geometry}, mean {mean}, std {std} ({self.scale}); {NO_SCORE}"
+            f"{self.spec.geometry}, {self.spec.interpolation}, mean {mean}, std {std} "
+            f"({self.scale}); {NO_SCORE}"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -96,6 +98,8 @@ def load_detector(
             f"train_folds.py --model {model} --weights {path}"
         )
     carry_input(classifier, config, start)
+    if start.interpolation:
+        classifier.spec = replace(classifier.spec, interpolation=start.interpolation)
     stated = config.input.mean is not None and config.input.std is not None
     scale = "the config's" if stated else "the file's own" if start.mean else "the backbone's own"
     return classifier.eval(), Origin(model, start, fake is not None, classifier.spec, scale)

@@ -1,11 +1,13 @@
 """Heads: how a net's feature map becomes one vector, and what its last linear layer sees.
 
-A head is put into a net that is built already, and adds no weights: the keys of the state dict stay
-those of the published net, so that its weights load as before.
+A head is put into a net that is built already: the keys of the state dict stay those of the
+published net, so that its weights load as before. None adds weights but `cls_avg`, whose last layer
+is twice as wide.
 """
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -14,6 +16,7 @@ from src.errors import UserError
 
 GEM_POWER = 3.0  # what Radenović et al. start from; it is not learned here
 LEAST = 1e-6
+HEAD_STD = 0.01  # a new head starts near zero, so that first losses do not tear at the net
 
 
 class Pool(nn.Module):
@@ -50,6 +53,22 @@ class Pool(nn.Module):
     def extra_repr(self) -> str:
         """Return what a printed net shows."""
         return f"{self.kind}, dims={self.dims}"
+
+
+class ClsAvgPool(nn.Module):
+    """Class token and mean of the patches side by side, as DINOv2's classifiers see them.
+
+    Args:
+        prefix: so many first tokens, the class token and registers, are no patches.
+    """
+
+    def __init__(self, prefix: int) -> None:
+        super().__init__()
+        self.prefix = prefix
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, tokens, d) to (n, 2 d)."""
+        return torch.cat([x[:, 0], x[:, self.prefix :].mean(1)], 1)
 
 
 class NormalizedLinear(nn.Linear):
@@ -115,9 +134,9 @@ def _set_pool(net: nn.Module, kind: str, name: str) -> None:
         for path, module in net.named_modules()
         if path.split(".")[-1] == "global_pool" and isinstance(module, SelectAdaptivePool2d | Pool)
     ]
-    if kind == "cls":
+    if kind in ("cls", "cls_avg"):
         raise UserError(
-            f"head.pool: cls wants a class token, and {name} has none; "
+            f"head.pool: {kind} wants a class token, and {name} has none; "
             f"{'avg, max, gem or native fit it' if pools else 'native fits it'}"
         )
     if len(pools) != 1 or "cat" in getattr(pools[0][1], "pool_type", ""):
@@ -141,15 +160,25 @@ def _set_token_pool(net: Any, kind: str, name: str, *, strips: bool) -> None:  #
 
     Args:
         net: timm's VisionTransformer or Eva.
-        kind: avg, max, gem or cls.
+        kind: avg, max, gem, cls or cls_avg.
         name: of the backbone.
         strips: the net takes class and register tokens away before a pooling module sees them.
     """
-    if kind == "cls" and (net.num_prefix_tokens == 0 or net.cls_token is None):
+    if kind in ("cls", "cls_avg") and (net.num_prefix_tokens == 0 or net.cls_token is None):
         raise UserError(
-            f"head.pool: cls wants a class token, and {name} has none; avg, max, gem or native "
+            f"head.pool: {kind} wants a class token, and {name} has none; avg, max, gem or native "
             "fit it"
         )
+    if kind == "cls_avg":
+        if not isinstance(net.fc_norm, nn.Identity):
+            raise UserError(
+                f"head.pool: cls_avg does not fit {name}, whose last norm follows the pooling"
+            )
+        net.attn_pool, net.pool_include_prefix = ClsAvgPool(net.num_prefix_tokens), True
+        net.head = nn.Linear(2 * net.head.in_features, net.head.out_features)
+        nn.init.normal_(net.head.weight, std=HEAD_STD)
+        nn.init.zeros_(net.head.bias)
+        return
     net.attn_pool = None
     if kind == "gem":
         stripped = strips and not net.pool_include_prefix

@@ -41,6 +41,7 @@ class Start:
         labels: names of its classes in the order of their numbers, where the file has them.
         origin: of a file that a run here wrote: what its record says of the data, and of what it
             came from itself; empty where there is no record of it. None of all other weights.
+        interpolation: by which pixels were enlarged for the weights, where the file says so.
     """
 
     source: str
@@ -55,6 +56,7 @@ class Start:
     fake: int | None = None
     labels: list[str] = field(default_factory=list)
     origin: dict[str, Any] | None = None
+    interpolation: str = ""
 
 
 def load_weights(
@@ -130,6 +132,7 @@ def load_weights(
         None if found.std is None else list(found.std),
         found.fake,
         list(found.labels),
+        interpolation=found.interpolation,
     )
 
 

@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 
+import av
 import numpy as np
 import pytest
 
@@ -98,6 +99,24 @@ def test_matrix_and_range_are_the_only_conversion(tmp_path, decoder, params, mat
 )
 def test_colours_that_are_not_converted_are_named(tmp_path, params, said):
     assert probe(encode(tmp_path / "a.mp4", [planes()], params)).colours == said
+
+
+@pytest.mark.parametrize(
+    "layout", ["yuv410p", "yuv411p", "yuv420p", "yuv422p", "yuv444p", "gray", "yuv420p10le"]
+)
+def test_pixel_formats_come_out_alike_in_both_decoders(tmp_path, layout):
+    ramp = np.indices((HEIGHT, WIDTH)).sum(0)[..., None] * [1, 2, 3] % 256
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, layout
+        for number in range(3):
+            rolled = np.roll(ramp, 5 * number, 1).astype(np.uint8)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(rolled).reformat(format=layout)))
+        file.mux(stream.encode(None))
+    one, other = (read_frames(path, 3, decoder=name).frames for name in ("pyav", "opencv"))
+    assert len(one) == 3
+    assert np.array_equal(one, other)
 
 
 def test_fields_that_begin_in_the_middle_are_noticed(tmp_path, decoder):

@@ -93,6 +93,20 @@ def test_gem_of_transformers_sees_patches_alone(name: str):
         torch.testing.assert_close(net(images), wanted)
 
 
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch16_dinov3"])
+def test_class_token_and_mean_side_by_side(name: str):
+    config = BackboneConfig(name, kwargs={"depth": 1, "embed_dim": 12, "num_heads": 3})
+    net, _ = build_backbone(config, 32, HeadConfig("cls_avg"))
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    if name.endswith("dinov3"):
+        assert net.num_prefix_tokens == 5
+    with torch.inference_mode():
+        tokens = net.eval().forward_features(images)
+        both = torch.cat([tokens[:, 0], tokens[:, net.num_prefix_tokens :].mean(1)], 1)
+        assert both.shape == (2, 24)
+        torch.testing.assert_close(net(images), net.get_classifier()(both))
+
+
 def test_gem_lies_between_mean_and_max():
     x = torch.rand(3, 4, 5, 6, generator=torch.Generator().manual_seed(0))
     mean, gem, largest = (Pool(kind)(x) for kind in ("avg", "gem", "max"))
@@ -110,8 +124,10 @@ def test_gem_lies_between_mean_and_max():
 )
 def test_a_class_token_that_is_not_there_is_refused(name: str):
     kwargs = {"depth": 1, "embed_dim": 12, "num_heads": 3} if "siglip" in name else {}
-    with pytest.raises(UserError, match=rf"cls wants a class token, and {name} has none; avg"):
-        build_backbone(BackboneConfig(name, kwargs=kwargs), 32, HeadConfig("cls"))
+    for pool in ("cls", "cls_avg"):
+        match = rf"{pool} wants a class token, and {name} has none; avg"
+        with pytest.raises(UserError, match=match):
+            build_backbone(BackboneConfig(name, kwargs=kwargs), 32, HeadConfig(pool))
 
 
 def test_a_net_with_two_classifiers_is_refused_where_one_is_meant():

@@ -315,7 +315,10 @@ def test_a_tensor_that_is_not_finite_is_named(tmp_path, value):
 
 def test_missing_file_and_folder(tmp_path):
     assert "no such weights file" in refusal(tmp_path / "none.pth")
-    assert "no such weights file" in refusal(tmp_path)
+    assert "is a folder, want a weights file (there is none in it)" in refusal(tmp_path)
+    for name in ("model.safetensors", "a.pth", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    assert "(one in it: a.pth, model.safetensors)" in refusal(tmp_path)
 
 
 def checkpoint_bytes(*, zipped: bool) -> bytes:

@@ -115,6 +115,64 @@ def test_a_head_of_one_output(pictures, fake):
     assert answers(pictures)[0]["prob"].to_numpy() == pytest.approx(want.numpy(), abs=1e-5)
 
 
+def timms_config(folder, **changes):
+    """Write `config.json` as timm's hub has it."""
+    cfg = {"mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bilinear"}
+    content = {"label_names": ["fake", "real"], "pretrained_cfg": cfg, **changes}
+    (folder.parent / "config.json").write_text(json.dumps(content))
+
+
+def test_what_lies_beside_a_plain_file_is_read(pictures, capsys):
+    net, path = net_of(2), pictures.parent / "model.safetensors"
+    save_file(tensors_of(net), path)
+    timms_config(pictures)
+    assert predict(path, pictures, "--model", MODEL, "--prob") == 0
+    net.pretrained_cfg = {"mean": [0.5] * 3, "std": [0.25] * 3}
+    want = outputs(net, pictures).softmax(1)[:, 0]
+    table, said = answers(pictures)
+    assert table["prob"].to_numpy() == pytest.approx(want.numpy(), abs=1e-5)
+    detector = said["detectors"][str(path)]
+    assert (detector["fake_index"], detector["labels"]) == (0, ["fake", "real"])
+    assert detector["input"]["interpolation"] == "bilinear"
+    assert "class 0 (fake) of its head is fake" in capsys.readouterr().out
+    assert predict(path, pictures, "--model", MODEL, "--fake-index", 1) == 2
+    assert "--fake-index 1 contradicts the file" in capsys.readouterr().err
+    timms_config(pictures, label_names=["a", "b"])
+    assert predict(path, pictures, "--model", MODEL) == 2
+    assert "nothing says which of the two classes" in capsys.readouterr().err
+
+
+def test_classes_beside_name_a_head_that_lies_beside_the_tower(pictures):
+    net = net_of(2)
+    tensors = {k.replace("classifier.", "fc."): v for k, v in tensors_of(net).items()}
+    path = save(tensors, pictures)
+    timms_config(pictures, pretrained_cfg={})
+    assert predict(path, pictures, "--model", MODEL, "--prob") == 0
+    want = outputs(net, pictures).softmax(1)[:, 0]
+    assert answers(pictures)[0]["prob"].to_numpy() == pytest.approx(want.numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize("resample", [2, 3])
+def test_small_pictures_are_enlarged_as_the_file_says(pictures, resample):
+    net, path = net_of(2), pictures.parent / "model.safetensors"
+    save_file(tensors_of(net), path)
+    timms_config(pictures, pretrained_cfg={})
+    (pictures.parent / "preprocessor_config.json").write_text(json.dumps({"resample": resample}))
+    rng = np.random.default_rng(3)
+    small = [Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)) for _ in range(3)]
+    for name, one in zip("abc", small, strict=True):
+        one.save(pictures / f"{name}.png")
+    assert predict(path, pictures, "--model", MODEL, "--prob") == 0
+    found = answers(pictures)[0]["prob"].to_numpy()
+    off = {}
+    for way in (2, 3):
+        for name, one in zip("abc", small, strict=True):
+            one.resize((SIDE, SIDE), way).save(pictures / f"{name}.png")
+        off[way] = np.abs(outputs(net, pictures).softmax(1)[:, 0].numpy() - found).max()
+    assert off[resample] < 0.015  # OpenCV's cubic is not quite Pillow's
+    assert off[resample] < off[5 - resample] / 2
+
+
 def test_exactly_filename_and_label_unless_more_is_asked_for(pictures):
     path = save(tensors_of(net_of(2)), pictures)
     (pictures / "broken.jpg").write_bytes(b"no picture")

@@ -46,6 +46,7 @@ class Foreign:
         fake: class of the file's head that means fake, where it is known; of one output, 1 where
             positive means fake.
         labels: names of the head's classes in the order of their numbers, where the file has them.
+        interpolation: by which pixels are enlarged, where it is known.
         idle: those of `dropped` that have no say in what the file's own head sees.
     """
 
@@ -57,6 +58,7 @@ class Foreign:
     note: str = ""
     fake: int | None = None
     labels: tuple[str, ...] = ()
+    interpolation: str = ""
     idle: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:

@@ -1,6 +1,7 @@
 """What lies beside a published file of weights: the names of its classes, its mean and std."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ FAKE = frozenset((
     "artificial", "generated", "synthetic", "spoof", "attack", "manipulated", "forged", "tampered",
     "fake image", "fake images", "fake face", "ai image", "ai images", "not real",
 ))  # fmt: skip
+# By Pillow's numbers, as transformers writes them, and by timm's names.
+RESAMPLE = {0: "nearest", 2: "bilinear", 3: "bicubic", "bilinear": "bilinear", "bicubic": "bicubic"}
+MOST_NAMED = 8  # classes
 
 
 @dataclass(frozen=True)
@@ -28,27 +32,36 @@ class Beside:
         config: the former; empty where there is none.
         labels: names of the classes in the order of their numbers; empty where they have none.
         mean, std: of the pixels, 0..1 scale.
+        interpolation: by which they are enlarged; empty where nothing says or it is none of ours.
     """
 
     config: dict[str, Any]
     labels: tuple[str, ...] = ()
     mean: Triple | None = None
     std: Triple | None = None
+    interpolation: str = ""
 
     @property
     def fake(self) -> int | None:
-        """The class that means fake; None unless there are two, one real and one fake."""
-        kinds = [_kind(label) for label in self.labels]
-        return kinds.index(1) if sorted(kinds, key=str) == [0, 1] else None
+        """The class that means fake, see `fake_of`."""
+        return fake_of(self.labels)
 
     @property
     def note(self) -> str:
         """What a user should know of the classes, one line."""
         if not self.labels:
             return ""
+        if len(self.labels) > MOST_NAMED:
+            return f"it has {len(self.labels)} classes (config.json)"
         names = ", ".join(f"{number} {name}" for number, name in enumerate(self.labels))
         unknown = "" if self.fake is not None else "; which of them is fake is not known"
         return f"its classes are {names} (config.json){unknown}"
+
+
+def fake_of(labels: Sequence[str]) -> int | None:
+    """Return the class that means fake; None unless there are two, one real and one fake."""
+    kinds = [_kind(label) for label in labels]
+    return kinds.index(1) if sorted(kinds, key=str) == [0, 1] else None
 
 
 def look_beside(path: Path) -> Beside:
@@ -67,7 +80,9 @@ def look_beside(path: Path) -> Beside:
         )
         if pixels.get("do_normalize") is False:
             mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-        return Beside(config, _labels(config, timms), mean, std)
+        resample = pixels.get("resample", timms.get("interpolation"))
+        interpolation = RESAMPLE.get(resample, "")
+        return Beside(config, _labels(config, timms), mean, std, interpolation)
     except (TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{path.parent}: config.json or preprocessor_config.json is damaged ({error})"

@@ -133,12 +133,28 @@ def _resized(grid: Tensor, own: Tensor, net: nn.Module, path: Path) -> Tensor:
     if side * side != tokens or tokens < 1 or new_size is None:
         raise UserError(
             f"{path}: {grid.shape[1]} position embeddings are not {prefix} and a square grid; this "
-            f"backbone has {own.shape[1]}"
+            f"backbone has {own.shape[1]}{_registers(net, grid.shape[1], prefix)}"
         )
     from timm.layers.pos_embed import resample_abs_pos_embed
 
     with torch.no_grad():
         return resample_abs_pos_embed(grid, list(new_size), num_prefix_tokens=prefix)
+
+
+def _registers(net: nn.Module, count: int, prefix: int) -> str:
+    """Name the net with or without registers, where it is these that the file and a net differ in.
+
+    Where there are registers, the class token has no position of its own.
+    """
+    name = str((getattr(net, "pretrained_cfg", None) or {}).get("architecture", ""))
+    if prefix == 0:
+        what, other = "no registers", re.sub(r"_reg\d+", "", name)
+    else:
+        what, other = "registers", name.replace("_dinov2", "_reg4_dinov2")
+    tokens = count if prefix else count - 1
+    if other in ("", name) or round(tokens**0.5) ** 2 != tokens:
+        return ""
+    return f"; the file's net has {what}: --model timm:{other}"
 
 
 def look(tensors: Mapping[str, Tensor]) -> str:

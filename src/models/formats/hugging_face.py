@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from src.models.formats.base import FORMATS, Foreign, Source, fused, one_logit, prefix_of, under
+from src.models.formats.base import FORMATS, Foreign, Source, fused, prefix_of, under
 from src.models.formats.beside import look_beside
 from src.models.formats.self_supervised import dinov2, dinov3
+from src.models.heads import ClsAvgPool
 
 Renames = tuple[tuple[str, str], ...]
 BLOCKS: Renames = (
@@ -111,7 +112,12 @@ def hf_vit(source: Source, net: nn.Module) -> Foreign | None:
     tensors.setdefault("mask_token", torch.zeros(1))
     read = dinov2(Source(source.path, tensors), net)
     tensors = read.tensors if read is not None else tensors
-    why = "its head sees the class token and the mean of the patches side by side"
+    why = (
+        ""
+        if isinstance(getattr(net, "attn_pool", None), ClsAvgPool)
+        else "its head sees the class token and the mean of the patches side by side, which wants "
+        "head: {pool: cls_avg} in the model's config"
+    )
     return _foreign(source, net, Read(prefix, tensors, [*lost, "embeddings.mask_token"], why))
 
 
@@ -219,31 +225,25 @@ def _renamed(tower: Mapping[str, Tensor], renames: Renames) -> dict[str, Tensor]
 
 
 def _foreign(source: Source, net: nn.Module, read: Read) -> Foreign:
-    """Add the head, and what lies beside the file."""
-    beside = look_beside(source.path)
+    """Add the head under the net's name for it."""
     parent = read.prefix.removesuffix(".").rpartition(".")[0]
     layer = f"{parent}.classifier" if parent else "classifier"
-    weight, bias = (source.tensors.get(f"{layer}.{part}") for part in ("weight", "bias"))
+    head = {part: source.tensors.get(f"{layer}.{part}") for part in ("weight", "bias")}
     place = (getattr(net, "pretrained_cfg", None) or {}).get("classifier")
-    tensors, logit, fake = dict(read.tensors), {}, None
-    notes = [beside.note, _activation_note(beside.config, net)]
+    tensors, notes = dict(read.tensors), [_activation_note(look_beside(source.path).config, net)]
     used = {key for key in source.tensors if key.startswith(read.prefix)}
     used -= {f"{read.prefix}{key}" for key in read.lost}
-    if weight is not None and read.no_head:
+    if head["weight"] is not None and read.no_head:
         notes.append(f"{read.no_head}: left out")
-    elif weight is not None and isinstance(place, str):
-        used |= {f"{layer}.weight", f"{layer}.bias"}
-        fake = beside.fake if weight.shape[0] == 2 else None
-        if fake is not None:
-            logit = one_logit(weight, bias, fake)
-        else:
-            tensors[f"{place}.weight"] = weight
-            tensors |= {} if bias is None else {f"{place}.bias": bias}
+    elif head["weight"] is not None and isinstance(place, str):
+        used |= {f"{layer}.{part}" for part in head}
+        tensors |= {f"{place}.{part}": v for part, v in head.items() if v is not None}
     return Foreign(
-        tensors, sorted(set(source.tensors) - used), logit, beside.mean, beside.std,
-        "; ".join(filter(None, notes)), fake, beside.labels,
-        frozenset(f"{read.prefix}{key}" for key in read.lost),
-    )  # fmt: skip
+        tensors,
+        sorted(set(source.tensors) - used),
+        note="; ".join(filter(None, notes)),
+        idle=frozenset(f"{read.prefix}{key}" for key in read.lost),
+    )
 
 
 def _activation_note(config: Mapping[str, object], net: nn.Module) -> str:

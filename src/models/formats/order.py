@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from src.errors import UserError
 from src.models.formats import PLAIN
 from src.models.formats.base import Foreign, Source, one_logit
+from src.models.formats.beside import fake_of
 from src.models.formats.fit import IGNORABLE, in_head
 
 # What lies in files beside a net's layers and has no say in what it computes.
@@ -50,14 +51,18 @@ def turn_head(
             several, or one of more than two classes; or the file holds more layers than the net.
     """
     path = source.path
-    if found.fake is not None:
-        if fake not in (None, found.fake):
-            raise UserError(
-                f"{path}: --fake-index {fake} contradicts the file, in whose format "
-                f"{found.fake} is fake; leave --fake-index out"
-            )
-        return found
     own = net.state_dict()
+    known = fake_of(found.labels) if found.fake is None else found.fake
+    if known is not None and fake not in (None, known):
+        raise UserError(
+            f"{path}: --fake-index {fake} contradicts the file, in whose format {known} is fake; "
+            "leave --fake-index out"
+        )
+    fake = fake if known is None else known
+    if found.fake is not None:
+        if name == PLAIN:
+            _refuse_more(found, own, f"{head[0]}.weight", path)
+        return found
     place = f"{head[0]}.weight" if head else ""
     if place not in own:
         raise UserError(f"{path}: {type(net).__name__} names no classifier to put a head into")
@@ -101,7 +106,8 @@ def _head_weight(
         what = f"several heads ({', '.join(fitting)})" if fitting else "no head"
         raise UserError(
             f"{path}: holds {what} of one or two outputs on this net's {own.shape[1]} "
-            f"features; train one: train_folds.py --weights {path}"
+            f"features{f' ({found.note})' if found.note else ''}; train one: train_folds.py "
+            f"--weights {path}"
         )
     key, weight = next(iter(fitting.items()))
     if len(weight) > 2:

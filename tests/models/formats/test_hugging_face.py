@@ -9,7 +9,9 @@ import timm
 import torch
 from timm.layers import resample_abs_pos_embed
 
+from src.config import BackboneConfig, HeadConfig
 from src.errors import UserError
+from src.models.backbones import build_backbone
 from src.models.formats.beside import Beside, look_beside
 from src.models.formats.order import turn_head
 from src.models.weights import load_weights
@@ -126,10 +128,50 @@ def test_dinov2s_head_is_named_and_left_out(tmp_path, registers, memory, caplog)
     start = load_weights(net, save(reference, tmp_path, memory=memory), ("head",))
     assert start.missing == ["head.bias", "head.weight"]
     assert start.unexpected == []
-    assert "class token and the mean of the patches side by side: left out" in caplog.text
+    assert "head: {pool: cls_avg} in the model's config: left out" in caplog.text
     with torch.no_grad():
         wanted = reference.base_model(images()).last_hidden_state
         torch.testing.assert_close(net.forward_features(images()), wanted, atol=1e-4, rtol=1e-4)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("registers", [False, True])
+@pytest.mark.parametrize("fake", [0, 1])
+def test_dinov2s_head_on_class_token_and_mean_says_what_it_says_there(tmp_path, registers, fake):
+    kind = "Dinov2WithRegisters" if registers else "Dinov2"
+    torch.manual_seed(1)
+    labels = {fake: "fake", 1 - fake: "real"}
+    config = getattr(transformers, f"{kind}Config")(**WIDTHS, **PATCHES, id2label=labels)
+    reference = getattr(transformers, f"{kind}ForImageClassification")(config).eval()
+    stir(reference)
+    name = f"vit_small_patch14_{'reg4_' if registers else ''}dinov2"
+    net, _ = build_backbone(BackboneConfig(name, kwargs=OURS), 32, HeadConfig("cls_avg"))
+    start = load_weights(net.eval(), save(reference, tmp_path), ("head",))
+    assert (start.missing, start.unexpected, start.fake) == ([], [], fake)
+    with torch.no_grad():
+        wanted = reference(pixel_values=images()).logits
+        found = net(images())[:, 0]
+    assert float(found.std()) > 1e-2
+    torch.testing.assert_close(found, wanted[:, fake] - wanted[:, 1 - fake], atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("registers", [False, True])
+def test_a_net_with_or_without_registers_names_the_other(tmp_path, registers):
+    kind = "Dinov2WithRegisters" if registers else "Dinov2"
+    config = getattr(transformers, f"{kind}Config")(**WIDTHS, **PATCHES)
+    path = save(getattr(transformers, f"{kind}Model")(config), tmp_path)
+    names = ["vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2"]
+    net = timm.create_model(names[1 - registers], num_classes=1, **OURS)
+    what = "registers" if registers else "no registers"
+    with pytest.raises(UserError, match=f"file's net has {what}: --model timm:{names[registers]}$"):
+        load_weights(net, path, ("head",))
+
+
+def test_a_head_that_wants_another_pooling_says_which(tmp_path):
+    config = transformers.Dinov2Config(**WIDTHS, **PATCHES, id2label={0: "real", 1: "fake"})
+    path = save(transformers.Dinov2ForImageClassification(config), tmp_path)
+    net = timm.create_model("vit_small_patch14_dinov2", num_classes=1, **OURS)
+    with pytest.raises(UserError, match=r"side by side, which wants head: \{pool: cls_avg\}"):
+        load_weights(net, path, ("head",), partial(turn_head, fake=None))
 
 
 @pytest.mark.parametrize("biases", [True, False])
@@ -256,6 +298,16 @@ def test_mean_and_std_beside(tmp_path, content, mean):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
     net, head = ours("vit")
     assert load_weights(net, path, head).mean == mean
+
+
+@pytest.mark.parametrize(
+    ("number", "name"), [(0, "nearest"), (2, "bilinear"), (3, "bicubic"), (1, "")]
+)
+def test_the_interpolation_beside(tmp_path, number, name):
+    path = save(classifier("vit", {0: "real", 1: "fake"}), tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"resample": number}))
+    net, head = ours("vit")
+    assert load_weights(net, path, head).interpolation == name
 
 
 def test_nothing_beside_and_damaged_files_beside(tmp_path):
