@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from src.models.formats.base import FORMATS, Foreign, Source, fused, prefix_of, under
 from src.models.formats.beside import look_beside
 from src.models.formats.self_supervised import dinov2, dinov3
-from src.models.heads import ClsAvgPool
+from src.models.heads import ClsAvgPool, NormalizedLinear
 
 Renames = tuple[tuple[str, str], ...]
 BLOCKS: Renames = (
@@ -73,6 +73,7 @@ SIGLIP: Renames = (
     (r"^head\.layernorm\.", "attn_pool.norm."),
     (r"^head\.mlp\.", "attn_pool.mlp."),
 )
+WANTS = "which wants in the model's config head:"
 # Where transformers' names of activations differ from timm's.
 TANH = ("GELUTanh", "gelu_tanh")
 ACTIVATIONS = {
@@ -108,15 +109,20 @@ def hf_vit(source: Source, net: nn.Module) -> Foreign | None:
     lost = [key for key in tower if key.startswith("pooler.")]
     tensors = fused(_renamed({k: v for k, v in tower.items() if k not in lost}, VIT), source.path)
     if "blocks.0.ls1.gamma" not in tensors:
-        return _foreign(source, net, Read(prefix, tensors, [*lost, "embeddings.mask_token"]))
+        own = getattr(net, "global_pool", "token"), getattr(net, "attn_pool", None)
+        pooled = own != ("token", None) and not any(
+            key.startswith("fc_norm.") for key in net.state_dict()
+        )
+        why = f"its head sees the class token, {WANTS} {{pool: cls}}" if pooled else ""
+        return _foreign(source, net, Read(prefix, tensors, [*lost, "embeddings.mask_token"], why))
     tensors.setdefault("mask_token", torch.zeros(1))
     read = dinov2(Source(source.path, tensors), net)
     tensors = read.tensors if read is not None else tensors
     why = (
         ""
         if isinstance(getattr(net, "attn_pool", None), ClsAvgPool)
-        else "its head sees the class token and the mean of the patches side by side, which wants "
-        "head: {pool: cls_avg} in the model's config"
+        else "its head sees the class token and the mean of the patches side by side, "
+        f"{WANTS} {{pool: cls_avg}}"
     )
     return _foreign(source, net, Read(prefix, tensors, [*lost, "embeddings.mask_token"], why))
 
@@ -228,13 +234,16 @@ def _foreign(source: Source, net: nn.Module, read: Read) -> Foreign:
     """Add the head under the net's name for it."""
     parent = read.prefix.removesuffix(".").rpartition(".")[0]
     layer = f"{parent}.classifier" if parent else "classifier"
+    no_head = read.no_head
+    if not no_head and any(isinstance(module, NormalizedLinear) for module in net.modules()):
+        no_head = f"its head sees features of any length, {WANTS} {{normalize: false}}"
     head = {part: source.tensors.get(f"{layer}.{part}") for part in ("weight", "bias")}
     place = (getattr(net, "pretrained_cfg", None) or {}).get("classifier")
     tensors, notes = dict(read.tensors), [_activation_note(look_beside(source.path).config, net)]
     used = {key for key in source.tensors if key.startswith(read.prefix)}
     used -= {f"{read.prefix}{key}" for key in read.lost}
-    if head["weight"] is not None and read.no_head:
-        notes.append(f"{read.no_head}: left out")
+    if head["weight"] is not None and no_head:
+        notes.append(f"{no_head}: left out")
     elif head["weight"] is not None and isinstance(place, str):
         used |= {f"{layer}.{part}" for part in head}
         tensors |= {f"{place}.{part}": v for part, v in head.items() if v is not None}

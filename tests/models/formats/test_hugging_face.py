@@ -1,6 +1,7 @@
 """Classifiers of transformers. Oracle: those nets themselves, small and with random weights."""
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def test_dinov2s_head_is_named_and_left_out(tmp_path, registers, memory, caplog)
     start = load_weights(net, save(reference, tmp_path, memory=memory), ("head",))
     assert start.missing == ["head.bias", "head.weight"]
     assert start.unexpected == []
-    assert "head: {pool: cls_avg} in the model's config: left out" in caplog.text
+    assert "wants in the model's config head: {pool: cls_avg}: left out" in caplog.text
     with torch.no_grad():
         wanted = reference.base_model(images()).last_hidden_state
         torch.testing.assert_close(net.forward_features(images()), wanted, atol=1e-4, rtol=1e-4)  # type: ignore[operator]
@@ -170,8 +171,30 @@ def test_a_head_that_wants_another_pooling_says_which(tmp_path):
     config = transformers.Dinov2Config(**WIDTHS, **PATCHES, id2label={0: "real", 1: "fake"})
     path = save(transformers.Dinov2ForImageClassification(config), tmp_path)
     net = timm.create_model("vit_small_patch14_dinov2", num_classes=1, **OURS)
-    with pytest.raises(UserError, match=r"side by side, which wants head: \{pool: cls_avg\}"):
+    with pytest.raises(UserError, match=r"side by side, which wants .* head: \{pool: cls_avg\}"):
         load_weights(net, path, ("head",), partial(turn_head, fake=None))
+
+
+@pytest.mark.parametrize(
+    ("head", "wanted"),
+    [
+        (HeadConfig(normalize=True), "{normalize: false}"),
+        (HeadConfig("avg"), "{pool: cls}"),
+        (HeadConfig("gem"), "{pool: cls}"),
+        (HeadConfig("cls"), ""),
+    ],
+)
+def test_a_net_whose_head_sees_something_else_does_not_take_the_files(tmp_path, head, wanted):
+    reference = classifier("vit", {0: "real", 1: "fake"})
+    path = save(reference, tmp_path)
+    config = BackboneConfig("vit_base_patch16_224", kwargs=OURS)
+    net, native = build_backbone(config, 32, head)
+    load = partial(load_weights, net.eval(), path, native.head, partial(turn_head, fake=None))
+    if wanted:
+        with pytest.raises(UserError, match=re.escape(f"the model's config head: {wanted}")):
+            load()
+    else:
+        assert load().fake == 1
 
 
 @pytest.mark.parametrize("biases", [True, False])
