@@ -4,6 +4,7 @@ import io
 import re
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -117,15 +118,22 @@ def _decode(
 ) -> tuple[NDArray[np.uint8], str]:
     """Return pixels at the scale of a side, of that shape, and what is wrong with them."""
     space = _space(colours)
-    scale = {"min_height": side, "min_width": side, "min_factor": 2 if side else 1}
+    read = partial(
+        simplejpeg.decode_jpeg,
+        data,
+        space,
+        min_height=side,
+        min_width=side,
+        min_factor=2 if side else 1,
+    )
     problem = ""
     try:
-        found = simplejpeg.decode_jpeg(data, space, **scale)
+        found = read()
     except ValueError:
         problem = complaint(data)
         # Rows that were not reached are not written.
         found = np.zeros((*shape, len(space)), np.uint8)
-        simplejpeg.decode_jpeg(data, space, **scale, strict=False, buffer=found)
+        read(strict=False, buffer=found)
         if not found.any():
             raise
     if space == "CMYK":  # stored inverted, as Adobe began it and everybody else took over
