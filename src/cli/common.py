@@ -59,23 +59,23 @@ def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str
         (`--max-hours`) that ends a training is 0: what was asked for was done.
     """
     survive()
+    Clock.raised = False
     try:
         paths.check_root()
         with Clock().running():  # SIGTERM ends as Ctrl-C does
             main(argv)
         sys.stdout.flush()
-    except UserError as error:
-        print(f"error: {message_of(error)}", file=sys.stderr)
-        return USER_MISTAKE
     except TimeUpError as end:
         print(f"{end}; the same command goes on from here", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return INTERRUPTED
-    except Exception as error:
-        if _is_interrupted(error):
+    except (KeyboardInterrupt, Exception) as error:
+        # Libraries make other errors of what the signal raised in them: NumPy's and torch's C
+        # code says ValueError, a class statement RuntimeError.
+        if Clock.raised or isinstance(error, KeyboardInterrupt):
             print("interrupted; the same command goes on from here", file=sys.stderr)
             return INTERRUPTED
+        if isinstance(error, UserError):
+            print(f"error: {message_of(error)}", file=sys.stderr)
+            return USER_MISTAKE
         trouble = disk_trouble(error) or memory_trouble(error)
         if trouble is None:
             raise
@@ -83,14 +83,6 @@ def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str
         print(f"error: {f'{named}: ' if named else ''}{trouble}", file=sys.stderr)
         return USER_MISTAKE
     return DONE
-
-
-def _is_interrupted(error: BaseException) -> bool:
-    """Tell whether it came of Ctrl-C or SIGTERM, which Python wraps inside a class statement."""
-    below: BaseException | None = error
-    while below is not None and not isinstance(below, KeyboardInterrupt):
-        below = below.__cause__
-    return below is not None
 
 
 def add_data_arguments(parser: argparse.ArgumentParser, *, scheme: bool = True) -> None:

@@ -57,6 +57,8 @@ class Clock:
         UserError: a limit that ends before anything could be done.
     """
 
+    raised = False  # a signal has ended what was being done, whatever came of it
+
     def __init__(self, max_hours: float | None = None) -> None:
         if max_hours is not None and max_hours * 3600 <= LEAVING_SECONDS:
             raise UserError(
@@ -146,6 +148,8 @@ class Clock:
         if self._noting and self.asked is None:
             self.asked = number
             return
+        if number != signal.SIGALRM:
+            Clock.raised = True
         raise self._end(number)
 
     def _end(self, number: int) -> KeyboardInterrupt:

@@ -1,7 +1,10 @@
 """What all commands share: flags, exit codes, the choice of a data set."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -121,19 +124,24 @@ def test_exit_codes(capsys, error, code, text):
     assert err.count("\n") == (error is not None)
 
 
-def test_an_interruption_that_python_wrapped_is_one(capsys):
-    """Ctrl-C in a class statement, as while a package is imported, comes as a RuntimeError."""
-
-    class Stopping:
-        def __set_name__(self, owner, name):
-            raise KeyboardInterrupt
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, UserError])
+def test_an_interruption_that_a_library_made_another_error_of_is_one(error, capsys):
+    """Ctrl-C in a class statement comes as a RuntimeError, in torch's C code as a ValueError."""
 
     def main(argv):
-        class Owner:
-            name = Stopping()
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            raise error("could not determine the shape") from None
 
     assert run_command(main, []) == 130
     assert capsys.readouterr().err.startswith("interrupted")
+    assert run_command(lambda argv: refuse_all(), []) == 2  # and it is forgotten
+
+
+def refuse_all():
+    raise UserError("no")
 
 
 def test_a_bug_is_not_dressed_as_a_users_mistake():
