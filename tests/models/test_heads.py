@@ -179,6 +179,17 @@ def test_a_head_survives_its_checkpoint_and_the_fused_net(name: str, tmp_path):
     torch.testing.assert_close(logits_of(quick, name), wanted, rtol=1e-4, atol=1e-5)
 
 
+def test_class_token_and_mean_survive_their_checkpoint_and_the_fused_net(tmp_path):
+    config = config_of("test_vit", pool="cls_avg", normalize=True)
+    model, _ = build_classifier(config)
+    save_checkpoint(tmp_path / "a.safetensors", model, config.as_dict(), ["full"])
+    loaded, _ = load_checkpoint(tmp_path / "a.safetensors", torch.device("cpu"))
+    wanted = logits_of(model.net, "test_vit")
+    assert torch.equal(logits_of(loaded.net, "test_vit"), wanted)
+    quick = fused(loaded.net, SIZES["test_vit"], plain_attention=True)
+    torch.testing.assert_close(logits_of(quick, "test_vit"), wanted, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_onnx_gives_the_same_logits(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
