@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from src.ensemble.curves import CALIBRATIONS
+from src.ensemble.calibration import CALIBRATIONS
 from src.ensemble.rule import Rule, vote
 from src.errors import UserError
 from src.metrics import log_odds

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from src.ensemble.curves import Curve
+from src.ensemble.calibration import Curve
 from src.metrics import sigmoid
 from src.registry import Registry
 

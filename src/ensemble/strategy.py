@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from src.ensemble.curves import Curve
+from src.ensemble.calibration import Curve
 from src.ensemble.rule import Rule, vote
 from src.registry import Registry
 from src.thresholds import best_threshold

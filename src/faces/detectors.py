@@ -1,4 +1,7 @@
-"""What finds faces: one registered interface, so that a better detector is a line of config."""
+"""What finds faces: one registered interface, so that a better detector is a line of config.
+
+A detector whose file is gone, for what is predicted without looking for a face.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.errors import UserError
-from src.faces.boxes import Face, inside, scaled
+from src.faces.crop import Face, inside, scaled
 from src.registry import Registry
 
 Picture = NDArray[np.uint8]
@@ -111,3 +114,34 @@ def refuse_file(name: str, file: Path | None) -> None:
     """Raise a UserError where a detector is given a file that it would not read."""
     if file is not None:
         raise UserError(f"face.detector_file: {name} reads no file; leave it out (null)")
+
+
+class AbsentDetector:
+    """Stands for a checkpoint's detector as long as no picture is shown to it.
+
+    Args:
+        name: in `DETECTORS`.
+        file: where its weights were looked for last.
+        sha256: of these weights.
+    """
+
+    batch = 1
+    longest: int | None = None
+
+    def __init__(self, name: str, file: Path, sha256: str) -> None:
+        self.identity = f"{name}-{sha256[:12]}-absent"
+        self._file, self._sha256 = file, sha256
+
+    def detect(self, pictures: Sequence[Picture]) -> list[list[Face]]:
+        """See `Detector`.
+
+        Raises:
+            UserError: a picture is shown.
+        """
+        if not pictures:
+            return []
+        raise UserError(
+            f"face.detector_file: {self._file} is not there, and faces must be looked for with "
+            f"it; put the file of SHA-256 {self._sha256[:12]}... there (or say `faces: cropped` in "
+            "dataset.yaml, where the pictures are faces already)"
+        )

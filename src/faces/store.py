@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from src.artifacts.files import atomic_path
-from src.faces.boxes import Face
+from src.faces.crop import Face
 from src.faces.tracks import Frames
 
 NOTHING = -1  # in place of a face's number

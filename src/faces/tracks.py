@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from src.faces.boxes import Face, area, between, iou
+from src.faces.crop import Face, area, between, iou
 
 MIN_IOU = 0.3
 SURE = 0.95  # a detector's score from which a face is hardly ever a piece of background

@@ -12,8 +12,7 @@ import torch
 
 from src.errors import UserError
 from src.merging.merger import Merger
-from src.merging.recipe import MergeRecipe
-from src.merging.settings import Depth
+from src.merging.recipe import Depth, MergeRecipe
 from src.merging.sources import Outline, Source, open_source
 from src.merging.writer import PartFile
 from src.progress import track

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from src import paths
 from src.artifacts.runs import read_run
-from src.reporting.figures import new_figure, save_figure, shown
+from src.reporting.charts import new_figure, save_figure, shown
 from src.reporting.plots import LINE
 from src.reporting.scorecard import Card, Score
 

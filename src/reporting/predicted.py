@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src import metrics, scores
-from src.data.identities import video_of_frame
+from src.data.items.identities import video_of_frame
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

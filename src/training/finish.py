@@ -12,15 +12,17 @@ from src import paths
 from src.artifacts.files import sha256_file
 from src.artifacts.oof import write_oof, write_views
 from src.artifacts.runs import write_record
-from src.data.pixels import PixelSource
+from src.compute import device
+from src.data.pixels.source import PixelSource
 from src.errors import UserError
+from src.inference.frames import Seen, predict_items
+from src.inference.predict import VIEWS, Compute
 from src.metrics import classification_report
+from src.models import checkpoint
 from src.models.classifier import Classifier, count_parameters
 from src.models.weights import Start
-from src.training import checkpoint, device, record
-from src.training.frames import Seen, predict_items
+from src.training import record
 from src.training.job import Job
-from src.training.predict import VIEWS, Compute
 from src.training.run import Run
 
 LOG = logging.getLogger("rvf")

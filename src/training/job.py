@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from src import paths
 from src.artifacts.files import sha256_file
 from src.artifacts.folds import fold_numbers
+from src.compute.clock import Clock
 from src.config import ModelConfig
 from src.errors import UserError
-from src.training.clock import Clock
 
 if TYPE_CHECKING:  # jobs are planned before torch is loaded
     from src.models.strategies import Stage

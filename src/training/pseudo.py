@@ -16,13 +16,13 @@ from src import paths
 from src.artifacts.files import sha256_file
 from src.artifacts.recipes import Recipe, check_recipe_fresh, read_recipe
 from src.config import PseudoConfig
-from src.data.manifest import Dataset
-from src.data.relatives import Relatives, find_relatives
+from src.data.folds.overlap import Relatives, find_relatives
+from src.data.items.manifest import Dataset
 from src.ensemble.extra import is_extra
 from src.ensemble.stages import pools_of, rule_of
 from src.ensemble.vote import apply_recipe, pool_views
 from src.errors import UserError
-from src.training import fill
+from src.inference import stored
 
 LOG = logging.getLogger("rvf")
 ALWAYS_TRAINED = -1  # the fold of pseudo-labelled rows
@@ -134,8 +134,8 @@ class PseudoLabels:
         return sha256_file(paths.recipe_json(self.dataset.name, self.config.recipe))
 
     @cached_property
-    def _items(self) -> fill.TestItems:
-        return fill.items_to_predict(self.dataset)
+    def _items(self) -> stored.TestItems:
+        return stored.items_to_predict(self.dataset)
 
     def _command(self, script: str) -> str:
         return f"python {script} --data {self.dataset.name} --recipe {self.config.recipe}"
@@ -151,17 +151,17 @@ class PseudoLabels:
                 f"MEMBER --fold {fold}), then {self._command('tune.py')} and "
                 f"{self._command('predict_ensemble.py')}"
             )
-        parts = fill.needed_parts(recipe, None if fold == paths.ALL else [fold])
+        parts = stored.needed_parts(recipe, None if fold == paths.ALL else [fold])
         views: dict[str, list[pd.DataFrame]] = {}
         for part in parts:
-            stored = fill.stored_predictions(part, self._items)
+            stored = stored.stored_predictions(part, self._items)
             if stored is None:
                 raise UserError(
                     f"{part.views} is not there, or not of these weights and test items: "
                     f"{self._command('predict_ensemble.py')}"
                 )
             views.setdefault(part.model, []).append(stored)
-        pools = fill.default_pools(parts) | pools_of(recipe)
+        pools = stored.default_pools(parts) | pools_of(recipe)
         logits = {
             model: pool_views(pd.concat(found, ignore_index=True), pools[model])
             for model, found in views.items()

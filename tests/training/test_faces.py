@@ -10,13 +10,13 @@ from src.artifacts.files import sha256_file
 from src.artifacts.oof import read_views, read_views_metadata
 from src.cli.predict import main as predict
 from src.config import FramesConfig
-from src.data import cache
-from src.data.cropped import says_cropped
+from src.data.pixels import cache
+from src.data.pixels.faces import says_cropped
 from src.ensemble.vote import pool_views
 from src.faces import spec as face_spec
+from src.inference.stored import Part, TestItems, predict_parts, without_face
+from src.models.checkpoint import read_input
 from src.training import features
-from src.training.checkpoint import read_input
-from src.training.fill import Part, TestItems, predict_parts, without_face
 from src.training.trainer import fit_fold
 from tests.faces_stub import Red as FakeRed
 from tests.faces_stub import picture, use_red, write_film, write_picture
