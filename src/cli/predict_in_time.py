@@ -19,7 +19,6 @@ from src.ensemble.prior import correct
 from src.ensemble.stages import rule_of, stages_of
 from src.ensemble.tuned_rows import oof_of
 from src.errors import UserError
-from src.inference import stored
 from src.inference.in_time import Pace, TooSlowError, fitting_parts
 from src.inference.stored import Part, TestItems
 
@@ -51,16 +50,18 @@ def fill_in_time(
     Raises:
         UserError: the time does not suffice; says for what it would.
     """
+    from src.inference import passes  # torch, which stored predictions do not need
+
+    way = passes.Way(
+        arguments.device, arguments.precision, arguments.workers,
+        arguments.engine, arguments.compile, arguments.auto_batch,
+    )  # fmt: skip
     todo, left_out = list(missing), []
     while todo:
         limited = clock.max_hours is not None
         pace = Pace(clock, keep_watching=arguments.fit_in_time) if limited else None
         try:
-            stored.predict_parts(
-                todo, items, arguments.device, arguments.precision, arguments.workers,
-                engine=arguments.engine, compile_it=arguments.compile,
-                auto_batch=arguments.auto_batch, on_batch=pace,
-            )  # fmt: skip
+            passes.predict_parts(todo, items, way, pace)
             break
         except TooSlowError as slow:
             todo = [part for part in todo if part not in slow.finished]

@@ -19,9 +19,6 @@ from src.ensemble.strategy import INCUMBENT, STRATEGIES, Fit, Search, Strategy
 from src.errors import UserError
 
 __all__ = ["CALIBRATIONS", "INCUMBENT", "STRATEGIES", "Search", "Strategy", "calibrate", "ladder"]
-register_calibrated()
-
-
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 STEPS_UP = {"isotonic": 4}  # on the ladder; a curve of many knots is less simple than a line
@@ -123,3 +120,6 @@ def ladder(
             f"no strategy votes {voting!r} with {n_members} member(s); train another model"
         )
     return [name for _, name in sorted(set(found))]
+
+
+register_calibrated()

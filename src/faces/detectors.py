@@ -41,21 +41,6 @@ class Detector(Protocol):
 DETECTORS: Registry[Callable[[Path | None], Detector]] = Registry("face detector")
 
 
-def make_detector(name: str, file: Path | None = None) -> Detector:
-    """Return a detector.
-
-    Args:
-        name: in `DETECTORS`.
-        file: its weights, for those that want a file.
-
-    Raises:
-        UserError: unknown name, or a file that is wanted and not there, or given and not wanted.
-    """
-    from src.faces import mtcnn, yunet  # noqa: F401 - they register themselves
-
-    return DETECTORS.get(name)(file)
-
-
 class Shrunk(NamedTuple):
     """A picture at the size at which a detector looks at it, and its size before."""
 

@@ -115,7 +115,10 @@ def cross_logits(
     ]
     missing = [p for p in parts if stored.stored_predictions(p, items, precision) is None]
     if missing:
-        stored.predict_parts(missing, items, device, precision, workers, auto_batch=auto_batch)
+        from src.inference import passes  # torch, which stored predictions do not need
+
+        way = passes.Way(device, precision, workers, auto_batch=auto_batch)
+        passes.predict_parts(missing, items, way)
     return stored.member_logits(recipe, parts, items), len(missing)
 
 

@@ -39,7 +39,7 @@ class TooSlowError(Exception):
 class Pace:
     """Measures a pass over the items and raises `TooSlowError` where it would not end in time.
 
-    Called after every batch (`fill.predict_parts`). Says once what the whole will take; the first
+    Called after every batch (`passes.predict_parts`). Says once what the whole will take; the first
     verdict holds, unless `keep_watching`.
 
     Args:

@@ -52,7 +52,7 @@ class Way:
     auto_batch: bool = False
 
 
-def predict_in_passes(
+def predict_parts(
     parts: Sequence[Part],
     items: TestItems,
     way: Way,

@@ -4,7 +4,7 @@ This module loads torch only when there is something to predict, so that another
 same predictions votes in seconds.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -282,40 +282,6 @@ def _extra_logits(recipe: Recipe, model: str, items: TestItems) -> "pd.Series":
             f"unknown); import complete ones: tune.py --extra {model}=OOF.csv,TEST.csv"
         )
     return series
-
-
-def predict_parts(
-    parts: list[Part],
-    items: TestItems,
-    device: str,
-    precision: str,
-    workers: int | None,
-    *,
-    engine: str | None = None,
-    compile_it: bool = False,
-    auto_batch: bool = False,
-    on_batch: Callable[[int, int], None] | None = None,
-) -> None:
-    """Predict the test items with several checkpoints and store the views.
-
-    Each item is decoded once, whatever the number of checkpoints, if these fit into memory: see
-    `passes.predict_in_passes`.
-
-    Args:
-        parts: the checkpoints.
-        items: the items.
-        device: as `--device`.
-        precision: as `--precision`.
-        workers: loader processes; None chooses.
-        engine: as `--engine`.
-        compile_it: as `--compile`.
-        auto_batch: as `--auto-batch`.
-        on_batch: told after every batch how many items are done, of how many over all passes.
-    """
-    from src.inference.passes import Way, predict_in_passes
-
-    way = Way(device, precision, workers, engine, compile_it, auto_batch)
-    predict_in_passes(parts, items, way, on_batch)
 
 
 def view_rows(

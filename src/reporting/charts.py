@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
-from src.artifacts.atomic import atomic_path
 from src.artifacts.files import atomic_path
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from src.data.batches.augment import check_augment
 from src.data.batches.loader import DeviceBatches, TrainBatches
 from src.data.batches.samplers import BatchKey
 from src.data.items.manifest import Dataset
-from src.data.pixels.images import UnreadableImageError, center_crop
+from src.data.pixels.images import center_crop
 from src.data.pixels.source import Canvas, PixelSource
-from src.errors import UserError
+from src.errors import UnreadableImageError, UserError
 from src.models.backbones import build_backbone
 from src.models.classifier import input_spec
 from src.reporting.charts import new_figure, save_figure, shown

@@ -13,9 +13,9 @@ from src import paths
 from src.artifacts.files import write_text
 from src.artifacts.label_names import LabelNames
 from src.data.items.manifest import Dataset
-from src.data.pixels.images import Canvas, UnreadableImageError
+from src.data.pixels.images import Canvas
 from src.data.pixels.source import PixelSource
-from src.errors import UserError
+from src.errors import UnreadableImageError, UserError
 from src.reporting import plots
 from src.reporting.charts import new_figure, save_figure, shown
 from src.reporting.page import Section, make_page

@@ -27,7 +27,6 @@ from src.training.job import Job
 LOG = logging.getLogger("rvf")
 
 
-FloatArray = NDArray[np.float64]
 SCORES = ["macro_f1", "auc", "log_loss"]
 
 

@@ -154,13 +154,13 @@ class PseudoLabels:
         parts = stored.needed_parts(recipe, None if fold == paths.ALL else [fold])
         views: dict[str, list[pd.DataFrame]] = {}
         for part in parts:
-            stored = stored.stored_predictions(part, self._items)
-            if stored is None:
+            found = stored.stored_predictions(part, self._items)
+            if found is None:
                 raise UserError(
                     f"{part.views} is not there, or not of these weights and test items: "
                     f"{self._command('predict_ensemble.py')}"
                 )
-            views.setdefault(part.model, []).append(stored)
+            views.setdefault(part.model, []).append(found)
         pools = stored.default_pools(parts) | pools_of(recipe)
         logits = {
             model: pool_views(pd.concat(found, ignore_index=True), pools[model])

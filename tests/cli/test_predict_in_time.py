@@ -11,7 +11,7 @@ from src.cli import predict, predict_in_time
 from src.cli.predict_in_time import fill_in_time
 from src.compute.clock import Clock
 from src.errors import UserError
-from src.inference import stored
+from src.inference import passes
 from src.inference.in_time import TooSlowError
 from src.inference.stored import Part, TestItems
 
@@ -52,7 +52,7 @@ class Predicting:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *slow: TooSlowError) -> None:
         self.calls: list[list[str]] = []
         self.slow = list(slow)
-        monkeypatch.setattr(stored, "predict_parts", self)
+        monkeypatch.setattr(passes, "predict_parts", self)
 
     def __call__(self, parts: Sequence[Part], *_: object, **__: object) -> None:
         self.calls.append([f"{part.model}{part.fold}" for part in parts])

@@ -214,7 +214,7 @@ def test_checkpoints_that_do_not_fit_together_are_predicted_one_group_after_anot
     items = stored.TestItems(
         job.root, job.table["item_id"].tolist(), job.table["path"].tolist(), "m"
     )
-    stored.predict_parts(parts, items, "cpu", "auto", 0)
+    passes.predict_parts(parts, items, passes.Way("cpu", "auto", 0))
     together = [read_views(part.views)[0]["logit"].to_numpy() for part in parts]
     for part in parts:
         part.views.unlink()
@@ -227,7 +227,7 @@ def test_checkpoints_that_do_not_fit_together_are_predicted_one_group_after_anot
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        stored.predict_parts(parts, items, "cpu", "auto", 0, on_batch=interrupt)
+        passes.predict_parts(parts, items, passes.Way("cpu", "auto", 0), interrupt)
     assert "3 checkpoints do not fit into memory together: 2 passes" in caplog.text
     assert told == [(48, 96), (96, 96)]
     assert [stored.stored_predictions(part, items) is not None for part in parts] == [
@@ -235,7 +235,7 @@ def test_checkpoints_that_do_not_fit_together_are_predicted_one_group_after_anot
         True,
         False,
     ]
-    stored.predict_parts(parts[2:], items, "cpu", "auto", 0)
+    passes.predict_parts(parts[2:], items, passes.Way("cpu", "auto", 0))
     for part, logits in zip(parts, together, strict=True):
         np.testing.assert_array_equal(read_views(part.views)[0]["logit"].to_numpy(), logits)
 

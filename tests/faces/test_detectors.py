@@ -5,7 +5,8 @@ import pytest
 
 from src.errors import UserError
 from src.faces.crop import Face
-from src.faces.detectors import DETECTORS, detect_each, make_detector, shrink
+from src.faces.detectors import DETECTORS, detect_each, shrink
+from src.faces.make import make_detector
 
 
 class Corner:

@@ -28,8 +28,8 @@ from src.data.items.dataset_yaml import read_dataset_yaml
 from src.data.items.listing import list_files, read_bytes
 from src.data.items.tables import read_table
 from src.data.layouts.load import load_dataset
-from src.data.pixels.images import Canvas, UnreadableImageError, decode_image, make_canvases
-from src.errors import UserError
+from src.data.pixels.images import Canvas, decode_image, make_canvases
+from src.errors import UnreadableImageError, UserError
 from src.inference import exported
 from src.inference.partial import Partial
 from src.inference.stored import Part

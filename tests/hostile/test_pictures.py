@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from src import paths
-from src.data.pixels.images import UnreadableImageError, decode_image, resize_image
+from src.data.pixels.images import decode_image, resize_image
+from src.errors import UnreadableImageError
 from tests.hostile.conftest import leftovers, picture, predict, train, tree, tune
 
 RNG = np.random.default_rng(5)

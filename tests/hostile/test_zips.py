@@ -12,8 +12,7 @@ from src import paths
 from src.data.items.archives import safe_name
 from src.data.items.listing import list_files, read_bytes
 from src.data.layouts.load import load_dataset
-from src.data.pixels.images import UnreadableImageError
-from src.errors import UserError
+from src.errors import UnreadableImageError, UserError
 from tests.hostile.conftest import picture, train, tree, tune
 
 

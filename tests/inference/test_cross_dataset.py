@@ -14,7 +14,7 @@ from src.artifacts.recipes import Member, Recipe
 from src.data.layouts.load import load_dataset
 from src.data.pixels.source import Canvas, PixelSource
 from src.errors import UserError
-from src.inference import stored
+from src.inference import passes
 from src.inference.cross_dataset import cross_logits, labelled_items, to_predict
 from src.inference.predict import Compute, predict_views
 from src.models.checkpoint import load_checkpoint
@@ -63,7 +63,7 @@ def test_checkpoints_predict_another_set_once(make_job, monkeypatch):
     assert set(read_views(views)[0]["item_id"]) == set(items.item_ids)
     assert not any(paths.oof_dir("tiny", "s", "m").glob("test_fold_*"))  # not the test items'
 
-    monkeypatch.setattr(stored, "predict_parts", lambda *_, **__: pytest.fail("predicted again"))
+    monkeypatch.setattr(passes, "predict_parts", lambda *_, **__: pytest.fail("predicted again"))
     again, predicted = cross_logits(recipe, [0, 1], "other", items, device="cpu")
     assert predicted == 0
     assert again["m"].equals(series)

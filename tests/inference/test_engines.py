@@ -17,7 +17,7 @@ from src.artifacts.runs import read_record
 from src.compute import compiled, device
 from src.config import parse_model
 from src.errors import UserError
-from src.inference import engines, stored
+from src.inference import engines, passes, stored
 from src.inference.engines import Eager, Trial, fused
 from src.models.classifier import Classifier, build_classifier
 from src.training.job import Job, Options
@@ -129,17 +129,17 @@ def test_bf16_must_be_faster_and_exact_enough(
     items = stored.TestItems(
         job.root, job.table["item_id"].tolist(), job.table["path"].tolist(), "m"
     )
-    stored.predict_parts([part], items, "cpu", "auto", 0)
+    passes.predict_parts([part], items, passes.Way("cpu", "auto", 0))
     assert f"m fold 0: predicting in {want}: bf16 is {gain:.2f} times faster" in caplog.text
     first, metadata = read_views(part.views)
     assert (metadata["precision"], metadata["engine"]) == (want, "eager")
-    stored.predict_parts([part], items, "cpu", want, 0)
+    passes.predict_parts([part], items, passes.Way("cpu", want, 0))
     np.testing.assert_allclose(
         first["logit"], read_views(part.views)[0]["logit"], rtol=0, atol=1e-6
     )
     # Remembered: a repeat compares nothing, and gives the same bytes from the second batch on.
     monkeypatch.setattr(Trial, "_compare", None)
-    stored.predict_parts([part], items, "cpu", "auto", 0)
+    passes.predict_parts([part], items, passes.Way("cpu", "auto", 0))
     assert read_views(part.views)[1]["precision"] == want
     np.testing.assert_allclose(
         first["logit"], read_views(part.views)[0]["logit"], rtol=0, atol=1e-6

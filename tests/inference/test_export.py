@@ -17,7 +17,7 @@ from src.artifacts.files import read_json, write_json
 from src.artifacts.oof import read_views
 from src.artifacts.recipes import Member, Recipe
 from src.errors import UserError
-from src.inference import export, exported, stored
+from src.inference import export, exported, passes, stored
 from src.training.job import Job
 from src.training.trainer import fit_fold
 
@@ -57,7 +57,7 @@ def items_of(job: Job) -> stored.TestItems:
 def test_every_engine_answers_as_torch_does(make_job: MakeJob) -> None:
     job, first = trained(make_job, tta="flip")
     part, items = part_of(job), items_of(job)
-    stored.predict_parts([part], items, "cpu", "fp32", 0)
+    passes.predict_parts([part], items, passes.Way("cpu", "fp32", 0))
     eager = read_views(part.views)[0]
     held, pixels = export.read_items(first, job.root, job.table, job.table["fold"] == 0, 512)
     assert held.tolist() == job.held_rows.tolist()
@@ -69,7 +69,7 @@ def test_every_engine_answers_as_torch_does(make_job: MakeJob) -> None:
         assert export.is_exported(order)
         assert check["items"] == len(held)
         assert check["max_logit_difference"] <= share * check["logit_spread"]
-        stored.predict_parts([part], items, "cpu", precision, 0, engine=engine)
+        passes.predict_parts([part], items, passes.Way("cpu", precision, 0, engine=engine))
         views, metadata = read_views(part.views)
         assert (metadata["engine"], metadata["precision"]) == (engine, precision)
         assert views["view"].tolist() == eager["view"].tolist()
@@ -79,7 +79,7 @@ def test_every_engine_answers_as_torch_does(make_job: MakeJob) -> None:
         assert stored.stored_predictions(part, items, "auto", "eager") is None
         assert stored.stored_predictions(part, items, "auto", engine) is not None
     with pytest.raises(UserError, match=r"exported in fp32, int8: say which with --precision"):
-        stored.predict_parts([part], items, "cpu", "auto", 0, engine="openvino")
+        passes.predict_parts([part], items, passes.Way("cpu", "auto", 0, engine="openvino"))
     changed = export.Order(first.checkpoint, "0" * 64, "onnx", "fp32")
     assert not export.is_exported(changed)
 
@@ -88,13 +88,13 @@ def test_a_file_of_other_weights_is_refused(make_job: MakeJob) -> None:
     job, order = trained(make_job)
     part, items = part_of(job), items_of(job)
     with pytest.raises(UserError, match=r"no onnx file yet: python -m src export m --fold 0"):
-        stored.predict_parts([part], items, "cpu", "auto", 0, engine="onnx")
+        passes.predict_parts([part], items, passes.Way("cpu", "auto", 0, engine="onnx"))
     order.path.parent.mkdir()
     order.path.write_bytes(b"")
     content = {"schema": exported.SCHEMA, "checkpoint_sha256": "0" * 64}
     write_json(order.path.with_suffix(".json"), content, seal=True)
     with pytest.raises(UserError, match=r"exported from other weights.*--overwrite"):
-        stored.predict_parts([part], items, "cpu", "auto", 0, engine="onnx")
+        passes.predict_parts([part], items, passes.Way("cpu", "auto", 0, engine="onnx"))
     assert not export.is_exported(order)
 
 
@@ -106,19 +106,21 @@ def test_a_record_that_is_lacking_or_damaged_says_how_to_make_it(
     order.path.parent.mkdir()
     order.path.write_bytes(b"")
     with pytest.raises(UserError, match=r"no onnx file yet: python -m src export m --fold 0"):
-        stored.predict_parts([part], items, "cpu", "auto", 0, engine="onnx")
+        passes.predict_parts([part], items, passes.Way("cpu", "auto", 0, engine="onnx"))
     for text in ("{", "[]", '{"schema": 1}'):
         order.path.with_suffix(".json").write_text(text)
         with pytest.raises(UserError, match=r"--fold 0 --engine onnx --precision fp32 --o"):
-            stored.predict_parts([part], items, "cpu", "auto", 0, engine="onnx")
+            passes.predict_parts([part], items, passes.Way("cpu", "auto", 0, engine="onnx"))
         assert not export.is_exported(order)
 
 
 def test_engines_other_than_torch_are_not_compiled(make_job: MakeJob) -> None:
     job, _ = trained(make_job)
     with pytest.raises(UserError, match=r"--compile is about torch, and --engine onnx"):
-        stored.predict_parts(
-            [part_of(job)], items_of(job), "cpu", "auto", 0, engine="onnx", compile_it=True
+        passes.predict_parts(
+            [part_of(job)],
+            items_of(job),
+            passes.Way("cpu", "auto", 0, engine="onnx", compile_it=True),
         )
 
 

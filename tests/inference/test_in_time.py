@@ -163,7 +163,7 @@ def test_a_pass_that_is_stopped_goes_on_and_gives_equal_logits(
     parts = stored.needed_parts(recipe)
 
     def predict(on_batch: Callable[[int, int], None] | None = None) -> list[bytes]:
-        stored.predict_parts(parts, items, "cpu", "fp32", 0, on_batch=on_batch)
+        passes.predict_parts(parts, items, passes.Way("cpu", "fp32", 0), on_batch)
         return [part.views.read_bytes() for part in parts]
 
     whole = predict()
@@ -209,7 +209,7 @@ def test_too_slow_in_a_later_pass_names_what_the_earlier_ones_wrote(
             raise TooSlowError(9, 1)
 
     with pytest.raises(TooSlowError) as caught:
-        stored.predict_parts(parts, items, "cpu", "fp32", 0, on_batch=ends)
+        passes.predict_parts(parts, items, passes.Way("cpu", "fp32", 0), ends)
     assert caught.value.finished == parts[:1]
     assert [part.views.exists() for part in parts] == [True, False]
 

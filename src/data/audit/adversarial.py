@@ -24,8 +24,8 @@ from src.data.folds.scan import scan_items
 from src.data.items.listing import read_bytes
 from src.data.items.manifest import Dataset
 from src.data.pixels.formats import file_format
-from src.data.pixels.images import UnreadableImageError, decode_image
-from src.errors import UserError
+from src.data.pixels.images import decode_image
+from src.errors import UnreadableImageError, UserError
 from src.machine import cpu_count
 from src.metrics import auc
 from src.progress import track

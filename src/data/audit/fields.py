@@ -11,7 +11,7 @@ from src.data.audit.texts import NONE, Value, name_fields
 from src.data.items.listing import local_path, read_bytes
 from src.data.pixels.clips import is_clip, open_clip
 from src.data.pixels.formats import HEAD, file_format
-from src.data.pixels.images import UnreadableImageError
+from src.errors import UnreadableImageError
 
 # What a net may still see of a field, and hence what helps: how pixels were stored, their
 # number, how a clip was recorded; `label` never reaches a net.

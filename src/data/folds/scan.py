@@ -23,10 +23,10 @@ from src.data.folds.schemes import is_scanned
 from src.data.items.listing import kind_of, read_bytes
 from src.data.items.manifest import Dataset
 from src.data.pixels.clips import NAMED_AS_IMAGE, is_clip, middle_frame, open_clip, read_clip
-from src.data.pixels.decode import DAMAGED, UnreadableImageError
+from src.data.pixels.decode import DAMAGED
 from src.data.pixels.formats import file_format
-from src.data.pixels.images import UnreadableImageError
 from src.data.pixels.stills import decode
+from src.errors import UnreadableImageError
 from src.machine import cpu_count
 from src.progress import track
 

@@ -15,8 +15,7 @@ from src.data.items.archives import LARGEST, open_archive
 from src.data.items.dataset_yaml import offer_ignore
 from src.data.items.parquet_rows import PARQUET
 from src.data.items.walk import IN_ZIP, Entry, is_junk, matches, one_file, suffix_of, walk
-from src.data.pixels.images import UnreadableImageError
-from src.errors import UserError
+from src.errors import UnreadableImageError, UserError
 
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2",

@@ -15,9 +15,7 @@ from typing import Any
 import pandas as pd
 
 from src.data.items.listing import Entry, read_bytes
-from src.data.items.walk import Entry
-from src.data.pixels.images import UnreadableImageError
-from src.errors import UserError
+from src.errors import UnreadableImageError, UserError
 
 Row = tuple[int, list[str]]  # number of the line, and its fields
 _EMPTY = frozenset({"", "nan", "none", "null", "na", "n/a"})

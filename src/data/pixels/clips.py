@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from src.data.items.listing import local_path, read_bytes
-from src.data.pixels.decode import UnreadableImageError
 from src.data.pixels.formats import HEAD, file_format
 from src.data.pixels.images import decode_image
 from src.data.pixels.stills import decode
 from src.data.pixels.video import Clip, Pick, read_frames
 from src.data.pixels.video_decoders import Picture, UnreadableVideoError
+from src.errors import UnreadableImageError
 
 NAMED_AS_IMAGE = "it is a video under an image's name; its middle frame is used"
 _CLIPS = (b"\x1aE\xdf\xa3", b"\0\0\x01\xba", b"\0\0\x01\xb3", b"FLV", b"OggS", b"\x30\x26\xb2\x75")

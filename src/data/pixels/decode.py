@@ -12,6 +12,8 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
+from src.errors import UnreadableImageError
+
 MAX_PIXELS = 2**28  # 268 million, 805 MB as RGB: above the largest cameras, below a bomb
 DAMAGED = "damaged picture"  # begins what is said of one that could be read only in part
 _END = b"\xff\xd9"
@@ -27,10 +29,6 @@ _SHORT = 2**16  # bytes; to search more takes longer than to parse the header
 Image.MAX_IMAGE_PIXELS = None  # `check_size` holds all pictures to the limit above
 # Pillow warns of odd metadata on stderr; what cannot be decoded it raises.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-
-
-class UnreadableImageError(ValueError):
-    """The bytes are not an image that can be decoded."""
 
 
 class Decoded(NamedTuple):

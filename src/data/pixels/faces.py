@@ -27,8 +27,7 @@ from src.data.items.walk import IN_ZIP
 from src.data.pixels.cache import mark_items
 from src.data.pixels.cache_build import decoding_threads
 from src.data.pixels.clips import read_clip, read_picture
-from src.data.pixels.images import UnreadableImageError
-from src.errors import UserError
+from src.errors import UnreadableImageError, UserError
 from src.faces.crop import Face, area, crop_face
 from src.faces.detectors import Detector, Shrunk, detect_each, shrink
 from src.faces.spec import detector_of

@@ -15,15 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, PngImagePlugin, TiffImagePlugin
 
-from src.data.pixels.decode import (
-    Decoded,
-    UnreadableImageError,
-    check_size,
-    complaint,
-    damage,
-    decode_jpeg,
-)
+from src.data.pixels.decode import Decoded, check_size, complaint, damage, decode_jpeg
 from src.data.pixels.formats import describe_unknown, file_format, named
+from src.errors import UnreadableImageError
 
 _BY_PILLOW = {
     "jpeg": "JPEG", "png": "PNG", "gif": "GIF", "bmp": "BMP", "tiff": "TIFF", "jp2": "JPEG2000",

@@ -29,7 +29,8 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from src.data.pixels.decode import UnreadableImageError, check_size
+from src.data.pixels.decode import check_size
+from src.errors import UnreadableImageError
 from src.registry import Registry
 
 # OpenCV would warn about a file that it cannot open; the error that is raised says more.

@@ -16,8 +16,8 @@ from sklearn.tree import DecisionTreeClassifier
 from src import paths
 from src.artifacts.files import file_lock
 from src.data.demo import crops, make
-from src.data.pixels.images import UnreadableImageError, decode_image
-from src.errors import LockedError, UserError
+from src.data.pixels.images import decode_image
+from src.errors import LockedError, UnreadableImageError, UserError
 
 N_TRAIN, N_TEST = 400, 60
 

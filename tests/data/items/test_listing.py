@@ -14,8 +14,8 @@ from PIL import Image
 from src.data.items.archives import open_archive
 from src.data.items.listing import kind_of, list_files, read_bytes
 from src.data.pixels.clips import read_clip
-from src.data.pixels.images import UnreadableImageError, decode_image
-from src.errors import UserError
+from src.data.pixels.images import decode_image
+from src.errors import UnreadableImageError, UserError
 from tests.clips import write_clip
 
 

@@ -14,9 +14,10 @@ from PIL import Image, ImageFile, ImageOps
 
 from src.data.items.listing import list_files, read_bytes
 from src.data.pixels import decode, images
-from src.data.pixels.decode import UnreadableImageError, decode_jpeg, jpeg_orientation
+from src.data.pixels.decode import decode_jpeg, jpeg_orientation
 from src.data.pixels.images import Canvas, decode_image, make_canvases, resize_image
 from src.data.pixels.stills import decode as decode_still
+from src.errors import UnreadableImageError
 
 
 def photo(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from src.data.pixels.images import UnreadableImageError, center_crop, decode_image, resize_image
-from src.errors import UserError
+from src.data.pixels.images import center_crop, decode_image, resize_image
+from src.errors import UnreadableImageError, UserError
 
 
 def smooth(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -12,10 +12,11 @@ import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
 from src.data.pixels.clips import is_clip
-from src.data.pixels.decode import Decoded, UnreadableImageError
+from src.data.pixels.decode import Decoded
 from src.data.pixels.formats import file_format
 from src.data.pixels.images import Canvas, make_canvases
 from src.data.pixels.stills import decode
+from src.errors import UnreadableImageError
 
 XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-'
