@@ -22,7 +22,7 @@ from src.training.job import Job, Options
 from src.training.refit import check_refits, refit_epochs
 from src.training.run import Run
 from src.training.trainer import fit_fold
-from tests.training.conftest import interrupt_at_batch
+from tests.jobs import interrupt_at_batch
 
 MakeJob = Callable[..., Job]
 

@@ -25,7 +25,7 @@ from src.training.run import Run
 from src.training.schedules import make_schedule
 from src.training.trainer import class_weights, fit_fold
 from tests.records import change_sealed
-from tests.training.conftest import interrupt_at_batch
+from tests.jobs import interrupt_at_batch
 
 MakeJob = Callable[..., Job]
 
