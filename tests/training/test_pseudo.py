@@ -26,8 +26,8 @@ from src.metrics import sigmoid
 from src.training import plan
 from src.training.job import Job, Options, job_table
 from src.training.pseudo import PseudoLabels, balance, surely
-from tests.records import make_record
 from tests.jobs import TINY
+from tests.records import make_record
 
 N, FOLDS, SCHEME = 18, (0, 1, 2), "s"
 RIGHT = 10.0  # logit of a model that is sure

@@ -24,8 +24,8 @@ from src.training.job import Job, Options
 from src.training.run import Run
 from src.training.schedules import make_schedule
 from src.training.trainer import class_weights, fit_fold
-from tests.records import change_sealed
 from tests.jobs import interrupt_at_batch
+from tests.records import change_sealed
 
 MakeJob = Callable[..., Job]
 
