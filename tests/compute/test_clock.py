@@ -240,7 +240,7 @@ def test_a_signal_that_the_shell_ignores_stays_ignored() -> None:
 
 
 def test_time_counts_from_the_start_of_the_process() -> None:
-    code = "import time; time.sleep(1); from src.training import clock; print(clock._age(), end='')"
+    code = "import time; time.sleep(1); from src.compute import clock; print(clock._age(), end='')"
     code += "; print('', clock.process_seconds())"
     began = time.monotonic()
     done = subprocess.run(

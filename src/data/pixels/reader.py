@@ -22,7 +22,7 @@ from src.data.pixels.faces import FaceBoxes, Picture
 from src.data.pixels.frames import FrameNumbers
 from src.data.pixels.images import Canvas
 from src.data.pixels.stills import decode
-from src.errors import UserError
+from src.errors import UnreadableImageError, UserError
 
 cv2.setNumThreads(1)  # parallelism lies in workers and torch; nested pools slow both
 
@@ -127,7 +127,7 @@ class ItemReader:
             cut = partial(self.cuts.cut, self.paths[item], 0)
             drawn, problem = images.make_canvases(data, self.canvases, cut)
             return drawn, bool(problem)
-        except images.UnreadableImageError:
+        except UnreadableImageError:
             if not is_clip(data):
                 raise
             return self._draw_frame(self.paths[item], middle_frame(data), 0), True
@@ -163,7 +163,7 @@ class ItemReader:
             if self.numbers.is_clip[item]:
                 return self.clip(item, wanted)[0]
             return [self.image(item)[0]]
-        except images.UnreadableImageError as error:
+        except UnreadableImageError as error:
             raise self.gone(item, error) from None
 
     def read_slots(self, rows: Sequence[int]) -> list[NDArray[np.uint8] | None]:

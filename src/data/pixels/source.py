@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.config import FramesConfig
-from src.data.pixels import images
 from src.data.pixels.cache import ABSENT, Marks, Stored
 from src.data.pixels.frames import FrameNumbers
 from src.data.pixels.images import Canvas
 from src.data.pixels.keeping import keep
 from src.data.pixels.reader import Canvases, FaceCuts, ItemReader, Wanted
+from src.errors import UnreadableImageError
 
 
 class Frame(NamedTuple):
@@ -99,7 +99,7 @@ class PixelSource:
         """Return what `read` does; raises a UserError naming the item that is unreadable."""
         try:
             return self.read(item)
-        except images.UnreadableImageError as error:
+        except UnreadableImageError as error:
             raise self._items.gone(item, error) from None
 
     def read_eval(self, rows: Sequence[int]) -> Iterator[Frame]:
@@ -113,7 +113,7 @@ class PixelSource:
                     frames = self._eval_frames(item, part)
                 else:
                     frames = [Frame(*self._image(item))] * len(part)
-            except images.UnreadableImageError:
+            except UnreadableImageError:
                 frames = [Frame(None)] * len(part)
             yield from frames
 
@@ -150,7 +150,7 @@ class PixelSource:
 
         try:
             return self._clip(item, wanted)[0][0]
-        except images.UnreadableImageError as error:
+        except UnreadableImageError as error:
             raise self._items.gone(item, error) from None
 
     def stack(

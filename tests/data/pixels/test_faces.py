@@ -12,7 +12,7 @@ from src.data.pixels.faces import FaceBoxes, says_cropped
 from src.data.pixels.images import Canvas
 from src.data.pixels.source import PixelSource
 from src.data.pixels.video import read_frames
-from src.errors import UserError
+from src.errors import UnreadableImageError, UserError
 from src.faces import store
 from src.faces.crop import Face, crop_face
 from src.faces.spec import detector_of, face_spec
@@ -308,7 +308,7 @@ def test_what_cannot_be_decoded_is_tried_once(root, red, caplog, monkeypatch):
 
 def test_a_picture_that_was_decoded_after_all_is_looked_at(root, monkeypatch):
     def broken(*_):
-        raise faces.UnreadableImageError("the drive is gone for a moment")
+        raise UnreadableImageError("the drive is gone for a moment")
 
     with monkeypatch.context() as patch:
         patch.setattr(faces, "read_picture", broken)

@@ -13,7 +13,7 @@ import pytest
 from src.config import InputSpec
 from src.data.pixels import cache, images, keeping
 from src.data.pixels.source import Canvas, PixelSource
-from src.errors import UserError
+from src.errors import UnreadableImageError, UserError
 
 SMALL, LARGE = Canvas(16, "squash", "bicubic"), Canvas(24, "short_side", "bilinear")
 NEED = 5 * 3 * (16**2 + 24**2)
@@ -208,7 +208,7 @@ def test_of_several_processes_one_holds_a_data_set_in_memory(folder, names, home
 def test_an_unreadable_item(folder, names, home, data, where):
     (folder / names[2]).write_bytes(data)
     source = PixelSource(folder, names, [SMALL])
-    with pytest.raises(images.UnreadableImageError):
+    with pytest.raises(UnreadableImageError):
         source.read(2)
     for call in (lambda: source.preload(home, where), lambda: source.read_or_stop(2)):
         with pytest.raises(UserError, match=names[2]):
