@@ -48,13 +48,13 @@ def calibrate_first(fit: Fit, method: str) -> Fit:
     return fit_calibrated
 
 
-def _calibrated(name: str, plain: Strategy, method: str) -> Strategy:
+def _calibrated(name: str, bare: Strategy, method: str) -> Strategy:
     return replace(
-        plain,
-        rung=plain.rung + STEPS_UP.get(method, LINE),
-        fit=calibrate_first(plain.fit, method),
+        bare,
+        rung=bare.rung + STEPS_UP.get(method, LINE),
+        fit=calibrate_first(bare.fit, method),
         about=f"Calibrate every member ({method}), then {name}.",
-        min_members=max(2, plain.min_members),
+        min_members=max(2, bare.min_members),
         default=calibrated_name(method, name) in DEFAULT,
         scale_matters=False,
     )
@@ -62,8 +62,8 @@ def _calibrated(name: str, plain: Strategy, method: str) -> Strategy:
 
 def register_calibrated() -> None:
     """Register every strategy that scale matters to once more after each calibration."""
-    plain = {name: STRATEGIES.get(name) for name in STRATEGIES}
-    for name, found in plain.items():
+    bare = {name: STRATEGIES.get(name) for name in STRATEGIES}
+    for name, found in bare.items():
         for method in CALIBRATIONS if found.scale_matters else ():
             STRATEGIES.register(calibrated_name(method, name))(_calibrated(name, found, method))
 
