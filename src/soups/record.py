@@ -1,10 +1,11 @@
 """The record of a merge: what a run's record holds, and what it was merged from."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 import torch
 
 from src import paths
@@ -14,12 +15,42 @@ from src.compute import device
 from src.merging.recipe import MergeRecipe
 from src.models.classifier import count_parameters
 from src.soups.bench import Bench
+from src.soups.gradients import LossPath
 from src.soups.ingredients import Ingredient
 from src.soups.plan import MergePlan
+from src.soups.select import Choice
 from src.training import record
+from src.training.job import Job
 
-if TYPE_CHECKING:
-    from src.soups.run import Merged
+
+@dataclass
+class Merged:
+    """What `merge_fold` did.
+
+    Attributes:
+        job: the merge as a run.
+        ingredients: by name.
+        flattered: held-out rows chose an ingredient, or its epoch.
+        skipped: it was there already.
+        paths: of the check before averaging.
+        chosen: on all held-out rows, where something was to be chosen.
+        cross_fitted: logits of what either half chose (see `choose`).
+        tried: what was looked at for that (see `tried_table`).
+    """
+
+    job: Job
+    ingredients: dict[str, Ingredient]
+    flattered: bool = False
+    skipped: bool = False
+    paths: list[LossPath] = field(default_factory=list)
+    chosen: Choice | None = None
+    cross_fitted: pd.DataFrame | None = None
+    tried: pd.DataFrame | None = None
+
+    @property
+    def is_selected(self) -> bool:
+        """Whether held-out rows had a say in it."""
+        return self.chosen is not None or self.flattered
 
 
 def fingerprint(plan: MergePlan, ingredients: Mapping[str, Ingredient]) -> str:
@@ -62,7 +93,7 @@ def _as_written(recipe: MergeRecipe, plan: MergePlan) -> MergeRecipe:
 
 def merge_record(
     plan: MergePlan,
-    merged: "Merged",
+    merged: Merged,
     bench: Bench,
     report: dict[str, float],
     seconds: float,

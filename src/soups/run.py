@@ -4,9 +4,6 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-
-import pandas as pd
 
 from src import paths
 from src.artifacts.files import file_lock, sha256_file, write_csv
@@ -21,43 +18,12 @@ from src.soups.choose import choose
 from src.soups.gradients import LossPath, walk, with_fisher
 from src.soups.ingredients import Ingredient, Place, resolve
 from src.soups.plan import MergePlan, check_name
-from src.soups.record import fingerprint, merge_record
-from src.soups.select import Choice
+from src.soups.record import Merged, fingerprint, merge_record
 from src.soups.standing import had_a_say
 from src.training.finish import check_weights, predict_held, write_predictions
 from src.training.job import Job
 
 LOG = logging.getLogger("rvf")
-
-
-@dataclass
-class Merged:
-    """What `merge_fold` did.
-
-    Attributes:
-        job: the merge as a run.
-        ingredients: by name.
-        flattered: held-out rows chose an ingredient, or its epoch.
-        skipped: it was there already.
-        paths: of the check before averaging.
-        chosen: on all held-out rows, where something was to be chosen.
-        cross_fitted: logits of what either half chose (see `choose`).
-        tried: what was looked at for that (see `tried_table`).
-    """
-
-    job: Job
-    ingredients: dict[str, Ingredient]
-    flattered: bool = False
-    skipped: bool = False
-    paths: list[LossPath] = field(default_factory=list)
-    chosen: Choice | None = None
-    cross_fitted: pd.DataFrame | None = None
-    tried: pd.DataFrame | None = None
-
-    @property
-    def is_selected(self) -> bool:
-        """Whether held-out rows had a say in it."""
-        return self.chosen is not None or self.flattered
 
 
 def merge_fold(
