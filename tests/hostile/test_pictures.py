@@ -1,6 +1,7 @@
 """Odd pictures through the whole job: what can be read is, what cannot is named, nothing is lost.
 
-That each kind decodes to the right pixels is checked against Pillow in tests/data/pixels/test_images.py.
+That each kind decodes to the right pixels is checked against Pillow in
+tests/data/pixels/test_images.py.
 """
 
 import io

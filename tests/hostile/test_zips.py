@@ -1,4 +1,4 @@
-"""Zips that would do harm when unpacked. Damaged and broken ones: tests/data/items/test_listing.py."""
+"""Zips that would do harm when unpacked; broken ones: tests/data/items/test_listing.py."""
 
 import struct
 import warnings

@@ -1,13 +1,16 @@
-"""From items as readers find them to the manifest's rows."""
+"""From items as readers find them to the manifest's rows, and to what is handed in of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from src.artifacts.submissions import SubmissionFormat
+from src.data.items.dataset_yaml import DatasetConfig
 from src.data.items.listing import kind_of
 from src.data.items.manifest import make_items
 from src.data.items.walk import Entry
+from src.data.items.words import number_names
 
 
 class Row(NamedTuple):
@@ -41,3 +44,18 @@ def make_manifest(
     known = bool(truth) and None not in truth.values()
     labels = pd.Series(truth, dtype="int64", name="label").sort_index() if known else None
     return [rows[i].entry for i in items.index], items.reset_index(drop=True), labels
+
+
+def answer_names(config: DatasetConfig) -> tuple[str, str]:
+    """Return how real and fake are written in answers: as dataset.yaml says, or in its numbers."""
+    return config.submission.label_names or number_names(config.labels)
+
+
+def without_sample(
+    ids: Iterable[str], config: DatasetConfig
+) -> tuple[SubmissionFormat | None, list[str]]:
+    """Return what to hand in of test items that no sample submission names, and a note on it."""
+    layout = SubmissionFormat("filename", "label", sorted(ids), answer_names(config))
+    if not layout.item_ids:
+        return None, ["no test items"]
+    return layout, [f"no sample submission: it will be filename,label, {layout.written}"]

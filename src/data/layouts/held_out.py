@@ -8,8 +8,9 @@ import pandas as pd
 
 from src.data.items.dataset_yaml import DatasetConfig
 from src.data.items.places import FileIndex, MediaFile, own_folders
+from src.data.items.rows import without_sample
 from src.data.layouts.class_folders import TrainItem, thin_folders
-from src.data.layouts.sample_submission import Sample, left_aside, match_sample, without_sample
+from src.data.layouts.sample_submission import Sample, left_aside, match_sample
 from src.data.layouts.test_list import TestItems, TestList, match_list
 from src.data.published.reading import split_folds
 from src.errors import UserError

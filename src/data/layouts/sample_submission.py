@@ -1,6 +1,6 @@
 """The sample submission: ids, columns, order, and how labels are written."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -10,7 +10,8 @@ from src.artifacts.submissions import SubmissionFormat
 from src.data.items.dataset_yaml import DatasetConfig
 from src.data.items.listing import TEXT_SUFFIX, Entry, suffix_of
 from src.data.items.places import File, FileIndex
-from src.data.items.words import MEANS_REAL, make_label_map, normalise, number_names
+from src.data.items.rows import answer_names
+from src.data.items.words import MEANS_REAL, make_label_map, normalise
 from src.data.layouts.lists import OnDisk, read_rows
 from src.errors import UserError, unknown_name
 
@@ -187,21 +188,6 @@ def _read_sample(root: Path, entry: Entry, config: DatasetConfig, on_disk: OnDis
         notes.append(f"{where} has no header, and neither will the submission")
     layout = SubmissionFormat(id_column, label_column, ids.tolist(), names, header)
     return Sample(where, rows.index.tolist(), layout, notes)
-
-
-def answer_names(config: DatasetConfig) -> tuple[str, str]:
-    """Return how real and fake are written in answers: as dataset.yaml says, or in its numbers."""
-    return config.submission.label_names or number_names(config.labels)
-
-
-def without_sample(
-    ids: Iterable[str], config: DatasetConfig
-) -> tuple[SubmissionFormat | None, list[str]]:
-    """Return what to hand in of test items that no sample submission names, and a note on it."""
-    layout = SubmissionFormat("filename", "label", sorted(ids), answer_names(config))
-    if not layout.item_ids:
-        return None, ["no test items"]
-    return layout, [f"no sample submission: it will be filename,label, {layout.written}"]
 
 
 def _label_names(
