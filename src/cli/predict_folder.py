@@ -81,23 +81,14 @@ def predict_folder(arguments: Namespace) -> None:
 
 
 class Judged(NamedTuple):
-    """What checkpoints say of some files.
+    """What checkpoints say of some files."""
 
-    Attributes:
-        prob: float64 (n,), P(fake); NaN where not `readable`.
-        readable: bool (n,).
-        clips: how many are videos.
-        partial: file -> what is wrong with one read only in part, or named otherwise.
-        no_face: the files that show no face to a model that crops them.
-        origins: path -> what a checkpoint from elsewhere was taken for.
-    """
-
-    prob: NDArray[np.float64]
-    readable: NDArray[np.bool_]
-    clips: int
-    partial: dict[str, str]
-    no_face: list[str]
-    origins: dict[str, Origin]
+    prob: NDArray[np.float64]  # float64 (n,), P(fake); NaN where not `readable`
+    readable: NDArray[np.bool_]  # bool (n,)
+    clips: int  # how many are videos
+    partial: dict[str, str]  # file -> what is wrong with one read only in part, or named otherwise
+    no_face: list[str]  # the files that show no face to a model that crops them
+    origins: dict[str, Origin]  # path -> what a checkpoint from elsewhere was taken for
 
 
 def _judge(

@@ -178,50 +178,32 @@ def _is_merge(dataset: str, scheme: str, model: str, folds: Sequence[int]) -> bo
 
 @dataclass(frozen=True)
 class Aligned:
-    """What the members predicted for the same items.
+    """What the members predicted for the same items."""
 
-    Attributes:
-        dataset: data set.
-        scheme: fold scheme.
-        folds_sha256: SHA-256 of the fold file.
-        all_folds: the folds of the scheme.
-        folds: the folds used, those every member has finished.
-        models: the members, sorted by name.
-        oof_sha256: member -> fold (as a string) -> SHA-256 of its OOF file.
-        checkpoint_sha256: the same of the checkpoints that made them, where a run's record is.
-        item_ids: (n,) str objects, sorted.
-        label: (n,) int64, 0/1.
-        group: (n,) int64 codes.
-        fold: (n,) int64.
-        kind: (n,) str objects, `image` or `video`.
-        domain: (n,) str objects.
-        logits: (n, n_models) float64, finite.
-        left_out: finished folds that are not used.
-        selected_on: members some of whose folds chose their epoch by the score on these items.
-        unsure: members from elsewhere that do not say on which folds they were made.
-        echoes: merges that are one of their ingredients, left out: (merge, the other member).
-        pooled: the logits under every pooling of frames (or faces), where items have several.
-    """
-
-    dataset: str
-    scheme: str
-    folds_sha256: str
-    all_folds: list[int]
-    folds: list[int]
-    models: list[str]
-    oof_sha256: dict[str, dict[str, str]]
+    dataset: str  # data set
+    scheme: str  # fold scheme
+    folds_sha256: str  # SHA-256 of the fold file
+    all_folds: list[int]  # the folds of the scheme
+    folds: list[int]  # the folds used, those every member has finished
+    models: list[str]  # the members, sorted by name
+    oof_sha256: dict[str, dict[str, str]]  # member -> fold (as a string) -> SHA-256 of its OOF file
+    # the same of the checkpoints that made them, where a run's record is
     checkpoint_sha256: dict[str, dict[str, str]]
-    item_ids: NDArray[np.object_]
-    label: NDArray[np.int64]
-    group: NDArray[np.int64]
-    fold: NDArray[np.int64]
-    kind: NDArray[np.object_]
-    domain: NDArray[np.object_]
-    logits: NDArray[np.float64]
-    left_out: list[LeftOut]
+    item_ids: NDArray[np.object_]  # (n,) str objects, sorted
+    label: NDArray[np.int64]  # (n,) int64, 0/1
+    group: NDArray[np.int64]  # (n,) int64 codes
+    fold: NDArray[np.int64]  # (n,) int64
+    kind: NDArray[np.object_]  # (n,) str objects, `image` or `video`
+    domain: NDArray[np.object_]  # (n,) str objects
+    logits: NDArray[np.float64]  # (n, n_models) float64, finite
+    left_out: list[LeftOut]  # finished folds that are not used
+    # members some of whose folds chose their epoch by the score on these items
     selected_on: list[str]
+    # members from elsewhere that do not say on which folds they were made
     unsure: list[str] = field(default_factory=list)
+    # merges that are one of their ingredients, left out: (merge, the other member)
     echoes: list[tuple[str, str]] = field(default_factory=list)
+    # the logits under every pooling of frames (or faces), where items have several
     pooled: Pooled = field(default_factory=Pooled)
 
     @property

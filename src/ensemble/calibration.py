@@ -79,18 +79,12 @@ def fit_logistic(
 
 @dataclass(frozen=True)
 class Curve:
-    """P(fake) of a logit: sigmoid(slope * logit + intercept), or through knots.
+    """P(fake) of a logit: sigmoid(slope * logit + intercept), or through knots."""
 
-    Attributes:
-        slope: of the logit.
-        intercept: added to it.
-        x: logits of the knots, rising; none for the sigmoid form.
-        y: probs at the knots, not falling; straight lines between, flat outside.
-    """
-
-    slope: float = 1.0
-    intercept: float = 0.0
-    x: tuple[float, ...] = ()
+    slope: float = 1.0  # of the logit
+    intercept: float = 0.0  # added to it
+    x: tuple[float, ...] = ()  # logits of the knots, rising; none for the sigmoid form
+    # probs at the knots, not falling; straight lines between, flat outside
     y: tuple[float, ...] = ()
 
     def prob(self, logit: FloatArray) -> FloatArray:

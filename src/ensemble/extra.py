@@ -96,21 +96,13 @@ def _entry(path: Path, name: object, entry: object) -> Extra:
 
 @dataclass(frozen=True)
 class CheckedExtra:
-    """A member's predictions, read and found good.
+    """A member's predictions, read and found good."""
 
-    Attributes:
-        name: the member's.
-        oof: `item_id, fold, label, logit` of whole folds.
-        test: `item_id, logit`, sorted by id.
-        has_folds: its CSV has a `fold` column, which agrees with the fold file.
-        sources: fingerprints of the two CSVs.
-    """
-
-    name: str
-    oof: pd.DataFrame
-    test: pd.DataFrame
-    has_folds: bool
-    sources: dict[str, str]
+    name: str  # the member's
+    oof: pd.DataFrame  # `item_id, fold, label, logit` of whole folds
+    test: pd.DataFrame  # `item_id, logit`, sorted by id
+    has_folds: bool  # its CSV has a `fold` column, which agrees with the fold file
+    sources: dict[str, str]  # fingerprints of the two CSVs
 
     @property
     def folds(self) -> list[int]:

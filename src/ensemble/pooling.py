@@ -125,16 +125,12 @@ SAME = 1e-6  # between a pooled logit in the CSV and the one of its views
 
 @dataclass(frozen=True)
 class Pooled:
-    """What the members' logits are under each pooling.
+    """What the members' logits are under each pooling."""
 
-    Attributes:
-        defaults: one a member: the pooling of its OOF CSV; "" for one without views (an extra
-            member), whose logits are the same under every pooling. Empty where no item can have
-            several frames or faces.
-        logits: pooling -> (n, m) float64, rows and columns as `Aligned.logits`.
-    """
-
+    # one a member: the pooling of its OOF CSV; "" for one without views (an extra member), whose
+    # logits are the same under every pooling. Empty where no item can have several frames or faces.
     defaults: tuple[str, ...] = ()
+    # pooling -> (n, m) float64, rows and columns as `Aligned.logits`
     logits: dict[str, FloatArray] = field(default_factory=dict)
 
     def names(self, pool: str) -> tuple[str, ...]:

@@ -81,19 +81,12 @@ def _score(
 
 @dataclass(frozen=True)
 class Tuned:
-    """The outcome of tuning.
+    """The outcome of tuning."""
 
-    Attributes:
-        recipe: to write.
-        candidates: all that were tried, the incumbent first.
-        chosen: name of the one in the recipe.
-        notes: what the scores stand on, and what could not be said.
-    """
-
-    recipe: Recipe
-    candidates: list[Candidate]
-    chosen: str
-    notes: list[str]
+    recipe: Recipe  # to write
+    candidates: list[Candidate]  # all that were tried, the incumbent first
+    chosen: str  # name of the one in the recipe
+    notes: list[str]  # what the scores stand on, and what could not be said
 
 
 def n_trials(aligned: Aligned, names: Sequence[str], search: Search) -> int:

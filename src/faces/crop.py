@@ -36,17 +36,11 @@ Points = tuple[tuple[float, float], ...]
 
 
 class Face(NamedTuple):
-    """A face, in pixels of its picture.
+    """A face, in pixels of its picture."""
 
-    Attributes:
-        box: x0, y0, x1, y1; may reach over the edge of the picture.
-        score: how sure the detector is, 0 to 1.
-        points: five of them, see `Points`; None where the detector gives none.
-    """
-
-    box: Box
-    score: float
-    points: Points | None = None
+    box: Box  # x0, y0, x1, y1; may reach over the edge of the picture
+    score: float  # how sure the detector is, 0 to 1
+    points: Points | None = None  # five of them, see `Points`; None where the detector gives none
 
 
 def area(box: Box) -> float:

@@ -19,17 +19,11 @@ Picture = NDArray[np.uint8]
 
 
 class Detector(Protocol):
-    """Finds the faces in pictures.
+    """Finds the faces in pictures."""
 
-    Attributes:
-        identity: name and everything that decides what is found; boxes on disk are kept under it.
-        batch: so many pictures are handed over at once, at most.
-        longest: px; a larger picture is looked at at this size. None takes any as it is.
-    """
-
-    identity: str
-    batch: int
-    longest: int | None
+    identity: str  # name and everything that decides what is found; boxes on disk are kept under it
+    batch: int  # so many pictures are handed over at once, at most
+    longest: int | None  # px; a larger picture is looked at at this size. None takes any as it is.
 
     def detect(self, pictures: Sequence[Picture]) -> list[list[Face]]:
         """Return the faces of each picture (uint8 RGB, height, width, 3), in any order."""

@@ -32,17 +32,11 @@ _WHOLE = "boxes"
 
 
 class Found(NamedTuple):
-    """What was found in one item.
+    """What was found in one item."""
 
-    Attributes:
-        mark: changes with the item's path, size, time stamp or bytes, and the frames looked at.
-        path: of the item, for people.
-        frames: the faces of each frame looked at.
-    """
-
-    mark: int
-    path: str
-    frames: Frames
+    mark: int  # changes with the item's path, size, time stamp or bytes, and the frames looked at
+    path: str  # of the item, for people
+    frames: Frames  # the faces of each frame looked at
 
 
 def read_boxes(folder: Path) -> dict[int, Frames]:

@@ -56,25 +56,17 @@ packages/ and detectors/ are found beside the code; no path has to be set.
 
 @dataclass(frozen=True)
 class Contents:
-    """What goes into a bundle.
+    """What goes into a bundle."""
 
-    Attributes:
-        recipe: name of the recipe.
-        dataset: name of the data set.
-        files: name in the archive (below its top folder) -> file.
-        parts: the checkpoints among them.
-        sealed: the SHA-256 of those files that the recipe or a record names by it.
-        texts: name in the archive -> what is written there.
-        notes: what must be known of it, for people.
-    """
-
-    recipe: str
-    dataset: str
-    files: dict[str, Path]
-    parts: list[Part]
+    recipe: str  # name of the recipe
+    dataset: str  # name of the data set
+    files: dict[str, Path]  # name in the archive (below its top folder) -> file
+    parts: list[Part]  # the checkpoints among them
+    # the SHA-256 of those files that the recipe or a record names by it
     sealed: dict[Path, str] = field(default_factory=dict)
+    # name in the archive -> what is written there
     texts: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what must be known of it, for people
 
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Return number of files and bytes by what they are, the largest first."""

@@ -29,17 +29,11 @@ TOP = "__init__.py"
 
 
 class FaceFiles(NamedTuple):
-    """What finding faces needs.
+    """What finding faces needs."""
 
-    Attributes:
-        files: name in the archive -> file.
-        texts: name in the archive -> what is written there.
-        notes: what is said when the bundle is made.
-    """
-
-    files: dict[str, Path]
-    texts: dict[str, str]
-    notes: list[str]
+    files: dict[str, Path]  # name in the archive -> file
+    texts: dict[str, str]  # name in the archive -> what is written there
+    notes: list[str]  # what is said when the bundle is made
 
 
 def face_files(dataset: str, parts: Iterable[Part]) -> FaceFiles:

@@ -19,19 +19,12 @@ _OTHER = {"train": "test", "test": "train"}
 
 @dataclass(frozen=True)
 class Labelled:
-    """Items of which the truth is known.
+    """Items of which the truth is known."""
 
-    Attributes:
-        split: `train` or `test`.
-        table: their rows of the manifest, sorted by item_id, label int64.
-        aside: labelled items of the other split, which are not among them.
-        unlabelled: items of this split whose truth is not known.
-    """
-
-    split: str
-    table: pd.DataFrame
-    aside: int
-    unlabelled: int
+    split: str  # `train` or `test`
+    table: pd.DataFrame  # their rows of the manifest, sorted by item_id, label int64
+    aside: int  # labelled items of the other split, which are not among them
+    unlabelled: int  # items of this split whose truth is not known
 
 
 def labelled_items(dataset: Dataset, split: str | None = None) -> Labelled:

@@ -113,17 +113,11 @@ def _same(net: nn.Module, other: nn.Module, size: int) -> bool:
 
 
 class Engine(Protocol):
-    """Looks at pixels.
+    """Looks at pixels."""
 
-    Attributes:
-        spec: preprocessing of the pixels it takes.
-        engine: one of `ENGINES`.
-        precision: fp32, bf16, fp16 or int8; empty as long as it is not decided.
-    """
-
-    spec: InputSpec
-    engine: str
-    precision: str
+    spec: InputSpec  # preprocessing of the pixels it takes
+    engine: str  # one of `ENGINES`
+    precision: str  # fp32, bf16, fp16 or int8; empty as long as it is not decided
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Map uint8 (n, s, s, 3) on the engine's device to float logits (n,)."""

@@ -41,19 +41,12 @@ MAKING = ".making."
 
 @dataclass(frozen=True)
 class Order:
-    """What to export.
+    """What to export."""
 
-    Attributes:
-        checkpoint: fold_k.safetensors.
-        sha256: of it.
-        engine: onnx or openvino.
-        precision: one of the engine's.
-    """
-
-    checkpoint: Path
-    sha256: str
-    engine: str
-    precision: str
+    checkpoint: Path  # fold_k.safetensors
+    sha256: str  # of it
+    engine: str  # onnx or openvino
+    precision: str  # one of the engine's
 
     @property
     def path(self) -> Path:

@@ -23,20 +23,13 @@ LOG = logging.getLogger("rvf")
 
 
 class Seen(NamedTuple):
-    """What a model saw in some items.
+    """What a model saw in some items."""
 
-    Attributes:
-        frames: the rows that were looked at.
-        logits: float64 (n_rows, n_views), NaN where not `there`.
-        there: bool (n_rows,), which rows could be decoded.
-        n_items: number of items.
-        person: int64 (n_rows,), whose face each row shows; None where only one is looked at.
-    """
-
-    frames: FrameRows
-    logits: NDArray[np.float64]
-    there: NDArray[np.bool_]
-    n_items: int
+    frames: FrameRows  # the rows that were looked at
+    logits: NDArray[np.float64]  # float64 (n_rows, n_views), NaN where not `there`
+    there: NDArray[np.bool_]  # bool (n_rows,), which rows could be decoded
+    n_items: int  # number of items
+    # int64 (n_rows,), whose face each row shows; None where only one is looked at
     person: NDArray[np.int64] | None = None
 
     @property

@@ -33,18 +33,13 @@ ACROSS = (
 
 @dataclass(frozen=True)
 class Source:
-    """A training that weights come from, their own or an earlier one.
+    """A training that weights come from, their own or an earlier one."""
 
-    Attributes:
-        what: in words, to begin a sentence with.
-        run: its record, or what the record of a merge says of it; without `dataset` where nothing
-            says what it was trained on.
-        advice: how not to have it among them.
-    """
-
-    what: str
+    what: str  # in words, to begin a sentence with
+    # its record, or what the record of a merge says of it; without `dataset` where nothing says
+    # what it was trained on
     run: Run
-    advice: str = ACROSS
+    advice: str = ACROSS  # how not to have it among them
 
 
 def lineage(records: Iterable[tuple[str, Run | None]]) -> Iterator[Source]:

@@ -33,23 +33,14 @@ COPIES = {"cpu": 2}  # of the weights: on a CPU a trial holds two ways to comput
 
 @dataclass(frozen=True)
 class Way:
-    """How test items are predicted.
+    """How test items are predicted."""
 
-    Attributes:
-        device: as `--device`.
-        precision: as `--precision`.
-        workers: loader processes; None chooses.
-        engine: as `--engine`; None is eager.
-        compile_it: as `--compile`.
-        auto_batch: as `--auto-batch`.
-    """
-
-    device: str = "auto"
-    precision: str = "auto"
-    workers: int | None = None
-    engine: str | None = None
-    compile_it: bool = False
-    auto_batch: bool = False
+    device: str = "auto"  # as `--device`
+    precision: str = "auto"  # as `--precision`
+    workers: int | None = None  # loader processes; None chooses
+    engine: str | None = None  # as `--engine`; None is eager
+    compile_it: bool = False  # as `--compile`
+    auto_batch: bool = False  # as `--auto-batch`
 
 
 def predict_parts(

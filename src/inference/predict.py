@@ -22,21 +22,13 @@ VIEWS = {"none": ("full",), "flip": ("full", "full+flip")}
 
 @dataclass(frozen=True)
 class Compute:
-    """Where and how fast.
+    """Where and how fast."""
 
-    Attributes:
-        device: of the models.
-        precision: fp32, bf16 or fp16.
-        workers: processes that decode; 0 decodes in this one.
-        batch_size: items a forward pass.
-        auto_batch: halve that when memory runs out; else it ends with advice.
-    """
-
-    device: torch.device
-    precision: str = "fp32"
-    workers: int = 0
-    batch_size: int = 64
-    auto_batch: bool = False
+    device: torch.device  # of the models
+    precision: str = "fp32"  # fp32, bf16 or fp16
+    workers: int = 0  # processes that decode; 0 decodes in this one
+    batch_size: int = 64  # items a forward pass
+    auto_batch: bool = False  # halve that when memory runs out; else it ends with advice
 
 
 def default_workers(n_items: int = 1_000_000) -> int:

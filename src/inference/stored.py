@@ -38,40 +38,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Part:
-    """The test predictions of one checkpoint.
+    """The test predictions of one checkpoint."""
 
-    Attributes:
-        model: name of the member.
-        fold: the fold its checkpoint held out; `all` for a refit.
-        checkpoint: the weights.
-        checkpoint_sha256: of that file, as its run record says.
-        views: where its predictions lie or will lie.
-    """
-
-    model: str
-    fold: paths.FoldName
-    checkpoint: Path
-    checkpoint_sha256: str
-    views: Path
+    model: str  # name of the member
+    fold: paths.FoldName  # the fold its checkpoint held out; `all` for a refit
+    checkpoint: Path  # the weights
+    checkpoint_sha256: str  # of that file, as its run record says
+    views: Path  # where its predictions lie or will lie
 
 
 @dataclass(frozen=True)
 class TestItems:
-    """The items to predict.
-
-    Attributes:
-        root: folder of the data set.
-        item_ids: ids, sorted.
-        paths: manifest paths, in the same order.
-        manifest_sha256: fingerprint of the data set they belong to.
-    """
+    """The items to predict."""
 
     __test__ = False  # not a pytest class
 
-    root: Path
-    item_ids: list[str]
-    paths: list[str]
-    manifest_sha256: str
+    root: Path  # folder of the data set
+    item_ids: list[str]  # ids, sorted
+    paths: list[str]  # manifest paths, in the same order
+    manifest_sha256: str  # fingerprint of the data set they belong to
 
 
 def items_to_predict(dataset: "Dataset") -> TestItems:

@@ -121,45 +121,30 @@ def is_gradient(setting: Setting) -> bool:
 
 @dataclass(frozen=True)
 class Ingredient:
-    """A model of a merge.
+    """A model of a merge."""
 
-    Attributes:
-        model: as written.
-        parameters: its own settings, before those of the recipe.
-        companions: further files of the model by what the method calls them (`fisher`).
-    """
-
-    model: str
+    model: str  # as written
+    # its own settings, before those of the recipe
     parameters: Mapping[str, Setting] = field(default_factory=dict)
+    # further files of the model by what the method calls them (`fisher`)
     companions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class MergeRecipe:
-    """One merge.
+    """One merge."""
 
-    Attributes:
-        merge_method: a registered method.
-        models: without the base.
-        base_model: as written; empty where there is none.
-        parameters: settings for all models.
-        dtype: of the maths and the output; empty keeps the output's like the inputs' (maths is
-            float32 at least).
-        out_dtype: of the output, where it differs.
-        seed: of random methods.
-        name: by which other documents of the file refer to the result; empty for the last.
-        more: the caller's keys, as read.
-    """
-
-    merge_method: str
-    models: tuple[Ingredient, ...]
-    base_model: str = ""
-    parameters: Mapping[str, Setting] = field(default_factory=dict)
+    merge_method: str  # a registered method
+    models: tuple[Ingredient, ...]  # without the base
+    base_model: str = ""  # as written; empty where there is none
+    parameters: Mapping[str, Setting] = field(default_factory=dict)  # settings for all models
+    # of the maths and the output; empty keeps the output's like the inputs' (maths is float32 at
+    # least)
     dtype: str = ""
-    out_dtype: str = ""
-    seed: int = 0
-    name: str = ""
-    more: Mapping[str, Any] = field(default_factory=dict)
+    out_dtype: str = ""  # of the output, where it differs
+    seed: int = 0  # of random methods
+    name: str = ""  # by which other documents of the file refer to the result; empty for the last
+    more: Mapping[str, Any] = field(default_factory=dict)  # the caller's keys, as read
 
     @property
     def method(self) -> Method:

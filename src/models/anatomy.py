@@ -19,26 +19,17 @@ Names = frozenset[str]
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Names of a net's weights, by where they lie and what they are.
+    """Names of a net's weights, by where they lie and what they are."""
 
-    Attributes:
-        net: they belong to.
-        stem: before the first block.
-        blocks: from the input to the output; timm's coarse grouping (12 of a ViT-B, 7 of an
-            EfficientNet, 4 stages of a ResNet or ConvNeXt).
-        tail: between the last block and the head (last norm, last convolution).
-        head: of the classifier.
-        norms: of normalisation layers, wherever they lie.
-        biases: wherever they lie.
-    """
-
-    net: nn.Module
-    stem: Names
+    net: nn.Module  # they belong to
+    stem: Names  # before the first block
+    # from the input to the output; timm's coarse grouping (12 of a ViT-B, 7 of an EfficientNet, 4
+    # stages of a ResNet or ConvNeXt)
     blocks: tuple[Names, ...]
-    tail: Names
-    head: Names
-    norms: Names
-    biases: Names
+    tail: Names  # between the last block and the head (last norm, last convolution)
+    head: Names  # of the classifier
+    norms: Names  # of normalisation layers, wherever they lie
+    biases: Names  # wherever they lie
 
     @property
     def everything(self) -> Names:

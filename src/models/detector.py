@@ -63,21 +63,13 @@ def _short(values: tuple[float, ...] | list[float]) -> str:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a foreign detector comes from, and how it is read.
+    """Where a foreign detector comes from, and how it is read."""
 
-    Attributes:
-        model: the config that gave net and input.
-        start: of the weights.
-        given: the order of its classes is the user's word (`--fake-index`), not its format's.
-        spec: what it sees.
-        scale: where mean and std come from.
-    """
-
-    model: str
-    start: Start
-    given: bool
-    spec: InputSpec
-    scale: str
+    model: str  # the config that gave net and input
+    start: Start  # of the weights
+    given: bool  # the order of its classes is the user's word (`--fake-index`), not its format's
+    spec: InputSpec  # what it sees
+    scale: str  # where mean and std come from
 
     @property
     def order(self) -> str:

@@ -18,23 +18,15 @@ _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class Row:
-    """One way to come by a model.
+    """One way to come by a model."""
 
-    Attributes:
-        name: of the row.
-        model: what it makes, the name under which its artefacts lie.
-        parent: the model that it changes, or is; "" for a merge.
-        changes: dotted keys of the config to other values.
-        weights: to start from; None leaves it to the comparison.
-        merge: the file of a merge; None where something is trained.
-    """
-
-    name: str
-    model: str
-    parent: str = ""
+    name: str  # of the row
+    model: str  # what it makes, the name under which its artefacts lie
+    parent: str = ""  # the model that it changes, or is; "" for a merge
+    # dotted keys of the config to other values
     changes: Mapping[str, Any] = field(default_factory=dict)
-    weights: Path | None = None
-    merge: Path | None = None
+    weights: Path | None = None  # to start from; None leaves it to the comparison
+    merge: Path | None = None  # the file of a merge; None where something is trained
 
     def config(self) -> ModelConfig:
         """Return the config that a row trains."""
@@ -43,27 +35,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A file of rows.
+    """A file of rows."""
 
-    Attributes:
-        name: of the file.
-        path: of the file.
-        rows: in its order.
-        data: data set to train on; None leaves it to the command.
-        scheme: fold scheme; None takes the only one, or the default.
-        folds: to train; none stands for all.
-        weights: to start from, where a row names none.
-        out_of_domain: data sets to score on as well.
-    """
-
-    name: str
-    path: Path
-    rows: tuple[Row, ...]
-    data: str | None = None
-    scheme: str | None = None
-    folds: tuple[int, ...] = ()
-    weights: Path | None = None
-    out_of_domain: tuple[str, ...] = ()
+    name: str  # of the file
+    path: Path  # of the file
+    rows: tuple[Row, ...]  # in its order
+    data: str | None = None  # data set to train on; None leaves it to the command
+    scheme: str | None = None  # fold scheme; None takes the only one, or the default
+    folds: tuple[int, ...] = ()  # to train; none stands for all
+    weights: Path | None = None  # to start from, where a row names none
+    out_of_domain: tuple[str, ...] = ()  # data sets to score on as well
 
 
 def comparison_file(word: str) -> Path:

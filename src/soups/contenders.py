@@ -23,17 +23,11 @@ Run = tuple[str, str, str]  # data set, scheme, model
 
 
 class Line(NamedTuple):
-    """A run that has its own predictions of the held-out rows.
+    """A run that has its own predictions of the held-out rows."""
 
-    Attributes:
-        name: of the model.
-        kind: `ingredient` or `merge`.
-        forwards: of a net that an item costs.
-    """
-
-    name: str
-    kind: str
-    forwards: int
+    name: str  # of the model
+    kind: str  # `ingredient` or `merge`
+    forwards: int  # of a net that an item costs
 
 
 def lines_of(

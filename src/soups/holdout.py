@@ -24,19 +24,12 @@ ITEMS = 2000
 
 @dataclass(frozen=True)
 class Holdout:
-    """Labelled items of another data set.
+    """Labelled items of another data set."""
 
-    Attributes:
-        name: of the data set.
-        root: its folder.
-        paths: of the items.
-        label: (m,) 0/1.
-    """
-
-    name: str
-    root: Path
-    paths: list[str]
-    label: NDArray[np.int64]
+    name: str  # of the data set
+    root: Path  # its folder
+    paths: list[str]  # of the items
+    label: NDArray[np.int64]  # (m,) 0/1
 
 
 def read_holdout(

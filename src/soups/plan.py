@@ -42,40 +42,25 @@ class Range:
 
 @dataclass(frozen=True)
 class Selection:
-    """What is chosen on held-out rows.
+    """What is chosen on held-out rows."""
 
-    Attributes:
-        how: `greedy`, `learned`, `search`; `fixed` chooses nothing.
-        metric: by what.
-        trials: of a search.
-        knots: of `learned`: weights over depth.
-        space: of a search.
-    """
-
-    how: str = "fixed"
-    metric: str = "macro_f1"
-    trials: int = TRIALS
-    knots: int = 1
-    space: Mapping[str, Range] = field(default_factory=dict)
+    how: str = "fixed"  # `greedy`, `learned`, `search`; `fixed` chooses nothing
+    metric: str = "macro_f1"  # by what
+    trials: int = TRIALS  # of a search
+    knots: int = 1  # of `learned`: weights over depth
+    space: Mapping[str, Range] = field(default_factory=dict)  # of a search
 
 
 @dataclass(frozen=True)
 class MergePlan:
-    """A file of merges.
+    """A file of merges."""
 
-    Attributes:
-        name: of the merge, as a member of an ensemble: the file's.
-        recipes: in the order to carry them out; the last one is the merge.
-        selection: of the last one.
-        batchnorm: training items that BatchNorm is estimated anew on; 0 keeps what was merged.
-        resize_pos_embed: position embeddings of other image sizes are resized.
-    """
-
-    name: str
-    recipes: tuple[MergeRecipe, ...]
-    selection: Selection
+    name: str  # of the merge, as a member of an ensemble: the file's
+    recipes: tuple[MergeRecipe, ...]  # in the order to carry them out; the last one is the merge
+    selection: Selection  # of the last one
+    # training items that BatchNorm is estimated anew on; 0 keeps what was merged
     batchnorm: int = ITEMS
-    resize_pos_embed: bool = False
+    resize_pos_embed: bool = False  # position embeddings of other image sizes are resized
 
     @property
     def final(self) -> MergeRecipe:

@@ -25,27 +25,16 @@ from src.training.job import Job
 
 @dataclass
 class Merged:
-    """What `merge_fold` did.
+    """What `merge_fold` did."""
 
-    Attributes:
-        job: the merge as a run.
-        ingredients: by name.
-        flattered: held-out rows chose an ingredient, or its epoch.
-        skipped: it was there already.
-        paths: of the check before averaging.
-        chosen: on all held-out rows, where something was to be chosen.
-        cross_fitted: logits of what either half chose (see `choose`).
-        tried: what was looked at for that (see `tried_table`).
-    """
-
-    job: Job
-    ingredients: dict[str, Ingredient]
-    flattered: bool = False
-    skipped: bool = False
-    paths: list[LossPath] = field(default_factory=list)
-    chosen: Choice | None = None
-    cross_fitted: pd.DataFrame | None = None
-    tried: pd.DataFrame | None = None
+    job: Job  # the merge as a run
+    ingredients: dict[str, Ingredient]  # by name
+    flattered: bool = False  # held-out rows chose an ingredient, or its epoch
+    skipped: bool = False  # it was there already
+    paths: list[LossPath] = field(default_factory=list)  # of the check before averaging
+    chosen: Choice | None = None  # on all held-out rows, where something was to be chosen
+    cross_fitted: pd.DataFrame | None = None  # logits of what either half chose (see `choose`)
+    tried: pd.DataFrame | None = None  # what was looked at for that (see `tried_table`)
 
     @property
     def is_selected(self) -> bool:

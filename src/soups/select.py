@@ -30,15 +30,10 @@ Rows = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Choice:
-    """A recipe without anything left to choose.
+    """A recipe without anything left to choose."""
 
-    Attributes:
-        recipe: what was chosen.
-        score: of it on the rows that it was chosen on; higher is better.
-    """
-
-    recipe: MergeRecipe
-    score: float
+    recipe: MergeRecipe  # what was chosen
+    score: float  # of it on the rows that it was chosen on; higher is better
 
 
 def score_of(metric: str, label: NDArray[np.int64], logit: FloatArray) -> float:

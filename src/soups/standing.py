@@ -16,17 +16,11 @@ Run = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Standing:
-    """What a run's held-out rows decided.
+    """What a run's held-out rows decided."""
 
-    Attributes:
-        chosen: which merge it is; its score is that of what either half chose.
-        epoch: an epoch of it, or of an ingredient: its score is flattered.
-        unscored: why no score of it counts; empty where one does.
-    """
-
-    chosen: bool = False
-    epoch: bool = False
-    unscored: str = ""
+    chosen: bool = False  # which merge it is; its score is that of what either half chose
+    epoch: bool = False  # an epoch of it, or of an ingredient: its score is flattered
+    unscored: str = ""  # why no score of it counts; empty where one does
 
 
 def standing_of(dataset: str, scheme: str, model: str, fold: paths.FoldName) -> Standing:

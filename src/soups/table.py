@@ -29,29 +29,18 @@ class TooFewGroupsError(UserError):
 
 @dataclass(frozen=True)
 class Contender:
-    """A line of the table.
+    """A line of the table."""
 
-    Attributes:
-        name: of the model.
-        kind: `ingredient`, `merge` or `ensemble`.
-        logit: (n,) of the held-out rows, by what would be used.
-        by_half: (2, n) by what was chosen on either half; twice `logit` where nothing was.
-        forwards: of a net that an item costs.
-        chosen: whether held-out rows chose which merge it is.
-        elsewhere: (m,) logits of rows of another data set; None where there is none.
-        flattered: whether they chose an epoch, of it or of an ingredient.
-        unscored: why no score on them counts; empty where one does.
-    """
-
-    name: str
-    kind: str
-    logit: FloatArray
-    by_half: FloatArray
-    forwards: int
-    chosen: bool = False
+    name: str  # of the model
+    kind: str  # `ingredient`, `merge` or `ensemble`
+    logit: FloatArray  # (n,) of the held-out rows, by what would be used
+    by_half: FloatArray  # (2, n) by what was chosen on either half; twice `logit` where nothing was
+    forwards: int  # of a net that an item costs
+    chosen: bool = False  # whether held-out rows chose which merge it is
+    # (m,) logits of rows of another data set; None where there is none
     elsewhere: FloatArray | None = None
-    flattered: bool = False
-    unscored: str = ""
+    flattered: bool = False  # whether they chose an epoch, of it or of an ingredient
+    unscored: str = ""  # why no score on them counts; empty where one does
 
     def in_words(self, *, lodo: bool = False) -> str:
         """Return the kind, with what held-out rows had a say in; `lodo`: they are a domain."""
@@ -63,19 +52,12 @@ class Contender:
 
 @dataclass(frozen=True)
 class Scores:
-    """What a contender is worth.
+    """What a contender is worth."""
 
-    Attributes:
-        macro_f1: every half at the threshold, and by the merge, that the other half chose.
-        at_half: macro-F1 at 0.5, by the same merges.
-        auc: mean of the two halves'.
-        rows: scored.
-    """
-
-    macro_f1: float
-    at_half: float
-    auc: float
-    rows: int
+    macro_f1: float  # every half at the threshold, and by the merge, that the other half chose
+    at_half: float  # macro-F1 at 0.5, by the same merges
+    auc: float  # mean of the two halves'
+    rows: int  # scored
 
 
 @dataclass(frozen=True)

@@ -31,19 +31,12 @@ _FAR = 1e-6  # a threshold closer to 0 or 1 would make every item as sure as any
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """Labels test items for the folds of one model; what folds share is made once.
+    """Labels test items for the folds of one model; what folds share is made once."""
 
-    Attributes:
-        model: the model that will train on them.
-        config: its `pseudo` section.
-        dataset: the data set.
-        scheme: fold scheme.
-    """
-
-    model: str
-    config: PseudoConfig
-    dataset: Dataset
-    scheme: str
+    model: str  # the model that will train on them
+    config: PseudoConfig  # its `pseudo` section
+    dataset: Dataset  # the data set
+    scheme: str  # fold scheme
 
     def add(self, table: pd.DataFrame, fold: paths.FoldName) -> tuple[pd.DataFrame, dict[str, Any]]:
         """Append the test items that a recipe is sure of to the rows of a run.

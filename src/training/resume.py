@@ -146,19 +146,12 @@ SLOW_DISK = 50e6  # bytes/s, a guess until the first save is measured
 
 @dataclass
 class Keeper:
-    """Saves a run so that it goes on exactly, and says when it is time to.
+    """Saves a run so that it goes on exactly, and says when it is time to."""
 
-    Attributes:
-        job: the run's names and options.
-        run: what changes.
-        start: where its weights came from.
-        steps: batches of an epoch.
-    """
-
-    job: Job
-    run: Run
-    start: Start
-    steps: int
+    job: Job  # the run's names and options
+    run: Run  # what changes
+    start: Start  # where its weights came from
+    steps: int  # batches of an epoch
 
     def __post_init__(self) -> None:
         """Guess how long a save takes, until one is measured."""

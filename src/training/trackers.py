@@ -31,17 +31,11 @@ QUIET = {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false", "DO_NOT_TRACK
 
 
 class Tracked(NamedTuple):
-    """The run that is tracked.
+    """The run that is tracked."""
 
-    Attributes:
-        names: data set, scheme, model, fold.
-        config: the model's config, as nested dicts.
-        again: it is trained once more under its name, so that nothing is gone on with.
-    """
-
-    names: tuple[str, str, str, paths.FoldName]
-    config: dict[str, Any]
-    again: bool = False
+    names: tuple[str, str, str, paths.FoldName]  # data set, scheme, model, fold
+    config: dict[str, Any]  # the model's config, as nested dicts
+    again: bool = False  # it is trained once more under its name, so that nothing is gone on with
 
     @property
     def title(self) -> str:
@@ -61,15 +55,11 @@ class Tracked(NamedTuple):
 
 
 class Tracker(NamedTuple):
-    """An open run of a tracker.
+    """An open run of a tracker."""
 
-    Attributes:
-        log: takes scores by name, and the epoch they are of.
-        close: writes what is still in memory.
-    """
-
+    # takes scores by name, and the epoch they are of
     log: Callable[[dict[str, float], int], object]
-    close: Callable[[], object]
+    close: Callable[[], object]  # writes what is still in memory
 
 
 TRACKERS: Registry[Callable[[Tracked], Tracker]] = Registry("tracker")

@@ -156,17 +156,11 @@ def spectrum(grey: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Tell:
-    """How much a trait gives away.
+    """How much a trait gives away."""
 
-    Attributes:
-        name: of the trait.
-        alone: AUC with this trait and no other, >= 0.5.
-        drop: how much AUC the model loses when the trait's values are shuffled.
-    """
-
-    name: str
-    alone: float
-    drop: float
+    name: str  # of the trait
+    alone: float  # AUC with this trait and no other, >= 0.5
+    drop: float  # how much AUC the model loses when the trait's values are shuffled
 
 
 @dataclass(frozen=True)

@@ -19,23 +19,14 @@ Family = Literal["storage", "shape", "clip", "label"]
 
 
 class Field(NamedTuple):
-    """One field.
+    """One field."""
 
-    Attributes:
-        name: for people.
-        family: what remains of it for a net.
-        absent: in words, that a file does not have it; "" where every file has it.
-        kind: `image` or `video` where only those have it.
-        words: its values are words, not numbers.
-        yes: its numbers are 0 and 1.
-    """
-
-    name: str
-    family: Family
-    absent: str = ""
-    kind: str = ""
-    words: bool = False
-    yes: bool = False
+    name: str  # for people
+    family: Family  # what remains of it for a net
+    absent: str = ""  # in words, that a file does not have it; "" where every file has it
+    kind: str = ""  # `image` or `video` where only those have it
+    words: bool = False  # its values are words, not numbers
+    yes: bool = False  # its numbers are 0 and 1
 
 
 _JPEG, _PNG = "it is no JPEG", "it is no PNG"

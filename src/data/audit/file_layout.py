@@ -25,23 +25,14 @@ _NAMES = {0xDB: "DQT", _DHT: "DHT", 0xDD: "DRI", _COM: "COM", 0xCC: "DAC", _SOS:
 
 
 class Layout(NamedTuple):
-    """How a file is put together; -1 and "" stand for what its kind does not have.
+    """How a file is put together; -1 and "" stand for what its kind does not have."""
 
-    Attributes:
-        parts: names of its segments or chunks, `APP0(JFIF) DQT*2 SOF0 DHT*4 SOS`.
-        own_codes: 0 or 1, whether a JPEG's Huffman tables are others than the standard's.
-        compression: of a PNG the first bytes of its zlib stream, of a WebP `VP8` or `VP8L`.
-        depth: bits a channel of a PNG.
-        interlaced: 0 or 1, of a PNG.
-        piece: bytes of a PNG's pieces of data; 0 where it is all in one.
-    """
-
-    parts: str = ""
-    own_codes: int = -1
-    compression: str = ""
-    depth: int = -1
-    interlaced: int = -1
-    piece: int = -1
+    parts: str = ""  # names of its segments or chunks, `APP0(JFIF) DQT*2 SOF0 DHT*4 SOS`
+    own_codes: int = -1  # 0 or 1, whether a JPEG's Huffman tables are others than the standard's
+    compression: str = ""  # of a PNG the first bytes of its zlib stream, of a WebP `VP8` or `VP8L`
+    depth: int = -1  # bits a channel of a PNG
+    interlaced: int = -1  # 0 or 1, of a PNG
+    piece: int = -1  # bytes of a PNG's pieces of data; 0 where it is all in one
 
 
 def read_layout(file: BinaryIO, kind: str) -> Layout:

@@ -97,20 +97,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Audit:
-    """What a metadata audit found.
+    """What a metadata audit found."""
 
-    Attributes:
-        table: `item_id, label` and the fields of each item looked at.
-        total: train items there are.
-        unreadable: items whose header cannot be read; left aside.
-        named: whether the data set names groups; else each item counts as one of its own.
-        parts: all items, then those of each kind and of each domain, where there are several.
-    """
-
-    table: pd.DataFrame
-    total: int
-    unreadable: int
-    named: bool
+    table: pd.DataFrame  # `item_id, label` and the fields of each item looked at
+    total: int  # train items there are
+    unreadable: int  # items whose header cannot be read; left aside
+    named: bool  # whether the data set names groups; else each item counts as one of its own
+    # all items, then those of each kind and of each domain, where there are several
     parts: list[Part]
 
 

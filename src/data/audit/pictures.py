@@ -76,21 +76,14 @@ def _number(data: bytes, at: int) -> int:
 
 
 class Tables(NamedTuple):
-    """Quantisation tables of a JPEG; -1 and "" where there are none.
+    """Quantisation tables of a JPEG; -1 and "" where there are none."""
 
-    Attributes:
-        quality: of libjpeg whose luma table is nearest, 1 to 100.
-        luma: mean of the luma table.
-        chroma_quality: of libjpeg whose chroma table is nearest.
-        number: of tables.
-        name: "the usual" where these are exactly the tables that libjpeg writes at `quality`;
-            where chroma alone has another quality, that in words; else a fingerprint of all.
-    """
-
-    quality: int
-    luma: float
-    chroma_quality: int
-    number: int
+    quality: int  # of libjpeg whose luma table is nearest, 1 to 100
+    luma: float  # mean of the luma table
+    chroma_quality: int  # of libjpeg whose chroma table is nearest
+    number: int  # of tables
+    # "the usual" where these are exactly the tables that libjpeg writes at `quality`; where chroma
+    # alone has another quality, that in words; else a fingerprint of all
     name: str
 
 

@@ -15,15 +15,10 @@ _FOLDS = 5
 
 @dataclass(frozen=True)
 class Shortcut:
-    """A property of files that tells labels apart.
+    """A property of files that tells labels apart."""
 
-    Attributes:
-        name: for people.
-        auc: area under the ROC curve with that property alone, >= 0.5.
-    """
-
-    name: str
-    auc: float
+    name: str  # for people
+    auc: float  # area under the ROC curve with that property alone, >= 0.5
 
 
 def find_shortcuts(

@@ -26,21 +26,13 @@ class BatchKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Pool:
-    """What an epoch is drawn from.
+    """What an epoch is drawn from."""
 
-    Attributes:
-        rows: row numbers of the training items, int64 (n,).
-        labels: 0/1 of the same rows.
-        batch_size: items a batch.
-        per_class: of `oversample`.
-        groups: str of the same rows, "" for none; of `paired`.
-    """
-
-    rows: Rows
-    labels: NDArray[np.int64]
-    batch_size: int
-    per_class: int = 0
-    groups: NDArray[np.str_] | None = None
+    rows: Rows  # row numbers of the training items, int64 (n,)
+    labels: NDArray[np.int64]  # 0/1 of the same rows
+    batch_size: int  # items a batch
+    per_class: int = 0  # of `oversample`
+    groups: NDArray[np.str_] | None = None  # str of the same rows, "" for none; of `paired`
 
 
 Order = Callable[[Pool, np.random.Generator], Rows]

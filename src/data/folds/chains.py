@@ -18,19 +18,12 @@ Edges = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Chain:
-    """Near-duplicates that link too many items, one to the next.
+    """Near-duplicates that link too many items, one to the next."""
 
-    Attributes:
-        items: how many it linked.
-        distance: largest distance that is now counted as a copy among them.
-        left: items of the largest component that remains.
-        example: item_id of one of them.
-    """
-
-    items: int
-    distance: int
-    left: int
-    example: str
+    items: int  # how many it linked
+    distance: int  # largest distance that is now counted as a copy among them
+    left: int  # items of the largest component that remains
+    example: str  # item_id of one of them
 
 
 def link(n: int, first: NDArray[np.int64], second: NDArray[np.int64]) -> Labels:

@@ -23,46 +23,28 @@ Survey = tuple[pd.DataFrame, Looks]  # a scan, and the look-alikes in it
 
 @dataclass(frozen=True)
 class Leak:
-    """What plain folds would leak for one reason.
+    """What plain folds would leak for one reason."""
 
-    Attributes:
-        reason: `equal files`, `look-alikes`, `given groups`, `any of these`.
-        items: train items with a relative in another plain fold.
-        share: of the train items, 0..1.
-    """
-
-    reason: str
-    items: int
-    share: float
+    reason: str  # `equal files`, `look-alikes`, `given groups`, `any of these`
+    items: int  # train items with a relative in another plain fold
+    share: float  # of the train items, 0..1
 
 
 @dataclass(frozen=True)
 class FoldReport:
-    """How a fold file came out.
+    """How a fold file came out."""
 
-    Attributes:
-        scheme: its name.
-        path: the file.
-        folds: as `read_folds` gives it.
-        excluded: `item_id, reason` of what was left out.
-        groups: copies found.
-        leaks: what StratifiedKFold with the same k and seed (or the given folds) would leak.
-        plain: what `leaks` is about: "StratifiedKFold", or "the given folds".
-        labels: what its classes are called.
-        domains: of scheme `lodo`, the domain that each fold holds out.
-        warnings: of the data set: what may belong together and is not known to.
-    """
-
-    scheme: str
-    path: Path
-    folds: pd.DataFrame
-    excluded: pd.DataFrame
-    groups: GroupReport
+    scheme: str  # its name
+    path: Path  # the file
+    folds: pd.DataFrame  # as `read_folds` gives it
+    excluded: pd.DataFrame  # `item_id, reason` of what was left out
+    groups: GroupReport  # copies found
+    # what StratifiedKFold with the same k and seed (or the given folds) would leak
     leaks: list[Leak]
-    plain: str
-    labels: LabelNames = field(default_factory=LabelNames)
-    domains: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    plain: str  # what `leaks` is about: "StratifiedKFold", or "the given folds"
+    labels: LabelNames = field(default_factory=LabelNames)  # what its classes are called
+    domains: tuple[str, ...] = ()  # of scheme `lodo`, the domain that each fold holds out
+    warnings: tuple[str, ...] = ()  # of the data set: what may belong together and is not known to
 
 
 def report_folds(dataset: Dataset, scheme: str, folds: pd.DataFrame) -> FoldReport:

@@ -29,41 +29,24 @@ class Components:
 
 @dataclass(frozen=True)
 class GroupReport:
-    """What was found about copies, for people.
+    """What was found about copies, for people."""
 
-    Attributes:
-        items: train items looked at.
-        groups: components.
-        largest: items in the largest component.
-        given: groups of two or more that the data set names.
-        exact_items: train items that have an equal file in train.
-        exact_sets: sets of equal files in train.
-        near_pairs: pairs in train that look alike and are not equal files.
-        near_items: train items in such a pair.
-        conflicts: item_ids of each set of equal files in train that stands under both labels.
-        near_conflicts: pairs among `near_pairs` with different labels (a fake and its original).
-        test_items: readable or not.
-        test_exact: test items whose file is also in train.
-        test_near: test items that look like a train item (equal files not counted).
-        flat: train items too flat for a perceptual hash, compared by file only.
-        chains: what was tightened.
-    """
-
-    items: int
-    groups: int
-    largest: int
-    given: int
-    exact_items: int
-    exact_sets: int
-    near_pairs: int
-    near_items: int
+    items: int  # train items looked at
+    groups: int  # components
+    largest: int  # items in the largest component
+    given: int  # groups of two or more that the data set names
+    exact_items: int  # train items that have an equal file in train
+    exact_sets: int  # sets of equal files in train
+    near_pairs: int  # pairs in train that look alike and are not equal files
+    near_items: int  # train items in such a pair
+    # item_ids of each set of equal files in train that stands under both labels
     conflicts: list[list[str]]
-    near_conflicts: int
-    test_items: int
-    test_exact: int
-    test_near: int
-    flat: int
-    chains: list[Chain] = field(default_factory=list)
+    near_conflicts: int  # pairs among `near_pairs` with different labels (a fake and its original)
+    test_items: int  # readable or not
+    test_exact: int  # test items whose file is also in train
+    test_near: int  # test items that look like a train item (equal files not counted)
+    flat: int  # train items too flat for a perceptual hash, compared by file only
+    chains: list[Chain] = field(default_factory=list)  # what was tightened
 
 
 def edges_of_equal(values: pd.Series) -> Edges:

@@ -87,18 +87,12 @@ def edges_of_equal_codes(codes: NDArray[np.integer]) -> tuple[Rows, Rows]:
 
 @dataclass(frozen=True)
 class NearCounts:
-    """Look-alikes counted, equal files left out.
+    """Look-alikes counted, equal files left out."""
 
-    Attributes:
-        pairs: of train items.
-        items: train items in such a pair.
-        conflicts: such pairs with different labels.
-        of_train: bool (n,), whether an item's look is that of a train item or near one.
-    """
-
-    pairs: int
-    items: int
-    conflicts: int
+    pairs: int  # of train items
+    items: int  # train items in such a pair
+    conflicts: int  # such pairs with different labels
+    # bool (n,), whether an item's look is that of a train item or near one
     of_train: NDArray[np.bool_]
 
 

@@ -20,22 +20,14 @@ from src.data.layouts.load import load_dataset
 
 @dataclass(frozen=True)
 class Overlap:
-    """What of some items was seen in training.
+    """What of some items was seen in training."""
 
-    Attributes:
-        seen: (n,) bool, an item each.
-        equal: how many of them are equal files.
-        related: how many others are of a video that was trained on, or made from it.
-        alike: the rest: look-alikes, or of a video in which an equal file or look-alike is.
-        people: how many others, which are not among those seen, show somebody who was trained on.
-        example: of one that was seen, its path and that of what it is akin to; "" where none was.
-    """
-
-    seen: NDArray[np.bool_]
-    equal: int
-    related: int
-    alike: int
-    people: int
+    seen: NDArray[np.bool_]  # (n,) bool, an item each
+    equal: int  # how many of them are equal files
+    related: int  # how many others are of a video that was trained on, or made from it
+    alike: int  # the rest: look-alikes, or of a video in which an equal file or look-alike is
+    people: int  # how many others, which are not among those seen, show somebody who was trained on
+    # of one that was seen, its path and that of what it is akin to; "" where none was
     example: tuple[str, str]
 
     @property
@@ -136,22 +128,14 @@ def _scanned(dataset: Dataset, rows: pd.DataFrame, scheme: str) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Relatives:
-    """How the readable train and test items of a data set are related.
+    """How the readable train and test items of a data set are related."""
 
-    Attributes:
-        item_id: (n,) str objects.
-        is_test: (n,) bool.
-        file: (n,) str objects, SHA-256 of the file.
-        component: (n,) int64, of equal files, look-alikes and given groups over both splits,
-            linked as folds are.
-        looks: of each, and all pairs of looks that are near each other, chains included.
-    """
-
-    item_id: NDArray[np.object_]
-    is_test: NDArray[np.bool_]
-    file: NDArray[np.object_]
+    item_id: NDArray[np.object_]  # (n,) str objects
+    is_test: NDArray[np.bool_]  # (n,) bool
+    file: NDArray[np.object_]  # (n,) str objects, SHA-256 of the file
+    # (n,) int64, of equal files, look-alikes and given groups over both splits, linked as folds are
     component: NDArray[np.int64]
-    looks: Looks
+    looks: Looks  # of each, and all pairs of looks that are near each other, chains included
 
     def of(self, train_ids: Collection[str]) -> tuple[set[str], set[str]]:
         """Return the test items related to some train items.

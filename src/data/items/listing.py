@@ -39,22 +39,16 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Listing:
-    """All files of a data set's folder.
+    """All files of a data set's folder."""
 
-    Attributes:
-        media: images and videos, sorted by logical path.
-        tables: CSV and JSON files, sorted by logical path.
-        texts: text files, sorted by logical path; counted among the ignored too, for only some
-            layouts of the field read them.
-        ignored: reason -> number of files left aside.
-        unread: logical path -> reason, of the files left aside for what they are: no image, video
-            or table that is read here.
-    """
-
-    media: list[Entry]
-    tables: list[Entry]
-    ignored: dict[str, int] = field(default_factory=dict)
+    media: list[Entry]  # images and videos, sorted by logical path
+    tables: list[Entry]  # CSV and JSON files, sorted by logical path
+    ignored: dict[str, int] = field(default_factory=dict)  # reason -> number of files left aside
+    # text files, sorted by logical path; counted among the ignored too, for only some layouts of
+    # the field read them
     texts: list[Entry] = field(default_factory=list)
+    # logical path -> reason, of the files left aside for what they are: no image, video or table
+    # that is read here
     unread: dict[str, str] = field(default_factory=dict)
 
 

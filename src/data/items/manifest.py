@@ -21,44 +21,32 @@ _TYPES = {"label": "Int8", "width": "Int32", "height": "Int32", "bytes": "int64"
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set as understood from names and CSV alone.
+    """A data set as understood from names and CSV alone."""
 
-    Attributes:
-        name: the folder's name in `input/`.
-        root: the folder; manifest paths are relative to it.
-        items: the manifest, `COLUMNS`: train items, then test items, each sorted by item_id.
-            label is Int8 and NA in test; group and domain are "" where nothing is known; width
-            and height are NA (`src.data.folds.scan` finds them).
-        stamps: int64 or uint64 a row of items: changes when the file does.
-        submission: what to hand in; None without test items.
-        test_labels: item_id -> 0/1 where the test folders give the truth away. Kept apart: no
-            prediction reads it.
-        given_folds: item_id -> fold where the CSV brings a fold column, or published splits a val.
-        from_splits: given_folds are published splits, used where scheme `fixed` is asked for.
-        extra_ids: train items of `extra:` data sets, always trained on, never scored.
-        config: what `dataset.yaml` said.
-        labels: what it calls real and fake.
-        notes: what was understood and from where, one sentence each.
-        ignored: reason -> number of files left aside.
-        missing: paths of items whose files are named but not there; they can be listed only.
-        sha256: of ids, paths, sizes and zip CRCs.
-    """
-
-    name: str
-    root: Path
+    name: str  # the folder's name in `input/`
+    root: Path  # the folder; manifest paths are relative to it
+    # the manifest, `COLUMNS`: train items, then test items, each sorted by item_id. label is Int8
+    # and NA in test; group and domain are "" where nothing is known; width and height are NA
+    # (`src.data.folds.scan` finds them).
     items: pd.DataFrame
-    stamps: list[int]
-    submission: SubmissionFormat | None = None
+    stamps: list[int]  # int64 or uint64 a row of items: changes when the file does
+    submission: SubmissionFormat | None = None  # what to hand in; None without test items
+    # item_id -> 0/1 where the test folders give the truth away. Kept apart: no prediction reads it.
     test_labels: pd.Series | None = None
+    # item_id -> fold where the CSV brings a fold column, or published splits a val
     given_folds: pd.Series | None = None
+    # given_folds are published splits, used where scheme `fixed` is asked for
     from_splits: bool = False
+    # train items of `extra:` data sets, always trained on, never scored
     extra_ids: frozenset[str] = frozenset()
-    config: DatasetConfig = field(default_factory=DatasetConfig)
-    labels: LabelNames = field(default_factory=LabelNames)
+    config: DatasetConfig = field(default_factory=DatasetConfig)  # what `dataset.yaml` said
+    labels: LabelNames = field(default_factory=LabelNames)  # what it calls real and fake
+    # what was understood and from where, one sentence each
     notes: list[str] = field(default_factory=list)
-    ignored: dict[str, int] = field(default_factory=dict)
+    ignored: dict[str, int] = field(default_factory=dict)  # reason -> number of files left aside
+    # paths of items whose files are named but not there; they can be listed only
     missing: tuple[str, ...] = ()
-    sha256: str = ""
+    sha256: str = ""  # of ids, paths, sizes and zip CRCs
 
     @property
     def train(self) -> pd.DataFrame:

@@ -17,14 +17,10 @@ from src.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A media file with its place.
+    """A media file with its place."""
 
-    Attributes:
-        index: its number in the listing.
-        names: paths it may be called by, relative to its split, the data set and so on.
-    """
-
-    index: int
+    index: int  # its number in the listing
+    # paths it may be called by, relative to its split, the data set and so on
     names: tuple[str, ...]
 
 
@@ -110,17 +106,11 @@ def _add(level: dict[str, int | list[int]], key: str, index: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class MediaFile:
-    """A media file and what its folders say.
+    """A media file and what its folders say."""
 
-    Attributes:
-        entry: the file.
-        place: what its folders say.
-        name: path within its split; the item_id where nothing else gives one.
-    """
-
-    entry: Entry
-    place: Place
-    name: str
+    entry: Entry  # the file
+    place: Place  # what its folders say
+    name: str  # path within its split; the item_id where nothing else gives one
 
     @property
     def folder(self) -> str:

@@ -41,17 +41,13 @@ def normalise(word: str) -> str:
 
 @dataclass(frozen=True)
 class SplitMap:
-    """Names to splits.
+    """Names to splits."""
 
-    Attributes:
-        given: pattern of a folder's name -> split or `none`, from dataset.yaml; comes first.
-        eval_means: what `eval` stands for: `val` where there is a test beside it, else `test`.
-        glued: name -> its words, of those that only their neighbours tell apart: `trainx` and
-            `testx`.
-    """
-
+    # pattern of a folder's name -> split or `none`, from dataset.yaml; comes first
     given: Mapping[str, str] = field(default_factory=dict)
+    # what `eval` stands for: `val` where there is a test beside it, else `test`
     eval_means: str = "test"
+    # name -> its words, of those that only their neighbours tell apart: `trainx` and `testx`
     glued: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def of_given(self, name: str) -> str | None:

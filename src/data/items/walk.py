@@ -21,21 +21,13 @@ _JUNK_NAMES = frozenset({"thumbs.db", "desktop.ini"})
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file.
+    """One file."""
 
-    Attributes:
-        path: where it is read from (see the module).
-        logical: its path as if every zip were a folder.
-        bytes: size, unpacked.
-        stamp: changes when the content does: CRC in a zip, `times_of` a file in a folder.
-        crc: CRC-32 of a zip's member, None in a folder.
-    """
-
-    path: str
-    logical: str
-    bytes: int
-    stamp: int
-    crc: int | None = None
+    path: str  # where it is read from (see the module)
+    logical: str  # its path as if every zip were a folder
+    bytes: int  # size, unpacked
+    stamp: int  # changes when the content does: CRC in a zip, `times_of` a file in a folder
+    crc: int | None = None  # CRC-32 of a zip's member, None in a folder
 
     @property
     def suffix(self) -> str:

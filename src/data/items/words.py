@@ -36,17 +36,11 @@ _NUMBER = re.compile(r"[0-9.]+$")
 
 @dataclass(frozen=True)
 class LabelMap:
-    """Words to labels.
+    """Words to labels."""
 
-    Attributes:
-        words: normalised word -> 0 (real) or 1 (fake).
-        given: words that dataset.yaml names.
-        common: the common words count too, beside what dataset.yaml says of numbers.
-    """
-
-    words: dict[str, int]
-    given: bool = False
-    common: bool = True
+    words: dict[str, int]  # normalised word -> 0 (real) or 1 (fake)
+    given: bool = False  # words that dataset.yaml names
+    common: bool = True  # the common words count too, beside what dataset.yaml says of numbers
 
     def get(self, word: str) -> int | None:
         """Return the label that a word stands for, or None."""
@@ -89,23 +83,14 @@ def number_names(given: Mapping[str, int]) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Meaning:
-    """What one folder's name says; `plain` if it says something we do not know.
+    """What one folder's name says; `plain` if it says something we do not know."""
 
-    Attributes:
-        splits: of its words; several contradict each other.
-        label: 0 or 1.
-        word: what says the label, as it is written.
-        rest: what is left of a name that says a split: `FF_train` -> `ff`.
-        kept: ids hold the name, for it says more than `train` or `test_images` does.
-        neutral: a name such as `images`.
-    """
-
-    splits: tuple[str, ...] = ()
-    label: int | None = None
-    word: str = ""
-    rest: str = ""
-    kept: bool = True
-    neutral: bool = False
+    splits: tuple[str, ...] = ()  # of its words; several contradict each other
+    label: int | None = None  # 0 or 1
+    word: str = ""  # what says the label, as it is written
+    rest: str = ""  # what is left of a name that says a split: `FF_train` -> `ff`
+    kept: bool = True  # ids hold the name, for it says more than `train` or `test_images` does
+    neutral: bool = False  # a name such as `images`
 
     @property
     def plain(self) -> bool:
@@ -143,24 +128,15 @@ def read_word(part: str, labels: LabelMap, splits: SplitMap = NO_SPLITS) -> Mean
 
 @dataclass(frozen=True)
 class Place:
-    """What the folders above a file say.
+    """What the folders above a file say."""
 
-    Attributes:
-        split: `train`, `val`, `test`, or "" where no folder says.
-        label: 0, 1 or None.
-        domain: the folders above the class folder, joined by `/`.
-        below: the folders below the class folder, joined by `/`.
-        inner: path of the folder within its split (what an item_id starts with).
-        word: what says the label, as it is written; "" where nothing does.
-        at_odds: (name, what it says) of folders that contradict each other; empty.
-    """
-
-    split: str
-    label: int | None
-    domain: str
-    below: str
-    inner: str
-    word: str = ""
+    split: str  # `train`, `val`, `test`, or "" where no folder says
+    label: int | None  # 0, 1 or None
+    domain: str  # the folders above the class folder, joined by `/`
+    below: str  # the folders below the class folder, joined by `/`
+    inner: str  # path of the folder within its split (what an item_id starts with)
+    word: str = ""  # what says the label, as it is written; "" where nothing does
+    # (name, what it says) of folders that contradict each other; empty
     at_odds: tuple[tuple[str, str | int], ...] = ()
 
 

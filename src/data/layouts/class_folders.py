@@ -39,20 +39,15 @@ class TrainItem:
 
 @dataclass
 class Labelled:
-    """The train items.
+    """The train items."""
 
-    Attributes:
-        items: number of the file -> its item.
-        notes: what was understood.
-        ignored: reason -> number of files left aside because dataset.yaml says so.
-        origins: what folders say, test/ too, where they give the labels.
-        words: (label, what says so, as it is written).
-    """
-
-    items: dict[int, TrainItem] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    items: dict[int, TrainItem] = field(default_factory=dict)  # number of the file -> its item
+    notes: list[str] = field(default_factory=list)  # what was understood
+    # reason -> number of files left aside because dataset.yaml says so
     ignored: dict[str, int] = field(default_factory=dict)
+    # what folders say, test/ too, where they give the labels
     origins: dict[Place, Origin] = field(default_factory=dict)
+    # (label, what says so, as it is written)
     words: set[tuple[int, str]] = field(default_factory=set)
 
     def origins_of(self, files: list[MediaFile], test: Iterable[int]) -> list[Origin]:

@@ -13,19 +13,13 @@ _TRIED = 100  # rows that tell where the paths of a table begin
 
 @dataclass(frozen=True)
 class Fits:
-    """What the values of one column mean.
+    """What the values of one column mean."""
 
-    Attributes:
-        names: the values, without what stood above the data on their author's disk.
-        files: the files that each one fits.
-        frames: row -> the files of the folder that it names, where it fits no file.
-        start: what was cut off the values.
-    """
-
-    names: list[str]
-    files: list[Sequence[int]]
+    names: list[str]  # the values, without what stood above the data on their author's disk
+    files: list[Sequence[int]]  # the files that each one fits
+    # row -> the files of the folder that it names, where it fits no file
     frames: dict[int, Sequence[int]]
-    start: str = ""
+    start: str = ""  # what was cut off the values
 
     def count(self) -> int:
         """Return how many values mean one thing."""

@@ -16,32 +16,21 @@ from src.errors import UserError, unknown_name
 
 @dataclass(frozen=True)
 class LabelTable:
-    """Rows that name files and their labels.
+    """Rows that name files and their labels."""
 
-    Attributes:
-        where: the file, for messages.
-        split: `train`, `val` or `test`, from its name.
-        rows: every value a string; the index is what a message calls the row (`row 7`,
-            `entry 'x.mp4'`).
-        ids: candidate id columns, best first.
-        labels: 0/1 by row, int8.
-        label_column: where the labels come from.
-        splits: `train` or `val` by row: its column's, else `split`.
-        apart: rows of test items, whose column of splits says so; their labels are not read.
-        folder: logical path of the folder that ids are relative to; None for anywhere.
-        home: logical path of the folder that the file lies in.
-    """
-
-    where: str
-    split: str
+    where: str  # the file, for messages
+    split: str  # `train`, `val` or `test`, from its name
+    # every value a string; the index is what a message calls the row (`row 7`, `entry 'x.mp4'`)
     rows: pd.DataFrame
-    ids: list[str]
-    labels: pd.Series
-    label_column: str
-    splits: list[str]
+    ids: list[str]  # candidate id columns, best first
+    labels: pd.Series  # 0/1 by row, int8
+    label_column: str  # where the labels come from
+    splits: list[str]  # `train` or `val` by row: its column's, else `split`
+    # rows of test items, whose column of splits says so; their labels are not read
     apart: pd.DataFrame
+    # logical path of the folder that ids are relative to; None for anywhere
     folder: str | None = None
-    home: str = ""
+    home: str = ""  # logical path of the folder that the file lies in
 
 
 class _NotLabelsError(Exception):

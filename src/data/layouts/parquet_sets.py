@@ -35,19 +35,15 @@ _SHARD = re.compile(r"^(.*?)[-_.](\d{5})-of-(\d{5})")
 
 @dataclass
 class ParquetSets:
-    """The pictures of a data set's parquet files.
+    """The pictures of a data set's parquet files."""
 
-    Attributes:
-        media: a row each; its logical path is as if the class were a folder below the split's.
-        given: path -> group ("" for none) and fold (None for none), where columns give them.
-        tables: parquet files without pictures, which may hold labels, and all other tables.
-        notes: what was understood.
-    """
-
+    # a row each; its logical path is as if the class were a folder below the split's
     media: list[Entry] = field(default_factory=list)
+    # path -> group ("" for none) and fold (None for none), where columns give them
     given: dict[str, tuple[str, int | None]] = field(default_factory=dict)
+    # parquet files without pictures, which may hold labels, and all other tables
     tables: list[Entry] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what was understood
 
 
 def read_parquet_sets(

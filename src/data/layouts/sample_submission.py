@@ -18,19 +18,12 @@ from src.errors import UserError, unknown_name
 
 @dataclass(frozen=True)
 class Sample:
-    """A sample submission as read.
+    """A sample submission as read."""
 
-    Attributes:
-        where: the file, for messages.
-        row_names: `row 7` for each id.
-        layout: what to hand in.
-        notes: what was understood.
-    """
-
-    where: str
-    row_names: list[str]
-    layout: SubmissionFormat
-    notes: list[str]
+    where: str  # the file, for messages
+    row_names: list[str]  # `row 7` for each id
+    layout: SubmissionFormat  # what to hand in
+    notes: list[str]  # what was understood
 
 
 def find_sample(

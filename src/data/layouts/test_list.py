@@ -23,44 +23,27 @@ from src.errors import UserError
 
 @dataclass(frozen=True)
 class TestList:
-    """A list of test items as read.
+    """A list of test items as read."""
 
-    Attributes:
-        where: the file, for messages.
-        row_names: `row 7` for each id.
-        id_column: what the column of ids is called.
-        ids: what it holds, in order.
-        labels: of the rows, where the list tells them; no prediction reads them.
-        by_column: a column of splits picked the rows, whose files may lie in any folder.
-    """
-
-    where: str
-    row_names: list[str]
-    id_column: str
-    ids: list[str]
-    labels: list[int] | None
-    by_column: bool = False
+    where: str  # the file, for messages
+    row_names: list[str]  # `row 7` for each id
+    id_column: str  # what the column of ids is called
+    ids: list[str]  # what it holds, in order
+    labels: list[int] | None  # of the rows, where the list tells them; no prediction reads them
+    by_column: bool = False  # a column of splits picked the rows, whose files may lie in any folder
 
 
 @dataclass(frozen=True)
 class TestItems:
-    """The test items of a data set.
+    """The test items of a data set."""
 
-    Attributes:
-        ids: number of the file -> item_id.
-        submission: what to hand in.
-        notes: what was understood.
-        labels: item_id -> 0/1, where a list tells them.
-        thinned: numbers of the files that `frames_per_video` leaves out.
-        ignored: reason -> number of files left aside.
-    """
-
-    ids: dict[int, str]
-    submission: SubmissionFormat | None
-    notes: list[str]
-    labels: dict[str, int] = field(default_factory=dict)
+    ids: dict[int, str]  # number of the file -> item_id
+    submission: SubmissionFormat | None  # what to hand in
+    notes: list[str]  # what was understood
+    labels: dict[str, int] = field(default_factory=dict)  # item_id -> 0/1, where a list tells them
+    # numbers of the files that `frames_per_video` leaves out
     thinned: set[int] = field(default_factory=set)
-    ignored: Counter[str] = field(default_factory=Counter)
+    ignored: Counter[str] = field(default_factory=Counter)  # reason -> number of files left aside
 
 
 def find_test_list(

@@ -37,15 +37,11 @@ Marks = NDArray[np.uint64]
 
 
 class Stored(NamedTuple):
-    """An open cache.
+    """An open cache."""
 
-    Attributes:
-        pixels: uint8 (n, size, size, 3), read-only, mapped.
-        rows: row in `pixels` of each item that was asked for, int64; `ABSENT` for a frame that
-            its clip is too short to have.
-    """
-
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[np.uint8]  # uint8 (n, size, size, 3), read-only, mapped
+    # row in `pixels` of each item that was asked for, int64; `ABSENT` for a frame that its clip is
+    # too short to have
     rows: NDArray[np.int64]
 
 

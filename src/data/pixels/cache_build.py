@@ -43,14 +43,11 @@ Pixels = NDArray[np.uint8]
 
 
 class Spans(NamedTuple):
-    """Rows of which several are frames of one clip, which is better decoded once.
+    """Rows of which several are frames of one clip, which is better decoded once."""
 
-    Attributes:
-        starts: int64 (n_items + 1,), the first row of each item; a chunk holds whole items.
-        draw: rows -> the canvas of each, None for a frame that its clip is too short to have.
-    """
-
+    # int64 (n_items + 1,), the first row of each item; a chunk holds whole items
     starts: NDArray[np.int64]
+    # rows -> the canvas of each, None for a frame that its clip is too short to have
     draw: Callable[[Sequence[int]], Sequence[Pixels | None]]
 
 

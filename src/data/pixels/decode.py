@@ -32,15 +32,11 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class Decoded(NamedTuple):
-    """A picture, upright.
+    """A picture, upright."""
 
-    Attributes:
-        pixels: uint8 RGB (height, width, 3), one for each side that was asked for.
-        problem: "", or `DAMAGED` and what its decoder objected to.
-    """
-
+    # uint8 RGB (height, width, 3), one for each side that was asked for
     pixels: list[NDArray[np.uint8]]
-    problem: str = ""
+    problem: str = ""  # "", or `DAMAGED` and what its decoder objected to
 
 
 def check_size(height: int, width: int) -> None:

@@ -54,17 +54,11 @@ def _by_numbers(path: str) -> list[tuple[int, str]]:
 
 
 class FrameRows(NamedTuple):
-    """Rows that evaluation looks at.
+    """Rows that evaluation looks at."""
 
-    Attributes:
-        rows: int64 (n,), numbers as `FrameNumbers` gives them.
-        place: int64 (n,), place of each row's item among the items that were asked for.
-        frame: int64 (n,), which of a clip's evaluation frames it is; `IMAGE` for an image.
-    """
-
-    rows: Rows
-    place: Rows
-    frame: Rows
+    rows: Rows  # int64 (n,), numbers as `FrameNumbers` gives them
+    place: Rows  # int64 (n,), place of each row's item among the items that were asked for
+    frame: Rows  # int64 (n,), which of a clip's evaluation frames it is; `IMAGE` for an image
 
 
 class FrameNumbers:

@@ -21,15 +21,12 @@ from src.errors import UnreadableImageError
 
 
 class Frame(NamedTuple):
-    """A frame of an item.
+    """A frame of an item."""
 
-    Attributes:
-        canvases: uint8 (size, size, 3) each, in the order of the source's; None where the item
-            cannot be decoded, or its clip is too short to have this frame.
-        cut: its file was read only in part, or lies under another kind's name (`describe`).
-    """
-
+    # uint8 (size, size, 3) each, in the order of the source's; None where the item cannot be
+    # decoded, or its clip is too short to have this frame
     canvases: Canvases | None
+    # its file was read only in part, or lies under another kind's name (`describe`)
     cut: bool = False
 
 

@@ -23,24 +23,15 @@ Convert = Callable[[Picture, int], Any] | None
 
 
 class Clip(NamedTuple):
-    """Frames of a clip.
+    """Frames of a clip."""
 
-    Attributes:
-        frames: uint8 RGB (height, width, 3), or whatever `convert` made of them; in order.
-        indices: int64, which frames of the clip these are.
-        announced: number of frames by the index of an MP4, else by the header; 0 where it says
-            nothing.
-        decoded: number of frames that can be decoded.
-        problem: "" or in words what is wrong with a clip that was read only in part.
-        info: what its header announces.
-    """
-
-    frames: list[Any]
-    indices: NDArray[np.int64]
+    frames: list[Any]  # uint8 RGB (height, width, 3), or whatever `convert` made of them; in order
+    indices: NDArray[np.int64]  # int64, which frames of the clip these are
+    # number of frames by the index of an MP4, else by the header; 0 where it says nothing
     announced: int
-    decoded: int
-    problem: str
-    info: ClipInfo = ClipInfo()
+    decoded: int  # number of frames that can be decoded
+    problem: str  # "" or in words what is wrong with a clip that was read only in part
+    info: ClipInfo = ClipInfo()  # what its header announces
 
 
 def read_frames(
@@ -88,23 +79,16 @@ def read_frames(
 
 
 class _Pass(NamedTuple):
-    """What one pass through a clip found.
+    """What one pass through a clip found."""
 
-    Attributes:
-        frames: those that were wanted, by their number.
-        decoded: how many frames can be decoded.
-        failed: packets before the last good frame that could not be decoded; `within`: those of
-            them behind the first good frame.
-        damaged: frames that the decoder knows to be damaged.
-        end: seconds at which the last frame is shown.
-    """
-
-    frames: dict[int, Any]
-    decoded: int
+    frames: dict[int, Any]  # those that were wanted, by their number
+    decoded: int  # how many frames can be decoded
+    # packets before the last good frame that could not be decoded; `within`: those of them behind
+    # the first good frame
     failed: int
     within: int
-    damaged: int
-    end: float
+    damaged: int  # frames that the decoder knows to be damaged
+    end: float  # seconds at which the last frame is shown
 
 
 def _wanted(total: int, count: int, pick: Pick | None) -> NDArray[np.int64]:

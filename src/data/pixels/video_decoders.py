@@ -134,13 +134,9 @@ class UnreadableVideoError(UnreadableImageError):
 
 
 class Stream(Protocol):
-    """A clip that is read from its start to its end.
+    """A clip that is read from its start to its end."""
 
-    Attributes:
-        damaged: how many of the frames so far the decoder knows to be damaged.
-    """
-
-    damaged: int
+    damaged: int  # how many of the frames so far the decoder knows to be damaged
 
     def grabs(self) -> Iterator[bool]:
         """Go from frame to frame; False for a packet that cannot be decoded, or for the end."""

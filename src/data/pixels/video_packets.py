@@ -49,25 +49,16 @@ class ClipInfo(NamedTuple):
 
 
 class Outlook(NamedTuple):
-    """What to expect of a clip.
+    """What to expect of a clip."""
 
-    Attributes:
-        info: what its header says.
-        frames: packets that are to be shown; 0 if unknown.
-        sure: whether each of them is a frame if the clip is whole.
-        end: seconds from its start at which the last packet of the video is shown; 0 if unknown.
-        missing: frames that the container announces beyond its packets.
-        holes: frames that lay in holes, by the times at which the others are shown.
-        broken: whether its packets tell that the file is damaged.
-    """
-
-    info: ClipInfo
-    frames: int
-    sure: bool
+    info: ClipInfo  # what its header says
+    frames: int  # packets that are to be shown; 0 if unknown
+    sure: bool  # whether each of them is a frame if the clip is whole
+    # seconds from its start at which the last packet of the video is shown; 0 if unknown
     end: float
-    missing: int
-    holes: int
-    broken: bool
+    missing: int  # frames that the container announces beyond its packets
+    holes: int  # frames that lay in holes, by the times at which the others are shown
+    broken: bool  # whether its packets tell that the file is damaged
 
 
 def probe(path: Path) -> ClipInfo:

@@ -106,27 +106,20 @@ def fold_of(splits: Set[str]) -> int:
 
 @dataclass(slots=True)
 class Clip:
-    """One video of a data set: its frames, or the video file itself.
+    """One video of a data set: its frames, or the video file itself."""
 
-    Attributes:
-        family: whose way of naming videos it follows (`identities.family_of`); "" for an image
-            that belongs to no video and has no group.
-        video: its name, without suffix; what groups are made from.
-        label: 0 real, 1 fake.
-        domain: manipulation, generator, capture set-up or data set.
-        splits: `train`, `val`, `test`: where it stands; empty where published splits name others
-            and not it.
-        paths: logical paths of its files, in order; each becomes an item with that id.
-        people: who is in it, the one of the clip that was changed first, where that does not
-            follow from the name.
-    """
-
+    # whose way of naming videos it follows (`identities.family_of`); "" for an image that belongs
+    # to no video and has no group
     family: str
-    video: str
-    label: int
-    domain: str
+    video: str  # its name, without suffix; what groups are made from
+    label: int  # 0 real, 1 fake
+    domain: str  # manipulation, generator, capture set-up or data set
+    # `train`, `val`, `test`: where it stands; empty where published splits name others and not it
     splits: set[str] = field(default_factory=lambda: {"train"})
+    # logical paths of its files, in order; each becomes an item with that id
     paths: list[str] = field(default_factory=list)
+    # who is in it, the one of the clip that was changed first, where that does not follow from the
+    # name
     people: tuple[str, ...] = ()
 
     def sources(self, by: str) -> Sequence[str]:
@@ -138,22 +131,14 @@ class Clip:
 
 @dataclass
 class Reading:
-    """What a reader understood.
+    """What a reader understood."""
 
-    Attributes:
-        layout: its name, for messages.
-        clips: all clips.
-        notes: one sentence each.
-        ignored: reason -> number of files left aside.
-        tables: logical paths of the CSV and JSON files it read.
-        words: (label, what says so, as it is written), where two words do.
-    """
-
-    layout: str
-    clips: list[Clip]
-    notes: list[str] = field(default_factory=list)
-    tables: set[str] = field(default_factory=set)
-    ignored: Counter[str] = field(default_factory=Counter)
+    layout: str  # its name, for messages
+    clips: list[Clip]  # all clips
+    notes: list[str] = field(default_factory=list)  # one sentence each
+    tables: set[str] = field(default_factory=set)  # logical paths of the CSV and JSON files it read
+    ignored: Counter[str] = field(default_factory=Counter)  # reason -> number of files left aside
+    # (label, what says so, as it is written), where two words do
     words: set[tuple[int, str]] = field(default_factory=set)
 
 
