@@ -50,6 +50,8 @@ def fill_in_time(
     Raises:
         UserError: the time does not suffice; says for what it would.
     """
+    if not missing:
+        return []
     from src.inference import passes  # torch, which stored predictions do not need
 
     way = passes.Way(

@@ -3,14 +3,11 @@
 A tracker is one registered function that opens a run and returns what takes its scores. Packages
 are imported when one is opened. Nothing is sent anywhere by default: what a package writes stays
 on the disk unless its own variables (`WANDB_MODE=online`) say otherwise.
-
-What is said of each epoch: a log line, and an entry of the tracker.
 """
 
 import hashlib
 import importlib
 import importlib.util
-import logging
 import os
 import sys
 import threading
@@ -21,7 +18,6 @@ from typing import Any, NamedTuple
 from src import paths
 from src.errors import UserError, disk_trouble
 from src.registry import Registry
-from src.training.job import Job
 
 DEFAULT = "tensorboard"
 PACKAGES = {"wandb": "wandb", "tensorboard": "tensorboard"}  # what to install
@@ -144,38 +140,3 @@ def check_tracker(name: str) -> None:
             f"--track {name}: the package is not installed: pip install {package}; without it, "
             f"--track {DEFAULT} or --track none"
         )
-
-
-LOG = logging.getLogger("rvf")
-SHOWN = ("accuracy", "macro_f1", "f1_real", "f1_fake", "precision", "recall", "auc")
-
-
-class EpochLog:
-    """One log line and one entry of the tracker (`--track`) an epoch."""
-
-    def __init__(self, job: Job) -> None:
-        tracked = Tracked(job.names, job.config.as_dict(), job.options.overwrite)
-        self.tracker = TRACKERS.get(job.options.track)(tracked)
-
-    def write(self, entry: dict[str, Any], epochs: int, seconds: float) -> None:
-        """Report one epoch of the history.
-
-        Args:
-            entry: of the history: `epoch`, `loss`, `items_per_second`, scores, perhaps `stage`.
-            epochs: that the run will have.
-            seconds: the epoch took.
-        """
-        number = int(entry["epoch"])
-        scores = " ".join(f"{name} {entry[name]:.4f}" for name in SHOWN if name in entry)
-        scores = f"held out at 0.5: {scores}" if scores else "nothing held out"
-        stage = f"{entry['stage']} " if entry.get("stage") else ""
-        LOG.info(
-            "%sepoch %d/%d loss %.4f | %s | %.0f img/s %.0f s",
-            stage, number, epochs, entry["loss"], scores, entry["items_per_second"], seconds,
-        )  # fmt: skip
-        numbers = {k: float(v) for k, v in entry.items() if isinstance(v, int | float)}
-        self.tracker.log(numbers, number)
-
-    def close(self) -> None:
-        """Write what is still in memory."""
-        self.tracker.close()

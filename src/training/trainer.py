@@ -32,12 +32,12 @@ from src.seeds import derive_seed
 from src.training import begin, finish, resume, stages
 from src.training.begin import class_weights, loader_workers
 from src.training.features import FeatureBatches, cached_features, probe_logits
+from src.training.finish import EpochLog
 from src.training.job import Job
 from src.training.optim import optimizer_mode
 from src.training.resume import Keeper
 from src.training.run import Run
 from src.training.step import backward, optimizer_step
-from src.training.trackers import EpochLog
 
 LOG = logging.getLogger("rvf")
 WAYS_OUT = (

@@ -12,9 +12,10 @@ import pytest
 from src import paths
 from src.cli.train import main
 from src.errors import UserError
-from src.training import trackers
+from src.training import finish, trackers
+from src.training.finish import EpochLog
 from src.training.job import Options
-from src.training.trackers import QUIET, TRACKERS, EpochLog, Tracked, Tracker, check_tracker
+from src.training.trackers import QUIET, TRACKERS, Tracked, Tracker, check_tracker
 
 RUN = Tracked(("d", "s", "timm:x", 0), {"optim": {"lr": 1e-3}, "kwargs": {}, "seed": 42})
 ENTRY = {"epoch": 2, "loss": 0.5, "items_per_second": 10.0, "macro_f1": 0.75, "stage": "head"}
@@ -114,7 +115,7 @@ def test_an_epoch_is_one_line_and_numbers_alone_are_tracked(monkeypatch):
     log = EpochLog(job)  # type: ignore[arg-type]
     lines: list = []
     logger = SimpleNamespace(info=lambda text, *words: lines.append(text % words))
-    monkeypatch.setattr(trackers, "LOG", logger)
+    monkeypatch.setattr(finish, "LOG", logger)
     log.write(ENTRY, 5, 3.0)
     log.write({"epoch": 3, "loss": 0.25, "items_per_second": 10.0}, 5, 3.0)
     log.close()

@@ -214,29 +214,29 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
 
 
 def test_a_complete_one_is_reused_and_a_damaged_one_made_again(artefact_root: Path):
-    def make(seed: int = 1) -> Path:
+    def made(seed: int = 1) -> Path:
         return make.make_demo(seed, n_train=40, n_test=20)
 
-    folder = make()
+    folder = made()
     before = tree_of(artefact_root)
     stamp = (folder / "train.csv").stat().st_mtime_ns
-    assert make() == folder
+    assert made() == folder
     assert (folder / "train.csv").stat().st_mtime_ns == stamp
 
     next((folder / "train").iterdir()).write_bytes(b"damaged")
-    make()
+    made()
     assert tree_of(artefact_root) == before
 
     paths.demo_truth_csv().unlink()
-    make()
+    made()
     assert tree_of(artefact_root) == before
 
     record = folder.with_name("demo.json")
     record.write_text(json.dumps({**json.loads(record.read_text()), "version": make.VERSION - 1}))
-    make()
+    made()
     assert tree_of(artefact_root) == before
 
-    make(seed=2)
+    made(seed=2)
     assert tree_of(artefact_root) != before
 
 
