@@ -8,5 +8,4 @@ from src.merging.methods.base import METHODS, Method, Parameter, Tensors
 
 __all__ = [
     "METHODS", "Method", "Parameter", "Tensors", "averages", "deltas", "selective", "spheres",
-    "stock",
 ]  # fmt: skip
