@@ -32,7 +32,7 @@ def preload(verbs: Sequence[str] = ()) -> dict[str, Callable[[list[str]], int]]:
     import torch.utils.tensorboard  # noqa: F401
 
     import src.training.trainer  # noqa: F401
-    from src.data import cache, cache_build
+    from src.data.pixels import cache, cache_build
     from src.ensemble import tune as _  # noqa: F401
 
     cache.CHUNK_BYTES = cache_build.CHUNK_BYTES = 2 * 3 * 64 * 64
@@ -65,10 +65,10 @@ def _preload_more() -> None:
     for module in pkgutil.walk_packages(src.__path__, "src."):
         if module.name != "src.__main__":
             importlib.import_module(module.name)
-    from src.reporting import report, scorecard, worst
+    from src.reporting import report, scorecard
 
     scorecard.MOST_REPLICATES = 20
-    report.WORST = worst.WORST = 2
+    report.WORST = report.WORST = 2
     report.COLUMNS = 1
     for name, module in list(sys.modules.items()):
         if name.startswith("src.reporting") and hasattr(module, "new_figure"):

@@ -20,7 +20,7 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from src.data.augment import PRESETS  # isort: split
+from src.data.batches.augment import PRESETS  # isort: split
 
 import albumentations as A
 import cv2
@@ -30,12 +30,12 @@ from albumentations.pytorch import ToTensorV2
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from src.data.dataset import DeviceBatches, TrainBatches, make_loader
-from src.data.demo_crops import read_photographs
-from src.data.images import make_canvases
-from src.data.pixels import Canvas, PixelSource
-from src.data.samplers import EpochSampler, Pool
-from src.training.device import device_name
+from src.compute.device import device_name
+from src.data.batches.loader import DeviceBatches, TrainBatches, make_loader
+from src.data.batches.samplers import EpochSampler, Pool
+from src.data.demo.crops import read_photographs
+from src.data.pixels.images import make_canvases
+from src.data.pixels.source import Canvas, PixelSource
 
 SIDE, CANVAS, SIZE, TINY = 1000, 256, 224, 32
 BATCH, TINY_BATCH = 32, 64

@@ -43,9 +43,9 @@ DEFAULT, DEFAULT_WANT, BEST_WANT = "ours, default", 2.5, 5.0
 
 def real_items(name: str, root: Path | None, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return uint8 (n, 224, 224, 3) and labels (n,) of training items, half of each class."""
-    from src.data.dataset import EvalBatches
-    from src.data.layouts import load_dataset
-    from src.data.pixels import Canvas, PixelSource
+    from src.data.batches.loader import EvalBatches
+    from src.data.layouts.load import load_dataset
+    from src.data.pixels.source import Canvas, PixelSource
 
     dataset = load_dataset(name, root)
     table = dataset.train
@@ -72,8 +72,8 @@ def make_checkpoint(name: str, pixels: np.ndarray, labels: np.ndarray, path: Pat
     from sklearn.linear_model import LogisticRegression
 
     from src.config import parse_model
+    from src.models.checkpoint import save_checkpoint
     from src.models.classifier import build_classifier
-    from src.training.checkpoint import save_checkpoint
 
     torch.manual_seed(0)
     content = {"backbone": {"name": name, "pretrained": "none"}, "input": {"image_size": SIZE}}
@@ -105,7 +105,7 @@ def make_checkpoint(name: str, pixels: np.ndarray, labels: np.ndarray, path: Pat
 def export_all(checkpoint: Path, pixels: np.ndarray, labels: np.ndarray) -> None:
     """Write the exported files that the ways need."""
     from src.artifacts.files import sha256_file
-    from src.training.export import Order, export_checkpoint
+    from src.inference.export import Order, export_checkpoint
 
     for engine, precision, _ in WAYS.values():
         if engine in ("onnx", "openvino"):
@@ -135,10 +135,10 @@ def work(checkpoint: Path, items: Path, way: str) -> None:
 
 def _engine(checkpoint: Path, engine: str, precision: str):  # noqa: ANN202
     from src.artifacts.files import sha256_file
-    from src.training.checkpoint import load_checkpoint
-    from src.training.memory import keep_freed_memory
-    from src.training.passes import Way, load_engine
-    from src.training.predict import Compute
+    from src.compute.memory import keep_freed_memory
+    from src.inference.passes import Way, load_engine
+    from src.inference.predict import Compute
+    from src.models.checkpoint import load_checkpoint
 
     cpu = torch.device("cpu")
     if engine == "plain":

@@ -33,10 +33,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
 from src import paths
-from src.data.folds import ensure_folds
-from src.data.images import decode_image
-from src.data.layouts import load_dataset
-from src.data.sources import read_bytes
+from src.data.folds.make import ensure_folds
+from src.data.items.listing import read_bytes
+from src.data.layouts.load import load_dataset
+from src.data.pixels.images import decode_image
 
 SIDE = 64  # a crop of the middle; features never see a resized pixel
 FOLDS, HELD = 5, 4  # folds; one group in HELD is held out

@@ -81,8 +81,8 @@ def _peak_gib() -> float:
 def measure_data(home: str, name: str) -> dict[str, float]:
     """Manifest, folds made, folds read again, the table of a run."""
     os.environ["RVF_ROOT"] = str(Path(home) / "artefacts" / name)
-    from src.data.folds import ensure_folds
-    from src.data.layouts import load_dataset
+    from src.data.folds.make import ensure_folds
+    from src.data.layouts.load import load_dataset
     from src.training.job import job_table
 
     dataset, manifest, manifest_wall = _timed(lambda: load_dataset(name, Path(home) / "input"))
@@ -98,7 +98,7 @@ def measure_data(home: str, name: str) -> dict[str, float]:
 
 def measure_near(n: int) -> dict[str, float]:
     """Near-duplicates among random hashes, with n / 50 planted at 0 to 4 bits."""
-    from src.data.neighbours import near_pairs
+    from src.data.folds.neighbours import near_pairs
 
     rng = np.random.default_rng(1)
     hashes, flips = rng.integers(0, 2**64, (2, n), dtype=np.uint64)
@@ -134,7 +134,7 @@ def measure_hashing(home: str, n: int) -> dict[str, float]:
     """Read, decode, hash: n JPEGs of 256 px, in one process."""
     import cv2
 
-    from src.data.scan import look_at
+    from src.data.folds.scan import look_at
 
     cv2.setNumThreads(1)
     rng = np.random.default_rng(2)

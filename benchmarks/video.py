@@ -25,10 +25,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import cv2
 import numpy as np
 
-from src.data.frame_choice import spaced
-from src.data.sources import VIDEO_SUFFIXES
-from src.data.video import read_frames
-from src.data.video_decoders import DECODERS, UnreadableVideoError
+from src.data.items.listing import VIDEO_SUFFIXES
+from src.data.pixels.frames import spaced
+from src.data.pixels.video import read_frames
+from src.data.pixels.video_decoders import DECODERS, UnreadableVideoError
 
 COUNT = 16
 KEPT = 0.6

@@ -112,3 +112,7 @@ def disk_trouble(error: BaseException) -> str | None:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else text
     done = "; what is finished is kept, the same command goes on from there"
     return advice.format(reason.splitlines()[0]) + (done if advice is _FULL else "")
+
+
+class UnreadableImageError(ValueError):
+    """The bytes are not an image that can be decoded."""

@@ -242,11 +242,6 @@ def tensorboard_dir(dataset: str, scheme: str, model: str, fold: FoldName) -> Pa
     return _below(run_dir(dataset, scheme, model), "tensorboard", f"fold_{fold}")
 
 
-def mlflow_store() -> Path:
-    """Return the data base of the MLflow tracker."""
-    return root() / "reports" / "mlflow.db"
-
-
 def exported(checkpoint: Path, engine: str, precision: str) -> Path:
     """Return the file that an engine runs instead of a checkpoint; its JSON lies beside it."""
     suffix = {"onnx": "onnx", "openvino": "xml"}[engine]

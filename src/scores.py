@@ -21,34 +21,21 @@ CLIP = float(np.finfo(np.float64).eps)  # how near to 0 and 1 a prob may come in
 
 
 class Roc(NamedTuple):
-    """The ROC curve, as counts: what `score >= cut` calls fake.
+    """The ROC curve, as counts: what `score >= cut` calls fake."""
 
-    Attributes:
-        cut: (k + 1,) falling: inf, half-way between the k distinct scores, -inf.
-        fp: (k + 1,) reals called fake, from 0 to all.
-        tp: (k + 1,) fakes called fake, from 0 to all.
-    """
-
-    cut: FloatArray
-    fp: FloatArray
-    tp: FloatArray
+    cut: FloatArray  # (k + 1,) falling: inf, half-way between the k distinct scores, -inf
+    fp: FloatArray  # (k + 1,) reals called fake, from 0 to all
+    tp: FloatArray  # (k + 1,) fakes called fake, from 0 to all
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Items sorted by score, once for all weights.
+    """Items sorted by score, once for all weights."""
 
-    Attributes:
-        order: (n,) rows, the highest score first.
-        fake: (n,) bool, in that order.
-        last: (k,) place of the last item of each distinct score.
-        cut: (k + 1,) as in `Roc`.
-    """
-
-    order: NDArray[np.intp]
-    fake: NDArray[np.bool_]
-    last: NDArray[np.intp]
-    cut: FloatArray
+    order: NDArray[np.intp]  # (n,) rows, the highest score first
+    fake: NDArray[np.bool_]  # (n,) bool, in that order
+    last: NDArray[np.intp]  # (k,) place of the last item of each distinct score
+    cut: FloatArray  # (k + 1,) as in `Roc`
 
 
 def rank(label: ArrayLike, score: ArrayLike) -> Ranking:

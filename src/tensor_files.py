@@ -1,4 +1,7 @@
-"""Files of tensors, read safely, whole or in shards: `.safetensors` and what `torch.save` wrote."""
+"""Files of tensors, read safely, whole or in shards: `.safetensors` and what `torch.save` wrote.
+
+The state dict of a file of weights, as a net may take it.
+"""
 
 import json
 import pickle
@@ -15,6 +18,7 @@ from torch import Tensor
 
 from src.errors import UserError
 from src.safe_pickle import HARMLESS
+from src.wrappers import find_weights
 
 INDEX = ".index.json"
 WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", INDEX)  # ends of names, for messages
@@ -208,3 +212,21 @@ def read_metadata(path: Path) -> dict[str, str]:
 def first_line(error: Exception) -> str:
     """Return the kind of an error and the first line of what it says."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def state_dict_of(content: Any, path: Path) -> dict[str, Tensor]:  # noqa: ANN401 - any file's
+    """Find the state dict in what a training script saved, without wrappers and prefixes.
+
+    Raises:
+        UserError: no tensors in it, or a tensor that is not finite.
+    """
+    tensors = find_weights(content, path).some(path)
+    check_finite(tensors, path)
+    return tensors
+
+
+def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise a UserError naming the first tensor with a NaN or an infinity in it."""
+    for key, value in tensors.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise UserError(f"{path}: tensor {key!r} holds NaN or infinity")

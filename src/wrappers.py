@@ -31,20 +31,14 @@ PARTS = (MAIN, *TRAINED, "U_r", "S_r", "V_r", "weight_original_fnorm", "weight_m
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights in what a training script saved.
+    """The weights in what a training script saved."""
 
-    Attributes:
-        tensors: by name, without prefixes that all share.
-        beside: for each level, outermost first, what else lay there and what it lay beside.
-        note: which of several versions was taken, where there were several, and what was put
-            together.
-        joined: how many weights were put together from the parts of a singular value
-            decomposition.
-    """
-
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Tensor]  # by name, without prefixes that all share
+    # for each level, outermost first, what else lay there and what it lay beside
     beside: list[tuple[Mapping[Any, Any], str]]
+    # which of several versions was taken, where there were several, and what was put together
     note: str = ""
+    # how many weights were put together from the parts of a singular value decomposition
     joined: int = 0
 
     def some(self, path: Path) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from hypothesis import settings
 
 REPO = Path(__file__).resolve().parent.parent
 
+pytest_plugins = ["tests.jobs"]
 settings.register_profile("rvf", deadline=None, derandomize=True)
 settings.load_profile("rvf")
 

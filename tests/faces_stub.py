@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from src.faces.boxes import Face
+from src.faces.crop import Face
 from src.faces.detectors import DETECTORS
 
 RED, GREY = (255, 0, 0), 60

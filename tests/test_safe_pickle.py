@@ -16,8 +16,7 @@ import torch
 
 from src.errors import UserError
 from src.merging.sources import open_source
-from src.models.tensors import state_dict_of
-from src.tensor_files import read_tensors
+from src.tensor_files import read_tensors, state_dict_of
 
 UTC = datetime.UTC
 VALUES = {

@@ -11,8 +11,7 @@ from safetensors.torch import save_file
 
 from src.errors import UserError
 from src.merging.sources import open_source
-from src.models.tensors import state_dict_of
-from src.tensor_files import read_tensors
+from src.tensor_files import read_tensors, state_dict_of
 
 TENSORS = {f"layer{i}.weight": torch.full((3, 4), float(i)) for i in range(4)}
 

@@ -8,8 +8,7 @@ from safetensors.torch import save_file
 
 from src.errors import UserError
 from src.merging.sources import open_source
-from src.models.tensors import state_dict_of
-from src.tensor_files import read_tensors
+from src.tensor_files import read_tensors, state_dict_of
 from src.wrappers import find_weights
 
 

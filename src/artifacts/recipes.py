@@ -17,46 +17,32 @@ NAME = "name"
 
 @dataclass(frozen=True)
 class Member:
-    """A model in an ensemble.
+    """A model in an ensemble."""
 
-    Attributes:
-        model: name of the model.
-        weight: share of the vote, >= 0, of sum 1; with voting `stack` a coefficient of any sign.
-        threshold: the member's own decision threshold, used by hard voting.
-        oof_sha256: fold number (as a string, as JSON keys are) -> SHA-256 of its OOF file.
-        checkpoint_sha256: the same of the checkpoints that made these; none of a member whose
-            predictions came from elsewhere.
-    """
-
-    model: str
+    model: str  # name of the model
+    # share of the vote, >= 0, of sum 1; with voting `stack` a coefficient of any sign
     weight: float
-    threshold: float
+    threshold: float  # the member's own decision threshold, used by hard voting
+    # fold number (as a string, as JSON keys are) -> SHA-256 of its OOF file
     oof_sha256: dict[str, str]
+    # the same of the checkpoints that made these; none of a member whose predictions came from
+    # elsewhere
     checkpoint_sha256: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What tune writes and predict reads.
+    """What tune writes and predict reads."""
 
-    Attributes:
-        dataset: data set it was tuned on.
-        scheme: fold scheme.
-        folds: folds whose predictions were used, and whose checkpoints predict.
-        folds_sha256: SHA-256 of the fold file.
-        members: the models.
-        stages: ordered `{"name": ..., "params": {...}}`: voting, threshold.
-        scores: macro-F1 `in_sample, cross_fitted, interval, incumbent` and what they stand on.
-        search: `sampler, trials, seed` and the strategy that won.
-    """
-
-    dataset: str
-    scheme: str
-    folds: list[int]
-    folds_sha256: str
-    members: list[Member]
-    stages: list[dict[str, Any]]
+    dataset: str  # data set it was tuned on
+    scheme: str  # fold scheme
+    folds: list[int]  # folds whose predictions were used, and whose checkpoints predict
+    folds_sha256: str  # SHA-256 of the fold file
+    members: list[Member]  # the models
+    stages: list[dict[str, Any]]  # ordered `{"name": ..., "params": {...}}`: voting, threshold
+    # macro-F1 `in_sample, cross_fitted, interval, incumbent` and what they stand on
     scores: dict[str, Any] = field(default_factory=dict)
+    # `sampler, trials, seed` and the strategy that won
     search: dict[str, Any] = field(default_factory=dict)
 
     def stage(self, name: str) -> dict[str, Any]:

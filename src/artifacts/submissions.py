@@ -15,21 +15,13 @@ from src.errors import UserError
 
 @dataclass(frozen=True)
 class SubmissionFormat:
-    """What a competition wants back.
+    """What a competition wants back."""
 
-    Attributes:
-        id_column: header of the key column.
-        label_column: header of the answer column.
-        item_ids: every key, in the order of the sample submission.
-        label_names: what to write for label 0 and for label 1.
-        header: whether the columns are named in a first row.
-    """
-
-    id_column: str
-    label_column: str
-    item_ids: list[str]
-    label_names: tuple[str, str] = ("0", "1")
-    header: bool = True
+    id_column: str  # header of the key column
+    label_column: str  # header of the answer column
+    item_ids: list[str]  # every key, in the order of the sample submission
+    label_names: tuple[str, str] = ("0", "1")  # what to write for label 0 and for label 1
+    header: bool = True  # whether the columns are named in a first row
 
     @property
     def written(self) -> str:

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.cli.common import Parser, run_command, show_log
-from src.cli.recipes import choose_recipe, recipe_path
+from src.cli.common import Parser, choose_recipe, recipe_path, run_command, show_log
 from src.cli.tune_inputs import choose_tunable
 
 DESCRIPTION = """Pack a recipe with all that it predicts with, for a machine without internet.
@@ -31,7 +30,7 @@ def _run(argv: Sequence[str] | None) -> None:
     name = choose_recipe(dataset, arguments.recipe)
     show_log()
     from src.artifacts.recipes import read_recipe
-    from src.training.bundle import bundle_output, collect, write_bundle
+    from src.inference.bundle import bundle_output, collect, write_bundle
 
     target = bundle_output(arguments.output, dataset, name)
     contents = collect(name, read_recipe(recipe_path(dataset, name)))

@@ -1,6 +1,10 @@
-"""`python -m src compare`: train the rows of a comparison, score them in-domain and out of it."""
+"""`python -m src compare`: train the rows of a comparison, score them in-domain and out of it.
+
+What `python -m src compare` prints: cost, then a table a metric and level.
+"""
 
 import json
+import math
 import traceback
 from argparse import Namespace
 from collections.abc import Sequence
@@ -19,11 +23,13 @@ from src.cli.common import (
     run_command,
     show_log,
 )
+from src.cli.evaluate_report import cell
+from src.cli.tune_report import print_table
 from src.errors import UserError, disk_trouble, message_of
 
 if TYPE_CHECKING:
     from src.reporting.comparison import Result
-    from src.training.comparison import Comparison, Row
+    from src.reporting.comparison_list import Comparison, Row
 
 DESCRIPTION = """Train many ways in one go, and hold them against each other.
 
@@ -33,6 +39,101 @@ DESCRIPTION = """Train many ways in one go, and hold them against each other.
 Every row of the file is trained as a variant of its own, scored out-of-fold on A (in-domain) and
 by the same checkpoints and thresholds on B and C (out-of-domain). Writes a table and a plot to
 reports/<data set>/<scheme>/comparisons/. docs/comparisons.md says what a file holds."""
+
+
+if TYPE_CHECKING:
+    from src.reporting.comparison import Result
+
+SHOWN = ("macro_f1", "auc", "eer", "hter")
+ONE_CLASS = ("accuracy",)  # what is left to say of a data set of one class
+
+
+def print_comparison(results: "Sequence[Result]", place: "Place") -> None:
+    """Print what every row cost and scored, and what the scores stand on."""
+    print()
+    _print_costs(results)
+    scored = [result for result in results if result.cards]
+    if not scored:
+        return
+    _print_basis(scored, place)
+    first = scored[0]
+    for level in ("item", "group"):
+        sets = [data for data in first.cards if first.card(data, level) is not None]
+        if sets:
+            _print_level(scored, place, sets, level)
+    notes = {f"{result.row}: {note}" for result in scored for note in result.notes}
+    notes |= {
+        f"{data}, {card.level} level: {note}"
+        for result in scored
+        for data, cards in result.cards.items()
+        for card in cards
+        for note in card.notes
+    }
+    for note in sorted(notes):
+        print(note)
+
+
+def _print_costs(results: "Sequence[Result]") -> None:
+    lines = [["row", "model", "trained", "of parameters", "epochs", "seconds", "device"]]
+    for result in results:
+        cost = result.training
+        if cost is None:
+            lines.append([result.row, result.model, "failed", *[""] * 4])
+            continue
+        share = "merged" if cost.share is None else f"{cost.share:.2%}"
+        lines.append(
+            [result.row, result.model, share, f"{cost.parameters:,}", f"{cost.epochs:g}",
+             f"{cost.seconds:.1f}", cost.device]
+        )  # fmt: skip
+    print_table(lines)
+    print("seconds: of the epochs, or of the merge; features computed once are not among them.")
+
+
+def _print_basis(scored: "Sequence[Result]", place: "Place") -> None:
+    numbers = " ".join(map(str, place.folds))
+    word = "folds" if len(place.folds) > 1 else "fold"
+    print(
+        f"\nin-domain: out-of-fold predictions of {place.dataset}/{place.scheme}, {word} {numbers}"
+    )
+    if place.others:
+        print(
+            f"out-of-domain: labelled items of {', '.join(place.others)} that were not seen in "
+            "training (its test items where their labels are here, else its train items; the "
+            f"lines above say how many), by the mean logit of the same {len(place.folds)} "
+            "checkpoint(s)\n"
+            f"thresholds: carried over from {place.dataset}; hter: at the EER cut of in-domain "
+            "predictions. Intervals: 95 %, by group."
+        )
+    for threshold in dict.fromkeys(result.threshold for result in scored):
+        rows = [result.row for result in scored if result.threshold == threshold]
+        who = "all rows" if len(rows) == len(scored) else ", ".join(rows)
+        print(f"threshold of {who}: {threshold}")
+
+
+def _print_level(
+    scored: "Sequence[Result]", place: "Place", sets: Sequence[str], level: str
+) -> None:
+    first = scored[0]
+    others = [data for data in sets if data in place.others]
+    heads, counts = [], []
+    for data in sets:
+        card = first.card(data, level)
+        assert card is not None  # `sets` are those that have one
+        heads.append(f"{'out-of' if data in others else 'in'}-domain ({data})")
+        counts.append(f"{card.items} ({card.reals} real, {card.fakes} fake)")
+    one_class = any(not s.reals or not s.fakes for d in sets if (s := first.card(d, level)))
+    several = len(others) > 1
+    for metric in [*SHOWN, *(ONE_CLASS * one_class)]:
+        lines = [[metric, *heads, *["mean out-of-domain"] * several]]
+        lines.append([f"{level} level", *counts, *[""] * several])
+        for result in scored:
+            found = [result.score(data, level, metric) for data in sets]
+            cells = ["" if score is None else cell(score) for score in found]
+            mean = result.mean(others, level, metric)
+            cells += ["-" if math.isnan(mean) else f"{mean:.4f}"] * several
+            lines.append([result.row, *cells])
+        print()
+        print_table(lines)
 
 
 @dataclass(frozen=True)
@@ -74,14 +175,13 @@ def make_parser() -> Parser:
 
 def _run(argv: Sequence[str] | None) -> None:
     arguments = make_parser().parse_args(argv)
-    from src.training.comparison import comparison_file, read_comparison
+    from src.reporting.comparison_list import comparison_file, read_comparison
 
     comparison = read_comparison(comparison_file(arguments.comparison))
     show_log()
     place = _choose_place(comparison, arguments)
     _check_rows(comparison, place)
     from src.artifacts.files import write_csv
-    from src.cli.compare_report import print_comparison
     from src.reporting.comparison import comparison_table, plot_comparison
 
     results: dict[str, Result] = {}
@@ -114,8 +214,8 @@ def _choose_place(comparison: "Comparison", arguments: Namespace) -> Place:
     from src.artifacts.files import file_lock
     from src.artifacts.folds import fold_numbers
     from src.cli.folds import print_report
-    from src.data.folds import ensure_folds
-    from src.data.layouts import load_dataset
+    from src.data.folds.make import ensure_folds
+    from src.data.layouts.load import load_dataset
     from src.training.job import check_fold
 
     name = choose_dataset(arguments.data or comparison.data, arguments.input_root)
@@ -140,8 +240,8 @@ def _choose_place(comparison: "Comparison", arguments: Namespace) -> Place:
 def _check_other(other: str, name: str, scheme: str | None, arguments: Namespace) -> None:
     """Raise where a data set cannot be scored on; say where it can be in part only."""
     from src.artifacts.folds import existing_scheme
-    from src.data.layouts import load_dataset
-    from src.training.cross import labelled_items
+    from src.data.layouts.load import load_dataset
+    from src.inference.cross_dataset import labelled_items
     from src.training.cross_guard import check_parts, leave_out_seen, trained_ids
 
     if choose_dataset(other, arguments.input_root) == name:
@@ -238,11 +338,11 @@ def _merge(words: list[str]) -> None:
 
 def _score(row: "Row", place: Place, arguments: Namespace) -> "Result":
     from src.cli.evaluate import predict_other
+    from src.inference.lineage import check_own
     from src.reporting.comparison import Result, training_of
     from src.reporting.evaluated import check_folds, own_rows, subject_of_model
     from src.reporting.predicted import levels_of
     from src.reporting.scorecard import score_rows
-    from src.training.lineage import check_own
 
     subject = subject_of_model(place.dataset, place.scheme, row.model)
     folds = check_folds(subject, place.folds)

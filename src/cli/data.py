@@ -1,4 +1,7 @@
-"""`python -m src data`: what was understood of a data set, before anything is trained."""
+"""`python -m src data`: what was understood of a data set, before anything is trained.
+
+What `python -m src data` prints of clips.
+"""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -11,7 +14,7 @@ from src.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from src.data.manifest import Dataset
+    from src.data.items.manifest import Dataset
 
 DESCRIPTION = """Say what was understood of a data set: labels, groups, sizes, copies, bad files.
 
@@ -27,6 +30,50 @@ DESCRIPTION = """Say what was understood of a data set: labels, groups, sizes, c
                                            items: the canvas, the evaluation view, augmented draws
 
 Every image and clip is decoded once; the answer is remembered in .cache/manifest/."""
+
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def print_clips(scan: "pd.DataFrame") -> None:
+    """Print frame rate, duration, frames and codecs of a scan's clips.
+
+    Args:
+        scan: see `scan_items`.
+    """
+    clips = scan[(scan["format"] == "video") & (scan["error"] == "")]
+    clips = clips[(clips["codec"] != "") | (clips["fps"] > 0)]  # else an image named like one
+    if clips.empty:
+        return
+    print(f"clips: {len(clips)} can be read")
+    header = ("", "min", "median", "max")
+    rows = [
+        _row("frames a second", clips["fps"]),
+        _row("seconds", clips["duration"]),
+        _row("frames", clips["frames"]),
+        _row("width", clips["width"]),
+        _row("height", clips["height"]),
+    ]
+    for name, *values in [header, *rows]:
+        print(f"  {name:<16}" + "".join(f"{value:>9}" for value in values))
+    codecs = clips["codec"].replace("", "?").value_counts()
+    print("  codec: " + ", ".join(f"{name} {count}" for name, count in codecs.items()))
+
+
+def print_notes(scan: "pd.DataFrame") -> None:
+    """Print the files that can be read, and about which something is odd."""
+    odd = scan[scan["note"] != ""]
+    some = odd.head(10)
+    for item_id, split, note in zip(some["item_id"], some["split"], some["note"], strict=True):
+        print(f"WARNING {split} item {item_id}: {note}")
+    if len(odd) > 10:
+        print(f"  ... and {len(odd) - 10} more like these")
+
+
+def _row(name: str, values: "pd.Series") -> tuple[str, ...]:
+    limits = (values.min(), values.median(), values.max())
+    return name, *(f"{round(float(value), 2):g}" for value in limits)
 
 
 def make_parser() -> Parser:
@@ -66,8 +113,8 @@ def _run(argv: Sequence[str] | None) -> None:
         read_model(arguments.preview)  # a typo answers before anything heavy is loaded
     name = choose_dataset(arguments.data, arguments.input_root)
     show_log()
-    from src.data.layouts import load_dataset
-    from src.data.manifest import refuse_missing
+    from src.data.items.manifest import refuse_missing
+    from src.data.layouts.load import load_dataset
 
     dataset = load_dataset(name, arguments.input_root)
     _print_layout(dataset)
@@ -93,7 +140,7 @@ def _run(argv: Sequence[str] | None) -> None:
     if dataset.missing:
         _print_missing(dataset)
         return
-    from src.data.scan import scan_items
+    from src.data.folds.scan import scan_items
 
     scan = scan_items(dataset)
     _print_files(dataset, scan)
@@ -104,7 +151,7 @@ def _run(argv: Sequence[str] | None) -> None:
 def _print_seen(dataset: "Dataset", source: str, arguments: Namespace) -> None:
     """Say which labelled items a model trained on another data set could not be scored on."""
     from src.artifacts.folds import existing_scheme
-    from src.training.cross import labelled_items
+    from src.inference.cross_dataset import labelled_items
     from src.training.cross_guard import check_parts, leave_out_seen, trained_ids
 
     if choose_dataset(source, arguments.input_root) == dataset.name:
@@ -151,7 +198,7 @@ def _print_missing(dataset: "Dataset") -> None:
         print(f"  {path}")
     if len(dataset.missing) > 10:
         print(f"  ... and {len(dataset.missing) - 10} more")
-    from src.data.manifest import ways_to_files
+    from src.data.items.manifest import ways_to_files
 
     print(f"nothing is trained until they are: {ways_to_files(dataset)}")
 
@@ -178,7 +225,6 @@ def _print_counts(dataset: "Dataset") -> None:
 
 
 def _print_files(dataset: "Dataset", scan: "pd.DataFrame") -> None:
-    from src.cli.data_clips import print_clips, print_notes
 
     print_clips(scan)
     print_notes(scan)
@@ -208,7 +254,7 @@ def _print_bad(scan: "pd.DataFrame") -> None:
 
 def _print_shortcuts(dataset: "Dataset", scan: "pd.DataFrame") -> None:
     """Warn where the file alone, without its pixels, tells the label."""
-    from src.data.shortcuts import find_shortcuts
+    from src.data.audit.shortcuts import find_shortcuts
 
     for shortcut in find_shortcuts(dataset, scan):
         print(
@@ -218,7 +264,7 @@ def _print_shortcuts(dataset: "Dataset", scan: "pd.DataFrame") -> None:
 
 
 def _print_copies(dataset: "Dataset", scan: "pd.DataFrame") -> None:
-    from src.data.fold_report import report_copies
+    from src.data.folds.fold_report import report_copies
 
     report = report_copies(dataset, scan)
     if report is not None:
@@ -226,7 +272,7 @@ def _print_copies(dataset: "Dataset", scan: "pd.DataFrame") -> None:
 
 
 def _print_next(dataset: "Dataset", scheme: str | None) -> None:
-    from src.data.schemes import default_scheme
+    from src.data.folds.schemes import default_scheme
 
     flag = f" --data {dataset.name}"
     print(f"next: python -m src folds{flag}   ({scheme or default_scheme(dataset)})")

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from src import paths
 
 if TYPE_CHECKING:
-    from src.data.adversarial import Adversarial
-    from src.data.manifest import Dataset
+    from src.data.audit.adversarial import Adversarial
+    from src.data.items.manifest import Dataset
 
 SHOWN = 8
 EXTREMES = 5
@@ -16,7 +16,7 @@ SLIGHT = 0.6
 
 def print_adversarial(dataset: "Dataset") -> None:
     """Run adversarial validation, print what gives a split away and write P(test) by item."""
-    from src.data.adversarial import adversarial_validation, write_adversarial
+    from src.data.audit.adversarial import adversarial_validation, write_adversarial
 
     found = adversarial_validation(dataset)
     path = paths.adversarial_csv(dataset.name)

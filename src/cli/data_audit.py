@@ -8,8 +8,8 @@ from src.artifacts.label_names import DEFAULT
 if TYPE_CHECKING:
     import pandas as pd
 
-    from src.data.audit import Audit, Part, Tell
-    from src.data.manifest import Dataset
+    from src.data.audit.metadata import Audit, Part, Tell
+    from src.data.items.manifest import Dataset
 
 SHOWN = 8
 MEDIANS = ("bytes", "bytes per pixel", "width", "height", "frames", "seconds", "kbit a second")
@@ -36,7 +36,7 @@ REMEDIES = {
 
 def print_audit(dataset: "Dataset") -> None:
     """Run the audit, print what gives labels away with a remedy, and write the fields."""
-    from src.data.audit import audit_dataset, write_audit
+    from src.data.audit.metadata import audit_dataset, write_audit
 
     audit = audit_dataset(dataset)
     path = paths.audit_csv(dataset.name)
@@ -131,7 +131,7 @@ def _row(tell: "Tell", fake: str) -> str:
 
 
 def _medians(table: "pd.DataFrame", names: tuple[str, str]) -> list[str]:
-    from src.data.audit_tree import number
+    from src.data.audit.trees import number
 
     lines = [f"{'median':<18} {names[0]:>12} {names[1]:>12}"]
     for name in MEDIANS:

@@ -15,7 +15,7 @@ def _run(argv: Sequence[str] | None) -> None:
     parser = Parser(__doc__ or "", prog="python -m src demo")
     parser.add_argument("--overwrite", action="store_true", help="train again what is finished")
     arguments = parser.parse_args(argv)
-    from src.data.demo import make_demo
+    from src.data.demo.make import make_demo
 
     began = time.monotonic()
     print(f"data: {make_demo()}\n", flush=True)

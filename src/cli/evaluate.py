@@ -10,21 +10,23 @@ from src.cli.common import (
     add_compute_arguments,
     add_data_arguments,
     choose_dataset,
+    choose_recipe,
+    recipe_names,
+    recipe_path,
     run_command,
     show_log,
 )
-from src.cli.recipes import choose_recipe, recipe_names, recipe_path
 from src.cli.tune_inputs import choose_scheme, choose_tunable
 from src.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from src.data.manifest import Dataset
+    from src.data.items.manifest import Dataset
+    from src.inference.cross_dataset import Labelled
     from src.reporting.evaluated import Subject
     from src.reporting.predicted import Rows
     from src.reporting.scorecard import Card
-    from src.training.cross import Labelled
 
 DESCRIPTION = """Score out-of-fold predictions by every metric of the field, with 95 % intervals.
 
@@ -82,9 +84,9 @@ def _run(argv: Sequence[str] | None) -> None:
     elif other is None and arguments.split is not None:
         raise UserError("--split train goes with --from: own train items are scored out-of-fold")
     subject = _subject(arguments, name)
+    from src.inference.lineage import check_own
     from src.reporting.evaluated import check_folds, own_rows
     from src.reporting.predicted import levels_of
-    from src.training.lineage import check_own
 
     folds = check_folds(subject, arguments.folds)
     models, scheme = subject.aligned.models, subject.recipe.scheme
@@ -165,11 +167,11 @@ def predict_other(
     Raises:
         UserError: its items are among what the checkpoints were trained on; see `cross_logits`.
     """
-    from src.data.layouts import load_dataset
+    from src.data.layouts.load import load_dataset
+    from src.inference.cross_dataset import cross_logits, labelled_items, to_predict
+    from src.inference.lineage import records_of, trained_sets
     from src.reporting.evaluated import other_rows
-    from src.training.cross import cross_logits, labelled_items, to_predict
     from src.training.cross_guard import check_parts, leave_out_seen
-    from src.training.lineage import records_of, trained_sets
 
     recipe, dataset = subject.recipe, load_dataset(other, arguments.input_root)
     own = other == recipe.dataset

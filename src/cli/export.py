@@ -50,7 +50,7 @@ def _run(argv: Sequence[str] | None) -> None:
         raise UserError(f"{dataset_name} has no folds yet, so nothing is trained: train_folds.py")
     folds = _finished(dataset_name, scheme, arguments.model, arguments.fold)
     show_log()
-    from src.training.export import check_order
+    from src.inference.export import check_order
 
     check_order(arguments.engine, arguments.precision)
     _export(dataset_name, scheme, folds, arguments)
@@ -82,8 +82,8 @@ def _export(
     from src.artifacts.files import sha256_file
     from src.artifacts.folds import read_folds
     from src.artifacts.runs import check_checkpoint, read_run
-    from src.data.layouts import load_dataset
-    from src.training.export import Order, export_checkpoint, is_exported, read_items
+    from src.data.layouts.load import load_dataset
+    from src.inference.export import Order, export_checkpoint, is_exported, read_items
     from src.training.job import job_table
 
     dataset = load_dataset(dataset_name, arguments.input_root)

@@ -8,8 +8,8 @@ from src.cli.common import Parser, add_data_arguments, choose_dataset, run_comma
 
 if TYPE_CHECKING:
     from src.config import FaceConfig
-    from src.data.face_boxes import FaceBoxes
-    from src.data.manifest import Dataset
+    from src.data.items.manifest import Dataset
+    from src.data.pixels.faces import FaceBoxes
 
 DESCRIPTION = """Find the faces in every image and clip of a data set.
 
@@ -52,9 +52,9 @@ def _run(argv: Sequence[str] | None) -> None:
     name = choose_dataset(arguments.data, arguments.input_root)
     face = _face(arguments)
     show_log()
-    from src.data.face_boxes import FaceBoxes
-    from src.data.layouts import load_dataset
-    from src.data.manifest import refuse_missing
+    from src.data.items.manifest import refuse_missing
+    from src.data.layouts.load import load_dataset
+    from src.data.pixels.faces import FaceBoxes
 
     dataset = load_dataset(name, arguments.input_root)
     refuse_missing(dataset)

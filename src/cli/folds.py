@@ -7,8 +7,8 @@ from src.cli.common import Parser, add_data_arguments, choose_dataset, run_comma
 from src.errors import UserError
 
 if TYPE_CHECKING:
-    from src.data.fold_report import FoldReport
-    from src.data.groups import GroupReport
+    from src.data.folds.fold_report import FoldReport
+    from src.data.folds.groups import GroupReport
 
 DESCRIPTION = """Make the fold file of a data set, or show the one that exists.
 
@@ -43,10 +43,10 @@ def _run(argv: Sequence[str] | None) -> None:
     if arguments.no_scan and arguments.scheme is not None:
         raise UserError("--scheme already says it (NAME_unscanned); drop --no-scan")
     show_log()
-    from src.data.fold_report import report_folds
-    from src.data.folds import ensure_folds
-    from src.data.layouts import load_dataset
-    from src.data.schemes import UNSCANNED, default_scheme
+    from src.data.folds.fold_report import report_folds
+    from src.data.folds.make import ensure_folds
+    from src.data.folds.schemes import UNSCANNED, default_scheme
+    from src.data.layouts.load import load_dataset
 
     dataset = load_dataset(name, arguments.input_root)
     scheme = arguments.scheme

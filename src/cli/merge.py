@@ -21,8 +21,8 @@ from src.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from src.training.merge_plan import MergePlan, Selection
-    from src.training.merge_run import Merged
+    from src.soups.plan import MergePlan, Selection
+    from src.soups.run import Merged
 
 DESCRIPTION = """Merge the weights of trained models into members like any other.
 
@@ -71,7 +71,7 @@ def make_parser() -> Parser:
 
 def _run(argv: Sequence[str] | None) -> None:
     arguments = make_parser().parse_args(argv)
-    from src.training.merge_plan import merge_file, read_plan
+    from src.soups.plan import merge_file, read_plan
 
     plans = [read_plan(merge_file(word)) for word in arguments.merges]
     for place, plan in enumerate(plans):
@@ -85,7 +85,7 @@ def _run(argv: Sequence[str] | None) -> None:
 
 
 def _merge_files(plans: "list[MergePlan]", arguments: Namespace) -> None:
-    from src.training.merge_files import merge_to_file
+    from src.soups.files import merge_to_file
 
     if len(plans) != 1:
         raise UserError("--output takes the result of one merge")
@@ -107,10 +107,10 @@ def _merge_folds(plans: "list[MergePlan]", arguments: Namespace) -> None:
 
     from src.artifacts.folds import fold_numbers, read_folds
     from src.cli.tune_inputs import choose_scheme
-    from src.data.layouts import load_dataset
+    from src.data.layouts.load import load_dataset
+    from src.soups.plan import MergePlan
+    from src.soups.run import merge_fold
     from src.training.job import check_fold
-    from src.training.merge_plan import MergePlan
-    from src.training.merge_run import merge_fold
 
     name = choose_dataset(arguments.data, arguments.input_root)
     dataset = load_dataset(name, arguments.input_root)
@@ -163,7 +163,7 @@ def _push(
     from tempfile import TemporaryDirectory
 
     from src.models.push import push_files
-    from src.training.merge_card import card_of, public_record
+    from src.soups.card import card_of, public_record
 
     card = card_of(plan, dataset, scheme, folds, table)
     files: dict[str, Path] = {}
@@ -179,7 +179,7 @@ def _push(
 def _folds(
     plan: "MergePlan", dataset: str, scheme: str, numbers: list[int], arguments: Namespace
 ) -> list[paths.FoldName]:
-    from src.training.merge_inputs import Place, finished_folds
+    from src.soups.ingredients import Place, finished_folds
 
     if arguments.fold is not None:
         return [arguments.fold]
@@ -198,8 +198,8 @@ def _place(
     name: str, scheme: str, fold: paths.FoldName, dataset: Any, folds: Any, arguments: Namespace  # noqa: ANN401
 ) -> tuple[Any, Any]:  # fmt: skip
     from src.config import BackboneConfig, ModelConfig
+    from src.soups.ingredients import Place
     from src.training.job import Job, Options, job_table
-    from src.training.merge_inputs import Place
 
     options = Options(
         arguments.device, arguments.precision, arguments.workers, arguments.overwrite,
@@ -213,7 +213,7 @@ def _place(
 
 def _report(selection: "Selection", lines: list[str], merged: "Merged") -> None:
     """Write what people look at of a merge; adds to `lines` what is to be said of it."""
-    from src.reporting.merges import plot_paths
+    from src.reporting.charts import plot_paths
 
     job = merged.job
     home = paths.merge_report_dir(job.dataset, job.scheme)
@@ -238,8 +238,8 @@ def _report_tried(
 ) -> list[str]:
     """Write what a choice looked at, with a plot where it moved along one parameter."""
     from src.artifacts.files import write_csv
-    from src.reporting.merges import plot_sweep
-    from src.training.merge_tried import SCORES, sweep_axis
+    from src.reporting.charts import plot_sweep
+    from src.soups.choose import SCORES, sweep_axis
 
     stem = title.replace(", ", "_").replace(" ", "_")
     file = home / f"{stem}_tried.csv"

@@ -10,10 +10,10 @@ import pandas as pd
 from src import paths
 
 if TYPE_CHECKING:
-    from src.data.manifest import Dataset
-    from src.training.merge_contenders import Line
-    from src.training.merge_plan import MergePlan
-    from src.training.merge_table import Contender, Held
+    from src.data.items.manifest import Dataset
+    from src.soups.contenders import Line
+    from src.soups.plan import MergePlan
+    from src.soups.table import Contender, Held
 
 Trained = tuple[str, paths.FoldName]  # model, fold
 LEGEND = """macro_f1: rows of one half, at the threshold (and by the merge, where one was chosen) \
@@ -44,9 +44,9 @@ def print_scores(
         arguments: of the command.
     """
     from src.artifacts.files import write_csv
-    from src.data.schemes import is_lodo
-    from src.training.merge_contenders import lines_of
-    from src.training.merge_table import TooFewGroupsError, as_table, by_domain, held_rows
+    from src.data.folds.schemes import is_lodo
+    from src.soups.contenders import lines_of
+    from src.soups.table import TooFewGroupsError, as_table, by_domain, held_rows
 
     if not folds and arguments.holdout is None:
         print("nothing is held out here, so there is nothing to score (--holdout NAME)")
@@ -78,7 +78,7 @@ def print_scores(
     _scatter(contenders, labels, found, rows, title, home / f"{name}.png")
     x, y, points = by_domain(held, contenders, lodo=lodo)
     if points:
-        from src.reporting.merges import plot_scatter
+        from src.reporting.charts import plot_scatter
 
         print(f"plot: {plot_scatter(points, x, y, title, home / f'{name}_domains.png')}")
     print(f"next: python tune.py --data {dataset.name}")
@@ -93,7 +93,7 @@ def _contenders(
     arguments: Namespace,
 ) -> "tuple[list[Contender], dict[str, Any]]":
     """Return what stands in the table, and the labels of another data set by its name, if any."""
-    from src.training.merge_contenders import ensemble_of, read_contender
+    from src.soups.contenders import ensemble_of, read_contender
 
     contenders = [
         read_contender(held, table, (dataset.name, scheme, one.name), one.kind, one.forwards)
@@ -135,11 +135,11 @@ def _elsewhere(
 ) -> tuple[Any, list[Any]]:
     """Return labels of another data set's items, and logits of them: a mean over each list."""
     from src.artifacts.runs import read_run
-    from src.data.layouts import load_dataset
-    from src.training import device
-    from src.training.lineage import trained_sets
-    from src.training.merge_holdout import predict_holdout, read_holdout
-    from src.training.predict import Compute, default_workers
+    from src.compute import device
+    from src.data.layouts.load import load_dataset
+    from src.inference.lineage import trained_sets
+    from src.inference.predict import Compute, default_workers
+    from src.soups.holdout import predict_holdout, read_holdout
 
     other = load_dataset(arguments.holdout, arguments.input_root)
     runs = [
@@ -164,7 +164,7 @@ def _print_refits(
 ) -> None:
     """Print what merges that held nothing out, and their ingredients, are worth elsewhere."""
     from src.artifacts.runs import read_run
-    from src.training.merge_contenders import why_aside
+    from src.soups.contenders import why_aside
 
     found: dict[str, tuple[str, list[Trained]]] = {}
     aside: dict[str, str] = {}
@@ -189,8 +189,8 @@ def _print_elsewhere(
 ) -> None:
     """Print what ingredients (first) and merges are worth on another data set, and nothing else."""
     from src.metrics import auc, macro_f1
-    from src.training.merge_contenders import mean_prob
-    from src.training.merge_table import ENSEMBLE
+    from src.soups.contenders import mean_prob
+    from src.soups.table import ENSEMBLE
 
     parts = sum(kind == "ingredient" for kind, _ in found.values())
     label, logits = _elsewhere([runs for _, runs in found.values()], dataset, scheme, arguments)
@@ -215,8 +215,8 @@ def _scatter(
     """Draw scores on held-out rows against those elsewhere, of all that have both."""
     if not labels:
         return
-    from src.reporting.merges import plot_scatter
-    from src.training.merge_table import point_name
+    from src.reporting.charts import plot_scatter
+    from src.soups.table import point_name
 
     (name,) = labels
     known = {one.name: one for one in contenders if not one.unscored}

@@ -13,7 +13,7 @@ HEAD = (
 
 def _run(argv: Sequence[str] | None) -> None:
     Parser("List the models of configs/models/.", prog="python -m src models").parse_args(argv)
-    from src.models.measure import measure
+    from src.models.classifier import measure
 
     print(HEAD)
     for name in config.model_names():

@@ -12,12 +12,13 @@ from src.cli.common import (
     add_data_arguments,
     add_time_argument,
     choose_dataset,
+    choose_recipe,
+    recipe_path,
     run_command,
     show_log,
 )
-from src.cli.recipes import choose_recipe, recipe_path
+from src.compute.clock import Clock, TimeUpError
 from src.errors import UserError
-from src.training.clock import Clock, TimeUpError
 
 DESCRIPTION = """Vote with a tuned recipe and write submissions/<data set>/<recipe>.csv.
 
@@ -165,9 +166,9 @@ def _predict_dataset(arguments: Namespace, clock: Clock) -> None:
     from src.artifacts.outputs import check_submission
     from src.artifacts.recipes import read_recipe
     from src.cli.predict_in_time import fill_in_time
-    from src.data.layouts import load_dataset
+    from src.data.layouts.load import load_dataset
     from src.ensemble.prior import parse_prior
-    from src.training import fill
+    from src.inference import stored
 
     prior = None if arguments.prior is None else parse_prior(arguments.prior)
     name = choose_dataset(arguments.data, arguments.input_root)
@@ -179,7 +180,7 @@ def _predict_dataset(arguments: Namespace, clock: Clock) -> None:
     check_submission(path, "recipe")
     dataset = load_dataset(name, arguments.input_root)
     dataset.require_test()
-    items = fill.items_to_predict(dataset)
+    items = stored.items_to_predict(dataset)
     missing = _missing(parts, items, arguments)
     print(f"labels: {dataset.labels.polarity}")
     print(f"{recipe_name}: {len(parts)} checkpoints, {len(missing)} of them to predict with")
@@ -221,8 +222,8 @@ def _vote(
         print_result,
     )
     from src.ensemble.vote import apply_recipe
-    from src.training.fill import member_logits, partly_read, without_face
-    from src.training.pace import without
+    from src.inference.in_time import without
+    from src.inference.stored import member_logits, partly_read, without_face
 
     recipe = without(recipe, parts)
     if not any(member.weight for member in recipe.members):
@@ -230,7 +231,7 @@ def _vote(
     logits = member_logits(recipe, parts, items)
     prevalence = prevalence_of(recipe.dataset, recipe.scheme)
     if prior is not None:
-        from src.cli.predict_prior import shift_recipe
+        from src.cli.predict_in_time import shift_recipe
 
         recipe, extras["prior"] = shift_recipe(recipe, logits, prior)
     values = dataset.test.set_index("item_id")[["kind", "domain"]]
@@ -249,7 +250,7 @@ def _vote(
 
 def _missing(parts: Sequence[Any], items: Any, arguments: Namespace) -> list[Any]:  # noqa: ANN401
     """Return the checkpoints whose predictions are not there, or not as asked for."""
-    from src.training.fill import stored_predictions
+    from src.inference.stored import stored_predictions
 
     if arguments.overwrite:
         for part in parts:
@@ -274,14 +275,14 @@ def _submission_name(dataset: str, recipe_name: str, *, refit: bool) -> str:
 
 
 def _checked_parts(recipe: Any, *, refit: bool) -> list[Any]:  # noqa: ANN401
-    from src.training import fill
+    from src.inference import stored
 
     if not refit:
-        return fill.check_recipe(recipe)
+        return stored.check_recipe(recipe)
     from src.training.refit import check_refits
 
     check_refits(recipe)
-    return fill.check_recipe(recipe, [paths.ALL])
+    return stored.check_recipe(recipe, [paths.ALL])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from src.config import read_model
 from src.errors import UserError
+from src.inference.engines import Engine, engine_for
+from src.inference.passes import Way, load_engine
+from src.inference.predict import VIEWS, Compute
+from src.models.checkpoint import is_ours, read_facts
 from src.models.detector import Origin, load_detector
 from src.training.begin import check_names
-from src.training.checkpoint import is_ours, read_facts
-from src.training.engines import Engine, engine_for
-from src.training.passes import Way, load_engine
-from src.training.predict import VIEWS, Compute
 
 
 class Opened(NamedTuple):

@@ -10,26 +10,27 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src.artifacts.files import sha256_file
-from src.cli.folder_report import (
+from src.cli.predict_detector import open_checkpoint
+from src.cli.predict_report import (
     check_folder_output,
     folder_sidecar,
+    print_faceless,
     print_left_aside,
+    print_partial,
     write_folder_answers,
 )
-from src.cli.predict_detector import open_checkpoint
-from src.cli.predict_report import print_faceless, print_partial
+from src.compute.device import choose_device
+from src.compute.memory import keep_freed_memory
 from src.config import FramesConfig
-from src.data.pixels import Canvas, PixelSource
-from src.data.sources import kind_of, list_files
+from src.data.items.listing import kind_of, list_files
+from src.data.pixels.source import Canvas, PixelSource
 from src.errors import UserError
+from src.inference.engines import Engine
+from src.inference.frames import Seen, note_cut, warn_of_reading, with_everyone
+from src.inference.passes import Way, prediction_compute
+from src.inference.predict import predict_views
 from src.metrics import sigmoid
 from src.models.detector import Origin
-from src.training.device import choose_device
-from src.training.engines import Engine
-from src.training.frames import Seen, note_cut, warn_of_reading, with_everyone
-from src.training.memory import keep_freed_memory
-from src.training.passes import Way, prediction_compute
-from src.training.predict import predict_views
 
 
 def predict_folder(arguments: Namespace) -> None:
@@ -80,23 +81,14 @@ def predict_folder(arguments: Namespace) -> None:
 
 
 class Judged(NamedTuple):
-    """What checkpoints say of some files.
+    """What checkpoints say of some files."""
 
-    Attributes:
-        prob: float64 (n,), P(fake); NaN where not `readable`.
-        readable: bool (n,).
-        clips: how many are videos.
-        partial: file -> what is wrong with one read only in part, or named otherwise.
-        no_face: the files that show no face to a model that crops them.
-        origins: path -> what a checkpoint from elsewhere was taken for.
-    """
-
-    prob: NDArray[np.float64]
-    readable: NDArray[np.bool_]
-    clips: int
-    partial: dict[str, str]
-    no_face: list[str]
-    origins: dict[str, Origin]
+    prob: NDArray[np.float64]  # float64 (n,), P(fake); NaN where not `readable`
+    readable: NDArray[np.bool_]  # bool (n,)
+    clips: int  # how many are videos
+    partial: dict[str, str]  # file -> what is wrong with one read only in part, or named otherwise
+    no_face: list[str]  # the files that show no face to a model that crops them
+    origins: dict[str, Origin]  # path -> what a checkpoint from elsewhere was taken for
 
 
 def _judge(

@@ -1,16 +1,26 @@
-"""`predict_ensemble.py --max-hours`: predict what fits into the time, or say what does."""
+"""`predict_ensemble.py --max-hours`: predict what fits into the time, or say what does.
+
+`predict_ensemble.py --prior`: another share of fakes in the test items.
+"""
 
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from src.artifacts.recipes import Recipe
 from src.artifacts.runs import read_record
+from src.compute.clock import Clock, in_words
+from src.ensemble.prior import correct
+from src.ensemble.stages import rule_of, stages_of
+from src.ensemble.tuned_rows import oof_of
 from src.errors import UserError
-from src.training import fill
-from src.training.clock import Clock, in_words
-from src.training.fill import Part, TestItems
-from src.training.pace import Pace, TooSlowError, fitting_parts
+from src.inference.in_time import Pace, TooSlowError, fitting_parts
+from src.inference.stored import Part, TestItems
 
 LEFT_OUT = (
     "they did not fit into --max-hours; the others' weights were scaled up, the threshold is the "
@@ -40,16 +50,20 @@ def fill_in_time(
     Raises:
         UserError: the time does not suffice; says for what it would.
     """
+    if not missing:
+        return []
+    from src.inference import passes  # torch, which stored predictions do not need
+
+    way = passes.Way(
+        arguments.device, arguments.precision, arguments.workers,
+        arguments.engine, arguments.compile, arguments.auto_batch,
+    )  # fmt: skip
     todo, left_out = list(missing), []
     while todo:
         limited = clock.max_hours is not None
         pace = Pace(clock, keep_watching=arguments.fit_in_time) if limited else None
         try:
-            fill.predict_parts(
-                todo, items, arguments.device, arguments.precision, arguments.workers,
-                engine=arguments.engine, compile_it=arguments.compile,
-                auto_batch=arguments.auto_batch, on_batch=pace,
-            )  # fmt: skip
+            passes.predict_parts(todo, items, way, pace)
             break
         except TooSlowError as slow:
             todo = [part for part in todo if part not in slow.finished]
@@ -88,3 +102,49 @@ def _refusal(
         "--fit-in-time drops members by weight; a larger --max-hours goes on from here, for what "
         "is predicted by now is kept"
     )
+
+
+WARNING = (
+    "it assumes that real and fake pictures look like the training ones and only their shares "
+    "differ; new kinds of fakes break that"
+)
+
+
+def shift_recipe(
+    recipe: Recipe, logits: dict[str, pd.Series], prior: str | float
+) -> tuple[Recipe, dict[str, Any]]:
+    """Move a recipe's threshold to the test items' share of fakes, and say so.
+
+    Args:
+        recipe: as tuned.
+        logits: model -> logits of the test items, NaN where unreadable.
+        prior: `em`, `bbse` or a share.
+
+    Returns:
+        The moved recipe, and what the sidecar says of it.
+
+    Raises:
+        UserError: see `src.ensemble.prior.correct`.
+    """
+    rule = rule_of(recipe)
+    label, tuned = oof_of(recipe)
+    readable = pd.DataFrame(logits).dropna()
+    columns = [
+        readable[m.model].to_numpy() if m.model in readable else np.full(len(readable), np.nan)
+        for m in recipe.members
+    ]
+    shift = correct(rule, label, tuned, np.stack(columns, axis=1), prior)
+    moved = replace(recipe, stages=stages_of(shift.rule, [m.model for m in recipe.members]))
+    print(
+        f"prior ({shift.method}): {shift.test:.1%} fake among the test items, {shift.train:.1%} "
+        f"among the out-of-fold rows; threshold {rule.threshold:.4f} -> {shift.rule.threshold:.4f}"
+    )
+    print(f"WARNING {WARNING}")
+    return moved, {
+        "method": shift.method,
+        "train_share": shift.train,
+        "test_share": shift.test,
+        "threshold": shift.rule.threshold,
+        "tuned_threshold": rule.threshold,
+        "assumes": WARNING,
+    }

@@ -64,7 +64,7 @@ def _refuse_flags(arguments: Namespace) -> None:
 
 
 def _like_the_sample(table: pd.DataFrame, dataset: str, input_root: Path | None) -> pd.DataFrame:
-    from src.data.layouts import load_dataset
+    from src.data.layouts.load import load_dataset
 
     layout = load_dataset(dataset, input_root).require_test()
     header = [layout.id_column, layout.label_column]

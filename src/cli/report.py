@@ -38,8 +38,8 @@ def _run(argv: Sequence[str] | None) -> None:
             f"{name} has no folds{f' {arguments.scheme}' if arguments.scheme else ''} yet, so no "
             f"run either: python train_folds.py --model NAME --data {name}"
         )
+    from src.inference.lineage import check_own
     from src.reporting.runs import collect_runs, reportable
-    from src.training.lineage import check_own
 
     models = list(dict.fromkeys(arguments.models)) or reportable(name, scheme)
     if not models:
@@ -49,7 +49,7 @@ def _run(argv: Sequence[str] | None) -> None:
     found = [collect_runs(name, scheme, model) for model in models]
     for runs in found:
         check_own(name, scheme, [runs.model], runs.folds, arguments.input_root)
-    from src.data.layouts import load_dataset
+    from src.data.layouts.load import load_dataset
     from src.reporting.page import scores_of
     from src.reporting.report import write_report
 

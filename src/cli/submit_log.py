@@ -96,7 +96,7 @@ def _show(table: Any) -> None:  # noqa: ANN401 - a data frame, loaded lazily
         if len(scored) >= 3:
             agree = scored["public"].corr(scored["cross_fitted"], method="spearman")
             print(f"rank correlation {agree:+.2f}: trust the one that stays high")
-        from src.reporting.submissions import plot_log
+        from src.reporting.charts import plot_log
 
         print(f"plot: {plot_log(scored, paths.submission_log_png())}")
 

@@ -14,8 +14,8 @@ from src.cli.common import (
     run_command,
     show_log,
 )
+from src.compute.clock import Clock
 from src.errors import LockedError, UserError
-from src.training.clock import Clock
 from src.training.trackers import DEFAULT, TRACKERS, check_tracker
 
 DESCRIPTION = """Train a model with stratified group K-fold.
@@ -132,10 +132,10 @@ def train_models(models: list[str], dataset_name: str, arguments: Any, clock: Cl
     from src.artifacts.files import file_lock
     from src.artifacts.folds import fold_numbers
     from src.cli.folds import print_report
-    from src.data.domains import held_out_domains
-    from src.data.folds import ensure_folds
-    from src.data.layouts import load_dataset
-    from src.data.schemes import is_lodo
+    from src.data.folds.domains import held_out_domains
+    from src.data.folds.make import ensure_folds
+    from src.data.folds.schemes import is_lodo
+    from src.data.layouts.load import load_dataset
     from src.training.job import Options, check_fold
     from src.training.plan import plan_jobs
 

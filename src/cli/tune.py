@@ -126,7 +126,7 @@ def _tune(args: argparse.Namespace, dataset: str, scheme: str) -> "tuple[Tuned, 
     from src.ensemble.align import align
     from src.ensemble.search import calibrate, ladder
     from src.ensemble.tune import n_trials, tune
-    from src.training.lineage import check_own
+    from src.inference.lineage import check_own
 
     aligned = align(dataset, scheme, args.models)
     check_own(dataset, scheme, aligned.models, aligned.folds, args.input_root)
@@ -171,7 +171,7 @@ def _search(args: argparse.Namespace, dataset: str) -> "tuple[Search, list[Path]
 
     def plot(study: "optuna.Study", name: str) -> None:
         if args.plots and name.endswith("/all"):
-            from src.reporting.studies import plot_study
+            from src.reporting.charts import plot_study
 
             plots.extend(plot_study(study, paths.study_plots_dir(dataset, args.recipe), name))
 

@@ -77,7 +77,7 @@ def imported_extras(args: argparse.Namespace, dataset: str, scheme: str) -> Iter
         yield
         return
     from src.artifacts.files import file_lock
-    from src.ensemble.extra_list import named_extras
+    from src.ensemble.extra import named_extras
 
     with ExitStack() as locks:
         for name in sorted({extra.name for extra in named_extras(args.extra)}):
@@ -104,8 +104,8 @@ def _imported(args: argparse.Namespace, dataset: str, scheme: str) -> Iterator[N
 
 def _checked_extras(args: argparse.Namespace, dataset: str, scheme: str) -> "list[CheckedExtra]":
     """Check every `--extra`, and the names beside them, before the first one is written."""
+    from src.ensemble.align import finished_folds
     from src.ensemble.extra import check_extras
-    from src.ensemble.members import finished_folds
     from src.ensemble.search import STRATEGIES
 
     checked = check_extras(args.extra, dataset, scheme)

@@ -5,8 +5,8 @@ from typing import Any
 
 from src.cli import train
 from src.cli.common import Parser, choose_dataset, run_command, show_log
+from src.compute.clock import Clock
 from src.errors import UserError
-from src.training.clock import Clock
 
 DESCRIPTION = """Train N variants of a model that differ in seed, learning rate and augmentation.
 
@@ -57,7 +57,7 @@ def draw_variants(
     import numpy as np
 
     from src.config import read_model
-    from src.data.augment import check_augment
+    from src.data.batches.augment import check_augment
     from src.seeds import derive_seed
 
     if n < 2:

@@ -1,6 +1,12 @@
-"""Join the members' out-of-fold predictions by item_id, and say what had to be left out."""
+"""Join the members' out-of-fold predictions by item_id, and say what had to be left out.
 
-from collections.abc import Mapping, Sequence
+Members that say the same: one model twice, or a merge that is one of its ingredients.
+
+Which members have finished which folds, and on which of them all meet.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,66 +19,191 @@ from src.artifacts.fingerprints import fingerprint_of
 from src.artifacts.folds import fold_numbers, read_folds
 from src.artifacts.oof import is_flat, read_oof
 from src.artifacts.runs import check_oof, has_run, read_run
-from src.ensemble.echoes import check_members, find_echoes
 from src.ensemble.extra import check_extra_oof, doubtful_extras, is_extra, read_extra_test
-from src.ensemble.members import (
-    LeftOut,
-    check_fold_numbers,
-    choose_members,
-    finished_folds,
-    left_out,
-    shared_folds,
-)
-from src.ensemble.pooled import Pooled, read_pooled, show_everyone
-from src.errors import UserError
+from src.ensemble.pooling import Pooled, read_pooled, show_everyone
+from src.errors import UserError, unknown_name
+
+SAME = 1 - 1e-7  # correlation of logits (or its opposite) above which two members are one
+
+
+_OOF_NAME = re.compile(r"fold_(0|[1-9]\d*)\.csv")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A finished fold of a model that tuning cannot use, and why."""
+
+    model: str
+    fold: int
+    reason: str
+
+
+def finished_folds(dataset: str, scheme: str) -> dict[str, list[int]]:
+    """Return model -> folds with an OOF file, for every model that has one; both sorted."""
+    home = paths.oof_scheme_dir(dataset, scheme)
+    finished: dict[str, list[int]] = {}
+    for folder in sorted(home.iterdir()) if home.is_dir() else []:
+        names = (_OOF_NAME.fullmatch(path.name) for path in folder.glob("fold_*.csv"))
+        folds = sorted(int(name[1]) for name in names if name)
+        if folds:
+            finished[paths.model_from_slug(folder.name)] = folds
+    return dict(sorted(finished.items()))
+
+
+def choose_members(
+    dataset: str, scheme: str, finished: dict[str, list[int]], models: Sequence[str] | None
+) -> dict[str, list[int]]:
+    """Return the wanted members (None: all that have predictions) and their folds, by name.
+
+    Raises:
+        UserError: no predictions at all, an unknown model, one named twice.
+    """
+    if not finished:
+        raise UserError(
+            f"{paths.oof_scheme_dir(dataset, scheme)} holds no out-of-fold predictions; make some "
+            f"first: python train_folds.py --data {dataset} --model effnet_b0 --fold 0"
+        )
+    if models is None:
+        return finished
+    for place, model in enumerate(models):
+        if model not in finished:
+            hint = f"or train it: python train_folds.py --data {dataset} --model {model}"
+            raise unknown_name("model with out-of-fold predictions", model, finished, hint)
+        if model in models[:place]:
+            raise UserError(f"model {model!r} is named twice; weights are tune's to find")
+    return {model: finished[model] for model in sorted(models)}
+
+
+def check_fold_numbers(
+    dataset: str, scheme: str, finished: dict[str, list[int]], all_folds: Iterable[int]
+) -> None:
+    """Raise a UserError for predictions of a fold that the fold file does not know."""
+    for model, folds in finished.items():
+        for fold in folds:
+            if fold not in all_folds:
+                raise UserError(
+                    f"{paths.oof_csv(dataset, scheme, model, fold)}: the fold file "
+                    f"{paths.folds_csv(dataset, scheme)} has no fold {fold}; delete it, or move "
+                    "it to the scheme it was made with"
+                )
+
+
+def shared_folds(finished: dict[str, list[int]]) -> list[int]:
+    """Return the folds that all members have finished, sorted; raises UserError for none."""
+    shared = sorted(set.intersection(*map(set, finished.values())))
+    if not shared:
+        have = "; ".join(f"{model} has {_list(folds)}" for model, folds in finished.items())
+        raise UserError(
+            f"no fold is finished by all {len(finished)} models: {have}. Train the missing folds "
+            "(python train_folds.py --model NAME --fold K), or choose with --models"
+        )
+    return shared
+
+
+def _list(folds: Sequence[int]) -> str:
+    return f"fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"
+
+
+def left_out(finished: dict[str, list[int]], used: Sequence[int]) -> list[LeftOut]:
+    """Return the finished folds that are not used, each with the members that lack it."""
+    return [
+        LeftOut(
+            model,
+            fold,
+            "not finished by " + ", ".join(m for m, folds in finished.items() if fold not in folds),
+        )
+        for model, have in finished.items()
+        for fold in have
+        if fold not in used
+    ]
+
+
+def check_members(models: list[str], logits: NDArray[np.float64]) -> None:
+    """Raise a UserError for two members that are one, or more members than items.
+
+    Args:
+        models: the members.
+        logits: (n, n_models).
+    """
+    if len(models) > len(logits):
+        raise UserError(
+            f"{len(models)} members for {len(logits)} items: nothing can be tuned on fewer items "
+            "than members; train more folds, or choose members with --models"
+        )
+    for model, other in _twins(models, logits):
+        rest = " ".join(one for one in models if one != model)
+        raise UserError(
+            f"the predictions of {model!r} equal those of {other!r} but for their scale: one model "
+            f"twice; leave one out: --models {rest}"
+        )
+
+
+def _twins(models: list[str], logits: NDArray[np.float64]) -> Iterator[tuple[str, str]]:
+    """Yield pairs of members that say the same but for the scale."""
+    for place, model in enumerate(models):
+        for other in range(place):
+            if abs(np.corrcoef(logits[:, place], logits[:, other])[0, 1]) > SAME:
+                yield model, models[other]
+
+
+def find_echoes(
+    dataset: str, scheme: str, models: list[str], folds: Sequence[int], logits: NDArray[np.float64]
+) -> list[tuple[str, str]]:
+    """Return merges that turned out to be another member, such as a greedy soup of one.
+
+    Args:
+        dataset, scheme: whose.
+        models: the members.
+        folds: those of the logits.
+        logits: (n, n_models).
+
+    Returns:
+        (merge, the member that it is) of each.
+    """
+    if len(models) > len(logits):
+        return []  # refused anyway
+    found: dict[str, str] = {}
+    for pair in _twins(models, logits):
+        if found.keys().isdisjoint(pair):
+            merge = next((one for one in pair if _is_merge(dataset, scheme, one, folds)), None)
+            if merge is not None:
+                found[merge] = pair[1] if merge == pair[0] else pair[0]
+    return list(found.items())
+
+
+def _is_merge(dataset: str, scheme: str, model: str, folds: Sequence[int]) -> bool:
+    names = (dataset, scheme, model, folds[0])
+    return has_run(*names) and bool(read_run(*names)["merged_from"])
 
 
 @dataclass(frozen=True)
 class Aligned:
-    """What the members predicted for the same items.
+    """What the members predicted for the same items."""
 
-    Attributes:
-        dataset: data set.
-        scheme: fold scheme.
-        folds_sha256: SHA-256 of the fold file.
-        all_folds: the folds of the scheme.
-        folds: the folds used, those every member has finished.
-        models: the members, sorted by name.
-        oof_sha256: member -> fold (as a string) -> SHA-256 of its OOF file.
-        checkpoint_sha256: the same of the checkpoints that made them, where a run's record is.
-        item_ids: (n,) str objects, sorted.
-        label: (n,) int64, 0/1.
-        group: (n,) int64 codes.
-        fold: (n,) int64.
-        kind: (n,) str objects, `image` or `video`.
-        domain: (n,) str objects.
-        logits: (n, n_models) float64, finite.
-        left_out: finished folds that are not used.
-        selected_on: members some of whose folds chose their epoch by the score on these items.
-        unsure: members from elsewhere that do not say on which folds they were made.
-        echoes: merges that are one of their ingredients, left out: (merge, the other member).
-        pooled: the logits under every pooling of frames (or faces), where items have several.
-    """
-
-    dataset: str
-    scheme: str
-    folds_sha256: str
-    all_folds: list[int]
-    folds: list[int]
-    models: list[str]
-    oof_sha256: dict[str, dict[str, str]]
+    dataset: str  # data set
+    scheme: str  # fold scheme
+    folds_sha256: str  # SHA-256 of the fold file
+    all_folds: list[int]  # the folds of the scheme
+    folds: list[int]  # the folds used, those every member has finished
+    models: list[str]  # the members, sorted by name
+    oof_sha256: dict[str, dict[str, str]]  # member -> fold (as a string) -> SHA-256 of its OOF file
+    # the same of the checkpoints that made them, where a run's record is
     checkpoint_sha256: dict[str, dict[str, str]]
-    item_ids: NDArray[np.object_]
-    label: NDArray[np.int64]
-    group: NDArray[np.int64]
-    fold: NDArray[np.int64]
-    kind: NDArray[np.object_]
-    domain: NDArray[np.object_]
-    logits: NDArray[np.float64]
-    left_out: list[LeftOut]
+    item_ids: NDArray[np.object_]  # (n,) str objects, sorted
+    label: NDArray[np.int64]  # (n,) int64, 0/1
+    group: NDArray[np.int64]  # (n,) int64 codes
+    fold: NDArray[np.int64]  # (n,) int64
+    kind: NDArray[np.object_]  # (n,) str objects, `image` or `video`
+    domain: NDArray[np.object_]  # (n,) str objects
+    logits: NDArray[np.float64]  # (n, n_models) float64, finite
+    left_out: list[LeftOut]  # finished folds that are not used
+    # members some of whose folds chose their epoch by the score on these items
     selected_on: list[str]
+    # members from elsewhere that do not say on which folds they were made
     unsure: list[str] = field(default_factory=list)
+    # merges that are one of their ingredients, left out: (merge, the other member)
     echoes: list[tuple[str, str]] = field(default_factory=list)
+    # the logits under every pooling of frames (or faces), where items have several
     pooled: Pooled = field(default_factory=Pooled)
 
     @property

@@ -27,32 +27,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A strategy and what it is worth.
+    """A strategy and what it is worth."""
 
-    Attributes:
-        name: of the strategy.
-        in_sample: macro-F1 on the rows it was fitted on; flatters.
-        cross_fitted: macro-F1 of decisions by rules fitted without the items' part; None where
-            there are too few groups to part.
-        interval: 95 % group bootstrap of `cross_fitted`; None below `MIN_GROUPS` groups.
-        over: the simpler candidate it was held against.
-        gain: cross-fitted gain over that one.
-        gain_se: its standard error, by the paired bootstrap.
-        taken: whether it replaced that one.
-        voting: what its rule votes by.
-        trials: of one of its searches.
-    """
-
-    name: str
-    in_sample: float
+    name: str  # of the strategy
+    in_sample: float  # macro-F1 on the rows it was fitted on; flatters
+    # macro-F1 of decisions by rules fitted without the items' part; None where there are too few
+    # groups to part
     cross_fitted: float | None = None
+    # 95 % group bootstrap of `cross_fitted`; None below `MIN_GROUPS` groups
     interval: tuple[float, float] | None = None
-    over: str | None = None
-    gain: float | None = None
-    gain_se: float | None = None
-    taken: bool = False
-    voting: str = ""
-    trials: int = 0
+    over: str | None = None  # the simpler candidate it was held against
+    gain: float | None = None  # cross-fitted gain over that one
+    gain_se: float | None = None  # its standard error, by the paired bootstrap
+    taken: bool = False  # whether it replaced that one
+    voting: str = ""  # what its rule votes by
+    trials: int = 0  # of one of its searches
 
     @property
     def optimism(self) -> float | None:
@@ -62,27 +51,17 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Tried:
-    """A strategy that was fitted.
+    """A strategy that was fitted."""
 
-    Attributes:
-        name: of the candidate: the strategy's, or `... by kind`.
-        strategy: name in `STRATEGIES`.
-        rule: fitted on all rows.
-        rules: part -> the rule fitted without it; none where there are too few groups to part.
-        trials: completed in the search on all rows.
-        in_sample: macro-F1 of `rule` on all rows.
-        votes: of `rules`, each on its part; None where there are none.
-        pool: of the frames whose logits the rules were fitted on; "" is the members' own.
-    """
-
-    name: str
-    strategy: str
-    rule: Rule
+    name: str  # of the candidate: the strategy's, or `... by kind`.
+    strategy: str  # name in `STRATEGIES`
+    rule: Rule  # fitted on all rows
+    # part -> the rule fitted without it; none where there are too few groups to part
     rules: dict[int, Rule]
-    trials: int
-    in_sample: float = float("nan")
-    votes: Votes | None = None
-    pool: str = ""
+    trials: int  # completed in the search on all rows
+    in_sample: float = float("nan")  # macro-F1 of `rule` on all rows
+    votes: Votes | None = None  # of `rules`, each on its part; None where there are none
+    pool: str = ""  # of the frames whose logits the rules were fitted on; "" is the members' own
 
 
 def try_strategy(name: str, aligned: Aligned, parts: Parts, search: Search) -> Tried:

@@ -17,16 +17,12 @@ FEWEST = 20  # items of each class that a threshold of its own wants
 
 @dataclass(frozen=True)
 class Parts:
-    """How the items are parted for cross-fitting.
+    """How the items are parted for cross-fitting."""
 
-    Attributes:
-        part: (n,) int64; a strategy is fitted on all parts but one and decides that one. None
-            where there are too few groups.
-        note: in words, for the user.
-    """
-
+    # (n,) int64; a strategy is fitted on all parts but one and decides that one. None where there
+    # are too few groups.
     part: IntArray | None
-    note: str
+    note: str  # in words, for the user
 
     @property
     def count(self) -> int:

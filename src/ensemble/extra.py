@@ -1,5 +1,9 @@
-"""Predictions from elsewhere as members: a colleague's CSVs, joined by id, in our own files."""
+"""Predictions from elsewhere as members: a colleague's CSVs, joined by id, in our own files.
 
+What `--extra` names: members from elsewhere, as typed or listed in a YAML.
+"""
+
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,32 +18,91 @@ from src.artifacts.fingerprints import fingerprint_of
 from src.artifacts.folds import read_folds
 from src.artifacts.oof import MOST_LOGIT, is_flat, write_oof
 from src.config import model_names
-from src.ensemble.extra_list import Extra, named_extras
-from src.errors import UserError
+from src.errors import UserError, unknown_name
 from src.metrics import log_odds
+from src.strict_yaml import read_mapping
 
 SCHEMA = 1
 KNOWN = ("item_id", "logit", "prob", "label", "fold")
 EDGE = 1e-7  # a prob of 0 or 1 becomes a logit of about -16 or 16
 
 
-@dataclass(frozen=True)
-class CheckedExtra:
-    """A member's predictions, read and found good.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_KEYS = ("oof", "test")
 
-    Attributes:
-        name: the member's.
-        oof: `item_id, fold, label, logit` of whole folds.
-        test: `item_id, logit`, sorted by id.
-        has_folds: its CSV has a `fold` column, which agrees with the fold file.
-        sources: fingerprints of the two CSVs.
-    """
+
+@dataclass(frozen=True)
+class Extra:
+    """A member from elsewhere: its name, its out-of-fold CSV and its test CSV."""
 
     name: str
-    oof: pd.DataFrame
-    test: pd.DataFrame
-    has_folds: bool
-    sources: dict[str, str]
+    oof: Path
+    test: Path
+
+
+def named_extras(texts: Sequence[str]) -> list[Extra]:
+    """Return what every `--extra` names, in order.
+
+    Args:
+        texts: `NAME=OOF.csv,TEST.csv`, or a YAML that maps names to `{oof: PATH, test: PATH}`, the
+            paths relative to it.
+
+    Raises:
+        UserError: another form, a name that is no plain word, an unknown or missing key, or a file
+            that is not there.
+    """
+    found = []
+    for text in texts:
+        listed = text.endswith((".yaml", ".yml"))
+        found += _from_yaml(Path(text)) if listed else [_parse(text)]
+    for extra in found:
+        for path in (extra.oof, extra.test):
+            if not path.is_file():
+                raise UserError(f"--extra {extra.name}: {path} is not there")
+    return found
+
+
+def _parse(text: str) -> Extra:
+    name, equals, files = text.partition("=")
+    oof, comma, test = files.partition(",")
+    if not (equals and comma and oof and test) or not _NAME.fullmatch(name):
+        raise UserError(
+            f"--extra {text}: want NAME=OOF.csv,TEST.csv with a plain name, or a YAML that lists "
+            "NAME: {oof: OOF.csv, test: TEST.csv}"
+        )
+    return Extra(name, Path(oof), Path(test))
+
+
+def _from_yaml(path: Path) -> list[Extra]:
+    content = read_mapping(path)
+    if not content:
+        raise UserError(f"{path}: it lists no member; want NAME: {{oof: PATH, test: PATH}}")
+    return [_entry(path, name, entry) for name, entry in content.items()]
+
+
+def _entry(path: Path, name: object, entry: object) -> Extra:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise UserError(f"{path}: {name!r} is no plain name of a member")
+    if not isinstance(entry, dict):
+        raise UserError(f"{path}: {name}: want {{oof: PATH, test: PATH}}, found {entry!r}")
+    for key in entry:
+        if key not in _KEYS:
+            raise unknown_name(f"key in {path}: {name}:", str(key), _KEYS)
+    for key in _KEYS:
+        if not isinstance(entry.get(key), str) or not entry[key]:
+            raise UserError(f"{path}: {name}: {key} is {entry.get(key)!r}, want a path")
+    return Extra(name, path.parent / entry["oof"], path.parent / entry["test"])
+
+
+@dataclass(frozen=True)
+class CheckedExtra:
+    """A member's predictions, read and found good."""
+
+    name: str  # the member's
+    oof: pd.DataFrame  # `item_id, fold, label, logit` of whole folds
+    test: pd.DataFrame  # `item_id, logit`, sorted by id
+    has_folds: bool  # its CSV has a `fold` column, which agrees with the fold file
+    sources: dict[str, str]  # fingerprints of the two CSVs
 
     @property
     def folds(self) -> list[int]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from src.ensemble.curves import CALIBRATIONS
+from src.ensemble.calibration import CALIBRATIONS
 from src.ensemble.rule import Rule, vote
 from src.errors import UserError
 from src.metrics import log_odds
@@ -25,19 +25,12 @@ TINY = 1e-12
 
 @dataclass(frozen=True)
 class Shift:
-    """A corrected rule.
+    """A corrected rule."""
 
-    Attributes:
-        rule: with the threshold that is best at the test items' share.
-        train: share of fakes among the out-of-fold rows.
-        test: share assumed or estimated among the test items.
-        method: `em`, `bbse` or `given`.
-    """
-
-    rule: Rule
-    train: float
-    test: float
-    method: str
+    rule: Rule  # with the threshold that is best at the test items' share
+    train: float  # share of fakes among the out-of-fold rows
+    test: float  # share assumed or estimated among the test items
+    method: str  # `em`, `bbse` or `given`
 
 
 def parse_prior(text: str) -> str | float:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from src.ensemble.curves import Curve
+from src.ensemble.calibration import Curve
 from src.metrics import sigmoid
 from src.registry import Registry
 
@@ -17,31 +17,22 @@ TIE = 1e-9  # a share of votes this close to one half is a tie: weights are roun
 
 @dataclass(frozen=True)
 class Rule:
-    """How members' logits become decisions.
+    """How members' logits become decisions."""
 
-    Attributes:
-        voting: name in `VOTING`.
-        weights: (m,) float64; members of weight 0 are skipped. Only the ratios count, and none is
-            negative, except with voting `stack`, where they are coefficients.
-        thresholds: (m,) float64, each member's own decision threshold (hard voting).
-        threshold: what the voted prob is held against.
-        intercept: added to the voted logit (stack).
-        curves: one a member, applied to its logits first; empty: none.
-        by: `kind` or `domain` where `cuts` holds thresholds by it, else empty.
-        cuts: value of `by` -> threshold; values not seen when it was fitted have `threshold`
-            (cross-fitting), and are refused in prediction.
-        pools: one name in `POOLING` a member: how its frames' logits became the logits that the
-            rule was fitted on; empty where there are no clips. Voting does not look at it.
-    """
-
-    voting: str
+    voting: str  # name in `VOTING`
+    # (m,) float64; members of weight 0 are skipped. Only the ratios count, and none is negative,
+    # except with voting `stack`, where they are coefficients.
     weights: FloatArray
-    thresholds: FloatArray
-    threshold: float
-    intercept: float = 0.0
-    curves: tuple[Curve, ...] = ()
-    by: str = ""
+    thresholds: FloatArray  # (m,) float64, each member's own decision threshold (hard voting)
+    threshold: float  # what the voted prob is held against
+    intercept: float = 0.0  # added to the voted logit (stack)
+    curves: tuple[Curve, ...] = ()  # one a member, applied to its logits first; empty: none
+    by: str = ""  # `kind` or `domain` where `cuts` holds thresholds by it, else empty
+    # value of `by` -> threshold; values not seen when it was fitted have `threshold` (cross-
+    # fitting), and are refused in prediction
     cuts: dict[str, float] = field(default_factory=dict)
+    # one name in `POOLING` a member: how its frames' logits became the logits that the rule was
+    # fitted on; empty where there are no clips. Voting does not look at it.
     pools: tuple[str, ...] = ()
 
     def used(self) -> NDArray[np.bool_]:
@@ -58,21 +49,13 @@ class Rule:
 
 
 class Members(NamedTuple):
-    """What a voting sees of the members that have a say.
+    """What a voting sees of the members that have a say."""
 
-    Attributes:
-        logits: (m, n) float64, after their curves.
-        probs: (m, n) float64, likewise.
-        weights: (m,) float64, of sum 1 unless the voting is free.
-        thresholds: (m,) float64.
-        intercept: of the rule.
-    """
-
-    logits: FloatArray
-    probs: FloatArray
-    weights: FloatArray
-    thresholds: FloatArray
-    intercept: float
+    logits: FloatArray  # (m, n) float64, after their curves
+    probs: FloatArray  # (m, n) float64, likewise
+    weights: FloatArray  # (m,) float64, of sum 1 unless the voting is free
+    thresholds: FloatArray  # (m,) float64
+    intercept: float  # of the rule
 
 
 class Votes(NamedTuple):
@@ -91,15 +74,10 @@ class Ballot(NamedTuple):
 
 @dataclass(frozen=True)
 class Voting:
-    """A rule of voting.
+    """A rule of voting."""
 
-    Attributes:
-        count: members -> ballot.
-        free: weights are coefficients: any sign, not brought to sum 1.
-    """
-
-    count: Callable[[Members], Ballot]
-    free: bool = False
+    count: Callable[[Members], Ballot]  # members -> ballot
+    free: bool = False  # weights are coefficients: any sign, not brought to sum 1
 
 
 VOTING: Registry[Voting] = Registry("voting")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from src.artifacts.recipes import Recipe
-from src.ensemble.curves import Curve
+from src.ensemble.calibration import Curve
 from src.ensemble.pooling import POOLING
 from src.ensemble.rule import VOTING, Rule
 from src.errors import UserError

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from src.ensemble.curves import Curve
+from src.ensemble.calibration import Curve
 from src.ensemble.rule import Rule, vote
 from src.registry import Registry
 from src.thresholds import best_threshold
@@ -34,26 +34,17 @@ def _ignore_study(_study: "optuna.Study", _name: str) -> None:
 
 @dataclass(frozen=True)
 class Search:
-    """How hard a strategy may look.
+    """How hard a strategy may look."""
 
-    Attributes:
-        trials: trials of one search; None takes the strategy's own number.
-        seed: of samplers and bags.
-        on_trial: called after every trial.
-        study: where studies are kept: an Optuna storage URL, or a file (a journal); empty: memory.
-        study_name: name of this search's study there.
-        fingerprint: of the problem; a study of another one is refused.
-        timeout: seconds one search may take; None has no limit.
-        on_study: called with every finished study and its name.
-    """
-
-    trials: int | None = None
-    seed: int = 42
-    on_trial: Callable[[], None] = _ignore_trial
+    trials: int | None = None  # trials of one search; None takes the strategy's own number
+    seed: int = 42  # of samplers and bags
+    on_trial: Callable[[], None] = _ignore_trial  # called after every trial
+    # where studies are kept: an Optuna storage URL, or a file (a journal); empty: memory
     study: str = ""
-    study_name: str = ""
-    fingerprint: str = ""
-    timeout: float | None = None
+    study_name: str = ""  # name of this search's study there
+    fingerprint: str = ""  # of the problem; a study of another one is refused
+    timeout: float | None = None  # seconds one search may take; None has no limit
+    # called with every finished study and its name
     on_study: Callable[["optuna.Study", str], None] = _ignore_study
 
 
@@ -62,29 +53,18 @@ Fit = Callable[[IntArray, FloatArray, Search], Rule]
 
 @dataclass(frozen=True)
 class Strategy:
-    """A way to find a rule.
+    """A way to find a rule."""
 
-    Attributes:
-        voting: the voting its rules use.
-        rung: place on the ladder, the simplest first.
-        fit: (n,) labels, (n, m) logits, search -> rule.
-        about: one line.
-        min_members: it has nothing to look for below this many.
-        sampler: Optuna's sampler class, where it runs trials; else empty.
-        trials: of one search, unless the user says otherwise.
-        default: whether it is tried without being named.
-        scale_matters: whether calibrating the members first can change what it does; not where only
-            their order counts, nor for the incumbent, which learns nothing.
-    """
-
-    voting: str
-    rung: int
-    fit: Fit
-    about: str
-    min_members: int = 1
-    sampler: str = ""
-    trials: int = 0
-    default: bool = True
+    voting: str  # the voting its rules use
+    rung: int  # place on the ladder, the simplest first
+    fit: Fit  # (n,) labels, (n, m) logits, search -> rule
+    about: str  # one line
+    min_members: int = 1  # it has nothing to look for below this many
+    sampler: str = ""  # Optuna's sampler class, where it runs trials; else empty
+    trials: int = 0  # of one search, unless the user says otherwise
+    default: bool = True  # whether it is tried without being named
+    # whether calibrating the members first can change what it does; not where only their order
+    # counts, nor for the incumbent, which learns nothing
     scale_matters: bool = True
 
 

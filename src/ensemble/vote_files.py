@@ -17,15 +17,10 @@ from src.strict_yaml import read_mapping
 
 @dataclass(frozen=True)
 class Ballots:
-    """Submission files and how much each counts.
+    """Submission files and how much each counts."""
 
-    Attributes:
-        paths: the CSVs.
-        weights: one each, > 0.
-    """
-
-    paths: list[Path]
-    weights: list[float]
+    paths: list[Path]  # the CSVs
+    weights: list[float]  # one each, > 0
 
 
 def read_ballots(names: Sequence[str], weights: Sequence[float] | None) -> Ballots:

@@ -1,4 +1,7 @@
-"""What finds faces: one registered interface, so that a better detector is a line of config."""
+"""What finds faces: one registered interface, so that a better detector is a line of config.
+
+A detector whose file is gone, for what is predicted without looking for a face.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,24 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.errors import UserError
-from src.faces.boxes import Face, inside, scaled
+from src.faces.crop import Face, inside, scaled
 from src.registry import Registry
 
 Picture = NDArray[np.uint8]
 
 
 class Detector(Protocol):
-    """Finds the faces in pictures.
+    """Finds the faces in pictures."""
 
-    Attributes:
-        identity: name and everything that decides what is found; boxes on disk are kept under it.
-        batch: so many pictures are handed over at once, at most.
-        longest: px; a larger picture is looked at at this size. None takes any as it is.
-    """
-
-    identity: str
-    batch: int
-    longest: int | None
+    identity: str  # name and everything that decides what is found; boxes on disk are kept under it
+    batch: int  # so many pictures are handed over at once, at most
+    longest: int | None  # px; a larger picture is looked at at this size. None takes any as it is.
 
     def detect(self, pictures: Sequence[Picture]) -> list[list[Face]]:
         """Return the faces of each picture (uint8 RGB, height, width, 3), in any order."""
@@ -36,21 +33,6 @@ class Detector(Protocol):
 # A function from the detector's file (None where the config names none) to a `Detector`; it loads
 # nothing heavy before the first picture.
 DETECTORS: Registry[Callable[[Path | None], Detector]] = Registry("face detector")
-
-
-def make_detector(name: str, file: Path | None = None) -> Detector:
-    """Return a detector.
-
-    Args:
-        name: in `DETECTORS`.
-        file: its weights, for those that want a file.
-
-    Raises:
-        UserError: unknown name, or a file that is wanted and not there, or given and not wanted.
-    """
-    from src.faces import mtcnn, yunet  # noqa: F401 - they register themselves
-
-    return DETECTORS.get(name)(file)
 
 
 class Shrunk(NamedTuple):
@@ -111,3 +93,34 @@ def refuse_file(name: str, file: Path | None) -> None:
     """Raise a UserError where a detector is given a file that it would not read."""
     if file is not None:
         raise UserError(f"face.detector_file: {name} reads no file; leave it out (null)")
+
+
+class AbsentDetector:
+    """Stands for a checkpoint's detector as long as no picture is shown to it.
+
+    Args:
+        name: in `DETECTORS`.
+        file: where its weights were looked for last.
+        sha256: of these weights.
+    """
+
+    batch = 1
+    longest: int | None = None
+
+    def __init__(self, name: str, file: Path, sha256: str) -> None:
+        self.identity = f"{name}-{sha256[:12]}-absent"
+        self._file, self._sha256 = file, sha256
+
+    def detect(self, pictures: Sequence[Picture]) -> list[list[Face]]:
+        """See `Detector`.
+
+        Raises:
+            UserError: a picture is shown.
+        """
+        if not pictures:
+            return []
+        raise UserError(
+            f"face.detector_file: {self._file} is not there, and faces must be looked for with "
+            f"it; put the file of SHA-256 {self._sha256[:12]}... there (or say `faces: cropped` in "
+            "dataset.yaml, where the pictures are faces already)"
+        )

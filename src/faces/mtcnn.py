@@ -11,7 +11,7 @@ import numpy as np
 
 from src import paths
 from src.errors import UserError
-from src.faces.boxes import Face
+from src.faces.crop import Face
 from src.faces.detectors import DETECTORS, Picture, refuse_file
 
 LOG = logging.getLogger("rvf")

@@ -7,8 +7,8 @@ from src import paths
 from src.artifacts.files import sha256_file
 from src.config import FaceConfig, ModelConfig
 from src.errors import UserError
-from src.faces.absent import AbsentDetector
-from src.faces.detectors import Detector, make_detector
+from src.faces.detectors import AbsentDetector, Detector
+from src.faces.make import make_detector
 
 CROPPING = 2  # version of tracking and cutting out: pixels cut out otherwise are made again
 

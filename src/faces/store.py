@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from src.artifacts.files import atomic_path
-from src.faces.boxes import Face
+from src.faces.crop import Face
 from src.faces.tracks import Frames
 
 NOTHING = -1  # in place of a face's number
@@ -32,17 +32,11 @@ _WHOLE = "boxes"
 
 
 class Found(NamedTuple):
-    """What was found in one item.
+    """What was found in one item."""
 
-    Attributes:
-        mark: changes with the item's path, size, time stamp or bytes, and the frames looked at.
-        path: of the item, for people.
-        frames: the faces of each frame looked at.
-    """
-
-    mark: int
-    path: str
-    frames: Frames
+    mark: int  # changes with the item's path, size, time stamp or bytes, and the frames looked at
+    path: str  # of the item, for people
+    frames: Frames  # the faces of each frame looked at
 
 
 def read_boxes(folder: Path) -> dict[int, Frames]:

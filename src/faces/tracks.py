@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from src.faces.boxes import Face, area, between, iou
+from src.faces.crop import Face, area, between, iou
 
 MIN_IOU = 0.3
 SURE = 0.95  # a detector's score from which a face is hardly ever a piece of background
@@ -24,15 +24,10 @@ Track = dict[int, Face]  # number of a frame -> a person's face in it
 
 
 class Placed(NamedTuple):
-    """Where a person's face is in one frame.
+    """Where a person's face is in one frame."""
 
-    Attributes:
-        face: box and points.
-        is_filled: not found in this frame: taken from the frames around it.
-    """
-
-    face: Face
-    is_filled: bool
+    face: Face  # box and points
+    is_filled: bool  # not found in this frame: taken from the frames around it
 
 
 def link(frames: Mapping[int, Sequence[Face]]) -> list[Track]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from src.artifacts.files import sha256_file
 from src.errors import UserError
-from src.faces.boxes import Face
+from src.faces.crop import Face
 from src.faces.detectors import DETECTORS, Picture
 
 LONGEST = 640

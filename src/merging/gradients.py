@@ -4,8 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from src.errors import UserError
 from src.merging.depth import Depth, depth_by_name
-from src.merging.recipe import MergeRecipe
-from src.merging.settings import Choice, Setting, is_gradient
+from src.merging.recipe import Choice, MergeRecipe, Setting, is_gradient
 
 
 def depth_or_refusal(names: Sequence[str], settings: Iterable[tuple[str, Setting]]) -> Depth:

@@ -19,8 +19,7 @@ from typing import Any
 
 from src.errors import UserError, unknown_name
 from src.merging.methods import METHODS, Method
-from src.merging.recipe import Ingredient, MergeRecipe
-from src.merging.settings import Setting, parse_setting
+from src.merging.recipe import Ingredient, MergeRecipe, Setting, parse_setting
 from src.merging.sources import SUFFIXES
 from src.strict_yaml import parse_yaml, read_text
 

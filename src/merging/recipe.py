@@ -1,55 +1,150 @@
-"""A merge as written down: which models, by which method, with which settings of each tensor."""
+"""A merge as written down: which models, by which method, with which settings of each tensor.
 
-from collections.abc import Mapping
+Values of parameters as recipes write them: one number, a gradient over depth, or by name.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from src.errors import UserError
-from src.merging.methods import METHODS, Method
-from src.merging.settings import Setting, value_at
+from src.errors import UserError, unknown_name
+from src.merging.depth import Depth, depth_by_name
+from src.merging.methods import METHODS, Method, Parameter
+
+__all__ = [
+    "Choice",
+    "Depth",
+    "Setting",
+    "depth_by_name",
+    "filters_of",
+    "is_gradient",
+    "parse_setting",
+    "value_at",
+]
+
+Scalar = float | int | bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A value for the tensors whose name contains `filter`; an empty filter is every tensor."""
+
+    filter: str
+    value: "Setting"
+
+
+Setting = Scalar | tuple[float, ...] | tuple[Choice, ...]
+
+
+def parse_setting(content: Any, parameter: Parameter, where: str) -> Setting:  # noqa: ANN401
+    """Read a parameter's value, with all that it holds checked.
+
+    Args:
+        content: a scalar, a list of numbers, or a list of `{filter, value}`.
+        parameter: what it is a value of.
+        where: for messages.
+
+    Raises:
+        UserError: neither of these, or a value out of the parameter's range.
+    """
+    try:
+        if not isinstance(content, list):
+            return parameter.checked(content)
+        if not content:
+            raise UserError(f"parameter {parameter.name!r}: the list is empty")
+        if any(isinstance(one, dict) for one in content):
+            return tuple(_parse_choice(one, parameter, where) for one in content)
+        if isinstance(parameter.default, bool):
+            raise UserError(f"parameter {parameter.name!r} is true or false: it has no gradient")
+        return tuple(float(parameter.checked(one)) for one in content)
+    except UserError as error:
+        raise error if str(error).startswith(where) else UserError(f"{where}: {error}") from None
+
+
+def _parse_choice(content: Any, parameter: Parameter, where: str) -> Choice:  # noqa: ANN401
+    if not isinstance(content, dict):
+        raise UserError(
+            f"parameter {parameter.name!r}: {content!r} stands among `{{filter, value}}` entries; "
+            "the one for all other tensors has a value and no filter"
+        )
+    for key in content:
+        if key not in ("filter", "value"):
+            raise unknown_name(f"key of parameter {parameter.name!r}", key, ("filter", "value"))
+    if "value" not in content:
+        raise UserError(f"parameter {parameter.name!r}: the entry {content!r} has no value")
+    word = content.get("filter") or ""
+    if not isinstance(word, str):
+        raise UserError(f"parameter {parameter.name!r}: filter {word!r} is not a text")
+    value = content["value"]
+    if isinstance(value, list) and any(isinstance(one, dict) for one in value):
+        raise UserError(f"parameter {parameter.name!r}: a filter inside a filter; write one list")
+    return Choice("" if word == "*" else word, parse_setting(value, parameter, where))
+
+
+def value_at(setting: Setting, name: str, depth: float) -> Scalar | None:
+    """Return the value for a tensor, None where no filter fits.
+
+    Args:
+        setting: of the first fitting filter; a gradient is interpolated linearly.
+        name: of the tensor.
+        depth: 0 (input) to 1 (output).
+    """
+    if not isinstance(setting, tuple):
+        return setting
+    if isinstance(setting[0], Choice):
+        for choice in setting:
+            if isinstance(choice, Choice) and choice.filter in name:
+                return value_at(choice.value, name, depth)
+        return None
+    points: Sequence[float] = setting  # type: ignore[assignment]
+    place = depth * (len(points) - 1)
+    low = min(int(place), len(points) - 1)
+    high = min(low + 1, len(points) - 1)
+    return points[low] + (place - low) * (points[high] - points[low])
+
+
+def filters_of(setting: Setting) -> list[str]:
+    """Return the words by which a setting chooses tensors."""
+    if not isinstance(setting, tuple) or not isinstance(setting[0], Choice):
+        return []
+    return [one.filter for one in setting if isinstance(one, Choice) and one.filter]
+
+
+def is_gradient(setting: Setting) -> bool:
+    """Return whether a setting, or one of its filters, has other values at other depths."""
+    if not isinstance(setting, tuple):
+        return False
+    if isinstance(setting[0], Choice):
+        return any(is_gradient(one.value) for one in setting if isinstance(one, Choice))
+    return len(set(setting)) > 1
 
 
 @dataclass(frozen=True)
 class Ingredient:
-    """A model of a merge.
+    """A model of a merge."""
 
-    Attributes:
-        model: as written.
-        parameters: its own settings, before those of the recipe.
-        companions: further files of the model by what the method calls them (`fisher`).
-    """
-
-    model: str
+    model: str  # as written
+    # its own settings, before those of the recipe
     parameters: Mapping[str, Setting] = field(default_factory=dict)
+    # further files of the model by what the method calls them (`fisher`)
     companions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class MergeRecipe:
-    """One merge.
+    """One merge."""
 
-    Attributes:
-        merge_method: a registered method.
-        models: without the base.
-        base_model: as written; empty where there is none.
-        parameters: settings for all models.
-        dtype: of the maths and the output; empty keeps the output's like the inputs' (maths is
-            float32 at least).
-        out_dtype: of the output, where it differs.
-        seed: of random methods.
-        name: by which other documents of the file refer to the result; empty for the last.
-        more: the caller's keys, as read.
-    """
-
-    merge_method: str
-    models: tuple[Ingredient, ...]
-    base_model: str = ""
-    parameters: Mapping[str, Setting] = field(default_factory=dict)
+    merge_method: str  # a registered method
+    models: tuple[Ingredient, ...]  # without the base
+    base_model: str = ""  # as written; empty where there is none
+    parameters: Mapping[str, Setting] = field(default_factory=dict)  # settings for all models
+    # of the maths and the output; empty keeps the output's like the inputs' (maths is float32 at
+    # least)
     dtype: str = ""
-    out_dtype: str = ""
-    seed: int = 0
-    name: str = ""
-    more: Mapping[str, Any] = field(default_factory=dict)
+    out_dtype: str = ""  # of the output, where it differs
+    seed: int = 0  # of random methods
+    name: str = ""  # by which other documents of the file refer to the result; empty for the last
+    more: Mapping[str, Any] = field(default_factory=dict)  # the caller's keys, as read
 
     @property
     def method(self) -> Method:

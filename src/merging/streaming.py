@@ -12,8 +12,7 @@ import torch
 
 from src.errors import UserError
 from src.merging.merger import Merger
-from src.merging.recipe import MergeRecipe
-from src.merging.settings import Depth
+from src.merging.recipe import Depth, MergeRecipe
 from src.merging.sources import Outline, Source, open_source
 from src.merging.writer import PartFile
 from src.progress import track
@@ -23,27 +22,16 @@ METADATA_KEY = "merge"
 
 @dataclass(frozen=True)
 class MergeReport:
-    """What a merge did.
+    """What a merge did."""
 
-    Attributes:
-        path: of the merged weights.
-        tensors: how many there are.
-        copied: those of integers, which were copied.
-        resumed: those that an interrupted merge had left.
-        size: of the file, bytes.
-        seconds: of this process.
-        fingerprint: of recipe and inputs; also in the file's metadata, with the recipe.
-        warnings: for people.
-    """
-
-    path: Path
-    tensors: int
-    copied: int
-    resumed: int
-    size: int
-    seconds: float
-    fingerprint: str
-    warnings: tuple[str, ...]
+    path: Path  # of the merged weights
+    tensors: int  # how many there are
+    copied: int  # those of integers, which were copied
+    resumed: int  # those that an interrupted merge had left
+    size: int  # of the file, bytes
+    seconds: float  # of this process
+    fingerprint: str  # of recipe and inputs; also in the file's metadata, with the recipe
+    warnings: tuple[str, ...]  # for people
 
 
 def merge_files(

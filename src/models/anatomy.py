@@ -1,36 +1,35 @@
-"""The parts of a net by the names of their weights: stem, blocks, tail, head, norms, biases."""
+"""The parts of a net by the names of their weights: stem, blocks, tail, head, norms, biases.
+
+The head of a net alone, on features that were computed before.
+"""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _NormBase
+
+from src.errors import UserError
 
 Names = frozenset[str]
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Names of a net's weights, by where they lie and what they are.
+    """Names of a net's weights, by where they lie and what they are."""
 
-    Attributes:
-        net: they belong to.
-        stem: before the first block.
-        blocks: from the input to the output; timm's coarse grouping (12 of a ViT-B, 7 of an
-            EfficientNet, 4 stages of a ResNet or ConvNeXt).
-        tail: between the last block and the head (last norm, last convolution).
-        head: of the classifier.
-        norms: of normalisation layers, wherever they lie.
-        biases: wherever they lie.
-    """
-
-    net: nn.Module
-    stem: Names
+    net: nn.Module  # they belong to
+    stem: Names  # before the first block
+    # from the input to the output; timm's coarse grouping (12 of a ViT-B, 7 of an EfficientNet, 4
+    # stages of a ResNet or ConvNeXt)
     blocks: tuple[Names, ...]
-    tail: Names
-    head: Names
-    norms: Names
-    biases: Names
+    tail: Names  # between the last block and the head (last norm, last convolution)
+    head: Names  # of the classifier
+    norms: Names  # of normalisation layers, wherever they lie
+    biases: Names  # wherever they lie
 
     @property
     def everything(self) -> Names:
@@ -109,3 +108,50 @@ def _norms(net: nn.Module) -> Names:
 
 def _biases(net: nn.Module) -> Names:
     return frozenset(name for name, _ in net.named_parameters() if name.split(".")[-1] == "bias")
+
+
+class Probe(nn.Module):
+    """Runs the classifier of a net, and nothing before it.
+
+    Args:
+        net: maps (n, 3, s, s) to (n, 1); its own classifier is used, not a copy.
+        head: names of its classifier layers; one.
+        drop_rate: dropout before it.
+
+    Raises:
+        UserError: the net has several classifiers.
+    """
+
+    def __init__(self, net: nn.Module, head: tuple[str, ...], drop_rate: float) -> None:
+        super().__init__()
+        if len(head) != 1:
+            raise UserError(
+                f"a net with {len(head)} classifiers ({', '.join(head)}) has no features to train "
+                "one on; choose a strategy without a stage for the head alone (fine_tuning)"
+            )
+        self.head = net.get_submodule(head[0])
+        self.drop_rate = drop_rate
+
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Map `features`, float (n, ...), to `logit` (n,), as `Classifier` does pixels."""
+        features = functional.dropout(batch["features"], self.drop_rate, self.training)
+        return {"logit": self.head(features).reshape(len(features)), "features": features}
+
+
+@torch.inference_mode()
+def features_of(net: nn.Module, head: tuple[str, ...], pixels: Tensor) -> Tensor:
+    """Return what enters the classifier of a net in evaluation mode, float32 (n, ...).
+
+    Args:
+        net: in evaluation mode.
+        head: names of its classifier layers; one.
+        pixels: normalised, float (n, 3, s, s).
+    """
+    seen: list[Tensor] = []
+    layer = net.get_submodule(head[0])
+    hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        net(pixels)
+    finally:
+        hook.remove()
+    return seen[0].float()

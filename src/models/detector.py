@@ -1,13 +1,18 @@
-"""A detector from elsewhere that predicts as it is: a file whose head says real or fake."""
+"""A detector from elsewhere that predicts as it is: a file whose head says real or fake.
 
+Preprocessing that came with foreign weights, taken over where a config leaves it open.
+"""
+
+import logging
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from src.config import InputSpec, ModelConfig
 from src.errors import UserError
-from src.models.carried import carry_input
 from src.models.classifier import Classifier, build_classifier
 from src.models.formats.order import turn_head
 from src.models.weights import Start, load_weights
@@ -15,23 +20,56 @@ from src.models.weights import Start, load_weights
 NO_SCORE = "no out-of-fold score is known for this file, and no threshold was tuned for it"
 
 
+LOG = logging.getLogger("rvf")
+TOLERANCE = 1e-3
+
+
+def carry_input(model: Classifier, config: ModelConfig, start: Start) -> None:
+    """Give a model the mean and std that its weights were trained with.
+
+    What a config states wins, and the log says that they differ. The result travels on in the
+    model's `spec`, which is part of our checkpoint.
+
+    Args:
+        model: changed in place: `spec` and what it normalises with.
+        config: `input.mean` and `input.std`, None where they are open.
+        start: of the run; without mean and std nothing changes.
+    """
+    if start.mean is None or start.std is None:
+        return
+    mean, std = start.mean, start.std
+    for what, stated, carried in (
+        ("mean", config.input.mean, mean),
+        ("std", config.input.std, std),
+    ):
+        if stated and max(abs(a - b) for a, b in zip(stated, carried, strict=True)) > TOLERANCE:
+            LOG.info(
+                "%s was trained with %s %s; the config's %s %s is used instead",
+                start.name, what, _short(carried), what, _short(stated),
+            )  # fmt: skip
+    model.spec = replace(
+        model.spec,
+        mean=config.input.mean or (mean[0], mean[1], mean[2]),
+        std=config.input.std or (std[0], std[1], std[2]),
+    )
+    for what in ("mean", "std"):
+        values = 255 * torch.tensor(getattr(model.spec, what)).view(1, 3, 1, 1)
+        model.get_buffer(what).copy_(values)
+
+
+def _short(values: tuple[float, ...] | list[float]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
+
+
 @dataclass(frozen=True)
 class Origin:
-    """Where a foreign detector comes from, and how it is read.
+    """Where a foreign detector comes from, and how it is read."""
 
-    Attributes:
-        model: the config that gave net and input.
-        start: of the weights.
-        given: the order of its classes is the user's word (`--fake-index`), not its format's.
-        spec: what it sees.
-        scale: where mean and std come from.
-    """
-
-    model: str
-    start: Start
-    given: bool
-    spec: InputSpec
-    scale: str
+    model: str  # the config that gave net and input
+    start: Start  # of the weights
+    given: bool  # the order of its classes is the user's word (`--fake-index`), not its format's
+    spec: InputSpec  # what it sees
+    scale: str  # where mean and std come from
 
     @property
     def order(self) -> str:

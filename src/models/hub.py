@@ -9,8 +9,7 @@ from torch import Tensor
 from src.artifacts.files import sha256_file
 from src.config import BackboneConfig
 from src.errors import UserError
-from src.models.tensors import state_dict_of
-from src.tensor_files import first_line, read_tensors
+from src.tensor_files import first_line, read_tensors, state_dict_of
 
 HUB_SECONDS = 6.0
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")

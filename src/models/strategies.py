@@ -15,24 +15,17 @@ from src.registry import Registry
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a run, in which the same weights are trained in the same way.
+    """A part of a run, in which the same weights are trained in the same way."""
 
-    Attributes:
-        name: shown, and kept in the history.
-        train: names of the weights that are trained.
-        optim: how; its epochs are those of this stage alone.
-        patience: epochs without a gain before it ends; None never ends it early.
-        cached: the backbone is frozen and in evaluation mode, so that its features are computed
-            once, of items as they are, and only the head is run.
-        thaw: with gradual unfreezing: what is trained from the first epochs on, block by block;
-            each lasts `unfreeze_every` epochs, the last (which is `train`) to the end.
-    """
-
-    name: str
-    train: Names
-    optim: OptimConfig
-    patience: int | None = None
+    name: str  # shown, and kept in the history
+    train: Names  # names of the weights that are trained
+    optim: OptimConfig  # how; its epochs are those of this stage alone
+    patience: int | None = None  # epochs without a gain before it ends; None never ends it early
+    # the backbone is frozen and in evaluation mode, so that its features are computed once, of
+    # items as they are, and only the head is run
     cached: bool = False
+    # with gradual unfreezing: what is trained from the first epochs on, block by block; each lasts
+    # `unfreeze_every` epochs, the last (which is `train`) to the end
     thaw: tuple[Names, ...] = ()
 
     def trained_in(self, epoch: int, unfreeze_every: int | None) -> Names:

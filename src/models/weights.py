@@ -14,8 +14,7 @@ from src.errors import UserError
 from src.models.formats import OURS, PLAIN, Foreign, Source, recognise
 from src.models.formats.fit import IGNORABLE, adapt, in_head, look
 from src.models.hub import hub_weights
-from src.models.tensors import check_finite
-from src.tensor_files import INDEX, read_metadata, read_tensors, shards_of
+from src.tensor_files import INDEX, check_finite, read_metadata, read_tensors, shards_of
 from src.wrappers import Weights, find_weights
 
 HEADS = ("head", "heads", "fc", "linear", "classifier", "last_linear", "last_layer", "head_dist",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from src import paths
 from src.artifacts.runs import read_run
-from src.reporting.figures import new_figure, save_figure, shown
+from src.reporting.charts import new_figure, save_figure, shown
 from src.reporting.plots import LINE
 from src.reporting.scorecard import Card, Score
 
@@ -27,44 +27,27 @@ ITEM = "item"
 
 @dataclass(frozen=True)
 class Training:
-    """What a row cost; over several folds the sum, epochs and share their mean.
+    """What a row cost; over several folds the sum, epochs and share their mean."""
 
-    Attributes:
-        parameters: of the net.
-        share: of them that was trained, in the stage that trains most; None for a merge.
-        epochs: of all stages.
-        seconds: of these epochs, or of the merge; computing cached features is not among them.
-        device: on which, with its threads.
-    """
-
-    parameters: int
-    share: float | None
-    epochs: float
-    seconds: float
-    device: str
+    parameters: int  # of the net
+    share: float | None  # of them that was trained, in the stage that trains most; None for a merge
+    epochs: float  # of all stages
+    seconds: float  # of these epochs, or of the merge; computing cached features is not among them
+    device: str  # on which, with its threads
 
 
 @dataclass(frozen=True)
 class Result:
-    """A row's scores, or why it has none.
+    """A row's scores, or why it has none."""
 
-    Attributes:
-        row: name.
-        model: the model that it made.
-        training: its cost.
-        threshold: in words.
-        notes: what its scores stand on.
-        cards: data set -> cards of its levels, the one trained on first.
-        failure: why there are none.
-    """
-
-    row: str
-    model: str
-    training: Training | None = None
-    threshold: str = ""
-    notes: list[str] = field(default_factory=list)
+    row: str  # name
+    model: str  # the model that it made
+    training: Training | None = None  # its cost
+    threshold: str = ""  # in words
+    notes: list[str] = field(default_factory=list)  # what its scores stand on
+    # data set -> cards of its levels, the one trained on first
     cards: Mapping[str, Sequence[Card]] = field(default_factory=dict)
-    failure: str = ""
+    failure: str = ""  # why there are none
 
     def card(self, data: str, level: str) -> Card | None:
         """Return the card of a data set at a level, if there is one."""

@@ -21,23 +21,14 @@ PLAIN = 0.5
 
 @dataclass(frozen=True)
 class Subject:
-    """What is evaluated.
+    """What is evaluated."""
 
-    Attributes:
-        name: of the model or recipe.
-        is_recipe: which of the two.
-        recipe: its members and rule; a model is a recipe of one member.
-        aligned: the out-of-fold predictions of its members.
-        threshold: in words: what it is and where it comes from.
-        notes: what its scores stand on.
-    """
-
-    name: str
-    is_recipe: bool
-    recipe: Recipe
-    aligned: Aligned
-    threshold: str
-    notes: list[str]
+    name: str  # of the model or recipe
+    is_recipe: bool  # which of the two
+    recipe: Recipe  # its members and rule; a model is a recipe of one member
+    aligned: Aligned  # the out-of-fold predictions of its members
+    threshold: str  # in words: what it is and where it comes from
+    notes: list[str]  # what its scores stand on
 
 
 def subject_of_model(dataset: str, scheme: str, model: str) -> Subject:

@@ -7,13 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src import paths
-from src.data.clips import read_picture
-from src.data.face_boxes import FaceBoxes
-from src.data.manifest import Dataset
-from src.data.sources import kind_of
+from src.data.items.listing import kind_of
+from src.data.items.manifest import Dataset
+from src.data.pixels.clips import read_picture
+from src.data.pixels.faces import FaceBoxes
 from src.errors import UserError
-from src.faces.boxes import Face
-from src.faces.crop import crop_face
+from src.faces.crop import Face, crop_face
 from src.faces.tracks import place
 from src.reporting.preview import Row, draw_rows
 from src.seeds import derive_seed

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from src.artifacts.label_names import DEFAULT
 from src.metrics import auc, counts, macro_f1
-from src.reporting.figures import shown
+from src.reporting.charts import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src import metrics, scores
-from src.data.identities import video_of_frame
+from src.data.items.identities import video_of_frame
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -19,32 +19,19 @@ NO_NAME = "(none)"  # a domain of which nothing is known
 
 @dataclass(frozen=True)
 class Rows:
-    """Predicted and labelled items, or groups of them.
+    """Predicted and labelled items, or groups of them."""
 
-    Attributes:
-        label: (n,) int64.
-        prob: (n,) float64 P(fake).
-        logit: (n,) float64, its log odds.
-        threshold: (n,) float64, what the prob of each is held against.
-        pred: (n,) int64.
-        group: (n,) int64 codes.
-        clip: (n,) int64 codes, see `clips_of`.
-        fold: (n,) int64.
-        domain: (n,) str objects.
-        kind: (n,) str objects.
-        dev: (n,) int64 decisions at cuts that other rows chose; None where there are none.
-    """
-
-    label: IntArray
-    prob: FloatArray
-    logit: FloatArray
-    threshold: FloatArray
-    pred: IntArray
-    group: IntArray
-    clip: IntArray
-    fold: IntArray
-    domain: Names
-    kind: Names
+    label: IntArray  # (n,) int64
+    prob: FloatArray  # (n,) float64 P(fake)
+    logit: FloatArray  # (n,) float64, its log odds
+    threshold: FloatArray  # (n,) float64, what the prob of each is held against
+    pred: IntArray  # (n,) int64
+    group: IntArray  # (n,) int64 codes
+    clip: IntArray  # (n,) int64 codes, see `clips_of`
+    fold: IntArray  # (n,) int64
+    domain: Names  # (n,) str objects
+    kind: Names  # (n,) str objects
+    # (n,) int64 decisions at cuts that other rows chose; None where there are none
     dev: IntArray | None = None
 
     def __len__(self) -> int:

@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 
 from src import paths
 from src.config import InputSpec, ModelConfig
-from src.data.augment import check_augment
-from src.data.dataset import DeviceBatches, TrainBatches
-from src.data.images import UnreadableImageError, center_crop
-from src.data.manifest import Dataset
-from src.data.pixels import Canvas, PixelSource
-from src.data.samplers import BatchKey
-from src.errors import UserError
+from src.data.batches.augment import check_augment
+from src.data.batches.loader import DeviceBatches, TrainBatches
+from src.data.batches.samplers import BatchKey
+from src.data.items.manifest import Dataset
+from src.data.pixels.images import center_crop
+from src.data.pixels.source import Canvas, PixelSource
+from src.errors import UnreadableImageError, UserError
 from src.models.backbones import build_backbone
 from src.models.classifier import input_spec
-from src.reporting.figures import new_figure, save_figure, shown
+from src.reporting.charts import new_figure, save_figure, shown
 from src.seeds import derive_seed
 
 Picture = NDArray[np.uint8]

@@ -26,37 +26,24 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Decisions:
-    """How a model's items were decided.
+    """How a model's items were decided."""
 
-    Attributes:
-        pred: (n,) int64.
-        how: the threshold and where it comes from, for a title.
-        line: the threshold on P(fake) itself; None where it is on something else, or several.
-    """
-
-    pred: NDArray[np.int64]
-    how: str
+    pred: NDArray[np.int64]  # (n,) int64
+    how: str  # the threshold and where it comes from, for a title
+    # the threshold on P(fake) itself; None where it is on something else, or several
     line: float | None
 
 
 @dataclass(frozen=True)
 class Part:
-    """Predictions of one fold, or of all finished folds together.
+    """Predictions of one fold, or of all finished folds together."""
 
-    Attributes:
-        name: `fold 0`, `all finished folds`.
-        item_ids: (n,) str objects.
-        label: (n,) int64.
-        logit: (n,) float64.
-        tuned: the decisions at the tuned threshold.
-        histories: of each run: its fold and its entries an epoch; empty without a record.
-    """
-
-    name: str
-    item_ids: NDArray[np.object_]
-    label: NDArray[np.int64]
-    logit: FloatArray
-    tuned: Decisions
+    name: str  # `fold 0`, `all finished folds`
+    item_ids: NDArray[np.object_]  # (n,) str objects
+    label: NDArray[np.int64]  # (n,) int64
+    logit: FloatArray  # (n,) float64
+    tuned: Decisions  # the decisions at the tuned threshold
+    # of each run: its fold and its entries an epoch; empty without a record
     histories: dict[paths.FoldName, list[dict[str, Any]]]
 
     @property

@@ -1,4 +1,7 @@
-"""What a run begins with: a model with weights, what computes on it, and how much at once."""
+"""What a run begins with: a model with weights, what computes on it, and how much at once.
+
+How many processes load pixels.
+"""
 
 import logging
 from dataclasses import replace
@@ -8,21 +11,23 @@ import numpy as np
 import torch
 from torch.amp.grad_scaler import GradScaler
 
+from src.compute import device
+from src.compute.compiled import compile_model
+from src.compute.pieces import micro_batch
 from src.config import ModelConfig
-from src.data.augment import check_augment
-from src.data.samplers import SAMPLERS, EpochSampler, Pool
-from src.data.video_decoders import DECODERS
+from src.data.batches.augment import check_augment, takes_batches
+from src.data.batches.samplers import SAMPLERS, EpochSampler, Pool
+from src.data.pixels.source import PixelSource
+from src.data.pixels.video_decoders import DECODERS
 from src.ensemble.pooling import POOLING
+from src.inference.predict import default_workers
 from src.models.backbones import check_backbone
-from src.models.carried import carry_input
 from src.models.classifier import Classifier, build_classifier, count_parameters
+from src.models.detector import carry_input
 from src.models.losses import LOSSES
 from src.models.strategies import STRATEGIES, make_stages
 from src.models.weights import Start, start_weights
 from src.seeds import derive_seed
-from src.training import device
-from src.training.autobatch import micro_batch
-from src.training.compiled import compile_model
 from src.training.job import Job
 from src.training.optim import OPTIMIZERS
 from src.training.origin import origin_of
@@ -162,3 +167,29 @@ def _fitting_batch(job: Job, run: Run, chip: torch.device) -> int:
         whole, size,
     )  # fmt: skip
     return size
+
+
+SMALL = 3 * 64 * 64  # bytes of an item; a batch of such is copied faster than it is handed over
+
+
+def loader_workers(
+    wanted: int | None, source: PixelSource, config: ModelConfig, device: torch.device
+) -> tuple[int, int]:
+    """Return how many processes load training batches, and how many load evaluation batches.
+
+    Args:
+        wanted: as `--workers`; None chooses.
+        source: pixels; where they are kept, loading them is a copy.
+        config: the model, whose augmentation may work on single images.
+        device: where it is trained; a CPU has no core to spare for what is nearly free.
+    """
+    if wanted is not None:
+        return wanted, wanted
+    if not source.is_kept:
+        return default_workers(), default_workers()
+    if device.type == "cpu":
+        return 0, 0
+    if not takes_batches(config.augment):
+        return default_workers(), 0
+    small = source.nbytes <= SMALL * len(source)
+    return (0 if small else min(2, default_workers())), 0

@@ -8,10 +8,10 @@ import pandas as pd
 
 from src import paths
 from src.artifacts.folds import read_folds
-from src.data.dataset_yaml import read_dataset_yaml
-from src.data.layouts import load_dataset
-from src.data.manifest import Dataset
-from src.data.overlap import find_overlap
+from src.data.folds.overlap import find_overlap
+from src.data.items.dataset_yaml import read_dataset_yaml
+from src.data.items.manifest import Dataset
+from src.data.layouts.load import load_dataset
 from src.errors import UserError
 
 LOG = logging.getLogger("rvf")

@@ -17,23 +17,22 @@ from torch import Tensor
 
 from src import paths
 from src.artifacts.files import file_lock
+from src.compute import device
+from src.compute.compiled import eagerly
 from src.config import FramesConfig
-from src.data.cache import identity
-from src.data.dataset import EvalBatches, draw_frames, make_loader
-from src.data.frames import FrameNumbers, FrameRows
-from src.data.images import Canvas
-from src.data.pixels import PixelSource
-from src.data.samplers import BatchKey
-from src.models.anatomy import anatomy_of
+from src.data.batches.loader import EvalBatches, draw_frames, make_loader
+from src.data.batches.samplers import BatchKey
+from src.data.pixels.cache import identity
+from src.data.pixels.frames import FrameNumbers, FrameRows
+from src.data.pixels.images import Canvas
+from src.data.pixels.source import PixelSource
+from src.inference.engines import fused
+from src.inference.predict import VIEWS, Compute, parts_of, view_pixels
+from src.models.anatomy import Probe, anatomy_of, features_of
 from src.models.classifier import Classifier
-from src.models.probe import Probe, features_of
 from src.progress import track
 from src.seeds import derive_seed
-from src.training import device
-from src.training.compiled import eagerly
-from src.training.fuse import fused
 from src.training.job import Job
-from src.training.predict import VIEWS, Compute, parts_of, view_pixels
 
 LOG = logging.getLogger("rvf")
 Features = NDArray[np.float32]

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from src import paths
 from src.artifacts.files import sha256_file
 from src.artifacts.folds import fold_numbers
+from src.compute.clock import Clock
 from src.config import ModelConfig
 from src.errors import UserError
-from src.training.clock import Clock
 
 if TYPE_CHECKING:  # jobs are planned before torch is loaded
     from src.models.strategies import Stage
@@ -24,65 +24,42 @@ if TYPE_CHECKING:  # jobs are planned before torch is loaded
 
 @dataclass(frozen=True)
 class Options:
-    """Where, how fast and from which weights; nothing that changes what is trained.
+    """Where, how fast and from which weights; nothing that changes what is trained."""
 
-    Attributes:
-        device: `auto`, `cpu`, `cuda`, ...
-        precision: `auto`, `fp32`, `bf16`, `fp16`.
-        workers: loader processes; None chooses.
-        overwrite: start again where a run is finished or half done.
-        weights: file to start from.
-        no_pretrained: start at random.
-        clock: when to stop.
-        cache: where decoded pixels are kept: `auto`, `disk`, `ram`, `none`.
-        compile: train through torch.compile.
-        auto_batch: train a batch in the largest pieces that fit into the GPU's memory.
-        track: where the scores of each epoch go beside the log (a registered tracker).
-    """
-
-    device: str = "auto"
-    precision: str = "auto"
-    workers: int | None = None
-    overwrite: bool = False
-    weights: Path | None = None
-    no_pretrained: bool = False
-    clock: Clock = field(default_factory=Clock)
-    cache: str = "auto"
-    compile: bool = False
-    auto_batch: bool = False
+    device: str = "auto"  # `auto`, `cpu`, `cuda`, ..
+    precision: str = "auto"  # `auto`, `fp32`, `bf16`, `fp16`
+    workers: int | None = None  # loader processes; None chooses
+    overwrite: bool = False  # start again where a run is finished or half done
+    weights: Path | None = None  # file to start from
+    no_pretrained: bool = False  # start at random
+    clock: Clock = field(default_factory=Clock)  # when to stop
+    cache: str = "auto"  # where decoded pixels are kept: `auto`, `disk`, `ram`, `none`
+    compile: bool = False  # train through torch.compile
+    auto_batch: bool = False  # train a batch in the largest pieces that fit into the GPU's memory
+    # where the scores of each epoch go beside the log (a registered tracker)
     track: str = "tensorboard"
 
 
 @dataclass(frozen=True)
 class Job:
-    """What `fit_fold` trains.
+    """What `fit_fold` trains."""
 
-    Attributes:
-        model: name of the model.
-        config: its config.
-        dataset: name of the data set.
-        scheme: fold scheme.
-        fold: the held-out fold; `paths.ALL` trains on every row and holds nothing out.
-        root: folder of the data set.
-        table: one row an item: `item_id, path, bytes, label, group, fold`; the last but one a
-            str, bytes, label and fold int64.
-        options: where and how fast.
-        pseudo: what the pseudo-labels among the rows were made from; None without.
-        stop_after: epochs to train of each stage, of its schedule (a number where there is one
-            stage); None trains all of them.
-        siblings: paths of items that other folds may train on: one pixel cache serves all folds.
-    """
-
-    model: str
-    config: ModelConfig
-    dataset: str
-    scheme: str
-    fold: paths.FoldName
-    root: Path
+    model: str  # name of the model
+    config: ModelConfig  # its config
+    dataset: str  # name of the data set
+    scheme: str  # fold scheme
+    fold: paths.FoldName  # the held-out fold; `paths.ALL` trains on every row and holds nothing out
+    root: Path  # folder of the data set
+    # one row an item: `item_id, path, bytes, label, group, fold`; the last but one a str, bytes,
+    # label and fold int64
     table: pd.DataFrame
-    options: Options = field(default_factory=Options)
+    options: Options = field(default_factory=Options)  # where and how fast
+    # what the pseudo-labels among the rows were made from; None without
     pseudo: dict[str, Any] | None = None
+    # epochs to train of each stage, of its schedule (a number where there is one stage); None
+    # trains all of them
     stop_after: int | list[int] | None = None
+    # paths of items that other folds may train on: one pixel cache serves all folds
     siblings: tuple[str, ...] = ()
 
     @property

@@ -13,7 +13,7 @@ from src import paths
 from src.artifacts.fingerprints import fingerprint_of
 from src.artifacts.runs import read_record
 from src.errors import UserError
-from src.training.checkpoint import is_ours
+from src.models.checkpoint import is_ours
 
 _STAGE = re.compile(r"\.stage_\d+$")
 _KEYS = ("dataset", "scheme", "model", "fold", "folds_sha256", "pseudo", "start")

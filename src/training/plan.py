@@ -7,8 +7,8 @@ import pandas as pd
 from src import paths
 from src.artifacts.folds import fold_numbers
 from src.config import read_model
-from src.data.manifest import Dataset
-from src.data.scan import scan_items
+from src.data.folds.scan import scan_items
+from src.data.items.manifest import Dataset
 from src.training.job import Job, Options, job_table
 from src.training.pseudo import PseudoLabels
 from src.training.refit import refit_epochs

@@ -16,13 +16,13 @@ from src import paths
 from src.artifacts.files import sha256_file
 from src.artifacts.recipes import Recipe, check_recipe_fresh, read_recipe
 from src.config import PseudoConfig
-from src.data.manifest import Dataset
-from src.data.relatives import Relatives, find_relatives
+from src.data.folds.overlap import Relatives, find_relatives
+from src.data.items.manifest import Dataset
 from src.ensemble.extra import is_extra
 from src.ensemble.stages import pools_of, rule_of
 from src.ensemble.vote import apply_recipe, pool_views
 from src.errors import UserError
-from src.training import fill
+from src.inference import stored
 
 LOG = logging.getLogger("rvf")
 ALWAYS_TRAINED = -1  # the fold of pseudo-labelled rows
@@ -31,19 +31,12 @@ _FAR = 1e-6  # a threshold closer to 0 or 1 would make every item as sure as any
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """Labels test items for the folds of one model; what folds share is made once.
+    """Labels test items for the folds of one model; what folds share is made once."""
 
-    Attributes:
-        model: the model that will train on them.
-        config: its `pseudo` section.
-        dataset: the data set.
-        scheme: fold scheme.
-    """
-
-    model: str
-    config: PseudoConfig
-    dataset: Dataset
-    scheme: str
+    model: str  # the model that will train on them
+    config: PseudoConfig  # its `pseudo` section
+    dataset: Dataset  # the data set
+    scheme: str  # fold scheme
 
     def add(self, table: pd.DataFrame, fold: paths.FoldName) -> tuple[pd.DataFrame, dict[str, Any]]:
         """Append the test items that a recipe is sure of to the rows of a run.
@@ -134,8 +127,8 @@ class PseudoLabels:
         return sha256_file(paths.recipe_json(self.dataset.name, self.config.recipe))
 
     @cached_property
-    def _items(self) -> fill.TestItems:
-        return fill.items_to_predict(self.dataset)
+    def _items(self) -> stored.TestItems:
+        return stored.items_to_predict(self.dataset)
 
     def _command(self, script: str) -> str:
         return f"python {script} --data {self.dataset.name} --recipe {self.config.recipe}"
@@ -151,17 +144,17 @@ class PseudoLabels:
                 f"MEMBER --fold {fold}), then {self._command('tune.py')} and "
                 f"{self._command('predict_ensemble.py')}"
             )
-        parts = fill.needed_parts(recipe, None if fold == paths.ALL else [fold])
+        parts = stored.needed_parts(recipe, None if fold == paths.ALL else [fold])
         views: dict[str, list[pd.DataFrame]] = {}
         for part in parts:
-            stored = fill.stored_predictions(part, self._items)
-            if stored is None:
+            found = stored.stored_predictions(part, self._items)
+            if found is None:
                 raise UserError(
                     f"{part.views} is not there, or not of these weights and test items: "
                     f"{self._command('predict_ensemble.py')}"
                 )
-            views.setdefault(part.model, []).append(stored)
-        pools = fill.default_pools(parts) | pools_of(recipe)
+            views.setdefault(part.model, []).append(found)
+        pools = stored.default_pools(parts) | pools_of(recipe)
         logits = {
             model: pool_views(pd.concat(found, ignore_index=True), pools[model])
             for model, found in views.items()

@@ -10,17 +10,15 @@ from torch import Tensor, nn
 
 from src import paths
 from src.config import ModelConfig
-from src.data.samplers import EpochSampler
-from src.models.anatomy import Names
-from src.models.probe import Probe
+from src.data.batches.samplers import EpochSampler
+from src.models import checkpoint
+from src.models.anatomy import Names, Probe
 from src.seeds import derive_seed
-from src.training import checkpoint
 from src.training.job import Job
-from src.training.modes import freeze_modes
 from src.training.optim import build_optimizer, optimizer_mode
 from src.training.run import Run
 from src.training.schedules import make_schedule
-from src.training.swa import WeightMean, settle_statistics
+from src.training.swa import WeightMean, freeze_modes, settle_statistics
 
 LOG = logging.getLogger("rvf")
 EMA_WARMUP_POWER = 0.75  # decay grows as 1 - (1 + step)^-0.75, so that short runs average too

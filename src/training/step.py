@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from src.compute import device
+from src.compute.pieces import split
 from src.config import LossConfig, ModelConfig
 from src.errors import UserError
 from src.models.feature_terms import wants_features
 from src.models.losses import total_loss
-from src.training import device
-from src.training.autobatch import split
 from src.training.run import Run
 
 TINY = 1e-12  # keeps a gradient of zero from being divided by

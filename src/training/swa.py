@@ -1,16 +1,34 @@
-"""Stochastic weight averaging: the plain mean of the weights of the last epochs."""
+"""Stochastic weight averaging: the plain mean of the weights of the last epochs.
+
+Which parts of a net are trained, and so in training mode.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel
 
+from src.compute import device
 from src.models.classifier import Classifier
-from src.training import device
-from src.training.modes import freeze_modes, is_frozen
+
+
+def is_frozen(module: nn.Module) -> bool:
+    """Tell whether a module has weights, and none of them is trained."""
+    weights = list(module.parameters())
+    return bool(weights) and not any(weight.requires_grad for weight in weights)
+
+
+def freeze_modes(net: nn.Module) -> None:
+    """Put the parts of a net in training mode that hold no trained weight into evaluation mode.
+
+    Their BatchNorm statistics and dropout are then those of inference.
+    """
+    for module in net.modules():
+        if is_frozen(module):
+            module.eval()
 
 
 class WeightMean:

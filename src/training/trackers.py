@@ -1,8 +1,8 @@
-"""Where the scores of each epoch go beside the log: TensorBoard, Weights & Biases, MLflow, nowhere.
+"""Where the scores of each epoch go beside the log: TensorBoard, Weights & Biases, nowhere.
 
 A tracker is one registered function that opens a run and returns what takes its scores. Packages
 are imported when one is opened. Nothing is sent anywhere by default: what a package writes stays
-on the disk unless its own variables (`WANDB_MODE=online`, `MLFLOW_TRACKING_URI`) say otherwise.
+on the disk unless its own variables (`WANDB_MODE=online`) say otherwise.
 """
 
 import hashlib
@@ -20,25 +20,18 @@ from src.errors import UserError, disk_trouble
 from src.registry import Registry
 
 DEFAULT = "tensorboard"
-PACKAGES = {"wandb": "wandb", "mlflow": "mlflow", "tensorboard": "tensorboard"}  # what to install
+PACKAGES = {"wandb": "wandb", "tensorboard": "tensorboard"}  # what to install
 
 # What speaks to the outside on its own account, switched off before the package is imported.
-QUIET = {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false",
-         "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}  # fmt: skip
+QUIET = {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false", "DO_NOT_TRACK": "true"}
 
 
 class Tracked(NamedTuple):
-    """The run that is tracked.
+    """The run that is tracked."""
 
-    Attributes:
-        names: data set, scheme, model, fold.
-        config: the model's config, as nested dicts.
-        again: it is trained once more under its name, so that nothing is gone on with.
-    """
-
-    names: tuple[str, str, str, paths.FoldName]
-    config: dict[str, Any]
-    again: bool = False
+    names: tuple[str, str, str, paths.FoldName]  # data set, scheme, model, fold
+    config: dict[str, Any]  # the model's config, as nested dicts
+    again: bool = False  # it is trained once more under its name, so that nothing is gone on with
 
     @property
     def title(self) -> str:
@@ -58,15 +51,11 @@ class Tracked(NamedTuple):
 
 
 class Tracker(NamedTuple):
-    """An open run of a tracker.
+    """An open run of a tracker."""
 
-    Attributes:
-        log: takes scores by name, and the epoch they are of.
-        close: writes what is still in memory.
-    """
-
+    # takes scores by name, and the epoch they are of
     log: Callable[[dict[str, float], int], object]
-    close: Callable[[], object]
+    close: Callable[[], object]  # writes what is still in memory
 
 
 TRACKERS: Registry[Callable[[Tracked], Tracker]] = Registry("tracker")
@@ -129,46 +118,6 @@ def wandb(run: Tracked) -> Tracker:
         reinit="finish_previous",
     )
     return Tracker(lambda scores, epoch: opened.log(scores, step=epoch), opened.finish)
-
-
-@TRACKERS.register("mlflow")
-def mlflow(run: Tracked) -> Tracker:
-    """Write an MLflow run into `reports/mlflow.db` unless `MLFLOW_TRACKING_URI` is set.
-
-    MLflow reports its use to its makers; that is switched off before it is imported.
-    """
-    mlflow = _load("mlflow")
-    if "MLFLOW_TRACKING_URI" not in os.environ:
-        store = paths.mlflow_store()
-        store.parent.mkdir(parents=True, exist_ok=True)
-        mlflow.set_tracking_uri(f"sqlite:///{store}")
-    client = mlflow.MlflowClient()
-    found = client.get_experiment_by_name(run.group)
-    experiment = found.experiment_id if found else client.create_experiment(run.group)
-    key = run.key
-    begun = client.search_runs([experiment], f"tags.`rvf.key` = '{key}'", max_results=1)
-    if begun:
-        opened = begun[0].info.run_id
-    else:
-        tags = {"mlflow.runName": run.title, "rvf.key": key}
-        opened = client.create_run(experiment, tags=tags).info.run_id
-        for name, value in _flat(run.config).items():
-            client.log_param(opened, name, str(value)[:500])
-
-    def log(scores: dict[str, float], epoch: int) -> None:
-        for name, value in scores.items():
-            client.log_metric(opened, name, value, step=epoch)
-
-    return Tracker(log, lambda: client.set_terminated(opened))
-
-
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings under dotted names."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        nested = isinstance(value, dict) and value
-        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return flat
 
 
 def _load(name: str) -> Any:  # noqa: ANN401 - a module that may not be installed

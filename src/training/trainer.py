@@ -10,32 +10,32 @@ from torch import Tensor
 
 from src import paths
 from src.artifacts.files import file_lock
+from src.compute import device
+from src.compute.memory import advised
 from src.config import ModelConfig
-from src.data.dataset import (
+from src.data.batches.loader import (
     DeviceBatches,
     TrainBatches,
     make_loader,
 )
-from src.data.pixels import Canvas, PixelSource
-from src.data.samplers import EpochSampler
+from src.data.batches.samplers import EpochSampler
+from src.data.pixels.source import Canvas, PixelSource
 from src.ensemble.extra import refuse_extra_name
+from src.inference.frames import Seen, predict_items
+from src.inference.predict import Compute
 from src.metrics import classification_report
 from src.models.adapters import merge_adapters
-from src.models.probe import Probe
+from src.models.anatomy import Probe
 from src.models.weights import Start
 from src.progress import track
 from src.seeds import derive_seed
-from src.training import begin, device, finish, resume, stages
-from src.training.begin import class_weights
-from src.training.epoch_log import EpochLog
+from src.training import begin, finish, resume, stages
+from src.training.begin import class_weights, loader_workers
 from src.training.features import FeatureBatches, cached_features, probe_logits
-from src.training.frames import Seen, predict_items
+from src.training.finish import EpochLog
 from src.training.job import Job
-from src.training.keeper import Keeper
-from src.training.loading import loader_workers
-from src.training.memory import advised
 from src.training.optim import optimizer_mode
-from src.training.predict import Compute
+from src.training.resume import Keeper
 from src.training.run import Run
 from src.training.step import backward, optimizer_step
 

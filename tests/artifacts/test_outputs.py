@@ -80,7 +80,7 @@ def test_a_full_disk_leaves_an_older_pair(tmp_path, monkeypatch):
 
 
 def test_a_foreign_archive_and_a_folder_are_no_bundle(tmp_path, artefact_root):
-    from src.training.bundle import bundle_output
+    from src.inference.bundle import bundle_output
 
     path = tmp_path / "photos.zip"
     for name, content in (("a.txt", "x"), ("rvf/bundle.json", "[]")):

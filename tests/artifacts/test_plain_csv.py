@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.artifacts import files
-from src.artifacts.files import parse_column, read_csv, write_csv
-from src.artifacts.plain_csv import parse_plain, split_plain
+from src.artifacts.files import parse_column, parse_plain, read_csv, split_plain, write_csv
 from src.errors import UserError
 
 COLUMNS = ["item_id", "logit"]

@@ -250,7 +250,7 @@ def test_a_row_that_was_changed_needs_another_name(run):
 
 
 def test_the_shipped_comparison_can_be_read():
-    from src.training.comparison import comparison_file, read_comparison
+    from src.reporting.comparison_list import comparison_file, read_comparison
 
     found = read_comparison(comparison_file("transfer"))
     assert {row.config().strategy for row in found.rows if row.merge is None} == {

@@ -13,7 +13,7 @@ from src import paths
 from src.artifacts.runs import read_record
 from src.cli import evaluate, merge, predict, train, tune, variants
 from src.config import read_model
-from src.reporting import merges
+from src.reporting import charts
 from tests.records import change_sealed
 from tests.shared import tiny_model
 
@@ -134,7 +134,7 @@ def test_a_merge_stopped_at_its_report_is_made_again(
     command("variants", "tiny", "--n", "3", "--fold", "0", "--set", "optim.epochs=1")
     for plot in ("plot_sweep", "plot_paths"):
         with monkeypatch.context() as patch:
-            patch.setattr(merges, plot, stop)
+            patch.setattr(charts, plot, stop)
             command("merge", "sign", "--fold", "0", code=130)
     command("merge", "sign", "--fold", "0")
     home = paths.merge_report_dir("tiny", SCHEME)
@@ -226,8 +226,8 @@ def test_what_an_ingredient_was_trained_on_is_not_scored(
 def test_what_a_choice_looked_at_is_said(command: Command, tiny: Path) -> None:
     """Merges of chosen merges have no score, and what is not in the table is named."""
     command("variants", "tiny", "--n", "3", "--fold", "0", "--set", "optim.epochs=1")
-    merges = tiny / "configs" / "merges"
-    (merges / "again.yaml").write_text(
+    charts = tiny / "configs" / "merges"
+    (charts / "again.yaml").write_text(
         "merge_method: task_arithmetic\nbase_model: start\nmodels: [soup, tiny_v0]\n"
         "parameters: {weight: 0.5}\n"
     )
@@ -304,7 +304,7 @@ def test_under_lodo_choices_are_said_to_have_seen_the_domain(
                                                                   "tiny, twin"))  # fmt: skip
     drawn: list[tuple] = []
     monkey = pytest.MonkeyPatch()
-    monkey.setattr("src.reporting.merges.plot_scatter", lambda *seen: drawn.append(seen) or "p")
+    monkey.setattr("src.reporting.charts.plot_scatter", lambda *seen: drawn.append(seen) or "p")
     try:
         assert merge.main(["left", "--no-check", *words]) == 0
     finally:

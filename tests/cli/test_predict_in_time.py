@@ -9,11 +9,11 @@ import pytest
 from src.artifacts.recipes import Member, Recipe
 from src.cli import predict, predict_in_time
 from src.cli.predict_in_time import fill_in_time
+from src.compute.clock import Clock
 from src.errors import UserError
-from src.training import fill
-from src.training.clock import Clock
-from src.training.fill import Part, TestItems
-from src.training.pace import TooSlowError
+from src.inference import passes
+from src.inference.in_time import TooSlowError
+from src.inference.stored import Part, TestItems
 
 ITEMS = TestItems(Path(), [], [], "")
 
@@ -52,7 +52,7 @@ class Predicting:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *slow: TooSlowError) -> None:
         self.calls: list[list[str]] = []
         self.slow = list(slow)
-        monkeypatch.setattr(fill, "predict_parts", self)
+        monkeypatch.setattr(passes, "predict_parts", self)
 
     def __call__(self, parts: Sequence[Part], *_: object, **__: object) -> None:
         self.calls.append([f"{part.model}{part.fold}" for part in parts])

@@ -9,7 +9,7 @@ import pytest
 from src import paths
 from src.artifacts.submissions import write_answers
 from src.cli import predict, tune
-from src.data.layouts import load_dataset
+from src.data.layouts.load import load_dataset
 from tests.ensemble.synthetic import DATA, SCHEME, make_folds
 
 

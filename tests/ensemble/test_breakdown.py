@@ -7,9 +7,8 @@ import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
 from src.ensemble.align import align
-from src.ensemble.breakdown import break_down
 from src.ensemble.rule import Votes
-from src.ensemble.tune import tune
+from src.ensemble.tune import break_down, tune
 from tests.ensemble.synthetic import DATA, SCHEME, make_folds, make_oof
 
 

@@ -6,8 +6,8 @@ import pytest
 from src import paths
 from src.artifacts.recipes import read_recipe, write_recipe
 from src.ensemble.align import align
+from src.ensemble.calibration import CALIBRATIONS
 from src.ensemble.crossfit import cross_rules
-from src.ensemble.curves import CALIBRATIONS
 from src.ensemble.rule import vote
 from src.ensemble.search import STRATEGIES, Search, calibrate, ladder
 from src.ensemble.stages import rule_of

@@ -9,14 +9,15 @@ from src.artifacts.files import sha256_file
 from src.ensemble import extra as module
 from src.ensemble.align import align
 from src.ensemble.extra import (
+    Extra,
     check_extras,
     is_extra,
+    named_extras,
     read_extra_record,
     read_extra_test,
     refuse_extra_name,
     write_extra,
 )
-from src.ensemble.extra_list import Extra, named_extras
 from src.errors import UserError
 from src.metrics import sigmoid
 from tests.ensemble.synthetic import DATA, SCHEME, make_folds, make_oof

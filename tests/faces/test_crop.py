@@ -2,8 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from src.faces.boxes import Face
-from src.faces.crop import crop_face, similarity, square_of
+from src.faces.crop import Face, crop_face, similarity, square_of
 
 # insightface's template for 112 x 112 after its shift by 8, typed from its source once more.
 TEMPLATE = np.array(

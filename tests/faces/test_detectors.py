@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from src.errors import UserError
-from src.faces.boxes import Face
-from src.faces.detectors import DETECTORS, detect_each, make_detector, shrink
+from src.faces.crop import Face
+from src.faces.detectors import DETECTORS, detect_each, shrink
+from src.faces.make import make_detector
 
 
 class Corner:
@@ -85,7 +86,7 @@ def test_without_the_package_the_message_says_what_to_install(monkeypatch):
 @pytest.mark.real
 def test_mtcnn_finds_the_news_reader_and_no_face_in_noise(shared_data):
     pytest.importorskip("facenet_pytorch")
-    from src.data.video import read_frames
+    from src.data.pixels.video import read_frames
 
     clip = shared_data / "videos" / "train" / "real" / "634.mp4"
     frame = read_frames(clip, 1).frames[0]

@@ -1,4 +1,4 @@
-from src.faces.boxes import Face
+from src.faces.crop import Face
 from src.faces.store import Found, join_parts, read_boxes, write_part
 
 POINTS = tuple((k / 3, k / 7) for k in range(5))

@@ -3,7 +3,7 @@ import time
 import numpy as np
 import pytest
 
-from src.faces.boxes import Face, between, inside, iou
+from src.faces.crop import Face, between, inside, iou
 from src.faces.tracks import MAX_FACES, link, people, place
 
 

@@ -12,8 +12,8 @@ import torch
 
 from src import paths
 from src.errors import UserError
+from src.models.checkpoint import load_checkpoint, save_state
 from src.tensor_files import read_tensors
-from src.training.checkpoint import load_checkpoint, save_state
 from tests.hostile.conftest import predict, train, tune
 
 CPU = torch.device("cpu")

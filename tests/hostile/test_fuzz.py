@@ -21,20 +21,23 @@ from hypothesis import strategies as st
 
 from src.artifacts import folds, oof, recipes, runs
 from src.artifacts.files import write_json
+from src.compute import device
 from src.config import parse_model
-from src.data.archives import Archive
-from src.data.csv_rows import read_table
-from src.data.dataset_yaml import read_dataset_yaml
-from src.data.images import Canvas, UnreadableImageError, decode_image, make_canvases
-from src.data.layouts import load_dataset
-from src.data.sources import list_files, read_bytes
-from src.errors import UserError
+from src.data.items.archives import Archive
+from src.data.items.dataset_yaml import read_dataset_yaml
+from src.data.items.listing import list_files, read_bytes
+from src.data.items.tables import read_table
+from src.data.layouts.load import load_dataset
+from src.data.pixels.images import Canvas, decode_image, make_canvases
+from src.errors import UnreadableImageError, UserError
+from src.inference import exported
+from src.inference.partial import Partial
+from src.inference.stored import Part
+from src.models import checkpoint
 from src.models.classifier import build_classifier
 from src.strict_yaml import read_mapping
 from src.tensor_files import read_tensors
-from src.training import checkpoint, device, exported, record
-from src.training.fill import Part
-from src.training.partial import Partial
+from src.training import record
 from tests.hostile.conftest import MODEL, picture
 from tests.test_contracts import FOLDS, RECIPE, VIEWS
 

@@ -12,9 +12,9 @@ import pytest
 
 from src import paths
 from src.artifacts.folds import read_folds
-from src.data.layouts import load_dataset
-from src.data.scan import look_at
-from src.data.sources import list_files
+from src.data.folds.scan import look_at
+from src.data.items.listing import list_files
+from src.data.layouts.load import load_dataset
 from src.errors import UserError
 from tests.hostile.conftest import become_nobody, in_child, predict, train, tune
 

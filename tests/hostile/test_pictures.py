@@ -1,6 +1,7 @@
 """Odd pictures through the whole job: what can be read is, what cannot is named, nothing is lost.
 
-That each kind decodes to the right pixels is checked against Pillow in tests/data/test_images.py.
+That each kind decodes to the right pixels is checked against Pillow in
+tests/data/pixels/test_images.py.
 """
 
 import io
@@ -16,7 +17,8 @@ import pytest
 from PIL import Image
 
 from src import paths
-from src.data.images import UnreadableImageError, decode_image, resize_image
+from src.data.pixels.images import decode_image, resize_image
+from src.errors import UnreadableImageError
 from tests.hostile.conftest import leftovers, picture, predict, train, tree, tune
 
 RNG = np.random.default_rng(5)

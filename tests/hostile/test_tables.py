@@ -9,7 +9,7 @@ import yaml
 from src.artifacts.files import read_json
 from src.artifacts.folds import read_folds
 from src.config import read_model
-from src.data.layouts import load_dataset
+from src.data.layouts.load import load_dataset
 from src.errors import UserError
 from src.strict_yaml import parse_yaml, read_yaml
 

@@ -1,4 +1,4 @@
-"""Zips that would do harm when unpacked. Damaged and broken ones: tests/data/test_sources.py."""
+"""Zips that would do harm when unpacked; broken ones: tests/data/items/test_listing.py."""
 
 import struct
 import warnings
@@ -9,11 +9,10 @@ import pandas as pd
 import pytest
 
 from src import paths
-from src.data.archives import safe_name
-from src.data.images import UnreadableImageError
-from src.data.layouts import load_dataset
-from src.data.sources import list_files, read_bytes
-from src.errors import UserError
+from src.data.items.archives import safe_name
+from src.data.items.listing import list_files, read_bytes
+from src.data.layouts.load import load_dataset
+from src.errors import UnreadableImageError, UserError
 from tests.hostile.conftest import picture, train, tree, tune
 
 

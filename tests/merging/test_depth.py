@@ -9,8 +9,7 @@ import torch
 from src.errors import UserError
 from src.merging.depth import depth_by_name
 from src.merging.merger import merge_tensors
-from src.merging.recipe import Ingredient, MergeRecipe
-from src.merging.settings import Choice, is_gradient
+from src.merging.recipe import Choice, Ingredient, MergeRecipe, is_gradient
 
 FAMILIES = (
     *("resnet18", "regnety_002", "densenet121", "legacy_xception", "xception41", "dpn68"),

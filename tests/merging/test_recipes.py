@@ -5,7 +5,7 @@ import pytest
 from src.errors import UserError
 from src.merging.methods import Parameter
 from src.merging.read_recipe import parse_recipes, read_recipes
-from src.merging.settings import Choice, depth_by_name, parse_setting, value_at
+from src.merging.recipe import Choice, depth_by_name, parse_setting, value_at
 from src.paths import REPO
 
 TIES = """

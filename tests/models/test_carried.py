@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from src.config import BackboneConfig, InputConfig, ModelConfig
-from src.models.carried import carry_input
 from src.models.classifier import build_classifier
+from src.models.detector import carry_input
 from src.models.weights import Start
 
 MEAN, STD = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]

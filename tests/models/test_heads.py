@@ -8,11 +8,11 @@ from torch.nn import functional
 
 from src.config import BackboneConfig, HeadConfig, parse_model
 from src.errors import UserError
+from src.inference.engines import fused
 from src.models.backbones import build_backbone
+from src.models.checkpoint import load_checkpoint, save_checkpoint
 from src.models.classifier import build_classifier
 from src.models.heads import NormalizedLinear, Pool, classifier_of
-from src.training.checkpoint import load_checkpoint, save_checkpoint
-from src.training.fuse import fused
 
 NETS = ["test_vit", "test_efficientnet", "test_convnext", "test_resnet", "compact_net"]
 SIZES = {"test_vit": 160, "compact_net": 16}  # else 64 px are enough
@@ -194,7 +194,7 @@ def test_class_token_and_mean_survive_their_checkpoint_and_the_fused_net(tmp_pat
 def test_onnx_gives_the_same_logits(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    from src.training.exporters import write_graph
+    from src.inference.exporters import write_graph
 
     model, _ = build_classifier(config_of("compact_net", pool="gem", normalize=True))
     pixels = torch.randint(256, (3, 16, 16, 3), dtype=torch.uint8)

@@ -29,9 +29,8 @@ from src.config import BackboneConfig, ModelConfig, read_model
 from src.errors import UserError
 from src.models import hub
 from src.models.classifier import build_classifier
-from src.models.tensors import state_dict_of
 from src.models.weights import Start, load_weights, start_weights
-from src.tensor_files import read_tensors
+from src.tensor_files import read_tensors, state_dict_of
 from tests.conftest import REPO
 
 TINY = "test_efficientnet"

@@ -7,8 +7,7 @@ import torch
 from src.config import ModelConfig, model_names, read_model
 from src.errors import UserError
 from src.models.backbones import BACKBONES, build_backbone
-from src.models.classifier import build_classifier
-from src.models.measure import Measure, measure
+from src.models.classifier import Measure, build_classifier, measure
 from src.models.strategies import STRATEGIES, make_stages
 from src.training.begin import check_names
 from tests.conftest import REPO

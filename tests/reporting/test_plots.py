@@ -6,7 +6,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import f1_score, roc_auc_score
 
 from src.reporting import plots
-from src.reporting.figures import new_figure, save_figure, shown
+from src.reporting.charts import new_figure, save_figure, shown
 
 RNG = np.random.default_rng(0)
 LABEL = (RNG.random(500) < 0.4).astype(np.int64)

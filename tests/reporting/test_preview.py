@@ -7,8 +7,8 @@ import pytest
 from src import paths
 from src.cli.data import main
 from src.config import parse_model
-from src.data.images import Canvas, make_canvases
-from src.data.layouts import load_dataset
+from src.data.layouts.load import load_dataset
+from src.data.pixels.images import Canvas, make_canvases
 from src.reporting.preview import collect_rows, spec_of
 
 TOY = {

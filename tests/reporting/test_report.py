@@ -15,8 +15,8 @@ from src.artifacts.recipes import Member, Recipe, write_recipe
 from src.cli.report import main
 from src.metrics import sigmoid
 from src.reporting.page import scores_of
+from src.reporting.report import worst_rows
 from src.reporting.runs import collect_runs, reportable
-from src.reporting.worst import worst_rows
 from src.thresholds import best_threshold
 from tests.records import change_sealed
 from tests.reporting.conftest import ODD, predict, run_record

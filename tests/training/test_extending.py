@@ -8,9 +8,9 @@ from torch import nn
 
 from src import paths
 from src.models.backbones import BACKBONES
+from src.models.checkpoint import load_checkpoint
 from src.models.losses import LOSSES
 from src.models.strategies import STRATEGIES, Stage
-from src.training.checkpoint import load_checkpoint
 from src.training.trainer import fit_fold
 
 

@@ -17,16 +17,17 @@ from src.artifacts.folds import read_folds, write_folds
 from src.artifacts.oof import read_views, write_oof, write_views
 from src.artifacts.recipes import Member, Recipe, write_recipe
 from src.config import PseudoConfig, parse_model
-from src.data.layouts import load_dataset
-from src.data.manifest import Dataset
-from src.data.pixels import Canvas, PixelSource
+from src.data.items.manifest import Dataset
+from src.data.layouts.load import load_dataset
+from src.data.pixels.source import Canvas, PixelSource
 from src.errors import UserError
+from src.inference import stored
 from src.metrics import sigmoid
-from src.training import fill, plan
+from src.training import plan
 from src.training.job import Job, Options, job_table
 from src.training.pseudo import PseudoLabels, balance, surely
+from tests.jobs import TINY
 from tests.records import make_record
-from tests.training.conftest import TINY
 
 N, FOLDS, SCHEME = 18, (0, 1, 2), "s"
 RIGHT = 10.0  # logit of a model that is sure
@@ -84,7 +85,7 @@ def toy(artefact_root: Path) -> Dataset:
 
 
 def write_member(dataset: Dataset, model: str, folds: tuple[int, ...] = FOLDS) -> None:
-    items = fill.items_to_predict(dataset)
+    items = stored.items_to_predict(dataset)
     table = read_folds(paths.folds_csv("toy", SCHEME))
     for fold in folds:
         weights = paths.checkpoint("toy", SCHEME, model, fold)
@@ -170,13 +171,13 @@ def test_only_that_folds_predictions_are_read(
     toy: Dataset, fold: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[Path] = []
-    read = fill.read_views
+    read = stored.read_views
 
     def spy(path: Path) -> tuple[pd.DataFrame, dict[str, object]]:
         opened.append(path)
         return read(path)
 
-    monkeypatch.setattr(fill, "read_views", spy)
+    monkeypatch.setattr(stored, "read_views", spy)
     for other in set(FOLDS) - {fold}:  # nor is anything else read of them
         paths.test_views("toy", SCHEME, "a", other).unlink()
         paths.checkpoint("toy", SCHEME, "a", other).unlink()
@@ -230,7 +231,7 @@ def test_balance_gives_the_training_rows_share(toy: Dataset) -> None:
         views = pd.read_parquet(paths.test_views("toy", SCHEME, "a", 0))
         assert truth(i) == 0
         views.loc[views["item_id"] == f"sib_{i:02d}.png", "logit"] = 0.1
-        items = fill.items_to_predict(toy)
+        items = stored.items_to_predict(toy)
         sha = sha256_file(paths.checkpoint("toy", SCHEME, "a", 0))
         made_from = {"checkpoint_sha256": sha, "manifest_sha256": items.manifest_sha256}
         write_views(paths.test_views("toy", SCHEME, "a", 0), views, made_from)

@@ -14,15 +14,15 @@ from src.artifacts.files import sha256_file
 from src.artifacts.recipes import Member, Recipe
 from src.artifacts.runs import read_record
 from src.errors import UserError
+from src.inference.stored import needed_parts, view_rows
+from src.models.checkpoint import load_checkpoint
 from src.models.losses import LOSSES
 from src.training import trainer
-from src.training.checkpoint import load_checkpoint
-from src.training.fill import needed_parts, view_rows
 from src.training.job import Job, Options
 from src.training.refit import check_refits, refit_epochs
 from src.training.run import Run
 from src.training.trainer import fit_fold
-from tests.training.conftest import interrupt_at_batch
+from tests.jobs import interrupt_at_batch
 
 MakeJob = Callable[..., Job]
 

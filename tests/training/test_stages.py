@@ -9,9 +9,9 @@ import torch
 
 from src import paths
 from src.artifacts.runs import read_record
+from src.models.checkpoint import load_checkpoint
 from src.tensor_files import read_tensors
 from src.training import features, stages, trainer
-from src.training.checkpoint import load_checkpoint
 from src.training.trainer import fit_fold
 
 VIT = {"embed_dim": 16, "depth": 3, "num_heads": 2, "patch_size": 4}

@@ -12,8 +12,8 @@ import pytest
 from src import paths
 from src.cli.train import main
 from src.errors import UserError
-from src.training import epoch_log, trackers
-from src.training.epoch_log import EpochLog
+from src.training import finish, trackers
+from src.training.finish import EpochLog
 from src.training.job import Options
 from src.training.trackers import QUIET, TRACKERS, Tracked, Tracker, check_tracker
 
@@ -23,7 +23,7 @@ ENTRY = {"epoch": 2, "loss": 0.5, "items_per_second": 10.0, "macro_f1": 0.75, "s
 
 @pytest.fixture(autouse=True)
 def own_environment(artefact_root, monkeypatch):
-    for name in (*QUIET, "WANDB_MODE", "WANDB_PROJECT", "MLFLOW_TRACKING_URI"):
+    for name in (*QUIET, "WANDB_MODE", "WANDB_PROJECT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "environ", os.environ.copy())  # the trackers set some
 
@@ -32,8 +32,8 @@ def test_a_package_that_is_not_installed_is_named_with_its_command(monkeypatch, 
     monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"--track wandb: .* pip install wandb"):
         check_tracker("wandb")
-    assert main(["--model", "nonsense", "--track", "mlflow"]) == 2
-    assert "pip install mlflow" in capsys.readouterr().err
+    assert main(["--model", "nonsense", "--track", "wandb"]) == 2
+    assert "pip install wandb" in capsys.readouterr().err
 
 
 def test_unknown_tracker(capsys):
@@ -102,67 +102,8 @@ def test_wandb_is_offline_unless_asked_and_goes_on_in_its_run(monkeypatch):
     assert (first["name"], first["group"]) == ("timm:x fold 0", "d/s/timm:x")
     assert first["config"] == RUN.config
     assert first["dir"] == str(paths.run_dir("d", "s", "timm:x"))
-    assert (log, done) == (("log", {"loss": 0.5}, 3), ("finish",))
-
-
-class FakeClient:
-    """MLflow's client, in memory."""
-
-    experiments: dict
-    runs: list
-
-    def get_experiment_by_name(self, name):
-        found = self.experiments.get(name)
-        return found and SimpleNamespace(experiment_id=found)
-
-    def create_experiment(self, name):
-        return self.experiments.setdefault(name, str(len(self.experiments) + 1))
-
-    def create_run(self, experiment, tags):
-        info = SimpleNamespace(run_id=f"r{len(self.runs)}")
-        run = SimpleNamespace(info=info, tags=tags, params={}, metrics=[], status="RUNNING")
-        self.runs.append(run)
-        return run
-
-    def search_runs(self, experiments, text, max_results):
-        return [run for run in self.runs if f"'{run.tags['rvf.key']}'" in text]
-
-    def get(self, run_id):
-        return next(run for run in self.runs if run.info.run_id == run_id)
-
-    def log_param(self, run_id, name, value):
-        self.get(run_id).params[name] = value
-
-    def log_metric(self, run_id, name, value, step):
-        self.get(run_id).metrics.append((name, value, step))
-
-    def set_terminated(self, run_id):
-        self.get(run_id).status = "FINISHED"
-
-
-def test_mlflow_speaks_to_nobody_and_goes_on_in_its_run(monkeypatch):
-    uris = []
-
-    class Client(FakeClient):
-        experiments, runs = {}, []
-
-    module = ModuleType("mlflow")
-    module.set_tracking_uri = uris.append  # type: ignore[attr-defined]
-    module.MlflowClient = Client  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "mlflow", module)
-    for epoch in (1, 2):
-        tracker = TRACKERS.get("mlflow")(RUN)
-        tracker.log({"loss": 0.5}, epoch)
-        tracker.close()
-    TRACKERS.get("mlflow")(RUN._replace(again=True)).close()
-    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert os.environ["DO_NOT_TRACK"] == "true"
-    assert uris == [f"sqlite:///{paths.mlflow_store()}"] * 3
-    first, second = Client.runs
-    assert first.metrics == [("loss", 0.5, 1), ("loss", 0.5, 2)]
-    assert first.params == {"optim.lr": "0.001", "kwargs": "{}", "seed": "42"}
-    assert first.status == "FINISHED"
-    assert second.metrics == []
+    assert (log, done) == (("log", {"loss": 0.5}, 3), ("finish",))
 
 
 def test_an_epoch_is_one_line_and_numbers_alone_are_tracked(monkeypatch):
@@ -174,7 +115,7 @@ def test_an_epoch_is_one_line_and_numbers_alone_are_tracked(monkeypatch):
     log = EpochLog(job)  # type: ignore[arg-type]
     lines: list = []
     logger = SimpleNamespace(info=lambda text, *words: lines.append(text % words))
-    monkeypatch.setattr(epoch_log, "LOG", logger)
+    monkeypatch.setattr(finish, "LOG", logger)
     log.write(ENTRY, 5, 3.0)
     log.write({"epoch": 3, "loss": 0.25, "items_per_second": 10.0}, 5, 3.0)
     log.close()

@@ -16,16 +16,16 @@ from src.artifacts.folds import read_folds
 from src.artifacts.oof import read_oof, read_views
 from src.artifacts.runs import read_record
 from src.errors import LockedError, UserError
+from src.models.checkpoint import load_checkpoint
 from src.models.losses import LOSSES
 from src.models.strategies import Stage
-from src.training import keeper, trainer
-from src.training.checkpoint import load_checkpoint
+from src.training import resume, trainer
 from src.training.job import Job, Options
 from src.training.run import Run
 from src.training.schedules import make_schedule
 from src.training.trainer import class_weights, fit_fold
+from tests.jobs import interrupt_at_batch
 from tests.records import change_sealed
-from tests.training.conftest import interrupt_at_batch
 
 MakeJob = Callable[..., Job]
 
@@ -56,8 +56,8 @@ def test_the_kept_weights_are_the_ema_and_reload_to_equal_logits(make_job: MakeJ
     job = make_job()
     fit_fold(job)
     model, views = load_checkpoint(paths.checkpoint(*job.names), torch.device("cpu"))
-    from src.data.pixels import Canvas, PixelSource
-    from src.training.predict import Compute, predict_views
+    from src.data.pixels.source import Canvas, PixelSource
+    from src.inference.predict import Compute, predict_views
 
     source = PixelSource(job.root, job.table["path"].tolist(), [Canvas.of(model.spec)])
     logits, _ = predict_views([model], [views], source, job.held_rows, Compute(torch.device("cpu")))
@@ -137,14 +137,14 @@ def test_a_resumed_run_with_dropout_and_workers_gives_equal_bytes(
     }
     fit_fold(runs["alone"])
     fit_fold(runs["whole"])
-    save = keeper.checkpoint.save_state
+    save = resume.checkpoint.save_state
 
     def save_and_stop(*arguments: object) -> None:
         save(*arguments)  # type: ignore[arg-type]
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(keeper.checkpoint, "save_state", save_and_stop)
+        patch.setattr(resume.checkpoint, "save_state", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
             fit_fold(runs["cut"])
     fit_fold(runs["cut"])

@@ -79,26 +79,19 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Method:
-    """A merge method: its function, and what it wants.
+    """A merge method: its function, and what it wants."""
 
-    Attributes:
-        name: as recipes write it (mergekit's, where it has the method).
-        run: `run(models, base, **values) -> Tensor`, pure; called through `__call__`, which checks.
-        parameters: its parameters, in order.
-        base: `no`, `optional` or `required`: whether the models' common ancestor is used.
-        models: fewest and most models beside the base (None: any number).
-        symmetric: the order of the models changes nothing (their parameters moving with them).
-        random: draws random numbers; `run` then takes a `generator`.
-        companions: further tensors a model, of the same shape, by name (`fisher`).
-    """
-
-    name: str
+    name: str  # as recipes write it (mergekit's, where it has the method)
+    # `run(models, base, **values) -> Tensor`, pure; called through `__call__`, which checks
     run: Callable[..., Tensor]
-    parameters: tuple[Parameter, ...] = ()
-    base: str = "no"
+    parameters: tuple[Parameter, ...] = ()  # its parameters, in order
+    base: str = "no"  # `no`, `optional` or `required`: whether the models' common ancestor is used
+    # fewest and most models beside the base (None: any number)
     models: tuple[int, int | None] = (2, None)
+    # the order of the models changes nothing (their parameters moving with them)
     symmetric: bool = True
-    random: bool = False
+    random: bool = False  # draws random numbers; `run` then takes a `generator`
+    # further tensors a model, of the same shape, by name (`fisher`)
     companions: tuple[str, ...] = ()
 
     def parameter(self, name: str) -> Parameter:

@@ -17,20 +17,15 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Source:
-    """A weights file as it was found.
+    """A weights file as it was found."""
 
-    Attributes:
-        path: of the file, named in messages; some formats keep a second file beside it.
-        tensors: the state dict, without wrappers and without prefixes that all keys share.
-        wrapper: what a training script saved around it (`epoch`, `args`), or the metadata of a
-            `.safetensors` file.
-        joined: how many weights were put together from parts (`src/wrappers.py`).
-    """
-
-    path: Path
+    path: Path  # of the file, named in messages; some formats keep a second file beside it
+    # the state dict, without wrappers and without prefixes that all keys share
     tensors: dict[str, Tensor]
+    # what a training script saved around it (`epoch`, `args`), or the metadata of a `.safetensors`
+    # file
     wrapper: Mapping[str, Any] = field(default_factory=dict)
-    joined: int = 0
+    joined: int = 0  # how many weights were put together from parts (`src/wrappers.py`)
 
 
 @dataclass(frozen=True)

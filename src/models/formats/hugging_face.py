@@ -84,19 +84,13 @@ ACTIVATIONS = {
 
 @dataclass(frozen=True)
 class Read:
-    """A tower in timm's names, and what goes with it.
+    """A tower in timm's names, and what goes with it."""
 
-    Attributes:
-        prefix: of the tower in the file.
-        tensors: under timm's names.
-        lost: keys of the tower that have no place in timm's net, and no say in its head's input.
-        no_head: why the file's head does not fit a net of timm; empty where it does.
-    """
-
-    prefix: str
-    tensors: dict[str, Tensor]
+    prefix: str  # of the tower in the file
+    tensors: dict[str, Tensor]  # under timm's names
+    # keys of the tower that have no place in timm's net, and no say in its head's input
     lost: list[str]
-    no_head: str = ""
+    no_head: str = ""  # why the file's head does not fit a net of timm; empty where it does
 
 
 @FORMATS.register("hf_vit")

@@ -1,0 +1,1 @@
+"""What computes, and with how much: device, precision, memory, time."""

@@ -1,0 +1,168 @@
+"""Where and in which arithmetic to compute."""
+
+import json
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import torch
+
+from src import paths
+from src.artifacts.files import file_lock, sha256_json, write_json
+from src.compute.memory import keep_freed_memory
+from src.config import BackboneConfig
+from src.errors import UserError
+from src.models.classifier import Classifier
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+PROBE_STEPS = 3
+PROBE_IMAGES = 32
+PROBE_FIRST = 2
+PROBE_SECONDS = 1.0  # of a step
+PROBE_GAIN = 1.1  # bf16 must be this much faster on the CPU to be worth its rounding
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Return the device for `--device` (`auto` takes a GPU where there is one).
+
+    Raises:
+        UserError: no such device here.
+    """
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+        if torch.ones(1, device=device).sum().item() != 1:  # `meta` computes nothing
+            raise RuntimeError("it does not compute")
+    except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"--device {wanted[:40]}: not usable here ({reason}); try cpu") from None
+    if device.type == "cuda":  # else pinned memory and probes would take the first card
+        torch.cuda.set_device(device)
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of the chip that computes."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({platform.processor() or platform.machine()})"
+
+
+def set_deterministic(device: torch.device) -> None:
+    """Make runs repeatable on the CPU; on a GPU prefer speed. Keeps freed memory for reuse."""
+    keep_freed_memory()
+    torch.use_deterministic_algorithms(device.type == "cpu", warn_only=True)
+    # Filling fresh memory with NaN costs time and decides nothing.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = device.type == "cuda"
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Return the autocast context of a precision (`fp32` is a context that does nothing)."""
+    dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+def inference_precision(device: torch.device, wanted: str) -> str:
+    """Return the precision for out-of-fold and test predictions: exact on the CPU."""
+    if wanted != "auto":
+        return wanted
+    if device.type != "cuda":
+        return "fp32"
+    return _gpu_precision()
+
+
+def _gpu_precision() -> str:
+    # A T4 emulates bf16, far slower than its fp16.
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def training_precision(
+    wanted: str,
+    device: torch.device,
+    model: Classifier,
+    backbone: BackboneConfig,
+    batch_size: int,
+) -> str:
+    """Return the precision to train in.
+
+    On a CPU `auto` times a few steps in fp32 and bf16 once and remembers the answer by net, size
+    and machine, so that the same run on the same machine always computes the same.
+
+    Raises:
+        UserError: fp16 on a CPU, which has no loss scaling to go with it here.
+    """
+    if wanted == "fp16" and device.type != "cuda":
+        raise UserError("--precision fp16 wants a GPU; on a CPU use fp32, bf16 or auto")
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return _gpu_precision()
+    if device.type != "cpu":
+        return "fp32"
+    net = [backbone.name, backbone.kwargs, model.spec.image_size, batch_size]
+    machine = [platform.node(), torch.__version__, torch.get_num_threads()]
+    key = sha256_json([net, machine])[:16]
+    path = paths.precision_cache()
+    with file_lock(path.with_suffix(".lock"), "the precision probe", wait=True):
+        known = read_known(path)
+        if key not in known:
+            known[key] = _probe(model, batch_size)
+            write_json(path, known)
+    return known[key]
+
+
+def read_known(path: Path) -> dict[str, str]:
+    """Return the remembered answers, fp32 or bf16; none where the file is missing or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(content, dict):
+        return {}
+    return {key: answer for key, answer in content.items() if answer in ("fp32", "bf16")}
+
+
+def _probe(model: Classifier, batch_size: int) -> str:
+    """Time training steps; of a large net on few images, so that it ends in seconds."""
+    with untouched(model):
+        warm = [_step_seconds(model, PROBE_FIRST, precision) for precision in ("fp32", "bf16")]
+        fitting = int(PROBE_SECONDS * PROBE_FIRST / max(max(warm), 1e-9))
+        images = min(batch_size, PROBE_IMAGES, max(PROBE_FIRST, fitting))
+        seconds = {"fp32": float("inf"), "bf16": float("inf")}
+        for step in range(PROBE_STEPS + 1):
+            for precision, least in seconds.items():
+                taken = _step_seconds(model, images, precision)
+                if step:  # the first step of each pays for set-up
+                    seconds[precision] = min(least, taken)
+    return "bf16" if seconds["fp32"] > PROBE_GAIN * seconds["bf16"] else "fp32"
+
+
+def _step_seconds(model: Classifier, images: int, precision: str) -> float:
+    """Return the CPU seconds of a forward and a backward pass."""
+    size = model.spec.image_size
+    batch = {"pixels": torch.zeros(images, size, size, 3, dtype=torch.uint8)}
+    start = time.process_time()
+    with autocast(torch.device("cpu"), precision):
+        loss = model(batch)["logit"].float().square().mean()
+    loss.backward()
+    return time.process_time() - start
+
+
+@contextmanager
+def untouched(model: Classifier) -> Iterator[None]:
+    """Put a model into training mode for the block; its weights and the random state come back."""
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    rng = torch.get_rng_state()
+    model.train()
+    try:
+        yield
+    finally:
+        model.load_state_dict(state)
+        model.zero_grad(set_to_none=True)
+        torch.set_rng_state(rng)

@@ -1,0 +1,1 @@
+"""Do files alone tell the label, or train from test."""

@@ -1,0 +1,1 @@
+"""From canvases to batches: sampling, augmentation, mixing."""

@@ -1,0 +1,265 @@
+"""Batches of uint8 pixels for training (augmented) and for evaluation (never augmented).
+
+Mixup and cutmix: batches in which every image is part another one, and its label too.
+"""
+
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from src.config import InputSpec
+from src.data.batches.augment import BATCH_PRESETS, draw_boxes, make_augment, takes_batches
+from src.data.batches.samplers import BatchKey
+from src.data.pixels.images import center_crop
+from src.data.pixels.source import Canvas, PixelSource
+from src.seeds import derive_seed
+
+
+def mix_batch(
+    pixels: Tensor, label: Tensor, mixup: float, cutmix: float, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Mix every image of a batch with another of it, all in the same proportion.
+
+    Mixup adds them (Zhang et al. 2018, eq. 1), cutmix puts a rectangle of the one into the other
+    (Yun et al. 2019, eq. 1 and 2; the share is that of the rectangle after it was cut off at the
+    edges). Where both are wanted, each batch takes one, by a coin.
+
+    Args:
+        pixels: uint8 (n, s, s, 3).
+        label: (n,) of 0/1.
+        mixup: alpha of mixup's Beta distribution; 0 has none.
+        cutmix: alpha of cutmix's; 0 has none. Not both are 0.
+        seed: what the draw follows from.
+
+    Returns:
+        Pixels, float32 on the same scale from mixup and uint8 from cutmix; and float32 labels.
+    """
+    rng = np.random.default_rng(seed)
+    cuts = cutmix > 0 and (mixup == 0 or rng.random() < 0.5)
+    alpha = cutmix if cuts else mixup
+    share = float(rng.beta(alpha, alpha))  # of the image itself
+    partner = torch.from_numpy(rng.permutation(len(pixels))).to(pixels.device)
+    if cuts:
+        pixels, share = _cut(pixels, partner, share, rng)
+    else:
+        first = pixels.float()
+        pixels = first.lerp(first[partner], 1 - share)
+    first_label = label.float()
+    return pixels, share * first_label + (1 - share) * first_label[partner]
+
+
+def _cut(
+    pixels: Tensor, partner: Tensor, share: float, rng: np.random.Generator
+) -> tuple[Tensor, float]:
+    """Return images with a rectangle of their partners, and the share that is their own."""
+    height, width = pixels.shape[1:3]
+    sides = np.array([height, width])
+    half = np.rint(sides * np.sqrt(1 - share)).astype(int) // 2
+    center = rng.integers(sides)
+    top, left = np.clip(center - half, 0, sides)
+    bottom, right = np.clip(center + half, 0, sides)
+    mixed = pixels.clone()
+    mixed[:, top:bottom, left:right] = pixels[partner, top:bottom, left:right]
+    return mixed, 1 - float((bottom - top) * (right - left)) / (height * width)
+
+
+class TrainBatches(Dataset[dict[str, Tensor]]):
+    """Augmented batches; the draw depends on (seed, epoch, batch), not on workers.
+
+    A preset for whole batches is left to `DeviceBatches`.
+
+    Args:
+        source: pixels of all items, one canvas.
+        labels: 0/1 by row.
+        augment: preset name.
+        image_size: side of what the net sees.
+        seed: of the run.
+        erase: share of images of which a random rectangle is blanked.
+        mixes: `DeviceBatches` is to mix images, and wants a seed for it.
+    """
+
+    def __init__(
+        self,
+        source: PixelSource,
+        labels: NDArray[np.int64],
+        augment: str,
+        image_size: int,
+        seed: int,
+        erase: float = 0.0,
+        *,
+        mixes: bool = False,
+    ) -> None:
+        self.source = source
+        self.labels = torch.tensor(labels)
+        self.augment = None if takes_batches(augment) else make_augment(augment, image_size)
+        self.image_size = image_size
+        self.seed = seed
+        self.erase = erase
+        self.mixes = mixes
+
+    def __getitem__(self, key: BatchKey) -> dict[str, Tensor]:
+        """Return a batch.
+
+        Returns:
+            `pixels` uint8 (n, s, s, 3), `label` int64 (n,), `item` int64 (n,) row numbers. Where
+            the preset takes whole batches, `pixels` are canvases and `draw` int64 () is the seed
+            for it; with `mixes`, `mix` is one more. With `erase`: `blank` int64 (n, 4), see
+            `draw_boxes`.
+        """
+        item = torch.tensor(key.rows)
+        batch = {"label": self.labels[item], "item": item}
+        # albumentations would repeat one random stream in every worker and every epoch.
+        draw = derive_seed(self.seed, "augment", key.epoch, key.number)
+        frames = draw_frames(self.seed, key)
+        if self.augment is None:
+            batch["draw"] = torch.tensor(draw)
+            pixels = self.source.stack(key.rows, frames)
+        else:
+            self.augment.set_random_seed(draw)
+            canvases = (found[0] for found in self.source.read_train(key.rows, frames))
+            pixels = np.stack([self.augment(image=canvas)["image"] for canvas in canvases])
+        if self.mixes:
+            mix = derive_seed(self.seed, "mix", key.epoch, key.number)
+            batch["mix"] = torch.tensor(mix)
+        if self.erase:
+            seed = derive_seed(self.seed, "erase", key.epoch, key.number)
+            boxes = draw_boxes(len(key.rows), self.image_size, self.erase, seed)
+            batch["blank"] = torch.from_numpy(boxes)
+        return {"pixels": torch.from_numpy(pixels), **batch}
+
+
+def draw_frames(seed: int, key: BatchKey) -> NDArray[np.float64]:
+    """Return what chooses a frame of each clip of a batch, float64 (n,) in [0, 1)."""
+    return np.random.default_rng(derive_seed(seed, "frame", key.epoch, key.number)).random(
+        len(key.rows)
+    )
+
+
+class DeviceBatches:
+    """Training batches on the device, where what works on whole batches is done.
+
+    Args:
+        loader: batches of `TrainBatches`.
+        augment: preset name.
+        image_size: side of what the net sees.
+        device: where to.
+        mixup, cutmix: see `mix_batch`; 0 has none.
+    """
+
+    def __init__(
+        self,
+        loader: Iterable[dict[str, Tensor]],
+        augment: str,
+        image_size: int,
+        device: torch.device,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+    ) -> None:
+        self.loader = loader
+        self.augment = BATCH_PRESETS.get(augment) if takes_batches(augment) else None
+        self.image_size = image_size
+        self.device = device
+        self.mixup = mixup
+        self.cutmix = cutmix
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        """Yield batches with `pixels` as the net takes them; mixed ones have float labels."""
+        for batch in self.loader:
+            # Seeds stay on the CPU: reading them must not wait for a GPU.
+            draw, mix = batch.pop("draw", None), batch.pop("mix", None)
+            moved = {k: tensor.to(self.device, non_blocking=True) for k, tensor in batch.items()}
+            if self.augment is not None and draw is not None:
+                generator = torch.Generator().manual_seed(int(draw))
+                moved["pixels"] = self.augment(moved["pixels"], self.image_size, generator)
+            if mix is not None:
+                moved["pixels"], moved["label"] = mix_batch(
+                    moved["pixels"], moved["label"], self.mixup, self.cutmix, int(mix)
+                )
+            yield moved
+
+
+class EvalBatches(Dataset[dict[str, Tensor]]):
+    """The one evaluation transform: canvas, central crop; each item decoded once for all specs.
+
+    Args:
+        source: pixels of all items.
+        specs: preprocessing of the models that will look at them; tensor `pixels<k>` is for
+            `specs[k]`.
+    """
+
+    def __init__(self, source: PixelSource, specs: Sequence[InputSpec]) -> None:
+        self.source = source
+        self.specs = [(source.canvases.index(Canvas.of(spec)), spec.image_size) for spec in specs]
+
+    def __getitem__(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """Return `pixels<k>` uint8 (n, s, s, 3), `item` int64 (n,), `readable`, `cut` bool (n,).
+
+        Rows are `FrameNumbers.eval_rows`, and so is `item`: for images the items' own. The pixels
+        of an item that cannot be decoded, or of a frame that a clip is too short to have, are
+        zeros, and `readable` is False; `cut` is True for frames of a clip read only in part
+        (`pixels.Frame`).
+        """
+        pixels = [np.zeros((len(rows), size, size, 3), np.uint8) for _, size in self.specs]
+        readable = torch.ones(len(rows), dtype=torch.bool)
+        cut = torch.zeros(len(rows), dtype=torch.bool)
+        for place, frame in enumerate(self.source.read_eval(rows)):
+            cut[place] = frame.cut
+            if frame.canvases is None:
+                readable[place] = False
+                continue
+            for array, (canvas, size) in zip(pixels, self.specs, strict=True):
+                array[place] = center_crop(frame.canvases[canvas], size)
+        batch = {f"pixels{k}": torch.from_numpy(array) for k, array in enumerate(pixels)}
+        return batch | {"item": torch.tensor(list(rows)), "readable": readable, "cut": cut}
+
+
+class _Loader(DataLoader[dict[str, Tensor]]):
+    """A loader whose workers end with an error, even while its traceback holds on to the loader.
+
+    They ignore SIGTERM, so that a Python that exits would wait for them for ever.
+    """
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:  # type: ignore[override]
+        iterator = super().__iter__()
+        try:
+            yield from iterator
+        except Exception:
+            stop = getattr(iterator, "_shutdown_workers", None)
+            self._iterator = None
+            if stop is not None:
+                stop()
+            raise
+
+
+def make_loader(
+    batches: Dataset[dict[str, Tensor]],
+    sampler: Sampler[BatchKey] | Sequence[Sequence[int]],
+    workers: int,
+    *,
+    pin: bool,
+) -> "DataLoader[dict[str, Tensor]]":
+    """Wrap batches that are made whole by the data set itself (`batch_size=None`)."""
+    return _Loader(
+        batches,
+        batch_size=None,
+        sampler=sampler,  # type: ignore[arg-type]
+        num_workers=workers,
+        worker_init_fn=_start_worker if workers else None,
+        persistent_workers=workers > 0,
+        pin_memory=pin,
+        # Else starting workers would draw from the global generator, and dropout with it.
+        generator=torch.Generator(),
+    )
+
+
+def _start_worker(_: int) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # sent to all; the main process ends its workers
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)

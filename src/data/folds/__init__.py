@@ -1,0 +1,1 @@
+"""Which items share a fold, and in which fold they are held out."""

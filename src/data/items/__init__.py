@@ -1,0 +1,1 @@
+"""What a data set holds: its files, tables, names and words."""

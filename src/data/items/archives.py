@@ -1,0 +1,174 @@
+"""Zips and parquet files of pictures read in place, from any thread and after any fork."""
+
+import os
+import re
+import struct
+import threading
+import zipfile
+import zlib
+
+from src.data.items.parquet_rows import PARQUET, ParquetRows
+
+_LOCAL_HEADER = 30  # bytes before a member's name in front of its data
+_DRIVE = re.compile(r"^[A-Za-z]:")
+# No picture shrinks to a hundredth; a bomb does, to a thousandth.
+BOMB_BYTES = 64 * 2**20
+BOMB_RATIO = 100
+LARGEST = 2**30  # bytes of one file that are read at once
+_BROKEN = (
+    zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, OverflowError, EOFError,
+    RuntimeError, MemoryError, LookupError,
+)  # fmt: skip
+
+
+class Archive:
+    """A zip read with `pread`: no shared file position, hence no lock and no trouble with forks."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            with zipfile.ZipFile(path) as file:
+                infos = file.infolist()
+        except _BROKEN as error:
+            raise OSError(f"{path} is not a readable zip ({error})") from None
+        self.path = path
+        self.members: dict[str, zipfile.ZipInfo] = {}
+        for info in infos:
+            other = self.members.setdefault(info.filename, info)
+            if (other.CRC, other.file_size) != (info.CRC, info.file_size):
+                raise OSError(
+                    f"{path} holds two different files called {info.filename!r}; pack it again "
+                    "with names that stand once"
+                )
+        self._fd = os.open(path, os.O_RDONLY)
+        self._size = os.fstat(self._fd).st_size
+
+    def __del__(self) -> None:
+        if hasattr(self, "_fd"):
+            os.close(self._fd)
+
+    def read(self, member: str) -> bytes:
+        """Return a member's bytes.
+
+        Raises:
+            OSError: no such member, or it is damaged, encrypted, a bomb or packed in an unusual
+                way.
+        """
+        info = self._member(member)
+        packed = min(info.compress_size, self._size)
+        if info.file_size > min(LARGEST, max(BOMB_BYTES, BOMB_RATIO * packed)):
+            raise OSError(
+                f"{self.path}: {member} would unpack from {packed} to {info.file_size} bytes, "
+                "which no picture is (a zip bomb?)"
+            )
+        data = self._unpack(_pread(self._fd, packed, self._start(info)), info)
+        if len(data) != info.file_size or zlib.crc32(data) != info.CRC:
+            raise OSError(f"{self.path}: {member} is damaged (its CRC does not fit)")
+        return data
+
+    def stamp(self, member: str) -> tuple[int, int]:
+        """Return a member's size and CRC.
+
+        Raises:
+            KeyError: no such member.
+        """
+        info = self.members[member]
+        return info.file_size, info.CRC
+
+    def head(self, member: str, count: int) -> bytes:
+        """Return a member's first bytes, `count` at most; they are not checked.
+
+        Raises:
+            OSError: no such member, or it is damaged, encrypted or packed in an unusual way.
+        """
+        info = self._member(member)
+        # Before the first of them come the tables of a deflated block, a few hundred bytes.
+        packed = min(info.compress_size, self._size, 2 * count + 1024)
+        return self._unpack(_pread(self._fd, packed, self._start(info)), info, count)[:count]
+
+    def _member(self, name: str) -> zipfile.ZipInfo:
+        info = self.members.get(name)
+        if info is None:
+            raise FileNotFoundError(f"{self.path} has no member {name!r}")
+        if info.flag_bits & 1:
+            raise OSError(f"{self.path}: {name} is encrypted; unpack it with its password")
+        return info
+
+    def _start(self, info: zipfile.ZipInfo) -> int:
+        """Return where a member's data begin."""
+        inside = 0 <= info.header_offset < self._size
+        head = _pread(self._fd, _LOCAL_HEADER, info.header_offset) if inside else b""
+        if head[:4] != b"PK\3\4":
+            raise OSError(
+                f"{self.path}: {info.filename} does not start where the zip says (damaged)"
+            )
+        names = int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
+        return info.header_offset + _LOCAL_HEADER + names
+
+    def _unpack(self, data: bytes, info: zipfile.ZipInfo, most: int | None = None) -> bytes:
+        if info.compress_type == zipfile.ZIP_STORED:
+            return data
+        if info.compress_type != zipfile.ZIP_DEFLATED:
+            raise OSError(
+                f"{self.path}: {info.filename} is packed with method {info.compress_type}, only "
+                "stored and deflated are read; pack it again with `zip`"
+            )
+        try:
+            # Bounded: a bomb stops at one byte more than it announced.
+            most = info.file_size + 1 if most is None else most
+            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, most)
+        except zlib.error as error:
+            raise OSError(f"{self.path}: {info.filename} is damaged ({error})") from None
+
+
+def safe_name(name: str) -> str:
+    """Return a member's path as unpacking would make it: never absolute, never leading outside.
+
+    Drives, empty parts, `.` and `..` fall away, as with Python's `zipfile`.
+    """
+    parts = _DRIVE.sub("", name.replace("\\", "/")).split("/")
+    return "/".join(part for part in parts if part not in ("", ".", ".."))
+
+
+def _pread(fd: int, count: int, offset: int) -> bytes:
+    parts = []
+    while count > 0 and (part := os.pread(fd, count, offset)):
+        parts.append(part)
+        count, offset = count - len(part), offset + len(part)
+    return b"".join(parts)
+
+
+_ARCHIVES: dict[str, Archive | ParquetRows] = {}
+_OPENING = threading.Lock()
+
+
+def _forget_lock() -> None:
+    # A fork while another thread opens a zip would leave the child's copy locked for ever.
+    global _OPENING
+    _OPENING = threading.Lock()
+    for path in [path for path, found in _ARCHIVES.items() if isinstance(found, ParquetRows)]:
+        del _ARCHIVES[path]  # its lock, too
+
+
+os.register_at_fork(after_in_child=_forget_lock)
+
+
+def open_archive(path: str, *, fresh: bool = False) -> Archive | ParquetRows:
+    """Return a zip, or a parquet file of pictures, opened once per process.
+
+    Args:
+        path: of the file.
+        fresh: open it again: it may have been replaced since.
+
+    Raises:
+        OSError: missing, not readable, or two different files under one name.
+    """
+    if fresh:
+        _ARCHIVES.pop(path, None)
+    found = _ARCHIVES.get(path)
+    if found is None:
+        with _OPENING:
+            found = _ARCHIVES.get(path)
+            if found is None:
+                kind = ParquetRows if path.lower().endswith(PARQUET) else Archive
+                found = _ARCHIVES[path] = kind(path)
+    return found

@@ -1,0 +1,153 @@
+"""The manifest: one row an item, and the data set it belongs to."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from src.artifacts.label_names import LabelNames
+from src.artifacts.submissions import SubmissionFormat
+from src.data.items.dataset_yaml import DatasetConfig
+from src.errors import UserError
+
+COLUMNS = [
+    "item_id", "path", "kind", "split", "label", "group", "domain", "width", "height", "bytes",
+]  # fmt: skip
+_TYPES = {"label": "Int8", "width": "Int32", "height": "Int32", "bytes": "int64"}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set as understood from names and CSV alone."""
+
+    name: str  # the folder's name in `input/`
+    root: Path  # the folder; manifest paths are relative to it
+    # the manifest, `COLUMNS`: train items, then test items, each sorted by item_id. label is Int8
+    # and NA in test; group and domain are "" where nothing is known; width and height are NA
+    # (`src.data.folds.scan` finds them).
+    items: pd.DataFrame
+    stamps: list[int]  # int64 or uint64 a row of items: changes when the file does
+    submission: SubmissionFormat | None = None  # what to hand in; None without test items
+    # item_id -> 0/1 where the test folders give the truth away. Kept apart: no prediction reads it.
+    test_labels: pd.Series | None = None
+    # item_id -> fold where the CSV brings a fold column, or published splits a val
+    given_folds: pd.Series | None = None
+    # given_folds are published splits, used where scheme `fixed` is asked for
+    from_splits: bool = False
+    # train items of `extra:` data sets, always trained on, never scored
+    extra_ids: frozenset[str] = frozenset()
+    config: DatasetConfig = field(default_factory=DatasetConfig)  # what `dataset.yaml` said
+    labels: LabelNames = field(default_factory=LabelNames)  # what it calls real and fake
+    # what was understood and from where, one sentence each
+    notes: list[str] = field(default_factory=list)
+    ignored: dict[str, int] = field(default_factory=dict)  # reason -> number of files left aside
+    # paths of items whose files are named but not there; they can be listed only
+    missing: tuple[str, ...] = ()
+    sha256: str = ""  # of ids, paths, sizes and zip CRCs
+
+    @property
+    def train(self) -> pd.DataFrame:
+        """Return the rows of the train items (extra data included)."""
+        return self.items[self.items["split"] == "train"]
+
+    @property
+    def test(self) -> pd.DataFrame:
+        """Return the rows of the test items."""
+        return self.items[self.items["split"] == "test"]
+
+    def require_test(self) -> SubmissionFormat:
+        """Return what to hand in.
+
+        Raises:
+            UserError: the data set has no test items, or some are missing files.
+        """
+        if self.submission is None:
+            raise UserError(
+                f"{self.root} has no test items (no test/ or test.zip), so there is nothing to "
+                "predict; training and tuning work without. Put the test files there, or predict "
+                "any folder with --checkpoint FILE --input-dir DIR --output out.csv"
+            )
+        refuse_missing(self)
+        return self.submission
+
+    def require_train(self) -> pd.DataFrame:
+        """Return the rows of the train items.
+
+        Raises:
+            UserError: there are none, or some are missing files.
+        """
+        if self.train.empty:
+            raise UserError(
+                f"{self.root} has no train items, only test items; where a folder's name says test "
+                "and means something else, say so in dataset.yaml: `splits: {NAME: none}`"
+            )
+        refuse_missing(self)
+        return self.train
+
+
+def refuse_missing(dataset: Dataset) -> None:
+    """Raise a UserError if files that the data set names are not there."""
+    if dataset.missing:
+        raise UserError(
+            f"{dataset.root}: {len(dataset.missing)} of the {len(dataset.items)} files that it "
+            f"names are not there, the first is {dataset.missing[0]}; {ways_to_files(dataset)}"
+        )
+
+
+def ways_to_files(dataset: Dataset) -> str:
+    """Say what to do where files that a data set names are not there."""
+    part = next((p.split("/")[1] for p in dataset.missing if p.startswith("../")), "")
+    where = f"dataset.yaml of {part}" if part else "dataset.yaml"
+    renamed = any("layout: deepfakebench" in note for note in dataset.notes)
+    root = f"say in {where} where they lie (`root: {{from: START_OF_PATHS, to: FOLDER}}`), "
+    return f"put them there, {root * renamed}or pass over them in {where}: `missing_files: ignore`"
+
+
+def make_items(columns: Mapping[str, list[Any]], index: list[int]) -> pd.DataFrame:
+    """Return columns as a manifest: its dtypes, train first, sorted by item_id; keeps the index.
+
+    Columns that are not given are NA.
+    """
+    table = pd.DataFrame(
+        {
+            name: pd.Series(columns.get(name), index, dtype=_TYPES.get(name, object))
+            for name in COLUMNS
+        }
+    )
+    return table.sort_values(["split", "item_id"], ascending=[False, True], kind="stable")
+
+
+def check_items(items: pd.DataFrame, where: Path) -> None:
+    """Check what every reader of a manifest relies on.
+
+    Raises:
+        UserError: an id twice within a split (both files named), a train item without label, a
+            class without items.
+    """
+    twice = items.duplicated(["split", "item_id"])
+    if twice.any():
+        row = items[twice].iloc[0]
+        same = items[(items["split"] == row["split"]) & (items["item_id"] == row["item_id"])]
+        raise UserError(
+            f"{where}: {row['split']} item {row['item_id']!r} stands for two files: "
+            f"{same['path'].iloc[0]} and {same['path'].iloc[1]}"
+        )
+    train = items[items["split"] == "train"]
+    for label, name in ((0, "real"), (1, "fake")):
+        if len(train) and not (train["label"] == label).any():
+            raise UserError(
+                f"{where}: all {len(train)} train items are {'fake' if label == 0 else 'real'}; "
+                f"the class {name} (label {label}) is empty: check its folder or the label column"
+            )
+
+
+def fingerprint(items: pd.DataFrame, crcs: list[int | None]) -> str:
+    """Return the SHA-256 of ids, splits, paths, sizes and (in zips) CRCs, as 64 hex digits."""
+    digest = hashlib.sha256()
+    columns = (items[c] for c in ("split", "item_id", "path", "bytes"))
+    for split, item_id, path, size, crc in zip(*columns, crcs, strict=True):
+        digest.update(f"{split}\0{item_id}\0{path}\0{size}\0{crc}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""From a file to a canvas: pictures, clips, faces, and where pixels are kept."""

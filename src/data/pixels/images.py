@@ -1,0 +1,159 @@
+"""Bytes to pixels: the one decoder and the one resize that training and prediction share."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from src.config import FaceConfig, InputSpec
+from src.data.pixels.recompress import reencode
+from src.data.pixels.stills import decode
+from src.errors import UserError
+
+# Interpolation when enlarging; shrinking always averages (INTER_AREA), which does not alias.
+INTERPOLATIONS = {
+    "nearest": cv2.INTER_NEAREST,
+    "bilinear": cv2.INTER_LINEAR,
+    "bicubic": cv2.INTER_CUBIC,
+}
+GEOMETRIES = ("squash", "short_side", "native")
+LONGEST = 16  # times the short side; `short_side` leaves the rest of a thin strip aside at once
+
+
+class Canvas(NamedTuple):
+    """Side and way of resizing of a square that images are brought to.
+
+    `reencode` is the quality of a JPEG that the square then passes through; None has none. `face`
+    says how a face is cut out before (`src.data.pixels.faces`); None has the whole picture.
+    """
+
+    size: int
+    geometry: str
+    interpolation: str
+    reencode: int | None = None
+    face: FaceConfig | None = None
+
+    @classmethod
+    def of(cls, spec: InputSpec) -> "Canvas":
+        """Return the canvas that a model's preprocessing starts from."""
+        return cls(spec.canvas, spec.geometry, spec.interpolation, spec.reencode, spec.face)
+
+    def draw(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Bring an image (uint8 RGB, height, width, 3) to this canvas: (size, size, 3)."""
+        square = resize_image(image, self.size, self.geometry, self.interpolation)
+        return square if self.reencode is None else reencode(square, self.reencode)
+
+
+def decode_image(data: bytes) -> NDArray[np.uint8]:
+    """Decode an image file's bytes at full size, upright; see `stills.decode`.
+
+    Returns:
+        uint8 RGB of shape (height, width, 3); of a damaged picture what could be decoded.
+
+    Raises:
+        UnreadableImageError: see `stills.decode`.
+    """
+    return decode(data, [None]).pixels[0]
+
+
+def make_canvases(
+    data: bytes,
+    canvases: Sequence[Canvas],
+    cut: Callable[[Canvas, NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
+) -> tuple[list[NDArray[np.uint8]], str]:
+    """Decode an image file's bytes and bring it to each canvas.
+
+    What a canvas holds depends on the file and that canvas alone, whatever others are asked for:
+    a JPEG is decoded once for each scale that they need.
+
+    Args:
+        data: the file's bytes.
+        canvases: what is wanted.
+        cut: cuts out of the picture what a canvas with a `face` shows.
+
+    Returns:
+        uint8 RGB (size, size, 3) each, contiguous; and "" or what is wrong with the picture.
+
+    Raises:
+        UnreadableImageError: see `stills.decode`.
+    """
+    # Only JPEGs are decoded at a smaller scale: where formats must not show, none is.
+    whole = [
+        c.geometry == "native" or c.face is not None or c.reencode is not None for c in canvases
+    ]
+    sides = [None if w else canvas.size for w, canvas in zip(whole, canvases, strict=True)]
+    decoded, problem = decode(data, sides)
+    if cut is not None:
+        decoded = [cut(canvas, image) for canvas, image in zip(canvases, decoded, strict=True)]
+    return [canvas.draw(image) for image, canvas in zip(decoded, canvases, strict=True)], problem
+
+
+def resize_image(
+    image: NDArray[np.uint8], size: int, geometry: str, interpolation: str
+) -> NDArray[np.uint8]:
+    """Bring an image to a square canvas.
+
+    Args:
+        image: uint8 RGB (height, width, 3).
+        size: side of the canvas in pixels.
+        geometry: `squash` ignores the aspect ratio; `short_side` keeps it and cuts the middle;
+            `native` cuts the middle out of the pixels as they are, and continues an image that is
+            smaller by reflection (again and again where it is much smaller).
+        interpolation: used when enlarging (`INTERPOLATIONS`).
+
+    Returns:
+        uint8 RGB (size, size, 3), contiguous.
+
+    Raises:
+        UserError: unknown geometry.
+    """
+    height, width = image.shape[:2]
+    if geometry == "squash":
+        return _resize(image, size, size, interpolation)
+    if geometry == "native":
+        return _reflect(_center(image, min(height, size), min(width, size)), size)
+    if geometry != "short_side":
+        raise UserError(f"unknown geometry {geometry!r}; known: {', '.join(GEOMETRIES)}")
+    short = min(height, width)
+    if max(height, width) > LONGEST * short:  # else its enlarged strip would not fit into memory
+        image = _center(image, min(height, LONGEST * short), min(width, LONGEST * short))
+        height, width = image.shape[:2]
+    scale = size / short
+    image = _resize(
+        image, max(size, round(height * scale)), max(size, round(width * scale)), interpolation
+    )
+    return center_crop(image, size)
+
+
+def center_crop(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Cut the central (size, size) square out of an image at least that large."""
+    return np.ascontiguousarray(_center(image, size, size))
+
+
+def _center(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
+
+
+def _reflect(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Continue an image of at most (size, size) on all sides until it is that large."""
+    high, wide = size - image.shape[0], size - image.shape[1]
+    edges = (high // 2, high - high // 2, wide // 2, wide - wide // 2)
+    if any(edges):
+        image = np.asarray(cv2.copyMakeBorder(image, *edges, cv2.BORDER_REFLECT_101), np.uint8)
+    return np.ascontiguousarray(image)
+
+
+def _resize(
+    image: NDArray[np.uint8], height: int, width: int, interpolation: str
+) -> NDArray[np.uint8]:
+    # One side may shrink while the other grows: each has its own way.
+    low, narrow = min(height, image.shape[0]), min(width, image.shape[1])
+    if image.shape[:2] != (low, narrow):
+        image = np.asarray(cv2.resize(image, (narrow, low), interpolation=cv2.INTER_AREA), np.uint8)
+    if image.shape[:2] != (height, width):
+        method = INTERPOLATIONS[interpolation]
+        image = np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
+    return np.ascontiguousarray(image)

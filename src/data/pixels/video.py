@@ -1,0 +1,146 @@
+"""Clips to frames: evenly spaced over the whole clip, read from its start to its end, never sought.
+
+A seek lands where the container's index says, and on a damaged file OpenCV hands out stale frames
+as good ones. A pass from the start gives frame i as frame i, or none.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.data.pixels.frames import spaced
+from src.data.pixels.video_decoders import DECODERS, Picture, Stream, UnreadableVideoError
+from src.data.pixels.video_packets import ClipInfo, Outlook, falls_short, look_ahead
+
+MAX_DECODED = 500_000  # frames looked at, whatever a header says: 4.6 hours at 30 a second
+
+Pick = Callable[[int], Sequence[int]]
+Convert = Callable[[Picture, int], Any] | None
+
+
+class Clip(NamedTuple):
+    """Frames of a clip."""
+
+    frames: list[Any]  # uint8 RGB (height, width, 3), or whatever `convert` made of them; in order
+    indices: NDArray[np.int64]  # int64, which frames of the clip these are
+    # number of frames by the index of an MP4, else by the header; 0 where it says nothing
+    announced: int
+    decoded: int  # number of frames that can be decoded
+    problem: str  # "" or in words what is wrong with a clip that was read only in part
+    info: ClipInfo = ClipInfo()  # what its header announces
+
+
+def read_frames(
+    path: Path,
+    count: int,
+    *,
+    pick: Pick | None = None,
+    convert: Convert = None,
+    decoder: str = "pyav",
+) -> Clip:
+    """Return frames evenly spaced over a whole clip: the centres of `count` equal parts.
+
+    A clip of fewer frames gives each of them once. Where not all can be decoded (a file that was
+    cut off, or is damaged in the middle), they are spaced over those that can.
+
+    Args:
+        path: the file.
+        count: of frames.
+        pick: how many frames there will be -> which of them are wanted; None wants all.
+        convert: applied to each wanted frame and its number at once, so that full frames need
+            not be kept.
+        decoder: name in `DECODERS`.
+
+    Raises:
+        UnreadableVideoError: not a clip, no video stream, or not one frame that can be decoded.
+    """
+    opened = DECODERS.get(decoder)
+    outlook = look_ahead(path, MAX_DECODED)
+    places = _wanted(outlook.frames, count, pick)
+    with closing(opened(path, outlook.frames)) as stream:
+        seen = _one_pass(stream, places, convert)
+    frames, right = seen.frames, _wanted(seen.decoded, count, pick)
+    if not np.array_equal(places, right):
+        places = right
+        with closing(opened(path, outlook.frames)) as stream:
+            frames = _one_pass(stream, places, convert).frames
+    announced = outlook.frames + max(0, outlook.missing) if outlook.sure else outlook.info.announced
+    found = [place for place in places.tolist() if place in frames]
+    if not found:
+        what = f"0 of {announced} announced frames" if announced else "not one frame"
+        raise UnreadableVideoError(f"{what} can be decoded (no video stream, or damaged)")
+    problem = _problem(outlook, seen, len(places) - len(found))
+    kept = [frames[place] for place in found]
+    return Clip(kept, np.array(found, np.int64), announced, seen.decoded, problem, outlook.info)
+
+
+class _Pass(NamedTuple):
+    """What one pass through a clip found."""
+
+    frames: dict[int, Any]  # those that were wanted, by their number
+    decoded: int  # how many frames can be decoded
+    # packets before the last good frame that could not be decoded; `within`: those of them behind
+    # the first good frame
+    failed: int
+    within: int
+    damaged: int  # frames that the decoder knows to be damaged
+    end: float  # seconds at which the last frame is shown
+
+
+def _wanted(total: int, count: int, pick: Pick | None) -> NDArray[np.int64]:
+    places = spaced(total, count)
+    return places if pick is None or not len(places) else places[list(pick(len(places)))]
+
+
+def _one_pass(stream: Stream, places: NDArray[np.int64], convert: Convert) -> _Pass:
+    """Go through a whole clip; behind a packet that cannot be decoded, good ones may follow."""
+    wanted, found = set(places.tolist()), {}
+    number = failed = within = bad = 0
+    end = 0.0
+    for fine in stream.grabs():
+        if not fine:
+            bad += 1
+            continue
+        failed += bad
+        within += bad if number else 0
+        bad = 0
+        end = max(end, stream.seconds())
+        if number in wanted:
+            frame = stream.retrieve()
+            if frame is not None:
+                found[number] = frame if convert is None else convert(frame, number)
+        number += 1
+        if number >= MAX_DECODED:
+            break
+    return _Pass(found, number, failed, within, stream.damaged, end)
+
+
+def _problem(outlook: Outlook, seen: _Pass, lost: int) -> str:
+    """Say what is wrong; a shortfall counts only where something tells that frames are missing."""
+    decoded = seen.decoded
+    if decoded >= MAX_DECODED:
+        return f"only its first {decoded} frames were looked at"
+    expected = max(outlook.frames, decoded + seen.failed) + outlook.holes
+    whole = expected + max(0, outlook.missing)
+    short = falls_short(decoded, whole if outlook.sure else expected if seen.failed else 0)
+    if seen.within or short or outlook.holes or _ends_early(outlook, seen):
+        return f"decoded {decoded} of {whole} frames"
+    if falls_short(decoded, decoded + outlook.missing):
+        return f"decoded {decoded} of {whole} frames; the file is cut off or its header is wrong"
+    if seen.damaged:
+        return f"decoded {decoded} frames, {seen.damaged} of them damaged"
+    if outlook.broken:
+        return f"decoded {decoded} frames; the file is cut off or damaged"
+    return f"{lost} of the wanted frames cannot be decoded" if lost else ""
+
+
+def _ends_early(outlook: Outlook, seen: _Pass) -> bool:
+    """Tell whether packets follow, clearly behind the last frame that can be decoded."""
+    if outlook.end <= 0:
+        return False
+    behind = outlook.frames * (1 - seen.end / outlook.end)
+    return falls_short(outlook.frames - round(behind), outlook.frames)

@@ -1,0 +1,267 @@
+"""What turns pixels into logits in `predict_views`: eager torch, or an exported file.
+
+A net made ready for inference on a CPU: BatchNorm folded, attention by matrix products.
+"""
+
+import copy
+import logging
+import platform
+import time
+from contextlib import nullcontext
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from src import paths
+from src.artifacts.files import file_lock, sha256_json, write_json
+from src.compute import device as devices
+from src.compute.compiled import compile_model, eagerly
+from src.config import InputSpec
+from src.errors import UserError
+from src.models.classifier import Classifier
+
+LOG = logging.getLogger("rvf")
+ENGINES = ("eager", "onnx", "openvino")
+TRIAL_ITEMS = 1000  # fewer are predicted in fp32: nothing is gained that pays for the trial
+TRIAL_GAIN = 1.3
+TRIAL_ERROR = 0.05  # of the standard deviation of the first batch's logits
+
+
+MOST_TOKENS = 400  # above it the attention matrix of a batch no longer fits the cache
+_TOLERANCE = 1e-4  # of a logit; rounding alone moved them by 1e-6
+
+
+def fused(net: nn.Module, image_size: int, *, plain_attention: bool) -> nn.Module:
+    """Return a copy of a net that computes the same faster on a CPU, in eval mode.
+
+    BatchNorm behind a convolution becomes part of it. timm's attention is done as two matrix
+    products where that is wanted: torch's fused kernel saves memory, and on a CPU in bf16 it is
+    slower. The copy is held against the net on two random images, and the net itself is returned
+    where they differ (children that are not called in the order they are listed).
+
+    Args:
+        net: maps float (n, 3, s, s) to (n, 1); not changed.
+        image_size: s, pixels.
+        plain_attention: do without the fused attention kernel.
+    """
+    copied = copy.deepcopy(net).eval()
+    changes = _fold(copied)
+    if plain_attention and _tokens(net) <= MOST_TOKENS:
+        changes += _unfuse_attention(copied)
+    if not changes:
+        return net
+    copied = copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return copied if _same(net, copied, image_size) else net
+
+
+def _fold(module: nn.Module) -> int:
+    """Fold every BatchNorm into the convolution listed just before it; returns how many."""
+    count = 0
+    before: tuple[str, nn.Module] | None = None
+    for name, child in list(module.named_children()):
+        if before is not None and _fit(before[1], child):
+            setattr(module, before[0], fuse_conv_bn_eval(before[1], child))  # type: ignore[type-var]
+            # timm's BatchNormAct2d goes on with an activation.
+            rest = [getattr(child, part, nn.Identity()) for part in ("drop", "act")]
+            setattr(module, name, nn.Sequential(*rest))
+            count += 1
+            before = None
+            continue
+        count += _fold(child)
+        before = (name, child)
+    return count
+
+
+def _fit(first: nn.Module, second: nn.Module) -> bool:
+    return (
+        isinstance(first, nn.Conv2d)
+        and isinstance(second, nn.BatchNorm2d)
+        and second.running_mean is not None
+        and first.out_channels == second.num_features
+    )
+
+
+def _tokens(net: nn.Module) -> int:
+    """Return how many patches a vision transformer looks at; 0 for other nets."""
+    return int(getattr(getattr(net, "patch_embed", None), "num_patches", 0))
+
+
+def _unfuse_attention(net: nn.Module) -> int:
+    found = [module for module in net.modules() if getattr(module, "fused_attn", False) is True]
+    for module in found:
+        module.fused_attn = False  # type: ignore[assignment]
+    return len(found)
+
+
+def _same(net: nn.Module, other: nn.Module, size: int) -> bool:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 3, size, size, generator=generator)
+    images = images.contiguous(memory_format=torch.channels_last)
+    training = net.training
+    net.eval()
+    with torch.inference_mode():
+        want: Tensor = net(images)
+        try:
+            got = other(images)
+        except Exception:  # noqa: BLE001 - a net that looks into its BatchNorm fails in its own way
+            return False
+        finally:
+            net.train(training)
+    return bool((got - want).abs().max() <= _TOLERANCE * (1 + want.abs().max()))
+
+
+class Engine(Protocol):
+    """Looks at pixels."""
+
+    spec: InputSpec  # preprocessing of the pixels it takes
+    engine: str  # one of `ENGINES`
+    precision: str  # fp32, bf16, fp16 or int8; empty as long as it is not decided
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Map uint8 (n, s, s, 3) on the engine's device to float logits (n,)."""
+        ...
+
+
+class Eager:
+    """A model run by torch; on a CPU a copy of it with BatchNorm folded into convolutions.
+
+    Args:
+        model: put in eval mode; else not changed.
+        device: where it computes.
+        precision: fp32, bf16 or fp16.
+        compile_it: run it through torch.compile.
+    """
+
+    engine = "eager"
+
+    def __init__(
+        self,
+        model: Classifier,
+        device: torch.device,
+        precision: str,
+        *,
+        compile_it: bool = False,
+    ) -> None:
+        self.spec = model.spec
+        self.device = device
+        self.precision = precision
+        model.train().eval()  # some nets (LeViT) cache in eval mode what only train() clears
+        self.model = model
+        if device.type == "cpu":
+            net = fused(model.net, model.spec.image_size, plain_attention=precision == "bf16")
+            if net is not model.net:
+                self.model = Classifier(net, model.spec).eval()
+        if compile_it:
+            compile_model(self.model, device, precision, "this net")
+        # A net that is being trained with --compile is still scored eagerly.
+        self.set_aside = not compile_it and self.model.net._compiled_call_impl is not None
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Map uint8 (n, s, s, 3) to float logits (n,)."""
+        way = eagerly() if self.set_aside else nullcontext()
+        with way, devices.autocast(self.device, self.precision):
+            return self.model({"pixels": pixels})["logit"].float()
+
+
+class Trial:
+    """Eager on a CPU that computes in bf16: the first batch decides between fp32 and bf16.
+
+    bf16 is taken where it was `TRIAL_GAIN` times faster on that batch and moved no logit by more
+    than `TRIAL_ERROR` of their standard deviation. The answer is kept with the checkpoint's
+    fingerprint and the machine, so that a repeat gives the same bytes.
+
+    Args:
+        model: as for `Eager`.
+        sha256: of its checkpoint.
+        what: named in the log.
+        compile_it: as for `Eager`.
+    """
+
+    engine = "eager"
+
+    def __init__(
+        self, model: Classifier, sha256: str, what: str, *, compile_it: bool = False
+    ) -> None:
+        self.spec = model.spec
+        self.what = what
+        machine = [platform.node(), torch.__version__, torch.get_num_threads(), compile_it]
+        self._key = sha256_json(["inference", sha256, machine])[:16]
+        self.precision = devices.read_known(paths.precision_cache()).get(self._key, "")
+        ways = [self.precision] if self.precision else ["fp32", "bf16"]
+        cpu = torch.device("cpu")
+        self._make = {name: Eager(model, cpu, name, compile_it=compile_it) for name in ways}
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Map uint8 (n, s, s, 3) to float logits (n,)."""
+        if self.precision:
+            return self._make[self.precision](pixels)
+        logits, gain, error = self._compare(pixels)
+        fine = gain >= TRIAL_GAIN and error <= TRIAL_ERROR
+        self.precision = "bf16" if fine else "fp32"
+        LOG.info(
+            "%s: predicting in %s: bf16 is %.2f times faster, logits differ by at most %.3f of "
+            "their spread on the first %d items (taken at %.1f times and %.2f)",
+            self.what, self.precision, gain, error, len(pixels), TRIAL_GAIN, TRIAL_ERROR,
+        )  # fmt: skip
+        path = paths.precision_cache()
+        with file_lock(path.with_suffix(".lock"), "the precision probe", wait=True):
+            write_json(path, devices.read_known(path) | {self._key: self.precision})
+        self._make = {self.precision: self._make[self.precision]}
+        return logits[self.precision]
+
+    def _compare(self, pixels: Tensor) -> tuple[dict[str, Tensor], float, float]:
+        parts = pixels.split(max(1, -(-len(pixels) // 2)))
+        logits: dict[str, list[Tensor]] = {name: [] for name in self._make}
+        seconds = dict.fromkeys(self._make, 0.0)
+        for engine in self._make.values():
+            engine(pixels[:8])  # the first pass pays for set-up
+        for part in parts:  # in turns, for the machine may be shared
+            for name, engine in self._make.items():
+                start = time.process_time()
+                logits[name].append(engine(part))
+                seconds[name] += time.process_time() - start
+        whole = {name: torch.cat(found) for name, found in logits.items()}
+        differ = (whole["bf16"] - whole["fp32"]).abs().max()
+        spread = whole["fp32"].std(correction=0).clamp_min(1e-6)
+        return whole, seconds["fp32"] / seconds["bf16"], float(differ / spread)
+
+
+def native_bf16() -> bool:
+    """Tell whether this CPU multiplies bf16 in hardware (AVX512-BF16 or AMX)."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def engine_for(
+    model: Classifier,
+    sha256: str,
+    name: str,
+    device: torch.device,
+    wanted: str,
+    n_items: int,
+    *,
+    compile_it: bool = False,
+) -> Engine:
+    """Return what predicts test items: eager, on a CPU in bf16 where that is exact enough.
+
+    Args:
+        model: on the device.
+        sha256: of its checkpoint.
+        name: for the log.
+        device: where it computes.
+        wanted: as `--precision`.
+        n_items: to predict.
+        compile_it: as `--compile`.
+
+    Raises:
+        UserError: int8, which only exported files have.
+    """
+    if wanted == "int8":
+        raise UserError("--precision int8 wants --engine onnx or openvino")
+    if wanted == "auto" and device.type == "cpu" and n_items >= TRIAL_ITEMS and native_bf16():
+        return Trial(model, sha256, name, compile_it=compile_it)
+    precision = devices.inference_precision(device, wanted)
+    return Eager(model, device, precision, compile_it=compile_it)

@@ -1,0 +1,306 @@
+"""What weights were trained on: their run, the merges and starts it came from; no leaked score.
+
+One answer for every command that scores. A run names its data set, folds and pseudo-labels; a
+merge names its ingredients, and a run the weights that it started from and what they came from
+(`src.training.origin`). Where nothing says what was trained on, there is no score.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from src import paths
+from src.artifacts.fingerprints import fingerprint_of
+from src.artifacts.folds import read_folds
+from src.artifacts.merged import START, ingredients_of
+from src.artifacts.recipes import Recipe
+from src.artifacts.runs import has_run, read_run
+from src.data.items.dataset_yaml import DatasetConfig, read_dataset_yaml
+from src.data.items.manifest import Dataset
+from src.errors import UserError
+
+Part = tuple[str, str]  # a data set that consists of no others, an item's id in it
+Run = Mapping[str, Any]
+ACROSS = (
+    "A merge of fold K takes fold K of every model; a soup across folds is written with --fold "
+    "all, and scored with --holdout on a data set that no ingredient saw"
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A training that weights come from, their own or an earlier one."""
+
+    what: str  # in words, to begin a sentence with
+    # its record, or what the record of a merge says of it; without `dataset` where nothing says
+    # what it was trained on
+    run: Run
+    advice: str = ACROSS  # how not to have it among them
+
+
+def lineage(records: Iterable[tuple[str, Run | None]]) -> Iterator[Source]:
+    """Yield every training that models come from, their own first, each once.
+
+    Args:
+        records: names and run records; None where there is no record.
+    """
+    done: set[tuple[Any, ...]] = set()
+    for name, record in records:
+        for one in (Source(name, record or {}), *_before(record or {}, name, set())):
+            keys = ("dataset", "scheme", "fold", "folds_sha256", "pseudo")
+            mark = tuple(str(one.run.get(key)) for key in keys)
+            if mark not in done:
+                done.add(mark)
+                yield one
+
+
+def records_of(recipe: Recipe, folds: Iterable[paths.FoldName]) -> list[tuple[str, Run | None]]:
+    """Return the records of a recipe's members, None where a member has none (`tune --extra`)."""
+    return [
+        (one.model, read_run(*names) if has_run(*names) else None)
+        for one in recipe.members
+        for fold in (folds if one.weight else ())
+        for names in [(recipe.dataset, recipe.scheme, one.model, fold)]
+    ]
+
+
+def check_own(
+    dataset: str,
+    scheme: str,
+    models: Sequence[str],
+    folds: Iterable[int],
+    input_root: Path | None = None,
+) -> None:
+    """Check that out-of-fold predictions are of rows that nothing behind them was trained on.
+
+    Args:
+        dataset, scheme: of the rows.
+        models: those without a record (`tune --extra`) are passed over.
+        folds: of the rows.
+        input_root: folder of data sets, instead of `input/`.
+
+    Raises:
+        UserError: see `check_unseen`.
+    """
+    read = cache(lambda: read_folds(paths.readable(paths.folds_csv(dataset, scheme))))
+    for fold in folds:
+        names = [(dataset, scheme, model, fold) for model in models]
+        records = [(one[2], read_run(*one)) for one in names if has_run(*one)]
+        if any(_begins_elsewhere(record) for _, record in records):
+            check_unseen(records, (dataset, scheme, fold), read(), input_root)
+
+
+def check_unseen(
+    records: Iterable[tuple[str, Run | None]],
+    held_out: tuple[str, str, paths.FoldName],
+    table: pd.DataFrame,
+    input_root: Path | None = None,
+) -> None:
+    """Check that no model, and nothing it comes from, was trained on the rows of a fold.
+
+    Args:
+        records: names and run records of the models; None where there is no record.
+        held_out: data set, scheme and fold of the rows.
+        table: that fold file (`item_id`, `fold`).
+        input_root: folder of data sets, instead of `input/`.
+
+    Raises:
+        UserError: one saw some of them, or nothing says what it saw.
+    """
+    dataset, scheme, fold = held_out
+    held = set(table.loc[table["fold"] == fold, "item_id"])
+    for one in lineage(records):
+        if not one.run.get("dataset"):
+            raise UserError(
+                f"{one.what} came without a run record, so nothing says whether it was trained on "
+                f"the {len(held)} rows to be scored: no score that could be a leaked one is "
+                "reported"
+            )
+        leaked = held & trained_on(one, dataset, scheme, table, input_root)
+        if leaked:
+            raise UserError(
+                f"{one.what} was trained on {len(leaked)} of the {len(held)} rows that are to be "
+                f"scored, such as {min(leaked)!r}: no leaked score is reported. {one.advice}"
+            )
+
+
+def trained_on(
+    one: Source, dataset: str, scheme: str, table: pd.DataFrame, input_root: Path | None = None
+) -> set[str]:
+    """Return the ids of a data set's items that one training saw.
+
+    Args:
+        one: with a data set.
+        dataset, scheme: whose items.
+        table: that fold file.
+        input_root: folder of data sets, instead of `input/`.
+
+    Raises:
+        UserError: the fold file that it was trained with is gone, or has changed since.
+    """
+    run = one.run
+    same = run["dataset"] == dataset
+    rows = _fold_rows(one, table if same and run["scheme"] == scheme else None)
+    ids = (rows if run["fold"] == paths.ALL else rows[rows["fold"] != run["fold"]])["item_id"]
+    if same:
+        return set(ids)
+    own = _by_part(dataset, table["item_id"], input_root)
+    return {own[part] for part in _parts(run["dataset"], ids) & own.keys()}
+
+
+def trained_sets(
+    records: Iterable[tuple[str, Run | None]],
+    other: Dataset,
+    input_root: Path | None = None,
+    *,
+    own: bool = False,
+) -> dict[str, set[str] | None]:
+    """Return what models, and all that they come from, were trained on.
+
+    Args:
+        records: names and run records of models that are to be scored on another data set.
+        other: that data set.
+        input_root: folder of data sets, instead of `input/`.
+        own: its test items are scored, of which none is trained on but by pseudo-labels.
+
+    Returns:
+        By data set, the ids in the fold files, held-out ones among them; None where test items
+        were trained on too, with pseudo-labels.
+
+    Raises:
+        UserError: one was trained on items of the other data set, as a part of a larger one or by
+            its own name; or nothing says what it was trained on.
+    """
+    mine = [one for one in other.train["item_id"] if one not in other.extra_ids]
+    scored = {} if own else _by_part(other.name, mine, input_root)
+    found: dict[str, set[str] | None] = {}
+    for one in lineage(records):
+        name = one.run.get("dataset")
+        if not name:
+            raise UserError(
+                f"{one.what} came without a run record, so nothing says whether it was trained on "
+                f"{other.name}: no score that could be a leaked one is reported"
+            )
+        if name == other.name and not own:
+            raise UserError(f"{one.what} was trained on {name}: no leaked score is reported")
+        if one.run.get("pseudo"):
+            _check_pseudo(one, other, input_root)
+        ids = set(_fold_rows(one)["item_id"])
+        shared = _parts(name, ids) & scored.keys()
+        if shared:
+            raise UserError(
+                f"{one.what} was trained on {len(shared)} items of {other.name}, for example "
+                f"{min(scored[part] for part in shared)!r} (folds/{name}/{one.run['scheme']}.csv): "
+                "no leaked score is reported"
+            )
+        known = found.get(name, set())
+        found[name] = None if known is None or one.run.get("pseudo") else known | ids
+    return found
+
+
+def share_items(first: Run, other: Run, input_root: Path | None = None) -> bool:
+    """Tell whether two runs' fold files score items in common, as parts of larger sets too.
+
+    Args:
+        first, other: each with its `dataset` and `scheme`.
+        input_root: folder of data sets, instead of `input/`.
+
+    Returns:
+        True as well where a fold file is gone, so that nothing says what is in it.
+    """
+    if first["dataset"] == other["dataset"]:
+        return True
+    files = [paths.folds_csv(run["dataset"], run["scheme"]) for run in (first, other)]
+    if not all(file.is_file() for file in files):
+        return True
+    tables = [read_folds(file) for file in files]
+    ids = [table.loc[table["fold"] >= 0, "item_id"] for table in tables]  # `extra:` is not scored
+    names = (first["dataset"], other["dataset"])
+    return any(
+        not _by_part(names[k], ids[k], input_root)
+        .keys()
+        .isdisjoint(_parts(names[1 - k], ids[1 - k]))
+        for k in (0, 1)
+    )
+
+
+def _begins_elsewhere(record: Run) -> bool:
+    return bool(record["merged_from"]) or record["start"].get("source") == "file"
+
+
+def _before(run: Run, name: str, done: set[str]) -> Iterator[Source]:
+    """Yield what a run comes from: ingredients and starts, and theirs."""
+    for one in (run, *ingredients_of(run)):
+        if one is not run and one["name"] != START:
+            yield Source(f"{one['name']}, an ingredient of {name},", one)
+        start = one.get("start") or {}
+        origin, sha256 = start.get("origin"), str(start.get("sha256") or "")
+        if origin is None or sha256 in done:
+            continue
+        done.add(sha256)
+        what = origin.get("model") or f"{start['name']} (sha256 {sha256[:12]})"
+        advice = f"Train {name} from weights that did not see them"
+        yield Source(f"{what}, from which {name} started,", origin, advice)
+        yield from _before(origin, name, done)
+
+
+def _check_pseudo(one: Source, other: Dataset, input_root: Path | None) -> None:
+    """Raise where test items that were trained on are of the data set that is to be scored."""
+    name = one.run["dataset"]
+    shared = {name, *_config(name, input_root).combine} & {other.name, *other.config.combine}
+    if shared:
+        also = "" if name == other.name else f" (of {', '.join(sorted(shared))} in {other.name})"
+        raise UserError(
+            f"{one.what} was trained on test items of {name} with pseudo-labels: their{also} score "
+            "would be that of a net that has seen them; evaluate the model without"
+        )
+
+
+def _config(dataset: str, input_root: Path | None) -> DatasetConfig:
+    home = paths.dataset_dir(dataset, input_root)
+    return read_dataset_yaml(home, paths.readable(paths.dataset_yaml(dataset)))
+
+
+def _by_part(dataset: str, ids: Iterable[str], input_root: Path | None) -> dict[Part, str]:
+    """Return the items of a data set by the parts that `combine:` and `extra:` made it of."""
+    config = _config(dataset, input_root)
+    names = {*config.combine, *config.extra}
+    found: dict[Part, str] = {}
+    for one in ids:
+        first, _, rest = one.partition("/")
+        found[(first, rest) if first in names else (dataset, one)] = one
+    return found
+
+
+def _parts(dataset: str, ids: Iterable[str]) -> set[Part]:
+    """Return all that ids of a data set may stand for.
+
+    What was trained on may have had other parts then, or be gone by now; so each beginning of an
+    id counts as the name of a part.
+    """
+    pairs = [(one.partition("/"), one) for one in ids]
+    return {(dataset, one) for _, one in pairs} | {(first, rest) for (first, _, rest), _ in pairs}
+
+
+def _fold_rows(one: Source, table: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return the fold file that a run was trained with; `table` where it has been read already.
+
+    Raises:
+        UserError: it is gone, or another one by now.
+    """
+    run = one.run
+    path = paths.readable(paths.folds_csv(run["dataset"], run["scheme"]))
+    there = path.is_file()
+    if not there or run.get("folds_sha256") != fingerprint_of(path):
+        fault = "is not the fold file that it was trained with any more" if there else (
+            "is not there, the fold file that it was trained with"
+        )  # fmt: skip
+        raise UserError(
+            f"{one.what.rstrip(',')}: {path} {fault}, so nothing says which rows it saw; put that "
+            "file back, or train it again (--overwrite)"
+        )
+    return read_folds(path) if table is None else table

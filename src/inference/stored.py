@@ -1,0 +1,327 @@
+"""Predictions of the test items: which are missing, and one pass that fills them in.
+
+This module loads torch only when there is something to predict, so that another recipe over the
+same predictions votes in seconds.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from src import paths
+from src.artifacts.files import sha256_json
+from src.artifacts.oof import (
+    NO_FOLD,
+    UNREADABLE,
+    VIEW_COLUMNS,
+    WHOLE,
+    read_views,
+    read_views_metadata,
+)
+from src.artifacts.recipes import Member, Recipe, check_recipe_fresh
+from src.artifacts.runs import check_checkpoint, has_run, read_run
+from src.data.items.contents import contents_sha256
+from src.data.pixels.faces import part_of, says_cropped
+from src.ensemble.extra import is_extra, read_extra_test
+from src.ensemble.pooling import DEFAULT
+from src.ensemble.stages import pools_of, rule_of
+from src.ensemble.vote import pool_views
+from src.errors import UserError
+
+if TYPE_CHECKING:
+    from src.data.items.manifest import Dataset
+
+
+@dataclass(frozen=True)
+class Part:
+    """The test predictions of one checkpoint."""
+
+    model: str  # name of the member
+    fold: paths.FoldName  # the fold its checkpoint held out; `all` for a refit
+    checkpoint: Path  # the weights
+    checkpoint_sha256: str  # of that file, as its run record says
+    views: Path  # where its predictions lie or will lie
+
+
+@dataclass(frozen=True)
+class TestItems:
+    """The items to predict."""
+
+    __test__ = False  # not a pytest class
+
+    root: Path  # folder of the data set
+    item_ids: list[str]  # ids, sorted
+    paths: list[str]  # manifest paths, in the same order
+    manifest_sha256: str  # fingerprint of the data set they belong to
+
+
+def items_to_predict(dataset: "Dataset") -> TestItems:
+    """Return the test items of a data set; raises UserError where there are none."""
+    dataset.require_test()
+    test = dataset.test
+    return TestItems(
+        dataset.root,
+        test["item_id"].tolist(),
+        test["path"].tolist(),
+        fingerprint_items(dataset, test),
+    )
+
+
+def fingerprint_items(dataset: "Dataset", table: pd.DataFrame) -> str:
+    """Return what tells rows of a manifest from all that would be predicted otherwise.
+
+    Sizes alone would not tell one uncompressed picture from another put in its place. What the
+    files hold does, and predictions still fit a copy of the data set on another machine.
+    """
+    marks = cropped_marks(dataset.root, table["path"])
+    return sha256_json([dataset.sha256, contents_sha256(dataset, table), *marks])
+
+
+def cropped_marks(root: Path, files: Iterable[str]) -> list[str]:
+    """Return a mark where some items are faces already: a model that crops sees others then."""
+    parts = sorted({part_of(path) for path in files})
+    cropped = [part for part in parts if says_cropped(root, part)]
+    if not cropped:
+        return []
+    return ["cropped", *(part for part in cropped if part)]
+
+
+def check_recipe(recipe: Recipe, folds: Sequence[paths.FoldName] | None = None) -> list[Part]:
+    """Check all that predicting with a recipe rests on, but for the items; returns its checkpoints.
+
+    Before hours of predicting, and where a bundle is packed.
+
+    Args:
+        recipe: the recipe.
+        folds: see `needed_parts`.
+
+    Raises:
+        UserError: a fold file, an OOF file, a checkpoint or a record is gone or not the one that
+            was tuned on; test predictions from elsewhere are not those that were imported; a stage
+            that this version does not know.
+    """
+    check_recipe_fresh(recipe)
+    rule_of(recipe)
+    for member in recipe.members:
+        if member.weight and is_extra(recipe.dataset, recipe.scheme, member.model):
+            read_extra_test(recipe.dataset, recipe.scheme, member.model)
+    return needed_parts(recipe, folds)
+
+
+def needed_parts(recipe: Recipe, folds: Sequence[paths.FoldName] | None = None) -> list[Part]:
+    """Return the checkpoints that a recipe's members of some weight need.
+
+    Members whose predictions came from elsewhere (`tune.py --extra`) have none.
+
+    Args:
+        recipe: the recipe.
+        folds: those of which the checkpoints are wanted; None takes the recipe's own.
+
+    Raises:
+        UserError: a run is not finished, or its checkpoint is gone.
+    """
+    parts = []
+    for member in recipe.members:
+        if member.weight == 0 or is_extra(recipe.dataset, recipe.scheme, member.model):
+            continue
+        for fold in folds or recipe.folds:
+            names = (recipe.dataset, recipe.scheme, member.model, fold)
+            for file in (paths.checkpoint(*names), paths.run_record(*names)):
+                if not paths.readable(file).is_file():
+                    other = (
+                        "predict without --refit"
+                        if fold == paths.ALL
+                        else "tune without that member (--models)"
+                    )
+                    raise UserError(
+                        f"{file} is not there, and the recipe predicts with it; make it: python "
+                        f"{_maker(recipe, member.model)} --fold {fold} --data {recipe.dataset} "
+                        f"--overwrite, or {other}"
+                    )
+            record = read_run(*names)
+            sha = record["checkpoint_sha256"]
+            if member.oof_sha256 and fold != paths.ALL:
+                _check_tuned_on(member, fold, sha, recipe.dataset)
+            weights = check_checkpoint(record)
+            parts.append(Part(member.model, fold, weights, sha, paths.test_views(*names)))
+    return parts
+
+
+def _check_tuned_on(member: Member, fold: paths.FoldName, sha256: str, dataset: str) -> None:
+    """Raise where a checkpoint is not the one whose out-of-fold predictions were tuned on."""
+    if member.checkpoint_sha256.get(str(fold)) != sha256:
+        raise UserError(
+            f"fold {fold} of {member.model} is not the checkpoint whose out-of-fold predictions "
+            "the recipe was tuned on: it was trained again, or copied from another run; run "
+            f"tune.py --data {dataset} again"
+        )
+
+
+def _maker(recipe: Recipe, model: str) -> str:
+    """Return the command that makes a member's checkpoints, without its fold."""
+    names = (recipe.dataset, recipe.scheme, model)
+    there = [fold for fold in recipe.folds if has_run(*names, fold)]
+    if there:
+        is_merge = bool(read_run(*names, there[0])["merged_from"])
+    else:
+        folders = paths.config_dirs("merges")
+        is_merge = any((folder / f"{model}.yaml").is_file() for folder in folders)
+    if is_merge:
+        return f"-m src merge {model}"
+    return f"train_folds.py --model {model}"
+
+
+def stored_predictions(
+    part: Part, items: TestItems, precision: str = "auto", engine: str | None = None
+) -> pd.DataFrame | None:
+    """Return a checkpoint's predictions if they are complete and of these weights and items.
+
+    Args:
+        part: the checkpoint.
+        items: the items.
+        precision: as `--precision`; other than `auto`, predictions of another one do not count.
+        engine: as `--engine`; if given, predictions of another one do not count.
+    """
+    if not part.views.is_file():
+        return None
+    try:
+        views, metadata = read_views(part.views)
+    except UserError:
+        return None  # damaged: predicted again
+    if metadata.get("checkpoint_sha256") != part.checkpoint_sha256:
+        return None
+    if metadata.get("manifest_sha256") != items.manifest_sha256:
+        return None
+    if precision not in ("auto", metadata.get("precision")):
+        return None
+    if engine not in (None, metadata.get("engine", "eager")):
+        return None
+    return views if set(views["item_id"]) == set(items.item_ids) else None
+
+
+def member_logits(
+    recipe: Recipe, parts: Sequence[Part], items: TestItems
+) -> dict[str, "pd.Series"]:
+    """Return logits of the test items by member: stored predictions pooled, and extra ones.
+
+    Args:
+        recipe: its members of some weight are wanted.
+        parts: the checkpoints, all predicted.
+        items: the items.
+
+    Raises:
+        UserError: predictions that are not complete, or of other ids than the test items.
+    """
+    logits, pools = {}, default_pools(parts) | pools_of(recipe)
+    for member in recipe.members:
+        if member.weight == 0:
+            continue
+        if is_extra(recipe.dataset, recipe.scheme, member.model):
+            logits[member.model] = _extra_logits(recipe, member.model, items)
+            continue
+        views = [stored_predictions(part, items) for part in parts if part.model == member.model]
+        known = [table for table in views if table is not None]
+        logits[member.model] = pool_views(
+            pd.concat(known, ignore_index=True), pools.get(member.model, DEFAULT)
+        )
+    return logits
+
+
+def default_pools(parts: Sequence[Part]) -> dict[str, str]:
+    """Return model -> the pooling of frames that its predictions name: its config's."""
+    return {part.model: str(_metadata(part).get("pool", DEFAULT)) for part in parts}
+
+
+def partly_read(parts: Sequence[Part]) -> dict[str, str]:
+    """Return item_id -> what is wrong, of test items that were read only in part."""
+    found: dict[str, str] = {}
+    for part in parts:
+        found |= _metadata(part).get("partial", {})
+    return dict(sorted(found.items()))
+
+
+def without_face(parts: Sequence[Part]) -> list[str]:
+    """Return the test items in which a model that crops faces found none: it saw all of them."""
+    return sorted({item for part in parts for item in _metadata(part).get("no_face", [])})
+
+
+def _metadata(part: Part) -> dict[str, Any]:
+    try:
+        return read_views_metadata(part.views)
+    except UserError:
+        return {}  # a file of before, or none: whoever wants its predictions will say so
+
+
+def _extra_logits(recipe: Recipe, model: str, items: TestItems) -> "pd.Series":
+    series = read_extra_test(recipe.dataset, recipe.scheme, model)
+    lacking = pd.Index(items.item_ids).difference(series.index)
+    unknown = series.index.difference(pd.Index(items.item_ids))
+    if len(lacking) or len(unknown):
+        what = f"lack {lacking[0]!r}" if len(lacking) else f"name {unknown[0]!r}, no test item"
+        raise UserError(
+            f"the test predictions of {model} {what} ({len(lacking)} missing, {len(unknown)} "
+            f"unknown); import complete ones: tune.py --extra {model}=OOF.csv,TEST.csv"
+        )
+    return series
+
+
+def view_rows(
+    ids: Sequence[str],
+    fold: paths.FoldName,
+    names: list[str],
+    logits: np.ndarray,
+    readable: np.ndarray,
+    place: np.ndarray | None = None,
+    frame: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """Return view-level predictions as a table; an unreadable item has one row and no logit.
+
+    Args:
+        ids: item ids (n,).
+        fold: the fold model that made them; `all` is written as `NO_FOLD`.
+        names: views, the columns of `logits`.
+        logits: float64 (n_rows, n_views); a row an item, or a frame.
+        readable: bool (n_rows,).
+        place: int64 (n_rows,), whose rows they are among `ids`; None: one row an item.
+        frame: int64 (n_rows,), numbers of a clip's frames, below 0 for an image; None: no clips.
+            `full+flip` becomes `f03+flip`. A frame that a clip does not have has no row.
+    """
+    fold = NO_FOLD if fold == paths.ALL else fold
+    every = np.asarray(ids, dtype=object)
+    place = np.arange(len(every)) if place is None else place
+    there = place[readable]
+    known = np.bincount(there, minlength=len(every)) > 0
+    table = pd.DataFrame(
+        {
+            "item_id": np.repeat(every[there], len(names)),
+            "fold": fold,
+            "view": _view_names(names, len(there), None if frame is None else frame[readable]),
+            "logit": logits[readable].reshape(-1),
+        }
+    )
+    lost = pd.DataFrame(
+        {
+            "item_id": every[~known],
+            "fold": fold,
+            "view": UNREADABLE,
+            "logit": np.nan,
+        }
+    )
+    return pd.concat([table, lost], ignore_index=True)[VIEW_COLUMNS] if len(lost) else table
+
+
+def _view_names(names: list[str], count: int, frame: np.ndarray | None) -> np.ndarray:
+    """Return the views of some rows, (count * n_views,) objects."""
+    plain = np.tile(np.asarray(names, dtype=object), count)
+    if frame is None or (frame < 0).all():
+        return plain
+    numbers = np.repeat(frame, len(names)).tolist()
+    words = [
+        view if number < 0 else f"f{number:02d}{view.removeprefix(WHOLE)}"
+        for number, view in zip(numbers, plain, strict=True)
+    ]
+    return np.array(words, dtype=object)

@@ -1,0 +1,1 @@
+"""Merges as runs: planned, made, chosen, recorded."""

@@ -1,0 +1,171 @@
+"""One merge of one fold, from names to a member like any other: checkpoint, OOF, record."""
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping
+
+from src import paths
+from src.artifacts.files import file_lock, sha256_file, write_csv
+from src.artifacts.merged import START
+from src.artifacts.runs import read_run, write_record
+from src.errors import UserError
+from src.inference.lineage import check_unseen
+from src.models import checkpoint
+from src.soups.agree import check_agreement, resize_positions
+from src.soups.bench import Bench
+from src.soups.choose import choose
+from src.soups.gradients import LossPath, walk, with_fisher
+from src.soups.ingredients import Ingredient, Place, resolve
+from src.soups.plan import MergePlan, check_name
+from src.soups.record import Merged, fingerprint, merge_record
+from src.soups.standing import had_a_say
+from src.training.finish import check_weights, predict_held, write_predictions
+from src.training.job import Job
+
+LOG = logging.getLogger("rvf")
+
+
+def merge_fold(
+    plan: MergePlan,
+    place: Place,
+    job: Job,
+    *,
+    check: bool = True,
+    report: Callable[[Merged], None] | None = None,
+) -> Merged:
+    """Merge one fold of every ingredient and write the result as a run.
+
+    Args:
+        plan: the merge.
+        place: where the ingredients lie.
+        job: names, rows and options; its model and config are replaced by the merge's.
+        check: walk between the ingredients before they are averaged.
+        report: writes what people look at; called before the record is written, for what has a
+            record is not merged again.
+
+    Raises:
+        UserError: ingredients that do not agree, one that saw the rows to be scored, a run of
+            another kind or other ingredients under the merge's name.
+    """
+    check_name(plan.name, place.dataset, place.scheme)
+    ingredients = resolve(plan.recipes, place)
+    if len({one.spec.image_size for one in ingredients.values()}) > 1 and plan.resize_pos_embed:
+        check_agreement(list(ingredients.values()), resized=True)
+        ingredients = resize_positions(ingredients)
+    check_agreement(list(ingredients.values()))
+    first = next(iter(ingredients.values()))
+    job = Job(
+        plan.name, first.config, place.dataset, place.scheme, place.fold, job.root, job.table,
+        job.options,
+    )  # fmt: skip
+    if not job.is_refit:
+        held_out = (place.dataset, place.scheme, place.fold)
+        runs = [(name, one.record) for name, one in ingredients.items() if name != START]
+        check_unseen(runs, held_out, job.table, place.input_root)
+    elif plan.selection.how != "fixed":
+        raise UserError(
+            f"{plan.name}: nothing is held out in --fold all, so nothing can be chosen; write what "
+            "was chosen (`chosen` in the record of a fold) into a file of its own and merge that"
+        )
+    what = f"{place.dataset}/{place.scheme}/{plan.name} fold {place.fold}"
+    with file_lock(paths.run_lock(*job.names), what):
+        if _is_finished(plan, job, ingredients):
+            return Merged(job, ingredients, skipped=True)
+        runs = [one.record for one in ingredients.values() if one.record is not None]
+        rows = {"dataset": job.dataset, "scheme": job.scheme}
+        merged = Merged(job, ingredients, had_a_say(runs, rows, place.input_root))
+        _carry_out(plan, merged, check=check, report=report or (lambda _: None))
+    return merged
+
+
+def _is_finished(plan: MergePlan, job: Job, ingredients: Mapping[str, Ingredient]) -> bool:
+    path = paths.run_record(*job.names)
+    if not path.exists():
+        return False
+    found = read_run(*job.names)["merged_from"]
+    if found is None:
+        raise UserError(f"{path}: {job.model} was trained; give the merge's file another name")
+    if job.options.overwrite:
+        return False
+    if found["fingerprint"] != fingerprint(plan, ingredients):
+        raise UserError(
+            f"{path}: a merge of other ingredients or settings lies there; merge again with "
+            "--overwrite, or give the file another name"
+        )
+    predicted = job.is_refit or paths.oof_csv(*job.names).exists()
+    return predicted and paths.checkpoint(*job.names).exists()
+
+
+def _carry_out(
+    plan: MergePlan, merged: Merged, *, check: bool, report: Callable[[Merged], None]
+) -> None:
+    began = time.monotonic()
+    job, ingredients = merged.job, merged.ingredients
+    bench = Bench(job, ingredients, plan.batchnorm)
+    parts = paths.merge_parts() / fingerprint(plan, ingredients)[:32]
+    parts.mkdir(parents=True, exist_ok=True)
+    averaged = [name for name in ingredients if name != START]
+    if check and len(averaged) > 1 and not job.is_refit:
+        merged.paths = walk(bench, averaged)
+        _warn(job.model, merged.paths)
+    for recipe in plan.recipes[:-1]:
+        file = parts / f"{recipe.name}.safetensors"
+        bench.put_from_files(with_fisher(bench, recipe, parts), file)
+        bench.files[recipe.name] = file
+    recipe = with_fisher(bench, plan.final, parts)
+    if plan.selection.how != "fixed":
+        found = choose(plan.selection, recipe, ingredients, bench)
+        merged.chosen, merged.cross_fitted, merged.tried = found
+        recipe = merged.chosen.recipe
+    file = parts / "merged.safetensors"
+    bench.put_from_files(recipe, file)
+    _write(plan, merged, bench, time.monotonic() - began, report)
+    shutil.rmtree(parts)
+
+
+def _warn(name: str, found: list[LossPath]) -> None:
+    for path in found:
+        if path.is_hopeless:
+            LOG.warning(
+                "WARNING %s: between %s and %s the log loss rises %.3f above the line from one to "
+                "the other (macro-F1 %.3f half-way, %.3f and %.3f at the ends): they do not lie in "
+                "one valley, and their average cannot be expected to work. Merge models that were "
+                "fine-tuned from the same weights",
+                name, path.first, path.other, path.barrier,
+                path.scores[len(path.scores) // 2], path.scores[0], path.scores[-1],
+            )  # fmt: skip
+
+
+def _write(
+    plan: MergePlan,
+    merged: Merged,
+    bench: Bench,
+    seconds: float,
+    report: Callable[[Merged], None],
+) -> None:
+    """Write checkpoint, predictions, what people look at and, last, the record."""
+    job, model = merged.job, bench.model
+    if job.is_refit:
+        check_weights(job, model)
+    seen = None if job.is_refit else predict_held(job, model, bench.source, bench.compute)
+    _discard(job)
+    content = job.config.as_dict()
+    checkpoint.save_checkpoint(paths.checkpoint(*job.names), model, content, bench.views)
+    sha256 = sha256_file(paths.checkpoint(*job.names))
+    scores = {} if seen is None else write_predictions(job, seen, sha256)
+    if scores and merged.is_selected:
+        LOG.info("what was merged was chosen on these very items: that score is flattered")
+    if merged.cross_fitted is not None:
+        write_csv(paths.cross_fitted_csv(*job.names), merged.cross_fitted)
+    report(merged)
+    write_record(paths.run_record(*job.names), merge_record(plan, merged, bench, scores, seconds))
+
+
+def _discard(job: Job) -> None:
+    """Remove what an earlier merge of this name predicted, then its record.
+
+    Killed from here on, nothing is left that could be taken for predictions of other weights.
+    """
+    for make in (paths.oof_csv, paths.oof_views, paths.cross_fitted_csv, paths.run_record):
+        make(*job.names).unlink(missing_ok=True)

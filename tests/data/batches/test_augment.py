@@ -1,0 +1,324 @@
+"""Augmentation presets: shape, strictness, randomness that is used."""
+
+import io
+import random
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.stats import binomtest
+
+from src.data.batches import augment  # isort: split
+
+import albumentations as A
+
+from src.data.batches.augment import (
+    BATCH_PRESETS,
+    PRESETS,
+    check_augment,
+    draw_boxes,
+    make_augment,
+    preset_names,
+    takes_batches,
+)
+from src.data.pixels.recompress import Recompress
+from src.errors import UserError
+
+CANVAS = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("name", PRESETS.names())
+@pytest.mark.parametrize(("canvas", "size"), [(32, 32), (40, 32), (64, 48), (16, 16), (36, 33)])
+def test_every_preset_gives_the_size_that_the_net_sees(name, canvas, size):
+    image = np.random.default_rng(1).integers(0, 256, (canvas, canvas, 3), dtype=np.uint8)
+    before = image.copy()
+    transform = make_augment(name, size)
+    for seed in range(20):
+        transform.set_random_seed(seed)
+        out = transform(image=image)["image"]
+        assert out.shape == (size, size, 3)
+        assert out.dtype == np.uint8
+    assert np.array_equal(image, before)
+
+
+def whole(name: str, images: np.ndarray, size: int, seed: int = 0) -> np.ndarray:
+    generator = torch.Generator().manual_seed(seed)
+    out = BATCH_PRESETS.get(name)(torch.from_numpy(images), size, generator)
+    assert out.dtype == torch.uint8
+    return out.numpy()
+
+
+@pytest.mark.parametrize("name", BATCH_PRESETS.names())
+@pytest.mark.parametrize(
+    ("canvas", "size"), [(32, 32), (40, 32), (64, 48), (16, 16), (36, 33), (8, 8)]
+)
+def test_every_whole_batch_preset_gives_the_size_that_the_net_sees(name, canvas, size):
+    images = np.random.default_rng(1).integers(0, 256, (5, canvas, canvas, 3), dtype=np.uint8)
+    before = images.copy()
+    for seed in range(5):
+        assert whole(name, images, size, seed).shape == (5, size, size, 3)
+    assert np.array_equal(images, before)
+
+
+def test_every_preset_has_one_name():
+    assert (
+        len(set(preset_names()))
+        == len(preset_names())
+        == len(PRESETS.names()) + len(BATCH_PRESETS.names())
+    )
+    assert [takes_batches(name) for name in ("crop_flip", "standard")] == [True, False]
+
+
+def test_none_is_the_central_crop():
+    assert np.array_equal(whole("none", CANVAS[None], 32)[0], CANVAS[4:36, 4:36])
+
+
+@pytest.mark.parametrize("name", PRESETS.names())
+def test_a_seed_decides_the_draw(name):
+    transform, other = make_augment(name, 32), make_augment(name, 32)
+
+    def draw(which, seed: int) -> bytes:
+        which.set_random_seed(seed)
+        return b"".join(which(image=CANVAS)["image"].tobytes() for _ in range(4))
+
+    assert draw(transform, 1) == draw(transform, 1) == draw(other, 1)
+    assert len({draw(transform, seed) for seed in range(8)}) == 8
+
+
+def test_each_transform_of_a_preset_draws_for_itself(monkeypatch):
+    things = {"two": lambda size: [A.HorizontalFlip(p=0.5), A.OneOf([A.InvertImg(p=1)], p=0.5)]}
+    monkeypatch.setattr(PRESETS, "_things", things)
+    transform = make_augment("two", 4)
+    image = np.zeros((4, 4, 3), np.uint8)
+    image[:, :2] = 50
+    seen = np.zeros((2, 2), int)
+    for seed in range(800):
+        transform.set_random_seed(seed)
+        out = transform(image=image)["image"][0, :, 0].astype(int)
+        inverted = int(out.max() > 100)
+        first = out[0] if not inverted else 255 - out[0]
+        seen[int(first == 0), inverted] += 1
+    assert np.abs(seen - 200).max() < 5 * np.sqrt(800 * 0.25 * 0.75)
+
+
+def test_crop_flip_shows_pixels_of_the_image_only_shifted_or_mirrored():
+    size, n = 32, 3000
+    image = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    wide = np.pad(image, ((4, 4), (4, 4), (0, 0)), mode="reflect")
+    possible = {}
+    for top in range(9):
+        for left in range(9):
+            window = wide[top : top + size, left : left + size]
+            possible[window.tobytes()] = (top, left, False)
+            possible[window[:, ::-1].tobytes()] = (top, left, True)
+    drawn = [possible[out.tobytes()] for out in whole("crop_flip", np.stack([image] * n), size)]
+    assert {place[:2] for place in drawn} == {place[:2] for place in possible.values()}
+    assert binomtest(sum(flip for *_, flip in drawn), n).pvalue > 1e-4
+    for axis in (0, 1):
+        counts = np.bincount([place[axis] for place in drawn], minlength=9)
+        assert np.abs(counts - n / 9).max() < 5 * np.sqrt(n / 9)
+
+
+def test_crop_flip_of_a_larger_canvas_cuts_it_without_edges():
+    image = np.random.default_rng(0).integers(0, 256, (44, 44, 3), dtype=np.uint8)
+    windows = [image[top : top + 32, left : left + 32] for top in range(13) for left in range(13)]
+    possible = {w.tobytes() for w in windows} | {w[:, ::-1].tobytes() for w in windows}
+    seen = {out.tobytes() for out in whole("crop_flip", np.stack([image] * 200), 32)}
+    assert seen <= possible
+    assert len(seen) > 100
+
+
+def test_whole_batch_draws_follow_from_the_generator_alone():
+    images = np.stack([CANVAS] * 8)
+    torch.manual_seed(0)
+    first = whole("crop_flip", images, 32, 5)
+    torch.manual_seed(1)
+    assert np.array_equal(whole("crop_flip", images, 32, 5), first)
+    assert not np.array_equal(whole("crop_flip", images, 32, 6), first)
+
+
+@pytest.mark.parametrize("size", [8, 32, 33])
+def test_erased_boxes_lie_inside_and_have_the_stated_area(size):
+    boxes = draw_boxes(4000, size, 0.3, seed=1)
+    top, bottom, left, right = boxes.T
+    erased = bottom > top
+    assert ((boxes >= 0) & (boxes <= size)).all()
+    assert (right[erased] > left[erased]).all()
+    assert (boxes[~erased] == 0).all()
+    assert binomtest(int(erased.sum()), 4000, 0.3).pvalue > 1e-4
+    share = ((bottom - top) * (right - left))[erased] / size**2
+    assert share.max() <= 1 / 3 + 2 / size
+    assert 0.1 < share.mean() < 0.2
+    assert not draw_boxes(100, size, 0.0, seed=1).any()
+    assert (draw_boxes(100, size, 1.0, seed=1)[:, 1] > 0).all()
+
+
+def test_native_pixels_are_never_resampled():
+    for name in ("none", "crop_flip", "light", "classic", "forensic"):
+        check_augment(name, "native")
+    for name in ("standard", "crop_zoom", "robust", "share"):
+        with pytest.raises(UserError, match=f"{name} resamples"):
+            check_augment(name, "native")
+
+
+@pytest.mark.parametrize("geometry", ["squash", "short_side"])
+def test_forensic_wants_pixels_as_they_are(geometry):
+    for name in preset_names():
+        if name != "forensic":
+            check_augment(name, geometry)
+    with pytest.raises(UserError, match=r"forensic is for pixels as they are.*take input.geometry"):
+        check_augment("forensic", geometry)
+
+
+def draws(name: str, image: np.ndarray, size: int, n: int) -> np.ndarray:
+    transform = make_augment(name, size)
+    transform.set_random_seed(3)
+    return np.stack([transform(image=image)["image"] for _ in range(n)])
+
+
+def test_forensic_shows_windows_of_the_canvas_only_mirrored():
+    image = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    windows = [image[top : top + 16, left : left + 16] for top in range(9) for left in range(9)]
+    possible = {w.tobytes() for w in windows} | {w[:, ::-1].tobytes() for w in windows}
+    seen = {out.tobytes() for out in draws("forensic", image, 16, 300)}
+    assert seen <= possible
+    assert len(seen) > 120
+
+
+def test_classic_flips_half_and_adds_noise_of_old_strength_to_three_tenths(monkeypatch):
+    monkeypatch.setattr(A, "HueSaturationValue", lambda p: A.NoOp())
+    monkeypatch.setattr(A, "RandomBrightnessContrast", lambda p: A.NoOp())
+    n = 1500
+    ramp = np.broadcast_to(np.linspace(60, 190, 32).astype(np.uint8)[None, :, None], (32, 32, 3))
+    image = np.ascontiguousarray(ramp)
+    out = draws("classic", image, 32, n).astype(float)
+    flipped = np.abs(out - image[:, ::-1]).mean((1, 2, 3)) < np.abs(out - image).mean((1, 2, 3))
+    assert binomtest(int(flipped.sum()), n, 0.5).pvalue > 1e-4
+    noise = np.where(flipped[:, None, None, None], out - image[:, ::-1], out - image).std((1, 2, 3))
+    noisy = noise > 0.5
+    assert binomtest(int(noisy.sum()), n, 0.3).pvalue > 1e-4
+    assert 10**0.5 - 0.5 < noise[noisy].min() < noise[noisy].max() < 50**0.5 + 0.3
+
+
+def test_standard_turns_by_ten_degrees_at_most_and_erases_a_tenth(monkeypatch):
+    monkeypatch.setattr(A, "ColorJitter", lambda *_, p: A.NoOp())
+    image = np.full((48, 48, 3), 30, np.uint8)
+    image[:, 20:28] = 220  # a vertical bar, whose slope tells the angle
+    out = draws("standard", image, 48, 600)
+    erased = (out == np.array([124, 116, 104])).all(-1).sum((1, 2)) > 20
+    assert binomtest(int(erased.sum()), 600, 0.1).pvalue > 1e-4
+    rows = (out[~erased, :, :, 0] > 125).astype(float)
+    centre = (rows * np.arange(48)).sum(2) / rows.sum(2)
+    slope = np.polyfit(np.arange(10, 38), centre[:, 10:38].T, 1)[0]
+    angle = np.degrees(np.arctan(slope))
+    assert 9 < np.abs(angle).max() < 10.7
+    assert np.abs(angle).mean() == pytest.approx(5, abs=0.6)  # uniform
+
+
+def test_robust_leaves_some_images_and_compresses_others_hard():
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    out = draws("robust", image, 32, 300).astype(float)
+    gap = np.minimum(
+        np.abs(out - image).mean((1, 2, 3)), np.abs(out - image[:, ::-1]).mean((1, 2, 3))
+    )
+    # none of the five happens to .75 * .7 * .8 * .8 * .4 of the images
+    assert binomtest(int((gap == 0).sum()), 300, 0.1344).pvalue > 1e-4
+    assert (gap > 10).mean() > 0.1
+
+
+# --- re-compression ---
+
+
+def colourful(side: int = 64) -> np.ndarray:
+    small = np.random.default_rng(2).choice([0, 255], (32, 32, 3)).astype(np.uint8)
+    return np.asarray(Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC))
+
+
+def by_pillow(pixels: np.ndarray, kind: str, **options: object) -> np.ndarray:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **options)
+    return np.asarray(Image.open(file).convert("RGB")).astype(int)
+
+
+def every_step(steps):
+    for step in steps:
+        yield step
+        yield from every_step(getattr(step, "transforms", ()))
+
+
+@pytest.mark.parametrize("name", PRESETS.names())
+def test_what_presets_store_is_what_pillow_stores(name):
+    steps = list(every_step(PRESETS.get(name)(32)))
+    assert not any(isinstance(step, A.ImageCompression) for step in steps)
+    image = colourful()
+    for step in steps:
+        if type(step).__name__ == "Recompress":
+            for quality in {step.quality[0], 75}:
+                found = step.apply(image, [("jpeg", quality, "420")]).astype(int)
+                wanted = by_pillow(image, "JPEG", quality=quality, subsampling="4:2:0")
+                assert np.abs(found - wanted).mean() <= 3
+
+
+def test_each_pass_is_a_file_of_its_own():
+    image = colourful()
+    step = Recompress((70, 70), p=1.0)
+    whole = by_pillow(image, "JPEG", quality=70, subsampling="4:4:4")
+    assert np.abs(step.apply(image, [("jpeg", 70, "444")]) - whole).mean() <= 3
+    halved = by_pillow(image, "JPEG", quality=70, subsampling="4:2:2")
+    assert np.abs(step.apply(image, [("jpeg", 70, "422")]) - halved).mean() <= 3
+    assert np.abs(halved - whole).mean() > 10
+    webp = by_pillow(image, "WEBP", quality=70)
+    assert np.abs(step.apply(image, [("webp", 70, "420")]) - webp).mean() <= 2
+    twice = step.apply(image, [("jpeg", 40, "420"), ("webp", 70, "420")])
+    first = step.apply(image, [("jpeg", 40, "420")])
+    assert np.array_equal(twice, step.apply(first, [("webp", 70, "420")]))
+
+
+def test_passes_kinds_chroma_and_quality_are_drawn_evenly():
+    (step,) = [s for s in PRESETS.get("share")(32) if isinstance(s, Recompress)]
+    A.Compose([step]).set_random_state(np.random.default_rng(0), random.Random(0))
+    drawn = [step.get_params()["passes"] for _ in range(3000)]
+    lengths = np.bincount([len(passes) for passes in drawn], minlength=4)
+    assert lengths[0] == 0
+    assert np.abs(lengths[1:] - 1000).max() < 130
+    passes = [one for some in drawn for one in some]
+    kinds, qualities, chromas = zip(*passes, strict=True)
+    assert binomtest(kinds.count("webp"), len(passes), 0.2).pvalue > 1e-4
+    assert (min(qualities), max(qualities)) == (40, 95)
+    assert {name: round(chromas.count(name) / len(passes), 1) for name in set(chromas)} == {
+        "420": 0.3, "422": 0.3, "444": 0.3,
+    }  # fmt: skip
+
+
+def test_a_preset_is_added_with_one_function(monkeypatch):
+    monkeypatch.setattr(PRESETS, "_things", dict(PRESETS._things))
+
+    @PRESETS.register("upside_down")
+    def upside_down(size: int) -> list:
+        return [A.CenterCrop(size, size), A.VerticalFlip(p=1.0)]
+
+    check_augment("upside_down", "native")
+    assert "upside_down" in preset_names()
+    assert np.array_equal(draws("upside_down", CANVAS, 32, 1)[0], CANVAS[4:36, 4:36][::-1])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: A.Downscale(scale_min=0.5, scale_max=0.9),
+        lambda: A.GaussianBlur(blur_limits=(3, 5)),
+        lambda: A.GaussNoise(var_limit=(10, 50)),
+        lambda: A.HorizontalFlip(always_apply=True),
+    ],
+)
+def test_an_old_or_mistyped_argument_is_not_ignored(monkeypatch, make):
+    things = {**augment.PRESETS._things, "old": lambda size: [make()]}
+    monkeypatch.setattr(augment.PRESETS, "_things", things)
+    with pytest.raises((UserWarning, TypeError, ValueError), match="not valid"):
+        make_augment("old", 32)
+
+
+def test_unknown_preset():
+    with pytest.raises(UserError, match="augmentation preset 'standrad'; did you mean 'standard'"):
+        check_augment("standrad", "squash")

@@ -1,0 +1,161 @@
+"""The rows of every batch: what an epoch holds, and that (seed, epoch) alone decides it."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from src.data.batches.samplers import SAMPLERS, BatchKey, EpochSampler, Pool
+from src.errors import UserError
+
+COUNT = 24
+LABELS = np.array([0, 0, 1] * 8)
+
+
+def sampler_of(kind="shuffle", *, rows=None, batch_size=5, seed=1, labels=LABELS, **settings):
+    rows = np.arange(len(labels)) if rows is None else rows
+    return EpochSampler(Pool(rows, labels, batch_size, **settings), kind, seed)
+
+
+def rows_of(sampler):
+    return [row for batch in sampler for row in batch.rows]
+
+
+def test_an_epoch_covers_each_row_at_most_once():
+    rows = np.arange(100, 100 + COUNT)
+    sampler = sampler_of(rows=rows)
+    batches = list(sampler)
+    assert len(batches) == len(sampler) == COUNT // 5
+    assert [batch.number for batch in batches] == [0, 1, 2, 3]
+    drawn = Counter(row for batch in batches for row in batch.rows)
+    assert set(drawn.values()) == {1}
+    assert set(drawn) <= set(rows.tolist())
+    assert all(len(batch.rows) == 5 for batch in batches)
+
+
+def test_over_epochs_no_row_is_left_out():
+    sampler = sampler_of()
+    drawn = set()
+    for epoch in range(10):
+        sampler.epoch = epoch
+        drawn |= set(rows_of(sampler))
+    assert drawn == set(range(COUNT))
+
+
+GROUPS = np.array([str(row // 4) for row in range(COUNT)])  # of both classes
+
+
+@pytest.mark.parametrize("kind", SAMPLERS.names())
+def test_the_order_depends_on_seed_and_epoch_alone(kind: str):
+    def order(seed: int, epoch: int, first: int = 0) -> list[BatchKey]:
+        sampler = sampler_of(kind, seed=seed, per_class=20, groups=GROUPS)
+        sampler.epoch, sampler.first = epoch, first
+        return list(sampler)
+
+    torch.manual_seed(0)
+    first = order(1, 0)
+    torch.manual_seed(99)
+    assert order(1, 0) == first
+    assert order(1, 0, first=2) == first[2:]  # resumed
+    assert [b.rows for b in order(1, 1)] != [b.rows for b in first]
+    assert [b.rows for b in order(2, 0)] != [b.rows for b in first]
+    sampler = sampler_of(kind, per_class=20, groups=GROUPS)
+    assert list(sampler) == list(sampler)  # not a stream that goes on
+    assert order(1, 3)[0].epoch == 3
+
+
+@pytest.mark.parametrize("kind", ["shuffle", "balanced", "paired"])
+def test_a_batch_larger_than_the_fold_is_refused_with_what_fits(kind: str):
+    message = r"batch_size is 25, and an epoch of this fold has 24 items; 24 would fit"
+    with pytest.raises(UserError, match=message):
+        sampler_of(kind, batch_size=25, groups=GROUPS)
+    assert len(rows_of(sampler_of(kind, batch_size=24, groups=GROUPS))) == 24
+
+
+def test_balanced_draws_half_of_each_class():
+    labels = np.zeros(1000, np.int64)
+    labels[:30] = 1
+    rows = np.arange(1000) + 7
+    drawn = np.array(rows_of(sampler_of("balanced", rows=rows, labels=labels, batch_size=100))) - 7
+    assert len(drawn) == 1000
+    share = labels[drawn].mean()
+    assert abs(share - 0.5) < 4 * 0.5 / np.sqrt(1000)
+    assert set(drawn[labels[drawn] == 1]) == set(range(30))
+    drawn = np.array(rows_of(sampler_of(rows=rows, labels=labels, batch_size=100))) - 7
+    assert labels[drawn].mean() == 0.03
+
+
+@pytest.mark.parametrize("per_class", [1, 16, 20, 250])
+@pytest.mark.parametrize("batch_size", [5, 7, 16])
+def test_oversample_draws_each_class_at_least_so_often_and_evenly(per_class, batch_size):
+    sampler = sampler_of("oversample", per_class=per_class, batch_size=batch_size)
+    drawn = Counter(rows_of(sampler))
+    wanted = {0: max(16, per_class), 1: max(8, per_class)}
+    total = -(-sum(wanted.values()) // batch_size) * batch_size
+    assert sum(drawn.values()) == total == len(sampler) * batch_size
+    assert set(drawn) == set(range(COUNT))
+    for label, least in wanted.items():
+        times = [drawn[row] for row in range(COUNT) if LABELS[row] == label]
+        assert sum(times) >= least
+        assert min(times) == least // len(times)
+
+
+def test_oversampled_repeats_are_spread_over_the_epoch():
+    sampler = sampler_of("oversample", per_class=250, batch_size=10)
+    share = [np.mean(LABELS[list(batch.rows)]) for batch in sampler]
+    assert 0.2 < np.mean(share[:10]) < 0.8
+    assert 0.2 < np.mean(share[-10:]) < 0.8
+
+
+def paired_batches(labels, groups, batch_size, seed=1):
+    pool = {"labels": np.array(labels), "groups": np.array(groups)}
+    return list(sampler_of("paired", batch_size=batch_size, seed=seed, **pool))
+
+
+@pytest.mark.parametrize("batch_size", [4, 7, 10])
+@pytest.mark.parametrize("seed", range(5))
+def test_paired_puts_a_real_and_a_fake_of_a_group_side_by_side(batch_size: int, seed: int):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, 140)
+    groups = np.array([f"g{number}" for number in rng.integers(0, 40, 140)])
+    groups[rng.random(140) < 0.2] = ""
+    batches = paired_batches(labels, groups, batch_size, seed)
+    drawn = [row for batch in batches for row in batch.rows]
+    assert len(set(drawn)) == len(drawn) == 140 // batch_size * batch_size
+    wanted = sum(
+        min((labels[groups == group] == label).sum() for label in (0, 1))
+        for group in set(groups) - {""}
+    )
+    found = torn = 0
+    for batch in batches:
+        place = 0
+        while place < batch_size:
+            pair = list(batch.rows[place : place + 2])
+            together = len(pair) == 2 and groups[pair[0]] == groups[pair[1]] != ""
+            if together and labels[pair].tolist() == [0, 1]:
+                found, place = found + 1, place + 2
+            else:
+                torn, place = torn + 1, place + 1
+    # What the last, left-out batch may have held, and neighbours that met by chance.
+    assert wanted - batch_size // 2 <= found <= wanted + 6
+    assert torn > 0
+
+
+def test_paired_with_an_odd_batch_and_nothing_but_pairs_loses_no_row():
+    batches = paired_batches([0, 1] * 15, [str(row // 2) for row in range(30)], 5)
+    assert sorted(row for batch in batches for row in batch.rows) == list(range(30))
+    whole = [
+        row
+        for batch in batches
+        for row in batch.rows[::1]
+        if (row ^ 1) in batch.rows  # rows 2k and 2k+1 are a pair
+    ]
+    assert len(whole) >= 24  # at most one pair of every two batches is torn apart
+
+
+def test_paired_without_a_group_of_both_classes_is_refused():
+    with pytest.raises(UserError, match=r"paired finds no group with a real and a fake"):
+        sampler_of("paired", groups=np.array([f"g{label}" for label in LABELS]))
+    with pytest.raises(UserError, match=r"paired finds no group"):
+        sampler_of("paired", groups=np.full(COUNT, ""))

@@ -1,0 +1,196 @@
+"""The scan: what it finds in a file, and what it remembers."""
+
+import hashlib
+
+import cv2
+import imagehash
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from src import paths
+from src.data.folds import scan as scanning
+from src.data.folds.near_duplicates import perceptual_hashes
+from src.data.folds.scan import scan_items
+from src.data.layouts.load import load_dataset
+from src.data.pixels.formats import file_format
+from tests.clips import write_clip
+from tests.data.conftest import picture
+
+
+def smooth(seed: int, size: int = 48) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return np.clip(cv2.resize(small, (size, size), interpolation=cv2.INTER_CUBIC), 0, 255)
+
+
+def encode(pixels: np.ndarray, suffix: str = ".png") -> bytes:
+    return cv2.imencode(suffix, pixels)[1].tobytes()
+
+
+def bits(a: int, b: int) -> int:
+    return bin(int(a) ^ int(b)).count("1")
+
+
+def test_every_column(make_dataset):
+    data = encode(smooth(0)[:32], ".jpg")
+    root = make_dataset({"real/a.png": data, "fake/b.jpg": b"", "fake/c.png": encode(smooth(1))})
+    table = scan_items(load_dataset("toy")).set_index("item_id")
+    row = table.loc["real/a.png"]
+    assert (row["width"], row["height"], row["format"], row["error"]) == (48, 32, "jpeg", "")
+    assert row["sha256"] == hashlib.sha256((root / "real/a.png").read_bytes()).hexdigest()
+    assert table.loc["fake/b.jpg", "error"] == "the file is empty (0 bytes)"
+    assert table.loc["fake/b.jpg", ["width", "height"]].isna().all()
+    assert not table.loc["fake/b.jpg", "hashable"]
+
+
+def test_hash_is_the_librarys():
+    pixels = cv2.cvtColor(smooth(3), cv2.COLOR_BGR2RGB)
+    own, _, _ = perceptual_hashes(pixels)
+    assert f"{own:016x}" == str(imagehash.phash(Image.fromarray(pixels)))
+
+
+def test_copies_are_near_and_others_far():
+    pixels = smooth(5, 200)
+    own, flip, _ = perceptual_hashes(pixels)
+    small = perceptual_hashes(cv2.resize(pixels, (90, 90), interpolation=cv2.INTER_AREA))[0]
+    jpeg = perceptual_hashes(cv2.imdecode(np.frombuffer(encode(pixels, ".jpg"), np.uint8), 1))[0]
+    mirrored = perceptual_hashes(np.ascontiguousarray(pixels[:, ::-1]))[0]
+    assert bits(own, small) <= 4
+    assert bits(own, jpeg) <= 4
+    assert bits(flip, mirrored) <= 4
+    assert bits(own, perceptual_hashes(smooth(6, 200))[0]) > 4
+
+
+@pytest.mark.parametrize("value", [0, 7, 255])
+def test_flat_images_have_no_meaningful_hash(value):
+    flat = np.full((40, 40, 3), value, np.uint8)
+    flat[0, 0] = 3
+    assert perceptual_hashes(flat)[2] is False
+    assert perceptual_hashes(smooth(1))[2] is True
+
+
+def test_nothing_is_read_twice(make_dataset, monkeypatch):
+    root = make_dataset([f"{c}/{i}.png" for c in ("real", "fake") for i in range(3)])
+    first = scan_items(load_dataset("toy"))
+    seen = []
+    original = scanning.look_at
+    monkeypatch.setattr(scanning, "look_at", lambda *a: (seen.append(a[1]), original(*a))[1])
+    again = scan_items(load_dataset("toy"))
+    assert first.equals(again)
+    assert seen == []
+    (root / "real" / "new.png").write_bytes(encode(smooth(9)))
+    (root / "real" / "0.png").write_bytes(encode(smooth(10)))
+    after = scan_items(load_dataset("toy")).set_index("item_id")
+    assert sorted(seen) == ["real/0.png", "real/new.png"]
+    digest = hashlib.sha256((root / "real/0.png").read_bytes()).hexdigest()
+    assert after.loc["real/0.png", "sha256"] == digest
+
+
+def test_a_damaged_cache_is_made_again(make_dataset):
+    make_dataset(["real/a.png", "fake/b.png"])
+    first = scan_items(load_dataset("toy"))
+    paths.manifest_cache("toy").write_bytes(b"PAR1 no")
+    assert first.equals(scan_items(load_dataset("toy")))
+
+
+def test_processes_find_the_same(make_dataset, monkeypatch):
+    make_dataset(
+        {}, zips={"train.zip": [f"{c}/{i}.png" for c in ("real", "fake") for i in range(12)]}
+    )
+    alone = scan_items(load_dataset("toy"))
+    paths.manifest_cache("toy").unlink()
+    monkeypatch.setattr(scanning, "BATCH", 2)
+    monkeypatch.setattr(scanning, "SAVE_EVERY", 3)
+    monkeypatch.setattr(scanning, "cpu_count", lambda: 2)
+    assert alone.equals(scan_items(load_dataset("toy")))
+
+
+def test_what_was_scanned_survives_an_interruption(make_dataset, monkeypatch):
+    make_dataset([f"{c}/{i}.png" for c in ("real", "fake") for i in range(6)])
+    monkeypatch.setattr(scanning, "BATCH", 2)
+    monkeypatch.setattr(scanning, "SAVE_EVERY", 1)
+    original, seen = scanning.look_at, []
+
+    def stop_at_fifth(*arguments):
+        seen.append(arguments[1])
+        if len(seen) == 5:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(scanning, "look_at", stop_at_fifth)
+    monkeypatch.setattr(scanning, "cpu_count", lambda: 1)
+    with pytest.raises(KeyboardInterrupt):
+        scan_items(load_dataset("toy"))
+    scan_items(load_dataset("toy"))
+    assert len(seen) == 5 + 12 - 4
+
+
+def test_clips_are_looked_at_once(make_dataset, monkeypatch):
+    root = make_dataset({"real/a.mp4": b"1"})
+    write_clip(root / "fake" / "b.mp4", 7, size=(32, 48), fps=10)
+    table = scan_items(load_dataset("toy")).set_index("item_id")
+    assert table["format"].tolist() == ["video", "video"]
+    assert "not a video" in table.loc["real/a.mp4", "error"]
+    clip = table.loc["fake/b.mp4"]
+    assert (clip["width"], clip["height"], clip["frames"], clip["announced"]) == (48, 32, 7, 7)
+    assert (clip["fps"], clip["duration"], clip["error"], clip["note"]) == (10.0, 0.7, "", "")
+    assert not clip["hashable"]
+    assert len(clip["sha256"]) == 64
+    monkeypatch.setattr(scanning, "look_at_clip", lambda *_: pytest.fail("looked at again"))
+    assert scan_items(load_dataset("toy"))["error"].tolist() == table["error"].tolist()
+
+
+def test_clips_read_another_way_are_looked_at_again(make_dataset, monkeypatch):
+    root = make_dataset({"real/a.png": encode(smooth(0)), "fake/c.png": encode(smooth(1))})
+    write_clip(root / "fake" / "b.mp4", 7)
+    first = scan_items(load_dataset("toy"))
+    monkeypatch.setattr(scanning, "look_at", lambda *_: pytest.fail("an image is looked at again"))
+    monkeypatch.setattr(scanning, "READING", scanning.READING + 1)
+    seen = []
+    look = scanning.look_at_clip
+    monkeypatch.setattr(scanning, "look_at_clip", lambda *a: seen.append(a) or look(*a))
+    pd.testing.assert_frame_equal(scan_items(load_dataset("toy")), first)
+    assert len(seen) == 1
+
+
+def test_damaged_pictures_are_set_aside_from_training_and_named_in_the_test(make_dataset):
+    whole = encode(smooth(3, 160), ".jpg")
+    half = whole[: len(whole) // 2] + b"\xff\xd9"
+    names = {"train/real/a.jpg": half, "train/fake/b.jpg": whole, "train/fake/d.mp4": half}
+    make_dataset({**names, "test/c.jpg": half, "test/e.mp4": half})
+    table = scan_items(load_dataset("toy")).set_index("item_id")
+    for train, test in (("real/a.jpg", "c.jpg"), ("fake/d.mp4", "e.mp4")):
+        assert table.loc[train, "error"].startswith("damaged picture")
+        assert "premature end of data segment" in table.loc[train, "error"]
+        assert table.loc[test, "note"] == table.loc[train, "error"]
+        assert (table.loc[train, "note"], table.loc[test, "error"]) == ("", "")
+    assert (table.loc["fake/b.jpg", ["error", "note"]] == "").all()
+
+
+def test_a_jpeg_under_the_name_of_a_heic_is_a_jpeg(make_dataset):
+    make_dataset({"real/a.heic": encode(smooth(0), ".jpg"), "fake/b.png": encode(smooth(1))})
+    row = scan_items(load_dataset("toy")).set_index("item_id").loc["real/a.heic"]
+    assert (row["format"], row["error"], row["note"]) == ("jpeg", "", "")
+
+
+def test_a_name_that_lies_is_said(make_dataset):
+    root = make_dataset({"real/a.mp4": picture(1), "fake/b.jpg": b""})
+    write_clip(root / "clip.mp4", 5)
+    (root / "clip.mp4").rename(root / "fake" / "b.jpg")
+    table = scan_items(load_dataset("toy")).set_index("item_id")
+    assert (table["error"] == "").all()
+    assert "an image under a clip's name" in table.loc["real/a.mp4", "note"]
+    assert "a video under an image's name" in table.loc["fake/b.jpg", "note"]
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [
+    (".jpg", "jpeg"), (".png", "png"), (".webp", "webp"), (".bmp", "bmp"), (".tiff", "tiff"),
+])  # fmt: skip
+def test_formats_by_content(suffix, kind):
+    assert file_format(encode(smooth(0), suffix)) == kind
+
+
+def test_unknown_format():
+    assert file_format(b"hello") == "unknown"

@@ -1,0 +1,226 @@
+"""Which split a folder's name says: what is called a test is never trained on in silence."""
+
+import pytest
+
+from src.data.folds.make import ensure_folds
+from src.data.items.split_words import SplitMap, make_split_map
+from src.data.layouts.load import load_dataset
+from src.errors import UserError
+
+TWO = ["real/a.png", "fake/b.png"]
+SAMPLE = {"sample_submission.csv": "id,label\nt1.png,0\nt2.png,0\n"}
+
+
+def tree(*tops: str) -> list[str]:
+    return [f"{top}/{path}" for top in tops for path in TWO]
+
+
+def ids(dataset, split: str) -> list[str]:
+    return dataset.items.loc[dataset.items["split"] == split, "item_id"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "rest"),
+    [
+        ("trainset", "train", ""), ("valset", "val", ""), ("validate", "val", ""),
+        ("dev", "val", ""), ("devel", "val", ""), ("development", "val", ""),
+        ("evaluation", "test", ""), ("Test-Set", "test", "Set"), ("real_train", "train", "real"),
+        ("test_data_v2", "test", "data_v2"), ("FF-val", "val", "FF"), ("val2017", "val", ""),
+        ("Test-Dev", "test", ""), ("my_test_set", "test", "my_set"),
+        ("development_kit", "val", "kit"), ("evaluation_protocol", "test", "protocol"),
+        ("contest", "", "contest"), ("latest", "", "latest"), ("trainer", "", "trainer"),
+        ("attestation", "", "attestation"), ("trainer_photos", "", "trainer_photos"),
+        ("validity", "", "validity"), ("developer", "", "developer"), ("devices", "", "devices"),
+        ("FaceForensics", "", "FaceForensics"), ("StyleGAN", "", "StyleGAN"),
+        ("TrainData", "train", "Data"), ("trainReal", "train", "Real"), ("trainA", "train", "A"),
+        ("TestFakeImages", "test", "Fake_Images"), ("DFDCTest", "test", "DFDC"),
+        ("TrainVal", "train", ""), ("FaceForensics_train", "train", "FaceForensics"),
+        ("traindata", "train", "data"), ("TESTDATA2", "test", "DATA2"),
+        ("testimages", "test", "images"), ("ff_valframes", "val", "ff_frames"),
+        ("datatest", "test", "data"), ("trainingdata", "train", "data"),
+    ],
+)  # fmt: skip
+def test_a_word_counts_between_separators(name, split, rest):
+    assert SplitMap().read(name) == ((split,) if split else (), rest)
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (["trainx", "testx"], ["train", "test"]), (["ffTRAIN", "fftest"], ["train", "test"]),
+        (["validx", "trainx"], ["val", "train"]), (["trainx", "latest"], ["", ""]),
+        (["trainer", "tester"], ["", ""]), (["trainer_photos", "contest"], ["", ""]),
+        (["validity", "developer", "attestation"], ["", "", ""]),
+        (["trainx", "in/testx"], ["", ""]), (["testx", "testingx"], ["", ""]),
+    ],
+)  # fmt: skip
+def test_a_word_that_is_glued_to_a_name_needs_a_neighbour(names, splits):
+    read = make_split_map({}, [f"top/{name}/real/a.png" for name in names])
+    assert [read.of_folders(name.split("/")) for name in names] == splits
+
+
+@pytest.mark.parametrize("beside", ["test", "real_test", "testset1_seen"])
+def test_eval_is_the_test_unless_there_is_one(beside):
+    assert make_split_map({}, ["train/a", "eval/a"]).of_folders(["eval"]) == "test"
+    assert make_split_map({}, [f"{beside}/a", "eval/a"]).of_folders(["eval"]) == "val"
+
+
+@pytest.mark.parametrize(
+    ("files", "train", "test"),
+    [
+        (tree("train", "devel", "test"),
+         ["fake/b.png", "real/a.png", "val/fake/b.png", "val/real/a.png"], tree("test")),
+        (tree("training", "eval"), ["fake/b.png", "real/a.png"], tree("eval")),
+        (["real_train/a.png", "fake_train/b.png", "real_test/a.png", "fake_test/b.png"],
+         ["fake_train/b.png", "real_train/a.png"], ["fake_test/b.png", "real_test/a.png"]),
+        (tree("train_data", "test_data_v1", "test_data_v2"), ["fake/b.png", "real/a.png"],
+         tree("test_data_v1", "test_data_v2")),
+        (tree("FF_train", "CelebDF_test"), ["FF_train/fake/b.png", "FF_train/real/a.png"],
+         tree("CelebDF_test")),
+        (tree("train_test_split/train", "train_test_split/test"), ["fake/b.png", "real/a.png"],
+         tree("train_test_split/test")),
+        (tree("Train_files", "Dev_files", "Test_files"),
+         ["fake/b.png", "real/a.png", "val/fake/b.png", "val/real/a.png"], tree("Test_files")),
+        (tree("TrainData", "TestData"), ["fake/b.png", "real/a.png"], tree("TestData")),
+        (tree("traindata", "testdata"), ["fake/b.png", "real/a.png"], tree("testdata")),
+        (tree("trainA", "testA"), ["trainA/fake/b.png", "trainA/real/a.png"], tree("testA")),
+        (tree("trainx", "testx"), ["trainx/fake/b.png", "trainx/real/a.png"], tree("testx")),
+    ],
+)  # fmt: skip
+def test_folders_are_in_the_split_that_their_names_say(make_dataset, files, train, test):
+    make_dataset(files)
+    dataset = load_dataset("toy")
+    assert [i.replace("Train_files/", "").replace("train_data/", "").replace("Dev_files/", "")
+            for i in ids(dataset, "train")] == train  # fmt: skip
+    assert sorted(dataset.test["path"]) == sorted(test)
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["trainReal trainFake testReal testFake", "real_train fake_train real-test fake-test",
+     "TrainReal TrainFake TestReal TestFake", "realTrain fakeTrain realTest fakeTest",
+     "trainreal trainfake testreal testfake", "realtrain faketrain realtest faketest",
+     "trainRealImages trainFakeImages testRealImages testFakeImages"],
+)  # fmt: skip
+def test_one_name_may_say_split_and_class(make_dataset, names):
+    make_dataset([f"{name}/{k}.png" for name in names.split() for k in range(3)])
+    dataset = load_dataset("toy")
+    real, fake, real_test, fake_test = names.split()
+    labels = {path.split("/")[0]: label for path, label in dataset.train[["path", "label"]].values}
+    assert labels == {real: 0, fake: 1}
+    assert set(dataset.train["domain"]) == {""}
+    assert dataset.test_labels is not None
+    held = {path.split("/")[0]: dataset.test_labels[i]
+            for i, path in dataset.test[["item_id", "path"]].values}  # fmt: skip
+    assert held == {real_test: 0, fake_test: 1}
+
+
+def test_zips_whose_names_say_the_split(make_dataset):
+    make_dataset([], zips={f"{split}Images.zip": TWO for split in ("train", "test")})
+    dataset = load_dataset("toy")
+    assert (len(dataset.train), len(dataset.test)) == (2, 2)
+    assert dataset.test["path"].str.startswith("testImages").all()
+
+
+def test_files_of_class_folders_that_the_sample_names_are_test(make_dataset):
+    files = [f"{c}/{c}{k}.png" for c in ("real", "fake") for k in range(6)]
+    rows = "".join(f"{c}{k}.png,0\n" for c in ("fake", "real") for k in (0, 3))
+    root = make_dataset(files, {"sample_submission.csv": f"id,label\n{rows}"})
+    dataset = load_dataset("toy")
+    assert ids(dataset, "test") == ["fake0.png", "fake3.png", "real0.png", "real3.png"]
+    assert not set(dataset.test["path"]) & set(dataset.train["path"])
+    assert len(dataset.train) == 8
+    assert dataset.test_labels is not None
+    assert dataset.test_labels.to_dict() == {i: int("fake" in i) for i in ids(dataset, "test")}
+    (note,) = [note for note in dataset.notes if "names 4 files of the class folders" in note]
+    assert "test items, not trained on" in note
+    (root / "sample_submission.csv").write_text(f"id,label\n{rows}other.png,0\n")
+    dataset = load_dataset("toy")  # the test set may be elsewhere, and its names no more than alike
+    assert len(dataset.test) == 0
+    (note,) = [note for note in dataset.notes if "no test items, though" in note]
+    assert note.startswith("WARNING")
+    assert "4 of them are names of train files" in note
+
+
+def test_a_name_that_not_everybody_reads_so_is_said_and_can_be_settled(make_dataset):
+    make_dataset(tree("train", "my_test_set"))
+    dataset = load_dataset("toy")
+    assert len(dataset.test) == 2
+    (note,) = [note for note in dataset.notes if "my_test_set/ is test" in note]
+    assert "`splits: {my_test_set: train}`" in note
+    make_dataset([], {"dataset.yaml": "splits: {'*_test_*': val}\n"})
+    assert len(load_dataset("toy").train) == 4
+
+
+def test_published_layouts_below_folders_of_splits(make_dataset):
+    ff = "{}/original_sequences/youtube/c23/frames/00{}/0.png"
+    fake = "{}/manipulated_sequences/Deepfakes/c23/frames/00{}_00{}/0.png"
+    make_dataset([
+        *(form for split, a, b in (("train", 0, 3), ("testset", 1, 2))
+          for form in (ff.format(split, a), ff.format(split, b), fake.format(split, a, b))),
+    ])  # fmt: skip
+    dataset = load_dataset("toy")
+    assert (len(dataset.train), len(dataset.test)) == (3, 3)
+    assert dataset.test["path"].str.startswith("testset/").all()
+
+
+@pytest.mark.parametrize(
+    "form", ["{}/Celeb-real/id0_000{}.mp4", "{}/Celeb-synthesis/id{}_id9_0000.mp4"]
+)
+def test_celeb_df_below_folders_of_splits(make_dataset, form):
+    other = (
+        "{}/Celeb-synthesis/id0_id1_000{}.mp4" if "real" in form else "{}/Celeb-real/id{}_0000.mp4"
+    )
+    files = [f.format(s, i) for f in (form, other) for i, s in enumerate(("train", "eval"))]
+    make_dataset(dict.fromkeys(files, b"clip"))
+    assert sorted(load_dataset("toy").test["path"]) == sorted(f for f in files if "eval" in f)
+
+
+@pytest.mark.parametrize("form", ["{}_videos", "{}data", "{}x", "{}Set"])
+def test_two_folders_of_splits_are_no_domains_of_antispoofing(make_dataset, form):
+    make_dataset([
+        f"{form.format(top)}/{label}/{video}_frame{k}.png" for top in ("train", "test")
+        for label, video in (("real", "1"), ("fake", "2")) for k in (0, 1)
+    ])  # fmt: skip
+    dataset = load_dataset("toy")
+    assert (len(dataset.train), len(dataset.test)) == (4, 4)
+
+
+def test_generators_of_a_test_set_are_held_out(make_dataset):
+    make_dataset([f"{top}/{c}/a.png" for top in ("progan_train/car", "CNN_synth_testset/crn")
+                  for c in ("0_real", "1_fake")])  # fmt: skip
+    dataset = load_dataset("toy")
+    assert dataset.test["path"].str.startswith("CNN_synth_testset/").all()
+    assert set(dataset.train["domain"]) == {"progan"}
+
+
+@pytest.mark.parametrize("folder", ["unseen", "images_b/part", "valset"])
+def test_a_folder_that_the_sample_names_is_test(make_dataset, folder):
+    make_dataset([*tree("train"), f"{folder}/t1.png", f"{folder}/t2.png"], SAMPLE)
+    dataset = load_dataset("toy")
+    assert ids(dataset, "test") == ["t1.png", "t2.png"]
+    assert any(f"names {folder.split('/')[0]}" in note for note in dataset.notes)
+    make_dataset([f"{folder}/more.png"])
+    with pytest.raises(UserError, match=rf"no row for {folder}/more\.png.*unlisted_files"):
+        load_dataset("toy")
+
+
+def test_a_val_that_has_a_test_beside_stays_a_val(make_dataset):
+    make_dataset([*tree("train", "val"), "test/t1.png", "val/real/t2.png"], SAMPLE)
+    with pytest.raises(UserError, match=r"t2\.png' has no file among the test items"):
+        load_dataset("toy")
+
+
+def test_train_and_val_folders_are_folds_as_given(make_dataset):
+    make_dataset([f"{split}/{label}/{i}.png" for split in ("train", "val", "test")
+                  for label in ("real", "fake") for i in range(3)])  # fmt: skip
+    dataset = load_dataset("toy")
+    _, folds, report = ensure_folds(dataset, "fixed")
+    held = folds.loc[folds["fold"] == 0, "item_id"]
+    assert len(held) == 6
+    assert held.str.startswith("val/").all()
+    assert report is not None
+    # Asked for nothing, train and val are pooled as before.
+    scheme, _, _ = ensure_folds(load_dataset("toy"), "sgkf2_s42")
+    assert scheme == "sgkf2_s42"
+    assert any("`--scheme fixed`" in note for note in dataset.notes)

@@ -1,0 +1,270 @@
+"""Eager inference on a CPU: folded nets, the choice of precision, torch.compile."""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from src import paths
+from src.artifacts.oof import read_views
+from src.artifacts.recipes import Member, Recipe
+from src.artifacts.runs import read_record
+from src.compute import compiled, device
+from src.config import parse_model
+from src.errors import UserError
+from src.inference import engines, passes, stored
+from src.inference.engines import Eager, Trial, fused
+from src.models.classifier import Classifier, build_classifier
+from src.training.job import Job, Options
+from src.training.trainer import fit_fold
+
+MakeJob = Callable[..., Job]
+CPU = torch.device("cpu")
+NETS = {
+    "compact_net": {"widths": [8, 8, 16]},
+    "resnet18": {},
+    "mobilenetv3_small_050": {},
+    "densenet121": {"growth_rate": 8, "block_config": [2, 2]},
+    "vit_tiny_patch16_224": {"img_size": 32, "depth": 2},
+}
+
+
+def warmed(name: str, size: int = 32) -> Classifier:
+    """Return a net whose BatchNorm statistics and affine weights are not the initial ones."""
+    torch.manual_seed(1)
+    content = {
+        "backbone": {"name": name, "pretrained": "none", "kwargs": NETS[name]},
+        "input": {"image_size": size},
+    }
+    model, _ = build_classifier(parse_model(content, "test"))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight.data, module.running_var):
+                tensor.uniform_(0.5, 1.5)
+            for tensor in (module.bias.data, module.running_mean):
+                tensor.normal_(0, 0.2)
+    head = model.net.get_classifier() if name != "compact_net" else model.net.head
+    head.weight.data.normal_(0, 0.5)
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_folded_net_computes_the_same_and_leaves_the_net_alone(name: str) -> None:
+    model = warmed(name)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    pixels = torch.randint(0, 256, (6, 32, 32, 3), dtype=torch.uint8)
+    copied = fused(model.net, 32, plain_attention=True)
+    assert copied is not model.net
+    norms = [m for m in copied.modules() if isinstance(m, nn.BatchNorm2d)]
+    folded = sum(isinstance(m, nn.BatchNorm2d) for m in model.net.modules()) - len(norms)
+    assert folded > 0 or name == "vit_tiny_patch16_224"
+    with torch.inference_mode():
+        want = model({"pixels": pixels})["logit"]
+        got = Classifier(copied, model.spec).eval()({"pixels": pixels})["logit"]
+    assert float(want.std()) > 1e-3
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+class Crossed(nn.Module):
+    """Its BatchNorm is listed behind one convolution and called behind another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 1)
+        self.norm = nn.BatchNorm2d(4)
+        self.second = nn.Conv2d(4, 4, 1)
+        self.norm.running_mean.fill_(0.7)
+        self.norm.running_var.fill_(3.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.second(torch.relu(self.first(x)))).mean((2, 3))[:, :1]
+
+
+def test_a_net_that_calls_its_layers_in_another_order_is_left_as_it_is() -> None:
+    net = Crossed().eval()
+    assert fused(net, 8, plain_attention=False) is net
+
+
+@pytest.fixture
+def native(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this CPU have bf16 and every data set be worth a trial."""
+    monkeypatch.setattr(engines, "native_bf16", lambda: True)
+    monkeypatch.setattr(engines, "TRIAL_ITEMS", 1)
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, gain: float, error: float) -> None:
+    """Let a comparison come out like this, with the real logits of both."""
+    compare = Trial._compare
+
+    def say(self: Trial, pixels: torch.Tensor) -> tuple[dict[str, torch.Tensor], float, float]:
+        return compare(self, pixels)[0], gain, error
+
+    monkeypatch.setattr(Trial, "_compare", say)
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize(
+    ("gain", "error", "want"), [(1.5, 0.01, "bf16"), (1.2, 0.01, "fp32"), (3.0, 0.2, "fp32")]
+)
+def test_bf16_must_be_faster_and_exact_enough(
+    make_job: MakeJob,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    gain: float,
+    error: float,
+    want: str,
+) -> None:
+    caplog.set_level("INFO", logger="rvf")
+    answer(monkeypatch, gain, error)
+    job = make_job()
+    fit_fold(job)
+    part = stored.needed_parts(Recipe("tiny", "s", [0], "", [Member("m", 1.0, 0.5, {})], []))[0]
+    items = stored.TestItems(
+        job.root, job.table["item_id"].tolist(), job.table["path"].tolist(), "m"
+    )
+    passes.predict_parts([part], items, passes.Way("cpu", "auto", 0))
+    assert f"m fold 0: predicting in {want}: bf16 is {gain:.2f} times faster" in caplog.text
+    first, metadata = read_views(part.views)
+    assert (metadata["precision"], metadata["engine"]) == (want, "eager")
+    passes.predict_parts([part], items, passes.Way("cpu", want, 0))
+    np.testing.assert_allclose(
+        first["logit"], read_views(part.views)[0]["logit"], rtol=0, atol=1e-6
+    )
+    # Remembered: a repeat compares nothing, and gives the same bytes from the second batch on.
+    monkeypatch.setattr(Trial, "_compare", None)
+    passes.predict_parts([part], items, passes.Way("cpu", "auto", 0))
+    assert read_views(part.views)[1]["precision"] == want
+    np.testing.assert_allclose(
+        first["logit"], read_views(part.views)[0]["logit"], rtol=0, atol=1e-6
+    )
+
+
+def test_a_comparison_measures_what_it_says() -> None:
+    model = warmed("compact_net")
+    trial = Trial(model, "0" * 64, "net")
+    pixels = torch.randint(0, 256, (32, 32, 32, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        logits, gain, error = trial._compare(pixels)
+        exact = model({"pixels": pixels})["logit"]
+    torch.testing.assert_close(logits["fp32"], exact, rtol=1e-4, atol=1e-4)
+    differ = (logits["bf16"] - logits["fp32"]).abs().max()
+    assert error == pytest.approx(float(differ / logits["fp32"].std(correction=0)), rel=1e-5)
+    assert 0 < error < 0.5
+    assert gain > 0
+
+
+def test_few_items_and_other_cpus_are_predicted_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = warmed("compact_net")
+
+    def chosen(count: int, wanted: str = "auto") -> engines.Engine:
+        return engines.engine_for(model, "0" * 64, "net", CPU, wanted, count)
+
+    monkeypatch.setattr(engines, "native_bf16", lambda: True)
+    assert isinstance(chosen(engines.TRIAL_ITEMS), Trial)
+    assert chosen(engines.TRIAL_ITEMS - 1).precision == "fp32"
+    assert chosen(10**6, "bf16").precision == "bf16"
+    monkeypatch.setattr(engines, "native_bf16", lambda: False)
+    assert chosen(10**6).precision == "fp32"
+    with pytest.raises(UserError, match="int8 wants --engine"):
+        chosen(5, "int8")
+
+
+@pytest.fixture
+def no_cache_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget the cache folder of another test."""
+    monkeypatch.setattr(compiled, "_open_locks", [])
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+    yield
+    torch.compiler.reset()
+
+
+@pytest.mark.usefixtures("no_cache_left")
+def test_a_compiled_run_has_a_folder_of_its_own_and_is_scored_eagerly(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
+        def run(*inputs: object) -> object:
+            ran.append(1)
+            return graph(*inputs)
+
+        return run
+
+    monkeypatch.setattr(compiled, "BACKEND", backend)
+    home = paths.compile_cache()
+    gone, in_use = home / "gone", home / "in_use_by_another"
+    for folder in (gone, in_use):
+        folder.mkdir(parents=True)
+    with (in_use / compiled._LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        job = make_job(options=Options("cpu", "fp32", 0, compile=True), optim={"epochs": 1})
+        plain = make_job(model="plain", optim={"epochs": 1})
+        fit_fold(job)
+        trained = len(ran)
+        assert trained > len(job.train_rows) // 8 - 1
+        assert not gone.exists()
+        assert in_use.exists()
+    own = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+    assert own.parent == home
+    assert read_record(paths.run_record(*job.names))["compiled"] is True
+    fit_fold(plain)
+    first, second = (read_views(paths.oof_views(*run.names))[0]["logit"] for run in (job, plain))
+    np.testing.assert_allclose(first, second, rtol=0, atol=1e-4)
+    assert len(ran) == trained
+
+
+@pytest.mark.usefixtures("no_cache_left")
+def test_a_net_that_does_not_compile_is_one_message(
+    artefact_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("no C++ compiler\nand a long story")
+
+    monkeypatch.setattr(compiled, "BACKEND", refuse)
+    with pytest.raises(UserError) as caught:
+        Eager(warmed("compact_net"), CPU, "fp32", compile_it=True)
+    said = str(caught.value)
+    assert said.startswith("--compile: torch could not compile this net (")
+    assert "go on without --compile" in said
+    assert "\n" not in said
+
+
+def test_the_remembered_answer_lies_in_the_cache(artefact_root: Path) -> None:
+    assert device.read_known(paths.precision_cache()) == {}
+    trial = Trial(warmed("compact_net"), "0" * 64, "net")
+    with torch.inference_mode():
+        trial(torch.randint(0, 256, (8, 32, 32, 3), dtype=torch.uint8))
+    assert trial.precision in read_json_values(paths.precision_cache())
+    assert Trial(warmed("compact_net"), "0" * 64, "net").precision == trial.precision
+    assert Trial(warmed("compact_net"), "1" * 64, "net").precision == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("[]", {}),
+        ("null", {}),
+        ("[" * 100_000, {}),
+        ('{"a": "bf16", "b": "int9", "c": ["fp32"], "d": {}, "e": null}', {"a": "bf16"}),
+    ],
+)
+def test_damaged_answers_are_not_remembered(
+    tmp_path: Path, text: str, known: dict[str, str]
+) -> None:
+    path = tmp_path / "precision.json"
+    path.write_text(text)
+    assert device.read_known(path) == known
+
+
+def read_json_values(path: Path) -> list[str]:
+    import json
+
+    return list(json.loads(path.read_text()).values())

@@ -1,0 +1,201 @@
+"""Whole runs of each way to minimise: interrupted after any step they go on to equal bytes."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from src import paths
+from src.artifacts.files import sha256_file
+from src.artifacts.runs import read_record
+from src.errors import UserError
+from src.models.checkpoint import load_checkpoint
+from src.models.losses import LOSSES
+from src.training import resume, trainer
+from src.training.job import Job, Options
+from src.training.swa import WeightMean
+from src.training.trainer import fit_fold
+
+MakeJob = Callable[..., Job]
+PLAIN: dict[str, Any] = {"ema_decay": None}
+WAYS: dict[str, dict[str, Any]] = {
+    "plateau": {"optim": {"schedule": "plateau", "decay_epochs": 1, "decay_rate": 0.3}},
+    "one_cycle": {"optim": {"schedule": "one_cycle"}},
+    "lion": {"optim": {"name": "lion", "lr": 1e-3}},
+    "schedule_free": {"optim": PLAIN | {"name": "schedule_free", "schedule": "constant"}},
+    "swa": {"optim": PLAIN | {"swa_epochs": 2}},
+    "sam": {"optim": {"sam_rho": 0.05, "accumulate": 2}, "backbone": {"drop_rate": 0.3}},
+    "mixed": {"mixup": 0.8, "cutmix": 1.0, "erase": 0.3, "loss": {"name": "focal"}},
+    "terms": {
+        "loss": {"supcon": 0.1, "uniformity": 0.5, "alignment": 0.1, "class_weights": [1.0, 2.0]},
+        "sampler": "oversample",
+        "per_class": 25,
+        "head": {"pool": "gem", "normalize": True},
+    },
+    "asymmetric": {"loss": {"name": "asymmetric", "gamma": 2.0}, "optim": {"name": "sgd"}},
+}
+
+
+def written(job: Job) -> bytes:
+    return paths.oof_csv(*job.names).read_bytes()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_run_cut_after_any_step_goes_on_to_equal_bytes(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    whole, cut = make_job(**WAYS[way]), make_job(model="cut", **WAYS[way])
+    assert fit_fold(whole)
+    # Saved after every step, and stopped in the second epoch and while it is scored.
+    monkeypatch.setattr(resume, "EVERY_SECONDS", -1.0)
+    monkeypatch.setattr(resume, "COST_SHARE", 0)
+    step, score, calls = trainer.optimizer_step, trainer._score_held, {"step": 0, "score": 0}
+
+    def stepping(*arguments: Any) -> bool:
+        calls["step"] += 1
+        if calls["step"] == 5:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    def scoring(*arguments: Any) -> dict[str, float]:
+        calls["score"] += 1
+        if calls["score"] in (2, 4):
+            raise KeyboardInterrupt
+        return score(*arguments)
+
+    monkeypatch.setattr(trainer, "optimizer_step", stepping)
+    monkeypatch.setattr(trainer, "_score_held", scoring)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            fit_fold(cut)
+    assert fit_fold(cut)
+    assert written(whole) == written(cut)
+    history = [read_record(paths.run_record(*job.names))["history"] for job in (whole, cut)]
+    for one, other in zip(*history, strict=True):
+        assert one["macro_f1"] == other["macro_f1"]
+        assert one["loss"] == other["loss"]
+    one, other = (load_checkpoint(paths.checkpoint(*job.names), torch.device("cpu"))[0].net
+                  for job in (whole, cut))  # fmt: skip
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+
+
+def test_every_way_leads_somewhere_else(make_job: MakeJob) -> None:
+    found = set()
+    for way in ("plateau", "swa", "mixed"):
+        job = make_job(model=way, optim=PLAIN | {"epochs": 2} | WAYS[way].get("optim", {}),
+                       **{k: v for k, v in WAYS[way].items() if k != "optim"})  # fmt: skip
+        fit_fold(job)
+        found.add(written(job))
+    assert len(found) == 3
+
+
+def test_swa_keeps_the_mean_of_the_last_epochs(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+    after = WeightMean.after_epoch
+
+    def noting(self: WeightMean, model: Any, epoch: int) -> None:
+        seen.append(model.net.head.weight.detach().clone())
+        after(self, model, epoch)
+
+    monkeypatch.setattr(WeightMean, "after_epoch", noting)
+    job = make_job(optim=PLAIN | {"swa_epochs": 2})
+    fit_fold(job)
+    kept, _ = load_checkpoint(paths.checkpoint(*job.names), torch.device("cpu"))
+    assert len(seen) == 3
+    torch.testing.assert_close(kept.net.head.weight.detach(), (seen[1] + seen[2]) / 2)
+
+
+def test_paired_batches_hold_a_real_and_a_fake_of_a_group(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(sampler="paired", optim={"epochs": 1})
+    # Items 3k (fake) and 3k + 1 (real) are of one group; 3k + 2 has none.
+    number = np.arange(len(job.table))
+    group = np.where(number % 3 == 2, "", (number // 3).astype(str))
+    job = dataclasses.replace(job, table=job.table.assign(group=group))
+    seen: list[list[int]] = []
+    backward = trainer.backward
+
+    def noting(run: Any, batch: Any, *rest: Any) -> torch.Tensor:
+        seen.append(batch["item"].tolist())
+        return backward(run, batch, *rest)
+
+    monkeypatch.setattr(trainer, "backward", noting)
+    fit_fold(job)
+    for rows in seen:
+        fakes = [row for row in rows if row % 3 == 0]
+        together = [row for row in fakes if row + 1 in rows]
+        assert len(together) >= len(fakes) - 1
+    with pytest.raises(UserError, match="paired finds no group"):
+        fit_fold(make_job(model="other", sampler="paired"))
+
+
+def test_a_batch_larger_than_the_fold_is_refused_before_anything_is_decoded(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        trainer.PixelSource, "preload", lambda *_: pytest.fail("pixels were decoded")
+    )
+    with pytest.raises(UserError, match=r"batch_size is 31, and an epoch of this fold has 30"):
+        fit_fold(make_job(optim={"batch_size": 31}))
+
+
+@pytest.mark.parametrize("head", [{"normalize": True}, {"pool": "max"}])
+def test_a_head_reaches_the_predictions_of_record(make_job: MakeJob, head: dict[str, Any]) -> None:
+    plain, other = make_job(), make_job(model="other", head=head)
+    fit_fold(plain)
+    fit_fold(other)
+    assert written(plain) != written(other)
+
+
+def test_a_pool_that_the_net_cannot_have_is_refused(make_job: MakeJob) -> None:
+    with pytest.raises(UserError, match="cls wants a class token, and compact_net has none"):
+        fit_fold(make_job(head={"pool": "cls"}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sampler": "oversampled"}, "unknown sampler 'oversampled'; did you mean 'oversample'"),
+        ({"optim": {"schedule": "onecycle"}}, "unknown schedule .* 'one_cycle'"),
+        ({"optim": {"name": "lions"}}, "unknown optimizer 'lions'; did you mean 'lion'"),
+        ({"loss": {"name": "focall"}}, "unknown loss 'focall'; did you mean 'focal'"),
+    ],
+)
+def test_a_mistyped_name_is_refused_with_the_nearest(
+    make_job: MakeJob, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        fit_fold(make_job(**changes))
+
+
+def test_options_that_a_step_cannot_follow_are_refused(make_job: MakeJob) -> None:
+    options = Options("cpu", "fp32", 0, compile=True)
+    with pytest.raises(UserError, match="leave --compile out"):
+        fit_fold(make_job(loss={"uniformity": 0.5}, options=options))
+
+
+def test_a_loss_added_in_one_function_is_trained_by_its_name(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LOSSES, "_things", dict(LOSSES._things))
+
+    @LOSSES.register("squared_hinge")
+    def squared_hinge(batch: Any, outputs: Any, config: Any, class_weights: Any) -> torch.Tensor:
+        sign = 2 * batch["label"].float() - 1
+        return functional.relu(1 - sign * outputs["logit"].float()).square().mean()
+
+    job = make_job(loss={"name": "squared_hinge"}, optim={"epochs": 8})
+    fit_fold(job)
+    record = read_record(paths.run_record(*job.names))
+    losses = [entry["loss"] for entry in record["history"]]
+    assert losses[-1] < losses[0] / 2
+    assert record["metrics"]["auc"] > 0.9
+    assert record["checkpoint_sha256"] == sha256_file(paths.checkpoint(*job.names))

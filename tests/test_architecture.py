@@ -1,0 +1,29 @@
+"""docs/architecture.md names every file of src/, in the row of its folder."""
+
+import re
+
+from tests.conftest import REPO
+
+SRC = REPO / "src"
+
+
+def rows() -> dict[str, set[str]]:
+    text = (REPO / "docs" / "architecture.md").read_text()
+    found = re.findall(r"^\| `([\w/]+/)` \| (.*) \|$", text, re.MULTILINE)
+    return {folder: set(re.findall(r"`(\w+)`", files)) for folder, files in found}
+
+
+def test_every_file_stands_in_the_row_of_its_folder():
+    table = rows()
+    lost = []
+    for path in sorted(SRC.rglob("*.py")):
+        folder = path.parent.relative_to(SRC).as_posix()
+        row = table.get("src/" if folder == "." else f"{folder}/", set())
+        if not path.stem.startswith("__") and path.stem not in row:
+            lost.append(path.relative_to(REPO).as_posix())
+    assert lost == []
+
+
+def test_no_row_names_a_file_that_is_gone():
+    gone = [folder for folder in rows() if not (SRC if folder == "src/" else SRC / folder).is_dir()]
+    assert gone == []
