@@ -119,7 +119,7 @@ def left_out(finished: dict[str, list[int]], used: Sequence[int]) -> list[LeftOu
 
 
 def check_members(models: list[str], logits: NDArray[np.float64]) -> None:
-    """Raise a UserError for two members that are one, or more members than items.
+    """Raise a UserError for members that say the same, or for more members than items.
 
     Args:
         models: the members.
