@@ -26,7 +26,7 @@ import sys
 
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"torch", "timm", "torchvision"}:
+        if name.split(".")[0] in {"torch", "timm", "torchvision", "albumentations", "av"}:
             raise ImportError(f"{name} is blocked")
 
 sys.meta_path.insert(0, Blocker())

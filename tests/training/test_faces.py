@@ -10,8 +10,8 @@ from src.artifacts.files import sha256_file
 from src.artifacts.oof import read_views, read_views_metadata
 from src.cli.predict import main as predict
 from src.config import FramesConfig
+from src.data.items.cropped import says_cropped
 from src.data.pixels import cache
-from src.data.pixels.faces import says_cropped
 from src.ensemble.vote import pool_views
 from src.faces import spec as face_spec
 from src.inference.passes import Way, predict_parts

@@ -29,7 +29,7 @@ def light(size: int) -> list[Any]:
     """Cut a random square without resampling, flip, mild exposure and re-compression."""
     import albumentations as A
 
-    from src.data.pixels.recompress import Recompress
+    from src.data.batches.recompress import Recompress
 
     return [
         A.RandomCrop(size, size),
@@ -44,7 +44,7 @@ def crop_zoom(size: int) -> list[Any]:
     """Crop 70-100 % of the area, flip, mild colour changes, re-compression, sometimes a blur."""
     import albumentations as A
 
-    from src.data.pixels.recompress import Recompress
+    from src.data.batches.recompress import Recompress
 
     return [
         A.RandomResizedCrop((size, size), scale=(0.7, 1.0), ratio=(0.85, 1.18), p=1.0),
@@ -98,7 +98,7 @@ def robust(size: int) -> list[Any]:
     import albumentations as A
     import cv2
 
-    from src.data.pixels.recompress import Recompress
+    from src.data.batches.recompress import Recompress
 
     ways = ((cv2.INTER_AREA, cv2.INTER_LINEAR), (cv2.INTER_AREA, cv2.INTER_CUBIC),
             (cv2.INTER_LINEAR, cv2.INTER_NEAREST))  # fmt: skip
@@ -122,7 +122,7 @@ def _screenshot(page: int) -> Any:  # noqa: ANN401 - albumentations has no stubs
     import albumentations as A
     import cv2
 
-    from src.data.pixels.recompress import Recompress
+    from src.data.batches.recompress import Recompress
 
     shown = A.Affine(
         scale=(0.85, 1.15), translate_percent=(-0.05, 0.05), keep_ratio=True,
@@ -145,7 +145,7 @@ def share(size: int) -> list[Any]:
     import albumentations as A
     import cv2
 
-    from src.data.pixels.recompress import Recompress
+    from src.data.batches.recompress import Recompress
 
     return [
         A.RandomCrop(size, size),

@@ -1,8 +1,6 @@
 """Which faces an item shows: found once, kept on disk, cut out for every model that wants them.
 
 What tells an item from another of the same name, so that it never gets the other's boxes.
-
-Which data sets say that their pictures are faces already.
 """
 
 import hashlib
@@ -12,7 +10,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +18,7 @@ from numpy.typing import NDArray
 from src import paths
 from src.artifacts.files import file_lock
 from src.config import READING, FaceConfig, FramesConfig
-from src.data.items.dataset_yaml import read_dataset_yaml
+from src.data.items.cropped import part_of, says_cropped
 from src.data.items.listing import kind_of, stamp_of
 from src.data.items.walk import IN_ZIP
 from src.data.pixels.cache import mark_items
@@ -48,28 +45,6 @@ _UNREADABLE: set[int] = set()
 
 PIECE = 4096  # bytes read at the beginning, in the middle and at the end of a file
 TOGETHER = 256  # items that a thread takes at once
-
-
-def part_of(path: str) -> str:
-    """Return the neighbouring data set that an item is taken from; "" for its own."""
-    words = path.split("/", 2)
-    return words[1] if words[0] == ".." and len(words) == 3 else ""
-
-
-@lru_cache(maxsize=64)
-def says_cropped(root: Path, part: str) -> bool:
-    """Tell whether `dataset.yaml` of a data set, or of a neighbour of it, says `faces: cropped`.
-
-    Args:
-        root: folder of the data set.
-        part: name of the neighbour; "" for the data set itself.
-    """
-    folder = Path(os.path.normpath(root / ".." / part)) if part else root
-    try:
-        stands_for_it = paths.readable(paths.dataset_yaml(folder.name))
-        return read_dataset_yaml(folder, stands_for_it).faces == "cropped"
-    except OSError:
-        return False
 
 
 def mark_contents(

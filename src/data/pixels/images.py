@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.config import FaceConfig, InputSpec
-from src.data.pixels.recompress import reencode
+from src.data.pixels.reencode import reencode
 from src.data.pixels.stills import decode
 from src.errors import UserError
 

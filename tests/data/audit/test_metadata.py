@@ -17,7 +17,7 @@ from src.data.audit.metadata import Audit, audit_dataset, audit_part, write_audi
 from src.data.audit.trees import fit_tree, make_columns, make_splits, rule_of_field, rules_of_tree
 from src.data.layouts.load import load_dataset
 from src.data.pixels.images import Canvas, make_canvases
-from src.data.pixels.recompress import to_jpeg
+from src.data.pixels.reencode import to_jpeg
 
 BY_NAME = {field.name: field for field in FIELDS}
 N = 60  # items a class

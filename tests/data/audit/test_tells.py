@@ -16,7 +16,7 @@ from src.data.audit.fields import FIELDS, fields_of
 from src.data.audit.metadata import audit_dataset, audit_part
 from src.data.layouts.load import load_dataset
 from src.data.pixels.images import Canvas, make_canvases
-from src.data.pixels.recompress import to_jpeg
+from src.data.pixels.reencode import to_jpeg
 
 N = 40  # items a class
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -22,7 +22,7 @@ from src.data.batches.augment import (
     preset_names,
     takes_batches,
 )
-from src.data.pixels.recompress import Recompress
+from src.data.batches.recompress import Recompress
 from src.errors import UserError
 
 CANVAS = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from src.config import FaceConfig, FramesConfig, parse_model
+from src.data.items.cropped import says_cropped
 from src.data.pixels import faces
 from src.data.pixels.cache import canvas_name, identity
-from src.data.pixels.faces import FaceBoxes, says_cropped
+from src.data.pixels.faces import FaceBoxes
 from src.data.pixels.images import Canvas
 from src.data.pixels.source import PixelSource
 from src.data.pixels.video import read_frames
