@@ -115,14 +115,16 @@ def print_excluded(ids: Sequence[str], reasons: Sequence[str]) -> None:
 
 def print_groups(groups: "GroupReport") -> None:
     """Print what was found about copies."""
+    from src.data.folds.neighbours import MAX_DISTANCE
+
     print(
         f"groups: {groups.groups} of {groups.items} train items, the largest has "
         f"{groups.largest}; {groups.given} groups of two or more given by the data set"
     )
     print(f"  equal files: {groups.exact_items} in {groups.exact_sets} sets")
     print(
-        f"  look-alikes (perceptual hash within 4 bits, mirrored too): {groups.near_items} items "
-        f"in {groups.near_pairs} pairs, {groups.near_conflicts} pairs of a real and a fake"
+        f"  look-alikes (perceptual hash within {MAX_DISTANCE} bits, mirrored too): "
+        f"{groups.near_items} items in {groups.near_pairs} pairs, {groups.near_conflicts} pairs of a real and a fake"
     )
     if groups.test_items:
         print(

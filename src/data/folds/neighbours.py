@@ -1,6 +1,6 @@
 """All pairs of 64-bit hashes within a small Hamming distance, without comparing all with all.
 
-Blocks of bits are chosen so that any 4 wrong bits leave some choice untouched (pigeonhole, as in
+Blocks of bits are chosen so that any `MAX_DISTANCE` wrong bits leave some choice untouched (pigeonhole, as in
 Manku, Jain and Das Sarma, "Detecting near-duplicates for web crawling", WWW 2007): one sort per
 choice brings all candidates together. The search is exact.
 """
@@ -12,9 +12,8 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_DISTANCE = 4
+MAX_DISTANCE = 4  # bits; the one place: blocks, messages and docstrings follow it, up to 15
 MAX_PAIRS = 1 << 24  # 0.6 GB; with more than that the distance is lowered
-_BLOCKS = range(5, 11)
 # What sorting an entry into its place costs, in comparisons of a candidate (measured: 0.3 with
 # AVX-512 sorts).
 _SORTING = 0.5
@@ -22,6 +21,7 @@ _SAMPLE = 20_000  # hashes that tell how many candidates a choice of blocks give
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: spreads the chosen bits
 # A pair in one number: 30 bits of either image, and the distance below.
 _FIRST, _SECOND, _INDEX = np.uint64(34), np.uint64(4), np.uint64((1 << 30) - 1)
+_DISTANCE = np.uint64(15)
 
 LOG = logging.getLogger("rvf")
 Hashes = NDArray[np.uint64]
@@ -38,7 +38,7 @@ def near_pairs(hashes: Hashes, flips: Hashes, max_distance: int = MAX_DISTANCE) 
     Args:
         hashes: uint64 (n,), of the images.
         flips: uint64 (n,), of their mirror images.
-        max_distance: largest number of bits, at most 4.
+        max_distance: largest number of bits, at most `MAX_DISTANCE`.
 
     Returns:
         first, second (first < second, each pair once, sorted) and the distance: the smallest of
@@ -46,7 +46,7 @@ def near_pairs(hashes: Hashes, flips: Hashes, max_distance: int = MAX_DISTANCE) 
         the search starts again with the distance lowered by one, and the log says so.
 
     Raises:
-        ValueError: `max_distance` is over 4, which the blocks do not cover.
+        ValueError: `max_distance` is over `MAX_DISTANCE`, which the blocks do not cover.
     """
     if max_distance > MAX_DISTANCE:
         raise ValueError(f"max_distance is {max_distance}, the blocks cover {MAX_DISTANCE}")
@@ -70,7 +70,7 @@ def _search(hashes: Hashes, flips: Hashes, max_distance: int) -> Pairs:
             search.look(blocks, chosen)
     pairs = np.sort(np.concatenate(search.found))
     first, second = pairs >> _FIRST, (pairs >> _SECOND) & _INDEX
-    distance = pairs & np.uint64(7)
+    distance = pairs & _DISTANCE
     return first.astype(np.int64), second.astype(np.int64), distance.astype(np.uint8)
 
 
@@ -88,7 +88,7 @@ def _choose_blocks(hashes: Hashes) -> int:
     sample = hashes[:: max(1, len(hashes) // _SAMPLE)]
     scale = (2 * len(hashes) / len(sample)) ** 2
     costs = {}
-    for blocks in _BLOCKS:
+    for blocks in range(MAX_DISTANCE + 1, MAX_DISTANCE + 7):
         mask = _mask(blocks, tuple(range(blocks - MAX_DISTANCE)))
         sizes = np.unique(sample & mask, return_counts=True)[1]
         # Pairs expected, even where the sample shows none.

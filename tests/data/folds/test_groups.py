@@ -64,6 +64,16 @@ def test_near_pairs_with_any_blocks(monkeypatch, blocks):
     assert len(found) == len(first)
 
 
+@pytest.mark.parametrize("limit", [2, 6, 9])
+def test_the_limit_is_one_number(monkeypatch, limit):
+    rng = np.random.default_rng(limit)
+    hashes, flips = rng.integers(0, 2**20, (2, 200), dtype=np.uint64)
+    monkeypatch.setattr("src.data.folds.neighbours.MAX_DISTANCE", limit)
+    first, second, distance = near_pairs(hashes, flips, limit)
+    pairs = zip(first.tolist(), second.tolist(), strict=True)
+    assert dict(zip(pairs, distance.tolist(), strict=True)) == brute_force(hashes, flips, limit)
+
+
 def test_near_pairs_of_random_and_planted_hashes():
     rng = np.random.default_rng(1)
     hashes, flips = rng.integers(0, 2**64, (2, 20_000), dtype=np.uint64)
