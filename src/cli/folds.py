@@ -124,7 +124,8 @@ def print_groups(groups: "GroupReport") -> None:
     print(f"  equal files: {groups.exact_items} in {groups.exact_sets} sets")
     print(
         f"  look-alikes (perceptual hash within {MAX_DISTANCE} bits, mirrored too): "
-        f"{groups.near_items} items in {groups.near_pairs} pairs, {groups.near_conflicts} pairs of a real and a fake"
+        f"{groups.near_items} items in {groups.near_pairs} pairs, {groups.near_conflicts} pairs "
+        "of a real and a fake"
     )
     if groups.test_items:
         print(

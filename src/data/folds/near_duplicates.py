@@ -23,7 +23,8 @@ class Looks:
 
     Attributes:
         of: int64 (n,) look of each item, -1 for one whose hash means nothing.
-        first, second, distance: pairs of looks within `MAX_DISTANCE` bits, as `near_pairs` gives them.
+        first, second, distance: pairs of looks within `MAX_DISTANCE` bits, as `near_pairs` gives
+            them.
         count: number of looks.
     """
 
