@@ -1,8 +1,8 @@
 """All pairs of 64-bit hashes within a small Hamming distance, without comparing all with all.
 
 Blocks of bits are chosen so that any `MAX_DISTANCE` wrong bits leave some choice untouched
-(pigeonhole, as in Manku, Jain and Das Sarma, "Detecting near-duplicates for web crawling", WWW 2007): one sort per
-choice brings all candidates together. The search is exact.
+(pigeonhole, as in Manku, Jain and Das Sarma, "Detecting near-duplicates for web crawling", WWW
+2007): one sort per choice brings all candidates together. The search is exact.
 """
 
 import logging
