@@ -20,7 +20,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
-import yaml
+
+from src.strict_yaml import dump_yaml
 
 MEMORY_TARGET_MB = 1024
 SHAPES = [(4096, 4096), (4096, 1024), (1024, 1024, 3, 3), (4096,), (1, 1, 768), (64, 1, 3, 3)]
@@ -136,7 +137,7 @@ def write_recipe(folder: Path, method: str, names: list[str]) -> Path:
     if method == "ties":
         content["base_model"] = str(folder / "base.safetensors")
     path = folder / f"{method}.yaml"
-    path.write_text(yaml.safe_dump(content))
+    path.write_text(dump_yaml(content))
     return path
 
 

@@ -93,8 +93,9 @@ def prepare(folder: Path, method: str, weights: dict, base: bool, common: dict, 
             shapes: dict) -> tuple[str, str]:  # fmt: skip
     """Write a case's checkpoints and YAML; returns what mergekit's side needs."""
     import torch
-    import yaml
     from safetensors.torch import save_file
+
+    from src.strict_yaml import dump_yaml
 
     folder.mkdir()
     generator = torch.Generator().manual_seed(0)
@@ -124,7 +125,7 @@ def prepare(folder: Path, method: str, weights: dict, base: bool, common: dict, 
         }  # fmt: skip
         if base:
             content["base_model"] = str(folder / "base.safetensors")
-        (folder / name).write_text(yaml.safe_dump(content))
+        (folder / name).write_text(dump_yaml(content))
         return folder / name
 
     write("merge.yaml", {})

@@ -1,57 +1,95 @@
-"""YAML as people mean it: `1e-3` is a number, a key given twice is an error, nothing is run."""
+"""The one door for YAML: read as people mean it, held against a model, refused in plain words.
 
+`1e-3` is a number, `no` is a word, a key given twice is an error, nothing is run.
+"""
+
+import difflib
 import re
 import stat
-from collections.abc import Hashable
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Annotated, Any, TypeVar
 
-import yaml
-from yaml.composer import Composer, ComposerError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+from pydantic_core import ArgsKwargs, ErrorDetails, PydanticCustomError
+from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer, ComposerError
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode
+from ruamel.yaml.resolver import VersionedResolver
 
-from src.errors import UserError
+from src.errors import UserError, unknown_name
 
-# What int(), date(), a wrong tag and deep nesting raise passes through PyYAML.
+Model = TypeVar("Model")
+# What int(), date(), a wrong tag and deep nesting raise passes through ruamel.yaml.
 _LET_THROUGH = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 # No config comes near these; a document of aliases to aliases grows without bounds.
 MAX_BYTES = 2**22
 MAX_NODES = 200_000
+MOST_DIGITS = 20  # Python cannot even print integers of more than 4,300
 _MERGE = "tag:yaml.org,2002:merge"
+_INT = "tag:yaml.org,2002:int"
 _FLOAT = "tag:yaml.org,2002:float"
 _EXPONENT = re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
+PLAIN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+Plain = Annotated[str, Field(pattern=f"^{PLAIN}$")]  # the name of one file, in any system
+Word = Annotated[str, Field(min_length=1)]
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)  # of every model of a YAML
+# How pydantic's kinds of errors are worded; all others in its own words.
+_WORDS = {
+    "missing": "is missing",
+    "greater_than": "must be > {gt:g}",
+    "greater_than_equal": "must be >= {ge:g}",
+    "less_than": "must be < {lt:g}",
+    "less_than_equal": "must be <= {le:g}",
+    "literal_error": "must be {expected}",
+    "string_too_short": "must not be empty",
+    "string_pattern_mismatch": "must be a plain name of letters, digits, '.', '_' and '-'",
+    "too_short": "must hold {min_length} or more values",
+} | {
+    f"{kind}_{what}": f"must be {words}"
+    for kind, words in (
+        ("string", "text"),
+        ("int", "a whole number"),
+        ("float", "a number"),
+        ("bool", "true or false"),
+        ("list", "a list"),
+        ("tuple", "a list"),
+        ("dict", "a mapping of keys to values"),
+        ("dataclass", "a mapping of keys to values"),
+    )
+    for what in ("type", "parsing", "from_float")
+}
 
 
-class _UniqueKeys(yaml.constructor.BaseConstructor):
-    """Refuses a mapping with a key that stands twice; PyYAML would keep the last."""
+@dataclass(frozen=True, config=STRICT)
+class Keys:
+    """What every model of a YAML descends from: an unknown key is told from the known ones."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == _MERGE:
-                continue
-            key = self.construct_object(key_node, deep=True)
-            problem = None
-            if not isinstance(key, Hashable):
-                problem = f"{key!r} cannot be a key"
-            elif key in seen:
-                problem = f"key {key!r} stands twice"
-            if problem is not None:
-                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, content: Any) -> Any:  # noqa: ANN401 - whatever a YAML holds
+        known = list(cls.__dataclass_fields__)
+        for key in content if isinstance(content, dict) else ():
+            if key not in known:
+                facts = {"key": str(key), "known": known}
+                raise PydanticCustomError("unknown_key", "unknown key", facts)
+        return content
 
 
 class _Bounded(Composer):
-    """Refuses a document that its aliases blow up, or that holds itself."""
+    """Refuses what aliases blow up, what holds itself, a key twice, and a number without end."""
 
-    def get_single_node(self) -> yaml.Node | None:
-        node = super().get_single_node()
+    def compose_document(self) -> Node | None:
+        node = super().compose_document()
         if node is not None:
             _size(node, {})
         return node
 
 
-def _size(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
+def _size(node: Node, known: dict[Node, int]) -> int:
     """Return how many nodes a document has with every alias written out."""
     if node in known:
         if not known[node]:
@@ -59,10 +97,14 @@ def _size(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
         return known[node]
     known[node] = 0
     total = 1
-    if isinstance(node, yaml.CollectionNode):
+    if isinstance(node, MappingNode):
+        _check_keys(node)
+    if isinstance(node, CollectionNode):
         for part in node.value:
             for child in part if isinstance(part, tuple) else (part,):
                 total += _size(child, known)
+    elif node.tag == _INT and len(node.value) > MOST_DIGITS:
+        raise ComposerError(None, None, "a number that is too large", node.start_mark)
     if total > MAX_NODES:
         problem = f"its aliases stand for more than {MAX_NODES} values"
         raise ComposerError(None, None, problem, node.start_mark)
@@ -70,51 +112,76 @@ def _size(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
     return total
 
 
-class _Loader(_Bounded, _UniqueKeys, yaml.SafeLoader):
-    """Numbers, booleans and dates are what they look like."""
-
-    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        number = super().construct_yaml_int(node)
-        if abs(number) >= 2**64:  # Python cannot even print those of more than 4,300 digits
-            raise yaml.constructor.ConstructorError(None, None, "too large", node.start_mark)
-        return number
-
-
-class _TextLoader(_Bounded, _UniqueKeys, yaml.BaseLoader):
-    """Every scalar stays text: `no`, `on` and `007` are words."""
+def _check_keys(node: MappingNode) -> None:
+    """Refuse a key that stands twice, also beside `<<`, where ruamel.yaml would keep the last."""
+    seen = set()
+    for key, _ in node.value:
+        if not isinstance(key, ScalarNode):
+            raise ComposerError(None, None, f"a {key.id} cannot be a key", key.start_mark)
+        if (key.tag, key.value) in seen and key.tag != _MERGE:
+            raise ComposerError(None, None, f"key {key.value!r} stands twice", key.start_mark)
+        seen.add((key.tag, key.value))
 
 
-class _Dumper(yaml.SafeDumper):
-    """Puts quotes around what `_Loader` would not read back as a string."""
+class _Resolver(VersionedResolver):
+    """Takes `.5e1` for a number, too."""
+
+    @property
+    def versioned_resolver(self) -> Any:  # noqa: ANN401 - ruamel.yaml's table
+        table = super().versioned_resolver
+        for first in ".+-":
+            if (_FLOAT, _EXPONENT) not in table[first]:
+                table[first].append((_FLOAT, _EXPONENT))
+        return table
 
 
-_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
-for _kind in (_Loader, _Dumper):
-    _kind.add_implicit_resolver(_FLOAT, _EXPONENT, list("-+.0123456789"))
+class _AsText(VersionedResolver):
+    """Takes nothing for more than text."""
+
+    versioned_resolver: Any = MappingProxyType({})  # type: ignore[assignment]
+
+
+def _yaml(*, as_text: bool = False) -> YAML:
+    yaml = YAML(typ="base" if as_text else "safe", pure=True)
+    yaml.Composer, yaml.Resolver = _Bounded, _AsText if as_text else _Resolver
+    yaml.default_flow_style, yaml.sort_base_mapping_type_on_output = False, False
+    yaml.allow_unicode = True
+    return yaml
 
 
 def dump_yaml(content: dict[str, Any]) -> str:
     """Return YAML that `read_yaml` reads back as `content`."""
-    return yaml.dump(content, Dumper=_Dumper, sort_keys=False)
+    text = StringIO()
+    _yaml().dump(content, text)
+    return text.getvalue()
 
 
-def parse_yaml(text: str, where: str, *, as_text: bool = False) -> Any:  # noqa: ANN401
-    """Parse YAML.
+def parse_documents(text: str, where: str, *, as_text: bool = False) -> list[Any]:
+    """Parse YAML of any number of documents; empty ones are left out.
 
     Args:
-        text: the document.
+        text: the documents.
         where: named in messages.
-        as_text: leave every scalar a string.
+        as_text: leave every scalar a string, so that `007` and `2024-01-01` are words.
 
     Raises:
         UserError: not YAML, a key twice, or aliases that stand for more than `MAX_NODES` values.
     """
     try:
-        return yaml.load(text, _TextLoader if as_text else _Loader)
-    except yaml.YAMLError as error:
+        found = _yaml(as_text=as_text).load_all(text)
+        return [document for document in found if document not in (None, "")]
+    except YAMLError as error:
         raise UserError(f"{where}: not valid YAML: {error}") from None
     except _LET_THROUGH as error:
         raise UserError(f"{where}: not valid YAML: {type(error).__name__}: {error}") from error
+
+
+def parse_yaml(text: str, where: str, *, as_text: bool = False) -> Any:  # noqa: ANN401
+    """Parse YAML of one document, None where it is empty; see `parse_documents`."""
+    documents = parse_documents(text, where, as_text=as_text)
+    if len(documents) > 1:
+        raise UserError(f"{where}: want a single document, found {len(documents)}")
+    return documents[0] if documents else None
 
 
 def read_yaml(path: Path, *, as_text: bool = False) -> Any:  # noqa: ANN401 - any document
@@ -147,3 +214,68 @@ def read_mapping(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: want a mapping of keys to values, found {type(content).__name__}")
     return content
+
+
+def read_model(path: Path, kind: type[Model], want: str = "") -> Model:
+    """Read a YAML file into a pydantic dataclass; UserError as of `read_yaml` and `checked`."""
+    return checked(read_yaml(path), kind, str(path), want)
+
+
+def checked(content: Any, kind: type[Model], where: str, want: str = "") -> Model:  # noqa: ANN401
+    """Turn plain containers into a pydantic dataclass, or what else pydantic checks.
+
+    Args:
+        content: any document.
+        kind: what it should be.
+        where: named in messages.
+        want: an example of what is right, for messages.
+
+    Raises:
+        UserError: one line for each key that is unknown or has a wrong value, naming `where`.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(content)
+    except UserError as error:  # of a validator that asked a registry
+        raise UserError(f"{where}: {error}") from None
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+    for one in found:
+        if one["type"] == "unknown_key":
+            prefix = "".join(f"{part}." for part in _path(one, content))
+            key, known = one["ctx"]["key"], [prefix + name for name in one["ctx"]["known"]]
+            raise unknown_name(f"key in {where}:", prefix + key, known)
+    lines = {_path(one, content): _line(one, content) for one in reversed(found)}
+    # Where a value may be of several kinds, the one that went deepest is what was meant.
+    deepest = [
+        line for path, line in reversed(lines.items())
+        if not any(other[: len(path)] == path and other != path for other in lines)
+    ]  # fmt: skip
+    raise UserError(f"{where}: " + "; ".join(deepest + [f"want {want}"] * bool(want)))
+
+
+def _path(error: ErrorDetails, content: Any) -> tuple[str, ...]:  # noqa: ANN401
+    """Return the keys that lead to a value; pydantic's names for kinds of values are left out."""
+    path: list[str] = []
+    for place, part in enumerate(error["loc"]):
+        missing = error["type"] == "missing" and place == len(error["loc"]) - 1
+        if isinstance(content, dict) and (part in content or missing):
+            path.append(str(part))
+            content = content.get(part)
+        elif isinstance(content, list | tuple) and isinstance(part, int) and part < len(content):
+            path.append(str(part + 1))
+            content = content[part]
+    return tuple(path)
+
+
+def _line(error: ErrorDetails, content: Any) -> str:  # noqa: ANN401
+    path, value, facts = ".".join(_path(error, content)), error["input"], error.get("ctx", {})
+    if error["type"] in ("value_error", "assertion_error"):
+        text = str(facts["error"])
+        line = f"{path}: {text}" if path else text
+        return line if isinstance(value, dict | ArgsKwargs) else f"{line} (found {value!r})"
+    words = _WORDS.get(error["type"], error["msg"]).format(**facts)
+    line = f"{path or 'it'} {words} (found {value!r})"
+    if error["type"] == "literal_error":
+        near = difflib.get_close_matches(str(value), re.findall("'(.*?)'", facts["expected"]), 1)
+        line += "".join(f"; did you mean {name!r}?" for name in near)
+    return line

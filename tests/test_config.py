@@ -5,11 +5,11 @@ import dataclasses
 import datetime
 import math
 import os
+import re
 import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,7 +55,7 @@ def test_shipped_config_reads_and_says_what_its_weights_may_be_used_for(path):
     model = read_model(path.stem)
     assert model.about
     assert model.licence
-    plain = yaml.safe_load(path.read_text())
+    plain = read_mapping(path)
     if "extends" not in plain:
         assert model.backbone.name == plain["backbone"]["name"]
         assert model.optim.epochs == plain["optim"]["epochs"]
@@ -210,7 +210,7 @@ def test_all_wrong_values_are_named_at_once():
 def test_values_out_of_range(section, key, values):
     for value in values:
         content = {section: {**MINIMAL.get(section, {}), key: value}}
-        assert f"{section}.{key} must be" in refusal(MINIMAL | content)
+        assert re.search(rf"{section}\.{key}(\.\d)? must be", refusal(MINIMAL | content))
 
 
 def test_edges_of_the_ranges_are_allowed():
@@ -226,8 +226,8 @@ def test_edges_of_the_ranges_are_allowed():
 
 
 def test_the_share_of_erased_images():
-    for value in (-0.1, 1.1):
-        assert "erase must be in [0, 1]" in refusal(MINIMAL | {"erase": value})
+    for value, bound in ((-0.1, ">= 0"), (1.1, "<= 1")):
+        assert f"erase must be {bound}" in refusal(MINIMAL | {"erase": value})
     assert [parse_model(MINIMAL | {"erase": v}, "x").erase for v in (0, 0.3, 1)] == [0, 0.3, 1]
 
 

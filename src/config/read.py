@@ -5,41 +5,21 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from src import paths
-from src.config.check import check_values
-from src.config.schema import (
-    BackboneConfig,
-    FaceConfig,
-    FramesConfig,
-    HeadConfig,
-    InputConfig,
-    LossConfig,
-    ModelConfig,
-    OptimConfig,
-    PseudoConfig,
-    TransferConfig,
-)
-from src.errors import UserError, unknown_name
-from src.strict_yaml import parse_yaml, read_mapping
+from src.config.schema import ModelConfig
+from src.errors import UserError
+from src.strict_yaml import checked, parse_yaml, read_mapping
 
 
 def model_names() -> list[str]:
     """Return the names of all model configs, sorted."""
-    folders = [folder for folder in paths.config_dirs("models") if folder.is_dir()]
-    return sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
+    return sorted(paths.config_files("models"))
 
 
 def model_path(name: str) -> Path:
     """Return the file of a model config; raises UserError for an unknown name."""
-    names = model_names()
-    if name not in names:  # nor is it a path, which would lead out of the folder
-        raise unknown_name(
-            "model", name, names, f"any timm backbone works as {paths.TIMM_PREFIX}NAME"
-        )
-    files = [folder / f"{name}.yaml" for folder in paths.config_dirs("models")]
-    return next(file for file in files if file.exists())
+    hint = f"any timm backbone works as {paths.TIMM_PREFIX}NAME"
+    return paths.config_file("models", name, "model", hint)
 
 
 def read_model(name: str, changes: dict[str, Any] | None = None) -> ModelConfig:
@@ -71,19 +51,11 @@ def parse_model(content: dict[str, Any], where: str) -> ModelConfig:
     Raises:
         UserError: one line for each key that is unknown or has a wrong value, naming `where`.
     """
-    _refuse_unknown_keys(content, ModelConfig, where, "")
+    config = checked(content, ModelConfig, where)
     try:
-        config = TypeAdapter(ModelConfig).validate_python(content)
         json.dumps(config.as_dict(), allow_nan=False)  # as the run record will
-    except ValidationError as error:
-        lines = [
-            f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']} (found {e['input']!r})"
-            for e in error.errors()
-        ]
-        raise UserError(f"{where}: " + "; ".join(lines)) from None
     except (TypeError, ValueError, RecursionError, OverflowError) as error:
         raise UserError(f"{where}: {type(error).__name__}: {error}") from error
-    check_values(config, where)
     return config
 
 
@@ -116,19 +88,6 @@ def set_dotted(content: dict[str, Any], parts: list[str], value: Any) -> None:  
         if not isinstance(content, dict):
             raise UserError(f"--set {'.'.join(parts)}: {part} has no keys")
     content.update(_merged(content, {parts[-1]: value}))
-
-
-def _refuse_unknown_keys(content: dict[str, Any], kind: type, where: str, prefix: str) -> None:
-    sections = {"backbone": BackboneConfig, "input": InputConfig, "loss": LossConfig}
-    sections |= {"optim": OptimConfig, "pseudo": PseudoConfig}
-    sections |= {"head": HeadConfig, "transfer": TransferConfig, "frames": FramesConfig}
-    sections |= {"face": FaceConfig}
-    known = list(kind.__dataclass_fields__)
-    for key, value in content.items():
-        if key not in known:
-            raise unknown_name(f"key in {where}:", f"{prefix}{key}", [prefix + k for k in known])
-        if not prefix and key in sections and isinstance(value, dict):
-            _refuse_unknown_keys(value, sections[key], where, f"{key}.")
 
 
 def parse_change(text: str) -> tuple[str, Any]:

@@ -3,79 +3,91 @@
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Strict
+from pydantic import Field, Strict, model_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+from src.strict_yaml import STRICT, Keys
+
+MOST_MARGIN = 4.0  # side of a face's square over that of its box
+MOST_FRAMES = 1024  # of a clip; views are named with two digits or more
 Int = Annotated[int, Strict()]  # neither "3" nor true is a number
 Float = Annotated[float, Strict()]
+Count = Annotated[Int, Field(ge=1)]
+Frames = Annotated[Int, Field(ge=1, le=MOST_FRAMES)]
+Positive = Annotated[Float, Field(gt=0)]
+NotNegative = Annotated[Float, Field(ge=0)]
+Inside = Annotated[Float, Field(gt=0, lt=1)]
+Share = Annotated[Float, Field(ge=0, lt=1)]
+UpToOne = Annotated[Float, Field(gt=0, le=1)]
 Triple = tuple[Float, Float, Float]
 # Which frames of a clip are read, and how they become RGB; what other numbers kept is made again.
 READING = 3
 
 
-@checked_dataclass(frozen=True, config=_STRICT)
-class BackboneConfig:
+@checked_dataclass(frozen=True, config=STRICT)
+class BackboneConfig(Keys):
     """The net and where it starts from."""
 
     name: str  # a registered backbone, or any timm name
     # `hub` downloads through timm, `file` wants `--weights FILE`, `none` is random
     pretrained: Literal["hub", "file", "none"] = "hub"
-    drop_rate: Float = 0.0  # dropout before the head
-    drop_path_rate: Float | None = None  # stochastic depth; None leaves the backbone's default
+    drop_rate: Share = 0.0  # dropout before the head
+    drop_path_rate: Share | None = None  # stochastic depth; None leaves the backbone's default
     # trade time for memory: activations are computed again on the way back
     grad_checkpointing: bool = False
     kwargs: dict[str, Any] = field(default_factory=dict)  # passed on to the constructor
 
 
-@checked_dataclass(frozen=True, config=_STRICT)
-class InputConfig:
+@checked_dataclass(frozen=True, config=STRICT)
+class InputConfig(Keys):
     """From pixels to the net's input."""
 
     # side in pixels; None takes what the backbone's weights were trained at
-    image_size: Int | None = None
-    crop_pct: Float = 1.0  # share of the resized side that the central crop keeps, (0, 1]
+    image_size: Annotated[Int, Field(ge=8)] | None = None
+    crop_pct: UpToOne = 1.0  # share of the resized side that the central crop keeps, (0, 1]
     # `squash` ignores the aspect ratio, `short_side` cuts the middle square, `native` cuts it out
     # of the pixels as they are, never resampled
     geometry: Literal["squash", "short_side", "native"] = "squash"
     # used when enlarging; shrinking always averages
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bicubic"
     mean: Triple | None = None  # per RGB channel on a 0..1 scale; None takes the backbone's
-    std: Triple | None = None  # likewise
+    std: tuple[Positive, Positive, Positive] | None = None  # likewise
     # quality (1..100) of a JPEG that every picture passes through once it has its size, training
     # and test alike; None leaves the pixels alone
-    reencode: Int | None = None
+    reencode: Annotated[Int, Field(ge=1, le=100)] | None = None
     # `full` sees the whole picture, `face` the face in it (`FaceConfig`); `native` is refused with
     # the hint that `geometry: native` is what is meant
     crop: Literal["full", "face", "native"] = "full"
 
 
-@checked_dataclass(frozen=True, config=_STRICT)
-class FaceConfig:
+@checked_dataclass(frozen=True, config=STRICT)
+class FaceConfig(Keys):
     """How `input.crop: face` finds and cuts out faces; of no account otherwise."""
 
     detector: str = "mtcnn"  # a registered face detector
     detector_file: str | None = None  # its weights, for a detector that wants a file (`yunet`)
     detector_sha256: str = ""  # of that file; "" takes any, and a checkpoint keeps what it was
-    margin: Float = 1.3  # side of the square over the longer side of the face's box
+    # side of the square over the longer side of the face's box
+    margin: Annotated[Float, Field(ge=1, le=MOST_MARGIN)] = 1.3
     align: bool = False  # turn faces upright, by eyes, nose and mouth
     # `largest` sees one person of an item; `all` trains on the largest and evaluates every one,
     # each face a view
     which: Literal["largest", "all"] = "largest"
 
 
-@checked_dataclass(frozen=True, config=_STRICT)
-class FramesConfig:
+@checked_dataclass(frozen=True, config=STRICT)
+class FramesConfig(Keys):
     """What is seen of a clip; of no account for images."""
 
-    train: Int = 16  # frames evenly spaced over the clip, of which training draws one at each visit
-    eval: Int = 16  # frames evenly spaced over it that evaluation looks at, every one of them
+    # frames evenly spaced over the clip, of which training draws one at each visit
+    train: Frames = 16
+    eval: Frames = 16  # frames evenly spaced over it that evaluation looks at, every one of them
     pool: str = "mean_prob"  # a registered pooling: from the logits of an item's frames to one
     decoder: str = "pyav"  # a registered video decoder
 
 
-@checked_dataclass(frozen=True, config=_STRICT)
-class HeadConfig:
+@checked_dataclass(frozen=True, config=STRICT)
+class HeadConfig(Keys):
     """From a backbone's feature map to one logit."""
 
     # `native` is the backbone's own; `avg`, `max`, `gem` (generalised mean), `cls`, or `cls_avg`
@@ -84,89 +96,90 @@ class HeadConfig:
     normalize: bool = False  # the linear layer sees features of length 1 (CLIP probes, GenD)
 
 
-@checked_dataclass(frozen=True, config=_STRICT)
-class TransferConfig:
+@checked_dataclass(frozen=True, config=STRICT)
+class TransferConfig(Keys):
     """Settings of the strategies; each reads those that concern it."""
 
     freeze: tuple[str, ...] = ()  # name patterns (`blocks.0.*`) of weights that stay as they are
     # epochs after which one more block, from the head down, is trained; None trains all that the
     # strategy trains from the start
-    unfreeze_every: Int | None = None
-    head_epochs: Int = 15  # of the first stage, in which only the head is trained
-    head_lr: Float = 1e-3  # peak learning rate of that stage
+    unfreeze_every: Count | None = None
+    head_epochs: Count = 15  # of the first stage, in which only the head is trained
+    head_lr: Positive = 1e-3  # peak learning rate of that stage
     # epochs without a gain before that stage ends; None never ends it early
-    head_patience: Int | None = None
+    head_patience: Count | None = None
     # how many of the backbone's last blocks `two_stage` trains in its second stage
-    last_blocks: Int = 3
-    lora_r: Int = 16  # rank of the low-rank updates
-    lora_alpha: Float = 32.0  # their scale is alpha / r
-    lora_dropout: Float = 0.1  # before them
+    last_blocks: Count = 3
+    lora_r: Count = 16  # rank of the low-rank updates
+    lora_alpha: Positive = 32.0  # their scale is alpha / r
+    lora_dropout: Share = 0.1  # before them
     lora_targets: tuple[str, ...] = ("qkv",)  # names of the layers that get them
 
 
-@checked_dataclass(frozen=True, config=_STRICT)
-class LossConfig:
+@checked_dataclass(frozen=True, config=STRICT)
+class LossConfig(Keys):
     """What is minimised."""
 
     name: str = "bce"  # a registered loss
-    label_smoothing: Float = 0.0  # 0 and 1 become s/2 and 1 - s/2
+    label_smoothing: Share = 0.0  # 0 and 1 become s/2 and 1 - s/2
     # `balanced` weighs each class by n / (2 n_class) of the training rows; a pair is [weight of
     # real, weight of fake]
-    class_weights: Literal["none", "balanced"] | tuple[Float, Float] = "none"
-    gamma: Float = 2.0  # of `focal`; of `asymmetric`: for reals, whose easy ones count less
-    gamma_fake: Float = 0.0  # of `asymmetric`: for fakes
-    supcon: Float = 0.0  # weight of the supervised-contrastive term on features, 0 leaves it out
-    temperature: Float = 0.1  # of that term
-    uniformity: Float = 0.0  # weight of the uniformity term on features
-    alignment: Float = 0.0  # weight of the alignment term on features
+    class_weights: Literal["none", "balanced"] | tuple[Positive, Positive] = "none"
+    gamma: NotNegative = 2.0  # of `focal`; of `asymmetric`: for reals, whose easy ones count less
+    gamma_fake: NotNegative = 0.0  # of `asymmetric`: for fakes
+    # weight of the supervised-contrastive term on features, 0 leaves it out
+    supcon: NotNegative = 0.0
+    temperature: Positive = 0.1  # of that term
+    uniformity: NotNegative = 0.0  # weight of the uniformity term on features
+    alignment: NotNegative = 0.0  # weight of the alignment term on features
 
 
-@checked_dataclass(frozen=True, config=_STRICT)
-class OptimConfig:
+@checked_dataclass(frozen=True, config=STRICT)
+class OptimConfig(Keys):
     """How it is minimised."""
 
     name: str = "adamw"  # a registered optimizer
-    lr: Float = 3e-4  # peak learning rate
+    lr: Positive = 3e-4  # peak learning rate
     # a registered schedule of the learning rate after the warmup: `cosine`, `step`, `plateau`,
     # `one_cycle`, `constant`
     schedule: str = "cosine"
     # learning rate at the last step; the least that `plateau` and `step` go down to
-    min_lr: Float = 1e-6
+    min_lr: NotNegative = 1e-6
     # of `step`: epochs between two cuts; of `plateau`: epochs without a gain that are borne before
     # a cut (torch's patience)
-    decay_epochs: Int = 3
-    decay_rate: Float = 0.1  # of `step` and `plateau`: what a cut multiplies by
-    weight_decay: Float = 0.05  # not applied to biases and norms
-    epochs: Int = 10  # passes over the training rows
-    batch_size: Int = 32  # items a step (before accumulation)
-    accumulate: Int = 1  # batches added up before a step
-    warmup_epochs: Float = 1.0  # linear warmup, may be a fraction
-    clip_grad: Float | None = 1.0  # largest gradient norm; None clips nothing
+    decay_epochs: Count = 3
+    decay_rate: Inside = 0.1  # of `step` and `plateau`: what a cut multiplies by
+    weight_decay: NotNegative = 0.05  # not applied to biases and norms
+    epochs: Count = 10  # passes over the training rows
+    batch_size: Annotated[Int, Field(ge=2)] = 32  # items a step (before accumulation; BatchNorm)
+    accumulate: Count = 1  # batches added up before a step
+    warmup_epochs: NotNegative = 1.0  # linear warmup, may be a fraction
+    clip_grad: Positive | None = 1.0  # largest gradient norm; None clips nothing
     # moving average of the weights, used for OOF and saved; None has none
-    ema_decay: Float | None = None
+    ema_decay: Inside | None = None
     # the plain mean of the weights after each of the last N epochs is what is used for OOF and
     # saved, BatchNorm estimated anew; None has none
-    swa_epochs: Int | None = None
+    swa_epochs: Count | None = None
     # learning rate of a layer over that of the next one; None treats all alike
-    layer_decay: Float | None = None
+    layer_decay: UpToOne | None = None
     # radius of sharpness-aware minimisation around the optimizer; None has none
-    sam_rho: Float | None = None
+    sam_rho: Positive | None = None
 
 
-@checked_dataclass(frozen=True, config=_STRICT)
-class PseudoConfig:
+@checked_dataclass(frozen=True, config=STRICT)
+class PseudoConfig(Keys):
     """Test items that a recipe is sure of join the training rows (Lee 2013), fold-clean."""
 
     recipe: str  # its members label the test items; for fold k only those that never saw fold k
     # least P(fake) of a new fake, and 1 minus the largest of a new real item, on a scale where the
     # recipe's threshold lies at 0.5
-    confidence: Float = 0.95
+    confidence: Annotated[Float, Field(gt=0.5, le=1)] = 0.95
     # leave the less sure of one class out until the share of fakes is that of the training rows
     balance: bool = False
 
 
-@checked_dataclass(frozen=True, config=_STRICT)
-class ModelConfig:
+@checked_dataclass(frozen=True, config=STRICT)
+class ModelConfig(Keys):
     """One complete, named model: what `--model` takes."""
 
     backbone: BackboneConfig  # the net
@@ -178,22 +191,23 @@ class ModelConfig:
     strategy: str = "fine_tuning"  # how the weights are transferred (a registered strategy)
     transfer: TransferConfig = field(default_factory=TransferConfig)  # settings of the strategy
     augment: str = "standard"  # a registered preset for training items
-    erase: Float = 0.0  # share of training images of which a random rectangle is blanked
-    mixup: Float = 0.0  # alpha of mixup's Beta distribution; 0 has none
+    # share of training images of which a random rectangle is blanked
+    erase: Annotated[Float, Field(ge=0, le=1)] = 0.0
+    mixup: NotNegative = 0.0  # alpha of mixup's Beta distribution; 0 has none
     # alpha of cutmix's Beta distribution; 0 has none. With both, each batch takes one.
-    cutmix: Float = 0.0
+    cutmix: NotNegative = 0.0
     # a registered sampler: `shuffle`; `balanced` draws each class equally often; `oversample`
     # repeats items of a class up to `per_class`; `paired` puts a real and a fake of one group side
     # by side
     sampler: str = "shuffle"
-    per_class: Int = 250  # of `oversample`: items a class and epoch, at least
+    per_class: Count = 250  # of `oversample`: items a class and epoch, at least
     loss: LossConfig = field(default_factory=LossConfig)  # what is minimised
     optim: OptimConfig = field(default_factory=OptimConfig)  # how
     # `last` keeps the last epoch, `best` the epoch with the best held-out macro-F1 (its OOF is then
     # marked as selected-on)
     selection: Literal["last", "best"] = "last"
     # with `best`: epochs without a gain before it stops; None never stops early
-    patience: Int | None = None
+    patience: Count | None = None
     tta: Literal["none", "flip"] = "none"  # `flip` adds the mirrored image as a second view
     # pseudo-labelled test items to train on as well; None has none
     pseudo: PseudoConfig | None = None
@@ -204,6 +218,13 @@ class ModelConfig:
     licence: str = ""  # terms of the pretrained weights
     about: str = ""  # one line for `python -m src models`
 
+    @model_validator(mode="after")
+    def _fits(self) -> "ModelConfig":
+        broken = [text for text, fine in _together(self).items() if not fine]
+        if broken:
+            raise ValueError("; ".join(broken))
+        return self
+
     @property
     def start_seed(self) -> int:
         """The seed of the weights that start at random."""
@@ -212,6 +233,40 @@ class ModelConfig:
     def as_dict(self) -> dict[str, Any]:
         """Return plain nested dicts, as a run record stores them."""
         return asdict(self)
+
+
+def _together(config: ModelConfig) -> dict[str, bool]:
+    """Return what must hold between the values of a config -> whether it does."""
+    optim, loss = config.optim, config.loss
+    mixes = config.mixup > 0 or config.cutmix > 0
+    free, averages = optim.name == "schedule_free", optim.swa_epochs is not None
+    frozen = config.strategy == "feature_extractor"
+    pairs = max(loss.supcon, loss.alignment) > 0
+    means = optim.ema_decay is not None or averages
+    return {
+        f"optim.swa_epochs must be in 1..{optim.epochs} (optim.epochs)": not averages
+        or (optim.swa_epochs or 0) <= optim.epochs,
+        "input.crop: native is written input.geometry: native; it goes with crop: full and with "
+        "crop: face": config.input.crop != "native",
+        "patience wants selection: best": config.patience is None or config.selection == "best",
+        "transfer.head_patience wants selection: best": config.transfer.head_patience is None
+        or config.selection == "best",
+        "optim.swa_epochs and optim.ema_decay are two means of the weights: leave one of them out "
+        "(null)": not (averages and optim.ema_decay is not None),
+        "optim.swa_epochs keeps the mean of the last epochs, selection: best the best one: take "
+        "selection: last": not (averages and config.selection == "best"),
+        "optim.name: schedule_free keeps a mean of the weights itself: leave optim.ema_decay and "
+        "optim.swa_epochs out (null)": not (free and means),
+        "optim.name: schedule_free wants optim.schedule: constant": not free
+        or optim.schedule == "constant",
+        "loss.supcon and loss.alignment want labels of 0 or 1: leave mixup and cutmix out": not (
+            mixes and pairs
+        ),
+        "strategy: feature_extractor trains on features of items that stay as they are: leave "
+        "mixup, cutmix, loss.supcon, loss.uniformity and loss.alignment out": not (
+            frozen and (mixes or pairs or loss.uniformity > 0)
+        ),
+    }
 
 
 @dataclass(frozen=True)

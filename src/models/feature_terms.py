@@ -1,7 +1,7 @@
 """Terms of the loss on features: they spread images over a sphere, and draw a class together.
 
 Features are brought to length 1 first. Two of the terms look at pairs of one label, which must be
-0 or 1: a config that has them and mixes images is refused (`src/config/check.py`).
+0 or 1: a config that has them and mixes images is refused (`src/config/schema.py`).
 """
 
 from collections.abc import Mapping

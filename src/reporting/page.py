@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
-import yaml
 
 from src.artifacts.label_names import LabelNames
 from src.metrics import classification_report, log_loss, macro_f1
 from src.reporting.plots import expected_calibration_error
 from src.reporting.runs import ModelRuns, Part
+from src.strict_yaml import dump_yaml
 
 COMMON = LabelNames()
 SCORES = ("macro_f1", "accuracy", "f1_real", "f1_fake", "auc", "log_loss", "ece")
@@ -108,7 +108,7 @@ def _config(runs: ModelRuns) -> list[str]:
     """Return the config of each run; once where all have the same."""
     texts: dict[str, list[str]] = {}
     for fold, record in runs.records.items():
-        text = yaml.safe_dump(record["config"], sort_keys=False, allow_unicode=True)
+        text = dump_yaml(record["config"])
         texts.setdefault(text, []).append(str(fold))
     found = []
     for text, folds in texts.items():

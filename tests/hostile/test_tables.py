@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from src.artifacts.files import read_json
 from src.artifacts.folds import read_folds
@@ -181,5 +181,7 @@ def test_metadata_that_is_nested_without_end(make_dataset):
 
 
 def test_the_library_would_have_run_the_tag():
-    loaded = yaml.unsafe_load("!!python/object/apply:os.path.basename ['a/b']")
+    with pytest.warns(PendingDeprecationWarning):
+        library = YAML(typ="unsafe", pure=True)
+    loaded = library.load("!!python/object/apply:os.path.basename ['a/b']")
     assert loaded == "b"
