@@ -7,10 +7,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from src import paths
 from src.artifacts.files import read_json, sha256_file, write_csv, write_json
@@ -18,17 +20,22 @@ from src.artifacts.fingerprints import fingerprint_of
 from src.artifacts.folds import read_folds
 from src.artifacts.oof import MOST_LOGIT, is_flat, write_oof
 from src.config import model_names
-from src.errors import UserError, unknown_name
+from src.errors import UserError
 from src.metrics import log_odds
-from src.strict_yaml import read_mapping
+from src.strict_yaml import PLAIN, STRICT, Keys, Plain, Word, read_model
 
 SCHEMA = 1
 KNOWN = ("item_id", "logit", "prob", "label", "fold")
 EDGE = 1e-7  # a prob of 0 or 1 becomes a logit of about -16 or 16
 
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_KEYS = ("oof", "test")
+@checked_dataclass(frozen=True, config=STRICT)
+class _Entry(Keys):
+    oof: Word  # out-of-fold predictions, a CSV; its path is relative to the YAML
+    test: Word  # test predictions, likewise
+
+
+_List = Annotated[dict[Plain, _Entry], Field(min_length=1)]  # the YAML of `--extra`
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ def named_extras(texts: Sequence[str]) -> list[Extra]:
 def _parse(text: str) -> Extra:
     name, equals, files = text.partition("=")
     oof, comma, test = files.partition(",")
-    if not (equals and comma and oof and test) or not _NAME.fullmatch(name):
+    if not (equals and comma and oof and test) or not re.fullmatch(PLAIN, name):
         raise UserError(
             f"--extra {text}: want NAME=OOF.csv,TEST.csv with a plain name, or a YAML that lists "
             "NAME: {oof: OOF.csv, test: TEST.csv}"
@@ -74,24 +81,8 @@ def _parse(text: str) -> Extra:
 
 
 def _from_yaml(path: Path) -> list[Extra]:
-    content = read_mapping(path)
-    if not content:
-        raise UserError(f"{path}: it lists no member; want NAME: {{oof: PATH, test: PATH}}")
-    return [_entry(path, name, entry) for name, entry in content.items()]
-
-
-def _entry(path: Path, name: object, entry: object) -> Extra:
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise UserError(f"{path}: {name!r} is no plain name of a member")
-    if not isinstance(entry, dict):
-        raise UserError(f"{path}: {name}: want {{oof: PATH, test: PATH}}, found {entry!r}")
-    for key in entry:
-        if key not in _KEYS:
-            raise unknown_name(f"key in {path}: {name}:", str(key), _KEYS)
-    for key in _KEYS:
-        if not isinstance(entry.get(key), str) or not entry[key]:
-            raise UserError(f"{path}: {name}: {key} is {entry.get(key)!r}, want a path")
-    return Extra(name, path.parent / entry["oof"], path.parent / entry["test"])
+    listed = read_model(path, _List, "NAME: {oof: PATH, test: PATH}")
+    return [Extra(n, path.parent / one.oof, path.parent / one.test) for n, one in listed.items()]
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,31 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+from pydantic import Strict
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from src.artifacts.files import read_csv
 from src.ensemble.rule import TIE
-from src.errors import UserError, unknown_name
-from src.strict_yaml import read_mapping
+from src.errors import UserError
+from src.strict_yaml import STRICT, Keys, read_model
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class _Entry(Keys):
+    path: str  # of a CSV, relative to the YAML
+    weight: Annotated[float, Strict()] = 1.0  # how much it counts
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class _List(Keys):
+    files: list[str | _Entry]  # what is voted on
+
+
+_WANT = "`files:`, a list of paths or of {path: P, weight: W}"
 
 
 @dataclass(frozen=True)
@@ -53,27 +69,9 @@ def read_ballots(names: Sequence[str], weights: Sequence[float] | None) -> Ballo
 
 
 def _from_yaml(path: Path) -> Ballots:
-    content = read_mapping(path)
-    for key in content:
-        if key != "files":
-            raise unknown_name(f"key in {path}:", key, ["files"])
-    entries = content.get("files")
-    if not isinstance(entries, list):
-        raise UserError(f"{path}: want `files:`, a list of paths or of {{path: P, weight: W}}")
-    files, weights = [], []
-    for entry in entries:
-        found: Any = {"path": entry} if isinstance(entry, str) else entry
-        if not isinstance(found, dict) or not isinstance(found.get("path"), str):
-            raise UserError(f"{path}: {entry!r} is neither a path nor {{path: P, weight: W}}")
-        for key in found:
-            if key not in ("path", "weight"):
-                raise unknown_name(f"key in {path}:", str(key), ["path", "weight"])
-        weight = found.get("weight", 1.0)
-        if isinstance(weight, bool) or not isinstance(weight, int | float):
-            raise UserError(f"{path}: weight {weight!r} of {found['path']} is no number")
-        files.append(path.parent / found["path"])
-        weights.append(float(weight))
-    return Ballots(files, weights)
+    entries = read_model(path, _List, _WANT).files
+    found = [_Entry(entry) if isinstance(entry, str) else entry for entry in entries]
+    return Ballots([path.parent / entry.path for entry in found], [e.weight for e in found])
 
 
 def vote_files(ballots: Ballots) -> tuple[pd.DataFrame, int]:

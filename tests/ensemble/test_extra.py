@@ -164,13 +164,16 @@ def test_a_yaml_lists_members_by_paths_relative_to_it(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("", "want a mapping"),
-        ("{}", "lists no member"),
-        ("one: sub/o.csv", "one: want {oof: PATH, test: PATH}, found 'sub/o.csv'"),
-        ("one: {oof: sub/o.csv}", "one: test is None, want a path"),
-        ("one: {oof: sub/o.csv, test: 3}", "one: test is 3, want a path"),
-        ("one: {oof: sub/o.csv, tests: sub/t.csv}", "'tests'; did you mean 'test'"),
-        ("../one: {oof: sub/o.csv, test: sub/t.csv}", "'../one' is no plain name"),
+        ("", "must be a mapping"),
+        ("{}", "must hold 1 or more .*want NAME: {oof: PATH, test: PATH}"),
+        (
+            "one: sub/o.csv",
+            "one must be a mapping .*'sub/o.csv'.*want NAME: {oof: PATH",
+        ),
+        ("one: {oof: sub/o.csv}", "one.test is missing"),
+        ("one: {oof: sub/o.csv, test: 3}", r"one.test must be text \(found 3\)"),
+        ("one: {oof: sub/o.csv, tests: sub/t.csv}", "'one.tests'; did you mean 'one.test'"),
+        ("../one: {oof: sub/o.csv, test: sub/t.csv}", "one must be a plain name"),
         ("one: {oof: sub/o.csv, test: sub/z.csv}", "--extra one: .*sub/z.csv is not there"),
         ("one: {oof: a, test: b}\none: {oof: a, test: b}", "key 'one' stands twice"),
     ],

@@ -55,9 +55,12 @@ def test_a_yaml_lists_them(submit, tmp_path):
     [
         ("file: [a.csv]", "unknown key in .*: 'file'; did you mean 'files'"),
         ("files: a.csv", "want `files:`"),
-        ("files: [{path: a.csv, wait: 2}]", "'wait'; did you mean 'weight'"),
-        ("files: [{path: a.csv, weight: much}]", "weight 'much' of a.csv is no number"),
-        ("files: [3]", "3 is neither a path"),
+        ("files: [a.csv, {path: a.csv, wait: 2}]", "'files.2.wait'; did you mean 'files.2.weight'"),
+        (
+            "files: [{path: a.csv, weight: much}]",
+            "files.1.weight must be a number .*'much'",
+        ),
+        ("files: [3]", r"files.1 must be .*\(found 3\); want `files:`"),
         ("files: [a.csv]", "wants two or more"),
         ("files: [a.csv, ./a.csv]", "named twice"),
         ("files: [a.csv, {path: b.csv, weight: 0}]", "want finite numbers > 0"),
