@@ -8,7 +8,7 @@ import os
 import re
 from pathlib import Path
 
-from src.errors import UserError, unknown_name
+from src.errors import UserError
 
 REPO = Path(__file__).resolve().parent.parent
 DEMO = "demo"
@@ -80,27 +80,6 @@ def readable(path: Path) -> Path:
 def config_dirs(kind: str) -> list[Path]:
     """Return the folders searched for configs of a kind (`models`, `merges`), the user's first."""
     return list(dict.fromkeys([root() / "configs" / kind, REPO / "configs" / kind]))
-
-
-def config_files(kind: str) -> dict[str, Path]:
-    """Return the configs of a kind by name; the user's stands for a shipped one of its name."""
-    folders = [folder for folder in config_dirs(kind) if folder.is_dir()]
-    return {file.stem: file for folder in folders[::-1] for file in sorted(folder.glob("*.yaml"))}
-
-
-def config_file(kind: str, name: str, what: str, hint: str = "") -> Path:
-    """Return the file of a config; raises UserError for an unknown name.
-
-    Args:
-        kind: of configs (`models`, `merges`).
-        name: of a config; it is no path, which would lead out of the folder.
-        what: a config of that kind, as a user calls it.
-        hint: what else may be given.
-    """
-    files = config_files(kind)
-    if name not in files:
-        raise unknown_name(what, name, files, hint)
-    return files[name]
 
 
 def cache_dir() -> Path:

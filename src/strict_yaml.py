@@ -6,12 +6,21 @@
 import difflib
 import re
 import stat
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs, ErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
@@ -33,9 +42,13 @@ _MERGE = "tag:yaml.org,2002:merge"
 _INT = "tag:yaml.org,2002:int"
 _FLOAT = "tag:yaml.org,2002:float"
 _EXPONENT = re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
+Int = Annotated[int, Strict()]  # neither "3" nor true is a number
+Float = Annotated[float, Strict()]
+Count = Annotated[Int, Field(ge=1)]
 PLAIN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 Plain = Annotated[str, Field(pattern=f"^{PLAIN}$")]  # the name of one file, in any system
 Word = Annotated[str, Field(min_length=1)]
+EachOnce = AfterValidator(lambda values: _each_once(values))
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)  # of every model of a YAML
 # How pydantic's kinds of errors are worded; all others in its own words.
 _WORDS = {
@@ -62,6 +75,13 @@ _WORDS = {
     )
     for what in ("type", "parsing", "from_float")
 }
+
+
+def _each_once(values: Sequence[Any]) -> Sequence[Any]:
+    twice = [value for value in values if values.count(value) > 1]
+    if twice:
+        raise ValueError(f"{twice[0]!r} stands there twice")
+    return values
 
 
 @dataclass(frozen=True, config=STRICT)

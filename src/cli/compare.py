@@ -175,9 +175,10 @@ def make_parser() -> Parser:
 
 def _run(argv: Sequence[str] | None) -> None:
     arguments = make_parser().parse_args(argv)
-    from src.reporting.comparison_list import comparison_file, read_comparison
+    from src.config import config_file
+    from src.reporting.comparison_list import read_comparison
 
-    comparison = read_comparison(comparison_file(arguments.comparison))
+    comparison = read_comparison(config_file("comparisons", arguments.comparison))
     show_log()
     place = _choose_place(comparison, arguments)
     _check_rows(comparison, place)
@@ -218,20 +219,20 @@ def _choose_place(comparison: "Comparison", arguments: Namespace) -> Place:
     from src.data.layouts.load import load_dataset
     from src.training.job import check_fold
 
-    name = choose_dataset(arguments.data or comparison.data, arguments.input_root)
-    others = list(dict.fromkeys(arguments.out_of_domain or comparison.out_of_domain))
-    weights = arguments.weights or comparison.weights
+    name = choose_dataset(arguments.data or comparison.given.data, arguments.input_root)
+    others = list(dict.fromkeys(arguments.out_of_domain or comparison.given.out_of_domain))
+    weights = arguments.weights or comparison.given.weights
     for file in (weights, *(row.weights for row in comparison.rows)):
         if file is not None and not file.is_file():
             raise UserError(f"{file}: no such weights file (looked from {Path.cwd()})")
     for other in others:
-        _check_other(other, name, arguments.scheme or comparison.scheme, arguments)
+        _check_other(other, name, arguments.scheme or comparison.given.scheme, arguments)
     dataset = load_dataset(name, arguments.input_root)
     with file_lock(paths.folds_lock(name), "the folds", wait=True):
-        scheme, folds, report = ensure_folds(dataset, arguments.scheme or comparison.scheme)
+        scheme, folds, report = ensure_folds(dataset, arguments.scheme or comparison.given.scheme)
     if report is not None:
         print_report(report)
-    wanted = sorted(set(arguments.folds or comparison.folds or fold_numbers(folds)))
+    wanted = sorted(set(arguments.folds or comparison.given.folds or fold_numbers(folds)))
     for fold in wanted:
         check_fold(folds, fold)
     return Place(name, scheme, wanted, others, weights)

@@ -1,5 +1,6 @@
-"""A model's config: frozen dataclasses (`schema`), read strictly from YAML (`read`)."""
+"""Configs by name (`find`), a model's config (`schema`), read from YAML (`read`)."""
 
+from src.config.find import check_stem, config_file, config_files
 from src.config.read import (
     model_names,
     model_path,
@@ -36,6 +37,9 @@ __all__ = [
     "OptimConfig",
     "PseudoConfig",
     "TransferConfig",
+    "check_stem",
+    "config_file",
+    "config_files",
     "model_names",
     "model_path",
     "parse_change",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from src import paths
+from src.config.find import config_file, config_files
 from src.config.schema import ModelConfig
 from src.errors import UserError
 from src.strict_yaml import checked, parse_yaml, read_mapping
@@ -13,13 +14,12 @@ from src.strict_yaml import checked, parse_yaml, read_mapping
 
 def model_names() -> list[str]:
     """Return the names of all model configs, sorted."""
-    return sorted(paths.config_files("models"))
+    return sorted(config_files("models"))
 
 
 def model_path(name: str) -> Path:
     """Return the file of a model config; raises UserError for an unknown name."""
-    hint = f"any timm backbone works as {paths.TIMM_PREFIX}NAME"
-    return paths.config_file("models", name, "model", hint)
+    return config_file("models", name, f"any timm backbone works as {paths.TIMM_PREFIX}NAME")
 
 
 def read_model(name: str, changes: dict[str, Any] | None = None) -> ModelConfig:

@@ -3,16 +3,13 @@
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, Strict, model_validator
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from src.strict_yaml import STRICT, Keys
+from src.strict_yaml import STRICT, Count, Float, Int, Keys
 
 MOST_MARGIN = 4.0  # side of a face's square over that of its box
 MOST_FRAMES = 1024  # of a clip; views are named with two digits or more
-Int = Annotated[int, Strict()]  # neither "3" nor true is a number
-Float = Annotated[float, Strict()]
-Count = Annotated[Int, Field(ge=1)]
 Frames = Annotated[Int, Field(ge=1, le=MOST_FRAMES)]
 Positive = Annotated[Float, Field(gt=0)]
 NotNegative = Annotated[Float, Field(ge=0)]

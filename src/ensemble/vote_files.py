@@ -4,23 +4,21 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import pandas as pd
-from pydantic import Strict
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from src.artifacts.files import read_csv
 from src.ensemble.rule import TIE
 from src.errors import UserError
-from src.strict_yaml import STRICT, Keys, read_model
+from src.strict_yaml import STRICT, Float, Keys, read_model
 
 
 @checked_dataclass(frozen=True, config=STRICT)
 class _Entry(Keys):
     path: str  # of a CSV, relative to the YAML
-    weight: Annotated[float, Strict()] = 1.0  # how much it counts
+    weight: Float = 1.0  # how much it counts
 
 
 @checked_dataclass(frozen=True, config=STRICT)

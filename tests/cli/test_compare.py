@@ -13,7 +13,7 @@ from src.artifacts.oof import read_views
 from src.artifacts.variants import write_variant
 from src.cli import compare, train
 from src.cli import merge as cli_merge
-from src.config import read_model
+from src.config import config_file, read_model
 from src.metrics import sigmoid
 from src.reporting import scorecard
 from tests.cli.test_evaluate import write_set
@@ -175,8 +175,8 @@ def test_merges_come_after_what_they_are_made_of(run, monkeypatch):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("rows:", "row:", "unknown key 'row'; did you mean 'rows'"),
-        ("{model: net}", "{modle: net}", "row full: unknown key 'modle'; did you mean 'model'"),
+        ("rows:", "row:", ": 'row'; did you mean 'rows'"),
+        ("{model: net}", "{modle: net}", "'rows.full.modle'; did you mean 'rows.full.model'"),
         ("{model: net}", "{model: nte}", "row full: unknown model 'nte'; did you mean 'net'"),
         ("feature_extractor", "feature_extract", "row probe: unknown strategy 'feature_extract'"),
         ("optim.epochs", "optim.epoch", "row probe: unknown key in"),
@@ -184,13 +184,13 @@ def test_merges_come_after_what_they_are_made_of(run, monkeypatch):
         ("{model: net}", "{merge: nowhere}", "row full: unknown merge 'nowhere'"),
         ("{model: net}", "{merge: a/b.yaml}", "row full: a/b.yaml: no such merge"),
         ("{model: net}", "{merge: m, set: {}}", "a merge takes no other key"),
-        ("{model: net}", "[net]", "row full: want keys and values"),
+        ("{model: net}", "[net]", "rows.full must be a mapping of keys to values"),
         ("  full:", "  probe:", "key 'probe' stands twice"),
         ("  full:", "  same: {}\n  full:", "rows same and full are both net"),
         ("model: net\nrows", "rows", "row probe: which model?"),
-        ("[0]", "[0, 0]", "folds is [0, 0], want a list such as [0, 1], each once"),
+        ("[0]", "[0, 0]", "folds: 0 stands there twice"),
         ("[0]", "[7]", "there is no fold 7; folds are 0, 1"),
-        ("[two]", "two", "out_of_domain is 'two', want a list"),
+        ("[two]", "two", "out_of_domain must be a list (found 'two')"),
         ("[two]", "[tow]", "unknown data set 'tow'; did you mean 'two'"),
         ("[two]", "[one]", "out_of_domain: one is the data set that is trained on"),
         ("{model: net}", "{weights: w.pth}", "w.pth: no such weights file"),
@@ -230,8 +230,8 @@ def test_relatives_are_said_before_training_with_a_way_out(run, capsys):
 
 def test_a_file_of_no_rows_and_a_data_set_without_labels(run):
     head = ROWS.partition("rows:")[0]
-    assert "`rows` holds the ways to train" in run(head, code=2)
-    assert "it has none" in run(head + "rows: {}", code=2)
+    assert "want `rows`, the ways to train" in run(head, code=2)
+    assert "rows must hold 1 or more" in run(head + "rows: {}", code=2)
     home = paths.dataset_dir("two")
     shutil.move(home / "train/real", home.parent.parent / "aside")
     assert "all 12 train items are fake" in run(ROWS, code=2)
@@ -250,9 +250,9 @@ def test_a_row_that_was_changed_needs_another_name(run):
 
 
 def test_the_shipped_comparison_can_be_read():
-    from src.reporting.comparison_list import comparison_file, read_comparison
+    from src.reporting.comparison_list import read_comparison
 
-    found = read_comparison(comparison_file("transfer"))
+    found = read_comparison(config_file("comparisons", "transfer"))
     assert {row.config().strategy for row in found.rows if row.merge is None} == {
         "feature_extractor", "fine_tuning", "two_stage", "lp_ft", "layernorm_only",
     }  # fmt: skip
