@@ -45,7 +45,9 @@ class LockedError(UserError):
     """Another process is at work on the same artefact."""
 
 
-def unknown_name(what: str, name: str, known: Iterable[str], hint: str = "") -> UserError:
+def unknown_name(
+    what: str, name: str, known: Iterable[str], hint: str = "", prefix: str = ""
+) -> UserError:
     """Make the error for a name that does not exist.
 
     Args:
@@ -53,15 +55,16 @@ def unknown_name(what: str, name: str, known: Iterable[str], hint: str = "") -> 
         name: what was typed.
         known: the names that exist.
         hint: what to do when none of them is meant.
+        prefix: what stands before all of them.
 
     Returns:
         An error that offers the nearest names and lists all of them.
     """
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    parts = [f"unknown {what} {name!r}"]
+    parts = [f"unknown {what} {prefix + name!r}"]
     if near:
-        parts.append("did you mean " + " or ".join(repr(n) for n in near) + "?")
+        parts.append("did you mean " + " or ".join(repr(prefix + n) for n in near) + "?")
     parts.append(f"known: {', '.join(names)}" if names else f"there is no {what} yet")
     if hint:
         parts.append(hint)

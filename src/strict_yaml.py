@@ -52,7 +52,6 @@ EachOnce = AfterValidator(lambda values: _each_once(values))
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)  # of every model of a YAML
 # How pydantic's kinds of errors are worded; all others in its own words.
 _WORDS = {
-    "missing": "is missing",
     "greater_than": "must be > {gt:g}",
     "greater_than_equal": "must be >= {ge:g}",
     "less_than": "must be < {lt:g}",
@@ -60,6 +59,7 @@ _WORDS = {
     "literal_error": "must be {expected}",
     "string_too_short": "must not be empty",
     "string_pattern_mismatch": "must be a plain name of letters, digits, '.', '_' and '-'",
+    "missing": "must hold more values",
     "too_short": "must hold {min_length} or more values",
 } | {
     f"{kind}_{what}": f"must be {words}"
@@ -262,15 +262,18 @@ def checked(content: Any, kind: type[Model], where: str, want: str = "") -> Mode
     for one in found:
         if one["type"] == "unknown_key":
             prefix = "".join(f"{part}." for part in _path(one, content))
-            key, known = one["ctx"]["key"], [prefix + name for name in one["ctx"]["known"]]
-            raise unknown_name(f"key in {where}:", prefix + key, known)
-    lines = {_path(one, content): _line(one, content) for one in reversed(found)}
+            facts = one["ctx"]
+            raise unknown_name(f"key in {where}:", facts["key"], facts["known"], prefix=prefix)
+    lines: dict[tuple[str, ...], list[ErrorDetails]] = {}
+    for one in found:
+        lines.setdefault(_path(one, content), []).append(one)
     # Where a value may be of several kinds, the one that went deepest is what was meant.
     deepest = [
-        line for path, line in reversed(lines.items())
+        _line(path, errors) for path, errors in lines.items()
         if not any(other[: len(path)] == path and other != path for other in lines)
     ]  # fmt: skip
-    raise UserError(f"{where}: " + "; ".join(deepest + [f"want {want}"] * bool(want)))
+    shape = any(one["type"].endswith(("_type", "missing", "too_short")) for one in found)
+    raise UserError(f"{where}: " + "; ".join(deepest + [f"want {want}"] * bool(want and shape)))
 
 
 def _path(error: ErrorDetails, content: Any) -> tuple[str, ...]:  # noqa: ANN401
@@ -287,15 +290,16 @@ def _path(error: ErrorDetails, content: Any) -> tuple[str, ...]:  # noqa: ANN401
     return tuple(path)
 
 
-def _line(error: ErrorDetails, content: Any) -> str:  # noqa: ANN401
-    path, value, facts = ".".join(_path(error, content)), error["input"], error.get("ctx", {})
-    if error["type"] in ("value_error", "assertion_error"):
-        text = str(facts["error"])
-        line = f"{path}: {text}" if path else text
+def _line(path: tuple[str, ...], errors: list[ErrorDetails]) -> str:
+    """Word what is wrong with one value; several errors are the kinds that it could be of."""
+    place, value, facts = ".".join(path), errors[0]["input"], errors[0].get("ctx", {})
+    if errors[0]["type"] == "value_error":
+        line = f"{place}: {facts['error']}" if place else str(facts["error"])
         return line if isinstance(value, dict | ArgsKwargs) else f"{line} (found {value!r})"
-    words = _WORDS.get(error["type"], error["msg"]).format(**facts)
-    line = f"{path or 'it'} {words} (found {value!r})"
-    if error["type"] == "literal_error":
-        near = difflib.get_close_matches(str(value), re.findall("'(.*?)'", facts["expected"]), 1)
-        line += "".join(f"; did you mean {name!r}?" for name in near)
-    return line
+    if errors[0]["type"] == "missing" and not isinstance(value, list | tuple):
+        return f"{place} is missing"
+    words = [_WORDS.get(e["type"], e["msg"]).format(**e.get("ctx", {})) for e in errors]
+    line = f"{place or 'it'} {' or '.join(words).replace('or must be', 'or')} (found {value!r})"
+    known = re.findall("'(.*?)'", facts.get("expected", ""))
+    near = difflib.get_close_matches(str(value), known, 1, cutoff=0.5)
+    return line + "".join(f"; did you mean {name!r}?" for name in near)

@@ -169,7 +169,7 @@ def test_unknown_key_offers_the_nearest(content, wrong, near):
         ({"input": {"geometry": "crop"}}, "input.geometry", "'crop'"),
         ({"loss": {"class_weights": "auto"}}, "loss.class_weights", "'auto'"),
         ({"backbone": {"name": 5}}, "backbone.name", "5"),
-        ({"backbone": {}}, "backbone.name", "{}"),
+        ({"backbone": {}}, "backbone.name", "is missing"),
         ({"backbone": "resnet18"}, "backbone", "'resnet18'"),
     ],
 )

@@ -71,9 +71,10 @@ def make_parser() -> Parser:
 
 def _run(argv: Sequence[str] | None) -> None:
     arguments = make_parser().parse_args(argv)
-    from src.soups.plan import merge_file, read_plan
+    from src.config import config_file
+    from src.soups.plan import read_plan
 
-    plans = [read_plan(merge_file(word)) for word in arguments.merges]
+    plans = [read_plan(config_file("merges", word)) for word in arguments.merges]
     for place, plan in enumerate(plans):
         if plan.name in [other.name for other in plans[:place]]:
             raise UserError(f"{plan.name} is given twice; every merge wants its own name")

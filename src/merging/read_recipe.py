@@ -12,20 +12,63 @@ What a model's name stands for (a file, a model of the zoo) is the caller's matt
 `name:` of an earlier or later document of the file.
 """
 
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from src.errors import UserError, unknown_name
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from src.errors import UserError
 from src.merging.methods import METHODS, Method
 from src.merging.recipe import Ingredient, MergeRecipe, Setting, parse_setting
 from src.merging.sources import SUFFIXES
-from src.strict_yaml import parse_yaml, read_text
+from src.strict_yaml import STRICT, Int, Keys, Plain, Word, checked, parse_documents, read_text
 
-DTYPES = ("float64", "float32", "bfloat16", "float16")
-KEYS = ("name", "merge_method", "base_model", "models", "parameters", "dtype", "out_dtype", "seed")
-_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+Dtype = Literal["float64", "float32", "bfloat16", "float16"]
+
+
+def _no_file(name: str) -> str:
+    if name.endswith(SUFFIXES):
+        raise ValueError("want a plain name, not the name of a file of weights")
+    return name
+
+
+def _spelled_out(entry: Any) -> Any:  # noqa: ANN401 - whatever a YAML holds
+    if not isinstance(entry, dict):
+        return {"model": entry} if isinstance(entry, str) else entry
+    files = {name for method in METHODS for name in METHODS.get(method).companions} & entry.keys()
+    own = {key: entry[key] for key in entry if key not in files}
+    return own | {"companions": {key: entry[key] for key in files}} if files else own
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class ModelKeys(Keys):
+    """A model of a merge as written down."""
+
+    model: Word  # a file, a model, or the name of another document
+    parameters: dict[str, Any] | None = None  # its own settings
+    # its further files; they are written beside the other keys, as the method calls them
+    companions: dict[str, Word] = field(default_factory=dict)
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class RecipeKeys(Keys):
+    """A merge as written down; see `MergeRecipe`."""
+
+    merge_method: Word
+    models: Annotated[
+        list[Annotated[ModelKeys, BeforeValidator(_spelled_out)]], Field(min_length=1)
+    ]
+    name: Annotated[Plain, AfterValidator(_no_file)] | None = None
+    base_model: Word | None = None
+    parameters: dict[str, Any] | None = None
+    dtype: Dtype | None = None
+    out_dtype: Dtype | None = None
+    seed: Annotated[Int, Field(ge=0)] = 0
+
+
 _REFUSED = {
     "slices": "this merges models of one architecture whole; for another value a layer, give a "
     "parameter as a list (a gradient over depth) or as {filter, value} entries",
@@ -37,82 +80,60 @@ _REFUSED = {
 }
 
 
-def read_recipes(path: Path, more_keys: Collection[str] = ()) -> list[MergeRecipe]:
+def read_recipes(path: Path, kind: type[RecipeKeys] = RecipeKeys) -> list[MergeRecipe]:
     """Read a file of one or several merges, in the order in which they can be carried out.
 
     Args:
         path: YAML, documents separated by `---`.
-        more_keys: keys that the caller understands; they end up in `more`.
+        kind: `RecipeKeys`, or with further keys that the caller understands; those end up in
+            `more`, as read.
 
     Raises:
         UserError: not readable, an unknown key, method or parameter (with the nearest known one),
             a value out of range, documents that refer to each other in a circle.
     """
-    return parse_recipes(read_text(path), str(path), more_keys)
+    return parse_recipes(read_text(path), str(path), kind)
 
 
-def parse_recipes(text: str, where: str, more_keys: Collection[str] = ()) -> list[MergeRecipe]:
+def parse_recipes(text: str, where: str, kind: type[RecipeKeys] = RecipeKeys) -> list[MergeRecipe]:
     """Read merges from YAML text; see `read_recipes`."""
-    documents = [part for part in _documents(text) if part.strip()]
+    documents = parse_documents(text, where)
     if not documents:
         raise UserError(f"{where}: no merge in it")
-    single = len(documents) == 1
     recipes = []
     for number, document in enumerate(documents, 1):
-        place = where if single else f"{where}, document {number}"
-        recipes.append(parse_recipe(parse_yaml(document, place), place, more_keys))
+        place = where if len(documents) == 1 else f"{where}, document {number}"
+        recipes.append(_parse_recipe(document, place, kind))
     return in_order(recipes, where)
 
 
-def _documents(text: str) -> list[str]:
-    documents: list[list[str]] = [[]]
-    for line in text.splitlines(keepends=True):
-        if line.startswith("---") and not line[3:].split("#")[0].strip():
-            documents.append([])
-        else:
-            documents[-1].append(line)
-    only_comments = ("#", "%")
-    return [
-        "".join(lines)
-        for lines in documents
-        if any(line.strip() and not line.startswith(only_comments) for line in lines)
-    ]
-
-
-def parse_recipe(content: Any, where: str, more_keys: Collection[str] = ()) -> MergeRecipe:  # noqa: ANN401
-    """Check one merge, given as plain containers; see `read_recipes` for what is refused."""
-    if not isinstance(content, dict):
-        raise UserError(f"{where}: want keys and values, found {type(content).__name__}")
-    for key in content:
-        if key in _REFUSED:
-            raise UserError(f"{where}: {key!r} is not for image models here: {_REFUSED[key]}")
-        if key not in KEYS and key not in more_keys:
-            raise _at(where, unknown_name("key", str(key), [*KEYS, *more_keys]))
-    for key in ("merge_method", "models"):
-        if key not in content:
-            raise UserError(f"{where}: `{key}` is missing")
+def _parse_recipe(content: Any, where: str, kind: type[RecipeKeys]) -> MergeRecipe:  # noqa: ANN401
+    given = content if isinstance(content, dict) else {}
+    for key in _REFUSED.keys() & given.keys():
+        raise UserError(f"{where}: {key!r} is not for image models here: {_REFUSED[key]}")
+    keys = checked(content, kind, where, "`merge_method` and `models`, a list of `- model: NAME`")
+    ours = RecipeKeys.__dataclass_fields__
     try:
-        method = METHODS.get(_text(content, "merge_method", where))
-    except UserError as error:
-        raise _at(where, error) from None
-    base = _text(content, "base_model", where)
-    if method.base == "no" and base and base in _listed(content["models"]):
-        base = ""  # mergekit asks for one of every method; here it is one of the models
-    recipe = MergeRecipe(
-        merge_method=method.name,
-        models=_ingredients(content["models"], method, base, where),
-        base_model=base,
-        parameters=_settings(content.get("parameters"), method, f"{where}: parameters"),
-        dtype=_dtype(content, "dtype", where),
-        out_dtype=_dtype(content, "out_dtype", where),
-        seed=_seed(content, where),
-        name=_name(content, where),
-        more={key: content[key] for key in content if key in more_keys},
-    )
-    try:
+        method = METHODS.get(keys.merge_method)
+        base = keys.base_model or ""
+        if method.base == "no" and base in [one.model for one in keys.models]:
+            base = ""  # mergekit asks for one of every method; here it is one of the models
+        models = [_ingredient(one, n, method) for n, one in enumerate(keys.models, 1)]
+        recipe = MergeRecipe(
+            merge_method=method.name,
+            # mergekit lists the base among the models too, and merges it nowhere
+            models=tuple(one for one in models if one.model != base),
+            base_model=base,
+            parameters=_settings(keys.parameters, method, "parameters"),
+            dtype=keys.dtype or "",
+            out_dtype=keys.out_dtype or "",
+            seed=keys.seed,
+            name=keys.name or "",
+            more={key: given[key] for key in given if key not in ours},
+        )
         method.check_models(len(recipe.models), bool(base))
     except UserError as error:
-        raise _at(where, error) from None
+        raise UserError(f"{where}: {error}") from None
     return recipe
 
 
@@ -140,46 +161,27 @@ def in_order(recipes: Sequence[MergeRecipe], where: str) -> list[MergeRecipe]:
     return sorted(ready, key=lambda recipe: not recipe.name)
 
 
-def _ingredients(content: Any, method: Method, base: str, where: str) -> tuple[Ingredient, ...]:  # noqa: ANN401
-    if not isinstance(content, list) or not content:
-        raise UserError(f"{where}: `models` is a list of `- model: NAME`")
-    found = []
-    for number, entry in enumerate(content, 1):
-        place = f"{where}: model {number}"
-        entry = {"model": entry} if isinstance(entry, str) else entry
-        if not isinstance(entry, dict) or not isinstance(entry.get("model"), str):
-            raise UserError(f"{place}: want `model: NAME`, found {entry!r}")
-        known = ("model", "parameters", *method.companions)
-        for key in entry:
-            if key not in known:
-                raise _at(place, unknown_name("key", str(key), known))
-        lacking = [name for name in method.companions if not isinstance(entry.get(name), str)]
-        if lacking:
-            raise UserError(f"{place}: {method.name} needs `{lacking[0]}: FILE` of every model")
-        name = entry["model"]
-        settings = _settings(entry.get("parameters"), method, f"{place} ({name})", own=True)
-        if name != base:  # mergekit lists the base among the models too, and merges it nowhere
-            found.append(Ingredient(name, settings, {c: entry[c] for c in method.companions}))
-    return tuple(found)
+def _ingredient(keys: ModelKeys, number: int, method: Method) -> Ingredient:
+    for name in method.companions:
+        if name not in keys.companions:
+            raise UserError(f"{method.name} needs `{name}: FILE` of every model")
+    for name in keys.companions:
+        if name not in method.companions:
+            raise UserError(f"model {number}: {method.name} reads no {name!r}")
+    where = f"model {number} ({keys.model})"
+    settings = _settings(keys.parameters, method, where, own=True)
+    return Ingredient(keys.model, settings, keys.companions)
 
 
 def _settings(
-    content: Any,  # noqa: ANN401
-    method: Method,
-    where: str,
-    *,
-    own: bool = False,
+    content: Mapping[str, Any] | None, method: Method, where: str, *, own: bool = False
 ) -> dict[str, Setting]:
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise UserError(f"{where}: want parameters as keys and values, found {content!r}")
     settings = {}
-    for name, value in content.items():
+    for name, value in (content or {}).items():
         try:
-            parameter = method.parameter(str(name))
+            parameter = method.parameter(name)
         except UserError as error:
-            raise _at(where, error) from None
+            raise UserError(f"{where}: {error}") from None
         if own and not parameter.per_model:
             raise UserError(
                 f"{where}: {name!r} of {method.name} is one for all models; put it under the "
@@ -187,45 +189,3 @@ def _settings(
             )
         settings[parameter.name] = parse_setting(value, parameter, where)
     return settings
-
-
-def _text(content: Mapping[str, Any], key: str, where: str) -> str:
-    value = content.get(key)
-    if value is None:
-        return ""
-    if not isinstance(value, str) or not value:
-        raise UserError(f"{where}: {key} {value!r} is not a name")
-    return value
-
-
-def _listed(models: Any) -> list[Any]:  # noqa: ANN401
-    entries = models if isinstance(models, list) else []
-    return [entry.get("model") if isinstance(entry, dict) else entry for entry in entries]
-
-
-def _name(content: Mapping[str, Any], where: str) -> str:
-    name = _text(content, "name", where)
-    if name and (not _PLAIN.fullmatch(name) or name.endswith(SUFFIXES)):
-        raise UserError(
-            f"{where}: name {name!r} is not a plain one; want letters, digits, '.', '_' and '-', "
-            "and not the name of a file of weights"
-        )
-    return name
-
-
-def _dtype(content: Mapping[str, Any], key: str, where: str) -> str:
-    value = _text(content, key, where)
-    if value and value not in DTYPES:
-        raise _at(where, unknown_name(key, value, DTYPES))
-    return value
-
-
-def _seed(content: Mapping[str, Any], where: str) -> int:
-    value = content.get("seed", 0)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise UserError(f"{where}: seed {value!r} is not a whole number from 0 on")
-    return value
-
-
-def _at(where: str, error: UserError) -> UserError:
-    return UserError(f"{where}: {error}")

@@ -183,7 +183,7 @@ def _draw(axes: Axes, rng: np.random.Generator) -> list[Any]:
             if space.values:
                 values.append(space.values[int(rng.integers(len(space.values)))])
             else:
-                values.append(float(rng.uniform(space.low, space.high)))
+                values.append(float(rng.uniform(*space.bounds)))
     return values
 
 

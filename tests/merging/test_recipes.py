@@ -1,12 +1,14 @@
 """Recipes: mergekit's schema read, everything else refused by name."""
 
 import pytest
+from pydantic.dataclasses import dataclass
 
 from src.errors import UserError
 from src.merging.methods import Parameter
-from src.merging.read_recipe import parse_recipes, read_recipes
+from src.merging.read_recipe import RecipeKeys, parse_recipes, read_recipes
 from src.merging.recipe import Choice, depth_by_name, parse_setting, value_at
 from src.paths import REPO
+from src.strict_yaml import STRICT
 
 TIES = """
 merge_method: ties
@@ -98,8 +100,13 @@ def test_stages_are_sorted_and_the_last_has_no_name(tmp_path):
     assert [recipe.name for recipe in read_recipes(path)] == ["first", "second", ""]
 
 
+@dataclass(frozen=True, config=STRICT)
+class More(RecipeKeys):
+    data: str = ""
+
+
 def test_keys_of_the_caller_are_handed_on():
-    (recipe,) = parse_recipes("merge_method: uniform\nmodels: [a]\ndata: faces\n", "x", ("data",))
+    (recipe,) = parse_recipes("merge_method: uniform\nmodels: [a]\ndata: faces\n", "x", More)
     assert recipe.more == {"data": "faces"}
     assert "data" not in recipe.as_dict()
 
@@ -136,14 +143,14 @@ LINEAR = "merge_method: linear\nmodels: [a, b]\n"
     ("text", "message"),
     [
         ("", "no merge in it"),
-        ("[1, 2]", "want keys and values"),
-        ("models: [a]", "`merge_method` is missing"),
-        ("merge_method: linear", "`models` is missing"),
+        ("[1, 2]", "must be a mapping of keys to values"),
+        ("models: [a]", "merge_method is missing"),
+        ("merge_method: linear", "models is missing"),
         ("merge_method: lineer\nmodels: [a]", "did you mean 'linear'"),
         (LINEAR + "base_modell: c", "did you mean 'base_model'"),
         (LINEAR + "base_model: c", "linear uses no base"),
         ("merge_method: ties\nmodels: [a, b]", "give `base_model`"),
-        ("merge_method: karcher\nmodels: []", "`models` is a list"),
+        ("merge_method: karcher\nmodels: []", "models must hold 1 or more values"),
         ("merge_method: nuslerp\nmodels: [a, b, c]", "nuslerp wants 2 models, found 3"),
         ("merge_method: model_stock\nbase_model: c\nmodels: [a]", "wants 2 or more models beside"),
         ("merge_method: model_stock\nbase_model: a\nmodels: [a, b]", "found 1"),
@@ -159,9 +166,10 @@ LINEAR = "merge_method: linear\nmodels: [a, b]\n"
         (LINEAR + "parameters: {weight: [{filtre: x, value: 1}]}", "did you mean 'filter'"),
         (LINEAR + "parameters: {weight: [{filter: x}]}", "has no value"),
         (LINEAR + "parameters: {weight: [{filter: x, value: 1}, 2]}", "stands among"),
-        (LINEAR + "dtype: float8", "known: bfloat16"),
-        (LINEAR + "seed: -1", "seed -1"),
-        ("merge_method: linear\nmodels: [{model: a, parameterz: 1}]", "did you mean 'parameters'"),
+        (LINEAR + "dtype: float8", "(found 'float8')"),
+        (LINEAR + "seed: -1", "seed must be >= 0 (found -1)"),
+        ("merge_method: linear\nmodels: [{model: a, parameterz: 1}]",
+         "did you mean 'models.1.parameters'"),
         ("merge_method: linear\nmodels: [{model: a, parameters: {normalize: true}}]",
          "one for all models"),
         ("merge_method: fisher\nmodels: [a, b]", "needs `fisher: FILE` of every model"),
@@ -171,7 +179,7 @@ LINEAR = "merge_method: linear\nmodels: [a, b]\n"
          "model 1 (a): parameter 'density': -0.1 is not"),
         (LINEAR + "---\n" + LINEAR, "two documents have no name"),
         (LINEAR + "name: s\n---\n" + LINEAR + "name: s", "the name 's'"),
-        (LINEAR + "name: ../../evil", "name '../../evil' is not a plain one"),
+        (LINEAR + "name: ../../evil", "name must be a plain name of letters"),
         (LINEAR + "name: a.safetensors", "not the name of a file of weights"),
         ("name: s\nmerge_method: uniform\nmodels: [t]\n---\nname: t\nmerge_method: uniform\n"
          "models: [s]", "s, t refer to each other in a circle"),
@@ -180,5 +188,5 @@ LINEAR = "merge_method: linear\nmodels: [a, b]\n"
 def test_what_is_refused(text, message):
     with pytest.raises(UserError) as caught:
         parse_recipes(text, "x.yaml")
-    assert str(caught.value).startswith("x.yaml")
+    assert "x.yaml" in str(caught.value)
     assert message in str(caught.value)

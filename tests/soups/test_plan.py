@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from src import paths
+from src.config import config_file
 from src.errors import UserError
-from src.soups.plan import MergePlan, Range, Selection, merge_file, read_plan
+from src.soups.plan import MergePlan, Range, Selection, read_plan
 
 MODELS = "models: [a, b]\n"
 SHIPPED = sorted((paths.REPO / "configs" / "merges").glob("*.yaml"))
@@ -51,23 +52,35 @@ TIES = "merge_method: ties\nbase_model: start\nparameters: {weight: 1}\n" + MODE
         (LINEAR + "select: gready\n", "did you mean 'greedy'"),
         ("merge_method: uniform\nmodels: [a]\nselect: greedy\n", "wants two or more models"),
         (LINEAR + "metric: auc\n", "metric goes with `select` or `search`"),
-        (LINEAR + "select: learned\nmetric: acc\n", "unknown metric 'acc'"),
+        (
+            LINEAR + "select: learned\nmetric: acc\n",
+            "or 'log_loss' (found 'acc')",
+        ),
         (LINEAR + "select: learned\nsearch: {weight: [1]}\n", "two ways to choose"),
-        (LINEAR + "search: 3\n", "holds parameters and the values"),
+        (LINEAR + "search: 3\n", "search must be a mapping of keys to values (found 3)"),
         (LINEAR + "search: {wheight: [1]}\n", "did you mean 'weight'"),
-        (LINEAR + "search: {weight: 1}\n", "want a list of values, or low and high"),
+        (
+            LINEAR + "search: {weight: 1}\n",
+            "must be a list or a mapping of keys to values",
+        ),
         (LINEAR + "search: {weight: {low: 1}}\n", "want both low and high"),
         (LINEAR + "search: {weight: {low: 1, high: 0}}\n", "low 1 is not below high 0"),
-        (LINEAR + "search: {weight: {low: 0, hihg: 1}}\n", "did you mean 'high'"),
+        (LINEAR + "search: {weight: {low: 0, hihg: 1}}\n", "did you mean 'search.weight.high'"),
         (LINEAR + "search: {normalize: {low: 0, high: 1}}\n", "normalize"),
         (TIES + "search: {density: [0.5, 1.5]}\n", "1.5 is not"),
         (TIES + "search: {lambda: {low: 0, high: 1, each: model}}\n", "is one for all models"),
-        (TIES + "search: {density: {low: 0.1, high: 1, each: layer}}\n", "unknown each 'layer'"),
-        (TIES + "search: {density: {low: 0.1, high: 1, knots: 0}}\n", "knots: want a whole number"),
-        (LINEAR + "select: learned\ntrials: 0\n", "trials: want a whole number from 1"),
-        (LINEAR + "batchnorm: 1\n", "batchnorm is a number of items, 2 or more, or 0"),
-        (LINEAR + "batchnorm: true\n", "batchnorm is a number"),
-        (LINEAR + "resize_pos_embed: 1\n", "resize_pos_embed is true or false"),
+        (
+            TIES + "search: {density: {low: 0.1, high: 1, each: layer}}\n",
+            "(found 'layer')",
+        ),
+        (
+            TIES + "search: {density: {low: 0.1, high: 1, knots: 0}}\n",
+            "knots must be >= 1",
+        ),
+        (LINEAR + "select: learned\ntrials: 0\n", "trials must be >= 1 (found 0)"),
+        (LINEAR + "batchnorm: 1\n", "batchnorm must be 0 or >= 2 (found 1)"),
+        (LINEAR + "batchnorm: true\n", "batchnorm must be 0 or a whole number (found True)"),
+        (LINEAR + "resize_pos_embed: 1\n", "resize_pos_embed must be true or false (found 1)"),
         (LINEAR + "batchnrom: 64\n", "did you mean 'batchnorm'"),
         (
             "name: i\n" + LINEAR + "select: learned\n---\n" + LINEAR,
@@ -86,9 +99,12 @@ def test_the_users_merges_come_before_the_shipped_ones(artefact_root: Path) -> N
     home = artefact_root / "configs" / "merges"
     home.mkdir(parents=True)
     (home / f"{SHIPPED[0].stem}.yaml").write_text("")
-    assert merge_file(SHIPPED[0].stem) == home / f"{SHIPPED[0].stem}.yaml"
-    assert merge_file(SHIPPED[1].stem) == SHIPPED[1]
-    assert merge_file("any/where.yaml") == Path("any/where.yaml")
+    assert config_file("merges", SHIPPED[0].stem) == home / f"{SHIPPED[0].stem}.yaml"
+    assert config_file("merges", SHIPPED[1].stem) == SHIPPED[1]
+    mine = home / f"{SHIPPED[0].stem}.yaml"
+    assert config_file("merges", str(mine)) == mine
+    with pytest.raises(UserError, match=r"any/where\.yaml: no such merge"):
+        config_file("merges", "any/where.yaml")
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
