@@ -40,7 +40,6 @@ MAX_NODES = 200_000
 MOST_DIGITS = 20  # Python cannot even print integers of more than 4,300
 _MERGE = "tag:yaml.org,2002:merge"
 _INT = "tag:yaml.org,2002:int"
-_FLOAT = "tag:yaml.org,2002:float"
 _EXPONENT = re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
 Int = Annotated[int, Strict()]  # neither "3" nor true is a number
 Float = Annotated[float, Strict()]
@@ -143,16 +142,8 @@ def _check_keys(node: MappingNode) -> None:
         seen.add((key.tag, key.value))
 
 
-class _Resolver(VersionedResolver):
-    """Takes `.5e1` for a number, too."""
-
-    @property
-    def versioned_resolver(self) -> Any:  # noqa: ANN401 - ruamel.yaml's table
-        table = super().versioned_resolver
-        for first in ".+-":
-            if (_FLOAT, _EXPONENT) not in table[first]:
-                table[first].append((_FLOAT, _EXPONENT))
-        return table
+# `.5e1` is a number, too.
+VersionedResolver.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list(".+-"))
 
 
 class _AsText(VersionedResolver):
@@ -163,9 +154,9 @@ class _AsText(VersionedResolver):
 
 def _yaml(*, as_text: bool = False) -> YAML:
     yaml = YAML(typ="base" if as_text else "safe", pure=True)
-    yaml.Composer, yaml.Resolver = _Bounded, _AsText if as_text else _Resolver
-    yaml.default_flow_style, yaml.sort_base_mapping_type_on_output = False, False
-    yaml.allow_unicode = True
+    yaml.Composer, yaml.Resolver = _Bounded, _AsText if as_text else VersionedResolver
+    yaml.default_flow_style, yaml.allow_unicode = False, True
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     return yaml
 
 
@@ -236,12 +227,17 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_model(path: Path, kind: type[Model], want: str = "") -> Model:
+def read_model(path: Path, kind: type[Model] | Any, want: str = "") -> Model:  # noqa: ANN401
     """Read a YAML file into a pydantic dataclass; UserError as of `read_yaml` and `checked`."""
     return checked(read_yaml(path), kind, str(path), want)
 
 
-def checked(content: Any, kind: type[Model], where: str, want: str = "") -> Model:  # noqa: ANN401
+def checked(
+    content: Any,  # noqa: ANN401
+    kind: type[Model] | Any,  # noqa: ANN401
+    where: str,
+    want: str = "",
+) -> Model:
     """Turn plain containers into a pydantic dataclass, or what else pydantic checks.
 
     Args:
@@ -262,7 +258,7 @@ def checked(content: Any, kind: type[Model], where: str, want: str = "") -> Mode
     for one in found:
         if one["type"] == "unknown_key":
             prefix = "".join(f"{part}." for part in _path(one, content))
-            facts = one["ctx"]
+            facts = one.get("ctx", {})
             raise unknown_name(f"key in {where}:", facts["key"], facts["known"], prefix=prefix)
     lines: dict[tuple[str, ...], list[ErrorDetails]] = {}
     for one in found:
@@ -298,8 +294,12 @@ def _line(path: tuple[str, ...], errors: list[ErrorDetails]) -> str:
         return line if isinstance(value, dict | ArgsKwargs) else f"{line} (found {value!r})"
     if errors[0]["type"] == "missing" and not isinstance(value, list | tuple):
         return f"{place} is missing"
-    words = [_WORDS.get(e["type"], e["msg"]).format(**e.get("ctx", {})) for e in errors]
-    line = f"{place or 'it'} {' or '.join(words).replace('or must be', 'or')} (found {value!r})"
+    words = dict.fromkeys(
+        _WORDS[e["type"]].format(**e.get("ctx", {})) if e["type"] in _WORDS else e["msg"]
+        for e in errors
+    )
+    said = " or ".join(words).replace("or must be", "or")
+    line = f"{place or 'it'} {said} (found {value!r})"
     known = re.findall("'(.*?)'", facts.get("expected", ""))
     near = difflib.get_close_matches(str(value), known, 1, cutoff=0.5)
     return line + "".join(f"; did you mean {name!r}?" for name in near)

@@ -220,7 +220,7 @@ def _choose_place(comparison: "Comparison", arguments: Namespace) -> Place:
     from src.training.job import check_fold
 
     name = choose_dataset(arguments.data or comparison.given.data, arguments.input_root)
-    others = list(dict.fromkeys(arguments.out_of_domain or comparison.given.out_of_domain))
+    others = list(dict.fromkeys(arguments.out_of_domain or comparison.given.out_of_domain or ()))
     weights = arguments.weights or comparison.given.weights
     for file in (weights, *(row.weights for row in comparison.rows)):
         if file is not None and not file.is_file():

@@ -287,7 +287,7 @@ def test_names_of_merges_are_their_own(pair: Job, tmp_path: Path) -> None:
         merge(plan_of(tmp_path, UNIFORM, "effnet_b0"), pair)
     with pytest.raises(UserError, match="a was trained; give the merge's file another name"):
         merge(plan_of(tmp_path, "merge_method: uniform\nmodels: [a, b]\n", "a"), pair)
-    with pytest.raises(UserError, match="the file's name is the merge's"):
+    with pytest.raises(UserError, match="want a file name of letters"):
         plan_of(tmp_path, UNIFORM, "..hidden")
 
 

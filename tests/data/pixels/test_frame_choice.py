@@ -117,5 +117,5 @@ def test_of_the_frames_of_a_published_set(make_dataset):
 @pytest.mark.parametrize("value", ["0", "x", "[1, 2]", "{train: 0}", "{val: 3}", "{}", "1.5"])
 def test_other_values_are_refused(tmp_path, value):
     (tmp_path / "dataset.yaml").write_text(f"frames_per_video: {value}\n")
-    with pytest.raises(UserError, match=r"dataset\.yaml: frames_per_video is"):
+    with pytest.raises(UserError, match=r"dataset\.yaml: frames_per_video"):
         read_dataset_yaml(tmp_path)
