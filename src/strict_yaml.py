@@ -60,20 +60,12 @@ _WORDS = {
     "string_pattern_mismatch": "must be a plain name of letters, digits, '.', '_' and '-'",
     "missing": "must hold more values",
     "too_short": "must hold {min_length} or more values",
-} | {
-    f"{kind}_{what}": f"must be {words}"
-    for kind, words in (
-        ("string", "text"),
-        ("int", "a whole number"),
-        ("float", "a number"),
-        ("bool", "true or false"),
-        ("list", "a list"),
-        ("tuple", "a list"),
-        ("dict", "a mapping of keys to values"),
-        ("dataclass", "a mapping of keys to values"),
-    )
-    for what in ("type", "parsing", "from_float")
 }
+_MAPPING = "a mapping of keys to values"
+_KINDS = {
+    "string": "text", "int": "a whole number", "float": "a number", "bool": "true or false",
+    "list": "a list", "tuple": "a list", "dict": _MAPPING, "dataclass": _MAPPING,
+}  # fmt: skip
 
 
 def _each_once(values: Sequence[Any]) -> Sequence[Any]:
@@ -221,10 +213,7 @@ def read_text(path: Path) -> str:
 
 def read_mapping(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping; raises UserError for anything else."""
-    content = read_yaml(path)
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: want a mapping of keys to values, found {type(content).__name__}")
-    return content
+    return read_model(path, dict[str, Any])
 
 
 def read_model(path: Path, kind: type[Model] | Any, want: str = "") -> Model:  # noqa: ANN401
@@ -294,12 +283,17 @@ def _line(path: tuple[str, ...], errors: list[ErrorDetails]) -> str:
         return line if isinstance(value, dict | ArgsKwargs) else f"{line} (found {value!r})"
     if errors[0]["type"] == "missing" and not isinstance(value, list | tuple):
         return f"{place} is missing"
-    words = dict.fromkeys(
-        _WORDS[e["type"]].format(**e.get("ctx", {})) if e["type"] in _WORDS else e["msg"]
-        for e in errors
-    )
+    words = dict.fromkeys(_words(one) for one in errors)
     said = " or ".join(words).replace("or must be", "or")
     line = f"{place or 'it'} {said} (found {value!r})"
     known = re.findall("'(.*?)'", facts.get("expected", ""))
     near = difflib.get_close_matches(str(value), known, 1, cutoff=0.5)
     return line + "".join(f"; did you mean {name!r}?" for name in near)
+
+
+def _words(error: ErrorDetails) -> str:
+    kind, _, what = error["type"].partition("_")
+    if what in ("type", "parsing", "from_float") and kind in _KINDS:
+        return f"must be {_KINDS[kind]}"
+    template = _WORDS.get(error["type"])
+    return template.format(**error.get("ctx", {})) if template else error["msg"]

@@ -92,8 +92,8 @@ def test_what_only_looks_like_a_number_stays_a_string(tmp_path, text):
     [
         ("a: 1\nb: 2\na: 3\n", "'a' stands twice"),
         ("o: {lr: 1, lr: 2}\n", "'lr' stands twice"),
-        ("- 1\n- 2\n", "want a mapping of keys to values, found list"),
-        ("", "found NoneType"),
+        ("- 1\n- 2\n", "must be a mapping of keys to values (found [1, 2])"),
+        ("", "must be a mapping of keys to values (found None)"),
         ("a: [1,\n", "not valid YAML"),
         ("a: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
         ("? [1, 2]\n: 3\n", "cannot be a key"),

@@ -1,6 +1,6 @@
 """`python -m src faces`: find the faces of a data set once, for every model that crops them."""
 
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -30,21 +30,11 @@ def make_parser() -> Parser:
     parser.add_argument("--detector", default="mtcnn", metavar="NAME", help="default: mtcnn")
     parser.add_argument("--detector-file", metavar="FILE", help="its weights, for yunet")
     parser.add_argument(
-        "--margin", type=_margin, default=1.3, metavar="M",
+        "--margin", type=float, default=1.3, metavar="M",
         help="of the crops drawn by --preview: side of the square over that of the box",
     )  # fmt: skip
     parser.add_argument("--preview", action="store_true", help="draw boxes and crops of some items")
     return parser
-
-
-def _margin(text: str) -> float:
-    try:
-        margin = float(text)
-    except ValueError:
-        margin = float("nan")
-    if not 1 <= margin <= 4:
-        raise ArgumentTypeError(f"want a number from 1 to 4, such as 1.3, found {text!r}")
-    return margin
 
 
 def _run(argv: Sequence[str] | None) -> None:
@@ -70,12 +60,10 @@ def _run(argv: Sequence[str] | None) -> None:
 def _face(arguments: Namespace) -> "FaceConfig":
     from src.config import FaceConfig
     from src.faces.spec import detector_of
+    from src.strict_yaml import checked
 
-    face = FaceConfig(
-        detector=arguments.detector,
-        detector_file=arguments.detector_file,
-        margin=arguments.margin,
-    )
+    given = {key: getattr(arguments, key) for key in ("detector", "detector_file", "margin")}
+    face = checked(given, FaceConfig, "faces")
     detector_of(face)  # a typo answers before anything heavy is loaded
     return face
 

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from src.errors import UserError, unknown_name
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from src.errors import UserError
 from src.merging.depth import Depth, depth_by_name
 from src.merging.methods import METHODS, Method, Parameter
+from src.strict_yaml import STRICT, Keys, checked
 
 __all__ = [
     "Choice",
@@ -61,21 +64,16 @@ def parse_setting(content: Any, parameter: Parameter, where: str) -> Setting:  #
         raise error if str(error).startswith(where) else UserError(f"{where}: {error}") from None
 
 
+@checked_dataclass(frozen=True, config=STRICT)
+class _ChoiceKeys(Keys):
+    value: Any
+    filter: str | None = None  # a part of the tensor's name; none and `*` are every tensor
+
+
 def _parse_choice(content: Any, parameter: Parameter, where: str) -> Choice:  # noqa: ANN401
-    if not isinstance(content, dict):
-        raise UserError(
-            f"parameter {parameter.name!r}: {content!r} stands among `{{filter, value}}` entries; "
-            "the one for all other tensors has a value and no filter"
-        )
-    for key in content:
-        if key not in ("filter", "value"):
-            raise unknown_name(f"key of parameter {parameter.name!r}", key, ("filter", "value"))
-    if "value" not in content:
-        raise UserError(f"parameter {parameter.name!r}: the entry {content!r} has no value")
-    word = content.get("filter") or ""
-    if not isinstance(word, str):
-        raise UserError(f"parameter {parameter.name!r}: filter {word!r} is not a text")
-    value = content["value"]
+    want = "entries {filter, value}; the one for all other tensors has no filter"
+    keys = checked(content, _ChoiceKeys, f"parameter {parameter.name!r}", want)
+    word, value = keys.filter or "", keys.value
     if isinstance(value, list) and any(isinstance(one, dict) for one in value):
         raise UserError(f"parameter {parameter.name!r}: a filter inside a filter; write one list")
     return Choice("" if word == "*" else word, parse_setting(value, parameter, where))

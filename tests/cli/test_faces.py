@@ -50,6 +50,6 @@ def test_mistakes_are_named(red, capsys):
     assert main(["--detector", "rde"]) == 2
     assert "did you mean 'red'?" in capsys.readouterr().err
     assert main(["--margin", "0.5"]) == 2
-    assert "want a number from 1 to 4" in capsys.readouterr().err
+    assert "margin must be >= 1 (found 0.5)" in capsys.readouterr().err
     assert main(["--detector", "yunet"]) == 2
     assert "wants face.detector_file" in capsys.readouterr().err

@@ -54,7 +54,7 @@ def _root(value: Any) -> Any:  # noqa: ANN401
 def _inside(root: tuple[str, str]) -> tuple[str, str]:
     if re.match(r"[A-Za-z]:|[/\\~]", root[1]) or ".." in re.split(r"[/\\]", root[1]):
         raise ValueError(
-            f"to is {root[1]!r}, want a folder inside the data set's; make a symbolic link there "
+            f"root.to is {root[1]!r}, want a folder inside the data set's; make a symbolic link there "
             "to where the files lie, and name the link"
         )
     return root
@@ -86,7 +86,7 @@ class DatasetConfig(Keys):
     """Everything `dataset.yaml` may say."""
 
     # word (a folder's name or a CSV's value) -> 0 real, 1 fake
-    labels: Annotated[dict[Word, int], BeforeValidator(_labels)] = field(default_factory=dict)
+    labels: Annotated[dict[str, int], BeforeValidator(_labels)] = field(default_factory=dict)
     # the tables or lists that hold the labels, paths in the data set's folder
     labels_file: OneOrMore = field(default_factory=list)
     id_column: Word | None = None  # its columns
@@ -108,7 +108,7 @@ class DatasetConfig(Keys):
     # `ignore` none; by default folders alone
     same_names: Literal["group", "ignore"] | None = None
     # pattern of a folder's name -> its split, or none: the name is just a name
-    splits: dict[Word, Literal["train", "val", "test", "none"]] = field(default_factory=dict)
+    splits: dict[str, Literal["train", "val", "test", "none"]] = field(default_factory=dict)
     ignore: Words = field(default_factory=list)  # patterns of paths to leave aside
     missing_files: Misfits = "error"  # `ignore` rows of the CSV that have no file
     unlisted_files: Misfits = "error"  # `ignore` files that no row names

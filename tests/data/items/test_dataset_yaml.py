@@ -46,7 +46,7 @@ def test_submission(tmp_path):
         ("labels: {real: [a], fake: [a]}", "labels: fake: 'a' is no word, or stands there twice"),
         ("root: [a, b]", "root: want {from: START_OF_PATHS, to: FOLDER}"),
         ("root: {from: [a], to: b}", "root must be text"),
-        ("root: {from: a, to: ../b}", "root: to is '../b', want a folder inside"),
+        ("root: {from: a, to: ../b}", "root.to is '../b', want a folder inside"),
         ("labels: {a: 0, b: 0}", "a word for 0 .real. and one for 1"),
         ("labels: real", "labels: want e.g.*found 'real'"),
         ("n_folds: 1", "n_folds must be >= 2 .found '1'"),

@@ -70,7 +70,7 @@ def test_a_value_that_is_no_split_is_asked_about(make_dataset, test):
         load_dataset("toy")
     line = str(caught.value).split("`")[1]
     make_dataset([], {"dataset.yaml": line + "\n"})
-    with pytest.raises(UserError, match=r"value of splits.*train\|val\|test\|none"):
+    with pytest.raises(UserError, match=r"splits.*found 'train\|val\|test\|none"):
         load_dataset("toy")
     make_dataset([], {"dataset.yaml": line.replace("train|val|test|none", "test") + "\n"})
     assert set(load_dataset("toy").test["path"]) == {*FILES[8:]}
