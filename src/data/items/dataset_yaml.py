@@ -54,8 +54,8 @@ def _root(value: Any) -> Any:  # noqa: ANN401
 def _inside(root: tuple[str, str]) -> tuple[str, str]:
     if re.match(r"[A-Za-z]:|[/\\~]", root[1]) or ".." in re.split(r"[/\\]", root[1]):
         raise ValueError(
-            f"root.to is {root[1]!r}, want a folder inside the data set's; make a symbolic link there "
-            "to where the files lie, and name the link"
+            f"root.to is {root[1]!r}, want a folder inside the data set's; make a symbolic link "
+            "there to where the files lie, and name the link"
         )
     return root
 
