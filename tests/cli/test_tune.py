@@ -188,7 +188,7 @@ def test_members_from_elsewhere_listed_in_a_yaml(tmp_path, capsys):
     assert "one: imported, folds 0 1 2" in capsys.readouterr().out
     (tmp_path / "x.yaml").write_text("two: {oof: o.csv, tests: t.csv}\n")
     assert main(["--extra", str(tmp_path / "x.yaml")]) == 2
-    assert "did you mean 'test'" in capsys.readouterr().err
+    assert "did you mean 'two.test'" in capsys.readouterr().err
 
 
 def test_plots_of_the_searches(capsys):
