@@ -23,8 +23,8 @@ from src.cli.common import (
     run_command,
     show_log,
 )
-from src.cli.evaluate_report import cell
-from src.cli.tune_report import print_table
+from src.cli.printing.evaluate import cell
+from src.cli.printing.tune import print_table
 from src.errors import UserError, disk_trouble, message_of
 
 if TYPE_CHECKING:

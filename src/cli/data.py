@@ -124,12 +124,12 @@ def _run(argv: Sequence[str] | None) -> None:
         _print_seen(dataset, arguments.source, arguments)
         return
     if arguments.audit:
-        from src.cli.data_audit import print_audit
+        from src.cli.printing.audit import print_audit
 
         print_audit(dataset)
         return
     if arguments.adversarial:
-        from src.cli.data_adversarial import print_adversarial
+        from src.cli.printing.adversarial import print_adversarial
 
         print_adversarial(dataset)
         return

@@ -103,7 +103,7 @@ def _run(argv: Sequence[str] | None) -> None:
     path = paths.scorecard_csv(
         name, subject.recipe.scheme, subject.name, other, split=split, is_recipe=subject.is_recipe
     )
-    from src.cli.evaluate_report import print_cards, write_cards
+    from src.cli.printing.evaluate import print_cards, write_cards
 
     print_cards(subject, folds, cards, where)
     write_cards(path, subject, folds, cards)

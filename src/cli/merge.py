@@ -148,7 +148,7 @@ def _merge_folds(plans: "list[MergePlan]", arguments: Namespace) -> None:
     if arguments.push is not None:
         _push(plans[0], name, scheme, wanted[plans[0].name], folds, arguments.push)
     shared = [fold for fold in fold_numbers(folds) if all(fold in n for n in wanted.values())]
-    from src.cli.merge_report import print_scores
+    from src.cli.printing.merge import print_scores
 
     print_scores(plans, dataset, scheme, folds, shared, arguments)
 

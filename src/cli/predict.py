@@ -214,7 +214,7 @@ def _vote(
 ) -> None:
     """Vote on predicted items and write the submission with its sidecar."""
     from src.artifacts.submissions import write_submission
-    from src.cli.predict_report import (
+    from src.cli.printing.predict import (
         make_sidecar,
         prevalence_of,
         print_faceless,

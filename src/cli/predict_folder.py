@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from src.artifacts.files import sha256_file
 from src.cli.predict_detector import open_checkpoint
-from src.cli.predict_report import (
+from src.cli.printing.predict import (
     check_folder_output,
     folder_sidecar,
     print_faceless,

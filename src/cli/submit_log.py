@@ -8,7 +8,7 @@ from typing import Any
 
 from src import paths
 from src.cli.common import Parser, run_command
-from src.cli.tune_report import print_table
+from src.cli.printing.tune import print_table
 from src.errors import UserError, unknown_name
 
 DESCRIPTION = """Keep submissions/log.csv: what was handed in, what it promised, what it scored.

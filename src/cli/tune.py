@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from src import paths
 from src.cli.common import Parser, add_data_arguments, run_command
+from src.cli.printing.tune import print_aligned, print_breakdown, print_candidates, verdict
 from src.cli.tune_inputs import (
     DEFAULT_RECIPE,
     check_arguments,
@@ -18,7 +19,6 @@ from src.cli.tune_inputs import (
     imported_extras,
     next_command,
 )
-from src.cli.tune_report import print_aligned, print_breakdown, print_candidates, verdict
 from src.errors import UserError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 from src import paths
 from src.artifacts.folds import write_folds
 from src.cli import evaluate, train, tune
-from src.cli.evaluate_report import cell
+from src.cli.printing.evaluate import cell
 from src.metrics import sigmoid
 from src.reporting.scorecard import METRICS, Score
 from src.scores import eer_cut, roc

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from src import paths
-from src.cli.data_audit import describe, remedy_quality, verdict
+from src.cli.printing.audit import describe, remedy_quality, verdict
 from src.data.audit.fields import FIELDS, NONE
 from src.data.audit.metadata import Audit, audit_dataset, audit_part, write_audit
 from src.data.audit.trees import fit_tree, make_columns, make_splits, rule_of_field, rules_of_tree

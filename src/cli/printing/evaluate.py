@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src.artifacts.label_names import read_label_names
-from src.cli.tune_report import print_table
+from src.cli.printing.tune import print_table
 
 if TYPE_CHECKING:
     from src.reporting.evaluated import Subject
