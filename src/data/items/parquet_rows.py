@@ -37,7 +37,7 @@ class ParquetRows:
         self.path = path
         self.schema: pa.Schema = self._file.schema_arrow
         self.column = picture_column(self.schema)
-        stat = os.stat(path)  # noqa: PTH116 - as in `sources.stamp_of`
+        stat = os.stat(path)  # noqa: PTH116 - as in `listing.stamp_of`
         self._stamp = stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
         self.crc = _crc_of_footer(path, stat.st_size)
         groups = [self._file.metadata.row_group(i) for i in range(self._file.num_row_groups)]

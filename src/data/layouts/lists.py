@@ -71,10 +71,10 @@ def read_rows(root: Path, entry: Entry, on_disk: OnDisk) -> pd.DataFrame | None:
     Those are `filename`, `label`, and `column_3` (the number of its place) for each other one.
 
     Returns:
-        As `csv_rows.read_table`; None for a text that is no list of files.
+        As `tables.read_table`; None for a text that is no list of files.
 
     Raises:
-        UserError: see `csv_rows.read_table`; rows of unequal length.
+        UserError: see `tables.read_table`; rows of unequal length.
     """
     if entry.suffix == PARQUET:
         return read_parquet_table(root, entry)

@@ -226,7 +226,7 @@ def _notes(found: list[tuple[Entry, ParquetRows]]) -> list[str]:
 
 
 def read_parquet_table(root: Path, entry: Entry) -> pd.DataFrame:
-    """Read a parquet file as a table of strings, as `csv_rows.read_table` does.
+    """Read a parquet file as a table of strings, as `tables.read_table` does.
 
     The name or path that a picture brings stands in for the picture's column.
 

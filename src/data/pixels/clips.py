@@ -106,7 +106,7 @@ def open_clip(root: Path, path: str) -> Iterator[Path]:
     """Lend a path that a video library can open; a member of a zip is unpacked for so long.
 
     Raises:
-        UnreadableImageError, UserError: see `sources.read_bytes`.
+        UnreadableImageError, UserError: see `listing.read_bytes`.
     """
     there = local_path(root, path)
     if there is not None:
