@@ -180,7 +180,7 @@ def test_an_interrupted_build_goes_on_after_its_last_chunk(
 KILLED = """
 import os, sys, time
 from pathlib import Path
-from tests.data import test_cache as t
+from tests.data.pixels import test_cache as t
 t.cache.CHUNK_BYTES = t.cache_build.CHUNK_BYTES = 4 * t.ITEM
 def draw(row):
     time.sleep(0.002)
@@ -201,7 +201,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(tmp_path, small_chunks
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.2) + 0.6 * begun)
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        assert process.wait() == -signal.SIGKILL  # it was at work, not gone with an error
     assert_holds(build_cache(tmp_path, CANVAS, marks_of(400), draw), range(400))
 
 
