@@ -1,6 +1,6 @@
 """Which strategy holds up on rows nobody saw? In-sample, nested and truly held-out macro-F1.
 
-    python benchmarks/held_out.py --input-root DIR
+    python -m benchmarks.held_out --input-root DIR
 
 The predictions come from oof_models.py (made on the first call). Every strategy is fitted on the
 out-of-fold rows, scored on them, scored nested (cross-fitted over the folds), and scored on the

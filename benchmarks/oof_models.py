@@ -1,6 +1,6 @@
 """Cheap, different models over 5 folds of real pictures: predictions to judge tuning on.
 
-    python benchmarks/oof_models.py --input-root DIR --data cifake dfdc_faces
+    python -m benchmarks.oof_models --input-root DIR --data cifake dfdc_faces
 
 A quarter of the groups is held out from everything; the rest gets out-of-fold predictions of
 eleven classifiers on about a hundred forensic features, the held-out part the mean logit of their

@@ -1,6 +1,6 @@
 """How fast tuning is, beside what others do: thresholds, the evaluator, a trial, greedy selection.
 
-    python benchmarks/tuning.py        everything in one run, alternating; CPU time of one thread
+    python -m benchmarks.tuning        everything in one run, alternating; CPU time of one thread
 
 `hillclimbers` runs beside ours where it is installed (pip install hillclimbers).
 """
