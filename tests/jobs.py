@@ -39,6 +39,16 @@ def write_items(folder: Path, count: int = N_ITEMS) -> list[str]:
     return names
 
 
+def batches_of(count: int = 3, side: int = 8) -> list[dict[str, torch.Tensor]]:
+    """Return random pixels, the same at every call."""
+    generator = torch.Generator().manual_seed(1)
+    shape = (6, side, side, 3)
+    return [
+        {"pixels": torch.randint(256, shape, dtype=torch.uint8, generator=generator)}
+        for _ in range(count)
+    ]
+
+
 def interrupt_at_batch(monkeypatch: pytest.MonkeyPatch, number: int) -> list[int]:
     """Let the loss raise KeyboardInterrupt at its `number`-th batch; returns the batches seen."""
     loss: Callable[..., torch.Tensor] = LOSSES.get("bce")

@@ -254,18 +254,12 @@ def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Ali
     all_folds = fold_numbers(table)
     finished = choose_members(dataset, scheme, finished_folds(dataset, scheme), models)
     check_fold_numbers(dataset, scheme, finished, all_folds)
-    for model, done in finished.items():
-        for fold in set(all_folds) - set(done):
-            if has_run(dataset, scheme, model, fold):  # its predictions were taken away
-                check_oof(read_run(dataset, scheme, model, fold))
     folds = shared_folds(finished)
+    _check_complete(dataset, scheme, finished, all_folds, folds)
     items = table[table["fold"].isin(folds)].set_index("item_id")
     logits = np.empty((len(items), len(finished)))
     selected_on, checkpoints = [], {}
     for column, model in enumerate(finished):
-        if is_extra(dataset, scheme, model):
-            read_extra_test(dataset, scheme, model)  # a half-done import is refused here already
-            check_extra_oof(dataset, scheme, model, folds)
         runs = _read_runs(dataset, scheme, model, folds, folds_sha256)
         checkpoints[model] = {str(k): run["checkpoint_sha256"] for k, run in runs.items()}
         if any(run["selection"] == "best" for run in runs.values()):
@@ -274,10 +268,10 @@ def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Ali
     echoes: list[tuple[str, str]] = []
     if models is None:
         echoes = find_echoes(dataset, scheme, list(finished), folds, logits)
-        gone = {merge for merge, _ in echoes}
-        kept = [column for column, model in enumerate(finished) if model not in gone]
-        finished = {model: done for model, done in finished.items() if model not in gone}
-        logits, selected_on = logits[:, kept], [one for one in selected_on if one not in gone]
+    gone = {merge for merge, _ in echoes}
+    kept = [column for column, model in enumerate(finished) if model not in gone]
+    finished = {model: done for model, done in finished.items() if model not in gone}
+    logits, selected_on = logits[:, kept], [one for one in selected_on if one not in gone]
     check_members(list(finished), logits)
     pooled, ids = Pooled(), items.index.to_numpy(dtype=object)
     has_clips = bool((items["kind"] == "video").any())
@@ -308,6 +302,23 @@ def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Ali
         echoes=echoes,
         pooled=pooled,
     )
+
+
+def _check_complete(
+    dataset: str,
+    scheme: str,
+    finished: Mapping[str, Sequence[int]],
+    all_folds: Sequence[int],
+    folds: Sequence[int],
+) -> None:
+    """Refuse runs whose predictions were taken away, and imports that are half done."""
+    for model, done in finished.items():
+        for fold in set(all_folds) - set(done):
+            if has_run(dataset, scheme, model, fold):
+                check_oof(read_run(dataset, scheme, model, fold))
+        if is_extra(dataset, scheme, model):
+            read_extra_test(dataset, scheme, model)
+            check_extra_oof(dataset, scheme, model, folds)
 
 
 def _read_runs(

@@ -1,7 +1,7 @@
 """Weights from elsewhere into a net: fit a head, say exactly what did not match."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,14 +95,7 @@ def load_weights(
     both = f"the file looks like {what}; the backbone is {look(net.state_dict())}"
     _refuse_other_types(net, found, path)
     fitting, other_size = _sorted_out(net, found, head, f"{path}: ", both)
-    lost = [
-        key
-        for key in net.state_dict()
-        if key not in fitting and not key.endswith(IGNORABLE) and not in_head(key, head)
-        and not key.startswith(fresh)
-    ]  # fmt: skip
-    if lost:
-        raise UserError(f"{path}: {_lost(net, found, lost)}; {both}")
+    _check_whole(net, found, fitting, head, fresh, f"{path}: ", both)
     if turn is not None:  # after what says that this is no such net
         found = turn(name, found, source, net, head)
         fitting, other_size = _sorted_out(net, found, head, f"{path}: ", both)
@@ -119,6 +112,33 @@ def load_weights(
     _name_heads(source, found, (*found.dropped, *unexpected), weights)
     if _kept_head(name, found, net, head):
         LOG.info("%s: its head of one output is kept as a start, taken as fake > 0", path.name)
+    return _start_of(path, "" if name == PLAIN else name, found, missing, unexpected)
+
+
+def _check_whole(
+    net: nn.Module,
+    found: Foreign,
+    fitting: Collection[str],
+    head: tuple[str, ...],
+    fresh: tuple[str, ...],
+    where: str,
+    both: str,
+) -> None:
+    """Raise a UserError where a weight outside the head is missing."""
+    lost = [
+        key
+        for key in net.state_dict()
+        if key not in fitting and not key.endswith(IGNORABLE) and not in_head(key, head)
+        and not key.startswith(fresh)
+    ]  # fmt: skip
+    if lost:
+        raise UserError(f"{where}{_lost(net, found, lost)}; {both}")
+
+
+def _start_of(
+    path: Path, name: str, found: Foreign, missing: list[str], unexpected: list[str]
+) -> Start:
+    """Return what a run's record says of the weights that were loaded."""
     return Start(
         "file",
         path.name,
@@ -126,7 +146,7 @@ def load_weights(
         missing,
         unexpected,
         found.dropped,
-        "" if name == PLAIN else name,
+        name,
         None if found.mean is None else list(found.mean),
         None if found.std is None else list(found.std),
         found.fake,

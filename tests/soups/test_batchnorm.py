@@ -23,6 +23,7 @@ from src.soups.batchnorm import (
     training_batches,
     twins_of,
 )
+from tests.jobs import batches_of
 
 SIDE = 8
 SPEC = InputSpec(SIDE, SIDE, "squash", "bicubic", (0.5,) * 3, (0.25,) * 3)
@@ -32,15 +33,6 @@ CPU = torch.device("cpu")
 def model_of(seed: int = 0, **kwargs: float) -> Classifier:
     torch.manual_seed(seed)
     return Classifier(CompactNet(widths=(4, 4, 8), **kwargs), SPEC)
-
-
-def batches_of(count: int = 3) -> list[dict[str, torch.Tensor]]:
-    generator = torch.Generator().manual_seed(1)
-    shape = (6, SIDE, SIDE, 3)
-    return [
-        {"pixels": torch.randint(256, shape, dtype=torch.uint8, generator=generator)}
-        for _ in range(count)
-    ]
 
 
 def test_the_first_layer_equals_a_pass_by_hand_and_all_equal_torchs():

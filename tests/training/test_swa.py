@@ -10,6 +10,7 @@ from src.config import InputSpec
 from src.models.classifier import Classifier
 from src.models.compact import CompactNet
 from src.training.swa import WeightMean, settle_statistics
+from tests.jobs import batches_of
 
 SIDE = 8
 SPEC = InputSpec(SIDE, SIDE, "squash", "bicubic", (0.5,) * 3, (0.25,) * 3)
@@ -19,15 +20,6 @@ CPU = torch.device("cpu")
 def model_of(seed: int = 0) -> Classifier:
     torch.manual_seed(seed)
     return Classifier(CompactNet(widths=(4, 4, 8)), SPEC)
-
-
-def batches_of(count: int = 3) -> list[dict[str, torch.Tensor]]:
-    generator = torch.Generator().manual_seed(1)
-    shape = (6, SIDE, SIDE, 3)
-    return [
-        {"pixels": torch.randint(256, shape, dtype=torch.uint8, generator=generator)}
-        for _ in range(count)
-    ]
 
 
 def test_it_is_the_plain_mean_of_the_last_epochs_also_when_it_goes_on_from_a_state(tmp_path):
