@@ -1,6 +1,8 @@
 """One registry class for everything that is looked up by name."""
 
+import pkgutil
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Generic, TypeVar
 
 from src.errors import unknown_name
@@ -47,3 +49,13 @@ class Registry(Generic[T]):
     def __iter__(self) -> Iterator[str]:
         """Iterate over the sorted names."""
         return iter(self.names())
+
+
+def import_all(package: str) -> None:
+    """Import every module of a package, so that what they register is there: a new file is enough.
+
+    Args:
+        package: dotted name; called as `import_all(__name__)` at the end of its `__init__`.
+    """
+    for module in pkgutil.iter_modules(import_module(package).__path__):
+        import_module(f"{package}.{module.name}")

@@ -11,6 +11,7 @@ import pytest
 
 from src import paths
 from src.artifacts import files
+from src.artifacts.atomic import atomic_path, file_lock
 from src.artifacts.files import sha256_file
 from src.artifacts.folds import COLUMNS, fold_numbers, read_folds, write_folds
 from src.artifacts.oof import read_oof, read_views, write_oof, write_views
@@ -320,7 +321,7 @@ def test_an_error_while_writing_leaves_the_old_file_and_no_other(tmp_path):
     path.write_text("old")
 
     def be_interrupted():
-        with files.atomic_path(path) as temporary:
+        with atomic_path(path) as temporary:
             temporary.write_text("half")
             raise KeyboardInterrupt
 
@@ -333,17 +334,17 @@ def test_an_error_while_writing_leaves_the_old_file_and_no_other(tmp_path):
 def test_a_lock_is_held_against_others_and_dies_with_its_holder(tmp_path):
     lock = tmp_path / "run.lock"
     with (
-        files.file_lock(lock, "fold 0"),
+        file_lock(lock, "fold 0"),
         pytest.raises(LockedError, match="at work on fold 0"),
-        files.file_lock(lock, "fold 0"),
+        file_lock(lock, "fold 0"),
     ):
         pass
     child = os.fork()
     if child == 0:
-        with files.file_lock(lock, "fold 0"):
+        with file_lock(lock, "fold 0"):
             os._exit(9)
     os.waitpid(child, 0)
-    with files.file_lock(lock, "fold 0"):
+    with file_lock(lock, "fold 0"):
         pass
 
 
@@ -363,7 +364,7 @@ def test_a_temporary_file_of_a_killed_process_is_no_scheme(artefact_root: Path) 
     from src.artifacts.folds import existing_scheme
 
     path = paths.folds_csv("x", "sgkf5_s42")
-    with files.atomic_path(path) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_text("half")
         assert existing_scheme("x", None) is None
     assert existing_scheme("x", None) == "sgkf5_s42"

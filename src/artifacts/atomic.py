@@ -1,14 +1,26 @@
-"""Files written whole or not at all; what killed processes left half-written is cleared away."""
+"""How a file comes to be: whole or not at all, by one process at a time, going on after a stop.
+
+`atomic_path` for what is written at once, `GrowingFile` for what takes so long that a killed
+process must not begin again, `own_folder` for tools that want a folder, `file_lock` round any of
+them. What killed processes leave is cleared away by the next one; locks go with their process.
+"""
 
 import fcntl
 import os
 import re
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-from src.errors import UserError, disk_trouble
+from filelock import FileLock, Timeout
+
+from src.errors import LockedError, UserError, disk_trouble
+
+PATIENCE = 2.0  # seconds that a lock is waited for: a killed process may take some to end
 
 
 def _umask() -> int:
@@ -25,6 +37,54 @@ def _umask() -> int:
 MODE = 0o666 & ~_umask()
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp", re.DOTALL)
 _SWEPT: set[tuple[int, Path]] = set()
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full, read-only or forbidden disk into a UserError that names `path`."""
+    try:
+        yield
+    except UserError:  # its text may quote a system's error, and says already what to do
+        raise
+    except Exception as error:
+        # Not only OSError: safetensors and torch have kinds of their own for a full disk.
+        trouble = disk_trouble(error)
+        if trouble is None:
+            raise
+        raise UserError(f"{path}: not written, {trouble}") from error
+
+
+@contextmanager
+def file_lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock file `path` for the length of the block; the lock goes with its process.
+
+    Args:
+        path: the lock file, which stays.
+        what: what it guards, for the message.
+        wait: wait for another holder instead of leaving.
+
+    Raises:
+        LockedError: another process holds it.
+        UserError: the file system has no locks.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=-1 if wait else PATIENCE)
+        try:
+            lock.acquire(poll_interval=0.2)
+        except Timeout:
+            raise LockedError(f"another process is at work on {what}; left it alone") from None
+        except (OSError, NotImplementedError) as error:
+            if disk_trouble(error) is not None:
+                raise
+            raise UserError(
+                f"{path}: this file system has no locks ({error}); put the artefacts on another "
+                "one (RVF_ROOT)"
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -50,50 +110,204 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.close(descriptor)
 
 
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full, read-only or forbidden disk into a UserError that names `path`."""
-    try:
-        yield
-    except UserError:  # its text may quote a system's error, and says already what to do
-        raise
-    except Exception as error:
-        # Not only OSError: safetensors and torch have kinds of their own for a full disk.
-        trouble = disk_trouble(error)
-        if trouble is None:
-            raise
-        raise UserError(f"{path}: not written, {trouble}") from error
-
-
 def remove_orphans(folder: Path) -> int:
-    """Remove the temporary files that killed processes left in a folder.
+    """Remove the temporary files that killed processes left in a folder; returns how many.
 
-    A writer holds a lock on its temporary file, which goes with its process, so no clock is asked
-    and no living process loses anything.
-
-    Returns:
-        How many were removed.
+    A writer holds a lock on its temporary file, so no clock is asked and no living process loses
+    anything.
     """
-    removed = 0
     try:
         names = [entry.name for entry in os.scandir(folder) if entry.name.endswith(".tmp")]
     except OSError:
         return 0
-    for name in names:
-        if _TEMPORARY.fullmatch(name):
-            removed += _remove_unlocked(folder / name)
-    return removed
+    return sum(_remove_unlocked(folder / name) for name in names if _TEMPORARY.fullmatch(name))
+
+
+@contextmanager
+def own_folder(home: Path, prefix: str) -> Iterator[Path]:
+    """Yield a fresh folder in `home`, which goes at the end; those of killed processes go before.
+
+    Args:
+        home: made where it is missing.
+        prefix: of the names of all such folders there.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    gate = os.open(home, os.O_RDONLY)
+    try:
+        # Held while others are swept: a folder is not taken for an orphan before it is locked.
+        swept = _lock(gate, wait=True)
+        for left in home.glob(f"{prefix}*") if swept else ():
+            _remove_unlocked(left)
+        own = Path(tempfile.mkdtemp(dir=home, prefix=prefix))
+        lock = os.open(own, os.O_RDONLY)
+        _lock(lock)
+    finally:
+        os.close(gate)
+    try:
+        yield own
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+        os.close(lock)
+
+
+class GrowingFile:
+    """A file of known size written from start to end, record by record; a context manager.
+
+    What is unfinished lies in `.NAME.part` beside it, locked by its writer. A later process goes on
+    after the last whole record; a part whose header differs is begun again. After the last record
+    the file moves into place; after any error, the part stays.
+
+    Args:
+        path: of the finished file.
+        header: its first bytes, which identify what it is.
+        ends: where each record ends, bytes after the header, ascending.
+    """
+
+    def __init__(self, path: Path, header: bytes, ends: Sequence[int]) -> None:
+        self.path, self.header = path, header
+        self.ends = [len(header) + end for end in ends]
+        self.size = self.ends[-1] if ends else len(header)  # bytes of the finished file
+        self.done = 0  # records that an earlier process had written
+
+    def __enter__(self) -> Self:
+        """Open the part, go on with it where it is of this file.
+
+        Raises:
+            LockedError: another process is writing it.
+            UserError: the disk has too little room, or nothing can be written there.
+        """
+        with disk_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._open()
+            try:
+                self._resume()
+                self._check_room()
+            except BaseException:
+                self._file.close()
+                raise
+        return self
+
+    def add(self, record: memoryview | bytes) -> None:
+        """Write the bytes of the next record.
+
+        Raises:
+            ValueError: it does not end where it should.
+            UserError: the disk is full.
+        """
+        if self._file.tell() + memoryview(record).nbytes != self.ends[self._next]:
+            raise ValueError(f"record {self._next} of {self.path} has another size")
+        with disk_errors(self.path):
+            self._write(memoryview(record))
+        self._next += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        """Move the finished file into place; keep the part after any error."""
+        try:
+            if kind is None:
+                if self._next != len(self.ends):
+                    raise ValueError(f"{self._next} of {len(self.ends)} records were written")
+                with disk_errors(self.path):
+                    os.fsync(self._file.fileno())
+                    self._part.replace(self.path)
+        finally:
+            self._file.close()
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the finished file, with this very header, lies at the path."""
+        if not self.path.is_file() or self.path.stat().st_size != self.size:
+            return False
+        with self.path.open("rb") as file:
+            return file.read(len(self.header)) == self.header
+
+    @property
+    def _part(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.part")
+
+    def _open(self) -> None:
+        """Open the part and lock it: the one that lies there now.
+
+        Between opening and locking, another process may have finished it and moved it away: then
+        what was locked is its finished file.
+        """
+        while True:
+            try:
+                part = os.open(self._part, os.O_RDWR | os.O_CREAT, 0o666)
+            except FileNotFoundError:  # /proc and the like, where nobody makes files
+                raise UserError(
+                    f"{self.path}: not written, no file can be made there; choose another folder"
+                ) from None
+            self._file = os.fdopen(part, "r+b", buffering=0)
+            if _lock(part) is False:
+                self._file.close()
+                raise LockedError(f"{self.path}: another process is writing it")
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(part), self._part.stat()):
+                    return
+            self._file.close()
+
+    def _resume(self) -> None:
+        length = self._file.seek(0, os.SEEK_END)
+        self._file.seek(0)
+        if self._file.read(len(self.header)) == self.header:
+            self.done = sum(end <= length for end in self.ends)
+        self._next = self.done
+        if not self.done:
+            # First of all: a new header before old records would make them count as this file's.
+            self._file.truncate(0)
+            self._file.seek(0)
+            self._write(memoryview(self.header))
+        keep = self.ends[self.done - 1] if self.done else len(self.header)
+        self._file.truncate(keep)
+        self._file.seek(keep)
+
+    def _write(self, data: memoryview) -> None:
+        # Without a buffer: what a full disk did not take would be tried again at the end.
+        data = data.cast("B")
+        while data.nbytes:
+            data = data[self._file.write(data) :]
+
+    def _check_room(self) -> None:
+        missing = self.size - self._file.tell()
+        free = shutil.disk_usage(self.path.parent).free
+        if missing > free:
+            raise UserError(
+                f"{self.path}: not written, {missing / 1e6:.0f} MB are still to be written and "
+                f"{free / 1e6:.0f} MB are free; free some space, or write it to another disk"
+            )
+
+
+def _lock(descriptor: int, *, wait: bool = False) -> bool | None:
+    """Lock an open file or folder; False where another process holds it, None without locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def _remove_unlocked(path: Path) -> bool:
+    """Remove a temporary file or folder whose writer is gone; tells whether it did."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        kind = os.O_RDONLY if path.is_dir() else os.O_RDWR
+        descriptor = os.open(path, kind | os.O_NOFOLLOW)
     except OSError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
-    except OSError:  # in use, moved into place just now, or no locks here: left alone
+        if not _lock(descriptor):  # in use, or no locks here
+            return False
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+    except OSError:  # moved into place just now
         return False
     finally:
         os.close(descriptor)
@@ -111,10 +325,7 @@ def _make_temporary(path: Path) -> tuple[int, Path]:
     """Make an empty file beside `path` and lock it; returns the descriptor that holds the lock."""
     while True:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError:  # no locks here: then nobody can take it for an orphan either
-            return descriptor, Path(name)
-        if os.fstat(descriptor).st_nlink:
+        # Without locks nobody can take it for an orphan either.
+        if _lock(descriptor, wait=True) is None or os.fstat(descriptor).st_nlink:
             return descriptor, Path(name)
         os.close(descriptor)  # a sweep took it for an orphan before it was locked

@@ -1,4 +1,4 @@
-"""Atomic writing, strict reading, fingerprints and locks for every shared file.
+"""Every shared file: CSV and JSON, written whole, read strictly; their fingerprints.
 
 CSV without quotes, as our own writers mostly make it: split and parsed by pyarrow, not Python.
 
@@ -7,14 +7,11 @@ both give the same table, to the last bit of every number.
 """
 
 import csv
-import fcntl
 import hashlib
 import io
 import json
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +19,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from src.artifacts.atomic import atomic_path, disk_errors
-from src.errors import LockedError, UserError
+from src.artifacts.atomic import atomic_path
+from src.errors import UserError
 
-ORPHAN_SECONDS = 8.0
 SEAL = "sha256"  # key of a JSON's own fingerprint
 _LARGEST = 2**53  # above it a float64 skips whole numbers
 
@@ -291,41 +287,3 @@ def sha256_json(value: Any) -> str:  # noqa: ANN401 - anything json.dumps takes
     """Return the SHA-256 of a value's canonical JSON (sorted keys, no spaces)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-@contextmanager
-def file_lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold `path` as an flock for the length of the block; it goes with its process.
-
-    Args:
-        path: the lock file.
-        what: what it guards, for the message.
-        wait: wait for another holder instead of leaving.
-
-    Raises:
-        LockedError: another process holds it.
-    """
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    with file:
-        # Loader processes of a killed run hold its lock until they notice, some seconds later.
-        deadline = time.monotonic() + (float("inf") if wait else ORPHAN_SECONDS)
-        while not _try_lock(file.fileno(), path):
-            if time.monotonic() > deadline:
-                raise LockedError(f"another process is at work on {what}; left it alone")
-            time.sleep(0.2)
-        yield
-
-
-def _try_lock(descriptor: int, path: Path) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        raise UserError(
-            f"{path}: this file system has no locks ({error}); put the artefacts on another one "
-            "(RVF_ROOT)"
-        ) from None
-    return True

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from src.artifacts.files import atomic_path, check_unique, parse_column, read_csv, write_csv
+from src.artifacts.atomic import atomic_path
+from src.artifacts.files import check_unique, parse_column, read_csv, write_csv
 from src.errors import UserError
 
 if TYPE_CHECKING:

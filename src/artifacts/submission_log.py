@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from src.artifacts.files import file_lock, read_csv, read_json, sha256_file, write_csv
+from src.artifacts.atomic import file_lock
+from src.artifacts.files import read_csv, read_json, sha256_file, write_csv
 from src.errors import UserError
 
 COLUMNS = ["time", "data", "recipe", "rows", "share_fake", "in_sample", "cross_fitted", "low",

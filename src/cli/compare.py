@@ -212,7 +212,7 @@ def _raise_failures(rows: "Sequence[Result]") -> None:
 
 
 def _choose_place(comparison: "Comparison", arguments: Namespace) -> Place:
-    from src.artifacts.files import file_lock
+    from src.artifacts.atomic import file_lock
     from src.artifacts.folds import fold_numbers
     from src.cli.folds import print_report
     from src.data.folds.make import ensure_folds

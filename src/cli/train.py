@@ -129,7 +129,7 @@ def _variant(model: str, changes: list[str], new_name: str | None) -> tuple[str,
 def train_models(models: list[str], dataset_name: str, arguments: Any, clock: Clock) -> None:  # noqa: ANN401
     """Train models on the folds that the parsed arguments ask for; finished ones are skipped."""
     from src import paths
-    from src.artifacts.files import file_lock
+    from src.artifacts.atomic import file_lock
     from src.artifacts.folds import fold_numbers
     from src.cli.folds import print_report
     from src.data.folds.domains import held_out_domains

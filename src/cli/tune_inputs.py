@@ -76,7 +76,7 @@ def imported_extras(args: argparse.Namespace, dataset: str, scheme: str) -> Iter
     if not args.extra:
         yield
         return
-    from src.artifacts.files import file_lock
+    from src.artifacts.atomic import file_lock
     from src.ensemble.extra import named_extras
 
     with ExitStack() as locks:

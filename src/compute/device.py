@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from src import paths
-from src.artifacts.files import file_lock, sha256_json, write_json
+from src.artifacts.atomic import file_lock
+from src.artifacts.files import sha256_json, write_json
 from src.compute.memory import keep_freed_memory
 from src.config import BackboneConfig
 from src.errors import UserError

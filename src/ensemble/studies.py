@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src import paths
-from src.artifacts.files import file_lock
+from src.artifacts.atomic import file_lock
 from src.ensemble.greedy import greedy_weights
 from src.ensemble.rule import TIE, Rule, mean_prob
 from src.ensemble.strategy import Search, equal_weights, plain_rule, strategy, with_best_threshold

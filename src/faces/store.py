@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from src.artifacts.files import atomic_path
+from src.artifacts.atomic import atomic_path
 from src.faces.crop import Face
 from src.faces.tracks import Frames
 

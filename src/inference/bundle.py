@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from src import paths
-from src.artifacts.files import atomic_path
+from src.artifacts.atomic import atomic_path
 from src.artifacts.outputs import check_output
 from src.artifacts.recipes import Recipe
 from src.config import model_names, model_path

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from src import paths
-from src.artifacts.files import file_lock, sha256_json, write_json
+from src.artifacts.atomic import file_lock
+from src.artifacts.files import sha256_json, write_json
 from src.compute import device as devices
 from src.compute.compiled import compile_model, eagerly
 from src.config import InputSpec

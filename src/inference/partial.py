@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src import paths
-from src.artifacts.files import atomic_path
+from src.artifacts.atomic import atomic_path
 from src.inference.stored import Part
 
 EVERY_SECONDS = 60.0

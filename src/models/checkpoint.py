@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from src.artifacts.files import atomic_path
+from src.artifacts.atomic import atomic_path
 from src.config import InputSpec, ModelConfig, parse_model
 from src.errors import UserError
 from src.models.backbones import build_backbone

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
-from src.artifacts.files import atomic_path
+from src.artifacts.atomic import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 
 from src import paths
-from src.artifacts.files import file_lock, sha256_file, write_csv
+from src.artifacts.atomic import file_lock
+from src.artifacts.files import sha256_file, write_csv
 from src.artifacts.merged import START
 from src.artifacts.runs import read_run, write_record
 from src.errors import UserError

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src import paths
-from src.artifacts.files import file_lock
+from src.artifacts.atomic import file_lock
 from src.compute import device
 from src.compute.compiled import eagerly
 from src.config import FramesConfig

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from src import paths
-from src.artifacts.files import file_lock
+from src.artifacts.atomic import file_lock
 from src.compute import device
 from src.compute.memory import advised
 from src.config import ModelConfig

@@ -1,10 +1,15 @@
-"""Files have the rights that the user's umask leaves."""
+"""How a file comes to be: rights, going on after a stop, folders of killed processes."""
 
+import os
 import subprocess
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from src.artifacts.atomic import GrowingFile, file_lock, own_folder
+from src.errors import LockedError
 from tests.conftest import REPO
 
 WRITE = "import sys; from pathlib import Path; from src.artifacts.files import write_text\n"
@@ -16,3 +21,87 @@ def test_artefacts_honour_the_umask(tmp_path, umask, mode):
     path = tmp_path / "x.txt"
     subprocess.run([sys.executable, "-c", WRITE, path], cwd=REPO, umask=umask, check=True)
     assert path.stat().st_mode & 0o777 == mode
+
+
+class _Killed(BaseException):
+    pass
+
+
+@given(
+    records=st.lists(st.binary(min_size=1, max_size=9), max_size=6),
+    stop=st.integers(0, 6),
+    torn=st.binary(max_size=12),
+    other=st.booleans(),
+)
+def test_a_growing_file_goes_on_after_its_last_whole_record(
+    tmp_path_factory, records, stop, torn, other
+):
+    path = tmp_path_factory.mktemp("grow") / "out.bin"
+    ends = [sum(map(len, records[: k + 1])) for k in range(len(records))]
+    written = min(stop, len(records))
+    with pytest.raises(_Killed), GrowingFile(path, b"HEAD", ends) as file:  # noqa: PT012
+        for record in records[:written]:
+            file.add(record)
+        raise _Killed
+    part = path.with_name(".out.bin.part")
+    kept = 4 + sum(map(len, records[:written]))
+    assert not path.exists()
+    assert part.stat().st_size == kept
+    with part.open("ab") as half:  # what a power cut leaves of the next record, or more
+        half.write(torn)
+    again = GrowingFile(path, b"ELSE" if other else b"HEAD", ends)
+    with again:
+        whole = sum(end + 4 <= kept + len(torn) for end in ends)
+        assert again.done == (0 if other else whole)
+        for record in records[again.done :]:
+            again.add(record)
+    assert again.is_there
+    assert not part.exists()
+    # bytes that `torn` completed are those of the file: it cannot know better without checksums
+    start = 4 + sum(map(len, records[:written]))
+    assert path.read_bytes()[4:start] == b"".join(records[:written])
+    assert path.stat().st_size == again.size == 4 + sum(map(len, records))
+
+
+def test_a_growing_file_has_one_writer_and_takes_what_was_announced(tmp_path):
+    path = tmp_path / "out.bin"
+    with pytest.raises(ValueError, match="1 of 2 records"), GrowingFile(path, b"", [1, 3]) as file:  # noqa: PT012
+        with pytest.raises(LockedError, match="another process is writing it"):
+            GrowingFile(path, b"", [1, 3]).__enter__()
+        with pytest.raises(ValueError, match=r"record 0 of .* another size"):
+            file.add(b"two")
+        file.add(b"1")
+    assert not path.exists()
+
+
+def test_a_folder_of_a_killed_process_goes_and_that_of_a_living_one_stays(tmp_path):
+    child = os.fork()
+    if child == 0:
+        with own_folder(tmp_path, ".making."):
+            os._exit(0)  # without leaving the block
+    os.waitpid(child, 0)
+    (left,) = tmp_path.iterdir()
+    with own_folder(tmp_path, ".making.") as living:
+        assert not left.exists()
+        with own_folder(tmp_path, ".making.") as other:
+            assert {path.name for path in tmp_path.iterdir()} == {living.name, other.name}
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_child_does_not_keep_the_lock_of_a_parent_that_is_gone(tmp_path):
+    """Loader processes outlive a killed run by seconds; nobody need wait for them."""
+    script = (
+        "import os, sys, time; from pathlib import Path\n"
+        "from src.artifacts.atomic import file_lock\n"
+        "with file_lock(Path(sys.argv[1]), 'x'):\n"
+        "    if os.fork() == 0: time.sleep(60)\n"
+        "    else: os._exit(0)\n"
+    )
+    lock = tmp_path / "x.lock"
+    process = subprocess.Popen([sys.executable, "-c", script, lock], cwd=REPO, process_group=0)
+    try:
+        assert process.wait() == 0
+        with file_lock(lock, "x"):
+            pass
+    finally:
+        os.killpg(process.pid, 9)

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from src import paths
-from src.artifacts import files
 from src.artifacts.folds import write_folds
 from src.artifacts.label_names import LabelNames, write_label_names
 from src.cli.tune import main
@@ -318,7 +317,7 @@ def test_nothing_trained_says_which_command_to_run(capsys, artefact_root):
 
 
 def test_an_extra_that_another_tune_brings_is_left_alone(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(files, "ORPHAN_SECONDS", 0.0)
+    monkeypatch.setattr("src.artifacts.atomic.PATIENCE", 0.0)
     folds = toy()
     home = paths.oof_dir(DATA, SCHEME, "theirs")
 

@@ -13,7 +13,7 @@ import pytest
 
 from src import paths
 from src.artifacts import atomic, files
-from src.artifacts.atomic import atomic_path, remove_orphans
+from src.artifacts.atomic import atomic_path, file_lock, remove_orphans
 from src.errors import UserError, disk_trouble
 from tests.hostile.conftest import (
     become_nobody,
@@ -293,7 +293,7 @@ def test_what_torch_says_of_a_full_disk_is_understood(text):
 
 
 def test_a_lock_that_cannot_be_made_names_itself(open_root):
-    answer = in_child(lambda: files.file_lock(open_root / "x.lock", "x").__enter__(), become_nobody)
+    answer = in_child(lambda: file_lock(open_root / "x.lock", "x").__enter__(), become_nobody)
     assert answer.startswith("UserError"), answer
     assert "x.lock" in answer
 

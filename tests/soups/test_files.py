@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from src import paths
-from src.artifacts.files import file_lock
+from src.artifacts.atomic import file_lock
 from src.errors import LockedError, UserError
 from src.merging.merger import Merger
 from src.soups import files as module
@@ -82,7 +82,7 @@ def test_plans_of_one_name_do_not_share_their_intermediates(
 def test_two_processes_do_not_merge_documents_into_one_file(
     tmp_path: Path, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("src.artifacts.files.ORPHAN_SECONDS", 0)
+    monkeypatch.setattr("src.artifacts.atomic.PATIENCE", 0)
     plan, out = read_plan(_two(tmp_path, files)), tmp_path / "out.safetensors"
     merge_to_file(plan, out, "cpu")
     (lock,) = paths.merge_parts().glob("*.lock")

@@ -11,7 +11,8 @@ import torch
 from sklearn.metrics import f1_score
 
 from src import paths
-from src.artifacts.files import file_lock, sha256_file
+from src.artifacts.atomic import file_lock
+from src.artifacts.files import sha256_file
 from src.artifacts.folds import read_folds
 from src.artifacts.oof import read_oof, read_views
 from src.artifacts.runs import read_record

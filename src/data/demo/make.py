@@ -21,7 +21,8 @@ import pandas as pd
 from PIL import Image as PillowImage
 
 from src import paths
-from src.artifacts.files import file_lock, read_json, sha256_file, write_csv, write_json
+from src.artifacts.atomic import file_lock
+from src.artifacts.files import read_json, sha256_file, write_csv, write_json
 from src.data.demo.crops import (
     SIDE,
     Image,

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src import paths
-from src.artifacts.files import atomic_path
+from src.artifacts.atomic import atomic_path
 from src.config import READING
 from src.data.folds.near_duplicates import perceptual_hashes
 from src.data.folds.schemes import is_scanned

@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from src.artifacts.files import file_lock
+from src.artifacts.atomic import file_lock
 from src.data.pixels.cache import (
     ABSENT,
     CHUNK_BYTES,

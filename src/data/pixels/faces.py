@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src import paths
-from src.artifacts.files import file_lock
+from src.artifacts.atomic import file_lock
 from src.config import READING, FaceConfig, FramesConfig
 from src.data.items.cropped import part_of, says_cropped
 from src.data.items.listing import kind_of, stamp_of

@@ -14,7 +14,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
 from src import paths
-from src.artifacts.files import file_lock
+from src.artifacts.atomic import file_lock
 from src.data.demo import crops, make
 from src.data.pixels.images import decode_image
 from src.errors import LockedError, UnreadableImageError, UserError
