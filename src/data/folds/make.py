@@ -18,11 +18,11 @@ from src.data.folds.near_duplicates import find_looks
 from src.data.folds.overlap import find_overlap
 from src.data.folds.scan import scan_for
 from src.data.folds.schemes import default_scheme, is_lodo, parse_scheme
-from src.data.folds.stratify import stratified_group_folds
 from src.data.items.identities import PUBLISHED
 from src.data.items.manifest import Dataset
 from src.data.layouts.load import load_dataset
 from src.errors import UserError
+from src.stratify import stratified_group_folds
 
 
 def ensure_folds(

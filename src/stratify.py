@@ -11,17 +11,11 @@ def stratified_group_folds(
 ) -> NDArray[np.int64]:
     """Return the folds that scikit-learn's StratifiedGroupKFold gives, int64 (n,).
 
-    Groups are shuffled, sorted by how uneven their classes are, and each goes to the fold that
-    then has the least spread of class shares between folds, the emptier one on a tie (greedy,
-    after Wasikowski's kernel). scikit-learn takes a quarter of a millisecond a group for it;
-    here all folds are tried at once, in the same order of floating-point operations, so that
-    ties fall the same way and every fold is the same.
-
-    Args:
-        labels: 0/1 of each item.
-        groups: group of each item.
-        n_folds: number of folds, 2 or more.
-        seed: of the shuffle; `shuffle=True, random_state=seed` there.
+    Groups are shuffled (`shuffle=True, random_state=seed` there), sorted by how uneven their
+    classes are, and each goes to the fold that then has the least spread of class shares between
+    folds, the emptier one on a tie (greedy, after Wasikowski's kernel). scikit-learn takes a
+    quarter of a millisecond a group for it; here all folds are tried at once, in the same order of
+    floating-point operations, so that ties fall the same way and every fold is the same.
     """
     _, group_of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     classes, label_of = np.unique(labels, return_inverse=True)

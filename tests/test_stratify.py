@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
-from src.data.folds.stratify import stratified_group_folds
+from src.stratify import stratified_group_folds
 
 
 def sklearns(labels, groups, n_folds, seed):
