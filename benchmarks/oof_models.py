@@ -34,7 +34,7 @@ from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
 from src import paths
 from src.data.folds.make import ensure_folds
-from src.data.items.listing import read_bytes
+from src.data.items.files import read_bytes
 from src.data.layouts.load import load_dataset
 from src.data.pixels.images import decode_image
 

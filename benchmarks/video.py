@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import cv2
 import numpy as np
 
-from src.data.items.listing import VIDEO_SUFFIXES
+from src.data.items.files import VIDEO_SUFFIXES
 from src.data.pixels.frames import spaced
 from src.data.pixels.video import read_frames
 from src.data.pixels.video_decoders import DECODERS, UnreadableVideoError

@@ -22,7 +22,8 @@ from src.cli.printing.predict import (
 from src.compute.device import choose_device
 from src.compute.memory import keep_freed_memory
 from src.config import FramesConfig
-from src.data.items.listing import kind_of, list_files
+from src.data.items.files import kind_of
+from src.data.items.listing import list_files
 from src.data.pixels.source import Canvas, PixelSource
 from src.errors import UserError
 from src.inference.engines import Engine

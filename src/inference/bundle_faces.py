@@ -9,7 +9,7 @@ from typing import NamedTuple
 from src import paths
 from src.artifacts.files import sha256_file
 from src.config import FaceConfig
-from src.data.items.cropped import says_cropped
+from src.data.items.dataset_yaml import says_cropped
 from src.errors import UserError
 from src.faces.mtcnn import INSTALL, VERSION
 from src.faces.spec import detector_file

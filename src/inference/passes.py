@@ -14,7 +14,7 @@ from src.compute.device import choose_device, inference_precision
 from src.compute.memory import free_bytes, keep_freed_memory
 from src.compute.pieces import LARGEST
 from src.config import READING
-from src.data.items.listing import kind_of
+from src.data.items.files import kind_of
 from src.data.pixels.source import Canvas, PixelSource
 from src.errors import UserError
 from src.inference.engines import Engine, engine_for

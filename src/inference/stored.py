@@ -25,7 +25,7 @@ from src.artifacts.oof import (
 from src.artifacts.recipes import Member, Recipe, check_recipe_fresh
 from src.artifacts.runs import check_checkpoint, has_run, read_run
 from src.data.items.contents import contents_sha256
-from src.data.items.cropped import part_of, says_cropped
+from src.data.items.dataset_yaml import part_of, says_cropped
 from src.ensemble.extra import is_extra, read_extra_test
 from src.ensemble.pooling import DEFAULT
 from src.ensemble.stages import pools_of, rule_of

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src import paths
-from src.data.items.listing import kind_of
+from src.data.items.files import kind_of
 from src.data.items.manifest import Dataset
 from src.data.pixels.clips import read_picture
 from src.data.pixels.faces import FaceBoxes

@@ -2,7 +2,7 @@ import pytest
 
 from src import paths
 from src.cli.faces import main
-from src.data.items.cropped import says_cropped
+from src.data.items.dataset_yaml import says_cropped
 from tests.faces_stub import picture, use_red, write_film, write_picture
 
 

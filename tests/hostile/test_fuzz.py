@@ -23,9 +23,9 @@ from src.artifacts import folds, oof, recipes, runs
 from src.artifacts.files import write_json
 from src.compute import device
 from src.config import parse_model
-from src.data.items.archives import Archive
 from src.data.items.dataset_yaml import read_dataset_yaml
-from src.data.items.listing import list_files, read_bytes
+from src.data.items.files import Archive, read_bytes
+from src.data.items.listing import list_files
 from src.data.items.tables import read_table
 from src.data.layouts.load import load_dataset
 from src.data.pixels.images import Canvas, decode_image, make_canvases

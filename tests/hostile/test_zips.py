@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from src import paths
-from src.data.items.archives import safe_name
-from src.data.items.listing import list_files, read_bytes
+from src.data.items.files import read_bytes, safe_name
+from src.data.items.listing import list_files
 from src.data.layouts.load import load_dataset
 from src.errors import UnreadableImageError, UserError
 from tests.hostile.conftest import picture, train, tree, tune

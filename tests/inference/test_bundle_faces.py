@@ -16,7 +16,7 @@ import pytest
 
 from src.artifacts.files import sha256_file
 from src.cli import bundle, train, tune
-from src.data.items.cropped import says_cropped
+from src.data.items.dataset_yaml import says_cropped
 from src.inference import bundle_faces
 from tests.shared import NO_NETWORK, tiny_model
 

@@ -10,7 +10,7 @@ from src.artifacts.files import sha256_file
 from src.artifacts.oof import read_views, read_views_metadata
 from src.cli.predict import main as predict
 from src.config import FramesConfig
-from src.data.items.cropped import says_cropped
+from src.data.items.dataset_yaml import says_cropped
 from src.data.pixels import cache
 from src.ensemble.vote import pool_views
 from src.faces import spec as face_spec

@@ -21,7 +21,7 @@ from src.artifacts.files import write_csv
 from src.data.audit.trees import alone, cross_fit, interval
 from src.data.folds.groups import find_components
 from src.data.folds.scan import scan_items
-from src.data.items.listing import read_bytes
+from src.data.items.files import read_bytes
 from src.data.items.manifest import Dataset
 from src.data.pixels.formats import file_format
 from src.data.pixels.images import decode_image

@@ -8,7 +8,7 @@ from typing import BinaryIO, Literal, NamedTuple
 from src.data.audit.clips import read_header
 from src.data.audit.pictures import read_picture
 from src.data.audit.texts import NONE, Value, name_fields
-from src.data.items.listing import local_path, read_bytes
+from src.data.items.files import local_path, read_bytes
 from src.data.pixels.clips import is_clip, open_clip
 from src.data.pixels.formats import HEAD, file_format
 from src.errors import UnreadableImageError

@@ -20,7 +20,7 @@ from src.artifacts.atomic import atomic_path
 from src.config import READING
 from src.data.folds.near_duplicates import perceptual_hashes
 from src.data.folds.schemes import is_scanned
-from src.data.items.listing import kind_of, read_bytes
+from src.data.items.files import kind_of, read_bytes
 from src.data.items.manifest import Dataset
 from src.data.pixels.clips import NAMED_AS_IMAGE, is_clip, middle_frame, open_clip, read_clip
 from src.data.pixels.decode import DAMAGED

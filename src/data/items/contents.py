@@ -10,9 +10,9 @@ from stat import S_ISREG
 import pandas as pd
 
 from src.artifacts.fingerprints import fingerprint_of, remembered, settled
+from src.data.items.files import IN_ZIP
 from src.data.items.manifest import Dataset
 from src.data.items.parquet_rows import PARQUET
-from src.data.items.walk import IN_ZIP
 from src.machine import cpu_count
 from src.progress import track
 

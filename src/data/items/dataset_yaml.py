@@ -1,8 +1,10 @@
 """`dataset.yaml`: what names and CSV alone do not say, read strictly."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import field
+from functools import lru_cache
 from glob import escape
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
+from src import paths
 from src.errors import UserError
 from src.strict_yaml import STRICT, EachOnce, Keys, Word, checked, read_yaml
 
@@ -155,6 +158,23 @@ def read_dataset_yaml(root: Path, instead: Path | None = None) -> DatasetConfig:
         raise UserError(f"{root / 'dataset.yml'}: call it dataset.yaml")
     content = read_yaml(path, as_text=True) if path.exists() else None
     return DatasetConfig() if content is None else checked(content, DatasetConfig, str(path))
+
+
+def part_of(path: str) -> str:
+    """Return the neighbouring data set that an item is taken from; "" for its own."""
+    words = path.split("/", 2)
+    return words[1] if words[0] == ".." and len(words) == 3 else ""
+
+
+@lru_cache(maxsize=64)
+def says_cropped(root: Path, part: str) -> bool:
+    """Tell whether `dataset.yaml` of a data set, or of a neighbour of it, says `faces: cropped`."""
+    folder = Path(os.path.normpath(root / ".." / part)) if part else root
+    try:
+        stands_for_it = paths.readable(paths.dataset_yaml(folder.name))
+        return read_dataset_yaml(folder, stands_for_it).faces == "cropped"
+    except OSError:
+        return False
 
 
 def offer(key: str, words: Mapping[str, str | int | None]) -> str:

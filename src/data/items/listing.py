@@ -1,33 +1,31 @@
-"""Files of a data set, in folders or inside zips, listed and read in place.
-
-A path is relative to the data set's folder, with `/`; a member of a zip is
-`train.zip!/train/real/x.jpg`, a row of a parquet file `train.parquet!/12/x.jpg`.
-"""
+"""All files of a data set's folder, those inside zips too; links are followed, never in circles."""
 
 import os
 import re
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+from stat import S_ISREG
 
-from src.data.items.archives import LARGEST, open_archive
 from src.data.items.dataset_yaml import offer_ignore
+from src.data.items.files import (
+    IMAGE_SUFFIXES,
+    IN_ZIP,
+    VIDEO_SUFFIXES,
+    Archive,
+    open_archive,
+    read_head,
+    safe_name,
+    suffix_of,
+)
 from src.data.items.parquet_rows import PARQUET
-from src.data.items.walk import IN_ZIP, Entry, is_junk, matches, one_file, suffix_of, walk
-from src.errors import UnreadableImageError, UserError
+from src.errors import UserError
 
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2",
-     ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".apng", ".jif", ".pjpeg", ".heic",
-     ".heif", ".hif")
-)  # fmt: skip
-VIDEO_SUFFIXES = frozenset(
-    (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".asf", ".flv",
-     ".f4v", ".3gp", ".3gpp", ".3g2", ".ts", ".mts", ".m2ts", ".m2t", ".vob", ".ogv", ".mpe",
-     ".m1v", ".m2v", ".mpv", ".mp4v", ".qt", ".divx", ".dv", ".mxf", ".rm", ".rmvb")
-)  # fmt: skip
-# Of these, texts are something else: TypeScript, and Qt's translations.
+# Under these suffixes of videos, texts are something else: TypeScript, and Qt's translations.
 _TEXTS_TOO = frozenset((".ts", ".mts"))
 _HEAD = 512  # bytes that tell a text from a video
 # What people bring and no decoder here reads.
@@ -35,6 +33,32 @@ _UNREAD_PICTURES = frozenset((".jxl", ".tga", ".psd", ".ico", ".dng", ".cr2", ".
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".json", PARQUET})
 TEXT_SUFFIX = ".txt"
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_JUNK_NAMES = frozenset({"thumbs.db", "desktop.ini"})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file."""
+
+    path: str  # where it is read from (see the module)
+    logical: str  # its path as if every zip were a folder
+    bytes: int  # size, unpacked
+    stamp: int  # changes when the content does: CRC in a zip, `times_of` a file in a folder
+    crc: int | None = None  # CRC-32 of a zip's member, None in a folder
+
+    @property
+    def suffix(self) -> str:
+        """Return the lower-case suffix, `.jpg`."""
+        return suffix_of(self.logical)
+
+
+def times_of(stat: os.stat_result) -> int:
+    """Return an int64 of both times of a file's change, never -1; equal in every process.
+
+    The inode's own time (ctime) cannot be set back, so that a file exchanged for another of equal
+    size and date is told from it. Inode numbers are left out: network drives make them up anew.
+    """
+    return hash((stat.st_mtime_ns, stat.st_ctime_ns))  # of whole numbers: no random seed in it
 
 
 @dataclass(frozen=True)
@@ -50,14 +74,6 @@ class Listing:
     # logical path -> reason, of the files left aside for what they are: no image, video or table
     # that is read here
     unread: dict[str, str] = field(default_factory=dict)
-
-
-def kind_of(name: str) -> str | None:
-    """Return `image`, `video` or None, by suffix."""
-    suffix = suffix_of(name)
-    if suffix in IMAGE_SUFFIXES:
-        return "image"
-    return "video" if suffix in VIDEO_SUFFIXES else None
 
 
 def list_files(root: Path, ignore: tuple[str, ...] = ()) -> Listing:
@@ -131,75 +147,6 @@ def _zip_of(*paths: str) -> str:
     return next(found[1] for path in paths if (found := IN_ZIP.match(path)))
 
 
-def read_bytes(root: Path, path: str) -> bytes:
-    """Read one file whole; safe from any thread and after a fork.
-
-    Args:
-        root: the data set's folder.
-        path: as in the manifest.
-
-    Raises:
-        UnreadableImageError: no permission, a disk error, or a damaged, encrypted or unusually
-            packed member of a zip.
-        UserError: the file is not there any more.
-    """
-    inside = IN_ZIP.match(path)
-    try:
-        # Lexically: root may be a link, and `..` must lead back to its neighbour in input/.
-        if inside is None:
-            return _read_whole(Path(os.path.normpath(root / path)))
-        return open_archive(os.path.normpath(root / inside[1])).read(inside[2])
-    except FileNotFoundError as error:
-        raise UserError(f"{root}: {path} is not there any more ({error})") from None
-    except OSError as error:
-        raise UnreadableImageError(str(error)) from None
-
-
-def local_path(root: Path, path: str) -> Path | None:
-    """Return where a file lies on disk; None for a member of a zip.
-
-    Args:
-        root: the data set's folder.
-        path: as in the manifest.
-
-    Raises:
-        UserError: the file is not there any more.
-    """
-    if IN_ZIP.match(path) is not None:
-        return None
-    there = Path(os.path.normpath(root / path))
-    if not there.is_file():
-        raise UserError(f"{root}: {path} is not there any more")
-    return there
-
-
-def stamp_of(root: Path, path: str) -> tuple[int, ...]:
-    """Return what changes when a file does: its size, and its CRC (in a zip) or mtime and ctime.
-
-    Args:
-        root: the data set's folder.
-        path: as in the manifest.
-
-    Raises:
-        UserError: the file is not there any more.
-    """
-    inside = IN_ZIP.match(path)
-    try:
-        if inside is None:
-            stat = os.stat(os.path.normpath(root / path))  # noqa: PTH116 - for a million files
-            return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
-        return open_archive(os.path.normpath(root / inside[1])).stamp(inside[2])
-    except (OSError, KeyError) as error:
-        raise UserError(f"{root}: {path} is not there any more ({error})") from None
-
-
-def _read_whole(path: Path) -> bytes:
-    size = path.stat().st_size
-    if size > LARGEST:
-        raise OSError(f"{path}: {size} bytes, too large for a picture")
-    return path.read_bytes()
-
-
 def _ignored_because(entry: Entry, patterns: tuple[str, ...]) -> str | None:
     if is_junk(entry.logical):
         return "junk (.DS_Store, __MACOSX, hidden files)"
@@ -225,15 +172,148 @@ def _unread_because(root: Path, entry: Entry) -> str | None:
 
 def _is_text(root: Path, path: str) -> bool:
     """Tell whether a file begins as texts do; False for one that cannot be read."""
-    inside = IN_ZIP.match(path)
-    try:
-        if inside is None:
-            with Path(os.path.normpath(root / path)).open("rb") as file:
-                head = file.read(_HEAD)
-        else:
-            head = open_archive(os.path.normpath(root / inside[1])).head(inside[2], _HEAD)
-    except OSError:
-        return False
+    head = read_head(root, path, _HEAD)
     # A stream has bytes below the blank in its first packet; UTF-16 has, but for its mark.
     marked = head.startswith((b"\xff\xfe", b"\xfe\xff"))
     return bool(head) and (marked or all(byte >= 32 or byte in b"\t\n\f\r" for byte in head))
+
+
+def walk(root: Path, ignore: tuple[str, ...], ignored: Counter[str]) -> Iterator[Entry]:
+    """Yield every file below a folder, zips opened, links followed once.
+
+    Args:
+        root: the folder.
+        ignore: patterns of paths to leave aside.
+        ignored: reason -> number of things left aside; added to.
+
+    Raises:
+        UserError: a folder that cannot be listed or is linked twice, a link to nowhere, a broken
+            zip.
+    """
+    top = os.path.normpath(root)
+    chain = _above(Path(top))
+    seen: dict[tuple[int, int], str] = {}
+    todo = [("", chain)]
+    while todo:
+        prefix, above = todo.pop()
+        for found in _scan(top, prefix):
+            relative = prefix + found.name
+            if _is_folder(found):
+                identity = _identity(found.stat())
+                if identity in above:
+                    ignored["link back to a folder above"] += 1
+                elif identity in seen and matches(relative, ignore) is None:
+                    raise UserError(
+                        f"{root}: {seen[identity]} and {relative} are one folder, linked twice; "
+                        "take one link away, or leave it aside in dataset.yaml: "
+                        + offer_ignore(relative)
+                    )
+                elif identity not in seen:
+                    seen[identity] = relative
+                    todo.append((f"{relative}/", above | {identity}))
+            elif found.name.lower().endswith(".zip") and not found.name.startswith("."):
+                reason = matches(relative, ignore)
+                if reason is None:
+                    yield from _zip_entries(Path(top, relative), relative)
+                else:
+                    ignored[reason] += 1
+            elif relative != "dataset.yaml":
+                yield _file_entry(top, found, relative)
+
+
+def _scan(top: str, prefix: str) -> list["os.DirEntry[str]"]:
+    folder = os.path.join(top, prefix) if prefix else top  # noqa: PTH118
+    try:
+        with os.scandir(folder) as found:
+            return sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"{folder.rstrip('/')}: cannot be listed ({error.strerror})") from None
+
+
+def _is_folder(found: "os.DirEntry[str]") -> bool:
+    try:
+        return found.is_dir()
+    except OSError:  # a link to itself: it is named with the files
+        return False
+
+
+def _above(top: Path) -> frozenset[tuple[int, int]]:
+    """Return a folder and all above it: a link to one of them leads round in a circle."""
+    found = set()
+    for folder in (top.resolve(), *top.resolve().parents):
+        with suppress(OSError):  # forbidden: then no link can be followed there either
+            found.add(_identity(folder.stat()))
+    return frozenset(found)
+
+
+def _identity(stat: os.stat_result) -> tuple[int, int]:
+    return stat.st_dev, stat.st_ino
+
+
+def one_file(path: Path) -> list[Entry]:
+    """Return a file (of a zip: its members) as if it were alone in the folder that it lies in.
+
+    Raises:
+        UserError: a broken zip.
+    """
+    if path.suffix.lower() == ".zip":
+        return _zip_entries(path, path.name)
+    stat = path.stat()
+    return [Entry(path.name, path.name, stat.st_size, times_of(stat))]
+
+
+def _file_entry(top: str, found: "os.DirEntry[str]", relative: str) -> Entry:
+    path = os.path.join(top, relative)  # noqa: PTH118 - pathlib is slow for a million files
+    try:
+        stat = found.stat()
+    except OSError as error:
+        if found.is_symlink():
+            target = os.readlink(path)  # noqa: PTH115
+            raise UserError(f"{path} is a link to {target}, which is not there") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    if IN_ZIP.match(relative):
+        raise UserError(f"{path}: a folder may not be called *.zip! or *.parquet!; rename it")
+    if not S_ISREG(stat.st_mode):
+        return Entry(relative, relative, -1, 0)
+    return Entry(relative, relative, stat.st_size, times_of(stat))
+
+
+def _zip_entries(path: Path, relative: str) -> list[Entry]:
+    """List a zip as the folder that its name says; a top folder of that name inside counts once."""
+    try:
+        archive = open_archive(os.path.normpath(path), fresh=True)
+    except OSError as error:
+        raise UserError(
+            f"{path}: {error}; download it again, or leave it aside in dataset.yaml: "
+            + offer_ignore(relative)
+        ) from None
+    members = list(archive.members.values()) if isinstance(archive, Archive) else []
+    files = [(info, safe_name(info.filename)) for info in members if not info.is_dir()]
+    home = PurePosixPath(relative).with_suffix("")
+    tops = {name.split("/")[0] for _, name in files if "/" in name and not is_junk(name)}
+    flat = any("/" not in name and not is_junk(name) for _, name in files)
+    if tops == {home.name} and not flat:
+        home = home.parent
+    prefix = "" if home == PurePosixPath() else f"{home}/"
+    return [
+        Entry(f"{relative}!/{info.filename}", prefix + name, info.file_size, info.CRC, info.CRC)
+        for info, name in files
+    ]
+
+
+def is_junk(logical: str) -> bool:
+    """Tell what an archiver or a desktop left behind from what belongs to the data."""
+    parts = logical.split("/")
+    return (
+        any(part.startswith(".") for part in parts)
+        or "__MACOSX" in parts
+        or parts[-1].lower() in _JUNK_NAMES
+    )
+
+
+def matches(path: str, patterns: tuple[str, ...]) -> str | None:
+    """Return why a path is left aside: the first pattern that it matches; None if there is none."""
+    for pattern in patterns:
+        if fnmatch(path, pattern):
+            return f"dataset.yaml: ignore {pattern}"
+    return None

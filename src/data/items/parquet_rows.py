@@ -17,7 +17,7 @@ _FOOTER = 8  # bytes behind the footer: its length and the mark
 
 
 class ParquetRows:
-    """A parquet file whose rows hold one picture each, read as `archives.Archive` is.
+    """A parquet file whose rows hold one picture each, read as `files.Archive` is.
 
     A member is called `12` or `12/name.jpg`: row 12. Parquet unpacks whole row groups only, so
     those read last are kept.
@@ -37,7 +37,7 @@ class ParquetRows:
         self.path = path
         self.schema: pa.Schema = self._file.schema_arrow
         self.column = picture_column(self.schema)
-        stat = os.stat(path)  # noqa: PTH116 - as in `listing.stamp_of`
+        stat = os.stat(path)  # noqa: PTH116 - as in `files.stamp_of`
         self._stamp = stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
         self.crc = _crc_of_footer(path, stat.st_size)
         groups = [self._file.metadata.row_group(i) for i in range(self._file.num_row_groups)]

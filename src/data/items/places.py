@@ -9,9 +9,17 @@ from pathlib import Path
 from unicodedata import normalize
 
 from src.data.items.dataset_yaml import offer, offer_ignore
-from src.data.items.listing import Entry, kind_of, suffix_of
-from src.data.items.split_words import SplitMap, is_plain
-from src.data.items.words import NO_SPLITS, LabelMap, Place, read_folder, read_word
+from src.data.items.files import kind_of, suffix_of
+from src.data.items.listing import Entry
+from src.data.items.words import (
+    NO_SPLITS,
+    LabelMap,
+    Place,
+    SplitMap,
+    is_plain,
+    read_folder,
+    read_word,
+)
 from src.errors import UserError
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from src.data.items.listing import Entry, read_bytes
+from src.data.items.files import read_bytes
+from src.data.items.listing import Entry
 from src.errors import UnreadableImageError, UserError
 
 Row = tuple[int, list[str]]  # number of the line, and its fields

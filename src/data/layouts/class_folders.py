@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from src.data.items.dataset_yaml import GROUP, IGNORE, DatasetConfig, offer
+from src.data.items.files import kind_of
 from src.data.items.folder_groups import Origin, ask_above, read_origins
 from src.data.items.identities import tie_swaps, video_of_frame
-from src.data.items.listing import kind_of
 from src.data.items.places import MediaFile, offer_aside, own_folders, without_suffix
-from src.data.items.split_words import SplitMap
-from src.data.items.words import NO_SPLITS, Place, make_label_map, read_word
+from src.data.items.words import NO_SPLITS, Place, SplitMap, make_label_map, read_word
 from src.data.pixels.frames import BEYOND, choose_frames
 from src.errors import UserError
 

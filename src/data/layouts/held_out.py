@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from src.data.items.dataset_yaml import DatasetConfig
+from src.data.items.manifest import without_sample
 from src.data.items.places import FileIndex, MediaFile, own_folders
-from src.data.items.rows import without_sample
 from src.data.layouts.class_folders import TrainItem, thin_folders
 from src.data.layouts.sample_submission import Sample, left_aside, match_sample
 from src.data.layouts.test_list import TestItems, TestList, match_list

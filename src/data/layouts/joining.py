@@ -10,8 +10,8 @@ from src import paths
 from src.artifacts.label_names import make_label_names
 from src.data.items.dataset_yaml import DatasetConfig
 from src.data.items.identities import PUBLISHED, tie_parts
+from src.data.items.listing import Entry
 from src.data.items.manifest import Dataset, make_items
-from src.data.items.walk import Entry
 from src.errors import UserError
 
 Loaded = tuple[list[Entry], Dataset]

@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from src.data.items.dataset_yaml import DatasetConfig
-from src.data.items.listing import TEXT_SUFFIX, Entry, read_bytes
-from src.data.items.words import KNOWN
+from src.data.items.files import read_bytes
+from src.data.items.listing import TEXT_SUFFIX, Entry
 from src.data.layouts.lists import OnDisk, read_rows, split_of_name, texts_to_read
-from src.data.layouts.table_columns import candidates, read_labels, read_splits
+from src.data.layouts.table_columns import KNOWN, candidates, read_labels, read_splits
 from src.errors import UserError, unknown_name
 
 

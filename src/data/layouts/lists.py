@@ -7,14 +7,13 @@ from unicodedata import normalize
 
 import pandas as pd
 
-from src.data.items.listing import TEXT_SUFFIX
+from src.data.items.listing import TEXT_SUFFIX, Entry
 from src.data.items.parquet_rows import PARQUET
 from src.data.items.places import without_suffix
-from src.data.items.split_words import SplitMap
 from src.data.items.tables import Row, make_table, names_of, read_table, read_text, split_rows
-from src.data.items.walk import Entry
-from src.data.items.words import LabelMap, is_header, read_word
+from src.data.items.words import LabelMap, SplitMap, read_word
 from src.data.layouts.parquet_sets import read_parquet_table
+from src.data.layouts.table_columns import is_header
 from src.errors import UserError
 
 _LOOKED_AT = 50  # rows that tell what a column holds

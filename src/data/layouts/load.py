@@ -9,11 +9,16 @@ from src import paths
 from src.artifacts.label_names import make_label_names
 from src.data.items.dataset_yaml import DatasetConfig, read_dataset_yaml
 from src.data.items.listing import TEXT_SUFFIX, Entry, Listing, list_files
-from src.data.items.manifest import Dataset, check_items, fingerprint, make_items
+from src.data.items.manifest import (
+    Dataset,
+    Row,
+    check_items,
+    fingerprint,
+    make_items,
+    make_manifest,
+)
 from src.data.items.places import MediaFile, note_splits, place_files, refuse_outside
-from src.data.items.rows import Row, make_manifest
-from src.data.items.split_words import make_split_map
-from src.data.items.words import make_label_map
+from src.data.items.words import make_label_map, make_split_map
 from src.data.layouts.class_folders import Labelled, give_columns, label_by_folders
 from src.data.layouts.held_out import find_test, follow_sample, given_folds
 from src.data.layouts.joining import Loaded, check_part, combine, join_extra

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from src.data.items.archives import open_archive, safe_name
 from src.data.items.dataset_yaml import DatasetConfig, offer_ignore
+from src.data.items.files import IN_ZIP, open_archive, safe_name
+from src.data.items.listing import Entry
 from src.data.items.parquet_rows import PARQUET, ParquetRows
-from src.data.items.split_words import SplitMap
-from src.data.items.walk import IN_ZIP, Entry
-from src.data.items.words import LabelMap
+from src.data.items.words import LabelMap, SplitMap
 from src.data.layouts.table_columns import (
     NUMBERS,
     candidates,

@@ -8,11 +8,13 @@ import pandas as pd
 
 from src.artifacts.submissions import SubmissionFormat
 from src.data.items.dataset_yaml import DatasetConfig
-from src.data.items.listing import TEXT_SUFFIX, Entry, suffix_of
+from src.data.items.files import suffix_of
+from src.data.items.listing import TEXT_SUFFIX, Entry
+from src.data.items.manifest import answer_names
 from src.data.items.places import File, FileIndex
-from src.data.items.rows import answer_names
-from src.data.items.words import MEANS_REAL, make_label_map, normalise
+from src.data.items.words import make_label_map, normalise
 from src.data.layouts.lists import OnDisk, read_rows
+from src.data.layouts.table_columns import MEANS_REAL
 from src.errors import UserError, unknown_name
 
 

@@ -7,14 +7,39 @@ import pandas as pd
 
 from src.data.items.dataset_yaml import DatasetConfig, offer
 from src.data.items.places import without_suffix
-from src.data.items.split_words import NONE, make_split_map, normalise
 from src.data.items.tables import is_empty
-from src.data.items.words import KNOWN, MEANS_REAL, ORIGINAL_COLUMNS, LabelMap, make_label_map
+from src.data.items.words import NONE, LabelMap, make_label_map, make_split_map, normalise
 from src.errors import UserError, unknown_name
 
+KNOWN = {
+    "id": (
+        "item_id", "id", "filename", "file_name", "file", "image_id", "image", "image_name", "img",
+        "image_path", "path", "filepath", "file_path", "video", "video_name", "name", "uuid",
+        "index"),
+    "label": ("label", "labels", "target", "class", "is_fake", "fake", "label_str", "y"),
+    "group": (
+        "group", "group_id", "original", "original_id", "original_video", "source_video", "video",
+        "video_id", "subject", "subject_id", "identity", "person", "person_id", "user", "user_id",
+        "client", "client_id", "actor", "actor_id", "participant", "participant_id"),
+    "domain": ("domain", "dataset", "generator", "attack", "attack_type"),
+    "fold": ("fold", "kfold", "fold_id"),
+    # Where every value is the word of a split.
+    "split": ("split", "set", "subset", "partition", "phase"),
+}  # fmt: skip
+# Of labels, in these 1 means real.
+MEANS_REAL = frozenset({"is_real", "real", "is_live", "live", "genuine", "bonafide"})
+# Of groups, these name another item: the real one that a fake was made from.
+ORIGINAL_COLUMNS = frozenset({"original", "original_id", "original_video", "source_video"})
+# Of these some are values too: a header of `real` or `video` alone proves nothing.
+_HEADERS = {name for what in KNOWN if what != "split" for name in KNOWN[what]} - {"fake", "video"}
 NUMBERS = frozenset(("0", "1", "0.0", "1.0"))
 _MOST_UNREAD = 5  # columns that a note names
 _MOST_SPLITS = 8  # values of a column that may be splits
+
+
+def is_header(cells: list[str]) -> bool:
+    """Tell whether a row holds the name of a column that is known."""
+    return any(normalise(cell) in _HEADERS for cell in cells)
 
 
 def without_absent(config: DatasetConfig, rows: pd.DataFrame) -> DatasetConfig:

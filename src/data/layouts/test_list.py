@@ -9,10 +9,9 @@ import pandas as pd
 
 from src.artifacts.submissions import SubmissionFormat
 from src.data.items.dataset_yaml import DatasetConfig, offer_ignore
-from src.data.items.listing import TEXT_SUFFIX
+from src.data.items.listing import TEXT_SUFFIX, Entry
+from src.data.items.manifest import answer_names
 from src.data.items.places import MediaFile
-from src.data.items.rows import answer_names
-from src.data.items.walk import Entry
 from src.data.layouts.finder import Finder
 from src.data.layouts.lists import OnDisk, read_rows, split_of_name, texts_to_read
 from src.data.layouts.sample_submission import check_ids

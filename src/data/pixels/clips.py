@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from src.data.items.listing import local_path, read_bytes
+from src.data.items.files import local_path, read_bytes
 from src.data.pixels.formats import HEAD, file_format
 from src.data.pixels.images import decode_image
 from src.data.pixels.stills import decode
@@ -106,7 +106,7 @@ def open_clip(root: Path, path: str) -> Iterator[Path]:
     """Lend a path that a video library can open; a member of a zip is unpacked for so long.
 
     Raises:
-        UnreadableImageError, UserError: see `listing.read_bytes`.
+        UnreadableImageError, UserError: see `files.read_bytes`.
     """
     there = local_path(root, path)
     if there is not None:

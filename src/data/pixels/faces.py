@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from src import paths
 from src.artifacts.atomic import file_lock
 from src.config import READING, FaceConfig, FramesConfig
-from src.data.items.cropped import part_of, says_cropped
-from src.data.items.listing import kind_of, stamp_of
-from src.data.items.walk import IN_ZIP
+from src.data.items.dataset_yaml import part_of, says_cropped
+from src.data.items.files import IN_ZIP, kind_of, stamp_of
 from src.data.pixels.cache import mark_items
 from src.data.pixels.cache_build import decoding_threads
 from src.data.pixels.clips import read_clip, read_picture

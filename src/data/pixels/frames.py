@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.config import FramesConfig
-from src.data.items.listing import VIDEO_SUFFIXES
+from src.data.items.files import VIDEO_SUFFIXES
 
 Rows = NDArray[np.int64]
 _ENDS = tuple(VIDEO_SUFFIXES)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.config import READING, FaceConfig, FramesConfig
-from src.data.items.listing import read_bytes, stamp_of
+from src.data.items.files import read_bytes, stamp_of
 from src.data.pixels import images
 from src.data.pixels.cache import Marks, mark_items
 from src.data.pixels.clips import NAMED_AS_IMAGE, is_clip, middle_frame, read_clip

@@ -9,9 +9,10 @@ from collections import Counter
 from pathlib import Path
 
 from src.data.items.dataset_yaml import DOMAIN, DatasetConfig
+from src.data.items.files import read_bytes
 from src.data.items.folder_groups import ask_above
-from src.data.items.listing import Listing, read_bytes
-from src.data.items.split_words import make_split_map
+from src.data.items.listing import Listing
+from src.data.items.words import make_split_map
 from src.data.published.reading import Clip, Reading
 from src.errors import UserError
 

@@ -10,11 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from src.data.items.dataset_yaml import DatasetConfig
-from src.data.items.listing import Listing
-from src.data.items.split_words import SplitMap, normalise
+from src.data.items.listing import Entry, Listing
 from src.data.items.tables import read_table
-from src.data.items.walk import Entry
-from src.data.items.words import make_label_map
+from src.data.items.words import SplitMap, make_label_map, normalise
 from src.data.published.reading import Clip, Reading
 from src.errors import UserError
 

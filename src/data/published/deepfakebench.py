@@ -16,11 +16,9 @@ from src.data.items.identities import (
     swap_families,
     tie_named_fakes,
 )
-from src.data.items.listing import Listing
-from src.data.items.split_words import normalise
+from src.data.items.listing import Entry, Listing
 from src.data.items.tables import load_json, refuse_doubles
-from src.data.items.walk import Entry
-from src.data.items.words import LabelMap, make_label_map
+from src.data.items.words import LabelMap, make_label_map, normalise
 from src.data.published.reading import LEVELS, Clip, Reading, choose_level
 from src.data.published.renaming import Renamer
 from src.errors import UserError, unknown_name

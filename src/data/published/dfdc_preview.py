@@ -10,9 +10,8 @@ from typing import Any
 
 from src.data.items.dataset_yaml import DatasetConfig
 from src.data.items.listing import Listing
-from src.data.items.split_words import SPLIT_WORDS, normalise
 from src.data.items.tables import load_json, refuse_doubles
-from src.data.items.words import make_label_map
+from src.data.items.words import SPLIT_WORDS, make_label_map, normalise
 from src.data.published.reading import Clip, Reading
 from src.errors import UserError
 

@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from src.data.items.dataset_yaml import DatasetConfig, offer_ignore
+from src.data.items.files import kind_of, read_bytes
 from src.data.items.identities import CELEB_DF, DFD, FACEFORENSICS
-from src.data.items.listing import Listing, kind_of, read_bytes
+from src.data.items.listing import Entry, Listing
 from src.data.items.places import offer_aside
-from src.data.items.split_words import make_split_map
 from src.data.items.tables import load_json
-from src.data.items.walk import Entry
+from src.data.items.words import make_split_map
 from src.data.published.reading import LEVELS, Clip, Reading, choose_level, clip_name
 from src.errors import UserError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from src.data.items.dataset_yaml import DatasetConfig
 from src.data.items.listing import Listing
 from src.data.items.places import offer_aside
-from src.data.items.split_words import SplitMap, make_split_map
+from src.data.items.words import SplitMap, make_split_map
 from src.data.published.reading import Clip, Reading
 from src.errors import UserError
 

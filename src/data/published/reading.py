@@ -13,9 +13,8 @@ import pandas as pd
 from src.artifacts.label_names import make_label_names
 from src.data.items.dataset_yaml import DatasetConfig
 from src.data.items.identities import VIDEO, group_sources, sources_of, video_of_frame
-from src.data.items.manifest import Dataset
-from src.data.items.rows import Row, make_manifest, without_sample
-from src.data.items.walk import Entry
+from src.data.items.listing import Entry
+from src.data.items.manifest import Dataset, Row, make_manifest, without_sample
 from src.data.pixels.frames import BEYOND, choose_frames
 from src.errors import UserError
 

@@ -12,7 +12,7 @@ from src.artifacts.folds import read_folds
 from src.data.folds.fold_report import find_leaks, plain_folds, report_folds
 from src.data.folds.groups import Components
 from src.data.folds.make import ensure_folds, name_groups
-from src.data.items.listing import read_bytes
+from src.data.items.files import read_bytes
 from src.data.layouts.class_folders import Labelled
 from src.data.layouts.load import load_dataset
 from src.data.layouts.table_columns import join_originals

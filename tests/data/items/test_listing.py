@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.items.archives import open_archive
-from src.data.items.listing import kind_of, list_files, read_bytes
+from src.data.items.files import kind_of, open_archive, read_bytes
+from src.data.items.listing import list_files
 from src.data.pixels.clips import read_clip
 from src.data.pixels.images import decode_image
 from src.errors import UnreadableImageError, UserError

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from src.data.items.listing import read_bytes
+from src.data.items.files import read_bytes
 from src.data.items.manifest import COLUMNS
 from src.data.layouts.load import load_dataset
 from src.errors import UserError

@@ -13,7 +13,7 @@ import pytest
 
 from src.data.folds.scan import look_at
 from src.data.items import parquet_rows
-from src.data.items.listing import read_bytes, stamp_of
+from src.data.items.files import read_bytes, stamp_of
 from src.data.layouts.load import load_dataset
 from src.errors import UserError
 from tests.data.conftest import picture

@@ -3,7 +3,7 @@
 import pytest
 
 from src.data.folds.make import ensure_folds
-from src.data.items.split_words import SplitMap, make_split_map
+from src.data.items.words import SplitMap, make_split_map
 from src.data.layouts.load import load_dataset
 from src.errors import UserError
 

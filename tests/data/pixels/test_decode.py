@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, ImageOps
 
-from src.data.items.listing import list_files, read_bytes
+from src.data.items.files import read_bytes
+from src.data.items.listing import list_files
 from src.data.pixels import decode, images
 from src.data.pixels.decode import decode_jpeg, jpeg_orientation
 from src.data.pixels.images import Canvas, decode_image, make_canvases, resize_image

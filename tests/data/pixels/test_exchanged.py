@@ -13,8 +13,7 @@ from safetensors.torch import save_file
 from src.artifacts import fingerprints
 from src.data.folds.scan import scan_items
 from src.data.items import contents
-from src.data.items.archives import open_archive
-from src.data.items.listing import stamp_of
+from src.data.items.files import open_archive, stamp_of
 from src.data.layouts.load import load_dataset
 from src.data.pixels.images import Canvas
 from src.data.pixels.source import PixelSource

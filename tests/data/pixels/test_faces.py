@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from src.config import FaceConfig, FramesConfig, parse_model
-from src.data.items.cropped import says_cropped
+from src.data.items.dataset_yaml import says_cropped
 from src.data.pixels import faces
 from src.data.pixels.cache import canvas_name, identity
 from src.data.pixels.faces import FaceBoxes

@@ -347,7 +347,8 @@ def test_a_png_with_no_row_is_unreadable():
 
 @pytest.mark.real
 def test_no_real_picture_is_called_damaged(shared_data):
-    from src.data.items.listing import kind_of, list_files, read_bytes
+    from src.data.items.files import kind_of, read_bytes
+    from src.data.items.listing import list_files
 
     count = 0
     for name in ("cifake", "dfdc_faces", "liveness"):

@@ -1,4 +1,9 @@
-"""Zips and parquet files of pictures read in place, from any thread and after any fork."""
+"""Files of a data set, on disk, in a zip or in rows of a parquet file: their kind and their bytes.
+
+A path is relative to the data set's folder, with `/`; a member of a zip is
+`train.zip!/train/real/x.jpg`, a row of a parquet file `train.parquet!/12/x.jpg`. All are read in
+place, from any thread and after any fork.
+"""
 
 import os
 import re
@@ -6,9 +11,23 @@ import struct
 import threading
 import zipfile
 import zlib
+from pathlib import Path
 
 from src.data.items.parquet_rows import PARQUET, ParquetRows
+from src.errors import UnreadableImageError, UserError
 
+IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2",
+     ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".apng", ".jif", ".pjpeg", ".heic",
+     ".heif", ".hif")
+)  # fmt: skip
+VIDEO_SUFFIXES = frozenset(
+    (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".asf", ".flv",
+     ".f4v", ".3gp", ".3gpp", ".3g2", ".ts", ".mts", ".m2ts", ".m2t", ".vob", ".ogv", ".mpe",
+     ".m1v", ".m2v", ".mpv", ".mp4v", ".qt", ".divx", ".dv", ".mxf", ".rm", ".rmvb")
+)  # fmt: skip
+# A member of a zip, or a row of a parquet file.
+IN_ZIP = re.compile(r"^(.*?\.(?:zip|parquet))!/(.*)$", re.IGNORECASE | re.DOTALL)
 _LOCAL_HEADER = 30  # bytes before a member's name in front of its data
 _DRIVE = re.compile(r"^[A-Za-z]:")
 # No picture shrinks to a hundredth; a bomb does, to a thousandth.
@@ -19,6 +38,19 @@ _BROKEN = (
     zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, OverflowError, EOFError,
     RuntimeError, MemoryError, LookupError,
 )  # fmt: skip
+
+
+def kind_of(name: str) -> str | None:
+    """Return `image`, `video` or None, by suffix."""
+    suffix = suffix_of(name)
+    if suffix in IMAGE_SUFFIXES:
+        return "image"
+    return "video" if suffix in VIDEO_SUFFIXES else None
+
+
+def suffix_of(name: str) -> str:
+    """Return the lower-case suffix of a path's last part (pathlib is slow for a million files)."""
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122
 
 
 class Archive:
@@ -172,3 +204,85 @@ def open_archive(path: str, *, fresh: bool = False) -> Archive | ParquetRows:
                 kind = ParquetRows if path.lower().endswith(PARQUET) else Archive
                 found = _ARCHIVES[path] = kind(path)
     return found
+
+
+class _Disk:
+    """A file of a folder, read as a member of an archive is."""
+
+    def read(self, path: str) -> bytes:
+        size = os.stat(path).st_size  # noqa: PTH116 - pathlib is slow for a million files
+        if size > LARGEST:
+            raise OSError(f"{path}: {size} bytes, too large for a picture")
+        return Path(path).read_bytes()
+
+    def head(self, path: str, count: int) -> bytes:
+        with Path(path).open("rb") as file:
+            return file.read(count)
+
+    def stamp(self, path: str) -> tuple[int, ...]:
+        stat = os.stat(path)  # noqa: PTH116
+        return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+_DISK = _Disk()
+
+
+def _locate(root: Path, path: str) -> tuple[_Disk | Archive | ParquetRows, str]:
+    """Return what holds a file, and the file's name there."""
+    inside = IN_ZIP.match(path)
+    # Lexically: root may be a link, and `..` must lead back to its neighbour in input/.
+    outer = os.path.normpath(root / (inside[1] if inside else path))
+    return (open_archive(outer), inside[2]) if inside else (_DISK, outer)
+
+
+def read_bytes(root: Path, path: str) -> bytes:
+    """Read one file of a data set (its folder, a path as in the manifest) whole.
+
+    Raises:
+        UnreadableImageError: no permission, a disk error, or a damaged, encrypted or unusually
+            packed member of a zip.
+        UserError: the file is not there any more.
+    """
+    try:
+        holder, name = _locate(root, path)
+        return holder.read(name)
+    except FileNotFoundError as error:
+        raise UserError(f"{root}: {path} is not there any more ({error})") from None
+    except OSError as error:
+        raise UnreadableImageError(str(error)) from None
+
+
+def read_head(root: Path, path: str, count: int) -> bytes:
+    """Return a file's first bytes, not checked; none of one that cannot be read."""
+    try:
+        holder, name = _locate(root, path)
+        return holder.head(name, count)
+    except OSError:
+        return b""
+
+
+def stamp_of(root: Path, path: str) -> tuple[int, ...]:
+    """Return what changes when a file does: its size, and its CRC (in a zip) or mtime and ctime.
+
+    Raises:
+        UserError: the file is not there any more.
+    """
+    try:
+        holder, name = _locate(root, path)
+        return holder.stamp(name)
+    except (OSError, KeyError) as error:
+        raise UserError(f"{root}: {path} is not there any more ({error})") from None
+
+
+def local_path(root: Path, path: str) -> Path | None:
+    """Return where a file lies on disk; None for a member of a zip.
+
+    Raises:
+        UserError: the file is not there any more.
+    """
+    if IN_ZIP.match(path) is not None:
+        return None
+    there = Path(os.path.normpath(root / path))
+    if not there.is_file():
+        raise UserError(f"{root}: {path} is not there any more")
+    return there
