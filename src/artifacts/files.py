@@ -1,14 +1,7 @@
-"""Every shared file: CSV and JSON, written whole, read strictly; their fingerprints.
-
-CSV without quotes, as our own writers mostly make it: split and parsed by pyarrow, not Python.
-
-Whatever is not plain goes the slow way in `files`, which also finds the words for what is wrong;
-both give the same table, to the last bit of every number.
-"""
+"""Every shared file: CSV and JSON, written whole, read strictly; their fingerprints."""
 
 import csv
 import hashlib
-import io
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -17,60 +10,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from src.artifacts.atomic import atomic_path
 from src.errors import UserError
 
 SEAL = "sha256"  # key of a JSON's own fingerprint
 _LARGEST = 2**53  # above it a float64 skips whole numbers
-
-
-def split_plain(text: str, columns: Sequence[str]) -> pd.DataFrame | None:
-    r"""Split a CSV of strings; None where it is not plain.
-
-    Args:
-        text: of the file. Plain is one without quotes and carriage returns, whose header is
-            `columns` and whose rows all have as many fields.
-        columns: names, none of them empty.
-    """
-    header, _, rows = text.partition("\n")
-    if header != ",".join(columns) or not rows.strip("\n") or '"' in text or "\r" in text:
-        return None
-    import pyarrow as pa
-    from pyarrow import csv
-
-    try:
-        table = csv.read_csv(
-            pa.BufferReader(rows.encode()),
-            read_options=csv.ReadOptions(use_threads=False, column_names=list(columns)),
-            parse_options=csv.ParseOptions(quote_char=False),
-            convert_options=csv.ConvertOptions(
-                column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False
-            ),
-        )
-    except pa.ArrowInvalid:  # a row of another length
-        return None
-    return pd.DataFrame({name: table[name].to_pandas().astype(str) for name in columns})
-
-
-def parse_plain(column: pd.Series, kind: "type[int] | type[float]") -> NDArray[np.generic] | None:
-    """Parse (n,) strings as int64 or float64; None where one is not plainly such a number.
-
-    Arrow rounds correctly, as Python's `float` does.
-    """
-    import pyarrow as pa
-
-    if kind is int and column.str.contains("x", case=False, regex=False).any():
-        return None  # Arrow takes 0x10 for 16, Python does not
-    try:
-        return (
-            pa.array(column, pa.string())
-            .cast(pa.int64() if kind is int else pa.float64())
-            .to_numpy()
-        )
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return None
 
 
 def write_text(
@@ -120,39 +65,46 @@ def csv_text(table: pd.DataFrame, *, header: bool = True) -> str:
 
 
 def read_csv(path: Path, columns: Sequence[str], *, what: str) -> pd.DataFrame:
-    """Read a CSV whose header is exactly `columns`; every value stays a string.
+    """Read a CSV whose header is exactly `columns`, in that order; every value stays a string.
 
     Args:
         path: the file.
-        columns: the header it must have, in that order.
+        columns: the header it must have.
         what: what the file is, for the message.
 
     Raises:
         UserError: the file is missing, not a CSV, has another header, or a row has too many or
             too few fields (which pandas would shift or fill up).
     """
+    import pyarrow as pa  # slow to import
+    from pyarrow import csv
+
+    ragged: list[csv.InvalidRow] = []
+
+    def note(row: csv.InvalidRow) -> str:
+        ragged.append(row)
+        return "skip"
+
     text = _read_utf8(path, what, "CSV")
-    plain = split_plain(text, columns)
-    if plain is not None:
-        return plain
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    if text.count('"') % 2:  # pyarrow takes what is left of such a file for the field
+        raise UserError(f"{path}: this {what} is not a readable CSV (a quote is not closed)")
     try:
-        rows = [row for row in reader if row]
-    except csv.Error as error:
-        raise UserError(
-            f"{path}: this {what} is not a readable CSV (line {reader.line_num}: {error})"
-        ) from None
-    if not rows:
-        raise UserError(f"{path}: this {what} is not a readable CSV (it is empty)")
-    if rows[0] != list(columns):
-        raise UserError(f"{path}: columns are {rows[0]}, want {list(columns)}")
-    for number, row in enumerate(rows, 1):
-        if len(row) != len(columns):
-            raise UserError(f"{path}: row {number} has {len(row)} fields, want {len(columns)}")
-    values = zip(*rows[1:], strict=True) if len(rows) > 1 else ([] for _ in columns)
-    return pd.DataFrame(
-        {name: pd.Series(column, dtype=str) for name, column in zip(columns, values, strict=True)}
-    )
+        table = csv.read_csv(
+            pa.BufferReader(text.encode() + b"\n"),
+            read_options=csv.ReadOptions(use_threads=False),  # else rows have no numbers
+            parse_options=csv.ParseOptions(newlines_in_values=True, invalid_row_handler=note),
+            convert_options=csv.ConvertOptions(
+                column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{path}: this {what} is not a readable CSV ({error})") from None
+    if table.column_names != list(columns):
+        raise UserError(f"{path}: columns are {table.column_names}, want {list(columns)}")
+    for row in ragged:
+        number, found = row.number, row.actual_columns
+        raise UserError(f"{path}: row {number} has {found} fields, want {len(columns)}")
+    return pd.DataFrame({name: table[name].to_pandas().astype(str) for name in columns})
 
 
 def _read_utf8(path: Path, what: str, form: str) -> str:
@@ -176,9 +128,6 @@ def parse_column(
     Raises:
         UserError: a value is not such a number; names file, row (header is row 1) and value.
     """
-    plain = parse_plain(table[column], kind)
-    if plain is not None and np.isfinite(plain).all() and (kind is float or _is_exact(plain)):
-        return pd.Series(plain, table.index, name=column)
     numbers = pd.to_numeric(table[column], errors="coerce").astype("float64")
     bad = ~np.isfinite(numbers.to_numpy())
     if kind is int:
@@ -192,10 +141,6 @@ def parse_column(
         return numbers.astype("int64")
     # float() is exact for repr; pandas' fast parser may be one unit off in the last place.
     return table[column].map(float).astype("float64")
-
-
-def _is_exact(numbers: np.ndarray) -> bool:
-    return not numbers.size or max(-int(numbers.min()), int(numbers.max())) <= _LARGEST
 
 
 def check_unique(table: pd.DataFrame, column: str, path: Path) -> None:
