@@ -242,8 +242,12 @@ def _check_other(other: str, name: str, scheme: str | None, arguments: Namespace
     """Raise where a data set cannot be scored on; say where it can be in part only."""
     from src.artifacts.folds import existing_scheme
     from src.data.layouts.load import load_dataset
-    from src.inference.cross_dataset import labelled_items
-    from src.training.cross_guard import check_parts, leave_out_seen, trained_ids
+    from src.inference.cross_dataset import (
+        check_parts,
+        labelled_items,
+        leave_out_seen,
+        trained_ids,
+    )
 
     if choose_dataset(other, arguments.input_root) == name:
         raise UserError(f"out_of_domain: {other} is the data set that is trained on")

@@ -151,8 +151,12 @@ def _run(argv: Sequence[str] | None) -> None:
 def _print_seen(dataset: "Dataset", source: str, arguments: Namespace) -> None:
     """Say which labelled items a model trained on another data set could not be scored on."""
     from src.artifacts.folds import existing_scheme
-    from src.inference.cross_dataset import labelled_items
-    from src.training.cross_guard import check_parts, leave_out_seen, trained_ids
+    from src.inference.cross_dataset import (
+        check_parts,
+        labelled_items,
+        leave_out_seen,
+        trained_ids,
+    )
 
     if choose_dataset(source, arguments.input_root) == dataset.name:
         raise UserError(f"--from {source} and --data {source} are one data set: drop --from")

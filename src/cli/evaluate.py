@@ -168,10 +168,15 @@ def predict_other(
         UserError: its items are among what the checkpoints were trained on; see `cross_logits`.
     """
     from src.data.layouts.load import load_dataset
-    from src.inference.cross_dataset import cross_logits, labelled_items, to_predict
+    from src.inference.cross_dataset import (
+        check_parts,
+        cross_logits,
+        labelled_items,
+        leave_out_seen,
+        to_predict,
+    )
     from src.inference.lineage import records_of, trained_sets
     from src.reporting.evaluated import other_rows
-    from src.training.cross_guard import check_parts, leave_out_seen
 
     recipe, dataset = subject.recipe, load_dataset(other, arguments.input_root)
     own = other == recipe.dataset

@@ -1,10 +1,12 @@
 """What weights were trained on: their run, the merges and starts it came from; no leaked score.
 
 One answer for every command that scores. A run names its data set, folds and pseudo-labels; a
-merge names its ingredients, and a run the weights that it started from and what they came from
-(`src.training.origin`). Where nothing says what was trained on, there is no score.
+merge names its ingredients, and a run the weights that it started from and what their record said
+when it began (`origin_of`): that stays known when the run that made them is gone, was made again,
+or was on another machine. Where nothing says what was trained on, there is no score.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +20,7 @@ from src.artifacts.fingerprints import fingerprint_of
 from src.artifacts.folds import read_folds
 from src.artifacts.merged import START, ingredients_of
 from src.artifacts.recipes import Recipe
-from src.artifacts.runs import has_run, read_run
+from src.artifacts.runs import has_run, read_record, read_run
 from src.data.items.dataset_yaml import DatasetConfig, read_dataset_yaml
 from src.data.items.manifest import Dataset
 from src.errors import UserError
@@ -29,6 +31,8 @@ ACROSS = (
     "A merge of fold K takes fold K of every model; a soup across folds is written with --fold "
     "all, and scored with --holdout on a data set that no ingredient saw"
 )
+_STAGE = re.compile(r"\.stage_\d+$")
+_ORIGIN = ("dataset", "scheme", "model", "fold", "folds_sha256", "pseudo", "start")
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,39 @@ class Source:
     advice: str = ACROSS  # how not to have it among them
 
 
+def origin_of(weights: Path, sha256: str, *, ours: bool) -> dict[str, Any] | None:
+    """Return which run wrote a file of weights, for the record of a run that starts from it.
+
+    Its record lies beside the file, or is found among the runs here by the file's SHA-256; a file's
+    name says nothing. Returned are `dataset, scheme, model, fold, folds_sha256, pseudo, start` and,
+    of a merge, `merged_from` with its `ingredients`; without a record, nothing for a checkpoint of
+    this program (`ours`) and None for all other weights.
+    """
+    record = next(_records_of_weights(weights, sha256), None)
+    if record is None:
+        return {} if ours else None
+    ingredients = (record["merged_from"] or {}).get("ingredients", [])
+    merged = {"merged_from": {"ingredients": ingredients}} if ingredients else {}
+    return {**{key: record[key] for key in _ORIGIN}, **merged}
+
+
+def _records_of_weights(weights: Path, sha256: str) -> Iterator[dict[str, Any]]:
+    beside = weights.with_name(f"{_STAGE.sub('', weights.stem)}.json")
+    here = sorted(paths.checkpoints_home().glob("*/*/*/fold_*.json"))
+    for path in (beside, *here):
+        try:
+            record = read_record(path)
+        except UserError:
+            continue  # none, of something else, or damaged: whoever uses that run hears of it
+        stages = path.parent.glob(f"{path.stem}.stage_*.safetensors")
+        if record["checkpoint_sha256"] == sha256 or sha256 in map(fingerprint_of, stages):
+            yield record
+
+
 def lineage(records: Iterable[tuple[str, Run | None]]) -> Iterator[Source]:
     """Yield every training that models come from, their own first, each once.
 
-    Args:
-        records: names and run records; None where there is no record.
+    A model is its name and its run record, None where there is none: so everywhere below.
     """
     done: set[tuple[Any, ...]] = set()
     for name, record in records:
@@ -75,22 +107,15 @@ def check_own(
     folds: Iterable[int],
     input_root: Path | None = None,
 ) -> None:
-    """Check that out-of-fold predictions are of rows that nothing behind them was trained on.
+    """Raise where something behind out-of-fold predictions was trained on their rows.
 
-    Args:
-        dataset, scheme: of the rows.
-        models: those without a record (`tune --extra`) are passed over.
-        folds: of the rows.
-        input_root: folder of data sets, instead of `input/`.
-
-    Raises:
-        UserError: see `check_unseen`.
+    See `check_unseen`; models without a record (`tune --extra`) are passed over.
     """
     read = cache(lambda: read_folds(paths.readable(paths.folds_csv(dataset, scheme))))
     for fold in folds:
         names = [(dataset, scheme, model, fold) for model in models]
         records = [(one[2], read_run(*one)) for one in names if has_run(*one)]
-        if any(_begins_elsewhere(record) for _, record in records):
+        if any(run["merged_from"] or run["start"].get("source") == "file" for _, run in records):
             check_unseen(records, (dataset, scheme, fold), read(), input_root)
 
 
@@ -103,7 +128,7 @@ def check_unseen(
     """Check that no model, and nothing it comes from, was trained on the rows of a fold.
 
     Args:
-        records: names and run records of the models; None where there is no record.
+        records: see `lineage`.
         held_out: data set, scheme and fold of the rows.
         table: that fold file (`item_id`, `fold`).
         input_root: folder of data sets, instead of `input/`.
@@ -131,13 +156,7 @@ def check_unseen(
 def trained_on(
     one: Source, dataset: str, scheme: str, table: pd.DataFrame, input_root: Path | None = None
 ) -> set[str]:
-    """Return the ids of a data set's items that one training saw.
-
-    Args:
-        one: with a data set.
-        dataset, scheme: whose items.
-        table: that fold file.
-        input_root: folder of data sets, instead of `input/`.
+    """Return the ids of the items in a fold file, `table`, that one training saw.
 
     Raises:
         UserError: the fold file that it was trained with is gone, or has changed since.
@@ -159,13 +178,13 @@ def trained_sets(
     *,
     own: bool = False,
 ) -> dict[str, set[str] | None]:
-    """Return what models, and all that they come from, were trained on.
+    """Return what models that are to be scored on another data set were trained on.
 
     Args:
-        records: names and run records of models that are to be scored on another data set.
-        other: that data set.
+        records: see `lineage`.
+        other: the other data set.
         input_root: folder of data sets, instead of `input/`.
-        own: its test items are scored, of which none is trained on but by pseudo-labels.
+        own: it is their own, whose test items are trained on by pseudo-labels alone.
 
     Returns:
         By data set, the ids in the fold files, held-out ones among them; None where test items
@@ -205,12 +224,7 @@ def trained_sets(
 def share_items(first: Run, other: Run, input_root: Path | None = None) -> bool:
     """Tell whether two runs' fold files score items in common, as parts of larger sets too.
 
-    Args:
-        first, other: each with its `dataset` and `scheme`.
-        input_root: folder of data sets, instead of `input/`.
-
-    Returns:
-        True as well where a fold file is gone, so that nothing says what is in it.
+    True as well where a fold file is gone, so that nothing says what is in it.
     """
     if first["dataset"] == other["dataset"]:
         return True
@@ -226,10 +240,6 @@ def share_items(first: Run, other: Run, input_root: Path | None = None) -> bool:
         .isdisjoint(_parts(names[1 - k], ids[1 - k]))
         for k in (0, 1)
     )
-
-
-def _begins_elsewhere(record: Run) -> bool:
-    return bool(record["merged_from"]) or record["start"].get("source") == "file"
 
 
 def _before(run: Run, name: str, done: set[str]) -> Iterator[Source]:
@@ -251,7 +261,7 @@ def _before(run: Run, name: str, done: set[str]) -> Iterator[Source]:
 def _check_pseudo(one: Source, other: Dataset, input_root: Path | None) -> None:
     """Raise where test items that were trained on are of the data set that is to be scored."""
     name = one.run["dataset"]
-    shared = {name, *_config(name, input_root).combine} & {other.name, *other.config.combine}
+    shared = {name, *dataset_config(name, input_root).combine} & {other.name, *other.config.combine}
     if shared:
         also = "" if name == other.name else f" (of {', '.join(sorted(shared))} in {other.name})"
         raise UserError(
@@ -260,14 +270,15 @@ def _check_pseudo(one: Source, other: Dataset, input_root: Path | None) -> None:
         )
 
 
-def _config(dataset: str, input_root: Path | None) -> DatasetConfig:
+def dataset_config(dataset: str, input_root: Path | None) -> DatasetConfig:
+    """Return what `dataset.yaml` says, of a data set that need not be there itself."""
     home = paths.dataset_dir(dataset, input_root)
     return read_dataset_yaml(home, paths.readable(paths.dataset_yaml(dataset)))
 
 
 def _by_part(dataset: str, ids: Iterable[str], input_root: Path | None) -> dict[Part, str]:
     """Return the items of a data set by the parts that `combine:` and `extra:` made it of."""
-    config = _config(dataset, input_root)
+    config = dataset_config(dataset, input_root)
     names = {*config.combine, *config.extra}
     found: dict[Part, str] = {}
     for one in ids:

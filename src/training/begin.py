@@ -20,8 +20,10 @@ from src.data.batches.samplers import SAMPLERS, EpochSampler, Pool
 from src.data.pixels.source import PixelSource
 from src.data.pixels.video_decoders import DECODERS
 from src.ensemble.pooling import POOLING
+from src.inference.lineage import origin_of
 from src.inference.predict import default_workers
 from src.models.backbones import check_backbone
+from src.models.checkpoint import is_ours
 from src.models.classifier import Classifier, build_classifier, count_parameters
 from src.models.detector import carry_input
 from src.models.losses import LOSSES
@@ -30,7 +32,6 @@ from src.models.weights import Start, start_weights
 from src.seeds import derive_seed
 from src.training.job import Job
 from src.training.optim import OPTIMIZERS
-from src.training.origin import origin_of
 from src.training.run import Run
 from src.training.schedules import SCHEDULES
 from src.training.step import check_step
@@ -73,7 +74,9 @@ def build_model(
         model.net, job.config, native.head, options.weights, options.no_pretrained
     )
     if options.weights is not None:
-        start = replace(start, origin=origin_of(options.weights, start.sha256))
+        start = replace(
+            start, origin=origin_of(options.weights, start.sha256, ours=is_ours(options.weights))
+        )
     carry_input(model, job.config, start)
     return model, start, native.head
 

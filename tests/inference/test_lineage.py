@@ -19,17 +19,18 @@ from src.cli import evaluate, report, tune
 from src.data.items.manifest import Dataset
 from src.data.layouts.load import load_dataset
 from src.errors import UserError
+from src.inference.cross_dataset import leave_out_seen, trained_ids
 from src.inference.lineage import (
     Source,
     check_own,
     check_unseen,
+    origin_of,
     records_of,
     trained_on,
     trained_sets,
 )
-from src.training.cross_guard import leave_out_seen, trained_ids
+from src.models.checkpoint import is_ours
 from src.training.job import Job
-from src.training.origin import origin_of
 from tests.ensemble.synthetic import DATA, make_folds, make_oof
 from tests.ensemble.synthetic import SCHEME as OWN
 from tests.records import change_sealed, fold_file, make_record
@@ -76,7 +77,7 @@ def start_of(sha256: str, name: str = "w.safetensors") -> dict[str, Any]:
         "source": "file",
         "name": file.name,
         "sha256": sha256,
-        "origin": origin_of(file, sha256),
+        "origin": origin_of(file, sha256, ours=is_ours(file)),
     }
 
 
