@@ -1,25 +1,32 @@
 """One archive that predicts with a recipe elsewhere: code, configs, recipe, folds, checkpoints.
 
-It needs no network, and may lie where nothing can be written (see `src.paths.readable`).
+It needs no network, and may lie where nothing can be written (see `src.paths.readable`). Of what
+finds faces it brings a detector's file, or the package of one.
 """
 
 import hashlib
+import importlib.util
 import json
 import os
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 
 from src import paths
 from src.artifacts.atomic import atomic_path
+from src.artifacts.files import sha256_file
 from src.artifacts.outputs import check_output
 from src.artifacts.recipes import Recipe
-from src.config import model_names, model_path
+from src.config import FaceConfig, model_names, model_path
+from src.data.items.dataset_yaml import says_cropped
 from src.ensemble.extra import is_extra
 from src.errors import UserError
-from src.inference.bundle_faces import face_files
+from src.faces.mtcnn import INSTALL, VERSION
+from src.faces.spec import detector_file
 from src.inference.stored import Part, check_recipe
+from src.models.checkpoint import read_input
 from src.progress import track
 from src.strict_yaml import read_mapping
 
@@ -52,6 +59,15 @@ Finding faces:
 
 packages/ and detectors/ are found beside the code; no path has to be set.
 """
+PACKAGE, DISTRIBUTION = "facenet_pytorch", "facenet-pytorch"
+# The detector's own files. The package's top is left out: it imports `requests` and further nets.
+PACKAGE_FILES = (
+    "models/mtcnn.py",
+    "models/utils/detect_face.py",
+    "data/pnet.pt",
+    "data/rnet.pt",
+    "data/onet.pt",
+)
 
 
 @dataclass(frozen=True)
@@ -87,13 +103,9 @@ class Contents:
 def collect(name: str, recipe: Recipe) -> Contents:
     """List what predicting with a recipe needs.
 
-    Args:
-        name: of the recipe.
-        recipe: the recipe.
-
     Raises:
         UserError: prediction would refuse the recipe (`check_recipe`), or what finds faces is not
-            there (`bundle_faces`).
+            there.
     """
     parts = check_recipe(recipe)
     dataset, scheme = recipe.dataset, recipe.scheme
@@ -116,10 +128,10 @@ def collect(name: str, recipe: Recipe) -> Contents:
         for path in dict.fromkeys(wanted)
     }
     files |= _code() | _configs([part.model for part in parts]) | _dataset_yaml(dataset)
-    faces = face_files(dataset, parts)
-    files = dict(sorted((files | faces.files).items()))
     sealed = {paths.readable(path): sha256 for path, sha256 in sealed.items()}
-    return Contents(name, dataset, files, parts, sealed, faces.texts, faces.notes)
+    contents = Contents(name, dataset, files, parts, sealed)
+    _add_faces(contents)
+    return contents
 
 
 def _code() -> dict[str, Path]:
@@ -150,15 +162,105 @@ def _dataset_yaml(dataset: str) -> dict[str, Path]:
     return {}
 
 
+def _add_faces(contents: Contents) -> None:
+    """Add what the checkpoints need to find faces, and say so.
+
+    Of a data set with `faces: cropped` nothing has to be found, and what is not there is not asked
+    for.
+    """
+    members: dict[FaceConfig, str] = {}
+    for part in contents.parts:
+        face = read_input(part.checkpoint)[0].face
+        if face is not None:
+            members.setdefault(face, part.model)
+    needed = not says_cropped(paths.dataset_dir(contents.dataset), "")
+    names = {face.detector for face in members}
+    if "mtcnn" in names:
+        _add_mtcnn(contents, needed=needed)
+    for face, model in members.items():
+        if face.detector_file is not None:
+            _add_file(contents, face, model, needed=needed)
+    for name in sorted(names - {"mtcnn", "yunet", "whole"}):
+        contents.notes.append(
+            f"faces: what the detector {name!r} imports or reads beside face.detector_file is not "
+            "packed; bring it yourself"
+        )
+
+
+def _add_file(contents: Contents, face: FaceConfig, model: str, *, needed: bool) -> None:
+    file = detector_file(face)
+    if not file.is_file():
+        if needed:
+            raise UserError(
+                f"face.detector_file: {file} is not there, and {model} finds faces with it; put "
+                f"the file of SHA-256 {face.detector_sha256[:12]}... there, and bundle again"
+            )
+        contents.notes.append(f"{file} is not there, nor needed: `faces: cropped`")
+        return
+    if sha256_file(file) != face.detector_sha256:
+        raise UserError(
+            f"{file} is not the detector that {model} was trained with (SHA-256 "
+            f"{face.detector_sha256[:12]}...); put that file there, and bundle again"
+        )
+    name = paths.packed_detector(face.detector_sha256, file.name)
+    contents.files[_in_bundle(name)] = file
+    contents.notes.append(f"faces: {face.detector} reads {file.name}, which is packed")
+
+
+def _add_mtcnn(contents: Contents, *, needed: bool) -> None:
+    home = _package_home()
+    lacking = [name for name in PACKAGE_FILES if home is None or not (home / name).is_file()]
+    if home is None or lacking:
+        if needed:
+            raise UserError(
+                f"a member finds faces with mtcnn, so {DISTRIBUTION} {VERSION} goes into the "
+                f"bundle, and it is not installed here: {INSTALL}"
+            )
+        contents.notes.append(f"{DISTRIBUTION} is not installed, nor needed: `faces: cropped`")
+        return
+    top = f"{_in_bundle(paths.packed_packages())}/{PACKAGE}"
+    contents.files.update({f"{top}/{name}": home / name for name in PACKAGE_FILES})
+    contents.texts[f"{top}/__init__.py"] = (
+        f"# A part of {DISTRIBUTION} {VERSION}: its face detector.\n"
+    )
+    contents.texts[f"{top}/LICENSE.md"] = _licence(home)
+    contents.notes.append(
+        f"faces: the detector of {DISTRIBUTION} {VERSION} (MIT) and its weights are packed; "
+        "nothing has to be installed or downloaded for it"
+    )
+
+
+def _package_home() -> Path | None:
+    """Return the package's folder, in the bundle that this code came in or installed."""
+    packed = paths.packed_packages() / PACKAGE
+    if paths.bundle_contents().is_file() and packed.is_dir():
+        return packed
+    spec = importlib.util.find_spec(PACKAGE)  # which imports nothing of a top-level package
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent
+
+
+def _licence(home: Path) -> str:
+    """Return the package's licence, which asks to be passed on with every copy."""
+    brought = home / "LICENSE.md"
+    if brought.is_file():
+        return brought.read_text(encoding="utf-8")
+    try:
+        text = metadata.distribution(DISTRIBUTION).read_text("LICENSE.md")
+    except metadata.PackageNotFoundError:
+        text = None
+    if text is None:
+        raise UserError(
+            f"{home}: the licence of {DISTRIBUTION} is not there; install it: {INSTALL}"
+        )
+    return text
+
+
+def _in_bundle(path: Path) -> str:
+    return path.relative_to(paths.bundle_contents().parent).as_posix()
+
+
 def write_bundle(path: Path, contents: Contents) -> int:
-    """Write the archive, whole or not at all.
-
-    Args:
-        path: where to.
-        contents: as `collect` gives them.
-
-    Returns:
-        Its size in bytes.
+    """Write the archive, whole or not at all; returns its bytes.
 
     Raises:
         UserError: a file was changed since it was checked.
@@ -211,7 +313,7 @@ def _member(name: str, size: int = 0) -> zipfile.ZipInfo:
 
 def _pack(archive: zipfile.ZipFile, contents: Contents) -> Iterator[int]:
     """Copy the files, a chunk at a time; yields the bytes of each."""
-    for name, source in contents.files.items():
+    for name, source in sorted(contents.files.items()):
         digest = hashlib.sha256()
         info = _member(name, source.stat().st_size)
         with source.open("rb") as file, archive.open(info, "w") as member:

@@ -1,13 +1,15 @@
-"""Checkpoints to files that ONNX Runtime and OpenVINO run, each held against eager torch."""
+"""Checkpoints to files that ONNX Runtime and OpenVINO run, each held against eager torch.
 
-import fcntl
+int8 is made by these projects' own tools.
+"""
+
+import contextlib
+import io
 import logging
-import os
 import shutil
-import tempfile
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from src import paths
+from src.artifacts.atomic import own_folder
 from src.artifacts.files import sha256_file, write_json
 from src.data.batches.loader import EvalBatches
 from src.data.pixels.source import Canvas, PixelSource
@@ -24,40 +27,29 @@ from src.errors import UserError
 from src.inference.engines import Eager, Engine
 from src.inference.exported import (
     ENGINE_OF,
+    INPUT,
+    OUTPUT,
     PACKAGES,
     PRECISIONS,
     SCHEMA,
+    Order,
     check_exported,
     load_package,
 )
-from src.inference.exporters import BATCH, write_graph
 from src.metrics import auc, classification_report
-from src.models.checkpoint import load_checkpoint
+from src.models.checkpoint import load_checkpoint, read_input
+from src.models.classifier import Classifier
 from src.tensor_files import first_line
 
-LOG = logging.getLogger("rvf")
+OPSET = 18
+BATCH = 32  # images a pass of calibration and of the check
 MAKING = ".making."
-
-
-@dataclass(frozen=True)
-class Order:
-    """What to export."""
-
-    checkpoint: Path  # fold_k.safetensors
-    sha256: str  # of it
-    engine: str  # onnx or openvino
-    precision: str  # one of the engine's
-
-    @property
-    def path(self) -> Path:
-        """Return the exported file."""
-        return paths.exported(self.checkpoint, self.engine, self.precision)
 
 
 def is_exported(order: Order) -> bool:
     """Tell whether the file is there, of these weights, and the one that its record speaks of."""
     try:
-        check_exported(order.path, order.sha256, order.engine, order.precision)
+        check_exported(order)
     except UserError:
         return False
     return True
@@ -83,21 +75,18 @@ def export_checkpoint(
 
     Args:
         order: what to export.
-        pixels: uint8 (n, s, s, 3), items that the checkpoint never saw.
-        labels: 0/1 (n,) of them.
+        pixels, labels: uint8 (n, s, s, 3) and 0/1 (n,) of items that the checkpoint never saw.
         calibration: uint8 (m, s, s, 3), training items from which int8 takes its ranges.
 
     Returns:
-        The check: `items`, `auc_eager`, `auc`, `macro_f1_eager`, `macro_f1`, `max_logit_difference`
-        and `logit_spread` (standard deviation of eager's logits). The AUC of one class alone is
-        NaN, and null in the record.
+        The check, see `compare`. The AUC of one class alone is NaN, and null in the record.
 
     Raises:
         UserError: the exporter does not follow the net, or a logit is not finite.
     """
     cpu = torch.device("cpu")
     model, views = load_checkpoint(order.checkpoint, cpu)
-    with _own_folder(order.path.parent) as folder:
+    with own_folder(order.path.parent, MAKING) as folder:
         made = folder / order.path.name
         try:
             plain = replace(order, engine="onnx", precision="fp32")
@@ -134,43 +123,6 @@ def export_checkpoint(
     return check
 
 
-@contextmanager
-def _own_folder(home: Path) -> Iterator[Path]:
-    """Yield a folder that goes at the end; those of exports that were killed go before.
-
-    An export holds a lock on its folder, which goes with its process.
-    """
-    home.mkdir(parents=True, exist_ok=True)
-    gate = os.open(home, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # no locks here: nothing is swept
-            fcntl.flock(gate, fcntl.LOCK_EX)
-            for left in home.glob(f"{MAKING}*"):
-                _remove_unlocked(left)
-        own = tempfile.mkdtemp(dir=home, prefix=MAKING)
-        lock = os.open(own, os.O_RDONLY)
-        with suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX)
-    finally:
-        os.close(gate)
-    try:
-        yield Path(own)
-    finally:
-        shutil.rmtree(own, ignore_errors=True)
-        os.close(lock)
-
-
-def _remove_unlocked(folder: Path) -> None:
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
-    except BlockingIOError:
-        pass  # being made
-    finally:
-        os.close(lock)
-
-
 def run(engine: Engine, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return an engine's logits, float64 (n,), of uint8 (n, s, s, 3)."""
     with torch.inference_mode():
@@ -181,7 +133,11 @@ def run(engine: Engine, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
 def compare(
     eager: NDArray[np.float64], other: NDArray[np.float64], labels: NDArray[np.int64]
 ) -> dict[str, float]:
-    """Return scores of two sets of logits and how far they are apart: see `export_checkpoint`."""
+    """Return scores of two sets of logits and how far they are apart.
+
+    `items`, `auc_eager`, `auc`, `macro_f1_eager`, `macro_f1` (at 0.5), `max_logit_difference` and
+    `logit_spread`, the standard deviation of eager's logits.
+    """
     for what, logits in (("eager torch", eager), ("the exported file", other)):
         if not np.isfinite(logits).all():
             raise UserError(f"{what} gives a logit that is not finite; nothing was written")
@@ -200,7 +156,9 @@ def compare(
 def read_items(
     order: Order, root: Path, table: pd.DataFrame, wanted: NDArray[np.bool_], count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """Return items' row numbers, (n,), and their pixels as the checkpoint sees them.
+    """Draw items; return their row numbers, int64 (n,), and pixels, uint8 (n, s, s, 3).
+
+    The pixels are as the checkpoint sees them.
 
     Args:
         order: names the checkpoint.
@@ -210,14 +168,10 @@ def read_items(
         count: at most so many are drawn, always the same ones, and (from 2 on) of both labels
             where both are there.
 
-    Returns:
-        int64 (n,) and uint8 (n, s, s, 3).
-
     Raises:
         UserError: an item cannot be decoded.
     """
-    model, _ = load_checkpoint(order.checkpoint, torch.device("cpu"))
-    spec = model.spec
+    spec, _ = read_input(order.checkpoint)
     drawn = np.random.default_rng(0).permutation(np.flatnonzero(wanted))
     first = np.unique(table["label"].to_numpy()[drawn], return_index=True)[1]  # of each label
     drawn = np.concatenate([drawn[first], np.delete(drawn, first)])[:count]
@@ -228,3 +182,127 @@ def read_items(
     if not bool(batch["readable"].all()):
         source.read_or_stop(int(rows[int((~batch["readable"]).int().argmax())]))
     return rows, batch["pixels0"].numpy()
+
+
+class _Graph(nn.Module):
+    """uint8 (n, s, s, 3) in, float (n,) out: preprocessing is part of the file."""
+
+    def __init__(self, model: Classifier) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.model({INPUT: pixels})[OUTPUT]
+
+
+def write_graph(
+    model: Classifier,
+    engine: str,
+    precision: str,
+    path: Path,
+    calibration: NDArray[np.uint8],
+    known: Path | None = None,
+) -> None:
+    """Write a model, in eval mode on the CPU, as a file of an engine.
+
+    OpenVINO's .xml gets a .bin beside it, which for bf16 is the same as for fp32.
+
+    Args:
+        model, engine, precision, path: what to write as what, and where to.
+        calibration: uint8 (m, s, s, 3), images from which int8 takes its ranges.
+        known: the same model as ONNX in fp32, where that was exported already.
+
+    Raises:
+        Exception: whatever an exporter makes of a net that it does not follow.
+    """
+    with _quietly():
+        onnx_path = path.with_name("graph.onnx")
+        if known is not None:
+            shutil.copyfile(known, onnx_path)
+        else:
+            _write_onnx(model, onnx_path)
+        if engine == "onnx" and precision == "int8":
+            _quantise_onnx(onnx_path, path, calibration)
+            onnx_path.unlink()
+        elif engine == "onnx":
+            onnx_path.rename(path)
+        else:
+            _write_openvino(onnx_path, path, precision, calibration, model)
+            onnx_path.unlink()
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Exporters print progress and warn of their own insides; errors still pass."""
+    names = ("", "torch.onnx", "nncf", "onnxscript")  # ONNX Runtime speaks through the root
+    levels = [(log, log.level) for log in map(logging.getLogger, names)]
+    try:
+        for log, _ in levels:
+            log.setLevel(logging.ERROR)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for log, level in levels:
+            log.setLevel(level)
+
+
+def _write_onnx(model: Classifier, path: Path) -> None:
+    size = model.spec.image_size
+    pixels = torch.zeros(2, size, size, 3, dtype=torch.uint8)  # one would fix the batch's length
+    torch.onnx.export(
+        _Graph(model).eval(),
+        (pixels,),
+        str(path),
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        dynamic_shapes={"pixels": {0: torch.export.Dim("n", min=1)}},
+        opset_version=OPSET,
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+
+
+def _write_openvino(
+    onnx_path: Path, path: Path, precision: str, calibration: NDArray[np.uint8], model: Classifier
+) -> None:
+    openvino = load_package("openvino")
+    graph = openvino.Core().read_model(onnx_path)  # convert_model would ask its maker's server
+    if precision == "int8":
+        nncf = load_package("nncf")
+        batches = [calibration[i : i + BATCH] for i in range(0, len(calibration), BATCH)]
+        transformer = any(hasattr(module, "fused_attn") for module in model.modules())
+        graph = nncf.quantize(
+            graph,
+            nncf.Dataset(batches),
+            subset_size=len(batches),
+            preset=nncf.QuantizationPreset.MIXED,
+            model_type=nncf.ModelType.TRANSFORMER if transformer else None,
+        )
+    openvino.save_model(graph, path, compress_to_fp16=False)
+
+
+def _quantise_onnx(source: Path, path: Path, calibration: NDArray[np.uint8]) -> None:
+    quantization = load_package("onnxruntime.quantization")
+    shape_inference = load_package("onnxruntime.quantization.shape_inference")
+    prepared = source.with_name("prepared.onnx")
+    shape_inference.quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+    quantization.quantize_static(
+        str(prepared),
+        str(path),
+        _Reader(calibration),
+        quant_format=quantization.QuantFormat.QDQ,
+        per_channel=True,
+    )
+    prepared.unlink()
+
+
+class _Reader:
+    """Gives ONNX Runtime its calibration batches, one at a call, then None."""
+
+    def __init__(self, calibration: NDArray[np.uint8]) -> None:
+        self.parts = iter([{INPUT: calibration[i : i + 1]} for i in range(len(calibration))])
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        return next(self.parts, None)

@@ -3,6 +3,7 @@
 import importlib
 import logging
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,21 @@ SCHEMA = 1
 PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
 PRECISIONS = {"onnx": ("fp32", "int8"), "openvino": ("fp32", "bf16", "int8")}
 INPUT, OUTPUT = "pixels", "logit"
+
+
+@dataclass(frozen=True)
+class Order:
+    """A file to be exported, or exported."""
+
+    checkpoint: Path  # fold_k.safetensors
+    sha256: str  # of it
+    engine: str  # onnx or openvino
+    precision: str  # one of the engine's
+
+    @property
+    def path(self) -> Path:
+        """Return the exported file."""
+        return paths.exported(self.checkpoint, self.engine, self.precision)
 
 
 def load_package(name: str) -> Any:  # noqa: ANN401 - a module
@@ -45,18 +61,14 @@ def load_package(name: str) -> Any:  # noqa: ANN401 - a module
 def load_exported(
     checkpoint: Path, sha256: str, engine: str, precision: str, device: torch.device, name: str
 ) -> tuple["OnnxEngine | OpenVinoEngine", list[str]]:
-    """Open the exported file of a checkpoint.
+    """Open the exported file of a checkpoint; returns the engine and its predictions' views.
 
     Args:
-        checkpoint: fold_k.safetensors; exported files lie in `export/` beside it.
-        sha256: of the checkpoint.
+        checkpoint, sha256: fold_k.safetensors; exported files lie in `export/` beside it.
         engine: onnx or openvino.
         precision: as `--precision`; `auto` takes the only one that was exported.
         device: where torch would compute; engines here run on the CPU.
         name: "model fold k", for messages.
-
-    Returns:
-        The engine, and the views its predictions are made of.
 
     Raises:
         UserError: not exported (a file without its JSON was not finished), exported from other
@@ -66,7 +78,8 @@ def load_exported(
         raise UserError(f"--engine {engine} runs on the CPU here; add --device cpu")
     if precision not in ("auto", *PRECISIONS[engine]):
         raise UserError(f"--engine {engine} knows {', '.join(PRECISIONS[engine])}, not {precision}")
-    files = {p: paths.exported(checkpoint, engine, p) for p in PRECISIONS[engine]}
+    orders = {p: Order(checkpoint, sha256, engine, p) for p in PRECISIONS[engine]}
+    files = {p: order.path for p, order in orders.items()}
     found = [p for p in files if files[p].is_file() and files[p].with_suffix(".json").is_file()]
     wanted = found if precision == "auto" else [p for p in found if p == precision]
     model, _, fold = name.partition(" fold ")
@@ -76,31 +89,26 @@ def load_exported(
         raise UserError(f"{name} has no {engine} file yet: {make}{also}")
     if len(wanted) > 1:
         raise UserError(f"{name} was exported in {', '.join(wanted)}: say which with --precision")
-    path = files[wanted[0]]
     try:
-        check_exported(path, sha256, engine, wanted[0])
+        check_exported(orders[wanted[0]])
     except UserError as error:
         raise UserError(f"{error}: {make} --precision {wanted[0]} --overwrite") from None
     spec, views = read_input(checkpoint)  # they travel with the weights; the JSON repeats them
-    return ENGINE_OF[engine](path, spec, wanted[0]), views
+    return ENGINE_OF[engine](files[wanted[0]], spec, wanted[0]), views
 
 
-def check_exported(path: Path, sha256: str, engine: str, precision: str) -> None:
+def check_exported(order: Order) -> None:
     """Hold an exported file against the record beside it.
-
-    Args:
-        path: the file.
-        sha256: of the checkpoint that it must have been exported from.
-        engine, precision: what it must be of.
 
     Raises:
         UserError: no record, a damaged one, one of other weights, another engine or precision, or
             files that are gone or not those it speaks of.
     """
+    path = order.path
     info = read_json(path.with_suffix(".json"), schema=SCHEMA, what="export record", sealed=True)
-    if info.get("checkpoint_sha256") != sha256:
+    if info.get("checkpoint_sha256") != order.sha256:
         raise UserError(f"{path} was exported from other weights than the checkpoint holds now")
-    if (info.get("engine"), info.get("precision")) != (engine, precision):
+    if (info.get("engine"), info.get("precision")) != (order.engine, order.precision):
         raise UserError(f"{path}: its record is of another file")
     for name, expected in info["files"].items():
         file = path.with_name(name)
@@ -109,13 +117,7 @@ def check_exported(path: Path, sha256: str, engine: str, precision: str) -> None
 
 
 class OnnxEngine:
-    """ONNX Runtime on the CPU, with as many threads as torch has.
-
-    Args:
-        path: the .onnx file; uint8 (n, s, s, 3) in, float (n,) out.
-        spec: preprocessing of its pixels.
-        precision: of the file.
-    """
+    """ONNX Runtime on the CPU, with as many threads as torch has, of an .onnx file."""
 
     engine = "onnx"
 
@@ -138,12 +140,9 @@ class OnnxEngine:
 
 
 class OpenVinoEngine:
-    """OpenVINO on the CPU, with as many threads as torch has.
+    """OpenVINO on the CPU, with as many threads as torch has, of an .xml file with its .bin.
 
-    Args:
-        path: the .xml file, its .bin beside it; uint8 (n, s, s, 3) in, float (n,) out.
-        spec: preprocessing of its pixels.
-        precision: of the file; fp32 and bf16 differ in how the same file is run.
+    fp32 and bf16 differ in how the same file is run.
     """
 
     engine = "openvino"

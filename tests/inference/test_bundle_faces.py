@@ -17,7 +17,7 @@ import pytest
 from src.artifacts.files import sha256_file
 from src.cli import bundle, train, tune
 from src.data.items.dataset_yaml import says_cropped
-from src.inference import bundle_faces
+from src.inference import bundle as module
 from tests.shared import NO_NETWORK, tiny_model
 
 # No network, no `requests`, and an installed facenet-pytorch is not found.
@@ -187,7 +187,7 @@ def test_a_file_that_is_needed_and_gone_stops_the_bundle(trained, tmp_path, caps
 def test_a_package_that_is_needed_and_not_installed_stops_the_bundle(trained, monkeypatch, capsys):
     pytest.importorskip("facenet_pytorch")
     root = trained("{detector: mtcnn}", cropped=True)
-    monkeypatch.setattr(bundle_faces, "_package_home", lambda: None)
+    monkeypatch.setattr(module, "_package_home", lambda: None)
     assert bundle.main(["--data", "tiny"]) == 0
     assert "not installed, nor needed" in capsys.readouterr().out
     (root / "input" / "tiny.yaml").write_text("n_folds: 2\n")

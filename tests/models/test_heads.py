@@ -194,7 +194,7 @@ def test_class_token_and_mean_survive_their_checkpoint_and_the_fused_net(tmp_pat
 def test_onnx_gives_the_same_logits(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    from src.inference.exporters import write_graph
+    from src.inference.export import write_graph
 
     model, _ = build_classifier(config_of("compact_net", pool="gem", normalize=True))
     pixels = torch.randint(256, (3, 16, 16, 3), dtype=torch.uint8)
