@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +16,15 @@ from src.artifacts.atomic import atomic_path
 from src.inference.stored import Part
 
 EVERY_SECONDS = 60.0
-_DTYPES = (np.float64, np.bool_, np.bool_)
 COST_SHARE = 50  # a save is not repeated before this many times its own length has passed
+KEPT = ("logits", "readable", "cut")  # of each row: float64 (n_views,), and two flags
 
 
 class Partial:
     """The rows of a pass that are done, one file a checkpoint in `.cache/`.
 
     Args:
-        parts: the checkpoints of the pass.
-        views: the views of each.
+        parts, views: the checkpoints of the pass, and the views of each.
         marks: returns for each whatever must agree for rows to count (items, precision, batch
             size) as it is known by now; None as long as it is not, and then no rows count.
         cut: (n_rows,), which rows are of a clip that was read only in part; kept too.
@@ -35,40 +35,29 @@ class Partial:
         parts: Sequence[Part],
         views: Sequence[Sequence[str]],
         marks: Callable[[], Sequence[dict[str, str] | None]],
-        cut: NDArray[np.bool_] | None = None,
+        cut: NDArray[np.bool_],
     ) -> None:
-        self.cut = np.zeros(0, bool) if cut is None else cut
+        self.parts, self.views, self.marks, self.cut = parts, views, marks, cut
         self.files = [paths.partial_views(part.checkpoint_sha256) for part in parts]
-        self.parts, self.views, self.marks = parts, views, marks
-        self.ends = np.cumsum([len(names) for names in views])[:-1]
         self.done = 0
         self.there = [("", 0)] * len(parts)  # mark and rows of each file at the beginning
         self.saved, self.cost = time.monotonic(), 0.0
 
     def begin(self, table: NDArray[np.float64], readable: NDArray[np.bool_]) -> int:
-        """Fill in the first rows that all checkpoints have, and remember where the rest will be.
+        """Fill in the first rows that all checkpoints have, and return how many.
 
-        Args:
-            table: (n_rows, all views side by side), filled in place.
-            readable: (n_rows,), filled in place.
-
-        Returns:
-            How many rows are done.
+        `table`, (n_rows, all views side by side), and `readable`, (n_rows,), are where the rest
+        will be.
         """
-        self.table, self.readable = table, readable
-        self.cut = self.cut if len(self.cut) else np.zeros(len(table), bool)
-        found = []
-        for place, (file, mark) in enumerate(zip(self.files, self._marks(), strict=True)):
-            held, logits, seen, cut = self._read(file, len(self.views[place]), len(table))
-            self.there[place] = held, len(logits)
-            same = len(logits) if held == mark else 0
-            found.append((logits[:same], seen[:same], cut[:same]))
-        self.done = min((len(logits) for logits, _, _ in found), default=0)
-        parts = np.split(table, self.ends, axis=1)
-        for part, (logits, seen, cut) in zip(parts, found, strict=True):
-            part[: self.done] = logits[: self.done]
-            readable[: self.done] = seen[: self.done]
-            self.cut[: self.done] = cut[: self.done]
+        ends = np.cumsum([len(names) for names in self.views])[:-1]
+        self.rows = [(logits, readable, self.cut) for logits in np.split(table, ends, axis=1)]
+        found = [_read(file, *rows) for file, rows in zip(self.files, self.rows, strict=True)]
+        self.there = [(mark, len(rows[0])) for mark, rows in found]
+        same = zip(self.there, self._marks(), strict=True)
+        self.done = min((count if held == mark else 0 for (held, count), mark in same), default=0)
+        for rows, (_, known) in zip(self.rows, found, strict=True):
+            for column, values in zip(rows, known, strict=True):
+                column[: self.done] = values[: self.done]
         return self.done
 
     def after_batch(self, done: int) -> None:
@@ -82,15 +71,14 @@ class Partial:
         if not self.done:
             return
         began = time.monotonic()
-        tables = np.split(self.table[: self.done], self.ends, axis=1)
-        rows_done = {"readable": self.readable[: self.done], "cut": self.cut[: self.done]}
-        for file, mark, logits, (held, rows) in zip(
-            self.files, self._marks(), tables, self.there, strict=True
-        ):
-            if mark is None or (held == mark and rows > self.done):
+        each = zip(self.files, self._marks(), self.rows, self.there, strict=True)
+        for file, mark, rows, (held, count) in each:
+            if mark is None or (held == mark and count > self.done):
                 continue
+            named = zip(KEPT, rows, strict=True)
+            done: dict[str, Any] = {key: column[: self.done] for key, column in named}
             with atomic_path(file) as temporary, temporary.open("wb") as stream:
-                np.savez(stream, mark=mark, logits=logits, **rows_done)
+                np.savez(stream, mark=mark, **done)
         self.saved = time.monotonic()
         self.cost = self.saved - began
 
@@ -100,29 +88,25 @@ class Partial:
             file.unlink(missing_ok=True)
 
     def _marks(self) -> list[str | None]:
-        both = zip(self.parts, self.views, strict=True)
-        more = [
-            {"checkpoint": part.checkpoint_sha256, "views": list(names)} for part, names in both
-        ]
+        each = zip(self.marks(), self.parts, self.views, strict=True)
         return [
-            None if mark is None else json.dumps({**mark, **own})
-            for mark, own in zip(self.marks(), more, strict=True)
+            None
+            if mark is None
+            else json.dumps(mark | {"checkpoint": part.checkpoint_sha256, "views": list(names)})
+            for mark, part, names in each
         ]
 
-    @staticmethod
-    def _read(
-        file: Path, n_views: int, n_rows: int
-    ) -> tuple[str, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
-        with suppress(Exception):  # absent or damaged, in whatever way: predicted again
-            # An array whose header says too few bytes would be read without its checksum.
-            with zipfile.ZipFile(file) as archive:
-                sound = archive.testzip() is None
-            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
-                mark, logits, seen = (content[key] for key in ("mark", "logits", "readable"))
-                cut = content["cut"]
-            rows = len(logits)
-            fits = logits.shape == (rows, n_views) and rows <= n_rows
-            fits = fits and seen.shape == cut.shape == (rows,)
-            if sound and fits and (logits.dtype, seen.dtype, cut.dtype) == _DTYPES:
-                return str(mark), logits, seen, cut
-        return "", np.empty((0, n_views)), np.empty(0, bool), np.empty(0, bool)
+
+def _read(file: Path, *like: NDArray[Any]) -> tuple[str, list[NDArray[Any]]]:
+    """Return the mark and the rows of a file, none where they are not first rows of such arrays."""
+    with suppress(Exception):  # absent or damaged, in whatever way: predicted again
+        # An array whose header says too few bytes would be read without its checksum.
+        with zipfile.ZipFile(file) as archive:
+            sound = archive.testzip() is None
+        with np.load(file, allow_pickle=False) as content:
+            mark, rows = str(content["mark"]), [content[key] for key in KEPT]
+        count = len(rows[0])
+        kinds = [(array.dtype, array[:count].shape) for array in like]
+        if sound and [(array.dtype, array.shape) for array in rows] == kinds:
+            return mark, rows
+    return "", [array[:0] for array in like]

@@ -163,7 +163,7 @@ def read_model(path: Path) -> object:
 
 def partial(rows: int) -> tuple[Partial, np.ndarray, np.ndarray]:
     kept = Partial([Part("m", 0, Path("c"), "abc", Path("v"))], [["full", "full+flip"]],
-                   lambda: [{"items": "x"}])  # fmt: skip
+                   lambda: [{"items": "x"}], np.zeros(rows, bool))  # fmt: skip
     return kept, np.full((rows, 2), np.nan), np.zeros(rows, bool)
 
 

@@ -22,7 +22,7 @@ Table = tuple[NDArray[np.float64], NDArray[np.bool_]]
 
 
 def partial(mark: str = "x") -> Partial:
-    return Partial(PARTS, VIEWS, lambda: [{"items": mark}] * 2)
+    return Partial(PARTS, VIEWS, lambda: [{"items": mark}] * 2, np.zeros(10, bool))
 
 
 def save(done: int) -> Partial:
