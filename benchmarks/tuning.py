@@ -16,7 +16,7 @@ import optuna
 from sklearn.metrics import f1_score
 
 from benchmarks.tune_command import weigh_tune
-from src.ensemble.greedy import ROUNDS, greedy_weights
+from src.ensemble.strategies import ROUNDS, greedy_weights
 from src.metrics import macro_f1, sigmoid
 from src.thresholds import BINS, best_score_of_bins, best_threshold
 

@@ -345,8 +345,7 @@ def _score(row: "Row", place: Place, arguments: Namespace) -> "Result":
     from src.cli.evaluate import predict_other
     from src.inference.lineage import check_own
     from src.reporting.comparison import Result, training_of
-    from src.reporting.evaluated import check_folds, own_rows, subject_of_model
-    from src.reporting.predicted import levels_of
+    from src.reporting.evaluated import check_folds, levels_of, own_rows, subject_of_model
     from src.reporting.scorecard import score_rows
 
     subject = subject_of_model(place.dataset, place.scheme, row.model)

@@ -55,7 +55,7 @@ def _print_table(seconds: float) -> None:
     print("| what | macro-F1 | on which rows |")
     print("|---|---|---|")
     for column, model in enumerate(aligned.models):
-        score = macro_f1(aligned.label, aligned.logits[:, column] >= 0)
+        score = macro_f1(aligned.label, aligned.logit[:, column] >= 0)
         print(f"| {model} at 0.5 | {score:.4f} | {len(aligned.label)} out-of-fold |")
     scores = recipe.scores
     for key, text in (("incumbent", "mean at 0.5"), ("cross_fitted", "tuned, cross-fitted")):

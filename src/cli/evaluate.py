@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from src.data.items.manifest import Dataset
+    from src.ensemble.predictions import Decided
     from src.inference.cross_dataset import Labelled
     from src.reporting.evaluated import Subject
-    from src.reporting.predicted import Rows
     from src.reporting.scorecard import Card
 
 DESCRIPTION = """Score out-of-fold predictions by every metric of the field, with 95 % intervals.
@@ -85,8 +85,7 @@ def _run(argv: Sequence[str] | None) -> None:
         raise UserError("--split train goes with --from: own train items are scored out-of-fold")
     subject = _subject(arguments, name)
     from src.inference.lineage import check_own
-    from src.reporting.evaluated import check_folds, own_rows
-    from src.reporting.predicted import levels_of
+    from src.reporting.evaluated import check_folds, levels_of, own_rows
 
     folds = check_folds(subject, arguments.folds)
     models, scheme = subject.aligned.models, subject.recipe.scheme
@@ -151,7 +150,7 @@ def _has(arguments: Namespace, dataset: str) -> bool:
 
 def predict_other(
     arguments: Namespace, subject: "Subject", folds: list[int], other: str, split: str | None = None
-) -> "tuple[Rows, str]":
+) -> "tuple[Decided, str]":
     """Predict the labelled items of another data set, as far as it is not done; says how many.
 
     Args:
@@ -227,9 +226,11 @@ def _with_groups(table: "pd.DataFrame", dataset: "Dataset") -> "pd.DataFrame":
     return table.assign(group=table["item_id"].map(known).fillna(table["group"]))
 
 
-def _cards(decided: "dict[str, dict[str, Rows]]", arguments: Namespace) -> "dict[str, list[Card]]":
+def _cards(
+    decided: "dict[str, dict[str, Decided]]", arguments: Namespace
+) -> "dict[str, list[Card]]":
     """Return data set -> cards: of each level the whole, then its parts."""
-    from src.reporting.predicted import parts
+    from src.reporting.evaluated import parts
     from src.reporting.scorecard import score_rows
 
     found: dict[str, list[Card]] = {}
@@ -244,8 +245,8 @@ def _cards(decided: "dict[str, dict[str, Rows]]", arguments: Namespace) -> "dict
     return found
 
 
-def _check_only(decided: "dict[str, dict[str, Rows]]", arguments: Namespace) -> None:
-    from src.reporting.predicted import parts
+def _check_only(decided: "dict[str, dict[str, Decided]]", arguments: Namespace) -> None:
+    from src.reporting.evaluated import parts
 
     items = [levels["item"] for levels in decided.values()]
     known = {value for rows in items for value, _, _ in parts(rows, arguments.by)}

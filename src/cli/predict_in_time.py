@@ -15,9 +15,9 @@ import pandas as pd
 from src.artifacts.recipes import Recipe
 from src.artifacts.runs import read_record
 from src.compute.clock import Clock, in_words
+from src.ensemble.align import oof_of
 from src.ensemble.prior import correct
 from src.ensemble.stages import rule_of, stages_of
-from src.ensemble.tuned_rows import oof_of
 from src.errors import UserError
 from src.inference.in_time import Pace, TooSlowError, fitting_parts
 from src.inference.stored import Part, TestItems
@@ -127,13 +127,13 @@ def shift_recipe(
         UserError: see `src.ensemble.prior.correct`.
     """
     rule = rule_of(recipe)
-    label, tuned = oof_of(recipe)
+    tuned = oof_of(recipe)
     readable = pd.DataFrame(logits).dropna()
     columns = [
         readable[m.model].to_numpy() if m.model in readable else np.full(len(readable), np.nan)
         for m in recipe.members
     ]
-    shift = correct(rule, label, tuned, np.stack(columns, axis=1), prior)
+    shift = correct(rule, tuned.label, tuned.logit, np.stack(columns, axis=1), prior)
     moved = replace(recipe, stages=stages_of(shift.rule, [m.model for m in recipe.members]))
     print(
         f"prior ({shift.method}): {shift.test:.1%} fake among the test items, {shift.train:.1%} "

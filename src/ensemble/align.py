@@ -18,9 +18,11 @@ from src import paths
 from src.artifacts.fingerprints import fingerprint_of
 from src.artifacts.folds import fold_numbers, read_folds
 from src.artifacts.oof import is_flat, read_oof
-from src.artifacts.runs import check_oof, has_run, read_run
+from src.artifacts.recipes import Recipe
+from src.artifacts.runs import check_oof, has_run, oof_file, read_run
 from src.ensemble.extra import check_extra_oof, doubtful_extras, is_extra, read_extra_test
 from src.ensemble.pooling import Pooled, read_pooled, show_everyone
+from src.ensemble.predictions import Predictions, columns_of
 from src.errors import UserError, unknown_name
 
 SAME = 1 - 1e-7  # correlation of logits (or its opposite) above which two members are one
@@ -177,11 +179,11 @@ def _is_merge(dataset: str, scheme: str, model: str, folds: Sequence[int]) -> bo
 
 
 @dataclass(frozen=True)
-class Aligned:
-    """What the members predicted for the same items."""
+class Aligned(Predictions):
+    """What the members predicted for the same items, sorted by id: a column of logits a member."""
 
-    dataset: str  # data set
-    scheme: str  # fold scheme
+    dataset: str
+    scheme: str
     folds_sha256: str  # SHA-256 of the fold file
     all_folds: list[int]  # the folds of the scheme
     folds: list[int]  # the folds used, those every member has finished
@@ -189,13 +191,6 @@ class Aligned:
     oof_sha256: dict[str, dict[str, str]]  # member -> fold (as a string) -> SHA-256 of its OOF file
     # the same of the checkpoints that made them, where a run's record is
     checkpoint_sha256: dict[str, dict[str, str]]
-    item_ids: NDArray[np.object_]  # (n,) str objects, sorted
-    label: NDArray[np.int64]  # (n,) int64, 0/1
-    group: NDArray[np.int64]  # (n,) int64 codes
-    fold: NDArray[np.int64]  # (n,) int64
-    kind: NDArray[np.object_]  # (n,) str objects, `image` or `video`
-    domain: NDArray[np.object_]  # (n,) str objects
-    logits: NDArray[np.float64]  # (n, n_models) float64, finite
     left_out: list[LeftOut]  # finished folds that are not used
     # members some of whose folds chose their epoch by the score on these items
     selected_on: list[str]
@@ -206,41 +201,23 @@ class Aligned:
     # the logits under every pooling of frames (or faces), where items have several
     pooled: Pooled = field(default_factory=Pooled)
 
-    @property
-    def n_groups(self) -> int:
-        """Return the number of groups among the items."""
-        return len(np.unique(self.group))
-
     def under(self, pool: str) -> "Aligned":
         """Return the same with logits of another pooling of frames; "" is the members' own."""
-        return replace(self, logits=self.pooled.logits[pool]) if pool else self
+        return replace(self, logit=self.pooled.logits[pool]) if pool else self
 
     def pooled_as(self, pools: Mapping[str, str]) -> "Aligned":
-        """Return the same with the frames of some members pooled as a recipe says.
-
-        Args:
-            pools: model -> name in `POOLING`; others keep their own.
-        """
+        """Return the same with the frames of some members (model -> pooling) pooled so."""
         if not any(model in pools for model in self.models) or not self.pooled.logits:
             return self
         columns = [
-            (self.pooled.logits[pools[model]] if model in pools else self.logits)[:, place]
+            (self.pooled.logits[pools[model]] if model in pools else self.logit)[:, place]
             for place, model in enumerate(self.models)
         ]
-        return replace(self, logits=np.stack(columns, axis=1))
-
-    def values(self, by: str) -> NDArray[np.object_]:
-        """Return (n,) the `kind` or the `domain` of the items."""
-        return {"kind": self.kind, "domain": self.domain}[by]
+        return replace(self, logit=np.stack(columns, axis=1))
 
 
 def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Aligned:
-    """Read what tuning stands on.
-
-    Args:
-        dataset: data set.
-        scheme: fold scheme; its fold file must exist.
-        models: the members; None takes every model that has OOF.
+    """Read what tuning stands on: of the models named, or of every one that has OOF.
 
     Raises:
         UserError: no OOF; an unknown model; no fold that all members have finished; a file that
@@ -257,51 +234,61 @@ def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Ali
     folds = shared_folds(finished)
     _check_complete(dataset, scheme, finished, all_folds, folds)
     items = table[table["fold"].isin(folds)].set_index("item_id")
-    logits = np.empty((len(items), len(finished)))
+    logit = np.empty((len(items), len(finished)))
     selected_on, checkpoints = [], {}
     for column, model in enumerate(finished):
         runs = _read_runs(dataset, scheme, model, folds, folds_sha256)
         checkpoints[model] = {str(k): run["checkpoint_sha256"] for k, run in runs.items()}
         if any(run["selection"] == "best" for run in runs.values()):
             selected_on.append(model)
-        logits[:, column] = _read_member(dataset, scheme, model, folds, table).loc[items.index]
+        logit[:, column] = _read_member(dataset, scheme, model, folds, table).loc[items.index]
     echoes: list[tuple[str, str]] = []
     if models is None:
-        echoes = find_echoes(dataset, scheme, list(finished), folds, logits)
+        echoes = find_echoes(dataset, scheme, list(finished), folds, logit)
     gone = {merge for merge, _ in echoes}
-    kept = [column for column, model in enumerate(finished) if model not in gone]
-    finished = {model: done for model, done in finished.items() if model not in gone}
-    logits, selected_on = logits[:, kept], [one for one in selected_on if one not in gone]
-    check_members(list(finished), logits)
-    pooled, ids = Pooled(), items.index.to_numpy(dtype=object)
+    logit = logit[:, [model not in gone for model in finished]]
+    members = [model for model in finished if model not in gone]
+    check_members(members, logit)
+    pooled, columns = Pooled(), columns_of(items)
     has_clips = bool((items["kind"] == "video").any())
-    if has_clips or show_everyone(dataset, scheme, list(finished), folds):
-        pooled = read_pooled(dataset, scheme, list(finished), folds, ids, logits)
+    if has_clips or show_everyone(dataset, scheme, members, folds):
+        pooled = read_pooled(dataset, scheme, members, folds, columns["item_id"], logit)
     return Aligned(
+        **columns,
+        logit=logit,
         dataset=dataset,
         scheme=scheme,
         folds_sha256=folds_sha256,
         all_folds=all_folds,
         folds=folds,
-        models=list(finished),
+        models=members,
         oof_sha256={
             model: {str(k): fingerprint_of(paths.oof_csv(dataset, scheme, model, k)) for k in folds}
-            for model in finished
+            for model in members
         },
-        checkpoint_sha256={model: checkpoints[model] for model in finished},
-        item_ids=ids,
-        label=items["label"].to_numpy(np.int64),
-        group=pd.factorize(items["group"], sort=True)[0].astype(np.int64),
-        fold=items["fold"].to_numpy(np.int64),
-        kind=items["kind"].to_numpy(dtype=object),
-        domain=items["domain"].to_numpy(dtype=object),
-        logits=logits,
-        left_out=left_out(finished, folds),
-        selected_on=selected_on,
-        unsure=doubtful_extras(dataset, scheme, list(finished)),
+        checkpoint_sha256={model: checkpoints[model] for model in members},
+        left_out=left_out({model: finished[model] for model in members}, folds),
+        selected_on=[one for one in selected_on if one not in gone],
+        unsure=doubtful_extras(dataset, scheme, members),
         echoes=echoes,
         pooled=pooled,
     )
+
+
+def oof_of(recipe: Recipe) -> Predictions:
+    """Return the rows that a recipe was tuned on, read again; a column a member, also of weight 0.
+
+    Files of another root that this one reads from (`paths.readable`) will do.
+    """
+    table = read_folds(paths.readable(paths.folds_csv(recipe.dataset, recipe.scheme)))
+    items = table[table["fold"].isin(recipe.folds)].set_index("item_id")
+    logit = np.empty((len(items), len(recipe.members)))
+    for column, member in enumerate(recipe.members):
+        names = (recipe.dataset, recipe.scheme, member.model)
+        parts = [read_oof(oof_file(*names, fold), table, fold) for fold in recipe.folds]
+        found = pd.concat(parts).set_index("item_id")["logit"]
+        logit[:, column] = found.loc[items.index]
+    return Predictions(**columns_of(items), logit=logit)
 
 
 def _check_complete(

@@ -14,9 +14,9 @@ from src.ensemble.crossfit import (
     cross_rules,
     cross_vote,
     fit_rule,
-    rethreshold,
     split_rule,
 )
+from src.ensemble.predictions import fit_threshold
 from src.ensemble.rule import Rule, Votes, vote
 from src.ensemble.search import STRATEGIES, Search
 from src.metrics import macro_f1
@@ -111,15 +111,19 @@ def try_pooling(plain: Tried, aligned: Aligned, parts: Parts, search: Search, po
     if parts.part is None:
         raise ValueError("nothing to hold another pooling against")
     everything = np.ones(aligned.label.size, dtype=bool)
-    rules = {k: rethreshold(rule, aligned, parts.part != k) for k, rule in plain.rules.items()}
-    rule = rethreshold(plain.rule, aligned, everything)
+
+    def refit(rule: Rule, rows: NDArray[np.bool_]) -> Rule:
+        return fit_threshold(aligned.label[rows], aligned.logit[rows], rule)[0]
+
+    rules = {k: refit(rule, parts.part != k) for k, rule in plain.rules.items()}
+    rule = refit(plain.rule, everything)
     return _tried(replace(plain, name=name, rule=rule, rules=rules, pool=pool), aligned, parts)
 
 
 def _tried(fitted: Tried, aligned: Aligned, parts: Parts) -> Tried:
     """Fill in what the rules are worth."""
     values = aligned.values(fitted.rule.by) if fitted.rule.by else None
-    in_sample = macro_f1(aligned.label, vote(fitted.rule, aligned.logits, values).pred)
+    in_sample = macro_f1(aligned.label, vote(fitted.rule, aligned.logit, values).pred)
     votes = None if parts.part is None else cross_vote(fitted.rules, aligned, parts.part)
     return replace(fitted, in_sample=in_sample, votes=votes)
 

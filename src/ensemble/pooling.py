@@ -130,7 +130,7 @@ class Pooled:
     # one a member: the pooling of its OOF CSV; "" for one without views (an extra member), whose
     # logits are the same under every pooling. Empty where no item can have several frames or faces.
     defaults: tuple[str, ...] = ()
-    # pooling -> (n, m) float64, rows and columns as `Aligned.logits`
+    # pooling -> (n, m) float64, rows and columns as `Aligned.logit`
     logits: dict[str, FloatArray] = field(default_factory=dict)
 
     def names(self, pool: str) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,16 @@ class Rule:
             for value, cut in self.cuts.items():
                 found[values == value] = cut
         return found
+
+
+def plain_rule(voting: str, weights: FloatArray, **rest: Any) -> Rule:  # noqa: ANN401 - fields
+    """Return the rule of these weights with every threshold at 0.5."""
+    return Rule(voting, weights, np.full(weights.size, 0.5), 0.5, **rest)
+
+
+def equal_weights(n_members: int) -> FloatArray:
+    """Return (m,) weights of sum 1."""
+    return np.full(n_members, 1.0 / n_members)
 
 
 class Members(NamedTuple):

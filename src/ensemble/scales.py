@@ -78,9 +78,9 @@ def scale_notes(aligned: Aligned, rule: Rule, name: str, seed: int) -> list[str]
         name: of it.
         seed: see `apart`.
     """
-    scores = dict(zip(aligned.models, aligned.logits.T, strict=True))
+    scores = dict(zip(aligned.models, aligned.logit.T, strict=True))
     if int(rule.used().sum()) > 1:
-        scores[name] = vote(rule, aligned.logits).prob
+        scores[name] = vote(rule, aligned.logit).prob
     rows = aligned.label, aligned.fold, aligned.group
     found = {what: apart(rows[0], score, *rows[1:], seed) for what, score in scores.items()}
     said = [

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from src.ensemble import greedy, plain, studies  # noqa: F401 - they register
+from src.ensemble import strategies, studies  # noqa: F401 - they register
 from src.ensemble.calibration import CALIBRATIONS
 from src.ensemble.rule import VOTING, Rule
 from src.ensemble.strategy import INCUMBENT, STRATEGIES, Fit, Search, Strategy

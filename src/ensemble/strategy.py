@@ -6,15 +6,14 @@ see (`crossfit`), and taken only where it beats the simpler one there (`tune`).
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from src.ensemble.calibration import Curve
-from src.ensemble.rule import Rule, vote
+from src.ensemble.predictions import fit_threshold
+from src.ensemble.rule import Rule, plain_rule
 from src.registry import Registry
-from src.thresholds import best_threshold
 
 if TYPE_CHECKING:
     import optuna
@@ -94,27 +93,12 @@ def strategy(
     return add
 
 
-def equal_weights(n_members: int) -> FloatArray:
-    """Return (m,) weights of sum 1."""
-    return np.full(n_members, 1.0 / n_members)
-
-
-def plain_rule(voting: str, n_members: int) -> Rule:
-    """Return equal weights at 0.5."""
-    return Rule(voting, equal_weights(n_members), np.full(n_members, 0.5), 0.5)
-
-
 def with_best_threshold(
     label: IntArray,
     logits: FloatArray,
     voting: str,
     weights: FloatArray,
-    *,
-    intercept: float = 0.0,
-    curves: tuple[Curve, ...] = (),
+    **rest: Any,  # noqa: ANN401 - fields of the rule
 ) -> Rule:
-    """Return the rule of these weights at its exact best threshold."""
-    halves = np.full(weights.size, 0.5)
-    rule = Rule(voting, weights, halves, 0.5, intercept, curves)
-    threshold = best_threshold(label, vote(rule, logits).prob)[0]
-    return Rule(voting, weights, halves, threshold, intercept, curves)
+    """Return the rule of (m,) weights, and other fields of it, at its exact best threshold."""
+    return fit_threshold(label, logits, plain_rule(voting, weights, **rest))[0]

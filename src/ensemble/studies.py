@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 
 from src import paths
 from src.artifacts.atomic import file_lock
-from src.ensemble.greedy import greedy_weights
-from src.ensemble.rule import TIE, Rule, mean_prob
-from src.ensemble.strategy import Search, equal_weights, plain_rule, strategy, with_best_threshold
+from src.ensemble.predictions import fit_threshold
+from src.ensemble.rule import TIE, Rule, equal_weights, mean_prob, plain_rule
+from src.ensemble.strategies import greedy_weights
+from src.ensemble.strategy import Search, strategy, with_best_threshold
 from src.errors import UserError
 from src.metrics import macro_f1, sigmoid
 from src.registry import Registry
 from src.seeds import derive_seed
-from src.thresholds import BINS, best_score_of_bins, best_threshold
+from src.thresholds import BINS, best_score_of_bins
 
 if TYPE_CHECKING:
     import optuna
@@ -299,13 +300,13 @@ def _with_driver(url: str) -> str:
 @strategy("majority@0.5", voting="hard", rung=1)
 def fit_plain_majority(_label: IntArray, logits: FloatArray, _search: Search) -> Rule:
     """Take the majority of the members' decisions at 0.5: nothing is learned."""
-    return plain_rule("hard", logits.shape[1])
+    return plain_rule("hard", equal_weights(logits.shape[1]))
 
 
 @strategy("majority", voting="hard", rung=2)
 def fit_majority(label: IntArray, logits: FloatArray, _search: Search) -> Rule:
     """Let every member decide at its own exact best threshold; take the plain majority."""
-    thresholds = np.array([best_threshold(label, prob)[0] for prob in sigmoid(logits.T)])
+    thresholds = np.array([fit_threshold(label, logit)[0].threshold for logit in logits.T])
     return Rule("hard", equal_weights(logits.shape[1]), thresholds, 0.5)
 
 

@@ -210,7 +210,7 @@ def _threshold_interval(aligned: Aligned, rule: Rule, seed: int) -> tuple[float,
     """Return the 95 % interval of the best threshold of a fitted rule; None where it has none."""
     if rule.voting == "hard" or aligned.n_groups < MIN_GROUPS:
         return None
-    prob = vote(rule, aligned.logits).prob
+    prob = vote(rule, aligned.logit).prob
     draws = bootstrap_threshold(aligned.label, prob, aligned.group, seed=seed)
     low, high = interval(draws)
     # Draws lie on a grid of 1/4096, the threshold itself between two probs.

@@ -1,22 +1,27 @@
-"""What `python -m src evaluate` scores: a model or a recipe, as rows with decisions."""
+"""What `python -m src evaluate` scores: a model or a recipe, as decided rows.
 
-from collections.abc import Mapping, Sequence
+Of them also what is scored apart: groups pooled to one row, domains, manipulations, kinds.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from src import metrics, scores
+from src import scores
 from src.artifacts.recipes import Member, Recipe
+from src.data.items.identities import video_of_frame
 from src.ensemble.align import Aligned, align
-from src.ensemble.rule import Rule, Votes, vote
+from src.ensemble.predictions import ALONE, EDGE, Decided, IntArray, Predictions, columns_of, decide
+from src.ensemble.rule import Rule
 from src.ensemble.stages import pools_of, rule_of, stages_of
 from src.errors import UserError
-from src.reporting.predicted import Rows, clips_of
+from src.metrics import log_odds
 from src.reporting.runs import own_recipe
 
-PLAIN = 0.5
+NO_NAME = "(none)"  # a domain of which nothing is known
 
 
 @dataclass(frozen=True)
@@ -38,9 +43,8 @@ def subject_of_model(dataset: str, scheme: str, model: str) -> Subject:
         UserError: see `align`.
     """
     aligned = align(dataset, scheme, [model])
-    rule = Rule("soft", np.ones(1), np.full(1, PLAIN), PLAIN)
+    rule, threshold = ALONE, f"{ALONE.threshold} (no recipe is of this model alone)"
     found = own_recipe(dataset, scheme, model)
-    threshold = f"{PLAIN} (no recipe is of this model alone)"
     if found is not None:
         name, recipe = found
         tuned = rule_of(recipe)
@@ -55,16 +59,13 @@ def subject_of_model(dataset: str, scheme: str, model: str) -> Subject:
             how = f", frames pooled by {pools[model]}" if pools else ""
             threshold = _words(rule, f"recipe {name}{how}, fitted on these rows")
         else:
-            threshold = f"{PLAIN} (recipe {name} decides on something else: --recipe {name})"
-    whole = Recipe(
-        dataset, scheme, aligned.folds, aligned.folds_sha256,
-        [
-            Member(
-                model, 1.0, PLAIN, aligned.oof_sha256[model], aligned.checkpoint_sha256[model]
-            )
-        ],
-        stages_of(rule, [model]),
-    )  # fmt: skip
+            why = f"recipe {name} decides on something else: --recipe {name}"
+            threshold = f"{ALONE.threshold} ({why})"
+    shas = aligned.oof_sha256[model], aligned.checkpoint_sha256[model]
+    members = [Member(model, 1.0, ALONE.threshold, *shas)]
+    stages = stages_of(rule, [model])
+    folds = aligned.folds
+    whole = Recipe(dataset, scheme, folds, aligned.folds_sha256, members, stages)
     return Subject(model, False, whole, aligned, threshold, _notes(aligned))
 
 
@@ -73,13 +74,12 @@ def subject_of_recipe(name: str, recipe: Recipe) -> Subject:
     models = [member.model for member in recipe.members if member.weight]
     aligned = align(recipe.dataset, recipe.scheme, models).pooled_as(pools_of(recipe))
     rule = rule_of(recipe)
-    notes = _notes(aligned)
     cross = recipe.scores.get("cross_fitted")
     honest = "" if cross is None else f"; cross-fitted, its macro-F1 is {cross:.4f}"
+    notes = _notes(aligned)
     notes.append(f"weights and threshold were fitted on these rows: in-sample{honest}")
-    threshold = "the members' own, by hard voting" if rule.voting == "hard" else _words(
-        rule, f"recipe {name}"
-    )  # fmt: skip
+    hard = rule.voting == "hard"
+    threshold = "the members' own, by hard voting" if hard else _words(rule, f"recipe {name}")
     return Subject(name, True, recipe, aligned, threshold, notes)
 
 
@@ -112,32 +112,21 @@ def check_folds(subject: Subject, folds: Sequence[int] | None) -> list[int]:
     return sorted(set(folds)) if folds else have
 
 
-def own_rows(subject: Subject, folds: Sequence[int] | None = None) -> Rows:
+def own_rows(subject: Subject, folds: Sequence[int] | None = None) -> Decided:
     """Return the out-of-fold predictions of some folds (None: all), decided by the rule."""
     aligned = subject.aligned
-    mask = np.isin(aligned.fold, check_folds(subject, folds))
-    logits = aligned.logits[mask]
-    return _decided(
-        subject,
-        {model: logits[:, place] for place, model in enumerate(aligned.models)},
-        ids=aligned.item_ids[mask],
-        label=aligned.label[mask],
-        group=aligned.group[mask],
-        fold=aligned.fold[mask],
-        domain=aligned.domain[mask],
-        kind=aligned.kind[mask],
-    )
+    rows = aligned.take(np.isin(aligned.fold, check_folds(subject, folds)))
+    return _decided(subject, rows, dict(zip(aligned.models, rows.logit.T, strict=True)))
 
 
 def other_rows(
     subject: Subject, table: pd.DataFrame, logits: Mapping[str, pd.Series]
-) -> tuple[Rows, list[str]]:
+) -> tuple[Decided, list[str]]:
     """Return rows of another data set, decided by the rule and the threshold carried over.
 
     Args:
         subject: what predicted them.
-        table: `item_id, label, group, domain, kind` of the items; group "" stands for the item
-            alone.
+        table: `item_id, label, group, domain, kind` of the items; see `columns_of`.
         logits: member -> logits by item_id; NaN where an item is unreadable.
 
     Returns:
@@ -149,56 +138,120 @@ def other_rows(
     ids = table["item_id"].to_numpy(dtype=object)
     columns = {model: series.loc[ids].to_numpy(np.float64) for model, series in logits.items()}
     seen = np.logical_and.reduce([np.isfinite(column) for column in columns.values()])
-    lost = ids[~seen].tolist()
     if not seen.any():
         raise UserError(f"none of the {len(ids)} items could be read, the first is {ids[0]!r}")
-    table = table.loc[seen]
-    group = table["group"].to_numpy(dtype=object)
-    # A group's name and an item's id cannot be one: the pair tells them apart.
-    own = [f"g {name}" if name else f"i {item}"
-           for name, item in zip(group, ids[seen], strict=True)]  # fmt: skip
-    rows = _decided(
-        subject,
-        {model: column[seen] for model, column in columns.items()},
-        ids=ids[seen],
-        label=table["label"].to_numpy(np.int64),
-        group=pd.factorize(np.array(own, dtype=object), sort=True)[0].astype(np.int64),
-        fold=np.zeros(int(seen.sum()), dtype=np.int64),
-        domain=table["domain"].to_numpy(dtype=object),
-        kind=table["kind"].to_numpy(dtype=object),
-    )
-    return rows, lost
+    found = columns_of(table.loc[seen].drop(columns="fold", errors="ignore"))
+    rows = Predictions(**found, logit=np.empty((len(found["label"]), 0)))
+    members = {model: column[seen] for model, column in columns.items()}
+    return _decided(subject, rows, members), ids[~seen].tolist()
 
 
 def _decided(
-    subject: Subject,
-    columns: Mapping[str, NDArray[np.float64]],
-    *,
-    ids: NDArray[np.object_],
-    label: NDArray[np.int64],
-    group: NDArray[np.int64],
-    fold: NDArray[np.int64],
-    domain: NDArray[np.object_],
-    kind: NDArray[np.object_],
-) -> Rows:
-    rule = rule_of(subject.recipe)
-    n = label.size
-    zeros = np.zeros(n)  # a member of weight 0 is not looked at
-    logits = np.stack([columns.get(m.model, zeros) for m in subject.recipe.members], axis=1)
-    values = {"": None, "kind": kind, "domain": domain}[rule.by]
-    votes = vote(rule, logits, values)
-    threshold = rule.threshold_of(values, n)
-    if rule.voting == "hard":
-        threshold = np.full(n, PLAIN)
-    logit = _logit(subject, columns, votes)
-    clip = clips_of(ids, group, kind)
-    return Rows(label, votes.prob, logit, threshold, votes.pred, group, clip, fold, domain, kind)
+    subject: Subject, rows: Predictions, members: Mapping[str, NDArray[np.float64]]
+) -> Decided:
+    """Decide rows by (n,) logits by member: a member of weight 0 is not looked at."""
+    zeros = np.zeros(len(rows))
+    columns = [members.get(member.model, zeros) for member in subject.recipe.members]
+    decided = decide(rule_of(subject.recipe), replace(rows, logit=np.stack(columns, axis=1)))
+    if subject.is_recipe:
+        return decided
+    return replace(decided, logit=members[subject.name])  # which saturates later than its prob
 
 
-def _logit(
-    subject: Subject, columns: Mapping[str, NDArray[np.float64]], votes: Votes
-) -> NDArray[np.float64]:
-    """Return a model's own logits, which saturate later than its probs; else log odds of probs."""
-    if not subject.is_recipe:
-        return columns[subject.name]
-    return metrics.log_odds(votes.prob, scores.CLIP)
+def clips_of(rows: Predictions) -> IntArray:
+    """Return (n,) codes of what counts as one clip: the images of one group in one folder.
+
+    A group may be wider than a video (both people of a face swap, all that look alike), but the
+    frames of a video lie in a folder of their own, or are called so (`<video>_frame<number>`). An
+    item of kind `video` is a clip by itself.
+    """
+    names = [
+        str(item) if what == "video" else _video_of(str(item))
+        for item, what in zip(rows.item_id, rows.kind, strict=True)
+    ]
+    place = np.unique(np.array(names), return_inverse=True)[1]
+    pairs = np.stack([rows.group, place], axis=1)
+    return np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
+def _video_of(item_id: str) -> str:
+    folder, _, name = item_id.rpartition("/")
+    stem = name.rpartition(".")[0] or name
+    video = video_of_frame(stem)
+    return f"{folder}/{video}" if video else folder
+
+
+def pool_groups(rows: Decided) -> Decided:
+    """Pool items of one clip, label, domain and kind into one row by the mean of their probs.
+
+    A video's frames become a verdict on the video. Reals and fakes of one clip stay apart, and so
+    do fakes of several manipulations. The development decisions are not kept.
+    """
+    keys = [clips_of(rows), rows.label, rows.fold]
+    keys += [np.unique(v.astype(str), return_inverse=True)[1] for v in (rows.domain, rows.kind)]
+    _, first, unit, size = np.unique(
+        np.stack(keys, axis=1), axis=0, return_index=True, return_inverse=True, return_counts=True
+    )
+    unit = unit.reshape(-1)
+    prob = np.clip(np.bincount(unit, rows.prob) / size, 0.0, 1.0)
+    pooled = replace(rows, dev=None).take(first)
+    alone = size == 1
+    prob = np.where(alone, pooled.prob, prob)
+    logit = np.where(alone, pooled.logit, log_odds(prob, EDGE))
+    pred = np.where(alone, pooled.pred, prob >= pooled.threshold).astype(np.int64)
+    return replace(pooled, prob=prob, logit=logit, pred=pred)
+
+
+def decide_by_others(rows: Decided, development: Decided | None = None) -> Decided:
+    """Decide every row at the EER cut of development rows: those given, or the other folds.
+
+    Returns:
+        The rows with `dev`; None there where no fold is left, or it lacks a class.
+    """
+    dev = np.zeros(len(rows), dtype=np.int64)
+    for fold in np.unique(rows.fold):
+        held = rows.fold == fold
+        others = rows.take(~held) if development is None else development
+        cut = scores.eer_cut(scores.roc(others.label, others.logit)) if len(others) else np.nan
+        if np.isnan(cut):
+            return replace(rows, dev=None)
+        dev[held] = rows.logit[held] >= cut
+    return replace(rows, dev=dev)
+
+
+def levels_of(
+    rows: Decided, *, folds: Sequence[int] | None = None, development: Decided | None = None
+) -> dict[str, Decided]:
+    """Return rows with `dev` at the levels there are: `item`, and `group` where items pool.
+
+    Args:
+        rows: items.
+        folds: those to keep once all have been decided (None: all): the rest is development.
+        development: items that choose the cuts, instead of the other folds.
+    """
+    pooled = pool_groups(rows)
+    pooled_development = None if development is None else pool_groups(development)
+    levels = {"item": decide_by_others(rows, development)}
+    if len(pooled) < len(rows):
+        levels["group"] = decide_by_others(pooled, pooled_development)
+    if folds is None:
+        return levels
+    return {level: some.take(np.isin(some.fold, folds)) for level, some in levels.items()}
+
+
+def parts(rows: Decided, by: str) -> Iterator[tuple[str, NDArray[np.bool_], str]]:
+    """Yield value, (n,) mask and a note for every `kind`, `domain` or `manipulation`.
+
+    A manipulation is the domain of fakes; they stand against the reals of that domain, or against
+    all reals where it has none.
+    """
+    names = rows.kind if by == "kind" else rows.domain
+    fake = rows.label == 1
+    for value in sorted(set(names[fake] if by == "manipulation" else names)):
+        mask, note = names == value, ""
+        if by == "manipulation":
+            own = bool((mask & ~fake).any())
+            if not own:
+                mask = mask | ~fake
+            note = f"against {'its own' if own else 'all'} {int((mask & ~fake).sum())} reals"
+        yield value or NO_NAME, mask, note

@@ -37,11 +37,12 @@ class Section(NamedTuple):
 
 def scores_of(part: Part) -> dict[str, float]:
     """Return the scores of a part: `tuned_macro_f1`, at 0.5 `SCORES`, and `items`."""
-    found = classification_report(part.label, part.logit, 0.5)
-    found["log_loss"] = log_loss(part.label, part.logit)
-    found["ece"] = expected_calibration_error(part.label, part.prob)
-    tuned = macro_f1(part.label, part.tuned.pred)
-    return {"items": len(part.label), "tuned_macro_f1": tuned, **{k: found[k] for k in SCORES}}
+    rows = part.rows
+    found = classification_report(rows.label, rows.logit, 0.5)
+    found["log_loss"] = log_loss(rows.label, rows.logit)
+    found["ece"] = expected_calibration_error(rows.label, rows.prob)
+    tuned = macro_f1(rows.label, rows.pred)
+    return {"items": len(rows), "tuned_macro_f1": tuned, **{k: found[k] for k in SCORES}}
 
 
 def make_page(runs: ModelRuns, sections: Sequence[Section], labels: LabelNames = COMMON) -> str:
@@ -83,7 +84,7 @@ def _scores(runs: ModelRuns, names: tuple[str, str]) -> list[str]:
         whole = scores_of(runs.whole)
         rows.append(["all items together", *(_number(whole[column]) for column in columns)])
     note = (
-        f"tuned_macro_f1: {runs.whole.tuned.how}; chosen with a view to these very items; "
+        f"tuned_macro_f1: {runs.whole.how}; chosen with a view to these very items; "
         "tune.py prints the cross-fitted score. The other scores are at 0.5."
     )
     own = {"f1_real": f"f1_{names[0]}", "f1_fake": f"f1_{names[1]}"}

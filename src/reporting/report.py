@@ -32,8 +32,9 @@ def worst_rows(part: Part, number: int = WORST) -> NDArray[np.int64]:
 
     Logits tell apart what probs near 0 and 1 round to the same; ties go by item_id.
     """
-    wrong = np.where(part.label == 1, -part.logit, part.logit)
-    return np.lexsort((part.item_ids.astype(str), -wrong))[:number]
+    rows = part.rows
+    wrong = np.where(rows.label == 1, -rows.logit, rows.logit)
+    return np.lexsort((rows.item_id.astype(str), -wrong))[:number]
 
 
 def draw_worst(part: Part, dataset: Dataset, title: str, path: Path, number: int = WORST) -> Path:
@@ -48,18 +49,18 @@ def draw_worst(part: Part, dataset: Dataset, title: str, path: Path, number: int
         path: of the PNG.
         number: items at most.
     """
-    rows = worst_rows(part, number)
+    worst = part.rows.take(worst_rows(part, number))
     train = dataset.train
-    held = train["item_id"].isin(part.item_ids[rows])
+    held = train["item_id"].isin(worst.item_id)
     files = dict(zip(train.loc[held, "item_id"], train.loc[held, "path"], strict=True))
-    high = -(-len(rows) // COLUMNS)
+    high = -(-len(worst) // COLUMNS)
     figure = new_figure(CELL * COLUMNS, (CELL + 0.35) * high + 0.5)
     figure.suptitle(shown(title, 110))
     grid = figure.subplots(high, COLUMNS, squeeze=False).ravel()
-    for axes in grid[len(rows) :]:
+    for axes in grid[len(worst) :]:
         axes.set_axis_off()
-    for axes, row in zip(grid, rows, strict=False):
-        item_id, fake = str(part.item_ids[row]), bool(part.label[row])
+    for row, item_id in enumerate(map(str, worst.item_id)):
+        axes, fake = grid[row], bool(worst.label[row])
         picture = _thumbnail(dataset, files, item_id)
         if isinstance(picture, str):
             axes.text(0.5, 0.5, picture, ha="center", va="center", fontsize=8)
@@ -67,7 +68,7 @@ def draw_worst(part: Part, dataset: Dataset, title: str, path: Path, number: int
             axes.imshow(picture)
         axes.set(xticks=[], yticks=[])
         name = shown(dataset.labels.names[fake], 20)
-        text = f"{shown(item_id, 26)}\n{name}, P(fake) {part.prob[row]:.4f}"
+        text = f"{shown(item_id, 26)}\n{name}, P(fake) {worst.prob[row]:.4f}"
         axes.set_title(text, fontsize=7, color="tab:red" if fake else "tab:blue")
     return save_figure(figure, path)
 
@@ -130,18 +131,18 @@ def draw_panel(part: Part, title: str, path: Path, labels: LabelNames) -> Path:
         labels: what the classes are called.
     """
     figure = new_figure(20, 9.2)
-    text = f"{title}: {len(part.label):,} items, {labels.polarity}"
+    text = f"{title}: {len(part.rows):,} items, {labels.polarity}"
     figure.suptitle(shown(text, 150), fontsize=14)
     grid = figure.subplots(2, 4).ravel()
-    label, prob, names = part.label, part.prob, labels.names
+    label, prob, names = part.rows.label, part.rows.prob, labels.names
     plots.draw_learning(grid[0], part.histories)
-    plots.draw_confusion(grid[1], label, part.tuned.pred, part.tuned.how, names)
+    plots.draw_confusion(grid[1], label, part.rows.pred, part.how, names)
     plots.draw_confusion(grid[2], label, (prob >= 0.5).astype("int64"), "threshold 0.5", names)
-    plots.draw_histograms(grid[3], label, prob, part.tuned.line, names)
+    plots.draw_histograms(grid[3], label, prob, part.line, names)
     plots.draw_reliability(grid[4], label, prob)
     plots.draw_roc(grid[5], label, prob)
     plots.draw_precision_recall(grid[6], label, prob)
-    plots.draw_threshold(grid[7], label, prob, part.tuned.line)
+    plots.draw_threshold(grid[7], label, prob, part.line)
     return save_figure(figure, path)
 
 

@@ -1,12 +1,11 @@
 """What is known of a model: its folds' predictions and records, and the threshold it is held to."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from src import paths
 from src.artifacts.folds import fold_numbers, read_folds
@@ -15,23 +14,16 @@ from src.artifacts.recipes import Recipe, check_recipe_fresh, read_recipe
 from src.artifacts.runs import has_run, oof_file, read_run
 from src.ensemble.align import finished_folds
 from src.ensemble.pooling import DEFAULT
-from src.ensemble.rule import vote
+from src.ensemble.predictions import (
+    ALONE,
+    Decided,
+    Predictions,
+    columns_of,
+    decide,
+    fit_threshold,
+)
 from src.ensemble.stages import pools_of, rule_of
 from src.errors import UserError, unknown_name
-from src.metrics import sigmoid
-from src.thresholds import best_threshold
-
-FloatArray = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Decisions:
-    """How a model's items were decided."""
-
-    pred: NDArray[np.int64]  # (n,) int64
-    how: str  # the threshold and where it comes from, for a title
-    # the threshold on P(fake) itself; None where it is on something else, or several
-    line: float | None
 
 
 @dataclass(frozen=True)
@@ -39,35 +31,24 @@ class Part:
     """Predictions of one fold, or of all finished folds together."""
 
     name: str  # `fold 0`, `all finished folds`
-    item_ids: NDArray[np.object_]  # (n,) str objects
-    label: NDArray[np.int64]  # (n,) int64
-    logit: FloatArray  # (n,) float64
-    tuned: Decisions  # the decisions at the tuned threshold
+    rows: Decided  # at the tuned threshold; `prob` and `logit` are the model's own
+    how: str  # that threshold and where it comes from, for a title
+    # the threshold on P(fake) itself; None where it is on something else, or several
+    line: float | None
     # of each run: its fold and its entries an epoch; empty without a record
     histories: dict[paths.FoldName, list[dict[str, Any]]]
-
-    @property
-    def prob(self) -> FloatArray:
-        """Return (n,) P(fake) as the model says it."""
-        return sigmoid(self.logit)
 
 
 @dataclass(frozen=True)
 class ModelRuns:
-    """All that a report shows.
-
-    Attributes:
-        dataset, scheme, model: names.
-        folds: one part a finished fold.
-        whole: all of them together; None where nothing is scored (only a refit).
-        records: of the runs, by fold; none for predictions from elsewhere.
-    """
+    """All that a report shows."""
 
     dataset: str
     scheme: str
     model: str
-    folds: dict[int, Part]
-    whole: Part | None
+    folds: dict[int, Part]  # one part a finished fold
+    whole: Part | None  # all of them together; None where nothing is scored (only a refit)
+    # of the runs, by fold; none for predictions from elsewhere
     records: dict[paths.FoldName, dict[str, Any]]
 
 
@@ -99,31 +80,22 @@ def collect_runs(dataset: str, scheme: str, model: str) -> ModelRuns:
     if not read:
         return ModelRuns(dataset, scheme, model, {}, None, records)
     oof = pd.concat(read, ignore_index=True)
-    tuned = decide(dataset, scheme, model, oof, table)
+    items = table.set_index("item_id").loc[oof["item_id"]]
+    logit = oof["logit"].to_numpy(np.float64)
+    rows, how, line = decide_alone(
+        dataset, scheme, model, Predictions(**columns_of(items), logit=logit)
+    )
     histories = {fold: record["history"] for fold, record in records.items()}
-    whole = _part(
-        "all finished folds" if len(done) > 1 else f"fold {done[0]}", oof, tuned, histories
-    )
-    parts = {}
-    for fold in done:
-        mine = (oof["fold"] == fold).to_numpy()
-        decisions = Decisions(tuned.pred[mine], tuned.how, tuned.line)
-        own = {key: entries for key, entries in histories.items() if key == fold}
-        parts[fold] = _part(f"fold {fold}", oof[mine], decisions, own)
+    name = "all finished folds" if len(done) > 1 else f"fold {done[0]}"
+    whole = Part(name, rows, how, line, histories)
+    parts = {
+        fold: Part(
+            f"fold {fold}", rows.take(rows.fold == fold), how, line,
+            {key: entries for key, entries in histories.items() if key == fold},
+        )
+        for fold in done
+    }  # fmt: skip
     return ModelRuns(dataset, scheme, model, parts, whole, records)
-
-
-def _part(
-    name: str, oof: pd.DataFrame, tuned: Decisions, histories: dict[paths.FoldName, Any]
-) -> Part:
-    return Part(
-        name,
-        oof["item_id"].to_numpy(dtype=object),
-        oof["label"].to_numpy(np.int64),
-        oof["logit"].to_numpy(np.float64),
-        tuned,
-        histories,
-    )
 
 
 def _records(
@@ -133,38 +105,33 @@ def _records(
     return {fold: read_run(dataset, scheme, model, fold) for fold in there}
 
 
-def decide(
-    dataset: str, scheme: str, model: str, oof: pd.DataFrame, table: pd.DataFrame
-) -> Decisions:
+def decide_alone(
+    dataset: str, scheme: str, model: str, rows: Predictions
+) -> tuple[Decided, str, float | None]:
     """Decide items as a recipe of this model alone does, else at their own best threshold.
 
-    Args:
-        dataset: data set.
-        scheme: fold scheme.
-        model: name.
-        oof: `item_id, label, logit` of the items.
-        table: the fold file.
+    Returns:
+        The rows, with the model's own prob; the threshold in words; the threshold on that prob,
+        None where there is no one such.
     """
+    own = decide(ALONE, replace(rows, logit=rows.logit[:, None]))
     found = own_recipe(dataset, scheme, model)
     if found is not None and _pools_otherwise(dataset, scheme, model, found[1]):
         found = None  # its threshold is one of other logits
-    logit, label = oof["logit"].to_numpy(np.float64), oof["label"].to_numpy(np.int64)
     if found is None:
-        threshold, _ = best_threshold(label, sigmoid(logit))
-        pred = (sigmoid(logit) >= threshold).astype(np.int64)
-        return Decisions(
-            pred, f"threshold {threshold:.4f}, the best of its out-of-fold items", threshold
-        )
-    name, recipe = found
-    rule = rule_of(recipe)
-    place = table.set_index("item_id").loc[oof["item_id"]]
-    values = place[rule.by].to_numpy(dtype=object) if rule.by else None
-    logits = np.zeros((len(logit), len(recipe.members)))
-    logits[:, [member.model == model for member in recipe.members]] = logit[:, None]
-    votes = vote(rule, logits, values)
-    plain = not rule.by and np.array_equal(votes.prob, sigmoid(logit))
-    cut = f"thresholds by {rule.by}" if rule.by else f"threshold {rule.threshold:.4f}"
-    return Decisions(votes.pred, f"{cut}, recipe {name}", rule.threshold if plain else None)
+        rule, _ = fit_threshold(rows.label, rows.logit)
+        how = f"threshold {rule.threshold:.4f}, the best of its out-of-fold items"
+        logits = rows.logit[:, None]
+    else:
+        rule = rule_of(found[1])
+        cut = f"thresholds by {rule.by}" if rule.by else f"threshold {rule.threshold:.4f}"
+        how = f"{cut}, recipe {found[0]}"
+        is_this = np.array([member.model == model for member in found[1].members])
+        logits = np.where(is_this, rows.logit[:, None], 0.0)
+    decided = decide(rule, replace(rows, logit=logits))
+    plain = not rule.by and np.array_equal(decided.prob, own.prob)
+    decided = replace(decided, prob=own.prob, logit=rows.logit)
+    return decided, how, rule.threshold if plain else None
 
 
 def _pools_otherwise(dataset: str, scheme: str, model: str, recipe: Recipe) -> bool:

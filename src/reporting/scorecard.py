@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from src import metrics, scores
 from src.ensemble.bootstrap import MIN_GROUPS, interval, resamples
-from src.reporting.predicted import NO_NAME, Rows
+from src.ensemble.predictions import Decided
+from src.reporting.evaluated import NO_NAME
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -66,7 +67,7 @@ class Card:
 class Scorer:
     """Computes every metric of some rows, for any number of copies of each."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Decided) -> None:
         self.rows, self.fake = rows, rows.label == 1
         self.said = rows.pred == 1
         self.ranking = scores.rank(rows.label, rows.logit)
@@ -126,7 +127,13 @@ class Scorer:
 
 
 def score_rows(
-    rows: Rows, level: str = "item", by: str = "", value: str = "", note: str = "", *, seed: int = 0
+    rows: Decided,
+    level: str = "item",
+    by: str = "",
+    value: str = "",
+    note: str = "",
+    *,
+    seed: int = 0,
 ) -> Card:
     """Return every metric of some rows, with its 95 % interval by group.
 
@@ -165,7 +172,7 @@ def score_rows(
     return Card(level, by, value, n, n - fakes, fakes, n_groups, found, notes)
 
 
-def _draw(scorer: Scorer, rows: Rows, seed: int) -> dict[str, FloatArray]:
+def _draw(scorer: Scorer, rows: Decided, seed: int) -> dict[str, FloatArray]:
     count = min(MOST_REPLICATES, max(FEWEST_REPLICATES, _ROWS_DRAWN // len(rows)))
     drawn = [scorer(w) for w in resamples(rows.label, rows.group, seed=seed, replicates=count)]
     return {key: np.array([one[key] for one in drawn]) for key in drawn[0]}

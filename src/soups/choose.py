@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from src.artifacts.oof import read_oof
 from src.artifacts.runs import check_oof
+from src.ensemble.predictions import fit_threshold
 from src.errors import UserError
 from src.merging.recipe import MergeRecipe
-from src.metrics import auc, log_loss, sigmoid
+from src.metrics import auc, log_loss
 from src.soups.bench import Bench, FloatArray, plain
 from src.soups.ingredients import Ingredient
 from src.soups.plan import Selection
 from src.soups.record import in_words
 from src.soups.select import Choice, Chooser
 from src.soups.table import CROSS_FITTED, TooFewGroupsError, halves_of
-from src.thresholds import best_threshold
 from src.training.job import Job
 
 LOG = logging.getLogger("rvf")
@@ -62,7 +62,7 @@ def tried_table(
             if axis not in recipe.parameters:
                 continue  # an ingredient, looked at alone
             row[axis] = recipe.parameters[axis]
-        row["macro_f1"] = best_threshold(label, sigmoid(logit))[1]
+        row["macro_f1"] = fit_threshold(label, logit)[1]
         row["auc"], row["log_loss"] = auc(label, logit), log_loss(label, logit)
         rows.append(row)
     table = pd.DataFrame(rows)

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from src.ensemble.predictions import fit_threshold
 from src.errors import UserError
 from src.merging.check import MergeRefusedError
 from src.merging.recipe import MergeRecipe, Setting, filters_of
-from src.metrics import auc, log_loss, sigmoid
+from src.metrics import auc, log_loss
 from src.progress import track
 from src.seeds import derive_seed
 from src.soups.bench import Bench, plain
 from src.soups.gradients import learned_recipe
 from src.soups.plan import Range, Selection
-from src.thresholds import best_threshold
 
 LOG = logging.getLogger("rvf")
 FloatArray = NDArray[np.float64]
@@ -45,7 +45,7 @@ def score_of(metric: str, label: NDArray[np.int64], logit: FloatArray) -> float:
         logit: (n,).
     """
     if metric == "macro_f1":
-        return best_threshold(label, sigmoid(logit))[1]
+        return fit_threshold(label, logit)[1]
     return auc(label, logit) if metric == "auc" else -log_loss(label, logit)
 
 

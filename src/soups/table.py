@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from src.ensemble.crossfit import stratified_group_parts
+from src.ensemble.predictions import fit_threshold
+from src.ensemble.rule import vote
 from src.errors import UserError
-from src.metrics import auc, macro_f1, sigmoid
-from src.thresholds import best_threshold
+from src.metrics import auc, macro_f1
+from src.stratify import stratified_group_folds
 
 FloatArray = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -82,7 +83,7 @@ def halves_of(label: NDArray[np.int64], group: NDArray[np.int64]) -> NDArray[np.
     Raises:
         TooFewGroupsError: a half would lack a class.
     """
-    half = stratified_group_parts(label, group, 2, seed=0)
+    half = stratified_group_folds(label, group, 2, seed=0)
     if any(len(np.unique(label[half == k])) < 2 for k in (0, 1)):
         raise TooFewGroupsError("the held-out rows have too few groups for two halves")
     return half
@@ -124,8 +125,8 @@ def scores_of(held: Held, one: Contender) -> Scores:
     for half in (0, 1):
         here, other = held.half == half, held.half != half
         logit = one.by_half[1 - half]
-        threshold, _ = best_threshold(held.label[other], sigmoid(logit[other]))
-        pred[here] = sigmoid(logit[here]) >= threshold
+        rule, _ = fit_threshold(held.label[other], logit[other])
+        pred[here] = vote(rule, logit[here, None]).pred
         plain[here] = logit[here] >= 0
         areas.append(auc(held.label[here], logit[here]))
     return Scores(
@@ -143,9 +144,8 @@ def scores_elsewhere(held: Held, one: Contender, label: Labels) -> tuple[float, 
     """
     if one.elsewhere is None:
         raise ValueError(f"{one.name} has no logits elsewhere")
-    threshold, _ = best_threshold(held.label, sigmoid(one.logit))
-    pred = sigmoid(one.elsewhere) >= threshold
-    return macro_f1(label, pred), auc(label, one.elsewhere)
+    rule, _ = fit_threshold(held.label, one.logit)
+    return macro_f1(label, vote(rule, one.elsewhere[:, None]).pred), auc(label, one.elsewhere)
 
 
 def by_domain(

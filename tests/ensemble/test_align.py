@@ -19,10 +19,10 @@ def test_joins_members_by_id_whatever_the_order_of_rows():
     aligned = align(DATA, SCHEME)
     assert aligned.models == ["a", "c", "timm:b"]
     assert aligned.folds == aligned.all_folds == [0, 1, 2]
-    assert list(aligned.item_ids) == sorted(folds["item_id"])
+    assert list(aligned.item_id) == sorted(folds["item_id"])
     for column, model in enumerate(aligned.models):
-        assert np.array_equal(aligned.logits[:, column], logits[model].loc[aligned.item_ids])
-    by_id = folds.set_index("item_id").loc[aligned.item_ids]
+        assert np.array_equal(aligned.logit[:, column], logits[model].loc[aligned.item_id])
+    by_id = folds.set_index("item_id").loc[aligned.item_id]
     assert np.array_equal(aligned.label, by_id["label"])
     assert np.array_equal(aligned.fold, by_id["fold"])
     same_group = pd.Series(aligned.group).groupby(by_id["group"].to_numpy()).nunique()
@@ -50,7 +50,7 @@ def test_one_fold_of_one_model():
     make_oof(folds, only=[1])
     aligned = align(DATA, SCHEME)
     assert (aligned.folds, aligned.models, aligned.left_out) == ([1], ["a"], [])
-    assert set(aligned.item_ids) == set(folds.loc[folds["fold"] == 1, "item_id"])
+    assert set(aligned.item_id) == set(folds.loc[folds["fold"] == 1, "item_id"])
 
 
 @pytest.mark.parametrize("models", [None, ["b", "a"]])
@@ -161,7 +161,7 @@ def test_a_merge_that_is_its_ingredient_is_left_out_unless_named():
     aligned = align(DATA, SCHEME)
     assert aligned.models == ["a", "b"]
     assert aligned.echoes == [("soup", "a")]
-    assert aligned.logits.shape == (len(folds), 2)
+    assert aligned.logit.shape == (len(folds), 2)
     with pytest.raises(UserError, match=r"leave one out: --models a b$"):
         align(DATA, SCHEME, ["a", "b", "soup"])
 

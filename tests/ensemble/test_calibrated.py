@@ -76,8 +76,7 @@ def test_curves_never_see_the_part_that_they_are_judged_on(artefact_root):
     for fold, rule in rules.items():
         rest = aligned.fold != fold
         assert rule.curves == tuple(
-            CALIBRATIONS.get("platt")(aligned.label[rest], logit[rest])
-            for logit in aligned.logits.T
+            CALIBRATIONS.get("platt")(aligned.label[rest], logit[rest]) for logit in aligned.logit.T
         )
 
 
@@ -89,7 +88,7 @@ def test_the_recipe_keeps_the_curves_and_reproduces_its_score(artefact_root):
     recipe = read_recipe(path)
     assert [stage["name"] for stage in recipe.stages] == ["calibration", "voting", "threshold"]
     assert recipe.search["strategy"] == "isotonic-greedy"
-    pred = vote(rule_of(recipe), aligned.logits).pred
+    pred = vote(rule_of(recipe), aligned.logit).pred
     assert macro_f1(aligned.label, pred) == recipe.scores["in_sample"]
 
 

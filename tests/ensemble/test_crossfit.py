@@ -2,10 +2,9 @@ import dataclasses
 
 import numpy as np
 import pytest
-from sklearn.model_selection import StratifiedGroupKFold
 
 from src.ensemble.align import align
-from src.ensemble.crossfit import cross_rules, cross_vote, make_parts, stratified_group_parts
+from src.ensemble.crossfit import cross_rules, cross_vote, make_parts
 from src.ensemble.rule import Rule
 from src.ensemble.search import STRATEGIES, Search, Strategy
 from src.metrics import sigmoid
@@ -33,18 +32,18 @@ def test_every_item_is_decided_by_a_rule_that_did_not_see_its_part(aligned):
         return Rule("soft", np.full(2, 0.5), np.full(2, 0.5), 0.1 * len(seen))
 
     votes = cross_fit(Strategy("soft", 0, spy, "spies"), aligned, aligned.fold, Search())
-    prob = sigmoid(aligned.logits).mean(axis=1)
+    prob = sigmoid(aligned.logit).mean(axis=1)
     assert len(seen) == 3
     for fold, rows in enumerate(seen):
         held = aligned.fold == fold
-        assert not rows & {tuple(row) for row in aligned.logits[held]}
+        assert not rows & {tuple(row) for row in aligned.logit[held]}
         assert len(rows) == (~held).sum()
         assert np.array_equal(votes.pred[held], prob[held] >= 0.1 * (fold + 1))
     assert np.array_equal(votes.prob, prob)
 
 
 def test_cross_fitted_mean_is_what_a_loop_over_folds_gives(aligned):
-    prob = sigmoid(aligned.logits).mean(axis=1)
+    prob = sigmoid(aligned.logit).mean(axis=1)
     want = np.empty(prob.size)
     for fold in range(3):
         held = aligned.fold == fold
@@ -86,25 +85,3 @@ def test_groups_that_hold_both_classes_are_no_problem(artefact_root):
     aligned = dataclasses.replace(aligned, label=mixed)
     parts = make_parts(aligned, 0)
     assert parts.count == 4
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_parts_are_as_even_as_those_of_scikit_learn(seed):
-    rng = np.random.default_rng(seed)
-    sizes = rng.geometric(0.2, size=300)  # many small groups, a few large ones
-    group = np.repeat(np.arange(300), sizes)
-    label = (rng.random(group.size) < np.repeat(rng.beta(0.5, 1.5, 300), sizes)).astype(np.int64)
-    ours = stratified_group_parts(label, group, 5, seed)
-    theirs = np.empty_like(ours)
-    splitter = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
-    for k, (_, held) in enumerate(splitter.split(group, label, group)):
-        theirs[held] = k
-
-    def unevenness(part):
-        table = np.stack([np.bincount(part[label == c], minlength=5) for c in (0, 1)])
-        return (table / table.sum(axis=1, keepdims=True)).std()
-
-    assert all(np.unique(ours[group == g]).size == 1 for g in range(300))
-    assert unevenness(ours) <= max(unevenness(theirs), 0.01)
-    order = rng.permutation(group.size)
-    assert np.array_equal(stratified_group_parts(label[order], group[order], 5, seed), ours[order])

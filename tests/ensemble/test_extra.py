@@ -49,8 +49,8 @@ def test_an_extra_is_a_member_like_any_other(tmp_path, table, column):
     assert bring(tmp_path, values.sample(frac=1, random_state=0)) == [0, 1, 2]
     aligned = align(DATA, SCHEME)
     assert aligned.models == ["a", "theirs"]
-    want = table.set_index("item_id")["logit"].loc[aligned.item_ids]
-    assert aligned.logits[:, 1] == pytest.approx(want.to_numpy())
+    want = table.set_index("item_id")["logit"].loc[aligned.item_id]
+    assert aligned.logit[:, 1] == pytest.approx(want.to_numpy())
     test = read_extra_test(DATA, SCHEME, "theirs")
     assert test.index.tolist() == ["t1", "t2"]
     assert sigmoid(test) == pytest.approx([1.0, 0.2], abs=1e-6)

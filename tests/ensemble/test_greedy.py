@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from src.ensemble.greedy import greedy_weights
 from src.ensemble.search import STRATEGIES, Search
+from src.ensemble.strategies import greedy_weights
 from src.thresholds import BINS
 
 RNG = np.random.default_rng(5)

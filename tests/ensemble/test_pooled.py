@@ -111,7 +111,7 @@ def write_faces(config):
 def test_several_faces_of_images_are_pooled_as_tuning_finds_best(artefact_root):
     views = write_faces({"input": {"crop": "face"}, "face": {"which": "all"}})
     aligned = align(DATA, SCHEME)
-    largest = views.groupby("item_id")["logit"].max().loc[aligned.item_ids]
+    largest = views.groupby("item_id")["logit"].max().loc[aligned.item_id]
     np.testing.assert_array_equal(aligned.pooled.logits["max"][:, 0], largest)
     names = {c.name for c in tune(aligned, names=["mean@0.5", "mean"]).candidates}
     assert any(name.endswith(" of max") for name in names)
@@ -155,7 +155,7 @@ def test_a_member_without_views_keeps_its_logits(clips):
     aligned = align(DATA, SCHEME)
     assert aligned.pooled.defaults == ("mean_prob", "")
     for logits in aligned.pooled.logits.values():
-        np.testing.assert_array_equal(logits[:, 1], aligned.logits[:, 1])
+        np.testing.assert_array_equal(logits[:, 1], aligned.logit[:, 1])
     assert "b" not in pools_of(tune(aligned, names=["mean@0.5", "mean"]).recipe)
 
 
@@ -183,10 +183,9 @@ def test_evaluate_pools_as_the_recipe_does(clips):
 
 def test_a_report_takes_no_threshold_of_other_pooling(clips):
     from src.artifacts.recipes import write_recipe
-    from src.reporting.runs import decide
+    from src.reporting.runs import collect_runs
 
     tuned = tune(align(DATA, SCHEME, ["a"]), names=["mean@0.5", "mean"])
     write_recipe(paths.recipe_json(DATA, "tuned"), tuned.recipe)
-    oof = pd.concat([pd.read_csv(paths.oof_csv(DATA, SCHEME, "a", k)) for k in (0, 1, 2)])
-    how = decide(DATA, SCHEME, "a", oof, read_folds(paths.folds_csv(DATA, SCHEME))).how
+    how = collect_runs(DATA, SCHEME, "a").whole.how
     assert "the best of its out-of-fold items" in how

@@ -41,7 +41,7 @@ def test_the_recipe_reproduces_its_own_score():
             tuned.recipe, scores=json.loads(json.dumps(tuned.recipe.scores))
         )
         assert recipe.stage("voting") == {"rule": voting}
-        pred = vote(rule_of(recipe), aligned.logits).pred
+        pred = vote(rule_of(recipe), aligned.logit).pred
         assert macro_f1(aligned.label, pred) == recipe.scores["in_sample"]
         check_recipe_fresh(recipe)
 
@@ -157,7 +157,7 @@ def test_order_of_rows_changes_nothing():
     order = np.random.default_rng(0).permutation(aligned.label.size)
     mixed = dataclasses.replace(
         aligned,
-        **{key: getattr(aligned, key)[order] for key in ("label", "group", "fold", "logits")},
+        **{key: getattr(aligned, key)[order] for key in ("label", "group", "fold", "logit")},
     )
     first, second = (tune(a, search=QUICK) for a in (aligned, mixed))
     assert second.candidates == first.candidates
@@ -182,8 +182,8 @@ def test_videos_get_their_own_threshold_only_where_it_pays():
     plain = tune(dataclasses.replace(aligned, kind=kind), search=QUICK)
     assert plain.candidates[-1].name == f"{plain.candidates[-1].over} by kind"
     assert "by" not in plain.recipe.stage("threshold")
-    logits = aligned.logits + 3.0 * (kind == "video")[:, None]
-    shifted = dataclasses.replace(aligned, kind=kind, logits=logits)
+    logits = aligned.logit + 3.0 * (kind == "video")[:, None]
+    shifted = dataclasses.replace(aligned, kind=kind, logit=logits)
     tuned = tune(shifted, search=QUICK)
     assert tuned.chosen.endswith(" by kind")
     stage = tuned.recipe.stage("threshold")

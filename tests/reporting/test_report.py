@@ -123,19 +123,19 @@ def test_threshold_comes_from_the_recipe_of_the_model_alone():
     oof = predict("m")
     predict("x", seed=2)
     own, _ = best_threshold(oof["label"], sigmoid(oof["logit"]))
-    assert collect_runs("toy", "s", "m").whole.tuned.line == own
+    assert collect_runs("toy", "s", "m").whole.line == own
     recipe("both", "m", weight=0.5, other="x")
-    assert "the best of its out-of-fold items" in collect_runs("toy", "s", "m").whole.tuned.how
+    assert "the best of its out-of-fold items" in collect_runs("toy", "s", "m").whole.how
     recipe("alone", "m", 0.7, other="x")
     runs = collect_runs("toy", "s", "m")
-    assert runs.whole.tuned.how == "threshold 0.7000, recipe alone"
-    assert runs.whole.tuned.line == 0.7
-    assert np.array_equal(runs.whole.tuned.pred, runs.whole.prob >= 0.7)
-    assert np.array_equal(runs.folds[1].tuned.pred, runs.folds[1].prob >= 0.7)
+    assert runs.whole.how == "threshold 0.7000, recipe alone"
+    assert runs.whole.line == 0.7
+    assert np.array_equal(runs.whole.rows.pred, runs.whole.rows.prob >= 0.7)
+    assert np.array_equal(runs.folds[1].rows.pred, runs.folds[1].rows.prob >= 0.7)
     recipe("tuned", "m", 0.6)
-    assert collect_runs("toy", "s", "m").whole.tuned.how == "threshold 0.6000, recipe tuned"
+    assert collect_runs("toy", "s", "m").whole.how == "threshold 0.6000, recipe tuned"
     predict("m", [2], seed=5)  # trained again: no recipe stands on these any more
-    assert "out-of-fold" in collect_runs("toy", "s", "m").whole.tuned.how
+    assert "out-of-fold" in collect_runs("toy", "s", "m").whole.how
 
 
 def test_thresholds_by_kind_are_no_line():
@@ -144,20 +144,21 @@ def test_thresholds_by_kind_are_no_line():
     voting = {"name": "voting", "params": {"rule": "soft"}}
     recipe("tuned", "m", stages=[voting, {"name": "threshold", "params": params}])
     whole = collect_runs("toy", "s", "m").whole
-    assert (whole.tuned.how, whole.tuned.line) == ("thresholds by kind, recipe tuned", None)
-    assert np.array_equal(whole.tuned.pred, whole.prob >= 0.8)
+    assert (whole.how, whole.line) == ("thresholds by kind, recipe tuned", None)
+    assert np.array_equal(whole.rows.pred, whole.rows.prob >= 0.8)
 
 
 def test_the_most_wrong_come_first_and_lost_items_say_so():
     oof = predict("m", [0])
-    whole = collect_runs("toy", "s", "m").whole
+    part = collect_runs("toy", "s", "m").whole
+    whole = part.rows
     gap = np.abs(whole.prob - whole.label)
-    rows = worst_rows(whole, 10)
+    rows = worst_rows(part, 10)
     assert gap[rows] == pytest.approx(np.sort(gap)[::-1][:10])
     assert ODD in "".join(oof["item_id"])
-    first = whole.item_ids[rows[0]]
+    first = whole.item_id[rows[0]]
     (paths.dataset_dir("toy") / "train" / first).unlink()
-    (paths.dataset_dir("toy") / "train" / whole.item_ids[rows[1]]).write_bytes(b"nothing")
+    (paths.dataset_dir("toy") / "train" / whole.item_id[rows[1]]).write_bytes(b"nothing")
     folder, _ = report("m")
     assert cv2.imread(str(folder / "fold_0.worst.png")) is not None
 
@@ -167,8 +168,8 @@ def test_scores_of_a_part():
     part = collect_runs("toy", "s", "m").folds[0]
     scores = scores_of(part)
     assert scores["items"] == 20
-    assert scores["auc"] == pytest.approx(roc_auc_score(part.label, part.logit))
-    assert scores["tuned_macro_f1"] == f1_score(part.label, part.tuned.pred, average="macro")
+    assert scores["auc"] == pytest.approx(roc_auc_score(part.rows.label, part.rows.logit))
+    assert scores["tuned_macro_f1"] == f1_score(part.rows.label, part.rows.pred, average="macro")
 
 
 def test_all_models_are_reported_by_default(capsys):

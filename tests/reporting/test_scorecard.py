@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
+from src.ensemble.predictions import Decided
 from src.metrics import sigmoid
-from src.reporting.predicted import (
-    Rows,
+from src.reporting.evaluated import (
     clips_of,
     decide_by_others,
     levels_of,
@@ -28,14 +28,14 @@ def make_rows(n=240, seed=0, groups=60, threshold=0.45, folds=3):
     logit = rng.normal(size=n) * 1.5 + 2 * label - 1
     prob = sigmoid(logit)
     attack = np.array(["print", "replay", ""], dtype=object)[group % 3]
-    return Rows(
+    return Decided(
+        item_id=np.array([f"{g}/x.png" for g in group], dtype=object),
         label=label,
         prob=prob,
         logit=logit,
         threshold=np.full(n, threshold),
         pred=(prob >= threshold).astype(np.int64),
         group=group,
-        clip=group,
         fold=group % folds,
         domain=attack,
         kind=np.full(n, "image", dtype=object),
@@ -135,7 +135,8 @@ def test_pooling_takes_the_mean_prob_of_a_group_and_label():
 def test_pooling_keeps_labels_and_domains_of_one_group_apart_and_lone_items_exact():
     rows = make_rows(n=6, groups=6)
     groups = np.array([0, 0, 0, 0, 1, 1])
-    both = replace(rows, group=groups, clip=groups, label=np.array([0, 0, 1, 1, 0, 1]),
+    both = replace(rows, item_id=rows.item_id[[0] * 6], group=groups,
+                   label=np.array([0, 0, 1, 1, 0, 1]),
                    domain=np.array(["a", "a", "a", "b", "a", "a"], dtype=object),
                    fold=np.zeros(6, dtype=np.int64), logit=np.full(6, 40.0),
                    prob=np.full(6, 1.0))  # fmt: skip
@@ -151,7 +152,8 @@ def test_a_clip_is_narrower_than_a_group_of_several_videos():
            "fake/x.jpg", "fake/y.jpg", "fake/z.jpg", "fake/v.mp4", "fake/w.mp4"]  # fmt: skip
     group = np.array([0] * 7 + [1, 1, 2, 3, 3])
     kind = np.array(["image"] * 10 + ["video"] * 2, dtype=object)
-    code = clips_of(np.array(ids, dtype=object), group, kind)
+    rows = make_rows(n=12, groups=12)
+    code = clips_of(replace(rows, item_id=np.array(ids, dtype=object), group=group, kind=kind))
     assert [code.tolist().index(c) for c in code] == [0, 0, 2, 3, 4, 4, 6, 7, 7, 9, 10, 11]
 
 

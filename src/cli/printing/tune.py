@@ -25,28 +25,29 @@ def _folds(folds: Sequence[int]) -> str:
 def print_aligned(aligned: "Aligned") -> None:
     """Print the members, what was left out of them, and how alike they are."""
     from src.artifacts.label_names import read_label_names
+    from src.ensemble.predictions import fit_threshold
     from src.metrics import auc, macro_f1, sigmoid
-    from src.thresholds import best_threshold
 
     labels = read_label_names(aligned.dataset)
     used = f"{_folds(aligned.folds)} of {len(aligned.all_folds)}"
     print(
         f"{aligned.dataset}/{aligned.scheme}: {used}, {len(aligned.models)} member(s), "
-        f"{aligned.label.size} items in {aligned.n_groups} groups, "
+        f"{len(aligned)} items in {aligned.n_groups} groups, "
         f"{aligned.label.mean():.1%} {labels.names[1]}"
     )
     print(f"labels: {labels.polarity}\n")
     rows = [["member", "macro-F1 @0.5", "best in-sample", "at", "AUC", ""]]
-    for model, logit in zip(aligned.models, aligned.logits.T, strict=True):
-        prob = sigmoid(logit)
-        threshold, best = best_threshold(aligned.label, prob)
-        plain = macro_f1(aligned.label, prob >= 0.5)
+    for model, logit in zip(aligned.models, aligned.logit.T, strict=True):
+        rule, best = fit_threshold(aligned.label, logit)
+        plain = macro_f1(aligned.label, sigmoid(logit) >= 0.5)
         area = auc(aligned.label, logit)
         marks = ["selected-on"] if model in aligned.selected_on else []
         marks += ["folds not known"] if model in aligned.unsure else []
         marks += ["the wrong way round: P(real)?"] if area < 0.5 else []
         mark = ", ".join(marks)
-        rows.append([model, f"{plain:.4f}", f"{best:.4f}", f"{threshold:.4f}", f"{area:.4f}", mark])
+        rows.append(
+            [model, f"{plain:.4f}", f"{best:.4f}", f"{rule.threshold:.4f}", f"{area:.4f}", mark]
+        )
     print_table(rows)
     if aligned.selected_on:
         print(
@@ -70,7 +71,7 @@ def _print_diversity(aligned: "Aligned") -> None:
     models = aligned.models
     if len(models) < 2:
         return
-    alike = np.asarray(np.corrcoef(aligned.logits.T))
+    alike = np.asarray(np.corrcoef(aligned.logit.T))
     pairs = np.triu_indices(len(models), 1)
     print(f"\ncorrelation of logits, mean of {pairs[0].size} pair(s) {alike[pairs].mean():.3f}")
     if len(models) <= MOST_MEMBERS:

@@ -1,0 +1,114 @@
+"""Labelled items and what was predicted of them: the one table that is tuned on and scored.
+
+`decide` makes decisions of it by a rule; `fit_threshold` finds the threshold of a rule. Tuning,
+evaluation, reports and merges do both here.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from src.ensemble.rule import Rule, plain_rule, vote
+from src.metrics import log_odds
+from src.thresholds import best_threshold
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+Names = NDArray[np.object_]
+ALONE = plain_rule("soft", np.ones(1))  # one model's own prob at 0.5
+EDGE = float(np.finfo(np.float64).eps)  # how near to 0 and 1 a prob may come as log odds
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Labelled items, a row each; a column of logits a model."""
+
+    item_id: Names  # (n,) str objects
+    label: IntArray  # (n,) 0/1
+    group: IntArray  # (n,) codes
+    fold: IntArray  # (n,)
+    domain: Names  # (n,) str objects
+    kind: Names  # (n,) str objects, `image` or `video`
+    logit: FloatArray  # (n, m) finite; (n,) of one model, or of what several decided together
+
+    def __len__(self) -> int:
+        return self.label.size
+
+    @property
+    def n_groups(self) -> int:
+        """Return the number of groups among the items."""
+        return len(np.unique(self.group))
+
+    def values(self, by: str) -> Names:
+        """Return (n,) the `kind` or the `domain` of the items."""
+        return {"kind": self.kind, "domain": self.domain}[by]
+
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Self:
+        """Return some rows, of every column."""
+        columns: dict[str, Any] = {
+            name: column[rows]
+            for name, column in vars(self).items()
+            if isinstance(column, np.ndarray)
+        }
+        return replace(self, **columns)
+
+
+@dataclass(frozen=True)
+class Decided(Predictions):
+    """Items that a rule has decided; `logit` (n,) goes with `prob`."""
+
+    prob: FloatArray  # (n,) P(fake)
+    threshold: FloatArray  # (n,) what the prob of each is held against
+    pred: IntArray  # (n,) 0/1
+    dev: IntArray | None = None  # (n,) decisions at cuts that other rows chose, if there are any
+
+
+def columns_of(table: pd.DataFrame) -> dict[str, Any]:
+    """Return all of `Predictions` but the logits, from rows of a fold file.
+
+    Args:
+        table: `item_id` (a column, or the index), `label, group, domain, kind`, perhaps `fold`
+            (else it is 0); the group "" stands for the item alone.
+    """
+    table = table.reset_index() if table.index.name == "item_id" else table
+    # A group's name and an item's id cannot be one: the letter before tells them apart.
+    own = np.where(table["group"] == "", "i " + table["item_id"], "g " + table["group"])
+    fold = table["fold"] if "fold" in table else np.zeros(len(table))
+    return {
+        "item_id": table["item_id"].to_numpy(dtype=object),
+        "label": table["label"].to_numpy(np.int64),
+        "group": pd.factorize(own.astype(object), sort=True)[0].astype(np.int64),
+        "fold": np.asarray(fold, dtype=np.int64),
+        "domain": table["domain"].to_numpy(dtype=object),
+        "kind": table["kind"].to_numpy(dtype=object),
+    }
+
+
+def decide(rule: Rule, rows: Predictions) -> Decided:
+    """Decide items by a rule whose members are the columns of logits.
+
+    `threshold` is 0.5 with hard voting, whose prob is a share of votes.
+    """
+    votes = vote(rule, rows.logit, rows.values(rule.by) if rule.by else None)
+    threshold = rule.threshold_of(rows.values(rule.by) if rule.by else None, len(rows))
+    if rule.voting == "hard":
+        threshold = np.full(len(rows), 0.5)
+    own = {name: getattr(rows, name) for name in Predictions.__dataclass_fields__}
+    own["logit"] = log_odds(votes.prob, EDGE)
+    return Decided(**own, prob=votes.prob, threshold=threshold, pred=votes.pred)
+
+
+def fit_threshold(label: IntArray, logit: FloatArray, rule: Rule = ALONE) -> tuple[Rule, float]:
+    """Return a rule at its best threshold on some items, and its macro-F1 there.
+
+    Args:
+        label: (n,) 0/1.
+        logit: (n, m), a column a member of the rule; (n,) of one model alone.
+        rule: any but hard voting, whose members have thresholds of their own.
+    """
+    prob = vote(rule, logit.reshape(label.size, -1)).prob
+    threshold, score = best_threshold(label, prob)
+    return replace(rule, threshold=threshold), score
