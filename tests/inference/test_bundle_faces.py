@@ -1,5 +1,6 @@
 """A bundle of models that crop faces predicts where neither package nor detector's file is."""
 
+import importlib
 import json
 import logging
 import os
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -49,54 +51,89 @@ def write_data(home: Path) -> None:
         cv2.imwrite(str(folder / f"{number:02d}.png"), pixels)
 
 
-@pytest.fixture
-def trained(artefact_root: Path):
-    """Return `trained(face, cropped=False)`: trains a model with this face, tunes."""
+def train_faces(root: Path, face: str, *, cropped: bool) -> Path:
+    """Train a model with this face, tune, and return the root."""
     says_cropped.cache_clear()
-    home = artefact_root / "input" / "tiny"
-    write_data(home)
-
-    def run(face: str, *, cropped: bool = False) -> Path:
-        # Beside the data's folder, as where that cannot be written: a bundle brings it.
-        (home.parent / "tiny.yaml").write_text(
-            "n_folds: 2\n" + ("faces: cropped\n" if cropped else "")
-        )
-        models = artefact_root / "configs" / "models"
-        models.mkdir(parents=True)
-        (models / "plain.yaml").write_text(tiny_model().replace("epochs: 4", "epochs: 1"))
-        (models / "face.yaml").write_text(FACES.format(face=face))
+    data, models = root / "input", root / "configs" / "models"
+    write_data(data / "tiny")
+    say_cropped(root, cropped=cropped)
+    models.mkdir(parents=True)
+    (models / "plain.yaml").write_text(tiny_model().replace("epochs: 4", "epochs: 1"))
+    (models / "face.yaml").write_text(FACES.format(face=face))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RVF_ROOT", str(root))
         quiet = ["--device", "cpu", "--workers", "0"]
         assert train.main(["--model", "face", "--data", "tiny", *quiet]) == 0
         assert tune.main(["--data", "tiny", "--strategies", "mean@0.5"]) == 0
-        logging.getLogger("rvf").handlers.clear()
-        return artefact_root
+    logging.getLogger("rvf").handlers.clear()
+    return root
 
-    yield run
+
+def say_cropped(root: Path, *, cropped: bool) -> None:
+    # Beside the data's folder, as where that cannot be written: a bundle brings it.
+    text = "n_folds: 2\n" + ("faces: cropped\n" if cropped else "")
+    (root / "input" / "tiny.yaml").write_text(text)
     says_cropped.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def mtcnn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train a model that looks for faces with mtcnn; returns the root."""
+    pytest.importorskip("facenet_pytorch")
+    return train_faces(tmp_path_factory.mktemp("mtcnn"), "{detector: mtcnn}", cropped=False)
+
+
+@pytest.fixture(scope="module")
+def yunet_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("yunet")
+    (root / "yn.onnx").write_bytes(b"no net, but never run")
+    face = f"{{detector: yunet, detector_file: {root / 'yn.onnx'}}}"
+    return train_faces(root, face, cropped=True)
+
+
+@pytest.fixture
+def yunet(yunet_once: Path) -> Iterator[Path]:
+    """Return the root of a model of `yn.onnx` there, trained on faces that are cropped already."""
+    yield yunet_once
+    (yunet_once / "yn.onnx").write_bytes(b"no net, but never run")
+    shutil.rmtree(yunet_once / "bundles", ignore_errors=True)
+    say_cropped(yunet_once, cropped=True)
+
+
+def pack(root: Path) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RVF_ROOT", str(root))
+        return bundle.main(["--data", "tiny"])
 
 
 def unpacked(root: Path, where: Path) -> Path:
     """Bundle the recipe and unpack it elsewhere; returns the folder."""
-    assert bundle.main(["--data", "tiny"]) == 0
+    assert pack(root) == 0
     with zipfile.ZipFile(root / "bundles" / "tiny" / "tuned.zip") as archive:
         archive.extractall(where)
     return where / "rvf"
 
 
-def predict_there(top: Path, base: Path) -> "subprocess.CompletedProcess[str]":
-    """Predict from an unpacked bundle, far from the clone and from what is installed."""
-    guard, data = base / "guard", base / "data"
-    guard.mkdir()
+def run_there(top: Path, base: Path, *words: object) -> "subprocess.CompletedProcess[str]":
+    """Run a command of an unpacked bundle, far from the clone and from what is installed."""
+    guard = base / "guard"
+    guard.mkdir(exist_ok=True)
     (guard / "sitecustomize.py").write_text(WITHOUT)
-    write_data(data / "tiny")
     env = {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH") if key in os.environ}
     env |= {"HOME": str(base), "PYTHONPATH": str(guard), "PYTHONDONTWRITEBYTECODE": "1"}
-    env |= {"RVF_ROOT": str(base / "made"), "OMP_NUM_THREADS": "1"}
-    words = [top / "predict_ensemble.py", "--data", "tiny", "--input-root", data, "--workers", "0"]
+    env |= {"OMP_NUM_THREADS": "1"}
+    if words[0] != "-m":
+        write_data(base / "data" / "tiny")
+        env["RVF_ROOT"] = str(base / "made")
+        words = (top / words[0], *words[1:], "--input-root", base / "data", "--workers", "0")
     return subprocess.run(
-        [sys.executable, *map(str, words), "--device", "cpu"], cwd=base, env=env,
+        [sys.executable, *map(str, words)], cwd=top if words[0] == "-m" else base, env=env,
         capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
+
+
+def predict_there(top: Path, base: Path) -> "subprocess.CompletedProcess[str]":
+    return run_there(top, base, "predict_ensemble.py", "--data", "tiny", "--device", "cpu")
 
 
 def answers_of(done: "subprocess.CompletedProcess[str]", base: Path) -> dict[str, object]:
@@ -106,11 +143,9 @@ def answers_of(done: "subprocess.CompletedProcess[str]", base: Path) -> dict[str
     return json.loads((home / "tuned.json").read_text())
 
 
-def test_mtcnn_travels_in_the_bundle(trained, tmp_path, capsys):
-    package = pytest.importorskip("facenet_pytorch")
-    installed = Path(package.__file__).parent
-    root = trained("{detector: mtcnn}")
-    top = unpacked(root, tmp_path / "there")
+def test_mtcnn_travels_in_the_bundle_and_into_the_next_one(mtcnn, tmp_path, capsys):
+    installed = Path(importlib.import_module("facenet_pytorch").__file__).parent
+    top = unpacked(mtcnn, tmp_path / "there")
     assert "facenet-pytorch 2.6.0 (MIT) and its weights are packed" in capsys.readouterr().out
     brought = top / "packages" / "facenet_pytorch"
     for net in ("pnet", "rnet", "onet"):
@@ -124,98 +159,63 @@ def test_mtcnn_travels_in_the_bundle(trained, tmp_path, capsys):
     assert "4 show no face" in done.stdout
     assert len(answers_of(done, tmp_path)["no_face"]) == 4
 
+    again = tmp_path / "b.zip"
+    done = run_there(top, tmp_path, "-m", "src", "bundle", "--data", "tiny", "--output", again)
+    assert done.returncode == 0, done.stderr
+    first, second = (
+        {name: file.read(name) for name in file.namelist() if name.startswith("rvf/packages/")}
+        for file in map(zipfile.ZipFile, (mtcnn / "bundles/tiny/tuned.zip", again))
+    )
+    assert first == second
+    assert len(first) == 7
 
-def test_without_its_packages_folder_the_same_bundle_cannot(trained, tmp_path):
-    pytest.importorskip("facenet_pytorch")
-    top = unpacked(trained("{detector: mtcnn}"), tmp_path / "there")
-    shutil.rmtree(top / "packages")
+    shutil.rmtree(top / "packages")  # the same bundle without it cannot
+    shutil.rmtree(tmp_path / "made")
     done = predict_there(top, tmp_path)
     assert done.returncode == 2
     assert "mtcnn wants facenet-pytorch" in done.stderr
 
 
-def test_a_detectors_file_travels_and_comes_before_another_of_its_name(trained, tmp_path):
-    file = tmp_path / "yn.onnx"
-    file.write_bytes(b"no net, but never run")
-    root = trained(f"{{detector: yunet, detector_file: {file}}}", cropped=True)
-    top = unpacked(root, tmp_path / "there")
+def test_a_detectors_file_travels_and_comes_before_another_of_its_name(yunet, tmp_path):
+    file = yunet / "yn.onnx"
+    top = unpacked(yunet, tmp_path / "there")
     (packed,) = (top / "detectors").rglob("*.onnx")
     assert packed == top / "detectors" / sha256_file(file) / "yn.onnx"
     assert packed.read_bytes() == file.read_bytes()
     file.write_bytes(b"another file")
     assert answers_of(predict_there(top, tmp_path), tmp_path)["no_face"] == []
-
-
-def test_a_detectors_file_is_run_where_faces_are_looked_for(trained, tmp_path):
-    file = tmp_path / "yn.onnx"
-    file.write_bytes(b"no net")
-    top = unpacked(trained(f"{{detector: yunet, detector_file: {file}}}", cropped=True), tmp_path)
+    # It is run where faces are looked for.
     (top / "input" / "tiny.yaml").write_text("n_folds: 2\n")
-    file.unlink()
     done = predict_there(top, tmp_path)
     assert done.returncode == 2
     assert f"{top / 'detectors'}" in done.stderr
     assert "not a YuNet that OpenCV can run" in done.stderr
 
 
-def test_a_file_that_is_not_needed_is_not_asked_for(trained, tmp_path, capsys):
-    file = tmp_path / "yn.onnx"
-    file.write_bytes(b"no net")
-    root = trained(f"{{detector: yunet, detector_file: {file}}}", cropped=True)
-    file.unlink()
-    top = unpacked(root, tmp_path / "there")
+def test_a_file_that_is_not_needed_is_not_asked_for(yunet, tmp_path, capsys):
+    (yunet / "yn.onnx").unlink()
+    top = unpacked(yunet, tmp_path / "there")
     assert "yn.onnx is not there, nor needed" in capsys.readouterr().out
     assert not (top / "detectors").exists()
     answers_of(predict_there(top, tmp_path), tmp_path)
 
 
-def test_a_file_that_is_needed_and_gone_stops_the_bundle(trained, tmp_path, capsys):
-    file = tmp_path / "yn.onnx"
-    file.write_bytes(b"no net")
-    root = trained(f"{{detector: yunet, detector_file: {file}}}", cropped=True)
-    (root / "input" / "tiny.yaml").write_text("n_folds: 2\n")
-    says_cropped.cache_clear()
-    file.write_bytes(b"another")
-    assert bundle.main(["--data", "tiny"]) == 2
+def test_a_file_that_is_needed_and_gone_stops_the_bundle(yunet, capsys):
+    say_cropped(yunet, cropped=False)
+    (yunet / "yn.onnx").write_bytes(b"another")
+    assert pack(yunet) == 2
     assert "is not the detector that face was trained with" in capsys.readouterr().err
-    file.unlink()
-    assert bundle.main(["--data", "tiny"]) == 2
+    (yunet / "yn.onnx").unlink()
+    assert pack(yunet) == 2
     assert "yn.onnx is not there, and face finds faces with it" in capsys.readouterr().err
-    assert not (root / "bundles").exists()
+    assert not (yunet / "bundles").exists()
 
 
-def test_a_package_that_is_needed_and_not_installed_stops_the_bundle(trained, monkeypatch, capsys):
-    pytest.importorskip("facenet_pytorch")
-    root = trained("{detector: mtcnn}", cropped=True)
+def test_a_package_that_is_needed_and_not_installed_stops_the_bundle(mtcnn, monkeypatch, capsys):
     monkeypatch.setattr(module, "_package_home", lambda: None)
-    assert bundle.main(["--data", "tiny"]) == 0
+    say_cropped(mtcnn, cropped=True)
+    assert pack(mtcnn) == 0
     assert "not installed, nor needed" in capsys.readouterr().out
-    (root / "input" / "tiny.yaml").write_text("n_folds: 2\n")
-    says_cropped.cache_clear()
-    assert bundle.main(["--data", "tiny"]) == 2
+    say_cropped(mtcnn, cropped=False)
+    assert pack(mtcnn) == 2
     assert "pip install --no-deps facenet-pytorch==2.6.0" in capsys.readouterr().err
-
-
-def test_a_bundle_is_bundled_again_from_what_it_brought(trained, tmp_path):
-    pytest.importorskip("facenet_pytorch")
-    root = trained("{detector: mtcnn}")
-    top = unpacked(root, tmp_path / "there")
-    env = {key: value for key, value in os.environ.items() if key != "RVF_ROOT"}
-    guard = tmp_path / "guard"
-    guard.mkdir()
-    (guard / "sitecustomize.py").write_text(WITHOUT)
-    done = subprocess.run(
-        [sys.executable, "-m", "src", "bundle", "--data", "tiny", "--output", tmp_path / "b.zip"],
-        cwd=top, env=env | {"PYTHONPATH": str(guard)}, capture_output=True, text=True,
-        timeout=200, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    with (
-        zipfile.ZipFile(root / "bundles/tiny/tuned.zip") as one,
-        zipfile.ZipFile(tmp_path / "b.zip") as two,
-    ):
-        names = [n for n in one.namelist() if n.startswith("rvf/packages/")]
-        assert len(names) == 7
-        assert {n: one.read(n) for n in names} == {
-            n: two.read(n) for n in two.namelist() if n.startswith("rvf/packages/")
-        }
