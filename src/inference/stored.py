@@ -1,7 +1,6 @@
-"""Predictions of the test items: which are missing, and one pass that fills them in.
+"""Predictions of the test items: which checkpoints they want, which are there, what they say.
 
-This module loads torch only when there is something to predict, so that another recipe over the
-same predictions votes in seconds.
+This module loads no torch, so that another recipe over the same predictions votes in seconds.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,7 +21,7 @@ from src.artifacts.oof import (
     read_views,
     read_views_metadata,
 )
-from src.artifacts.recipes import Member, Recipe, check_recipe_fresh
+from src.artifacts.recipes import Recipe, check_recipe_fresh
 from src.artifacts.runs import check_checkpoint, has_run, read_run
 from src.data.items.contents import contents_sha256
 from src.data.items.dataset_yaml import part_of, says_cropped
@@ -91,13 +90,9 @@ def cropped_marks(root: Path, files: Iterable[str]) -> list[str]:
 
 
 def check_recipe(recipe: Recipe, folds: Sequence[paths.FoldName] | None = None) -> list[Part]:
-    """Check all that predicting with a recipe rests on, but for the items; returns its checkpoints.
+    """Check all that predicting with a recipe rests on, but for the items; see `needed_parts`.
 
     Before hours of predicting, and where a bundle is packed.
-
-    Args:
-        recipe: the recipe.
-        folds: see `needed_parts`.
 
     Raises:
         UserError: a fold file, an OOF file, a checkpoint or a record is gone or not the one that
@@ -113,13 +108,10 @@ def check_recipe(recipe: Recipe, folds: Sequence[paths.FoldName] | None = None) 
 
 
 def needed_parts(recipe: Recipe, folds: Sequence[paths.FoldName] | None = None) -> list[Part]:
-    """Return the checkpoints that a recipe's members of some weight need.
+    """Return the checkpoints of some folds, or the recipe's own, that its members need.
 
-    Members whose predictions came from elsewhere (`tune.py --extra`) have none.
-
-    Args:
-        recipe: the recipe.
-        folds: those of which the checkpoints are wanted; None takes the recipe's own.
+    Members of no weight, and those whose predictions came from elsewhere (`tune.py --extra`), need
+    none.
 
     Raises:
         UserError: a run is not finished, or its checkpoint is gone.
@@ -132,47 +124,37 @@ def needed_parts(recipe: Recipe, folds: Sequence[paths.FoldName] | None = None) 
             names = (recipe.dataset, recipe.scheme, member.model, fold)
             for file in (paths.checkpoint(*names), paths.run_record(*names)):
                 if not paths.readable(file).is_file():
-                    other = (
-                        "predict without --refit"
-                        if fold == paths.ALL
-                        else "tune without that member (--models)"
-                    )
-                    raise UserError(
-                        f"{file} is not there, and the recipe predicts with it; make it: python "
-                        f"{_maker(recipe, member.model)} --fold {fold} --data {recipe.dataset} "
-                        f"--overwrite, or {other}"
-                    )
+                    raise UserError(_not_there(file, recipe, member.model, fold))
             record = read_run(*names)
             sha = record["checkpoint_sha256"]
-            if member.oof_sha256 and fold != paths.ALL:
-                _check_tuned_on(member, fold, sha, recipe.dataset)
+            tuned_on = member.checkpoint_sha256.get(str(fold))
+            if member.oof_sha256 and fold != paths.ALL and tuned_on != sha:
+                raise UserError(
+                    f"fold {fold} of {member.model} is not the checkpoint whose out-of-fold "
+                    "predictions the recipe was tuned on: it was trained again, or copied from "
+                    f"another run; run tune.py --data {recipe.dataset} again"
+                )
             weights = check_checkpoint(record)
             parts.append(Part(member.model, fold, weights, sha, paths.test_views(*names)))
     return parts
 
 
-def _check_tuned_on(member: Member, fold: paths.FoldName, sha256: str, dataset: str) -> None:
-    """Raise where a checkpoint is not the one whose out-of-fold predictions were tuned on."""
-    if member.checkpoint_sha256.get(str(fold)) != sha256:
-        raise UserError(
-            f"fold {fold} of {member.model} is not the checkpoint whose out-of-fold predictions "
-            "the recipe was tuned on: it was trained again, or copied from another run; run "
-            f"tune.py --data {dataset} again"
-        )
-
-
-def _maker(recipe: Recipe, model: str) -> str:
-    """Return the command that makes a member's checkpoints, without its fold."""
+def _not_there(file: Path, recipe: Recipe, model: str, fold: paths.FoldName) -> str:
+    """Say what makes a member's checkpoint that is gone, and what to do without it."""
     names = (recipe.dataset, recipe.scheme, model)
-    there = [fold for fold in recipe.folds if has_run(*names, fold)]
+    there = [one for one in recipe.folds if has_run(*names, one)]
     if there:
         is_merge = bool(read_run(*names, there[0])["merged_from"])
     else:
-        folders = paths.config_dirs("merges")
-        is_merge = any((folder / f"{model}.yaml").is_file() for folder in folders)
-    if is_merge:
-        return f"-m src merge {model}"
-    return f"train_folds.py --model {model}"
+        is_merge = any((at / f"{model}.yaml").is_file() for at in paths.config_dirs("merges"))
+    maker = f"-m src merge {model}" if is_merge else f"train_folds.py --model {model}"
+    other = "predict without --refit"
+    if fold != paths.ALL:
+        other = "tune without that member (--models)"
+    return (
+        f"{file} is not there, and the recipe predicts with it; make it: python {maker} --fold "
+        f"{fold} --data {recipe.dataset} --overwrite, or {other}"
+    )
 
 
 def stored_predictions(
@@ -180,38 +162,24 @@ def stored_predictions(
 ) -> pd.DataFrame | None:
     """Return a checkpoint's predictions if they are complete and of these weights and items.
 
-    Args:
-        part: the checkpoint.
-        items: the items.
-        precision: as `--precision`; other than `auto`, predictions of another one do not count.
-        engine: as `--engine`; if given, predictions of another one do not count.
+    Those of another `--precision` or `--engine` than asked for do not count.
     """
-    if not part.views.is_file():
-        return None
     try:
         views, metadata = read_views(part.views)
     except UserError:
-        return None  # damaged: predicted again
-    if metadata.get("checkpoint_sha256") != part.checkpoint_sha256:
-        return None
-    if metadata.get("manifest_sha256") != items.manifest_sha256:
-        return None
-    if precision not in ("auto", metadata.get("precision")):
-        return None
-    if engine not in (None, metadata.get("engine", "eager")):
-        return None
-    return views if set(views["item_id"]) == set(items.item_ids) else None
+        return None  # not there, or damaged: predicted again
+    same = (
+        metadata.get("checkpoint_sha256") == part.checkpoint_sha256
+        and metadata.get("manifest_sha256") == items.manifest_sha256
+        and precision in ("auto", metadata.get("precision"))
+        and engine in (None, metadata.get("engine"))
+        and set(views["item_id"]) == set(items.item_ids)
+    )
+    return views if same else None
 
 
-def member_logits(
-    recipe: Recipe, parts: Sequence[Part], items: TestItems
-) -> dict[str, "pd.Series"]:
-    """Return logits of the test items by member: stored predictions pooled, and extra ones.
-
-    Args:
-        recipe: its members of some weight are wanted.
-        parts: the checkpoints, all predicted.
-        items: the items.
+def member_logits(recipe: Recipe, parts: Sequence[Part], items: TestItems) -> dict[str, pd.Series]:
+    """Return logits of the items by member of some weight: stored ones pooled, and extra ones.
 
     Raises:
         UserError: predictions that are not complete, or of other ids than the test items.
@@ -253,10 +221,10 @@ def _metadata(part: Part) -> dict[str, Any]:
     try:
         return read_views_metadata(part.views)
     except UserError:
-        return {}  # a file of before, or none: whoever wants its predictions will say so
+        return {}  # none: whoever wants its predictions will say so
 
 
-def _extra_logits(recipe: Recipe, model: str, items: TestItems) -> "pd.Series":
+def _extra_logits(recipe: Recipe, model: str, items: TestItems) -> pd.Series:
     series = read_extra_test(recipe.dataset, recipe.scheme, model)
     lacking = pd.Index(items.item_ids).difference(series.index)
     unknown = series.index.difference(pd.Index(items.item_ids))

@@ -40,76 +40,56 @@ def answer(make_job, monkeypatch, tmp_path):
     return run
 
 
-def test_the_json_beside_the_answers_names_every_item(answer, capsys):
+def test_the_json_beside_the_answers_names_every_item_and_what_is_left_aside(answer, capsys):
     assert answer() == 0
     said = json.loads((answer.home / "out.json").read_text())
     table = pd.read_csv(answer.home / "out.csv")
-    walls = [f"walls/{number:02d}.png" for number in range(13)]
-    assert said["no_face"] == walls
+    assert said["no_face"] == [f"walls/{number:02d}.png" for number in range(13)]
     assert said["fallback"]["items"] == [f"broken{number:02d}.jpg" for number in range(12)]
     assert said["fallback"]["prob"] is None
     assert said["partial"] == {}
     assert (said["schema"], said["rows"], said["threshold"]) == (1, 27, 0.5)
     assert said["checkpoints"] == {str(answer.checkpoint): sha256_file(answer.checkpoint)}
     assert said["share_fake"] == pytest.approx(table["label"].mean())
-    out = capsys.readouterr().out
-    assert "13 show no face" in out
-    assert "out.json" in out
+    assert said["submission_sha256"] == sha256_file(answer.home / "out.csv")
+    assert set(said["left_aside"]["files"]) == {"notes.md", "photo.jxl", "code.ts"}
+    assert said["left_aside"]["tables"] == ["labels.csv"]
     assert {path.name for path in answer.home.glob("out*")} == {"out.csv", "out.json"}
-
-
-def test_what_is_left_aside_is_counted_and_named(answer, capsys):
-    assert answer() == 0
     out = capsys.readouterr().out
-    assert "left aside: 1 x neither image nor video (.md): notes.md" in out
-    assert "convert it to PNG or JPEG (.jxl): photo.jxl" in out
-    assert "left aside: 1 x text, no video (.ts): code.ts" in out
-    assert "left aside: 1 x junk" in out
-    assert "left aside: 1 x table: labels.csv" in out
-    aside = json.loads((answer.home / "out.json").read_text())["left_aside"]
-    assert set(aside["files"]) == {"notes.md", "photo.jxl", "code.ts"}
-    assert aside["tables"] == ["labels.csv"]
-
-
-def test_a_json_of_somebody_else_is_never_replaced(answer, capsys):
-    (answer.home / "out.json").write_text('{"a.jpg": {"label": "FAKE"}}')
-    assert answer() == 2
-    assert "remove it, or take another name" in capsys.readouterr().err
-    assert (answer.home / "out.json").read_text() == '{"a.jpg": {"label": "FAKE"}}'
-    assert not (answer.home / "out.csv").exists()
-    (answer.home / "out.json").unlink()
-    assert answer() == answer() == 0
-    assert answer("out.txt") == 2  # its JSON would be that of out.csv
-    assert answer("answers.json") == 2
-    assert "ends with .csv" in capsys.readouterr().err
-    assert answer("other.csv") == 0
-    assert answer("other.csv") == 0  # its own is made anew
+    for text in (
+        "13 show no face",
+        "out.json",
+        "left aside: 1 x neither image nor video (.md): notes.md",
+        "convert it to PNG or JPEG (.jxl): photo.jxl",
+        "left aside: 1 x text, no video (.ts): code.ts",
+        "left aside: 1 x junk",
+        "left aside: 1 x table: labels.csv",
+    ):
+        assert text in out
 
 
 def test_no_file_that_is_read_or_of_somebody_else_is_replaced(answer, artefact_root, capsys):
-    names = next(artefact_root.glob("oof/*/*/*/fold_*.csv"))
-    mine = answer.home / "mine.csv"
-    mine.write_text("id,prob\n1,0.3\n")
-    code = answer.home / "code.py"
-    code.write_text("print()\n")
-    inside = answer.folder / "face.png", answer.folder / "new.csv"
+    home = answer.home
+    for name, text in (("out.json", '{"a.jpg": {"label": "FAKE"}}'), ("mine.csv", "id,prob\n1,0\n"),
+                       ("code.py", "print()\n")):  # fmt: skip
+        (home / name).write_text(text)
+    foreign = "is there, and not as this command wrote it; remove it, or take another name"
     for path, said in (
-        (inside[0], "ends with .csv"),
-        (inside[1], "lies inside"),
-        (code, "ends with .csv"),
-        (mine, "mine.csv is there, and not as this command wrote it"),
-        (names, "is there, and not as this command wrote it"),
+        (home / "out.csv", f"out.json {foreign}"),
+        (home / "mine.csv", f"mine.csv {foreign}"),
+        (next(artefact_root.glob("oof/*/*/*/fold_*.csv")), foreign),
+        (home / "code.py", "ends with .csv"),
+        (home / "answers.json", "ends with .csv"),
+        (answer.folder / "face.png", "ends with .csv"),
+        (answer.folder / "new.csv", "lies inside"),
     ):
-        was = path.read_bytes() if path.exists() else None
+        files = (path, path.with_suffix(".json"))
+        was = [file.read_bytes() if file.exists() else None for file in files]
         assert answer(path) == 2
         assert said in capsys.readouterr().err
-        assert (path.read_bytes() if path.exists() else None) == was
-
-
-def test_the_json_names_its_csv(answer):
-    assert [answer(), answer()] == [0, 0]
-    said = json.loads((answer.home / "out.json").read_text())
-    assert said["submission_sha256"] == sha256_file(answer.home / "out.csv")
-    (answer.home / "out.csv").write_text("edited\n")
-    assert answer() == 2
-    assert (answer.home / "out.csv").read_text() == "edited\n"
+        assert [file.read_bytes() if file.exists() else None for file in files] == was
+    # Its own is made anew, but not one that was edited since.
+    assert [answer("other.csv"), answer("other.csv")] == [0, 0]
+    (home / "other.csv").write_text("edited\n")
+    assert answer("other.csv") == 2
+    assert (home / "other.csv").read_text() == "edited\n"

@@ -277,34 +277,33 @@ def run_on(dataset: str, sha256: str, fold: int | str = 0) -> Source:
     return Source("a", run)
 
 
-def test_a_part_of_another_data_set_is_known_by_its_name() -> None:
-    table = pd.DataFrame({"item_id": PLAIN, "fold": [0, 1, 0, 1]})
-    sha256 = fold_file("both", [f"tiny/{name}" for name in PLAIN])
-    assert trained_on(run_on("both", sha256, 1), "tiny", "s", table) == set(PLAIN[::2])  # fold 0
-    assert trained_on(run_on("both", sha256, "all"), "tiny", "s", table) == set(PLAIN)
+AB = ["A/x", "A/y", "B/x", "B/y", "E/x"]
 
 
-def test_a_part_that_two_combined_sets_share_is_seen() -> None:
-    """AB = A + B and BD = B + D: what was trained on BD saw the rows of B in AB."""
-    home = paths.dataset_dir("AB")
+@pytest.mark.parametrize(
+    ("ours", "other", "theirs", "fold", "seen"),
+    [
+        (PLAIN, "both", [f"tiny/{name}" for name in PLAIN], 1, set(PLAIN[::2])),  # fold 0
+        (PLAIN, "both", [f"tiny/{name}" for name in PLAIN], "all", set(PLAIN)),
+        # AB = A + B (and extra E), BD = B + D: what was trained on BD saw the rows of B in AB.
+        (AB, "BD", ["B/x", "D/x", "B/z", "D/y"], "all", {"B/x"}),
+        (AB, "B", ["x", "y", "z", "w"], "all", {"B/x", "B/y"}),
+        (AB, "D", ["x", "y", "z", "w"], "all", set()),
+        (AB, "more", ["x", "y", "z", "E/x"], "all", {"E/x"}),
+        # Names of folders are no parts.
+        (PLAIN, "Q", PLAIN, "all", set()),
+    ],
+)
+def test_a_part_that_two_sets_share_is_seen(
+    ours: list[str], other: str, theirs: list[str], fold: int | str, seen: set[str]
+) -> None:
+    name = "AB" if ours == AB else "tiny"
+    home = paths.dataset_dir(name)
     home.mkdir(parents=True)
-    (home / "dataset.yaml").write_text("combine: [A, B]\nextra: [E]\n")
-    ours = pd.DataFrame({"item_id": ["A/x", "A/y", "B/x", "B/y", "E/x"], "fold": [0, 1, 0, 1, -1]})
-    for name, theirs, seen in (
-        ("BD", ["B/x", "D/x", "B/z", "D/y"], {"B/x"}),
-        ("B", ["x", "y", "z", "w"], {"B/x", "B/y"}),
-        ("D", ["x", "y", "z", "w"], set()),
-        ("more", ["x", "y", "z", "E/x"], {"E/x"}),
-    ):
-        one = run_on(name, fold_file(name, theirs), "all")
-        assert trained_on(one, "AB", "s", ours) == seen, name
-
-
-def test_names_of_folders_are_no_parts() -> None:
-    paths.dataset_dir("P").mkdir(parents=True)
-    ours = pd.DataFrame({"item_id": ["real/x", "fake/x"], "fold": [0, 1]})
-    other = run_on("Q", fold_file("Q", ["real/x", "fake/x", "real/y", "fake/y"]), "all")
-    assert trained_on(other, "P", "s", ours) == set()
+    if ours == AB:
+        (home / "dataset.yaml").write_text("combine: [A, B]\nextra: [E]\n")
+    table = pd.DataFrame({"item_id": ours, "fold": range(len(ours))})
+    assert trained_on(run_on(other, fold_file(other, theirs), fold), name, "s", table) == seen
 
 
 def test_without_the_other_fold_file_nothing_says_what_was_seen() -> None:
