@@ -37,20 +37,19 @@ _TOLERANCE = 1e-4  # of a logit; rounding alone moved them by 1e-6
 def fused(net: nn.Module, image_size: int, *, plain_attention: bool) -> nn.Module:
     """Return a copy of a net that computes the same faster on a CPU, in eval mode.
 
-    BatchNorm behind a convolution becomes part of it. timm's attention is done as two matrix
-    products where that is wanted: torch's fused kernel saves memory, and on a CPU in bf16 it is
-    slower. The copy is held against the net on two random images, and the net itself is returned
-    where they differ (children that are not called in the order they are listed).
-
-    Args:
-        net: maps float (n, 3, s, s) to (n, 1); not changed.
-        image_size: s, pixels.
-        plain_attention: do without the fused attention kernel.
+    BatchNorm behind a convolution becomes part of it. With `plain_attention` timm's attention is
+    done as two matrix products: torch's fused kernel saves memory, and on a CPU in bf16 it is
+    slower. The copy is held against the net, (n, 3, s, s) to (n, 1), on two random images, and the
+    net itself is returned where they differ (children not called in the order they are listed).
     """
     copied = copy.deepcopy(net).eval()
     changes = _fold(copied)
-    if plain_attention and _tokens(net) <= MOST_TOKENS:
-        changes += _unfuse_attention(copied)
+    tokens = getattr(getattr(net, "patch_embed", None), "num_patches", 0)  # of a transformer
+    if plain_attention and tokens <= MOST_TOKENS:
+        for module in copied.modules():
+            if getattr(module, "fused_attn", False) is True:
+                module.fused_attn = False  # type: ignore[assignment]
+                changes += 1
     if not changes:
         return net
     copied = copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -62,8 +61,14 @@ def _fold(module: nn.Module) -> int:
     count = 0
     before: tuple[str, nn.Module] | None = None
     for name, child in list(module.named_children()):
-        if before is not None and _fit(before[1], child):
-            setattr(module, before[0], fuse_conv_bn_eval(before[1], child))  # type: ignore[type-var]
+        if (
+            before is not None
+            and isinstance(before[1], nn.Conv2d)
+            and isinstance(child, nn.BatchNorm2d)
+            and child.running_mean is not None
+            and before[1].out_channels == child.num_features
+        ):
+            setattr(module, before[0], fuse_conv_bn_eval(before[1], child))
             # timm's BatchNormAct2d goes on with an activation.
             rest = [getattr(child, part, nn.Identity()) for part in ("drop", "act")]
             setattr(module, name, nn.Sequential(*rest))
@@ -73,27 +78,6 @@ def _fold(module: nn.Module) -> int:
         count += _fold(child)
         before = (name, child)
     return count
-
-
-def _fit(first: nn.Module, second: nn.Module) -> bool:
-    return (
-        isinstance(first, nn.Conv2d)
-        and isinstance(second, nn.BatchNorm2d)
-        and second.running_mean is not None
-        and first.out_channels == second.num_features
-    )
-
-
-def _tokens(net: nn.Module) -> int:
-    """Return how many patches a vision transformer looks at; 0 for other nets."""
-    return int(getattr(getattr(net, "patch_embed", None), "num_patches", 0))
-
-
-def _unfuse_attention(net: nn.Module) -> int:
-    found = [module for module in net.modules() if getattr(module, "fused_attn", False) is True]
-    for module in found:
-        module.fused_attn = False  # type: ignore[assignment]
-    return len(found)
 
 
 def _same(net: nn.Module, other: nn.Module, size: int) -> bool:
@@ -126,14 +110,7 @@ class Engine(Protocol):
 
 
 class Eager:
-    """A model run by torch; on a CPU a copy of it with BatchNorm folded into convolutions.
-
-    Args:
-        model: put in eval mode; else not changed.
-        device: where it computes.
-        precision: fp32, bf16 or fp16.
-        compile_it: run it through torch.compile.
-    """
+    """A model, put in eval mode, run by torch; on a CPU a copy of it with BatchNorm folded."""
 
     engine = "eager"
 
@@ -171,13 +148,7 @@ class Trial:
 
     bf16 is taken where it was `TRIAL_GAIN` times faster on that batch and moved no logit by more
     than `TRIAL_ERROR` of their standard deviation. The answer is kept with the checkpoint's
-    fingerprint and the machine, so that a repeat gives the same bytes.
-
-    Args:
-        model: as for `Eager`.
-        sha256: of its checkpoint.
-        what: named in the log.
-        compile_it: as for `Eager`.
+    fingerprint (`sha256`) and the machine, so that a repeat gives the same bytes.
     """
 
     engine = "eager"
