@@ -279,7 +279,7 @@ def _checked_parts(recipe: Any, *, refit: bool) -> list[Any]:  # noqa: ANN401
 
     if not refit:
         return stored.check_recipe(recipe)
-    from src.training.refit import check_refits
+    from src.training.plan import check_refits
 
     check_refits(recipe)
     return stored.check_recipe(recipe, [paths.ALL])

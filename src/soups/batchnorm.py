@@ -15,7 +15,7 @@ from src.errors import UserError
 from src.merging.sources import open_source
 from src.models.classifier import Classifier
 from src.seeds import derive_seed
-from src.training.swa import fill_statistics
+from src.training.optim import fill_statistics
 
 ITEMS = 1024
 BATCH = 64

@@ -19,7 +19,7 @@ from src.soups.gradients import LossPath
 from src.soups.ingredients import Ingredient
 from src.soups.plan import MergePlan
 from src.soups.select import Choice
-from src.training import record
+from src.training import finish
 from src.training.job import Job
 
 
@@ -103,7 +103,7 @@ def merge_record(
     first = runs[0]
     chosen = merged.chosen
     return {
-        **record.opening(job, first["start"]),
+        **finish.opening(job, first["start"]),
         "selection": "best" if merged.is_selected else "last",
         "epoch": 0,
         "precision": "fp32",
@@ -132,5 +132,5 @@ def merge_record(
             else sha256_file(paths.cross_fitted_csv(*job.names)),
             "barriers": {path.other: path.barrier for path in merged.paths},
         },
-        **record.closing(job),
+        **finish.closing(job),
     }

@@ -1,7 +1,4 @@
-"""What a run begins with: a model with weights, what computes on it, and how much at once.
-
-How many processes load pixels.
-"""
+"""What a run begins with: a model with weights, what computes on it, and how much at once."""
 
 import logging
 from dataclasses import replace
@@ -31,12 +28,12 @@ from src.models.strategies import STRATEGIES, make_stages
 from src.models.weights import Start, start_weights
 from src.seeds import derive_seed
 from src.training.job import Job
-from src.training.optim import OPTIMIZERS
+from src.training.optim import OPTIMIZERS, SCHEDULES
 from src.training.run import Run
-from src.training.schedules import SCHEDULES
 from src.training.step import check_step
 
 LOG = logging.getLogger("rvf")
+SMALL = 3 * 64 * 64  # bytes of an item; a batch of such is copied faster than it is handed over
 
 
 def check_names(config: ModelConfig) -> None:
@@ -57,105 +54,72 @@ def build_model(
 ) -> tuple[Classifier, Start, tuple[str, ...]]:
     """Return the job's model, where its weights come from, and the names of its head's layers.
 
-    Args:
-        job: the run.
-        state: of a half-done run, whose weights are taken over later.
+    The state of a half-done run holds all weights and is taken over later; where they came from
+    need not be in reach.
 
     Raises:
         UserError: the weights are out of reach or do not fit.
     """
+    torch.manual_seed(derive_seed(job.config.start_seed, "init", job.fold))
     model, native = build_classifier(job.config)
-    if state is not None:  # it holds all weights; where they came from need not be in reach
+    if state is not None:
         start = Start(**state["start"])
-        carry_input(model, job.config, start)
-        return model, start, native.head
-    options = job.options
-    start = start_weights(
-        model.net, job.config, native.head, options.weights, options.no_pretrained
-    )
-    if options.weights is not None:
-        start = replace(
-            start, origin=origin_of(options.weights, start.sha256, ours=is_ours(options.weights))
-        )
+    else:
+        given = job.options.weights
+        start = start_weights(model.net, job.config, native.head, given, job.options.no_pretrained)
+        if given is not None:
+            origin = origin_of(given, start.sha256, ours=is_ours(given))
+            start = replace(start, origin=origin)
     carry_input(model, job.config, start)
     return model, start, native.head
 
 
-def choose_precision(job: Job, model: Classifier, chip: torch.device) -> str:
-    """Return the precision to train in."""
-    backbone, batch_size = job.config.backbone, job.config.optim.batch_size
-    return device.training_precision(job.options.precision, chip, model, backbone, batch_size)
-
-
-def log_start(what: str, start: Start, model: Classifier, chip: torch.device) -> None:
+def log_start(job: Job, start: Start, model: Classifier, chip: torch.device) -> None:
     """Say what is trained, where, and what it starts from."""
     millions = count_parameters(model) / 1e6
-    LOG.info("%s: %.2f M weights on %s", what, millions, device.device_name(chip))
+    LOG.info("%s: %.2f M weights on %s", job.title, millions, device.device_name(chip))
     if start.source == "random":
         LOG.info("start: random weights")
-    else:
-        LOG.info(
-            "start: %s %s (new: %s; left out: %s)",
-            start.source,
-            start.name,
-            ", ".join(start.missing) or "none",
-            ", ".join(start.unexpected) or "none",
-        )
+        return
+    missing, unexpected = ", ".join(start.missing), ", ".join(start.unexpected)
+    LOG.info(
+        "start: %s %s (new: %s; left out: %s)",
+        start.source, start.name, missing or "none", unexpected or "none",
+    )  # fmt: skip
 
 
 def make_run(
     job: Job, model: Classifier, head: tuple[str, ...], chip: torch.device, precision: str
-) -> Run:
-    """Return the model with its stages and its scaler, on the device; no stage is entered yet.
+) -> tuple[Run, EpochSampler]:
+    """Return the model with its stages on the device, no stage entered yet, and its batches' rows.
 
     Raises:
         UserError: the strategy does not fit the net, a batch does not fit the fold, or a step is
             asked for that this machine or these options cannot make.
     """
-    make_sampler(job)  # made again when it is needed: what it refuses is refused at once
-    stages = make_stages(model.net, head, job.config)
+    rows, config, options = job.train_rows, job.config, job.options
+    groups = job.groups[rows] if config.sampler == "paired" else None
+    pool = Pool(rows, job.labels[rows], config.optim.batch_size, config.per_class, groups)
+    sampler = EpochSampler(pool, config.sampler, derive_seed(config.seed, job.fold))
+    stages = make_stages(model.net, head, config)
     model.to(device=chip, memory_format=torch.channels_last)  # type: ignore[call-overload]
     scaler = GradScaler(chip.type, enabled=precision == "fp16")
-    run = Run(model, scaler, precision, stages, head)
+    run = Run(job, model, head, stages, precision, scaler, len(sampler))
     if all(stage.cached for stage in stages):
-        return run
-    if job.options.auto_batch:
-        run.micro_batch = _fitting_batch(job, run, chip)
-    check_step(job.config, precision, run.micro_batch, compiled=job.options.compile)
-    if job.options.compile:
+        return run, sampler
+    if options.auto_batch:
+        run.micro_batch = _fitting_batch(run, chip)
+    check_step(config, precision, run.micro_batch, compiled=options.compile)
+    if options.compile:
         LOG.info("--compile: this takes minutes; predictions of record are made without it")
         with device.untouched(model):
             compile_model(model, chip, precision, job.model, backward=True)
-    return run
+    return run, sampler
 
 
-def make_sampler(job: Job) -> EpochSampler:
-    """Return what draws the batches of every epoch."""
-    rows, config = job.train_rows, job.config
-    groups = job.groups[rows] if config.sampler == "paired" else None
-    pool = Pool(rows, job.labels[rows], config.optim.batch_size, config.per_class, groups)
-    return EpochSampler(pool, config.sampler, derive_seed(config.seed, job.fold))
-
-
-def class_weights(config: ModelConfig, labels: np.ndarray) -> tuple[float, float]:
-    """Return the loss weight of real and of fake.
-
-    Args:
-        config: `loss.class_weights`.
-        labels: 0/1 of the training rows.
-    """
-    wanted = config.loss.class_weights
-    if wanted == "none":
-        return 1.0, 1.0
-    if wanted == "balanced":
-        real, fake = np.bincount(labels, minlength=2)
-        return len(labels) / (2 * real), len(labels) / (2 * fake)
-    return float(wanted[0]), float(wanted[1])
-
-
-def _fitting_batch(job: Job, run: Run, chip: torch.device) -> int:
+def _fitting_batch(run: Run, chip: torch.device) -> int:
     """Return how many images of a batch are computed at once; 0 for the whole batch."""
-    whole = job.config.optim.batch_size
+    whole = run.job.config.optim.batch_size
     if chip.type != "cuda":
         LOG.info("--auto-batch: no GPU here, batches of %d are trained whole", whole)
         return 0
@@ -172,7 +136,15 @@ def _fitting_batch(job: Job, run: Run, chip: torch.device) -> int:
     return size
 
 
-SMALL = 3 * 64 * 64  # bytes of an item; a batch of such is copied faster than it is handed over
+def class_weights(config: ModelConfig, labels: np.ndarray) -> tuple[float, float]:
+    """Return the loss weight of real and of fake, by `loss.class_weights` and the training rows."""
+    wanted = config.loss.class_weights
+    if wanted == "none":
+        return 1.0, 1.0
+    if wanted == "balanced":
+        real, fake = np.bincount(labels, minlength=2)
+        return len(labels) / (2 * real), len(labels) / (2 * fake)
+    return float(wanted[0]), float(wanted[1])
 
 
 def loader_workers(
@@ -180,11 +152,8 @@ def loader_workers(
 ) -> tuple[int, int]:
     """Return how many processes load training batches, and how many load evaluation batches.
 
-    Args:
-        wanted: as `--workers`; None chooses.
-        source: pixels; where they are kept, loading them is a copy.
-        config: the model, whose augmentation may work on single images.
-        device: where it is trained; a CPU has no core to spare for what is nearly free.
+    Where pixels are kept, loading them is a copy; and a CPU that trains has no core to spare for
+    what is nearly free.
     """
     if wanted is not None:
         return wanted, wanted

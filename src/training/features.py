@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from src import paths
 from src.artifacts.atomic import file_lock
@@ -21,14 +21,15 @@ from src.compute import device
 from src.compute.compiled import eagerly
 from src.config import FramesConfig
 from src.data.batches.loader import EvalBatches, draw_frames, make_loader
-from src.data.batches.samplers import BatchKey
+from src.data.batches.samplers import BatchKey, EpochSampler
 from src.data.pixels.cache import identity
 from src.data.pixels.frames import FrameNumbers, FrameRows
 from src.data.pixels.images import Canvas
 from src.data.pixels.source import PixelSource
 from src.inference.engines import fused
+from src.inference.frames import Seen
 from src.inference.predict import VIEWS, Compute, parts_of, view_pixels
-from src.models.anatomy import Probe, anatomy_of, features_of
+from src.models.anatomy import anatomy_of, features_of
 from src.models.classifier import Classifier
 from src.progress import track
 from src.seeds import derive_seed
@@ -44,20 +45,20 @@ class FeatureBatches:
     Args:
         features: float32 (n_slots, n_views, ...), NaN for a slot that its clip does not have.
         labels: 0/1 by row.
-        sampler: which rows; iterating it gives the keys of an epoch's batches.
+        sampler: which rows.
         seed: of the draw of a view.
-        numbers: of the items' slots; None where there are only images.
+        numbers: of the items' slots.
     """
 
     def __init__(
         self,
         features: Features,
         labels: NDArray[np.int64],
-        sampler: "torch.utils.data.Sampler[BatchKey]",
+        sampler: EpochSampler,
         seed: int,
-        numbers: FrameNumbers | None = None,
+        numbers: FrameNumbers,
     ) -> None:
-        self.numbers = numbers if numbers is not None and numbers.has_clips else None
+        self.numbers = numbers if numbers.has_clips else None
         self.held = None if self.numbers is None else _count_slots(features, self.numbers)
         self.features = features
         self.labels = labels
@@ -87,7 +88,19 @@ class FeatureBatches:
                 found[place] += slots[int(draw * len(slots))]
         return found
 
-    def eval_rows(self, items: NDArray[np.int64]) -> tuple[NDArray[np.int64], FrameRows]:
+    def predict(self, probe: nn.Module, items: NDArray[np.int64], chip: torch.device) -> Seen:
+        """Return what the head says of the first view of items, all evaluation frames of each."""
+        rows, frames = self._eval_rows(items)
+        probe.eval()
+        with torch.inference_mode():
+            parts = [
+                probe({"features": torch.from_numpy(np.array(part)).to(chip)})["logit"]
+                for part in np.array_split(self.features[rows, 0], max(1, len(rows) // 4096))
+            ]
+            logits = torch.cat([part.double().cpu() for part in parts]).numpy()
+        return Seen(frames, logits[:, None], np.ones(len(rows), bool), len(items))
+
+    def _eval_rows(self, items: NDArray[np.int64]) -> tuple[NDArray[np.int64], FrameRows]:
         """Return the slots that evaluation looks at, (n,), and which frames of which item."""
         if self.numbers is None or self.held is None:
             return items, FrameNumbers([""] * 0, FramesConfig()).eval_rows(items)
@@ -111,17 +124,9 @@ def cached_features(
     """Return the features of all slots of a job's items, of the views its config predicts with.
 
     They are read from the cache where this backbone, with these weights, has seen these items
-    before. An interrupted extraction goes on where it stopped.
-
-    Args:
-        job: the run.
-        model: its backbone as the stage has it; put into evaluation mode.
-        head: names of the net's classifier layers.
-        source: pixels of the items.
-        compute: where and how fast.
-
-    Returns:
-        float32 (n_slots, n_views, ...), mapped from the file; see `FeatureBatches`.
+    before. An interrupted extraction goes on where it stopped. The model is put into evaluation
+    mode; `head` names its net's classifier layers. The features are mapped from the file, see
+    `FeatureBatches`.
 
     Raises:
         UserError: an item cannot be decoded.
@@ -146,17 +151,6 @@ def _is_whole(path: Path) -> bool:
         LOG.warning("%s is damaged; made again", path)
         return False
     return True
-
-
-def probe_logits(probe: Probe, features: Features, chip: torch.device) -> NDArray[np.float64]:
-    """Return the head's logits, float64 (n,), of features (n, ...)."""
-    probe.eval()
-    with torch.inference_mode():
-        parts = [
-            probe({"features": torch.from_numpy(np.array(part)).to(chip)})["logit"].double().cpu()
-            for part in np.array_split(features, max(1, len(features) // 4096))
-        ]
-    return torch.cat(parts).numpy()
 
 
 def _extract(

@@ -1,6 +1,8 @@
-"""What a run leaves behind: a line an epoch, then checkpoint, predictions and, last, the record."""
+"""What a run leaves behind: checkpoint, predictions of the held-out items and, last, the record."""
 
 import logging
+import subprocess
+import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 from src import paths
 from src.artifacts.files import sha256_file
 from src.artifacts.oof import write_oof, write_views
-from src.artifacts.runs import write_record
+from src.artifacts.runs import SCHEMA, write_record
 from src.compute import device
 from src.data.pixels.source import PixelSource
 from src.errors import UserError
@@ -21,53 +23,14 @@ from src.metrics import classification_report
 from src.models import checkpoint
 from src.models.classifier import Classifier, count_parameters
 from src.models.weights import Start
-from src.training import record
 from src.training.job import Job
 from src.training.run import Run
-from src.training.trackers import TRACKERS, Tracked
 
 LOG = logging.getLogger("rvf")
-SHOWN = ("accuracy", "macro_f1", "f1_real", "f1_fake", "precision", "recall", "auc")
+PACKAGES = ("torch", "timm", "albumentations", "numpy", "cv2", "simplejpeg", "sklearn")
 
 
-class EpochLog:
-    """One log line and one entry of the tracker (`--track`) an epoch."""
-
-    def __init__(self, job: Job) -> None:
-        tracked = Tracked(job.names, job.config.as_dict(), job.options.overwrite)
-        self.tracker = TRACKERS.get(job.options.track)(tracked)
-
-    def write(self, entry: dict[str, Any], epochs: int, seconds: float) -> None:
-        """Report one epoch of the history.
-
-        Args:
-            entry: of the history: `epoch`, `loss`, `items_per_second`, scores, perhaps `stage`.
-            epochs: that the run will have.
-            seconds: the epoch took.
-        """
-        number = int(entry["epoch"])
-        scores = " ".join(f"{name} {entry[name]:.4f}" for name in SHOWN if name in entry)
-        scores = f"held out at 0.5: {scores}" if scores else "nothing held out"
-        stage = f"{entry['stage']} " if entry.get("stage") else ""
-        LOG.info(
-            "%sepoch %d/%d loss %.4f | %s | %.0f img/s %.0f s",
-            stage, number, epochs, entry["loss"], scores, entry["items_per_second"], seconds,
-        )  # fmt: skip
-        numbers = {k: float(v) for k, v in entry.items() if isinstance(v, int | float)}
-        self.tracker.log(numbers, number)
-
-    def close(self) -> None:
-        """Write what is still in memory."""
-        self.tracker.close()
-
-
-def finish_run(
-    job: Job,
-    run: Run,
-    source: PixelSource,
-    compute: Compute,
-    start: Start,
-) -> None:
+def finish_run(job: Job, run: Run, source: PixelSource, compute: Compute, start: Start) -> None:
     """Predict the held-out fold with the kept weights and write every artefact, the record last.
 
     A refit holds nothing out, so it leaves a checkpoint and a record and no predictions.
@@ -75,24 +38,40 @@ def finish_run(
     Raises:
         UserError: a logit (of a refit: a weight) is not finite.
     """
-    views = VIEWS[job.config.tta]
-    kept = run.averaged
-    table = check_weights(job, kept) if job.is_refit else predict_held(job, kept, source, compute)
-    config = job.config.as_dict()
-    checkpoint.save_checkpoint(paths.checkpoint(*job.names), run.averaged, config, list(views))
-    weights_sha = sha256_file(paths.checkpoint(*job.names))
-    report = {} if table is None else write_predictions(job, table, weights_sha)
-    write_record(paths.run_record(*job.names), _record(job, run, compute, start, report))
+    kept, path = run.averaged, paths.checkpoint(*job.names)
+    seen = check_weights(job, kept) if job.is_refit else predict_held(job, kept, source, compute)
+    checkpoint.save_checkpoint(path, kept, job.config.as_dict(), list(VIEWS[job.config.tta]))
+    report = {} if seen is None else write_predictions(job, seen, sha256_file(path))
+    record = {
+        **opening(job, asdict(start)),
+        "selection": "last" if job.is_refit else job.config.selection,
+        "epoch": int(run.best.get("epoch", run.epoch)),
+        "precision": run.precision,
+        "inference_precision": compute.precision,
+        "micro_batch": run.micro_batch,
+        "compiled": job.options.compile,
+        "device": device.device_name(compute.device),
+        "threads": torch.get_num_threads(),
+        "seconds": run.seconds,
+        "items_per_second": float(np.mean([e["items_per_second"] for e in run.history])),
+        "parameters": count_parameters(kept),
+        "trainable": run.kept[-1]["trainable"],
+        "stages": run.kept,
+        "history": run.history,
+        "metrics": report,
+        "merged_from": None,
+        **closing(job),
+    }
+    write_record(paths.run_record(*job.names), record)
     paths.run_state(*job.names).unlink(missing_ok=True)
-    if table is None:
-        LOG.info("trained on all %d items -> %s", len(job.table), paths.checkpoint(*job.names))
+    if seen is None:
+        LOG.info("trained on all %d items -> %s", len(job.table), path)
 
 
 def predict_held(job: Job, model: Classifier, source: PixelSource, compute: Compute) -> Seen:
     """Return the held-out items' predictions."""
-    seen = predict_items(
-        model, VIEWS[job.config.tta], source, job.held_rows, compute, what="out-of-fold"
-    )
+    views = VIEWS[job.config.tta]
+    seen = predict_items(model, views, source, job.held_rows, compute, what="out-of-fold")
     check_logits(job, seen)
     return seen
 
@@ -100,14 +79,13 @@ def predict_held(job: Job, model: Classifier, source: PixelSource, compute: Comp
 def write_predictions(job: Job, seen: Seen, weights_sha: str) -> dict[str, float]:
     """Write the held-out predictions at both levels; returns their scores at 0.5."""
     labels, pool = job.labels[job.held_rows], job.config.frames.pool
-    names = job.table["item_id"].iloc[job.held_rows].tolist()
+    ids = job.table["item_id"].iloc[job.held_rows]
     made_from = {"checkpoint_sha256": weights_sha, "pool": pool}
-    table = seen.table(names, job.fold, VIEWS[job.config.tta])
+    table = seen.table(ids.tolist(), job.fold, VIEWS[job.config.tta])
     write_views(paths.oof_views(*job.names), table, made_from)
     pooled = seen.pooled(pool)
-    ids = job.table["item_id"].iloc[job.held_rows].to_numpy()
-    oof = pd.DataFrame({"item_id": ids, "fold": job.fold, "label": labels, "logit": pooled})
-    write_oof(paths.oof_csv(*job.names), oof)
+    columns = {"item_id": ids.to_numpy(), "fold": job.fold, "label": labels, "logit": pooled}
+    write_oof(paths.oof_csv(*job.names), pd.DataFrame(columns))
     report = classification_report(labels, pooled, 0.5)
     LOG.info(
         "out-of-fold, %d items at 0.5: macro_f1 %.4f auc %.4f -> %s",
@@ -128,12 +106,7 @@ def check_weights(job: Job, model: Classifier) -> None:
 
 
 def check_logits(job: Job, seen: Seen) -> None:
-    """Raise a UserError naming the first held-out item that has no finite logit.
-
-    Args:
-        job: the run; its held rows are what was predicted.
-        seen: the predictions.
-    """
+    """Raise a UserError naming the first held-out item that has no finite logit."""
     held, readable = job.table.iloc[job.held_rows], seen.readable
     if not readable.all():
         path = held["path"].iloc[int((~readable).argmax())]
@@ -151,42 +124,52 @@ def check_logits(job: Job, seen: Seen) -> None:
         )
 
 
-def stop_on_loss(
-    what: str, value: float, batch: dict[str, torch.Tensor], run: Run, job: Job
-) -> None:
-    """Raise the UserError of a loss or gradient that is not finite; names the batch's items."""
-    ids = job.table["item_id"].iloc[batch["item"].tolist()].tolist()
-    raise UserError(
-        f"epoch {run.epoch + 1}: the {what} is {value}; stopped before the step. Items of the "
-        f"batch: {', '.join(ids)}. Start again with --overwrite --precision fp32, or train a "
-        "calmer variant under its own name: --set optim.lr=... --as NAME"
-    )
-
-
-def _record(
-    job: Job,
-    run: Run,
-    compute: Compute,
-    start: Start,
-    report: dict[str, float],
-) -> dict[str, Any]:
+def opening(job: Job, start: dict[str, Any]) -> dict[str, Any]:
+    """Return what every record begins with: whose it is, and what must agree for its reuse."""
     return {
-        **record.opening(job, asdict(start)),
-        "selection": "last" if job.is_refit else job.config.selection,
-        "epoch": int(run.best.get("epoch", run.epoch)),
-        "precision": run.precision,
-        "inference_precision": compute.precision,
-        "micro_batch": run.micro_batch,
-        "compiled": job.options.compile,
-        "device": device.device_name(compute.device),
-        "threads": torch.get_num_threads(),
-        "seconds": run.seconds,
-        "items_per_second": float(np.mean([e["items_per_second"] for e in run.history])),
-        "parameters": count_parameters(run.averaged),
-        "trainable": run.kept[-1]["trainable"],
-        "stages": run.kept,
-        "history": run.history,
-        "metrics": report,
-        "merged_from": None,
-        **record.closing(job),
+        "schema": SCHEMA,
+        "dataset": job.dataset,
+        "scheme": job.scheme,
+        "model": job.model,
+        "fold": job.fold,
+        "config": job.config.as_dict(),
+        **job.identity(start),
+        "start": start,
     }
+
+
+def closing(job: Job) -> dict[str, Any]:
+    """Return what every record ends with: what the run left on disk, and what it was made by."""
+    made = {"checkpoint": paths.checkpoint(*job.names)}
+    if not job.is_refit:
+        made |= {"oof": paths.oof_csv(*job.names), "views": paths.oof_views(*job.names)}
+    return {
+        **{f"{what}_sha256": "" for what in ("oof", "views")},
+        **{f"{what}_sha256": sha256_file(path) for what, path in made.items()},
+        "versions": _versions(),
+        "git": _git_state(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide a result."""
+    loaded = {name: sys.modules.get(name) for name in PACKAGES}
+    found = {
+        name: str(getattr(module, "__version__", "?")) for name, module in loaded.items() if module
+    }
+    return {"python": sys.version.split()[0], **found}
+
+
+def _git_state() -> dict[str, Any]:
+    """Return the commit of the code and whether it had changes; empty without git."""
+    try:
+        sha = _git("rev-parse", "HEAD")
+        return {"sha": sha, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return {"sha": "", "dirty": False}
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(paths.REPO), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()

@@ -12,11 +12,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src import paths
-from src.artifacts.files import sha256_file
+from src.artifacts.files import sha256_file, sha256_json
 from src.artifacts.folds import fold_numbers
 from src.compute.clock import Clock
 from src.config import ModelConfig
 from src.errors import UserError
+
+WORDS = ("about", "licence")  # fields that describe a model and do not change what is trained
 
 if TYPE_CHECKING:  # jobs are planned before torch is loaded
     from src.models.strategies import Stage
@@ -64,30 +66,49 @@ class Job:
 
     @property
     def names(self) -> tuple[str, str, str, paths.FoldName]:
-        """Return (dataset, scheme, model, fold), which name every artefact of the run."""
+        """(dataset, scheme, model, fold), which name every artefact of the run."""
         return self.dataset, self.scheme, self.model, self.fold
 
     @property
+    def title(self) -> str:
+        """What messages call the run."""
+        return f"{self.dataset}/{self.scheme}/{self.model} fold {self.fold}"
+
+    @property
     def folds_sha256(self) -> str:
-        """Return the fingerprint of the fold file."""
+        """The fingerprint of the fold file."""
         return sha256_file(paths.folds_csv(self.dataset, self.scheme))
 
     @cached_property
     def data_sha256(self) -> str:
-        """Return the fingerprint of the items: their ids and sizes in bytes, packed or not."""
+        """The fingerprint of the items: their ids and sizes in bytes, packed or not."""
         digest = hashlib.sha256()
         for item_id, size in zip(self.table["item_id"], self.table["bytes"], strict=True):
             digest.update(f"{item_id}\0{size}\n".encode())
         return digest.hexdigest()
 
+    def identity(self, start: dict[str, Any]) -> dict[str, Any]:
+        """Return what must agree for a run to be reused or resumed.
+
+        `start` holds `source` and `sha256` of the weights it starts from.
+        """
+        return {
+            "config_sha256": config_sha256(self.config),
+            "data_sha256": self.data_sha256,
+            "folds_sha256": self.folds_sha256,
+            "start": {"source": start["source"], "sha256": start["sha256"]},
+            "pseudo": self.pseudo,
+            "stop_after": self.stop_after,
+        }
+
     @property
     def labels(self) -> NDArray[np.int64]:
-        """Return the 0/1 labels by row."""
+        """The 0/1 labels by row."""
         return self.table["label"].to_numpy(np.int64)
 
     @property
     def groups(self) -> NDArray[np.str_]:
-        """Return the groups by row, "" for none."""
+        """The groups by row, "" for none."""
         return self.table["group"].to_numpy(np.str_)
 
     def stage_epochs(self, stages: "Sequence[Stage]", number: int) -> int:
@@ -98,22 +119,27 @@ class Job:
 
     @property
     def is_refit(self) -> bool:
-        """Tell whether every row is trained on and none is held out."""
+        """Whether every row is trained on and none is held out."""
         return self.fold == paths.ALL
 
     @property
     def train_rows(self) -> NDArray[np.int64]:
-        """Return the rows trained on."""
+        """The rows trained on."""
         return np.flatnonzero(~self._held())
 
     @property
     def held_rows(self) -> NDArray[np.int64]:
-        """Return the held-out rows; none in a refit."""
+        """The held-out rows; none in a refit."""
         return np.flatnonzero(self._held())
 
     def _held(self) -> NDArray[np.bool_]:
         fold = self.table["fold"].to_numpy()
         return np.zeros(len(fold), bool) if self.is_refit else fold == self.fold
+
+
+def config_sha256(config: ModelConfig) -> str:
+    """Return the fingerprint of everything in a config that decides what is trained."""
+    return sha256_json({k: v for k, v in config.as_dict().items() if k not in WORDS})
 
 
 def check_fold(folds: pd.DataFrame, fold: paths.FoldName) -> None:
@@ -127,14 +153,7 @@ def check_fold(folds: pd.DataFrame, fold: paths.FoldName) -> None:
 
 
 def job_table(items: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
-    """Join the fold file with the files it names.
-
-    Args:
-        items: the train part of a manifest (`item_id, path, bytes`).
-        folds: a fold file.
-
-    Returns:
-        `item_id, path, bytes, label, group, fold`, in the order of the fold file.
+    """Join a fold file with the train part of a manifest: see `Job.table`; in the file's order.
 
     Raises:
         UserError: the fold file names an item that the data set no longer has.

@@ -1,17 +1,26 @@
-"""From models and folds to runs: which rows each trains on, and for how long."""
+"""From models and folds to runs: which rows each trains on, and for how long.
 
+A refit, which trains on every row, borrows its epochs from the folds.
+"""
+
+import logging
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pandas as pd
 
 from src import paths
 from src.artifacts.folds import fold_numbers
-from src.config import read_model
+from src.artifacts.recipes import Recipe
+from src.artifacts.runs import has_run, read_run
+from src.config import ModelConfig, read_model
 from src.data.folds.scan import scan_items
 from src.data.items.manifest import Dataset
-from src.training.job import Job, Options, job_table
+from src.errors import UserError
+from src.training.job import Job, Options, config_sha256, job_table
 from src.training.pseudo import PseudoLabels
-from src.training.refit import refit_epochs
+
+LOG = logging.getLogger("rvf")
 
 
 def plan_jobs(
@@ -22,17 +31,9 @@ def plan_jobs(
     wanted: Sequence[paths.FoldName],
     options: Options,
 ) -> Iterator[Job]:
-    """Return the runs of some models on some folds, model by model.
+    """Return the runs of some models on the wanted folds of a fold file, model by model.
 
     What would refuse a whole model is found out here and now, a fold's rows only at its turn.
-
-    Args:
-        models: names.
-        dataset: the data set.
-        scheme: fold scheme.
-        folds: its fold file.
-        wanted: folds, or `all`.
-        options: where and how fast.
 
     Raises:
         UserError: see `refit_epochs` and `PseudoLabels.add`.
@@ -70,3 +71,71 @@ def _readable_test_paths(dataset: Dataset) -> tuple[str, ...]:
     scan = scan_items(dataset)  # remembered since the folds were made
     good = (scan["error"] == "") & (scan["split"] == "test")
     return tuple(dataset.items["path"][good.to_numpy()])
+
+
+def refit_epochs(
+    dataset: str, scheme: str, model: str, config: ModelConfig, folds: list[int]
+) -> int | list[int] | None:
+    """Return after how many epochs a refit stops (of each stage, where there are several).
+
+    None trains all of the config's. With `selection: best` a refit has no held-out items to choose
+    by, so it takes the mean best epoch of the finished folds, on the schedule that they had. A
+    plateau schedule listened to their held-out score; in a refit it listens to the training loss,
+    and says so.
+
+    Raises:
+        UserError: `selection: best`, and no fold is finished with this config.
+    """
+    if config.selection != "best":
+        return None
+    best = {}
+    for fold in folds:
+        if has_run(dataset, scheme, model, fold):
+            found = read_run(dataset, scheme, model, fold)
+            if found["config_sha256"] == config_sha256(config):
+                stages = [int(stage["epochs"]) for stage in found["stages"]]
+                best[fold] = stages or [int(found["epoch"])]
+    if not best:
+        raise UserError(
+            f"{model} keeps the epoch that is best on held-out items (selection: best), and a "
+            "refit holds nothing out. Train its folds first, and the refit takes their mean best "
+            f"epoch: python train_folds.py --model {model} --data {dataset}; or train a variant: "
+            "--set selection=last --set patience=null --as NAME"
+        )
+    means = np.floor(np.mean(list(best.values()), axis=0) + 0.5).astype(int).tolist()
+    LOG.info(
+        "selection: best: nothing is held out, so the refit stops after %s of %d epochs, the mean "
+        "best epoch of fold%s %s",
+        " and ".join(map(str, means)), config.optim.epochs, "s" * (len(best) > 1),
+        ", ".join(map(str, best)),
+    )  # fmt: skip
+    if config.optim.schedule == "plateau":
+        LOG.info("its plateau schedule listens to the training loss, for nothing is held out")
+    return means if len(means) > 1 else means[0]
+
+
+def check_refits(recipe: Recipe) -> None:
+    """Check that the refits of a recipe's members, where there are any, fit what it was tuned on.
+
+    Raises:
+        UserError: a refit is of another config or fold file than the member's folds.
+    """
+    for member in recipe.members:
+        names = (recipe.dataset, recipe.scheme, member.model)
+        path = paths.run_record(*names, paths.ALL)
+        if member.weight == 0 or not has_run(*names, paths.ALL):
+            continue
+        refit = read_run(*names, paths.ALL)
+        again = (
+            f"python train_folds.py --model {member.model} --fold all --data {recipe.dataset} "
+            "--overwrite"
+        )
+        if refit["folds_sha256"] != recipe.folds_sha256:
+            raise UserError(f"{path}: the fold file has changed since; train it again: {again}")
+        for fold in recipe.folds:
+            other = read_run(*names, fold) if has_run(*names, fold) else refit
+            if other["config_sha256"] != refit["config_sha256"]:
+                raise UserError(
+                    f"{path}: this refit is of another config than fold {fold} of {member.model}, "
+                    f"so the recipe says nothing about it; train it again: {again}"
+                )

@@ -1,17 +1,14 @@
-"""What lies on disk of a run already: finished, half done, or of something else.
+"""What lies on disk of a run: finished, half done, or of something else; and its state, kept there.
 
-Keeps the state of a run on disk: after every epoch, now and then within one, at a stop.
+The state is saved after every epoch, now and then within one, and at a stop.
 """
 
 import logging
 import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from src import paths
 from src.artifacts.runs import check_checkpoint, check_oof, read_run
@@ -20,15 +17,16 @@ from src.errors import UserError
 from src.models import checkpoint
 from src.models.weights import Start, sha256_weights
 from src.tensor_files import check_file, read_tensors
-from src.training import record
 from src.training.job import Job
-from src.training.run import Run
-from src.training.stages import epochs_in_all
+from src.training.run import COUNTS, Run
 
-_STATE_KEYS = frozenset(
-    ("identity", "start", "model", "ema", "optimizer", "scaler", "precision", "epoch", "seconds",
-     "history", "best")
-)  # fmt: skip
+LOG = logging.getLogger("rvf")
+EVERY_SECONDS = 600.0  # within an epoch: what a power cut may cost
+COST_SHARE = 50  # a save is not repeated before this many times its own length has passed
+SLOW_DISK = 50e6  # bytes/s, a guess until the first save is measured
+AGAIN = "start this fold again with --overwrite"
+_STATE_KEYS = {"identity", "start", "model", "ema", "swa", "optimizer", "scaler", "schedule",
+               "loss_sum", *COUNTS}  # fmt: skip
 _SOURCES = {"hub": "hub", "file": "file", "none": "random"}
 
 
@@ -65,7 +63,7 @@ def is_finished(job: Job, start: dict[str, Any]) -> bool:
     if job.options.overwrite or not path.exists():
         return False
     found = read_run(*job.names)
-    record.check_identity(found, record.identity(job, start), path)
+    check_identity(found, job.identity(start), path)
     predicted = job.is_refit or paths.oof_csv(*job.names).exists()
     if predicted and paths.checkpoint(*job.names).exists():
         check_checkpoint(found)
@@ -75,6 +73,59 @@ def is_finished(job: Job, start: dict[str, Any]) -> bool:
         return True
     path.unlink()
     return False
+
+
+def check_identity(found: dict[str, Any], want: dict[str, Any], path: Path) -> None:
+    """Raise a UserError that says what differs between a run on disk and the one asked for.
+
+    Args:
+        found: a record, or the identity in a state.
+        want: `Job.identity`; a start whose sha256 is None may be any of its source.
+        path: named in the message.
+    """
+    differs = []
+    _check_words(found, path)
+    if found["config_sha256"] != want["config_sha256"]:
+        differs.append("the model's config has changed since")
+    if found["folds_sha256"] != want["folds_sha256"]:
+        differs.append("the fold file has changed since")
+    elif found["data_sha256"] != want["data_sha256"]:
+        differs.append("files of the data set have changed since (their sizes differ)")
+    if found.get("pseudo") != want["pseudo"]:
+        differs.append(
+            "its pseudo-labels have changed since (the recipe, or its members' test predictions)"
+        )
+    if found.get("stop_after") != want["stop_after"]:
+        differs.append(
+            f"the folds' mean best epoch was {found.get('stop_after')}, now {want['stop_after']}"
+        )
+    if found.get("merged_from") is not None:
+        differs.append("it was merged from others, not trained")
+    began, wanted = found["start"], want["start"]
+    same_file = wanted["sha256"] in (None, began["sha256"])
+    if began["source"] != wanted["source"] or not same_file:
+        differs.append(
+            f"it started from other weights ({began['source']}, asked for: {wanted['source']})"
+        )
+    if differs:
+        raise UserError(
+            f"{path} is of another run: {'; '.join(differs)}. Train it again with --overwrite, or "
+            "give the variant its own name (--as NEW_NAME, or a new config file)"
+        )
+
+
+def _check_words(found: Any, path: Path) -> None:  # noqa: ANN401 - whatever a file held
+    start = found.get("start") if isinstance(found, dict) else None
+    prints = ("config_sha256", "data_sha256", "folds_sha256")
+    words = [
+        *(found.get(key) for key in prints if isinstance(found, dict)),
+        *(start.get(key) for key in ("source", "sha256") if isinstance(start, dict)),
+    ]
+    if len(words) != 5 or not all(isinstance(word, str) for word in words):
+        raise UserError(
+            f"{path}: does not say what it was trained from (damaged?); train it again with "
+            "--overwrite"
+        )
 
 
 def read_state(job: Job, start: dict[str, Any]) -> dict[str, Any] | None:
@@ -87,14 +138,13 @@ def read_state(job: Job, start: dict[str, Any]) -> dict[str, Any] | None:
     path = paths.run_state(*job.names)
     if job.options.overwrite or not path.exists():
         return None
-    again = "start this fold again with --overwrite"
     try:
         state = read_tensors(path, sealed=True)
     except UserError as error:
-        raise UserError(f"{error}; {again}") from None
+        raise UserError(f"{error}; {AGAIN}") from None
     if not isinstance(state, dict) or _STATE_KEYS - set(state):
-        raise UserError(f"{path}: not the state of a run; {again}")
-    record.check_identity(state["identity"], record.identity(job, start), path)
+        raise UserError(f"{path}: not the state of a run; {AGAIN}")
+    check_identity(state["identity"], job.identity(start), path)
     wanted = job.options.precision
     if wanted not in ("auto", state["precision"]):
         raise UserError(
@@ -104,61 +154,44 @@ def read_state(job: Job, start: dict[str, Any]) -> dict[str, Any] | None:
     return state
 
 
-def take_over(run: Run, state: dict[str, Any], path: Path, device: str) -> None:
-    """Go on from a state.
-
-    Args:
-        run: freshly made; changed in place.
-        state: from `read_state`.
-        path: where it was read, for messages.
-        device: kind of the device that goes on, `cpu` or `cuda`.
+def take_over(run: Run, state: dict[str, Any], device: str) -> None:
+    """Let a fresh run go on from a state, on a kind of device (`cpu`, `cuda`).
 
     Raises:
         UserError: it was begun in fp16 on a GPU and there is none now, or does not fit the run.
     """
-    again = "or start this fold again with --overwrite"
+    path = paths.run_state(*run.job.names)
     if state["precision"] == "fp16" and device != "cuda":
         raise UserError(
             f"{path}: this run was begun in fp16, which wants a GPU; go on where there is one, "
-            f"{again}"
+            f"or {AGAIN}"
         )
     try:
         run.restore(state)
     except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(f"{path}: does not fit this run ({reason}); {again}") from error
+        raise UserError(f"{path}: does not fit this run ({reason}); or {AGAIN}") from error
+    batch = f", batch {run.batch}" if run.batch else ""
+    LOG.info("resumed after epoch %d of %d%s", run.epoch, run.epochs_in_all, batch)
 
 
 def discard(job: Job) -> None:
     """Take away a run that is trained again, the record first."""
-    names = job.names
-    for path in (paths.run_record(*names), paths.run_state(*names), paths.oof_csv(*names)):
-        path.unlink(missing_ok=True)
-    paths.oof_views(*names).unlink(missing_ok=True)
-    shutil.rmtree(paths.tensorboard_dir(*names), ignore_errors=True)
+    for path in (paths.run_record, paths.run_state, paths.oof_csv, paths.oof_views):
+        path(*job.names).unlink(missing_ok=True)
+    shutil.rmtree(paths.tensorboard_dir(*job.names), ignore_errors=True)
 
 
-LOG = logging.getLogger("rvf")
-EVERY_SECONDS = 600.0  # within an epoch: what a power cut may cost
-COST_SHARE = 50  # a save is not repeated before this many times its own length has passed
-SLOW_DISK = 50e6  # bytes/s, a guess until the first save is measured
+class StateFile:
+    """The state of a run on disk: saved so that it goes on exactly, when it is time to."""
 
-
-@dataclass
-class Keeper:
-    """Saves a run so that it goes on exactly, and says when it is time to."""
-
-    job: Job  # the run's names and options
-    run: Run  # what changes
-    start: Start  # where its weights came from
-    steps: int  # batches of an epoch
-
-    def __post_init__(self) -> None:
-        """Guess how long a save takes, until one is measured."""
+    def __init__(self, run: Run, start: Start) -> None:
+        self.run, self.start, self.clock = run, start, run.job.options.clock
         self.began = self.saved = time.monotonic()
-        # Weights, their mean, and two moments of an optimizer.
-        self.cost = 4 * _bytes(self.run.model.state_dict()) / SLOW_DISK
-        self.job.options.clock.keep_back(self.cost)
+        # Weights, their mean, and two moments of an optimizer; until a save is measured.
+        tensors = run.model.state_dict().values()
+        self.cost = 4 * sum(one.numel() * one.element_size() for one in tensors) / SLOW_DISK
+        self.clock.keep_back(self.cost)
 
     def begin_epoch(self) -> None:
         """Start the stopwatch of an epoch, or of the rest of one."""
@@ -166,13 +199,12 @@ class Keeper:
 
     def end_epoch(self) -> float:
         """Return the seconds that the epoch took, with its evaluation."""
-        taken = time.monotonic() - self.began
-        self.job.options.clock.epoch_seconds = taken
-        return taken
+        self.clock.epoch_seconds = time.monotonic() - self.began
+        return self.clock.epoch_seconds
 
     def after_step(self) -> bool:
         """Save where it is time to; called between two steps. Returns whether to stop."""
-        if self.job.options.clock.wanted():
+        if self.clock.wanted():
             return True
         if time.monotonic() - self.saved > max(EVERY_SECONDS, COST_SHARE * self.cost):
             self.save()
@@ -181,26 +213,23 @@ class Keeper:
     def save(self) -> None:
         """Write the state; within an epoch, with the seconds spent in it."""
         now = time.monotonic()
+        job, start = self.run.job, asdict(self.start)
         self.run.spent = now - self.began if self.run.batch else 0.0
-        state = self.run.state(self.job, self.start)
-        checkpoint.save_state(paths.run_state(*self.job.names), state)
+        state = {"identity": job.identity(start), "start": start, **self.run.state()}
+        checkpoint.save_state(paths.run_state(*job.names), state)
         self.saved = time.monotonic()
         self.cost = self.saved - now
-        self.job.options.clock.keep_back(2 * self.cost)
+        self.clock.keep_back(2 * self.cost)
 
     def stop(self) -> None:
         """Save, say what is left to do, and raise what ends the command."""
-        run, epochs = self.run, epochs_in_all(self.run, self.job)
+        run, epochs = self.run, self.run.epochs_in_all
         self.save()
-        done = run.epoch + run.batch / self.steps
+        done = run.epoch + run.batch / run.steps
         each = (run.seconds + run.spent) / done if done else 0.0
         LOG.info(
             "saved in epoch %d of %d after batch %d of %d; about %s an epoch, %s of training left",
-            run.epoch + 1, epochs, run.batch, self.steps, in_words(each),
+            run.epoch + 1, epochs, run.batch, run.steps, in_words(each),
             in_words(each * (epochs - done)),
         )  # fmt: skip
-        self.job.options.clock.leave()
-
-
-def _bytes(tensors: Mapping[str, Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+        self.clock.leave()

@@ -1,6 +1,7 @@
-"""All that changes while a fold is trained, and how to go on from it."""
+"""The net of a run and all that changes with it, stage by stage; how to go on from it."""
 
-from dataclasses import asdict, dataclass, field
+import logging
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -8,87 +9,111 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
+from src import paths
+from src.models import checkpoint
+from src.models.anatomy import Names, Probe
 from src.models.classifier import Classifier
 from src.models.strategies import Stage
-from src.models.weights import Start
-from src.training import record
 from src.training.job import Job
-from src.training.schedules import Schedule
-from src.training.swa import WeightMean
+from src.training.optim import (
+    Schedule,
+    WeightMean,
+    build_optimizer,
+    freeze_modes,
+    make_schedule,
+)
+
+LOG = logging.getLogger("rvf")
+EMA_WARMUP_POWER = 0.75  # decay grows as 1 - (1 + step)^-0.75, so that short runs average too
+COUNTS = ("precision", "stage", "stage_epoch", "kept", "epoch", "batch", "spent", "seconds",
+          "history", "best")  # fmt: skip
 
 
 @dataclass
 class Run:
-    """All that changes while a fold is trained, and so all that a resume state holds.
+    """All that changes while a fold is trained, and so all that a resume state holds."""
 
-    Attributes:
-        model, scaler, precision: what computes.
-        stages: what is trained, one after the other.
-        head: names of the net's classifier layers.
-        stage: the number of the stage that is under way.
-        stage_epoch: epochs done of it.
-        optimizer, schedule, ema, swa, active: of that stage; `active` is what a training step
-            calls: the model, or its head alone.
-        epoch: epochs done, of all stages.
-        batch: batches done of the next one; only whole optimizer steps count.
-        loss_sum: of their losses.
-        spent: seconds spent on them in earlier processes.
-        seconds: of the epochs done.
-        history: an entry an epoch.
-        best: the best epoch of the stage so far, with `selection: best`.
-        kept: an entry a finished stage.
-        micro_batch: images computed at once; 0 for the whole batch. Not in the state: it is a
-            matter of the machine.
-        remembered: batches since the last step, with their loss weights and share of it; kept
-            with `sam_rho` alone, which looks at them twice. Not in the state, made between steps.
-    """
-
+    job: Job
     model: Classifier
-    scaler: GradScaler
+    head: tuple[str, ...]  # names of the net's classifier layers
+    stages: list[Stage]  # what is trained, one after the other
     precision: str
-    stages: list[Stage]
-    head: tuple[str, ...]
+    scaler: GradScaler
+    steps: int  # batches of an epoch
+    # images computed at once; 0 for the whole batch. A matter of the machine, so not in the state
+    micro_batch: int = 0
+    # Of the stage that is under way; `enter_stage` makes what has no value here.
+    stage: int = 0  # its number
+    stage_epoch: int = 0  # epochs done of it
     optimizer: torch.optim.Optimizer = field(init=False)
     schedule: Schedule = field(init=False)
-    ema: ModelEmaV3 | None = field(init=False, default=None)
-    swa: WeightMean | None = field(init=False, default=None)
-    active: nn.Module = field(init=False)
-    stage: int = 0
-    stage_epoch: int = 0
-    epoch: int = 0
-    batch: int = 0
-    loss_sum: torch.Tensor | float = 0.0
-    spent: float = 0.0
-    seconds: float = 0.0
-    history: list[dict[str, Any]] = field(default_factory=list)
-    best: dict[str, Any] = field(default_factory=dict)
-    kept: list[dict[str, Any]] = field(default_factory=list)
-    micro_batch: int = 0
-    remembered: list[tuple[dict[str, torch.Tensor], torch.Tensor, int]] = field(
-        default_factory=list
-    )
+    active: nn.Module = field(init=False)  # what a step calls: the model, or its head alone
+    ema: ModelEmaV3 | None = None
+    swa: WeightMean | None = None
+    best: dict[str, Any] = field(default_factory=dict)  # its best epoch, with `selection: best`
+    # Of the whole run.
+    epoch: int = 0  # epochs done
+    batch: int = 0  # batches done of the next one; only whole optimizer steps count
+    loss_sum: torch.Tensor | float = 0.0  # of their losses
+    spent: float = 0.0  # seconds spent on them in earlier processes
+    seconds: float = 0.0  # of the epochs done
+    history: list[dict[str, Any]] = field(default_factory=list)  # an entry an epoch
+    kept: list[dict[str, Any]] = field(default_factory=list)  # an entry a finished stage
 
     @property
     def current(self) -> Stage:
-        """Return the stage that is under way."""
+        """The stage that is under way."""
         return self.stages[self.stage]
 
     @property
     def averaged(self) -> Classifier:
-        """Return the model whose weights are kept: the EMA where there is one."""
+        """The model whose weights are kept: the EMA where there is one."""
         return self.ema.module if self.ema is not None else self.model  # type: ignore[return-value]
+
+    @property
+    def epochs_in_all(self) -> int:
+        """How many epochs all stages have, unless patience ends one."""
+        return sum(self.job.stage_epochs(self.stages, k) for k in range(len(self.stages)))
+
+    def enter_stage(self, number: int) -> None:
+        """Make the optimizer, the schedule and the mean of weights of a stage; weights stay."""
+        self.stage, self.stage_epoch, self.best = number, 0, {}
+        stage, net, optim = self.current, self.model.net, self.current.optim
+        _train_only(net, stage.train)
+        self.optimizer = build_optimizer(net, optim)
+        self.schedule = make_schedule(optim, optim.epochs * self.steps, self.steps)
+        self.active = self.model
+        self.ema = self.swa = None
+        if stage.cached:  # a mean of the whole net's weights would cost more than training its head
+            self.active = Probe(net, self.head, self.job.config.backbone.drop_rate)
+        elif optim.ema_decay is not None:
+            self.ema = ModelEmaV3(
+                self.model,
+                decay=optim.ema_decay,
+                use_warmup=True,
+                warmup_power=EMA_WARMUP_POWER,
+            )
+        elif optim.swa_epochs is not None:
+            first = self.job.stage_epochs(self.stages, number) - optim.swa_epochs
+            self.swa = WeightMean(self.model, first)
+        if len(self.stages) > 1 or len(stage.train) < len(list(net.parameters())):
+            self._log_share()
+
+    def begin_epoch(self) -> None:
+        """Set what is trained in the coming epoch, and what is in training mode."""
+        every = self.job.config.transfer.unfreeze_every
+        _train_only(self.model.net, self.current.trained_in(self.stage_epoch, every))
+        self.model.train()
+        self.active.train()
+        freeze_modes(self.model.net)
 
     def count_epoch(
         self, loss: float, rate: float, seconds: float, report: dict[str, float], *, keep_best: bool
     ) -> None:
         """Write a finished epoch into the history, and keep its weights if they are the best.
 
-        Args:
-            loss: mean over the epoch.
-            rate: items/s.
-            seconds: it took.
-            report: scores of the held-out items; empty in a refit.
-            keep_best: whether the epoch of the best macro-F1 is wanted.
+        `loss` is the mean over the epoch, `rate` in items/s, `report` the scores of the held-out
+        items, empty in a refit.
         """
         self.epoch, self.stage_epoch = self.epoch + 1, self.stage_epoch + 1
         self.batch, self.loss_sum = 0, 0.0
@@ -105,28 +130,38 @@ class Run:
             self.best = {"macro_f1": score, "epoch": self.epoch, "net": weights}
             self.best["stage_epoch"] = self.stage_epoch
 
-    def state(self, job: Job, start: Start) -> dict[str, Any]:
+    def leave_stage(self) -> None:
+        """Take over the weights that the stage keeps, and save them unless it is the last one.
+
+        The stage's entry in `kept` says which of its epochs they are of.
+        """
+        net, kept = self.model.net, self.averaged.net
+        if self.best:
+            kept.load_state_dict(self.best["net"])
+        if kept is not net:
+            net.load_state_dict(kept.state_dict())
+        number = self.best.get("epoch", self.epoch)
+        scores = next((entry for entry in self.history if entry["epoch"] == number), {})
+        epoch = self.best.get("stage_epoch", self.stage_epoch)
+        trained = _trained_count(net, self.current.train)
+        entry = {"name": self.current.name, "epochs": epoch, "trainable": trained}
+        self.kept.append(entry | {k: v for k, v in scores.items() if k in ("macro_f1", "auc")})
+        if self.stage + 1 < len(self.stages):
+            path = paths.stage_checkpoint(*self.job.names, self.stage)
+            checkpoint.save_checkpoint(path, self.model, self.job.config.as_dict(), ["full"])
+            LOG.info("stage %r: weights of its epoch %d -> %s", self.current.name, epoch, path)
+
+    def state(self) -> dict[str, Any]:
         """Return tensors and plain containers from which `restore` goes on exactly."""
         return {
-            "identity": record.identity(job, asdict(start)),
-            "start": asdict(start),
             "model": self.model.net.state_dict(),
             "ema": self.ema.module.net.state_dict() if self.ema is not None else None,
             "swa": self.swa.state() if self.swa is not None else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "precision": self.precision,
             "schedule": self.schedule.state(),
-            "stage": self.stage,
-            "stage_epoch": self.stage_epoch,
-            "kept": self.kept,
-            "epoch": self.epoch,
-            "batch": self.batch,
             "loss_sum": float(self.loss_sum),
-            "spent": self.spent,
-            "seconds": self.seconds,
-            "history": self.history,
-            "best": self.best,
+            **{name: getattr(self, name) for name in COUNTS},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -138,11 +173,27 @@ class Run:
             self.swa.restore(state["swa"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.schedule.restore(state.get("schedule", {}))
-        self.stage_epoch = state.get("stage_epoch", state["epoch"])
-        self.kept = state.get("kept", [])
-        self.epoch, self.seconds = state["epoch"], state["seconds"]
-        self.history, self.best = state["history"], state["best"]
-        # States of older versions were saved between two epochs only.
-        self.batch, self.spent = state.get("batch", 0), state.get("spent", 0.0)
-        self.loss_sum = state.get("loss_sum", 0.0)
+        self.schedule.restore(state["schedule"])
+        self.loss_sum = state["loss_sum"]
+        for name in COUNTS:
+            setattr(self, name, state[name])
+
+    def _log_share(self) -> None:
+        stage, net = self.current, self.model.net
+        count = _trained_count(net, stage.train)
+        whole = sum(weight.numel() for weight in net.parameters())
+        LOG.info(
+            "stage %d of %d, %s: %d of %d weights are trained (%.2f %%), at most %d epochs%s",
+            self.stage + 1, len(self.stages), stage.name, count, whole, 100 * count / whole,
+            stage.optim.epochs, ", on features computed once" if stage.cached else "",
+        )  # fmt: skip
+
+
+def _trained_count(net: nn.Module, names: Names) -> int:
+    """Return how many numbers the named weights hold."""
+    return sum(weight.numel() for name, weight in net.named_parameters() if name in names)
+
+
+def _train_only(net: nn.Module, names: Names) -> None:
+    for name, weight in net.named_parameters():
+        weight.requires_grad_(name in names)

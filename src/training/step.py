@@ -1,60 +1,103 @@
-"""One optimizer step: the gradients of a batch, in pieces where it does not fit, and the update."""
+"""One optimizer step: the gradients of batches, in pieces where they do not fit, and the update."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from src.compute import device
 from src.compute.pieces import split
 from src.config import LossConfig, ModelConfig
 from src.errors import UserError
 from src.models.feature_terms import wants_features
-from src.models.losses import total_loss
 from src.training.run import Run
 
 TINY = 1e-12  # keeps a gradient of zero from being divided by
+Batch = dict[str, Tensor]
 
 
-def backward(
-    run: Run, batch: dict[str, Tensor], config: ModelConfig, weights: Tensor, share: int
-) -> Tensor:
-    """Add a batch's gradients, divided by `share`, piece by piece; returns its mean loss.
+class Step:
+    """One optimizer step: `add` the gradients of each of its batches, then `make` it.
 
-    A loss that is not finite is returned before its gradients are added.
+    Args:
+        run: what is trained.
+        loss: returns the mean loss of a batch, or of a piece of one.
+        share: batches that the step adds up.
     """
-    if config.optim.sam_rho is not None:
-        run.remembered.append((batch, weights, share))
-    return _add_gradients(run, batch, config, weights, share)
 
+    def __init__(self, run: Run, loss: Callable[[Batch], Tensor], share: int) -> None:
+        self.run, self.loss, self.share = run, loss, share
+        self.optim = run.current.optim
+        self.added: list[Batch] = []  # kept with `sam_rho` alone, which looks at them twice
 
-def optimizer_step(run: Run, config: ModelConfig, step: int) -> bool:
-    """Make an optimizer step; False, and none made, where the gradient is not finite."""
-    run.scaler.unscale_(run.optimizer)
-    if config.optim.sam_rho is not None and not _look_around(run, config, config.optim.sam_rho):
-        return False
-    limit = config.optim.clip_grad if config.optim.clip_grad is not None else float("inf")
-    norm = nn.utils.clip_grad_norm_(run.model.parameters(), limit)
-    if not run.scaler.is_enabled() and not torch.isfinite(norm):
-        return False  # with fp16 the scaler skips such a step and lowers its scale
-    run.scaler.step(run.optimizer)
-    run.scaler.update()
-    run.optimizer.zero_grad(set_to_none=True)
-    if run.ema is not None:
-        run.ema.update(run.model, step)
-    return True
+    def add(self, batch: Batch) -> Tensor:
+        """Add a batch's gradients, divided by `share`, piece by piece; returns its mean loss.
+
+        A loss that is not finite is returned before its gradients are added.
+        """
+        if self.optim.sam_rho is not None:
+            self.added.append(batch)
+        return self._add(batch)
+
+    def make(self, number: int) -> bool:
+        """Make the step of this number in its stage; False, and none made, without a finite slope.
+
+        With fp16 the scaler skips such a step and lowers its scale.
+        """
+        run, rho, limit = self.run, self.optim.sam_rho, self.optim.clip_grad
+        run.scaler.unscale_(run.optimizer)
+        if rho is not None and not self._look_around(rho):
+            return False
+        limit = float("inf") if limit is None else limit
+        norm = nn.utils.clip_grad_norm_(run.model.parameters(), limit)
+        if not run.scaler.is_enabled() and not torch.isfinite(norm):
+            return False
+        run.scaler.step(run.optimizer)
+        run.scaler.update()
+        run.optimizer.zero_grad(set_to_none=True)
+        if run.ema is not None:
+            run.ema.update(run.model, number)
+        return True
+
+    def _add(self, batch: Batch) -> Tensor:
+        count = len(batch["item"])
+        total = torch.zeros((), device=batch["item"].device)
+        for piece in split(batch, self.run.micro_batch or count):
+            loss = self.loss(piece) * (len(piece["item"]) / count)
+            if not torch.isfinite(loss):
+                return loss.detach()
+            self.run.scaler.scale(loss / self.share).backward()
+            total = total + loss.detach()
+        return total
+
+    def _look_around(self, rho: float) -> bool:
+        """Put the gradients at the worst point within `rho` in the place of those at the weights.
+
+        Sharpness-aware minimisation (Foret et al., ICLR 2021, eq. 2 and 3; p = 2), over all batches
+        that were added up. Returns False where the loss or a gradient there is not finite.
+        """
+        model = self.run.model
+        trained = [weight for weight in model.parameters() if weight.grad is not None]
+        slopes = [weight.grad for weight in trained if weight.grad is not None]
+        norm = nn.utils.get_total_norm(slopes)
+        if not torch.isfinite(norm):
+            return False
+        before = [weight.detach().clone() for weight in trained]
+        with torch.no_grad():
+            for weight, slope in zip(trained, slopes, strict=True):
+                weight.add_(slope * (rho / (norm + TINY)))
+        self.run.optimizer.zero_grad(set_to_none=True)
+        with _statistics_kept(model):
+            losses = [self._add(batch) for batch in self.added]
+        with torch.no_grad():
+            for weight, value in zip(trained, before, strict=True):
+                weight.copy_(value)
+        return bool(torch.isfinite(torch.stack(losses)).all())
 
 
 def check_step(config: ModelConfig, precision: str, micro_batch: int, *, compiled: bool) -> None:
-    """Check what a step is asked to do against how it is computed.
-
-    Args:
-        config: its loss and optimizer.
-        precision: fp32, bf16 or fp16.
-        micro_batch: images computed at once; 0 for the whole batch.
-        compiled: the net was compiled.
+    """Check what a step is asked to do against how it is computed (`micro_batch` images at once).
 
     Raises:
         UserError: sharpness-aware steps in fp16, pairs of a batch that comes in pieces, or features
@@ -81,51 +124,6 @@ def check_step(config: ModelConfig, precision: str, micro_batch: int, *, compile
 def _terms(loss: LossConfig) -> str:
     names = ("supcon", "uniformity", "alignment")
     return " and ".join(f"loss.{name}" for name in names if getattr(loss, name) > 0)
-
-
-def _add_gradients(
-    run: Run, batch: dict[str, Tensor], config: ModelConfig, weights: Tensor, share: int
-) -> Tensor:
-    count = len(batch["item"])
-    asked = wants_features(config.loss) and "features" not in batch
-    total = torch.zeros((), device=weights.device)
-    for piece in split(batch, run.micro_batch or count):
-        with device.autocast(weights.device, run.precision):
-            outputs = run.active(piece, features=True) if asked else run.active(piece)
-        loss = total_loss(piece, outputs, config.loss, weights) * (len(piece["item"]) / count)
-        if not torch.isfinite(loss):
-            return loss.detach()
-        run.scaler.scale(loss / share).backward()
-        total = total + loss.detach()
-    return total
-
-
-def _look_around(run: Run, config: ModelConfig, rho: float) -> bool:
-    """Put the gradients at the worst point within `rho` in the place of those at the weights.
-
-    Sharpness-aware minimisation (Foret et al., ICLR 2021, eq. 2 and 3; p = 2), over all batches
-    that were added up. Returns False where the loss or a gradient there is not finite.
-    """
-    remembered, run.remembered = run.remembered, []
-    trained = [weight for weight in run.model.parameters() if weight.grad is not None]
-    slopes = [weight.grad for weight in trained if weight.grad is not None]
-    norm = nn.utils.get_total_norm(slopes)
-    if not torch.isfinite(norm):
-        return False
-    before = [weight.detach().clone() for weight in trained]
-    with torch.no_grad():
-        for weight, slope in zip(trained, slopes, strict=True):
-            weight.add_(slope * (rho / (norm + TINY)))
-    run.optimizer.zero_grad(set_to_none=True)
-    with _statistics_kept(run.model):
-        losses = [
-            _add_gradients(run, batch, config, weights, share)
-            for batch, weights, share in remembered
-        ]
-    with torch.no_grad():
-        for weight, value in zip(trained, before, strict=True):
-            weight.copy_(value)
-    return bool(torch.isfinite(torch.stack(losses)).all())
 
 
 @contextmanager

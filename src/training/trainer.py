@@ -1,10 +1,13 @@
-"""Train one model on one fold: `fit_fold` -> `train_one_epoch`; resumable after any epoch."""
+"""Train one model on one fold: `fit` -> `train_stage` -> `train_epoch` -> `train_step`.
+
+A run goes on exactly after any step that it was stopped at.
+"""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,34 +15,30 @@ from src import paths
 from src.artifacts.atomic import file_lock
 from src.compute import device
 from src.compute.memory import advised
-from src.config import ModelConfig
-from src.data.batches.loader import (
-    DeviceBatches,
-    TrainBatches,
-    make_loader,
-)
-from src.data.batches.samplers import EpochSampler
+from src.data.batches.loader import DeviceBatches, TrainBatches, make_loader
 from src.data.pixels.source import Canvas, PixelSource
 from src.ensemble.extra import refuse_extra_name
-from src.inference.frames import Seen, predict_items
+from src.errors import UserError
+from src.inference.frames import predict_items
 from src.inference.predict import Compute
 from src.metrics import classification_report
 from src.models.adapters import merge_adapters
-from src.models.anatomy import Probe
-from src.models.weights import Start
+from src.models.classifier import Classifier
+from src.models.feature_terms import wants_features
+from src.models.losses import total_loss
 from src.progress import track
 from src.seeds import derive_seed
-from src.training import begin, finish, resume, stages
-from src.training.begin import class_weights, loader_workers
-from src.training.features import FeatureBatches, cached_features, probe_logits
-from src.training.finish import EpochLog
+from src.training import begin, resume
+from src.training.features import FeatureBatches, cached_features
+from src.training.finish import check_logits, finish_run
 from src.training.job import Job
-from src.training.optim import optimizer_mode
-from src.training.resume import Keeper
-from src.training.run import Run
-from src.training.step import backward, optimizer_step
+from src.training.optim import optimizer_mode, settle_statistics
+from src.training.step import Batch, Step
+from src.training.trackers import TRACKERS, Tracked
 
 LOG = logging.getLogger("rvf")
+SHOWN = ("accuracy", "macro_f1", "f1_real", "f1_fake", "precision", "recall", "auc")
+SETTLING_BATCHES = 50  # that BatchNorm is estimated from after an epoch of schedule_free
 WAYS_OUT = (
     "--auto-batch trains the same batch in pieces that fit (on a GPU); or train a variant of its "
     "own name: --set optim.batch_size=... --set optim.accumulate=... --as NAME, or a smaller "
@@ -57,212 +56,236 @@ def fit_fold(job: Job) -> bool:
         UserError: a run of other settings lies there, the weights do not fit, the loss is not
             finite, or another process is at work on this fold (`LockedError`).
     """
-    what = f"{job.dataset}/{job.scheme}/{job.model} fold {job.fold}"
     begin.check_names(job.config)
     refuse_extra_name(job.dataset, job.scheme, job.model)
-    with file_lock(paths.run_lock(*job.names), what):
+    with file_lock(paths.run_lock(*job.names), job.title):
         wanted = resume.wanted_start(job)
         if resume.is_finished(job, wanted):
             return False
-        job.options.clock.check_room(what)
-        chip = device.choose_device(job.options.device)
-        device.set_deterministic(chip)
-        state = resume.read_state(job, wanted)
-        torch.manual_seed(derive_seed(job.config.start_seed, "init", job.fold))
-        model, start, head = begin.build_model(job, state)
-        precision = state["precision"] if state else begin.choose_precision(job, model, chip)
-        canvases = [Canvas.of(model.spec)]
-        files, frames = job.table["path"].tolist(), job.config.frames
-        source = PixelSource(job.root, files, canvases, job.siblings, frames)
-        run = begin.make_run(job, model, head, chip, precision)
-        cached = all(stage.cached for stage in run.stages)  # then each image is decoded once
-        if not cached or source.numbers.has_clips:
-            source.preload(paths.pixel_cache(job.dataset), job.options.cache)
-        if job.options.overwrite:
-            resume.discard(job)  # not before all that may still be refused
-        begin.log_start(what, start, model, chip)
-        workers, decoders = loader_workers(job.options.workers, source, job.config, chip)
-        compute = Compute(chip, run.precision, decoders, 2 * job.config.optim.batch_size)
-        with advised(chip, job.config.optim.batch_size, model.spec.image_size, WAYS_OUT):
-            _train_stages(job, run, source, compute, start, workers, state)
-        merge_adapters(run.averaged.net)
-        final = Compute(chip, device.inference_precision(chip, "auto"), decoders)
-        finish.finish_run(job, run, source, final, start)
+        job.options.clock.check_room(job.title)
+        Trainer(job, resume.read_state(job, wanted)).fit()
     return True
 
 
-def _train_stages(
-    job: Job,
-    run: Run,
-    source: PixelSource,
-    compute: Compute,
-    start: Start,
-    workers: int,
-    state: dict[str, Any] | None,
-) -> None:
-    """Train one stage after the other, from where a state left off."""
-    sampler = begin.make_sampler(job)
-    stages.enter_stage(run, job, state.get("stage", 0) if state else 0, len(sampler))
-    if state is not None:
-        resume.take_over(run, state, paths.run_state(*job.names), compute.device.type)
-        batch = f", batch {run.batch}" if run.batch else ""
-        epochs = stages.epochs_in_all(run, job)
-        LOG.info("resumed after epoch %d of %d%s", run.epoch, epochs, batch)
-    log = EpochLog(job)
-    keeper = Keeper(job, run, start, len(sampler))
-    try:
-        while True:
-            batches = _batches(job, run, source, compute, sampler, workers)
-            _train_epochs(job, run, source, compute, sampler, batches, keeper, log)
-            stages.take_mean(run, job, sampler, batches, compute.device)
-            with job.options.clock.noting():
-                stages.leave_stage(run, job)
-                if run.stage + 1 == len(run.stages):
-                    return
-                stages.enter_stage(run, job, run.stage + 1, len(sampler))
-                keeper.save()
-    finally:
-        log.close()
+class Trainer:
+    """One model on one fold, with all that it is trained by.
 
+    To train otherwise, override a method: `make_batches` (what a stage is trained on), `loss` (a
+    teacher, a second head), `score` (what is looked at after an epoch), `is_over` (when a stage
+    ends).
 
-def _batches(
-    job: Job,
-    run: Run,
-    source: PixelSource,
-    compute: Compute,
-    sampler: EpochSampler,
-    workers: int,
-) -> FeatureBatches | DeviceBatches:
-    """Return what a stage is trained on: pixels, or the features of a frozen backbone."""
-    config, chip = job.config, compute.device
-    seed, size = derive_seed(config.seed, job.fold), run.model.spec.image_size
-    if run.current.cached:
-        steady = Compute(chip, run.precision, compute.workers)
-        features = cached_features(job, run.model, run.head, source, steady)
-        return FeatureBatches(features, job.labels, sampler, seed, source.numbers)
-    mixes = max(config.mixup, config.cutmix) > 0
-    batches = TrainBatches(
-        source, job.labels, config.augment, size, seed, config.erase, mixes=mixes
-    )
-    loader = make_loader(batches, sampler, workers, pin=chip.type == "cuda")
-    return DeviceBatches(loader, config.augment, size, chip, config.mixup, config.cutmix)
+    Args:
+        job: what is trained.
+        state: of the same run, half done; None begins it.
+    """
 
+    def __init__(self, job: Job, state: dict[str, Any] | None = None) -> None:
+        self.job, self.config, self.state, self.clock = job, job.config, state, job.options.clock
+        self.chip = device.choose_device(job.options.device)
+        device.set_deterministic(self.chip)
+        model, self.start, head = begin.build_model(job, state)
+        precision = state["precision"] if state else self.choose_precision(model)
+        canvases, files = [Canvas.of(model.spec)], job.table["path"].tolist()
+        self.source = PixelSource(job.root, files, canvases, job.siblings, self.config.frames)
+        self.run, self.sampler = begin.make_run(job, model, head, self.chip, precision)
+        weights = begin.class_weights(self.config, job.labels[job.train_rows])
+        self.class_weights = torch.tensor(weights, device=self.chip)
 
-def _train_epochs(
-    job: Job,
-    run: Run,
-    source: PixelSource,
-    compute: Compute,
-    sampler: EpochSampler,
-    batches: FeatureBatches | DeviceBatches,
-    keeper: Keeper,
-    log: EpochLog,
-) -> None:
-    """Train the epochs of a stage."""
-    config, clock = stages.stage_config(run, job.config), job.options.clock
-    weights = class_weights(config, job.labels[job.train_rows])
-    loss_weights = torch.tensor(weights, device=compute.device)
-    while not stages.is_over(run, job):
-        keeper.begin_epoch()
-        sampler.epoch, sampler.first = run.epoch, run.batch
-        stages.begin_epoch(run, job)
-        with clock.noting():
-            loss = train_one_epoch(
-                run, batches, config, loss_weights, len(sampler), job, keeper.after_step
-            )
-            if clock.wanted():
-                keeper.stop()
+    def choose_precision(self, model: Classifier) -> str:
+        """Return the precision to train in."""
+        asked, batch_size = self.job.options.precision, self.config.optim.batch_size
+        return device.training_precision(asked, self.chip, model, self.config.backbone, batch_size)
+
+    def fit(self) -> None:
+        """Train all stages and write what the run leaves behind."""
+        job, run, options = self.job, self.run, self.job.options
+        cached = all(stage.cached for stage in run.stages)  # then each image is decoded once
+        if not cached or self.source.numbers.has_clips:
+            self.source.preload(paths.pixel_cache(job.dataset), options.cache)
+        if options.overwrite:
+            resume.discard(job)  # not before all that may still be refused
+        begin.log_start(job, self.start, run.model, self.chip)
+        self.workers, decoders = begin.loader_workers(
+            options.workers, self.source, self.config, self.chip
+        )
+        batch_size, image_size = self.config.optim.batch_size, run.model.spec.image_size
+        self.compute = Compute(self.chip, run.precision, decoders, 2 * batch_size)
+        with advised(self.chip, batch_size, image_size, WAYS_OUT):
+            self.train_stages()
+        merge_adapters(run.averaged.net)
+        final = Compute(self.chip, device.inference_precision(self.chip, "auto"), decoders)
+        finish_run(job, run, self.source, final, self.start)
+
+    def train_stages(self) -> None:
+        """Train one stage after the other, from where a state left off."""
+        run, job = self.run, self.job
+        run.enter_stage(self.state["stage"] if self.state else 0)
+        if self.state is not None:
+            resume.take_over(run, self.state, self.chip.type)
+        self.state_file = resume.StateFile(run, self.start)
+        tracked = Tracked(job.names, self.config.as_dict(), job.options.overwrite)
+        self.tracker = TRACKERS.get(job.options.track)(tracked)
         try:
-            stages.prepare_scoring(run, job, sampler, batches, compute.device)
-            report = {} if job.is_refit else _score_held(job, run, source, compute, batches)
+            while True:
+                self.train_stage()
+                with self.clock.noting():
+                    run.leave_stage()
+                    if run.stage + 1 == len(run.stages):
+                        return
+                    run.enter_stage(run.stage + 1)
+                    self.state_file.save()
+        finally:
+            self.tracker.close()
+
+    def train_stage(self) -> None:
+        """Train what is left of a stage; with `swa_epochs` the mean of its last weights is kept."""
+        run = self.run
+        self.batches = self.make_batches()
+        while not self.is_over():
+            self.train_epoch()
+        if run.swa is not None:
+            self.settle(run.swa.model, first=0)
+            run.model.net.load_state_dict(run.swa.model.net.state_dict())
+            last = run.current.optim.swa_epochs
+            LOG.info("the mean of the weights of the last %d epochs is kept", last)
+
+    def make_batches(self) -> FeatureBatches | DeviceBatches:
+        """Return what a stage is trained on: pixels, or the features of a frozen backbone."""
+        job, run, config, source = self.job, self.run, self.config, self.source
+        seed, size = derive_seed(config.seed, job.fold), run.model.spec.image_size
+        if run.current.cached:
+            steady = Compute(self.chip, run.precision, self.compute.workers)
+            features = cached_features(job, run.model, run.head, source, steady)
+            return FeatureBatches(features, job.labels, self.sampler, seed, source.numbers)
+        mixes = max(config.mixup, config.cutmix) > 0
+        batches = TrainBatches(
+            source, job.labels, config.augment, size, seed, config.erase, mixes=mixes
+        )
+        loader = make_loader(batches, self.sampler, self.workers, pin=self.chip.type == "cuda")
+        return DeviceBatches(loader, config.augment, size, self.chip, config.mixup, config.cutmix)
+
+    def is_over(self) -> bool:
+        """Tell whether the stage has no epoch left, or no patience."""
+        run, patience = self.run, self.run.current.patience
+        if run.stage_epoch >= self.job.stage_epochs(run.stages, run.stage):
+            return True
+        return bool(patience is not None and run.best and run.epoch - run.best["epoch"] >= patience)
+
+    def train_epoch(self) -> None:
+        """Train what is left of an epoch, score it, and save the state."""
+        run, clock = self.run, self.clock
+        self.state_file.begin_epoch()
+        self.sampler.epoch, self.sampler.first = run.epoch, run.batch
+        run.begin_epoch()
+        with clock.noting():
+            loss = self.train_batches()
+            if clock.wanted():
+                self.state_file.stop()
+        try:
+            # schedule_free trains other weights than those that it wants used.
+            if optimizer_mode(run.optimizer, train=False) and not run.current.cached:
+                self.settle(run.model, first=max(0, run.steps - SETTLING_BATCHES))
+            report = {} if self.job.is_refit else self.score()
         except KeyboardInterrupt:
             with clock.noting():
-                keeper.save()
+                self.state_file.save()
             raise
         with clock.noting():  # a signal in mid-save would cost the whole epoch
-            taken = keeper.end_epoch()
-            rate = len(sampler) * sampler.batch_size / taken
-            best = config.selection == "best" and not job.is_refit
+            taken = self.state_file.end_epoch()
+            rate = run.steps * self.sampler.batch_size / taken
+            best = self.config.selection == "best" and not self.job.is_refit
             run.count_epoch(loss, rate, taken, report, keep_best=best)
             # Without a choice among epochs no held-out item may steer the run either.
             run.schedule.after_epoch(report["macro_f1"] if best else -loss)
-            keeper.save()
-        log.write(run.history[-1], stages.epochs_in_all(run, job), taken)
+            self.state_file.save()
+        entry = run.history[-1]
+        LOG.info("%s", epoch_line(entry, run.epochs_in_all, taken))
+        numbers = {k: float(v) for k, v in entry.items() if isinstance(v, int | float)}
+        self.tracker.log(numbers, run.epoch)
         if clock.wanted():
             clock.leave()
 
-
-def _score_held(
-    job: Job,
-    run: Run,
-    source: PixelSource,
-    compute: Compute,
-    batches: FeatureBatches | DeviceBatches,
-) -> dict[str, float]:
-    """Return the scores of the held-out items, of one view each, at 0.5."""
-    held, config = job.held_rows, job.config
-    if isinstance(batches, FeatureBatches) and isinstance(run.active, Probe):
-        rows, frames = batches.eval_rows(held)
-        logits = probe_logits(run.active, batches.features[rows, 0], compute.device)[:, None]
-        seen = Seen(frames, logits, np.ones(len(rows), bool), len(held))
-    else:
-        seen = predict_items(run.averaged, ("full",), source, held, compute)
-    finish.check_logits(job, seen)
-    return classification_report(job.labels[held], seen.pooled(config.frames.pool), 0.5)
-
-
-def train_one_epoch(
-    run: Run,
-    loader: Iterable[dict[str, Tensor]],
-    config: ModelConfig,
-    weights: Tensor,
-    steps_per_epoch: int,
-    job: Job,
-    after_step: Callable[[], bool] | None = None,
-) -> float:
-    """Take one pass over the training items, or what is left of one.
-
-    Args:
-        run: its `batch` counts on from where the loader begins.
-        loader: batches.
-        config: the model's config, with the stage's optimisation.
-        weights: loss weights of the classes, on the device.
-        steps_per_epoch: batches of a whole pass.
-        job: names what is trained.
-        after_step: called after each optimizer step; True ends the pass there.
-
-    Returns:
-        The mean loss of the pass so far.
-
-    Raises:
-        UserError: the loss or the gradient is not finite; names the batch's items; no step was
-            made with it.
-    """
-    chip, accumulate = weights.device, config.optim.accumulate
-    run.loss_sum = torch.as_tensor(run.loss_sum, dtype=torch.float32, device=chip)
-    total = run.loss_sum
-    if run.batch < steps_per_epoch:  # else the weights to be used are in place, or soon are
-        optimizer_mode(run.optimizer, train=True)
-    run.optimizer.zero_grad(set_to_none=True)
-    title = f"epoch {run.epoch + 1}/{stages.epochs_in_all(run, job)}"
-    bar = track(loader, title, total=steps_per_epoch - run.batch, unit="batch")
-    for number, batch in enumerate(bar, run.batch):
-        # Everything random follows from (seed, fold, epoch, batch): resuming needs no more.
-        torch.manual_seed(derive_seed(config.seed, job.fold, "batch", run.epoch, number))
-        step = run.stage_epoch * steps_per_epoch + number
-        for group in run.optimizer.param_groups:
-            group["lr"] = run.schedule.lr(step) * group.get("lr_scale", 1.0)
-        batch = {key: tensor.to(chip, non_blocking=True) for key, tensor in batch.items()}
-        share = min(accumulate, steps_per_epoch - number // accumulate * accumulate)
-        loss = backward(run, batch, config, weights, share)
-        if not torch.isfinite(loss):
-            finish.stop_on_loss("loss", loss.item(), batch, run, job)
-        full = (number + 1) % accumulate == 0 or number + 1 == steps_per_epoch
-        if full and not optimizer_step(run, config, step // accumulate):
-            finish.stop_on_loss("gradient", float("nan"), batch, run, job)
-        total = total + loss
-        if full:
-            run.batch, run.loss_sum = number + 1, total
-            if after_step is not None and after_step():
+    def train_batches(self) -> float:
+        """Take one pass over the training items, or what is left of one; returns its mean loss."""
+        run = self.run
+        run.loss_sum = torch.as_tensor(run.loss_sum, dtype=torch.float32, device=self.chip)
+        if run.batch < run.steps:  # else the weights to be used are in place, or soon are
+            optimizer_mode(run.optimizer, train=True)
+        run.optimizer.zero_grad(set_to_none=True)
+        title = f"epoch {run.epoch + 1}/{run.epochs_in_all}"
+        bar = track(self.batches, title, total=run.steps - run.batch, unit="batch")
+        for first in bar:
+            self.train_step(chain([first], bar))
+            if self.state_file.after_step():
                 break
-    return float(run.loss_sum) / run.batch
+        return float(run.loss_sum) / run.batch
+
+    def train_step(self, batches: Iterator[Batch]) -> None:
+        """Make one optimizer step, of the next `accumulate` batches or the last of an epoch.
+
+        Raises:
+            UserError: the loss or the gradient is not finite; names the batch's items; no step was
+                made with it.
+        """
+        run, optim = self.run, self.run.current.optim
+        share = min(optim.accumulate, run.steps - run.batch)
+        last = run.stage_epoch * run.steps + run.batch + share - 1  # batch of the stage
+        for group in run.optimizer.param_groups:
+            group["lr"] = run.schedule.lr(last) * group.get("lr_scale", 1.0)
+        step, total, batch = Step(run, self.loss, share), run.loss_sum, {}
+        for number, given in enumerate(islice(batches, share), run.batch):
+            # Everything random follows from (seed, fold, epoch, batch): resuming needs no more.
+            torch.manual_seed(
+                derive_seed(self.config.seed, self.job.fold, "batch", run.epoch, number)
+            )
+            batch = {key: tensor.to(self.chip, non_blocking=True) for key, tensor in given.items()}
+            loss = step.add(batch)
+            if not torch.isfinite(loss):
+                self.stop_on(f"loss is {loss.item()}", batch)
+            total = total + loss
+        if not step.make(last // optim.accumulate):
+            self.stop_on("gradient is nan", batch)
+        run.batch, run.loss_sum = run.batch + share, total
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the mean loss of a batch, or of a piece of one, with its gradients."""
+        asked = wants_features(self.config.loss) and "features" not in batch
+        with device.autocast(self.chip, self.run.precision):
+            outputs = self.run.active(batch, features=True) if asked else self.run.active(batch)
+        return total_loss(batch, outputs, self.config.loss, self.class_weights)
+
+    def stop_on(self, what: str, batch: Batch) -> None:
+        """Raise the UserError of a loss or gradient that is not finite; names the batch's items."""
+        ids = self.job.table["item_id"].iloc[batch["item"].tolist()].tolist()
+        raise UserError(
+            f"epoch {self.run.epoch + 1}: the {what}; stopped before the step. Items of the "
+            f"batch: {', '.join(ids)}. Start again with --overwrite --precision fp32, or train a "
+            "calmer variant under its own name: --set optim.lr=... --as NAME"
+        )
+
+    def settle(self, model: Classifier, first: int) -> None:
+        """Make the BatchNorm statistics of a model anew, of an epoch's batches from `first` on."""
+        torch.manual_seed(derive_seed(self.config.seed, self.job.fold, "settle", self.run.epoch))
+        self.sampler.epoch, self.sampler.first = self.run.epoch, first
+        settle_statistics(model, self.batches, self.chip, self.run.precision)
+
+    def score(self) -> dict[str, float]:
+        """Return the scores of the held-out items, of one view each, at 0.5."""
+        job, run, held = self.job, self.run, self.job.held_rows
+        if isinstance(self.batches, FeatureBatches):
+            seen = self.batches.predict(run.active, held, self.chip)
+        else:
+            seen = predict_items(run.averaged, ("full",), self.source, held, self.compute)
+        check_logits(job, seen)
+        return classification_report(job.labels[held], seen.pooled(self.config.frames.pool), 0.5)
+
+
+def epoch_line(entry: dict[str, Any], epochs: int, seconds: float) -> str:
+    """Return what the log says of an entry of the history, one of so many epochs."""
+    scores = " ".join(f"{name} {entry[name]:.4f}" for name in SHOWN if name in entry)
+    scores = f"held out at 0.5: {scores}" if scores else "nothing held out"
+    stage = f"{entry['stage']} " if entry.get("stage") else ""
+    return (
+        f"{stage}epoch {entry['epoch']}/{epochs} loss {entry['loss']:.4f} | {scores} | "
+        f"{entry['items_per_second']:.0f} img/s {seconds:.0f} s"
+    )

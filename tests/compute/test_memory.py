@@ -143,9 +143,9 @@ def test_pieces_train_what_the_whole_batch_trains(
     make_run = begin.make_run
 
     def in_pieces(*arguments):
-        run = make_run(*arguments)
+        run, sampler = make_run(*arguments)
         run.micro_batch = 3
-        return run
+        return run, sampler
 
     monkeypatch.setattr(begin, "make_run", in_pieces)
     fit_fold(pieces)
@@ -175,7 +175,7 @@ def test_training_that_runs_out_of_memory_ends_with_advice(
     def run_out(*_: object) -> None:
         raise torch.OutOfMemoryError(ON_A_CARD)
 
-    monkeypatch.setattr(trainer, "backward", run_out)
+    monkeypatch.setattr(trainer.Step, "add", run_out)
     with pytest.raises(UserError, match=r"with 8 images of 12 px at once: --auto-batch.*--as NAME"):
         fit_fold(make_job())
 

@@ -37,7 +37,7 @@ from src.models import checkpoint
 from src.models.classifier import build_classifier
 from src.strict_yaml import read_mapping
 from src.tensor_files import read_tensors
-from src.training import record
+from src.training import resume
 from tests.hostile.conftest import MODEL, picture
 from tests.test_contracts import FOLDS, RECIPE, VIEWS
 
@@ -130,7 +130,7 @@ def read_record(path: Path) -> object:
     found = runs.read_record(path)
     want = {"config_sha256": "c", "data_sha256": "d", "folds_sha256": "f", "pseudo": None,
             "stop_after": None, "start": {"source": "random", "sha256": ""}}  # fmt: skip
-    record.check_identity(found, want, path)
+    resume.check_identity(found, want, path)
     return found
 
 

@@ -17,7 +17,7 @@ from src.models.checkpoint import load_checkpoint
 from src.models.losses import LOSSES
 from src.training import resume, trainer
 from src.training.job import Job, Options
-from src.training.swa import WeightMean
+from src.training.optim import WeightMean
 from src.training.trainer import fit_fold
 
 MakeJob = Callable[..., Job]
@@ -53,7 +53,7 @@ def test_a_run_cut_after_any_step_goes_on_to_equal_bytes(
     # Saved after every step, and stopped in the second epoch and while it is scored.
     monkeypatch.setattr(resume, "EVERY_SECONDS", -1.0)
     monkeypatch.setattr(resume, "COST_SHARE", 0)
-    step, score, calls = trainer.optimizer_step, trainer._score_held, {"step": 0, "score": 0}
+    step, score, calls = trainer.Step.make, trainer.Trainer.score, {"step": 0, "score": 0}
 
     def stepping(*arguments: Any) -> bool:
         calls["step"] += 1
@@ -67,8 +67,8 @@ def test_a_run_cut_after_any_step_goes_on_to_equal_bytes(
             raise KeyboardInterrupt
         return score(*arguments)
 
-    monkeypatch.setattr(trainer, "optimizer_step", stepping)
-    monkeypatch.setattr(trainer, "_score_held", scoring)
+    monkeypatch.setattr(trainer.Step, "make", stepping)
+    monkeypatch.setattr(trainer.Trainer, "score", scoring)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             fit_fold(cut)
@@ -121,13 +121,13 @@ def test_paired_batches_hold_a_real_and_a_fake_of_a_group(
     group = np.where(number % 3 == 2, "", (number // 3).astype(str))
     job = dataclasses.replace(job, table=job.table.assign(group=group))
     seen: list[list[int]] = []
-    backward = trainer.backward
+    add = trainer.Step.add
 
-    def noting(run: Any, batch: Any, *rest: Any) -> torch.Tensor:
+    def noting(step: trainer.Step, batch: Any) -> torch.Tensor:
         seen.append(batch["item"].tolist())
-        return backward(run, batch, *rest)
+        return add(step, batch)
 
-    monkeypatch.setattr(trainer, "backward", noting)
+    monkeypatch.setattr(trainer.Step, "add", noting)
     fit_fold(job)
     for rows in seen:
         fakes = [row for row in rows if row % 3 == 0]

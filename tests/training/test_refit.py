@@ -17,12 +17,10 @@ from src.errors import UserError
 from src.inference.stored import needed_parts, view_rows
 from src.models.checkpoint import load_checkpoint
 from src.models.losses import LOSSES
-from src.training import trainer
 from src.training.job import Job, Options
-from src.training.refit import check_refits, refit_epochs
-from src.training.run import Run
+from src.training.plan import check_refits, refit_epochs
 from src.training.trainer import fit_fold
-from tests.jobs import interrupt_at_batch
+from tests.jobs import break_weights_after_an_epoch, interrupt_at_batch
 
 MakeJob = Callable[..., Job]
 
@@ -130,14 +128,7 @@ def test_weights_that_break_are_a_users_error(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = make_job(fold="all", optim={"epochs": 1, "ema_decay": None})
-    train = trainer.train_one_epoch
-
-    def break_weights(run: Run, *arguments: object) -> float:
-        loss = train(run, *arguments)  # type: ignore[arg-type]
-        next(run.model.net.parameters()).data.fill_(float("nan"))
-        return loss
-
-    monkeypatch.setattr(trainer, "train_one_epoch", break_weights)
+    break_weights_after_an_epoch(monkeypatch)
     with pytest.raises(UserError, match="is not finite, so no checkpoint"):
         fit_fold(job)
     assert not paths.checkpoint(*job.names).exists()

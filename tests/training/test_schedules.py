@@ -5,7 +5,7 @@ import torch
 
 from src.config import OptimConfig
 from src.errors import UserError
-from src.training.schedules import SCHEDULES, make_schedule
+from src.training.optim import SCHEDULES, make_schedule
 
 STEPS, EACH = 40, 5
 

@@ -11,7 +11,8 @@ from src import paths
 from src.artifacts.runs import read_record
 from src.models.checkpoint import load_checkpoint
 from src.tensor_files import read_tensors
-from src.training import features, stages, trainer
+from src.training import features, trainer
+from src.training.run import Run
 from src.training.trainer import fit_fold
 
 VIT = {"embed_dim": 16, "depth": 3, "num_heads": 2, "patch_size": 4}
@@ -44,13 +45,13 @@ def changed(before, after) -> set[str]:
 def start_of(job, monkeypatch):
     """Return the weights that a run begins with."""
     seen = {}
-    enter = stages.enter_stage
+    enter = Run.enter_stage
 
-    def look(run, *rest):
+    def look(run, number):
         seen.setdefault("net", {k: v.clone() for k, v in run.model.net.state_dict().items()})
-        enter(run, *rest)
+        enter(run, number)
 
-    monkeypatch.setattr(stages, "enter_stage", look)
+    monkeypatch.setattr(Run, "enter_stage", look)
     assert fit_fold(job)
     return seen["net"]
 
@@ -80,7 +81,7 @@ def test_an_interrupted_run_of_two_stages_goes_on_to_the_same_bytes(make_job, mo
     assert fit_fold(whole)
     job = make_job(model="cut", **TWO, **SHORT)
     calls = 0
-    real = trainer.backward
+    real = trainer.Step.add
 
     def stop(*arguments):
         nonlocal calls
@@ -90,7 +91,7 @@ def test_an_interrupted_run_of_two_stages_goes_on_to_the_same_bytes(make_job, mo
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "backward", stop)
+        patch.setattr(trainer.Step, "add", stop)
         with pytest.raises(KeyboardInterrupt):
             fit_fold(job)
     assert not paths.run_record(*job.names).exists()
@@ -188,7 +189,7 @@ def test_gradual_unfreezing_leaves_deeper_blocks_alone_until_their_turn(make_job
 
 
 def test_each_stage_keeps_its_own_best_epoch_and_a_refit_takes_their_means(make_job, monkeypatch):
-    from src.training.refit import refit_epochs
+    from src.training.plan import refit_epochs
 
     kind = {**TWO, "selection": "best", "patience": 1, "optim": {"epochs": 4, "ema_decay": None}}
     kind["transfer"] = {**TWO["transfer"], "head_patience": 1}

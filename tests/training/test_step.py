@@ -8,9 +8,11 @@ from torch import nn
 
 from src.config import ModelConfig, parse_model
 from src.errors import UserError
+from src.models.feature_terms import wants_features
 from src.models.losses import total_loss
+from src.models.strategies import Stage
 from src.training.run import Run
-from src.training.step import backward, check_step, optimizer_step
+from src.training.step import Step, check_step
 
 SIDE = 12
 
@@ -34,10 +36,24 @@ def run_of(config: ModelConfig) -> Run:
     model, _ = build_classifier(config)
     model.train()
     scaler = torch.amp.grad_scaler.GradScaler("cpu", enabled=False)
-    run = Run(model, scaler, "fp32", [], ("head",))
+    stages = [Stage("all", frozenset(), config.optim)]
+    run = Run(None, model, ("head",), stages, "fp32", scaler, steps=1)  # type: ignore[arg-type]
     run.optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     run.active = model
     return run
+
+
+def added(run: Run, config: ModelConfig, *batches: dict[str, torch.Tensor]) -> Step:
+    """Return a step to which the gradients of some batches were added."""
+    asked = {"features": True} if wants_features(config.loss) else {}
+
+    def loss(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return total_loss(batch, run.active(batch, **asked), config.loss, torch.ones(2))
+
+    step = Step(run, loss, len(batches))
+    for batch in batches:
+        assert torch.isfinite(step.add(batch))
+    return step
 
 
 def batches_of(count: int, size: int = 8) -> list[dict[str, torch.Tensor]]:
@@ -87,12 +103,9 @@ def test_sam_is_equations_2_and_3(clip: float | None, count: int):
         sharp = [s * clip / size for s in sharp]
     wanted = [w - 0.1 * s for w, s in zip(start, sharp, strict=True)]
 
-    for batch in batches:
-        backward(run, batch, config, torch.ones(2), count)
-    assert optimizer_step(run, config, 0)
+    assert added(run, config, *batches).make(0)
     for got, want in zip(run.model.parameters(), wanted, strict=True):
         torch.testing.assert_close(got.detach(), want, rtol=1e-4, atol=1e-6)
-    assert run.remembered == []
 
 
 def test_sam_counts_batchnorm_statistics_once():
@@ -100,9 +113,8 @@ def test_sam_counts_batchnorm_statistics_once():
     plain_config = config_of(optim={})
     sharp, plain = run_of(config), run_of(plain_config)
     batch = batches_of(1)[0]
-    backward(sharp, batch, config, torch.ones(2), 1)
-    backward(plain, batch, plain_config, torch.ones(2), 1)
-    assert optimizer_step(sharp, config, 0)
+    assert added(sharp, config, batch).make(0)
+    added(plain, plain_config, batch)
     buffers = dict(plain.model.named_buffers())
     assert any("running_mean" in name for name in buffers)
     for name, buffer in sharp.model.named_buffers():
@@ -125,8 +137,7 @@ def test_sam_in_pieces_is_sam_whole_where_no_batchnorm_sees_the_pieces():
     for pieces in (0, 2):
         run = run_of(config)
         run.micro_batch = pieces
-        backward(run, batch, config, torch.ones(2), 1)
-        assert optimizer_step(run, config, 0)
+        assert added(run, config, batch).make(0)
         results.append(weights_of(run.model))
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
@@ -136,8 +147,7 @@ def test_a_neighbourhood_that_is_not_finite_makes_no_step():
     config = config_of(optim={"sam_rho": 1e30})
     run = run_of(config)
     before = weights_of(run.model)
-    backward(run, batches_of(1)[0], config, torch.ones(2), 1)
-    assert not optimizer_step(run, config, 0)
+    assert not added(run, config, *batches_of(1)).make(0)
     for got, want in zip(run.model.parameters(), before, strict=True):
         assert torch.equal(got, want)
 
@@ -148,8 +158,7 @@ def test_frozen_weights_stay_where_sam_looks_around():
     for name, parameter in run.model.net.named_parameters():
         parameter.requires_grad_(name.startswith("head"))
     before = {name: p.detach().clone() for name, p in run.model.net.named_parameters()}
-    backward(run, batches_of(1)[0], config, torch.ones(2), 1)
-    assert optimizer_step(run, config, 0)
+    assert added(run, config, *batches_of(1)).make(0)
     moved = {n for n, p in run.model.net.named_parameters() if not torch.equal(p, before[n])}
     assert moved == {"head.weight", "head.bias"}
 
@@ -159,9 +168,8 @@ def test_terms_on_features_reach_the_backbone():
     for uniformity in (0.0, 5.0):
         config = config_of(loss={"uniformity": uniformity})
         run = run_of(config)
-        loss = backward(run, batches_of(1)[0], config, torch.ones(2), 1)
+        added(run, config, *batches_of(1))
         slopes.append(run.model.net.stem[0].weight.grad)
-        assert torch.isfinite(loss)
     assert (slopes[0] - slopes[1]).abs().max() > 1e-3
 
 

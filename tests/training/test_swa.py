@@ -9,7 +9,7 @@ from torch.optim.swa_utils import update_bn
 from src.config import InputSpec
 from src.models.classifier import Classifier
 from src.models.compact import CompactNet
-from src.training.swa import WeightMean, settle_statistics
+from src.training.optim import WeightMean, settle_statistics
 from tests.jobs import batches_of
 
 SIDE = 8

@@ -10,12 +10,13 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from src import paths
+from src.artifacts.runs import read_record
 from src.cli.train import main
 from src.errors import UserError
-from src.training import finish, trackers
-from src.training.finish import EpochLog
+from src.training import trackers
 from src.training.job import Options
 from src.training.trackers import QUIET, TRACKERS, Tracked, Tracker, check_tracker
+from src.training.trainer import epoch_line, fit_fold
 
 RUN = Tracked(("d", "s", "timm:x", 0), {"optim": {"lr": 1e-3}, "kwargs": {}, "seed": 42})
 ENTRY = {"epoch": 2, "loss": 0.5, "items_per_second": 10.0, "macro_f1": 0.75, "stage": "head"}
@@ -106,25 +107,22 @@ def test_wandb_is_offline_unless_asked_and_goes_on_in_its_run(monkeypatch):
     assert (log, done) == (("log", {"loss": 0.5}, 3), ("finish",))
 
 
-def test_an_epoch_is_one_line_and_numbers_alone_are_tracked(monkeypatch):
+def test_an_epoch_is_one_line_and_numbers_alone_are_tracked(make_job, monkeypatch):
+    assert epoch_line(ENTRY, 5, 3.0) == (
+        "head epoch 2/5 loss 0.5000 | held out at 0.5: macro_f1 0.7500 | 10 img/s 3 s"
+    )
+    bare = {"epoch": 3, "loss": 0.25, "items_per_second": 10.0}
+    assert epoch_line(bare, 5, 3.0) == "epoch 3/5 loss 0.2500 | nothing held out | 10 img/s 3 s"
     seen: list = []
     tracker = Tracker(lambda scores, epoch: seen.append((scores, epoch)), lambda: seen.append("x"))
     monkeypatch.setattr(TRACKERS, "_things", {"mine": lambda run: tracker})
-    config = SimpleNamespace(as_dict=lambda: RUN.config)
-    job = SimpleNamespace(names=RUN.names, config=config, options=Options(track="mine"))
-    log = EpochLog(job)  # type: ignore[arg-type]
-    lines: list = []
-    logger = SimpleNamespace(info=lambda text, *words: lines.append(text % words))
-    monkeypatch.setattr(finish, "LOG", logger)
-    log.write(ENTRY, 5, 3.0)
-    log.write({"epoch": 3, "loss": 0.25, "items_per_second": 10.0}, 5, 3.0)
-    log.close()
-    assert lines == [
-        "head epoch 2/5 loss 0.5000 | held out at 0.5: macro_f1 0.7500 | 10 img/s 3 s",
-        "epoch 3/5 loss 0.2500 | nothing held out | 10 img/s 3 s",
-    ]
-    numbers = {k: v for k, v in ENTRY.items() if k != "stage"}
-    assert seen == [(numbers, 2), ({"epoch": 3, "loss": 0.25, "items_per_second": 10}, 3), "x"]
+    two_stages = {"strategy": "two_stage", "transfer": {"head_epochs": 1, "last_blocks": 1}}
+    options = Options("cpu", "fp32", 0, track="mine")
+    job = make_job(options=options, optim={"epochs": 1}, **two_stages)
+    assert fit_fold(job)
+    history = read_record(paths.run_record(*job.names))["history"]
+    assert [entry.pop("stage") for entry in history] == ["head", "last 1 blocks"]
+    assert seen == [(history[0], 1), (history[1], 2), "x"]
 
 
 def test_none_keeps_nothing(artefact_root):

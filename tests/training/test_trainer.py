@@ -19,13 +19,12 @@ from src.artifacts.runs import read_record
 from src.errors import LockedError, UserError
 from src.models.checkpoint import load_checkpoint
 from src.models.losses import LOSSES
-from src.models.strategies import Stage
+from src.tensor_files import read_tensors
 from src.training import resume, trainer
+from src.training.begin import class_weights
 from src.training.job import Job, Options
-from src.training.run import Run
-from src.training.schedules import make_schedule
-from src.training.trainer import class_weights, fit_fold
-from tests.jobs import interrupt_at_batch
+from src.training.trainer import fit_fold
+from tests.jobs import break_weights_after_an_epoch, interrupt_at_batch
 from tests.records import change_sealed
 
 MakeJob = Callable[..., Job]
@@ -167,7 +166,7 @@ def test_a_half_done_run_keeps_its_precision(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(trainer.finish, "finish_run", _interrupt)
+        patch.setattr(trainer, "finish_run", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             fit_fold(make_job())
     with pytest.raises(UserError, match=r"begun in fp32.*--overwrite"):
@@ -183,7 +182,7 @@ def test_finished_and_half_done_runs_need_no_weights_file_again(
     options = Options("cpu", "fp32", 0, weights=paths.checkpoint(*first.names))
     wants_file = {"pretrained": "file"}
     with monkeypatch.context() as patch:
-        patch.setattr(trainer.finish, "finish_run", _interrupt)
+        patch.setattr(trainer, "finish_run", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             fit_fold(make_job(options=options, backbone=wants_file))
     plain = make_job(backbone=wants_file)
@@ -200,14 +199,7 @@ def test_weights_that_break_after_the_last_step_are_a_users_error(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = make_job(optim={"epochs": 1, "ema_decay": None})
-    train = trainer.train_one_epoch
-
-    def break_weights(run: Run, *arguments: object) -> float:
-        loss = train(run, *arguments)  # type: ignore[arg-type]
-        next(run.model.net.parameters()).data.fill_(float("nan"))
-        return loss
-
-    monkeypatch.setattr(trainer, "train_one_epoch", break_weights)
+    break_weights_after_an_epoch(monkeypatch)
     with pytest.raises(UserError, match=r"logit of 'i\d{3}\.png' is not finite"):
         fit_fold(job)
     assert not paths.oof_csv(*job.names).exists()
@@ -242,7 +234,7 @@ def test_a_half_done_run_of_another_config_is_not_resumed(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(trainer.finish, "finish_run", _interrupt)
+        patch.setattr(trainer, "finish_run", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             fit_fold(make_job())
     with pytest.raises(UserError, match="config has changed"):
@@ -290,7 +282,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_items(
 ) -> None:
     job = make_job(optim={"epochs": 2})
     loss, calls, steps = LOSSES.get("bce"), 0, []
-    monkeypatch.setattr(trainer, "optimizer_step", lambda *_: steps.append(calls) is None)
+    monkeypatch.setattr(trainer.Step, "make", lambda *_: steps.append(calls) is None)
 
     def broken(*arguments: object) -> torch.Tensor:
         nonlocal calls
@@ -344,43 +336,21 @@ def test_flip_tta_pools_two_views(make_job: MakeJob) -> None:
 
 
 def test_accumulation_equals_a_larger_batch(make_job: MakeJob) -> None:
-    """Without BatchNorm in training mode two half batches add up to one whole."""
-    torch.manual_seed(0)
-    inputs, labels = torch.randn(8, 5), torch.arange(8) % 2
-    weights = torch.ones(2)
-
-    class Linear(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = torch.nn.Linear(5, 1)
-
-        def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-            return {"logit": self.net(batch["pixels"]).squeeze(1)}
-
-    results = []
-    for accumulate, size in ((1, 8), (2, 4)):
-        torch.manual_seed(1)
-        model = Linear()
+    """Without BatchNorm two half batches add up to one whole."""
+    optim = {"name": "sgd", "lr": 0.1, "schedule": "constant", "warmup_epochs": 0.0, "epochs": 1}
+    vit = {"name": "vit_tiny_patch16_224", "kwargs": {"embed_dim": 16, "depth": 1, "num_heads": 2}}
+    vit["kwargs"] |= {"patch_size": 4, "img_size": 12}
+    found = []
+    for size, accumulate in ((10, 1), (5, 2)):
         job = make_job(
-            optim={"accumulate": accumulate, "epochs": 1, "ema_decay": None, "name": "sgd"}
+            model=f"by_{size}",
+            augment="none",
+            backbone=vit | {"pretrained": "none"},
+            optim=optim | {"batch_size": size, "accumulate": accumulate, "ema_decay": None},
         )
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        scaler = torch.amp.grad_scaler.GradScaler("cpu", enabled=False)
-        run = Run(model, scaler, "fp32", [], ())  # type: ignore[arg-type]
-        run.active, run.optimizer = model, optimizer
-        run.stages = [Stage("all", frozenset(), job.config.optim)]
-        batches = [
-            {
-                "pixels": inputs[i : i + size],
-                "label": labels[i : i + size],
-                "item": torch.arange(size),
-            }
-            for i in range(0, 8, size)
-        ]
-        run.schedule = make_schedule(job.config.optim, len(batches), len(batches))
-        trainer.train_one_epoch(run, batches, job.config, weights, len(batches), job)
-        results.append(model.net.weight.detach().clone())
-    torch.testing.assert_close(results[0], results[1])
+        fit_fold(job)
+        found.append(read_tensors(paths.checkpoint(*job.names)))
+    torch.testing.assert_close(*found)
 
 
 def test_class_weights_are_those_of_scikit_learn(make_job: MakeJob) -> None:
