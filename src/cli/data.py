@@ -258,7 +258,7 @@ def _print_bad(scan: "pd.DataFrame") -> None:
 
 def _print_shortcuts(dataset: "Dataset", scan: "pd.DataFrame") -> None:
     """Warn where the file alone, without its pixels, tells the label."""
-    from src.data.audit.shortcuts import find_shortcuts
+    from src.data.audit.metadata import find_shortcuts
 
     for shortcut in find_shortcuts(dataset, scan):
         print(

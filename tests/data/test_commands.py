@@ -11,7 +11,7 @@ from src import paths
 from src.artifacts.label_names import read_label_names
 from src.cli import data as data_command
 from src.cli import folds as folds_command
-from src.data.audit.shortcuts import find_shortcuts
+from src.data.audit.metadata import find_shortcuts
 from src.data.folds.scan import scan_items
 from src.data.layouts.load import load_dataset
 from tests.clips import write_clip

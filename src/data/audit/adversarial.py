@@ -1,46 +1,37 @@
-"""Adversarial validation: can a small model tell train items from test items, and by what?
-
-Cheap traits of an image file, enough for a small model to tell where it comes from.
-"""
+"""Adversarial validation: can a small model tell train items from test items, and by what?"""
 
 import io
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import cv2
-import joblib
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from src.artifacts.files import write_csv
-from src.data.audit.trees import alone, cross_fit, interval
+from src.data.audit.texts import NONE
+from src.data.audit.trees import FloatArray, Splits, cross_fit, fit_boosted, interval, make_splits
 from src.data.folds.groups import find_components
 from src.data.folds.scan import scan_items
 from src.data.items.files import read_bytes
 from src.data.items.manifest import Dataset
+from src.data.pixels.cache_build import decoding_threads
 from src.data.pixels.formats import file_format
 from src.data.pixels.images import decode_image
 from src.errors import UnreadableImageError, UserError
-from src.machine import cpu_count
 from src.metrics import auc
 from src.progress import track
 
 ITEMS_A_SPLIT = 4000  # drawn at random where a split holds more
-BATCH = 64
 FEWEST = 30  # items, and groups, a split without which nothing can be said
 FEWEST_TO_COMPARE = FEWEST // 2  # groups a half of the train items
-FloatArray = NDArray[np.float64]
-Rows = NDArray[np.int64]
-
-
 BANDS = 8  # rings of the spectrum
 CROP = 256  # side of the largest central square whose spectrum is taken
-NONE = -1.0  # stands for a trait that this kind of file does not have
 FORMATS = ("jpeg", "png", "webp", "gif", "bmp", "tiff")
 FILE = (
     "bytes", "width", "height", "aspect", "bytes per pixel", "format", "jpeg quantisation",
@@ -53,10 +44,11 @@ PIXELS = (
     *(f"spectrum {band + 1}/{BANDS}" for band in range(BANDS)),
 )  # fmt: skip
 NAMES = (*FILE, *PIXELS)
+Rows = NDArray[np.int64]
 
 
-def traits_of(root: Path, path: str) -> NDArray[np.float64]:
-    """Return the traits of one image, (len(NAMES),) float64; all NaN where it cannot be read.
+def traits_of(root: Path, path: str) -> FloatArray:
+    """Return the traits of one image, (len(NAMES),); all NaN where it cannot be read.
 
     The traits of the file (`FILE`) say how it was stored, those of the pixels (`PIXELS`) what is
     to be seen: colours, sharpness, jumps at the borders of 8x8 blocks, and the share of power at
@@ -70,7 +62,7 @@ def traits_of(root: Path, path: str) -> NDArray[np.float64]:
     return np.concatenate([_file_traits(data, pixels), _pixel_traits(pixels)])
 
 
-def _file_traits(data: bytes, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _file_traits(data: bytes, pixels: NDArray[np.uint8]) -> FloatArray:
     height, width = pixels.shape[:2]
     kind = file_format(data)
     number = FORMATS.index(kind) if kind in FORMATS else len(FORMATS)
@@ -87,16 +79,15 @@ def _jpeg_header(data: bytes) -> tuple[float, float]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd EXIF is not this function's matter
             image = Image.open(io.BytesIO(data))
-            tables = getattr(image, "quantization", {})
-            layers = getattr(image, "layer", [])
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
+    except (OSError, ValueError):
         return NONE, NONE
+    tables: dict[int, list[int]] = getattr(image, "quantization", {})
+    factors = [layer[1] * layer[2] for layer in getattr(image, "layer", [])]
     table = float(np.mean(tables[min(tables)])) if tables else NONE
-    factors = [layer[1] * layer[2] for layer in layers]
     return table, float(np.mean(factors)) if factors else NONE
 
 
-def _pixel_traits(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _pixel_traits(pixels: NDArray[np.uint8]) -> FloatArray:
     square = _central(pixels)
     grey = cv2.cvtColor(square, cv2.COLOR_RGB2GRAY).astype(np.float64)
     small = np.asarray(cv2.resize(pixels, (32, 32), interpolation=cv2.INTER_AREA), np.float64)
@@ -116,11 +107,10 @@ def _central(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels[top : top + CROP, left : left + CROP])
 
 
-def blockiness(grey: NDArray[np.float64]) -> float:
+def blockiness(grey: FloatArray) -> float:
     """Return the mean step across the borders of 8x8 blocks over the mean step elsewhere.
 
-    Args:
-        grey: (height, width), beginning at a block's corner; 1.0 where it is under 16 wide or high.
+    `grey` (height, width) begins at a block's corner; 1.0 where it is under 16 wide or high.
     """
     if min(grey.shape) < 16:
         return 1.0
@@ -132,15 +122,11 @@ def blockiness(grey: NDArray[np.float64]) -> float:
     return (at + 1e-3) / (elsewhere + 1e-3)
 
 
-def spectrum(grey: NDArray[np.float64]) -> NDArray[np.float64]:
+def spectrum(grey: FloatArray) -> FloatArray:
     """Return log10 of the mean power in rings of equal width, the mean (frequency 0) left out.
 
-    Args:
-        grey: (height, width).
-
-    Returns:
-        (BANDS,) relative to the power of all rings together, so that contrast plays no part; 0
-        where there is no ring or no power.
+    (BANDS,) of a `grey` (height, width), relative to the power of all rings together, so that
+    contrast plays no part; 0 where there is no ring or no power.
     """
     height, width = grey.shape
     power = np.abs(np.fft.rfft2(grey - grey.mean())) ** 2
@@ -165,42 +151,70 @@ class Tell:
 
 @dataclass(frozen=True)
 class Adversarial:
-    """What adversarial validation found.
+    """What adversarial validation found."""
 
-    Attributes:
-        table: `item_id, split, prob`: P(test) of each item looked at, by a model that saw neither
-            it nor a copy of it.
-        counts: split -> (items looked at, readable images in all).
-        groups: sets of copies and given groups among the items looked at.
-        auc: of `prob`; 0.5 is chance.
-        interval: 95 %, bootstrap by group.
-        chance: what the AUC would be without any difference: the same with train items, drawn
-            by group, in place of the test items. Over 0.5 where test items come in groups that
-            nobody named: a model recognises the rest of a group. None where the train items form
-            too few groups for two halves.
-        chance_interval: 95 %, likewise.
-        file_auc, pixel_auc: with the traits of that kind alone.
-        tells: the traits, the largest drop first.
-    """
-
+    # `item_id, split, prob`: P(test) of each item looked at, by a model that saw neither it nor a
+    # copy of it
     table: pd.DataFrame
-    counts: dict[str, tuple[int, int]]
-    groups: int
-    auc: float
-    interval: tuple[float, float]
+    counts: dict[str, tuple[int, int]]  # split -> (items looked at, readable images in all)
+    groups: int  # sets of copies and given groups among the items looked at
+    auc: float  # of `prob`; 0.5 is chance
+    interval: tuple[float, float]  # 95 %, bootstrap by group
+    # What the AUC would be without any difference: the same with train items, drawn by group, in
+    # place of the test items. Over 0.5 where test items come in groups that nobody named: a model
+    # recognises the rest of a group. None where the train items form too few groups for two halves.
     chance: float | None
     chance_interval: tuple[float, float] | None
-    file_auc: float
+    file_auc: float  # with the traits of that kind alone
     pixel_auc: float
-    tells: list[Tell]
+    tells: list[Tell]  # the traits, the largest drop first
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """Two sets of items to be told apart."""
+
+    traits: FloatArray  # (n, len(NAMES))
+    side: Rows  # (n,) 0 for the first set, 1 for the second
+    group: Rows  # (n,) copies, look-alikes and given groups share one
+    seed: int  # of the models; 0/1 are dealt to folds by it too
+
+    def groups_a_side(self) -> tuple[int, int]:
+        first, second = (len(np.unique(self.group[self.side == k])) for k in (0, 1))
+        return first, second
+
+    def told(self, traits: slice = slice(None)) -> tuple[float, FloatArray, Splits, list[Any]]:
+        """Return the AUC by some of the traits, P(second), and the models of each split."""
+        splits = make_splits(self.side, self.group, self.seed)
+        fit = partial(fit_boosted, seed=self.seed)
+        prob, models = cross_fit(fit, self.traits[:, traits], self.side, splits)
+        return auc(self.side, prob), prob, splits, models
+
+    def tells(self, splits: Splits, models: list[Any], rng: np.random.Generator) -> list[Tell]:
+        """Return what each trait gives away: alone, and by the mean over folds of its shuffling."""
+        drops = []
+        for (_, held), model in zip(splits, models, strict=True):
+            side, traits = self.side[held], self.traits[held]
+            if len(np.unique(side)) < 2:
+                continue
+            whole = auc(side, model.predict_proba(traits)[:, 1])
+            for column in range(len(NAMES)):
+                mixed = traits.copy()
+                mixed[:, column] = rng.permutation(mixed[:, column])
+                drops.append(whole - auc(side, model.predict_proba(mixed)[:, 1]))
+        mean = np.reshape(drops, (-1, len(NAMES))).mean(0).tolist()
+        areas = [auc(self.side, column) for column in self.traits.T]  # either way round
+        found = [
+            Tell(name, max(area, 1 - area), drop)
+            for name, area, drop in zip(NAMES, areas, mean, strict=True)
+        ]
+        return sorted(found, key=lambda tell: (-tell.drop, tell.name))
 
 
 def adversarial_validation(dataset: Dataset, seed: int = 0) -> Adversarial:
     """Train a small model to tell the splits apart, scored on groups that it has not seen.
 
-    Args:
-        dataset: the data set.
-        seed: of the draw of items, the folds and the bootstrap.
+    The draw of items, the folds and the bootstrap follow from `seed`.
 
     Raises:
         UserError: too few readable images, or groups of them, in a split.
@@ -209,56 +223,49 @@ def adversarial_validation(dataset: Dataset, seed: int = 0) -> Adversarial:
     scan = scan_items(dataset)
     train, test = (_readable(dataset, scan, split) for split in ("train", "test"))
     drawn = _draw(train, ITEMS_A_SPLIT, rng), _draw(test, ITEMS_A_SPLIT, rng)
-    pretended = _pretend(dataset.items["group"], train, len(test), len(drawn[1]), rng)
+    given = dataset.items["group"]
+    pretended = _pretend(given, train, len(test), len(drawn[1]), rng)
     rows = np.unique(np.concatenate([*drawn, *pretended]))
     traits = _read_traits(dataset.root, dataset.items["path"].iloc[rows].tolist())
 
-    def prepare(
-        first: Rows, second: Rows, given: pd.Series
-    ) -> tuple[FloatArray, NDArray[np.int64], NDArray[np.int64]]:
+    def sides(first: Rows, second: Rows, given: pd.Series) -> _Sides:
         both = np.concatenate([first, second])
         looks = scan.iloc[both].reset_index(drop=True)
         group = find_components(looks, given.iloc[both]).joint
         side = np.repeat([0, 1], [len(first), len(second)])
-        return traits[np.searchsorted(rows, both)], side, group
+        return _Sides(traits[np.searchsorted(rows, both)], side, group, seed)
 
-    given = dataset.items["group"]
-    found, is_test, group = prepare(*drawn, given)
-    for split, number in zip(("train", "test"), _groups_a_side(is_test, group), strict=True):
+    found = sides(*drawn, given)
+    for split, number in zip(("train", "test"), found.groups_a_side(), strict=True):
         if number < FEWEST:
             raise UserError(
                 f"{dataset.root}: its {split} images form {number} groups of copies or of one "
                 f"origin; telling train from test takes at least {FEWEST} of each"
             )
-    prob, drops = cross_fit(found, is_test, group, seed, rng)
-    spread = interval(is_test, prob, group, rng)
+    area, prob, splits, models = found.told()
+    tells = found.tells(splits, models, rng)
+    spread = interval(found.side, prob, found.group, rng)
     chance, chance_interval = None, None
-    half, half_side, half_group = prepare(*pretended, given)
-    if min(_groups_a_side(half_side, half_group)) >= FEWEST_TO_COMPARE:
+    half = sides(*pretended, given)
+    if min(half.groups_a_side()) >= FEWEST_TO_COMPARE:
         if (given.iloc[test] == "").all():  # nobody named theirs: hide those of the stand-ins
-            given = given.copy()
-            given.iloc[pretended[1]] = ""
-            half, half_side, half_group = prepare(*pretended, given)
-        half_prob, _ = cross_fit(half, half_side, half_group, seed)
-        chance = auc(half_side, half_prob)
-        chance_interval = interval(half_side, half_prob, half_group, rng)
-    n_file = len(FILE)
-    tells = [
-        Tell(name, alone(is_test, column), float(drop))
-        for name, column, drop in zip(NAMES, found.T, drops, strict=True)
-    ]
+            hidden = given.copy()
+            hidden.iloc[pretended[1]] = ""
+            half = sides(*pretended, hidden)
+        chance, half_prob, *_ = half.told()
+        chance_interval = interval(half.side, half_prob, half.group, rng)
     items = dataset.items.iloc[np.concatenate(drawn)].reset_index(drop=True)
     return Adversarial(
         table=pd.DataFrame({"item_id": items["item_id"], "split": items["split"], "prob": prob}),
         counts={"train": (len(drawn[0]), len(train)), "test": (len(drawn[1]), len(test))},
-        groups=len(np.unique(group)),
-        auc=auc(is_test, prob),
+        groups=len(np.unique(found.group)),
+        auc=area,
         interval=spread,
         chance=chance,
         chance_interval=chance_interval,
-        file_auc=auc(is_test, cross_fit(found[:, :n_file], is_test, group, seed)[0]),
-        pixel_auc=auc(is_test, cross_fit(found[:, n_file:], is_test, group, seed)[0]),
-        tells=sorted(tells, key=lambda tell: (-tell.drop, tell.name)),
+        file_auc=found.told(slice(len(FILE)))[0],
+        pixel_auc=found.told(slice(len(FILE), None))[0],
+        tells=tells,
     )
 
 
@@ -279,10 +286,6 @@ def _readable(dataset: Dataset, scan: pd.DataFrame, split: str) -> Rows:
     return rows
 
 
-def _groups_a_side(side: NDArray[np.int64], group: NDArray[np.int64]) -> tuple[int, int]:
-    return len(np.unique(group[side == 0])), len(np.unique(group[side == 1]))
-
-
 def _draw(rows: Rows, at_most: int, rng: np.random.Generator) -> Rows:
     return np.sort(rng.permutation(rows)[:at_most])
 
@@ -292,12 +295,8 @@ def _pretend(
 ) -> tuple[Rows, Rows]:
     """Draw train items that stand for train and for test items, as those are: whole groups.
 
-    Args:
-        given: the group of each item, "" for none.
-        train: rows to draw from.
-        n_test: test items there are.
-        n_drawn: test items that are looked at; as large a part of the stand-ins is.
-        rng: draws.
+    Of the `n_test` test items `n_drawn` are looked at, and as large a part of the stand-ins is.
+    `given` is the group of each item, "" for none.
     """
     own = given.iloc[train]
     code = pd.factorize(own.where(own != "", pd.Series(train, index=own.index).astype(str)))[0]
@@ -312,15 +311,7 @@ def _pretend(
 
 
 def _read_traits(root: Path, names: list[str]) -> FloatArray:
-    batches = [names[i : i + BATCH] for i in range(0, len(names), BATCH)]
-    run = joblib.Parallel(n_jobs=cpu_count(), prefer="threads", return_as="generator")
-    done = cast(
-        Iterator[FloatArray], run(joblib.delayed(_traits_of_many)(root, batch) for batch in batches)
-    )
-    parts = track(done, "reading", total=len(batches), unit=f"x{BATCH} files")
-    return np.concatenate(list(parts))
-
-
-def _traits_of_many(root: Path, names: list[str]) -> FloatArray:
     cv2.setNumThreads(1)
-    return np.stack([traits_of(root, name) for name in names])
+    with decoding_threads() as pool:
+        done = pool.map(partial(traits_of, root), names)
+        return np.stack(list(track(done, "reading", total=len(names), unit="files")))

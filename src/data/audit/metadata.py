@@ -1,12 +1,14 @@
-"""Metadata audit: can the label be told from files that nobody has decoded, and by what?"""
+"""Metadata audit: can the label be told from files that nobody has decoded, and by what?
+
+`find_shortcuts` looks at size, format and shape alone, which a scan has found out already;
+`audit_dataset` reads headers and tries all of their fields.
+"""
 
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
-import joblib
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -15,79 +17,68 @@ from src.artifacts.files import write_csv
 from src.data.audit.fields import FIELDS, PATTERN, Field, fields_of
 from src.data.audit.texts import Value, without_rare_words
 from src.data.audit.trees import (
-    DEPTH,
     Labels,
     Splits,
-    auc_and_spread,
+    cross_fit,
     cross_fit_field,
-    cross_fit_tree,
     fewest_in_leaf,
     fit_tree,
+    interval,
     make_columns,
     make_splits,
     rule_of_field,
     rules_of_tree,
 )
 from src.data.items.manifest import Dataset
+from src.data.pixels.cache_build import decoding_threads
 from src.errors import UserError
-from src.machine import cpu_count
 from src.metrics import auc
 from src.progress import track
 
 MOST_ITEMS = 20_000  # whole groups are drawn at random where a data set holds more
 FEWEST_GROUPS = 10  # below this neither an AUC nor its interval would mean anything
 WORTH_SAYING = 0.55
-SURE = 3.5  # standard errors above 0.5; some fifty fields are looked at, so two would not do
+SURE = 3.5  # standard errors above 0.5; some forty fields are looked at, so two would not do
 MOST_DOMAINS = 8
-BATCH = 128
+WORTH_A_WARNING = 0.75  # AUC of a shortcut
+_FOLDS = 5  # in which a shortcut's shares are counted
 _WIDTH = 2 * 1.96  # of a 95 % interval, in standard errors
 
 
 @dataclass(frozen=True)
-class Tell:
-    """What one field gives away.
+class Shortcut:
+    """A property of files that tells labels apart."""
 
-    Attributes:
-        field: which.
-        auc: of P(fake) by this field alone, on groups that were not learnt from.
-        interval: 95 %, bootstrap by group.
-        rule: where it speaks for a fake, in words; "" where nowhere.
-        inside, outside: share of fakes where the rule holds, and elsewhere.
-    """
+    name: str  # for people
+    auc: float  # area under the ROC curve with that property alone, >= 0.5
+
+
+@dataclass(frozen=True)
+class Tell:
+    """What one field gives away."""
 
     field: Field
-    auc: float
-    interval: tuple[float, float]
-    rule: str
-    inside: float
-    outside: float
+    auc: float  # of P(fake) by this field alone, on groups that were not learnt from
+    interval: tuple[float, float]  # 95 %, bootstrap by group
+    rule: str  # where it speaks for a fake, in words; "" where nowhere
+    inside: float  # share of fakes where the rule holds
+    outside: float  # and elsewhere
 
 
 @dataclass(frozen=True)
 class Part:
-    """The audit of some of the items.
-
-    Attributes:
-        name: which.
-        items, fakes, groups: how many there are.
-        unjudged: why there is no AUC; "" where there is one.
-        auc: of P(fake) by a small tree on all fields, on groups that were not learnt from.
-        interval: 95 %, bootstrap by group.
-        rules: of that tree, fitted to all: its leaves that speak for a fake.
-        tells: fields that surely tell the label, the best first.
-        prob: P(fake) of each item; empty where unjudged.
-    """
+    """The audit of some of the items."""
 
     name: str
     items: int
     fakes: int
     groups: int
-    unjudged: str
-    auc: float
-    interval: tuple[float, float]
-    rules: list[str]
-    tells: list[Tell]
-    prob: NDArray[np.float64]
+    unjudged: str = ""  # why there is no AUC; "" where there is one
+    auc: float = 0.5  # of P(fake) by a small tree on all fields, on groups not learnt from
+    interval: tuple[float, float] = (0.5, 0.5)  # 95 %, bootstrap by group
+    rules: tuple[str, ...] = ()  # of that tree, fitted to all: its leaves that speak for a fake
+    tells: tuple[Tell, ...] = ()  # fields that surely tell the label, the best first
+    prob: NDArray[np.float64] | None = None  # P(fake) of each item; None where unjudged
 
     @property
     def found(self) -> bool:
@@ -108,11 +99,9 @@ class Audit:
 
 
 def audit_dataset(dataset: Dataset, seed: int = 0) -> Audit:
-    """Read the headers of the train items and try to tell fakes by them.
+    """Read the headers of the train items, extra data sets too, and try to tell fakes by them.
 
-    Args:
-        dataset: the data set; extra data sets are looked at too, they are trained on.
-        seed: of the draw of items, the folds and the bootstrap.
+    The draw of items, the folds and the bootstrap follow from `seed`.
 
     Raises:
         UserError: no train items, or a file has vanished.
@@ -139,61 +128,83 @@ def audit_dataset(dataset: Dataset, seed: int = 0) -> Audit:
     ]
     table.insert(0, "item_id", items["item_id"])
     table.insert(1, "label", label)
-    return Audit(
-        table=table,
-        total=len(train),
-        unreadable=int((~good).sum()),
-        named=bool((items["group"] != "").any()),
-        parts=parts,
-    )
+    named = bool((items["group"] != "").any())
+    return Audit(table, len(train), int((~good).sum()), named, parts)
 
 
 def audit_part(name: str, table: pd.DataFrame, label: Labels, group: Labels, seed: int = 0) -> Part:
-    """Audit some items.
-
-    Args:
-        name: for people.
-        table: a column a field of `FIELDS`.
-        label: (n,) 0/1.
-        group: (n,) codes; a group stays in one fold.
-        seed: of folds and bootstrap.
-    """
+    """Audit some items: a column a field of `FIELDS`, labels 0/1, codes of groups."""
     n_groups = len(np.unique(group))
-    about = {"name": name, "items": len(label), "fakes": int(label.sum()), "groups": n_groups}
+    part = Part(name, items=len(label), fakes=int(label.sum()), groups=n_groups)
     splits = make_splits(label, group, seed) if n_groups >= FEWEST_GROUPS else []
     if not splits:
-        why = _why_unjudged(label, group)
-        half = (0.5, 0.5)
-        return Part(
-            **about, unjudged=why, auc=0.5, interval=half, rules=[], tells=[], prob=np.empty(0)
-        )
+        return replace(part, unjudged=_why_unjudged(label, group))
     short = without_rare_words(table[PATTERN].tolist(), fewest_in_leaf(len(table)))
     table = table.assign(**{PATTERN: short})
     fields = [field for field in FIELDS if len(table[field.name].unique()) > 1]
     matrix, columns = make_columns(table, fields)
-    prob = cross_fit_tree(matrix, label, splits, DEPTH)
+    prob, rules = np.full(len(label), 0.5), []
+    if columns:
+        prob, _ = cross_fit(fit_tree, matrix, label, splits)
+        rules = rules_of_tree(fit_tree(matrix, label), columns, matrix)
     rng = np.random.default_rng(seed)
-    area, spread = auc_and_spread(label, prob, group, rng)
-    rules = rules_of_tree(fit_tree(matrix, label, DEPTH), columns, matrix) if columns else []
+    spread = interval(label, prob, group, rng)
     tells = [_tell(table, field, label, group, splits, rng) for field in fields]
-    found = [tell for tell in tells if tell is not None]
-    return Part(
-        **about,
-        unjudged="",
-        auc=area,
+    found = sorted((tell for tell in tells if tell is not None), key=lambda tell: -tell.auc)
+    return replace(
+        part,
+        auc=auc(label, prob),
         interval=spread,
-        rules=rules,
-        tells=sorted(found, key=lambda tell: -tell.auc),
+        rules=tuple(rules),
+        tells=tuple(found),
         prob=prob,
     )
 
 
 def write_audit(path: Path, audit: Audit) -> None:
     """Write `item_id, label`, the fields, and `prob` by the tree on all, sorted by item_id."""
-    table = audit.table
-    if len(audit.parts[0].prob):
-        table = table.assign(prob=audit.parts[0].prob)
+    prob = audit.parts[0].prob
+    table = audit.table if prob is None else audit.table.assign(prob=prob)
     write_csv(path, table.sort_values("item_id", kind="stable"))
+
+
+def find_shortcuts(
+    dataset: Dataset, scan: pd.DataFrame, at_least: float = WORTH_A_WARNING
+) -> list[Shortcut]:
+    """Return the properties of train files whose AUC is at least `at_least`, the best first.
+
+    A kind (format, width x height) is scored by its share of fakes in the other folds.
+    """
+    use = (
+        (scan["split"] == "train") & (scan["error"] == "") & (scan["format"] != "video")
+    ).to_numpy()
+    labels = dataset.items["label"][use].to_numpy(np.int64)
+    if len(labels) == 0 or np.bincount(labels, minlength=2).min() < _FOLDS:
+        return []
+    shape = scan["width"][use].astype(str) + "x" + scan["height"][use].astype(str)
+    scores = {
+        "the size in bytes": dataset.items["bytes"][use].to_numpy(float),
+        "the format": _share_of_fakes(scan["format"][use], labels),
+        "width x height": _share_of_fakes(shape, labels),
+    }
+    aucs = {name: auc(labels, score) for name, score in scores.items()}
+    found = [Shortcut(name, max(area, 1 - area)) for name, area in aucs.items()]
+    found = [shortcut for shortcut in found if shortcut.auc >= at_least]
+    return sorted(found, key=lambda shortcut: -shortcut.auc)
+
+
+def _share_of_fakes(kinds: pd.Series, labels: Labels) -> NDArray[np.float64]:
+    """Return for each item the share of fakes of its kind, counted in the other folds."""
+    names = kinds.to_numpy(str)
+    fold = np.empty(len(labels), np.int64)
+    for label in (0, 1):  # in turn, so that every fold has both classes
+        members = np.random.default_rng(0).permutation(np.flatnonzero(labels == label))
+        fold[members] = np.arange(len(members)) % _FOLDS
+    scores = np.empty(len(labels))
+    for held_out in (fold == k for k in range(_FOLDS)):
+        shares = pd.Series(labels[~held_out]).groupby(names[~held_out]).mean()
+        scores[held_out] = shares.reindex(names[held_out]).fillna(labels[~held_out].mean())
+    return scores
 
 
 def _tell(
@@ -205,9 +216,10 @@ def _tell(
     rng: np.random.Generator,
 ) -> Tell | None:
     prob = cross_fit_field(table, field, label, splits)
-    if auc(label, prob) < WORTH_SAYING:
+    area = auc(label, prob)
+    if area < WORTH_SAYING:
         return None
-    area, spread = auc_and_spread(label, prob, group, rng)
+    spread = interval(label, prob, group, rng)
     rule, chosen = rule_of_field(table, field, label)
     if not rule or not _is_sure(area, spread):
         return None
@@ -252,18 +264,8 @@ def _draw_groups(group: Labels, at_most: int, rng: np.random.Generator) -> NDArr
 
 
 def _read_all(root: Path, items: pd.DataFrame) -> list[dict[str, Value] | None]:
-    asked = list(zip(items["path"], items["item_id"], items["bytes"].astype(int), strict=True))
-    batches = [asked[i : i + BATCH] for i in range(0, len(asked), BATCH)]
-    run = joblib.Parallel(n_jobs=cpu_count(), prefer="threads", return_as="generator")
-    done = cast(
-        Iterator[list[dict[str, Value] | None]],
-        run(joblib.delayed(_read_many)(root, batch) for batch in batches),
-    )
-    with warnings.catch_warnings():  # here, once: filters are shared by all threads
-        warnings.simplefilter("ignore")  # odd EXIF and huge pictures are not this matter
-        parts = list(track(done, "headers", total=len(batches), unit=f"x{BATCH} files"))
-    return [one for part in parts for one in part]
-
-
-def _read_many(root: Path, asked: Sequence[tuple[str, str, int]]) -> list[dict[str, Value] | None]:
-    return [fields_of(root, path, item_id, size) for path, item_id, size in asked]
+    asked = zip(items["path"], items["item_id"], items["bytes"].astype(int), strict=True)
+    with warnings.catch_warnings(), decoding_threads() as pool:
+        warnings.simplefilter("ignore")  # here, once: filters are shared by all threads
+        done = pool.map(lambda one: fields_of(root, *one), asked)
+        return list(track(done, "headers", total=len(items), unit="files"))

@@ -13,13 +13,16 @@ NONE = -1.0  # a number that this kind of file does not have
 Value = float | str
 MOST_LETTERS = 60
 MOST_READ = 4000
+RARE = "*"
+_NUMBER = re.compile(r"[0-9]+")
+# Digests and UUIDs are numbers too; eight letters without a digit may be a word.
+_RUN = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-fA-F]{8,}|[0-9]+")
+_WORD = re.compile(r"[^\W\d_]+")
 
 
 def clean(value: object) -> str:
     """Return a note of a file as one line of text, whatever it holds; "" for None."""
-    text = (
-        value.decode("latin-1") if isinstance(value, bytes) else "" if value is None else str(value)
-    )
+    text = value.decode("latin-1") if isinstance(value, bytes) else str(value or "")
     return " ".join("".join(c if c.isprintable() else " " for c in text[:MOST_READ]).split())
 
 
@@ -33,32 +36,15 @@ def digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=3).hexdigest()
 
 
-_NUMBER = re.compile(r"[0-9]+")
-# Digests and UUIDs are numbers too; eight letters without a digit may be a word.
-_RUN = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-fA-F]{8,}|[0-9]+")
-_WORD = re.compile(r"[^\W\d_]+")
-MOST_OF_A_NAME = 60
-RARE = "*"
-
-
 def name_fields(item_id: str, path: str) -> dict[str, Value]:
-    """Return what an item's own name says, folders left aside.
-
-    Args:
-        item_id: its last part is the name.
-        path: of its file, for the suffix, which ids of a CSV often lack.
-    """
+    """Return what an item's own name says; the suffix is the path's, ids of a CSV often lack it."""
     stem = os.path.splitext(item_id.rsplit("/", 1)[-1])[0]  # noqa: PTH122
-    digits = sum(letter.isdigit() for letter in stem)
     numbers = _NUMBER.findall(stem)
-    prefix = re.match(r"[^0-9]*", stem)
     return {
         "extension": os.path.splitext(path)[1],  # noqa: PTH122 - .JPG is not .jpg here
         "name length": float(len(stem)),
-        "digits in the name": digits / max(1, len(stem)),
         "number in the name": float(min(int(numbers[-1][-15:]), 10**12)) if numbers else NONE,
-        "name prefix": prefix[0].rstrip("_- (").lower()[:20] if prefix else "",
-        "name pattern": collapse(stem)[:MOST_OF_A_NAME],
+        "name pattern": collapse(stem)[:MOST_LETTERS],
     }
 
 
@@ -72,13 +58,8 @@ def without_rare_words(patterns: Sequence[str], least: int) -> list[str]:
 
     So what names share is left of them, `*_gan_#` of `anna_gan_#`; labels are not looked at.
     """
-    distinct = Counter(patterns)
-    counts: Counter[str] = Counter()
-    for pattern, count in distinct.items():
-        for word in set(_WORD.findall(pattern)):
-            counts[word] += count
-    short = {
-        pattern: _WORD.sub(lambda word: word[0] if counts[word[0]] >= least else RARE, pattern)
-        for pattern in distinct
-    }
-    return [short[pattern] for pattern in patterns]
+    counts = Counter(word for pattern in patterns for word in set(_WORD.findall(pattern)))
+    return [
+        _WORD.sub(lambda word: word[0] if counts[word[0]] >= least else RARE, pattern)
+        for pattern in patterns
+    ]

@@ -1,9 +1,7 @@
-"""Small trees on the fields of files, scored on groups that they have not seen, put into words.
+"""Small models that tell two sets of items apart, scored on groups that they have not seen."""
 
-A small model that tells two sets of items apart, scored on groups that it has not seen.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -11,66 +9,65 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src.data.audit.fields import NONE, Field
-from src.metrics import auc
+from src.data.folds.stratify import stratified_group_folds
 
 DEPTH = 3
 FOLDS = 5
 MOST_WORDS = 12  # values of a field of words that a tree may ask for
+ROUNDS = 400  # of the bootstrap
 Labels = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 Splits = Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
+Fit = Callable[[FloatArray, Labels], Any]  # values and labels -> a model of scikit-learn
 
 
-SPLITS = 5
-ROUNDS = 400  # of the bootstrap
+def make_splits(label: Labels, group: Labels, seed: int) -> Splits:
+    """Part items into folds of whole groups; none where a class has fewer than two groups."""
+    n_folds = min(FOLDS, *(len(np.unique(group[label == k])) for k in (0, 1)))
+    if n_folds < 2:
+        return []
+    fold = stratified_group_folds(label, group, n_folds, seed)
+    split = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(n_folds)]
+    return [(seen, held) for seen, held in split if len(np.unique(label[seen])) == 2]
 
 
 def cross_fit(
-    traits: FloatArray,
-    is_test: NDArray[np.int64],
-    group: NDArray[np.int64],
-    seed: int,
-    shuffle: np.random.Generator | None = None,
-) -> tuple[FloatArray, FloatArray]:
-    """Return P(test) by models of the other folds, and what shuffling each trait costs in AUC."""
+    fit: Fit, matrix: FloatArray, label: Labels, splits: Splits
+) -> tuple[FloatArray, list[Any]]:
+    """Return P(1) of each item by a model that has not seen its group; and the models."""
+    prob, models = np.full(len(label), 0.5), []
+    for seen, held in splits:
+        models.append(fit(matrix[seen], label[seen]))
+        prob[held] = models[-1].predict_proba(matrix[held])[:, 1]
+    return prob, models
+
+
+def fit_tree(matrix: FloatArray, label: Labels, depth: int = DEPTH) -> Any:  # noqa: ANN401
+    """Fit a tree to whole columns; classes weigh the same."""
+    from sklearn.tree import DecisionTreeClassifier
+
+    tree = DecisionTreeClassifier(
+        max_depth=depth,
+        min_samples_leaf=fewest_in_leaf(len(label)),
+        class_weight="balanced",
+        random_state=0,
+    )
+    return tree.fit(matrix, label)
+
+
+def fit_boosted(traits: FloatArray, label: Labels, seed: int) -> Any:  # noqa: ANN401
+    """Fit gradient boosting to traits, NaN where one is not known."""
     from sklearn.ensemble import HistGradientBoostingClassifier
-    from sklearn.model_selection import StratifiedGroupKFold
 
-    prob = np.full(len(is_test), np.nan)
-    drops: list[FloatArray] = []
-    splitter = StratifiedGroupKFold(SPLITS, shuffle=True, random_state=seed)
-    for seen, held in splitter.split(traits, is_test, group):
-        model = HistGradientBoostingClassifier(
-            max_iter=100, learning_rate=0.1, max_leaf_nodes=15, min_samples_leaf=20,
-            l2_regularization=1.0, early_stopping=cast(str, False), random_state=seed,
-        )  # fmt: skip
-        model.fit(traits[seen], is_test[seen])
-        prob[held] = model.predict_proba(traits[held])[:, 1]
-        if shuffle is not None and len(np.unique(is_test[held])) == 2:
-            whole = auc(is_test[held], prob[held])
-            drops.append(np.array([
-                whole - auc(is_test[held], _shuffled(model, traits[held], column, shuffle))
-                for column in range(traits.shape[1])
-            ]))  # fmt: skip
-    return prob, np.mean(drops, axis=0) if drops else np.zeros(traits.shape[1])
-
-
-def _shuffled(
-    model: object, traits: FloatArray, column: int, rng: np.random.Generator
-) -> FloatArray:
-    mixed = traits.copy()
-    mixed[:, column] = rng.permutation(mixed[:, column])
-    return model.predict_proba(mixed)[:, 1]  # type: ignore[attr-defined]
-
-
-def alone(is_test: NDArray[np.int64], trait: FloatArray) -> float:
-    """Return the AUC of one trait, either way round."""
-    area = auc(is_test, trait)
-    return max(area, 1 - area)
+    model = HistGradientBoostingClassifier(
+        max_iter=100, learning_rate=0.1, max_leaf_nodes=15, min_samples_leaf=20,
+        l2_regularization=1.0, early_stopping=cast(str, False), random_state=seed,
+    )  # fmt: skip
+    return model.fit(traits, label)
 
 
 def interval(
-    is_test: NDArray[np.int64], prob: FloatArray, group: NDArray[np.int64], rng: np.random.Generator
+    label: Labels, prob: FloatArray, group: Labels, rng: np.random.Generator
 ) -> tuple[float, float]:
     """Return the 95 % interval of an AUC, by drawing whole groups again and again."""
     codes = np.unique(group, return_inverse=True)[1]
@@ -79,11 +76,11 @@ def interval(
     areas = []
     for _ in range(ROUNDS):
         weight = np.bincount(rng.integers(0, n, n), minlength=n)[codes]
-        test = np.bincount(place, weight * is_test, levels)
-        train = np.bincount(place, weight, levels) - test
-        if test.any() and train.any():
-            below = np.cumsum(train) - train / 2  # an equal one counts half
-            areas.append((test @ below) / (test.sum() * train.sum()))
+        ones = np.bincount(place, weight * label, levels)
+        zeros = np.bincount(place, weight, levels) - ones
+        if ones.any() and zeros.any():
+            below = np.cumsum(zeros) - zeros / 2  # an equal one counts half
+            areas.append((ones @ below) / (ones.sum() * zeros.sum()))
     low, high = np.quantile(areas, [0.025, 0.975])
     return float(low), float(high)
 
@@ -98,18 +95,6 @@ class Column(NamedTuple):
 def fewest_in_leaf(count: int) -> int:
     """Return how many of `count` items a leaf, or a word of its own, must hold."""
     return max(5, count // 100)
-
-
-def make_splits(label: Labels, group: Labels, seed: int) -> Splits:
-    """Part items into folds of whole groups; none where a class has fewer than two groups."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    n_folds = min(FOLDS, *(len(np.unique(group[label == k])) for k in (0, 1)))
-    if n_folds < 2:
-        return []
-    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-    split = splitter.split(label, label, group)
-    return [(seen, held) for seen, held in split if len(np.unique(label[seen])) == 2]
 
 
 def make_columns(table: pd.DataFrame, fields: Sequence[Field]) -> tuple[FloatArray, list[Column]]:
@@ -134,21 +119,11 @@ def make_columns(table: pd.DataFrame, fields: Sequence[Field]) -> tuple[FloatArr
     return matrix, columns
 
 
-def cross_fit_tree(matrix: FloatArray, label: Labels, splits: Splits, depth: int) -> FloatArray:
-    """Return P(fake) of each item by a tree that has not seen its group; classes weigh the same."""
-    prob = np.full(len(label), 0.5)
-    for seen, held in splits:
-        if matrix.shape[1]:
-            tree = fit_tree(matrix[seen], label[seen], depth)
-            prob[held] = tree.predict_proba(matrix[held])[:, 1]
-    return prob
-
-
 def cross_fit_field(table: pd.DataFrame, field: Field, label: Labels, splits: Splits) -> FloatArray:
     """Return P(fake) of each item by one field alone, learnt on other groups."""
     if not field.words:
         values = table[field.name].to_numpy(np.float64)[:, None]
-        return cross_fit_tree(values, label, splits, 2)
+        return cross_fit(partial(fit_tree, depth=2), values, label, splits)[0]
     words = table[field.name].to_numpy(str)
     prob = np.full(len(label), 0.5)
     for seen, held in splits:
@@ -157,33 +132,12 @@ def cross_fit_field(table: pd.DataFrame, field: Field, label: Labels, splits: Sp
     return prob
 
 
-def fit_tree(matrix: FloatArray, label: Labels, depth: int) -> Any:  # noqa: ANN401 - scikit-learn
-    """Fit a tree to whole columns."""
-    from sklearn.tree import DecisionTreeClassifier
-
-    tree = DecisionTreeClassifier(
-        max_depth=depth,
-        min_samples_leaf=fewest_in_leaf(len(label)),
-        class_weight="balanced",
-        random_state=0,
-    )
-    return tree.fit(matrix, label)
-
-
 def shares_of_words(words: NDArray[np.str_], label: Labels) -> pd.Series:
     """Return word -> share of fakes, classes weighing the same, rare words drawn to 0.5."""
     counts = pd.crosstab(words, label).reindex(columns=[0, 1], fill_value=0)
     rates = counts / np.maximum(1, np.bincount(label, minlength=2))
     pull = fewest_in_leaf(len(label)) / len(label)
     return (rates[1] + pull / 2) / (rates[0] + rates[1] + pull)
-
-
-def auc_and_spread(
-    label: Labels, prob: FloatArray, group: Labels, rng: np.random.Generator
-) -> tuple[float, tuple[float, float]]:
-    """Return an AUC and its 95 % interval, by drawing whole groups again and again."""
-
-    return auc(label, prob), interval(label, prob, group, rng)
 
 
 def rule_of_field(
@@ -227,11 +181,8 @@ def _bands(field: Field, values: FloatArray, chosen: NDArray[np.bool_]) -> list[
 def words_of_band(field: Field, low: float | None, after: float | None, inside: FloatArray) -> str:
     """Return a band of values in words.
 
-    Args:
-        field: whose values.
-        low: the least value of the band; None where it has no lower end.
-        after: the least value above the band; None where it has no upper end.
-        inside: the distinct values in it.
+    `low` is its least value, `after` the least value above it, None where it has no such end;
+    `inside` are the distinct values in it.
     """
     if field.absent and inside[0] == NONE:
         if inside[-1] == NONE:

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.pixels.reencode import SUBSAMPLING, reencode
+from src.data.pixels.images import SUBSAMPLING, reencode
 
 Pass = tuple[str, int, str]  # kind of file, quality, chroma subsampling (of a JPEG)
 

@@ -1,14 +1,17 @@
-"""Bytes to pixels: the one decoder and the one resize that training and prediction share."""
+"""Bytes to pixels: the one decoder and the one resize that training and prediction share.
+
+And the remedy of a metadata audit: every picture is stored the same way before it is used.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 
 from src.config import FaceConfig, InputSpec
-from src.data.pixels.reencode import reencode
 from src.data.pixels.stills import decode
 from src.errors import UserError
 
@@ -19,6 +22,7 @@ INTERPOLATIONS = {
     "bicubic": cv2.INTER_CUBIC,
 }
 GEOMETRIES = ("squash", "short_side", "native")
+SUBSAMPLING = "420"  # of chroma, as nearly every JPEG of the web
 LONGEST = 16  # times the short side; `short_side` leaves the rest of a thin strip aside at once
 
 
@@ -157,3 +161,22 @@ def _resize(
         method = INTERPOLATIONS[interpolation]
         image = np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
     return np.ascontiguousarray(image)
+
+
+def to_jpeg(pixels: NDArray[np.uint8], quality: int, chroma: str = SUBSAMPLING) -> bytes:
+    """Return a picture (uint8 RGB) as a JPEG: baseline, the IJG's tables.
+
+    `quality` is 1 to 100 on the scale of libjpeg (IJG, 1991), `chroma` is `420`, `422` or `444`.
+    """
+    return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality, colorsubsampling=chroma)
+
+
+def reencode(
+    pixels: NDArray[np.uint8], quality: int, chroma: str = SUBSAMPLING
+) -> NDArray[np.uint8]:
+    """Return the pixels that are left of a picture when it was stored by `to_jpeg`.
+
+    Whatever the file was, its pixels now lie on one grid of blocks with one table. What an earlier
+    compression took away, detail and colour alike, stays away.
+    """
+    return simplejpeg.decode_jpeg(to_jpeg(pixels, quality, chroma), "RGB")

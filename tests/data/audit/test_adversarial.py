@@ -15,7 +15,7 @@ from src import paths
 from src.cli import data
 from src.cli.printing.adversarial import verdict
 from src.data.audit import adversarial, trees
-from src.data.audit.adversarial import Adversarial, _pretend, adversarial_validation
+from src.data.audit.adversarial import _pretend, adversarial_validation
 from src.data.layouts.load import load_dataset
 from src.errors import UserError
 from src.metrics import auc
@@ -41,16 +41,16 @@ def files_to_predict(**change: int) -> dict[str, bytes]:
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def _quick(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(trees, "ROUNDS", 60)
 
 
-def found_in(make_dataset: MakeDataset, files: dict[str, bytes]) -> Adversarial:
+def found_in(make_dataset: MakeDataset, files: dict[str, bytes]):
     make_dataset(files)
     return adversarial_validation(load_dataset("toy", None))
 
 
-def test_one_source_split_at_random_is_not_told_apart(make_dataset: MakeDataset) -> None:
+def test_one_source_split_at_random_is_not_told_apart(make_dataset: MakeDataset):
     found = found_in(make_dataset, train_files() | files_to_predict())
     assert found.interval[0] < 0.5 < found.interval[1] + 0.1
     assert abs(found.auc - 0.5) < 0.12
@@ -61,7 +61,7 @@ def test_one_source_split_at_random_is_not_told_apart(make_dataset: MakeDataset)
 
 def test_another_jpeg_quality_is_told_and_named(
     make_dataset: MakeDataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+):
     make_dataset(train_files() | files_to_predict(quality=60))
     monkeypatch.setattr(data, "show_log", lambda: None)
     assert data.main(["--adversarial"]) == 0
@@ -81,7 +81,7 @@ def test_another_jpeg_quality_is_told_and_named(
 
 def test_items_drawn_are_counted_and_copies_are_one_group(
     make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+):
     """A picture in both splits is in one fold of the small model's."""
     copies = {f"test/{i:03d}.jpg": picture(i) for i in range(N)}
     monkeypatch.setattr(adversarial, "ITEMS_A_SPLIT", 70)
@@ -90,7 +90,7 @@ def test_items_drawn_are_counted_and_copies_are_one_group(
     assert found.groups == len({Path(name).stem for name in found.table["item_id"]})
 
 
-def test_groups_that_nobody_named_raise_what_chance_gives(make_dataset: MakeDataset) -> None:
+def test_groups_that_nobody_named_raise_what_chance_gives(make_dataset: MakeDataset):
     """Items come in groups of 8 of one colour; the splits differ in nothing."""
     rng = np.random.default_rng(0)
     files: dict[str, bytes] = {}
@@ -115,7 +115,7 @@ def test_groups_that_nobody_named_raise_what_chance_gives(make_dataset: MakeData
     st.floats(0.1, 1),
     st.integers(0, 99),
 )
-def test_stand_ins_are_whole_groups(codes: list[int], n_test: int, share: float, seed: int) -> None:
+def test_stand_ins_are_whole_groups(codes: list[int], n_test: int, share: float, seed: int):
     """Items of group 0 are in no group."""
     groups = pd.Series([f"g{code}" if code else "" for code in codes])
     train = np.arange(0, len(codes), 2)
@@ -135,13 +135,13 @@ def test_stand_ins_are_whole_groups(codes: list[int], n_test: int, share: float,
             assert len(stand_ins) < min(n_test, len(train) // 2) + largest
 
 
-def test_too_few_items_are_refused(make_dataset: MakeDataset) -> None:
+def test_too_few_items_are_refused(make_dataset: MakeDataset):
     files = dict(list(train_files().items())[:20])
     with pytest.raises(UserError, match=r"readable train images.*at least 30"):
         found_in(make_dataset, files | files_to_predict())
 
 
-def named(make_dataset: MakeDataset, groups: int, **change: int) -> Adversarial:
+def named(make_dataset: MakeDataset, groups: int, **change: int):
     """Compare one source with itself, or with itself changed; train items in so many groups."""
     rows = ["filename,label,original", *(f"{i:03d}.jpg,{i % 2},g{i % groups}" for i in range(N))]
     files = {f"train/{i:03d}.jpg": picture(i) for i in range(N)}
@@ -150,7 +150,7 @@ def named(make_dataset: MakeDataset, groups: int, **change: int) -> Adversarial:
 
 
 @pytest.mark.parametrize("groups", [1, 2, 29])
-def test_too_few_groups_of_train_items_are_refused(make_dataset: MakeDataset, groups: int) -> None:
+def test_too_few_groups_of_train_items_are_refused(make_dataset: MakeDataset, groups: int):
     """A model that saw one split alone says nothing, and five of them something by chance."""
     with pytest.raises(UserError, match=rf"train images form {groups} groups.*at least 30 of each"):
         named(make_dataset, groups)
@@ -159,7 +159,7 @@ def test_too_few_groups_of_train_items_are_refused(make_dataset: MakeDataset, gr
 @pytest.mark.parametrize(("quality", "says"), [(90, "no more than chance"), (60, "nothing to")])
 def test_too_few_groups_for_two_halves_leave_nothing_to_compare(
     make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch, quality: int, says: str
-) -> None:
+):
     monkeypatch.setattr(adversarial, "FEWEST_TO_COMPARE", 31)
     found = named(make_dataset, 45, quality=quality)
     assert found.chance is None

@@ -11,8 +11,7 @@ from PIL import Image
 from src.config import InputSpec, read_model
 from src.data.pixels.cache import canvas_name, identity, open_cache
 from src.data.pixels.cache_build import build_cache
-from src.data.pixels.images import Canvas, decode_image, make_canvases
-from src.data.pixels.reencode import reencode, to_jpeg
+from src.data.pixels.images import Canvas, decode_image, make_canvases, reencode, to_jpeg
 from src.data.pixels.source import PixelSource
 from src.errors import UserError
 
