@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src.data.audit.fields import NONE, Field
-from src.data.folds.stratify import stratified_group_folds
+from src.stratify import stratified_group_folds
 
 DEPTH = 3
 FOLDS = 5
