@@ -136,8 +136,8 @@ def work(checkpoint: Path, items: Path, way: str) -> None:
 def _engine(checkpoint: Path, engine: str, precision: str):  # noqa: ANN202
     from src.artifacts.files import sha256_file
     from src.compute.memory import keep_freed_memory
-    from src.inference.passes import Way, load_engine
-    from src.inference.predict import Compute
+    from src.compute.request import Compute
+    from src.inference.passes import load_engine
     from src.models.checkpoint import load_checkpoint
 
     cpu = torch.device("cpu")
@@ -151,8 +151,8 @@ def _engine(checkpoint: Path, engine: str, precision: str):  # noqa: ANN202
 
         return plain
     keep_freed_memory()
-    way = Way("cpu", precision, 0, engine)
-    return load_engine(checkpoint, sha256_file(checkpoint), "m fold 0", way, Compute(cpu), 10**6)[0]
+    compute = Compute("cpu", precision, 0, engine)
+    return load_engine(checkpoint, sha256_file(checkpoint), "m fold 0", compute, 10**6)[0]
 
 
 def measure(folder: Path, rounds: int) -> dict[str, tuple[str, float, np.ndarray]]:

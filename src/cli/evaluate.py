@@ -166,6 +166,7 @@ def predict_other(
     Raises:
         UserError: its items are among what the checkpoints were trained on; see `cross_logits`.
     """
+    from src.compute.request import Compute
     from src.data.layouts.load import load_dataset
     from src.inference.cross_dataset import (
         check_parts,
@@ -188,10 +189,8 @@ def predict_other(
     for name, ids in trained.items():
         table = leave_out_seen(name, ids, dataset, table, arguments.input_root, recipe.scheme)
     items = to_predict(dataset, table)
-    logits, predicted = cross_logits(
-        recipe, folds, other, items, split=found.split, device=arguments.device,
-        precision=arguments.precision, workers=arguments.workers, auto_batch=arguments.auto_batch,
-    )  # fmt: skip
+    compute = Compute.of(arguments)
+    logits, predicted = cross_logits(recipe, folds, other, items, compute, split=found.split)
     grouped = _with_groups(table, dataset) if found.split == "train" else table
     rows, lost = other_rows(subject, grouped, logits)
     print(f"{other}: {len(items.item_ids)} labelled {found.split} items, {predicted} checkpoint(s) "

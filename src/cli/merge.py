@@ -202,10 +202,7 @@ def _place(
     from src.soups.ingredients import Place
     from src.training.job import Job, Options, job_table
 
-    options = Options(
-        arguments.device, arguments.precision, arguments.workers, arguments.overwrite,
-        cache=arguments.cache,
-    )  # fmt: skip
+    options = Options.of(arguments, weights=None)  # `--weights` is of `base_model: start`
     unknown = ModelConfig(BackboneConfig(""))  # the first ingredient's takes its place
     table = job_table(dataset.train, folds)
     job = Job("", unknown, name, scheme, fold, dataset.root, table, options)

@@ -5,11 +5,12 @@ from argparse import Namespace
 from pathlib import Path
 from typing import NamedTuple
 
+from src.compute.request import Compute
 from src.config import read_model
 from src.errors import UserError
 from src.inference.engines import Engine, engine_for
-from src.inference.passes import Way, load_engine
-from src.inference.predict import VIEWS, Compute
+from src.inference.passes import load_engine
+from src.inference.predict import VIEWS
 from src.models.checkpoint import is_ours, read_facts
 from src.models.detector import Origin, load_detector
 from src.training.begin import check_names
@@ -28,15 +29,14 @@ class Opened(NamedTuple):
 
 
 def open_checkpoint(
-    path: Path, sha256: str, arguments: Namespace, way: Way, compute: Compute, n_items: int
+    path: Path, sha256: str, arguments: Namespace, compute: Compute, n_items: int
 ) -> Opened:
     """Return what predicts with a checkpoint; says in print what a foreign one was taken for.
 
     Args:
         path, sha256: of the checkpoint.
         arguments: `model` and `fake_index`, as `predict_ensemble.py` parses them.
-        way: the engine and precision wanted.
-        compute: where.
+        compute: where and how.
         n_items: to predict.
 
     Raises:
@@ -48,20 +48,17 @@ def open_checkpoint(
     if model is None or is_ours(path):
         if model is not None:
             _check_ours(path, model, arguments.fake_index)
-        return Opened(path, *load_engine(path, sha256, name, way, compute, n_items), None)
-    if way.engine not in (None, "eager"):
+        return Opened(path, *load_engine(path, sha256, name, compute, n_items), None)
+    if compute.engine not in (None, "eager"):
         raise UserError(
-            f"--engine {way.engine} runs what python -m src export wrote of a run; leave it out "
-            "with --model"
+            f"--engine {compute.engine} runs what python -m src export wrote of a run; leave it "
+            "out with --model"
         )
     config = read_model(model)
     check_names(config)
     classifier, origin = load_detector(path, model, config, arguments.fake_index)
     print(f"{origin.describe()}: {arguments.threshold} is taken")
-    engine = engine_for(
-        classifier.to(compute.device), sha256, name, compute.device, way.precision, n_items,
-        compile_it=way.compile_it,
-    )  # fmt: skip
+    engine = engine_for(classifier.to(compute.chip), sha256, name, compute, n_items)
     return Opened(path, engine, list(VIEWS[config.tta]), origin)
 
 

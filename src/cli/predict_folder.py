@@ -19,8 +19,8 @@ from src.cli.printing.predict import (
     print_partial,
     write_folder_answers,
 )
-from src.compute.device import choose_device
 from src.compute.memory import keep_freed_memory
+from src.compute.request import Compute
 from src.config import FramesConfig
 from src.data.items.files import kind_of
 from src.data.items.listing import list_files
@@ -28,7 +28,6 @@ from src.data.pixels.source import Canvas, PixelSource
 from src.errors import UserError
 from src.inference.engines import Engine
 from src.inference.frames import Seen, note_cut, warn_of_reading, with_everyone
-from src.inference.passes import Way, prediction_compute
 from src.inference.predict import predict_views
 from src.metrics import sigmoid
 from src.models.detector import Origin
@@ -97,13 +96,9 @@ def _judge(
 ) -> Judged:
     """Predict files of a folder with checkpoints (path and SHA-256)."""
     keep_freed_memory()
-    way = Way(
-        arguments.device, arguments.precision, arguments.workers, arguments.engine,
-        arguments.compile, arguments.auto_batch,
-    )  # fmt: skip
-    compute = prediction_compute(choose_device(way.device), way, len(names))
+    compute = Compute.of(arguments).for_items(len(names))
     opened = [
-        open_checkpoint(path, sha256, arguments, way, compute, len(names))
+        open_checkpoint(path, sha256, arguments, compute, len(names))
         for path, sha256 in checkpoints
     ]
     loaded = [(one.engine, one.views) for one in opened]

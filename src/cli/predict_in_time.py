@@ -15,6 +15,7 @@ import pandas as pd
 from src.artifacts.recipes import Recipe
 from src.artifacts.runs import read_record
 from src.compute.clock import Clock, in_words
+from src.compute.request import Compute
 from src.ensemble.align import oof_of
 from src.ensemble.prior import correct
 from src.ensemble.stages import rule_of, stages_of
@@ -54,16 +55,13 @@ def fill_in_time(
         return []
     from src.inference import passes  # torch, which stored predictions do not need
 
-    way = passes.Way(
-        arguments.device, arguments.precision, arguments.workers,
-        arguments.engine, arguments.compile, arguments.auto_batch,
-    )  # fmt: skip
+    compute = Compute.of(arguments, clock=clock)
     todo, left_out = list(missing), []
     while todo:
         limited = clock.max_hours is not None
         pace = Pace(clock, keep_watching=arguments.fit_in_time) if limited else None
         try:
-            passes.predict_parts(todo, items, way, pace)
+            passes.predict_parts(todo, items, compute, pace)
             break
         except TooSlowError as slow:
             todo = [part for part in todo if part not in slow.finished]

@@ -151,19 +151,7 @@ def train_models(models: list[str], dataset_name: str, arguments: Any, clock: Cl
         print(f"{scheme}: folds hold out {domains}")
     if arguments.fold is not None:
         check_fold(folds, arguments.fold)
-    options = Options(
-        arguments.device,
-        arguments.precision,
-        arguments.workers,
-        arguments.overwrite,
-        arguments.weights,
-        arguments.no_pretrained,
-        clock,
-        arguments.cache,
-        arguments.compile,
-        arguments.auto_batch,
-        arguments.track,
-    )
+    options = Options.of(arguments, clock=clock)
     numbers = fold_numbers(folds) if arguments.fold is None else [arguments.fold]
     jobs = plan_jobs(models, dataset, scheme, folds, numbers, options)
     from src.training.trainer import fit_fold  # torch, timm: seconds a mistake need not wait for

@@ -11,7 +11,6 @@ from src.compute.memory import give_back, is_out_of_memory
 from src.errors import UserError
 
 LOG = logging.getLogger("rvf")
-LARGEST = 512  # images a forward pass that prediction starts with on a GPU
 
 
 class Pieces:

@@ -14,6 +14,7 @@ from src import paths
 from src.artifacts.files import sha256_json
 from src.artifacts.folds import read_folds
 from src.artifacts.recipes import Recipe
+from src.compute.request import Compute
 from src.data.folds.overlap import find_overlap
 from src.data.items.manifest import Dataset, refuse_missing
 from src.data.layouts.load import load_dataset
@@ -165,12 +166,9 @@ def cross_logits(
     folds: Sequence[paths.FoldName],
     other: str,
     items: stored.TestItems,
+    compute: Compute,
     *,
     split: str = "train",
-    device: str = "auto",
-    precision: str = "auto",
-    workers: int | None = None,
-    auto_batch: bool = False,
 ) -> tuple[dict[str, pd.Series], int]:
     """Predict items of another data set with a recipe's checkpoints, as far as it is not done.
 
@@ -179,8 +177,8 @@ def cross_logits(
         folds: the fold models; an item's logit is the mean of theirs.
         other: name of the data set that the items are of.
         items: the items.
+        compute: where and how.
         split: which of its splits they are.
-        device, precision, workers, auto_batch: as the flags.
 
     Returns:
         Member -> logits by item_id, NaN where an item is unreadable; and how many checkpoints
@@ -199,12 +197,11 @@ def cross_logits(
         replace(part, views=_views(recipe, part, other, split))
         for part in stored.needed_parts(recipe, folds)
     ]
-    missing = [p for p in parts if stored.stored_predictions(p, items, precision) is None]
+    missing = [p for p in parts if stored.stored_predictions(p, items, compute.precision) is None]
     if missing:
         from src.inference import passes  # torch, which stored predictions do not need
 
-        way = passes.Way(device, precision, workers, auto_batch=auto_batch)
-        passes.predict_parts(missing, items, way)
+        passes.predict_parts(missing, items, compute)
     return stored.member_logits(recipe, parts, items), len(missing)
 
 

@@ -19,6 +19,7 @@ from src.artifacts.atomic import file_lock
 from src.artifacts.files import sha256_json, write_json
 from src.compute import device as devices
 from src.compute.compiled import compile_model, eagerly
+from src.compute.request import Compute
 from src.config import InputSpec
 from src.errors import UserError
 from src.models.classifier import Classifier
@@ -207,33 +208,23 @@ def native_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def engine_for(
-    model: Classifier,
-    sha256: str,
-    name: str,
-    device: torch.device,
-    wanted: str,
-    n_items: int,
-    *,
-    compile_it: bool = False,
-) -> Engine:
+def engine_for(model: Classifier, sha256: str, name: str, compute: Compute, n_items: int) -> Engine:
     """Return what predicts test items: eager, on a CPU in bf16 where that is exact enough.
 
     Args:
         model: on the device.
         sha256: of its checkpoint.
         name: for the log.
-        device: where it computes.
-        wanted: as `--precision`.
+        compute: where and how.
         n_items: to predict.
-        compile_it: as `--compile`.
 
     Raises:
         UserError: int8, which only exported files have.
     """
+    chip, wanted = compute.chip, compute.precision
     if wanted == "int8":
         raise UserError("--precision int8 wants --engine onnx or openvino")
-    if wanted == "auto" and device.type == "cpu" and n_items >= TRIAL_ITEMS and native_bf16():
-        return Trial(model, sha256, name, compile_it=compile_it)
-    precision = devices.inference_precision(device, wanted)
-    return Eager(model, device, precision, compile_it=compile_it)
+    if wanted == "auto" and chip.type == "cpu" and n_items >= TRIAL_ITEMS and native_bf16():
+        return Trial(model, sha256, name, compile_it=compute.compile)
+    precision = devices.inference_precision(chip, wanted)
+    return Eager(model, chip, precision, compile_it=compute.compile)

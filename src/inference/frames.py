@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from src import paths
 from src.artifacts.oof import WHOLE
+from src.compute.request import Compute
 from src.config import READING
 from src.data.pixels.frames import FrameRows
 from src.data.pixels.source import PixelSource
 from src.ensemble.pooling import pool_frames
 from src.inference.engines import Engine
-from src.inference.predict import Compute, predict_views
+from src.inference.predict import predict_views
 from src.inference.stored import view_rows
 from src.models.classifier import Classifier
 

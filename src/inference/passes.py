@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -10,9 +9,8 @@ import numpy as np
 import torch
 
 from src.artifacts.oof import write_views
-from src.compute.device import choose_device, inference_precision
 from src.compute.memory import free_bytes, keep_freed_memory
-from src.compute.pieces import LARGEST
+from src.compute.request import Compute
 from src.config import READING
 from src.data.items.files import kind_of
 from src.data.pixels.source import Canvas, PixelSource
@@ -22,7 +20,7 @@ from src.inference.exported import load_exported
 from src.inference.frames import Seen, note_cut, warn_of_reading, with_everyone
 from src.inference.in_time import TooSlowError
 from src.inference.partial import Partial
-from src.inference.predict import Compute, default_workers, predict_views
+from src.inference.predict import predict_views
 from src.inference.stored import Part, TestItems
 from src.models.checkpoint import load_checkpoint, read_input
 
@@ -31,22 +29,10 @@ WEIGHT_SHARE = 0.5  # of the free memory for weights; the rest is for activation
 COPIES = {"cpu": 2}  # of the weights: on a CPU a trial holds two ways to compute
 
 
-@dataclass(frozen=True)
-class Way:
-    """How test items are predicted."""
-
-    device: str = "auto"  # as `--device`
-    precision: str = "auto"  # as `--precision`
-    workers: int | None = None  # loader processes; None chooses
-    engine: str | None = None  # as `--engine`; None is eager
-    compile_it: bool = False  # as `--compile`
-    auto_batch: bool = False  # as `--auto-batch`
-
-
 def predict_parts(
     parts: Sequence[Part],
     items: TestItems,
-    way: Way,
+    compute: Compute,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> None:
     """Predict the test items with several checkpoints and store the views.
@@ -57,7 +43,7 @@ def predict_parts(
     Args:
         parts: the checkpoints.
         items: the items.
-        way: where and how.
+        compute: where and how.
         on_batch: told after every batch how many items are done, of how many over all passes; may
             raise to end there.
 
@@ -65,7 +51,7 @@ def predict_parts(
         UserError: a logit is not finite, memory ran out, or an engine cannot do what is asked.
     """
     keep_freed_memory()
-    chip = choose_device(way.device)
+    chip = compute.chip
     clips = [path for path in items.paths if kind_of(path) == "video"]
     parts = _by_frames(parts) if clips else parts
     groups = _groups(parts, chip, alike=bool(clips))
@@ -76,7 +62,7 @@ def predict_parts(
             if clips else "do not fit into memory together", len(groups),
         )  # fmt: skip
     count = len(items.paths)
-    compute = prediction_compute(chip, way, count)
+    compute = compute.for_items(count)
     for number, group in enumerate(groups):
 
         def tell(done: int, before: int = number * count) -> None:
@@ -84,27 +70,10 @@ def predict_parts(
                 on_batch(before + done, len(groups) * count)
 
         try:
-            _one_pass([parts[index] for index in group], items, way, compute, tell)
+            _one_pass([parts[index] for index in group], items, compute, tell)
         except TooSlowError as slow:
             slow.finished = [parts[index] for earlier in groups[:number] for index in earlier]
             raise
-
-
-def prediction_compute(chip: torch.device, way: Way, n_items: int) -> Compute:
-    """Return where and how fast `predict_views` computes."""
-    workers = default_workers(n_items) if way.workers is None else way.workers
-    size = Compute(chip).batch_size
-    if way.auto_batch and chip.type == "cuda":
-        size = LARGEST
-    elif way.auto_batch:
-        LOG.info("--auto-batch: no GPU here, %d images a pass as always", size)
-    return Compute(
-        chip,
-        inference_precision(chip, "auto" if way.precision == "int8" else way.precision),
-        workers,
-        size,
-        way.auto_batch and chip.type == "cuda",
-    )
 
 
 def grouped(sizes: Sequence[int], room: int) -> list[list[int]]:
@@ -152,7 +121,7 @@ def _room(chip: torch.device) -> int:
 
 
 def load_engine(
-    checkpoint: Path, sha256: str, name: str, way: Way, compute: Compute, n_items: int
+    checkpoint: Path, sha256: str, name: str, compute: Compute, n_items: int
 ) -> tuple[Engine, list[str]]:
     """Return what predicts with a checkpoint, and the views its predictions are made of.
 
@@ -160,25 +129,22 @@ def load_engine(
         checkpoint: fold_k.safetensors.
         sha256: of it.
         name: "model fold k", for messages.
-        way: the engine and precision wanted.
-        compute: where.
+        compute: where and how.
         n_items: to predict.
 
     Raises:
         UserError: see `load_checkpoint` and `load_exported`; or `--compile` with another engine.
     """
-    if way.engine not in (None, "eager"):
-        if way.compile_it:
+    if compute.engine not in (None, "eager"):
+        if compute.compile:
             raise UserError(
-                f"--compile is about torch, and --engine {way.engine} runs without it: leave one "
-                "of them out"
+                f"--compile is about torch, and --engine {compute.engine} runs without it: leave "
+                "one of them out"
             )
-        return load_exported(checkpoint, sha256, way.engine, way.precision, compute.device, name)
-    model, views = load_checkpoint(checkpoint, compute.device)
-    engine = engine_for(
-        model, sha256, name, compute.device, way.precision, n_items, compile_it=way.compile_it
-    )
-    return engine, views
+        wanted = (compute.engine, compute.precision, compute.chip)
+        return load_exported(checkpoint, sha256, *wanted, name)
+    model, views = load_checkpoint(checkpoint, compute.chip)
+    return engine_for(model, sha256, name, compute, n_items), views
 
 
 def _mark(engine: Engine, items: TestItems, compute: Compute) -> dict[str, str] | None:
@@ -196,15 +162,14 @@ def _mark(engine: Engine, items: TestItems, compute: Compute) -> dict[str, str] 
 def _one_pass(
     parts: Sequence[Part],
     items: TestItems,
-    way: Way,
     compute: Compute,
     on_batch: Callable[[int], None],
 ) -> None:
     """Predict with some checkpoints at once; `on_batch` is told how many items are done."""
     loaded = [
         load_engine(
-            part.checkpoint, part.checkpoint_sha256, f"{part.model} fold {part.fold}", way,
-            compute, len(items.paths),
+            part.checkpoint, part.checkpoint_sha256, f"{part.model} fold {part.fold}", compute,
+            len(items.paths),
         )
         for part in parts
     ]  # fmt: skip
@@ -246,7 +211,7 @@ def _one_pass(
             "checkpoint_sha256": part.checkpoint_sha256,
             "manifest_sha256": items.manifest_sha256,
             "engine": engine.engine,
-            "precision": engine.precision or compute.precision,
+            "precision": engine.precision or "fp32",  # a trial that saw no batch
             "pool": engine.spec.frames.pool,
         } | ({"partial": notes} if notes else {})
         faceless = [items.item_ids[k] for k in source.cuts.faceless(engine.spec.face, items.paths)]

@@ -1,39 +1,23 @@
 """The one way from items to logits: validation, out-of-fold, test and any folder go through it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from src.compute.device import inference_precision
 from src.compute.memory import advised
 from src.compute.pieces import Pieces
+from src.compute.request import Compute
 from src.data.batches.loader import EvalBatches, make_loader
 from src.data.pixels.source import PixelSource
 from src.inference.engines import Eager, Engine
-from src.machine import cpu_count
 from src.models.classifier import Classifier
 from src.progress import track
 
 VIEWS = {"none": ("full",), "flip": ("full", "full+flip")}
-
-
-@dataclass(frozen=True)
-class Compute:
-    """Where and how fast."""
-
-    device: torch.device  # of the models
-    precision: str = "fp32"  # fp32, bf16 or fp16
-    workers: int = 0  # processes that decode; 0 decodes in this one
-    batch_size: int = 64  # items a forward pass
-    auto_batch: bool = False  # halve that when memory runs out; else it ends with advice
-
-
-def default_workers(n_items: int = 1_000_000) -> int:
-    """Return how many processes decode: one core is left to the model, and few items need none."""
-    return min(cpu_count() - 1, 8, n_items // 2000)
 
 
 def view_pixels(pixels: Tensor, view: str) -> Tensor:
@@ -81,10 +65,11 @@ def predict_views(
     Raises:
         UserError: memory ran out; says what to do.
     """
-    chip, size = compute.device, compute.batch_size
+    chip, size = compute.chip, compute.batch_size
     source.find_faces()
+    precision = inference_precision(chip, compute.precision)
     engines = [
-        Eager(model, chip, compute.precision) if isinstance(model, Classifier) else model
+        Eager(model, chip, precision) if isinstance(model, Classifier) else model
         for model in models
     ]
     distinct = list(dict.fromkeys(engine.spec for engine in engines))
@@ -95,7 +80,7 @@ def predict_views(
     done = 0 if begin is None else begin(table, readable)
     parts = parts_of(source, rows[done:], size)
     loader = make_loader(
-        EvalBatches(source, distinct), parts, compute.workers, pin=chip.type == "cuda"
+        EvalBatches(source, distinct), parts, compute.processes(len(rows)), pin=chip.type == "cuda"
     )
     largest = max((spec.image_size for spec in distinct), default=0)
     with torch.inference_mode(), advised(chip, pieces.size, largest, WAYS_OUT):

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from src import paths
 from src.compute import device
+from src.compute.request import Compute, default_workers
 from src.data.pixels.source import Canvas, PixelSource
 from src.inference.frames import predict_items
-from src.inference.predict import Compute, default_workers
 from src.merging.merger import merge_tensors
 from src.merging.recipe import Depth, MergeRecipe, depth_by_name
 from src.merging.recipe import Ingredient as Part
@@ -55,7 +55,7 @@ class Bench:
         self.views, spec = first.views, first.spec
         # Whichever model stands first, the same items are drawn.
         self.seed = min(one.config.seed for one in ingredients.values())
-        self.chip = device.choose_device(job.options.device)
+        self.chip = job.options.chip
         device.set_deterministic(self.chip)
         net, native = build_backbone(job.config.backbone, spec.image_size, job.config.head)
         model = Classifier(net, spec).to(self.chip, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -66,7 +66,7 @@ class Bench:
         self.batchnorm = batchnorm if has_batchnorm(net) else 0
         workers = job.options.workers
         self.compute = Compute(
-            self.chip,
+            job.options.device,
             device.inference_precision(self.chip, job.options.precision),
             (0 if self.source.is_kept else default_workers()) if workers is None else workers,
         )

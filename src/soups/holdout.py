@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from src.compute.request import Compute
 from src.data.folds.overlap import find_overlap
 from src.data.items.manifest import Dataset
 from src.data.layouts.load import load_dataset
 from src.data.pixels.source import Canvas, PixelSource
 from src.errors import UserError
-from src.inference.predict import Compute, predict_views
+from src.inference.predict import predict_views
 from src.models.checkpoint import load_checkpoint
 from src.seeds import derive_seed
 
@@ -108,7 +109,7 @@ def predict_holdout(
         (m,) logits a model, and (m,) which items could be decoded.
     """
     files = [file for each in checkpoints for file in each]
-    loaded = [load_checkpoint(file, compute.device) for file in files]
+    loaded = [load_checkpoint(file, compute.chip) for file in files]
     canvases = [Canvas.of(model.spec) for model, _ in loaded]
     source = PixelSource(holdout.root, holdout.paths, canvases)
     logits, readable = predict_views(

@@ -11,6 +11,7 @@ from torch.amp.grad_scaler import GradScaler
 from src.compute import device
 from src.compute.compiled import compile_model
 from src.compute.pieces import micro_batch
+from src.compute.request import default_workers
 from src.config import ModelConfig
 from src.data.batches.augment import check_augment, takes_batches
 from src.data.batches.samplers import SAMPLERS, EpochSampler, Pool
@@ -18,7 +19,6 @@ from src.data.pixels.source import PixelSource
 from src.data.pixels.video_decoders import DECODERS
 from src.ensemble.pooling import POOLING
 from src.inference.lineage import origin_of
-from src.inference.predict import default_workers
 from src.models.backbones import check_backbone
 from src.models.checkpoint import is_ours
 from src.models.classifier import Classifier, build_classifier, count_parameters

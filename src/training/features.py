@@ -19,6 +19,7 @@ from src import paths
 from src.artifacts.atomic import file_lock
 from src.compute import device
 from src.compute.compiled import eagerly
+from src.compute.request import Compute
 from src.config import FramesConfig
 from src.data.batches.loader import EvalBatches, draw_frames, make_loader
 from src.data.batches.samplers import BatchKey, EpochSampler
@@ -28,7 +29,7 @@ from src.data.pixels.images import Canvas
 from src.data.pixels.source import PixelSource
 from src.inference.engines import fused
 from src.inference.frames import Seen
-from src.inference.predict import VIEWS, Compute, parts_of, view_pixels
+from src.inference.predict import VIEWS, parts_of, view_pixels
 from src.models.anatomy import anatomy_of, features_of
 from src.models.classifier import Classifier
 from src.progress import track
@@ -168,7 +169,7 @@ def _extract(
     source.find_faces()
     source = source.with_every_slot()
     count = int(source.numbers.eval_starts[-1])
-    shape = (count, len(views), *_shape(model, head, compute.device))
+    shape = (count, len(views), *_shape(model, head, compute))
     header = _header(shape)
     width = 4 * int(np.prod(shape[1:]))
     written = begun.stat().st_size - len(header) if begun.exists() else 0
@@ -176,16 +177,15 @@ def _extract(
     ends = np.cumsum([0, *map(len, parts)])
     whole = int(np.searchsorted(ends, max(0, written) // width, side="right")) - 1
     done, parts = int(ends[whole]), parts[whole:]
-    loader = make_loader(
-        EvalBatches(source, [model.spec]), parts, compute.workers, pin=compute.device.type == "cuda"
-    )
+    workers, pin = compute.processes(len(source)), compute.chip.type == "cuda"
+    loader = make_loader(EvalBatches(source, [model.spec]), parts, workers, pin=pin)
     began = time.monotonic()
     with begun.open("ab") as file, eagerly():
         file.truncate(len(header) + done * width if done else 0)
         file.write(b"" if done else header)
         for batch in track(loader, "features", total=len(parts), unit="batch"):
             _check_readable(source, batch)
-            pixels = batch["pixels0"].to(compute.device, non_blocking=True)
+            pixels = batch["pixels0"].to(compute.chip, non_blocking=True)
             seen = [_forward(model, head, view_pixels(pixels, view), compute) for view in views]
             table = torch.stack(seen, 1).cpu().numpy()
             table[~batch["readable"].numpy()] = np.nan
@@ -220,7 +220,7 @@ def _header(shape: tuple[int, ...]) -> bytes:
 def _ready(model: Classifier, compute: Compute) -> Classifier:
     """Return the model in evaluation mode, on a CPU a faster copy of it."""
     model.eval()
-    if compute.device.type != "cpu":
+    if compute.chip.type != "cpu":
         return model
     plain = compute.precision == "bf16"
     net = fused(model.net, model.spec.image_size, plain_attention=plain)
@@ -228,14 +228,14 @@ def _ready(model: Classifier, compute: Compute) -> Classifier:
 
 
 def _forward(model: Classifier, head: tuple[str, ...], pixels: Tensor, compute: Compute) -> Tensor:
-    with device.autocast(compute.device, compute.precision):
+    with device.autocast(compute.chip, compute.precision):
         return features_of(model.net, head, model.normalised(pixels))
 
 
-def _shape(model: Classifier, head: tuple[str, ...], chip: torch.device) -> tuple[int, ...]:
+def _shape(model: Classifier, head: tuple[str, ...], compute: Compute) -> tuple[int, ...]:
     size = model.spec.image_size
-    pixels = torch.zeros(1, size, size, 3, dtype=torch.uint8, device=chip)
-    return tuple(_forward(model, head, pixels, Compute(chip)).shape[1:])
+    pixels = torch.zeros(1, size, size, 3, dtype=torch.uint8, device=compute.chip)
+    return tuple(_forward(model, head, pixels, compute).shape[1:])
 
 
 def _key(

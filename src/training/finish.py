@@ -15,10 +15,11 @@ from src.artifacts.files import sha256_file
 from src.artifacts.oof import write_oof, write_views
 from src.artifacts.runs import SCHEMA, write_record
 from src.compute import device
+from src.compute.request import Compute
 from src.data.pixels.source import PixelSource
 from src.errors import UserError
 from src.inference.frames import Seen, predict_items
-from src.inference.predict import VIEWS, Compute
+from src.inference.predict import VIEWS
 from src.metrics import classification_report
 from src.models import checkpoint
 from src.models.classifier import Classifier, count_parameters
@@ -50,7 +51,7 @@ def finish_run(job: Job, run: Run, source: PixelSource, compute: Compute, start:
         "inference_precision": compute.precision,
         "micro_batch": run.micro_batch,
         "compiled": job.options.compile,
-        "device": device.device_name(compute.device),
+        "device": device.device_name(compute.chip),
         "threads": torch.get_num_threads(),
         "seconds": run.seconds,
         "items_per_second": float(np.mean([e["items_per_second"] for e in run.history])),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from src import paths
 from src.artifacts.files import sha256_file, sha256_json
 from src.artifacts.folds import fold_numbers
-from src.compute.clock import Clock
+from src.compute.request import Compute
 from src.config import ModelConfig
 from src.errors import UserError
 
@@ -25,19 +25,13 @@ if TYPE_CHECKING:  # jobs are planned before torch is loaded
 
 
 @dataclass(frozen=True)
-class Options:
-    """Where, how fast and from which weights; nothing that changes what is trained."""
+class Options(Compute):
+    """What computes a run, and from which weights; nothing that changes what is trained."""
 
-    device: str = "auto"  # `auto`, `cpu`, `cuda`, ..
-    precision: str = "auto"  # `auto`, `fp32`, `bf16`, `fp16`
-    workers: int | None = None  # loader processes; None chooses
     overwrite: bool = False  # start again where a run is finished or half done
     weights: Path | None = None  # file to start from
     no_pretrained: bool = False  # start at random
-    clock: Clock = field(default_factory=Clock)  # when to stop
     cache: str = "auto"  # where decoded pixels are kept: `auto`, `disk`, `ram`, `none`
-    compile: bool = False  # train through torch.compile
-    auto_batch: bool = False  # train a batch in the largest pieces that fit into the GPU's memory
     # where the scores of each epoch go beside the log (a registered tracker)
     track: str = "tensorboard"
 

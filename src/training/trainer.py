@@ -15,12 +15,12 @@ from src import paths
 from src.artifacts.atomic import file_lock
 from src.compute import device
 from src.compute.memory import advised
+from src.compute.request import Compute
 from src.data.batches.loader import DeviceBatches, TrainBatches, make_loader
 from src.data.pixels.source import Canvas, PixelSource
 from src.ensemble.extra import refuse_extra_name
 from src.errors import UserError
 from src.inference.frames import predict_items
-from src.inference.predict import Compute
 from src.metrics import classification_report
 from src.models.adapters import merge_adapters
 from src.models.classifier import Classifier
@@ -81,7 +81,7 @@ class Trainer:
 
     def __init__(self, job: Job, state: dict[str, Any] | None = None) -> None:
         self.job, self.config, self.state, self.clock = job, job.config, state, job.options.clock
-        self.chip = device.choose_device(job.options.device)
+        self.chip = job.options.chip
         device.set_deterministic(self.chip)
         model, self.start, head = begin.build_model(job, state)
         precision = state["precision"] if state else self.choose_precision(model)
@@ -109,11 +109,11 @@ class Trainer:
             options.workers, self.source, self.config, self.chip
         )
         batch_size, image_size = self.config.optim.batch_size, run.model.spec.image_size
-        self.compute = Compute(self.chip, run.precision, decoders, 2 * batch_size)
+        self.compute = Compute(options.device, run.precision, decoders, batch_size=2 * batch_size)
         with advised(self.chip, batch_size, image_size, WAYS_OUT):
             self.train_stages()
         merge_adapters(run.averaged.net)
-        final = Compute(self.chip, device.inference_precision(self.chip, "auto"), decoders)
+        final = Compute(options.device, device.inference_precision(self.chip, "auto"), decoders)
         finish_run(job, run, self.source, final, self.start)
 
     def train_stages(self) -> None:
@@ -154,7 +154,7 @@ class Trainer:
         job, run, config, source = self.job, self.run, self.config, self.source
         seed, size = derive_seed(config.seed, job.fold), run.model.spec.image_size
         if run.current.cached:
-            steady = Compute(self.chip, run.precision, self.compute.workers)
+            steady = Compute(self.compute.device, run.precision, self.compute.workers)
             features = cached_features(job, run.model, run.head, source, steady)
             return FeatureBatches(features, job.labels, self.sampler, seed, source.numbers)
         mixes = max(config.mixup, config.cutmix) > 0

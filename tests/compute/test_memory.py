@@ -13,8 +13,9 @@ from src import paths
 from src.artifacts.oof import read_views
 from src.artifacts.recipes import Member, Recipe
 from src.artifacts.runs import read_record
-from src.compute import memory, pieces
+from src.compute import memory, request
 from src.compute.pieces import Pieces, micro_batch, split
+from src.compute.request import Compute
 from src.errors import UserError
 from src.inference import passes, stored
 from src.training import begin, trainer
@@ -214,7 +215,7 @@ def test_checkpoints_that_do_not_fit_together_are_predicted_one_group_after_anot
     items = stored.TestItems(
         job.root, job.table["item_id"].tolist(), job.table["path"].tolist(), "m"
     )
-    passes.predict_parts(parts, items, passes.Way("cpu", "auto", 0))
+    passes.predict_parts(parts, items, Compute("cpu", "auto", 0))
     together = [read_views(part.views)[0]["logit"].to_numpy() for part in parts]
     for part in parts:
         part.views.unlink()
@@ -227,7 +228,7 @@ def test_checkpoints_that_do_not_fit_together_are_predicted_one_group_after_anot
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        passes.predict_parts(parts, items, passes.Way("cpu", "auto", 0), interrupt)
+        passes.predict_parts(parts, items, Compute("cpu", "auto", 0), interrupt)
     assert "3 checkpoints do not fit into memory together: 2 passes" in caplog.text
     assert told == [(48, 96), (96, 96)]
     assert [stored.stored_predictions(part, items) is not None for part in parts] == [
@@ -235,11 +236,11 @@ def test_checkpoints_that_do_not_fit_together_are_predicted_one_group_after_anot
         True,
         False,
     ]
-    passes.predict_parts(parts[2:], items, passes.Way("cpu", "auto", 0))
+    passes.predict_parts(parts[2:], items, Compute("cpu", "auto", 0))
     for part, logits in zip(parts, together, strict=True):
         np.testing.assert_array_equal(read_views(part.views)[0]["logit"].to_numpy(), logits)
 
 
 def test_what_is_freed_is_kept_where_the_c_library_can() -> None:
     assert memory.keep_freed_memory() in (True, False)
-    assert pieces.LARGEST >= 64
+    assert request.LARGEST >= 64

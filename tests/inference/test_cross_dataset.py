@@ -11,12 +11,13 @@ from src import paths
 from src.artifacts.files import write_json
 from src.artifacts.oof import read_views
 from src.artifacts.recipes import Member, Recipe
+from src.compute.request import Compute
 from src.data.layouts.load import load_dataset
 from src.data.pixels.source import Canvas, PixelSource
 from src.errors import UserError
 from src.inference import passes
 from src.inference.cross_dataset import cross_logits, labelled_items, to_predict
-from src.inference.predict import Compute, predict_views
+from src.inference.predict import predict_views
 from src.models.checkpoint import load_checkpoint
 from src.training.trainer import fit_fold
 
@@ -54,7 +55,7 @@ def test_checkpoints_predict_another_set_once(make_job, monkeypatch):
     table, items = both(make_other(broken=True))
     assert table["label"].tolist() == [1] * 5 + [0] * 5  # fake/ before real/
     recipe = recipe_of(jobs[0], 0, 1)
-    logits, predicted = cross_logits(recipe, [0, 1], "other", items, device="cpu")
+    logits, predicted = cross_logits(recipe, [0, 1], "other", items, Compute("cpu"))
     assert predicted == 2
     series = logits["m"]
     assert series.index[series.isna()].tolist() == ["real/o0.png"]
@@ -64,7 +65,7 @@ def test_checkpoints_predict_another_set_once(make_job, monkeypatch):
     assert not any(paths.oof_dir("tiny", "s", "m").glob("test_fold_*"))  # not the test items'
 
     monkeypatch.setattr(passes, "predict_parts", lambda *_, **__: pytest.fail("predicted again"))
-    again, predicted = cross_logits(recipe, [0, 1], "other", items, device="cpu")
+    again, predicted = cross_logits(recipe, [0, 1], "other", items, Compute("cpu"))
     assert predicted == 0
     assert again["m"].equals(series)
 
@@ -79,7 +80,7 @@ def test_checkpoints_predict_another_set_once(make_job, monkeypatch):
 
 def _logit(model, name):
     source = PixelSource(paths.dataset_dir("other"), [name], [Canvas.of(model.spec)])
-    compute = Compute(torch.device("cpu"))
+    compute = Compute("cpu")
     logits, readable = predict_views([model], [["full"]], source, np.arange(1), compute)
     assert readable.all()
     return float(logits[0][0, 0])
@@ -89,9 +90,9 @@ def test_changed_pictures_are_predicted_again(make_job):
     job = make_job()
     assert fit_fold(job)
     _, items = both(make_other())
-    assert cross_logits(recipe_of(job, 0), [0], "other", items, device="cpu")[1] == 1
+    assert cross_logits(recipe_of(job, 0), [0], "other", items, Compute("cpu"))[1] == 1
     _, items = both(make_other(count=12))
-    logits, predicted = cross_logits(recipe_of(job, 0), [0], "other", items, device="cpu")
+    logits, predicted = cross_logits(recipe_of(job, 0), [0], "other", items, Compute("cpu"))
     assert (predicted, len(logits["m"])) == (1, 12)
 
 
@@ -112,7 +113,7 @@ def test_a_member_without_checkpoints_is_named(make_job):
     write_json(record, {"schema": 1})
     _, items = both(make_other())
     with pytest.raises(UserError, match=r"'m' came from elsewhere.*no checkpoint.*other"):
-        cross_logits(recipe_of(job, 0), [0], "other", items)
+        cross_logits(recipe_of(job, 0), [0], "other", items, Compute())
 
 
 def test_test_items_are_scored_where_they_are_labelled(artefact_root):

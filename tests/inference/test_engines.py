@@ -15,6 +15,7 @@ from src.artifacts.oof import read_views
 from src.artifacts.recipes import Member, Recipe
 from src.artifacts.runs import read_record
 from src.compute import compiled, device
+from src.compute.request import Compute
 from src.config import parse_model
 from src.errors import UserError
 from src.inference import engines, passes, stored
@@ -129,17 +130,17 @@ def test_bf16_must_be_faster_and_exact_enough(
     items = stored.TestItems(
         job.root, job.table["item_id"].tolist(), job.table["path"].tolist(), "m"
     )
-    passes.predict_parts([part], items, passes.Way("cpu", "auto", 0))
+    passes.predict_parts([part], items, Compute("cpu", "auto", 0))
     assert f"m fold 0: predicting in {want}: bf16 is {gain:.2f} times faster" in caplog.text
     first, metadata = read_views(part.views)
     assert (metadata["precision"], metadata["engine"]) == (want, "eager")
-    passes.predict_parts([part], items, passes.Way("cpu", want, 0))
+    passes.predict_parts([part], items, Compute("cpu", want, 0))
     np.testing.assert_allclose(
         first["logit"], read_views(part.views)[0]["logit"], rtol=0, atol=1e-6
     )
     # Remembered: a repeat compares nothing, and gives the same bytes from the second batch on.
     monkeypatch.setattr(Trial, "_compare", None)
-    passes.predict_parts([part], items, passes.Way("cpu", "auto", 0))
+    passes.predict_parts([part], items, Compute("cpu", "auto", 0))
     assert read_views(part.views)[1]["precision"] == want
     np.testing.assert_allclose(
         first["logit"], read_views(part.views)[0]["logit"], rtol=0, atol=1e-6
@@ -164,7 +165,7 @@ def test_few_items_and_other_cpus_are_predicted_in_fp32(monkeypatch: pytest.Monk
     model = warmed("compact_net")
 
     def chosen(count: int, wanted: str = "auto") -> engines.Engine:
-        return engines.engine_for(model, "0" * 64, "net", CPU, wanted, count)
+        return engines.engine_for(model, "0" * 64, "net", Compute("cpu", wanted), count)
 
     monkeypatch.setattr(engines, "native_bf16", lambda: True)
     assert isinstance(chosen(engines.TRIAL_ITEMS), Trial)

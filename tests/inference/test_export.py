@@ -16,6 +16,7 @@ from src import paths
 from src.artifacts.files import read_json, write_json
 from src.artifacts.oof import read_views
 from src.artifacts.recipes import Member, Recipe
+from src.compute.request import Compute
 from src.errors import UserError
 from src.inference import export, exported, passes, stored
 from src.training.job import Job
@@ -57,7 +58,7 @@ def items_of(job: Job) -> stored.TestItems:
 def test_every_engine_answers_as_torch_does(make_job: MakeJob) -> None:
     job, first = trained(make_job, tta="flip")
     part, items = part_of(job), items_of(job)
-    passes.predict_parts([part], items, passes.Way("cpu", "fp32", 0))
+    passes.predict_parts([part], items, Compute("cpu", "fp32", 0))
     eager = read_views(part.views)[0]
     held, pixels = export.read_items(first, job.root, job.table, job.table["fold"] == 0, 512)
     assert held.tolist() == job.held_rows.tolist()
@@ -69,7 +70,7 @@ def test_every_engine_answers_as_torch_does(make_job: MakeJob) -> None:
         assert export.is_exported(order)
         assert check["items"] == len(held)
         assert check["max_logit_difference"] <= share * check["logit_spread"]
-        passes.predict_parts([part], items, passes.Way("cpu", precision, 0, engine=engine))
+        passes.predict_parts([part], items, Compute("cpu", precision, 0, engine=engine))
         views, metadata = read_views(part.views)
         assert (metadata["engine"], metadata["precision"]) == (engine, precision)
         assert views["view"].tolist() == eager["view"].tolist()
@@ -79,7 +80,7 @@ def test_every_engine_answers_as_torch_does(make_job: MakeJob) -> None:
         assert stored.stored_predictions(part, items, "auto", "eager") is None
         assert stored.stored_predictions(part, items, "auto", engine) is not None
     with pytest.raises(UserError, match=r"exported in fp32, int8: say which with --precision"):
-        passes.predict_parts([part], items, passes.Way("cpu", "auto", 0, engine="openvino"))
+        passes.predict_parts([part], items, Compute("cpu", "auto", 0, engine="openvino"))
     changed = export.Order(first.checkpoint, "0" * 64, "onnx", "fp32")
     assert not export.is_exported(changed)
 
@@ -88,13 +89,13 @@ def test_a_file_of_other_weights_is_refused(make_job: MakeJob) -> None:
     job, order = trained(make_job)
     part, items = part_of(job), items_of(job)
     with pytest.raises(UserError, match=r"no onnx file yet: python -m src export m --fold 0"):
-        passes.predict_parts([part], items, passes.Way("cpu", "auto", 0, engine="onnx"))
+        passes.predict_parts([part], items, Compute("cpu", "auto", 0, engine="onnx"))
     order.path.parent.mkdir()
     order.path.write_bytes(b"")
     content = {"schema": exported.SCHEMA, "checkpoint_sha256": "0" * 64}
     write_json(order.path.with_suffix(".json"), content, seal=True)
     with pytest.raises(UserError, match=r"exported from other weights.*--overwrite"):
-        passes.predict_parts([part], items, passes.Way("cpu", "auto", 0, engine="onnx"))
+        passes.predict_parts([part], items, Compute("cpu", "auto", 0, engine="onnx"))
     assert not export.is_exported(order)
 
 
@@ -106,11 +107,11 @@ def test_a_record_that_is_lacking_or_damaged_says_how_to_make_it(
     order.path.parent.mkdir()
     order.path.write_bytes(b"")
     with pytest.raises(UserError, match=r"no onnx file yet: python -m src export m --fold 0"):
-        passes.predict_parts([part], items, passes.Way("cpu", "auto", 0, engine="onnx"))
+        passes.predict_parts([part], items, Compute("cpu", "auto", 0, engine="onnx"))
     for text in ("{", "[]", '{"schema": 1}'):
         order.path.with_suffix(".json").write_text(text)
         with pytest.raises(UserError, match=r"--fold 0 --engine onnx --precision fp32 --o"):
-            passes.predict_parts([part], items, passes.Way("cpu", "auto", 0, engine="onnx"))
+            passes.predict_parts([part], items, Compute("cpu", "auto", 0, engine="onnx"))
         assert not export.is_exported(order)
 
 
@@ -120,7 +121,7 @@ def test_engines_other_than_torch_are_not_compiled(make_job: MakeJob) -> None:
         passes.predict_parts(
             [part_of(job)],
             items_of(job),
-            passes.Way("cpu", "auto", 0, engine="onnx", compile_it=True),
+            Compute("cpu", "auto", 0, engine="onnx", compile=True),
         )
 
 

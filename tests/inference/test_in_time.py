@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from src.artifacts.recipes import Member, Recipe
 from src.compute.clock import LEAVING_SECONDS, Clock, process_seconds
+from src.compute.request import Compute
 from src.inference import passes, stored
 from src.inference.in_time import (
     LONG_SECONDS,
@@ -155,7 +156,6 @@ def test_a_pass_that_is_stopped_goes_on_and_gives_equal_logits(
     jobs = [make_job(fold=0, tta="flip"), make_job(fold=1, tta="flip")]
     for job in jobs:
         fit_fold(job)
-    monkeypatch.setattr(passes, "Compute", _small_batches(passes.Compute))
     table = jobs[0].table
     ids = table["item_id"].tolist()
     items = TestItems(jobs[0].root, ids, table["path"].tolist(), "manifest")
@@ -163,7 +163,7 @@ def test_a_pass_that_is_stopped_goes_on_and_gives_equal_logits(
     parts = stored.needed_parts(recipe)
 
     def predict(on_batch: Callable[[int, int], None] | None = None) -> list[bytes]:
-        passes.predict_parts(parts, items, passes.Way("cpu", "fp32", 0), on_batch)
+        passes.predict_parts(parts, items, Compute("cpu", "fp32", 0, batch_size=8), on_batch)
         return [part.views.read_bytes() for part in parts]
 
     whole = predict()
@@ -185,13 +185,6 @@ def test_a_pass_that_is_stopped_goes_on_and_gives_equal_logits(
         assert sorted(set(told)) == sorted(told)
 
 
-def _small_batches(compute: type) -> Callable[..., object]:
-    def make(device: object, precision: str = "fp32", workers: int = 0, *_: object) -> object:
-        return compute(device, precision, workers, 8)
-
-    return make
-
-
 def test_too_slow_in_a_later_pass_names_what_the_earlier_ones_wrote(
     make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,7 +202,7 @@ def test_too_slow_in_a_later_pass_names_what_the_earlier_ones_wrote(
             raise TooSlowError(9, 1)
 
     with pytest.raises(TooSlowError) as caught:
-        passes.predict_parts(parts, items, passes.Way("cpu", "fp32", 0), ends)
+        passes.predict_parts(parts, items, Compute("cpu", "fp32", 0), ends)
     assert caught.value.finished == parts[:1]
     assert [part.views.exists() for part in parts] == [True, False]
 

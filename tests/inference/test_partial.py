@@ -8,11 +8,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from src.compute.request import Compute
 from src.config import InputSpec
 from src.inference import passes
 from src.inference.engines import Engine
 from src.inference.partial import Partial
-from src.inference.predict import Compute
 from src.inference.stored import Part, TestItems
 
 PARTS = [Part(name, 0, Path(name), name, Path("v")) for name in "ab"]
@@ -103,9 +103,10 @@ def test_rows_count_for_the_precision_they_were_made_in(
     resumed: list[tuple[int, float]] = []
 
     def load_engine(*given: object) -> tuple[Deciding, list[str]]:
-        way = given[3]
-        assert isinstance(way, passes.Way)
-        return Deciding(remembered[0] if way.precision == "auto" else way.precision), ["full"]
+        compute = given[3]
+        assert isinstance(compute, Compute)
+        wanted = compute.precision
+        return Deciding(remembered[0] if wanted == "auto" else wanted), ["full"]
 
     def predict_views(
         engines: list[Engine],
@@ -129,9 +130,8 @@ def test_rows_count_for_the_precision_they_were_made_in(
     items = TestItems(Path(), names, names, "manifest")
 
     def go(precision: str) -> tuple[int, float]:
-        way = passes.Way("cpu", precision)
         with pytest.raises(KeyboardInterrupt):
-            passes._one_pass(PARTS[:1], items, way, Compute(torch.device("cpu")), lambda _: None)
+            passes._one_pass(PARTS[:1], items, Compute("cpu", precision), lambda _: None)
         return resumed[-1]
 
     assert go("auto")[0] == 0

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from src import paths
 from src.artifacts.oof import read_views
 from src.artifacts.recipes import Member, Recipe
+from src.compute.request import Compute
 from src.data.pixels import images
 from src.inference import passes, stored
 from src.training.job import Job
@@ -52,7 +53,7 @@ def test_five_members_decode_each_item_once(make_job: MakeJob, decoded: list[int
     parts = stored.needed_parts(recipe)
     assert [part.model for part in parts] == list("abcde")
     decoded.clear()
-    passes.predict_parts(parts, items, passes.Way("cpu", "auto", 0))
+    passes.predict_parts(parts, items, Compute("cpu", "auto", 0))
     assert len(decoded) == len(ids)
     for part in parts:
         found = stored.stored_predictions(part, items)
@@ -68,10 +69,10 @@ def test_a_pass_over_all_members_equals_one_pass_each(make_job: MakeJob) -> None
         job.root, job.table["item_id"].tolist(), job.table["path"].tolist(), "manifest"
     )
     parts = stored.needed_parts(recipe)
-    passes.predict_parts(parts, items, passes.Way("cpu", "auto", 0))
+    passes.predict_parts(parts, items, Compute("cpu", "auto", 0))
     together = [read_views(part.views)[0]["logit"].to_numpy() for part in parts]
     for part, logits in zip(parts, together, strict=True):
-        passes.predict_parts([part], items, passes.Way("cpu", "auto", 0))
+        passes.predict_parts([part], items, Compute("cpu", "auto", 0))
         np.testing.assert_array_equal(read_views(part.views)[0]["logit"].to_numpy(), logits)
 
 
@@ -81,7 +82,7 @@ def test_test_predictions_of_held_out_items_equal_their_oof(make_job: MakeJob) -
     held = job.table.iloc[job.held_rows]
     items = stored.TestItems(job.root, held["item_id"].tolist(), held["path"].tolist(), "m")
     part = stored.needed_parts(Recipe("tiny", "s", [0], "", [Member("m", 1.0, 0.5, {})], []))[0]
-    passes.predict_parts([part], items, passes.Way("cpu", "auto", 0))
+    passes.predict_parts([part], items, Compute("cpu", "auto", 0))
     views, _ = read_views(part.views)
     oof, _ = read_views(paths.oof_views(*job.names))
     np.testing.assert_allclose(
@@ -97,7 +98,7 @@ def test_an_unreadable_item_has_one_row_without_a_logit(make_job: MakeJob) -> No
         job.root, job.table["item_id"].tolist(), job.table["path"].tolist(), "m"
     )
     part = stored.needed_parts(Recipe("tiny", "s", [0], "", [Member("m", 1.0, 0.5, {})], []))[0]
-    passes.predict_parts([part], items, passes.Way("cpu", "auto", 0))
+    passes.predict_parts([part], items, Compute("cpu", "auto", 0))
     views = stored.stored_predictions(part, items)
     assert views is not None
     lost = views[views["item_id"] == "i005.png"]
@@ -116,7 +117,7 @@ def test_stored_predictions_of_something_else_are_not_used(make_job: MakeJob, ch
         job.root, job.table["item_id"].tolist(), job.table["path"].tolist(), "m"
     )
     part = stored.needed_parts(Recipe("tiny", "s", [0], "", [Member("m", 1.0, 0.5, {})], []))[0]
-    passes.predict_parts([part], items, passes.Way("cpu", "auto", 0))
+    passes.predict_parts([part], items, Compute("cpu", "auto", 0))
     assert stored.stored_predictions(part, items) is not None
     if changed == "checkpoint":
         part = dataclasses.replace(part, checkpoint_sha256="0" * 64)

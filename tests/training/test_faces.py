@@ -9,12 +9,13 @@ from src import paths
 from src.artifacts.files import sha256_file
 from src.artifacts.oof import read_views, read_views_metadata
 from src.cli.predict import main as predict
+from src.compute.request import Compute
 from src.config import FramesConfig
 from src.data.items.dataset_yaml import says_cropped
 from src.data.pixels import cache
 from src.ensemble.vote import pool_views
 from src.faces import spec as face_spec
-from src.inference.passes import Way, predict_parts
+from src.inference.passes import predict_parts
 from src.inference.stored import Part, TestItems, without_face
 from src.models.checkpoint import read_input
 from src.training import features
@@ -96,7 +97,7 @@ def test_every_face_is_a_view_and_no_face_is_flagged(make_job, red, tmp_path):
     names = ["a.png", "b.png", "c.png", "d.png", "e.mp4"]
     checkpoint = paths.checkpoint(*job.names)
     part = Part("m", 0, checkpoint, sha256_file(checkpoint), paths.test_views(*job.names))
-    predict_parts([part], items_of(folder, names), Way("cpu", "fp32", 0))
+    predict_parts([part], items_of(folder, names), Compute("cpu", "fp32", 0))
     views, _ = read_views(part.views)
     found = {item: sorted(table["view"]) for item, table in views.groupby("item_id")}
     both = [f"face{k}{flip}" for k in range(2) for flip in ("", "+flip")]
@@ -124,7 +125,7 @@ def test_a_second_face_is_what_a_picture_of_it_alone_is(make_job, red, tmp_path)
         write_picture(tmp_path / f"{name}.png", pixels)
     names = ["both.png", "first.png", "second.png"]
     part = Part("m", 0, checkpoint, sha256_file(checkpoint), tmp_path / "views.parquet")
-    predict_parts([part], items_of(tmp_path, names), Way("cpu", "fp32", 0))
+    predict_parts([part], items_of(tmp_path, names), Compute("cpu", "fp32", 0))
     logits = read_views(part.views)[0].set_index(["item_id", "view"])["logit"]
     assert logits["both.png", "face0"] == pytest.approx(logits["first.png", "face0"], abs=1e-6)
     assert abs(logits["both.png", "face0"] - logits["both.png", "face1"]) > 1e-3

@@ -116,7 +116,9 @@ def test_a_refit_of_another_config_borrows_nothing(make_job: MakeJob) -> None:
     (part,) = needed_parts(recipe, [paths.ALL])
     assert part.checkpoint.name == "fold_all.safetensors"
     assert part.views.name == "test_fold_all.views.parquet"
-    other = make_job(fold="all", optim={"epochs": 2}, options=Options("cpu", "fp32", 0, True))
+    other = make_job(
+        fold="all", optim={"epochs": 2}, options=Options("cpu", "fp32", 0, overwrite=True)
+    )
     fit_fold(other)
     with pytest.raises(UserError, match=r"another config than fold 0.*--overwrite"):
         check_refits(recipe)

@@ -16,6 +16,7 @@ from src.artifacts.files import sha256_file
 from src.artifacts.folds import read_folds
 from src.artifacts.oof import read_oof, read_views
 from src.artifacts.runs import read_record
+from src.compute.request import Compute
 from src.errors import LockedError, UserError
 from src.models.checkpoint import load_checkpoint
 from src.models.losses import LOSSES
@@ -57,10 +58,10 @@ def test_the_kept_weights_are_the_ema_and_reload_to_equal_logits(make_job: MakeJ
     fit_fold(job)
     model, views = load_checkpoint(paths.checkpoint(*job.names), torch.device("cpu"))
     from src.data.pixels.source import Canvas, PixelSource
-    from src.inference.predict import Compute, predict_views
+    from src.inference.predict import predict_views
 
     source = PixelSource(job.root, job.table["path"].tolist(), [Canvas.of(model.spec)])
-    logits, _ = predict_views([model], [views], source, job.held_rows, Compute(torch.device("cpu")))
+    logits, _ = predict_views([model], [views], source, job.held_rows, Compute("cpu"))
     oof = pd.read_csv(paths.oof_csv(*job.names)).set_index("item_id")["logit"]
     ids = job.table["item_id"].iloc[job.held_rows]
     np.testing.assert_array_equal(oof.loc[ids].to_numpy(), logits[0].mean(1))

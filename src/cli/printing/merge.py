@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from src import paths
+from src.compute.request import Compute
 
 if TYPE_CHECKING:
     from src.data.items.manifest import Dataset
@@ -135,10 +136,8 @@ def _elsewhere(
 ) -> tuple[Any, list[Any]]:
     """Return labels of another data set's items, and logits of them: a mean over each list."""
     from src.artifacts.runs import read_run
-    from src.compute import device
     from src.data.layouts.load import load_dataset
     from src.inference.lineage import trained_sets
-    from src.inference.predict import Compute, default_workers
     from src.soups.holdout import predict_holdout, read_holdout
 
     other = load_dataset(arguments.holdout, arguments.input_root)
@@ -149,11 +148,7 @@ def _elsewhere(
     ]
     known = trained_sets(runs, other, arguments.input_root)
     holdout = read_holdout(other, known, input_root=arguments.input_root)
-    chip = device.choose_device(arguments.device)
-    workers = (
-        default_workers(len(holdout.paths)) if arguments.workers is None else arguments.workers
-    )
-    compute = Compute(chip, device.inference_precision(chip, arguments.precision), workers)
+    compute = Compute.of(arguments).for_items(len(holdout.paths))
     files = [[paths.checkpoint(dataset.name, scheme, *one) for one in each] for each in trained]
     logits, readable = predict_holdout(holdout, files, compute)
     return holdout.label[readable], [logit[readable] for logit in logits]
