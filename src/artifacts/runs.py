@@ -5,6 +5,7 @@ its out-of-fold predictions by SHA-256; recipes, exports and predictions name th
 whatever was copied over, put back or exchanged is noticed by the next reader.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from src.artifacts.fingerprints import fingerprint_of
 from src.errors import UserError
 
 SCHEMA = 1
+START = "start"  # `base_model: start` of a merge: what its first model was fine-tuned from
 KEYS = [
     "dataset",
     "scheme",
@@ -158,3 +160,16 @@ def _check(path: Path, sha256: str, record: dict[str, Any]) -> Path:
     if fingerprint_of(path) != sha256:
         raise UserError(f"{path}: not the file that its run record speaks of; {again}")
     return path
+
+
+def ingredients_of(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the ingredients of a merge and those of the merges among them; none of a trained run.
+
+    Each says `name, sha256, seed, dataset, scheme, model, fold, folds_sha256, start, pseudo`.
+    """
+    merged = record.get("merged_from") or {}
+    return _flat(merged.get("ingredients", []))
+
+
+def _flat(ingredients: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [each for one in ingredients for each in (one, *_flat(one.get("ingredients", [])))]

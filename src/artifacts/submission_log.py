@@ -1,33 +1,72 @@
 """The book of submissions: `submissions/log.csv`."""
 
 import datetime
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any
 
 import pandas as pd
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from src.artifacts.atomic import file_lock
 from src.artifacts.files import read_csv, read_json, sha256_file, write_csv
 from src.errors import UserError
+from src.strict_yaml import Float, Int, checked
 
-COLUMNS = ["time", "data", "recipe", "rows", "share_fake", "in_sample", "cross_fitted", "low",
-           "high", "incumbent", "public", "note", "sha256"]  # fmt: skip
 NUMBERS = ["rows", "share_fake", "in_sample", "cross_fitted", "low", "high", "incumbent", "public"]
+_SOME = ConfigDict(extra="ignore", allow_inf_nan=False)  # sidecars say more than the book wants
 
-KINDS = {int: "a whole number", float: "a finite number", str: "text", list: "a list",
-         dict: "an object"}  # fmt: skip
-T = TypeVar("T")
+
+@checked_dataclass(frozen=True, config=_SOME)
+class _Scores:
+    in_sample: Float | None = None
+    cross_fitted: Float | None = None
+    interval: Annotated[list[Float], Field(min_length=2, max_length=2)] | None = None
+    incumbent: Float | None = None
+
+
+@checked_dataclass(frozen=True, config=_SOME)
+class _Prior:
+    method: str = ""
+
+
+@checked_dataclass(frozen=True, config=_SOME)
+class _LeftOut:
+    checkpoints: list[str]
+
+
+@checked_dataclass(frozen=True, config=_SOME)
+class _Sidecar:
+    """What the book wants of the JSON beside a submission."""
+
+    submission_sha256: str
+    rows: Int | None = None
+    share_fake: Float | None = None
+    scores: _Scores | None = None
+    voted: list[Any] | None = None
+    prior: _Prior | None = None
+    refit: Any = None
+    left_out: _LeftOut | None = None
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """Return what parts a submission from its recipe as scored."""
+        found = []
+        if self.voted is not None:
+            found.append(f"vote of {len(self.voted)} files")
+        if self.prior is not None:
+            found.append(f"prior {self.prior.method}".strip())
+        if self.refit:
+            found.append("refit")
+        if self.left_out is not None:
+            found.append(f"left out {', '.join(self.left_out.checkpoints)}")
+        return tuple(found)
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One line of the book; None where a number is not known.
-
-    `caveats` say what parts a submission from its recipe as scored; they go after the note.
-    """
+class Submitted:
+    """One line of the book; None where a number is not known."""
 
     time: str
     data: str
@@ -36,99 +75,50 @@ class Entry:
     share_fake: float | None
     in_sample: float | None
     cross_fitted: float | None
-    low: float | None
+    low: float | None  # of the interval round `cross_fitted`
     high: float | None
     incumbent: float | None
-    public: float | None
+    public: float | None  # the leaderboard's
     note: str
-    sha256: str
-    caveats: tuple[str, ...] = ()
+    sha256: str  # of the CSV
 
     @classmethod
-    def of(cls, path: Path, data: str, recipe: str, public: float | None, note: str) -> "Entry":
-        """Make the line of a submission from its sidecar.
+    def of(cls, path: Path, data: str, recipe: str, public: float | None) -> "Submitted":
+        """Make the line of a submission from its sidecar; the note says what the sidecar does.
 
         Raises:
             UserError: no sidecar, one that is not readable, or a value of a wrong kind there;
                 names file and key.
         """
         file = path.with_suffix(".json")
-        sidecar = read_json(file, schema=1, what="submission sidecar")
+        content = read_json(file, schema=1, what="submission sidecar")
+        sidecar = checked(content, _Sidecar, str(file))
         sha256 = sha256_file(path)
-        if sidecar.get("submission_sha256") != sha256:
+        if sidecar.submission_sha256 != sha256:
             raise UserError(
                 f"{file} is not about {path} as it is now (changed since, or another's); predict "
                 "or vote again, and log what was handed in"
             )
-        scores = _get(sidecar, "scores", dict, file) or {}
-        low, high = _interval(scores, file)
+        scores = sidecar.scores or _Scores()
+        low, high = scores.interval or (None, None)
         return cls(
             time=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             data=data,
             recipe=recipe,
-            rows=_get(sidecar, "rows", int, file),
-            share_fake=_number(sidecar, "share_fake", file),
-            in_sample=_number(scores, "in_sample", file),
-            cross_fitted=_number(scores, "cross_fitted", file),
+            rows=sidecar.rows,
+            share_fake=sidecar.share_fake,
+            in_sample=scores.in_sample,
+            cross_fitted=scores.cross_fitted,
             low=low,
             high=high,
-            incumbent=_number(scores, "incumbent", file),
+            incumbent=scores.incumbent,
             public=public,
-            note=" ".join(note.split()),
+            note="; ".join(sidecar.caveats),
             sha256=sha256,
-            caveats=_caveats(sidecar, file),
         )
 
-    @property
-    def full_note(self) -> str:
-        """Return the note with the caveats after it."""
-        return "; ".join(filter(None, (self.note, *self.caveats)))
 
-
-def _get(record: Mapping[str, Any], key: str, kind: type[T], file: Path) -> T | None:
-    """Return a value of a sidecar; None where it is not there."""
-    value = record.get(key)
-    if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-        raise UserError(f"{file}: {key} is {value!r}, want {KINDS[kind]}; write it again")
-    return value
-
-
-def _number(record: Mapping[str, Any], key: str, file: Path) -> float | None:
-    value = record.get(key)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    value = _get(record, key, float, file)
-    if value is not None and not math.isfinite(value):
-        raise UserError(f"{file}: {key} is {value!r}, want {KINDS[float]}; write it again")
-    return value
-
-
-def _interval(scores: Mapping[str, Any], file: Path) -> tuple[float | None, float | None]:
-    ends = _get(scores, "interval", list, file)
-    if ends is None:
-        return None, None
-    if len(ends) != 2:
-        raise UserError(f"{file}: interval is {ends!r}, want two numbers; write it again")
-    low, high = ({"interval": end} for end in ends)
-    return _number(low, "interval", file), _number(high, "interval", file)
-
-
-def _caveats(sidecar: Mapping[str, Any], file: Path) -> tuple[str, ...]:
-    """Return what parts a submission from its recipe as scored."""
-    found = []
-    voted = _get(sidecar, "voted", list, file)
-    if voted is not None:
-        found.append(f"vote of {len(voted)} files")
-    prior = _get(sidecar, "prior", dict, file)
-    if prior is not None:
-        found.append(f"prior {_get(prior, 'method', str, file) or ''}".strip())
-    if sidecar.get("refit"):
-        found.append("refit")
-    left_out = _get(sidecar, "left_out", dict, file)
-    if left_out is not None:
-        names = _get(left_out, "checkpoints", list, file) or []
-        found.append(f"left out {', '.join(map(str, names))}")
-    return tuple(found)
+COLUMNS = [field.name for field in fields(Submitted)]
 
 
 def read_log(path: Path) -> pd.DataFrame:
@@ -157,20 +147,26 @@ def read_log(path: Path) -> pd.DataFrame:
     return table
 
 
-def add_entry(path: Path, entry: Entry) -> None:
-    """Add a line; the same file handed in again keeps its line, with what is new filled in."""
+def add_submission(path: Path, submitted: Submitted, note: str = "") -> None:
+    """Add a line; the same file handed in again keeps its line, with what is new filled in.
+
+    Args:
+        path: the book.
+        submitted: the line.
+        note: of the user's; what the entry's own note says comes after it.
+    """
+    note = "; ".join(filter(None, (" ".join(note.split()), submitted.note)))
     with file_lock(path.with_suffix(".lock"), "the submission log", wait=True):
         table = read_log(path)
-        line = asdict(entry) | {"note": entry.full_note}
-        new = pd.DataFrame([line], columns=pd.Index(COLUMNS))
+        new = pd.DataFrame([asdict(submitted) | {"note": note}], columns=pd.Index(COLUMNS))
         new = new.astype(dict.fromkeys(NUMBERS, "float64") | {"rows": "Int64"})
-        same = (table["sha256"] == entry.sha256) & (table["data"] == entry.data)
+        same = (table["sha256"] == submitted.sha256) & (table["data"] == submitted.data)
         if same.any():
             row = table.index[same][0]
-            if entry.public is not None:
-                table.loc[row, "public"] = entry.public
-            if entry.note:
-                table.loc[row, "note"] = entry.full_note
+            if submitted.public is not None:
+                table.loc[row, "public"] = submitted.public
+            if note != submitted.note:
+                table.loc[row, "note"] = note
         else:
             table = new if table.empty else pd.concat([table, new], ignore_index=True)
         write_csv(path, table)

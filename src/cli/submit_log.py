@@ -51,7 +51,7 @@ def _run(argv: Sequence[str] | None) -> None:
 
 
 def _add(arguments: argparse.Namespace) -> None:
-    from src.artifacts.submission_log import Entry, add_entry, read_log
+    from src.artifacts.submission_log import Submitted, add_submission, read_log
 
     paths.check_plain(arguments.data, "--data")
     paths.check_plain(arguments.recipe, "--recipe")
@@ -64,11 +64,11 @@ def _add(arguments: argparse.Namespace) -> None:
         raise unknown_name("submission", arguments.recipe, names)
     if arguments.public is not None and not 0 <= arguments.public <= 1:
         raise UserError(f"--public {arguments.public}: want a score from 0 to 1")
-    entry = Entry.of(path, arguments.data, arguments.recipe, arguments.public, arguments.message)
+    submitted = Submitted.of(path, arguments.data, arguments.recipe, arguments.public)
     if arguments.upload:
         read_log(paths.submission_log_csv())  # what cannot be written down is not handed in
         _upload(arguments.upload, str(path), arguments.message or arguments.recipe)
-    add_entry(paths.submission_log_csv(), entry)
+    add_submission(paths.submission_log_csv(), submitted, arguments.message)
 
 
 def _upload(competition: str, path: str, message: str) -> None:

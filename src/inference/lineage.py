@@ -18,9 +18,8 @@ import pandas as pd
 from src import paths
 from src.artifacts.fingerprints import fingerprint_of
 from src.artifacts.folds import read_folds
-from src.artifacts.merged import START, ingredients_of
 from src.artifacts.recipes import Recipe
-from src.artifacts.runs import has_run, read_record, read_run
+from src.artifacts.runs import START, has_run, ingredients_of, read_record, read_run
 from src.data.items.dataset_yaml import DatasetConfig, read_dataset_yaml
 from src.data.items.manifest import Dataset
 from src.errors import UserError

@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 
 from src import paths
-from src.artifacts.merged import ingredients_of
-from src.artifacts.runs import read_record, read_run, write_record
+from src.artifacts.runs import ingredients_of, read_record, read_run, write_record
 from src.merging.sources import SUFFIXES
 from src.soups.contenders import read_contender
 from src.soups.plan import MergePlan

@@ -9,9 +9,8 @@ import pandas as pd
 
 from src import paths
 from src.artifacts.files import parse_column, read_csv
-from src.artifacts.merged import START
 from src.artifacts.oof import read_oof
-from src.artifacts.runs import has_run, oof_file, read_run
+from src.artifacts.runs import START, has_run, oof_file, read_run
 from src.errors import UserError
 from src.metrics import log_odds, sigmoid
 from src.soups.ingredients import is_file

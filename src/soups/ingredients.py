@@ -10,8 +10,7 @@ import torch
 
 from src import paths
 from src.artifacts.fingerprints import fingerprint_of
-from src.artifacts.merged import START
-from src.artifacts.runs import check_checkpoint, read_record, read_run
+from src.artifacts.runs import START, check_checkpoint, read_record, read_run
 from src.config import InputSpec, ModelConfig, parse_model
 from src.errors import UserError
 from src.inference.predict import VIEWS

@@ -10,7 +10,7 @@ import torch
 
 from src import paths
 from src.artifacts.files import sha256_file, sha256_json
-from src.artifacts.merged import START
+from src.artifacts.runs import START
 from src.compute import device
 from src.merging.recipe import MergeRecipe
 from src.models.classifier import count_parameters

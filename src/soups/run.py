@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from src import paths
 from src.artifacts.atomic import file_lock
 from src.artifacts.files import sha256_file, write_csv
-from src.artifacts.merged import START
-from src.artifacts.runs import read_run, write_record
+from src.artifacts.runs import START, read_run, write_record
 from src.errors import UserError
 from src.inference.lineage import check_unseen
 from src.models import checkpoint

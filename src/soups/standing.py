@@ -7,8 +7,7 @@ from typing import Any
 
 from src import paths
 from src.artifacts.files import sha256_file
-from src.artifacts.merged import ingredients_of
-from src.artifacts.runs import has_run, read_run
+from src.artifacts.runs import has_run, ingredients_of, read_run
 from src.inference.lineage import share_items
 
 Run = Mapping[str, Any]

@@ -133,11 +133,11 @@ def test_a_vote_on_files_is_written_down_and_rows_stay_whole():
 @pytest.mark.parametrize(
     ("more", "match"),
     [
-        ({"rows": "3"}, "rows is '3', want a whole number"),
-        ({"share_fake": True}, "share_fake is True, want a finite number"),
-        ({"scores": []}, "scores is [], want an object"),
-        ({"scores": {"interval": [1]}}, "interval is [1], want two numbers"),
-        ({"scores": {"cross_fitted": "0.9"}}, "cross_fitted is '0.9', want a finite"),
+        ({"rows": "3"}, "rows must be a whole number (found '3')"),
+        ({"share_fake": True}, "share_fake must be a number (found True)"),
+        ({"scores": []}, "scores must be a mapping of keys to values (found [])"),
+        ({"scores": {"interval": [1]}}, "scores.interval must hold 2 or more values"),
+        ({"scores": {"cross_fitted": "0.9"}}, "scores.cross_fitted must be a number"),
     ],
 )
 def test_a_sidecar_of_wrong_kinds_names_file_and_key(capsys, more, match):
