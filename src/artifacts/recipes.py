@@ -1,10 +1,9 @@
 """A recipe: the members, weights, threshold and voting that tune found, and how good they are."""
 
-import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from src import paths
 from src.artifacts.files import read_json, write_json
@@ -12,12 +11,15 @@ from src.artifacts.fingerprints import fingerprint_of
 from src.errors import UserError
 
 SCHEMA = 1
+STRICT = {"extra": "forbid", "allow_inf_nan": False}
 NAME = "name"
 
 
 @dataclass(frozen=True)
 class Member:
     """A model in an ensemble."""
+
+    __pydantic_config__: ClassVar = STRICT
 
     model: str  # name of the model
     # share of the vote, >= 0, of sum 1; with voting `stack` a coefficient of any sign
@@ -33,6 +35,8 @@ class Member:
 @dataclass(frozen=True)
 class Recipe:
     """What tune writes and predict reads."""
+
+    __pydantic_config__: ClassVar = STRICT
 
     dataset: str  # data set it was tuned on
     scheme: str  # fold scheme
@@ -73,7 +77,7 @@ def read_recipe(path: Path) -> Recipe:
         UserError: missing, unreadable, keys unknown or missing, a value of another kind, weights
             that are negative or sum to 0; written under another name.
     """
-    keys = [NAME, *Recipe.__dataclass_fields__]
+    keys = [NAME, *(each.name for each in fields(Recipe))]
     record = read_json(path, schema=SCHEMA, what="recipe", keys=keys, sealed=True)
     record.pop("schema")
     written = record.pop(NAME)
@@ -82,7 +86,6 @@ def read_recipe(path: Path) -> Recipe:
             f"{path}: this is the recipe {str(written)[:80]!r} under another name; put it back "
             f"under its own, and make this one again (tune.py --recipe {path.stem})"
         )
-    _check_members(record["members"], path)
     return _checked(record, path)
 
 
@@ -104,29 +107,14 @@ def check_recipe_fresh(recipe: Recipe) -> None:
             raise UserError(f"{path} {what} since the recipe was tuned on it; run tune.py again")
 
 
-def _check_members(entries: object, path: Path) -> None:
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise UserError(f"{path}: members are no list of objects; run tune.py again")
-    want = set(Member.__dataclass_fields__)
-    for number, entry in enumerate(entries):
-        if set(entry) != want:
-            raise UserError(
-                f"{path}: member {number} has keys {sorted(entry)}, want {sorted(want)}"
-            )
-
-
 def _checked(record: dict[str, Any], path: Path) -> Recipe:
     """Return a recipe whose values are of the kinds that its classes name."""
-    from pydantic import TypeAdapter, ValidationError  # slow to import
+    from src.strict_yaml import checked  # slow to import
 
     try:
-        recipe = TypeAdapter(Recipe).validate_json(json.dumps(record), strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(
-            f"{path}: {where} is {str(first['input'])[:80]!r}: {first['msg']}; run tune.py again"
-        ) from None
+        recipe: Recipe = checked(record, Recipe, str(path))
+    except UserError as error:
+        raise UserError(f"{error}; run tune.py again") from None
     names = {"dataset": recipe.dataset, "scheme": recipe.scheme}
     names |= {f"members.{n}.model": member.model for n, member in enumerate(recipe.members)}
     for key, name in names.items():
@@ -135,10 +123,8 @@ def _checked(record: dict[str, Any], path: Path) -> Recipe:
         if not isinstance(stage.get("name"), str) or not isinstance(stage.get("params"), dict):
             raise UserError(f"{path}: stage {stage} has no name or no params; run tune.py again")
     for member in recipe.members:
-        if not math.isfinite(member.weight) or (member.weight < 0 and not recipe.is_stack):
+        if member.weight < 0 and not recipe.is_stack:
             raise UserError(f"{path}: member {member.model!r} has weight {member.weight}")
-        if not math.isfinite(member.threshold):
-            raise UserError(f"{path}: member {member.model!r} has threshold {member.threshold}")
         if not all(fold.isdecimal() for fold in member.oof_sha256):
             raise UserError(f"{path}: member {member.model!r} has folds {list(member.oof_sha256)}")
     total = sum(abs(member.weight) for member in recipe.members)
