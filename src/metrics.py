@@ -1,11 +1,60 @@
-"""Every score, on numpy arrays: label 0 real, 1 fake; `pred = prob >= threshold`; float64."""
+"""Every metric, on numpy arrays in float64: label 0 real, 1 fake; `pred = prob >= threshold`.
 
-from typing import NamedTuple
+Fake is positive: the attack of ISO/IEC 30107-3. Papers on face anti-spoofing such as FLIP
+(Srivatsan et al., ICCV 2023) take the real face as positive: `swapped` gives their curve.
+
+A metric is a function under `@metric`, and the scorecard shows it. Items may carry weights, whole
+numbers of copies, so that a bootstrap sorts once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from src.registry import Registry
+
 FloatArray = NDArray[np.float64]
+NAN = float("nan")
+BINS = 15  # of the calibration error
+
+# What a metric is computed from.
+DECISIONS = "decisions"  # Counts of decisions at the threshold; numbers, or arrays of one shape
+DEVELOPMENT = "development decisions"  # Counts at EER cuts that other rows chose
+OWN_CUT = "decisions at the own EER cut"  # Counts at the EER cut of these very rows
+ATTACKS = "attacks"  # Counts at the threshold, and APCER of the worst kind of attack
+RANKS = "ranks"  # Roc
+LOSSES = "losses"  # (n,) labels as bool and (n,) logits; gives (n,), whose mean is the metric
+PROBS = "probs"  # (n,) labels as bool, (n,) probs and (n,) weights
+BOTH, REAL, FAKE, ANY = "both", "real", "fake", "any"  # classes that there must be
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a metric wants, and how it is computed."""
+
+    name: str
+    wants: str  # one of `DECISIONS` .. `PROBS`
+    compute: Callable[..., Any]
+    classes: str = BOTH  # without which it says nothing
+    higher: bool = True  # whether more is better
+    # class and share of it that may be wrong: with fewer items than 1 / share none may
+    allows: tuple[str, float] | None = None
+
+
+METRICS: Registry[Metric] = Registry("metric")
+
+
+def metric(name: str, wants: str, classes: str = BOTH, **rest: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - fields
+    """Register a function as a metric."""
+
+    def add(compute: Callable[..., Any]) -> Callable[..., Any]:
+        METRICS.register(name)(Metric(name, wants, compute, classes, **rest))
+        return compute
+
+    return add
 
 
 class Counts(NamedTuple):
@@ -15,6 +64,14 @@ class Counts(NamedTuple):
     fp: FloatArray
     fn: FloatArray
     tp: FloatArray
+
+
+class Roc(NamedTuple):
+    """The ROC curve, as counts: what `score >= cut` calls fake."""
+
+    cut: FloatArray  # (k + 1,) falling: inf, half-way between the k distinct scores, -inf
+    fp: FloatArray  # (k + 1,) reals called fake, from 0 to all
+    tp: FloatArray  # (k + 1,) fakes called fake, from 0 to all
 
 
 def sigmoid(logit: ArrayLike) -> FloatArray:
@@ -31,12 +88,7 @@ def log_odds(prob: ArrayLike, edge: float) -> FloatArray:
 
 
 def check_label(label: ArrayLike, other: ArrayLike, what: str) -> NDArray[np.bool_]:
-    """Return labels as bool after checking them against what they are paired with.
-
-    Args:
-        label: (n,) 0 or 1.
-        other: (n,) finite numbers.
-        what: name of `other` in messages.
+    """Return (n,) labels as bool; `other`, which messages call `what`, are n finite numbers.
 
     Raises:
         ValueError: no items, other shapes, a label other than 0/1, a number that is not finite.
@@ -62,39 +114,295 @@ def counts(label: ArrayLike, pred: ArrayLike) -> Counts:
     return Counts(*np.array(values, dtype=np.float64))
 
 
+def weighted_counts(
+    fake: NDArray[np.bool_], said: NDArray[np.bool_], weight: NDArray[np.int64]
+) -> Counts:
+    """Return the confusion counts of (n,) items and decisions, each counted `weight` times."""
+    cells = np.bincount(2 * fake + said, weights=weight, minlength=4)
+    return Counts(*cells)
+
+
 def ratio(part: FloatArray, whole: FloatArray) -> FloatArray:
     """Divide whole numbers; 0/0 is 0 (scikit-learn's `zero_division=0`)."""
     return part / np.maximum(whole, 1)
 
 
+def _share(part: ArrayLike, whole: ArrayLike) -> FloatArray:
+    """Divide whole numbers; 0/0 is NaN."""
+    whole = np.asarray(whole)
+    return np.divide(part, whole, out=np.full(whole.shape, NAN), where=whole > 0)
+
+
+@metric("macro_f1", DECISIONS)
+def macro_f1_of_counts(c: Counts) -> FloatArray:
+    """Return the mean of both classes' F1."""
+    return (f1_real(c) + f1_fake(c)) / 2
+
+
+@metric("f1_real", DECISIONS, REAL)
 def f1_real(c: Counts) -> FloatArray:
     """Return the F1 of class 0; 0 where it has neither items nor predictions."""
     return ratio(2 * c.tn, 2 * c.tn + c.fn + c.fp)
 
 
+@metric("f1_fake", DECISIONS, FAKE)
 def f1_fake(c: Counts) -> FloatArray:
     """Return the F1 of class 1; 0 where it has neither items nor predictions."""
     return ratio(2 * c.tp, 2 * c.tp + c.fn + c.fp)
 
 
+@metric("precision_real", DECISIONS, REAL)
+def precision_real(c: Counts) -> FloatArray:
+    """Return the share of reals among the items called real; 0 if none was."""
+    return ratio(c.tn, c.tn + c.fn)
+
+
+@metric("precision_fake", DECISIONS, FAKE)
+def precision_fake(c: Counts) -> FloatArray:
+    """Return the share of fakes among the items called fake; 0 if none was."""
+    return ratio(c.tp, c.tp + c.fp)
+
+
+@metric("recall_real", DECISIONS, REAL)
+def recall_real(c: Counts) -> FloatArray:
+    """Return the share of reals that were called real; 0 if there is none."""
+    return ratio(c.tn, c.tn + c.fp)
+
+
+@metric("recall_fake", DECISIONS, FAKE)
+def recall_fake(c: Counts) -> FloatArray:
+    """Return the share of fakes that were called fake; 0 if there is none."""
+    return ratio(c.tp, c.tp + c.fn)
+
+
+@metric("accuracy", DECISIONS, ANY)
 def accuracy(c: Counts) -> FloatArray:
     """Return the share of right decisions."""
     return ratio(c.tn + c.tp, c.tn + c.fp + c.fn + c.tp)
 
 
-def precision(c: Counts) -> FloatArray:
-    """Return the share of fakes among the items called fake; 0 if none was."""
-    return ratio(c.tp, c.tp + c.fp)
+@metric("balanced_accuracy", DECISIONS)
+def balanced_accuracy(c: Counts) -> FloatArray:
+    """Return the mean of both classes' recall; NaN where a class is absent."""
+    return 1 - hter(c)
 
 
-def recall(c: Counts) -> FloatArray:
-    """Return the share of fakes that were called fake; 0 if there is none."""
-    return ratio(c.tp, c.tp + c.fn)
+@metric("auc", RANKS)
+def area(curve: Roc) -> float:
+    """Return the area under the ROC curve, P(score of a fake > that of a real); a tie counts half.
+
+    NaN where a class is absent.
+    """
+    reals, fakes = curve.fp[-1], curve.tp[-1]
+    if not reals or not fakes:
+        return NAN
+    # Whole numbers until the end: the reals below each fake, and those not above it.
+    pairs = np.diff(curve.tp) @ (2 * reals - curve.fp[1:] - curve.fp[:-1])
+    return float(pairs / (2.0 * fakes * reals))
 
 
-def macro_f1_of_counts(c: Counts) -> FloatArray:
-    """Return the mean of both classes' F1, for one set of counts or for arrays of them."""
-    return (f1_real(c) + f1_fake(c)) / 2
+@metric("ap", RANKS)
+def average_precision(curve: Roc) -> float:
+    """Return AP = sum over cuts of (recall gained) * precision there, without interpolation.
+
+    As scikit-learn's `average_precision_score`. NaN where a class is absent.
+    """
+    if _rates(curve) is None:
+        return NAN
+    precision = curve.tp[1:] / np.maximum(curve.tp[1:] + curve.fp[1:], 1)
+    return float(np.sum(np.diff(curve.tp) / curve.tp[-1] * precision))
+
+
+@metric("eer", RANKS, higher=False)
+def eer(curve: Roc) -> float:
+    """Return the equal error rate: x where the ROC curve crosses TPR = 1 - x.
+
+    Between its points the curve is a straight line, and the crossing is solved exactly: what
+    scipy's brentq on 1 - x - TPR(x) finds (FSFM, CVPR 2025, and most papers). DeepfakeBench
+    (NeurIPS 2023) takes the FPR at argmin |FNR - FPR| over the points instead, which can differ by
+    half a step of either rate. NaN where a class is absent.
+    """
+    rates = _rates(curve)
+    if rates is None:
+        return NAN
+    fpr, tpr = rates
+    gap = fpr + tpr - 1  # FPR - FNR: from -1 to 1, never falling
+    after = int(np.argmax(gap >= 0))
+    step = -gap[after - 1] / (gap[after] - gap[after - 1])
+    return float(fpr[after - 1] + step * (fpr[after] - fpr[after - 1]))
+
+
+@metric("hter_test_eer", OWN_CUT, higher=False)
+@metric("hter", DEVELOPMENT, higher=False)
+def hter(c: Counts) -> FloatArray:
+    """Return the half total error rate (FPR + FNR) / 2; NaN where a class is absent.
+
+    It is honest only at a threshold that was not chosen on these items; at the EER cut of the
+    scored rows themselves many papers report it.
+    """
+    return (fpr(c) + fnr(c)) / 2
+
+
+@metric("apcer", ATTACKS, FAKE, higher=False)
+def worst_apcer(_c: Counts, worst: float) -> float:
+    """Return APCER of all kinds of attack: that of the worst (ISO/IEC 30107-3)."""
+    return worst
+
+
+@metric("bpcer", DECISIONS, REAL, higher=False)
+def fpr(c: Counts) -> FloatArray:
+    """Return the share of reals called fake: BPCER (ISO/IEC 30107-3), FAR; NaN without reals."""
+    return _share(c.fp, c.fp + c.tn)
+
+
+def fnr(c: Counts) -> FloatArray:
+    """Return the share of fakes called real: the miss rate, FRR; NaN without fakes."""
+    return _share(c.fn, c.fn + c.tp)
+
+
+@metric("acer", ATTACKS, higher=False)
+def acer(c: Counts, worst: float) -> float:
+    """Return the average of the worst kind's APCER and BPCER (ISO/IEC 30107-3:2017)."""
+    return (worst + float(fpr(c))) / 2
+
+
+@metric("tpr@fpr=1%", RANKS, allows=(REAL, 0.01))
+def tpr_at_one_percent(curve: Roc) -> float:
+    """Return the TPR where 1 % of reals are called fake."""
+    return tpr_at_fpr(curve, 0.01)
+
+
+@metric("tpr@fpr=0.1%", RANKS, allows=(REAL, 0.001))
+def tpr_at_one_per_mille(curve: Roc) -> float:
+    """Return the TPR where 0.1 % of reals are called fake."""
+    return tpr_at_fpr(curve, 0.001)
+
+
+@metric("tnr@fnr=1%", RANKS, allows=(FAKE, 0.01))
+def tnr_at_one_percent(curve: Roc) -> float:
+    """Return the TNR where 1 % of fakes are missed: TPR@FPR=1% of papers with real = positive."""
+    return tpr_at_fpr(swapped(curve), 0.01)
+
+
+@metric("log_loss", LOSSES, ANY, higher=False)
+def cross_entropy(fake: NDArray[np.bool_], logit: FloatArray) -> FloatArray:
+    """Return (n,) cross entropies in nats; from logits, so nothing has to be clipped."""
+    return np.logaddexp(0.0, np.where(fake, -logit, logit))
+
+
+@metric("ece", PROBS, ANY, higher=False)
+def calibration_error(
+    fake: NDArray[np.bool_],
+    prob: FloatArray,
+    weight: NDArray[np.int64] | None = None,
+    bins: int = BINS,
+) -> float:
+    """Return the mean distance of P(fake) from the share of fakes (Guo et al., ICML 2017, eq. 3).
+
+    Sum over bins of (items / n) * |share of fakes - mean prob|, in equally wide bins of P(fake)
+    itself, which a voting of probs relies on, not of the confidence in the decision.
+    """
+    weight = np.ones(fake.size, np.int64) if weight is None else weight
+    gap = np.bincount(bins_of(prob, bins), weight * (fake - prob), bins)
+    return float(np.abs(gap).sum() / weight.sum())
+
+
+def bins_of(prob: FloatArray, bins: int = BINS) -> NDArray[np.int64]:
+    """Return the bin of (n,) probs, 0..bins-1, all equally wide; 1.0 lies in the last."""
+    return np.minimum((prob * bins).astype(np.int64), bins - 1)
+
+
+def attack_errors(
+    kind: NDArray[np.intp], missed: NDArray[np.bool_], weight: NDArray[np.int64], n_kinds: int
+) -> FloatArray:
+    """Return APCER of each kind of attack (ISO/IEC 30107-3): the share of its fakes called real.
+
+    Args:
+        kind: (m,) code of every fake, 0..n_kinds-1.
+        missed: (m,) whether it was called real.
+        weight: (m,) copies of it.
+        n_kinds: number of kinds.
+
+    Returns:
+        (n_kinds,), NaN where a kind has no fakes.
+    """
+    wrong = np.bincount(kind, weight * missed, n_kinds)
+    return _share(wrong, np.bincount(kind, weight, n_kinds))
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Items sorted by score, once for all weights."""
+
+    order: NDArray[np.intp]  # (n,) rows, the highest score first
+    fake: NDArray[np.bool_]  # (n,) bool, in that order
+    last: NDArray[np.intp]  # (k,) place of the last item of each distinct score
+    cut: FloatArray  # (k + 1,) as in `Roc`
+
+
+def rank(label: ArrayLike, score: ArrayLike) -> Ranking:
+    """Sort (n,) items by finite scores: probs, or logits; raises as `check_label`."""
+    fake = check_label(label, score, "score")
+    score = np.asarray(score, dtype=np.float64)
+    order = np.argsort(-score, kind="stable")
+    value = score[order]
+    last = np.append(np.flatnonzero(value[1:] < value[:-1]), value.size - 1)
+    upper, lower = value[last[:-1]], value[last[:-1] + 1]
+    middle = lower + (upper - lower) / 2
+    cut = np.concatenate(([np.inf], np.where(middle > lower, middle, upper), [-np.inf]))
+    return Ranking(order, fake[order], last, cut)
+
+
+def roc_of(ranking: Ranking, weight: NDArray[np.int64] | None = None) -> Roc:
+    """Return the ROC curve of ranked items, (n,) copies of each (None: one)."""
+    share = np.ones(ranking.order.size) if weight is None else weight[ranking.order].astype(float)
+    called = np.append(0.0, np.cumsum(share)[ranking.last])
+    tp = np.append(0.0, np.cumsum(share * ranking.fake)[ranking.last])
+    return Roc(ranking.cut, called - tp, tp)
+
+
+def roc(label: ArrayLike, score: ArrayLike) -> Roc:
+    """Return the ROC curve of (n,) labels and finite scores; raises as `check_label`."""
+    return roc_of(rank(label, score))
+
+
+def swapped(curve: Roc) -> Roc:
+    """Return the curve with the real as positive: what `score < cut` calls real, cuts rising."""
+    fp, tp = curve.fp[::-1], curve.tp[::-1]
+    return Roc(curve.cut[::-1], tp[0] - tp, fp[0] - fp)
+
+
+def _rates(curve: Roc) -> tuple[FloatArray, FloatArray] | None:
+    """Return FPR and TPR; None where a class is absent."""
+    reals, fakes = curve.fp[-1], curve.tp[-1]
+    return (curve.fp / reals, curve.tp / fakes) if reals and fakes else None
+
+
+def eer_cut(curve: Roc) -> float:
+    """Return the cut whose FNR and FPR are closest: the threshold "at the EER".
+
+    Among equally close ones that of the lowest sum of both, then the highest cut. Unlike `eer`
+    itself it is a cut that can be made, so its HTER may differ a little from the EER. NaN where a
+    class is absent.
+    """
+    reals, fakes = curve.fp[-1], curve.tp[-1]
+    if not reals or not fakes:
+        return NAN
+    # Whole numbers: equal distances are equal to the last bit.
+    wrong_real, wrong_fake = curve.fp * fakes, (fakes - curve.tp) * reals
+    best = np.lexsort((wrong_real + wrong_fake, np.abs(wrong_real - wrong_fake)))[0]
+    return float(curve.cut[best])
+
+
+def tpr_at_fpr(curve: Roc, limit: float) -> float:
+    """Return the TPR at the last point of the ROC curve with FPR <= limit; 0 if none finds a fake.
+
+    No interpolation, as FLIP computes it (on `swapped`). NaN where a class is absent.
+    """
+    rates = _rates(curve)
+    if rates is None:
+        return NAN
+    return float(rates[1][np.searchsorted(rates[0], limit, "right") - 1])
 
 
 def macro_f1(label: ArrayLike, pred: ArrayLike) -> float:
@@ -106,45 +414,30 @@ def macro_f1(label: ArrayLike, pred: ArrayLike) -> float:
 
 
 def auc(label: ArrayLike, score: ArrayLike) -> float:
-    """Return the area under the ROC curve; a tie counts half.
-
-    Args:
-        label: (n,) 0/1.
-        score: (n,) probs or logits.
-
-    Returns:
-        P(score of a fake > score of a real); NaN where a class is absent.
-    """
+    """Return `area` of (n,) labels and probs or logits, to the last bit, at a third of its time."""
     fake = check_label(label, score, "score")
     score = np.asarray(score, dtype=np.float64)
     fakes, reals = np.sort(score[fake]), np.sort(score[~fake])
     if not fakes.size or not reals.size:
-        return float("nan")
+        return NAN
     below = np.searchsorted(reals, fakes, "left").sum()
     upto = np.searchsorted(reals, fakes, "right").sum()
     return float((below + upto) / (2.0 * fakes.size * reals.size))
 
 
 def log_loss(label: ArrayLike, logit: ArrayLike) -> float:
-    """Return the mean cross entropy in nats; from logits, so nothing has to be clipped."""
+    """Return the mean cross entropy in nats."""
     fake = check_label(label, logit, "logit")
-    logit = np.asarray(logit, dtype=np.float64)
-    return float(np.mean(np.logaddexp(0.0, np.where(fake, -logit, logit))))
+    return float(np.mean(cross_entropy(fake, np.asarray(logit, dtype=np.float64))))
 
 
 def classification_report(
     label: ArrayLike, logit: ArrayLike, threshold: float = 0.5
 ) -> dict[str, float]:
-    """Return what training prints per epoch.
+    """Return what training prints per epoch, of (n,) labels and finite logits.
 
-    Args:
-        label: (n,) 0/1.
-        logit: (n,) finite.
-        threshold: on P(fake).
-
-    Returns:
-        `accuracy, macro_f1, f1_real, f1_fake, precision, recall` (of class fake) and `auc` (NaN
-        where a class is absent).
+    `accuracy, macro_f1, f1_real, f1_fake, precision, recall` (of class fake) at the threshold on
+    P(fake), and `auc` (NaN where a class is absent).
     """
     check_label(label, logit, "logit")
     c = counts(label, sigmoid(logit) >= threshold)
@@ -153,7 +446,7 @@ def classification_report(
         "macro_f1": float(macro_f1_of_counts(c)),
         "f1_real": float(f1_real(c)),
         "f1_fake": float(f1_fake(c)),
-        "precision": float(precision(c)),
-        "recall": float(recall(c)),
+        "precision": float(precision_fake(c)),
+        "recall": float(recall_fake(c)),
         "auc": auc(label, logit),
     }

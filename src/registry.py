@@ -46,6 +46,10 @@ class Registry(Generic[T]):
         """Return all names, sorted."""
         return sorted(self._things)
 
+    def in_order(self) -> list[T]:
+        """Return all things in the order in which they were registered."""
+        return list(self._things.values())
+
     def __iter__(self) -> Iterator[str]:
         """Iterate over the sorted names."""
         return iter(self.names())

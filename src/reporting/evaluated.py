@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from src import scores
 from src.artifacts.recipes import Member, Recipe
 from src.data.items.identities import video_of_frame
 from src.ensemble.align import Aligned, align
@@ -18,7 +17,7 @@ from src.ensemble.predictions import ALONE, EDGE, Decided, IntArray, Predictions
 from src.ensemble.rule import Rule
 from src.ensemble.stages import pools_of, rule_of, stages_of
 from src.errors import UserError
-from src.metrics import log_odds
+from src.metrics import eer_cut, log_odds, roc
 from src.reporting.runs import own_recipe
 
 NO_NAME = "(none)"  # a domain of which nothing is known
@@ -212,7 +211,7 @@ def decide_by_others(rows: Decided, development: Decided | None = None) -> Decid
     for fold in np.unique(rows.fold):
         held = rows.fold == fold
         others = rows.take(~held) if development is None else development
-        cut = scores.eer_cut(scores.roc(others.label, others.logit)) if len(others) else np.nan
+        cut = eer_cut(roc(others.label, others.logit)) if len(others) else np.nan
         if np.isnan(cut):
             return replace(rows, dev=None)
         dev[held] = rows.logit[held] >= cut

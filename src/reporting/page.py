@@ -8,8 +8,7 @@ from urllib.parse import quote
 import numpy as np
 
 from src.artifacts.label_names import LabelNames
-from src.metrics import classification_report, log_loss, macro_f1
-from src.reporting.plots import expected_calibration_error
+from src.metrics import calibration_error, classification_report, log_loss, macro_f1
 from src.reporting.runs import ModelRuns, Part
 from src.strict_yaml import dump_yaml
 
@@ -40,7 +39,7 @@ def scores_of(part: Part) -> dict[str, float]:
     rows = part.rows
     found = classification_report(rows.label, rows.logit, 0.5)
     found["log_loss"] = log_loss(rows.label, rows.logit)
-    found["ece"] = expected_calibration_error(rows.label, rows.prob)
+    found["ece"] = calibration_error(rows.label == 1, rows.prob)
     tuned = macro_f1(rows.label, rows.pred)
     return {"items": len(rows), "tuned_macro_f1": tuned, **{k: found[k] for k in SCORES}}
 

@@ -7,7 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.artifacts.label_names import DEFAULT
-from src.metrics import auc, counts, macro_f1
+from src.metrics import (
+    BINS,
+    Counts,
+    area,
+    average_precision,
+    bins_of,
+    calibration_error,
+    counts,
+    macro_f1,
+    macro_f1_of_counts,
+    roc,
+)
 from src.reporting.charts import shown
 
 if TYPE_CHECKING:
@@ -16,7 +27,6 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 Labels = NDArray[np.int64]
 REAL, FAKE = "tab:blue", "tab:red"
-BINS = 15  # of the reliability diagram and its error
 LINE = {"linewidth": 0.8, "linestyle": "--", "color": "grey"}
 
 
@@ -30,26 +40,12 @@ class Bins(NamedTuple):
 
 def reliability_bins(label: Labels, prob: FloatArray, bins: int = BINS) -> Bins:
     """Return mean prob, share of fakes and number of items of equally wide bins of P(fake)."""
-    place = np.minimum((prob * bins).astype(np.int64), bins - 1)
+    place = bins_of(prob, bins)
     count = np.bincount(place, minlength=bins)
     held = count > 0
     mean = np.bincount(place, prob, bins)[held] / count[held]
     share = np.bincount(place, label, bins)[held] / count[held]
     return Bins(mean, share, count[held])
-
-
-def expected_calibration_error(label: Labels, prob: FloatArray, bins: int = BINS) -> float:
-    """Return the mean distance of P(fake) from the share of fakes (Guo et al., ICML 2017, eq. 3).
-
-    Of P(fake) itself, not of the confidence in the decision: what a voting of probs relies on.
-
-    Args:
-        label: (n,) 0/1.
-        prob: (n,) in [0, 1].
-        bins: equally wide.
-    """
-    found = reliability_bins(label, prob, bins)
-    return float(np.average(np.abs(found.prob - found.share), weights=found.items))
 
 
 def draw_learning(axes: "Axes", histories: Mapping[Any, Sequence[Mapping[str, Any]]]) -> None:
@@ -151,30 +147,27 @@ def draw_reliability(axes: "Axes", label: Labels, prob: FloatArray) -> None:
     axes.plot([0, 1], [0, 1], **LINE)
     axes.plot(found.prob, found.share, color="black", linewidth=0.8)
     axes.scatter(found.prob, found.share, s=10 + 190 * found.items / found.items.max(), alpha=0.6)
-    error = expected_calibration_error(label, prob)
+    error = calibration_error(label == 1, prob)
     axes.set(title=f"reliability: ECE {error:.4f}", xlabel="P(fake)", ylabel="share of fakes")
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
 
 
 def draw_roc(axes: "Axes", label: Labels, prob: FloatArray) -> None:
     """Draw the receiver operating characteristic."""
-    from sklearn.metrics import roc_curve
-
-    wrong, right, _ = roc_curve(label, prob)
+    curve = roc(label, prob)
     axes.plot([0, 1], [0, 1], **LINE)
-    axes.plot(wrong, right, color="black")
-    axes.set(title=f"ROC: AUC {auc(label, prob):.4f}")
+    axes.plot(curve.fp / curve.fp[-1], curve.tp / curve.tp[-1], color="black")
+    axes.set(title=f"ROC: AUC {area(curve):.4f}")
     axes.set(xlabel="reals called fake", ylabel="fakes called fake")
 
 
 def draw_precision_recall(axes: "Axes", label: Labels, prob: FloatArray) -> None:
     """Draw precision over recall of the class fake."""
-    from sklearn.metrics import average_precision_score, precision_recall_curve
-
-    precision, recall, _ = precision_recall_curve(label, prob)
+    curve = roc(label, prob)
+    precision = curve.tp[1:] / (curve.tp[1:] + curve.fp[1:])
     axes.axhline(float(label.mean()), **LINE)
-    axes.plot(recall, precision, color="black")
-    score = average_precision_score(label, prob)
+    axes.plot(curve.tp / curve.tp[-1], np.append(1.0, precision), color="black")
+    score = average_precision(curve)
     axes.set(title=f"precision and recall of fakes: AP {score:.4f}", ylim=(0, 1.03))
     axes.set(xlabel="fakes called fake", ylabel="fakes among those called fake")
 
@@ -183,10 +176,9 @@ def draw_threshold(axes: "Axes", label: Labels, prob: FloatArray, threshold: flo
     """Draw macro-F1 over the threshold: a flat top forgives, a peak does not."""
     cuts = np.linspace(0, 1, 201)
     reals, fakes = (np.sort(prob[label == value]) for value in (0, 1))
-    real, fake = (np.searchsorted(part, cuts, "left") for part in (reals, fakes))  # called real
-    right = 2 * real / np.maximum(real + fake + len(reals), 1)
-    wrong = 2 * (len(fakes) - fake) / np.maximum(len(label) - real - fake + len(fakes), 1)
-    axes.plot(cuts, (right + wrong) / 2, color="black")
+    tn, fn = (np.searchsorted(part, cuts, "left").astype(float) for part in (reals, fakes))
+    score = macro_f1_of_counts(Counts(tn, len(reals) - tn, fn, len(fakes) - fn))
+    axes.plot(cuts, score, color="black")
     for cut in {0.5, threshold} - {None}:
         axes.axvline(min(float(cut), 1.0), **LINE)  # type: ignore[arg-type]
     axes.set(title="macro-F1 by threshold", xlabel="threshold on P(fake)", ylabel="macro-F1")

@@ -13,9 +13,8 @@ from src import paths
 from src.artifacts.folds import write_folds
 from src.cli import evaluate, train, tune
 from src.cli.printing.evaluate import cell
-from src.metrics import sigmoid
-from src.reporting.scorecard import METRICS, Score
-from src.scores import eer_cut, roc
+from src.metrics import METRICS, eer_cut, roc, sigmoid
+from src.reporting.scorecard import Score
 from tests.ensemble.synthetic import DATA, SCHEME, make_folds, make_oof, oof_path
 from tests.shared import tiny_model
 

@@ -27,16 +27,6 @@ def test_reliability_is_scikit_learns():
     assert found.items.sum() == 500
 
 
-def test_calibration_error_is_the_sum_over_bins():
-    error = 0.0
-    for low in range(plots.BINS):
-        inside = [min(int(p * plots.BINS), plots.BINS - 1) == low for p in PROB]
-        if any(inside):
-            error += sum(inside) / 500 * abs(PROB[inside].mean() - LABEL[inside].mean())
-    assert plots.expected_calibration_error(LABEL, PROB) == pytest.approx(error)
-    assert plots.expected_calibration_error(np.array([0, 1]), np.array([0.0, 1.0])) == 0
-
-
 def test_confusion_counts_and_shares():
     label, pred = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 1])
     axes = axes_of(plots.draw_confusion, label, pred, "cut $x$")

@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics as sk
 
 from src.ensemble.predictions import Decided
-from src.metrics import sigmoid
+from src.metrics import DECISIONS, METRICS, eer_cut, metric, roc, sigmoid
 from src.reporting.evaluated import (
     clips_of,
     decide_by_others,
@@ -15,8 +15,7 @@ from src.reporting.evaluated import (
     parts,
     pool_groups,
 )
-from src.reporting.scorecard import METRICS, Scorer, score_rows
-from src.scores import eer_cut, roc
+from src.reporting.scorecard import Scorer, score_rows
 
 EXACT = 1e-9
 
@@ -76,7 +75,7 @@ def test_every_metric_equals_its_oracle():
         "hter": 1 - sk.balanced_accuracy_score(y, rows.dev),
         "hter_test_eer": 1 - sk.balanced_accuracy_score(y, rows.logit >= eer_cut(roc(y, p_cut(p)))),
     }
-    assert set(METRICS) - set(want) == {"eer", "ece"}  # held against theirs in test_scores
+    assert set(METRICS) - set(want) == {"eer", "ece"}  # held against theirs in test_metrics
     assert {key: found[key] for key in want} == pytest.approx(want, abs=EXACT)
 
 
@@ -225,6 +224,20 @@ def test_intervals_agree_with_drawing_groups_one_by_one():
         assert found[key].low == pytest.approx(low, abs=0.02), key
         assert found[key].high == pytest.approx(high, abs=0.02), key
         assert found[key].low <= found[key].value <= found[key].high, key
+
+
+def test_a_metric_is_one_function_and_stands_in_the_table(monkeypatch):
+    monkeypatch.setattr(METRICS, "_things", dict(METRICS._things))
+
+    @metric("mcc", DECISIONS)
+    def matthews(c):
+        both = (c.tp + c.fp) * (c.tp + c.fn) * (c.tn + c.fp) * (c.tn + c.fn)
+        return (c.tp * c.tn - c.fp * c.fn) / np.sqrt(both)
+
+    rows = make_rows()
+    found = score_rows(rows).scores["mcc"]
+    assert found.value == pytest.approx(sk.matthews_corrcoef(rows.label, rows.pred))
+    assert found.low < found.value < found.high
 
 
 def test_weights_are_copies_of_rows():
