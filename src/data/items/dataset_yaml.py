@@ -117,7 +117,7 @@ class DatasetConfig(Keys):
     unlisted_files: Misfits = "error"  # `ignore` files that no row names
     n_folds: Annotated[int, Field(ge=2)] = 5  # of the default fold scheme
     seed: Annotated[int, Field(ge=0)] = 42  # likewise
-    # name of the layout (`src.data.published.readers`), where it is not to be found out
+    # name of the layout (of `src.data.published`), where it is not to be found out
     layout: Word | None = None
     # DeepfakeBench JSON files to read, paths in the data set's folder; all by default
     json: OneOrMore = field(default_factory=list)

@@ -53,6 +53,11 @@ def suffix_of(name: str) -> str:
     return os.path.splitext(name)[1].lower()  # noqa: PTH122
 
 
+def without_suffix(name: str) -> str:
+    """Cut off a media suffix: `a/x.jpg` -> `a/x`; `v1.2` stays."""
+    return name[: -len(suffix_of(name))] if kind_of(name) else name
+
+
 class Archive:
     """A zip read with `pread`: no shared file position, hence no lock and no trouble with forks."""
 

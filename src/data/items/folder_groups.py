@@ -8,8 +8,9 @@ from pathlib import Path
 from statistics import median
 
 from src.data.items.dataset_yaml import DOMAIN, GROUP, IGNORE, DatasetConfig, Levels
-from src.data.items.places import MediaFile
-from src.data.items.words import Place, normalise
+from src.data.items.folder import Folder
+from src.data.items.places import MediaFile, Place
+from src.data.items.words import normalise
 from src.errors import UserError
 
 # Folders above class folders are asked about where there are so many of one numbered name (p00,
@@ -38,7 +39,7 @@ class Origin:
 
 
 def read_origins(
-    root: Path, files: list[MediaFile], train: list[int], config: DatasetConfig, notes: list[str]
+    folder: Folder, files: list[MediaFile], train: list[int], notes: list[str]
 ) -> dict[Place, Origin]:
     """Return what the folders of each file say, by place; those without a class folder too.
 
@@ -46,17 +47,13 @@ def read_origins(
     its name: a person's real and fake pictures must not part (`same_names: ignore`: one each). A
     folder of `folders_above: group` is one whatever lies in it. The groups of test/ are its own.
 
-    Args:
-        root: the data set's folder.
-        files: all media files.
-        train: numbers of those that are train items.
-        config: what `dataset.yaml` says.
-        notes: what was understood is added.
+    `train` are numbers of files; what was understood is added to `notes`.
 
     Raises:
         UserError: folders whose meaning nobody gave, or of which it is not clear which one is the
             person or video.
     """
+    root, config = folder.root, folder.config
     counts = Counter(files[index].place for index in train)
     above: Counter[str] = Counter()
     for place, count in counts.items():

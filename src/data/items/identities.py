@@ -101,7 +101,8 @@ def tie_parts(groups: Sequence[str], paths: Sequence[str], by: str = IDENTITY) -
         videos = {at: video for at in own if (video := video_in(family, paths[at])) is not None}
         names = {groups[at].partition("/")[2] for at in videos}
         clips = any(_CLIP.search(name) for name in names)
-        found = group_videos([(family, one) for one in videos.values()], VIDEO if clips else by)
+        tie = VIDEO if clips else by
+        found = group_sources((family, sources_of(family, one, tie)) for one in videos.values())
         for at, group in zip(videos, found, strict=True):
             tied[at] = group
     return tied
@@ -113,33 +114,29 @@ def _pick(target: str, source: str | None, clip: str, by: str) -> list[str]:
     return [target] if source is None else [target, source]
 
 
-def group_videos(videos: Sequence[tuple[str, str]], by: str = IDENTITY) -> list[str]:
-    """Return a group name a video; videos that share a source, even through others, share it.
-
-    Args:
-        videos: (family, name) of each.
-        by: see `sources_of`.
-    """
-    return group_sources((family, sources_of(family, video, by)) for family, video in videos)
-
-
 def group_sources(made_from: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
     """Return a group name a video; videos that share a source, even through others, share it.
 
-    Args:
-        made_from: (family, what it was made from, at least one name) of each video.
+    Of each video `made_from` tells its family, and what it was made from, at least one name.
+    """
+    return linked([f"{family}/{source}" for source in sources] for family, sources in made_from)
+
+
+def linked(some: Iterable[Sequence[str]]) -> list[str]:
+    """Return for each set of keys the least of all that it is linked to, its own included.
+
+    Sets that share a key are linked, and those that are linked to the same one; none is empty.
     """
     from scipy.cluster.hierarchy import DisjointSet  # slow to import, and rarely needed
 
-    linked: DisjointSet = DisjointSet()
+    links: DisjointSet = DisjointSet()
     first: list[str] = []
-    for family, sources in made_from:
-        keys = [f"{family}/{source}" for source in sources]
+    for keys in some:
         for key in keys:
-            linked.add(key)
-            linked.merge(keys[0], key)
+            links.add(key)
+            links.merge(keys[0], key)
         first.append(keys[0])
-    leaders = {key: min(part) for part in linked.subsets() for key in part}
+    leaders = {key: min(part) for part in links.subsets() for key in part}
     return [leaders[key] for key in first]
 
 
@@ -191,7 +188,7 @@ def tie_swaps(
     for family, tied in ((FACEFORENSICS, by), (DFD, by), (CELEB_DF, VIDEO)):
         named = [at for at, of in families.items() if of == family]
         if named:  # else an import of a second for nothing
-            groups = group_videos([(family, stems[at]) for at in named], tied)
+            groups = group_sources((family, sources_of(family, stems[at], tied)) for at in named)
             found |= dict(zip(named, groups, strict=True))
     return tie_named_fakes(stems, labels, homes) | found
 

@@ -1,115 +1,65 @@
-"""Where each media file stands: its split, class folder and name within the split.
+"""Where each media file stands: its split, class folder and name within the split."""
 
-Which file does an id mean: a path, a file name or a name without suffix; never a guess.
-"""
-
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from unicodedata import normalize
 
 from src.data.items.dataset_yaml import offer, offer_ignore
-from src.data.items.files import kind_of, suffix_of
+from src.data.items.folder import Folder
 from src.data.items.listing import Entry
-from src.data.items.words import (
-    NO_SPLITS,
-    LabelMap,
-    Place,
-    SplitMap,
-    is_plain,
-    read_folder,
-    read_word,
-)
+from src.data.items.words import LabelMap, Meaning, SplitMap, is_plain, read_word
 from src.errors import UserError
 
 
-@dataclass(frozen=True, slots=True)
-class File:
-    """A media file with its place."""
+@dataclass(frozen=True)
+class Place:
+    """What the folders above a file say."""
 
-    index: int  # its number in the listing
-    # paths it may be called by, relative to its split, the data set and so on
-    names: tuple[str, ...]
-
-
-def without_suffix(name: str) -> str:
-    """Cut off a media suffix: `a/x.jpg` -> `a/x`; `v1.2` stays."""
-    return name[: -len(suffix_of(name))] if kind_of(name) else name
-
-
-# From the strictest reading to the loosest; an id with a folder in it is a path (the first two).
-_READINGS = (
-    lambda name: name,
-    without_suffix,
-    lambda name: name.rsplit("/", 1)[-1],
-    lambda name: without_suffix(name.rsplit("/", 1)[-1]),
-)
+    split: str  # `train`, `val`, `test`, or "" where no folder says
+    label: int | None  # 0, 1 or None
+    domain: str  # the folders above the class folder, joined by `/`
+    below: str  # the folders below the class folder, joined by `/`
+    inner: str  # path of the folder within its split (what an item_id starts with)
+    word: str = ""  # what says the label, as it is written; "" where nothing does
+    # (name, what it says) of folders that contradict each other; empty
+    at_odds: tuple[tuple[str, str | int], ...] = ()
 
 
-class FileIndex:
-    """Looks files up by what a table calls them.
-
-    Each reading of names is indexed when the first id needs it: most tables need one of them.
-    """
-
-    def __init__(self, files: Iterable[File]) -> None:
-        self._files = list(files)
-        self._plain: dict[int, dict[str, int | list[int]]] = {}
-        self._composed: dict[int, dict[str, int | list[int]]] = {}
-
-    def find(self, item_id: str) -> Sequence[int]:
-        """Return the files that an id fits, by the strictest reading that fits any.
-
-        An id with a folder in it is a path; one without may also be a bare file name.
-        """
-        name = item_id.replace("\\", "/").removeprefix("./").lstrip("/")
-        depth = 2 if "/" in name else 4
-        found = self._find(self._plain, name, depth, composed=False)
-        if found or name.isascii():
-            return found
-        # Its accents may be written in the other way (macOS takes letters apart).
-        return self._find(self._composed, normalize("NFC", name), depth, composed=True)
-
-    def _find(
-        self,
-        levels: dict[int, dict[str, int | list[int]]],
-        name: str,
-        depth: int,
-        *,
-        composed: bool,
-    ) -> Sequence[int]:
-        for number in range(depth):
-            level = levels.get(number)
-            if level is None:
-                level = levels[number] = self._index(number, composed=composed)
-            found = level.get(name)
-            if found is not None:
-                return (found,) if isinstance(found, int) else found
-        return ()
-
-    def _index(self, number: int, *, composed: bool) -> dict[str, int | list[int]]:
-        """Index one reading; `composed` takes just the names with accents, put together."""
-        read = _READINGS[number]
-        level: dict[str, int | list[int]] = {}
-        for file in self._files:
-            for name in file.names:
-                key = read(name)
-                if composed:
-                    if key.isascii():
-                        continue
-                    key = normalize("NFC", key)
-                _add(level, key, file.index)
-        return level
-
-
-def _add(level: dict[str, int | list[int]], key: str, index: int) -> None:
-    """Note a file; a list only where several have the name, for a million lists are large."""
-    before = level.setdefault(key, index)
-    if isinstance(before, list):
-        if before[-1] != index:  # the names of one file come together
-            before.append(index)
-    elif before != index:
-        level[key] = [before, index]
+def read_folder(folder: str, labels: LabelMap, splits: SplitMap) -> Place:
+    """Read the folders above a file, `folder` being the logical path of the last one."""
+    parts = [part for part in folder.split("/") if part]
+    meanings = [read_word(part, labels, splits) for part in parts]
+    if any(m.label is not None and not p.isdecimal() for m, p in zip(meanings, parts, strict=True)):
+        # `real/0/`, `real/1/`: numbered videos or people, not classes.
+        meanings = [
+            Meaning() if part.isdecimal() and labels.common else meaning
+            for part, meaning in zip(parts, meanings, strict=True)
+        ]
+    named = list(zip(parts, meanings, strict=True))
+    said_splits = [(part, split) for part, one in named for split in one.splits]
+    said_labels = [(part, one.label) for part, one in named if one.label is not None]
+    first = next((at for at, (_, one) in enumerate(named) if one.label is not None), len(named))
+    above = [
+        part if one.plain else one.rest for part, one in named[:first] if one.plain or one.rest
+    ]
+    below = [
+        part if one.plain else one.rest for part, one in named[first:] if one.plain or one.rest
+    ]
+    at_odds = [
+        pair
+        for said in (said_splits, said_labels)
+        if len({v for _, v in said}) > 1
+        for pair in said
+    ]
+    return Place(
+        split=said_splits[0][1] if said_splits else "",
+        label=said_labels[0][1] if said_labels else None,
+        domain="/".join(above),
+        below="/".join(below),
+        inner="/".join(part for part, one in named if one.kept),
+        word=next((one.word for _, one in named if one.label is not None), ""),
+        at_odds=tuple(at_odds),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,31 +75,31 @@ class MediaFile:
         """Return the logical path of its folder, "" for the top."""
         return self.entry.logical.rpartition("/")[0]
 
-    def known_as(self, index: int) -> File:
-        """Return the names by which a table may call it."""
-        return File(index, tuple(dict.fromkeys((self.name, self.entry.logical))))
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the paths by which a table may call it."""
+        return tuple(dict.fromkeys((self.name, self.entry.logical)))
 
 
-def place_files(
-    root: Path, media: list[Entry], labels: LabelMap, splits: SplitMap = NO_SPLITS
-) -> list[MediaFile]:
+def place_files(folder: Folder, splits: SplitMap) -> list[MediaFile]:
     """Read the folders above each file; a folder around everything counts for nothing.
 
     Raises:
         UserError: folders of one path that contradict each other.
     """
+    media, labels = folder.listing.media, folder.labels
     folders = {entry.logical.rpartition("/")[0] for entry in media}
     depth = _wrapping(folders, labels, splits)
     places: dict[str, Place] = {}
-    for folder in folders:
-        places[folder] = read_folder("/".join(folder.split("/")[depth:]), labels, splits)
-    for folder in sorted(folders):
-        if places[folder].at_odds:
-            raise _at_odds(root, folder, places)
+    for path in folders:
+        places[path] = read_folder("/".join(path.split("/")[depth:]), labels, splits)
+    for path in sorted(folders):
+        if places[path].at_odds:
+            raise _at_odds(folder.root, path, places)
     files = []
     for entry in media:
-        folder, _, base = entry.logical.rpartition("/")
-        place = places[folder]
+        path, _, base = entry.logical.rpartition("/")
+        place = places[path]
         files.append(MediaFile(entry, place, f"{place.inner}/{base}" if place.inner else base))
     return files
 

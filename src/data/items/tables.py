@@ -18,12 +18,12 @@ from src.data.items.files import read_bytes
 from src.data.items.listing import Entry
 from src.errors import UnreadableImageError, UserError
 
-Row = tuple[int, list[str]]  # number of the line, and its fields
+Line = tuple[int, list[str]]  # number of the line, and its fields
 _EMPTY = frozenset({"", "nan", "none", "null", "na", "n/a"})
 
 
 def read_table(
-    root: Path, entry: Entry, headerless: Callable[[Sequence[Row]], bool] | None = None
+    root: Path, entry: Entry, headerless: Callable[[Sequence[Line]], bool] | None = None
 ) -> pd.DataFrame:
     """Read a CSV as spreadsheets write it: UTF-8 or UTF-16, separated by `,`, `;` or tabs.
 
@@ -51,7 +51,7 @@ def read_table(
     return make_table(where, rows, header or names_of(rows), separator, header=header is not None)
 
 
-def split_rows(where: Path, text: str, separator: str) -> list[Row]:
+def split_rows(where: Path, text: str, separator: str) -> list[Line]:
     """Split a CSV into rows; blanks around a value are cut off, empty lines left out.
 
     Raises:
@@ -65,7 +65,7 @@ def split_rows(where: Path, text: str, separator: str) -> list[Row]:
 
 
 def make_table(
-    where: Path, rows: Sequence[Row], columns: list[str], separator: str, *, header: bool
+    where: Path, rows: Sequence[Line], columns: list[str], separator: str, *, header: bool
 ) -> pd.DataFrame:
     """Return rows as a table, as `read_table` does.
 
@@ -91,7 +91,7 @@ def make_table(
     return table
 
 
-def names_of(rows: Sequence[Row]) -> list[str]:
+def names_of(rows: Sequence[Line]) -> list[str]:
     """Name the columns of rows without a header: `column_1`, `column_2`, ..."""
     return [f"column_{number + 1}" for number in range(len(rows[0][1]))]
 

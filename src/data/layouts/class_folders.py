@@ -1,16 +1,17 @@
-"""From files to train items by the class folders that they lie in."""
+"""From files to train items by the class folders that they lie in, and by their names."""
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from src.data.items.dataset_yaml import GROUP, IGNORE, DatasetConfig, offer
-from src.data.items.files import kind_of
+from src.data.items.files import kind_of, without_suffix
+from src.data.items.folder import Folder
 from src.data.items.folder_groups import Origin, ask_above, read_origins
 from src.data.items.identities import tie_swaps, video_of_frame
-from src.data.items.places import MediaFile, offer_aside, own_folders, without_suffix
-from src.data.items.words import NO_SPLITS, Place, SplitMap, make_label_map, read_word
+from src.data.items.places import MediaFile, Place, offer_aside, own_folders
+from src.data.items.words import NO_SPLITS, SplitMap, read_word
 from src.data.pixels.frames import BEYOND, choose_frames
 from src.errors import UserError
 
@@ -20,40 +21,36 @@ _MOST = 0.9  # of the names of a class: chance numbers share fewer (CIFAKE's cla
 
 @dataclass(slots=True)
 class TrainItem:
-    """One train item.
-
-    Attributes:
-        item_id, label, group, domain: as in the manifest.
-        fold: given by a fold column.
-        in_val: it stands in a val/ or in the table of one.
-    """
+    """One train item, its id, label, group and domain as in the manifest."""
 
     item_id: str
     label: int
     group: str = ""
     domain: str = ""
-    fold: int | None = None
-    in_val: bool = False
+    fold: int | None = None  # given by a fold column
+    in_val: bool = False  # it stands in a val/ or in the table of one
 
 
 @dataclass
 class Labelled:
-    """The train items."""
+    """The train items of a folder, as they become known."""
 
+    folder: Folder
+    files: list[MediaFile]  # all media files
     items: dict[int, TrainItem] = field(default_factory=dict)  # number of the file -> its item
     notes: list[str] = field(default_factory=list)  # what was understood
-    # reason -> number of files left aside because dataset.yaml says so
-    ignored: dict[str, int] = field(default_factory=dict)
+    ignored: dict[str, int] = field(default_factory=dict)  # reason -> number of files left aside
     # what folders say, test/ too, where they give the labels
     origins: dict[Place, Origin] = field(default_factory=dict)
     # (label, what says so, as it is written)
     words: set[tuple[int, str]] = field(default_factory=set)
 
-    def origins_of(self, files: list[MediaFile], test: Iterable[int]) -> list[Origin]:
-        """Return the groups and domains of test items.
+    def origins_of(self, test: Iterable[int]) -> list[Origin]:
+        """Return the groups and domains of test items (numbers of files).
 
         Where tables give the labels, folders of test/ are domains unless those of train/ are none.
         """
+        files = self.files
         none = any(files[i].place.domain not in ("", one.domain) for i, one in self.items.items())
         places = (files[index].place for index in test)
         return [
@@ -63,66 +60,51 @@ class Labelled:
 
 
 def label_by_folders(
-    root: Path, files: list[MediaFile], train: list[int], config: DatasetConfig, why: list[str]
+    folder: Folder, files: list[MediaFile], train: list[int], why: list[str]
 ) -> Labelled:
-    """Label train items by the class folder that they lie in.
+    """Label train items (numbers of files) by the class folder that they lie in.
 
-    Args:
-        root: the data set's folder.
-        files: all media files.
-        train: numbers of those that are train items.
-        config: what `dataset.yaml` says.
-        why: why no table gives the labels, for messages.
+    `why` no table gives the labels is for messages.
 
     Raises:
         UserError: a file in no class folder, or folders below the class folders whose meaning
             nobody gave.
     """
-    done = Labelled(notes=["labels: from the names of folders"] if train else [])
+    config = folder.config
+    done = Labelled(folder, files, notes=["labels: from the names of folders"] if train else [])
     kept = thin_folders(files, train, config.frames_per_video[0], config)
     done.ignored[BEYOND] = len(train) - len(kept)
     for index in kept:
         file = files[index]
         if file.place.label is None:
-            raise _no_label(root, files, train, config, why)
+            raise _no_label(folder, files, train, why)
         if file.place.below and config.subfolders is None:
             raise UserError(
-                f"{root}: there are folders below the class folders, such as {file.name}; say in "
-                "dataset.yaml what they are: `subfolders: group` (frames of one video, shots of "
-                "one person), `subfolders: domain` (generators, attacks) or `subfolders: ignore`"
+                f"{folder.root}: there are folders below the class folders, such as {file.name}; "
+                "say in dataset.yaml what they are: `subfolders: group` (frames of one video, "
+                "shots of one person), `subfolders: domain` (generators, attacks) or `subfolders: "
+                "ignore`"
             )
+        in_val = file.place.split == "val"
         done.items[index] = TrainItem(
-            with_val(file, file.name), file.place.label, in_val=file.place.split == "val"
+            f"val/{file.name}" if in_val else file.name, file.place.label, in_val=in_val
         )
         done.words.add((file.place.label, file.place.word))
-    done.origins = read_origins(root, files, train, config, done.notes)
+    done.origins = read_origins(folder, files, train, done.notes)
     for index, item in done.items.items():
         origin = done.origins[files[index].place]
         item.group, item.domain = origin.group, origin.domain
-    tie_by_names(done, config)
-    tie_equal_names(done, config)
+    tie_by_names(done)
+    tie_equal_names(done)
     return done
-
-
-def give_columns(
-    done: Labelled, files: list[MediaFile], given: dict[str, tuple[str, int | None]]
-) -> None:
-    """Give items the groups and folds that come with their files (by path)."""
-    for index, item in done.items.items() if given else ():
-        group, fold = given.get(files[index].entry.path, ("", None))
-        item.group, item.fold = group or item.group, fold
 
 
 def thin_folders(
     files: list[MediaFile], numbers: list[int], count: int | None, config: DatasetConfig
 ) -> list[int]:
-    """Return files without the frames that are too many of a folder, where folders are groups.
+    """Return files (numbers) without the frames that are too many of a folder that is a group.
 
-    Args:
-        files: all media files.
-        numbers: of those to choose from.
-        count: how many frames a folder may have (`frames_per_video`); None for any number.
-        config: what `dataset.yaml` says.
+    A folder may have `count` of them (`frames_per_video`), None for any number.
     """
     above = GROUP in (config.folders_above or ())
     if count is None or not (above or GROUP in (config.subfolders or ())):
@@ -135,13 +117,12 @@ def thin_folders(
     return [of[path] for of in folders.values() for path in choose_frames(list(of), count)]
 
 
-def tie_by_folders(
-    root: Path, files: list[MediaFile], done: Labelled, config: DatasetConfig
-) -> None:
+def tie_by_folders(done: Labelled) -> None:
     """Group the items of tables that name no groups by their folders, as dataset.yaml says.
 
     Where it says nothing and the folders may be people or videos, that is said.
     """
+    config, files = done.folder.config, done.files
     if config.subfolders is None and config.folders_above is None:
         free = (index for index, item in done.items.items() if not item.group)
         folders = Counter(files[index].place.domain for index in free)
@@ -149,7 +130,7 @@ def tie_by_folders(
         if question:
             done.notes.append(f"WARNING no table names groups, and {question}")
         return
-    origins = read_origins(root, files, list(done.items), config, done.notes)
+    origins = read_origins(done.folder, files, list(done.items), done.notes)
     for index, item in done.items.items():
         origin = origins[files[index].place]
         item.group = item.group or origin.group
@@ -157,13 +138,14 @@ def tie_by_folders(
             item.domain = item.domain or origin.domain
 
 
-def tie_by_names(done: Labelled, config: DatasetConfig) -> None:
+def tie_by_names(done: Labelled) -> None:
     """Group face swaps with their originals, and frames of one video, where files are so named.
 
     Folders of frames may be named as swaps too. Folds that are given stand as they are; that they
     part such a group is said.
     """
-    items, labels = list(done.items.values()), make_label_map(config.labels)
+    config, labels = done.folder.config, done.folder.labels
+    items = list(done.items.values())
     names = [(item.group or item.item_id).rpartition("/") for item in items]
     above = {
         folder: "/".join(one for one in folder.split("/") if read_word(one, labels).label is None)
@@ -243,18 +225,19 @@ def _without_series(
     return {at: video for at, video in frames.items() if count[video] > 1}
 
 
-def tie_equal_names(done: Labelled, config: DatasetConfig) -> None:
+def tie_equal_names(done: Labelled) -> None:
     """Group real and fake files of one name where dataset.yaml says so, or say that there are some.
 
     Whether `fake/0001.png` was made from `real/0001.png` or both are but numbered, names do not
     tell. Items that have a group keep it: frames of videos are numbered alike.
     """
+    same_names = done.folder.config.same_names
     free = [item for item in done.items.values() if not item.group]
-    if config.same_names == GROUP:
+    if same_names == GROUP:
         for item in free:
             item.group = without_suffix(item.item_id.rpartition("/")[2])
         return
-    if config.same_names == IGNORE or len(free) < len(done.items):
+    if same_names == IGNORE or len(free) < len(done.items):
         return
     names: dict[str, tuple[set[str], set[str]]] = {}
     for item in free:
@@ -275,12 +258,11 @@ def tie_equal_names(done: Labelled, config: DatasetConfig) -> None:
 
 
 def _no_label(
-    root: Path, files: list[MediaFile], train: list[int], config: DatasetConfig, why: list[str]
+    folder: Folder, files: list[MediaFile], train: list[int], why: list[str]
 ) -> UserError:
-    labels = make_label_map(config.labels)
     without = [files[i] for i in train if files[i].place.label is None]
     known = [files[i] for i in train if files[i].place.label is not None]
-    folder = without[0].entry.path.rpartition("/")[0] or "the top folder"
+    home = without[0].entry.path.rpartition("/")[0] or "the top folder"
     words = {file.place.word: file.place.label for file in known}
     words |= dict.fromkeys(
         _class_names({file.folder for file in without}, {file.folder for file in known})
@@ -291,27 +273,23 @@ def _no_label(
     if known:
         aside = offer_aside((f.entry.logical for f in without), (f.entry.logical for f in known))
         ways.append(f"what to leave aside: {aside}")
+    way = "put the files into class folders, or add a CSV of `filename,label`"
+    if ways:
+        way = f"rename the class folders, or say in dataset.yaml {', or '.join(ways)}"
     return UserError(
-        f"{root}: {len(without)} of {len(train)} train files have no label, the first is "
-        f"{without[0].entry.path}: no folder of {folder} is called {labels.wanted()}, and there is "
-        "no CSV with an id and a label column either"
-        + "".join(f" ({reason})" for reason in why)
-        + (
-            f"; rename the class folders, or say in dataset.yaml {', or '.join(ways)}" if ways
-            else "; put the files into class folders, or add a CSV of `filename,label`"
-        )
-    )  # fmt: skip
+        f"{folder.root}: {len(without)} of {len(train)} train files have no label, the first is "
+        f"{without[0].entry.path}: no folder of {home} is called {folder.labels.wanted()}, and "
+        "there is no CSV with an id and a label column either"
+        f"{''.join(f' ({reason})' for reason in why)}; {way}"
+    )
 
 
 def _class_names(folders: set[str], others: set[str]) -> list[str]:
     """Return what class folders may be called; empty where no guess is to be offered.
 
-    Beside folders of known classes these are the highest ones that hold nothing of theirs, else
-    the level of folders that has the fewest names (of equal ones the inner: `<domain>/teasing/`).
-
-    Args:
-        folders: that hold files without label.
-        others: that hold files with one.
+    Beside folders of known classes (`others`) these are the highest ones that hold nothing of
+    theirs, else the level of folders that has the fewest names (of equal ones the inner:
+    `<domain>/teasing/`).
     """
     if others:
         found = {own.rpartition("/")[2] for own in own_folders(folders, others).values()} - {""}
@@ -324,8 +302,3 @@ def _class_names(folders: set[str], others: set[str]) -> list[str]:
     ]
     levels = [names for names in levels if 1 < len(names) <= _MOST_CLASSES and "" not in names]
     return min(reversed(levels), key=len, default=[])
-
-
-def with_val(file: MediaFile, name: str) -> str:
-    """Return the item_id of a train item, which in val/ begins so."""
-    return f"val/{name}" if file.place.split == "val" else name

@@ -1,14 +1,77 @@
-"""What the rows of a table mean here: files, or folders of frames; whatever stood above them."""
+"""What the rows of a table mean here: files, or folders of frames; never a guess."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from unicodedata import normalize
 
-from src.data.items.places import File, FileIndex, without_suffix
+from src.data.items.files import without_suffix
+from src.data.items.places import MediaFile
 from src.data.items.words import NEUTRAL_WORDS, normalise
+from src.data.pixels.frames import choose_frames
 
 _TRIED = 100  # rows that tell where the paths of a table begin
+# From the strictest reading to the loosest; an id with a folder in it is a path (the first two).
+_READINGS = (
+    lambda name: name,
+    without_suffix,
+    lambda name: name.rsplit("/", 1)[-1],
+    lambda name: without_suffix(name.rsplit("/", 1)[-1]),
+)
+
+Named = tuple[int, tuple[str, ...]]  # the number of a file, and the paths it may be called by
+
+
+class FileIndex:
+    """Looks files up by what a table calls them: a path, a file name or a name without suffix.
+
+    Each reading of names is indexed when the first id needs it: most tables need one of them.
+    """
+
+    def __init__(self, files: Iterable[Named]) -> None:
+        self._files = list(files)
+        self._levels: dict[tuple[int, bool], dict[str, int | list[int]]] = {}
+
+    def find(self, item_id: str) -> Sequence[int]:
+        """Return the files that an id fits, by the strictest reading that fits any.
+
+        An id with a folder in it is a path; one without may also be a bare file name.
+        """
+        name = _tidy(item_id)
+        found = self._find(name, composed=False)
+        if found or name.isascii():
+            return found
+        # Its accents may be written in the other way (macOS takes letters apart).
+        return self._find(normalize("NFC", name), composed=True)
+
+    def _find(self, name: str, *, composed: bool) -> Sequence[int]:
+        for number in range(2 if "/" in name else 4):
+            level = self._levels.get((number, composed))
+            if level is None:
+                level = self._levels[number, composed] = self._index(number, composed=composed)
+            found = level.get(name)
+            if found is not None:
+                return (found,) if isinstance(found, int) else found
+        return ()
+
+    def _index(self, number: int, *, composed: bool) -> dict[str, int | list[int]]:
+        """Index one reading; `composed` takes just the names with accents, put together."""
+        level: dict[str, int | list[int]] = {}
+        for index, names in self._files:
+            for name in names:
+                key = _READINGS[number](name)
+                if composed and key.isascii():
+                    continue
+                key = normalize("NFC", key) if composed else key
+                before = level.setdefault(key, index)
+                # A list only where several have the name, for a million lists are large.
+                if not isinstance(before, list):
+                    if before != index:
+                        level[key] = [before, index]
+                elif before[-1] != index:  # the names of one file come together
+                    before.append(index)
+        return level
 
 
 @dataclass(frozen=True)
@@ -25,16 +88,18 @@ class Fits:
         """Return how many values mean one thing."""
         return sum(len(found) == 1 for found in self.files) + len(self.frames)
 
+    def same_as(self, other: "Fits") -> bool:
+        """Return whether the values of another column mean the same."""
+        return (self.files, self.frames) == (other.files, other.frames)
+
 
 class Finder:
     """Looks up files and folders by what a table calls them.
 
-    Args:
-        files: those that it may mean.
-        root: `root:` of dataset.yaml, (start of the values, what goes in its place).
+    `root` is that of dataset.yaml: (start of the values, what goes in its place).
     """
 
-    def __init__(self, files: Iterable[File], root: tuple[str, str] | None = None) -> None:
+    def __init__(self, files: Iterable[Named], root: tuple[str, str] | None = None) -> None:
         self._files = list(files)
         self._index = FileIndex(self._files)
         self._root = root
@@ -82,13 +147,25 @@ class Finder:
     def _folders(self) -> tuple[FileIndex, list[list[int]]]:
         numbers: dict[tuple[str, ...], int] = {}
         files: list[list[int]] = []
-        for file in self._files:
-            homes = tuple(name.rpartition("/")[0] for name in file.names)
+        for index, names in self._files:
+            homes = tuple(name.rpartition("/")[0] for name in names)
             number = numbers.setdefault(homes, len(files))
             files += [[]] if number == len(files) else []
-            files[number].append(file.index)
-        folders = [File(n, _with_parents(homes)) for homes, n in numbers.items() if any(homes)]
+            files[number].append(index)
+        folders = [(n, _with_parents(homes)) for homes, n in numbers.items() if any(homes)]
         return FileIndex(folders), files
+
+
+def choose_of_folder(
+    files: list[MediaFile], numbers: Sequence[int], name: str, count: int | None
+) -> tuple[dict[int, str], set[int]]:
+    """Return the frames to take of a folder that a row names, with their ids, and the others."""
+    frames = {files[number].entry.logical: number for number in numbers}
+    chosen = {
+        frames[path]: f"{name.rstrip('/')}/{path.rpartition('/')[2]}"
+        for path in choose_frames(list(frames), count)
+    }
+    return chosen, {*frames.values()} - {*chosen}
 
 
 def _with_parents(homes: Sequence[str]) -> tuple[str, ...]:

@@ -1,13 +1,21 @@
-"""The door for data sets: folders, zips, CSV and JSON of many layouts to one manifest."""
+"""The door for data sets: folders, zips, CSV and JSON of many layouts to one manifest.
+
+Several data sets as one: `extra:` (always trained on) and `combine:` (the parts of a whole).
+"""
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
+
+import pandas as pd
 
 from src import paths
 from src.artifacts.label_names import make_label_names
 from src.data.items.dataset_yaml import DatasetConfig, read_dataset_yaml
+from src.data.items.folder import Folder
+from src.data.items.identities import PUBLISHED, tie_parts
 from src.data.items.listing import TEXT_SUFFIX, Entry, Listing, list_files
 from src.data.items.manifest import (
     Dataset,
@@ -17,23 +25,24 @@ from src.data.items.manifest import (
     make_items,
     make_manifest,
 )
-from src.data.items.places import MediaFile, note_splits, place_files, refuse_outside
-from src.data.items.words import make_label_map, make_split_map
-from src.data.layouts.class_folders import Labelled, give_columns, label_by_folders
-from src.data.layouts.held_out import find_test, follow_sample, given_folds
-from src.data.layouts.joining import Loaded, check_part, combine, join_extra
-from src.data.layouts.label_tables import find_label_tables
-from src.data.layouts.lists import OnDisk
+from src.data.items.places import note_splits, place_files, refuse_outside
+from src.data.items.words import make_split_map
+from src.data.layouts.class_folders import Labelled, label_by_folders
+from src.data.layouts.label_tables import find_label_tables, label_by_tables
 from src.data.layouts.parquet_sets import read_parquet_sets
 from src.data.layouts.sample_submission import find_sample
-from src.data.layouts.table_labels import label_by_tables
-from src.data.layouts.test_list import TestItems, find_test_list
+from src.data.layouts.test_items import (
+    TestItems,
+    find_test,
+    find_test_list,
+    follow_sample,
+    given_folds,
+)
 from src.data.pixels.frames import BEYOND
-from src.data.published.readers import read_field
-from src.data.published.reading import make_dataset
+from src.data.published.reading import make_dataset, read_published
 from src.errors import UserError, unknown_name
 
-_Opened = tuple[Path | None, str | None]  # input_root and group_by of `load_dataset`
+Loaded = tuple[list[Entry], Dataset]  # entry i belongs to item i
 
 
 def load_dataset(
@@ -41,26 +50,22 @@ def load_dataset(
 ) -> Dataset:
     """Understand a data set from its names and CSV alone; nothing is decoded.
 
-    Args:
-        dataset: folder of `input/`, or `demo`.
-        input_root: folder of data sets, instead of `input/`.
-        group_by: what ties face swaps, instead of what dataset.yaml says.
-
-    Returns:
-        Its manifest, what to hand in, and notes on what was understood.
+    `dataset` is a folder of `input/` (or of `input_root`), or `demo`; `group_by` tells what ties
+    face swaps, instead of dataset.yaml.
 
     Raises:
         UserError: there is no such data set, or it is ambiguous or incomplete; the message names
             file, row and value, and how to settle it.
     """
-    root, config = _open(dataset, input_root, group_by)
+    opener = _Opener(input_root, group_by)
+    root, config = opener.open(dataset)
     if config.combine:
-        entries, loaded = _combine(dataset, root, config, (input_root, group_by))
+        entries, loaded = _combine(dataset, root, config, opener)
     else:
         entries, loaded = _load(dataset, root, config)
     for name in config.extra:
-        extra = _load_part(name, loaded, "extra", (input_root, group_by))
-        entries, loaded = join_extra((entries, loaded), extra)
+        extra = opener.load_part(name, loaded, "extra")
+        entries, loaded = _join_extra((entries, loaded), extra)
     check_items(loaded.items, root)
     return replace(
         loaded,
@@ -69,67 +74,79 @@ def load_dataset(
     )
 
 
-def _open(
-    dataset: str, input_root: Path | None, group_by: str | None = None
-) -> tuple[Path, DatasetConfig]:
-    root = _find_root(dataset, input_root)
-    config = read_dataset_yaml(root, paths.readable(paths.dataset_yaml(dataset)))
-    return root, config if group_by is None else replace(config, group_by=group_by)
+@dataclass(frozen=True)
+class _Opener:
+    """What `load_dataset` was asked for, which holds for all parts."""
+
+    input_root: Path | None
+    group_by: str | None
+
+    def open(self, dataset: str) -> tuple[Path, DatasetConfig]:
+        root = paths.dataset_dir(dataset, self.input_root)
+        if dataset == paths.DEMO and not root.is_dir():
+            from src.data.demo.make import make_demo  # only here is anything but reading needed
+
+            root = make_demo()
+        if not root.is_dir():
+            home = paths.input_dir(self.input_root)
+            names = [p.name for p in home.iterdir() if p.is_dir()] if home.is_dir() else []
+            raise unknown_name("data set", dataset, [*names, paths.DEMO], f"looked in {home}")
+        config = read_dataset_yaml(root, paths.readable(paths.dataset_yaml(dataset)))
+        return root, config if self.group_by is None else replace(config, group_by=self.group_by)
+
+    def load_part(self, name: str, of: Dataset, how: str) -> Loaded:
+        """Load a part (`how`: extra or combine) of a data set, which may have no parts itself."""
+        where = of.root / "dataset.yaml"
+        paths.check_plain(name, f"{where}: {how}")
+        root, config = self.open(name)
+        if name == of.name:
+            raise UserError(f"{where}: {how} names the data set itself")
+        if name == paths.DEMO and how == "combine":
+            raise UserError(f"{where}: combine names the demo, which lies in no folder of input/")
+        for key, parts in (("extra", config.extra), ("combine", config.combine)):
+            if parts:
+                raise UserError(
+                    f"{root / 'dataset.yaml'}: {name} is itself a part of {of.name} ({how}), so it "
+                    f"may have no `{key}:`; list them all in {where}"
+                )
+        return _load(name, root, config)
 
 
-def _find_root(dataset: str, input_root: Path | None) -> Path:
-    root = paths.dataset_dir(dataset, input_root)
-    if dataset == paths.DEMO and not root.is_dir():
-        from src.data.demo.make import make_demo  # only here is anything but reading needed
-
-        return make_demo()
-    if not root.is_dir():
-        home = paths.input_dir(input_root)
-        names = [p.name for p in home.iterdir() if p.is_dir()] if home.is_dir() else []
-        raise unknown_name("data set", dataset, [*names, paths.DEMO], f"looked in {home}")
-    return root
-
-
-def _load(name: str, root: Path, config: DatasetConfig) -> tuple[list[Entry], Dataset]:
-    """Load one data set; entry i belongs to item i."""
+def _load(name: str, root: Path, config: DatasetConfig) -> Loaded:
     listing = list_files(root, tuple(config.ignore))
-    labels = make_label_map(config.labels)
-    rows = read_parquet_sets(root, listing.tables, config, labels)
-    listing = replace(
-        listing, media=sorted([*listing.media, *rows.media], key=attrgetter("logical"))
-    )
-    on_disk = OnDisk(listing.media, labels)
-    sample, tables = find_sample(root, [*rows.tables, *listing.texts], config, on_disk)
-    reading = read_field(root, listing, config, has_sample=sample is not None)
+    rows = read_parquet_sets(Folder(name, root, config, listing))
+    media = sorted([*listing.media, *rows.media], key=attrgetter("logical"))
+    folder = Folder(name, root, config, replace(listing, media=media, tables=rows.tables))
+    sample, tables = find_sample(folder)
+    reading = read_published(folder, has_sample=sample is not None)
     if reading is not None:
         left = (entry for entry in tables if entry.suffix != TEXT_SUFFIX)
         unread = [entry.path for entry in left if entry.logical not in reading.tables]
         if unread:
             reading.notes.append(f"{len(unread)} tables left aside, the first is {unread[0]}")
-        return make_dataset(name, root, listing.media, reading, listing.ignored, config)
-    _check_not_empty(root, listing)
-    label_tables, apart, aside = find_label_tables(root, tables, config, on_disk)
-    listed, why = find_test_list(root, tables, config, on_disk, apart, read=sample is None)
+        return make_dataset(folder, reading)
+    _check_not_empty(root, folder.listing)
+    label_tables, apart, aside = find_label_tables(folder, tables)
+    listed, why = find_test_list(folder, tables, apart, read=sample is None)
     aside += why
-    splits = make_split_map(
-        config.splits, (e.logical for e in listing.media), (e.logical for e in tables)
-    )
-    files = place_files(root, listing.media, on_disk.labels, splits)
+    splits = make_split_map(config.splits, folder.on_disk, (e.logical for e in tables))
+    files = place_files(folder, splits)
     files, named = follow_sample(files, sample)
-    found = find_test(files, sample, listed, config, listing.unread)
+    found = find_test(folder, files, sample, listed)
     held = {*found.ids, *found.thinned}
     refuse_outside(root, files, held)
     train = [i for i, file in enumerate(files) if i not in held and file.place.split != "test"]
     if label_tables:
-        labelled = label_by_tables(root, files, train, label_tables, config)
+        labelled = label_by_tables(folder, files, train, label_tables)
     else:
-        labelled = label_by_folders(root, files, train, config, aside)
-        give_columns(labelled, files, rows.given)
-    ignored = Counter(listing.ignored) + Counter(labelled.ignored) + found.ignored
-    ignored += Counter({BEYOND: len(found.thinned)})
-    entries, items, truth = make_manifest(*_make_rows(files, labelled, found))
+        labelled = label_by_folders(folder, files, train, aside)
+        for index, item in labelled.items.items() if rows.given else ():
+            group, fold = rows.given.get(files[index].entry.path, ("", None))
+            item.group, item.fold = group or item.group, fold
+    entries, items, truth = make_manifest(*_make_rows(labelled, found))
     given, about_val = given_folds(root, labelled.items.values())
-    dataset = Dataset(
+    ignored = Counter(listing.ignored) + Counter(labelled.ignored) + found.ignored
+    return entries, Dataset(
         name=name,
         root=root,
         items=items,
@@ -142,9 +159,8 @@ def _load(name: str, root: Path, config: DatasetConfig) -> tuple[list[Entry], Da
         labels=make_label_names(labelled.words),
         notes=[*labelled.notes, *about_val, *note_splits(files, splits), *named, *found.notes,
                *rows.notes, *aside],
-        ignored=dict(ignored),
+        ignored=dict(ignored + Counter({BEYOND: len(found.thinned)})),
     )  # fmt: skip
-    return entries, dataset
 
 
 def _check_not_empty(root: Path, listing: Listing) -> None:
@@ -156,15 +172,14 @@ def _check_not_empty(root: Path, listing: Listing) -> None:
         )
 
 
-def _make_rows(
-    files: list[MediaFile], labelled: Labelled, found: TestItems
-) -> tuple[list[Row], list[Row]]:
+def _make_rows(labelled: Labelled, found: TestItems) -> tuple[list[Row], list[Row]]:
+    files = labelled.files
     train = [
         Row(files[i].entry, item.item_id, item.label, item.group, item.domain)
         for i, item in labelled.items.items()
     ]
-    origins = labelled.origins_of(files, found.ids)
     truths = found.labels or {name: files[i].place.label for i, name in found.ids.items()}
+    origins = labelled.origins_of(found.ids)
     test = [
         Row(files[i].entry, name, truths.get(name), origin.group, origin.domain)
         for (i, name), origin in zip(found.ids.items(), origins, strict=True)
@@ -172,14 +187,14 @@ def _make_rows(
     return train, test
 
 
-def _load_part(name: str, of: Dataset, how: str, opened: _Opened) -> Loaded:
-    paths.check_plain(name, f"{of.root / 'dataset.yaml'}: {how}")
-    root, config = _open(name, *opened)
-    check_part(name, root, config, of, how)
-    return _load(name, root, config)
+def _combine(name: str, root: Path, config: DatasetConfig, opener: _Opener) -> Loaded:
+    """Make one data set of the train items of others.
 
-
-def _combine(name: str, root: Path, config: DatasetConfig, opened: _Opened) -> Loaded:
+    An item_id, a group and a domain begin with the part's name, but for the groups of published
+    sets (`FaceForensics++/000`), which are the same videos everywhere. An item without a domain
+    has that name as its domain (all have with `domains: set`). Test items of the parts, and folds
+    that they bring, are left aside and counted.
+    """
     listing = list_files(root, tuple(config.ignore))
     if listing.media:
         raise UserError(
@@ -188,5 +203,95 @@ def _combine(name: str, root: Path, config: DatasetConfig, opened: _Opened) -> L
             "name it there too"
         )
     whole = Dataset(name, root, make_items({}, []), [])
-    parts = [_load_part(part, whole, "combine", opened) for part in config.combine]
-    return combine(name, root, config, parts)
+    parts = [opener.load_part(part, whole, "combine") for part in config.combine]
+    items, entries, notes = [make_items({}, [])], [], []
+    ignored: dict[str, int] = {}
+    missing: list[str] = []
+    for other_entries, part in parts:
+        added, kept = _prefixed(part, other_entries, config.domains)
+        items.append(added)
+        entries += kept
+        missing += _missing(part)
+        notes.append(
+            f"combine: {len(added)} train items of {part.name} "
+            f"({int((added['label'] == 0).sum())} real, {int((added['label'] == 1).sum())} fake)"
+        )
+        notes += [f"{part.name}: {note}" for note in part.notes if note != "no test items"]
+        if part.given_folds is not None:
+            notes.append(f"{part.name}: the folds that it brings are not used")
+        if len(part.test):
+            ignored[f"test items of {part.name}"] = len(part.test)
+        ignored |= {f"{part.name}: {reason}": n for reason, n in part.ignored.items()}
+    table = pd.concat([part for part in items if len(part)], ignore_index=True)
+    table["group"] = tie_parts(table["group"].tolist(), table["path"].tolist(), config.group_by)
+    order = _order(table)
+    return [entries[i] for i in order], Dataset(
+        name=name,
+        root=root,
+        items=table.loc[order].reset_index(drop=True),
+        stamps=[],
+        config=config,
+        labels=make_label_names(
+            (label, word)
+            for _, part in parts
+            for label, words in enumerate((part.labels.real, part.labels.fake))
+            for word in words
+        ),
+        notes=[*notes, "no test items"],
+        ignored=ignored,
+        missing=tuple(missing),
+    )
+
+
+def _join_extra(main: Loaded, other: Loaded) -> Loaded:
+    """Add the train items of another data set, which are always trained on and never scored."""
+    (entries, dataset), (other_entries, extra) = main, other
+    added, kept = _prefixed(extra, other_entries, "own")
+    every = pd.concat([dataset.items, added], ignore_index=True)
+    groups = tie_parts(every["group"].tolist(), every["path"].tolist(), dataset.config.group_by)
+    scored = {*groups[: len(dataset.items)]} - {""}
+    related = [group in scored for group in groups[len(dataset.items) :]]
+    added = added[[not is_one for is_one in related]]
+    kept = [entry for entry, is_one in zip(kept, related, strict=True) if not is_one]
+    items = pd.concat([dataset.items, added], ignore_index=True)
+    both = [*entries, *kept]
+    note = f"extra: {len(added)} train items of {extra.name}, always trained on and never scored"
+    if any(related):
+        note += f"; {sum(related)} left out, for they share a group with items that are scored"
+    order = _order(items)
+    return [both[i] for i in order], replace(
+        dataset,
+        items=items.loc[order].reset_index(drop=True),
+        extra_ids=dataset.extra_ids | set(added["item_id"]),
+        notes=[*dataset.notes, note],
+        missing=(*dataset.missing, *_missing(extra)),
+    )
+
+
+def _prefixed(
+    part: Dataset, entries: Sequence[Entry], domains: str
+) -> tuple[pd.DataFrame, list[Entry]]:
+    is_train = (part.items["split"] == "train").to_numpy()
+    added = part.items[is_train].copy()
+    named = added["group"].str.startswith(tuple(f"{family}/" for family in PUBLISHED))
+    people = added["group"]
+    for column in ("item_id", "group", "domain"):
+        prefixed = part.name + "/" + added[column]
+        added[column] = prefixed if column == "item_id" else prefixed.where(added[column] != "", "")
+    # Video 000 of FaceForensics++ is the same one in every set that is cut from it.
+    added["group"] = added["group"].where(~named, people)
+    if domains == "set":
+        added["domain"] = part.name
+    else:
+        added["domain"] = added["domain"].where(added["domain"] != "", part.name)
+    added["path"] = f"../{part.name}/" + added["path"]
+    return added, [entry for entry, keep in zip(entries, is_train, strict=True) if keep]
+
+
+def _missing(part: Dataset) -> list[str]:
+    return [f"../{part.name}/{path}" for path in part.missing]
+
+
+def _order(items: pd.DataFrame) -> list[int]:
+    order = items.sort_values(["split", "item_id"], ascending=[False, True], kind="stable").index
+    return order.tolist()

@@ -4,25 +4,19 @@ import json
 import os
 import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from src.data.items.dataset_yaml import DatasetConfig, offer_ignore
+from src.data.items.dataset_yaml import offer_ignore
 from src.data.items.files import IN_ZIP, open_archive, safe_name
+from src.data.items.folder import Folder
 from src.data.items.listing import Entry
 from src.data.items.parquet_rows import PARQUET, ParquetRows
-from src.data.items.words import LabelMap, SplitMap
-from src.data.layouts.table_columns import (
-    NUMBERS,
-    candidates,
-    read_further,
-    read_labels,
-    read_splits,
-    without_absent,
-)
+from src.data.items.words import SplitMap
+from src.data.layouts.table_columns import NUMBERS, Table
 from src.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,9 +39,7 @@ class ParquetSets:
     notes: list[str] = field(default_factory=list)  # what was understood
 
 
-def read_parquet_sets(
-    root: Path, tables: list[Entry], config: DatasetConfig, labels: LabelMap
-) -> ParquetSets:
+def read_parquet_sets(folder: Folder) -> ParquetSets:
     """Find the parquet files whose rows hold pictures, and name their rows.
 
     A picture is called by its id or by the name that its row brings where that is its alone, else
@@ -59,14 +51,14 @@ def read_parquet_sets(
     done = ParquetSets()
     found: list[tuple[Entry, ParquetRows]] = []
     broken: list[str] = []
-    for entry in tables:
+    for entry in folder.listing.tables:
         if entry.suffix != PARQUET:
             done.tables.append(entry)
         elif IN_ZIP.match(entry.path):
             done.notes.append(f"{entry.path} left aside: parquet inside a zip; unpack it")
         else:
             try:
-                rows = open_archive(os.path.normpath(root / entry.path), fresh=True)
+                rows = open_archive(os.path.normpath(folder.root / entry.path), fresh=True)
             except OSError as error:
                 way = f"download it again (`git lfs pull`?) or {offer_ignore(entry.logical)}"
                 broken.append(f"{entry.path}: {error}; {way} in dataset.yaml")
@@ -77,21 +69,15 @@ def read_parquet_sets(
             else:
                 done.tables.append(entry)
     if broken and found:
-        raise UserError(f"{root}: {broken[0]}")
+        raise UserError(f"{folder.root}: {broken[0]}")
     done.notes += [f"{line}: left aside" for line in broken]
     if found:
-        _name_rows(root, found, config, labels, done)
+        _name_rows(folder, found, done)
     return done
 
 
-def _name_rows(
-    root: Path,
-    found: list[tuple[Entry, ParquetRows]],
-    config: DatasetConfig,
-    labels: LabelMap,
-    done: ParquetSets,
-) -> None:
-    parts = [_read(root, entry, rows, config, labels) for entry, rows in found]
+def _name_rows(folder: Folder, found: list[tuple[Entry, ParquetRows]], done: ParquetSets) -> None:
+    parts = [_read(folder, entry, rows) for entry, rows in found]
     counts: Counter[str] = Counter()
     for names, _ in parts:
         counts.update(set(names["base"]))
@@ -112,28 +98,25 @@ def _name_rows(
     done.notes += [*_notes(found), *next((notes for _, notes in parts if notes), [])]
 
 
-def _read(
-    root: Path, entry: Entry, rows: ParquetRows, config: DatasetConfig, labels: LabelMap
-) -> tuple[pd.DataFrame, list[str]]:
+def _read(folder: Folder, entry: Entry, rows: ParquetRows) -> tuple[pd.DataFrame, list[str]]:
     """Return the columns `base`, `home` (folders), `group` and `fold` of a file's rows; notes."""
-    where, table = str(root / entry.path), read_parquet_table(root, entry)
+    table = Table(folder.where(entry), read_parquet_table(folder.root, entry), folder.config)
     picture, home = rows.column.partition(".")[0], _split_folder(entry)
-    words = SplitMap(config.splits)
+    words = SplitMap(folder.config.splits)
     is_test = words.of_folders(home.split("/")) == "test"
     if is_test:
-        config = without_absent(config, table)
-        table = table.drop(columns=candidates(where, table, "fold", config))
-    ids = candidates(where, table, "id", config)
-    ids = [column for column in ids if column != picture]
-    bases: list[str] = table[ids[0]].tolist() if ids else [""] * rows.count
-    if not ids and picture in table.columns:
-        bases = [path.replace("\\", "/").rpartition("/")[2] for path in table[picture]]
-    columns = candidates(where, table, "label", config)
-    classes, notes = _class_folders(where, table, columns, config, labels)
-    taken = {*ids[:1], *columns, picture}
-    more = read_further(where, table, bases, config, taken)
+        table = table.without_absent()
+        unfolded = table.rows.drop(columns=table.candidates("fold"))
+        table = replace(table, rows=unfolded)
+    ids = [column for column in table.candidates("id") if column != picture]
+    bases: list[str] = table.rows[ids[0]].tolist() if ids else [""] * rows.count
+    if not ids and picture in table.rows.columns:
+        bases = [path.replace("\\", "/").rpartition("/")[2] for path in table.rows[picture]]
+    columns = table.candidates("label")
+    classes, notes = _class_folders(folder, table, columns)
+    more = table.further(bases, {*ids[:1], *columns, picture})
     homes = [home] * rows.count
-    _, splits = read_splits(where, table, config)
+    _, splits = table.splits()
     if splits is not None:
         above = [part for part in home.split("/") if not words.read(part)[0]]
         homes = ["/".join([*above, split]) for split in splits]
@@ -143,26 +126,24 @@ def _read(
     return pd.DataFrame(names, dtype=object), [] if is_test else [*notes, *more.notes]
 
 
-def _class_folders(
-    where: str, table: pd.DataFrame, columns: list[str], config: DatasetConfig, labels: LabelMap
-) -> tuple[list[str], list[str]]:
+def _class_folders(folder: Folder, table: Table, columns: list[str]) -> tuple[list[str], list[str]]:
     """Return the name of the class folder that stands for each row, "" without label; notes."""
-    folders = pd.Series("", table.index, dtype=object)
-    known = table[~table[columns[0]].isin(["", "-1"])] if columns else table[:0]
+    folders = pd.Series("", table.rows.index, dtype=object)
+    known = table.rows[~table.rows[columns[0]].isin(["", "-1"])] if columns else table.rows[:0]
     if known.empty:
         return folders.tolist(), []
-    column, truth = read_labels(where, known, columns, config)
+    column, truth = replace(table, rows=known).labels(columns)
     number = known[column].isin(NUMBERS)
     for word, label in dict.fromkeys(zip(known[column], truth, strict=True)):
         plain = ("real", "fake")[label]
-        turned = word in NUMBERS and labels.get(plain) == label
+        turned = word in NUMBERS and folder.labels.get(plain) == label
         name = plain if turned else safe_name(word).replace("/", "_")
         folders[known.index[known[column] == word]] = name
     note = (
         "labels: numbers without names, 0 -> real, 1 -> fake; where folders were read in the "
         "order of the alphabet 0 is fake: `labels: {1: 0, 0: 1}` in dataset.yaml"
     )
-    return folders.tolist(), [note] if number.any() and not labels.given else []
+    return folders.tolist(), [note] if number.any() and not folder.labels.given else []
 
 
 def _plain(kind: "pa.DataType") -> bool:

@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import pandas as pd
 
 from src.artifacts.submissions import SubmissionFormat
-from src.data.items.dataset_yaml import DatasetConfig
 from src.data.items.files import suffix_of
+from src.data.items.folder import Folder
 from src.data.items.listing import TEXT_SUFFIX, Entry
 from src.data.items.manifest import answer_names
-from src.data.items.places import File, FileIndex
-from src.data.items.words import make_label_map, normalise
-from src.data.layouts.lists import OnDisk, read_rows
+from src.data.items.words import normalise
+from src.data.layouts.finder import FileIndex
+from src.data.layouts.lists import read_rows
 from src.data.layouts.table_columns import MEANS_REAL
 from src.errors import UserError, unknown_name
 
@@ -27,37 +27,31 @@ class Sample:
     layout: SubmissionFormat  # what to hand in
     notes: list[str]  # what was understood
 
+    def at(self, row: int) -> str:
+        """Return where a row (its number) stands, and its id, for messages."""
+        return f"{self.where}: {self.row_names[row]}: id {self.layout.item_ids[row]!r}"
 
-def find_sample(
-    root: Path, tables: list[Entry], config: DatasetConfig, on_disk: OnDisk
-) -> tuple[Sample | None, list[Entry]]:
-    """Find and read the sample submission.
 
-    Args:
-        root: the data set's folder.
-        tables: its CSV, JSON and text files.
-        config: what `dataset.yaml` says.
-        on_disk: what lies there, by which one without header is told.
-
-    Returns:
-        The sample (None if there is none), and the other tables.
+def find_sample(folder: Folder) -> tuple[Sample | None, list[Entry]]:
+    """Find and read the sample submission; returns it, and all other tables and texts.
 
     Raises:
         UserError: several samples, no two columns, an id twice or empty, an answer column whose
             words are not understood.
     """
-    wanted = config.submission.file
+    tables = [*folder.listing.tables, *folder.listing.texts]
+    wanted = folder.config.submission.file
     samples = [e for e in tables if (e.logical == wanted if wanted else _is_sample(e))]
     if wanted and not samples:
-        where = root / "dataset.yaml"
+        where = folder.root / "dataset.yaml"
         raise unknown_name(f"submission.file in {where}:", wanted, [e.logical for e in tables])
     if len(samples) > 1:
         raise UserError(
-            f"{root}: {' and '.join(e.path for e in samples)} are both sample submissions; say "
-            f"which in dataset.yaml: `submission: {{file: {samples[0].logical}}}`"
+            f"{folder.root}: {' and '.join(e.path for e in samples)} are both sample submissions; "
+            f"say which in dataset.yaml: `submission: {{file: {samples[0].logical}}}`"
         )
     rest = [entry for entry in tables if entry not in samples and not _is_sample(entry)]
-    return (_read_sample(root, samples[0], config, on_disk) if samples else None), rest
+    return (_read_sample(folder, samples[0]) if samples else None), rest
 
 
 def check_ids(where: str, ids: pd.Series) -> None:
@@ -68,15 +62,10 @@ def check_ids(where: str, ids: pd.Series) -> None:
             raise UserError(f"{where}: {ids.index[first]}: id {ids.iloc[first]!r} {what}")
 
 
-def match_sample(
-    sample: Sample, index: FileIndex, unread: Mapping[str, str] | None = None
-) -> dict[int, str]:
-    """Return file -> id for all ids of a sample submission that fit a file.
+def match_sample(sample: Sample, index: FileIndex, unread: Mapping[str, str]) -> dict[int, str]:
+    """Return file -> id for all ids of a sample submission, which must fit a test item each.
 
-    Args:
-        sample: the sample submission.
-        index: the test items.
-        unread: logical path -> reason, of the files that are left aside (`Listing.unread`).
+    `unread` tells of files that are left aside (`Listing.unread`).
 
     Raises:
         UserError: an id fits no file or several, or two ids fit one file; names file and row.
@@ -85,21 +74,19 @@ def match_sample(
     missing: list[int] = []
     for row, item_id in enumerate(sample.layout.item_ids):
         fits = index.find(item_id)
-        if len(fits) > 1:
-            where = _where(sample, row)
-            raise UserError(f"{where} fits {len(fits)} test files; the sample must give paths")
         if not fits:
             missing.append(row)
-            continue
-        file = fits[0]
-        if file in found:
-            where = _where(sample, row)
-            raise UserError(f"{where} and id {found[file]!r} fit the same test file")
-        found[file] = item_id
+        elif len(fits) > 1:
+            many = f"fits {len(fits)} test files; the sample must give paths"
+            raise UserError(f"{sample.at(row)} {many}")
+        elif fits[0] in found:
+            raise UserError(f"{sample.at(row)} and id {found[fits[0]]!r} fit the same test file")
+        else:
+            found[fits[0]] = item_id
     if missing:
-        row, why = left_aside(sample, missing, unread or {}) or (missing[0], "")
+        row, why = left_aside(sample, missing, unread) or (missing[0], "")
         raise UserError(
-            f"{_where(sample, row)} has no file among the test items ({len(missing)} such ids of "
+            f"{sample.at(row)} has no file among the test items ({len(missing)} such ids of "
             f"{len(sample.row_names)}): {why or 'is the test archive complete?'}"
         )
     return found
@@ -108,15 +95,9 @@ def match_sample(
 def left_aside(
     sample: Sample, rows: Sequence[int], unread: Mapping[str, str]
 ) -> tuple[int, str] | None:
-    """Return the first of some rows whose file lies there and is not read, and what to do.
-
-    Args:
-        sample: the sample submission.
-        rows: numbers of its rows that fit no item.
-        unread: as for `match_sample`.
-    """
+    """Return the first of some rows that fit no item whose file is not read, and what to do."""
     aside = list(unread)
-    index = FileIndex(File(number, _tails(path)) for number, path in enumerate(aside))
+    index = FileIndex((number, _tails(path)) for number, path in enumerate(aside))
     for row in rows:
         fits = index.find(sample.layout.item_ids[row])
         if fits:
@@ -136,10 +117,6 @@ def _tails(path: str) -> tuple[str, ...]:
     return tuple("/".join(words[start:]) for words in parts for start in range(len(words)))
 
 
-def _where(sample: Sample, row: int) -> str:
-    return f"{sample.where}: {sample.row_names[row]}: id {sample.layout.item_ids[row]!r}"
-
-
 def _is_sample(entry: Entry) -> bool:
     name = PurePosixPath(entry.logical).stem.lower().replace("_", "").replace("-", "")
     return entry.suffix in (".csv", ".tsv") and name.startswith(
@@ -147,12 +124,11 @@ def _is_sample(entry: Entry) -> bool:
     )
 
 
-def _read_sample(root: Path, entry: Entry, config: DatasetConfig, on_disk: OnDisk) -> Sample:
-    where = str(root / entry.path)
-    rows = read_rows(root, entry, on_disk)
+def _read_sample(folder: Folder, entry: Entry) -> Sample:
+    where, given = folder.where(entry), folder.config.submission
+    rows = read_rows(folder, entry)
     if rows is None:
         raise UserError(f"{where}: no list of files, want rows of an id and an answer")
-    given = config.submission
     for key, column in (("id_column", given.id_column), ("label_column", given.label_column)):
         if column is not None and column not in rows.columns:
             raise unknown_name(f"column (submission.{key}) of {where}:", column, rows.columns)
@@ -169,8 +145,8 @@ def _read_sample(root: Path, entry: Entry, config: DatasetConfig, on_disk: OnDis
     ids = rows[id_column]
     check_ids(where, ids)
     answers = rows[label_column] if others else pd.Series([""])
-    names, notes = _label_names(where, answers, config)
-    if not (given.label_names or config.labels) and normalise(label_column) in MEANS_REAL:
+    names, notes = _label_names(where, answers, folder)
+    if not (given.label_names or folder.config.labels) and normalise(label_column) in MEANS_REAL:
         raise UserError(
             f"{where}: does 1 in column {label_column!r} mean real? Say in dataset.yaml how real "
             "and fake are written: `submission: {label_names: ['1', '0']}`, or else "
@@ -186,11 +162,11 @@ def _read_sample(root: Path, entry: Entry, config: DatasetConfig, on_disk: OnDis
 
 
 def _label_names(
-    where: str, values: pd.Series, config: DatasetConfig
+    where: str, values: pd.Series, folder: Folder
 ) -> tuple[tuple[str, str], list[str]]:
     """Find out how the answers are written: `0`/`1`, or the competition's own two words."""
-    if config.submission.label_names is not None:
-        return config.submission.label_names, []
+    if folder.config.submission.label_names is not None:
+        return folder.config.submission.label_names, []
     written = list(dict.fromkeys(values))
     numbers = pd.to_numeric(values, errors="coerce")
     if all(value == "" for value in written) or not numbers.isna().any():
@@ -201,15 +177,14 @@ def _label_names(
                 f"{', '.join(written[:3])}): if the competition wants probabilities, note that "
                 "submissions here are decisions, 0 or 1"
             )
-        return answer_names(config), notes
-    words = make_label_map(config.labels)
-    by_label = {words.get(value): value for value in written}
+        return answer_names(folder.config), notes
+    by_label = {folder.labels.get(value): value for value in written}
     if set(by_label) == {0, 1} and len(written) == 2:
         return (by_label[0], by_label[1]), []
     one, two = written if len(written) == 2 else ("REAL", "FAKE")
+    other = f" if {one} is real, else `submission: {{label_names: [{two}, {one}]}}`"
     raise UserError(
         f"{where}: its answers are {', '.join(map(repr, written[:4]))}; say in dataset.yaml how "
         f"real and fake are written: `submission: {{label_names: [{one}, {two}]}}`"
-        + (f" if {one} is real, else `submission: {{label_names: [{two}, {one}]}}`"
-           if len(written) == 2 else "")
-    )  # fmt: skip
+        f"{other * (len(written) == 2)}"
+    )

@@ -5,23 +5,21 @@ of generator, for fake.
 """
 
 from collections import Counter
-from pathlib import Path
 
 import pandas as pd
 
-from src.data.items.dataset_yaml import DatasetConfig
-from src.data.items.listing import Entry, Listing
+from src.data.items.folder import Folder
+from src.data.items.listing import Entry
 from src.data.items.tables import read_table
-from src.data.items.words import SplitMap, make_label_map, normalise
-from src.data.published.reading import Clip, Reading
+from src.data.items.words import SplitMap, normalise
+from src.data.published.reading import Reading, Video, reader
 from src.errors import UserError
 
-NAME = "artifact"
-_TABLE = "metadata.csv"
 _COLUMNS = {"filename", "image_path", "target", "category"}
 
 
-def read(root: Path, listing: Listing, config: DatasetConfig) -> Reading | None:
+@reader("artifact", rank=5)
+def read(folder: Folder) -> Reading | None:
     """Read images by folder, which becomes the domain; None where no metadata.csv has this form.
 
     A row names a file by its image_path, below the folder of its metadata.csv or of the data set,
@@ -31,18 +29,16 @@ def read(root: Path, listing: Listing, config: DatasetConfig) -> Reading | None:
         UserError: a metadata.csv that is no CSV, a target that is no whole number and that
             `labels:` of dataset.yaml does not name.
     """
-    reading = Reading(NAME, [])
-    on_disk = {entry.logical for entry in listing.media}
-    for entry in listing.tables:
-        if entry.logical.rpartition("/")[2] != _TABLE:
-            continue
-        rows = read_table(root, entry)
-        if {normalise(name) for name in rows.columns} >= _COLUMNS:
-            reading.tables.add(entry.logical)
-            reading.clips += _clips(root, entry, rows, on_disk, config)
-    if not reading.clips:
+    reading = Reading()
+    for entry in folder.listing.tables:
+        if entry.logical.rpartition("/")[2] == "metadata.csv":
+            rows = read_table(folder.root, entry)
+            if {normalise(name) for name in rows.columns} >= _COLUMNS:
+                reading.tables.add(entry.logical)
+                reading.videos += _pictures(folder, entry, rows)
+    if not reading.videos:
         return None
-    counts = Counter(clip.domain for clip in reading.clips)
+    counts = Counter(picture.domain for picture in reading.videos)
     found = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
     reading.notes.append(
         f"labels: {len(reading.tables)} metadata.csv (target: 0 real, above fake); their folders "
@@ -51,42 +47,36 @@ def read(root: Path, listing: Listing, config: DatasetConfig) -> Reading | None:
     return reading
 
 
-def _clips(
-    root: Path, entry: Entry, rows: pd.DataFrame, on_disk: set[str], config: DatasetConfig
-) -> list[Clip]:
+def _pictures(folder: Folder, entry: Entry, rows: pd.DataFrame) -> list[Video]:
     rows = rows.rename(columns={name: normalise(name) for name in rows.columns})
     home = entry.logical.rpartition("/")[0]
-    domain = home.rpartition("/")[2] or root.name
-    read_label = make_label_map(config.labels).get if config.labels else _label
-    labels = rows["target"].map(read_label)
+    domain = home.rpartition("/")[2] or folder.root.name
+    labels = rows["target"].map(folder.labels.get if folder.config.labels else _label)
     if labels.isna().any():
         row = int(labels.isna().to_numpy().argmax())
         raise UserError(
-            f"{root / entry.path}: {rows.index[row]}: target is {rows['target'].iloc[row]!r}, want "
-            "0 (real) or a whole number above (a kind of fake), or what `labels:` of dataset.yaml "
-            "names"
+            f"{folder.where(entry)}: {rows.index[row]}: target is {rows['target'].iloc[row]!r}, "
+            "want 0 (real) or a whole number above (a kind of fake), or what `labels:` of "
+            "dataset.yaml names"
         )
-    split = SplitMap(config.splits).of_folders(home.split("/")) or "train"
-    clips = []
-    for filename, image_path, label in zip(
-        rows["filename"], rows["image_path"], labels, strict=True
-    ):
-        path = _place(home, filename, image_path, on_disk)
+    split = SplitMap(folder.config.splits).of_folders(home.split("/")) or "train"
+    pictures = []
+    names = zip(rows["filename"], rows["image_path"], labels, strict=True)
+    for filename, image_path, label in names:
+        path = _file_of(folder, home, filename, image_path)
         if ".." in path.split("/"):
-            raise UserError(f"{root / entry.path}: {path!r} leads out of the data set's folder")
-        clips.append(Clip("", path, int(label), domain, {split}, [path]))
-    return clips
+            raise UserError(f"{folder.where(entry)}: {path!r} leads out of the data set's folder")
+        pictures.append(Video("", path, int(label), domain, {split}, [path]))
+    return pictures
 
 
 def _label(target: str) -> int | None:
     return int(int(target) > 0) if target.isdecimal() else None
 
 
-def _place(home: str, filename: str, image_path: str, on_disk: set[str]) -> str:
+def _file_of(folder: Folder, home: str, filename: str, image_path: str) -> str:
     """Return the file that a row means: the first reading of it that is there, else the first."""
-    below = [
-        name.replace("\\", "/").removeprefix("./").strip("/") for name in (image_path, filename)
-    ]
-    above = home.rpartition("/")[0]
-    tried = [f"{folder}/{name}".lstrip("/") for name in below for folder in (home, above, "")]
-    return next((path for path in tried if path in on_disk), tried[0])
+    names = [one.replace("\\", "/").removeprefix("./").strip("/") for one in (image_path, filename)]
+    homes = (home, home.rpartition("/")[0], "")
+    tried = [f"{above}/{name}".lstrip("/") for name in names for above in homes]
+    return next((path for path in tried if path in folder.on_disk), tried[0])

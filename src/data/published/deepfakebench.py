@@ -3,12 +3,13 @@
 One file: `{DATASET: {LABEL: {split: {[compression:] {video: {label, frames, masks}}}}}}`.
 """
 
+import re
 from collections import Counter
-from collections.abc import ItemsView, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Hashable, ItemsView, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from src.data.items.dataset_yaml import DatasetConfig
+from src.data.items.folder import Folder
 from src.data.items.identities import (
     FACEFORENSICS,
     PUBLISHED,
@@ -16,31 +17,32 @@ from src.data.items.identities import (
     swap_families,
     tie_named_fakes,
 )
-from src.data.items.listing import Entry, Listing
+from src.data.items.listing import Entry
 from src.data.items.tables import load_json, refuse_doubles
 from src.data.items.words import LabelMap, make_label_map, normalise
-from src.data.published.reading import LEVELS, Clip, Reading, choose_level
-from src.data.published.renaming import Renamer
+from src.data.published.reading import LEVELS, Reading, Video, choose_level, reader
 from src.errors import UserError, unknown_name
 
-NAME = "deepfakebench"
-SPLITS = ("train", "val", "test")
-REAL = (
+_SPLITS = ("train", "val", "test")
+_REAL = (
     "FF-real", "DFD_real", "CelebDFv1_real", "CelebDFv2_real", "DFDCP_Real", "DFDC_Real",
     "DF_real", "UADFV_Real", "roop_Real",
 )  # fmt: skip
-FAKE = (
+_FAKE = (
     "FF-DF", "FF-F2F", "FF-FS", "FF-NT", "FF-FH", "FF-SH", "DFD_fake", "CelebDFv1_fake",
     "CelebDFv2_fake", "DFDCP_FakeA", "DFDCP_FakeB", "DFDC_Fake", "DF_fake", "UADFV_Fake",
     "roop_Fake",
 )  # fmt: skip
-_LABELS = {normalise(n): 0 for n in REAL} | {normalise(n): 1 for n in FAKE}
+_LABELS = {normalise(n): 0 for n in _REAL} | {normalise(n): 1 for n in _FAKE}
 _ENDS = {"real": 0, "fake": 1, "synthesis": 1}  # of other names, as DF40's simswap_Real
+_DRIVE = re.compile(r"^[A-Za-z]:")
+_KEPT = 3  # folders and name of a path that must fit a file before what stands above is dropped
 
 
 class _Record(NamedTuple):
-    """One video of one split: `keys` lead to it."""
+    """One video of one split: `keys` lead to it in the file `where`."""
 
+    where: str
     keys: tuple[str, ...]
     dataset: str
     label_name: str
@@ -49,8 +51,14 @@ class _Record(NamedTuple):
     video: str
     content: dict[str, Any]
 
+    @property
+    def at(self) -> str:
+        """Return where it stands, for messages."""
+        return f"{self.where}: {' > '.join(self.keys)}"
 
-def read(root: Path, listing: Listing, config: DatasetConfig) -> Reading | None:
+
+@reader("deepfakebench", rank=1)
+def read(folder: Folder) -> Reading | None:
     """Read every DeepfakeBench JSON of a folder; None if there is none.
 
     Back-slashes are taken as `/`, `root:` of dataset.yaml replaces the start of the paths; without
@@ -60,38 +68,36 @@ def read(root: Path, listing: Listing, config: DatasetConfig) -> Reading | None:
         UserError: wrong nesting, an unknown label, a path that leads out of the folder, a key
             that stands twice, two videos whose paths lead to one file; names file and key path.
     """
-    records: list[tuple[str, _Record]] = []
-    tables: set[str] = set()
-    for entry in _named(root, listing.tables, config):
-        where = str(root / entry.path)
-        content, twice = load_json(root, entry)
-        if config.json or _is_bench(content):
-            refuse_doubles(where, twice)
-            records += [(where, record) for record in _records(where, content)]
-            tables.add(entry.logical)
+    records: list[_Record] = []
+    reading = Reading()
+    for entry in _named(folder):
+        content, twice = load_json(folder.root, entry)
+        if folder.config.json or _is_bench(content):
+            refuse_doubles(folder.where(entry), twice)
+            records += _records(folder.where(entry), content)
+            reading.tables.add(entry.logical)
     if not records:
         return None
-    reading = Reading(NAME, [], tables=tables)
-    records = _one_level(records, reading, config)
-    rename = Renamer({entry.logical for entry in listing.media}, config.root)
-    labels = _label_map(config)
+    records = _one_level(records, reading, folder.config)
+    rename = _Renamer(folder)
+    labels = _label_map(folder.config)
     several = _several_fakes(records, labels)
-    clips: dict[tuple[str, str, str], Clip] = {}
-    for where, record in records:
-        label = _label(where, record, labels)
+    videos: dict[tuple[str, str, str], Video] = {}
+    for record in records:
+        label = _label(record, labels)
         family = family_of(record.dataset)
         domain = record.dataset
         if family == FACEFORENSICS or record.dataset in several:
             domain = record.label_name
         key = (family, record.label_name, record.video)
-        clip = clips.setdefault(key, Clip(family, record.video, label, domain, set()))
-        clip.splits.add(record.split)
-        for frame in _frames(where, record):
-            rename.add(where, record.keys, key, frame)
+        video = videos.setdefault(key, Video(family, record.video, label, domain, set()))
+        video.splits.add(record.split)
+        for frame in _frames(record):
+            rename.add(record, key, frame)
     found = rename.places()
-    for key, clip in clips.items():
-        clip.paths = found.get(key, [])
-    reading.clips = list(clips.values())
+    for key, video in videos.items():
+        video.paths = found.get(key, [])
+    reading.videos = list(videos.values())
     _tell_originals(reading)
     reading.notes += rename.notes()
     return reading
@@ -103,15 +109,15 @@ def _tell_originals(reading: Reading) -> None:
     Sets made from published videos keep their names: `000_003` is a swap of FaceForensics++'s 000
     whatever the set is called.
     """
-    known = [clip for clip in reading.clips if clip.family in PUBLISHED]
+    known = [video for video in reading.videos if video.family in PUBLISHED]
     tied: Counter[str] = Counter()
-    for name in {clip.family: None for clip in reading.clips if clip.family not in PUBLISHED}:
-        own = [clip for clip in reading.clips if clip.family == name]
-        videos, labels = zip(*((c.video, c.label) for c in [*own, *known]), strict=True)
-        for at, original in tie_named_fakes(videos[: len(own)], labels[: len(own)]).items():
+    for name in {one.family: None for one in reading.videos if one.family not in PUBLISHED}:
+        own = [video for video in reading.videos if video.family == name]
+        names, labels = zip(*((one.name, one.label) for one in [*own, *known]), strict=True)
+        for at, original in tie_named_fakes(names[: len(own)], labels[: len(own)]).items():
             own[at].people = (original,)
             tied[name] += 1
-        for at, family in swap_families(videos, labels).items():
+        for at, family in swap_families(names, labels).items():
             if at < len(own):
                 own[at].family, own[at].people = family, ()
                 tied[name] += 1
@@ -122,21 +128,19 @@ def _tell_originals(reading: Reading) -> None:
     ]
 
 
-def _named(root: Path, tables: list[Entry], config: DatasetConfig) -> list[Entry]:
-    found = {entry.logical: entry for entry in tables if entry.suffix == ".json"}
-    for name in config.json:
+def _named(folder: Folder) -> list[Entry]:
+    found = {entry.logical: entry for entry in folder.listing.tables if entry.suffix == ".json"}
+    for name in folder.config.json:
         if name not in found:
-            raise unknown_name(f"json in {root / 'dataset.yaml'}:", name, found)
-    return [found[name] for name in (config.json or found)]
+            raise unknown_name(f"json in {folder.root / 'dataset.yaml'}:", name, found)
+    return [found[name] for name in (folder.config.json or found)]
 
 
 def _is_bench(content: object, depth: int = 5) -> bool:
     """Tell it from other JSON: known labels on the second level, or frames further down."""
     if not isinstance(content, dict) or depth < 0:
         return False
-    if isinstance(content.get("frames"), list):
-        return True
-    if any(normalise(key) in _LABELS for key in content):
+    if isinstance(content.get("frames"), list) or any(normalise(key) in _LABELS for key in content):
         return True
     return any(_is_bench(value, depth - 1) for value in list(content.values())[:3])
 
@@ -146,23 +150,32 @@ def _records(where: str, content: object) -> Iterator[_Record]:
         for label, of_split in _children(where, (dataset,), of_label, "{LABEL: ...}"):
             for split, below in _children(where, (dataset, label), of_split, "{split: ...}"):
                 keys = (dataset, label, split)
-                if split not in SPLITS:
+                if split not in _SPLITS:
                     raise UserError(
                         f"{where}: {' > '.join(keys)}: wrong nesting, want one of "
-                        f"{', '.join(SPLITS)} there, found {split!r}"
+                        f"{', '.join(_SPLITS)} there, found {split!r}"
                     )
                 yield from _videos(where, keys, below)
 
 
 def _videos(where: str, keys: tuple[str, str, str], below: object) -> Iterator[_Record]:
     for name, value in _children(where, keys, below, "{[compression:] {video: ...}}"):
-        if name in LEVELS and not _is_video(value):
-            for video, record in _children(where, (*keys, name), value, "{video: ...}"):
-                path = (*keys, name, video)
-                yield _Record(path, *keys, name, video, _video(where, path, record))
-        else:
-            path = (*keys, name)
-            yield _Record(path, *keys, "", name, _video(where, path, value))
+        of, level, path = {name: value}.items(), "", keys
+        if name in LEVELS and not (isinstance(value, dict) and "frames" in value):
+            level, path = name, (*keys, name)
+            of = _children(where, path, value, "{video: ...}")
+        for video, content in of:
+            record = _Record(where, (*path, video), *keys, level, video, content)
+            if not isinstance(content, dict) or "frames" not in content:
+                found = repr(content)
+                if isinstance(content, dict):
+                    found = f"keys {', '.join(list(content)[:4])}"
+                raise UserError(
+                    f"{record.at}: wrong nesting, want a video with label and frames, found "
+                    f"{found} (below the split stand videos, or compression levels "
+                    f"{', '.join(LEVELS)})"
+                )
+            yield record
 
 
 def _children(where: str, keys: tuple[str, ...], value: object, want: str) -> ItemsView[str, Any]:
@@ -172,40 +185,24 @@ def _children(where: str, keys: tuple[str, ...], value: object, want: str) -> It
     return value.items()
 
 
-def _is_video(value: object) -> bool:
-    return isinstance(value, dict) and "frames" in value
-
-
-def _video(where: str, keys: tuple[str, ...], value: object) -> dict[str, Any]:
-    if not isinstance(value, dict) or not _is_video(value):
-        found = f"keys {', '.join(list(value)[:4])}" if isinstance(value, dict) else repr(value)
-        raise UserError(
-            f"{where}: {' > '.join(keys)}: wrong nesting, want a video with label and frames, "
-            f"found {found} (below the split stand videos, or compression levels "
-            f"{', '.join(LEVELS)})"
-        )
-    return value
-
-
-def _one_level(
-    records: list[tuple[str, _Record]], reading: Reading, config: DatasetConfig
-) -> list[tuple[str, _Record]]:
-    levels = {record.level for _, record in records} - {""}
+def _one_level(records: list[_Record], reading: Reading, config: DatasetConfig) -> list[_Record]:
+    levels = {record.level for record in records} - {""}
     if not levels:
         return records
-    level, note = choose_level(records[0][0], levels, config)
+    level, note = choose_level(records[0].where, levels, config)
     reading.notes.append(note)
-    kept = [pair for pair in records if pair[1].level in ("", level)]
-    have = {(record.dataset, record.label_name) for _, record in kept}
-    for where, record in records:
+    kept = [record for record in records if record.level in ("", level)]
+    have = {(record.dataset, record.label_name) for record in kept}
+    for record in records:
         if (record.dataset, record.label_name) not in have:
-            shared = _levels_of_all(pair[1] for pair in records)
+            shared = _levels_of_all(records)
+            way = "no level is there for all: read one file alone (`json: NAME.json`)"
+            if shared:
+                way = f"say in dataset.yaml `compression: {shared[0]}`, which all have"
             raise UserError(
-                f"{where}: {record.dataset} > {record.label_name} has no videos of compression "
-                f"level {level}, only {record.level}; "
-                + (f"say in dataset.yaml `compression: {shared[0]}`, which all have" if shared
-                   else "no level is there for all: read one file alone (`json: NAME.json`)")
-            )  # fmt: skip
+                f"{record.where}: {record.dataset} > {record.label_name} has no videos of "
+                f"compression level {level}, only {record.level}; {way}"
+            )
     return kept
 
 
@@ -222,21 +219,21 @@ def _label_map(config: DatasetConfig) -> LabelMap:
     return LabelMap(words | make_label_map(config.labels).words if config.labels else words)
 
 
-def _label(where: str, record: _Record, labels: LabelMap) -> int:
+def _label(record: _Record, labels: LabelMap) -> int:
     found = set()
     for name in (record.label_name, record.content.get("label", record.label_name)):
         label = _meaning(str(name), labels)
         if label is None:
             raise unknown_name(
-                f"label in {where}: {' > '.join(record.keys)}:", str(name), (*REAL, *FAKE),
+                f"label in {record.at}:", str(name), (*_REAL, *_FAKE),
                 f"say what it means in dataset.yaml, in one line with all such names: `labels: "
                 f"{{{name}: 0, fake: 1}}` if it is real, `labels: {{{name}: 1, real: 0}}` if fake",
             )  # fmt: skip
         found.add(label)
     if len(found) > 1:
         raise UserError(
-            f"{where}: {' > '.join(record.keys)}: label is {record.content['label']!r}, which "
-            f"contradicts the {record.label_name!r} it stands under"
+            f"{record.at}: label is {record.content['label']!r}, which contradicts the "
+            f"{record.label_name!r} it stands under"
         )
     return found.pop()
 
@@ -247,17 +244,130 @@ def _meaning(name: str, labels: LabelMap) -> int | None:
     return _ENDS.get(normalise(name).rpartition("_")[2]) if label is None else label
 
 
-def _several_fakes(records: list[tuple[str, _Record]], labels: LabelMap) -> set[str]:
+def _several_fakes(records: list[_Record], labels: LabelMap) -> set[str]:
     """Return the data sets with more than one kind of fakes."""
     names: dict[str, set[str]] = {}
-    for _, record in records:
+    for record in records:
         if _meaning(record.label_name, labels) == 1:
             names.setdefault(record.dataset, set()).add(record.label_name)
     return {dataset for dataset, found in names.items() if len(found) > 1}
 
 
-def _frames(where: str, record: _Record) -> list[str]:
+def _frames(record: _Record) -> list[str]:
     frames = record.content["frames"]
     if not isinstance(frames, list) or not all(isinstance(f, str) and f for f in frames):
-        raise UserError(f"{where}: {' > '.join(record.keys)}: frames is no list of paths")
+        raise UserError(f"{record.at}: frames is no list of paths")
     return frames
+
+
+class _Renamer:
+    """From the paths of several JSON to those of the data set's folder."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._on_disk = folder.on_disk
+        self._root = folder.config.root
+        self._videos: dict[Hashable, dict[str, str]] = {}  # video -> path -> what is dropped of it
+        self._where: dict[str, str] = {}  # what is dropped -> the first JSON that has it
+        self._lost: dict[str, str] = {}  # what is not dropped after all -> what fits better
+
+    def add(self, record: _Record, video: Hashable, frame: str) -> None:
+        """Note a frame of a video, as it stands in the JSON."""
+        path = self._tidy(record.at, frame)
+        paths = self._videos.setdefault(video, {})
+        if path not in paths:
+            known = self._root is not None or path in self._on_disk
+            paths[path] = "" if known else self._dropped_of(record.where, path)
+
+    def places(self) -> dict[Hashable, list[str]]:
+        """Return the files of each video, relative to the data set's folder, in order.
+
+        Where dropping leads two videos to one file, what drops nothing is right, or else the JSON
+        of which more is there; the other's files are missing.
+        """
+        self._settle()
+        return {
+            video: list(
+                dict.fromkeys(
+                    path if start in self._lost else path[len(start) :]
+                    for path, start in paths.items()
+                )
+            )
+            for video, paths in self._videos.items()
+        }
+
+    def notes(self) -> list[str]:
+        """Say which folders were dropped."""
+        counts = Counter(start for paths in self._videos.values() for start in paths.values())
+        return [
+            f"{counts[start]} paths begin with {start}, which is not here: dropped"
+            if start not in self._lost
+            else f"WARNING {counts[start]} paths of {self._where[start]} begin with {start}, which "
+            f"is not here; without it they would be files of other videos ({self._lost[start]}): "
+            "counted as missing"
+            for start in self._where
+        ]
+
+    def _tidy(self, at: str, frame: str) -> str:
+        path = _DRIVE.sub("", frame.replace("\\", "/")).strip("/")
+        if self._root is not None:
+            start, to = (_DRIVE.sub("", p.replace("\\", "/")).strip("/") for p in self._root)
+            if start and path != start and not path.startswith(start + "/"):
+                raise UserError(
+                    f"{at}: frame {frame!r} does not start with {self._root[0]!r} (dataset.yaml: "
+                    "root.from)"
+                )
+            path = "/".join(filter(None, (to, path[len(start) :].strip("/"))))
+        parts = [part for part in path.split("/") if part not in ("", ".")]
+        if ".." in parts:
+            raise UserError(
+                f"{at}: frame {frame!r} leads out of the data set's folder (`..`); nothing outside "
+                "it is read"
+            )
+        return "/".join(parts)
+
+    def _dropped_of(self, where: str, path: str) -> str:
+        """Return what to cut off: the folders that the JSON's author had above the data."""
+        for start in self._where:
+            if path.startswith(start):
+                return start
+        parts = path.split("/")
+        for count in range(1, len(parts) - _KEPT + 1):
+            if "/".join(parts[count:]) in self._on_disk:
+                start = "/".join(parts[:count]) + "/"
+                self._where[start] = where
+                return start
+        return ""
+
+    def _settle(self) -> None:
+        """Find what must not be dropped, for another video has the files that are left."""
+        owners: dict[str, tuple[Hashable, str, str]] = {}
+        rivals: dict[tuple[str, str], str] = {}  # two that lead to one file, and that file
+        for video, paths in self._videos.items():
+            for path, start in paths.items():
+                file = path[len(start) :]
+                other, theirs, before = owners.setdefault(file, (video, path, start))
+                if other != video and theirs != path:
+                    rivals.setdefault((min(before, start), max(before, start)), file)
+        shares = self._shares() if rivals else {}
+        for one, two in rivals:
+            if shares[one] != shares[two]:
+                worse, better = sorted((one, two), key=lambda start: shares[start])
+                self._lost[worse] = f"begin with {better}" if better else "stand there in full"
+        for (one, two), file in rivals.items():
+            if one not in self._lost and two not in self._lost:
+                raise UserError(
+                    f"{file}: paths of two videos lead there, {one + file} ({self._where[one]}) "
+                    f"and {two + file} ({self._where[two]}); whose is it? Move the files into the "
+                    "folder that stands before them in the right one, or name the right JSON in "
+                    "dataset.yaml: `json: NAME.json`"
+                )
+
+    def _shares(self) -> dict[str, float]:
+        """Return what is dropped -> the share of its files that are here, 2 for nothing."""
+        named: Counter[str] = Counter()
+        here: Counter[str] = Counter()
+        for paths in self._videos.values():
+            for path, start in paths.items():
+                named[start] += 1
+                here[start] += path[len(start) :] in self._on_disk
+        return {start: here[start] / named[start] if start else 2.0 for start in named}

@@ -1,77 +1,214 @@
-"""Data sets of the field as they are downloaded: from clips of a reader to a manifest.
+"""Data sets of the field as they are downloaded: which reader fits, and what comes of its videos.
 
-What published splits mean: which clips are held out, and which folds train and val make.
+A reader is a function from a folder to what it understood there, filed by `reader`; every module
+of this folder is imported when one is looked for.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path, PurePosixPath
+from pkgutil import iter_modules
 
 import pandas as pd
 
 from src.artifacts.label_names import make_label_names
 from src.data.items.dataset_yaml import DatasetConfig
+from src.data.items.folder import Folder
 from src.data.items.identities import VIDEO, group_sources, sources_of, video_of_frame
 from src.data.items.listing import Entry
 from src.data.items.manifest import Dataset, Row, make_manifest, without_sample
 from src.data.pixels.frames import BEYOND, choose_frames
-from src.errors import UserError
+from src.errors import UserError, unknown_name
 
 LEVELS = ("raw", "c23", "c40")
+FOLDERS = "folders"  # in `layout:` of dataset.yaml: none of the field's, a competition's
 
 
-def hold_out(reading: "Reading", config: DatasetConfig) -> set[int]:
-    """Return the ids of the clips that become test items; notes splits that overlap."""
-    shared = Counter(
-        "+".join(sorted(clip.splits)) for clip in reading.clips if len(clip.splits) > 1
+@dataclass(slots=True)
+class Video:
+    """One video of a data set: its frames, or the video file itself."""
+
+    # whose way of naming videos it follows (`identities.family_of`); "" for an image that belongs
+    # to no video and has no group
+    family: str
+    name: str  # without suffix; what groups are made from
+    label: int  # 0 real, 1 fake
+    domain: str  # manipulation, generator, capture set-up or data set
+    # `train`, `val`, `test`: where it stands; empty where published splits name others and not it
+    splits: set[str] = field(default_factory=lambda: {"train"})
+    # logical paths of its files, in order; each becomes an item with that id
+    paths: list[str] = field(default_factory=list)
+    # who is in it, the one of the video that was changed first, where the name does not tell
+    people: tuple[str, ...] = ()
+
+    def sources(self, by: str) -> Sequence[str]:
+        """Return what it was made from (see `identities.sources_of`)."""
+        if self.people:
+            return self.people[:1] if by == VIDEO else self.people
+        return sources_of(self.family, self.name, by)
+
+
+@dataclass
+class Reading:
+    """What a reader understood."""
+
+    videos: list[Video] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # one sentence each
+    tables: set[str] = field(default_factory=set)  # logical paths of the CSV and JSON files it read
+    ignored: Counter[str] = field(default_factory=Counter)  # reason -> number of files left aside
+    # (label, what says so, as it is written), where two words do
+    words: set[tuple[int, str]] = field(default_factory=set)
+    layout: str = ""  # the reader's name
+
+
+Reader = Callable[[Folder], Reading | None]
+_READERS: dict[str, tuple[int, Reader]] = {}
+
+
+def reader(name: str, *, rank: int = 100) -> Callable[[Reader], Reader]:
+    """Return a decorator that files a reader, which returns None where its layout does not fit.
+
+    `name` is what `layout:` of dataset.yaml calls it. Those of a lower rank are asked first.
+    """
+
+    def add(read: Reader) -> Reader:
+        _READERS[name] = rank, read
+        return read
+
+    return add
+
+
+def all_readers() -> dict[str, Reader]:
+    """Return the readers by name, those that are asked first before the others."""
+    for module in iter_modules([str(Path(__file__).parent)]):
+        import_module(f"{__package__}.{module.name}")
+    return {name: read for name, (_, read) in sorted(_READERS.items(), key=lambda one: one[1][0])}
+
+
+def read_published(folder: Folder, *, has_sample: bool) -> Reading | None:
+    """Read a folder by the first layout of the field that fits it, None if none does.
+
+    A folder that `has_sample` (a sample submission) is a competition's.
+
+    Raises:
+        UserError: see the readers; `layout:` of dataset.yaml is unknown or does not fit.
+    """
+    wanted = folder.config.layout or ("deepfakebench" if folder.config.json else None)
+    if wanted == FOLDERS or (wanted is None and has_sample):
+        return None
+    readers = all_readers()
+    if wanted is not None and wanted not in readers:
+        where = folder.root / "dataset.yaml"
+        raise unknown_name(f"layout in {where}:", wanted, [*readers, FOLDERS])
+    for name in readers if wanted is None else [wanted]:
+        reading = readers[name](folder)
+        if reading is not None:
+            reading.layout = name
+            return reading
+    if wanted is not None:
+        raise UserError(
+            f"{folder.root}: nothing there has the layout {wanted} that dataset.yaml names (docs/"
+            "datasets.md shows it)"
+        )
+    return None
+
+
+def make_dataset(folder: Folder, reading: Reading) -> tuple[list[Entry], Dataset]:
+    """Make a data set of what a reader understood; entry i belongs to item i.
+
+    Raises:
+        UserError: one file under two labels, or none of the files is there and those missing are
+            to be passed over.
+    """
+    root, config, entries = folder.root, folder.config, folder.listing.media
+    by_path = {entry.logical: entry for entry in entries}
+    _join_shared(root, reading)
+    held_out = _hold_out(reading, config)
+    rows = _rows(reading, config)
+    missing = _missing(root, reading, rows, by_path, config)
+    for path in _thinned(reading, rows, by_path, held_out, config):
+        del rows[path]
+    parts: tuple[list[Row], list[Row]] = ([], [])
+    for path, (video, group) in rows.items():
+        entry = by_path.get(path) or Entry(path, path, 0, 0)
+        parts[id(video) in held_out].append(Row(entry, path, video.label, group, video.domain))
+    train, test = ([row.item_id for row in part] for part in parts)
+    chosen, items, truth = make_manifest(*parts)
+    folds, about_val = split_folds(
+        {path: _fold_of(rows[path][0].splits) for path in train},
+        {path: rows[path][0].label for path in train},
     )
+    reading.notes += [*_chained(rows, config), *about_val]
+    unnamed = len(entries) - (len(rows) - len(missing))
+    reading.ignored[f"files that no part of the {reading.layout} layout names"] += max(
+        0, unnamed - reading.ignored.total()
+    )
+    submission, about_test = without_sample(test, config)
+    return chosen, Dataset(
+        name=folder.name,
+        root=root,
+        items=items,
+        stamps=[],
+        submission=submission,
+        test_labels=truth,
+        given_folds=folds,
+        from_splits=folds is not None,
+        config=config,
+        labels=make_label_names(reading.words),
+        notes=[f"layout: {reading.layout}", *_summary(reading), *about_test, *reading.notes],
+        ignored={k: n for k, n in (Counter(folder.listing.ignored) + reading.ignored).items() if n},
+        missing=tuple(sorted(missing)),
+    )
+
+
+def _hold_out(reading: Reading, config: DatasetConfig) -> set[int]:
+    """Return the `id`s of the videos that become test items; notes splits that overlap."""
+    shared = Counter("+".join(sorted(v.splits)) for v in reading.videos if len(v.splits) > 1)
     only = config.overlap == "train"
     if shared:
         how = ", ".join(f"{count} videos in {splits}" for splits, count in sorted(shared.items()))
         verdict = "a train item" if only else "a test item where test names it"
         other = "test" if only else "train"
         reading.notes.append(
-            f"WARNING splits overlap: {how}, of {len(reading.clips)}; each is read once, as "
+            f"WARNING splits overlap: {how}, of {len(reading.videos)}; each is read once, as "
             f"{verdict} (dataset.yaml: `overlap: {other}` decides otherwise)"
         )
-    wanted = (clip for clip in reading.clips if "test" in clip.splits)
-    return {id(clip) for clip in wanted if not (only and len(clip.splits) > 1)}
+    wanted = (video for video in reading.videos if "test" in video.splits)
+    return {id(video) for video in wanted if not (only and len(video.splits) > 1)}
 
 
-def join_shared(root: Path, reading: "Reading") -> None:
-    """Make one clip of those that name the same file, in the splits of both; notes how many.
-
-    Raises:
-        UserError: a file stands as real and as fake.
-    """
-    owner: dict[str, Clip] = {}
-    kept: list[Clip] = []
-    joined: list[tuple[Clip, Clip]] = []
-    for clip in reading.clips:
-        shared = [path for path in clip.paths if path in owner]
+def _join_shared(root: Path, reading: Reading) -> None:
+    """Make one video of those that name the same file, in the splits of both; notes how many."""
+    owner: dict[str, Video] = {}
+    kept: list[Video] = []
+    joined: list[tuple[Video, Video]] = []
+    for video in reading.videos:
+        shared = [path for path in video.paths if path in owner]
         if not shared:
-            owner |= dict.fromkeys(clip.paths, clip)
-            kept.append(clip)
+            owner |= dict.fromkeys(video.paths, video)
+            kept.append(video)
             continue
         first = owner[shared[0]]
         for path in shared:
-            if owner[path].label != clip.label:
+            if owner[path].label != video.label:
                 raise UserError(
-                    f"{root}: {path} stands as real and as fake (videos {owner[path].video!r} and "
-                    f"{clip.video!r}); is a folder of the path missing on disk?"
+                    f"{root}: {path} stands as real and as fake (videos {owner[path].name!r} and "
+                    f"{video.name!r}); is a folder of the path missing on disk?"
                 )
-        first.splits |= clip.splits
-        new = [path for path in clip.paths if path not in owner]
+        first.splits |= video.splits
+        new = [path for path in video.paths if path not in owner]
         first.paths += new
         owner |= dict.fromkeys(new, first)
-        joined.append((first, clip))
-    reading.clips = kept
+        joined.append((first, video))
+    reading.videos = kept
     if joined:
-        first, clip = joined[0]
+        first, video = joined[0]
         reading.notes.append(
-            f"WARNING {len(joined)} videos name files of another one, the first are {clip.video} "
-            f"({clip.domain}) and {first.video} ({first.domain}): each file is read once, as the "
+            f"WARNING {len(joined)} videos name files of another one, the first are {video.name} "
+            f"({video.domain}) and {first.name} ({first.domain}): each file is read once, as the "
             "latter's, in the splits of both"
         )
 
@@ -81,9 +218,7 @@ def split_folds(
 ) -> tuple[pd.Series | None, list[str]]:
     """Return the folds that given splits make, None without a val of both classes; and notes.
 
-    Args:
-        folds: of each train item: 0 holds out val, 1 train, -1 where no split names it.
-        labels: of each.
+    `folds` says of each train item: 0 holds out val, 1 train, -1 where no split names it.
     """
     val = sum(fold == 0 for fold in folds.values())
     if not val:
@@ -98,47 +233,8 @@ def split_folds(
     return pd.Series(folds, dtype="int64", name="fold").sort_index(), [note]
 
 
-def fold_of(splits: Set[str]) -> int:
-    """Return the fold of a train item: 0 for val, 1 for train, -1 where no split names it."""
+def _fold_of(splits: AbstractSet[str]) -> int:
     return int("train" in splits or "val" not in splits) if splits else -1
-
-
-@dataclass(slots=True)
-class Clip:
-    """One video of a data set: its frames, or the video file itself."""
-
-    # whose way of naming videos it follows (`identities.family_of`); "" for an image that belongs
-    # to no video and has no group
-    family: str
-    video: str  # its name, without suffix; what groups are made from
-    label: int  # 0 real, 1 fake
-    domain: str  # manipulation, generator, capture set-up or data set
-    # `train`, `val`, `test`: where it stands; empty where published splits name others and not it
-    splits: set[str] = field(default_factory=lambda: {"train"})
-    # logical paths of its files, in order; each becomes an item with that id
-    paths: list[str] = field(default_factory=list)
-    # who is in it, the one of the clip that was changed first, where that does not follow from the
-    # name
-    people: tuple[str, ...] = ()
-
-    def sources(self, by: str) -> Sequence[str]:
-        """Return what it was made from (see `identities.sources_of`)."""
-        if self.people:
-            return self.people[:1] if by == VIDEO else self.people
-        return sources_of(self.family, self.video, by)
-
-
-@dataclass
-class Reading:
-    """What a reader understood."""
-
-    layout: str  # its name, for messages
-    clips: list[Clip]  # all clips
-    notes: list[str] = field(default_factory=list)  # one sentence each
-    tables: set[str] = field(default_factory=set)  # logical paths of the CSV and JSON files it read
-    ignored: Counter[str] = field(default_factory=Counter)  # reason -> number of files left aside
-    # (label, what says so, as it is written), where two words do
-    words: set[tuple[int, str]] = field(default_factory=set)
 
 
 def choose_level(where: str, found: Iterable[str], config: DatasetConfig) -> tuple[str, str]:
@@ -159,102 +255,39 @@ def choose_level(where: str, found: Iterable[str], config: DatasetConfig) -> tup
     return wanted, f"compression level: {wanted}{also}"
 
 
-def make_dataset(
-    name: str,
-    root: Path,
-    entries: Sequence[Entry],
-    reading: Reading,
-    ignored: dict[str, int],
-    config: DatasetConfig,
-) -> tuple[list[Entry], Dataset]:
-    """Make a data set of clips; entry i belongs to item i.
-
-    Args:
-        name, root, config: of the data set.
-        entries: media files that exist.
-        reading: what the reader understood.
-        ignored: what was left aside when files were listed.
-
-    Raises:
-        UserError: one file under two labels, or none of the files is there and those missing are
-            to be passed over.
-    """
-    by_path = {entry.logical: entry for entry in entries}
-    join_shared(root, reading)
-    held_out = hold_out(reading, config)
-    rows = _rows(reading, config)
-    missing = _missing(root, reading, rows, by_path, config)
-    for path in _thinned(reading, rows, by_path, held_out, config):
-        del rows[path]
-    parts: tuple[list[Row], list[Row]] = ([], [])
-    for path, (clip, group) in rows.items():
-        entry = by_path.get(path) or Entry(path, path, 0, 0)
-        parts[id(clip) in held_out].append(Row(entry, path, clip.label, group, clip.domain))
-    train, test = ([row.item_id for row in part] for part in parts)
-    chosen, items, truth = make_manifest(*parts)
-    folds, about_val = split_folds(
-        {path: fold_of(rows[path][0].splits) for path in train},
-        {path: rows[path][0].label for path in train},
-    )
-    reading.notes += [*_chained(rows, config), *about_val]
-    unnamed = len(entries) - (len(rows) - len(missing))
-    reading.ignored[f"files that no part of the {reading.layout} layout names"] += max(
-        0, unnamed - reading.ignored.total()
-    )
-    submission, about_test = without_sample(test, config)
-    dataset = Dataset(
-        name=name,
-        root=root,
-        items=items,
-        stamps=[],
-        submission=submission,
-        test_labels=truth,
-        given_folds=folds,
-        from_splits=folds is not None,
-        config=config,
-        labels=make_label_names(reading.words),
-        notes=[f"layout: {reading.layout}", *_summary(reading), *about_test, *reading.notes],
-        ignored={k: n for k, n in (Counter(ignored) + reading.ignored).items() if n},
-        missing=tuple(sorted(missing)),
-    )
-    return chosen, dataset
-
-
 def _thinned(
     reading: Reading,
-    rows: dict[str, tuple[Clip, str]],
+    rows: dict[str, tuple[Video, str]],
     by_path: dict[str, Entry],
     held_out: set[int],
     config: DatasetConfig,
 ) -> set[str]:
     """Return the frames that `frames_per_video` leaves out: evenly spaced over what is there."""
     out: set[str] = set()
-    for clip in reading.clips if any(config.frames_per_video) else ():
-        if not clip.family:
-            continue  # a picture of no video
-        here = [path for path in clip.paths if path in by_path and path in rows]
-        chosen = choose_frames(here, config.frames_per_video[id(clip) in held_out])
-        out.update({*here} - {*chosen})
-    if out:
-        reading.ignored[BEYOND] += len(out)
+    for video in reading.videos if any(config.frames_per_video) else ():
+        if video.family:  # else a picture of no video
+            here = [path for path in video.paths if path in by_path and path in rows]
+            chosen = choose_frames(here, config.frames_per_video[id(video) in held_out])
+            out.update({*here} - {*chosen})
+    reading.ignored[BEYOND] += len(out)
     return out
 
 
-def _rows(reading: Reading, config: DatasetConfig) -> dict[str, tuple[Clip, str]]:
-    """Return path -> its clip and group."""
-    named = [clip for clip in reading.clips if clip.family]
-    made_from = ((clip.family, clip.sources(config.group_by)) for clip in named)
-    groups = {id(clip): group for clip, group in zip(named, group_sources(made_from), strict=True)}
-    return {path: (clip, groups.get(id(clip), "")) for clip in reading.clips for path in clip.paths}
+def _rows(reading: Reading, config: DatasetConfig) -> dict[str, tuple[Video, str]]:
+    """Return path -> its video and group."""
+    named = [video for video in reading.videos if video.family]
+    made_from = ((video.family, video.sources(config.group_by)) for video in named)
+    groups = {id(video): of for video, of in zip(named, group_sources(made_from), strict=True)}
+    return {path: (one, groups.get(id(one), "")) for one in reading.videos for path in one.paths}
 
 
-def _chained(rows: dict[str, tuple[Clip, str]], config: DatasetConfig) -> list[str]:
+def _chained(rows: dict[str, tuple[Video, str]], config: DatasetConfig) -> list[str]:
     named = Counter(group for _, group in rows.values() if group)
     if config.group_by == VIDEO or not named:
         return []
     group, count = named.most_common(1)[0]
-    clips = {id(clip): clip for clip, of in rows.values() if of == group}.values()
-    if count <= len(rows) / 2 or len({clip.sources(VIDEO)[0] for clip in clips}) < 2:
+    videos = {id(video): video for video, of in rows.values() if of == group}.values()
+    if count <= len(rows) / 2 or len({video.sources(VIDEO)[0] for video in videos}) < 2:
         return []
     return [
         f"WARNING shared identities chain {count} of {len(rows)} items into one group ({group}); "
@@ -265,7 +298,7 @@ def _chained(rows: dict[str, tuple[Clip, str]], config: DatasetConfig) -> list[s
 def _missing(
     root: Path,
     reading: Reading,
-    rows: dict[str, tuple[Clip, str]],
+    rows: dict[str, tuple[Video, str]],
     by_path: dict[str, Entry],
     config: DatasetConfig,
 ) -> list[str]:
@@ -285,23 +318,22 @@ def _missing(
 
 
 def _summary(reading: Reading) -> list[str]:
-    fakes = sum(clip.label for clip in reading.clips)
-    empty = [clip for clip in reading.clips if not clip.paths]
-    what = "videos" if any(clip.family for clip in reading.clips) else "pictures"
-    notes = [f"{len(reading.clips) - fakes} real and {fakes} fake {what}"]
+    fakes = sum(video.label for video in reading.videos)
+    empty = [video for video in reading.videos if not video.paths]
+    what = "videos" if any(video.family for video in reading.videos) else "pictures"
+    notes = [f"{len(reading.videos) - fakes} real and {fakes} fake {what}"]
     if empty:
         notes.append(
-            f"WARNING {len(empty)} videos have no frame, the first is {empty[0].video} "
+            f"WARNING {len(empty)} videos have no frame, the first is {empty[0].name} "
             f"({empty[0].domain}): no item"
         )
     return notes
 
 
-def clip_name(parts: Sequence[str]) -> str:
-    """Return the video that a file belongs to: its folder, or its own name without frame number.
+def video_name(parts: Sequence[str]) -> str:
+    """Return the video of a file (its path below the folder that holds all videos or frames).
 
-    Args:
-        parts: path below the folder that holds all videos or frames.
+    That is its folder, or its own name without the number of the frame.
     """
     if len(parts) > 1:
         return parts[-2]

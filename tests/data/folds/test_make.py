@@ -13,7 +13,6 @@ from src.data.folds.fold_report import find_leaks, plain_folds, report_folds
 from src.data.folds.groups import Components
 from src.data.folds.make import ensure_folds, name_groups
 from src.data.items.files import read_bytes
-from src.data.layouts.class_folders import Labelled
 from src.data.layouts.load import load_dataset
 from src.data.layouts.table_columns import join_originals
 from src.errors import UserError
@@ -249,10 +248,6 @@ def test_originals_join_fakes_of_fakes_and_tolerate_missing_ones():
     originals = ["", "r.mp4", "f1", "r", "", "absent.mp4"]
     groups = join_originals(ids, originals)
     assert groups == ["f1", "f1", "f1", "f1", "", "absent"]
-
-
-def test_labelled_starts_empty():
-    assert Labelled() == Labelled(items={}, notes=[], ignored={})
 
 
 @pytest.mark.real

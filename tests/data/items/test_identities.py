@@ -8,7 +8,7 @@ from src.data.items.identities import (
     FACEFORENSICS,
     UADFV,
     family_of,
-    group_videos,
+    group_sources,
     sources_of,
     tie_parts,
     tie_swaps,
@@ -41,11 +41,12 @@ def test_groups_join_through_others_but_not_across_families():
     ff, celeb = family_of("FF-DF"), family_of("Celeb-DF-v2")
     videos = [(ff, "000_003"), (ff, "003"), (ff, "000"), (ff, "001"), (celeb, "000"),
               (celeb, "id1_id2_0000"), (celeb, "id2_id3_0000"), (celeb, "id3_0004")]  # fmt: skip
-    groups = group_videos(videos)
+    groups = group_sources((family, sources_of(family, name)) for family, name in videos)
     assert groups[:3] == ["FaceForensics++/000"] * 3
     assert groups[3:5] == ["FaceForensics++/001", "Celeb-DF/000"]
     assert groups[5:] == ["Celeb-DF/id1"] * 3
-    assert len(set(group_videos(videos, "video"))) == 7
+    clips = group_sources((family, sources_of(family, name, "video")) for family, name in videos)
+    assert len(set(clips)) == 7
 
 
 def test_swaps_in_plain_class_folders_are_tied_to_their_originals(make_dataset):

@@ -3,7 +3,7 @@
 import pytest
 
 from src.data.layouts.load import load_dataset
-from src.data.published.readers import FOLDERS, READERS
+from src.data.published.reading import FOLDERS, all_readers
 from src.errors import UserError
 
 CELEB = ["Celeb-real/id0_0000/0.png", "Celeb-synthesis/id0_id1_0000/0.png"]
@@ -19,11 +19,18 @@ def test_unknown_layout_lists_what_there_is(make_dataset):
         load_dataset("toy")
 
 
-@pytest.mark.parametrize("name", [name for name in READERS if name != "celeb_df"])
+@pytest.mark.parametrize("name", [name for name in all_readers() if name != "celeb_df"])
 def test_a_layout_that_does_not_fit_is_refused(make_dataset, name):
     make_dataset(CELEB, {"dataset.yaml": f"layout: {name}\n"})
     with refused(f"nothing there has the layout {name} that dataset.yaml names"):
         load_dataset("toy")
+
+
+def test_tables_are_asked_before_folders_and_a_new_reader_last():
+    assert list(all_readers()) == [
+        "deepfakebench", "faceforensics", "celeb_df", "dfdc_preview", "artifact", "antispoofing",
+        "generators",
+    ]  # fmt: skip
 
 
 def test_a_competitions_folders_may_be_insisted_on(make_dataset):
