@@ -44,6 +44,8 @@ _EXPONENT = re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
 Int = Annotated[int, Strict()]  # neither "3" nor true is a number
 Float = Annotated[float, Strict()]
 Count = Annotated[Int, Field(ge=1)]
+Positive = Annotated[Float, Field(gt=0)]
+NotNegative = Annotated[Float, Field(ge=0)]
 PLAIN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 Plain = Annotated[str, Field(pattern=f"^{PLAIN}$")]  # the name of one file, in any system
 Word = Annotated[str, Field(min_length=1)]

@@ -13,7 +13,7 @@ import torch
 from src import paths
 from src.artifacts.folds import read_folds, write_folds
 from src.config import parse_model
-from src.models.losses import LOSSES
+from src.losses import LOSSES
 from src.training.job import Job, Options, job_table
 from src.training.trainer import Trainer, fit_fold
 

@@ -163,7 +163,7 @@ def _push(
 ) -> None:
     from tempfile import TemporaryDirectory
 
-    from src.models.push import push_files
+    from src.models.hub import push_files
     from src.soups.card import card_of, public_record
 
     card = card_of(plan, dataset, scheme, folds, table)

@@ -1,18 +1,17 @@
 """Frozen dataclasses of a model: what `configs/models/<name>.yaml` may hold."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from src.strict_yaml import STRICT, Count, Float, Int, Keys
+from src.losses import OF_PAIRS, TERMS, all_settings, asked_terms
+from src.strict_yaml import STRICT, Count, Float, Int, Keys, NotNegative, Positive
 
 MOST_MARGIN = 4.0  # side of a face's square over that of its box
 MOST_FRAMES = 1024  # of a clip; views are named with two digits or more
 Frames = Annotated[Int, Field(ge=1, le=MOST_FRAMES)]
-Positive = Annotated[Float, Field(gt=0)]
-NotNegative = Annotated[Float, Field(ge=0)]
 Inside = Annotated[Float, Field(gt=0, lt=1)]
 Share = Annotated[Float, Field(ge=0, lt=1)]
 UpToOne = Annotated[Float, Field(gt=0, le=1)]
@@ -114,21 +113,26 @@ class TransferConfig(Keys):
 
 
 @checked_dataclass(frozen=True, config=STRICT)
-class LossConfig(Keys):
-    """What is minimised."""
+class LossKeys(Keys):
+    """What is minimised, whichever loss it is."""
 
     name: str = "bce"  # a registered loss
     label_smoothing: Share = 0.0  # 0 and 1 become s/2 and 1 - s/2
     # `balanced` weighs each class by n / (2 n_class) of the training rows; a pair is [weight of
     # real, weight of fake]
     class_weights: Literal["none", "balanced"] | tuple[Positive, Positive] = "none"
-    gamma: NotNegative = 2.0  # of `focal`; of `asymmetric`: for reals, whose easy ones count less
-    gamma_fake: NotNegative = 0.0  # of `asymmetric`: for fakes
-    # weight of the supervised-contrastive term on features, 0 leaves it out
-    supcon: NotNegative = 0.0
-    temperature: Positive = 0.1  # of that term
-    uniformity: NotNegative = 0.0  # weight of the uniformity term on features
-    alignment: NotNegative = 0.0  # weight of the alignment term on features
+
+
+if TYPE_CHECKING:
+    LossConfig = LossKeys
+else:  # with a key for each setting of a loss and each weight of a term (`src/losses.py`)
+    _own = all_settings()
+    _body = {key: default for key, (_, default) in _own.items()}
+    _body |= {"__annotations__": {key: kind for key, (kind, _) in _own.items()}}
+    _body |= {"__module__": __name__, "__doc__": "What is minimised."}
+    LossConfig = checked_dataclass(frozen=True, config=STRICT)(
+        type("LossConfig", (LossKeys,), _body)
+    )
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -238,7 +242,9 @@ def _together(config: ModelConfig) -> dict[str, bool]:
     mixes = config.mixup > 0 or config.cutmix > 0
     free, averages = optim.name == "schedule_free", optim.swa_epochs is not None
     frozen = config.strategy == "feature_extractor"
-    pairs = max(loss.supcon, loss.alignment) > 0
+    terms = asked_terms(loss)
+    pairs = any(name in OF_PAIRS for name in terms)
+    every, of_pairs = ([f"loss.{name}" for name in names] for names in (TERMS, OF_PAIRS))
     means = optim.ema_decay is not None or averages
     return {
         f"optim.swa_epochs must be in 1..{optim.epochs} (optim.epochs)": not averages
@@ -256,12 +262,12 @@ def _together(config: ModelConfig) -> dict[str, bool]:
         "optim.swa_epochs out (null)": not (free and means),
         "optim.name: schedule_free wants optim.schedule: constant": not free
         or optim.schedule == "constant",
-        "loss.supcon and loss.alignment want labels of 0 or 1: leave mixup and cutmix out": not (
+        f"{' and '.join(of_pairs)} want labels of 0 or 1: leave mixup and cutmix out": not (
             mixes and pairs
         ),
         "strategy: feature_extractor trains on features of items that stay as they are: leave "
-        "mixup, cutmix, loss.supcon, loss.uniformity and loss.alignment out": not (
-            frozen and (mixes or pairs or loss.uniformity > 0)
+        f"mixup, cutmix, {', '.join(every[:-1])} and {every[-1]} out": not (
+            frozen and (mixes or terms)
         ),
     }
 

@@ -1,6 +1,7 @@
 """Low-rank adapters through peft: put into a net, and added up into its plain weights."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -9,19 +10,14 @@ from torch import nn
 from src.config import TransferConfig
 from src.errors import UserError
 from src.models.anatomy import Names
+from src.models.heads import entering
 
 
 def add_lora(net: nn.Module, config: TransferConfig, head: Names, image_size: int) -> Names:
-    """Put LoRA layers around the layers that are called so; changes the net.
+    """Put LoRA layers around the `lora_targets` of a net; returns the names of the new weights.
 
-    Args:
-        net: any net.
-        config: `lora_r`, `lora_alpha`, `lora_dropout`, `lora_targets`.
-        head: names of the head's weights; its layers are trained whole, and never wrapped.
-        image_size: px, of the one black picture by which the layers are tried.
-
-    Returns:
-        The names of the new weights.
+    The layers of the head are trained whole, and never wrapped. The others are tried on one black
+    picture of `image_size` px.
 
     Raises:
         UserError: peft is not installed; a target that no layer is called, or whose layers the net
@@ -69,22 +65,13 @@ def _targets(net: nn.Module, targets: Sequence[str], head: Names) -> list[str]:
 
 def _refuse_uncalled(net: nn.Module, layers: Sequence[str], image_size: int) -> None:
     """Raise for layers whose weights the net reads past them: their adapters would do nothing."""
-    called: set[str] = set()
-
-    def note(path: str) -> Callable[..., None]:
-        return lambda *_: called.add(path)
-
-    hooks = [net.get_submodule(path).register_forward_hook(note(path)) for path in layers]
     weight, training = next(net.parameters()), net.training
-    try:
-        with torch.no_grad():
-            black = torch.zeros(1, 3, image_size, image_size, device=weight.device)
-            net.eval()(black.to(weight.dtype))
-    finally:
-        net.train(training)
-        for hook in hooks:
-            hook.remove()
-    silent = [path for path in layers if path not in called]
+    with ExitStack() as stack, torch.no_grad():
+        seen = {path: stack.enter_context(entering(net.get_submodule(path))) for path in layers}
+        stack.callback(net.train, training)
+        black = torch.zeros(1, 3, image_size, image_size, device=weight.device)
+        net.eval()(black.to(weight.dtype))
+    silent = [path for path in layers if not seen[path]]
     if silent:
         kinds = dict.fromkeys(path.split(".")[-1] for path in silent)
         raise UserError(
@@ -95,11 +82,8 @@ def _refuse_uncalled(net: nn.Module, layers: Sequence[str], image_size: int) -> 
 
 
 def merge_adapters(net: nn.Module) -> None:
-    """Add adapters up into the layers they lie around; changes the net, whose keys become plain.
-
-    A net without adapters stays as it is, and peft need not be installed.
-    """
-    if not has_adapters(net):
+    """Add adapters up into the layers they lie around; changes the net, whose keys become plain."""
+    if not has_adapters(net):  # peft need not be installed
         return
     from peft.tuners.tuners_utils import BaseTunerLayer
 

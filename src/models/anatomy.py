@@ -1,18 +1,10 @@
-"""The parts of a net by the names of their weights: stem, blocks, tail, head, norms, biases.
-
-The head of a net alone, on features that were computed before.
-"""
+"""The parts of a net by the names of their weights: stem, blocks, tail, head, norms, biases."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
-
-from src.errors import UserError
 
 Names = frozenset[str]
 
@@ -43,12 +35,7 @@ class Anatomy:
 
 
 def anatomy_of(net: nn.Module, head: tuple[str, ...]) -> Anatomy:
-    """Tell the parts of a net apart.
-
-    Args:
-        net: with one output.
-        head: names of its classifier layers.
-    """
+    """Tell the parts of a net apart, whose classifier layers are called `head`."""
     names = [name for name, _ in net.named_parameters()]
     in_head = frozenset(name for name in names if name.startswith(tuple(f"{h}." for h in head)))
     body = [name for name in names if name not in in_head]
@@ -60,7 +47,8 @@ def anatomy_of(net: nn.Module, head: tuple[str, ...]) -> Anatomy:
     stem = frozenset(name for name in body[:first] if name not in keys)
     # Tokens and position embeddings are named before all modules, and read before all blocks.
     tail = frozenset(body) - stem - set(keys)
-    return Anatomy(net, stem, blocks, tail, in_head, _norms(net), _biases(net))
+    biases = frozenset(name for name in names if name.split(".")[-1] == "bias")
+    return Anatomy(net, stem, blocks, tail, in_head, _norms(net), biases)
 
 
 def _block_keys(net: nn.Module, body: list[str]) -> dict[str, tuple[int, ...]]:
@@ -97,61 +85,9 @@ def _block_patterns(net: nn.Module) -> list[re.Pattern[str]]:
 def _norms(net: nn.Module) -> Names:
     """Return the weights of the layers that normalise (Batch, Layer, Group, RMS norm)."""
     kinds = (_NormBase, nn.LayerNorm, nn.GroupNorm)
-    found = [
+    return frozenset(
         f"{path}.{name}" if path else name
         for path, module in net.named_modules()
         if isinstance(module, kinds) or "RMSNorm" in type(module).__name__
         for name, _ in module.named_parameters(recurse=False)
-    ]
-    return frozenset(found)
-
-
-def _biases(net: nn.Module) -> Names:
-    return frozenset(name for name, _ in net.named_parameters() if name.split(".")[-1] == "bias")
-
-
-class Probe(nn.Module):
-    """Runs the classifier of a net, and nothing before it.
-
-    Args:
-        net: maps (n, 3, s, s) to (n, 1); its own classifier is used, not a copy.
-        head: names of its classifier layers; one.
-        drop_rate: dropout before it.
-
-    Raises:
-        UserError: the net has several classifiers.
-    """
-
-    def __init__(self, net: nn.Module, head: tuple[str, ...], drop_rate: float) -> None:
-        super().__init__()
-        if len(head) != 1:
-            raise UserError(
-                f"a net with {len(head)} classifiers ({', '.join(head)}) has no features to train "
-                "one on; choose a strategy without a stage for the head alone (fine_tuning)"
-            )
-        self.head = net.get_submodule(head[0])
-        self.drop_rate = drop_rate
-
-    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Map `features`, float (n, ...), to `logit` (n,), as `Classifier` does pixels."""
-        features = functional.dropout(batch["features"], self.drop_rate, self.training)
-        return {"logit": self.head(features).reshape(len(features)), "features": features}
-
-
-@torch.inference_mode()
-def features_of(net: nn.Module, head: tuple[str, ...], pixels: Tensor) -> Tensor:
-    """Return what enters the classifier of a net in evaluation mode, float32 (n, ...).
-
-    Args:
-        net: in evaluation mode.
-        head: names of its classifier layers; one.
-        pixels: normalised, float (n, 3, s, s).
-    """
-    seen: list[Tensor] = []
-    layer = net.get_submodule(head[0])
-    hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    try:
-        net(pixels)
-    finally:
-        hook.remove()
-    return seen[0].float()
+    )

@@ -33,7 +33,7 @@ def save_checkpoint(
         path: where to.
         model: its net's state dict is written under the net's own key names.
         config: the model config as plain dicts.
-        views: the views that its predictions were made of.
+        views: those that its predictions were made of.
     """
     from safetensors.torch import save
 
@@ -64,11 +64,9 @@ def load_checkpoint(path: Path, device: torch.device) -> tuple[Classifier, list[
     Raises:
         UserError: missing, damaged, not one of ours, or weights that do not fit its own config.
     """
-    metadata = _metadata(path)
+    _, config, spec, views = read_facts(path)
     tensors = read_tensors(path)
     check_finite(tensors, path)
-    config = parse_model(_tuples(metadata["config"]), str(path))
-    spec, views = _spec_and_views(metadata, config, path)
     net, _ = build_backbone(config.backbone, spec.image_size, config.head)
     for key, own in net.state_dict().items():
         if key in tensors and tensors[key].dtype != own.dtype:
@@ -82,11 +80,7 @@ def load_checkpoint(path: Path, device: torch.device) -> tuple[Classifier, list[
 
 
 def read_input(path: Path) -> tuple[InputSpec, list[str]]:
-    """Return a checkpoint's preprocessing and views without its weights.
-
-    Raises:
-        UserError: as for `load_checkpoint`, weights aside.
-    """
+    """Return a checkpoint's preprocessing and views; UserError as of `read_facts`."""
     return read_facts(path)[2:]
 
 
@@ -97,7 +91,7 @@ def read_facts(path: Path) -> tuple[dict[str, Any], ModelConfig, InputSpec, list
         UserError: as for `load_checkpoint`, weights aside.
     """
     metadata = _metadata(path)
-    config = parse_model(_tuples(metadata["config"]), str(path))
+    config = parse_model(metadata["config"], str(path))
     return metadata, config, *_spec_and_views(metadata, config, path)
 
 
@@ -164,12 +158,6 @@ def _spec_and_views(
     ):
         raise UserError(f"{path}: its metadata contradict each other: {spec}, views {views}")
     return spec, views
-
-
-def _tuples(value: Any) -> Any:  # noqa: ANN401 - JSON in, JSON out
-    if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
-    return tuple(value) if isinstance(value, list) else value
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

@@ -14,21 +14,16 @@ from src.config import READING, InputSpec, ModelConfig
 from src.errors import UserError
 from src.faces.spec import face_spec
 from src.models.backbones import Native, build_backbone, checkpoint_gradients, size_hint
-from src.models.heads import classifier_of
+from src.models.heads import classifier_of, entering
 
 
 class Classifier(nn.Module):
-    """Normalises on the device, runs the net, names its output.
-
-    Attributes:
-        net: maps float (n, 3, s, s) to (n, 1); its state dict is what a checkpoint holds.
-        spec: the preprocessing that travels with the weights.
-    """
+    """Normalises on the device, runs the net, names its output."""
 
     def __init__(self, net: nn.Module, spec: InputSpec) -> None:
         super().__init__()
-        self.net = net
-        self.spec = spec
+        self.net = net  # maps float (n, 3, s, s) to (n, 1); a checkpoint holds its state dict
+        self.spec = spec  # the preprocessing that travels with the weights
         self.register_buffer("mean", 255 * torch.tensor(spec.mean).view(1, 3, 1, 1), False)
         self.register_buffer("std", 255 * torch.tensor(spec.std).view(1, 3, 1, 1), False)
 
@@ -54,14 +49,8 @@ class Classifier(nn.Module):
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         if not features:
             return {"logit": self.net(pixels).squeeze(1)}
-        seen: list[Tensor] = []
-        layer = classifier_of(self.net)[1]
-        hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-        try:
-            # Compiled code would not see the hook.
-            logit = self.net.forward(pixels).squeeze(1)
-        finally:
-            hook.remove()
+        with entering(classifier_of(self.net)[1]) as seen:
+            logit = self.net.forward(pixels).squeeze(1)  # not compiled
         return {"logit": logit, "features": seen[0]}
 
     def normalised(self, pixels: Tensor) -> Tensor:
@@ -131,28 +120,17 @@ def count_parameters(module: nn.Module, *, trainable: bool = False) -> int:
 
 @dataclass(frozen=True)
 class Measure:
-    """Size and preprocessing of a model.
+    """Size and preprocessing of a model."""
 
-    Attributes:
-        parameters: number of weights.
-        macs: multiply-accumulates of one image, those of convolutions, linear layers and attention.
-        image_size: side of the net's input, pixels.
-        mean, std: per RGB channel, 0..1 scale.
-    """
-
-    parameters: int
-    macs: float
-    image_size: int
-    mean: tuple[float, float, float]
+    parameters: int  # number of weights
+    macs: float  # multiply-accumulates of an image: convolutions, linear layers and attention
+    image_size: int  # side of the net's input, pixels
+    mean: tuple[float, float, float]  # per RGB channel, 0..1 scale
     std: tuple[float, float, float]
 
 
 def measure(config: ModelConfig) -> Measure:
-    """Count the weights and the work of a model for one image.
-
-    Raises:
-        UserError: unknown backbone, or arguments that it refuses.
-    """
+    """Count the weights and the work of a model for one image; UserError as `build_backbone`."""
     # Not `no_grad`, under which the counter fails on some modules (torch 2.12).
     with torch.device("meta"), torch.inference_mode():
         net, native = build_backbone(config.backbone, config.input.image_size, config.head)

@@ -1,64 +1,31 @@
-"""A detector from elsewhere that predicts as it is: a file whose head says real or fake.
+"""A detector from elsewhere that predicts as it is: a file whose head says real or fake."""
 
-Preprocessing that came with foreign weights, taken over where a config leaves it open.
-"""
-
-import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import Tensor
 
 from src.config import InputSpec, ModelConfig
 from src.errors import UserError
 from src.models.classifier import Classifier, build_classifier
-from src.models.formats.order import turn_head
-from src.models.weights import Start, load_weights
+from src.models.formats import IGNORABLE, Foreign, Source, Target, one_logit
+from src.models.formats.beside import fake_of
+from src.models.formats.fit import PLAIN
+from src.models.weights import Start, carry_input, load_weights
 
 NO_SCORE = "no out-of-fold score is known for this file, and no threshold was tuned for it"
-
-
-LOG = logging.getLogger("rvf")
-TOLERANCE = 1e-3
-
-
-def carry_input(model: Classifier, config: ModelConfig, start: Start) -> None:
-    """Give a model the mean and std that its weights were trained with.
-
-    What a config states wins, and the log says that they differ. The result travels on in the
-    model's `spec`, which is part of our checkpoint.
-
-    Args:
-        model: changed in place: `spec` and what it normalises with.
-        config: `input.mean` and `input.std`, None where they are open.
-        start: of the run; without mean and std nothing changes.
-    """
-    if start.mean is None or start.std is None:
-        return
-    mean, std = start.mean, start.std
-    for what, stated, carried in (
-        ("mean", config.input.mean, mean),
-        ("std", config.input.std, std),
-    ):
-        if stated and max(abs(a - b) for a, b in zip(stated, carried, strict=True)) > TOLERANCE:
-            LOG.info(
-                "%s was trained with %s %s; the config's %s %s is used instead",
-                start.name, what, _short(carried), what, _short(stated),
-            )  # fmt: skip
-    model.spec = replace(
-        model.spec,
-        mean=config.input.mean or (mean[0], mean[1], mean[2]),
-        std=config.input.std or (std[0], std[1], std[2]),
-    )
-    for what in ("mean", "std"):
-        values = 255 * torch.tensor(getattr(model.spec, what)).view(1, 3, 1, 1)
-        model.get_buffer(what).copy_(values)
-
-
-def _short(values: tuple[float, ...] | list[float]) -> str:
-    return ", ".join(f"{value:.4g}" for value in values)
+# What lies in files beside a net's layers and has no say in what it computes.
+SILENT = (*IGNORABLE, "mask_token", "position_ids", "logit_scale")
+LOSSES = ("criterion.", "loss")
+UNKNOWN = {
+    1: "nothing says what the one output of its head means: --fake-index 1 where positive is fake, "
+    "--fake-index 0 where it is real",
+    2: "nothing says which of the two classes of its head is fake: --fake-index 0 or 1 does (most "
+    "code counts real 0, fake 1; classes numbered by their folders' names make fake 0)",
+}
 
 
 @dataclass(frozen=True)
@@ -110,14 +77,13 @@ class Origin:
 def load_detector(
     path: Path, model: str, config: ModelConfig, fake: int | None
 ) -> tuple[Classifier, Origin]:
-    """Build a named model and give it a foreign file's weights, its head included.
+    """Build the model of a named config and give it a foreign file's weights, its head included.
 
     Args:
         path: of the weights, in any known format.
         model: name of the config.
         config: of it.
-        fake: class of the head that means fake; None where the format should tell. Of a head of
-            one output, 1 where positive means fake, 0 where it means real.
+        fake: see `turn_head`.
 
     Returns:
         The model in eval mode, on the CPU.
@@ -141,3 +107,100 @@ def load_detector(
     stated = config.input.mean is not None and config.input.std is not None
     scale = "the config's" if stated else "the file's own" if start.mean else "the backbone's own"
     return classifier.eval(), Origin(model, start, fake is not None, classifier.spec, scale)
+
+
+def turn_head(
+    name: str, found: Foreign, source: Source, target: Target, *, fake: int | None
+) -> Foreign:
+    """Turn the head of a file into one logit, fake > 0, by the class that means fake.
+
+    Its format tells which that is, else the user must. In a plain file the head lies under the
+    net's own name for it, or beside the tower (`fc`, `linear`), where it is taken if nothing else
+    lies there that could stand between the two; another format knows where its head lies.
+
+    Args:
+        name: of the format.
+        found: what was read, in the net's sizes.
+        source: the file.
+        target: the net.
+        fake: 0 or 1, what the user says; of a head of one output, 1 where positive means fake and
+            0 where it means real. None leaves it to the format.
+
+    Raises:
+        UserError: nobody says, or the format says the opposite; there is no head that fits, or
+            several, or one of more than two classes; or the file holds more layers than the net.
+    """
+    path, place = source.path, f"{target.place}.weight"
+    known = fake_of(found.labels) if found.fake is None else found.fake
+    if known is not None and fake not in (None, known):
+        raise UserError(
+            f"{path}: --fake-index {fake} contradicts the file, in whose format {known} is fake; "
+            "leave --fake-index out"
+        )
+    fake = fake if known is None else known
+    if found.fake is not None:
+        if name == PLAIN:
+            _refuse_more(found, target, f"{target.place}.", path)
+        return found
+    if place not in target.own:
+        kind = type(target.net).__name__
+        raise UserError(f"{path}: {kind} names no classifier to put a head into")
+    beside = source.tensors if name == PLAIN else {}
+    key, weight = _head_weight(found, beside, target, path)
+    if fake is None:
+        raise UserError(f"{path}: {UNKNOWN[len(weight)]}")
+    stem = key.removesuffix("weight")
+    if name == PLAIN:
+        _refuse_more(found, target, stem, path)
+    logit = one_logit(weight, {**beside, **found.tensors}.get(f"{stem}bias"), fake)
+    old = (stem, *(f"{one}." for one in target.head))
+    rest = {k: v for k, v in found.tensors.items() if not k.startswith(old)}
+    # A net without a bias takes no zero in its place.
+    names = {f"{target.place}.{part}": value for part, value in logit.items()}
+    rest |= {k: v for k, v in names.items() if k in target.own or bool(v.any())}
+    dropped = [k for k in found.dropped if not k.startswith(old)]
+    return replace(found, tensors=rest, dropped=dropped, logit=logit, fake=fake)
+
+
+def _head_weight(
+    found: Foreign, beside: Mapping[str, Tensor], target: Target, path: Path
+) -> tuple[str, Tensor]:
+    """Return key and weight of the one head that sees as many features as the net's.
+
+    It is looked for under the net's name for it, then in `beside`.
+    """
+    own = target.own[f"{target.place}.weight"]
+    every = {k: v for k, v in found.tensors.items() if target.in_head(k)} or beside
+    fitting = {
+        key: value
+        for key, value in every.items()
+        if key.endswith("weight") and value.dim() > 1 and value.shape[1:] == own.shape[1:]
+        and (target.in_head(key) or value.shape[0] <= 2)
+    }  # fmt: skip
+    if len(fitting) != 1:
+        what = f"several heads ({', '.join(fitting)})" if fitting else "no head"
+        raise UserError(
+            f"{path}: holds {what} of one or two outputs on this net's {own.shape[1]} "
+            f"features{f' ({found.note})' if found.note else ''}; train one: train_folds.py "
+            f"--weights {path}"
+        )
+    key, weight = next(iter(fitting.items()))
+    if len(weight) > 2:
+        raise UserError(
+            f"{path}: its head has {len(weight)} classes, and one logit tells two; train "
+            f"one: train_folds.py --weights {path}"
+        )
+    return key, weight
+
+
+def _refuse_more(found: Foreign, target: Target, stem: str, path: Path) -> None:
+    """Raise for tensors that have no place in the net and may have a say in the file's answers."""
+    unused = {k for k in found.tensors if k not in target.own} | set(found.dropped) - found.idle
+    mute = (stem, *LOSSES)
+    more = sorted(k for k in unused if not k.startswith(mute) and not k.endswith(SILENT))
+    if more:
+        raise UserError(
+            f"{path}: holds {len(more)} tensors that this model has no place for, the first are "
+            f"{more[:3]}: if its detector computes with them, its answers would be others; if not, "
+            "save the tower and the head alone"
+        )

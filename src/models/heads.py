@@ -5,6 +5,8 @@ published net, so that its weights load as before. None adds weights but `cls_av
 is twice as wide.
 """
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from torch.nn import functional
 
 from src.config import HeadConfig
 from src.errors import UserError
+from src.losses import TERMS
 
 GEM_POWER = 3.0  # what Radenović et al. start from; it is not learned here
 LEAST = 1e-6
@@ -22,13 +25,8 @@ HEAD_STD = 0.01  # a new head starts near zero, so that first losses do not tear
 class Pool(nn.Module):
     """Pools over some dimensions: `avg`, `max` or `gem`.
 
-    Generalised mean: (mean x^3)^(1/3) of what is positive (Radenović et al. 2019, eq. 3).
-
-    Args:
-        kind: avg, max or gem.
-        dims: over which.
-        keepdim: keep them, with length 1.
-        skip: so many first tokens are left out, of (n, tokens, d).
+    Generalised mean: (mean x^3)^(1/3) of what is positive (Radenović et al. 2019, eq. 3). The first
+    `skip` tokens of (n, tokens, d) are left out.
     """
 
     def __init__(
@@ -58,8 +56,7 @@ class Pool(nn.Module):
 class ClsAvgPool(nn.Module):
     """Class token and mean of the patches side by side, as DINOv2's classifiers see them.
 
-    Args:
-        prefix: so many first tokens, the class token and registers, are no patches.
+    The first `prefix` tokens, the class token and registers, are no patches.
     """
 
     def __init__(self, prefix: int) -> None:
@@ -80,12 +77,7 @@ class NormalizedLinear(nn.Linear):
 
 
 def apply_head(net: nn.Module, head: HeadConfig, name: str) -> None:
-    """Change a net's pooling and its last layer in place.
-
-    Args:
-        net: maps (n, 3, s, s) to (n, 1).
-        head: what is wanted.
-        name: of the backbone, for messages.
+    """Change the pooling and the last layer of a net, called `name` in messages, in place.
 
     Raises:
         UserError: the net cannot have that; says what would fit.
@@ -117,8 +109,61 @@ def classifier_of(net: nn.Module) -> tuple[str, nn.Module]:
     count = f"has {len(found)} classifiers" if isinstance(found, tuple) else "names no classifier"
     raise UserError(
         f"{type(net).__name__} {count}, so there is no one layer whose input could be the features "
-        "(head, loss.supcon, loss.uniformity, loss.alignment): take another backbone"
+        f"(head, {', '.join(f'loss.{name}' for name in TERMS)}): take another backbone"
     )
+
+
+@contextmanager
+def entering(layer: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect what enters a layer while its net runs, and is not compiled code."""
+    seen: list[Tensor] = []
+    hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+@torch.inference_mode()
+def features_of(net: nn.Module, head: tuple[str, ...], pixels: Tensor) -> Tensor:
+    """Return what enters the classifier of a net in evaluation mode, float32 (n, ...).
+
+    Args:
+        net: in evaluation mode.
+        head: names of its classifier layers; one.
+        pixels: normalised, float (n, 3, s, s).
+    """
+    with entering(net.get_submodule(head[0])) as seen:
+        net(pixels)
+    return seen[0].float()
+
+
+class Probe(nn.Module):
+    """Runs the classifier of a net, which is no copy, and nothing but dropout before it.
+
+    Args:
+        net: maps (n, 3, s, s) to (n, 1).
+        head: names of its classifier layers; one.
+        drop_rate: dropout before it.
+
+    Raises:
+        UserError: the net has several classifiers.
+    """
+
+    def __init__(self, net: nn.Module, head: tuple[str, ...], drop_rate: float) -> None:
+        super().__init__()
+        if len(head) != 1:
+            raise UserError(
+                f"a net with {len(head)} classifiers ({', '.join(head)}) has no features to train "
+                "one on; choose a strategy without a stage for the head alone (fine_tuning)"
+            )
+        self.head = net.get_submodule(head[0])
+        self.drop_rate = drop_rate
+
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Map `features`, float (n, ...), to `logit` (n,), as `Classifier` does pixels."""
+        features = functional.dropout(batch["features"], self.drop_rate, self.training)
+        return {"logit": self.head(features).reshape(len(features)), "features": features}
 
 
 def _set_pool(net: nn.Module, kind: str, name: str) -> None:
@@ -158,11 +203,7 @@ def _set_pool(net: nn.Module, kind: str, name: str) -> None:
 def _set_token_pool(net: Any, kind: str, name: str, *, strips: bool) -> None:  # noqa: ANN401
     """Set the pooling of a vision transformer; its last norm stays where it is.
 
-    Args:
-        net: timm's VisionTransformer or Eva.
-        kind: avg, max, gem, cls or cls_avg.
-        name: of the backbone.
-        strips: the net takes class and register tokens away before a pooling module sees them.
+    `strips`: the net takes class and register tokens away before a pooling module sees them.
     """
     if kind in ("cls", "cls_avg") and (net.num_prefix_tokens == 0 or net.cls_token is None):
         raise UserError(

@@ -1,7 +1,8 @@
-"""Pretrained weights from the model hub, with a quick and clear end where there is none."""
+"""The model hub: pretrained weights with a quick and clear end where there are none; uploads."""
 
 import contextlib
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -79,40 +80,63 @@ def _hub_file(repo: str, name: str) -> Path:
         except EntryNotFoundError as error:
             reason = first_line(error)
         except Exception as error:
-            reason = first_line(error)
-            raise UserError(f"{failed}: {reason}; {WAYS_OUT}") from error
+            raise UserError(f"{failed}: {first_line(error)}; {WAYS_OUT}") from error
     raise UserError(f"{failed}: {reason}; {WAYS_OUT}")
 
 
 def _check_reachable(url: str, name: str) -> None:
+    """Raise a UserError where a host gives no answer within `HUB_SECONDS`."""
     from huggingface_hub import constants
-
-    reason = (
-        "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else _why_no_answer(url, HUB_SECONDS)
-    )
-    if reason:
-        raise UserError(
-            f"the pretrained weights of {name!r} are not in the cache and the model hub "
-            f"cannot be reached ({reason}); {WAYS_OUT}"
-        )
-
-
-def _why_no_answer(url: str, seconds: float) -> str:
-    """Return why a host does not answer within `seconds`, or nothing if it does."""
     from huggingface_hub.utils import get_session
 
-    answers: list[str] = []
+    reasons = ["HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "no connection"]
 
     def ask() -> None:
         with contextlib.suppress(Exception):
-            answers.append("no connection")
-            code = get_session().head(url, timeout=seconds).status_code
+            code = get_session().head(url, timeout=HUB_SECONDS).status_code
             # The hub's client would try these again and again, for three quarters of a minute.
             busy = code >= 500 or code in (407, 408, 429)
-            answers.append(f"HTTP {code}" if busy else "")
+            reasons.append(f"HTTP {code}" if busy else "")
 
-    # getaddrinfo takes no time-out, so it runs where it can be left behind.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return answers[-1] if answers else "no connection"
+    if not constants.HF_HUB_OFFLINE:
+        # getaddrinfo takes no time-out, so it runs where it can be left behind.
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        thread.join(HUB_SECONDS)
+    if reasons[-1]:
+        raise UserError(
+            f"the pretrained weights of {name!r} are not in the cache and the model hub "
+            f"cannot be reached ({reasons[-1]}); {WAYS_OUT}"
+        )
+
+
+def push_files(repo: str, files: Mapping[str, Path], card: str, message: str) -> str:
+    """Upload files in one commit to a private repository, which is made where it is not there.
+
+    Args:
+        repo: `USER/NAME`.
+        files: name in the repository -> file.
+        card: its README.md.
+        message: of the commit.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        UserError: no login, no access, no network: with what the library says.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    if repo.count("/") != 1 or not all(repo.split("/")):
+        raise UserError(f"--push {repo}: want USER/NAME, a repository on the Hub")
+    adds = [CommitOperationAdd(name, str(path)) for name, path in files.items()]
+    adds.append(CommitOperationAdd("README.md", card.encode()))
+    api = HfApi()
+    try:
+        api.create_repo(repo, private=True, exist_ok=True)
+        return str(api.create_commit(repo, adds, commit_message=message).commit_url)
+    except Exception as error:  # the library, its HTTP client and the network have many of them
+        raise UserError(
+            f"--push {repo}: the Hub refused or cannot be reached ({first_line(error)}); what was "
+            "merged is kept, and the same command tries again. `hf auth login` logs in"
+        ) from error

@@ -95,9 +95,6 @@ def lora(parts: Anatomy, config: ModelConfig) -> list[Stage]:
     """Train low-rank updates of some layers, and the head (Hu et al., ICLR 2022, eq. 3).
 
     They are added up into plain weights before the run predicts and saves.
-
-    Raises:
-        UserError: peft is not installed, or no layer is called so.
     """
     _refuse_unread(config)
     added = add_lora(parts.net, config.transfer, parts.head, _image_size(parts.net, config))
@@ -113,7 +110,7 @@ def make_stages(net: nn.Module, head: tuple[str, ...], config: ModelConfig) -> l
         config: `strategy` and `transfer`.
 
     Raises:
-        UserError: the strategy does not fit the net.
+        UserError: the strategy does not fit the net, or finds nothing to train.
     """
     stages = STRATEGIES.get(config.strategy)(anatomy_of(net, head), config)
     have = {name for name, _ in net.named_parameters()}
@@ -132,14 +129,8 @@ def make_stages(net: nn.Module, head: tuple[str, ...], config: ModelConfig) -> l
 def _head_stage(parts: Anatomy, config: ModelConfig) -> Stage:
     """Return the first stage of two, in which the head gets away from its random start."""
     wanted = config.transfer
-    # Layer decay and averaging are matters of the backbone.
-    optim = replace(
-        config.optim,
-        epochs=wanted.head_epochs,
-        lr=wanted.head_lr,
-        layer_decay=None,
-        swa_epochs=None,
-    )
+    optim = replace(config.optim, epochs=wanted.head_epochs, lr=wanted.head_lr)
+    optim = replace(optim, layer_decay=None, swa_epochs=None)  # matters of the backbone
     return Stage("head", parts.head, optim, wanted.head_patience, cached=True)
 
 
@@ -169,16 +160,15 @@ def _refuse_unread(config: ModelConfig) -> None:
         "transfer.unfreeze_every": transfer.unfreeze_every is not None,
         "optim.swa_epochs": optim.swa_epochs is not None and config.strategy != "lora",
     }
-    for key in (key for key, there in given.items() if there):
-        raise UserError(f"strategy {config.strategy!r} has no use for {key}; leave it out (null)")
+    for key, there in given.items():
+        if there:
+            raise UserError(
+                f"strategy {config.strategy!r} has no use for {key}; leave it out (null)"
+            )
 
 
 def _without_frozen(names: Names, config: ModelConfig) -> Names:
-    """Leave out what `transfer.freeze` names.
-
-    Raises:
-        UserError: a pattern matches nothing, or all that the strategy would train.
-    """
+    """Leave out what `transfer.freeze` names, some but not all of what would be trained."""
     kept = names
     for pattern in config.transfer.freeze:
         frozen = {name for name in names if fnmatchcase(name, pattern)}

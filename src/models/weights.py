@@ -1,18 +1,20 @@
 """Weights from elsewhere into a net: fit a head, say exactly what did not match."""
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from src.artifacts.files import sha256_file, sha256_json
 from src.config import ModelConfig
 from src.errors import UserError
-from src.models.formats import OURS, PLAIN, Foreign, Source, recognise
-from src.models.formats.fit import IGNORABLE, adapt, in_head, look
+from src.models.classifier import Classifier
+from src.models.formats import IGNORABLE, Foreign, Source, Target
+from src.models.formats.fit import OURS, PLAIN, adapt, look, recognise
 from src.models.hub import hub_weights
 from src.tensor_files import INDEX, check_finite, read_metadata, read_tensors, shards_of
 from src.wrappers import Weights, find_weights
@@ -20,42 +22,33 @@ from src.wrappers import Weights, find_weights
 HEADS = ("head", "heads", "fc", "linear", "classifier", "last_linear", "last_layer", "head_dist",
          "cls_head", "logits", "output")  # fmt: skip
 LOG = logging.getLogger("rvf")
-Turn = Callable[[str, Foreign, Source, nn.Module, tuple[str, ...]], Foreign]
+TOLERANCE = 1e-3  # of mean and std
+Turn = Callable[[str, Foreign, Source, Target], Foreign]
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run's weights came from; part of the run record.
+    """Where a run's weights came from; part of the run record."""
 
-    Attributes:
-        source: `file`, `hub` or `random`.
-        name: file name or pretrained tag.
-        sha256: of the file, where there is one.
-        missing: keys of the net that the weights lacked (kept random).
-        unexpected: keys of the weights that the net has no place for, or of another size (head).
-        dropped: keys of the file that its format says are no part of a classifier.
-        format: a registered format of weights; empty where the file has the net's own keys.
-        mean, std: of the pixels that the weights were trained on, where the file says so.
-        fake: class of the file's head that means fake, where its format or the user says so.
-        labels: names of its classes in the order of their numbers, where the file has them.
-        origin: of a file that a run here wrote: what its record says of the data, and of what it
-            came from itself; empty where there is no record of it. None of all other weights.
-        interpolation: by which pixels were enlarged for the weights, where the file says so.
-    """
-
-    source: str
-    name: str = ""
-    sha256: str = ""
-    missing: list[str] = field(default_factory=list)
+    source: str  # `file`, `hub` or `random`
+    name: str = ""  # file name or pretrained tag
+    sha256: str = ""  # of the file, where there is one
+    missing: list[str] = field(default_factory=list)  # keys of the net that were kept random
+    # keys of the weights that the net has no place for, or of another size (head)
     unexpected: list[str] = field(default_factory=list)
+    # keys of the file that its format says are no part of a classifier
     dropped: list[str] = field(default_factory=list)
-    format: str = ""
+    format: str = ""  # a registered format of weights; empty where the keys are the net's own
+    # of the pixels that the weights were trained on, where the file says so
     mean: list[float] | None = None
     std: list[float] | None = None
+    # class of the file's head that means fake, where its format or the user says so
     fake: int | None = None
-    labels: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)  # of its classes in the order of their numbers
+    # of a file that a run here wrote: what its record says of the data, and of what it came from
+    # itself; empty where there is no record of it. None of all other weights
     origin: dict[str, Any] | None = None
-    interpolation: str = ""
+    interpolation: str = ""  # by which pixels were enlarged for the weights, where the file says so
 
 
 def load_weights(
@@ -80,6 +73,49 @@ def load_weights(
         UserError: unreadable, or weights of another architecture (a key outside the head is
             missing or has another shape); or what `turn` raises.
     """
+    target = Target(net, head)
+    source, weights = _read(path)
+    name, found = recognise(source, target)
+    found, fresh = adapt(found, target, path)
+    form = "" if name == PLAIN else name
+    what = f"{look(found.tensors)}{form and f' ({form})'}"
+    both = f"the file looks like {what}; the backbone is {look(target.own)}"
+    _check_types_and_shapes(target, found, path, both)
+    _check_whole(target, found, fresh, path, both)
+    if turn is not None:  # after what says that this is no such net
+        found = turn(name, found, source, target)
+    _check_depth(target, found, path, both)
+    other_size = [key for key in found.tensors if _shapes_differ(target, found, key)]
+    fitting = {key: value for key, value in found.tensors.items() if key not in other_size}
+    result = net.load_state_dict(fitting, strict=False)
+    missing = sorted(key for key in result.missing_keys if not key.endswith(IGNORABLE))
+    unexpected = sorted([*result.unexpected_keys, *other_size])
+    if form:
+        LOG.info("%s: read as %s, %d of its tensors dropped", path.name, form, len(found.dropped))
+    if found.note:
+        LOG.info("%s: %s", path.name, found.note)
+    if found.logit:
+        LOG.info("%s: its head becomes one logit, fake > 0", path.name)
+    _name_heads(source, found, (*found.dropped, *unexpected), weights)
+    if _kept_head(name, found, target):
+        LOG.info("%s: its head of one output is kept as a start, taken as fake > 0", path.name)
+    return Start(
+        "file",
+        path.name,
+        sha256_weights(path),
+        missing,
+        unexpected,
+        found.dropped,
+        form,
+        mean=None if found.mean is None else list(found.mean),
+        std=None if found.std is None else list(found.std),
+        fake=found.fake,
+        labels=list(found.labels),
+        interpolation=found.interpolation,
+    )
+
+
+def _read(path: Path) -> tuple[Source, Weights]:
     content = read_tensors(path)
     weights = find_weights(content, path)
     tensors = weights.some(path)
@@ -88,71 +124,7 @@ def load_weights(
         LOG.info("%s: %s", path.name, weights.note)
     # Of a bare state dict, what lies around it are its own tensors.
     wrapper = {k: v for k, v in content.items() if not isinstance(v, Tensor)}
-    source = Source(path, tensors, wrapper | read_metadata(path), weights.joined)
-    name, found = recognise(source, net, head)
-    found, fresh = adapt(found, net, head, path)
-    what = f"{look(found.tensors)}{'' if name == PLAIN else f' ({name})'}"
-    both = f"the file looks like {what}; the backbone is {look(net.state_dict())}"
-    _refuse_other_types(net, found, path)
-    fitting, other_size = _sorted_out(net, found, head, f"{path}: ", both)
-    _check_whole(net, found, fitting, head, fresh, f"{path}: ", both)
-    if turn is not None:  # after what says that this is no such net
-        found = turn(name, found, source, net, head)
-        fitting, other_size = _sorted_out(net, found, head, f"{path}: ", both)
-    deeper = _deeper(net, found)
-    if deeper:
-        raise UserError(
-            f"{path}: {len(deeper)} tensors are of blocks that this backbone does not have, the "
-            f"first is {deeper[0]!r}: weights of a deeper net; {both}"
-        )
-    result = net.load_state_dict(fitting, strict=False)
-    missing = sorted(key for key in result.missing_keys if not key.endswith(IGNORABLE))
-    unexpected = sorted([*result.unexpected_keys, *other_size])
-    _tell(path, name, found)
-    _name_heads(source, found, (*found.dropped, *unexpected), weights)
-    if _kept_head(name, found, net, head):
-        LOG.info("%s: its head of one output is kept as a start, taken as fake > 0", path.name)
-    return _start_of(path, "" if name == PLAIN else name, found, missing, unexpected)
-
-
-def _check_whole(
-    net: nn.Module,
-    found: Foreign,
-    fitting: Collection[str],
-    head: tuple[str, ...],
-    fresh: tuple[str, ...],
-    where: str,
-    both: str,
-) -> None:
-    """Raise a UserError where a weight outside the head is missing."""
-    lost = [
-        key
-        for key in net.state_dict()
-        if key not in fitting and not key.endswith(IGNORABLE) and not in_head(key, head)
-        and not key.startswith(fresh)
-    ]  # fmt: skip
-    if lost:
-        raise UserError(f"{where}{_lost(net, found, lost)}; {both}")
-
-
-def _start_of(
-    path: Path, name: str, found: Foreign, missing: list[str], unexpected: list[str]
-) -> Start:
-    """Return what a run's record says of the weights that were loaded."""
-    return Start(
-        "file",
-        path.name,
-        sha256_weights(path),
-        missing,
-        unexpected,
-        found.dropped,
-        name,
-        None if found.mean is None else list(found.mean),
-        None if found.std is None else list(found.std),
-        found.fake,
-        list(found.labels),
-        interpolation=found.interpolation,
-    )
+    return Source(path, tensors, wrapper | read_metadata(path), weights.joined), weights
 
 
 def sha256_weights(path: Path) -> str:
@@ -163,34 +135,64 @@ def sha256_weights(path: Path) -> str:
     return sha256_json([sha256_file(one) for one in (path, *shards)])
 
 
-def _refuse_other_types(net: nn.Module, found: Foreign, path: Path) -> None:
-    own = net.state_dict()
+def _shapes_differ(target: Target, found: Foreign, key: str) -> bool:
+    return key in target.own and target.own[key].shape != found.tensors[key].shape
+
+
+def _check_types_and_shapes(target: Target, found: Foreign, path: Path, both: str) -> None:
+    """Raise for tensors that are no floats, and for shapes that differ outside the head."""
+    own = target.own
     for key, value in found.tensors.items():
         if key in own and own[key].is_floating_point() and not value.is_floating_point():
             raise UserError(
                 f"{path}: tensor {key!r} is {str(value.dtype).removeprefix('torch.')}, want "
                 "floating point: quantised weights must be turned back first"
             )
+    differ = [
+        k for k in found.tensors if _shapes_differ(target, found, k) and not target.in_head(k)
+    ]
+    if differ:
+        key = differ[0]
+        raise UserError(
+            f"{path}: {len(differ)} tensors have another shape than this backbone's, the first is "
+            f"{key!r}: {tuple(found.tensors[key].shape)}, want {tuple(own[key].shape)}; these are "
+            f"weights of another architecture, or of another image size (input.image_size): {both}"
+        )
 
 
-def _kept_head(name: str, found: Foreign, net: nn.Module, head: tuple[str, ...]) -> bool:
-    """Tell whether a head of one output comes along, of which nobody says that it means fake."""
-    weight = next((key for key in found.tensors if in_head(key, head)), "")
-    own = net.state_dict().get(weight)
-    fits = own is not None and own.shape == found.tensors[weight].shape and own.shape[0] == 1
-    return fits and not found.logit and name != OURS
+def _check_whole(
+    target: Target, found: Foreign, fresh: tuple[str, ...], path: Path, both: str
+) -> None:
+    """Raise a UserError where a weight outside the head is missing."""
+    lost = [k for k in target.body if k not in found.tensors and not k.startswith(fresh)]
+    if not lost:
+        return
+    message = (
+        f"{path}: {len(lost)} of the backbone's {len(target.own)} tensors are missing, the first "
+        f"are {lost[:3]}"
+    )
+    if {"fc_norm.weight", "fc_norm.bias"} <= set(found.tensors) and lost[0].startswith("norm."):
+        message += " (the file's net pools all patches: backbone.kwargs: {global_pool: avg})"
+    if any(".lora_A." in key for key in found.tensors):
+        message += " (low-rank updates beside their layers: save peft's merge_and_unload() of it)"
+    raise UserError(f"{message}; {both}")
 
 
-def _deeper(net: nn.Module, found: Foreign) -> list[str]:
-    """Return keys under a numbered layer beyond the last that the net has in that place."""
+def _check_depth(target: Target, found: Foreign, path: Path, both: str) -> None:
+    """Raise for keys under a numbered layer beyond the last that the net has in that place."""
     last: dict[str, int] = {}
-    for parent, number in (pair for key in net.state_dict() for pair in _numbered(key)):
+    for parent, number in (pair for key in target.own for pair in _numbered(key)):
         last[parent] = max(number, last.get(parent, 0))
-    return [
+    deeper = [
         key
         for key in found.tensors
         if any(number > last.get(parent, number) for parent, number in _numbered(key))
     ]
+    if deeper:
+        raise UserError(
+            f"{path}: {len(deeper)} tensors are of blocks that this backbone does not have, the "
+            f"first is {deeper[0]!r}: weights of a deeper net; {both}"
+        )
 
 
 def _numbered(key: str) -> list[tuple[str, int]]:
@@ -199,45 +201,14 @@ def _numbered(key: str) -> list[tuple[str, int]]:
     return [(".".join(parts[:i]), int(part)) for i, part in enumerate(parts) if part.isdigit()]
 
 
-def _sorted_out(
-    net: nn.Module, found: Foreign, head: tuple[str, ...], where: str, both: str
-) -> tuple[dict[str, Tensor], list[str]]:
-    """Return the tensors to load, and the keys of a head of another size."""
-    own = net.state_dict()
-    other_size = [k for k, v in found.tensors.items() if k in own and own[k].shape != v.shape]
-    foreign = [key for key in other_size if not in_head(key, head)]
-    if foreign:
-        key = foreign[0]
-        raise UserError(
-            f"{where}{len(foreign)} tensors have another shape than this backbone's, the first is "
-            f"{key!r}: {tuple(found.tensors[key].shape)}, want {tuple(own[key].shape)}; these are "
-            f"weights of another architecture, or of another image size (input.image_size): {both}"
-        )
-    return {k: v for k, v in found.tensors.items() if k not in other_size}, other_size
+def _kept_head(name: str, found: Foreign, target: Target) -> bool:
+    """Tell whether a head of one output comes along, of which nobody says that it means fake."""
+    key = next((key for key in found.tensors if target.in_head(key)), "")
+    fits = key in target.own and not _shapes_differ(target, found, key)
+    return fits and len(found.tensors[key]) == 1 and not found.logit and name != OURS
 
 
-def _lost(net: nn.Module, found: Foreign, lost: list[str]) -> str:
-    message = (
-        f"{len(lost)} of the backbone's {len(net.state_dict())} tensors are missing, the first are "
-        f"{lost[:3]}"
-    )
-    if {"fc_norm.weight", "fc_norm.bias"} <= set(found.tensors) and lost[0].startswith("norm."):
-        message += " (the file's net pools all patches: backbone.kwargs: {global_pool: avg})"
-    if any(".lora_A." in key for key in found.tensors):
-        message += " (low-rank updates beside their layers: save peft's merge_and_unload() of it)"
-    return message
-
-
-def _tell(path: Path, name: str, found: Foreign) -> None:
-    if name != PLAIN:
-        LOG.info("%s: read as %s, %d of its tensors dropped", path.name, name, len(found.dropped))
-    if found.note:
-        LOG.info("%s: %s", path.name, found.note)
-    if found.logit:
-        LOG.info("%s: its head becomes one logit, fake > 0", path.name)
-
-
-def _name_heads(source: Source, found: Foreign, left: Iterable[str], weights: Weights) -> None:
+def _name_heads(source: Source, found: Foreign, left: Collection[str], weights: Weights) -> None:
     """Say which trained heads of a file are left out: layers of few outputs, or called a head."""
     heads = {}
     for key in left:
@@ -291,6 +262,32 @@ def start_weights(
         )
     tensors, tag, sha256 = hub_weights(config.backbone, config.input.image_size)
     # timm draws a head of another size anew; ours, near zero, stays.
-    own = {key: value for key, value in tensors.items() if not in_head(key, head)}
+    target = Target(net, head)
+    own = {key: value for key, value in tensors.items() if not target.in_head(key)}
     missing = sorted(net.load_state_dict(own, strict=False).missing_keys)
     return Start("hub", tag, sha256, missing)
+
+
+def carry_input(model: Classifier, config: ModelConfig, start: Start) -> None:
+    """Give a model the mean and std that its weights were trained with, if they are known.
+
+    What the config states wins, and the log says that they differ. The result travels on in the
+    model's `spec`, which is part of our checkpoint.
+    """
+    if start.mean is None or start.std is None:
+        return
+    kept = {}
+    for what, stated, carried in (
+        ("mean", config.input.mean, start.mean),
+        ("std", config.input.std, start.std),
+    ):
+        if stated and max(abs(a - b) for a, b in zip(stated, carried, strict=True)) > TOLERANCE:
+            one, other = (", ".join(f"{v:.4g}" for v in values) for values in (carried, stated))
+            LOG.info(
+                "%s was trained with %s %s; the config's %s %s is used instead",
+                *(start.name, what, one, what, other),
+            )
+        kept[what] = stated or tuple(carried)
+        values = 255 * torch.tensor(kept[what]).view(1, 3, 1, 1)
+        model.get_buffer(what).copy_(values)
+    model.spec = replace(model.spec, **kept)

@@ -9,7 +9,7 @@ from src import paths
 from src.artifacts.files import sha256_file
 from src.errors import UserError
 from src.models.backbones import build_backbone
-from src.models.formats.base import Foreign
+from src.models.formats import Foreign, Target
 from src.models.formats.fit import adapt
 from src.soups.ingredients import Ingredient
 from src.tensor_files import read_tensors
@@ -98,7 +98,7 @@ def _resized(other: Ingredient, first: Ingredient) -> Path:
     from safetensors.torch import save_file
 
     net, native = build_backbone(first.config.backbone, first.spec.image_size, first.config.head)
-    fitted, _ = adapt(Foreign(read_tensors(other.path)), net, native.head, other.path)
+    fitted, _ = adapt(Foreign(read_tensors(other.path)), Target(net, native.head), other.path)
     path = paths.merge_parts() / f"{other.sha256[:32]}_{first.spec.image_size}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({key: value.contiguous() for key, value in fitted.tensors.items()}, path)

@@ -19,13 +19,12 @@ from src.data.pixels.source import PixelSource
 from src.data.pixels.video_decoders import DECODERS
 from src.ensemble.pooling import POOLING
 from src.inference.lineage import origin_of
+from src.losses import LOSSES
 from src.models.backbones import check_backbone
 from src.models.checkpoint import is_ours
 from src.models.classifier import Classifier, build_classifier, count_parameters
-from src.models.detector import carry_input
-from src.models.losses import LOSSES
 from src.models.strategies import STRATEGIES, make_stages
-from src.models.weights import Start, start_weights
+from src.models.weights import Start, carry_input, start_weights
 from src.seeds import derive_seed
 from src.training.job import Job
 from src.training.optim import OPTIMIZERS, SCHEDULES

@@ -30,8 +30,9 @@ from src.data.pixels.source import PixelSource
 from src.inference.engines import fused
 from src.inference.frames import Seen
 from src.inference.predict import VIEWS, parts_of, view_pixels
-from src.models.anatomy import anatomy_of, features_of
+from src.models.anatomy import anatomy_of
 from src.models.classifier import Classifier
+from src.models.heads import features_of
 from src.progress import track
 from src.seeds import derive_seed
 from src.training.job import Job

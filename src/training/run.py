@@ -11,8 +11,9 @@ from torch.amp.grad_scaler import GradScaler
 
 from src import paths
 from src.models import checkpoint
-from src.models.anatomy import Names, Probe
+from src.models.anatomy import Names
 from src.models.classifier import Classifier
+from src.models.heads import Probe
 from src.models.strategies import Stage
 from src.training.job import Job
 from src.training.optim import (

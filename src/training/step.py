@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from src.compute.pieces import split
-from src.config import LossConfig, ModelConfig
+from src.config import ModelConfig
 from src.errors import UserError
-from src.models.feature_terms import wants_features
+from src.losses import asked_terms
 from src.training.run import Run
 
 TINY = 1e-12  # keeps a gradient of zero from being divided by
@@ -108,22 +108,18 @@ def check_step(config: ModelConfig, precision: str, micro_batch: int, *, compile
             "optim.sam_rho takes two gradients a step, and the loss scale of fp16 belongs to one: "
             "train with --precision bf16 or fp32"
         )
-    if compiled and wants_features(config.loss):
+    terms = " and ".join(f"loss.{name}" for name in asked_terms(config.loss))
+    if compiled and terms:
         raise UserError(
-            f"--compile: {_terms(config.loss)} look at features that compiled code does not show: "
+            f"--compile: {terms} look at features that compiled code does not show: "
             "leave --compile out"
         )
-    if micro_batch and wants_features(config.loss):
+    if micro_batch and terms:
         raise UserError(
             f"--auto-batch: only {micro_batch} of {config.optim.batch_size} images fit at once, "
-            f"and {_terms(config.loss)} look at all pairs of a batch: train a variant with "
+            f"and {terms} look at all pairs of a batch: train a variant with "
             f"optim.batch_size={micro_batch} under its own name (--set ... --as NAME)"
         )
-
-
-def _terms(loss: LossConfig) -> str:
-    names = ("supcon", "uniformity", "alignment")
-    return " and ".join(f"loss.{name}" for name in names if getattr(loss, name) > 0)
 
 
 @contextmanager

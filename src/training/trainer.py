@@ -21,11 +21,10 @@ from src.data.pixels.source import Canvas, PixelSource
 from src.ensemble.extra import refuse_extra_name
 from src.errors import UserError
 from src.inference.frames import predict_items
+from src.losses import asked_terms, total_loss
 from src.metrics import classification_report
 from src.models.adapters import merge_adapters
 from src.models.classifier import Classifier
-from src.models.feature_terms import wants_features
-from src.models.losses import total_loss
 from src.progress import track
 from src.seeds import derive_seed
 from src.training import begin, resume
@@ -249,7 +248,7 @@ class Trainer:
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean loss of a batch, or of a piece of one, with its gradients."""
-        asked = wants_features(self.config.loss) and "features" not in batch
+        asked = bool(asked_terms(self.config.loss)) and "features" not in batch
         with device.autocast(self.chip, self.run.precision):
             outputs = self.run.active(batch, features=True) if asked else self.run.active(batch)
         return total_loss(batch, outputs, self.config.loss, self.class_weights)

@@ -55,7 +55,7 @@ def test_the_arguments_after_the_verb_are_the_verbs(monkeypatch, capsys):
 @pytest.mark.slow
 def test_models_lists_all_with_size_and_licence(monkeypatch, capsys):
     from src import config
-    from src.models.compact import CompactNet
+    from src.models.backbones.compact import CompactNet
 
     assert call(monkeypatch, "models") == 0
     lines = capsys.readouterr().out.splitlines()

@@ -252,7 +252,7 @@ def test_an_upload_names_what_was_chosen(
         sent.update({name: file.read_bytes() for name, file in files.items()}, card=card)
         return "there"
 
-    monkeypatch.setattr("src.models.push.push_files", push)
+    monkeypatch.setattr("src.models.hub.push_files", push)
     command("variants", "tiny", "--n", "3", "--fold", "0", "--set", "optim.epochs=1")
     assert "uploaded: there" in command("merge", "soup", "--fold", "0", "--push", "me/soup")
     chosen = read_record(paths.run_record("tiny", SCHEME, "soup", 0))["merged_from"]["chosen"]
@@ -267,7 +267,7 @@ def test_a_fold_too_small_for_halves_has_no_table(
     command: Command, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cards: list[str] = []
-    monkeypatch.setattr("src.models.push.push_files", lambda *sent: cards.append(sent[2]) or "up")
+    monkeypatch.setattr("src.models.hub.push_files", lambda *sent: cards.append(sent[2]) or "up")
     for file in sorted((tiny / "input/tiny/train").rglob("*.png"))[2:-2]:
         file.unlink()  # two of either class: 1 + 1 in a fold
     options = ("--set", "optim.epochs=1", "--set", "optim.batch_size=2")

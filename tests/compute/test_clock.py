@@ -17,7 +17,7 @@ from src.cli.common import run_command
 from src.compute import clock as clock_module
 from src.compute.clock import Clock, TimeUpError, in_words, process_seconds
 from src.errors import UserError
-from src.models.losses import LOSSES
+from src.losses import LOSSES
 from src.training import resume, trainer
 from src.training.job import Job, Options
 from src.training.trainer import fit_fold

@@ -13,8 +13,8 @@ from src import paths
 from src.artifacts.files import sha256_file
 from src.artifacts.runs import read_record
 from src.errors import UserError
+from src.losses import LOSSES, Items
 from src.models.checkpoint import load_checkpoint
-from src.models.losses import LOSSES
 from src.training import resume, trainer
 from src.training.job import Job, Options
 from src.training.optim import WeightMean
@@ -188,9 +188,8 @@ def test_a_loss_added_in_one_function_is_trained_by_its_name(
     monkeypatch.setattr(LOSSES, "_things", dict(LOSSES._things))
 
     @LOSSES.register("squared_hinge")
-    def squared_hinge(batch: Any, outputs: Any, config: Any, class_weights: Any) -> torch.Tensor:
-        sign = 2 * batch["label"].float() - 1
-        return functional.relu(1 - sign * outputs["logit"].float()).square().mean()
+    def squared_hinge(items: Items) -> torch.Tensor:
+        return functional.relu(1 - (2 * items.label - 1) * items.logit).square().mean()
 
     job = make_job(loss={"name": "squared_hinge"}, optim={"epochs": 8})
     fit_fold(job)

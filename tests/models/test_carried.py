@@ -7,8 +7,7 @@ import torch
 
 from src.config import BackboneConfig, InputConfig, ModelConfig
 from src.models.classifier import build_classifier
-from src.models.detector import carry_input
-from src.models.weights import Start
+from src.models.weights import Start, carry_input
 
 MEAN, STD = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
 

@@ -11,8 +11,8 @@ from scipy import ndimage
 from src.config import BackboneConfig, InputConfig, ModelConfig, read_model
 from src.errors import UserError
 from src.models.backbones import BACKBONES, build_backbone, check_backbone
+from src.models.backbones.compact import CompactNet, HighPass
 from src.models.classifier import build_classifier, count_parameters, input_spec
-from src.models.compact import CompactNet, HighPass
 
 SMALL = ["compact32", "compact64", "compact64_highpass", "effnet_b0", "mobilenetv2_100"]
 

@@ -6,7 +6,7 @@ import huggingface_hub
 import pytest
 
 from src.errors import UserError
-from src.models.push import push_files
+from src.models.hub import push_files
 
 
 @pytest.fixture

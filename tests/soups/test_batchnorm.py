@@ -12,8 +12,8 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from src.config import InputSpec
+from src.models.backbones.compact import CompactNet
 from src.models.classifier import Classifier
-from src.models.compact import CompactNet
 from src.soups import batchnorm
 from src.soups.batchnorm import (
     estimate_statistics,

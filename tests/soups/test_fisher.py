@@ -9,8 +9,8 @@ import torch
 from src import paths
 from src.artifacts.runs import read_record
 from src.config import InputSpec
+from src.models.backbones.compact import CompactNet
 from src.models.classifier import Classifier
-from src.models.compact import CompactNet
 from src.soups.gradients import fisher_diagonal
 from src.soups.ingredients import Place
 from src.soups.plan import read_plan

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from src import paths
+from src.losses import LOSSES
 from src.models.backbones import BACKBONES
 from src.models.checkpoint import load_checkpoint
-from src.models.losses import LOSSES
 from src.models.strategies import STRATEGIES, Stage
 from src.training.trainer import fit_fold
 
@@ -28,9 +28,9 @@ class Patches(nn.Module):
         return self.head(self.drop(self.body(x).relu().mean((2, 3))))
 
 
-def first_power(batch, outputs, config, class_weights):
+def first_power(items):
     """Return the mean distance between P(fake) and the label."""
-    return (outputs["logit"].float().sigmoid() - batch["label"].float()).abs().mean()
+    return (items.logit.sigmoid() - items.label).abs().mean()
 
 
 def head_then_body(parts, config):

@@ -15,8 +15,8 @@ from src.artifacts.recipes import Member, Recipe
 from src.artifacts.runs import read_record
 from src.errors import UserError
 from src.inference.stored import needed_parts, view_rows
+from src.losses import LOSSES, Items
 from src.models.checkpoint import load_checkpoint
-from src.models.losses import LOSSES
 from src.training.job import Job, Options
 from src.training.plan import check_refits, refit_epochs
 from src.training.trainer import fit_fold
@@ -42,9 +42,9 @@ def test_a_refit_trains_on_every_row_and_leaves_no_predictions(
     seen: set[int] = set()
     loss = LOSSES.get("bce")
 
-    def spy(batch: dict[str, torch.Tensor], *rest: object) -> torch.Tensor:
-        seen.update(batch["item"].tolist())
-        return loss(batch, *rest)  # type: ignore[arg-type]
+    def spy(items: Items) -> torch.Tensor:
+        seen.update(items.batch["item"].tolist())
+        return loss(items)
 
     monkeypatch.setitem(LOSSES._things, "bce", spy)
     assert fit_fold(job)

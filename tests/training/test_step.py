@@ -8,8 +8,7 @@ from torch import nn
 
 from src.config import ModelConfig, parse_model
 from src.errors import UserError
-from src.models.feature_terms import wants_features
-from src.models.losses import total_loss
+from src.losses import asked_terms, total_loss
 from src.models.strategies import Stage
 from src.training.run import Run
 from src.training.step import Step, check_step
@@ -45,7 +44,7 @@ def run_of(config: ModelConfig) -> Run:
 
 def added(run: Run, config: ModelConfig, *batches: dict[str, torch.Tensor]) -> Step:
     """Return a step to which the gradients of some batches were added."""
-    asked = {"features": True} if wants_features(config.loss) else {}
+    asked = {"features": True} if asked_terms(config.loss) else {}
 
     def loss(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         return total_loss(batch, run.active(batch, **asked), config.loss, torch.ones(2))

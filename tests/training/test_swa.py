@@ -7,8 +7,8 @@ import torch
 from torch.optim.swa_utils import update_bn
 
 from src.config import InputSpec
+from src.models.backbones.compact import CompactNet
 from src.models.classifier import Classifier
-from src.models.compact import CompactNet
 from src.training.optim import WeightMean, settle_statistics
 from tests.jobs import batches_of
 

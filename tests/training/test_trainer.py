@@ -18,8 +18,8 @@ from src.artifacts.oof import read_oof, read_views
 from src.artifacts.runs import read_record
 from src.compute.request import Compute
 from src.errors import LockedError, UserError
+from src.losses import LOSSES, Items
 from src.models.checkpoint import load_checkpoint
-from src.models.losses import LOSSES
 from src.tensor_files import read_tensors
 from src.training import resume, trainer
 from src.training.begin import class_weights
@@ -285,10 +285,10 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_items(
     loss, calls, steps = LOSSES.get("bce"), 0, []
     monkeypatch.setattr(trainer.Step, "make", lambda *_: steps.append(calls) is None)
 
-    def broken(*arguments: object) -> torch.Tensor:
+    def broken(items: Items) -> torch.Tensor:
         nonlocal calls
         calls += 1
-        value = loss(*arguments)  # type: ignore[arg-type]
+        value = loss(items)
         return value * bad if calls == 3 else value
 
     monkeypatch.setitem(LOSSES._things, "bce", broken)
@@ -304,8 +304,8 @@ def test_a_gradient_that_is_not_finite_makes_no_step(
     job = make_job(optim={"epochs": 1})
     seen: list[torch.Tensor] = []
 
-    def broken(_: object, outputs: dict[str, torch.Tensor], *__: object) -> torch.Tensor:
-        logit = outputs["logit"]
+    def broken(items: Items) -> torch.Tensor:
+        logit = items.outputs["logit"]
         seen.append(logit.detach())
         return (logit - logit.detach()).abs().sqrt().sum()  # 0, with an infinite slope
 

@@ -1,13 +1,14 @@
 """What lies beside a published file of weights: the names of its classes, its mean and std."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from src.errors import UserError
-from src.models.formats.base import Triple
+from src.models.formats import Triple
 
 REAL = frozenset((
     "real", "reals", "realism", "realistic", "genuine", "live", "bonafide", "authentic", "pristine",
@@ -26,19 +27,13 @@ MOST_NAMED = 8  # classes
 
 @dataclass(frozen=True)
 class Beside:
-    """What `config.json` and `preprocessor_config.json` beside a file say.
+    """What `config.json` and `preprocessor_config.json` beside a file say."""
 
-    Attributes:
-        config: the former; empty where there is none.
-        labels: names of the classes in the order of their numbers; empty where they have none.
-        mean, std: of the pixels, 0..1 scale.
-        interpolation: by which they are enlarged; empty where nothing says or it is none of ours.
-    """
-
-    config: dict[str, Any]
-    labels: tuple[str, ...] = ()
-    mean: Triple | None = None
+    config: dict[str, Any]  # the former; empty where there is none
+    labels: tuple[str, ...] = ()  # names of the classes in the order of their numbers
+    mean: Triple | None = None  # of the pixels, 0..1 scale
     std: Triple | None = None
+    # by which pixels are enlarged; empty where nothing says or it is none of ours
     interpolation: str = ""
 
     @property
@@ -60,7 +55,8 @@ class Beside:
 
 def fake_of(labels: Sequence[str]) -> int | None:
     """Return the class that means fake; None unless there are two, one real and one fake."""
-    kinds = [_kind(label) for label in labels]
+    words = [" ".join(re.sub("[_-]", " ", label.lower()).split()) for label in labels]
+    kinds = [0 if word in REAL else 1 if word in FAKE else None for word in words]
     return kinds.index(1) if sorted(kinds, key=str) == [0, 1] else None
 
 
@@ -111,8 +107,3 @@ def _json(path: Path) -> dict[str, Any]:
     except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path}: no JSON ({error})") from error
     return content if isinstance(content, dict) else {}
-
-
-def _kind(label: str) -> int | None:
-    word = " ".join(label.lower().replace("_", " ").replace("-", " ").split())
-    return 0 if word in REAL else 1 if word in FAKE else None

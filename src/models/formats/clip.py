@@ -2,35 +2,43 @@
 
 from torch import Tensor, nn
 
-from src.models.formats.base import FORMATS, Foreign, Source, fused, one_logit, prefix_of, under
+from src.models.formats import (
+    FORMATS,
+    Foreign,
+    Source,
+    fused,
+    logit_of_two,
+    prefix_of,
+    renamed,
+    under,
+)
 
 # Order matters: `ln_` is a part of `ln_pre` and `ln_post`. As timm's own converter.
 OPENAI = (
     ("conv1", "patch_embed.proj"),
     ("positional_embedding", "pos_embed"),
     ("class_embedding", "cls_token"),
-    ("transformer.resblocks.", "blocks."),
+    (r"transformer\.resblocks\.", "blocks."),
     ("ln_pre", "norm_pre"),
     ("ln_post", "norm"),
     ("ln_", "norm"),
     ("in_proj_", "qkv."),
     ("out_proj", "proj"),
-    ("mlp.c_fc", "mlp.fc1"),
-    ("mlp.c_proj", "mlp.fc2"),
+    (r"mlp\.c_fc", "mlp.fc1"),
+    (r"mlp\.c_proj", "mlp.fc2"),
 )
 HUGGING_FACE = (
-    ("embeddings.patch_embedding", "patch_embed.proj"),
-    ("embeddings.position_embedding.weight", "pos_embed"),
-    ("embeddings.class_embedding", "cls_token"),
-    ("encoder.layers.", "blocks."),
+    (r"embeddings\.patch_embedding", "patch_embed.proj"),
+    (r"embeddings\.position_embedding\.weight", "pos_embed"),
+    (r"embeddings\.class_embedding", "cls_token"),
+    (r"encoder\.layers\.", "blocks."),
     ("pre_layrnorm", "norm_pre"),  # misspelt in transformers itself
     ("post_layernorm", "norm"),
     ("layer_norm", "norm"),
-    ("self_attn.out_proj", "attn.proj"),
-    ("self_attn.", "attn."),
+    (r"self_attn\.out_proj", "attn.proj"),
+    (r"self_attn\.", "attn."),
 )
 # DeepfakeBench trains its CLIP detector on pixels scaled to -1..1 (its clip.yaml), real is 0.
-BENCH_HEAD = ("head.weight", "head.bias")
 BENCH_SCALE = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 # Effort, whose detector has the same names, trains on CLIP's own (its effort.yaml).
 CLIP_SCALE = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -53,14 +61,12 @@ def clip(source: Source, net: nn.Module) -> Foreign | None:
     if prefix is None:
         return None
     tower = under(source.tensors, prefix)
-    projection = tower.pop("proj", None)
     dropped = {key for key in source.tensors if not key.startswith(prefix)}
-    if projection is not None:
+    if tower.pop("proj", None) is not None:
         dropped.add(f"{prefix}proj")
-    note = ""
-    if all(mark in source.tensors for mark in OPENAI_MARKS):
-        note = _activation_note(net)
-    return Foreign(_tokens(_renamed(tower, OPENAI)), sorted(dropped), note=note)
+    from_openai = all(mark in source.tensors for mark in OPENAI_MARKS)
+    note = _activation_note(net) if from_openai else ""
+    return Foreign(_tokens(renamed(tower, OPENAI)), sorted(dropped), note=note)
 
 
 @FORMATS.register("hf_clip")
@@ -79,25 +85,14 @@ def hf_clip(source: Source, net: nn.Module) -> Foreign | None:  # noqa: ARG001 -
         return None
     tower = under(source.tensors, prefix)
     tower.pop("embeddings.position_ids", None)
-    used = {f"{prefix}{key}" for key in tower}
-    tensors = _tokens(fused(_renamed(tower, HUGGING_FACE), source.path))
-    weight = source.tensors.get(BENCH_HEAD[0])
-    if prefix == "backbone." and weight is not None and weight.shape[0] == 2:
-        used |= set(BENCH_HEAD)
-        dropped = sorted(set(source.tensors) - used)
-        logit = one_logit(weight, source.tensors.get(BENCH_HEAD[1]), fake=1)
-        mean, std = CLIP_SCALE if source.joined else BENCH_SCALE
-        return Foreign(tensors, dropped, logit, mean, std, fake=1)
-    return Foreign(tensors, sorted(set(source.tensors) - used))
-
-
-def _renamed(tower: dict[str, Tensor], renames: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
-    result = {}
-    for key, value in tower.items():
-        for old, new in renames:
-            key = key.replace(old, new)
-        result[key] = value
-    return result
+    dropped = set(source.tensors) - {f"{prefix}{key}" for key in tower}
+    tensors = _tokens(fused(renamed(tower, HUGGING_FACE), source.path))
+    logit = logit_of_two(source.tensors, "head", fake=1) if prefix == "backbone." else {}
+    if not logit:
+        return Foreign(tensors, sorted(dropped))
+    dropped -= {"head.weight", "head.bias"}
+    mean, std = CLIP_SCALE if source.joined else BENCH_SCALE
+    return Foreign(tensors, sorted(dropped), logit, mean, std, fake=1)
 
 
 def _tokens(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -110,8 +105,7 @@ def _tokens(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _activation_note(net: nn.Module) -> str:
     from timm.layers.activations import QuickGELU
 
-    kinds = {type(module) for module in net.modules()}
-    if QuickGELU in kinds or not hasattr(net, "blocks"):
+    if not hasattr(net, "blocks") or any(type(one) is QuickGELU for one in net.modules()):
         return ""
     return (
         "OpenAI's CLIP was trained with QuickGELU and this backbone has another activation: its "

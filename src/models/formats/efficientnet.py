@@ -1,14 +1,18 @@
 """EfficientNets in the names of the package efficientnet_pytorch (DeepfakeBench, SBI)."""
 
 import re
+from collections.abc import Mapping
 
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.formats.base import FORMATS, Foreign, Source, one_logit, prefix_of, under
+from src.models.formats import FORMATS, Foreign, Source, logit_of_two, prefix_of, under
 
-OUTSIDE = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
+OUTSIDE = {
+    **{"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"},
+    "_fc": "classifier",
+}
 SQUEEZE = {"_se_reduce": "se.conv_reduce", "_se_expand": "se.conv_expand"}
 WITH_EXPANSION = {
     **{"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2"},
@@ -20,6 +24,7 @@ WITHOUT_EXPANSION = {
     **SQUEEZE,
 }
 BENCH_PREFIX, BENCH_HEAD = "backbone.efficientnet.", "backbone.last_layer"
+BENCH_SCALE = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
 @FORMATS.register("efficientnet_pytorch")
@@ -27,36 +32,15 @@ def efficientnet_pytorch(source: Source, net: nn.Module) -> Foreign | None:
     """Read an EfficientNet of that package; timm's `tf_efficientnet_*` compute the same.
 
     DeepfakeBench's detector is one under `backbone.efficientnet.`, with a head (2, d), real first.
+
+    Raises:
+        UserError: the backbone has the same keys, but pads and normalises otherwise (timm's own).
     """
     anchors = ("_conv_stem.weight", "_blocks.0._depthwise_conv.weight", "_conv_head.weight")
     prefix = prefix_of(source.tensors, anchors, source.path)
     places = _places(net)
     if prefix is None or not places:
         return None
-    _refuse_other_arithmetic(net, source)
-    tower = under(source.tensors, prefix)
-    dropped = {key for key in source.tensors if not key.startswith(prefix)}
-    tensors, classifier = {}, {}
-    for key, value in tower.items():
-        if key.startswith("_fc."):
-            classifier[key.replace("_fc", "classifier")] = value
-        else:
-            tensors[_renamed(key, tower, places)] = value
-    weight = source.tensors.get(f"{BENCH_HEAD}.weight")
-    if prefix == BENCH_PREFIX and weight is not None and weight.shape[0] == 2:
-        keys = (f"{BENCH_HEAD}.weight", f"{BENCH_HEAD}.bias")
-        logit = one_logit(weight, source.tensors.get(keys[1]), fake=1)
-        half = (0.5, 0.5, 0.5)
-        note = (
-            "DeepfakeBench's stem pads nothing where timm's tf_efficientnet pads one pixel: its "
-            "outputs will differ a little"
-        )
-        return Foreign(tensors, sorted(dropped - set(keys)), logit, half, half, note, fake=1)
-    return Foreign(tensors | classifier, sorted(dropped))
-
-
-def _refuse_other_arithmetic(net: nn.Module, source: Source) -> None:
-    """Raise for a net of the same keys that pads and normalises otherwise (timm's own ones)."""
     stem, norm = net.get_submodule("conv_stem"), net.get_submodule("bn1")
     if not isinstance(stem, Conv2dSame) or abs(getattr(norm, "eps", 1e-3) - 1e-3) > 1e-6:
         raise UserError(
@@ -65,6 +49,19 @@ def _refuse_other_arithmetic(net: nn.Module, source: Source) -> None:
             "compute something else: take timm's tf_efficientnet_* (model effnet_b4_tf, or "
             "--model timm:tf_efficientnet_b0)"
         )
+    tower = under(source.tensors, prefix)
+    tensors = {_new_name(key, tower, places): value for key, value in tower.items()}
+    dropped = {key for key in source.tensors if not key.startswith(prefix)}
+    logit = logit_of_two(source.tensors, BENCH_HEAD, fake=1) if prefix == BENCH_PREFIX else {}
+    if not logit:
+        return Foreign(tensors, sorted(dropped))
+    tensors = {k: v for k, v in tensors.items() if not k.startswith("classifier.")}
+    dropped -= {f"{BENCH_HEAD}.weight", f"{BENCH_HEAD}.bias"}
+    note = (
+        "DeepfakeBench's stem pads nothing where timm's tf_efficientnet pads one pixel: its "
+        "outputs will differ a little"
+    )
+    return Foreign(tensors, sorted(dropped), logit, *BENCH_SCALE, note, fake=1)
 
 
 def _places(net: nn.Module) -> list[str]:
@@ -76,7 +73,7 @@ def _places(net: nn.Module) -> list[str]:
     return [f"blocks.{i}.{j}" for i, size in enumerate(sizes) for j in range(size)]
 
 
-def _renamed(key: str, tower: dict[str, Tensor], places: list[str]) -> str:
+def _new_name(key: str, tower: Mapping[str, Tensor], places: list[str]) -> str:
     found = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
     if not found:
         layer, _, rest = key.partition(".")

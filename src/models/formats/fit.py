@@ -1,7 +1,8 @@
-"""A state dict in timm's key space into one particular net: towers, sizes, pooling, the head."""
+"""The format of a weights file, and a state dict in timm's key space into one particular net."""
 
 import contextlib
 import io
+import json
 import re
 import sys
 import warnings
@@ -13,43 +14,112 @@ import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.formats.base import Foreign, Source, prefix_of, under
+from src.models.formats import (
+    FORMATS,
+    IGNORABLE,
+    Foreign,
+    Source,
+    Target,
+    logit_of_two,
+    notes,
+    prefix_of,
+    split,
+    under,
+)
+from src.models.formats.beside import look_beside
 
-# A BatchNorm counter that older checkpoints lack; it decides nothing at inference.
-IGNORABLE = ("num_batches_tracked",)
+PLAIN, OURS = "plain", "ours"
 
 
-def in_head(key: str, head: tuple[str, ...]) -> bool:
-    """Whether a key is one of the classifier layers'."""
-    return key.startswith(tuple(f"{layer}." for layer in head))
+def recognise(source: Source, target: Target) -> tuple[str, Foreign]:
+    """Find the format of a weights file, and read it into timm's key space.
+
+    Returns:
+        Name of the format (`plain` where none claims it), and what was read, with what lies beside
+        the file (`look_beside`) where its format does not say it.
+
+    Raises:
+        UserError: several formats claim it, or the one that does finds it damaged.
+    """
+    read = {name: FORMATS.get(name)(source, target.net) for name in FORMATS}
+    found = {name: one for name, one in read.items() if one is not None}
+    found = found or {PLAIN: plain(source, target)}
+    if len(found) > 1:
+        raise UserError(f"{source.path}: may be {' or '.join(found)}; save the backbone alone")
+    name, one = next(iter(found.items()))
+    return name, one if name == OURS else _with_beside(one, source, target)
 
 
-def fits(net: nn.Module, tensors: Mapping[str, Tensor], head: tuple[str, ...]) -> bool:
-    """Whether all tensors of the net's backbone are there, in the right shapes."""
-    return all(
-        key in tensors and tensors[key].shape == own.shape
-        for key, own in net.state_dict().items()
-        if not in_head(key, head) and not key.endswith(IGNORABLE)
+def _with_beside(read: Foreign, source: Source, target: Target) -> Foreign:
+    """Add classes, mean, std and interpolation from beside a file; a head they name is turned."""
+    beside = look_beside(source.path)
+    tensors, logit, fake = dict(read.tensors), read.logit, read.fake
+    if fake is None and beside.fake is not None:
+        turned = logit_of_two(tensors, target.place, beside.fake)
+        if turned:
+            fake, logit = beside.fake, turned
+            for part in turned:
+                tensors.pop(f"{target.place}.{part}", None)
+    return replace(
+        read,
+        tensors=tensors,
+        logit=logit,
+        fake=fake,
+        labels=read.labels or beside.labels,
+        mean=read.mean or beside.mean,
+        std=read.std or beside.std,
+        interpolation=read.interpolation or beside.interpolation,
+        note=notes(beside.note, read.note),
     )
 
 
-def plain(source: Source, net: nn.Module, head: tuple[str, ...]) -> Foreign:
+@FORMATS.register(OURS)
+def ours(source: Source, net: nn.Module) -> Foreign | None:  # noqa: ARG001 - a format's signature
+    """Read a checkpoint of train_folds.py: its head is one logit already, fake > 0.
+
+    Raises:
+        UserError: its metadata are damaged.
+    """
+    text = source.wrapper.get("rvf")
+    if not isinstance(text, str):
+        return None
+    try:
+        content = json.loads(text)["input"]
+        mean, std = (tuple(float(v) for v in content[key]) for key in ("mean", "std"))
+        size, geometry = int(content["image_size"]), str(content["geometry"])
+        red, green, blue = mean
+        r, g, b = std
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{source.path}: its metadata are damaged ({error})") from error
+    note = f"trained at {size} px, {geometry}"
+    return Foreign(dict(source.tensors), mean=(red, green, blue), std=(r, g, b), note=note, fake=1)
+
+
+def fits(target: Target, tensors: Mapping[str, Tensor]) -> bool:
+    """Tell whether all tensors of the net's backbone are there, in the right shapes."""
+    own = target.own
+    return all(k in tensors and tensors[k].shape == own[k].shape for k in target.body)
+
+
+def plain(source: Source, target: Target) -> Foreign:
     """Read what no format claims: timm's own names, perhaps under a prefix, perhaps older ones.
 
     Raises:
         UserError: several backbones, and no way to choose.
     """
-    if fits(net, source.tensors, head):
+    if fits(target, source.tensors):
         return Foreign(dict(source.tensors))
-    optional = (*IGNORABLE, "fc_norm.weight", "fc_norm.bias")
-    keys = [k for k in net.state_dict() if not in_head(k, head) and not k.endswith(optional)]
+    norms = ("fc_norm.weight", "fc_norm.bias")
+    keys = [key for key in target.body if not key.endswith(norms)]
     prefix = prefix_of(source.tensors, keys, source.path) if keys else None
     if prefix:
         dropped = sorted(key for key in source.tensors if not key.startswith(prefix))
         return Foreign(under(source.tensors, prefix), dropped)
-    converted = _by_timm(source.tensors, net)
+    converted = _by_timm(source.tensors, target.net)
+    # A norm that only this net has does not tell whether the rest was converted rightly.
+    own_norms = {k: v for k, v in target.own.items() if k.startswith("fc_norm.")}
     # timm's rules also rename some keys of files that are something else; those are shown as found.
-    return Foreign(converted if fits(net, _adapted(net, converted), head) else dict(source.tensors))
+    return Foreign(converted if fits(target, own_norms | converted) else dict(source.tensors))
 
 
 def _by_timm(tensors: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
@@ -70,22 +140,8 @@ def _by_timm(tensors: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
     return found if isinstance(found, dict) else tensors
 
 
-def _adapted(net: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    own = net.state_dict()
-    have = {key: value for key, value in tensors.items() if key in own}
-    return have | {key: own[key] for key in own if key.startswith("fc_norm.") and key not in have}
-
-
-def adapt(
-    foreign: Foreign, net: nn.Module, head: tuple[str, ...], path: Path
-) -> tuple[Foreign, tuple[str, ...]]:
-    """Fit position embeddings, pooling and head to a net.
-
-    Args:
-        foreign: what was read.
-        net: unchanged here.
-        head: names of its classifier layers.
-        path: named in messages.
+def adapt(foreign: Foreign, target: Target, path: Path) -> tuple[Foreign, tuple[str, ...]]:
+    """Fit position embeddings, pooling and head to a net, which is unchanged here.
 
     Returns:
         The same with tensors of the net's sizes, and prefixes of the backbone's keys that may be
@@ -95,31 +151,33 @@ def adapt(
         UserError: position embeddings that are no square grid.
     """
     tensors = {k: v.float() if v.is_floating_point() else v for k, v in foreign.tensors.items()}
-    own = net.state_dict()
+    own = target.own
     grid = tensors.get("pos_embed")
     if grid is not None and "pos_embed" in own and grid.shape != own["pos_embed"].shape:
-        tensors["pos_embed"] = _resized(grid, own["pos_embed"], net, path)
-    dropped, logit, fresh, note = list(foreign.dropped), foreign.logit, (), foreign.note
-    fake = foreign.fake
+        tensors["pos_embed"] = _resized(grid, own["pos_embed"], target.net, path)
+    found, fresh = replace(foreign, tensors=tensors), ()
     if _pools_otherwise(tensors, own):
-        # A norm that was trained on one token is no start for one on the mean of all.
-        dropped += [key for key in tensors if key.startswith("norm.")]
-        tensors = {key: value for key, value in tensors.items() if not key.startswith("norm.")}
-        fresh = ("fc_norm.",)
-        if logit:
-            why = "its head was trained on the class token, this net pools: a new head"
-            logit, note, fake = {}, "; ".join(filter(None, (note, why))), None
-    for part, value in logit.items():
-        key = f"{head[0]}.{part}" if head else ""
+        found, fresh = _without_norm(found), ("fc_norm.",)
+    for part, value in found.logit.items():
+        key = f"{target.place}.{part}"
         if key in own and own[key].shape == value.shape:
-            tensors[key] = value
-    found = replace(foreign, tensors=tensors, dropped=sorted(dropped), logit=logit, note=note)
-    return replace(found, fake=fake), fresh
+            found.tensors[key] = value
+    return found, fresh
 
 
 def _pools_otherwise(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> bool:
     pooled = "fc_norm.weight" in own and "norm.weight" not in own
     return pooled and "norm.weight" in tensors and "fc_norm.weight" not in tensors
+
+
+def _without_norm(found: Foreign) -> Foreign:
+    """Leave out a norm that was trained on one token, no start for one on the mean of all."""
+    tensors, norms = split(found.tensors, lambda key: key.startswith("norm."))
+    found = replace(found, tensors=tensors, dropped=sorted([*found.dropped, *norms]))
+    if not found.logit:
+        return found
+    why = "its head was trained on the class token, this net pools: a new head"
+    return replace(found, logit={}, note=notes(found.note, why), fake=None)
 
 
 def _resized(grid: Tensor, own: Tensor, net: nn.Module, path: Path) -> Tensor:

@@ -5,18 +5,29 @@ file of `torch.save(model.state_dict())` has. `config.json` beside a file names 
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from src.models.formats.base import FORMATS, Foreign, Source, fused, prefix_of, under
+from src.models.formats import (
+    FORMATS,
+    Foreign,
+    Renames,
+    Source,
+    classifier_of,
+    fused,
+    notes,
+    prefix_of,
+    renamed,
+    split,
+    under,
+)
 from src.models.formats.beside import look_beside
 from src.models.formats.self_supervised import dinov2, dinov3
 from src.models.heads import ClsAvgPool, NormalizedLinear
 
-Renames = tuple[tuple[str, str], ...]
 BLOCKS: Renames = (
     (r"layernorm_before\.", "norm1."),
     (r"layernorm_after\.", "norm2."),
@@ -70,8 +81,8 @@ SIGLIP: Renames = (
     (r"^post_layernorm\.", "norm."),
     (r"^head\.probe", "attn_pool.latent"),
     (r"^head\.attention\.out_proj\.", "attn_pool.proj."),
-    (r"^head\.layernorm\.", "attn_pool.norm."),
-    (r"^head\.mlp\.", "attn_pool.mlp."),
+    (r"^head\.(?:attention\.)?", "attn_pool."),
+    (r"^attn_pool\.layernorm\.", "attn_pool.norm."),
 )
 WANTS = "which wants in the model's config head:"
 # Where transformers' names of activations differ from timm's.
@@ -83,52 +94,84 @@ ACTIVATIONS = {
 
 
 @dataclass(frozen=True)
-class Read:
+class Tower:
     """A tower in timm's names, and what goes with it."""
 
-    prefix: str  # of the tower in the file
-    tensors: dict[str, Tensor]  # under timm's names
-    # keys of the tower that have no place in timm's net, and no say in its head's input
-    lost: list[str]
+    tensors: dict[str, Tensor]
+    # beginnings of the file's keys that have no place in timm's net, and no say in its head's input
+    idle: tuple[str, ...] = ()
     no_head: str = ""  # why the file's head does not fit a net of timm; empty where it does
+    note: str = ""  # what a user should know
 
 
-@FORMATS.register("hf_vit")
-def hf_vit(source: Source, net: nn.Module) -> Foreign | None:
+Reader = Callable[[Source, nn.Module], Tower | None]
+
+
+def family(
+    name: str, renames: Renames, *anchors: str, computed: str = "$."
+) -> Callable[[Reader], Reader]:
+    """Register a format of towers that have some keys, with a head beside them.
+
+    Args:
+        name: of the format.
+        renames: to timm's names.
+        anchors: keys by which such a tower is known.
+        computed: pattern of keys that no net of timm keeps.
+
+    Returns:
+        What takes a function of a tower, renamed, and the net that it is meant for.
+    """
+
+    def register(reader: Reader) -> Reader:
+        @FORMATS.register(name)
+        def read(source: Source, net: nn.Module) -> Foreign | None:
+            prefix = prefix_of(source.tensors, anchors, source.path)
+            if prefix is None:
+                return None
+            whole = under(source.tensors, prefix)
+            kept, lost = split(whole, lambda key: re.search(computed, key) is not None)
+            tower = reader(Source(source.path, renamed(kept, renames)), net)
+            if tower is None:
+                return None
+            lost += [key for key in kept if key.startswith(tower.idle)]
+            return _with_head(source, net, prefix, tower, {f"{prefix}{key}" for key in lost})
+
+        return reader
+
+    return register
+
+
+@family(
+    *("hf_vit", VIT, "embeddings.cls_token", "embeddings.position_embeddings"),
+    "embeddings.patch_embeddings.projection.weight",
+    computed=r"^pooler\.",
+)
+def hf_vit(source: Source, net: nn.Module) -> Tower:
     """Read ViT (also ViTMAE's encoder) or DINOv2, with registers or without."""
-    tower, prefix = _tower(source, "embeddings.cls_token", "embeddings.position_embeddings",
-                           "embeddings.patch_embeddings.projection.weight")  # fmt: skip
-    if tower is None:
-        return None
-    lost = [key for key in tower if key.startswith("pooler.")]
-    tensors = fused(_renamed({k: v for k, v in tower.items() if k not in lost}, VIT), source.path)
+    tensors, idle = fused(source.tensors, source.path), ("embeddings.mask_token",)
+    pool = getattr(net, "attn_pool", None)
     if "blocks.0.ls1.gamma" not in tensors:
-        own = getattr(net, "global_pool", "token"), getattr(net, "attn_pool", None)
-        pooled = own != ("token", None) and not any(
-            key.startswith("fc_norm.") for key in net.state_dict()
-        )
-        why = f"its head sees the class token, {WANTS} {{pool: cls}}" if pooled else ""
-        return _foreign(source, net, Read(prefix, tensors, [*lost, "embeddings.mask_token"], why))
+        on_token = (getattr(net, "global_pool", "token"), pool) == ("token", None)
+        fits = on_token or any(key.startswith("fc_norm.") for key in net.state_dict())
+        why = "" if fits else f"its head sees the class token, {WANTS} {{pool: cls}}"
+        return Tower(tensors, idle, why)
     tensors.setdefault("mask_token", torch.zeros(1))
     read = dinov2(Source(source.path, tensors), net)
-    tensors = read.tensors if read is not None else tensors
     why = (
-        ""
-        if isinstance(getattr(net, "attn_pool", None), ClsAvgPool)
-        else "its head sees the class token and the mean of the patches side by side, "
+        "its head sees the class token and the mean of the patches side by side, "
         f"{WANTS} {{pool: cls_avg}}"
     )
-    return _foreign(source, net, Read(prefix, tensors, [*lost, "embeddings.mask_token"], why))
+    fits = isinstance(pool, ClsAvgPool)
+    return Tower(tensors if read is None else read.tensors, idle, "" if fits else why)
 
 
-@FORMATS.register("hf_dinov3")
-def hf_dinov3(source: Source, net: nn.Module) -> Foreign | None:
-    """Read DINOv3's ViT."""
-    tower, prefix = _tower(source, "embeddings.register_tokens", "embeddings.mask_token",
-                           "embeddings.patch_embeddings.weight")  # fmt: skip
-    if tower is None:
-        return None
-    tensors = _renamed(tower, VIT)
+@family(
+    *("hf_dinov3", VIT, "embeddings.register_tokens", "embeddings.mask_token"),
+    "embeddings.patch_embeddings.weight",
+)
+def hf_dinov3(source: Source, net: nn.Module) -> Tower | None:
+    """Read DINOv3's ViT, whose keys have no bias."""
+    tensors = dict(source.tensors)
     for key in [key for key in tensors if key.endswith(".attn.q_proj.bias")]:
         k_bias = key.replace("q_proj", "k_proj")
         tensors.setdefault(k_bias, torch.zeros_like(tensors[key]))
@@ -137,116 +180,92 @@ def hf_dinov3(source: Source, net: nn.Module) -> Foreign | None:
     read = dinov3(Source(source.path, tensors), net)
     if read is None:
         return None
-    biased = [key for key in read.dropped if key.endswith("qkv.bias") and bool(tensors[key].any())]
-    note = (
-        "its query and value biases have no place in this backbone: vit_*_dinov3_qkvb has them"
-        if biased
-        else ""
-    )
-    foreign = _foreign(source, net, Read(prefix, read.tensors, ["embeddings.mask_token"]))
-    return replace(foreign, note="; ".join(filter(None, (foreign.note, note))))
+    biased = any(key.endswith("qkv.bias") and bool(tensors[key].any()) for key in read.dropped)
+    note = "its query and value biases have no place in this backbone: vit_*_dinov3_qkvb has them"
+    return Tower(read.tensors, ("embeddings.mask_token",), note=note if biased else "")
 
 
-@FORMATS.register("hf_siglip")
-def hf_siglip(source: Source, net: nn.Module) -> Foreign | None:
+@family(
+    *("hf_siglip", SIGLIP, "embeddings.patch_embedding.weight", "post_layernorm.weight"),
+    "embeddings.position_embedding.weight",
+    computed=r"^embeddings\.position_ids$",
+)
+def hf_siglip(source: Source, net: nn.Module) -> Tower | None:
     """Read SigLIP's or SigLIP 2's image tower, of fixed size or NaFlex.
 
     The classifiers that transformers makes of it see the mean of all tokens, as timm's
     `vit_*_siglip_gap_*` do; the attention pooling beside it is then of no account.
     """
-    tower, prefix = _tower(source, "embeddings.patch_embedding.weight", "post_layernorm.weight",
-                           "embeddings.position_embedding.weight")  # fmt: skip
-    if tower is None or "pre_layrnorm.weight" in tower:
+    if "pre_layrnorm.weight" in source.tensors:  # CLIP's
         return None
-    pooled = getattr(net, "attn_pool", None) is not None
-    lost = [k for k in tower if k.startswith("head.") and not pooled] + ["embeddings.position_ids"]
-    tensors = fused(
-        _renamed({k: v for k, v in tower.items() if k not in lost}, SIGLIP), source.path
-    )
+    tensors = fused(source.tensors, source.path)
     tensors["pos_embed"] = tensors["pos_embed"][None]
     patch = tensors["patch_embed.proj.weight"]
     if patch.ndim == 2:  # NaFlex: of pixels row by row, colours last
         side = round((patch.shape[1] / 3) ** 0.5)
         tensors["patch_embed.proj.weight"] = patch.reshape(-1, side, side, 3).permute(0, 3, 1, 2)
+    if getattr(net, "attn_pool", None) is None:
+        return Tower(
+            {k: v for k, v in tensors.items() if not k.startswith("attn_pool.")}, ("head.",)
+        )
     for part in ("weight", "bias"):
-        joint = tensors.pop(f"head.attention.in_proj_{part}", None)
+        joint = tensors.pop(f"attn_pool.in_proj_{part}", None)
         if joint is not None:
             queries, keys, values = joint.chunk(3)
             tensors[f"attn_pool.q.{part}"] = queries
             tensors[f"attn_pool.kv.{part}"] = torch.cat([keys, values])
-    why = "its head sees the mean of all tokens, as vit_*_siglip_gap_* do" if pooled else ""
-    return _foreign(source, net, Read(prefix, tensors, lost, why))
+    why = "its head sees the mean of all tokens, as vit_*_siglip_gap_* do"
+    return Tower(tensors, no_head=why)
 
 
-@FORMATS.register("hf_swin")
-def hf_swin(source: Source, net: nn.Module) -> Foreign | None:
+@family(
+    *("hf_swin", SWIN, "embeddings.patch_embeddings.projection.weight", "embeddings.norm.weight"),
+    "encoder.layers.0.blocks.0.layernorm_before.weight",
+    computed="(relative_position_index|relative_coords_table)$",
+)
+def hf_swin(source: Source, net: nn.Module) -> Tower:  # noqa: ARG001 - a reader's signature
     """Read Swin or Swin V2; what leads to a stage is counted with the stage before it there."""
-    tower, prefix = _tower(source, "embeddings.patch_embeddings.projection.weight",
-                           "embeddings.norm.weight",
-                           "encoder.layers.0.blocks.0.layernorm_before.weight")  # fmt: skip
-    if tower is None:
-        return None
-    lost = [k for k in tower if k.endswith(("relative_position_index", "relative_coords_table"))]
-    tensors = _renamed({k: v for k, v in tower.items() if k not in lost}, SWIN)
-    moved = {re.sub(r"^layers\.(\d+)\.downsample", _next, key): v for key, v in tensors.items()}
-    if "layers.0.blocks.0.attn.logit_scale" in moved:  # V2, whose keys have no bias
-        moved = {re.sub(r"\.([qv])_proj\.bias$", r".\1_bias", k): v for k, v in moved.items()}
-    return _foreign(source, net, Read(prefix, fused(moved, source.path), lost))
+    tensors = {
+        re.sub(r"^layers\.(\d+)\.downsample", _next, key): value
+        for key, value in source.tensors.items()
+    }
+    if "layers.0.blocks.0.attn.logit_scale" in tensors:  # V2, whose keys have no bias
+        tensors = renamed(tensors, ((r"\.([qv])_proj\.bias$", r".\1_bias"),))
+    return Tower(fused(tensors, source.path))
 
 
 def _next(found: re.Match[str]) -> str:
     return f"layers.{int(found[1]) + 1}.downsample"
 
 
-@FORMATS.register("hf_convnext")
-def hf_convnext(source: Source, net: nn.Module) -> Foreign | None:
+@family(
+    *("hf_convnext", CONVNEXT, "embeddings.patch_embeddings.weight"),
+    "encoder.stages.0.layers.0.dwconv.weight",
+)
+def hf_convnext(source: Source, net: nn.Module) -> Tower:  # noqa: ARG001 - a reader's signature
     """Read ConvNeXt or ConvNeXt V2."""
-    tower, prefix = _tower(source, "embeddings.patch_embeddings.weight",
-                           "encoder.stages.0.layers.0.dwconv.weight")  # fmt: skip
-    if tower is None:
-        return None
-    tensors = _renamed(tower, CONVNEXT)
-    flat = {k: v.flatten() if ".grn." in k else v for k, v in tensors.items()}
-    return _foreign(source, net, Read(prefix, flat, []))
+    return Tower({k: v.flatten() if ".grn." in k else v for k, v in source.tensors.items()})
 
 
-def _tower(source: Source, *anchors: str) -> tuple[dict[str, Tensor] | None, str]:
-    prefix = prefix_of(source.tensors, anchors, source.path)
-    return (None, "") if prefix is None else (under(source.tensors, prefix), prefix)
-
-
-def _renamed(tower: Mapping[str, Tensor], renames: Renames) -> dict[str, Tensor]:
-    result = {}
-    for key, value in tower.items():
-        for old, new in renames:
-            key = re.sub(old, new, key)
-        result[key] = value
-    return result
-
-
-def _foreign(source: Source, net: nn.Module, read: Read) -> Foreign:
-    """Add the head under the net's name for it."""
-    parent = read.prefix.removesuffix(".").rpartition(".")[0]
+def _with_head(
+    source: Source, net: nn.Module, prefix: str, tower: Tower, idle: set[str]
+) -> Foreign:
+    """Add the head beside a tower under the net's name for it."""
+    parent = prefix.removesuffix(".").rpartition(".")[0]
     layer = f"{parent}.classifier" if parent else "classifier"
-    no_head = read.no_head
+    no_head = tower.no_head
     if not no_head and any(isinstance(module, NormalizedLinear) for module in net.modules()):
         no_head = f"its head sees features of any length, {WANTS} {{normalize: false}}"
-    head = {part: source.tensors.get(f"{layer}.{part}") for part in ("weight", "bias")}
-    place = (getattr(net, "pretrained_cfg", None) or {}).get("classifier")
-    tensors, notes = dict(read.tensors), [_activation_note(look_beside(source.path).config, net)]
-    used = {key for key in source.tensors if key.startswith(read.prefix)}
-    used -= {f"{read.prefix}{key}" for key in read.lost}
-    if head["weight"] is not None and no_head:
-        notes.append(f"{no_head}: left out")
-    elif head["weight"] is not None and isinstance(place, str):
-        used |= {f"{layer}.{part}" for part in head}
-        tensors |= {f"{place}.{part}": v for part, v in head.items() if v is not None}
-    return Foreign(
-        tensors,
-        sorted(set(source.tensors) - used),
-        note="; ".join(filter(None, notes)),
-        idle=frozenset(f"{read.prefix}{key}" for key in read.lost),
-    )
+    names = {f"{layer}.{part}": f"{classifier_of(net)}.{part}" for part in ("weight", "bias")}
+    used = {key for key in source.tensors if key.startswith(prefix)} - idle
+    tensors, left_out = dict(tower.tensors), ""
+    if f"{layer}.weight" in source.tensors and no_head:
+        left_out = f"{no_head}: left out"
+    elif f"{layer}.weight" in source.tensors and classifier_of(net):
+        used |= set(names)
+        tensors |= {new: source.tensors[k] for k, new in names.items() if k in source.tensors}
+    note = notes(_activation_note(look_beside(source.path).config, net), left_out, tower.note)
+    return Foreign(tensors, sorted(set(source.tensors) - used), note=note, idle=frozenset(idle))
 
 
 def _activation_note(config: Mapping[str, object], net: nn.Module) -> str:

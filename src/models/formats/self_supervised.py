@@ -1,14 +1,15 @@
 """Vision transformers as self-supervised training saves them: FSFM, MAE, DINO, DINOv2, DINOv3."""
 
 import json
-import re
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.formats.base import FORMATS, Foreign, Source, Triple, one_logit, split
+from src.models.formats import FORMATS, Foreign, Source, Triple, logit_of_two, renamed, split
 
 FSFM_SIDECAR = "pretrain_ds_mean_std.txt"
 # Of VGGFace2, on which the published files were pretrained.
@@ -20,6 +21,8 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 FSFM_PRETRAINING = ("mask_token", "decoder_", "rep_decoder_", "projector.", "predictor.")
 MAE_PRETRAINING = ("mask_token", "decoder_")
 DINO_HEADS = ("head.", "dino_head.", "ibot_head.")
+DINOV2 = ((r"\.mlp\.w12\.", ".mlp.fc1."), (r"\.mlp\.w3\.", ".mlp.fc2."))
+DINOV3 = ((r"\.ls([12])\.gamma$", r".gamma_\1"), ("storage_tokens", "reg_token"))
 
 
 @FORMATS.register("fsfm")
@@ -34,7 +37,7 @@ def fsfm(source: Source, net: nn.Module) -> Foreign | None:  # noqa: ARG001 - a 
         UserError: the file beside it is damaged.
     """
     keys = source.tensors
-    pretraining = any(key.startswith("rep_decoder_") for key in keys)
+    pretraining = _has(keys, "rep_decoder_")
     if "patch_embed.proj.weight" not in keys or ("decoder_pos_embed" in keys and not pretraining):
         return None
     args = source.wrapper.get("args")
@@ -45,17 +48,21 @@ def fsfm(source: Source, net: nn.Module) -> Foreign | None:  # noqa: ARG001 - a 
         return None
     mean, std = _fsfm_scale(beside, arguments)
     tensors, dropped = split(keys, lambda key: key.startswith(FSFM_PRETRAINING))
-    weight = tensors.get("head.weight")
-    if weight is None or weight.shape[0] != 2:
+    logit = logit_of_two(tensors, "head", fake=0)
+    if not logit:
         return Foreign(tensors, dropped, mean=mean, std=std)
     if arguments.get("train_split"):
         note = "its classes were numbered by a list of files, in an order not known: a new head"
         return Foreign(tensors, dropped, mean=mean, std=std, note=note)
-    logit = one_logit(tensors.pop("head.weight"), tensors.pop("head.bias", None), fake=0)
+    tensors = {k: v for k, v in tensors.items() if k not in ("head.weight", "head.bias")}
     return Foreign(tensors, dropped, logit, mean, std, fake=0)
 
 
-def _fsfm_scale(beside: Path, arguments: dict[str, object]) -> tuple[Triple, Triple]:
+def _has(keys: Mapping[str, Tensor], start: str | tuple[str, ...]) -> bool:
+    return any(key.startswith(start) for key in keys)
+
+
+def _fsfm_scale(beside: Path, arguments: dict[str, Any]) -> tuple[Triple, Triple]:
     """Return mean and std: ImageNet's if the run asked for it, else the file's or VGGFace2's."""
     if arguments.get("normalize_from_IMN"):
         return IMAGENET
@@ -77,17 +84,16 @@ def _fsfm_scale(beside: Path, arguments: dict[str, object]) -> tuple[Triple, Tri
 @FORMATS.register("mae")
 def mae(source: Source, net: nn.Module) -> Foreign | None:  # noqa: ARG001 - a format's signature
     """Read a masked autoencoder with its decoder (He et al., CVPR 2022)."""
-    keys = source.tensors
-    decoder = {"decoder_embed.weight", "decoder_pos_embed", "mask_token"} <= set(keys)
-    if not decoder or any(key.startswith("rep_decoder_") for key in keys):
+    decoder = {"decoder_embed.weight", "decoder_pos_embed", "mask_token"} <= set(source.tensors)
+    if not decoder or _has(source.tensors, "rep_decoder_"):
         return None
-    return Foreign(*split(keys, lambda key: key.startswith(MAE_PRETRAINING)))
+    return Foreign(*split(source.tensors, lambda key: key.startswith(MAE_PRETRAINING)))
 
 
 @FORMATS.register("dino")
 def dino(source: Source, net: nn.Module) -> Foreign | None:
     """Read a training file of DINO (Caron et al., ICCV 2021) or DINOv2: the teacher's backbone."""
-    heads = any(key.startswith(DINO_HEADS) for key in source.tensors)
+    heads = _has(source.tensors, DINO_HEADS)
     if "teacher" not in source.wrapper or not (heads or "student" in source.wrapper):
         return None
     wanted, dropped = split(source.tensors, lambda key: not key.startswith("backbone."))
@@ -108,14 +114,10 @@ def dinov2(source: Source, net: nn.Module) -> Foreign | None:  # noqa: ARG001 - 
     Timm keeps the class token's position embedding within the class token where there are
     registers, and calls the gated layers of the largest net fc1 and fc2.
     """
-    keys = source.tensors
-    if not {"mask_token", "blocks.0.ls1.gamma", "pos_embed"} <= set(keys):
+    if not {"mask_token", "blocks.0.ls1.gamma", "pos_embed"} <= set(source.tensors):
         return None
-    tensors, dropped = split(keys, lambda key: key == "mask_token")
-    tensors = {
-        re.sub(r"\.mlp\.w3\.", ".mlp.fc2.", re.sub(r"\.mlp\.w12\.", ".mlp.fc1.", key)): value
-        for key, value in tensors.items()
-    }
+    tensors, dropped = split(source.tensors, lambda key: key == "mask_token")
+    tensors = renamed(tensors, DINOV2)
     if "register_tokens" in tensors:
         tensors["reg_token"] = tensors.pop("register_tokens")
         tensors["cls_token"] = tensors["cls_token"] + tensors["pos_embed"][:, 0]
@@ -136,12 +138,9 @@ def dinov3(source: Source, net: nn.Module) -> Foreign | None:
     biases = any(name.endswith("attn.q_bias") for name, _ in net.named_parameters())
     unwanted = (".periods", ".bias_mask", "mask_token", *(() if biases else ("qkv.bias",)))
     tensors, dropped = split(keys, lambda k: k.endswith(unwanted) or k.startswith("local_cls_norm"))
-    result = {}
-    for key, value in tensors.items():
-        if key.endswith("qkv.bias"):
-            result[key.replace("qkv.bias", "q_bias")] = value.chunk(3)[0]
-            result[key.replace("qkv.bias", "v_bias")] = value.chunk(3)[2]
-            continue
-        renamed = re.sub(r"\.ls([12])\.gamma$", r".gamma_\1", key)
-        result[renamed.replace("storage_tokens", "reg_token")] = value
-    return Foreign(result, dropped)
+    tensors = renamed(tensors, DINOV3)
+    for key in [key for key in tensors if key.endswith("qkv.bias")]:
+        queries, _, values = tensors.pop(key).chunk(3)
+        tensors[key.replace("qkv.bias", "q_bias")] = queries
+        tensors[key.replace("qkv.bias", "v_bias")] = values
+    return Foreign(tensors, dropped)

@@ -4,13 +4,21 @@ Its ResNets and DenseNets have timm's names and are plain.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.formats.base import FORMATS, Foreign, Source, prefix_of, under
+from src.models.formats import (
+    FORMATS,
+    Foreign,
+    Source,
+    classifier_of,
+    new_name,
+    prefix_of,
+    under,
+)
 from src.models.formats.self_supervised import IMAGENET
 
 HEADS = ("classifier", "heads", "head", "fc")
@@ -74,28 +82,31 @@ def torchvision(source: Source, net: nn.Module) -> Foreign | None:
         return None
     tower = {k: v for k, v in under(source.tensors, prefix).items() if not k.endswith(COMPUTED)}
     if "conv_proj.weight" in tower:
-        names = {key: _replaced(key, VIT) for key in tower}
+        names = {key: new_name(key, VIT) for key in tower}
     elif any(key.endswith(".layer_scale") for key in tower):
-        names = {key: _replaced(_stage(key, "stages"), CONVNEXT) for key in tower}
+        names = {key: new_name(_stage(key, "stages"), CONVNEXT) for key in tower}
     elif any(key.endswith("attn.qkv.weight") for key in tower):
-        names = {key: _replaced(_stage(key, "layers"), SWIN) for key in tower}
+        names = {key: new_name(_stage(key, "layers"), SWIN) for key in tower}
     else:
-        return _convolutions(tower, net, source, prefix)
-    return _foreign(tower, names, net, source, prefix)
+        names = _convolutions(tower, net, source.path)
+    return None if names is None else _foreign(tower, names, net, source, prefix)
 
 
-def _convolutions(
-    tower: dict[str, Tensor], net: nn.Module, source: Source, prefix: str
-) -> Foreign | None:
-    """Give the modules of a net of convolutions timm's names, one after the other."""
-    found = _modules(key for key in tower if _is_body(key, tower))
+def _convolutions(tower: dict[str, Tensor], net: nn.Module, path: Path) -> dict[str, str] | None:
+    """Return timm's names of the modules of a net of convolutions, one after the other.
+
+    The running variances in `tower` become those of timm's eps.
+    """
+    # MobileNetV3 has a layer between its last convolution and its classifier.
+    body = ("features.", "classifier.0.") if "classifier.3.weight" in tower else "features."
+    found = sorted({k.rpartition(".")[0] for k in tower if k.startswith(body)}, key=_depth)
     last = tower[f"{found[-1]}.weight"].shape[0]
     wanted = TIMM.get((len(found), last))
     if wanted is None:
         return None
-    classifier = _classifier(net)
+    classifier = classifier_of(net)
     own = {k: v for k, v in net.state_dict().items() if not k.startswith(f"{classifier}.")}
-    places = _modules(own, ordered=True)
+    places = list(dict.fromkeys(key.rpartition(".")[0] for key in own))
     names = {
         f"{old}.{part}": f"{new}.{part}"
         for old, new in zip(found, places, strict=False)
@@ -108,7 +119,7 @@ def _convolutions(
     if other or any(isinstance(module, Conv2dSame) for module in net.modules()):
         why = "is another net" if other else "pads as TensorFlow does, torchvision's evenly"
         raise UserError(
-            f"{source.path}: weights of a net of torchvision, which is timm's {wanted}; this "
+            f"{path}: weights of a net of torchvision, which is timm's {wanted}; this "
             f"backbone {why}: take --model timm:{wanted}"
         )
     if wanted in LARGE_EPS:
@@ -116,13 +127,13 @@ def _convolutions(
         for key in tower:
             if key.endswith(".running_var"):  # what is divided by is the root of variance plus eps
                 tower[key] = tower[key] + (1e-3 - eps)
-    return _foreign(tower, names, net, source, prefix)
+    return names
 
 
 def _foreign(
     tower: dict[str, Tensor], names: dict[str, str], net: nn.Module, source: Source, prefix: str
 ) -> Foreign:
-    own, classifier = net.state_dict(), _classifier(net)
+    own, classifier = net.state_dict(), classifier_of(net)
     names = {old: new for old, new in names.items() if new.split(".")[0] not in HEADS
              or new.startswith("head.norm.")}  # fmt: skip
     heads = [
@@ -132,46 +143,26 @@ def _foreign(
         layer = heads[0].removesuffix("weight")
         names |= {f"{layer}{part}": f"{classifier}.{part}" for part in ("weight", "bias")
                   if f"{layer}{part}" in tower}  # fmt: skip
-    tensors = {new: _as_own(tower[old], own.get(new)) for old, new in names.items()}
+    # In timm's shape where only sides of one pixel differ.
+    tensors = {
+        new: value.reshape(own[new].shape)
+        if new in own and _bare(value) == _bare(own[new])
+        else value
+        for new, value in ((new, tower[old]) for old, new in names.items())
+    }
     used = {f"{prefix}{key}" for key in names}
     dropped = sorted(k for k in source.tensors if k not in used and not k.endswith(COMPUTED))
     return Foreign(tensors, dropped, mean=IMAGENET[0], std=IMAGENET[1])
 
 
-def _is_body(key: str, tower: Mapping[str, Tensor]) -> bool:
-    # MobileNetV3 has a layer between its last convolution and its classifier.
-    between = "classifier.3.weight" in tower and key.startswith("classifier.0.")
-    return between or key.startswith("features.")
-
-
-def _modules(keys: Iterable[str], *, ordered: bool = False) -> list[str]:
-    """Return the modules that hold weights, in the order of depth: by number, or as they come."""
-    found = list(dict.fromkeys(key.rpartition(".")[0] for key in keys))
-    if ordered:
-        return found
-    return sorted(found, key=lambda m: (m.split(".")[0] != "features",
-                                        [(p.isdigit(), int(p) if p.isdigit() else 0, p)
-                                         for p in m.split(".")]))  # fmt: skip
-
-
-def _classifier(net: nn.Module) -> str:
-    name = (getattr(net, "pretrained_cfg", None) or {}).get("classifier") or ""
-    return name if isinstance(name, str) else ""
+def _depth(module: str) -> tuple[bool, list[tuple[bool, int, str]]]:
+    """Sort modules by number, the classifier's last."""
+    parts = module.split(".")
+    return parts[0] != "features", [(p.isdigit(), int(p) if p.isdigit() else 0, p) for p in parts]
 
 
 def _bare(value: Tensor) -> list[int]:
     return [size for size in value.shape if size != 1]
-
-
-def _as_own(value: Tensor, own: Tensor | None) -> Tensor:
-    """Return a tensor in the net's shape where only sides of one pixel differ."""
-    return value if own is None or _bare(value) != _bare(own) else value.reshape(own.shape)
-
-
-def _replaced(key: str, renames: tuple[tuple[str, str], ...]) -> str:
-    for old, new in renames:
-        key = re.sub(old, new, key)
-    return key
 
 
 def _stage(key: str, word: str) -> str:

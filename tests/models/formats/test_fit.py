@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from timm.models import convnext, swin_transformer, vision_transformer
 
 from src.errors import UserError
-from src.models.formats import FORMATS, recognise
-from src.models.formats.base import Foreign, Source, one_logit, prefix_of
+from src.models.formats import FORMATS, Foreign, Source, Target, one_logit, prefix_of
+from src.models.formats.fit import recognise
 from src.models.weights import load_weights
 from tests.models.formats.small import HEAD, features, images, save, stir, tensors_of, vit
 
@@ -221,7 +221,7 @@ def test_two_formats_that_claim_a_file_are_named(tmp_path, monkeypatch):
     twice |= {name: lambda source, net: Foreign(source.tensors) for name in ("one", "two")}
     monkeypatch.setattr(FORMATS, "_things", twice)
     with pytest.raises(UserError, match="may be one or two"):
-        recognise(Source(tmp_path, tensors_of(vit())), vit(), HEAD)
+        recognise(Source(tmp_path, tensors_of(vit())), Target(vit(), HEAD))
 
 
 def test_a_format_is_one_function(tmp_path, monkeypatch):

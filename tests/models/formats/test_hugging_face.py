@@ -13,8 +13,8 @@ from timm.layers import resample_abs_pos_embed
 from src.config import BackboneConfig, HeadConfig
 from src.errors import UserError
 from src.models.backbones import build_backbone
+from src.models.detector import turn_head
 from src.models.formats.beside import Beside, look_beside
-from src.models.formats.order import turn_head
 from src.models.weights import load_weights
 from tests.models.formats.small import images, stir
 

@@ -13,7 +13,7 @@ from torchvision.models.convnext import CNBlockConfig
 from src.config import read_model
 from src.errors import UserError
 from src.models.classifier import build_classifier
-from src.models.formats.order import turn_head
+from src.models.detector import turn_head
 from src.models.formats.self_supervised import IMAGENET
 from src.models.weights import load_weights
 from tests.models.formats.small import images, save, tensors_of
@@ -94,10 +94,11 @@ def test_wider_and_deeper_nets_are_told_apart(tmp_path, name, timms):
         net, head = ours(timms, 1)
     torch.save({k: torch.ones((), dtype=v.dtype).expand(v.shape) for k, v in shapes.items()},
                tmp_path / "w.pth")  # fmt: skip
-    from src.models.formats import Source, recognise
+    from src.models.formats import Source, Target
+    from src.models.formats.fit import recognise
 
     source = Source(tmp_path / "w.pth", torch.load(tmp_path / "w.pth", weights_only=True))  # noqa: TID251
-    form, found = recognise(source, net, head)
+    form, found = recognise(source, Target(net, head))
     assert form == "torchvision"
     own = net.state_dict()
     assert set(found.tensors) == set(own)

@@ -1,4 +1,4 @@
-"""Nets by name: ours are registered here, every other name is timm's."""
+"""Nets by name: ours are registered in this folder, every other name is timm's."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,12 +8,10 @@ from torch import nn
 
 from src.config import BackboneConfig, HeadConfig
 from src.errors import UserError, unknown_name
-from src.models.compact import CompactNet
 from src.models.heads import HEAD_STD, apply_head
-from src.registry import Registry
+from src.registry import Registry, import_all
 
 BACKBONES: Registry[Callable[..., nn.Module]] = Registry("backbone")
-BACKBONES.register("compact_net")(CompactNet)
 
 # Arguments of a constructor that have a place of their own, or that would go behind our back
 # (`pretrained` downloads).
@@ -25,18 +23,12 @@ OURS = {
 
 @dataclass(frozen=True)
 class Native:
-    """What a backbone's weights were trained with, used where a config leaves it open.
+    """What a backbone's weights were trained with, used where a config leaves it open."""
 
-    Attributes:
-        image_size: side in pixels.
-        mean, std: per RGB channel on a 0..1 scale.
-        head: names of the classifier layers, prefixes of their keys.
-    """
-
-    image_size: int
-    mean: tuple[float, float, float]
+    image_size: int  # side in pixels
+    mean: tuple[float, float, float]  # per RGB channel on a 0..1 scale
     std: tuple[float, float, float]
-    head: tuple[str, ...]
+    head: tuple[str, ...]  # names of the classifier layers, prefixes of their keys
 
 
 def check_backbone(name: str) -> None:
@@ -72,24 +64,26 @@ def build_backbone(
         UserError: unknown name, the constructor refuses the arguments, or the net cannot have that
             head.
     """
-    net, native = _build(config, image_size)
+    check_backbone(config.name)
+    taken = sorted(set(config.kwargs) & OURS)
+    if taken:
+        raise UserError(f"backbone.kwargs may not set {', '.join(taken)}: they are set elsewhere")
+    arguments = {"drop_rate": config.drop_rate, **config.kwargs}
+    if config.name in BACKBONES.names():
+        net = _construct(BACKBONES.get(config.name), config.name, arguments)
+        native = Native(image_size or 32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), ("head",))
+    else:
+        net, native = _build_timms(config, image_size, arguments)
     if head is not None:
         apply_head(net, head, config.name)
     return net, native
 
 
-def _build(config: BackboneConfig, image_size: int | None) -> tuple[nn.Module, Native]:
-    check_backbone(config.name)
-    taken = sorted(set(config.kwargs) & OURS)
-    if taken:
-        raise UserError(f"backbone.kwargs may not set {', '.join(taken)}: they are set elsewhere")
-    if config.name in BACKBONES.names():
-        settings = {"drop_rate": config.drop_rate, **config.kwargs}
-        net = _construct(BACKBONES.get(config.name), config.name, settings)
-        return net, Native(image_size or 32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), ("head",))
+def _build_timms(
+    config: BackboneConfig, image_size: int | None, arguments: dict[str, Any]
+) -> tuple[nn.Module, Native]:
     import timm
 
-    arguments: dict[str, Any] = {"drop_rate": config.drop_rate, **config.kwargs}
     if config.drop_path_rate is not None:
         arguments["drop_path_rate"] = config.drop_path_rate
     published = timm.get_pretrained_cfg(config.name)
@@ -153,3 +147,6 @@ def _construct(make: Callable[..., nn.Module], name: str, arguments: dict[str, A
         return make(**arguments)
     except Exception as error:  # whatever a constructor makes of arguments it does not expect
         raise UserError(f"backbone {name!r} refuses {arguments}: {error}") from error
+
+
+import_all(__name__)

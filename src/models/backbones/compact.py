@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from src.models.backbones import BACKBONES
 from src.models.heads import Pool
 
 
@@ -55,23 +56,18 @@ class HighPass(nn.Module):
         return torch.cat([x, residual], 1)
 
 
+@BACKBONES.register("compact_net")
 class CompactNet(nn.Module):
-    """Stem at full resolution, one residual block a stage, average pooling, one linear head.
-
-    Args:
-        num_classes: outputs of the head.
-        widths: channels of the stem and of each stage; the first stage keeps the resolution,
-            each later one halves it.
-        high_pass: feed the net the image and its high-pass residual.
-        drop_rate: dropout before the head.
-    """
+    """Stem at full resolution, one residual block a stage, average pooling, one linear head."""
 
     def __init__(
         self,
         num_classes: int = 1,
+        # channels of the stem and of each stage; the first keeps the resolution, each later one
+        # halves it
         widths: Sequence[int] = (20, 20, 40, 80, 160),
-        high_pass: bool = False,
-        drop_rate: float = 0.0,
+        high_pass: bool = False,  # feed the net the image and its high-pass residual
+        drop_rate: float = 0.0,  # before the head
     ) -> None:
         super().__init__()
         self.high_pass = HighPass() if high_pass else nn.Identity()
