@@ -59,7 +59,7 @@ def _run(argv: Sequence[str] | None) -> None:
 
 def _face(arguments: Namespace) -> "FaceConfig":
     from src.config import FaceConfig
-    from src.faces.spec import detector_of
+    from src.faces.detectors import detector_of
     from src.strict_yaml import checked
 
     given = {key: getattr(arguments, key) for key in ("detector", "detector_file", "margin")}

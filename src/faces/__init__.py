@@ -1,1 +1,5 @@
-"""Faces: found in pictures, followed through a clip, cut out, remembered on disk."""
+"""Faces: found, followed through a clip, cut out."""
+
+from src.registry import import_all
+
+import_all(__name__)

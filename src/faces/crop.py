@@ -1,7 +1,4 @@
-"""Faces cut out of pictures: a square with a margin, or turned upright by five points.
-
-A face in a picture, and how boxes overlap.
-"""
+"""Faces cut out of pictures: a square with a margin, or turned upright by five points."""
 
 from typing import NamedTuple
 
@@ -10,20 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 # The 112 x 112 template of ArcFace (Deng et al. 2019), x moved by 8 as in insightface's and
-# DeepfakeBench's (Yan et al. 2023) `img_align_crop`: eyes, nose, corners of the mouth, as shares
-# of the square's side.
-_ARCFACE = (
-    np.array(
-        [
-            [38.2946, 51.6963],
-            [73.5318, 51.5014],
-            [56.0252, 71.7366],
-            [41.5493, 92.3655],
-            [70.7299, 92.2041],
-        ]
-    )
-    / 112
-)
+# DeepfakeBench's (Yan et al. 2023) `img_align_crop`: eyes, nose, corners of the mouth, x + iy as
+# shares of the square's side.
+_TEMPLATE = (
+    np.array([38.2946, 73.5318, 56.0252, 41.5493, 70.7299])
+    + 1j * np.array([51.6963, 51.5014, 71.7366, 92.3655, 92.2041])
+) / 112
 _LARGEST = 2**15 - 1  # px: what OpenCV's warp can address
 _SPREAD = 2.0  # an aligned square is at most so many times the picture's longer side
 
@@ -50,79 +39,58 @@ def area(box: Box) -> float:
 
 def iou(one: Box, other: Box) -> float:
     """Return intersection over union of two boxes, 0 to 1."""
-    shared = area(
-        (
-            max(one[0], other[0]),
-            max(one[1], other[1]),
-            min(one[2], other[2]),
-            min(one[3], other[3]),
-        )
-    )
+    low = max(one[0], other[0]), max(one[1], other[1])
+    shared = area((*low, min(one[2], other[2]), min(one[3], other[3])))
     union = area(one) + area(other) - shared
     return shared / union if union > 0 else 0.0
 
 
 def between(one: Face, other: Face, share: float) -> Face:
     """Return the face that lies `share` (0 to 1) of the way from one to another."""
-
-    def mix(a: float, b: float) -> float:
-        return a + share * (b - a)
-
-    x0, y0, x1, y1 = (mix(a, b) for a, b in zip(one.box, other.box, strict=True))
+    x0, y0, x1, y1 = (a + share * (b - a) for a, b in zip(one.box, other.box, strict=True))
     points = None
     if one.points is not None and other.points is not None:
-        points = tuple(
-            (mix(a[0], b[0]), mix(a[1], b[1]))
-            for a, b in zip(one.points, other.points, strict=True)
-        )
+        pairs = zip(one.points, other.points, strict=True)
+        points = tuple((x + share * (u - x), y + share * (v - y)) for (x, y), (u, v) in pairs)
     return Face((x0, y0, x1, y1), min(one.score, other.score), points)
 
 
 def scaled(face: Face, across: float, down: float) -> Face:
     """Return a face of a picture that was made so many times as wide and as high."""
     x0, y0, x1, y1 = face.box
-    points = face.points
-    if points is not None:
-        points = tuple((across * x, down * y) for x, y in points)
+    points = face.points and tuple((across * x, down * y) for x, y in face.points)
     return Face((across * x0, down * y0, across * x1, down * y1), face.score, points)
 
 
 def inside(faces: list[Face], picture: NDArray) -> list[Face]:
     """Return the faces at least half of whose box lies in the picture."""
     height, width = picture.shape[:2]
-    kept = []
-    for face in faces:
-        x0, y0, x1, y1 = face.box
-        seen = area((max(0.0, x0), max(0.0, y0), min(width, x1), min(height, y1)))
-        if seen > 0 and seen >= area(face.box) / 2:
-            kept.append(face)
-    return kept
+
+    def seen(box: Box) -> float:
+        return area((max(0.0, box[0]), max(0.0, box[1]), min(width, box[2]), min(height, box[3])))
+
+    return [face for face in faces if 2 * seen(face.box) >= area(face.box) > 0]
 
 
 def crop_face(picture: Picture, face: Face, margin: float, *, align: bool) -> Picture:
-    """Cut a face out of a picture, at the picture's own resolution.
+    """Cut a face out of a picture, at its own resolution: (height, width, 3) to (side, side, 3).
 
     A square that reaches over the picture's edge is moved into it, and is smaller where the
     picture is: no pixel is made up. (Mirrored borders show further eyes, black ones tell how near
     to the edge a face was.) Only an aligned square may have corners outside; there the edge goes
     on.
 
-    Args:
-        picture: uint8 RGB (height, width, 3).
-        face: where.
-        margin: side of the square over the longer side of the box; FaceForensics++ and FSFM take
-            1.3. Aligned: size of the square over that of the template; so DeepfakeBench.
-        align: turn the face upright and to a common place by its points; a face without points,
-            or with points that fall together, is cut out as it is.
-
-    Returns:
-        uint8 RGB (side, side, 3), contiguous.
+    The square's side is `margin` times the longer side of the box (FaceForensics++ and FSFM take
+    1.3); with `align` the face is turned upright and to a common place by its points, and `margin`
+    is the size of the square over that of the template (so DeepfakeBench). A face without points,
+    or with points that fall together, is cut out as it is.
     """
     if align and face.points is not None and max(picture.shape) <= _LARGEST:
         aligned = _aligned(picture, face.points, margin)
         if aligned is not None:
             return aligned
-    return _square(picture, face.box, margin)
+    left, top, side = square_of(face.box, margin, *picture.shape[:2])
+    return np.ascontiguousarray(picture[top : top + side, left : left + side])
 
 
 def square_of(box: Box, margin: float, height: int, width: int) -> tuple[int, int, int]:
@@ -140,9 +108,8 @@ def similarity(points: Points, margin: float) -> NDArray[np.float64] | None:
     complex numbers. The template is drawn together around the middle by `margin`. None where the
     points fall together.
     """
-    goal = (_ARCFACE + (margin - 1) / 2) / margin
+    target = (_TEMPLATE + (1 + 1j) * (margin - 1) / 2) / margin
     source = np.array(points, np.float64) @ np.array([1, 1j])
-    target = goal @ np.array([1, 1j])
     centred = source - source.mean()
     spread = float((np.abs(centred) ** 2).sum())
     if not spread > 0:
@@ -169,9 +136,3 @@ def _aligned(picture: Picture, points: Points, margin: float) -> Picture | None:
         borderMode=cv2.BORDER_REPLICATE,
     )
     return np.ascontiguousarray(turned, np.uint8)
-
-
-def _square(picture: Picture, box: Box, margin: float) -> Picture:
-    height, width = picture.shape[:2]
-    left, top, side = square_of(box, margin, height, width)
-    return np.ascontiguousarray(picture[top : top + side, left : left + side])

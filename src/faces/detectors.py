@@ -1,21 +1,25 @@
 """What finds faces: one registered interface, so that a better detector is a line of config.
 
-A detector whose file is gone, for what is predicted without looking for a face.
+From a model's config to the detector whose faces it sees, or what stands for one whose file is
+gone. A new detector is a file of this folder, which registers itself.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from src import paths
+from src.artifacts.files import sha256_file
+from src.config import FaceConfig, ModelConfig
 from src.errors import UserError
-from src.faces.crop import Face, inside, scaled
+from src.faces.crop import Face, Picture, inside, scaled
 from src.registry import Registry
 
-Picture = NDArray[np.uint8]
+CROPPING = 2  # version of tracking and cutting out: pixels cut out otherwise are made again
 
 
 class Detector(Protocol):
@@ -70,6 +74,7 @@ def detect_each(detector: Detector, pictures: Sequence[Shrunk]) -> list[list[Fac
     return found
 
 
+@DETECTORS.register("whole")
 class Whole:
     """No detector: the whole picture stands for a face."""
 
@@ -86,9 +91,6 @@ class Whole:
         return [[Face((0.0, 0.0, float(s[1]), float(s[0])), 1.0)] for s in shapes]
 
 
-DETECTORS.register("whole")(Whole)
-
-
 def refuse_file(name: str, file: Path | None) -> None:
     """Raise a UserError where a detector is given a file that it would not read."""
     if file is not None:
@@ -96,13 +98,7 @@ def refuse_file(name: str, file: Path | None) -> None:
 
 
 class AbsentDetector:
-    """Stands for a checkpoint's detector as long as no picture is shown to it.
-
-    Args:
-        name: in `DETECTORS`.
-        file: where its weights were looked for last.
-        sha256: of these weights.
-    """
+    """Stands for a checkpoint's detector, whose weights are not there, until a picture comes."""
 
     batch = 1
     longest: int | None = None
@@ -124,3 +120,60 @@ class AbsentDetector:
             f"it; put the file of SHA-256 {self._sha256[:12]}... there (or say `faces: cropped` in "
             "dataset.yaml, where the pictures are faces already)"
         )
+
+
+def face_spec(config: ModelConfig) -> FaceConfig | None:
+    """Return how a model's faces are cut out, with the checksum of its detector's file.
+
+    So it travels with the weights. None for a model that sees the whole picture.
+
+    Raises:
+        UserError: unknown detector, or one whose file is not there.
+    """
+    if config.input.crop != "face":
+        return None
+    face = config.face
+    detector_of(face)
+    if face.detector_file is None:
+        return face
+    return replace(face, detector_sha256=sha256_file(_file(face.detector_file)))
+
+
+def detector_of(face: FaceConfig) -> Detector:
+    """Return the detector of a config or a checkpoint; it loads nothing heavy yet.
+
+    A checkpoint's file that is gone is asked for by the first picture: items that are cropped
+    already, or whose pixels are kept, need none.
+
+    Raises:
+        UserError: unknown detector, or a file that is not there, or not the one of the checkpoint.
+    """
+    file = None if face.detector_file is None else detector_file(face)
+    if file is not None and face.detector_sha256 and not file.is_file():
+        return AbsentDetector(face.detector, file, face.detector_sha256)
+    detector = DETECTORS.get(face.detector)(file)
+    if file is not None and face.detector_sha256 not in ("", sha256_file(file)):
+        raise UserError(
+            f"{file} is not the detector that this model was trained with (SHA-256 "
+            f"{face.detector_sha256[:12]}...); put that file there"
+        )
+    return detector
+
+
+def face_key(face: FaceConfig) -> list[object]:
+    """Return everything beside its file that decides how an item's faces are cut out."""
+    return [CROPPING, detector_of(face).identity, face.margin, face.align]
+
+
+def detector_file(face: FaceConfig) -> Path:
+    """Return where the file of a detector that has one is: what a bundle brought comes first."""
+    name = face.detector_file or ""
+    packed = paths.packed_detector(face.detector_sha256, name)
+    brought = face.detector_sha256 and paths.bundle_contents().is_file() and packed.is_file()
+    return packed if brought else _file(name)
+
+
+def _file(name: str) -> Path:
+    """Return a file named in a config: as it stands, or below the artefacts or the clone."""
+    places = [Path(name), paths.root() / name, paths.REPO / name]
+    return next((place for place in places if place.is_file()), places[0])

@@ -11,8 +11,8 @@ import numpy as np
 
 from src import paths
 from src.errors import UserError
-from src.faces.crop import Face
-from src.faces.detectors import DETECTORS, Picture, refuse_file
+from src.faces.crop import Face, Picture
+from src.faces.detectors import DETECTORS, refuse_file
 
 LOG = logging.getLogger("rvf")
 VERSION = "2.6.0"
@@ -25,6 +25,7 @@ INSTALL = (
 )
 
 
+@DETECTORS.register("mtcnn")
 class Mtcnn:
     """Boxes and five points; on a GPU where there is one."""
 
@@ -76,9 +77,6 @@ class Mtcnn:
         return [_faces(*row) if row[0] is not None else [] for row in rows]
 
 
-DETECTORS.register("mtcnn")(Mtcnn)
-
-
 def _load() -> Any:  # noqa: ANN401 - an optional package's own kind
     _find_packed()
     try:
@@ -105,12 +103,9 @@ def _find_packed() -> None:
 def _faces(boxes: Any, scores: Any, points: Any) -> list[Face]:  # noqa: ANN401 - object arrays
     found = []
     for box, score, marks in zip(boxes, scores, points, strict=True):
-        if (
-            score is not None
-            and float(score) >= MIN_SCORE
-            and np.isfinite(np.asarray(box, float)).all()
-        ):
-            x0, y0, x1, y1 = (float(value) for value in box)
-            five = tuple((float(x), float(y)) for x, y in marks)
-            found.append(Face((x0, y0, x1, y1), float(score), five))
+        if score is None or float(score) < MIN_SCORE or not np.isfinite(box.astype(float)).all():
+            continue
+        x0, y0, x1, y1 = (float(value) for value in box)
+        five = tuple((float(x), float(y)) for x, y in marks)
+        found.append(Face((x0, y0, x1, y1), float(score), five))
     return found

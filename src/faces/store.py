@@ -4,7 +4,7 @@
 written now and then, so that a killed process loses a few seconds; a finished search has one file.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,17 +16,9 @@ from src.faces.crop import Face
 from src.faces.tracks import Frames
 
 NOTHING = -1  # in place of a face's number
-_TYPES = {
-    "mark": np.uint64,
-    "path": object,
-    "frame": np.int32,
-    "face": np.int16,
-    "x0": np.float64,
-    "y0": np.float64,
-    "x1": np.float64,
-    "y1": np.float64,
-    "score": np.float64,
-} | {f"p{k}": np.float64 for k in range(10)}
+_TYPES = {"mark": np.uint64, "path": object, "frame": np.int32, "face": np.int16} | dict.fromkeys(
+    ("x0", "y0", "x1", "y1", "score", *(f"p{k}" for k in range(10))), np.float64
+)
 COLUMNS = list(_TYPES)
 _WHOLE = "boxes"
 
@@ -45,10 +37,8 @@ def read_boxes(folder: Path) -> dict[int, Frames]:
     A damaged file counts as none: its items are searched again.
     """
     found: dict[int, Frames] = {}
-    for file in _files(folder):
-        table = _read(file)
-        if table is not None:
-            found |= _as_frames(table)
+    for table in _tables(_files(folder)):
+        found |= _as_frames(table)
     return found
 
 
@@ -63,17 +53,11 @@ def join_parts(folder: Path) -> None:
     files = _files(folder)
     if len(files) < 2:
         return
-    tables = [table for table in map(_read, files) if table is not None]
-    last: dict[int, int] = {}
-    for number, table in enumerate(tables):
-        last |= dict.fromkeys(table["mark"].unique().tolist(), number)
-    kept = [
-        table[table["mark"].map(last) == number]
-        for number, table in enumerate(tables)
-        if len(table)
-    ]
-    if kept:
-        _write(folder / f"{_WHOLE}.parquet", pd.concat(kept, ignore_index=True))
+    tables = [table.assign(part=number) for number, table in enumerate(_tables(files))]
+    if tables:
+        whole = pd.concat(tables, ignore_index=True)
+        last = whole["part"] == whole.groupby("mark")["part"].transform("max")
+        _write(folder / f"{_WHOLE}.parquet", whole.loc[last, COLUMNS].reset_index(drop=True))
     for file in files:
         if file.stem != _WHOLE:
             file.unlink()
@@ -85,12 +69,14 @@ def _files(folder: Path) -> list[Path]:
     return sorted(files, key=lambda file: (file.stem != _WHOLE, file.stem))
 
 
-def _read(file: Path) -> pd.DataFrame | None:
-    try:
-        table = pd.read_parquet(file, page_checksum_verification=True)
-    except (OSError, ValueError, NotImplementedError, LookupError, TypeError):
-        return None
-    return table if list(table.columns) == COLUMNS else None
+def _tables(files: Iterable[Path]) -> Iterator[pd.DataFrame]:
+    for file in files:
+        try:
+            table = pd.read_parquet(file, page_checksum_verification=True)
+        except (OSError, ValueError, NotImplementedError, LookupError, TypeError):
+            continue
+        if list(table.columns) == COLUMNS:
+            yield table
 
 
 def _write(file: Path, table: pd.DataFrame) -> None:
@@ -105,8 +91,7 @@ def _as_table(items: Iterable[Found]) -> pd.DataFrame:
         for frame, faces in item.frames.items()
         for number, face in (enumerate(faces) if faces else [(NOTHING, None)])
     ]
-    table = pd.DataFrame(rows, columns=pd.Index(COLUMNS))
-    return table.astype(_TYPES)
+    return pd.DataFrame(rows, columns=pd.Index(COLUMNS)).astype(_TYPES)
 
 
 def _row(number: int, face: Face | None) -> tuple[float, ...]:

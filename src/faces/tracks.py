@@ -31,52 +31,42 @@ class Placed(NamedTuple):
 
 
 def link(frames: Mapping[int, Sequence[Face]]) -> list[Track]:
-    """Link the faces of a clip to tracks, each of one head as far as boxes tell.
+    """Link the faces of each frame looked at to tracks, each of one head as far as boxes tell.
 
     A face goes on in one of a later frame that overlaps it (IoU of at least `MIN_IOU`), or, at
     most `PAUSE` frames looked at later, in one of similar size (`GROWTH`) that is as near as a
     head gets in so many frames (`REACH`). Greedy over the whole clip, by frames between plus
     sides between: the nearest pair first, and each face goes on once and is gone on to once.
-    Faces of one frame are never linked, so that people who are seen together stay apart.
-
-    Args:
-        frames: the faces of each frame looked at, those without any too.
-
-    Returns:
-        The tracks, in the order in which they begin.
+    Faces of one frame are never linked, so that people who are seen together stay apart. The
+    tracks come in the order in which they begin.
     """
     numbers = sorted(frames)
     faces = [(k, face) for k, number in enumerate(numbers) for face in frames[number]]
     following: dict[int, int] = {}
-    begun: set[int] = set()
+    before: dict[int, int] = {}
     for one, other in _pairs(faces):
-        if one not in following and other not in begun:
-            following[one] = other
-            begun.add(other)
+        if one not in following and other not in before:
+            following[one], before[other] = other, one
     tracks = []
-    for first in range(len(faces)):
-        if first not in begun:
-            chain = [first]
-            while chain[-1] in following:
-                chain.append(following[chain[-1]])
-            tracks.append({numbers[faces[place][0]]: faces[place][1] for place in chain})
+    for place in (first for first in range(len(faces)) if first not in before):
+        track: Track = {}
+        one: int | None = place
+        while one is not None:
+            step, face = faces[one]
+            track[numbers[step]] = face
+            one = following.get(one)
+        tracks.append(track)
     return tracks
 
 
 def people(frames: Frames) -> list[Track]:
-    """Return the people of an item, the one to be seen most first.
+    """Return the people of an item, `MAX_FACES` at most, the one to be seen most first.
 
     A track of which no face is sure (`SURE`) counts only where none of the item is. They are
     ranked by their area, summed over the frames; from the second on, each is in at least
     `MIN_SHARE` of the frames, and in one together with the first: who never is may be the first
     after a cut. In a frame without a person's face, the person takes the largest sure face that
     is nobody else's of those returned.
-
-    Args:
-        frames: what was found in each frame looked at; an image has one.
-
-    Returns:
-        `MAX_FACES` tracks at most; none where no frame has a face.
     """
     tracks = link(frames)
     if any(_is_sure(track) for track in tracks):
@@ -114,8 +104,7 @@ def place(track: Track, number: int) -> Placed:
 def _pairs(faces: Sequence[tuple[int, Face]]) -> list[tuple[int, int]]:
     """Return the places of faces that may be of one head, the nearest first.
 
-    Args:
-        faces: with the place of their frame among those looked at, ascending.
+    Each face stands with the place of its frame among those looked at, ascending.
     """
     step = np.array([step for step, _ in faces])
     box = np.array([face.box for _, face in faces], np.float64)

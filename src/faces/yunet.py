@@ -8,13 +8,14 @@ import numpy as np
 
 from src.artifacts.files import sha256_file
 from src.errors import UserError
-from src.faces.crop import Face
-from src.faces.detectors import DETECTORS, Picture
+from src.faces.crop import Face, Picture
+from src.faces.detectors import DETECTORS
 
 LONGEST = 640
 MIN_SCORE = 0.8
 
 
+@DETECTORS.register("yunet")
 class YuNet:
     """Boxes and five points, on the CPU; fast."""
 
@@ -54,9 +55,6 @@ class YuNet:
                 f"({error.err or error})"
             ) from None
         return [] if rows is None else [_face(row, float(row[14])) for row in rows]
-
-
-DETECTORS.register("yunet")(YuNet)
 
 
 def _face(row: np.ndarray, score: float) -> Face:

@@ -23,8 +23,8 @@ from src.config import FaceConfig, model_names, model_path
 from src.data.items.dataset_yaml import says_cropped
 from src.ensemble.extra import is_extra
 from src.errors import UserError
+from src.faces.detectors import detector_file
 from src.faces.mtcnn import INSTALL, VERSION
-from src.faces.spec import detector_file
 from src.inference.stored import Part, check_recipe
 from src.models.checkpoint import read_input
 from src.progress import track

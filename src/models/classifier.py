@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from src.config import READING, InputSpec, ModelConfig
 from src.errors import UserError
-from src.faces.spec import face_spec
+from src.faces.detectors import face_spec
 from src.models.backbones import Native, build_backbone, checkpoint_gradients, size_hint
 from src.models.heads import classifier_of, entering
 

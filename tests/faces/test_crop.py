@@ -17,24 +17,23 @@ def picture():
     return np.stack([x, y, x + y], 2).astype(np.uint8)
 
 
-def test_the_square_has_the_margin_and_the_middle_of_the_box(picture):
-    crop = crop_face(picture, Face((20, 10, 30, 20), 1), 1.4, align=False)
-    assert np.array_equal(crop, picture[8:22, 18:32])
-
-
-def test_a_tall_box_gives_a_square_of_its_longer_side(picture):
-    assert np.array_equal(
-        crop_face(picture, Face((20, 10, 24, 20), 1), 1.0, align=False), picture[10:20, 17:27]
-    )
+@pytest.mark.parametrize(
+    ("box", "margin", "rows", "columns"),
+    [
+        ((20, 10, 30, 20), 1.4, slice(8, 22), slice(18, 32)),  # round the middle of the box
+        ((20, 10, 24, 20), 1.0, slice(10, 20), slice(17, 27)),  # of its longer side
+    ],
+)
+def test_the_square_has_the_margin_and_the_middle_of_the_box(picture, box, margin, rows, columns):
+    crop = crop_face(picture, Face(box, 1), margin, align=False)
+    assert np.array_equal(crop, picture[rows, columns])
 
 
 @pytest.mark.parametrize("box", [(-5, -5, 5, 5), (55, 35, 65, 45), (0, 0, 60, 40), (58, 1, 60, 3)])
 def test_a_square_over_the_edge_is_moved_into_the_picture(picture, box):
     left, top, side = square_of(box, 1.3, *picture.shape[:2])
-    assert left >= 0
-    assert top >= 0
-    assert left + side <= 60
-    assert top + side <= 40
+    assert 0 <= left <= 60 - side
+    assert 0 <= top <= 40 - side
     assert side == min(round(1.3 * max(box[2] - box[0], box[3] - box[1])), 40)
     crop = crop_face(picture, Face(box, 1), 1.3, align=False)
     assert np.array_equal(crop, picture[top : top + side, left : left + side])

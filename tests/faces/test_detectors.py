@@ -6,7 +6,6 @@ import pytest
 from src.errors import UserError
 from src.faces.crop import Face
 from src.faces.detectors import DETECTORS, detect_each, shrink
-from src.faces.make import make_detector
 
 
 class Corner:
@@ -44,29 +43,29 @@ def test_the_surest_comes_first_and_faces_outside_are_gone():
 
 
 def test_whole_is_the_whole_picture():
-    detector = make_detector("whole")
+    detector = DETECTORS.get("whole")(None)
     picture = shrink(np.zeros((500, 1000, 3), np.uint8), detector)
     assert detect_each(detector, [picture]) == [[Face((0, 0, 1000, 500), 1.0)]]
 
 
 def test_an_unknown_detector_lists_the_known_ones():
     with pytest.raises(UserError, match=r"unknown face detector 'mtcn'.*did you mean 'mtcnn'"):
-        make_detector("mtcn")
+        DETECTORS.get("mtcn")(None)
     assert {"mtcnn", "yunet", "whole"} <= set(DETECTORS.names())
 
 
 def test_files_that_are_missing_unwanted_or_no_detector(tmp_path):
     with pytest.raises(UserError, match=r"yunet wants face\.detector_file"):
-        make_detector("yunet")
+        DETECTORS.get("yunet")(None)
     with pytest.raises(UserError, match=r"none\.onnx is not there"):
-        make_detector("yunet", tmp_path / "none.onnx")
+        DETECTORS.get("yunet")(tmp_path / "none.onnx")
     with pytest.raises(UserError, match="mtcnn reads no file"):
-        make_detector("mtcnn", tmp_path / "some.onnx")
+        DETECTORS.get("mtcnn")(tmp_path / "some.onnx")
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"not a net")
-    picture = shrink(np.zeros((20, 20, 3), np.uint8), make_detector("yunet", broken))
+    picture = shrink(np.zeros((20, 20, 3), np.uint8), DETECTORS.get("yunet")(broken))
     with pytest.raises(UserError, match="not a YuNet that OpenCV can run"):
-        detect_each(make_detector("yunet", broken), [picture])
+        detect_each(DETECTORS.get("yunet")(broken), [picture])
 
 
 def test_without_the_package_the_message_says_what_to_install(monkeypatch):
@@ -78,9 +77,9 @@ def test_without_the_package_the_message_says_what_to_install(monkeypatch):
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    picture = shrink(np.zeros((40, 40, 3), np.uint8), make_detector("whole"))
+    picture = shrink(np.zeros((40, 40, 3), np.uint8), DETECTORS.get("whole")(None))
     with pytest.raises(UserError, match=r"pip install --no-deps facenet-pytorch==2\.6\.0"):
-        detect_each(make_detector("mtcnn"), [picture])
+        detect_each(DETECTORS.get("mtcnn")(None), [picture])
 
 
 @pytest.mark.real
@@ -92,7 +91,7 @@ def test_mtcnn_finds_the_news_reader_and_no_face_in_noise(shared_data):
     frame = read_frames(clip, 1).frames[0]
     noise = np.random.default_rng(0).integers(0, 255, frame.shape, np.uint8)
     tiny = np.zeros((9, 9, 3), np.uint8)
-    detector = make_detector("mtcnn")
+    detector = DETECTORS.get("mtcnn")(None)
     found = detect_each(detector, [shrink(p, detector) for p in (frame, noise, tiny)])
     assert found[1] == found[2] == []
     (face,) = found[0]

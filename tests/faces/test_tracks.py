@@ -35,14 +35,7 @@ def test_two_people_who_pass_each_other_stay_two():
 
 def test_a_face_joins_the_track_it_overlaps_most_and_only_one():
     frames = {0: [face(0, 0), face(4, 0)], 1: [face(4, 0), face(1, 0)]}
-    tracks = link(frames)
-    assert [[f.box[0] for f in track.values()] for track in tracks] == [[0, 1], [4, 4]]
-
-
-def test_what_overlaps_is_one_person_after_any_time():
-    for place_, want in ((5.0, 1), (5.5, 2)):  # IoU 5 / 15 = 0.33, 4.5 / 15.5 = 0.29
-        frames = {k: [] for k in range(40)} | {0: [face(0, 0)], 39: [face(place_, 0)]}
-        assert len(link(frames)) == want
+    assert [[f.box[0] for f in track.values()] for track in link(frames)] == [[0, 1], [4, 4]]
 
 
 def test_the_largest_is_the_largest_over_all_frames():
@@ -55,6 +48,7 @@ def test_a_doubtful_face_counts_only_where_no_face_is_sure():
     wall, true = face(0, 0, side=50, score=0.9), face(60, 0, score=0.99)
     assert people({0: [wall, true]}) == [{0: true}]
     assert people({0: [wall]}) == [{0: wall}]
+    assert people({0: [], 1: []}) == people({}) == []
 
 
 def test_further_people_are_seen_often_enough_and_not_too_many():
@@ -77,11 +71,6 @@ def test_points_move_with_the_box_and_are_lost_with_one_of_them():
     other = Face((4, 4, 6, 6), 1.0, ((4.0, 8.0),) * 5)
     assert between(one, other, 0.25) == Face((1, 1, 3, 3), 0.9, ((1.0, 2.0),) * 5)
     assert between(one, other._replace(points=None), 0.5).points is None
-
-
-def test_no_face_is_nobody():
-    assert people({0: [], 1: []}) == []
-    assert people({}) == []
 
 
 def test_boxes_mostly_outside_of_the_picture_are_left_out():
@@ -121,23 +110,26 @@ def test_two_people_who_move_stay_two(pace, other_pace, x, y):
     assert found == sorted([face.box for face in faces] for faces in (one, other))
 
 
-def is_linked(*boxes):
-    """Tell whether one box a frame, None in between, is one track."""
-    return len(link({7 * k: [] if box is None else [box] for k, box in enumerate(boxes)})) == 1
-
-
-def test_a_head_of_another_size_or_too_far_away_is_another():
-    assert is_linked(face(0, 0), face(19, 0))
-    assert not is_linked(face(0, 0), face(21, 0))
-    assert is_linked(face(0, 0, side=14), face(15, 0))
-    assert not is_linked(face(0, 0, side=16), face(20, 0))
-
-
-def test_the_way_a_head_may_go_grows_with_the_frames_between():
-    assert not is_linked(face(0, 0), face(30, 0))
-    assert is_linked(face(0, 0), None, face(30, 0))
-    assert is_linked(face(0, 0), None, None, None, face(70, 0))
-    assert not is_linked(face(0, 0), None, None, None, None, face(70, 0))
+@pytest.mark.parametrize(
+    ("boxes", "are_one"),
+    [
+        ([face(0, 0), face(19, 0)], True),
+        ([face(0, 0), face(21, 0)], False),  # too far away
+        ([face(0, 0, side=14), face(15, 0)], True),
+        ([face(0, 0, side=16), face(20, 0)], False),  # of another size
+        # The way that a head may go grows with the frames between, for so long.
+        ([face(0, 0), face(30, 0)], False),
+        ([face(0, 0), None, face(30, 0)], True),
+        ([face(0, 0), None, None, None, face(70, 0)], True),
+        ([face(0, 0), None, None, None, None, face(70, 0)], False),
+        # What overlaps is one person after any time: IoU 5 / 15 = 0.33, 4.5 / 15.5 = 0.29.
+        ([face(0, 0), *[None] * 38, face(5, 0)], True),
+        ([face(0, 0), *[None] * 38, face(5.5, 0)], False),
+    ],
+)
+def test_a_head_of_another_size_or_too_far_away_is_another(boxes, are_one):
+    tracks = link({7 * k: [] if box is None else [box] for k, box in enumerate(boxes)})
+    assert (len(tracks) == 1) == are_one
 
 
 def test_the_nearest_goes_on():

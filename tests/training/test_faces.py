@@ -14,7 +14,7 @@ from src.config import FramesConfig
 from src.data.items.dataset_yaml import says_cropped
 from src.data.pixels import cache
 from src.ensemble.vote import pool_views
-from src.faces import spec as face_spec
+from src.faces import detectors as face_detectors
 from src.inference.passes import predict_parts
 from src.inference.stored import Part, TestItems, without_face
 from src.models.checkpoint import read_input
@@ -62,7 +62,7 @@ def test_a_frozen_backbone_sees_faces_too(make_job, red):
 
 @pytest.mark.parametrize(
     ("place", "name", "value"),
-    [(face_spec, "CROPPING", 99), (cache, "VERSION", 99), (FakeRed, "identity", "red2")],
+    [(face_detectors, "CROPPING", 99), (cache, "VERSION", 99), (FakeRed, "identity", "red2")],
 )
 def test_features_of_pixels_made_otherwise_are_made_again(
     make_job, red, monkeypatch, place, name, value

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from src.artifacts.files import sha256_json
 from src.data.pixels.images import Canvas
-from src.faces.spec import face_key
+from src.faces.detectors import face_key
 
 LOG = logging.getLogger("rvf")
 VERSION = 1  # of decoding and resizing: a cache of another version is not used

@@ -25,8 +25,7 @@ from src.data.pixels.cache_build import decoding_threads
 from src.data.pixels.clips import read_clip, read_picture
 from src.errors import UnreadableImageError, UserError
 from src.faces.crop import Face, area, crop_face
-from src.faces.detectors import Detector, Shrunk, detect_each, shrink
-from src.faces.spec import detector_of
+from src.faces.detectors import Detector, Shrunk, detect_each, detector_of, shrink
 from src.faces.store import Found, join_parts, read_boxes, write_part
 from src.faces.tracks import Frames, Track, people, place
 from src.progress import track

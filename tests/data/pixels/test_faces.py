@@ -16,7 +16,7 @@ from src.data.pixels.video import read_frames
 from src.errors import UnreadableImageError, UserError
 from src.faces import store
 from src.faces.crop import Face, crop_face
-from src.faces.spec import detector_of, face_spec
+from src.faces.detectors import detector_of, face_spec
 from tests.faces_stub import picture, use_red, write_film, write_picture
 
 FACE = FaceConfig(detector="red", margin=1.0)
