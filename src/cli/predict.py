@@ -222,8 +222,8 @@ def _vote(
         print_result,
     )
     from src.ensemble.vote import apply_recipe
-    from src.inference.in_time import without
     from src.inference.stored import member_logits, partly_read, without_face
+    from src.inference.unfinished import without
 
     recipe = without(recipe, parts)
     if not any(member.weight for member in recipe.members):

@@ -21,14 +21,12 @@ from src.cli.printing.predict import (
 )
 from src.compute.memory import keep_freed_memory
 from src.compute.request import Compute
-from src.config import FramesConfig
 from src.data.items.files import kind_of
 from src.data.items.listing import list_files
-from src.data.pixels.source import Canvas, PixelSource
 from src.errors import UserError
 from src.inference.engines import Engine
-from src.inference.frames import Seen, note_cut, warn_of_reading, with_everyone
-from src.inference.predict import predict_views
+from src.inference.passes import look_at
+from src.inference.stored import TestItems
 from src.metrics import sigmoid
 from src.models.detector import Origin
 
@@ -101,27 +99,12 @@ def _judge(
         open_checkpoint(path, sha256, arguments, compute, len(names))
         for path, sha256 in checkpoints
     ]
-    loaded = [(one.engine, one.views) for one in opened]
-    engines = [engine for engine, _ in loaded]
+    engines = [one.engine for one in opened]
+    _check_frames(engines, names)
     folder = arguments.input_dir
-    source = PixelSource(
-        folder if folder.is_dir() else folder.parent,
-        names,
-        [Canvas.of(engine.spec) for engine in engines],
-        frames=_frames(engines, names),
-    )
-    warn_of_reading(engines, source)
-    every = np.arange(len(names))
-    frames = source.numbers.eval_rows(every)
-    cut = np.zeros(len(frames.rows), bool)
-    logits, there = predict_views(
-        engines, [views for _, views in loaded], source, frames.rows, compute, what="predicting",
-        cut=cut,
-    )  # fmt: skip
-    seen = [
-        with_everyone(Seen(frames, table, there, len(names)), engine, views, source, every, compute)
-        for table, (engine, views) in zip(logits, loaded, strict=True)
-    ]
+    items = TestItems(folder if folder.is_dir() else folder.parent, names, names, "")
+    loaded = [(one.engine, one.views) for one in opened]
+    seen, partial, source = look_at(loaded, items, compute)
     pools = [engine.spec.frames.pool for engine in engines]
     pooled = [one.pooled(pool) for one, pool in zip(seen, pools, strict=True)]
     faces = {engine.spec.face for engine in engines}
@@ -130,14 +113,14 @@ def _judge(
         sigmoid(np.mean(pooled, axis=0)),
         seen[0].readable,
         int(source.numbers.is_clip.sum()),
-        note_cut(source, frames, cut, names),
+        partial,
         [names[place] for place in sorted(faceless)],
         {str(one.path): one.origin for one in opened if one.origin is not None},
     )
 
 
-def _frames(engines: Sequence[Engine], names: Sequence[str]) -> FramesConfig:
-    """Return what all checkpoints see of a video."""
+def _check_frames(engines: Sequence[Engine], names: Sequence[str]) -> None:
+    """Raise where the checkpoints do not all see the same of a video."""
     found = [engine.spec.frames for engine in engines]
     ways = {(one.train, one.eval, one.decoder) for one in found}
     if len(ways) > 1 and any(kind_of(name) == "video" for name in names):
@@ -145,7 +128,6 @@ def _frames(engines: Sequence[Engine], names: Sequence[str]) -> FramesConfig:
             f"the checkpoints see other frames of videos ({', '.join(map(str, sorted(ways)))}: "
             "frames.train, frames.eval, frames.decoder): predict with one after the other"
         )
-    return found[0]
 
 
 def _sha256(path: Path) -> str:

@@ -20,8 +20,8 @@ from src.ensemble.align import oof_of
 from src.ensemble.prior import correct
 from src.ensemble.stages import rule_of, stages_of
 from src.errors import UserError
-from src.inference.in_time import Pace, TooSlowError, fitting_parts
 from src.inference.stored import Part, TestItems
+from src.inference.unfinished import Pace, TooSlowError, fitting_parts
 
 LEFT_OUT = (
     "they did not fit into --max-hours; the others' weights were scaled up, the threshold is the "
@@ -36,17 +36,9 @@ def fill_in_time(
     arguments: Namespace,
     clock: Clock,
 ) -> list[Part]:
-    """Predict the test items with the checkpoints that have not yet.
+    """Predict the items with the checkpoints that have not yet.
 
-    Args:
-        missing: those checkpoints.
-        items: the items.
-        recipe: the members' weights.
-        arguments: device, precision, workers, engine, compile, auto_batch, fit_in_time.
-        clock: the limit.
-
-    Returns:
-        The checkpoints that were left out for want of time (only with `--fit-in-time`).
+    Returns those that were left out for want of time (only with `--fit-in-time`).
 
     Raises:
         UserError: the time does not suffice; says for what it would.
@@ -56,10 +48,9 @@ def fill_in_time(
     from src.inference import passes  # torch, which stored predictions do not need
 
     compute = Compute.of(arguments, clock=clock)
-    todo, left_out = list(missing), []
+    todo, left_out, fit = list(missing), [], arguments.fit_in_time
     while todo:
-        limited = clock.max_hours is not None
-        pace = Pace(clock, keep_watching=arguments.fit_in_time) if limited else None
+        pace = None if clock.max_hours is None else Pace(clock, keep_watching=fit)
         try:
             passes.predict_parts(todo, items, compute, pace)
             break
@@ -68,8 +59,15 @@ def fill_in_time(
             costs = [_cost(part) for part in todo]
             share = slow.left / slow.needed if slow.needed > 0 else 1.0
             kept = fitting_parts(recipe, todo, costs, sum(costs) * share)
-            if not arguments.fit_in_time:
-                raise _refusal(slow, todo, kept, clock) from None
+            if not fit:
+                fits = ", ".join(names_of(kept))
+                fits = f"{fits} would fit" if kept else "not even one of them fits"
+                raise UserError(
+                    f"predicting with {len(todo)} checkpoints takes about {in_words(slow.needed)} "
+                    f"more, and {in_words(slow.left)} are left of --max-hours "
+                    f"{clock.max_hours:g}; {fits}. --fit-in-time drops members by weight; a larger "
+                    "--max-hours goes on from here, for what is predicted by now is kept"
+                ) from None
             dropped = [part for part in todo if part not in kept]
             print(
                 f"too slow for --max-hours: {slow}; goes on without {', '.join(names_of(dropped))}"
@@ -88,18 +86,6 @@ def _cost(part: Part) -> float:
     record = read_record(Path(part.checkpoint).with_suffix(".json"))
     views = 2 if record["config"]["tta"] == "flip" else 1
     return views / record["items_per_second"]
-
-
-def _refusal(
-    slow: TooSlowError, todo: Sequence[Part], kept: Sequence[Part], clock: Clock
-) -> UserError:
-    fits = f"{', '.join(names_of(kept))} would fit" if kept else "not even one of them fits"
-    return UserError(
-        f"predicting with {len(todo)} checkpoints takes about {in_words(slow.needed)} more, and "
-        f"{in_words(slow.left)} are left of --max-hours {clock.max_hours:g}; {fits}. "
-        "--fit-in-time drops members by weight; a larger --max-hours goes on from here, for what "
-        "is predicted by now is kept"
-    )
 
 
 WARNING = (

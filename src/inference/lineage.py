@@ -24,7 +24,7 @@ from src.data.items.dataset_yaml import DatasetConfig, read_dataset_yaml
 from src.data.items.manifest import Dataset
 from src.errors import UserError
 
-Part = tuple[str, str]  # a data set that consists of no others, an item's id in it
+Item = tuple[str, str]  # a data set that consists of no others, an id in it
 Run = Mapping[str, Any]
 ACROSS = (
     "A merge of fold K takes fold K of every model; a soup across folds is written with --fold "
@@ -35,7 +35,7 @@ _ORIGIN = ("dataset", "scheme", "model", "fold", "folds_sha256", "pseudo", "star
 
 
 @dataclass(frozen=True)
-class Source:
+class Training:
     """A training that weights come from, their own or an earlier one."""
 
     what: str  # in words, to begin a sentence with
@@ -74,14 +74,14 @@ def _records_of_weights(weights: Path, sha256: str) -> Iterator[dict[str, Any]]:
             yield record
 
 
-def lineage(records: Iterable[tuple[str, Run | None]]) -> Iterator[Source]:
+def lineage(records: Iterable[tuple[str, Run | None]]) -> Iterator[Training]:
     """Yield every training that models come from, their own first, each once.
 
     A model is its name and its run record, None where there is none: so everywhere below.
     """
     done: set[tuple[Any, ...]] = set()
     for name, record in records:
-        for one in (Source(name, record or {}), *_before(record or {}, name, set())):
+        for one in (Training(name, record or {}), *_before(record or {}, name, set())):
             keys = ("dataset", "scheme", "fold", "folds_sha256", "pseudo")
             mark = tuple(str(one.run.get(key)) for key in keys)
             if mark not in done:
@@ -126,11 +126,7 @@ def check_unseen(
 ) -> None:
     """Check that no model, and nothing it comes from, was trained on the rows of a fold.
 
-    Args:
-        records: see `lineage`.
-        held_out: data set, scheme and fold of the rows.
-        table: that fold file (`item_id`, `fold`).
-        input_root: folder of data sets, instead of `input/`.
+    `held_out` is their data set, scheme and fold, `table` that fold file (`item_id`, `fold`).
 
     Raises:
         UserError: one saw some of them, or nothing says what it saw.
@@ -138,12 +134,7 @@ def check_unseen(
     dataset, scheme, fold = held_out
     held = set(table.loc[table["fold"] == fold, "item_id"])
     for one in lineage(records):
-        if not one.run.get("dataset"):
-            raise UserError(
-                f"{one.what} came without a run record, so nothing says whether it was trained on "
-                f"the {len(held)} rows to be scored: no score that could be a leaked one is "
-                "reported"
-            )
+        _trained_set(one, f"the {len(held)} rows to be scored")
         leaked = held & trained_on(one, dataset, scheme, table, input_root)
         if leaked:
             raise UserError(
@@ -153,7 +144,7 @@ def check_unseen(
 
 
 def trained_on(
-    one: Source, dataset: str, scheme: str, table: pd.DataFrame, input_root: Path | None = None
+    one: Training, dataset: str, scheme: str, table: pd.DataFrame, input_root: Path | None = None
 ) -> set[str]:
     """Return the ids of the items in a fold file, `table`, that one training saw.
 
@@ -179,15 +170,8 @@ def trained_sets(
 ) -> dict[str, set[str] | None]:
     """Return what models that are to be scored on another data set were trained on.
 
-    Args:
-        records: see `lineage`.
-        other: the other data set.
-        input_root: folder of data sets, instead of `input/`.
-        own: it is their own, whose test items are trained on by pseudo-labels alone.
-
-    Returns:
-        By data set, the ids in the fold files, held-out ones among them; None where test items
-        were trained on too, with pseudo-labels.
+    That is, by data set, the ids in the fold files, held-out ones among them; None where test items
+    were trained on too, with pseudo-labels. Those alone count where the other set is their `own`.
 
     Raises:
         UserError: one was trained on items of the other data set, as a part of a larger one or by
@@ -197,12 +181,7 @@ def trained_sets(
     scored = {} if own else _by_part(other.name, mine, input_root)
     found: dict[str, set[str] | None] = {}
     for one in lineage(records):
-        name = one.run.get("dataset")
-        if not name:
-            raise UserError(
-                f"{one.what} came without a run record, so nothing says whether it was trained on "
-                f"{other.name}: no score that could be a leaked one is reported"
-            )
+        name = _trained_set(one, other.name)
         if name == other.name and not own:
             raise UserError(f"{one.what} was trained on {name}: no leaked score is reported")
         if one.run.get("pseudo"):
@@ -220,6 +199,16 @@ def trained_sets(
     return found
 
 
+def _trained_set(one: Training, rows: str) -> str:
+    """Return the data set that was trained on; raises where nothing says whether on some rows."""
+    if not one.run.get("dataset"):
+        raise UserError(
+            f"{one.what} came without a run record, so nothing says whether it was trained on "
+            f"{rows}: no score that could be a leaked one is reported"
+        )
+    return one.run["dataset"]
+
+
 def share_items(first: Run, other: Run, input_root: Path | None = None) -> bool:
     """Tell whether two runs' fold files score items in common, as parts of larger sets too.
 
@@ -232,20 +221,17 @@ def share_items(first: Run, other: Run, input_root: Path | None = None) -> bool:
         return True
     tables = [read_folds(file) for file in files]
     ids = [table.loc[table["fold"] >= 0, "item_id"] for table in tables]  # `extra:` is not scored
-    names = (first["dataset"], other["dataset"])
+    both = [(run["dataset"], one) for run, one in zip((first, other), ids, strict=True)]
     return any(
-        not _by_part(names[k], ids[k], input_root)
-        .keys()
-        .isdisjoint(_parts(names[1 - k], ids[1 - k]))
-        for k in (0, 1)
+        _by_part(*mine, input_root).keys() & _parts(*theirs) for mine, theirs in (both, both[::-1])
     )
 
 
-def _before(run: Run, name: str, done: set[str]) -> Iterator[Source]:
+def _before(run: Run, name: str, done: set[str]) -> Iterator[Training]:
     """Yield what a run comes from: ingredients and starts, and theirs."""
     for one in (run, *ingredients_of(run)):
         if one is not run and one["name"] != START:
-            yield Source(f"{one['name']}, an ingredient of {name},", one)
+            yield Training(f"{one['name']}, an ingredient of {name},", one)
         start = one.get("start") or {}
         origin, sha256 = start.get("origin"), str(start.get("sha256") or "")
         if origin is None or sha256 in done:
@@ -253,11 +239,11 @@ def _before(run: Run, name: str, done: set[str]) -> Iterator[Source]:
         done.add(sha256)
         what = origin.get("model") or f"{start['name']} (sha256 {sha256[:12]})"
         advice = f"Train {name} from weights that did not see them"
-        yield Source(f"{what}, from which {name} started,", origin, advice)
+        yield Training(f"{what}, from which {name} started,", origin, advice)
         yield from _before(origin, name, done)
 
 
-def _check_pseudo(one: Source, other: Dataset, input_root: Path | None) -> None:
+def _check_pseudo(one: Training, other: Dataset, input_root: Path | None) -> None:
     """Raise where test items that were trained on are of the data set that is to be scored."""
     name = one.run["dataset"]
     shared = {name, *dataset_config(name, input_root).combine} & {other.name, *other.config.combine}
@@ -275,18 +261,18 @@ def dataset_config(dataset: str, input_root: Path | None) -> DatasetConfig:
     return read_dataset_yaml(home, paths.readable(paths.dataset_yaml(dataset)))
 
 
-def _by_part(dataset: str, ids: Iterable[str], input_root: Path | None) -> dict[Part, str]:
+def _by_part(dataset: str, ids: Iterable[str], input_root: Path | None) -> dict[Item, str]:
     """Return the items of a data set by the parts that `combine:` and `extra:` made it of."""
     config = dataset_config(dataset, input_root)
     names = {*config.combine, *config.extra}
-    found: dict[Part, str] = {}
+    found: dict[Item, str] = {}
     for one in ids:
         first, _, rest = one.partition("/")
         found[(first, rest) if first in names else (dataset, one)] = one
     return found
 
 
-def _parts(dataset: str, ids: Iterable[str]) -> set[Part]:
+def _parts(dataset: str, ids: Iterable[str]) -> set[Item]:
     """Return all that ids of a data set may stand for.
 
     What was trained on may have had other parts then, or be gone by now; so each beginning of an
@@ -296,7 +282,7 @@ def _parts(dataset: str, ids: Iterable[str]) -> set[Part]:
     return {(dataset, one) for _, one in pairs} | {(first, rest) for (first, _, rest), _ in pairs}
 
 
-def _fold_rows(one: Source, table: pd.DataFrame | None = None) -> pd.DataFrame:
+def _fold_rows(one: Training, table: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return the fold file that a run was trained with; `table` where it has been read already.
 
     Raises:
@@ -304,11 +290,12 @@ def _fold_rows(one: Source, table: pd.DataFrame | None = None) -> pd.DataFrame:
     """
     run = one.run
     path = paths.readable(paths.folds_csv(run["dataset"], run["scheme"]))
-    there = path.is_file()
-    if not there or run.get("folds_sha256") != fingerprint_of(path):
-        fault = "is not the fold file that it was trained with any more" if there else (
-            "is not there, the fold file that it was trained with"
-        )  # fmt: skip
+    fault = ""
+    if not path.is_file():
+        fault = "is not there, the fold file that it was trained with"
+    elif run.get("folds_sha256") != fingerprint_of(path):
+        fault = "is not the fold file that it was trained with any more"
+    if fault:
         raise UserError(
             f"{one.what.rstrip(',')}: {path} {fault}, so nothing says which rows it saw; put that "
             "file back, or train it again (--overwrite)"

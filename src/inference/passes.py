@@ -17,11 +17,9 @@ from src.data.pixels.source import Canvas, PixelSource
 from src.errors import UserError
 from src.inference.engines import Engine, engine_for
 from src.inference.exported import load_exported
-from src.inference.frames import Seen, note_cut, warn_of_reading, with_everyone
-from src.inference.in_time import TooSlowError
-from src.inference.partial import Partial
-from src.inference.predict import predict_views
+from src.inference.predict import Seen, predict_each
 from src.inference.stored import Part, TestItems
+from src.inference.unfinished import Partial, TooSlowError
 from src.models.checkpoint import load_checkpoint, read_input
 
 LOG = logging.getLogger("rvf")
@@ -38,42 +36,36 @@ def predict_parts(
     """Predict the test items with several checkpoints and store the views.
 
     Checkpoints whose weights fit into memory together share one pass, in which each item is
-    decoded once. The predictions of a pass are written when it is done.
-
-    Args:
-        parts: the checkpoints.
-        items: the items.
-        compute: where and how.
-        on_batch: told after every batch how many items are done, of how many over all passes; may
-            raise to end there.
+    decoded once. The predictions of a pass are written when it is done. `on_batch` is told after
+    every batch how many items are done, of how many over all passes; it may raise to end there.
 
     Raises:
         UserError: a logit is not finite, memory ran out, or an engine cannot do what is asked.
     """
     keep_freed_memory()
-    chip = compute.chip
-    clips = [path for path in items.paths if kind_of(path) == "video"]
-    parts = _by_frames(parts) if clips else parts
-    groups = _groups(parts, chip, alike=bool(clips))
-    if len(groups) > 1:
+    clips = any(kind_of(path) == "video" for path in items.paths)
+    passes = _passes(parts, compute.chip, clips=clips)
+    if len(passes) > 1:
         LOG.info(
             "%d checkpoints %s: %d passes over the items",
             len(parts), "see other frames of clips, or do not fit into memory together"
-            if clips else "do not fit into memory together", len(groups),
+            if clips else "do not fit into memory together", len(passes),
         )  # fmt: skip
     count = len(items.paths)
     compute = compute.for_items(count)
-    for number, group in enumerate(groups):
+    finished: list[Part] = []
+    for number, some in enumerate(passes):
 
-        def tell(done: int, before: int = number * count) -> None:
+        def tell(done: int, rows: int, before: int = number * count) -> None:
             if on_batch is not None:
-                on_batch(before + done, len(groups) * count)
+                on_batch(before + done * count // rows, len(passes) * count)
 
         try:
-            _one_pass([parts[index] for index in group], items, compute, tell)
+            _one_pass(some, items, compute, tell)
         except TooSlowError as slow:
-            slow.finished = [parts[index] for earlier in groups[:number] for index in earlier]
+            slow.finished = finished
             raise
+        finished += some
 
 
 def grouped(sizes: Sequence[int], room: int) -> list[list[int]]:
@@ -92,28 +84,21 @@ def grouped(sizes: Sequence[int], room: int) -> list[list[int]]:
     return groups
 
 
-def _by_frames(parts: Sequence[Part]) -> list[Part]:
-    """Return the checkpoints sorted by the frames they see of a clip: a pass reads one kind."""
-    return sorted(parts, key=_frames_of)
+def _passes(parts: Sequence[Part], chip: torch.device, *, clips: bool) -> list[list[Part]]:
+    """Return the checkpoints of each pass: those that fit, and see the same frames of clips."""
+    room, copies = _room(chip), COPIES.get(chip.type, 1)
+    passes: list[list[Part]] = []
+    by = _frames_of if clips else lambda _: ""
+    for _, same in groupby(sorted(parts, key=by), by):
+        alike = list(same)
+        sizes = [part.checkpoint.stat().st_size * copies for part in alike]
+        passes += [[alike[place] for place in group] for group in grouped(sizes, room)]
+    return passes
 
 
 def _frames_of(part: Part) -> str:
     frames = read_input(part.checkpoint)[0].frames
     return f"{frames.decoder} {frames.train} {frames.eval}"
-
-
-def _groups(parts: Sequence[Part], chip: torch.device, *, alike: bool) -> list[list[int]]:
-    """Return the places of checkpoints in groups that share a pass; see `grouped`."""
-    sizes, room = [_weight_bytes(part, chip) for part in parts], _room(chip)
-    groups: list[list[int]] = []
-    for _, same in groupby(range(len(parts)), lambda k: _frames_of(parts[k]) if alike else ""):
-        places = list(same)
-        groups += [[places[k] for k in one] for one in grouped([sizes[p] for p in places], room)]
-    return groups
-
-
-def _weight_bytes(part: Part, chip: torch.device) -> int:
-    return part.checkpoint.stat().st_size * COPIES.get(chip.type, 1)
 
 
 def _room(chip: torch.device) -> int:
@@ -126,8 +111,7 @@ def load_engine(
     """Return what predicts with a checkpoint, and the views its predictions are made of.
 
     Args:
-        checkpoint: fold_k.safetensors.
-        sha256: of it.
+        checkpoint, sha256: fold_k.safetensors.
         name: "model fold k", for messages.
         compute: where and how.
         n_items: to predict.
@@ -147,25 +131,47 @@ def load_engine(
     return engine_for(model, sha256, name, compute, n_items), views
 
 
-def _mark(engine: Engine, items: TestItems, compute: Compute) -> dict[str, str] | None:
-    if not engine.precision:
-        return None  # its first batch will decide
-    return {
-        "items": items.manifest_sha256,
-        "engine": engine.engine,
-        "precision": engine.precision,
-        "batch_size": str(compute.batch_size),
-        "frames": f"{engine.spec.frames!r} {READING}",
-    }
+def look_at(
+    loaded: Sequence[tuple[Engine, list[str]]],
+    items: TestItems,
+    compute: Compute,
+    partial: Partial | None = None,
+) -> tuple[list[Seen], dict[str, str], PixelSource]:
+    """Predict items with engines, and the views of each, that see the same frames of clips.
+
+    Returns:
+        What each engine saw; item_id -> what is wrong, of clips read only in part or named
+        otherwise; and the source, which knows the faces.
+    """
+    engines = [engine for engine, _ in loaded]
+    canvases = [Canvas.of(engine.spec) for engine in engines]
+    source = PixelSource(items.root, items.paths, canvases, frames=engines[0].spec.frames)
+    warn_of_reading(engines, source)
+    seen, cut = predict_each(
+        engines, [views for _, views in loaded], source, np.arange(len(items.paths)), compute,
+        what="predicting", partial=partial,
+    )  # fmt: skip
+    return seen, {items.item_ids[k]: source.describe(k) for k in cut.tolist()}, source
+
+
+def warn_of_reading(engines: Sequence[Engine], source: PixelSource) -> None:
+    """Say in one line that models were trained on clips that another reading showed them."""
+    old = sum(engine.spec.reading != READING for engine in engines)
+    if old and source.numbers.has_clips:
+        LOG.warning(
+            "%d of %d checkpoints saw clips as an earlier version read them: what is interlaced, "
+            "mirrored, HLG, PQ or of wide colours may look different now; train again to be sure",
+            old, len(engines),
+        )  # fmt: skip
 
 
 def _one_pass(
     parts: Sequence[Part],
     items: TestItems,
     compute: Compute,
-    on_batch: Callable[[int], None],
+    on_batch: Callable[[int, int], None],
 ) -> None:
-    """Predict with some checkpoints at once; `on_batch` is told how many items are done."""
+    """Predict with some checkpoints at once; `on_batch` is told how many rows are done of all."""
     loaded = [
         load_engine(
             part.checkpoint, part.checkpoint_sha256, f"{part.model} fold {part.fold}", compute,
@@ -173,35 +179,18 @@ def _one_pass(
         )
         for part in parts
     ]  # fmt: skip
-    engines, views = [engine for engine, _ in loaded], [names for _, names in loaded]
-    canvases, looks = [Canvas.of(engine.spec) for engine in engines], engines[0].spec.frames
-    source = PixelSource(items.root, items.paths, canvases, frames=looks)
-    warn_of_reading(engines, source)
-    frames = source.numbers.eval_rows(np.arange(len(items.paths)))
-    cut = np.zeros(len(frames.rows), bool)
 
     def marks() -> list[dict[str, str] | None]:
-        return [_mark(engine, items, compute) for engine in engines]
+        return [_mark(engine, items, compute) for engine, _ in loaded]
 
-    partial = Partial(parts, views, marks, cut)
-
-    def tell(done: int) -> None:
-        partial.after_batch(done)
-        on_batch(done * len(items.paths) // len(frames.rows))
-
+    partial = Partial(parts, [views for _, views in loaded], marks, on_batch)
     try:
-        logits, readable = predict_views(
-            engines, views, source, frames.rows, compute, what="predicting", on_batch=tell,
-            begin=partial.begin, cut=cut,
-        )  # fmt: skip
+        each, notes, source = look_at(loaded, items, compute, partial)
     except (KeyboardInterrupt, TooSlowError):
         partial.save()
         raise
-    broken, notes = "", note_cut(source, frames, cut, items.item_ids)
-    for part, engine, names, table in zip(parts, engines, views, logits, strict=True):
-        seen = Seen(frames, table, readable, len(items.paths))
-        every = np.arange(len(items.paths))
-        seen = with_everyone(seen, engine, names, source, every, compute)
+    broken = ""
+    for part, (engine, names), seen in zip(parts, loaded, each, strict=True):
         bad = seen.there & ~np.isfinite(seen.logits).all(1)
         if bad.any():
             item = items.item_ids[seen.frames.place[bad.argmax()]]
@@ -220,3 +209,16 @@ def _one_pass(
     partial.discard()
     if broken:
         raise UserError(f"{broken} is not finite; predict again with --precision fp32")
+
+
+def _mark(engine: Engine, items: TestItems, compute: Compute) -> dict[str, str] | None:
+    """Return what rows must agree in to count; None as long as a first batch will decide."""
+    if not engine.precision:
+        return None
+    return {
+        "items": items.manifest_sha256,
+        "engine": engine.engine,
+        "precision": engine.precision,
+        "batch_size": str(compute.batch_size),
+        "frames": f"{engine.spec.frames!r} {READING}",
+    }

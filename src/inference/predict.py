@@ -1,34 +1,185 @@
 """The one way from items to logits: validation, out-of-fold, test and any folder go through it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from src import paths
+from src.artifacts.oof import NO_FOLD, UNREADABLE, VIEW_COLUMNS, WHOLE
 from src.compute.device import inference_precision
 from src.compute.memory import advised
 from src.compute.pieces import Pieces
 from src.compute.request import Compute
 from src.data.batches.loader import EvalBatches, make_loader
+from src.data.pixels.frames import FrameRows
 from src.data.pixels.source import PixelSource
+from src.ensemble.pooling import pool_frames
 from src.inference.engines import Eager, Engine
+from src.inference.unfinished import Partial
 from src.models.classifier import Classifier
 from src.progress import track
 
 VIEWS = {"none": ("full",), "flip": ("full", "full+flip")}
-
-
-def view_pixels(pixels: Tensor, view: str) -> Tensor:
-    """Return a view of uint8 (n, s, s, 3) pixels; `+flip` mirrors left and right."""
-    return pixels.flip(2) if view.endswith("+flip") else pixels
-
-
 WAYS_OUT = (
     "--auto-batch finds how many fit; --precision bf16 (on older cards fp16) needs half, "
     "--device cpu another memory"
 )
+
+
+class Looked(NamedTuple):
+    """What models saw of some rows, images or frames."""
+
+    logits: list[NDArray[np.float64]]  # of each model (n_rows, n_views); NaN where not `there`
+    there: NDArray[np.bool_]  # (n_rows,), which rows could be decoded
+    cut: NDArray[np.bool_]  # (n_rows,), which are of a clip that was read only in part
+
+
+class Seen(NamedTuple):
+    """What a model saw in some items."""
+
+    frames: FrameRows  # the rows that were looked at
+    logits: NDArray[np.float64]  # (n_rows, n_views), NaN where not `there`
+    there: NDArray[np.bool_]  # (n_rows,), which rows could be decoded
+    n_items: int  # number of items
+    # int64 (n_rows,), whose face each row shows; None where only one is looked at
+    person: NDArray[np.int64] | None = None
+
+    @property
+    def readable(self) -> NDArray[np.bool_]:
+        """Return bool (n_items,): the items of which a frame, at least, could be decoded."""
+        return np.bincount(self.frames.place[self.there], minlength=self.n_items) > 0
+
+    def pooled(self, pool: str) -> NDArray[np.float64]:
+        """Return float64 (n_items,), NaN for an item that is not readable."""
+        item = self.frames.place[self.there]
+        return pool_frames(self.logits[self.there].mean(1), item, self.n_items, pool)
+
+    def table(self, ids: Sequence[str], fold: paths.FoldName, views: Sequence[str]) -> pd.DataFrame:
+        """Return the predictions, a row an item, frame and view; see `view_rows`.
+
+        With several people, `full` becomes `face0` for the largest, `face1`; of a clip, `f03face0`.
+        """
+        every = np.asarray(ids, dtype=object)
+        if self.person is None:
+            return view_rows(every, fold, views, self)
+        tables = []
+        for person in np.unique(self.person):
+            rows = self.person == person
+            frames = FrameRows(*(column[rows] for column in self.frames))
+            # An item without this person is not one that could not be read.
+            items = np.arange(self.n_items) if person == 0 else np.unique(frames.place)
+            frames = frames._replace(place=np.searchsorted(items, frames.place))
+            names = [f"face{person}{view.removeprefix(WHOLE)}" for view in views]
+            one = Seen(frames, self.logits[rows], self.there[rows], len(items))
+            tables.append(view_rows(every[items], fold, names, one))
+        return pd.concat(tables, ignore_index=True)
+
+
+def view_rows(
+    ids: NDArray[np.object_], fold: paths.FoldName, names: Sequence[str], seen: Seen
+) -> pd.DataFrame:
+    """Return view-level predictions as a table; an unreadable item has one row and no logit.
+
+    The fold `all` is written as `NO_FOLD`; of a clip's frames `full+flip` becomes `f03+flip`, and a
+    frame that a clip does not have has no row.
+    """
+    fold = NO_FOLD if fold == paths.ALL else fold
+    place, frame = seen.frames.place[seen.there], seen.frames.frame[seen.there].tolist()
+    views = [
+        names if number < 0 else [f"f{number:02d}{name.removeprefix(WHOLE)}" for name in names]
+        for number in frame
+    ]
+    table = pd.DataFrame(
+        {
+            "item_id": np.repeat(ids[place], len(names)),
+            "fold": fold,
+            "view": np.array([*chain.from_iterable(views)], dtype=object),
+            "logit": seen.logits[seen.there].reshape(-1),
+        }
+    )
+    lost = ids[~seen.readable]
+    if not len(lost):
+        return table
+    unread = {"item_id": lost, "fold": fold, "view": UNREADABLE, "logit": np.nan}
+    return pd.concat([table, pd.DataFrame(unread)], ignore_index=True)[VIEW_COLUMNS]
+
+
+def predict_items(
+    model: Classifier | Engine,
+    views: Sequence[str],
+    source: PixelSource,
+    items: NDArray[np.int64],
+    compute: Compute,
+    *,
+    what: str = "",
+) -> Seen:
+    """Predict items with one model; see `predict_each`."""
+    return predict_each([model], [views], source, items, compute, what=what)[0][0]
+
+
+def predict_each(
+    models: Sequence[Classifier | Engine],
+    views: Sequence[Sequence[str]],
+    source: PixelSource,
+    items: NDArray[np.int64],
+    compute: Compute,
+    *,
+    what: str = "",
+    partial: Partial | None = None,
+) -> tuple[list[Seen], NDArray[np.int64]]:
+    """Predict every evaluation frame of items with several models in one pass.
+
+    Args:
+        models, views, source, compute, what, partial: see `predict_views`.
+        items: rows of the source's items.
+
+    Returns:
+        What each model saw, of all people where its config says `face.which: all`; and the places
+        of the items that are clips read only in part.
+    """
+    frames = source.numbers.eval_rows(items)
+    looked = predict_views(models, views, source, frames.rows, compute, what=what, partial=partial)
+    found = [Seen(frames, logits, looked.there, len(items)) for logits in looked.logits]
+    each = zip(found, models, views, strict=True)
+    seen = [_with_everyone(*one, source, items, compute) for one in each]
+    return seen, np.unique(frames.place[looked.cut])
+
+
+def _with_everyone(
+    seen: Seen,
+    model: Classifier | Engine,
+    views: Sequence[str],
+    source: PixelSource,
+    items: NDArray[np.int64],
+    compute: Compute,
+) -> Seen:
+    """Add what a model sees of the other people, where its config says `face.which: all`."""
+    face = model.spec.face
+    if face is None or face.which != "all":
+        return seen
+    count = np.array(source.cuts.count_people(face, [source.paths[item] for item in items]))
+    parts = [(seen.frames, seen.logits, seen.there, np.zeros(len(seen.there), np.int64))]
+    for person in range(1, max(count, default=0)):
+        chosen = np.flatnonzero((count > person) & seen.readable)
+        other = source.of_person(person)
+        frames = other.numbers.eval_rows(items[chosen])
+        looked = predict_views([model], [views], other, frames.rows, compute)
+        frames = frames._replace(place=chosen[frames.place])
+        whose = np.full(len(looked.there), person)
+        parts.append((frames, looked.logits[0], looked.there, whose))
+    whole, logits, there, people = zip(*parts, strict=True)
+    person = np.concatenate(people)
+    place = np.concatenate([frames.place for frames in whole])
+    order = np.lexsort((person, place))
+    rows = FrameRows(*(np.concatenate(column)[order] for column in zip(*whole, strict=True)))
+    table, known = np.concatenate(logits)[order], np.concatenate(there)[order]
+    return Seen(rows, table, known, seen.n_items, person[order])
 
 
 def predict_views(
@@ -39,10 +190,8 @@ def predict_views(
     compute: Compute,
     *,
     what: str = "",
-    on_batch: Callable[[int], None] | None = None,
-    begin: Callable[[NDArray[np.float64], NDArray[np.bool_]], int] | None = None,
-    cut: NDArray[np.bool_] | None = None,
-) -> tuple[list[NDArray[np.float64]], NDArray[np.bool_]]:
+    partial: Partial | None = None,
+) -> Looked:
     """Predict items with several models in one pass; each item is decoded once.
 
     Args:
@@ -53,14 +202,7 @@ def predict_views(
         rows: rows of `source` (`FrameNumbers.eval_rows`; of images the items' own numbers).
         compute: where and how fast.
         what: shown as progress; empty shows none.
-        on_batch: told after every batch how many items are done; may raise to end the pass.
-        begin: given the empty table (n_rows, all views side by side) and `readable`, fills in the
-            rows that were predicted before and returns how many.
-        cut: (n_rows,), filled in place: which rows are of a clip that was read only in part.
-
-    Returns:
-        For each model float64 logits (n_rows, n_views), NaN where an item cannot be decoded (or a
-        clip has no such frame), and bool (n_rows,) which rows could.
+        partial: knows the rows that were predicted before, and is told after every batch.
 
     Raises:
         UserError: memory ran out; says what to do.
@@ -76,8 +218,8 @@ def predict_views(
     pieces = Pieces(size, shrinks=compute.auto_batch, device=chip)
     looks = [(number, view) for number, names in enumerate(views) for view in names]
     table = np.full((len(rows), len(looks)), np.nan)
-    readable = np.zeros(len(rows), bool)
-    done = 0 if begin is None else begin(table, readable)
+    there, cut = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
+    done = 0 if partial is None else partial.begin(table, there, cut)
     parts = parts_of(source, rows[done:], size)
     loader = make_loader(
         EvalBatches(source, distinct), parts, compute.processes(len(rows)), pin=chip.type == "cuda"
@@ -87,9 +229,7 @@ def predict_views(
         for batch in track(loader, what, total=len(parts), unit="batch") if what else loader:
             place = slice(done, done + len(batch["item"]))
             done = place.stop
-            readable[place] = batch["readable"].numpy()
-            if cut is not None:
-                cut[place] = batch["cut"].numpy()
+            there[place], cut[place] = batch["readable"].numpy(), batch["cut"].numpy()
             pixels = {
                 spec: batch[f"pixels{k}"].to(chip, non_blocking=True)
                 for k, spec in enumerate(distinct)
@@ -100,11 +240,16 @@ def predict_views(
             ]
             # One copy a batch: each would wait for all that the card still has to do.
             table[place] = torch.stack(logits, 1).double().cpu().numpy()
-            if on_batch is not None:
-                on_batch(done)
-    table[~readable] = np.nan
+            if partial is not None:
+                partial.after_batch(done)
+    table[~there] = np.nan
     ends = np.cumsum([len(names) for names in views])[:-1]
-    return np.split(table, ends, axis=1), readable
+    return Looked(np.split(table, ends, axis=1), there, cut)
+
+
+def view_pixels(pixels: Tensor, view: str) -> Tensor:
+    """Return a view of uint8 (n, s, s, 3) pixels; `+flip` mirrors left and right."""
+    return pixels.flip(2) if view.endswith("+flip") else pixels
 
 
 def parts_of(source: PixelSource, rows: NDArray[np.int64], size: int) -> list[list[int]]:

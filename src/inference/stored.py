@@ -8,19 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from src import paths
 from src.artifacts.files import sha256_json
-from src.artifacts.oof import (
-    NO_FOLD,
-    UNREADABLE,
-    VIEW_COLUMNS,
-    WHOLE,
-    read_views,
-    read_views_metadata,
-)
+from src.artifacts.oof import read_views, read_views_metadata
 from src.artifacts.recipes import Recipe, check_recipe_fresh
 from src.artifacts.runs import check_checkpoint, has_run, read_run
 from src.data.items.contents import contents_sha256
@@ -235,61 +227,3 @@ def _extra_logits(recipe: Recipe, model: str, items: TestItems) -> pd.Series:
             f"unknown); import complete ones: tune.py --extra {model}=OOF.csv,TEST.csv"
         )
     return series
-
-
-def view_rows(
-    ids: Sequence[str],
-    fold: paths.FoldName,
-    names: list[str],
-    logits: np.ndarray,
-    readable: np.ndarray,
-    place: np.ndarray | None = None,
-    frame: np.ndarray | None = None,
-) -> pd.DataFrame:
-    """Return view-level predictions as a table; an unreadable item has one row and no logit.
-
-    Args:
-        ids: item ids (n,).
-        fold: the fold model that made them; `all` is written as `NO_FOLD`.
-        names: views, the columns of `logits`.
-        logits: float64 (n_rows, n_views); a row an item, or a frame.
-        readable: bool (n_rows,).
-        place: int64 (n_rows,), whose rows they are among `ids`; None: one row an item.
-        frame: int64 (n_rows,), numbers of a clip's frames, below 0 for an image; None: no clips.
-            `full+flip` becomes `f03+flip`. A frame that a clip does not have has no row.
-    """
-    fold = NO_FOLD if fold == paths.ALL else fold
-    every = np.asarray(ids, dtype=object)
-    place = np.arange(len(every)) if place is None else place
-    there = place[readable]
-    known = np.bincount(there, minlength=len(every)) > 0
-    table = pd.DataFrame(
-        {
-            "item_id": np.repeat(every[there], len(names)),
-            "fold": fold,
-            "view": _view_names(names, len(there), None if frame is None else frame[readable]),
-            "logit": logits[readable].reshape(-1),
-        }
-    )
-    lost = pd.DataFrame(
-        {
-            "item_id": every[~known],
-            "fold": fold,
-            "view": UNREADABLE,
-            "logit": np.nan,
-        }
-    )
-    return pd.concat([table, lost], ignore_index=True)[VIEW_COLUMNS] if len(lost) else table
-
-
-def _view_names(names: list[str], count: int, frame: np.ndarray | None) -> np.ndarray:
-    """Return the views of some rows, (count * n_views,) objects."""
-    plain = np.tile(np.asarray(names, dtype=object), count)
-    if frame is None or (frame < 0).all():
-        return plain
-    numbers = np.repeat(frame, len(names)).tolist()
-    words = [
-        view if number < 0 else f"f{number:02d}{view.removeprefix(WHOLE)}"
-        for number, view in zip(numbers, plain, strict=True)
-    ]
-    return np.array(words, dtype=object)

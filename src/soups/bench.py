@@ -14,7 +14,7 @@ from src import paths
 from src.compute import device
 from src.compute.request import Compute, default_workers
 from src.data.pixels.source import Canvas, PixelSource
-from src.inference.frames import predict_items
+from src.inference.predict import predict_items
 from src.merging.merger import merge_tensors
 from src.merging.recipe import Depth, MergeRecipe, depth_by_name
 from src.merging.recipe import Ingredient as Part

@@ -28,8 +28,7 @@ from src.data.pixels.frames import FrameNumbers, FrameRows
 from src.data.pixels.images import Canvas
 from src.data.pixels.source import PixelSource
 from src.inference.engines import fused
-from src.inference.frames import Seen
-from src.inference.predict import VIEWS, parts_of, view_pixels
+from src.inference.predict import VIEWS, Seen, parts_of, view_pixels
 from src.models.anatomy import anatomy_of
 from src.models.classifier import Classifier
 from src.models.heads import features_of

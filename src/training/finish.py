@@ -18,8 +18,7 @@ from src.compute import device
 from src.compute.request import Compute
 from src.data.pixels.source import PixelSource
 from src.errors import UserError
-from src.inference.frames import Seen, predict_items
-from src.inference.predict import VIEWS
+from src.inference.predict import VIEWS, Seen, predict_items
 from src.metrics import classification_report
 from src.models import checkpoint
 from src.models.classifier import Classifier, count_parameters

@@ -20,7 +20,7 @@ from src.data.batches.loader import DeviceBatches, TrainBatches, make_loader
 from src.data.pixels.source import Canvas, PixelSource
 from src.ensemble.extra import refuse_extra_name
 from src.errors import UserError
-from src.inference.frames import predict_items
+from src.inference.predict import predict_items
 from src.losses import asked_terms, total_loss
 from src.metrics import classification_report
 from src.models.adapters import merge_adapters

@@ -12,8 +12,8 @@ from src.cli.predict_in_time import fill_in_time
 from src.compute.clock import Clock
 from src.errors import UserError
 from src.inference import passes
-from src.inference.in_time import TooSlowError
 from src.inference.stored import Part, TestItems
+from src.inference.unfinished import TooSlowError
 
 ITEMS = TestItems(Path(), [], [], "")
 

@@ -31,8 +31,8 @@ from src.data.layouts.load import load_dataset
 from src.data.pixels.images import Canvas, decode_image, make_canvases
 from src.errors import UnreadableImageError, UserError
 from src.inference import exported
-from src.inference.partial import Partial
 from src.inference.stored import Part
+from src.inference.unfinished import Partial
 from src.models import checkpoint
 from src.models.classifier import build_classifier
 from src.strict_yaml import read_mapping
@@ -161,28 +161,27 @@ def read_model(path: Path) -> object:
     return None
 
 
-def partial(rows: int) -> tuple[Partial, np.ndarray, np.ndarray]:
+def partial(path: Path) -> tuple[Partial, np.ndarray, np.ndarray, np.ndarray]:
     kept = Partial([Part("m", 0, Path("c"), "abc", Path("v"))], [["full", "full+flip"]],
-                   lambda: [{"items": "x"}], np.zeros(rows, bool))  # fmt: skip
-    return kept, np.full((rows, 2), np.nan), np.zeros(rows, bool)
+                   lambda: [{"items": "x"}])  # fmt: skip
+    kept.files = [path]
+    return kept, np.full((40, 2), np.nan), np.zeros(40, bool), np.zeros(40, bool)
 
 
 def write_partial(path: Path) -> None:
-    kept, table, readable = partial(40)
-    kept.files = [path]
-    kept.begin(table, readable)
+    kept, table, *flags = partial(path)
+    kept.begin(table, *flags)
     table[:] = np.arange(80.0).reshape(40, 2)
     kept.done = 30
     kept.save()
 
 
 def read_partial(path: Path) -> object:
-    kept, table, readable = partial(40)
-    kept.files = [path]
-    done = kept.begin(table, readable)
+    kept, table, *flags = partial(path)
+    done = kept.begin(table, *flags)
     np.testing.assert_array_equal(table[:done], np.arange(80.0).reshape(40, 2)[:done])
     assert np.isnan(table[done:]).all()
-    assert not readable.any()
+    assert not np.any(flags)
     return None
 
 

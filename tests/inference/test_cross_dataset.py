@@ -81,9 +81,9 @@ def test_checkpoints_predict_another_set_once(make_job, monkeypatch):
 def _logit(model, name):
     source = PixelSource(paths.dataset_dir("other"), [name], [Canvas.of(model.spec)])
     compute = Compute("cpu")
-    logits, readable = predict_views([model], [["full"]], source, np.arange(1), compute)
-    assert readable.all()
-    return float(logits[0][0, 0])
+    looked = predict_views([model], [["full"]], source, np.arange(1), compute)
+    assert looked.there.all()
+    return float(looked.logits[0][0, 0])
 
 
 def test_changed_pictures_are_predicted_again(make_job):

@@ -1,6 +1,7 @@
 """Eager inference on a CPU: folded nets, the choice of precision, torch.compile."""
 
 import fcntl
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,17 +13,17 @@ from torch import nn
 
 from src import paths
 from src.artifacts.oof import read_views
-from src.artifacts.recipes import Member, Recipe
 from src.artifacts.runs import read_record
 from src.compute import compiled, device
 from src.compute.request import Compute
 from src.config import parse_model
 from src.errors import UserError
-from src.inference import engines, passes, stored
+from src.inference import engines, passes
 from src.inference.engines import Eager, Trial, fused
 from src.models.classifier import Classifier, build_classifier
 from src.training.job import Job, Options
 from src.training.trainer import fit_fold
+from tests.asked import items_of, parts_of
 
 MakeJob = Callable[..., Job]
 CPU = torch.device("cpu")
@@ -100,51 +101,40 @@ def native(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "TRIAL_ITEMS", 1)
 
 
-def answer(monkeypatch: pytest.MonkeyPatch, gain: float, error: float) -> None:
-    """Let a comparison come out like this, with the real logits of both."""
-    compare = Trial._compare
-
-    def say(self: Trial, pixels: torch.Tensor) -> tuple[dict[str, torch.Tensor], float, float]:
-        return compare(self, pixels)[0], gain, error
-
-    monkeypatch.setattr(Trial, "_compare", say)
-
-
 @pytest.mark.usefixtures("native")
-@pytest.mark.parametrize(
-    ("gain", "error", "want"), [(1.5, 0.01, "bf16"), (1.2, 0.01, "fp32"), (3.0, 0.2, "fp32")]
-)
 def test_bf16_must_be_faster_and_exact_enough(
-    make_job: MakeJob,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    gain: float,
-    error: float,
-    want: str,
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="rvf")
-    answer(monkeypatch, gain, error)
-    job = make_job()
+    compare, known = Trial._compare, paths.precision_cache()
+    job = make_job(optim={"epochs": 1})
     fit_fold(job)
-    part = stored.needed_parts(Recipe("tiny", "s", [0], "", [Member("m", 1.0, 0.5, {})], []))[0]
-    items = stored.TestItems(
-        job.root, job.table["item_id"].tolist(), job.table["path"].tolist(), "m"
-    )
-    passes.predict_parts([part], items, Compute("cpu", "auto", 0))
-    assert f"m fold 0: predicting in {want}: bf16 is {gain:.2f} times faster" in caplog.text
-    first, metadata = read_views(part.views)
-    assert (metadata["precision"], metadata["engine"]) == (want, "eager")
-    passes.predict_parts([part], items, Compute("cpu", want, 0))
-    np.testing.assert_allclose(
-        first["logit"], read_views(part.views)[0]["logit"], rtol=0, atol=1e-6
-    )
-    # Remembered: a repeat compares nothing, and gives the same bytes from the second batch on.
-    monkeypatch.setattr(Trial, "_compare", None)
-    passes.predict_parts([part], items, Compute("cpu", "auto", 0))
-    assert read_views(part.views)[1]["precision"] == want
-    np.testing.assert_allclose(
-        first["logit"], read_views(part.views)[0]["logit"], rtol=0, atol=1e-6
-    )
+    (part,), items = parts_of(job), items_of(job)
+
+    def predict(precision: str) -> tuple[list[float], str]:
+        passes.predict_parts([part], items, Compute("cpu", precision, 0))
+        views, metadata = read_views(part.views)
+        assert metadata["engine"] == "eager"
+        return views["logit"].tolist(), metadata["precision"]
+
+    for gain, error, want in ((1.5, 0.01, "bf16"), (1.2, 0.01, "fp32"), (3.0, 0.2, "fp32")):
+
+        def say(
+            trial: Trial, pixels: torch.Tensor, gain: float = gain, error: float = error
+        ) -> tuple[dict[str, torch.Tensor], float, float]:
+            return compare(trial, pixels)[0], gain, error  # with the real logits of both
+
+        known.unlink(missing_ok=True)
+        monkeypatch.setattr(Trial, "_compare", say)
+        first = predict("auto")
+        assert first[1] == want
+        assert f"m fold 0: predicting in {want}: bf16 is {gain:.2f} times faster" in caplog.text
+        assert first[0] == pytest.approx(predict(want)[0], rel=0, abs=1e-6)
+        # Remembered: a repeat compares nothing, and gives the same bytes from the second batch on.
+        monkeypatch.setattr(Trial, "_compare", None)
+        again = predict("auto")
+        assert again[1] == want
+        assert first[0] == pytest.approx(again[0], rel=0, abs=1e-6)
 
 
 def test_a_comparison_measures_what_it_says() -> None:
@@ -243,29 +233,15 @@ def test_the_remembered_answer_lies_in_the_cache(artefact_root: Path) -> None:
     trial = Trial(warmed("compact_net"), "0" * 64, "net")
     with torch.inference_mode():
         trial(torch.randint(0, 256, (8, 32, 32, 3), dtype=torch.uint8))
-    assert trial.precision in read_json_values(paths.precision_cache())
+    assert trial.precision in json.loads(paths.precision_cache().read_text()).values()
     assert Trial(warmed("compact_net"), "0" * 64, "net").precision == trial.precision
     assert Trial(warmed("compact_net"), "1" * 64, "net").precision == ""
 
 
-@pytest.mark.parametrize(
-    ("text", "known"),
-    [
-        ("[]", {}),
-        ("null", {}),
-        ("[" * 100_000, {}),
-        ('{"a": "bf16", "b": "int9", "c": ["fp32"], "d": {}, "e": null}', {"a": "bf16"}),
-    ],
-)
-def test_damaged_answers_are_not_remembered(
-    tmp_path: Path, text: str, known: dict[str, str]
-) -> None:
+@pytest.mark.parametrize("text", ["[]", "null", "[" * 100_000, "damaged"])
+def test_damaged_answers_are_not_remembered(tmp_path: Path, text: str) -> None:
     path = tmp_path / "precision.json"
     path.write_text(text)
-    assert device.read_known(path) == known
-
-
-def read_json_values(path: Path) -> list[str]:
-    import json
-
-    return list(json.loads(path.read_text()).values())
+    assert device.read_known(path) == {}
+    path.write_text('{"a": "bf16", "b": "int9", "c": ["fp32"], "d": {}, "e": null}')
+    assert device.read_known(path) == {"a": "bf16"}

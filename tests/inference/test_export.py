@@ -1,26 +1,27 @@
 """Exported files answer as torch does, say what they are of, and nothing leaves the machine."""
 
-import fcntl
 import importlib
 import json
-import os
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from src import paths
 from src.artifacts.files import read_json, write_json
 from src.artifacts.oof import read_views
-from src.artifacts.recipes import Member, Recipe
+from src.cli.export import main
 from src.compute.request import Compute
 from src.errors import UserError
 from src.inference import export, exported, passes, stored
 from src.training.job import Job
 from src.training.trainer import fit_fold
+from tests.asked import items_of, parts_of
 
 MakeJob = Callable[..., Job]
 WAYS = [("onnx", "fp32", 1e-3), ("openvino", "fp32", 1e-3), ("openvino", "int8", 0.5)]
@@ -37,40 +38,42 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
-def trained(make_job: MakeJob, **changes: object) -> tuple[Job, export.Order]:
-    job = make_job(**changes)
+@pytest.fixture
+def job(make_job: MakeJob) -> Job:
+    """Train a model of two views."""
+    job = make_job(tta="flip", optim={"epochs": 1})
     fit_fold(job)
-    part = part_of(job)
-    return job, export.Order(part.checkpoint, part.checkpoint_sha256, "onnx", "fp32")
+    return job
 
 
-def part_of(job: Job) -> stored.Part:
-    recipe = Recipe("tiny", "s", [0], "", [Member(job.model, 1.0, 0.5, {})], [])
-    return stored.needed_parts(recipe)[0]
+@pytest.fixture
+def order(job: Job) -> export.Order:
+    """Return what asks for its checkpoint as ONNX."""
+    (part,) = parts_of(job)
+    return export.Order(part.checkpoint, part.checkpoint_sha256, "onnx", "fp32")
 
 
-def items_of(job: Job) -> stored.TestItems:
-    table = job.table
-    return stored.TestItems(job.root, table["item_id"].tolist(), table["path"].tolist(), "m")
+def predict(job: Job, engine: str | None, precision: str = "auto", **more: bool) -> None:
+    compute = Compute("cpu", precision, 0, engine, **more)
+    passes.predict_parts(parts_of(job), items_of(job), compute)
 
 
 @pytest.mark.usefixtures("no_network")
-def test_every_engine_answers_as_torch_does(make_job: MakeJob) -> None:
-    job, first = trained(make_job, tta="flip")
-    part, items = part_of(job), items_of(job)
-    passes.predict_parts([part], items, Compute("cpu", "fp32", 0))
+def test_every_engine_answers_as_torch_does(job: Job, order: export.Order) -> None:
+    (part,), items = parts_of(job), items_of(job)
+    predict(job, None, "fp32")
     eager = read_views(part.views)[0]
-    held, pixels = export.read_items(first, job.root, job.table, job.table["fold"] == 0, 512)
+    held, pixels = export.read_items(order, job.root, job.table, job.table["fold"] == 0, 512)
     assert held.tolist() == job.held_rows.tolist()
-    _, calibration = export.read_items(first, job.root, job.table, job.table["fold"] != 0, 16)
+    _, calibration = export.read_items(order, job.root, job.table, job.table["fold"] != 0, 16)
     for engine, precision, share in WAYS:
-        order = export.Order(first.checkpoint, first.sha256, engine, precision)
-        assert not export.is_exported(order)
-        check = export.export_checkpoint(order, pixels, job.labels[held], calibration)
-        assert export.is_exported(order)
+        wanted = replace(order, engine=engine, precision=precision)
+        assert not export.is_exported(wanted)
+        check = export.export_checkpoint(wanted, pixels, job.labels[held], calibration)
+        assert export.is_exported(wanted)
         assert check["items"] == len(held)
         assert check["max_logit_difference"] <= share * check["logit_spread"]
-        passes.predict_parts([part], items, Compute("cpu", precision, 0, engine=engine))
+        predict(job, engine, precision)
         views, metadata = read_views(part.views)
         assert (metadata["engine"], metadata["precision"]) == (engine, precision)
         assert views["view"].tolist() == eager["view"].tolist()
@@ -80,53 +83,36 @@ def test_every_engine_answers_as_torch_does(make_job: MakeJob) -> None:
         assert stored.stored_predictions(part, items, "auto", "eager") is None
         assert stored.stored_predictions(part, items, "auto", engine) is not None
     with pytest.raises(UserError, match=r"exported in fp32, int8: say which with --precision"):
-        passes.predict_parts([part], items, Compute("cpu", "auto", 0, engine="openvino"))
-    changed = export.Order(first.checkpoint, "0" * 64, "onnx", "fp32")
-    assert not export.is_exported(changed)
+        predict(job, "openvino")
+    assert not export.is_exported(replace(order, sha256="0" * 64))
 
 
-def test_a_file_of_other_weights_is_refused(make_job: MakeJob) -> None:
-    job, order = trained(make_job)
-    part, items = part_of(job), items_of(job)
-    with pytest.raises(UserError, match=r"no onnx file yet: python -m src export m --fold 0"):
-        passes.predict_parts([part], items, Compute("cpu", "auto", 0, engine="onnx"))
-    order.path.parent.mkdir()
-    order.path.write_bytes(b"")
-    content = {"schema": exported.SCHEMA, "checkpoint_sha256": "0" * 64}
-    write_json(order.path.with_suffix(".json"), content, seal=True)
-    with pytest.raises(UserError, match=r"exported from other weights.*--overwrite"):
-        passes.predict_parts([part], items, Compute("cpu", "auto", 0, engine="onnx"))
-    assert not export.is_exported(order)
-
-
-def test_a_record_that_is_lacking_or_damaged_says_how_to_make_it(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+def test_a_file_without_its_record_or_of_other_weights_is_refused(
+    job: Job, order: export.Order
 ) -> None:
-    job, order = trained(make_job)
-    part, items = part_of(job), items_of(job)
+    record = order.path.with_suffix(".json")
+    none_yet = r"no onnx file yet: python -m src export m --fold 0"
+    with pytest.raises(UserError, match=none_yet):
+        predict(job, "onnx")
     order.path.parent.mkdir()
     order.path.write_bytes(b"")
-    with pytest.raises(UserError, match=r"no onnx file yet: python -m src export m --fold 0"):
-        passes.predict_parts([part], items, Compute("cpu", "auto", 0, engine="onnx"))
+    with pytest.raises(UserError, match=none_yet):
+        predict(job, "onnx")
     for text in ("{", "[]", '{"schema": 1}'):
-        order.path.with_suffix(".json").write_text(text)
+        record.write_text(text)
         with pytest.raises(UserError, match=r"--fold 0 --engine onnx --precision fp32 --o"):
-            passes.predict_parts([part], items, Compute("cpu", "auto", 0, engine="onnx"))
+            predict(job, "onnx")
         assert not export.is_exported(order)
-
-
-def test_engines_other_than_torch_are_not_compiled(make_job: MakeJob) -> None:
-    job, _ = trained(make_job)
+    content = {"schema": exported.SCHEMA, "checkpoint_sha256": "0" * 64}
+    write_json(record, content, seal=True)
+    with pytest.raises(UserError, match=r"exported from other weights.*--overwrite"):
+        predict(job, "onnx")
+    assert not export.is_exported(order)
     with pytest.raises(UserError, match=r"--compile is about torch, and --engine onnx"):
-        passes.predict_parts(
-            [part_of(job)],
-            items_of(job),
-            Compute("cpu", "auto", 0, engine="onnx", compile=True),
-        )
+        predict(job, "onnx", compile=True)
 
 
-def test_the_items_of_the_check_are_of_both_labels(make_job: MakeJob) -> None:
-    job, order = trained(make_job)
+def test_the_items_of_the_check_are_of_both_labels(job: Job, order: export.Order) -> None:
     for fold in range(3):
         for count in (2, 3, 5):
             rows, pixels = export.read_items(
@@ -140,39 +126,26 @@ def test_the_items_of_the_check_are_of_both_labels(make_job: MakeJob) -> None:
     assert reals[rows].all()
 
 
-def test_a_check_of_one_label_has_no_auc_and_killed_exports_are_swept(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+def test_a_check_of_one_label_has_no_auc_and_what_fails_leaves_nothing_behind(
+    order: export.Order, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, order = trained(make_job)
-    monkeypatch.setattr(export, "write_graph", write_something)
-    monkeypatch.setitem(exported.ENGINE_OF, "onnx", Stub)
-    home = order.path.parent
-    for name in ("killed", "living"):
-        (home / f"{export.MAKING}{name}").mkdir(parents=True)
-    lock = os.open(home / f"{export.MAKING}living", os.O_RDONLY)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    pixels = np.zeros((2, 12, 12, 3), np.uint8)
-    check = export.export_checkpoint(order, pixels, np.array([1, 1]), pixels)
-    os.close(lock)
-    assert np.isnan(check["auc"])
-    record = json.loads(order.path.with_suffix(".json").read_text())
-    assert record["check"]["auc"] is record["check"]["auc_eager"] is None
-    assert [path.name for path in home.glob(f"{export.MAKING}*")] == [f"{export.MAKING}living"]
-
-
-def test_what_fails_leaves_nothing_behind(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, order = trained(make_job)
-
     def fail(*_: object) -> None:
         raise RuntimeError("no such operator\nmore")
 
     monkeypatch.setattr(export, "write_graph", fail)
-    pixels, labels = np.zeros((2, 12, 12, 3), np.uint8), np.array([0, 1])
+    pixels, labels = np.zeros((2, 12, 12, 3), np.uint8), np.array([1, 1])
     with pytest.raises(UserError, match=r"could not be exported to onnx fp32.*no such operator"):
         export.export_checkpoint(order, pixels, labels, pixels)
     assert list(order.path.parent.iterdir()) == []
+    monkeypatch.setattr(export, "write_graph", write_something)
+    monkeypatch.setitem(exported.ENGINE_OF, "onnx", Stub)
+    killed = order.path.parent / f"{export.MAKING}killed"
+    killed.mkdir()
+    check = export.export_checkpoint(order, pixels, labels, pixels)
+    assert np.isnan(check["auc"])
+    record = json.loads(order.path.with_suffix(".json").read_text())
+    assert record["check"]["auc"] is record["check"]["auc_eager"] is None
+    assert not killed.exists()
 
 
 @pytest.mark.parametrize(
@@ -197,12 +170,11 @@ def test_makers_of_the_engines_are_not_called() -> None:
 
 
 def test_the_command_exports_and_predicts_by_name(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    job: Job,
+    order: export.Order,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from src.cli.export import main
-
-    job, order = trained(make_job)
-
     class Data:
         root = job.root
         train = job.table
@@ -233,7 +205,5 @@ def write_something(*arguments: object) -> None:
 class Stub:
     def __init__(self, *_: object) -> None: ...
 
-    def __call__(self, pixels):
-        import torch
-
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         return torch.zeros(len(pixels))

@@ -21,7 +21,7 @@ from src.data.layouts.load import load_dataset
 from src.errors import UserError
 from src.inference.cross_dataset import leave_out_seen, trained_ids
 from src.inference.lineage import (
-    Source,
+    Training,
     check_own,
     check_unseen,
     origin_of,
@@ -272,9 +272,9 @@ def test_what_an_ingredient_of_a_merge_saw_is_seen(pair: Job, tmp_path: Path) ->
         check_own("tiny", "s", ["soup"], [0])
 
 
-def run_on(dataset: str, sha256: str, fold: int | str = 0) -> Source:
+def run_on(dataset: str, sha256: str, fold: int | str = 0) -> Training:
     run = {"dataset": dataset, "scheme": "s", "fold": fold, "folds_sha256": sha256}
-    return Source("a", run)
+    return Training("a", run)
 
 
 AB = ["A/x", "A/y", "B/x", "B/y", "E/x"]

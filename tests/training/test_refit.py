@@ -13,8 +13,10 @@ from src import paths
 from src.artifacts.files import sha256_file
 from src.artifacts.recipes import Member, Recipe
 from src.artifacts.runs import read_record
+from src.data.pixels.frames import FrameRows
 from src.errors import UserError
-from src.inference.stored import needed_parts, view_rows
+from src.inference.predict import Seen
+from src.inference.stored import needed_parts
 from src.losses import LOSSES, Items
 from src.models.checkpoint import load_checkpoint
 from src.training.job import Job, Options
@@ -137,5 +139,8 @@ def test_weights_that_break_are_a_users_error(
 
 
 def test_the_views_of_a_refit_carry_fold_minus_one() -> None:
-    rows = view_rows(["a", "b"], "all", ["full"], np.zeros((2, 1)), np.array([True, False]))
+    one = FrameRows(np.arange(2), np.arange(2), np.full(2, -1))
+    rows = Seen(one, np.zeros((2, 1)), np.array([True, False]), 2).table(
+        ["a", "b"], "all", ["full"]
+    )
     assert rows["fold"].tolist() == [-1, -1]

@@ -61,10 +61,10 @@ def test_the_kept_weights_are_the_ema_and_reload_to_equal_logits(make_job: MakeJ
     from src.inference.predict import predict_views
 
     source = PixelSource(job.root, job.table["path"].tolist(), [Canvas.of(model.spec)])
-    logits, _ = predict_views([model], [views], source, job.held_rows, Compute("cpu"))
+    looked = predict_views([model], [views], source, job.held_rows, Compute("cpu"))
     oof = pd.read_csv(paths.oof_csv(*job.names)).set_index("item_id")["logit"]
     ids = job.table["item_id"].iloc[job.held_rows]
-    np.testing.assert_array_equal(oof.loc[ids].to_numpy(), logits[0].mean(1))
+    np.testing.assert_array_equal(oof.loc[ids].to_numpy(), looked.logits[0].mean(1))
 
 
 def test_same_seed_twice_gives_equal_bytes_and_another_seed_does_not(make_job: MakeJob) -> None:

@@ -14,7 +14,7 @@ from src.artifacts.oof import read_views
 from src.cli import predict, train, tune
 from src.config import READING, FramesConfig, InputSpec
 from src.data.pixels.source import Canvas, PixelSource
-from src.inference.frames import warn_of_reading
+from src.inference.passes import warn_of_reading
 from src.inference.predict import parts_of
 from tests.clips import boxes, index_first, write_clip
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src import paths
+from src.data.folds.domains import LEFT_OUT, domain_folds
 from src.data.folds.make import ensure_folds, make_folds
-from src.data.folds.schemes import LEFT_OUT, domain_folds
 from src.data.layouts.load import load_dataset
 from src.errors import UserError
 
