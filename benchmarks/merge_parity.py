@@ -138,13 +138,13 @@ def compare(folder: Path) -> float:
     """Merge a case here; returns the largest difference to mergekit's file."""
     from safetensors.torch import load_file
 
-    from src.merging.methods import sparsify
+    from src.merging.methods import deltas
     from src.merging.read_recipe import read_recipes
     from src.merging.streaming import merge_files
 
     (recipe,) = read_recipes(folder / "merge.yaml")
     files = {name: Path(name) for name in recipe.sources}
-    with mock.patch.object(sparsify, "_coins", _fresh_coins):
+    with mock.patch.object(deltas, "_coins", _fresh_coins):
         merge_files(recipe, files, folder / "ours.safetensors")
     ours = load_file(folder / "ours.safetensors")
     (path,) = (folder / "theirs").glob("*.safetensors")

@@ -51,8 +51,7 @@ def largest(values: Tensor, count: int) -> Tensor:
     edge = rank_value(values, size - count)
     flat = values.reshape(-1)  # in the order of the elements, whatever that of the memory
     mask = flat > edge
-    lacking = count - int(mask.sum())
-    equal = (flat == edge).nonzero()[:lacking, 0]
+    equal = (flat == edge).nonzero()[: count - int(mask.sum()), 0]
     mask[equal] = True
     return mask.reshape(values.shape)
 

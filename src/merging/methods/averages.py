@@ -1,7 +1,4 @@
-"""Averages of weights: soups, WiSE-FT, averages along a run, Fisher weighting; and a copy.
-
-Model Stock: how far towards the mean, from the angle between what the models learnt.
-"""
+"""Averages of weights: soups, WiSE-FT, averages along a run, Fisher weighting, Model Stock."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -16,22 +13,13 @@ from src.merging.methods.base import Parameter, Tensors, method
 FISHER_FLOOR = 1e-6
 
 
-@method(
-    "linear",
-    Parameter("weight", per_model=True),
-    Parameter("normalize", True),
-    models=(1, None),
-)
+@method("linear", Parameter("weight", per_model=True), Parameter("normalize", True),
+        models=(1, None))  # fmt: skip
 def linear(models: Tensors, _base: None, *, weight: Sequence[float], normalize: bool) -> Tensor:
     """Weighted average: sum w_i t_i / sum w_i (Wortsman et al. 2022, Model soups, sec. 2).
 
-    Args:
-        models: [M, *shape].
-        weight: a factor a model; 0 leaves it out, a negative one subtracts it.
-        normalize: divide by the sum of the weights.
-
-    Raises:
-        UserError: the weights add up to 0 and are to be divided by.
+    A weight of 0 leaves a model out, a negative one subtracts it; weights that add up to 0 raise a
+    UserError, but for the plain sum (`normalize` off).
     """
     total = weighted_sum(models, weight)
     if not normalize:
@@ -45,24 +33,17 @@ def linear(models: Tensors, _base: None, *, weight: Sequence[float], normalize: 
 
 
 @method("uniform", models=(1, None))
-def uniform(models: Tensors, _base: None) -> Tensor:
-    """Plain mean of all models (Wortsman et al. 2022, Model soups, uniform soup)."""
-    return weighted_sum(models, [1.0] * len(models)).div_(len(models))
-
-
 @method("swa", models=(1, None))
-def swa(models: Tensors, _base: None) -> Tensor:
-    """Plain mean of a run's checkpoints (Izmailov et al. 2018, eq. in alg. 1)."""
-    return uniform(models, None)
+def uniform(models: Tensors, _base: None) -> Tensor:
+    """Plain mean: Model soups (Wortsman et al. 2022), SWA of one run (Izmailov et al. 2018)."""
+    return weighted_sum(models, [1.0] * len(models)).div_(len(models))
 
 
 @method("ema", Parameter("decay", 0.9, low=0, high=1), models=(1, None), symmetric=False)
 def ema(models: Tensors, _base: None, *, decay: float) -> Tensor:
     """Moving average of a run's checkpoints, oldest first: e <- d e + (1 - d) t (Polyak 1992).
 
-    Args:
-        models: [M, *shape], in the order in which they were saved.
-        decay: d; 0 returns the last checkpoint, 1 the first.
+    A decay d of 0 returns the last checkpoint, 1 the first.
     """
     average = models[0].clone()
     for tensor in models[1:]:
@@ -70,19 +51,11 @@ def ema(models: Tensors, _base: None, *, decay: float) -> Tensor:
     return average
 
 
-@method(
-    "wise_ft",
-    Parameter("alpha", 0.5, low=0, high=1),
-    base="required",
-    models=(1, 1),
-)
+@method("wise_ft", Parameter("alpha", 0.5, low=0, high=1), base="required", models=(1, 1))
 def wise_ft(models: Tensors, base: Tensor, *, alpha: float) -> Tensor:
     """(1 - a) base + a fine-tuned (Wortsman et al. 2022, Robust fine-tuning, eq. 1).
 
-    Args:
-        models: the one fine-tuned model, [1, *shape].
-        base: what it was fine-tuned from, with a head: zero-shot, or a linear probe.
-        alpha: 0 returns the base, 1 the fine-tuned model.
+    The base is what the one model was fine-tuned from, with a head: zero-shot, or a linear probe.
     """
     return weighted_sum([base, models[0]], [1 - alpha, alpha])
 
@@ -93,14 +66,9 @@ def fisher_average(
 ) -> Tensor:
     """Sum w_i F_i t_i / sum w_i F_i, element by element (Matena & Raffel 2022, eq. 4).
 
-    Args:
-        models: [M, *shape].
-        weight: a factor a model.
-        fisher: [M, *shape], the diagonal of each model's Fisher information, not negative; below
-            1e-6 it counts as 1e-6 (sec. 3), so that what no model is sure of is their average.
-
-    Raises:
-        UserError: a Fisher tensor is negative somewhere, or all weights are 0.
+    `fisher` is the diagonal of each model's Fisher information, [M, *shape], not negative (else a
+    UserError, as where all weights are 0); below 1e-6 it counts as 1e-6 (sec. 3), so that what no
+    model is sure of is their average.
     """
     if not any(weight):
         raise UserError("fisher: all weights are 0; give at least one model a weight")
@@ -124,14 +92,10 @@ def passthrough(models: Tensors, _base: None, *, scale: Sequence[float]) -> Tens
 def model_stock(models: Tensors, base: Tensor, *, filter_wise: bool) -> Tensor:
     """t mean + (1 - t) base, t = N c / (1 + (N - 1) c) (Jang et al. 2024, Model Stock, eq. 5).
 
-    c is the mean cosine over the pairs of task vectors; t is kept within 0..1: beyond a right
-    angle the models agree on nothing and the base is returned, where the formula would
-    extrapolate, or divide by 0 (mergekit does). A task vector of zeros has c = 0 with all others.
-
-    Args:
-        models: [N, *shape], all fine-tuned from the base.
-        base: [*shape].
-        filter_wise: an angle a row of [shape[0], rest], else one for the tensor.
+    c is the mean cosine over the pairs of task vectors, one for the tensor or one a row
+    (`filter_wise`); t is kept within 0..1: beyond a right angle the models agree on nothing and the
+    base is returned, where the formula would extrapolate, or divide by 0 (mergekit does). A task
+    vector of zeros has c = 0 with all others.
     """
     number = len(models)
     mean = weighted_sum(models, [1 / number] * number)

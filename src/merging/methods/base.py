@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,27 +20,19 @@ from src.registry import Registry
 Tensors = Tensor | Sequence[Tensor]
 Value = float | int | bool
 METHODS: "Registry[Method]" = Registry("merge method")
-BASES = ("no", "optional", "required")
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of a method.
+    """A parameter of a method."""
 
-    Attributes:
-        name: as recipes write it; `lambda` reaches the function as `lambda_`.
-        default: None where it must be given. A bool makes it a switch, an int a whole number.
-        per_model: one value a model (else one for all).
-        low, high: the smallest and largest value allowed.
-        open_low: `low` itself is not allowed.
-    """
-
-    name: str
+    name: str  # as recipes write it; `lambda` reaches the function as `lambda_`
+    # None where it must be given; a bool makes it a switch, an int a whole number
     default: Value | None = None
-    per_model: bool = False
-    low: float = -math.inf
-    high: float = math.inf
-    open_low: bool = False
+    per_model: bool = False  # one value a model (else one for all)
+    low: float = -math.inf  # the smallest value allowed
+    high: float = math.inf  # the largest
+    open_low: bool = False  # `low` itself is not allowed
 
     @property
     def argument(self) -> str:
@@ -48,11 +40,7 @@ class Parameter:
         return "lambda_" if self.name == "lambda" else self.name
 
     def checked(self, value: Any, whose: str = "") -> Value:  # noqa: ANN401 - what a user wrote
-        """Return a value of the right kind within the bounds.
-
-        Raises:
-            UserError: another kind, not finite or out of bounds.
-        """
+        """Return a value of the right kind; raises UserError for another, or one out of bounds."""
         what = f"parameter {self.name!r}{whose}"
         if isinstance(self.default, bool):
             if not isinstance(value, bool):
@@ -84,8 +72,9 @@ class Method:
     name: str  # as recipes write it (mergekit's, where it has the method)
     # `run(models, base, **values) -> Tensor`, pure; called through `__call__`, which checks
     run: Callable[..., Tensor]
-    parameters: tuple[Parameter, ...] = ()  # its parameters, in order
-    base: str = "no"  # `no`, `optional` or `required`: whether the models' common ancestor is used
+    parameters: tuple[Parameter, ...] = ()  # in order
+    # whether the models' common ancestor is used
+    base: Literal["no", "optional", "required"] = "no"
     # fewest and most models beside the base (None: any number)
     models: tuple[int, int | None] = (2, None)
     # the order of the models changes nothing (their parameters moving with them)
@@ -113,18 +102,15 @@ class Method:
             raise UserError(f"{self.name} uses no base: take `base_model` out, or list it as model")
         if count < low or (high is not None and count > high):
             want = (
-                f"{low}" if low == high else f"{low} or more" if high is None else f"{low}-{high}"
+                str(low) if low == high else f"{low} or more" if high is None else f"{low}-{high}"
             )
             beside = " beside the base" if has_base else ""
             raise UserError(f"{self.name} wants {want} models{beside}, found {count}")
 
     def values(self, given: Mapping[str, Any], count: int) -> dict[str, Any]:
-        """Return all arguments of the function, checked, defaults filled in.
+        """Return all arguments of the function for `count` models, checked, defaults filled in.
 
-        Args:
-            given: parameter names to a value, or to a list of one value a model. A single value
-                of a per-model parameter holds for every model.
-            count: number of models.
+        Values are given by parameter; of one that is per model, a single value or one a model.
 
         Raises:
             UserError: unknown name, required one not given, a value of a wrong kind or range.
@@ -195,6 +181,7 @@ def _check_alike(models: Tensors, base: Tensor | None) -> None:
     shape, dtype = models[0].shape, models[0].dtype
     if not dtype.is_floating_point:
         raise ValueError(f"cannot merge {dtype}: copy it")
+    # One at a time: a model may be widened when it is asked for.
     for tensor in chain(models, () if base is None else (base,)):
         if tensor.shape != shape or tensor.dtype != dtype:
             raise ValueError(f"{tensor.dtype} {tuple(tensor.shape)} beside {dtype} {tuple(shape)}")
@@ -203,20 +190,12 @@ def _check_alike(models: Tensors, base: Tensor | None) -> None:
 def method(
     name: str,
     *parameters: Parameter,
-    base: str = "no",
-    models: tuple[int, int | None] = (2, None),
-    symmetric: bool = True,
-    random: bool = False,
-    companions: tuple[str, ...] = (),
+    **wants: Any,  # noqa: ANN401 - the further fields of `Method`
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
-    """Return a decorator that registers a function as a method; see `Method` for the arguments."""
-    if base not in BASES:
-        raise ValueError(f"base is one of {BASES}, not {base!r}")
+    """Return a decorator that registers a function as a method; `wants`: fields of `Method`."""
 
     def add(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        METHODS.register(name)(
-            Method(name, run, parameters, base, models, symmetric, random, companions)
-        )
+        METHODS.register(name)(Method(name, run, parameters, **wants))
         return run
 
     return add

@@ -11,31 +11,16 @@ from src.merging.methods.base import Parameter, Tensors, method
 CHANGED = Parameter("epsilon", 1e-5, low=0)
 
 
-@method(
-    "sce",
-    Parameter("select_topk", 1.0, low=0, high=1),
-    Parameter("int8_mask", False),
-    base="required",
-    models=(1, None),
-)
-def sce(
-    models: Tensors,
-    base: Tensor,
-    *,
-    select_topk: float,
-    int8_mask: bool,  # noqa: ARG001
-) -> Tensor:
+@method("sce", Parameter("select_topk", 1.0, low=0, high=1), Parameter("int8_mask", False),
+        base="required", models=(1, None))  # fmt: skip
+def sce(models: Tensors, base: Tensor, *, select_topk: float, int8_mask: bool) -> Tensor:  # noqa: ARG001
     """Select where models differ, Calculate weights, Erase lone signs (Wan et al. 2024, FuseChat).
 
     Of the elements whose variance over the models is not 0, the `select_topk` share with the
     largest stay; a model's weight is the mean square of what stays of its task vector; at every
     element the sign of the sum is elected, and those that have it are averaged by weight (3.3).
-
-    Args:
-        models: [M, *shape].
-        base: [*shape].
-        select_topk: 1 keeps all elements, also those on which all agree; 0 returns the base.
-        int8_mask: mergekit's, without effect.
+    A share of 1 keeps all elements, also those on which all agree; 0 returns the base. mergekit's
+    `int8_mask` is read and changes nothing.
     """
     deltas = [model - base for model in models]
     if select_topk < 1:
@@ -60,15 +45,7 @@ def sce(
 
 def _most_varied(deltas: Sequence[Tensor], share: float) -> Tensor:
     """Return a mask of the `share` of elements that vary most, of those that vary at all."""
-    variance = _variance(deltas)
-    return largest(variance, int(int(variance.count_nonzero()) * share))
-
-
-def _variance(deltas: Sequence[Tensor]) -> Tensor:
-    """Return each element's variance over the models, times their number.
-
-    Of the differences to the first: that of equal elements is 0, and not what rounding leaves.
-    """
+    # Of the differences to the first: that of equal elements is 0, and not what rounding leaves.
     first = deltas[0]
     mean, variance, apart = (torch.zeros_like(first) for _ in range(3))
     for delta in deltas[1:]:
@@ -76,41 +53,25 @@ def _variance(deltas: Sequence[Tensor]) -> Tensor:
     for delta in deltas:
         torch.sub(delta, first, out=apart).sub_(mean)
         variance.addcmul_(apart, apart)
-    return variance
+    return largest(variance, int(int(variance.count_nonzero()) * share))
 
 
 @method("ram", CHANGED, base="required", models=(1, None))
 def ram(models: Tensors, base: Tensor, *, epsilon: float) -> Tensor:
     """Add what one model alone changed, average what several did (Yuan et al. 2026, RAM, sec. 4).
 
-    Args:
-        models: [M, *shape].
-        base: [*shape].
-        epsilon: a change of at most this counts as none.
+    A change of at most `epsilon` counts as none.
     """
     return _shared_and_unique(models, base, epsilon, [1.0] * len(models))
 
 
-@method(
-    "ramplus_tl",
-    Parameter("r", 0.1),
-    Parameter("alpha", 0.2, low=0),
-    CHANGED,
-    base="required",
-    models=(1, None),
-)
+@method("ramplus_tl", Parameter("r", 0.1), Parameter("alpha", 0.2, low=0), CHANGED,
+        base="required", models=(1, None))  # fmt: skip
 def ramplus_tl(models: Tensors, base: Tensor, *, r: float, alpha: float, epsilon: float) -> Tensor:
     """RAM with what is unique to a model made larger, tensor by tensor (Yuan et al. 2026, RAM+).
 
     By lambda_i = 1 + r min(shared_i / unique_i, alpha), of the numbers of elements that model i
-    changed with others and alone.
-
-    Args:
-        models: [M, *shape].
-        base: [*shape].
-        r: how strongly; 0 is `ram`.
-        alpha: the largest ratio that counts.
-        epsilon: a change of at most this counts as none.
+    changed (by more than `epsilon`) with others and alone; r = 0 is `ram`.
     """
     counts = _counts(models, base, epsilon)
     factors = []
@@ -147,11 +108,7 @@ def _shared_and_unique(
 def nearswap(models: Tensors, base: Tensor, *, t: float) -> Tensor:
     """Take the model where it is near: w m + (1-w) b, w = min(t / |m - b|, 1) (alchemonaut 2024).
 
-    Args:
-        models: the one model, [1, *shape].
-        base: [*shape].
-        t: a distance: elements at most so far apart are the model's, no other moves by more than
-            this; 0 returns the base.
+    Elements at most t apart are the model's, no other moves by more than t; 0 returns the base.
     """
     delta = models[0] - base
     return (t / delta.abs().clamp_(min=1e-6)).clamp_(max=1).mul_(delta).add_(base)
@@ -165,10 +122,6 @@ def arcee_fusion(models: Tensors, base: Tensor) -> Tensor:
     the interquartile range is taken, the rest is the base. Rows are [shape[0], rest], or one row
     where each would have one element and so no divergence; quartiles are exact, where mergekit
     estimates those of large tensors from a random million elements.
-
-    Args:
-        models: the one model, [1, *shape].
-        base: [*shape].
     """
     (model,) = models
     delta = model - base

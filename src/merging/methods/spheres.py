@@ -26,12 +26,8 @@ OPPOSITE = 1e-6
 def slerp(models: Tensors, base: Tensor, *, t: float) -> Tensor:
     """Along the arc from base to model: (sin((1-t)a) b + sin(ta) m) / sin a (Shoemake 1985, 3.3).
 
-    Flattened; where the cosine of the angle a is beyond 0.9995, straight: (1 - t) b + t m.
-
-    Args:
-        models: the one model at t = 1, [1, *shape].
-        base: at t = 0, [*shape].
-        t: where on the arc; values outside 0..1 go on beyond its ends.
+    Flattened; where the cosine of the angle a is beyond 0.9995, straight: (1 - t) b + t m. A t
+    outside 0..1 goes on beyond the ends of the arc.
     """
     (model,) = models
     lengths = norm(base) * norm(model)
@@ -40,24 +36,15 @@ def slerp(models: Tensors, base: Tensor, *, t: float) -> Tensor:
 
 
 def _arc(cosine: float, t: float, straight: float) -> tuple[float, float]:
-    """Return both ends' factors at t on an arc; a line where 1 - |cosine| < `straight`.
-
-    A line, too, where the directions cancel out (1 + cosine < `OPPOSITE`).
-    """
+    """Return both ends' factors at t; on a line where 1 - |cosine| < `straight`, or opposite."""
     if 1 - abs(cosine) < straight or 1 + cosine < OPPOSITE:
         return 1 - t, t
     angle = math.acos(cosine)
     return math.sin((1 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle)
 
 
-@method(
-    "nuslerp",
-    Parameter("weight", per_model=True),
-    Parameter("nuslerp_flatten", True),
-    Parameter("nuslerp_row_wise", False),
-    base="optional",
-    models=(2, 2),
-)
+@method("nuslerp", Parameter("weight", per_model=True), Parameter("nuslerp_flatten", True),
+        Parameter("nuslerp_row_wise", False), base="optional", models=(2, 2))  # fmt: skip
 def nuslerp(
     models: Tensors,
     base: Tensor | None,
@@ -68,14 +55,9 @@ def nuslerp(
 ) -> Tensor:
     """SLERP at t = w_2 / (w_1 + w_2), of task vectors where there is a base (mergekit's NuSLERP).
 
-    Where the directions cancel out (1 + cosine below 1e-6) straight, as between equal ones.
-
-    Args:
-        models: [2, *shape].
-        base: [*shape] or None.
-        weight: the models'; adding up to 0 counts as t = 0.5.
-        nuslerp_flatten: one angle for the whole tensor; else one a vector along the last axis.
-        nuslerp_row_wise: then along the first axis instead.
+    One angle for the whole tensor (`nuslerp_flatten`), else one a vector along the last axis, or
+    along the first (`nuslerp_row_wise`). Where the directions cancel out (1 + cosine below 1e-6)
+    straight, as between equal ones; weights that add up to 0 count as t = 0.5.
     """
     t = 0.5 if abs(sum(weight)) < 1e-6 else weight[1] / sum(weight)
     a, b = models if base is None else (model - base for model in models)
@@ -103,13 +85,9 @@ def _arcs(a: Tensor, b: Tensor, t: float, axis: int) -> Tensor:
     return left * a + right * b
 
 
-@method(
-    "multislerp",
-    Parameter("weight", per_model=True, low=0),
-    Parameter("normalize_weights", True),
-    Parameter("eps", 1e-8, low=0, open_low=True),
-    base="optional",
-)
+@method("multislerp", Parameter("weight", per_model=True, low=0),
+        Parameter("normalize_weights", True), Parameter("eps", 1e-8, low=0, open_low=True),
+        base="optional")  # fmt: skip
 def multislerp(
     models: Tensors,
     base: Tensor | None,
@@ -122,17 +100,8 @@ def multislerp(
 
     Multi-SLERP steps from m = S / |S|, S = sum w_i u_i over unit vectors u_i, along the tangents
     sum w_i (u_i - (u_i.m) m) = S - (S.m) m, which is 0: so the result is m sum w_i |t_i|. Where
-    the directions cancel out: the weighted mean.
-
-    Args:
-        models: [M, *shape].
-        base: [*shape]; then task vectors are merged.
-        weight: a factor a model, at least 0.
-        normalize_weights: divide the weights by their sum.
-        eps: lengths below are taken for 0.
-
-    Raises:
-        UserError: all weights are 0 and are to be divided by their sum.
+    the directions cancel out: the weighted mean. With a base, of task vectors. Lengths below
+    `eps` are taken for 0; where weights are divided by their sum and all are 0, a UserError.
     """
     if normalize_weights:
         if not sum(weight):
@@ -154,33 +123,21 @@ def _mean_direction(vectors: Tensors, weight: Sequence[float], eps: float) -> Te
     return mean.mul_(sum(w * n for w, n in zip(weight, lengths, strict=True)) / size)
 
 
-@method(
-    "karcher",
-    Parameter("max_iter", 10, low=0),
-    Parameter("tol", 1e-5, low=0, open_low=True),
-    models=(1, None),
-)
+@method("karcher", Parameter("max_iter", 10, low=0), Parameter("tol", 1e-5, low=0, open_low=True),
+        models=(1, None))  # fmt: skip
 def karcher(models: Tensors, _base: None, *, max_iter: int, tol: float) -> Tensor:
     """Riemannian (Karcher) mean of the directions, times the mean length (Karcher 1977).
 
     u <- exp_u(sum a_i log_u(u_i)) from the normalised mean on, with equal a_i over the models that
-    are not zero, at most `max_iter` times, until the step is below `tol`. Where the directions
-    cancel out there is no such mean: then the plain mean.
-
-    Args:
-        models: [M, *shape].
-        max_iter: a whole number.
-        tol: lengths, angles and steps below are taken for 0.
+    are not zero, at most `max_iter` times, until the step is below `tol` (lengths and angles below
+    it count as 0). Where the directions cancel out there is no such mean: then the plain mean.
     """
     lengths = [norm(tensor) for tensor in models]
     real = [i for i, length in enumerate(lengths) if length > tol]
-    if len(real) < 2 or models[0].numel() == 1:
-        return weighted_sum(models, [1 / len(models)] * len(models))
     vectors = [models[i] for i in real]
-    inverse = [1 / (lengths[i] * len(real)) for i in real]
-    mean = weighted_sum(vectors, inverse)
+    mean = weighted_sum(models, [1 / (n * len(real)) if n > tol else 0.0 for n in lengths])
     size = norm(mean)
-    if size < tol:
+    if size < tol or len(real) < 2 or mean.numel() == 1:
         return weighted_sum(models, [1 / len(models)] * len(models))
     mean.div_(size)
     for _ in range(max_iter):
