@@ -30,7 +30,7 @@ METHODS = {"linear": {}, "ties": {"density": 0.5}}
 OURS = """
 import sys, time
 from pathlib import Path
-from src.merging.read_recipe import read_recipes
+from src.merging.recipe import read_recipes
 from src.merging.streaming import merge_files
 (recipe,) = read_recipes(Path(sys.argv[1]))
 start = time.monotonic()
@@ -51,20 +51,21 @@ def write_checkpoint(path: Path, size: int, seed: int) -> None:
     """Write random float32 tensors of `size` bytes in all, a tensor at a time."""
     import torch
 
-    from src.merging.writer import PartFile
+    from src.merging.sources import Kind
+    from src.merging.streaming import TensorFile
 
-    kinds: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
+    kinds: dict[str, Kind] = {}
     left, index = size, 0
     while left > 0:
         for shape in SHAPES:
             if left > 0:
-                kinds[f"blocks.{index}.{'x'.join(map(str, shape))}"] = (torch.float32, shape)
+                kinds[f"blocks.{index}.{'x'.join(map(str, shape))}"] = Kind(torch.float32, shape)
                 left -= 4 * int(np.prod(shape))
         index += 1
     rng = np.random.default_rng(seed)
-    with PartFile(path, kinds, {}) as part:
-        for name in part.names:
-            part.add(torch.from_numpy(rng.standard_normal(kinds[name][1], np.float32)))
+    with TensorFile(path, kinds, {}) as file:
+        for name in file.names:
+            file.add_tensor(torch.from_numpy(rng.standard_normal(kinds[name].shape, np.float32)))
 
 
 def measure(python: str, code: str, config: Path, output: Path) -> tuple[float, float]:

@@ -139,7 +139,7 @@ def compare(folder: Path) -> float:
     from safetensors.torch import load_file
 
     from src.merging.methods import deltas
-    from src.merging.read_recipe import read_recipes
+    from src.merging.recipe import read_recipes
     from src.merging.streaming import merge_files
 
     (recipe,) = read_recipes(folder / "merge.yaml")

@@ -8,7 +8,7 @@ The order of the names plays no part: `.safetensors` files sort them.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 Depth = Callable[[str], float]
 Key = tuple[int, int]  # stage and block
@@ -41,17 +41,11 @@ _SHARE, _SHARE_OF_A_LIST = 0.5, 0.2
 
 
 class DepthByName:
-    """The depth of a tensor by its name, 0 to 1.
+    """The depth of a net's tensors by their names, 0 to 1.
 
     The first block has depth 0 and the last one 1, as layers have in mergekit, those of stages
     counted through. What lies before the blocks (embeddings, stem) has 0, what lies behind them
     (last norm, head) has 1, what lies between stages that of the stage's first block.
-
-    Attributes:
-        blocks: how many were found.
-
-    Args:
-        names: of all tensors of the net.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -62,7 +56,7 @@ class DepthByName:
         for number, series in stages.items():
             keys |= _blocks(series, f"{start}{stem}{number}", number)
         found = sorted(set(keys.values()))
-        self.blocks = len(found)
+        self.blocks = len(found)  # how many there are
         last = max(1, len(found) - 1)
         places = {key: index / last for index, key in enumerate(found)}
         first = [places[min(k for k in found if k[0] == stage)] for stage in sorted(stages)]
@@ -75,17 +69,11 @@ class DepthByName:
         return self._places[name] if name in self._places else _at_an_end(name)
 
 
-def depth_by_name(names: Iterable[str]) -> DepthByName:
-    """Return the depth of a net's tensors; see `DepthByName`."""
-    return DepthByName(names)
-
-
 def _find_series(names: Sequence[str]) -> tuple[str, str, Series]:
     """Go down to the numbered series that holds most of the tensors.
 
-    Returns:
-        What its names start with, the text before its numbers, and its names by number; of these
-        none where there is no series.
+    Returns what its names start with, the text before its numbers, and its names by number; of
+    these none where there is no series.
     """
     start = ""
     while names:
@@ -93,9 +81,9 @@ def _find_series(names: Sequence[str]) -> tuple[str, str, Series]:
         found: dict[str, int] = {stem: sum(map(len, s.values())) for stem, s in series.items()}
         if not found and not children:
             break
-        best = max([*found, *children], key=lambda way: _rank(way, found, children))
-        size = found.get(best, 0) or children[best]
-        if size < len(names) * (_SHARE_OF_A_LIST if _is_list(best) else _SHARE):
+        sizes = dict(children) | found
+        best = max([*found, *children], key=lambda way: (_is_list(way), sizes[way]))
+        if sizes[best] < len(names) * (_SHARE_OF_A_LIST if _is_list(best) else _SHARE):
             break
         if best in found:
             return start, best, series[best]
@@ -122,11 +110,6 @@ def _below(names: Sequence[str], start: str) -> tuple[dict[str, Series], Counter
     return kept, modules
 
 
-def _rank(way: str, series: Mapping[str, int], modules: Mapping[str, int]) -> tuple[bool, int]:
-    size = series.get(way, 0) or modules.get(way, 0)
-    return _is_list(way), size
-
-
 def _is_list(text: str) -> bool:
     return not text or _LIST.fullmatch(text.removesuffix(".")) is not None
 
@@ -134,10 +117,7 @@ def _is_list(text: str) -> bool:
 def _blocks(names: Sequence[str], start: str, stage: int) -> dict[str, Key]:
     """Return the block of each tensor of a stage; the same for all where the stage is a block.
 
-    Args:
-        names: of the stage's tensors.
-        start: what all of them start with, the stage's number included.
-        stage: that number.
+    All names start with `start`, the stage's number included.
     """
     if not any(name[len(start) :].startswith(".") for name in names):  # Mixed_5b, Mixed_5c
         letters = {name: re.match(r"[a-z](?=[._])", name[len(start) :]) for name in names}
@@ -147,20 +127,18 @@ def _blocks(names: Sequence[str], start: str, stage: int) -> dict[str, Key]:
     if not numbers:
         return dict.fromkeys(names, (stage, 0))
     ends = min(numbers.values()), max(numbers.values())
-    return {
-        name: (stage, numbers.get(name, ends[_is_behind(name[len(start) :])])) for name in names
-    }
+    behind = {name: bool(_BEHIND_BLOCKS.match(name[len(start) :].lstrip("."))) for name in names}
+    return {name: (stage, numbers.get(name, ends[behind[name]])) for name in names}
 
 
 def _numbers(rests: dict[str, str]) -> dict[str, int]:
-    """Return the numbers of the blocks in a stage; without what is in none, empty without blocks.
+    """Return the numbers of the blocks in a stage, by tensor; empty where there are none.
 
-    Args:
-        rests: by tensor, what its name says within the stage.
+    `rests`: what the names say within the stage. What is in no block is left out.
     """
     whole = len(rests)
     while True:
-        heads = {name: _head(rest) for name, rest in rests.items()}
+        heads = {name: rest.partition(".")[0] for name, rest in rests.items()}
         found = {name: n for name, head in heads.items() if (n := _NUMBERED.match(head))}
         stem, size = (Counter(n[1] for n in found.values()).most_common(1) or [("", 0)])[0]
         if 2 * size >= whole and not _LAYER.search(stem):
@@ -174,25 +152,12 @@ def _numbers(rests: dict[str, str]) -> dict[str, int]:
         whole = len(rests)
 
 
-def _is_behind(rest: str) -> bool:
-    return _BEHIND_BLOCKS.match(rest.removeprefix(".")) is not None
-
-
-def _head(rest: str) -> str:
-    return rest.partition(".")[0]
-
-
 def _beside(
     names: Sequence[str], start: str, stem: str, stages: Sequence[int], first: Sequence[float]
 ) -> dict[str, float]:
     """Return the depth of what is in no block.
 
-    Args:
-        names: of such tensors.
-        start: what the names of blocks start with.
-        stem: the text before their numbers.
-        stages: the numbers of the stages.
-        first: the depths of their first blocks.
+    The names of blocks are `start`, `stem` and one of `stages`; `first` are the depths of these.
     """
     numbered = {}
     local = {name: _local(name, start) for name in names}
@@ -206,7 +171,7 @@ def _beside(
     depths = {}
     for name, rest in local.items():
         text, number = numbered.get(name, ("", -1))
-        if stem and _head(rest) == stem.rstrip("_"):  # `repeat` goes before `repeat_1`
+        if stem and rest.partition(".")[0] == stem.rstrip("_"):  # `repeat` goes before `repeat_1`
             depths[name] = 0.0
         elif number < 0:
             depths[name] = _at_an_end(rest)

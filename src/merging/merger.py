@@ -1,63 +1,28 @@
 """One merge, a tensor at a time by name: the same result in any order, in memory or from files.
 
-One tensor of every model, made ready for a method's maths.
+What makes a merge hopeless is said before or while it is made, by the name of the tensor.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, overload
+from itertools import combinations
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from src.errors import UserError
-from src.merging.check import MergeRefusedError, Sameness, check_alike, check_finite
-from src.merging.gradients import depth_or_refusal, weights_meant_one_a_model
-from src.merging.recipe import Depth, MergeRecipe, Setting, filters_of
-from src.merging.sources import DictSource, Source
+from src.merging.depth import Depth, DepthByName
+from src.merging.recipe import MergeRecipe, filters_of, is_gradient
+from src.merging.sources import Kind, Source, tensor_source
 from src.seeds import derive_seed
 
 COUNTER = "num_batches_tracked"
 VARIANCE = "running_var"
+SHOWN = 5
 
 
-class Ready(Sequence[Tensor]):
-    """Tensors on a device and in a dtype: on the CPU each is converted when asked for.
-
-    So the wide copies of narrow files are not all in memory at once. What needs no conversion is
-    the input itself.
-
-    Attributes:
-        kind: device and dtype.
-
-    Args:
-        inputs: as read.
-        device: where to compute.
-        dtype: float32 or float64.
-    """
-
-    def __init__(self, inputs: Sequence[Tensor], device: torch.device, dtype: torch.dtype) -> None:
-        self.kind = (device, dtype)
-        # Over a bus once is enough.
-        there = device.type != "cpu"
-        self._inputs = [tensor.to(*self.kind) for tensor in inputs] if there else list(inputs)
-
-    def first(self, count: int) -> "Ready":
-        """Return the first tensors."""
-        return Ready(self._inputs[:count], *self.kind)
-
-    def __len__(self) -> int:
-        """Return how many there are."""
-        return len(self._inputs)
-
-    @overload
-    def __getitem__(self, index: int) -> Tensor: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Tensor]: ...
-    def __getitem__(self, index: int | slice) -> Tensor | list[Tensor]:
-        """Return one, or a list of several; not to be changed."""
-        if isinstance(index, slice):
-            return [tensor.to(*self.kind) for tensor in self._inputs[index]]
-        return self._inputs[index].to(*self.kind)
+class MergeRefusedError(UserError):
+    """A method does not take these values of its parameters together."""
 
 
 class Merger:
@@ -76,8 +41,8 @@ class Merger:
         depth: of a tensor, 0 to 1, for gradients; told from the names if None.
 
     Raises:
-        UserError: a source is missing, sources do not go together (`check_alike`), a parameter has
-            no value for some tensor or one that the method refuses. Nothing has been read by then.
+        UserError: a source is missing, sources do not go together, a parameter has no value for
+            some tensor or one that the method refuses. Nothing has been read by then.
     """
 
     def __init__(
@@ -93,40 +58,34 @@ class Merger:
             if name not in sources:
                 raise UserError(f"there are no weights of {name!r}")
         self.recipe = recipe
-        self.method = recipe.method
-        self.models = [sources[one.model] for one in recipe.models]
+        models = [sources[one.model] for one in recipe.models]
         self.base = sources[recipe.base_model] if recipe.base_model else None
+        self.inputs = [*models, *([] if self.base is None else [self.base])]
+        # What integers, dtypes and metadata are taken from: the base, else a model.
+        self.reference = self.base or models[0]
         self.companions = companions or {}
         self.device = torch.device(device)
-        self.notes: list[str] = []
-        self._all = [*self.models, *([] if self.base is None else [self.base])]
-        further = [source for each in self.companions.values() for source in each]
-        self.names = check_alike(self._all)
+        _check_alike(self.inputs)
+        self.names = self.inputs[0].names
         self._check_filters()
-        _check_companions(self.reference, further)
-        self._sameness = Sameness(self._all)
-        self.parameters = self._resolved(depth or depth_or_refusal(self.names, self._settings()))
-        self.notes += weights_meant_one_a_model(recipe)
-
-    @property
-    def reference(self) -> Source:
-        """Return what integers, dtypes and metadata are taken from: the base, else a model."""
-        return self._all[0] if self.base is None else self.base
+        for source in (source for each in self.companions.values() for source in each):
+            self._check_companion(source)
+        self.parameters = self._resolved(depth or self._depth_by_name())
+        asked = recipe.out_dtype or recipe.dtype
+        # Dtype and shape of every tensor after merging.
+        self.kinds = {
+            name: Kind(getattr(torch, asked), kind.shape)
+            if asked and self.is_merged(name)
+            else kind
+            for name, kind in ((name, self.reference.kinds[name]) for name in self.names)
+        }
+        # Pairs of inputs that no tensor has told apart so far.
+        self._equal = set(combinations(range(len(self.inputs)), 2))
+        self._notes: list[str] = []
 
     def is_merged(self, name: str) -> bool:
         """Return whether a tensor is merged; one of integers or switches is copied."""
-        return self.reference.dtype(name).is_floating_point
-
-    def dtype(self, name: str) -> torch.dtype:
-        """Return a tensor's dtype after merging."""
-        asked = self.recipe.out_dtype or self.recipe.dtype
-        if asked and self.is_merged(name):
-            return getattr(torch, asked)
-        return self.reference.dtype(name)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return a tensor's shape after merging."""
-        return self.reference.shape(name)
+        return self.reference.kinds[name].dtype.is_floating_point
 
     def tensor(self, name: str) -> Tensor:
         """Return one merged tensor, on the CPU, a tensor of its own.
@@ -134,80 +93,80 @@ class Merger:
         Raises:
             UserError: an input or the result holds NaN or infinity.
         """
-        inputs = [source.read(name) for source in self._all]
+        inputs = [source.read(name) for source in self.inputs]
         self._compare(inputs)
         if not self.is_merged(name):
             self._note_differing(name, inputs)
             return self.reference.read(name).clone()
+        dtype = self.kinds[name].dtype
         if not inputs[0].numel():
-            return inputs[0].to(self.dtype(name), copy=True)
-        for source, tensor in zip(self._all, inputs, strict=True):
-            check_finite(tensor, name, source)
-        work = self._work_dtype(name)
-        ready = Ready(inputs, self.device, work)
-        merged = self._merge(name, ready)
+            return inputs[0].to(dtype, copy=True)
+        for source, tensor in zip(self.inputs, inputs, strict=True):
+            _check_finite(tensor, name, source)
+        merged = self._merged(name, inputs)
         if name.endswith(VARIANCE):
-            smallest = torch.stack(list(ready)).amin(0)
+            smallest = torch.stack([one.to(merged) for one in inputs]).amin(0)
             merged = torch.where(merged < 0, smallest, merged)
-        merged = merged.to("cpu", self.dtype(name))
+        merged = merged.to("cpu", dtype)
         if not bool(merged.isfinite().all()):
             raise UserError(
                 f"{self.recipe.merge_method}: tensor {name!r} became NaN or infinite as "
-                f"{str(merged.dtype).removeprefix('torch.')}; use a wider dtype or smaller weights"
+                f"{str(dtype).removeprefix('torch.')}; use a wider dtype or smaller weights"
             )
         return merged
 
     def skip(self, name: str) -> None:
         """Take note of a tensor that an interrupted merge has written already."""
-        if not self._sameness.decided:
-            self._compare([source.read(name) for source in self._all])
+        if self._equal:
+            self._compare([source.read(name) for source in self.inputs])
 
     def warnings(self) -> list[str]:
         """Return what a person should hear after all tensors: equal models, copied integers."""
-        return [*self._sameness.warnings(self.base), *self.notes]
+        lines = []
+        for pair in sorted(self._equal):
+            one, other = (self.inputs[place] for place in pair)
+            if self.base in (one, other):
+                model = other if one is self.base else one
+                lines.append(
+                    f"{model.label} equals the base {self.reference.label}: it has learnt nothing "
+                    "to merge"
+                )
+            else:
+                lines.append(f"{one.label} and {other.label} are the same weights")
+        return [*lines, *self.recipe.doubts(), *self._notes]
 
-    def _merge(self, name: str, ready: Ready) -> Tensor:
-        base = None if self.base is None else ready[-1]
-        seed = derive_seed("merge", self.recipe.seed, name)
-        companions = {
-            key: Ready([self._finite(name, source) for source in sources], *ready.kind)
-            for key, sources in self.companions.items()
-        }
+    def _merged(self, name: str, inputs: Sequence[Tensor]) -> Tensor:
+        """Return the method's result, on the device, float32 or float64."""
+        wide = self.recipe.dtype == "float64" or any(t.dtype == torch.float64 for t in inputs)
+        work = torch.float64 if wide else torch.float32
+        companions = {}
+        for key, sources in self.companions.items():
+            tensors = [source.read(name) for source in sources]
+            for tensor, source in zip(tensors, sources, strict=True):
+                _check_finite(tensor, name, source)
+            companions[key] = _Widened(tensors, self.device, work)
+        models = _Widened(inputs[: len(self.recipe.models)], self.device, work)
+        base = None if self.base is None else inputs[-1].to(self.device, work)
+        drawn = torch.Generator().manual_seed(derive_seed("merge", self.recipe.seed, name))
         try:
-            return self.method(
-                ready.first(len(self.models)), base, companions=companions,
-                generator=torch.Generator().manual_seed(seed), **self.parameters[name],
-            )  # fmt: skip
+            return self.recipe.method(
+                models, base, generator=drawn, companions=companions, **self.parameters[name]
+            )
         except UserError as error:
             raise MergeRefusedError(f"tensor {name!r}: {error}") from None
 
-    def _finite(self, name: str, source: Source) -> Tensor:
-        tensor = source.read(name)
-        check_finite(tensor, name, source)
-        return tensor
-
-    def _settings(self) -> list[tuple[str, Setting]]:
-        given = [self.recipe.parameters, *(one.parameters for one in self.recipe.models)]
-        return [pair for each in given for pair in each.items()]
-
-    def _work_dtype(self, name: str) -> torch.dtype:
-        wide = self.recipe.dtype == "float64"
-        wide = wide or any(source.dtype(name) == torch.float64 for source in self._all)
-        return torch.float64 if wide else torch.float32
-
     def _compare(self, inputs: Sequence[Tensor]) -> None:
-        if not self._sameness.decided:
-            self._sameness.look(inputs)
+        self._equal = {(a, b) for a, b in self._equal if torch.equal(inputs[a], inputs[b])}
 
     def _note_differing(self, name: str, inputs: Sequence[Tensor]) -> None:
         if not name.endswith(COUNTER) and any(not torch.equal(inputs[0], t) for t in inputs[1:]):
-            self.notes.append(
+            self._notes.append(
                 f"{name!r} holds integers that differ between the models: copied from "
                 f"{self.reference.label}"
             )
 
     def _check_filters(self) -> None:
-        for name, setting in self._settings():
+        for name, setting in self.recipe.settings:
             for word in filters_of(setting):
                 if not any(word in tensor for tensor in self.names):
                     raise UserError(
@@ -215,27 +174,69 @@ class Merger:
                         f"are called {self.names[0]!r} ... {self.names[-1]!r}"
                     )
 
+    def _check_companion(self, source: Source) -> None:
+        """Check that a further file holds every tensor that is merged, in its shape."""
+        for name in filter(self.is_merged, self.names):
+            if name not in source.kinds:
+                raise UserError(f"{source.label} lacks tensor {name!r} of {self.reference.label}")
+            shape, wanted = source.kinds[name].shape, self.reference.kinds[name].shape
+            if shape != wanted:
+                raise UserError(f"{source.label}: tensor {name!r} is {shape}, want {wanted}")
+
+    def _depth_by_name(self) -> Depth:
+        """Tell depths from names, or refuse gradients where these tell of fewer than two blocks."""
+        depth = DepthByName(self.names)
+        for name, setting in self.recipe.settings:
+            if depth.blocks < 2 and is_gradient(setting):
+                raise UserError(
+                    f"parameter {name!r} has a gradient over depth, and the names of the tensors "
+                    f"({self.names[0]!r} ... {self.names[-1]!r}) show no numbered blocks: give a "
+                    "value, or `{filter, value}` entries by parts of their names"
+                )
+        return depth
+
     def _resolved(self, depth: Depth) -> dict[str, dict[str, Any]]:
         """Work out every tensor's parameters, and try each set of them on two numbers."""
         resolved, tried = {}, set()
-        pair = torch.ones(2)
-        for name in self.names:
-            if not self.is_merged(name):
-                continue
-            values = self.recipe.values(name, depth(name))
-            resolved[name] = values
+        for name in filter(self.is_merged, self.names):
+            values = resolved[name] = self.recipe.values(name, depth(name))
             if repr(values) in tried:
                 continue
             tried.add(repr(values))
             try:
-                self.method(
-                    [pair] * len(self.models), None if self.base is None else pair,
-                    companions={key: [pair] * len(self.models) for key in self.companions},
-                    generator=torch.Generator(), **values,
-                )  # fmt: skip
+                try_values(self.recipe, values)
             except UserError as error:
                 raise MergeRefusedError(f"tensor {name!r}: {error}") from None
         return resolved
+
+
+class _Widened(Sequence[Tensor]):
+    """Tensors on a device and in a wider dtype: on the CPU each is converted when asked for.
+
+    So the wide copies of narrow files are not all in memory at once. What needs no conversion is
+    the input itself, not to be changed.
+    """
+
+    def __init__(self, inputs: Sequence[Tensor], device: torch.device, dtype: torch.dtype) -> None:
+        self._kind = (device, dtype)
+        there = device.type != "cpu"  # over a bus once is enough
+        self._inputs = [tensor.to(*self._kind) for tensor in inputs] if there else inputs
+
+    def __len__(self) -> int:
+        return len(self._inputs)
+
+    def __getitem__(self, index: Any) -> Any:  # noqa: ANN401 - an int; no slices
+        return self._inputs[index].to(*self._kind)
+
+
+def try_values(recipe: MergeRecipe, values: Mapping[str, Any]) -> None:
+    """Raise a UserError where the method refuses these values together, by a merge of twos."""
+    pair = torch.ones(2)
+    models = [pair] * len(recipe.models)
+    recipe.method(
+        models, pair if recipe.base_model else None, generator=torch.Generator(),
+        companions=dict.fromkeys(recipe.method.companions, models), **values,
+    )  # fmt: skip
 
 
 def merge_tensors(
@@ -246,7 +247,7 @@ def merge_tensors(
     device: torch.device | str = "cpu",
     depth: Depth | None = None,
 ) -> dict[str, Tensor]:
-    """Merge state dicts in memory.
+    """Merge state dicts in memory; see `Merger` for what it raises.
 
     Args:
         recipe: what to do.
@@ -257,29 +258,54 @@ def merge_tensors(
 
     Returns:
         The merged state dict, on the CPU, of tensors of its own.
-
-    Raises:
-        UserError: see `Merger`.
     """
-    sources = {name: DictSource(name, tensors) for name, tensors in models.items()}
-    companions: dict[str, list[Source]] = {}
+    sources = {name: tensor_source(name, tensors) for name, tensors in models.items()}
+    companions = {}
     if fisher is not None:
-        companions["fisher"] = [DictSource(f"fisher {i}", f) for i, f in enumerate(fisher, 1)]
+        companions["fisher"] = [tensor_source(f"fisher {i}", f) for i, f in enumerate(fisher, 1)]
     merger = Merger(recipe, sources, companions=companions, device=device, depth=depth)
     return {name: merger.tensor(name) for name in merger.names}
 
 
-def _check_companions(reference: Source, further: Sequence[Source]) -> None:
-    """Check that each further file holds every tensor that is merged, in its shape."""
-    for source in further:
-        held = set(source.names)
-        for name in reference.names:
-            if not reference.dtype(name).is_floating_point:
-                continue
-            if name not in held:
-                raise UserError(f"{source.label} lacks tensor {name!r} of {reference.label}")
-            if source.shape(name) != reference.shape(name):
+def _check_alike(sources: Sequence[Source]) -> None:
+    """Check that all sources hold the same tensors, of the same shapes and kinds of numbers."""
+    first, *others = sources
+    for other in others:
+        for some, its in ((first, other), (other, first)):
+            lacking = [name for name in some.names if name not in its.kinds]
+            if lacking:
+                shown = ", ".join(map(repr, lacking[:SHOWN])) + ", ..." * (len(lacking) > SHOWN)
                 raise UserError(
-                    f"{source.label}: tensor {name!r} is {source.shape(name)}, want "
-                    f"{reference.shape(name)}"
+                    f"{its.label} lacks {_count(lacking)} of {some.label}: {shown}; only models of "
+                    "one architecture can be merged"
                 )
+    for other in others:
+        kinds = [(name, kind, other.kinds[name]) for name, kind in first.kinds.items()]
+        differing = [(name, one, two) for name, one, two in kinds if one.shape != two.shape]
+        if differing:
+            name, one, two = differing[0]
+            raise UserError(
+                f"{_count(differing)} of {first.label} and {other.label} differ in shape, the "
+                f"first is {name!r}: {one.shape} and {two.shape}; models with other heads or image "
+                "sizes cannot be merged as they are"
+            )
+        for name, one, two in kinds:
+            if one.dtype.is_floating_point != two.dtype.is_floating_point:
+                raise UserError(
+                    f"tensor {name!r} is {one.dtype} in {first.label} and {two.dtype} in "
+                    f"{other.label}"
+                )
+
+
+def _count(tensors: Sequence[object]) -> str:
+    return "1 tensor" if len(tensors) == 1 else f"{len(tensors)} tensors"
+
+
+def _check_finite(tensor: Tensor, name: str, source: Source) -> None:
+    # One sum is quicker than a mask; only where it overflows is every element looked at.
+    if not bool(tensor.sum().isfinite() or tensor.isfinite().all()):
+        bad = int((~tensor.isfinite()).sum())
+        raise UserError(
+            f"{source.label}: tensor {name!r} holds NaN or infinity at {bad} of {tensor.numel()} "
+            "places; nothing merged with it would work"
+        )

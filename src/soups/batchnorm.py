@@ -1,6 +1,7 @@
 """BatchNorm of merged weights: what it knows of the data belongs to other weights."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -42,20 +43,17 @@ def shared_layers(net: nn.Module, files: Sequence[Path]) -> set[str]:
 
     They were frozen in every model, or there is but one: these are not estimated anew.
     """
-    sources = [open_source(path) for path in files]
-    try:
+    with ExitStack() as stack:
+        first, *others = (stack.enter_context(open_source(path)) for path in files)
         return {
             name
             for name in _layers(net)
             if all(
-                torch.equal(source.read(f"{name}.{what}"), sources[0].read(f"{name}.{what}"))
-                for source in sources[1:]
+                torch.equal(source.read(f"{name}.{what}"), first.read(f"{name}.{what}"))
+                for source in others
                 for what in STATISTICS
             )
         }
-    finally:
-        for source in sources:
-            source.close()
 
 
 def twins_of(net: nn.Module, tensors: Mapping[str, Tensor], files: Sequence[Path]) -> list[Path]:
@@ -69,16 +67,13 @@ def twins_of(net: nn.Module, tensors: Mapping[str, Tensor], files: Sequence[Path
     aside = {f"{name}.{what}" for name in _layers(net) for what in (*STATISTICS, COUNTER)}
     found = []
     for path in files:
-        source = open_source(path)
-        try:
+        with open_source(path) as source:
             if all(
                 _is_rounded(source.read(name), value)
                 for name, value in tensors.items()
                 if name not in aside and value.is_floating_point()
             ):
                 found.append(path)
-        finally:
-            source.close()
     return found
 
 
@@ -91,13 +86,10 @@ def _is_rounded(one: Tensor, other: Tensor) -> bool:
 
 def take_statistics(net: nn.Module, path: Path) -> None:
     """Give a net's BatchNorm layers the statistics that a file holds."""
-    source = open_source(path)
-    try:
+    with open_source(path) as source:
         for name, layer in _layers(net).items():
             for what in STATISTICS:
                 layer.get_buffer(what).copy_(source.read(f"{name}.{what}"))
-    finally:
-        source.close()
 
 
 def training_batches(

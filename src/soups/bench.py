@@ -15,9 +15,10 @@ from src.compute import device
 from src.compute.request import Compute, default_workers
 from src.data.pixels.source import Canvas, PixelSource
 from src.inference.predict import predict_items
+from src.merging.depth import Depth, DepthByName
 from src.merging.merger import merge_tensors
-from src.merging.recipe import Depth, MergeRecipe, depth_by_name
 from src.merging.recipe import Ingredient as Part
+from src.merging.recipe import MergeRecipe
 from src.merging.streaming import merge_files
 from src.models.anatomy import anatomy_of
 from src.models.backbones import build_backbone
@@ -175,10 +176,10 @@ class Bench:
 def depth_of(net: nn.Module, head: tuple[str, ...]) -> Depth | None:
     """Return the depth of a net's tensors by its blocks, where their names do not tell it.
 
-    None where they do: `depth_by_name` is right then.
+    None where they do: `DepthByName` is right then.
     """
     names = list(net.state_dict())
-    by_name = depth_by_name(names)
+    by_name = DepthByName(names)
     if len({by_name(name) for name in names}) > 2:
         return None
     parts = anatomy_of(net, head)

@@ -75,11 +75,10 @@ def _is_merge(path: Path) -> bool:
     if path.with_suffix(".json").exists() or not path.is_file():
         return False
     try:
-        source = open_source(path)
+        with open_source(path) as source:
+            return METADATA_KEY in source.metadata
     except UserError:
         return False
-    source.close()
-    return METADATA_KEY in source.metadata
 
 
 def _files(plan: MergePlan) -> dict[str, Path]:
@@ -146,9 +145,8 @@ def _carry_out(
 def _check_ours(files: dict[str, Path]) -> None:
     ours = []
     for name, path in files.items():
-        source = open_source(path, name)
-        is_ours = OURS in source.metadata
-        source.close()
+        with open_source(path, name) as source:
+            is_ours = OURS in source.metadata
         if is_ours:
             metadata, config, spec, views = read_facts(path)
             ours.append(Ingredient(name, path, "", config, spec, views, metadata, None, None))
@@ -162,8 +160,5 @@ def _check_ours(files: dict[str, Path]) -> None:
 
 
 def _has_statistics(path: Path) -> bool:
-    source = open_source(path)
-    try:
+    with open_source(path) as source:
         return any(name.endswith("running_mean") for name in source.names)
-    finally:
-        source.close()

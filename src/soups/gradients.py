@@ -22,7 +22,8 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from src.data.batches.loader import EvalBatches
-from src.merging.recipe import MergeRecipe, depth_by_name
+from src.merging.depth import DepthByName
+from src.merging.recipe import MergeRecipe
 from src.metrics import log_loss, macro_f1
 from src.models.classifier import Classifier
 from src.progress import track
@@ -63,7 +64,7 @@ def learned_recipe(
     statistics = {key: value.clone() for key, value in net.state_dict().items()
                   if key not in dict(net.named_parameters())}  # fmt: skip
     trained = {key: stack for key, stack in stacks.items() if key not in statistics}
-    depth = bench.depth or depth_by_name(bench.state(names[0]))
+    depth = bench.depth or DepthByName(bench.state(names[0]))
     raw = torch.zeros(knots, len(names), device=chip, requires_grad=True)
     scale = torch.zeros((), device=chip, requires_grad=True)
     optimizer = torch.optim.AdamW([raw, scale], lr=LR, weight_decay=0.0)

@@ -11,8 +11,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from src.config import check_stem, model_names
 from src.ensemble.extra import refuse_extra_name
 from src.errors import UserError
-from src.merging.read_recipe import RecipeKeys, read_recipes
-from src.merging.recipe import MergeRecipe
+from src.merging.recipe import MergeRecipe, RecipeKeys, read_recipes
 from src.soups.batchnorm import ITEMS
 from src.strict_yaml import STRICT, Count, Float, Int, Keys
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from src.ensemble.predictions import fit_threshold
 from src.errors import UserError
-from src.merging.check import MergeRefusedError
+from src.merging.merger import MergeRefusedError, try_values
 from src.merging.recipe import MergeRecipe, Setting, filters_of
 from src.metrics import auc, log_loss
 from src.progress import track
@@ -212,19 +212,10 @@ def _with(recipe: MergeRecipe, axes: Axes, values: list[Any]) -> MergeRecipe:
 
 def _works(recipe: MergeRecipe) -> bool:
     """Whether the method takes these values together (weights that add up to 0 it refuses)."""
-    import torch
-
-    settings = [recipe.parameters, *(one.parameters for one in recipe.models)]
-    if any(filters_of(setting) for each in settings for setting in each.values()):
+    if any(filters_of(setting) for _, setting in recipe.settings):
         return True  # by name: the merge itself will tell
-    pair = torch.ones(2)
-    further = {name: [pair] * len(recipe.models) for name in recipe.method.companions}
     try:
-        values = recipe.values("", 0.0)
-        recipe.method(
-            [pair] * len(recipe.models), pair if recipe.base_model else None,
-            generator=torch.Generator(), companions=further, **values,
-        )  # fmt: skip
+        try_values(recipe, recipe.values("", 0.0))
     except UserError as error:
         LOG.info("search: left out: %s", error)
         return False

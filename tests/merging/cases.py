@@ -1,19 +1,19 @@
-"""Values with which every method runs, and random tensors."""
+"""Values with which every method runs, random tensors, and processes that are killed."""
+
+import os
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from src.merging.merger import Merger
 from src.merging.methods import METHODS
 from src.merging.recipe import Ingredient, MergeRecipe
 
 # What each method needs given; the weights make a mean, so that copies merge into themselves.
 GIVEN = {
-    "task_arithmetic": {"normalize": True},
-    "dare_linear": {"normalize": True},
-    "dare_ties": {"normalize": True},
-    "della_linear": {"normalize": True},
-    "breadcrumbs": {"normalize": True},
-    "breadcrumbs_ties": {"normalize": True},
+    **{name: {"normalize": True} for name in METHODS if name.startswith(("breadcrumbs", "dare_"))},
+    **{name: {"normalize": True} for name in ("task_arithmetic", "della_linear")},
     "slerp": {"t": 0.3},
     "nearswap": {"t": 0.01},
 }
@@ -26,21 +26,18 @@ def count_of(name: str) -> int:
 
 def given(name: str, **more) -> dict:
     """Return parameters of a method, `weight` 1 where it has one."""
-    weight = (
-        {"weight": 1.0} if any(p.name == "weight" for p in METHODS.get(name).parameters) else {}
-    )
-    return {**weight, **GIVEN.get(name, {}), **more}
+    weighs = any(parameter.name == "weight" for parameter in METHODS.get(name).parameters)
+    return {**({"weight": 1.0} if weighs else {}), **GIVEN.get(name, {}), **more}
 
 
 def merge(name: str, models, base: Tensor, *, seed: int = 0, **more) -> Tensor:
     """Run a method with `given` parameters; the base only where it must have one."""
     method = METHODS.get(name)
-    fisher = [model.square() + 0.1 for model in models]
     return method(
         models,
         base if method.base == "required" else None,
         generator=torch.Generator().manual_seed(seed),
-        companions={"fisher": fisher},
+        companions={"fisher": [model.square() + 0.1 for model in models]},
         **given(name, **more),
     )
 
@@ -70,3 +67,27 @@ def state(seed: int) -> dict[str, Tensor]:
     made["blocks.1.bn.num_batches_tracked"] = torch.tensor(100 + seed)
     made["index"] = torch.arange(6).reshape(2, 3)
     return made
+
+
+def watched(patch, stop: Callable[[int], None]) -> list[str]:
+    """Call `stop` with the number of tensors merged so far before each; returns their names."""
+    seen, whole = [], Merger.tensor
+
+    def tensor(self, name):
+        stop(len(seen))
+        seen.append(name)
+        return whole(self, name)
+
+    patch.setattr(Merger, "tensor", tensor)
+    return seen
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Run something in a process of its own; returns its exit code, negative for a signal."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

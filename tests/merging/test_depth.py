@@ -7,7 +7,7 @@ import timm
 import torch
 
 from src.errors import UserError
-from src.merging.depth import depth_by_name
+from src.merging.depth import DepthByName
 from src.merging.merger import merge_tensors
 from src.merging.recipe import Choice, Ingredient, MergeRecipe, is_gradient
 
@@ -40,7 +40,7 @@ def test_depth_rises_in_the_order_of_the_calls(family: str) -> None:
         net = timm.create_model(family, num_classes=1).eval()
         order = _called(net)
     names = [name for name, tensor in net.state_dict().items() if tensor.is_floating_point()]
-    depth = depth_by_name(names)
+    depth = DepthByName(names)
     assert depth.blocks >= 4
     found = [depth(name) for module in order for name in names
              if name.rpartition(".")[0] == module]  # fmt: skip
@@ -53,14 +53,14 @@ def test_depth_rises_in_the_order_of_the_calls(family: str) -> None:
 def test_the_order_of_the_names_changes_nothing(family: str) -> None:
     with torch.device("meta"):
         names = list(timm.create_model(family, num_classes=1).state_dict())
-    one, other = depth_by_name(names), depth_by_name(sorted(names, reverse=True))
+    one, other = DepthByName(names), DepthByName(sorted(names, reverse=True))
     assert [one(name) for name in names] == [other(name) for name in names]
 
 
 def test_names_of_other_libraries() -> None:
     names = ["_conv_stem.weight", "_bn0.weight", *(f"_blocks.{i}._bn{j}.weight" for i in range(12)
              for j in range(3)), "_conv_head.weight", "_bn1.weight", "_fc.bias"]  # fmt: skip
-    depth = depth_by_name(names)
+    depth = DepthByName(names)
     found = [depth(name) for name in names]
     assert found == sorted(found)
     assert depth.blocks == 12
@@ -68,7 +68,7 @@ def test_names_of_other_libraries() -> None:
     for text in ("vit.encoder.layer.{}.attention.query.weight", "module.h.{}.x",
                  "encoder.layers.encoder_layer_{}.ln.bias",
                  "visual.transformer.resblocks.{}.ln_1.weight"):  # fmt: skip
-        depth = depth_by_name([*(text.format(i) for i in range(11)), "head.weight"])
+        depth = DepthByName([*(text.format(i) for i in range(11)), "head.weight"])
         assert [depth(text.format(i)) for i in (0, 2, 10)] == [0, 0.2, 1]
 
 

@@ -4,9 +4,16 @@ import pytest
 from pydantic.dataclasses import dataclass
 
 from src.errors import UserError
+from src.merging.depth import DepthByName
 from src.merging.methods import Parameter
-from src.merging.read_recipe import RecipeKeys, parse_recipes, read_recipes
-from src.merging.recipe import Choice, depth_by_name, parse_setting, value_at
+from src.merging.recipe import (
+    Choice,
+    RecipeKeys,
+    parse_recipes,
+    parse_setting,
+    read_recipes,
+    value_at,
+)
 from src.paths import REPO
 from src.strict_yaml import STRICT
 
@@ -66,7 +73,7 @@ def test_gradients_are_linear(depth, value):
 
 def test_a_star_and_no_filter_are_every_tensor():
     weight = Parameter("weight", per_model=True)
-    setting = parse_setting([{"filter": "*", "value": [1, 2]}], weight, "x")
+    setting = parse_setting([{"filter": "*", "value": [1, 2]}], weight)
     assert setting == (Choice("", (1.0, 2.0)),)
 
 
@@ -86,7 +93,7 @@ def test_a_star_and_no_filter_are_every_tensor():
     ],
 )  # fmt: skip
 def test_depths_by_name(names, depths):
-    depth = depth_by_name(names)
+    depth = DepthByName(names)
     assert [depth(name) for name in names] == depths
 
 

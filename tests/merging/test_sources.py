@@ -144,7 +144,7 @@ def test_prefixes_come_off_both_kinds_of_files(tmp_path: Path, prefix: str) -> N
     one, other = open_source(tmp_path / "a.safetensors"), open_source(tmp_path / "a.pth")
     assert set(one.names) == set(other.names) == set(state(1))
     assert all(torch.equal(one.read(name), other.read(name)) for name in one.names)
-    assert one.shape("head.weight") == (1, 4)
+    assert one.kinds["head.weight"].shape == (1, 4)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -1,9 +1,9 @@
 """Merging files: what is written, what resumes, what is refused."""
 
 import os
+import resource
 import shutil
-import subprocess
-import sys
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,12 +12,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from src.artifacts import atomic
 from src.errors import LockedError, UserError
-from src.merging.merger import Merger, merge_tensors
+from src.merging.merger import merge_tensors
 from src.merging.recipe import Ingredient, MergeRecipe
-from src.merging.streaming import check_documents, merge_files
-from src.merging.writer import PartFile
-from tests.merging.cases import recipe_of, state
+from src.merging.streaming import TensorFile, check_documents, merge_files
+from tests.merging.cases import in_child, recipe_of, state, watched
 
 NAMES = ["a", "b", "c"]
 
@@ -25,399 +25,315 @@ NAMES = ["a", "b", "c"]
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Path]:
     """Write four checkpoints."""
-    made = {}
-    for seed, name in enumerate([*NAMES, "base"]):
-        made[name] = tmp_path / f"{name}.safetensors"
-        save_file(state(seed), made[name], {"config": f"of {name}"})
+    made = {name: tmp_path / f"{name}.safetensors" for name in [*NAMES, "base"]}
+    for seed, (name, path) in enumerate(made.items()):
+        save_file(state(seed), path, {"config": f"of {name}"})
     return made
 
 
-def _states(files):
-    return {name: load_file(path) for name, path in files.items()}
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out.safetensors"
+
+
+def _is_merge(path: Path, recipe: MergeRecipe, files: dict[str, Path]) -> bool:
+    """Tell whether a file is what the merge in memory gives, bit by bit."""
+    want = merge_tensors(recipe, {name: load_file(file) for name, file in files.items()})
+    merged = load_file(path)
+    return merged.keys() == want.keys() and all(torch.equal(merged[k], want[k]) for k in want)
 
 
 def _part(output: Path) -> Path:
     return output.with_name(f".{output.name}.part")
 
 
-@pytest.mark.parametrize("name", ["linear", "ties", "slerp"])
-def test_files_give_what_memory_gives(files, tmp_path, name):
-    recipe = recipe_of(name, NAMES)
-    report = merge_files(recipe, files, tmp_path / "new" / "out.safetensors")
-    merged = load_file(report.path)
-    want = merge_tensors(recipe, _states(files))
-    assert merged.keys() == want.keys()
-    assert all(torch.equal(merged[key], want[key]) for key in want)
-    assert (report.tensors, report.copied, report.resumed) == (len(want), 2, 0)
-    assert report.size == report.path.stat().st_size
-    assert [path.name for path in report.path.parent.iterdir()] == ["out.safetensors"]
-
-
-def test_metadata_and_the_recipe_travel(files, tmp_path):
-    output = tmp_path / "out.safetensors"
-    report = merge_files(recipe_of("ties", NAMES, seed=7), files, output)
-    with safe_open(output, "pt") as file:
-        metadata = file.metadata()
-    assert metadata["config"] == "of base"
-    for said in (report.fingerprint, '"seed": 7', '"merge_method": "ties"'):
-        assert said in metadata["merge"]
-    merge_files(recipe_of("uniform", NAMES), files, output, metadata={"x": "y"})
-    with safe_open(output, "pt") as file:
-        assert sorted(file.metadata()) == ["merge", "x"]
-
-
-@pytest.mark.parametrize("out_dtype", ["float16", "bfloat16", "float64"])
-def test_the_output_may_have_another_dtype(files, tmp_path, out_dtype):
-    recipe = MergeRecipe("uniform", tuple(Ingredient(n) for n in NAMES), out_dtype=out_dtype)
-    merged = load_file(merge_files(recipe, files, tmp_path / "out.safetensors").path)
-    assert merged["stem.weight"].dtype == getattr(torch, out_dtype)
-    assert merged["index"].dtype == torch.int64
-
-
-def _run(script: str, *words: object) -> subprocess.CompletedProcess[str]:
-    """Run Python code in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-c", script, *map(str, words)],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "PYTHONPATH": "."},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def _linear(*weights: float, name: str = "") -> MergeRecipe:
+    models = (Ingredient(n, {"weight": w}) for n, w in zip("ab", weights, strict=True))
+    return MergeRecipe("linear", tuple(models), name=name)
 
 
 class _Stopped(BaseException):
     pass
 
 
-def _stop_after(monkeypatch, count):
-    seen = []
-    whole = Merger.tensor
-
-    def tensor(self, name):
-        if len(seen) == count:
+def _stop_after(patch, count: int) -> list[str]:
+    def stop(done: int) -> None:
+        if done == count:
             raise _Stopped
-        seen.append(name)
-        return whole(self, name)
 
-    monkeypatch.setattr(Merger, "tensor", tensor)
+    return watched(patch, stop)
+
+
+def _begin(monkeypatch, recipe: MergeRecipe, files: dict[str, Path], out: Path, count: int):
+    """Merge so many tensors and stop; returns their names."""
+    with monkeypatch.context() as patch:
+        seen = _stop_after(patch, count)
+        with pytest.raises(_Stopped):
+            merge_files(recipe, files, out)
     return seen
 
 
-def test_a_stopped_merge_goes_on_where_it_was(files, tmp_path, monkeypatch):
-    output, recipe = tmp_path / "out.safetensors", recipe_of("dare_ties", NAMES, density=0.5)
+@pytest.mark.parametrize("name", ["linear", "ties", "slerp"])
+def test_files_give_what_memory_gives(files, tmp_path, name):
+    recipe = recipe_of(name, NAMES)
+    report = merge_files(recipe, files, tmp_path / "new" / "out.safetensors")
+    assert _is_merge(report.path, recipe, files)
+    assert (report.tensors, report.copied, report.resumed) == (len(state(0)), 2, 0)
+    assert report.size == report.path.stat().st_size
+    assert [path.name for path in report.path.parent.iterdir()] == ["out.safetensors"]
+
+
+def test_metadata_and_the_recipe_travel(files, out):
+    report = merge_files(recipe_of("ties", NAMES, seed=7), files, out)
+    with safe_open(out, "pt") as file:
+        metadata = file.metadata()
+    assert metadata["config"] == "of base"
+    for said in (report.fingerprint, '"seed": 7', '"merge_method": "ties"'):
+        assert said in metadata["merge"]
+    merge_files(recipe_of("uniform", NAMES), files, out, metadata={"x": "y"})
+    with safe_open(out, "pt") as file:
+        assert sorted(file.metadata()) == ["merge", "x"]
+
+
+@pytest.mark.parametrize("out_dtype", ["float16", "bfloat16", "float64"])
+def test_the_output_may_have_another_dtype(files, out, out_dtype):
+    recipe = MergeRecipe("uniform", tuple(Ingredient(n) for n in NAMES), out_dtype=out_dtype)
+    merged = load_file(merge_files(recipe, files, out).path)
+    assert merged["stem.weight"].dtype == getattr(torch, out_dtype)
+    assert merged["index"].dtype == torch.int64
+
+
+def test_a_stopped_merge_goes_on_where_it_was(files, tmp_path, out, monkeypatch):
+    recipe = recipe_of("dare_ties", NAMES, density=0.5)
     whole = merge_files(recipe, files, tmp_path / "whole.safetensors").path.read_bytes()
-    with monkeypatch.context() as patch:
-        first = _stop_after(patch, 4)
-        with pytest.raises(_Stopped):
-            merge_files(recipe, files, output)
-    assert not output.exists()
-    with _part(output).open("ab") as file:
+    first = _begin(monkeypatch, recipe, files, out, 4)
+    assert not out.exists()
+    with _part(out).open("ab") as file:
         file.write(b"half a tensor")
-    with monkeypatch.context() as patch:
-        second = _stop_after(patch, 100)
-        report = merge_files(recipe, files, output)
-    assert report.resumed == 4
+    second = _stop_after(monkeypatch, 100)
+    assert merge_files(recipe, files, out).resumed == 4
     assert not set(first) & set(second)
-    assert output.read_bytes() == whole
-    assert not _part(output).exists()
+    assert out.read_bytes() == whole
+    assert not _part(out).exists()
 
 
 @pytest.mark.parametrize("change", ["recipe", "input"])
-def test_a_part_of_another_merge_is_begun_again(files, tmp_path, monkeypatch, change):
-    output, recipe = tmp_path / "out.safetensors", recipe_of("ties", NAMES)
-    with monkeypatch.context() as patch:
-        _stop_after(patch, 4)
-        with pytest.raises(_Stopped):
-            merge_files(recipe, files, output)
+def test_a_part_of_another_merge_is_begun_again(files, out, monkeypatch, change):
+    recipe = recipe_of("ties", NAMES)
+    _begin(monkeypatch, recipe, files, out, 4)
     if change == "recipe":
         recipe = recipe_of("ties", NAMES, density=0.5)
     else:
         save_file(state(9), files["a"])
-    assert merge_files(recipe, files, output).resumed == 0
-    want = merge_tensors(recipe, _states(files))
-    assert all(torch.equal(tensor, want[key]) for key, tensor in load_file(output).items())
+    assert merge_files(recipe, files, out).resumed == 0
+    assert _is_merge(out, recipe, files)
 
 
-def test_a_finished_stage_is_kept_if_it_is_of_this_merge(files, tmp_path, monkeypatch):
-    output, recipe = tmp_path / "out.safetensors", recipe_of("ties", NAMES)
-    first = merge_files(recipe, files, output)
-    stamp = output.stat().st_mtime_ns
-    seen = _stop_after(monkeypatch, 100)
-    again = merge_files(recipe, files, output, keep=True)
-    assert (seen, again.resumed, again.warnings) == ([], first.tensors, first.warnings)
-    assert output.stat().st_mtime_ns == stamp
-    merge_files(recipe_of("ties", NAMES, density=0.5), files, output, keep=True)
-    assert len(seen) == first.tensors
-    monkeypatch.undo()
-    want = merge_tensors(recipe_of("ties", NAMES, density=0.5), _states(files))
-    assert all(torch.equal(tensor, want[key]) for key, tensor in load_file(output).items())
+def test_a_finished_stage_is_kept_if_it_is_of_this_merge(files, out, monkeypatch):
+    recipe, other = recipe_of("ties", NAMES), recipe_of("ties", NAMES, density=0.5)
+    first = merge_files(recipe, files, out)
+    stamp = out.stat().st_mtime_ns
+    with monkeypatch.context() as patch:
+        seen = _stop_after(patch, 100)
+        again = merge_files(recipe, files, out, keep=True)
+        assert (seen, again.resumed, again.warnings) == ([], first.tensors, first.warnings)
+        assert out.stat().st_mtime_ns == stamp
+        merge_files(other, files, out, keep=True)
+        assert len(seen) == first.tensors
+    assert _is_merge(out, other, files)
 
 
-def test_a_killed_process_leaves_a_part_that_goes_on(files, tmp_path):
-    output = tmp_path / "out.safetensors"
-    script = (
-        "import os, signal, sys; from pathlib import Path\n"
-        "from src.merging.merger import Merger\n"
-        "from src.merging.read_recipe import parse_recipes\n"
-        "from src.merging.streaming import merge_files\n"
-        "whole, seen = Merger.tensor, []\n"
-        "def tensor(self, name):\n"
-        "    seen.append(name)\n"
-        "    if len(seen) == 6: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return whole(self, name)\n"
-        "Merger.tensor = tensor\n"
-        "folder = Path(sys.argv[1])\n"
-        "(recipe,) = parse_recipes('merge_method: uniform\\nmodels: [a, b]', 'x')\n"
-        "merge_files(recipe, {n: folder / f'{n}.safetensors' for n in 'ab'},\n"
-        "            folder / 'out.safetensors')\n"
-    )
-    done = _run(script, tmp_path)
-    assert done.returncode == -9
-    recipe = MergeRecipe("uniform", (Ingredient("a"), Ingredient("b")))
-    report = merge_files(recipe, files, output)
-    assert report.resumed == 5
-    want = merge_tensors(recipe, _states(files))
-    assert all(torch.equal(tensor, want[key]) for key, tensor in load_file(output).items())
+def test_a_killed_process_leaves_a_part_that_goes_on(files, out, monkeypatch):
+    recipe = recipe_of("uniform", NAMES)
+    with monkeypatch.context() as patch:
+        watched(patch, lambda done: done == 5 and os.kill(os.getpid(), signal.SIGKILL))
+        assert in_child(lambda: merge_files(recipe, files, out)) == -signal.SIGKILL
+    assert merge_files(recipe, files, out).resumed == 5
+    assert _is_merge(out, recipe, files)
 
 
-def test_a_failed_merge_leaves_the_former_output(files, tmp_path):
-    output = tmp_path / "out.safetensors"
-    merge_files(recipe_of("uniform", NAMES), files, output)
-    before = output.read_bytes()
-    bad = state(1)
-    bad["head.bias"] = torch.tensor([float("nan")])
-    save_file(bad, files["b"])
+def test_a_disk_that_fills_up_keeps_what_was_written(files, tmp_path, out):
+    """A limit on file sizes stops the writer as a full disk does."""
+    recipe, said = recipe_of("uniform", NAMES), tmp_path / "said.txt"
+    size = merge_files(recipe, files, tmp_path / "whole.safetensors").size
+
+    def merge_small() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size - 40, size - 40))
+        with pytest.raises(UserError) as caught:
+            merge_files(recipe, files, out)
+        said.write_text(str(caught.value))
+
+    assert in_child(merge_small) == 0
+    assert f"{out}: not written, the file is larger than this disk" in said.read_text()
+    assert merge_files(recipe, files, out).resumed > 0
+
+
+def test_a_failed_merge_leaves_the_former_output(files, out):
+    merge_files(recipe_of("uniform", NAMES), files, out)
+    before = out.read_bytes()
+    save_file(state(1) | {"head.bias": torch.tensor([float("nan")])}, files["b"])
     with pytest.raises(UserError, match=r"b: tensor 'head\.bias' holds NaN or infinity at 1 of 1"):
-        merge_files(recipe_of("uniform", NAMES), files, output)
-    assert output.read_bytes() == before
+        merge_files(recipe_of("uniform", NAMES), files, out)
+    assert out.read_bytes() == before
 
 
-def test_too_little_room_is_said_before_a_byte_is_merged(files, tmp_path, monkeypatch):
+def test_too_little_room_is_said_before_a_byte_is_merged(files, out, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
     seen = _stop_after(monkeypatch, 100)
     with pytest.raises(UserError, match="MB are still to be written"):
-        merge_files(recipe_of("uniform", NAMES), files, tmp_path / "out.safetensors")
+        merge_files(recipe_of("uniform", NAMES), files, out)
     assert not seen
 
 
-def test_a_disk_that_fills_up_keeps_what_was_written(files, tmp_path):
-    """A limit on file sizes stops the writer as a full disk does."""
-    recipe = MergeRecipe("uniform", (Ingredient("a"), Ingredient("b")))
-    size = merge_files(recipe, files, tmp_path / "whole.safetensors").size
-    script = (
-        "import resource, signal, sys; from pathlib import Path\n"
-        "from src.errors import UserError\n"
-        "from src.merging.read_recipe import parse_recipes\n"
-        "from src.merging.streaming import merge_files\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)\n"
-        "folder = Path(sys.argv[1])\n"
-        "(recipe,) = parse_recipes('merge_method: uniform\\nmodels: [a, b]', 'x')\n"
-        "try: merge_files(recipe, {n: folder / f'{n}.safetensors' for n in 'ab'},\n"
-        "                 folder / 'out.safetensors')\n"
-        "except UserError as error: print(error)\n"
-    )
-    done = _run(script, tmp_path, size - 40)
-    assert "out.safetensors: not written, the file is larger than this disk" in done.stdout
-    report = merge_files(recipe, files, tmp_path / "out.safetensors")
-    assert report.resumed > 0
-
-
-class _Killed(BaseException):
-    pass
-
-
-def test_a_part_taken_over_is_emptied_before_its_header_is_written(files, tmp_path, monkeypatch):
+def test_a_part_taken_over_is_emptied_before_its_header_is_written(files, out, monkeypatch):
     """Killed between the two, old tensors would lie behind a new header and count as whole."""
-    output = tmp_path / "out.safetensors"
-    with monkeypatch.context() as patch:
-        _stop_after(patch, 6)
-        with pytest.raises(_Stopped):
-            merge_files(_linear(1.0, 1.0), files, output)
-    assert _part(output).stat().st_size > 0
+    _begin(monkeypatch, _linear(1.0, 1.0), files, out, 6)
+    assert _part(out).stat().st_size > 0
+    whole = TensorFile._write
 
     def write_and_die(self, data):
         whole(self, data)
-        raise _Killed
+        raise _Stopped
 
-    whole = PartFile._write
     with monkeypatch.context() as patch:
-        patch.setattr(PartFile, "_write", write_and_die)
-        with pytest.raises(_Killed):
-            merge_files(_linear(3.0, 1.0), files, output)
-    assert merge_files(_linear(3.0, 1.0), files, output).resumed == 0
-    want = merge_tensors(_linear(3.0, 1.0), _states(files))
-    assert all(torch.equal(tensor, want[key]) for key, tensor in load_file(output).items())
+        patch.setattr(TensorFile, "_write", write_and_die)
+        with pytest.raises(_Stopped):
+            merge_files(_linear(3.0, 1.0), files, out)
+    assert merge_files(_linear(3.0, 1.0), files, out).resumed == 0
+    assert _is_merge(out, _linear(3.0, 1.0), files)
 
 
-def _linear(*weights):
-    models = (Ingredient(n, {"weight": w}) for n, w in zip("ab", weights, strict=True))
-    return MergeRecipe("linear", tuple(models))
-
-
-def test_a_lock_is_of_the_part_that_lies_there(files, tmp_path, monkeypatch):
+def test_a_lock_is_of_the_part_that_lies_there(files, tmp_path, out, monkeypatch):
     """Another process finishes between our opening and our locking: its file must stay whole."""
-    output = tmp_path / "out.safetensors"
-    other = tmp_path / "other.safetensors"
-    merge_files(_linear(1.0, 1.0), files, other)
-    lock, locked = PartFile._lock, []
+    other = merge_files(_linear(1.0, 1.0), files, tmp_path / "other.safetensors").path
+    lock, locked, whole = atomic._lock, [], []
 
-    def late(self):
+    def late(descriptor: int) -> bool | None:
         if not locked:
-            _part(output).write_bytes(other.read_bytes())
-            _part(output).replace(output)
-        locked.append(self)
-        lock(self)
+            _part(out).write_bytes(other.read_bytes())
+            _part(out).replace(out)
+        locked.append(descriptor)
+        return lock(descriptor)
 
-    seen = []
-    whole = Merger.tensor
-
-    def tensor(self, name):
-        seen.append(output.read_bytes() == other.read_bytes())
-        return whole(self, name)
-
-    monkeypatch.setattr(PartFile, "_lock", late)
-    monkeypatch.setattr(Merger, "tensor", tensor)
-    merge_files(_linear(3.0, 1.0), files, output)
+    monkeypatch.setattr(atomic, "_lock", late)
+    watched(monkeypatch, lambda _: whole.append(out.read_bytes() == other.read_bytes()))
+    merge_files(_linear(3.0, 1.0), files, out)
     assert len(locked) == 2
-    assert all(seen)
-    want = merge_tensors(_linear(3.0, 1.0), _states(files))
-    assert all(torch.equal(tensor, want[key]) for key, tensor in load_file(output).items())
+    assert whole
+    assert all(whole)
+    monkeypatch.undo()
+    assert _is_merge(out, _linear(3.0, 1.0), files)
 
 
-def test_two_processes_do_not_write_one_file(files, tmp_path):
-    output = tmp_path / "out.safetensors"
-    with PartFile(output, {}, {}), pytest.raises(LockedError, match="another process"):
-        merge_files(recipe_of("uniform", NAMES), files, output)
+def test_two_processes_do_not_write_one_file(files, out):
+    with TensorFile(out, {}, {}), pytest.raises(LockedError, match="another process"):
+        merge_files(recipe_of("uniform", NAMES), files, out)
 
 
-def test_identical_models_and_a_model_that_learnt_nothing_are_named(files, tmp_path, monkeypatch):
-    shutil.copy(files["a"], files["b"])
+def test_identical_models_and_a_model_that_learnt_nothing_are_named(files, out, monkeypatch):
+    changed = load_file(files["a"]) | {"index": torch.zeros(2, 3, dtype=torch.int64)}
+    for name in "ab":
+        save_file(changed, files[name])
     shutil.copy(files["base"], files["c"])
-    recipe, output = recipe_of("ties", NAMES), tmp_path / "out.safetensors"
+    recipe = recipe_of("ties", NAMES)
     said = [
         "a and b are the same weights",
         "c equals the base base: it has learnt nothing to merge",
         "'index' holds integers that differ between the models: copied from base",
     ]
-    changed = {**_states(files)["b"], "index": torch.zeros(2, 3, dtype=torch.int64)}
-    for name in "ab":
-        save_file(changed, files[name])
-    assert list(merge_files(recipe, files, output).warnings) == said
-    with monkeypatch.context() as patch:
-        _stop_after(patch, 8)
-        with pytest.raises(_Stopped):
-            merge_files(recipe, files, output)
-    report = merge_files(recipe, files, output)
+    assert list(merge_files(recipe, files, out).warnings) == said
+    _begin(monkeypatch, recipe, files, out, 8)
+    report = merge_files(recipe, files, out)
     assert report.resumed == 8
     assert set(said[:2]) <= set(report.warnings)
 
 
-def test_missing_tensors_are_named(files, tmp_path):
-    less = state(1)
-    del less["head.bias"]
-    save_file(less, files["b"])
-    with pytest.raises(UserError, match=r"b lacks 1 tensor of a: 'head\.bias'"):
-        merge_files(recipe_of("uniform", NAMES), files, tmp_path / "out.safetensors")
-
-
-def test_fisher_files(files, tmp_path):
-    for name in "ab":
-        fisher = {k: v.square() for k, v in state(5).items() if v.is_floating_point()}
-        save_file(fisher, tmp_path / f"{name}.fisher.safetensors")
-    models = tuple(
-        Ingredient(n, {}, {"fisher": str(tmp_path / f"{n}.fisher.safetensors")}) for n in "ab"
-    )
-    merged = load_file(
-        merge_files(MergeRecipe("fisher", models), files, tmp_path / "o.safetensors").path
-    )
-    want = merge_tensors(recipe_of("uniform", ["a", "b"]), _states(files))
-    torch.testing.assert_close(merged["stem.weight"], want["stem.weight"])  # equally sure: the mean
-    fisher.pop("head.bias")
-    save_file(fisher, tmp_path / "b.fisher.safetensors")
-    with pytest.raises(UserError, match=r"lacks tensor 'head\.bias'"):
-        merge_files(MergeRecipe("fisher", models), files, tmp_path / "o.safetensors")
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_fisher_file_with_nan_is_named(files, tmp_path, value):
-    recipe = _with_fisher(tmp_path)
-    bad = load_file(tmp_path / "b.fisher.safetensors")
-    bad["head.weight"][0, 0] = value
-    save_file(bad, tmp_path / "b.fisher.safetensors")
-    with pytest.raises(UserError, match=r"b\.fisher\.safetensors: tensor 'head\.weight' holds NaN"):
-        merge_files(recipe, files, tmp_path / "out.safetensors")
-
-
-def test_a_fisher_file_is_not_overwritten(files, tmp_path):
-    recipe, fisher = _with_fisher(tmp_path), tmp_path / "a.fisher.safetensors"
-    before = fisher.read_bytes()
-    with pytest.raises(UserError, match="'fisher of a', one of the inputs"):
-        merge_files(recipe, files, fisher)
-    assert fisher.read_bytes() == before
-
-
 def _with_fisher(folder: Path) -> MergeRecipe:
-    for seed, name in enumerate("ab"):
-        fisher = {k: v.square() for k, v in state(seed).items() if v.is_floating_point()}
-        save_file(fisher, folder / f"{name}.fisher.safetensors")
-    return MergeRecipe("fisher", tuple(
-        Ingredient(n, {}, {"fisher": str(folder / f"{n}.fisher.safetensors")}) for n in "ab"
-    ))  # fmt: skip
+    fisher = {k: v.square() for k, v in state(5).items() if v.is_floating_point()}
+    models = []
+    for name in "ab":
+        file = folder / f"{name}.fisher.safetensors"
+        save_file(fisher, file)
+        models.append(Ingredient(name, {}, {"fisher": str(file)}))
+    return MergeRecipe("fisher", tuple(models))
 
 
-def test_a_weight_a_model_written_as_a_gradient_is_named(files, tmp_path):
-    out = tmp_path / "o.safetensors"
+def test_fisher_files(files, tmp_path, out):
+    recipe, file = _with_fisher(tmp_path), tmp_path / "b.fisher.safetensors"
+    merged = load_file(merge_files(recipe, files, out).path)
+    a, b = (load_file(files[name])["stem.weight"] for name in "ab")
+    torch.testing.assert_close(merged["stem.weight"], (a + b) / 2)  # equally sure: the mean
+    before, fisher = file.read_bytes(), load_file(file)
+    with pytest.raises(UserError, match="'fisher of b', one of the inputs"):
+        merge_files(recipe, files, file)
+    assert file.read_bytes() == before
+    for value in (float("nan"), float("inf")):
+        save_file(fisher | {"head.weight": torch.full((1, 4), value)}, file)
+        with pytest.raises(UserError, match=r"b\.fisher\.safetensors: tensor 'head\.weight' holds"):
+            merge_files(recipe, files, out)
+    save_file(fisher | {"head.weight": torch.ones(4)}, file)
+    with pytest.raises(UserError, match=r"'head\.weight' is \(4,\), want \(1, 4\)"):
+        merge_files(recipe, files, out)
+    del fisher["head.bias"]
+    save_file(fisher, file)
+    with pytest.raises(UserError, match=r"lacks tensor 'head\.bias'"):
+        merge_files(recipe, files, out)
+
+
+def test_a_weight_a_model_written_as_a_gradient_is_named(files, out):
     models = (Ingredient("a"), Ingredient("b"))
-    report = merge_files(MergeRecipe("linear", models, "", {"weight": (1.0, 3.0)}), files, out)
-    (said,) = (line for line in report.warnings if "gradient" in line)
+    weights = {"weight": (1.0, 3.0)}
+    (said,) = merge_files(MergeRecipe("linear", models, "", weights), files, out).warnings
+    assert "is a gradient over depth" in said
     assert "divided by its sum it changes nothing" in said
-    longer = MergeRecipe("task_arithmetic", models, "base", {"weight": (1.0, 3.0, 1.0)})
-    assert not any("gradient" in line for line in merge_files(longer, files, out).warnings)
+    longer = {"weight": (1.0, 3.0, 1.0)}
     own = (Ingredient("a", {"weight": 2.0}), Ingredient("b"))
-    report = merge_files(MergeRecipe("linear", own, "", {"weight": (1.0, 3.0, 1.0)}), files, out)
-    assert not any("gradient" in line for line in report.warnings)
+    for recipe in (
+        MergeRecipe("task_arithmetic", models, "base", longer),
+        MergeRecipe("linear", own, "", longer),
+    ):
+        assert not merge_files(recipe, files, out).warnings
 
 
-def test_a_merge_of_an_intermediate_is_told_by_what_made_it(files, tmp_path):
-    out, recipe = tmp_path / "out.safetensors", _linear(1.0, 3.0)
+def test_a_merge_of_an_intermediate_is_told_by_what_made_it(files, out):
+    recipe = _linear(1.0, 3.0)
     first = merge_files(recipe, files, out, stamps={"a": "x"}).path.read_bytes()
     os.utime(files["a"], ns=(1, 1))
     assert merge_files(recipe, files, out, stamps={"a": "x"}).path.read_bytes() == first
     assert merge_files(recipe, files, out, stamps={"a": "y"}).path.read_bytes() != first
 
 
-def test_all_documents_are_checked_without_reading_a_tensor(files, tmp_path, monkeypatch):
+def test_all_documents_are_checked_without_reading_a_tensor(files, monkeypatch):
     seen = _stop_after(monkeypatch, 0)
     less = state(1)
     del less["head.bias"]
     save_file(less, files["c"])
-    first = MergeRecipe("uniform", (Ingredient("a"), Ingredient("b")), name="s")
+    first = _linear(1.0, 1.0, name="s")
     check_documents([first, MergeRecipe("uniform", (Ingredient("s"), Ingredient("a")))], files)
     with pytest.raises(UserError, match=r"c lacks 1 tensor of s: 'head\.bias'"):
         check_documents([first, MergeRecipe("uniform", (Ingredient("s"), Ingredient("c")))], files)
     assert not seen
 
 
-def test_outputs_that_make_no_sense(files, tmp_path):
-    with pytest.raises(UserError, match="no file can be made there"):
-        merge_files(recipe_of("uniform", NAMES), files, Path("/proc/out.safetensors"))
-    (tmp_path / "folder.safetensors").mkdir()
-    with pytest.raises(UserError, match="is a folder"):
-        merge_files(recipe_of("uniform", NAMES), files, tmp_path / "folder.safetensors")
+def test_outputs_that_make_no_sense(files, tmp_path, out):
     recipe = recipe_of("uniform", NAMES)
-    with pytest.raises(UserError, match="one of the inputs"):
-        merge_files(recipe, files, files["a"])
-    with pytest.raises(UserError, match=r"written as \.safetensors"):
-        merge_files(recipe, files, tmp_path / "out.pth")
+    (tmp_path / "folder.safetensors").mkdir()
+    for output, said in (
+        (Path("/proc/out.safetensors"), "no file can be made there"),
+        (tmp_path / "folder.safetensors", "is a folder"),
+        (files["a"], "one of the inputs"),
+        (tmp_path / "out.pth", r"written as \.safetensors"),
+    ):
+        with pytest.raises(UserError, match=said):
+            merge_files(recipe, files, output)
     with pytest.raises(UserError, match="no weights of 'c'"):
-        merge_files(recipe, {n: files[n] for n in "ab"}, tmp_path / "out.safetensors")
+        merge_files(recipe, {n: files[n] for n in "ab"}, out)
     assert not list(tmp_path.glob(".*"))
 
 
-def test_an_overflow_of_the_output_is_named(tmp_path):
+def test_an_overflow_of_the_output_is_named(tmp_path, out):
     save_file({"w": torch.full((3,), 1e6)}, tmp_path / "a.safetensors")
     recipe = MergeRecipe("uniform", (Ingredient("a"),), out_dtype="float16")
     with pytest.raises(UserError, match="'w' became NaN or infinite as float16"):
-        merge_files(recipe, {"a": tmp_path / "a.safetensors"}, tmp_path / "o.safetensors")
+        merge_files(recipe, {"a": tmp_path / "a.safetensors"}, out)

@@ -13,7 +13,7 @@ import torch
 from src import paths
 from src.data.layouts.load import load_dataset
 from src.errors import UserError
-from src.merging.recipe import depth_by_name
+from src.merging.depth import DepthByName
 from src.soups.agree import check_agreement
 from src.soups.bench import depth_of
 from src.soups.files import merge_to_file
@@ -138,7 +138,7 @@ def test_a_search_leaves_out_what_is_refused_at_some_depth(pair: Job, tmp_path: 
 def test_depth_where_names_hardly_tell_it(name: str) -> None:
     net = timm.create_model(name, num_classes=1)
     names = list(net.state_dict())
-    depth = depth_of(net, ("classifier", "head.fc", "fc")) or depth_by_name(names)
+    depth = depth_of(net, ("classifier", "head.fc", "fc")) or DepthByName(names)
     found = [depth(one) for one in names]
     assert len(set(found)) > 2
     assert found == sorted(found)

@@ -1,7 +1,7 @@
 """Averages of weights: soups, WiSE-FT, averages along a run, Fisher weighting, Model Stock."""
 
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, islice
 
 import torch
 from torch import Tensor
@@ -46,7 +46,7 @@ def ema(models: Tensors, _base: None, *, decay: float) -> Tensor:
     A decay d of 0 returns the last checkpoint, 1 the first.
     """
     average = models[0].clone()
-    for tensor in models[1:]:
+    for tensor in islice(models, 1, None):
         average.lerp_(tensor, 1 - decay)
     return average
 

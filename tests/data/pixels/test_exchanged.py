@@ -19,7 +19,7 @@ from src.data.pixels.images import Canvas
 from src.data.pixels.source import PixelSource
 from src.inference.cross_dataset import to_predict
 from src.inference.stored import items_to_predict
-from src.merging.sources import SafetensorsSource
+from src.merging.sources import open_source
 
 
 def exchange(file, write):
@@ -112,6 +112,6 @@ def test_rows_of_parquet_have_another_stamp(tmp_path):
 def test_an_unfinished_merge_is_begun_again(tmp_path):
     file = tmp_path / "a.safetensors"
     save_file({"w": torch.zeros(4)}, file)
-    first = SafetensorsSource("a", file).stamp
+    first = open_source(file).stamp
     exchange(file, lambda path: save_file({"w": torch.ones(4)}, path))
-    assert SafetensorsSource("a", file).stamp != first
+    assert open_source(file).stamp != first
