@@ -237,7 +237,7 @@ def _report_tried(
     """Write what a choice looked at, with a plot where it moved along one parameter."""
     from src.artifacts.files import write_csv
     from src.reporting.charts import plot_sweep
-    from src.soups.choose import SCORES, sweep_axis
+    from src.soups.select import SCORES, sweep_axis
 
     stem = title.replace(", ", "_").replace(" ", "_")
     file = home / f"{stem}_tried.csv"

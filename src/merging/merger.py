@@ -12,6 +12,7 @@ from torch import Tensor
 
 from src.errors import UserError
 from src.merging.depth import Depth, DepthByName
+from src.merging.methods import Tensors
 from src.merging.recipe import MergeRecipe, filters_of, is_gradient
 from src.merging.sources import Kind, Source, tensor_source
 from src.seeds import derive_seed
@@ -147,13 +148,7 @@ class Merger:
             companions[key] = _Widened(tensors, self.device, work)
         models = _Widened(inputs[: len(self.recipe.models)], self.device, work)
         base = None if self.base is None else inputs[-1].to(self.device, work)
-        drawn = torch.Generator().manual_seed(derive_seed("merge", self.recipe.seed, name))
-        try:
-            return self.recipe.method(
-                models, base, generator=drawn, companions=companions, **self.parameters[name]
-            )
-        except UserError as error:
-            raise MergeRefusedError(f"tensor {name!r}: {error}") from None
+        return self._call(name, models, base, companions, self.parameters[name])
 
     def _compare(self, inputs: Sequence[Tensor]) -> None:
         self._equal = {(a, b) for a, b in self._equal if torch.equal(inputs[a], inputs[b])}
@@ -198,16 +193,31 @@ class Merger:
     def _resolved(self, depth: Depth) -> dict[str, dict[str, Any]]:
         """Work out every tensor's parameters, and try each set of them on two numbers."""
         resolved, tried = {}, set()
+        pair = torch.ones(2)
+        models, base = [pair] * len(self.recipe.models), None if self.base is None else pair
+        companions = dict.fromkeys(self.companions, models)
         for name in filter(self.is_merged, self.names):
             values = resolved[name] = self.recipe.values(name, depth(name))
-            if repr(values) in tried:
-                continue
-            tried.add(repr(values))
-            try:
-                try_values(self.recipe, values)
-            except UserError as error:
-                raise MergeRefusedError(f"tensor {name!r}: {error}") from None
+            if repr(values) not in tried:
+                tried.add(repr(values))
+                self._call(name, models, base, companions, values)
         return resolved
+
+    def _call(
+        self,
+        name: str,
+        models: Tensors,
+        base: Tensor | None,
+        companions: Mapping[str, Tensors],
+        values: Mapping[str, Any],
+    ) -> Tensor:
+        drawn = torch.Generator().manual_seed(derive_seed("merge", self.recipe.seed, name))
+        try:
+            return self.recipe.method(
+                models, base, generator=drawn, companions=companions, **values
+            )
+        except UserError as error:
+            raise MergeRefusedError(f"tensor {name!r}: {error}") from None
 
 
 class _Widened(Sequence[Tensor]):
@@ -227,16 +237,6 @@ class _Widened(Sequence[Tensor]):
 
     def __getitem__(self, index: Any) -> Any:  # noqa: ANN401 - an int; no slices
         return self._inputs[index].to(*self._kind)
-
-
-def try_values(recipe: MergeRecipe, values: Mapping[str, Any]) -> None:
-    """Raise a UserError where the method refuses these values together, by a merge of twos."""
-    pair = torch.ones(2)
-    models = [pair] * len(recipe.models)
-    recipe.method(
-        models, pair if recipe.base_model else None, generator=torch.Generator(),
-        companions=dict.fromkeys(recipe.method.companions, models), **values,
-    )  # fmt: skip
 
 
 def merge_tensors(

@@ -150,6 +150,15 @@ class MergeRecipe:
         """Return plain containers, the same for recipes that mean the same; part of records."""
         return {key: value for key, value in asdict(self).items() if key != "more"}
 
+    def in_words(self) -> str:
+        """Return one line: the method, the models, the settings that are given."""
+        common = _in_words(self.parameters)
+        models = [
+            f"{one.model} ({_in_words(one.parameters)})" if one.parameters else one.model
+            for one in self.models
+        ]
+        return f"{self.merge_method} of {', '.join(models)}" + (f"; {common}" if common else "")
+
     def doubts(self) -> list[str]:
         """Return a line for a gradient over depth that may be meant as one value a model."""
         setting = self.parameters.get("weight", 1.0)
@@ -169,6 +178,16 @@ class MergeRecipe:
             f"same for each of them{', and divided by its sum it changes nothing' * cancels}; if "
             "one value a model is meant, give each its own under `models`"
         ]
+
+
+def _in_words(settings: Mapping[str, Setting]) -> str:
+    return ", ".join(f"{key} {_number(value)}" for key, value in settings.items())
+
+
+def _number(value: Setting | Choice) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_number, value)) + "]"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _no_file(name: str) -> str:

@@ -1,7 +1,8 @@
 """Where merges are tried: weights into a net, BatchNorm settled, held-out rows predicted."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 
@@ -9,35 +10,37 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from src import paths
 from src.compute import device
 from src.compute.request import Compute, default_workers
+from src.data.batches.loader import EvalBatches
 from src.data.pixels.source import Canvas, PixelSource
+from src.errors import UserError
 from src.inference.predict import predict_items
 from src.merging.depth import Depth, DepthByName
 from src.merging.merger import merge_tensors
 from src.merging.recipe import Ingredient as Part
 from src.merging.recipe import MergeRecipe
+from src.merging.sources import Source, open_source
 from src.merging.streaming import merge_files
 from src.models.anatomy import anatomy_of
 from src.models.backbones import build_backbone
 from src.models.classifier import Classifier
-from src.soups.batchnorm import (
-    estimate_statistics,
-    has_batchnorm,
-    shared_layers,
-    take_statistics,
-    training_batches,
-    twins_of,
-)
+from src.seeds import derive_seed
 from src.soups.ingredients import Ingredient
 from src.tensor_files import read_tensors
 from src.training.finish import check_logits
 from src.training.job import Job
+from src.training.optim import fill_statistics
 
 LOG = logging.getLogger("rvf")
 FloatArray = NDArray[np.float64]
+BATCH = 64
+STATISTICS = ("running_mean", "running_var")
+COUNTER = "num_batches_tracked"
+ROUNDING = 1e-6  # of a tensor's largest weight: by so much a merge that gives one model back is off
 
 
 class Bench:
@@ -64,7 +67,7 @@ class Bench:
         files, canvases = job.table["path"].tolist(), [Canvas.of(spec)]
         self.source = PixelSource(job.root, files, canvases, frames=spec.frames)
         self.source.preload(paths.pixel_cache(job.dataset), job.options.cache)
-        self.batchnorm = batchnorm if has_batchnorm(net) else 0
+        self.batchnorm = batchnorm if layers_of(net) else 0
         workers = job.options.workers
         self.compute = Compute(
             job.options.device,
@@ -85,13 +88,6 @@ class Bench:
         return training_batches(self.source, self.model, job.train_rows, items, self.seed)
 
     @property
-    def groups(self) -> NDArray[np.int64]:
-        """Return the groups of the held-out rows as codes; a row without one is its own."""
-        names = self.job.groups[self.job.held_rows].astype(object)
-        ids = self.job.table["item_id"].to_numpy()[self.job.held_rows]
-        return np.unique(np.where(names == "", ids, names).astype(str), return_inverse=True)[1]
-
-    @property
     def labels(self) -> NDArray[np.int64]:
         """Return the labels of the held-out rows."""
         return self.job.labels[self.job.held_rows]
@@ -105,9 +101,7 @@ class Bench:
     def put(self, recipe: MergeRecipe, *, batches: int | None = None) -> None:
         """Merge in memory and put the result into the net.
 
-        Args:
-            recipe: of names that `files` knows.
-            batches: BatchNorm is estimated on the first so many; None takes all.
+        BatchNorm is estimated on the first so many batches, on all if None.
         """
         states = {name: self.state(name) for name in recipe.sources}
         fisher = [
@@ -119,13 +113,9 @@ class Bench:
         self.load(merged, recipe, batches=batches)
 
     def put_from_files(self, recipe: MergeRecipe, part: Path) -> None:
-        """Merge tensor by tensor from the files, and put the result into the net.
+        """Merge tensor by tensor from the files into `part`, and put the result into the net.
 
         A file that an interrupted command has left there whole is not merged again.
-
-        Args:
-            recipe: of names that `files` knows.
-            part: where the merged weights are written; may be deleted afterwards.
         """
         report = merge_files(
             recipe, self.files, part, metadata={}, device=self.chip, depth=self.depth,
@@ -144,24 +134,18 @@ class Bench:
         self.model.eval()
         if not self.batchnorm:
             return
-        files = [self.files[name] for name in recipe.sources]
-        twins = twins_of(self.model.net, tensors, files)
-        if twins:  # that model itself: new statistics would make another one of it
-            take_statistics(self.model.net, twins[0])
-        keep = shared_layers(self.model.net, twins or files)
+        with ExitStack() as stack:
+            sources = [stack.enter_context(open_source(self.files[n])) for n in recipe.sources]
+            twins = twins_of(self.model.net, tensors, sources)
+            if twins:  # that model itself: new statistics would make another one of it
+                take_statistics(self.model.net, twins[0])
+            keep = shared_layers(self.model.net, twins or sources)
         estimate_statistics(
             self.model, self.batches[:batches], self.chip, self.compute.precision, keep
         )
 
     def predict(self, rows: NDArray[np.int64] | None = None, what: str = "") -> FloatArray:
-        """Return the net's logits, the mean over its views.
-
-        Args:
-            rows: row numbers; None takes the held-out ones.
-            what: shown as progress.
-
-        Returns:
-            (n,) float64.
+        """Return the net's (n,) logits of rows (None: the held-out ones), the mean over its views.
 
         Raises:
             UserError: an item cannot be decoded, or a logit is not finite.
@@ -173,15 +157,12 @@ class Bench:
         return seen.pooled(self.model.spec.frames.pool)
 
 
-def depth_of(net: nn.Module, head: tuple[str, ...]) -> Depth | None:
-    """Return the depth of a net's tensors by its blocks, where their names do not tell it.
-
-    None where they do: `DepthByName` is right then.
-    """
+def depth_of(net: nn.Module, head: tuple[str, ...]) -> Depth:
+    """Return the depth of a net's tensors: told by their names, else by its blocks."""
     names = list(net.state_dict())
     by_name = DepthByName(names)
     if len({by_name(name) for name in names}) > 2:
-        return None
+        return by_name
     parts = anatomy_of(net, head)
     last = max(1, len(parts.blocks) - 1)
     layers = {name.rpartition(".")[0]: 0.0 for name in parts.stem}
@@ -200,3 +181,109 @@ def weighted(names: Sequence[str], weights: Sequence[float | tuple[float, ...]])
     both = zip(names, weights, strict=True)
     parts = tuple(Part(name, {"weight": weight}) for name, weight in both)
     return MergeRecipe("linear", parts, parameters={"normalize": True})
+
+
+# BatchNorm of merged weights: what it knows of the data belongs to other weights.
+
+
+def layers_of(net: nn.Module) -> dict[str, _BatchNorm]:
+    """Return the layers of a net that keep statistics of the data, by name."""
+    return {
+        name: module
+        for name, module in net.named_modules()
+        if isinstance(module, _BatchNorm) and module.track_running_stats
+    }
+
+
+def shared_layers(net: nn.Module, sources: Sequence[Source]) -> set[str]:
+    """Return the BatchNorm layers whose statistics are equal in all sources (frozen, or one)."""
+    first, *others = sources
+    return {
+        name
+        for name in layers_of(net)
+        if all(
+            torch.equal(source.read(f"{name}.{what}"), first.read(f"{name}.{what}"))
+            for source in others
+            for what in STATISTICS
+        )
+    }
+
+
+def twins_of(
+    net: nn.Module, tensors: Mapping[str, Tensor], sources: Sequence[Source]
+) -> list[Source]:
+    """Return the sources whose weights `tensors` are, whatever their BatchNorm knows."""
+    aside = {f"{name}.{what}" for name in layers_of(net) for what in (*STATISTICS, COUNTER)}
+    compared = {
+        name: value
+        for name, value in tensors.items()
+        if name not in aside and value.is_floating_point()
+    }
+    return [
+        source
+        for source in sources
+        if all(_is_rounded(source.read(name), value) for name, value in compared.items())
+    ]
+
+
+def _is_rounded(one: Tensor, other: Tensor) -> bool:
+    first, second = one.float(), other.detach().float().cpu()
+    if first.shape != second.shape or not first.numel():
+        return first.shape == second.shape
+    return float((first - second).abs().max()) <= ROUNDING * float(first.abs().max())
+
+
+def take_statistics(net: nn.Module, source: Source) -> None:
+    """Give a net's BatchNorm layers the statistics that a source holds."""
+    for name, layer in layers_of(net).items():
+        for what in STATISTICS:
+            layer.get_buffer(what).copy_(source.read(f"{name}.{what}"))
+
+
+def training_batches(
+    source: PixelSource, model: Classifier, rows: NDArray[np.int64], items: int, seed: int
+) -> list[dict[str, Tensor]]:
+    """Draw training items (of clips: frames), at most so many, as evaluation sees them.
+
+    Returns batches of `pixels` uint8 (n, s, s, 3), of equal sizes give or take an item; raises a
+    UserError where one cannot be decoded.
+    """
+    rng = np.random.default_rng(derive_seed(seed, "batchnorm"))
+    drawn = rng.permutation(source.numbers.eval_rows(rows).rows)[:items]
+    batches = EvalBatches(source, [model.spec])
+    found = []
+    # Batches weigh alike in the mean, so that none may be a small rest.
+    for part in np.array_split(drawn, max(1, -(-len(drawn) // BATCH))):
+        batch = batches[part.tolist()]
+        if not bool(batch["readable"].all()):
+            row = int(part[int((~batch["readable"]).int().argmax())])
+            raise UserError(f"{source.root / source.paths[row]}: not readable any more")
+        found.append({"pixels": batch["pixels0"]})
+    return found
+
+
+def estimate_statistics(
+    model: Classifier,
+    batches: Iterable[dict[str, Tensor]],
+    chip: torch.device,
+    precision: str = "fp32",
+    keep: Iterable[str] = (),
+) -> int:
+    """Estimate BatchNorm's statistics anew: the plain mean over batches (Izmailov et al. 2018).
+
+    Everything else runs as in evaluation: no dropout, no stochastic depth. The model is changed in
+    place, but for the layers to `keep`, and in eval mode afterwards. Returns how many layers were
+    estimated; no batch is read where there is none.
+    """
+    kept = set(keep)
+    layers = [layer for name, layer in layers_of(model.net).items() if name not in kept]
+    model.eval()
+    if not layers:
+        return 0
+    for layer in layers:
+        layer.train()
+    try:
+        fill_statistics(model, layers, batches, chip, precision)
+    finally:
+        model.eval()
+    return len(layers)

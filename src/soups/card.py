@@ -13,7 +13,6 @@ from src.artifacts.runs import ingredients_of, read_record, read_run, write_reco
 from src.merging.sources import SUFFIXES
 from src.soups.contenders import read_contender
 from src.soups.plan import MergePlan
-from src.soups.record import in_words
 from src.soups.table import TooFewGroupsError, held_rows, scores_of
 
 _ABSOLUTE = re.compile(r"^(~|/|\\\\|[A-Za-z]:[\\/])")
@@ -85,12 +84,10 @@ def _in_words(plan: MergePlan, recipe: Mapping[str, Any]) -> str:
         replace(plan.final.models[0], model=_file_name(one["model"]), parameters=one["parameters"])
         for one in recipe["models"]
     )
-    said = in_words(
-        replace(
-            plan.final, merge_method=recipe["merge_method"], models=models,
-            parameters=recipe["parameters"],
-        )
-    )  # fmt: skip
+    said = replace(
+        plan.final, merge_method=recipe["merge_method"], models=models,
+        parameters=recipe["parameters"],
+    ).in_words()  # fmt: skip
     base = f"; base {_file_name(recipe['base_model'])}" if recipe["base_model"] else ""
     return f"{recipe['name']}: {said}{base}" if recipe["name"] else said + base
 

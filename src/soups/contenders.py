@@ -1,24 +1,39 @@
-"""Which models stand in the table of a merge, and their predictions of held-out rows."""
+"""Which models stand in the table of a merge, and their predictions of held-out rows.
 
-from collections.abc import Mapping, Sequence
+What held-out rows have had a say in, and hence which scores on them count; and labelled items of
+another data set, seen by nobody.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from src import paths
-from src.artifacts.files import parse_column, read_csv
+from src.artifacts.files import parse_column, read_csv, sha256_file
 from src.artifacts.oof import read_oof
-from src.artifacts.runs import START, has_run, oof_file, read_run
+from src.artifacts.runs import START, has_run, ingredients_of, oof_file, read_run
+from src.compute.request import Compute
+from src.data.items.manifest import Dataset
+from src.data.pixels.source import Canvas, PixelSource
 from src.errors import UserError
+from src.inference.cross_dataset import leave_out_seen
+from src.inference.lineage import share_items
+from src.inference.predict import predict_views
 from src.metrics import log_odds, sigmoid
+from src.models.checkpoint import load_checkpoint
+from src.seeds import derive_seed
 from src.soups.ingredients import is_file
-from src.soups.standing import standing_of
 from src.soups.table import CROSS_FITTED, ENSEMBLE, Contender, FloatArray, Held
 
 EDGE = 1e-12  # probs of an average are kept so far from 0 and 1 when turned into logits
+ITEMS = 2000  # of another data set
 Run = tuple[str, str, str]  # data set, scheme, model
+Record = Mapping[str, Any]  # of a run, or what that of a merge says of an ingredient
 
 
 class Line(NamedTuple):
@@ -34,12 +49,8 @@ def lines_of(
 ) -> tuple[list[Line], dict[str, str]]:
     """Return the ingredients and merges that can be scored, each once, and those that cannot.
 
-    Args:
-        merges: names of finished merges.
-        dataset, scheme, fold: of the held-out rows.
-
-    Returns:
-        Ingredients first; and by the name of an ingredient without predictions of these rows, why.
+    Ingredients of finished merges come first; with them, by the name of an ingredient without
+    predictions of these rows, why.
     """
     found: dict[str, Line] = {}
     aside: dict[str, str] = {}
@@ -60,11 +71,9 @@ def lines_of(
 
 
 def why_aside(one: Mapping[str, Any], place: tuple[str, str, paths.FoldName]) -> str:
-    """Return why an ingredient cannot be scored by its run; empty where it can.
+    """Return why an ingredient, as a merge's record has it, cannot be scored; empty where it can.
 
-    Args:
-        one: as the record of a merge has it.
-        place: data set, scheme and fold that the run must be of.
+    Its run must be of a place: data set, scheme and fold.
     """
     dataset, scheme, fold = place
     if one["name"] == START:
@@ -84,17 +93,60 @@ def _forwards(config: Mapping[str, Any]) -> int:
     return 2 if config["tta"] == "flip" else 1
 
 
+@dataclass(frozen=True)
+class Standing:
+    """What a run's held-out rows decided."""
+
+    chosen: bool = False  # which merge it is; its score is that of what either half chose
+    epoch: bool = False  # an epoch of it, or of an ingredient: its score is flattered
+    unscored: str = ""  # why no score of it counts; empty where one does
+
+
+def standing_of(dataset: str, scheme: str, model: str, fold: paths.FoldName) -> Standing:
+    """Tell from the record of a finished run what its held-out rows decided.
+
+    Raises:
+        UserError: the record is missing or damaged.
+    """
+    record = read_run(dataset, scheme, model, fold)
+    merged = record["merged_from"]
+    if merged is None:
+        return Standing(epoch=record["selection"] == "best")
+    chosen = bool(merged["chosen"])
+    here = [one for one in ingredients_of(record) if _on(one, record)]
+    # A merge is not asked itself: its own ingredients are among these.
+    epoch = any(one["selection"] == "best" and not one.get("ingredients") for one in here)
+    again = [str(one["name"]) for one in here if one["chosen"]]
+    file = paths.cross_fitted_csv(dataset, scheme, model, fold)
+    reason = ""
+    if again:
+        reason = f"{again[0]} among its ingredients was itself chosen on these rows"
+    elif chosen and not (file.is_file() and merged["cross_fitted_sha256"] == sha256_file(file)):
+        reason = f"nothing says that {file} is of this merge; merge it again with --overwrite"
+    return Standing(chosen, epoch, reason)
+
+
+def had_a_say(ingredients: Iterable[Record], place: Record, input_root: Path | None = None) -> bool:
+    """Tell whether rows of a data set chose an ingredient, its epoch, or one that it is made of.
+
+    Ingredients are run records; a place has the `dataset` and `scheme` of the rows.
+    """
+    return any(
+        run.get("selection") == "best" and _on(run, place, input_root)
+        for record in ingredients
+        for run in (record, *ingredients_of(record))
+    )
+
+
+def _on(one: Record, place: Record, input_root: Path | None = None) -> bool:
+    """Tell whether what chose an ingredient can have been the rows of a place."""
+    return bool(one.get("dataset")) and share_items(place, one, input_root)
+
+
 def read_contender(
     held: Held, table: pd.DataFrame, run: Run, kind: str, forwards: int
 ) -> Contender:
     """Read a run's out-of-fold predictions, and what it would be if chosen on either half.
-
-    Args:
-        held: the rows.
-        table: the fold file.
-        run: data set, scheme, model.
-        kind: `ingredient` or `merge`.
-        forwards: that an item costs.
 
     Raises:
         UserError: predictions are missing or of other rows.
@@ -146,3 +198,58 @@ def ensemble_of(ingredients: Sequence[Contender]) -> Contender:
 def mean_prob(logits: Sequence[FloatArray]) -> FloatArray:
     """Return the log-odds of the mean of the probs that logits stand for."""
     return log_odds(np.mean([sigmoid(logit) for logit in logits], axis=0), EDGE)
+
+
+def read_holdout(
+    dataset: Dataset,
+    trained: Mapping[str, Collection[str] | None],
+    items: int = ITEMS,
+    input_root: Path | None = None,
+) -> pd.DataFrame:
+    """Draw labelled images of a data set, rows of its manifest, but for copies of training items.
+
+    Args:
+        dataset: another one; only what is drawn of it is opened.
+        trained: ids of what was trained on, by data set (`lineage.trained_sets`).
+        items: how many to draw at most.
+        input_root: folder of data sets, instead of `input/`.
+
+    Raises:
+        UserError: it is one of the trained ones, or nothing of both classes is left.
+    """
+    if dataset.name in trained:
+        raise UserError(f"--holdout {dataset.name}: that is what the models were trained on")
+    table = dataset.train[~dataset.train["item_id"].isin(dataset.extra_ids)]
+    table = table[(table["kind"] == "image").to_numpy()]
+    rng = np.random.default_rng(derive_seed("holdout", dataset.name))
+    kept = table.iloc[np.sort(rng.permutation(len(table))[:items])]
+    if kept["label"].nunique() < 2:
+        raise UserError(f"--holdout {dataset.name}: wants labelled images of both classes")
+    place = dataset.items.index.get_indexer(kept.index)
+    drawn = replace(dataset, items=kept, stamps=[dataset.stamps[row] for row in place])
+    for name, ids in trained.items():
+        kept = leave_out_seen(name, ids, drawn, kept, input_root)
+    return kept
+
+
+def predict_holdout(
+    dataset: Dataset,
+    rows: pd.DataFrame,
+    checkpoints: Sequence[Sequence[Path]],
+    compute: Compute,
+) -> tuple[list[NDArray[np.float64]], NDArray[np.bool_]]:
+    """Predict items of another data set with several models in one pass.
+
+    A model is a list of checkpoints, of its folds, whose mean logit counts. Returned are (m,)
+    logits a model, and (m,) which items could be decoded.
+    """
+    files = [file for each in checkpoints for file in each]
+    loaded = [load_checkpoint(file, compute.chip) for file in files]
+    canvases = [Canvas.of(model.spec) for model, _ in loaded]
+    source = PixelSource(dataset.root, rows["path"].tolist(), canvases)
+    logits, readable = predict_views(
+        [model for model, _ in loaded], [views for _, views in loaded], source,
+        np.arange(len(rows)), compute, what=dataset.name,
+    )  # fmt: skip
+    pooled = iter([table.mean(1) for table in logits])
+    return [np.mean([next(pooled) for _ in each], axis=0) for each in checkpoints], readable

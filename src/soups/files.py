@@ -22,9 +22,8 @@ from src.merging.streaming import (
     merge_files,
 )
 from src.models.checkpoint import read_facts
-from src.soups.agree import check_agreement
 from src.soups.gradients import ESTIMATE
-from src.soups.ingredients import Ingredient, is_file
+from src.soups.ingredients import Ingredient, check_agreement, is_file
 from src.soups.plan import MergePlan
 
 if TYPE_CHECKING:
@@ -149,7 +148,7 @@ def _check_ours(files: dict[str, Path]) -> None:
             is_ours = OURS in source.metadata
         if is_ours:
             metadata, config, spec, views = read_facts(path)
-            ours.append(Ingredient(name, path, "", config, spec, views, metadata, None, None))
+            ours.append(Ingredient(name, path, "", config, spec, views, metadata, None))
     if len(ours) == len(files):
         check_agreement(ours)
     elif ours:

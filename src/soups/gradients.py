@@ -19,17 +19,14 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.func import functional_call
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from src.data.batches.loader import EvalBatches
-from src.merging.depth import DepthByName
 from src.merging.recipe import MergeRecipe
 from src.metrics import log_loss, macro_f1
 from src.models.classifier import Classifier
 from src.progress import track
 from src.seeds import derive_seed
-from src.soups.batchnorm import has_batchnorm
-from src.soups.bench import Bench, plain, weighted
+from src.soups.bench import Bench, layers_of, plain, weighted
 from src.tensor_files import read_tensors
 
 EPOCHS = 3
@@ -51,9 +48,6 @@ def learned_recipe(
         names: of the ingredients.
         rows: (n,) bool, of the held-out rows.
         knots: weights a model over depth.
-
-    Returns:
-        `linear` with a weight a model, or a list of weights over depth.
     """
     net, chip = bench.model.net, bench.chip
     stacks = {
@@ -64,7 +58,6 @@ def learned_recipe(
     statistics = {key: value.clone() for key, value in net.state_dict().items()
                   if key not in dict(net.named_parameters())}  # fmt: skip
     trained = {key: stack for key, stack in stacks.items() if key not in statistics}
-    depth = bench.depth or DepthByName(bench.state(names[0]))
     raw = torch.zeros(knots, len(names), device=chip, requires_grad=True)
     scale = torch.zeros((), device=chip, requires_grad=True)
     optimizer = torch.optim.AdamW([raw, scale], lr=LR, weight_decay=0.0)
@@ -73,7 +66,7 @@ def learned_recipe(
         for pixels, label in _batches(bench, rows):
             weights = raw.softmax(1)
             mixed = {
-                key: torch.tensordot(_at(weights, depth(key)), stack, dims=1)
+                key: torch.tensordot(_at(weights, bench.depth(key)), stack, dims=1)
                 for key, stack in trained.items()
             }
             buffers = {key: value.clone() for key, value in statistics.items()}
@@ -102,10 +95,8 @@ def _at(weights: Tensor, depth: float) -> Tensor:
 
 def _modes(bench: Bench, *, batch_statistics: bool) -> None:
     bench.model.eval()
-    if batch_statistics and has_batchnorm(bench.model.net):
-        for module in bench.model.net.modules():
-            if isinstance(module, _BatchNorm):
-                module.train()
+    for layer in layers_of(bench.model.net).values() if batch_statistics else ():
+        layer.train()
 
 
 def _batches(bench: Bench, rows: NDArray[np.bool_]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -131,13 +122,9 @@ def fisher_diagonal(model: Classifier, items: Sequence[Tensor]) -> dict[str, Ten
 
     With one logit z the mean over y is exact: p (1 - p) (dz / d weight)^2.
 
-    Args:
-        model: in eval mode; its gradients are used up.
-        items: uint8 (s, s, 3) each.
-
-    Returns:
-        As many tensors as the net's state dict has floating-point ones, float32 on the CPU; ones
-        for what is no weight (BatchNorm's statistics), which are then averaged.
+    The model is in eval mode, items are uint8 (s, s, 3). Returned are as many tensors as the net's
+    state dict has floating-point ones, float32 on the CPU; ones for what is no weight (BatchNorm's
+    statistics), which are then averaged.
     """
     net = model.net
     weights = dict(net.named_parameters())
@@ -158,13 +145,7 @@ def fisher_diagonal(model: Classifier, items: Sequence[Tensor]) -> dict[str, Ten
 
 
 def with_fisher(bench: Bench, recipe: MergeRecipe, home: Path) -> MergeRecipe:
-    """Estimate what a recipe wants estimated, on training items, and return it with files.
-
-    Args:
-        bench: where the weights and the training items are.
-        recipe: `fisher: estimate` stands for a file that is made here.
-        home: folder of the files.
-    """
+    """Return a recipe with files in `home` for each `fisher: estimate`, of training items."""
     if not any(one.companions.get(COMPANION) == ESTIMATE for one in recipe.models):
         return recipe
     items = [pixels for batch in bench.draw(ITEMS) for pixels in batch["pixels"].to(bench.chip)]
@@ -187,20 +168,13 @@ HOPELESS = 0.1  # nats of log loss above the line between the ends
 
 @dataclass(frozen=True)
 class LossPath:
-    """The straight line between the weights of two models.
-
-    Attributes:
-        first, other: their names.
-        alphas: shares of `other`, from 0 to 1.
-        losses: log loss at each, in nats, on held-out rows.
-        scores: macro-F1 at 0.5 at each.
-    """
+    """The straight line between the weights of two models."""
 
     first: str
     other: str
-    alphas: tuple[float, ...]
-    losses: tuple[float, ...]
-    scores: tuple[float, ...]
+    alphas: tuple[float, ...]  # shares of `other`, from 0 to 1
+    losses: tuple[float, ...]  # log loss at each, in nats, on held-out rows
+    scores: tuple[float, ...]  # macro-F1 at 0.5 at each
 
     @property
     def barrier(self) -> float:
@@ -215,12 +189,9 @@ class LossPath:
 
 
 def walk(bench: Bench, names: Sequence[str], points: int = POINTS) -> list[LossPath]:
-    """Walk from the first model to each other one.
+    """Walk from the first model to each other one, in so many points, ends included.
 
-    Args:
-        bench: its held-out rows are what the loss is taken of, a few hundred of them.
-        names: two or more ingredients.
-        points: on each line, ends included.
+    The loss is that of a few hundred held-out rows.
     """
     rng = np.random.default_rng(derive_seed("path", bench.seed))
     rows = np.sort(rng.permutation(bench.job.held_rows)[:PATH_ITEMS])

@@ -1,4 +1,7 @@
-"""What the names of a merge stand for: runs of the zoo, what they started from, files."""
+"""What the names of a merge stand for: runs of the zoo, what they started from, files.
+
+And what they must have in common.
+"""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -7,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from src import paths
+from src.artifacts.files import sha256_file
 from src.artifacts.fingerprints import fingerprint_of
 from src.artifacts.runs import START, check_checkpoint, read_record, read_run
 from src.config import InputSpec, ModelConfig, parse_model
@@ -16,66 +21,57 @@ from src.errors import UserError
 from src.inference.predict import VIEWS
 from src.merging.recipe import MergeRecipe
 from src.merging.sources import SUFFIXES
+from src.models.backbones import build_backbone
 from src.models.checkpoint import read_facts, save_checkpoint
 from src.models.classifier import build_classifier
+from src.models.formats import Foreign, Target
+from src.models.formats.fit import adapt
 from src.models.weights import start_weights
 from src.seeds import derive_seed
+from src.tensor_files import read_tensors
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where runs are looked for.
-
-    Attributes:
-        dataset, scheme: names.
-        fold: the held-out fold, or `paths.ALL`.
-        weights: the file that the models were fine-tuned from, where they were from a file.
-        input_root: folder of data sets, instead of `input/`.
-    """
+    """Where runs are looked for."""
 
     dataset: str
     scheme: str
-    fold: paths.FoldName
+    fold: paths.FoldName  # the held-out fold, or `paths.ALL`
+    # the file that the models were fine-tuned from, where they were from a file
     weights: Path | None = None
-    input_root: Path | None = None
+    input_root: Path | None = None  # folder of data sets, instead of `input/`
 
 
 @dataclass(frozen=True)
 class Ingredient:
-    """The weights behind a name.
+    """The weights behind a name."""
 
-    Attributes:
-        name: as the recipe writes it.
-        path: a checkpoint of ours.
-        sha256: of it.
-        config, spec, views: as it says of itself.
-        metadata: all of that as it stands in the file.
-        record: of its run; None for what the models started from.
-        fold: the fold that its run held out.
-    """
-
-    name: str
-    path: Path
+    name: str  # as the recipe writes it
+    path: Path  # a checkpoint of ours
     sha256: str
+    # as it says of itself
     config: ModelConfig
     spec: InputSpec
     views: list[str]
-    metadata: dict[str, Any]
-    record: dict[str, Any] | None
-    fold: paths.FoldName | None
+    metadata: dict[str, Any]  # all of that as it stands in the file
+    record: dict[str, Any] | None  # of its run; None for what the models started from
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the record of a merge says of it."""
         run = self.record or {}
+        merged, start = run.get("merged_from") or {}, run.get("start") or {}
         keys = ("dataset", "scheme", "model", "fold", "folds_sha256", "selection", "pseudo")
-        merged = run.get("merged_from") or {}
-        own = {"name": self.name, "sha256": self.sha256, "seed": self.config.seed}
-        own["chosen"] = bool(merged.get("chosen"))
+        found = {
+            "name": self.name,
+            "sha256": self.sha256,
+            "seed": self.config.seed,
+            "chosen": bool(merged.get("chosen")),
+            **{key: run.get(key) for key in keys},
+            "start": {key: start.get(key) for key in ("source", "name", "sha256", "origin")},
+        }
         further = merged.get("ingredients", [])
-        words: dict[str, Any] = {key: run.get(key) for key in keys}
-        start = run.get("start") or {}
-        words["start"] = {key: start.get(key) for key in ("source", "name", "sha256", "origin")}
-        return {**own, **words, **({"ingredients": further} if further else {})}
+        return found | ({"ingredients": further} if further else {})
 
 
 def is_file(name: str) -> bool:
@@ -85,10 +81,6 @@ def is_file(name: str) -> bool:
 
 def resolve(recipes: Sequence[MergeRecipe], place: Place) -> dict[str, Ingredient]:
     """Return the weights behind every name of a file of recipes, but those of its documents.
-
-    Args:
-        recipes: in order.
-        place: where.
 
     Raises:
         UserError: a run is not finished, its checkpoint is not the file that its record speaks of,
@@ -166,8 +158,7 @@ def _which(name: str, which: str, place: Place) -> tuple[paths.FoldName, int | N
 
 def _ingredient(name: str, path: Path, record: dict[str, Any] | None) -> Ingredient:
     metadata, config, spec, views = read_facts(path)
-    fold = None if record is None else record["fold"]
-    return Ingredient(name, path, fingerprint_of(path), config, spec, views, metadata, record, fold)
+    return Ingredient(name, path, fingerprint_of(path), config, spec, views, metadata, record)
 
 
 def _start(first: Ingredient, others: Sequence[Ingredient], place: Place) -> Ingredient:
@@ -184,7 +175,8 @@ def _start(first: Ingredient, others: Sequence[Ingredient], place: Place) -> Ing
             )
         draws = [(one.config.start_seed, run["fold"])
                  for one, run in ((other, their_run), (first, record))]  # fmt: skip
-        if _is_drawn(start) and draws[0] != draws[1]:
+        drawn = start["source"] == "random" or start.get("missing", True)  # be it the head alone
+        if drawn and draws[0] != draws[1]:
             what = "weights" if start["source"] == "random" else "heads"
             raise UserError(
                 f"{other.name} (seed {draws[0][0]}, fold {draws[0][1]}) and {first.name} (seed "
@@ -212,17 +204,93 @@ def _start(first: Ingredient, others: Sequence[Ingredient], place: Place) -> Ing
     path = paths.merge_parts() / f"start_{first.sha256[:32]}.safetensors"
     save_checkpoint(path, model, config.as_dict(), list(VIEWS[config.tta]))
     # Of the tensors: the file's own would change with whatever else its metadata says.
-    return replace(_ingredient(START, path, None), sha256=_sha256_of(model.net.state_dict()))
-
-
-def _sha256_of(tensors: Mapping[str, torch.Tensor]) -> str:
     digest = hashlib.sha256()
-    for name in sorted(tensors):
+    for name, tensor in sorted(model.net.state_dict().items()):
         digest.update(name.encode())
-        digest.update(tensors[name].cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return replace(_ingredient(START, path, None), sha256=digest.hexdigest())
 
 
-def _is_drawn(start: dict[str, Any]) -> bool:
-    """Tell whether weights were drawn at random in the beginning, be it the head alone."""
-    return start["source"] == "random" or bool(start.get("missing", True))
+SIZES = ("image size", "canvas")  # that differ where position embeddings are resized
+
+
+def _facts_of(one: Ingredient) -> dict[str, Any]:
+    """Return by name what must be alike for an average of weights to mean anything."""
+    config, spec = one.config, one.spec
+    return {
+        "backbone": config.backbone.name.split(".")[0],
+        "backbone.kwargs": config.backbone.kwargs,
+        "head.pool": config.head.pool,
+        "head.normalize": config.head.normalize,
+        "label order": one.metadata.get("label_order"),
+        "mean": spec.mean,
+        "std": spec.std,
+        "geometry": spec.geometry,
+        "interpolation": spec.interpolation,
+        "image size": spec.image_size,
+        "canvas": spec.canvas,
+        "face": spec.face,
+        "reencode": spec.reencode,
+        "frames.eval": spec.frames.eval,
+        "frames.pool": spec.frames.pool,
+        "frames.decoder": spec.frames.decoder,
+        "tta": config.tta,
+    }
+
+
+def check_agreement(ingredients: Sequence[Ingredient], *, resized: bool = False) -> None:
+    """Check that all ingredients are one architecture that sees and answers alike.
+
+    Args:
+        ingredients: the first is what the others are held against.
+        resized: position embeddings will be, so that image sizes may differ.
+
+    Raises:
+        UserError: a table of all that differs.
+    """
+    first, ours = ingredients[0], _facts_of(ingredients[0])
+    lines = []
+    for other in ingredients[1:]:
+        theirs = _facts_of(other)
+        for key, value in ours.items():
+            if theirs[key] != value and not (resized and key in SIZES):
+                lines.append(
+                    f"  {key}: {_short(value)} in {first.name}, {_short(theirs[key])} in "
+                    f"{other.name}"
+                )
+    if lines:
+        hint = "" if resized or "image size" not in "".join(lines) else (
+            "\nposition embeddings of another image size are resized with `resize_pos_embed: true`"
+        )  # fmt: skip
+        raise UserError("these models cannot be merged:\n" + "\n".join(lines) + hint)
+
+
+def _short(value: Any) -> str:  # noqa: ANN401 - whatever a config holds
+    if isinstance(value, tuple):
+        return "(" + ", ".join(f"{number:.6g}" for number in value) + ")"
+    return str(value)
+
+
+def resize_positions(ingredients: Mapping[str, Ingredient]) -> dict[str, Ingredient]:
+    """Give all ingredients the position embeddings of the first one's image size.
+
+    Bicubic, class and register tokens as they are (timm's `resample_abs_pos_embed`).
+
+    Raises:
+        UserError: the embeddings are no square grid.
+    """
+    first, *rest = ingredients.values()
+    done = {first.name: first}
+    for other in rest:
+        same = other.spec.image_size == first.spec.image_size
+        done[other.name] = other if same else _resized(other, first)
+    return done
+
+
+def _resized(other: Ingredient, first: Ingredient) -> Ingredient:
+    net, native = build_backbone(first.config.backbone, first.spec.image_size, first.config.head)
+    fitted, _ = adapt(Foreign(read_tensors(other.path)), Target(net, native.head), other.path)
+    path = paths.merge_parts() / f"{other.sha256[:32]}_{first.spec.image_size}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({key: value.contiguous() for key, value in fitted.tensors.items()}, path)
+    return replace(other, path=path, sha256=sha256_file(path), spec=first.spec)

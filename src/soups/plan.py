@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field, Strict
 from pydantic.dataclasses import dataclass as checked_dataclass
 
@@ -12,10 +13,10 @@ from src.config import check_stem, model_names
 from src.ensemble.extra import refuse_extra_name
 from src.errors import UserError
 from src.merging.recipe import MergeRecipe, RecipeKeys, read_recipes
-from src.soups.batchnorm import ITEMS
 from src.strict_yaml import STRICT, Count, Float, Int, Keys
 
 TRIALS = 20
+ITEMS = 1024  # that BatchNorm is estimated on
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -36,6 +37,12 @@ class Range(Keys):
         if not self.low < self.high:
             raise UserError(f"low {self.low:g} is not below high {self.high:g}")
         return self.low, self.high
+
+    def draw(self, rng: np.random.Generator) -> Any:  # noqa: ANN401 - as written
+        """Return a random value."""
+        if self.values:
+            return self.values[int(rng.integers(len(self.values)))]
+        return float(rng.uniform(*self.bounds))
 
 
 @checked_dataclass(frozen=True, config=STRICT)

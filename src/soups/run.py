@@ -4,26 +4,59 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
 
 from src import paths
 from src.artifacts.atomic import file_lock
-from src.artifacts.files import sha256_file, write_csv
+from src.artifacts.files import sha256_file, sha256_json, write_csv
 from src.artifacts.runs import START, read_run, write_record
+from src.compute import device
 from src.errors import UserError
 from src.inference.lineage import check_unseen
+from src.merging.recipe import MergeRecipe
 from src.models import checkpoint
-from src.soups.agree import check_agreement, resize_positions
+from src.models.classifier import count_parameters
 from src.soups.bench import Bench
-from src.soups.choose import choose
+from src.soups.contenders import had_a_say
 from src.soups.gradients import LossPath, walk, with_fisher
-from src.soups.ingredients import Ingredient, Place, resolve
+from src.soups.ingredients import (
+    Ingredient,
+    Place,
+    check_agreement,
+    resize_positions,
+    resolve,
+)
 from src.soups.plan import MergePlan, check_name
-from src.soups.record import Merged, fingerprint, merge_record
-from src.soups.standing import had_a_say
+from src.soups.select import Choice, choose
+from src.training import finish
 from src.training.finish import check_weights, predict_held, write_predictions
 from src.training.job import Job
 
 LOG = logging.getLogger("rvf")
+
+
+@dataclass
+class Merged:
+    """What `merge_fold` did."""
+
+    job: Job  # the merge as a run
+    ingredients: dict[str, Ingredient]  # by name
+    flattered: bool = False  # held-out rows chose an ingredient, or its epoch
+    skipped: bool = False  # it was there already
+    paths: list[LossPath] = field(default_factory=list)  # of the check before averaging
+    chosen: Choice | None = None  # on all held-out rows, where something was to be chosen
+    cross_fitted: pd.DataFrame | None = None  # logits of what either half chose (see `choose`)
+    tried: pd.DataFrame | None = None  # what was looked at for that (see `tried_table`)
+
+    @property
+    def is_selected(self) -> bool:
+        """Whether held-out rows had a say in it."""
+        return self.chosen is not None or self.flattered
 
 
 def merge_fold(
@@ -88,7 +121,7 @@ def _is_finished(plan: MergePlan, job: Job, ingredients: Mapping[str, Ingredient
         raise UserError(f"{path}: {job.model} was trained; give the merge's file another name")
     if job.options.overwrite:
         return False
-    if found["fingerprint"] != fingerprint(plan, ingredients):
+    if found["fingerprint"] != _fingerprint(plan, ingredients):
         raise UserError(
             f"{path}: a merge of other ingredients or settings lies there; merge again with "
             "--overwrite, or give the file another name"
@@ -103,7 +136,7 @@ def _carry_out(
     began = time.monotonic()
     job, ingredients = merged.job, merged.ingredients
     bench = Bench(job, ingredients, plan.batchnorm)
-    parts = paths.merge_parts() / fingerprint(plan, ingredients)[:32]
+    parts = paths.merge_parts() / _fingerprint(plan, ingredients)[:32]
     parts.mkdir(parents=True, exist_ok=True)
     averaged = [name for name in ingredients if name != START]
     if check and len(averaged) > 1 and not job.is_refit:
@@ -159,7 +192,7 @@ def _write(
     if merged.cross_fitted is not None:
         write_csv(paths.cross_fitted_csv(*job.names), merged.cross_fitted)
     report(merged)
-    write_record(paths.run_record(*job.names), merge_record(plan, merged, bench, scores, seconds))
+    write_record(paths.run_record(*job.names), _record_of(plan, merged, bench, scores, seconds))
 
 
 def _discard(job: Job) -> None:
@@ -169,3 +202,70 @@ def _discard(job: Job) -> None:
     """
     for make in (paths.oof_csv, paths.oof_views, paths.cross_fitted_csv, paths.run_record):
         make(*job.names).unlink(missing_ok=True)
+
+
+def _fingerprint(plan: MergePlan, ingredients: Mapping[str, Ingredient]) -> str:
+    """Return the SHA-256 of all that decides a merge."""
+    weights = {name: one.sha256 for name, one in ingredients.items()}
+    chosen = asdict(plan.selection)
+    recipes = [recipe.as_dict() for recipe in plan.recipes]
+    further = [
+        sha256_file(Path(file))
+        for recipe in plan.recipes
+        for one in recipe.models
+        for file in one.companions.values()
+        if Path(file).is_file()
+    ]
+    return sha256_json([recipes, chosen, plan.batchnorm, weights, *further])
+
+
+def _as_written(recipe: MergeRecipe, plan: MergePlan) -> MergeRecipe:
+    """Return a chosen recipe with companions as the user wrote them: estimated ones are gone."""
+    written = {one.model: one.companions for one in plan.final.models}
+    models = tuple(replace(one, companions=written[one.model]) for one in recipe.models)
+    return replace(recipe, models=models, more={})
+
+
+def _record_of(
+    plan: MergePlan, merged: Merged, bench: Bench, scores: dict[str, float], seconds: float
+) -> dict[str, Any]:
+    """Return the record of a merge.
+
+    Training's own fields are empty; the start and the rate are those of the first ingredient.
+    """
+    job, chip = merged.job, bench.chip
+    runs = [one.record for name, one in merged.ingredients.items() if name != START and one.record]
+    first = runs[0]
+    chosen = merged.chosen
+    return {
+        **finish.opening(job, first["start"]),
+        "selection": "best" if merged.is_selected else "last",
+        "epoch": 0,
+        "precision": "fp32",
+        "inference_precision": bench.compute.precision,
+        "micro_batch": 0,
+        "compiled": False,
+        "device": device.device_name(chip),
+        "threads": torch.get_num_threads(),
+        "seconds": seconds,
+        "items_per_second": first["items_per_second"],
+        "parameters": count_parameters(bench.model),
+        "trainable": 0,
+        "stages": [],
+        "history": [],
+        "metrics": scores,
+        "merged_from": {
+            "fingerprint": _fingerprint(plan, merged.ingredients),
+            "recipes": [recipe.as_dict() for recipe in plan.recipes],
+            "ingredients": [one.as_dict() for one in merged.ingredients.values()],
+            "batchnorm": bench.batchnorm,
+            "selection": asdict(plan.selection),
+            "chosen": None if chosen is None else _as_written(chosen.recipe, plan).as_dict(),
+            "chosen_score": None if chosen is None else chosen.score,
+            "cross_fitted_sha256": None
+            if merged.cross_fitted is None
+            else sha256_file(paths.cross_fitted_csv(*job.names)),
+            "barriers": {path.other: path.barrier for path in merged.paths},
+        },
+        **finish.closing(job),
+    }

@@ -1,31 +1,40 @@
 """What of a merge is chosen by score: who goes into a soup, weights, a method's parameters.
 
-A choice is made on some held-out rows and returned as a recipe that says all of it.
+A choice is made on some held-out rows and returned as a recipe that says all of it: on all of
+them, and on either half for a score that counts.
 """
 
 import itertools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from src.artifacts.oof import read_oof
+from src.artifacts.runs import check_oof
 from src.ensemble.predictions import fit_threshold
 from src.errors import UserError
-from src.merging.merger import MergeRefusedError, try_values
-from src.merging.recipe import MergeRecipe, Setting, filters_of
+from src.merging.merger import MergeRefusedError
+from src.merging.recipe import MergeRecipe, Setting
 from src.metrics import auc, log_loss
 from src.progress import track
 from src.seeds import derive_seed
 from src.soups.bench import Bench, plain
 from src.soups.gradients import learned_recipe
+from src.soups.ingredients import Ingredient
 from src.soups.plan import Range, Selection
+from src.soups.table import CROSS_FITTED, TooFewGroupsError, halves_of
+from src.training.job import Job
 
 LOG = logging.getLogger("rvf")
 FloatArray = NDArray[np.float64]
 Rows = NDArray[np.bool_]
+SCORES = ["macro_f1", "auc", "log_loss"]  # columns of `tried_table`
 
 
 @dataclass(frozen=True)
@@ -37,12 +46,9 @@ class Choice:
 
 
 def score_of(metric: str, label: NDArray[np.int64], logit: FloatArray) -> float:
-    """Return a score that is better the higher it is.
+    """Return a score of (n,) logits that is better the higher it is.
 
-    Args:
-        metric: `macro_f1` (at the best threshold of these rows), `auc`, or `log_loss` (negated).
-        label: (n,) 0/1.
-        logit: (n,).
+    It is `macro_f1` (at the best threshold of these rows), `auc`, or `log_loss` (negated).
     """
     if metric == "macro_f1":
         return fit_threshold(label, logit)[1]
@@ -50,19 +56,11 @@ def score_of(metric: str, label: NDArray[np.int64], logit: FloatArray) -> float:
 
 
 class Chooser:
-    """Chooses on several sets of rows; a merge that two of them look at is made once.
-
-    Args:
-        bench: where merges are tried.
-        recipe: as written, with what is to be chosen left open.
-        selection: how to choose.
-    """
+    """Chooses on several sets of rows; a merge that two of them look at is made once."""
 
     def __init__(self, bench: Bench, recipe: MergeRecipe, selection: Selection) -> None:
         self.bench, self.recipe, self.selection = bench, recipe, selection
         self._known: dict[str, tuple[MergeRecipe, FloatArray]] = {}
-        self._candidates: list[MergeRecipe] | None = None
-        self._refused: set[str] = set()
 
     def know(self, recipe: MergeRecipe, logits: FloatArray) -> None:
         """Take over the (n,) logits of a merge that are known already."""
@@ -87,46 +85,40 @@ class Chooser:
 
     def choose(self, rows: Rows) -> Choice:
         """Choose on some of the held-out rows, (n,) bool."""
-        if self.selection.how == "fixed":
-            return Choice(self.recipe, self.score(self.recipe, rows))
         if self.selection.how == "greedy":
             return greedy_soup(self.recipe, lambda recipe: self.score(recipe, rows))
         if self.selection.how == "learned":
             names = [one.model for one in self.recipe.models]
             learned = learned_recipe(self.bench, names, rows, self.selection.knots)
             return Choice(learned, self.score(learned, rows))
-        if self._candidates is None:
-            self._candidates = candidates(self.recipe, self.selection, self.bench.seed)
-        scores = [
-            self._score_or_leave_out(recipe, rows)
-            for recipe in track(self._candidates, "searching", unit="merge")
-        ]
-        if max(scores) == -np.inf:
-            raise UserError(f"search: {self.recipe.merge_method} refuses every combination")
+        scores = [self.score(recipe, rows) for recipe in self._searched]
         best = int(np.argmax(scores))
-        return Choice(self._candidates[best], scores[best])
+        return Choice(self._searched[best], scores[best])
 
-    def _score_or_leave_out(self, recipe: MergeRecipe, rows: Rows) -> float:
-        """Return the score; of a merge that its method refuses at some depth, the least."""
-        key = repr(recipe.as_dict())
-        if key not in self._refused:
+    @cached_property
+    def _searched(self) -> list[MergeRecipe]:
+        """The merges of a search but those that the method refuses, be it at one depth; made."""
+        found = []
+        space = candidates(self.recipe, self.selection, self.bench.seed)
+        for recipe in track(space, "searching", unit="merge"):
             try:
-                return self.score(recipe, rows)
+                self.logits(recipe)
             except MergeRefusedError as error:
                 LOG.info("search: left out: %s", error)
-                self._refused.add(key)
-        return -np.inf
+            else:
+                found.append(recipe)
+        if not found:
+            raise UserError(
+                f"search: {self.recipe.merge_method} refuses all {len(space)} combinations"
+            )
+        return found
 
 
 def greedy_soup(recipe: MergeRecipe, score: Callable[[MergeRecipe], float]) -> Choice:
     """Add models to a soup while that helps (Wortsman et al. 2022, Model soups, recipe 1).
 
     Models are sorted by their own score, the best begins, and each further one stays only if the
-    uniform soup with it is strictly better.
-
-    Args:
-        recipe: a uniform soup; its models are the candidates.
-        score: of a soup, higher is better.
+    uniform soup with it has a strictly higher score.
     """
     alone = {one.model: score(plain("uniform", [one.model])) for one in recipe.models}
     order = sorted(alone, key=lambda name: -alone[name])
@@ -143,11 +135,6 @@ def candidates(recipe: MergeRecipe, selection: Selection, seed: int) -> list[Mer
 
     Draws do not depend on scores (Bergstra & Bengio 2012): a sampler that learns from the scores
     of all rows would carry what it learnt from one half into the choice on the other.
-
-    Args:
-        recipe: its parameters that are searched are replaced.
-        selection: the space and the number of trials.
-        seed: of the draws.
     """
     axes = [
         (name, model, space)
@@ -156,35 +143,21 @@ def candidates(recipe: MergeRecipe, selection: Selection, seed: int) -> list[Mer
             [one.model for one in recipe.models] if space.each == "model" else [None]
         )
     ]  # fmt: skip
-    discrete = all(space.values for _, _, space in axes)
-    grid = [space.values for _, _, space in axes for _ in range(space.knots)]
-    if discrete and np.prod([len(values) for values in grid]) <= selection.trials:
+    grid = [space.values for _, _, space in axes for _ in range(space.knots)]  # noqa: PD011
+    if all(grid) and np.prod([len(values) for values in grid]) <= selection.trials:
         draws = [list(values) for values in itertools.product(*grid)]
     else:
         rng = np.random.default_rng(derive_seed("merge search", seed))
-        draws = [_draw(axes, rng) for _ in range(selection.trials)]
+        draws = [[space.draw(rng) for _, _, space in axes for _ in range(space.knots)]
+                 for _ in range(selection.trials)]  # fmt: skip
     found: list[MergeRecipe] = []
-    for values in draws:
-        made = _with(recipe, axes, values)
-        if _works(made) and made not in found:
+    for made in (_with(recipe, axes, values) for values in draws):
+        if made not in found:
             found.append(made)
-    if not found:
-        raise UserError(f"search: {recipe.merge_method} refuses all {len(draws)} combinations")
     return found
 
 
 Axes = Sequence[tuple[str, str | None, Range]]
-
-
-def _draw(axes: Axes, rng: np.random.Generator) -> list[Any]:
-    values: list[Any] = []
-    for _, _, space in axes:
-        for _ in range(space.knots):
-            if space.values:
-                values.append(space.values[int(rng.integers(len(space.values)))])
-            else:
-                values.append(float(rng.uniform(*space.bounds)))
-    return values
 
 
 def _with(recipe: MergeRecipe, axes: Axes, values: list[Any]) -> MergeRecipe:
@@ -193,30 +166,110 @@ def _with(recipe: MergeRecipe, axes: Axes, values: list[Any]) -> MergeRecipe:
     for name, model, space in axes:
         mine, left = left[: space.knots], left[space.knots :]
         setting: Setting = mine[0] if space.knots == 1 else tuple(float(value) for value in mine)
+        models = []
+        for one in recipe.models:
+            own = dict(one.parameters)
+            if model is None:
+                own.pop(name, None)
+            elif model == one.model:
+                own[name] = setting
+            models.append(replace(one, parameters=own))
+        recipe = replace(recipe, models=tuple(models))
         if model is None:
-            models = tuple(
-                replace(one, parameters={k: v for k, v in one.parameters.items() if k != name})
-                for one in recipe.models
-            )
-            recipe = replace(recipe, models=models).with_parameters(**{name: setting})
-        else:
-            models = tuple(
-                replace(one, parameters={**one.parameters, name: setting})
-                if one.model == model
-                else one
-                for one in recipe.models
-            )
-            recipe = replace(recipe, models=models)
+            recipe = recipe.with_parameters(**{name: setting})
     return recipe
 
 
-def _works(recipe: MergeRecipe) -> bool:
-    """Whether the method takes these values together (weights that add up to 0 it refuses)."""
-    if any(filters_of(setting) for _, setting in recipe.settings):
-        return True  # by name: the merge itself will tell
+def sweep_axis(selection: Selection) -> str | None:
+    """Return the parameter that a search moved along, where it is the only one and a number."""
+    if len(selection.space) != 1:
+        return None
+    ((name, space),) = selection.space.items()
+    choices = space.values  # noqa: PD011 - no table
+    words = any(isinstance(value, bool | str) for value in choices)
+    return None if space.each == "model" or space.knots > 1 or words else name
+
+
+def tried_table(
+    label: NDArray[np.int64],
+    tried: Sequence[tuple[MergeRecipe, FloatArray]],
+    selection: Selection,
+) -> pd.DataFrame:
+    """Return a row a merge: on all held-out rows, those that the choice is made on.
+
+    Columns are `merge` in words, the swept parameter, macro-F1 at the best threshold, AUC and log
+    loss; sorted by the parameter where there is one, else by score.
+    """
+    axis, rows = sweep_axis(selection), []
+    for recipe, logit in tried:
+        row: dict[str, object] = {"merge": recipe.in_words()}
+        if axis is not None:
+            if axis not in recipe.parameters:
+                continue  # an ingredient, looked at alone
+            row[axis] = recipe.parameters[axis]
+        row["macro_f1"] = fit_threshold(label, logit)[1]
+        row["auc"], row["log_loss"] = auc(label, logit), log_loss(label, logit)
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    by = axis or selection.metric
+    return table.sort_values(
+        by, ascending=axis is not None or by == "log_loss", kind="stable", ignore_index=True
+    )
+
+
+def choose(
+    selection: Selection, recipe: MergeRecipe, ingredients: dict[str, Ingredient], bench: Bench
+) -> tuple[Choice, pd.DataFrame, pd.DataFrame]:
+    """Choose a merge on all held-out rows, and on either half.
+
+    Returns what all rows chose; the logits of what either half chose (`CROSS_FITTED`, sorted by
+    item_id); what was looked at (`tried_table`).
+
+    Raises:
+        UserError: too few groups to choose on one half and score on the other.
+    """
+    job = bench.job
+    ids = job.table["item_id"].to_numpy()[job.held_rows]
     try:
-        try_values(recipe, recipe.values("", 0.0))
-    except UserError as error:
-        LOG.info("search: left out: %s", error)
-        return False
-    return True
+        half = halves_of(bench.labels, ids, job.groups[job.held_rows])
+    except TooFewGroupsError:
+        raise UserError(
+            f"{job.model} fold {job.fold}: the held-out rows have too few groups to choose on one "
+            "half and score on the other; merge without `select` or `search`"
+        ) from None
+    chooser = Chooser(bench, recipe, selection)
+    for name, one in ingredients.items():
+        logit = own_logits(job, one)
+        if logit is not None:
+            chooser.know(plain("uniform", [name]), logit)
+    by_half = [chooser.choose(half == k) for k in (0, 1)]
+    chosen = chooser.choose(np.ones(len(half), bool))
+    logits = [chooser.logits(choice.recipe) for choice in by_half]
+    table = pd.DataFrame({"item_id": ids, "half": half, "logit_0": logits[0], "logit_1": logits[1]})
+    # Weights that are learned follow the log loss, whatever the metric.
+    how = f"chosen by {selection.how} ({selection.metric})"
+    how = "weights learned by gradient" if selection.how == "learned" else how
+    LOG.info(
+        "%s: %s; its score is that of what either half chose, in the table",
+        how, chosen.recipe.in_words(),
+    )  # fmt: skip
+    ordered = table[CROSS_FITTED].sort_values("item_id", kind="stable")
+    return chosen, ordered, tried_table(bench.labels, chooser.tried, selection)
+
+
+def own_logits(job: Job, one: Ingredient) -> FloatArray | None:
+    """Return an ingredient's (n,) out-of-fold logits of a job's held-out rows, in their order.
+
+    They are pooled over views, frames and people as the run pooled them; None where they are not
+    there, or of other weights: then they must be predicted.
+    """
+    run = one.record or {}
+    known = tuple(run.get(key) for key in ("dataset", "scheme", "fold", "checkpoint_sha256"))
+    if isinstance(job.fold, str) or known != (job.dataset, job.scheme, job.fold, one.sha256):
+        return None
+    try:
+        oof = read_oof(check_oof(run), job.table, job.fold)
+    except UserError:  # gone, damaged or of another run: predicted here
+        return None
+    ids = job.table["item_id"].to_numpy()[job.held_rows]
+    return oof.set_index("item_id")["logit"].loc[ids].to_numpy(np.float64)

@@ -5,20 +5,24 @@ other: thresholds always, and which merge it is where something was chosen. Torc
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from src.ensemble.predictions import fit_threshold
+from src.ensemble.predictions import (
+    FloatArray,
+    IntArray,
+    Names,
+    Predictions,
+    columns_of,
+    fit_threshold,
+)
 from src.ensemble.rule import vote
 from src.errors import UserError
 from src.metrics import auc, macro_f1
 from src.stratify import stratified_group_folds
 
-FloatArray = NDArray[np.float64]
-Labels = NDArray[np.int64]
 ENSEMBLE = "ensemble of probs"
 EPOCH = "epoch chosen here"
 CROSS_FITTED = ["item_id", "half", "logit_0", "logit_1"]
@@ -62,39 +66,32 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Held:
-    """The held-out rows of some folds.
+class Held(Predictions):
+    """The held-out rows of some folds, sorted by fold and id; without logits."""
 
-    Attributes:
-        ids, label, half, domain: (n,) each.
-        folds: the folds.
-    """
+    half: IntArray  # (n,) 0 or 1, parted within each fold
 
-    ids: NDArray[np.str_]
-    label: Labels
-    half: Labels
-    domain: NDArray[np.str_]
-    folds: tuple[int, ...] = field(default=())
+    @property
+    def folds(self) -> list[int]:
+        """Return the folds."""
+        return list(dict.fromkeys(self.fold.tolist()))
 
 
-def halves_of(label: NDArray[np.int64], group: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Part held-out rows by group in two; the half of each, 0 or 1.
+def halves_of(label: IntArray, item_id: Names, group: Names) -> IntArray:
+    """Part held-out rows by group (or item, where it has none) in two; the half of each, 0 or 1.
 
     Raises:
         TooFewGroupsError: a half would lack a class.
     """
-    half = stratified_group_folds(label, group, 2, seed=0)
+    names = np.where(group == "", item_id, group).astype(str)
+    half = stratified_group_folds(label, np.unique(names, return_inverse=True)[1], 2, seed=0)
     if any(len(np.unique(label[half == k])) < 2 for k in (0, 1)):
         raise TooFewGroupsError("the held-out rows have too few groups for two halves")
     return half
 
 
 def held_rows(table: pd.DataFrame, folds: Sequence[int]) -> Held:
-    """Return the held-out rows of some folds, sorted by fold and id, each fold in its halves.
-
-    Args:
-        table: a fold file.
-        folds: which.
+    """Return the held-out rows of some folds of a fold file, each fold in its halves.
 
     Raises:
         TooFewGroupsError: a half of a fold would lack a class.
@@ -102,19 +99,15 @@ def held_rows(table: pd.DataFrame, folds: Sequence[int]) -> Held:
     parts, halves = [], []
     for fold in folds:
         part = table[table["fold"] == fold].sort_values("item_id", kind="stable")
-        group = np.where(part["group"] == "", part["item_id"], part["group"]).astype(str)
-        codes = np.unique(group, return_inverse=True)[1]
+        label = part["label"].to_numpy(np.int64)
         try:
-            halves.append(halves_of(part["label"].to_numpy(np.int64), codes))
+            halves.append(halves_of(label, part["item_id"].to_numpy(), part["group"].to_numpy()))
         except TooFewGroupsError:
             message = f"fold {fold} has too few groups for two halves"
             raise TooFewGroupsError(message) from None
         parts.append(part)
-    rows = pd.concat(parts)
-    return Held(
-        rows["item_id"].to_numpy(str), rows["label"].to_numpy(np.int64), np.concatenate(halves),
-        rows["domain"].to_numpy(str), tuple(folds),
-    )  # fmt: skip
+    columns = columns_of(pd.concat(parts))
+    return Held(**columns, logit=np.empty((len(columns["label"]), 0)), half=np.concatenate(halves))
 
 
 def scores_of(held: Held, one: Contender) -> Scores:
@@ -134,14 +127,8 @@ def scores_of(held: Held, one: Contender) -> Scores:
     )
 
 
-def scores_elsewhere(held: Held, one: Contender, label: Labels) -> tuple[float, float]:
-    """Return macro-F1, at the threshold that is best on the held-out rows, and AUC elsewhere.
-
-    Args:
-        held: the held-out rows.
-        one: with logits `elsewhere`, by what would be used.
-        label: of the rows elsewhere.
-    """
+def scores_elsewhere(held: Held, one: Contender, label: IntArray) -> tuple[float, float]:
+    """Return macro-F1, at the threshold that is best on the held-out rows, and AUC elsewhere."""
     if one.elsewhere is None:
         raise ValueError(f"{one.name} has no logits elsewhere")
     rule, _ = fit_threshold(held.label, one.logit)
@@ -153,13 +140,8 @@ def by_domain(
 ) -> tuple[str, str, dict[str, tuple]]:
     """Return AUC in the largest domain against the mean AUC in the others, by contender.
 
-    Args:
-        held: the rows.
-        contenders: those without a score are left out.
-        lodo: no domain was trained on by the models that are scored on it.
-
-    Returns:
-        Names of the two axes, and points; no points where fewer than two domains hold both classes.
+    Returned are names of the two axes, and points of all contenders with a score; no points where
+    fewer than two domains hold both classes. `lodo`: a domain was left out of what is scored on it.
     """
     names, counts = np.unique(held.domain, return_counts=True)
     both = [
@@ -188,20 +170,14 @@ def point_name(one: Contender) -> str:
 def as_table(
     held: Held,
     contenders: Sequence[Contender],
-    labels: Mapping[str, Labels],
+    labels: Mapping[str, IntArray],
     *,
     lodo: bool = False,
 ) -> pd.DataFrame:
     """Return the table that is printed and written: a row a contender, the best macro-F1 first.
 
-    Args:
-        held: the held-out rows.
-        contenders: in any order.
-        labels: of another data set by its name; none or one.
-        lodo: the folds are domains.
-
-    Returns:
-        Scores are NaN where none counts; those rows come last.
+    Scores are NaN where none counts; those rows come last. `labels`: of another data set by its
+    name, none or one; `lodo`: the folds are domains.
     """
     rows = []
     for one in contenders:

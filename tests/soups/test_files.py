@@ -1,7 +1,7 @@
 """Merging files of weights, several documents in one go."""
 
-import subprocess
-import sys
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,40 +14,43 @@ from src.errors import LockedError, UserError
 from src.merging.merger import Merger
 from src.soups import files as module
 from src.soups.files import merge_to_file
-from src.soups.plan import read_plan
-from tests.merging.cases import state
+from src.soups.plan import MergePlan, read_plan
+from tests.merging.cases import in_child, state, watched
 
 
 @pytest.fixture(autouse=True)
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
-    """Write three checkpoints; artefacts go into a folder of the test."""
-    monkeypatch.setenv("RVF_ROOT", str(tmp_path / "root"))
+def files(tmp_path: Path, artefact_root: Path) -> dict[str, Path]:
+    """Write three checkpoints."""
     made = {name: tmp_path / f"{name}.safetensors" for name in "abc"}
     for seed, path in enumerate(made.values()):
         save_file(state(seed), path)
     return made
 
 
-def _two(folder: Path, files: dict[str, Path], last: str = "c", where: str = "x") -> Path:
-    (folder / where).mkdir(exist_ok=True)
-    path = folder / where / "soup.yaml"
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out.safetensors"
+
+
+def _two(files: dict[str, Path], last: str = "c") -> MergePlan:
+    """Return a plan of two documents, of one name whatever `last` is."""
+    path = files["a"].parent / last / "soup.yaml"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(
         f"name: first\nmerge_method: uniform\nmodels: [{files['a']}, {files['b']}]\n---\n"
         f"merge_method: uniform\nmodels: [first, {files[last]}]\n"
     )
-    return path
+    return read_plan(path)
 
 
 def _left() -> list[str]:
-    folder = paths.merge_parts()
-    return [p.name for p in folder.rglob("*") if p.suffix != ".lock"] if folder.exists() else []
+    return [p.name for p in paths.merge_parts().rglob("*") if p.suffix != ".lock"]
 
 
-def test_the_same_merge_gives_the_same_bytes(tmp_path: Path, files: dict[str, Path]) -> None:
-    plan, out = read_plan(_two(tmp_path, files)), tmp_path / "out.safetensors"
-    merge_to_file(plan, out, "cpu")
+def test_the_same_merge_gives_the_same_bytes(files: dict[str, Path], out: Path) -> None:
+    merge_to_file(_two(files), out, "cpu")
     first = out.read_bytes()
-    merge_to_file(plan, out, "cpu")
+    merge_to_file(_two(files), out, "cpu")
     assert out.read_bytes() == first
     a, b, c = (load_file(files[name])["head.weight"] for name in "abc")
     torch.testing.assert_close(load_file(out)["head.weight"], ((a + b) / 2 + c) / 2)
@@ -58,7 +61,7 @@ def test_plans_of_one_name_do_not_share_their_intermediates(
     tmp_path: Path, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other one runs, from beginning to end, between the two documents of the one."""
-    plans = [read_plan(_two(tmp_path, files, last, last)) for last in "bc"]
+    plans = [_two(files, last) for last in "bc"]
     outs = [tmp_path / f"{n}.safetensors" for n in "xy"]
     want = []
     for plan, out in zip(plans, outs, strict=True):
@@ -80,96 +83,76 @@ def test_plans_of_one_name_do_not_share_their_intermediates(
 
 
 def test_two_processes_do_not_merge_documents_into_one_file(
-    tmp_path: Path, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    files: dict[str, Path], out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("src.artifacts.atomic.PATIENCE", 0)
-    plan, out = read_plan(_two(tmp_path, files)), tmp_path / "out.safetensors"
-    merge_to_file(plan, out, "cpu")
+    merge_to_file(_two(files), out, "cpu")
     (lock,) = paths.merge_parts().glob("*.lock")
     with file_lock(lock, "it"), pytest.raises(LockedError, match=r"out\.safetensors"):
-        merge_to_file(plan, out, "cpu")
+        merge_to_file(_two(files), out, "cpu")
 
 
 def test_a_killed_merge_of_documents_goes_on_to_the_same_bytes(
-    tmp_path: Path, files: dict[str, Path]
+    files: dict[str, Path], out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan, out = _two(tmp_path, files), tmp_path / "out.safetensors"
-    script = (
-        "import os, signal, sys; from pathlib import Path\n"
-        "from src.merging.merger import Merger\n"
-        "from src.soups.files import merge_to_file\n"
-        "from src.soups.plan import read_plan\n"
-        "whole, seen = Merger.tensor, []\n"
-        "def tensor(self, name):\n"
-        "    seen.append(name)\n"
-        "    if len(seen) == 14: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return whole(self, name)\n"
-        "Merger.tensor = tensor\n"
-        "merge_to_file(read_plan(Path(sys.argv[1])), Path(sys.argv[2]), 'cpu')\n"
-    )
-    command = [sys.executable, "-c", script, str(plan), str(out)]
-    done = subprocess.run(command, cwd=paths.REPO, check=False, capture_output=True)
-    assert done.returncode == -9
+    with monkeypatch.context() as patch:
+        watched(patch, lambda done: done == 13 and os.kill(os.getpid(), signal.SIGKILL))
+        assert in_child(lambda: merge_to_file(_two(files), out, "cpu")) == -signal.SIGKILL
     assert "first.safetensors" in _left()
-    report = merge_to_file(read_plan(plan), out, "cpu")
-    assert report.resumed > 0
+    assert merge_to_file(_two(files), out, "cpu").resumed > 0
     resumed = out.read_bytes()
-    merge_to_file(read_plan(plan), out, "cpu")
+    merge_to_file(_two(files), out, "cpu")
     assert out.read_bytes() == resumed
     assert not _left()
 
 
 def test_the_last_document_is_checked_before_the_first_is_merged(
-    tmp_path: Path, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    files: dict[str, Path], out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     less = state(2)
     del less["head.bias"]
     save_file(less, files["c"])
     monkeypatch.setattr(Merger, "tensor", lambda *_: pytest.fail("a tensor was merged"))
     with pytest.raises(UserError, match=r"lacks 1 tensor of first: 'head\.bias'"):
-        merge_to_file(read_plan(_two(tmp_path, files)), tmp_path / "out.safetensors", "cpu")
+        merge_to_file(_two(files), out, "cpu")
     assert not _left()
 
 
-def test_a_refusal_on_the_way_leaves_no_intermediate(
-    tmp_path: Path, files: dict[str, Path]
-) -> None:
-    bad = state(2)
-    bad["head.bias"] = torch.tensor([float("nan")])
-    save_file(bad, files["c"])
+def test_a_refusal_on_the_way_leaves_no_intermediate(files: dict[str, Path], out: Path) -> None:
+    save_file(state(2) | {"head.bias": torch.tensor([float("nan")])}, files["c"])
     with pytest.raises(UserError, match=r"'head\.bias' holds NaN"):
-        merge_to_file(read_plan(_two(tmp_path, files)), tmp_path / "out.safetensors", "cpu")
+        merge_to_file(_two(files), out, "cpu")
     assert not _left()
 
 
-def test_warnings_of_all_documents_are_told(tmp_path: Path, files: dict[str, Path]) -> None:
+def test_warnings_of_all_documents_are_told(files: dict[str, Path], out: Path) -> None:
     files["b"].write_bytes(files["a"].read_bytes())
-    report = merge_to_file(read_plan(_two(tmp_path, files)), tmp_path / "out.safetensors", "cpu")
+    report = merge_to_file(_two(files), out, "cpu")
     assert f"first: {files['a']} and {files['b']} are the same weights" in report.warnings
 
 
 def test_outputs_and_estimates_are_refused_before_anything_is_done(
-    tmp_path: Path, files: dict[str, Path]
+    tmp_path: Path, files: dict[str, Path], out: Path
 ) -> None:
     folder = tmp_path / "dir.safetensors"
     folder.mkdir()
-    plan = read_plan(_two(tmp_path, files))
-    with pytest.raises(UserError, match="is a folder"):
-        merge_to_file(plan, folder, "cpu")
-    with pytest.raises(UserError, match="one of the inputs"):
-        merge_to_file(plan, files["a"], "cpu")
-    for name, beside in (("foreign", ()), ("record", ("record.json",))):
-        mine = tmp_path / f"{name}.safetensors"
-        save_file(state(5), mine, {"merge": "{}"} if beside else None)
-        for other in beside:  # a merge that is a run has a record
-            (tmp_path / other).write_text("{}")
-        was = mine.read_bytes()
-        with pytest.raises(UserError, match="not as this command wrote it"):
-            merge_to_file(plan, mine, "cpu")
-        assert mine.read_bytes() == was
+    foreign, run = (tmp_path / f"{name}.safetensors" for name in ("foreign", "run"))
+    save_file(state(5), foreign)
+    save_file(state(5), run, {"merge": "{}"})
+    run.with_suffix(".json").write_text("{}")  # a merge that is a run has a record
+    was = foreign.read_bytes(), run.read_bytes()
+    for output, said in (
+        (folder, "is a folder"),
+        (files["a"], "one of the inputs"),
+        (foreign, "not as this command wrote it"),
+        (run, "not as this command wrote it"),
+    ):
+        with pytest.raises(UserError, match=said):
+            merge_to_file(_two(files), output, "cpu")
+    assert (foreign.read_bytes(), run.read_bytes()) == was
     path = tmp_path / "fisher.yaml"
     models = ", ".join(f"{{model: {files[n]}, fisher: estimate}}" for n in "ab")
     path.write_text(f"merge_method: fisher\nmodels: [{models}]\n")
     with pytest.raises(UserError, match=r"`fisher: estimate` of .* needs training items"):
-        merge_to_file(read_plan(path), tmp_path / "out.safetensors", "cpu")
+        merge_to_file(read_plan(path), out, "cpu")
     assert not _left()

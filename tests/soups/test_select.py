@@ -1,34 +1,31 @@
-"""Choosing by score, and the way between two models. Oracles: brute force, scores by hand."""
+"""Choosing by score on held-out rows. Oracles: brute force, scores by hand, the runs' own OOF."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from src import paths
+from src.artifacts.files import read_csv, sha256_file
 from src.artifacts.folds import read_folds
-from src.artifacts.runs import read_record
-from src.data.batches.loader import EvalBatches
+from src.artifacts.oof import read_views
 from src.errors import UserError
 from src.merging.recipe import Ingredient, MergeRecipe
 from src.metrics import auc, log_loss
-from src.soups.bench import Bench, plain, weighted
+from src.soups.bench import plain
 from src.soups.contenders import read_contender
-from src.soups.gradients import LossPath, _modes, learned_recipe, walk
 from src.soups.ingredients import Place, resolve
-from src.soups.plan import MergePlan, Range, Selection, read_plan
-from src.soups.record import in_words
-from src.soups.run import merge_fold
-from src.soups.select import Chooser, candidates, greedy_soup, score_of
-from src.soups.table import held_rows, scores_of
+from src.soups.plan import Range, Selection
+from src.soups.select import Chooser, candidates, greedy_soup, own_logits, score_of
+from src.soups.table import CROSS_FITTED, held_rows, scores_of
 from src.training.job import Job
 from src.training.trainer import fit_fold
+from tests.clips import write_clip
+from tests.soups.conftest import MakeJob
+from tests.soups.runs import GREEDY, NAMES, UNIFORM, bench_of, merge, oof_of, plan_of, record_of
 
-MakeJob = Callable[..., Job]
 RECIPE = MergeRecipe("uniform", tuple(Ingredient(name) for name in "abcd"))
 
 
@@ -72,9 +69,8 @@ def test_a_grid_is_tried_whole_and_a_larger_space_is_drawn_from() -> None:
     assert all(one.parameters["weight"] == 1.0 for one in found)
     drawn = candidates(recipe, Selection("search", space=space, trials=3), seed=0)
     assert 1 <= len(drawn) <= 3
-    each = Selection(
-        "search", trials=5, space={"weight": Range(low=0, high=1, each="model", knots=3)}
-    )
+    weight = Range(low=0, high=1, each="model", knots=3)
+    each = Selection("search", trials=5, space={"weight": weight})
     drawn = candidates(recipe, each, seed=0)
     assert len(drawn) == 5
     assert drawn == candidates(recipe, each, seed=0) != candidates(recipe, each, seed=1)
@@ -83,80 +79,21 @@ def test_a_grid_is_tried_whole_and_a_larger_space_is_drawn_from() -> None:
     assert weights[0] != weights[1]
 
 
-def test_values_that_the_method_refuses_are_left_out() -> None:
-    recipe = MergeRecipe("linear", RECIPE.models[:2], parameters={"weight": 1.0})
-    space = {"weight": Range((0.0, 1.0), each="model")}
-    found = candidates(recipe, Selection("search", space=space), seed=0)
-    assert len(found) == 3  # weights 0 and 0 have no average
-    with pytest.raises(UserError, match="linear refuses all 1 combinations"):
-        candidates(recipe, Selection("search", space={"weight": Range((0.0,))}), seed=0)
-
-
-# --- on trained nets ---
-
-
-@pytest.fixture
-def jobs(make_job: MakeJob) -> Job:
-    """Train `a`, `b` from one start and `far` from another; returns the job of `a`."""
-    made = [
-        make_job(model="a", optim={"epochs": 2}),
-        make_job(model="b", optim={"epochs": 2, "lr": 5e-3}),
-        make_job(model="far", seed=9, optim={"epochs": 3, "lr": 3e-2}),
-    ]
-    for job in made:
-        fit_fold(job)
-    return made[0]
-
-
-def plan_of(tmp_path: Path, text: str, name: str = "soup") -> MergePlan:
-    path = tmp_path / f"{name}.yaml"
-    path.write_text(text)
-    return read_plan(path)
-
-
-def bench_of(job: Job, names: str = "a b") -> Bench:
-    recipe = plain("uniform", names.split())
-    return Bench(job, resolve([recipe], Place("tiny", "s", 0)), 30)
-
-
-def loss_with_batch_statistics(bench: Bench, recipe: MergeRecipe) -> float:
-    bench.put(recipe)
-    _modes(bench, batch_statistics=True)
-    pixels = EvalBatches(bench.source, [bench.model.spec])[bench.job.held_rows.tolist()]["pixels0"]
-    with torch.no_grad():
-        logit = bench.model({"pixels": pixels})["logit"].double().numpy()
-    return log_loss(bench.labels, logit)
-
-
-def test_a_learned_soup_lowers_the_loss_that_it_minimises(jobs: Job) -> None:
-    bench = bench_of(jobs, "a b far")
-    rows = np.ones(len(bench.labels), bool)
-    recipe = learned_recipe(bench, ["a", "b", "far"], rows)
-    weights = [one.parameters["weight"] for one in recipe.models]
-    assert sum(weights) == pytest.approx(1)  # type: ignore[arg-type]
-    assert len(set(weights)) == 3
-    before = loss_with_batch_statistics(bench, plain("uniform", ["a", "b", "far"]))
-    assert loss_with_batch_statistics(bench, recipe) < before
-    deep = learned_recipe(bench, ["a", "b", "far"], rows, knots=2)
-    for one in deep.models:
-        assert len(one.parameters["weight"]) == 2  # type: ignore[arg-type]
-    assert recipe == learned_recipe(bench, ["a", "b", "far"], rows)
-    assert in_words(recipe).startswith("linear of a (weight 0.")
-
-
-def test_what_is_chosen_is_scored_on_the_other_half(jobs: Job, tmp_path: Path) -> None:
+def test_what_is_chosen_is_scored_on_the_other_half(trio: Job, tmp_path: Path) -> None:
     text = "merge_method: uniform\nmodels: [a, b, far]\nselect: greedy\nmetric: auc\n"
-    merge_fold(plan_of(tmp_path, text), Place("tiny", "s", 0), jobs, check=False)
-    record = read_record(paths.run_record("tiny", "s", "soup", 0))
+    plan = plan_of(tmp_path, text)
+    merge(plan, trio)
+    record, file = record_of(), paths.cross_fitted_csv(*NAMES, "soup", 0)
     assert record["selection"] == "best"  # held-out rows had a say
-    chosen = [one["model"] for one in record["merged_from"]["chosen"]["models"]]
-    table = read_folds(paths.folds_csv("tiny", "s"))
+    assert record["merged_from"]["cross_fitted_sha256"] == sha256_file(file)
+    halves = read_csv(file, CROSS_FITTED, what="test")
+    assert halves["item_id"].is_monotonic_increasing
+    assert set(halves["half"]) == {"0", "1"}
+    table = read_folds(paths.folds_csv(*NAMES))
     held = held_rows(table, [0])
-    names = ("tiny", "s")
-    soup = read_contender(held, table, (*names, "soup"), "merge", 1)
+    soup = read_contender(held, table, (*NAMES, "soup"), "merge", 1)
     assert soup.chosen
-    bench = bench_of(jobs, "a b far")
-    chooser = Chooser(bench, plan_of(tmp_path, text).final, Selection("greedy", "auc"))
+    chooser = Chooser(bench_of(trio, "a b far"), plan.final, Selection("greedy", "auc"))
     for half in (0, 1):
         rows = held.half == half
         choice = chooser.choose(rows)
@@ -165,17 +102,16 @@ def test_what_is_chosen_is_scored_on_the_other_half(jobs: Job, tmp_path: Path) -
         assert choice.score >= alone
     areas = [auc(held.label[held.half == h], soup.by_half[1 - h][held.half == h]) for h in (0, 1)]
     assert scores_of(held, soup).auc == pytest.approx(np.mean(areas))
-    by_hand = chooser.logits(plain("uniform", chosen))
-    np.testing.assert_allclose(soup.logit, by_hand, atol=1e-5)
+    chosen = [one["model"] for one in record["merged_from"]["chosen"]["models"]]
+    np.testing.assert_allclose(soup.logit, chooser.logits(plain("uniform", chosen)), atol=1e-5)
 
 
-def test_a_search_finds_the_end_that_is_best(jobs: Job, tmp_path: Path) -> None:
+def test_a_search_finds_the_end_that_is_best(pair: Job, tmp_path: Path) -> None:
     text = "merge_method: slerp\nbase_model: a\nmodels: [b]\nsearch: {t: [0.0, 0.5, 1.0]}\n"
     plan = plan_of(tmp_path, text + "metric: log_loss\nbatchnorm: 0\n")
-    merge_fold(plan, Place("tiny", "s", 0), jobs, check=False)
-    found = read_record(paths.run_record("tiny", "s", "soup", 0))["merged_from"]
-    bench = Bench(jobs, resolve([plan.final], Place("tiny", "s", 0)), 0)
-    losses = {}
+    merge(plan, pair)
+    found = record_of()["merged_from"]
+    bench, losses = bench_of(pair, "a b", batchnorm=0), {}
     for t in (0.0, 0.5, 1.0):
         bench.put(plan.final.with_parameters(t=t))
         losses[t] = log_loss(bench.labels, bench.predict())
@@ -183,68 +119,69 @@ def test_a_search_finds_the_end_that_is_best(jobs: Job, tmp_path: Path) -> None:
     assert found["chosen_score"] == pytest.approx(-min(losses.values()), abs=1e-5)
 
 
-def test_too_few_groups_to_choose_and_score(jobs: Job, tmp_path: Path) -> None:
-    table = jobs.table.copy()
-    table.loc[table["fold"] == 0, "group"] = "one"
-    plan = plan_of(tmp_path, "merge_method: uniform\nmodels: [a, b]\nselect: greedy\n")
-    with pytest.raises(UserError, match="too few groups to choose on one half"):
-        merge_fold(plan, Place("tiny", "s", 0), replace(jobs, table=table), check=False)
-
-
-def test_nothing_is_chosen_where_nothing_is_held_out(jobs: Job, tmp_path: Path) -> None:
-    text = "merge_method: uniform\nmodels: [a@fold_0, b@fold_0]\nselect: greedy\n"
-    with pytest.raises(UserError, match=r"nothing is held out in --fold all"):
-        merge_fold(plan_of(tmp_path, text), Place("tiny", "s", "all"), replace(jobs, fold="all"))
-
-
-# --- the way between two models ---
-
-
-def test_a_barrier_is_the_rise_above_the_line_between_the_ends() -> None:
-    path = LossPath("a", "b", (0, 0.25, 0.5, 0.75, 1), (0.2, 0.3, 0.7, 0.5, 0.4), (1,) * 5)
-    assert path.barrier == pytest.approx(0.7 - 0.3)
-    assert path.is_hopeless
-    valley = LossPath("a", "b", (0, 0.5, 1), (0.2, 0.1, 0.4), (1,) * 3)
-    assert valley.barrier == 0
-    assert not valley.is_hopeless
-
-
-def test_the_ends_of_the_way_are_the_models_themselves(jobs: Job) -> None:
-    bench = bench_of(jobs, "a b far")
-    walked = walk(bench, ["a", "b", "far"], points=3)
-    assert [path.other for path in walked] == ["b", "far"]
-    assert walked[0].losses[0] == walked[1].losses[0]
-    for name, loss in (("a", walked[0].losses[0]), ("far", walked[1].losses[-1])):
-        table = read_folds(paths.folds_csv("tiny", "s"))
-        held = held_rows(table, [0])
-        own = read_contender(held, table, ("tiny", "s", name), "ingredient", 1)
-        assert loss == pytest.approx(log_loss(held.label, own.logit), abs=1e-5)
-
-
-@contextmanager
-def heard(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    with caplog.at_level("WARNING", "rvf"):
-        yield
-
-
-def test_a_hopeless_merge_is_warned_of(
-    jobs: Job, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+def test_a_search_leaves_out_what_the_method_refuses(
+    pair: Job, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def walked(*_: object) -> list[LossPath]:
-        return [LossPath("a", "far", (0.0, 0.5, 1.0), (0.2, 0.9, 0.3), (0.9, 0.4, 0.8))]
+    caplog.set_level("INFO", "rvf")
+    text = UNIFORM.replace("uniform", "linear") + "batchnorm: 0\n"
+    # Weights that add up to 0 at one depth have no average there.
+    depth = "search: {weight: {values: [-1.0, 1.0], each: model, knots: 2}}\ntrials: 16\n"
+    merged = merge(plan_of(tmp_path, text + depth), pair)
+    assert merged.tried is not None
+    assert len(merged.tried) == 2 + 4  # the models; of 16, four add up to 0 nowhere
+    assert caplog.text.count("search: left out: tensor") == 12
+    with pytest.raises(UserError, match="search: linear refuses all 1 combinations"):
+        merge(plan_of(tmp_path, text + "search: {weight: [0.0]}\n", "none"), pair)
 
-    monkeypatch.setattr("src.soups.run.walk", walked)
-    plan = plan_of(tmp_path, "merge_method: uniform\nmodels: [a, far]\n")
-    with heard(caplog):
-        merge_fold(plan, Place("tiny", "s", 0), jobs)
-    assert "between a and far the log loss rises 0.650" in caplog.text
-    barriers = read_record(paths.run_record("tiny", "s", "soup", 0))["merged_from"]["barriers"]
-    assert barriers == {"far": pytest.approx(0.65)}
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("select: greedy\nmetric: auc\n", "chosen by greedy (auc): uniform of "),
+        ("select: learned\n", "weights learned by gradient: linear of a (weight "),
+    ],
+)
+def test_what_decided_is_said_and_how_many_were_tried_is_not_said_twice(
+    pair: Job, tmp_path: Path, caplog: pytest.LogCaptureFixture, words: str, said: str
+) -> None:
+    caplog.set_level("INFO", "rvf")
+    method = "linear" if "learned" in words else "uniform"
+    merge(plan_of(tmp_path, f"merge_method: {method}\nmodels: [a, b]\n{words}"), pair)
+    (line,) = [text for text in caplog.messages if "what either half chose" in text]
+    assert line.startswith(said)
+    assert "tried" not in line
+    assert "macro_f1" not in line
 
 
-def test_weights_of_an_average_by_hand(jobs: Job) -> None:
-    bench = bench_of(jobs)
-    bench.put(weighted(["a", "b"], [0.25, 0.75]))
-    for name, weight in bench.model.net.named_parameters():
-        wanted = 0.25 * bench.state("a")[name] + 0.75 * bench.state("b")[name]
-        torch.testing.assert_close(weight.data, wanted)
+def test_too_few_groups_are_refused_only_where_something_is_chosen(
+    pair: Job, tmp_path: Path
+) -> None:
+    job = replace(pair, table=pair.table.assign(group="all"))
+    with pytest.raises(UserError, match=r"soup fold 0: .* too few groups .*without `select` or"):
+        merge(plan_of(tmp_path, GREEDY), job)
+    assert not merge(plan_of(tmp_path, UNIFORM), job).skipped
+
+
+def test_an_ingredient_on_clips_counts_as_its_run_pooled_it(make_job: MakeJob) -> None:
+    frames = {"train": 2, "eval": 3, "pool": "max"}
+    job = make_job(model="a", frames=frames, tta="flip", optim={"epochs": 1})
+    table = job.table.copy()
+    for row, label in enumerate(table["label"]):  # the fakes are brighter
+        name = f"train/c{row:03d}.mp4"
+        write_clip(job.root / name, 2 + row % 4, low=5 + 3 * row + 60 * int(label), step=12)
+        table.loc[table.index[row], "path"] = name
+    job = replace(job, table=table)
+    assert fit_fold(job)
+    one = resolve([plain("uniform", ["a"])], Place(*NAMES, 0))["a"]
+    mine = own_logits(job, one)
+    assert mine is not None
+    np.testing.assert_array_equal(mine, oof_of("a"))
+    views, _ = read_views(paths.oof_views(*NAMES, "a", 0))
+    mean = views.groupby("item_id")["logit"].mean().to_numpy()
+    assert np.abs(mine - mean).max() > 1e-3
+    bench = bench_of(job, "a", batchnorm=0)
+    bench.put(plain("uniform", ["a"]))
+    np.testing.assert_allclose(bench.predict(), mine, atol=1e-5)
+    assert own_logits(job, replace(one, sha256="0" * 64)) is None  # of other weights
+    paths.oof_csv(*NAMES, "a", 0).unlink()
+    assert own_logits(job, one) is None

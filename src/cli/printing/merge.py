@@ -138,7 +138,7 @@ def _elsewhere(
     from src.artifacts.runs import read_run
     from src.data.layouts.load import load_dataset
     from src.inference.lineage import trained_sets
-    from src.soups.holdout import predict_holdout, read_holdout
+    from src.soups.contenders import predict_holdout, read_holdout
 
     other = load_dataset(arguments.holdout, arguments.input_root)
     runs = [
@@ -148,10 +148,10 @@ def _elsewhere(
     ]
     known = trained_sets(runs, other, arguments.input_root)
     holdout = read_holdout(other, known, input_root=arguments.input_root)
-    compute = Compute.of(arguments).for_items(len(holdout.paths))
+    compute = Compute.of(arguments).for_items(len(holdout))
     files = [[paths.checkpoint(dataset.name, scheme, *one) for one in each] for each in trained]
-    logits, readable = predict_holdout(holdout, files, compute)
-    return holdout.label[readable], [logit[readable] for logit in logits]
+    logits, readable = predict_holdout(other, holdout, files, compute)
+    return holdout["label"].to_numpy("int64")[readable], [logit[readable] for logit in logits]
 
 
 def _print_refits(
