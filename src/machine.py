@@ -1,5 +1,8 @@
 """How many cores and how much memory this process may use: the machine's, or its container's."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +38,16 @@ def cpu_count() -> int:
     import joblib  # 0.2 s to import, and this module is in a low room
 
     return int(joblib.cpu_count())
+
+
+@contextmanager
+def decoding_threads() -> Iterator[ThreadPoolExecutor]:
+    """Lend a pool; when this is left, by whatever way, no thread of it is at work any more."""
+    pool = ThreadPoolExecutor(cpu_count())  # decoders work without the GIL
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def available_memory() -> int:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from src import paths
 from src.data.items.files import kind_of
 from src.data.items.manifest import Dataset
-from src.data.pixels.clips import read_picture
 from src.data.pixels.faces import FaceBoxes
+from src.data.pixels.video import read_picture
 from src.errors import UserError
 from src.faces.crop import Face, crop_face
 from src.faces.tracks import place

@@ -20,10 +20,10 @@ from src.data.folds.groups import find_components
 from src.data.folds.scan import scan_items
 from src.data.items.files import read_bytes
 from src.data.items.manifest import Dataset
-from src.data.pixels.cache_build import decoding_threads
 from src.data.pixels.formats import file_format
 from src.data.pixels.images import decode_image
 from src.errors import UnreadableImageError, UserError
+from src.machine import decoding_threads
 from src.metrics import auc
 from src.progress import track
 

@@ -8,8 +8,8 @@ from typing import BinaryIO, Literal, NamedTuple, cast
 from src.data.audit.headers import clip_fields, picture_fields
 from src.data.audit.texts import NONE, Value, name_fields
 from src.data.items.files import local_path, read_bytes
-from src.data.pixels.clips import is_clip, open_clip
-from src.data.pixels.formats import HEAD, file_format
+from src.data.pixels.formats import HEAD, file_format, is_clip
+from src.data.pixels.video import open_clip
 from src.errors import UnreadableImageError
 
 # What a net may still see of a field, and hence what helps: how pixels were stored, their

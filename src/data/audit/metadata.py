@@ -30,8 +30,8 @@ from src.data.audit.trees import (
     rules_of_tree,
 )
 from src.data.items.manifest import Dataset
-from src.data.pixels.cache_build import decoding_threads
 from src.errors import UserError
+from src.machine import decoding_threads
 from src.metrics import auc
 from src.progress import track
 

@@ -22,10 +22,9 @@ from src.data.folds.near_duplicates import perceptual_hashes
 from src.data.folds.schemes import is_scanned
 from src.data.items.files import kind_of, read_bytes
 from src.data.items.manifest import Dataset
-from src.data.pixels.clips import NAMED_AS_IMAGE, is_clip, middle_frame, open_clip, read_clip
-from src.data.pixels.decode import DAMAGED
-from src.data.pixels.formats import file_format
-from src.data.pixels.stills import decode
+from src.data.pixels.decode import DAMAGED, decode
+from src.data.pixels.formats import file_format, is_clip
+from src.data.pixels.video import NAMED_AS_IMAGE, middle_frame, open_clip, read_clip
 from src.errors import UnreadableImageError
 from src.machine import cpu_count
 from src.progress import track

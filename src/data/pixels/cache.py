@@ -31,9 +31,14 @@ CHUNK_BYTES = 2**24  # what is written, flushed and then counted as done
 PROBES = 64  # rows whose checksum is looked at when a cache is opened
 DISK_SHARE = 0.9  # of what is free may be filled
 MISSING, ABSENT = -1, -2  # in place of a row: not in this cache; known not to exist
+UNFINISHED = ".unfinished"  # ends the name of a cache's folder while it is made
 _NOT_THERE = np.uint64(0x5DEECE66D1CE4E5B)  # turns the mark of a frame into that of its absence
 
 Marks = NDArray[np.uint64]
+
+
+class NoRoomError(Exception):
+    """The pixels cannot be kept there; the message says why."""
 
 
 class Stored(NamedTuple):
@@ -47,22 +52,16 @@ class Stored(NamedTuple):
 
 def mark_items(paths: Iterable[str], stamps: Iterable[tuple[int, ...]]) -> Marks:
     """Return a 64-bit mark of each item, which changes with its path, size or stamp."""
-    return np.array(
-        [_mark(path, stamp) for path, stamp in zip(paths, stamps, strict=True)], np.uint64
-    )
-
-
-def _mark(path: str, stamp: tuple[int, ...]) -> int:
-    text = f"{path}\0{stamp}".encode(errors="surrogateescape")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+    texts = (f"{path}\0{stamp}" for path, stamp in zip(paths, stamps, strict=True))
+    digests = (hashlib.blake2b(t.encode(errors="surrogateescape"), digest_size=8) for t in texts)
+    return np.frombuffer(b"".join(one.digest() for one in digests), "<u8").astype(np.uint64)
 
 
 def missing_space(home: Path, canvas: Canvas, marks: Marks) -> str:
     """Say why the cache of these items cannot be written below `home`; "" where it can."""
     need = 3 * canvas.size**2 * len(marks)
-    begun = home / canvas_name(canvas) / f"{cache_key(canvas, marks)}.partial" / "pixels.u8"
-    if begun.is_file():  # reserved already by a build that was interrupted
-        need = max(0, need - begun.stat().st_blocks * 512)
+    begun = home / canvas_name(canvas) / f"{cache_key(canvas, marks)}{UNFINISHED}"
+    need -= sum(file.stat().st_size for file in begun.glob("*pixels.u8*"))  # by an earlier build
     place = home
     while not place.exists():
         place = place.parent
@@ -115,15 +114,13 @@ def cache_key(canvas: Canvas, marks: Marks) -> str:
 
 def finished(place: Path) -> list[Path]:
     """Return the folders of a canvas that were moved into place, damaged or not."""
-    return sorted(f for f in place.glob("*") if f.is_dir() and f.suffix != ".partial")
+    return sorted(f for f in place.glob("*") if f.is_dir() and not f.suffix)
 
 
 def open_folder(folder: Path, canvas: Canvas, marks: Marks) -> Stored | None:
     """Map a cache after cheap checks: its size, its list of items, the checksums of a few rows.
 
-    Returns:
-        With `MISSING` as the row of an item it does not hold; None if it is damaged or of another
-        version.
+    `MISSING` is the row of an item it does not hold; None if it is damaged or of another version.
     """
     try:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))

@@ -1,25 +1,28 @@
 """Making a pixel cache: in parallel, chunk by chunk, so that it can be interrupted."""
 
+import io
 import json
 import logging
 import os
-import re
 import shutil
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from src.artifacts.atomic import file_lock
+from src.artifacts.atomic import GrowingFile, file_lock
 from src.data.pixels.cache import (
     ABSENT,
     CHUNK_BYTES,
+    UNFINISHED,
     Marks,
+    NoRoomError,
     Stored,
     absence_of,
     cache_key,
@@ -31,13 +34,11 @@ from src.data.pixels.cache import (
     probe,
 )
 from src.data.pixels.images import Canvas
-from src.errors import LockedError
-from src.machine import cpu_count
+from src.errors import LockedError, UserError
+from src.machine import cpu_count, decoding_threads
 from src.progress import track
 
 LOG = logging.getLogger("rvf")
-# A chunk that is done: where it starts, and which of its rows are frames that do not exist.
-_LINE = re.compile(r"(\d+)(?: ([\d,]+);)?")
 
 Pixels = NDArray[np.uint8]
 
@@ -58,57 +59,42 @@ def build_cache(
     draw: Callable[[int], Pixels],
     spans: Spans | None = None,
 ) -> Stored:
-    """Make a cache, or take over the one that another process has made meanwhile.
+    """Make a cache below `home`, or take over the one that another process has made meanwhile.
 
-    Interrupted at any moment, the next call goes on after the last chunk that was flushed. Older
-    caches of the canvas are deleted when the new one is whole; what they hold is not drawn again.
-
-    Args:
-        home: where the caches of a data set lie.
-        canvas: what is kept.
-        marks: of the items, from `mark_items`; at least one.
-        draw: returns the canvas of an item, by its place in `marks`; called from threads.
-        spans: in place of `draw` where there are clips.
+    Interrupted at any moment, the next call goes on after the last whole chunk. Older caches of the
+    canvas are deleted when the new one is whole; what they hold is not drawn again. `draw` returns
+    the canvas of an item by its place in `marks` and is called from threads; `spans` is asked in
+    its place where there are clips.
 
     Raises:
-        OSError: the disk is full; nothing stays behind.
+        NoRoomError: the disk is full; nothing stays behind.
         UserError: whatever `draw` raises.
     """
     place, name = home / canvas_name(canvas), cache_key(canvas, marks)
-    partial = place / f"{name}.partial"
+    partial = place / f"{name}{UNFINISHED}"
     with ExitStack() as stack:
         _lock(stack, place / "lock")
         found = open_cache(home, canvas, marks)
         if found is not None:
             return found
-        _discard(path for path in place.glob("*.partial") if path != partial)
+        _discard(path for path in place.glob("*.*") if path.is_dir() and path != partial)
         try:
-            older = _older(place, canvas, marks)
-            absent = _fill(partial, canvas, len(marks), draw, spans, older)
-            _finish(partial, canvas, marks, absent)
-        except OSError:
+            _fill(partial / "pixels.u8", canvas, marks, draw, spans)
+            with _room():
+                _describe(partial, canvas, marks)
+                _discard([place / name])  # damaged, else it would have been opened
+                partial.rename(place / name)
+        except NoRoomError:
             _discard([partial])
             raise
-        _discard([place / name])  # damaged, else it would have been opened
-        partial.rename(place / name)
         found = open_cache(home, canvas, marks)
         if found is None:
-            raise OSError(f"{place / name} does not read as it was written")
+            raise NoRoomError(f"{place / name} does not read as it was written")
         old = [folder for folder in finished(place) if folder.name != name]
         if old:
             LOG.info("pixel cache: deleted %d older in %s", len(old), place)
             _discard(old)
     return found
-
-
-@contextmanager
-def decoding_threads() -> Iterator[ThreadPoolExecutor]:
-    """Lend a pool; when this is left, by whatever way, no thread of it is at work any more."""
-    pool = ThreadPoolExecutor(cpu_count())  # decoders work without the GIL
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _lock(stack: ExitStack, path: Path) -> None:
@@ -119,9 +105,82 @@ def _lock(stack: ExitStack, path: Path) -> None:
         stack.enter_context(file_lock(path, "the pixel cache", wait=True))
 
 
+@contextmanager
+def _room() -> Iterator[None]:
+    """Say of a disk that does not take what is written that it has no room."""
+    try:
+        yield
+    except (OSError, UserError) as error:
+        raise NoRoomError(f"the pixel cache could not be written ({error})") from None
+
+
 def _discard(folders: Iterable[Path]) -> None:
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _fill(
+    path: Path,
+    canvas: Canvas,
+    marks: Marks,
+    draw: Callable[[int], Pixels],
+    spans: Spans | None,
+) -> None:
+    """Draw all rows into the file; one that does not exist holds its mark, over and over."""
+    item = 3 * canvas.size**2
+    chunks = _chunks(len(marks), max(1, CHUNK_BYTES // item), spans)
+    older = _older(path.parent.parent, canvas, marks)
+
+    def absent(row: int) -> Pixels:
+        mark = np.frombuffer(absence_of(marks[row : row + 1]).tobytes(), np.uint8)
+        return np.resize(mark, (canvas.size, canvas.size, 3))
+
+    def draw_chunk(rows: range) -> Pixels:
+        found = _known(rows, older)
+        lacking = [row for row in rows if row not in found]
+        if spans is None:
+            found |= {row: draw(row) for row in lacking}
+        elif lacking:
+            found |= zip(lacking, spans.draw(lacking), strict=True)
+        return np.stack([absent(row) if (one := found[row]) is None else one for row in rows])
+
+    file = GrowingFile(path, b"", [item * rows.stop for rows in chunks])
+    if file.is_there:  # killed before it was described
+        return
+    with ExitStack() as stack:
+        with _room():
+            stack.enter_context(file)
+        left = chunks[file.done :]
+        blocks = _drawn(draw_chunk, left)
+        unit = f"x{len(chunks[0])} img"
+        for block in track(blocks, "decoding", total=len(left), unit=unit):
+            with _room():
+                file.add(block.data)
+
+
+def _drawn(draw_chunk: Callable[[range], Pixels], chunks: Sequence[range]) -> Iterator[Pixels]:
+    """Yield the chunks in order, drawn in threads; few of them wait, for each takes memory."""
+    waiting: deque[Future[Pixels]] = deque()
+    with decoding_threads() as pool:
+        for rows in chunks:
+            waiting.append(pool.submit(draw_chunk, rows))
+            if len(waiting) > 2 * cpu_count():
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _chunks(count: int, step: int, spans: Spans | None) -> list[range]:
+    """Return the rows of each chunk: `step` of them, items whole."""
+    if spans is None:
+        return [range(start, min(start + step, count)) for start in range(0, count, step)]
+    starts = spans.starts.tolist()
+    found, start = [], 0
+    for one, end in zip(starts[1:], [*starts[2:], count + step + 1], strict=True):
+        if end - start > step:  # the next item does not fit any more
+            found.append(range(start, one))
+            start = one
+    return found
 
 
 def _older(place: Path, canvas: Canvas, marks: Marks) -> Stored | None:
@@ -129,67 +188,6 @@ def _older(place: Path, canvas: Canvas, marks: Marks) -> Stored | None:
     opened = [open_folder(folder, canvas, marks) for folder in finished(place)]
     found = [stored for stored in opened if stored is not None and (stored.rows >= 0).any()]
     return max(found, key=lambda stored: int((stored.rows >= 0).sum()), default=None)
-
-
-def _fill(
-    partial: Path,
-    canvas: Canvas,
-    count: int,
-    draw: Callable[[int], Pixels],
-    spans: Spans | None,
-    older: Stored | None,
-) -> list[int]:
-    """Draw all rows into the file; returns those that do not exist."""
-    item = 3 * canvas.size**2
-    ends = _chunks(count, max(1, CHUNK_BYTES // item), None if spans is None else spans.starts)
-    partial.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(partial / "pixels.u8", os.O_RDWR | os.O_CREAT, 0o644)
-
-    def fill(start: int) -> tuple[int, list[int]]:
-        rows = range(start, ends[start])
-        found = _known(rows, older)
-        lacking = [row for row in rows if row not in found]
-        if spans is None:
-            found |= {row: draw(row) for row in lacking}
-        elif lacking:
-            found |= zip(lacking, spans.draw(lacking), strict=True)
-        absent = [row for row in rows if found[row] is None]
-        empty = np.zeros((canvas.size, canvas.size, 3), np.uint8) if absent else None
-        block = np.stack([empty if (one := found[row]) is None else one for row in rows])  # type: ignore[arg-type]
-        _write_at(descriptor, block, start * item)
-        return start, absent
-
-    try:
-        whole = os.fstat(descriptor).st_size == count * item
-        done = _done(partial / "done.txt") if whole else {}
-        _reserve(descriptor, count * item)
-        left = [start for start in ends if start not in done]
-        # The threads end first: a number that is closed goes to the next file that is opened.
-        with (partial / "done.txt").open("a") as record, decoding_threads() as pool:
-            record.write("\n")  # what a killed process began to write counts for nothing
-            chunks = pool.map(fill, left)
-            unit = f"x{max(ends[0], 1)} img"
-            for start, absent in track(chunks, "decoding", total=len(left), unit=unit):
-                done[start] = absent
-                more = f" {','.join(map(str, absent))};" if absent else ""
-                record.write(f"{start}{more}\n")
-                record.flush()
-                os.fsync(record.fileno())
-    finally:
-        os.close(descriptor)
-    return sorted(row for start in ends for row in done[start])
-
-
-def _chunks(count: int, step: int, starts: NDArray[np.int64] | None) -> dict[int, int]:
-    """Return the first row of each chunk -> the row after its last: `step` rows, items whole."""
-    if starts is None:
-        return {start: min(start + step, count) for start in range(0, count, step)}
-    ends, start = {}, 0
-    for one, end in zip(starts[1:].tolist(), [*starts[2:].tolist(), count + step + 1], strict=True):
-        if end - start > step:  # the next item does not fit any more
-            ends[start] = one
-            start = one
-    return ends
 
 
 def _known(rows: range, older: Stored | None) -> dict[int, Pixels | None]:
@@ -204,50 +202,24 @@ def _known(rows: range, older: Stored | None) -> dict[int, Pixels | None]:
     }
 
 
-def _finish(partial: Path, canvas: Canvas, marks: Marks, absent: list[int]) -> None:
+def _describe(partial: Path, canvas: Canvas, marks: Marks) -> None:
     """Write the list of what the pixels are of, and checksums."""
     shape = (len(marks), canvas.size, canvas.size, 3)
     pixels = np.asarray(np.memmap(partial / "pixels.u8", np.uint8, "r", shape=shape))
-    if absent:
-        marks = marks.copy()
-        marks[absent] = absence_of(marks[absent])
-    with (partial / "items.npy").open("wb") as file:
-        np.save(file, marks)
-        _flush(file)
+    begin = pixels.reshape(len(marks), -1)[:, : marks.itemsize].copy().view(marks.dtype)[:, 0]
+    marks = np.where(begin == absence_of(marks), absence_of(marks), marks)
+    items = io.BytesIO()
+    np.save(items, marks)
     about = {
         "identity": identity(canvas),
         "items": zlib.crc32(marks.tobytes()),
         "probes": probe(pixels),
     }
-    with (partial / "about.json").open("wb") as file:
-        file.write(json.dumps(about).encode())
-        _flush(file)
-
-
-def _flush(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())  # before the folder is moved into place, else it may lie there empty
-
-
-def _reserve(descriptor: int, size: int) -> None:
-    """Take the space now: a full disk is found out before anything is decoded."""
-    os.ftruncate(descriptor, size)
-    if hasattr(os, "posix_fallocate"):  # not on macOS
-        os.posix_fallocate(descriptor, 0, size)
-
-
-def _write_at(descriptor: int, block: NDArray[np.uint8], place: int) -> None:
-    view = block.data.cast("B")
-    while view:
-        written = os.pwrite(descriptor, view, place)
-        view, place = view[written:], place + written
-    os.fsync(descriptor)  # only then does the chunk count
-
-
-def _done(record: Path) -> dict[int, list[int]]:
-    """Return the chunks that are done, by first row, and the rows of each that do not exist."""
-    if not record.is_file():
-        return {}
-    lines = record.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
-    found = [match for match in map(_LINE.fullmatch, lines) if match]
-    return {int(m[1]): [int(row) for row in (m[2] or "").split(",") if row] for m in found}
+    for name, data in (
+        ("items.npy", items.getvalue()),
+        ("about.json", json.dumps(about).encode()),
+    ):
+        with (partial / name).open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # before the folder is moved, else it may lie there empty

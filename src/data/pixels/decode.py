@@ -1,17 +1,26 @@
-"""JPEG through its fastest decoder, scaled down while it decodes, and sizes checked beforehand."""
+"""Any picture file's bytes to upright RGB pixels; what its decoder objects to is said, not printed.
 
+JPEG goes through its fastest decoder, scaled down while it decodes, every other format through
+Pillow, so that one library says which way up a picture is (`ImageOps.exif_transpose`), what its
+modes mean and which frame comes first. Sizes are checked beforehand.
+"""
+
+import ctypes
 import io
 import re
 import warnings
+import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps, PngImagePlugin, TiffImagePlugin
 
+from src.data.pixels.formats import describe_unknown, file_format, named
 from src.errors import UnreadableImageError
 
 MAX_PIXELS = 2**28  # 268 million, 805 MB as RGB: above the largest cameras, below a bomb
@@ -26,9 +35,22 @@ _HARMLESS = (
 _TURNING = (b"Exif\0\0", b"tiff:Orientation")
 _SHORT = 2**16  # bytes; to search more takes longer than to parse the header
 
+_BY_PILLOW = {
+    "jpeg": "JPEG", "png": "PNG", "gif": "GIF", "bmp": "BMP", "tiff": "TIFF", "jp2": "JPEG2000",
+    "pbm": "PPM", "pgm": "PPM", "ppm": "PPM", "webp": "WEBP", "avif": "AVIF", "heic": "HEIF",
+}  # fmt: skip
+# Without these of a PNG there is no picture; its other chunks are notes.
+_NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_JPEG_IN_TIFF = 7
+_STRIPS, _TILES = (273, 279), (324, 325)  # tags of their places and sizes
+
 Image.MAX_IMAGE_PIXELS = None  # `check_size` holds all pictures to the limit above
 # Pillow warns of odd metadata on stderr; what cannot be decoded it raises.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+# Workflows and profiles of more than 1 MB are no attack; 64 MB remain the limit of all texts.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
+with suppress(AttributeError, OSError):  # Pillow's libtiff prints what Pillow raises besides
+    ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
 
 
 class Decoded(NamedTuple):
@@ -48,28 +70,37 @@ def check_size(height: int, width: int) -> None:
         )
 
 
-def damage(complaint: object) -> str:
-    """Return the `problem` of a picture whose decoder objected."""
+def _damage(complaint: object) -> str:
     return f"{DAMAGED}, read as far as its decoder went ({complaint})"
 
 
-def decode_jpeg(data: bytes, sides: Sequence[int | None]) -> Decoded | None:
-    """Decode a JPEG, for each wanted side at the smallest scale that still covers it.
+def decode(data: bytes, sides: Sequence[int | None]) -> Decoded:
+    """Decode a picture file, of a JPEG for each side at the smallest scale that still covers it.
 
-    Scaled decoding computes fewer coefficients of each block: it averages, and does not alias.
-
-    Args:
-        data: the file's bytes.
-        sides: both sides of the result are at least this many pixels, unless the image has fewer;
-            None decodes at full size.
-
-    Returns:
-        The picture, turned as Pillow's `exif_transpose` turns it; equal scales share one array.
-        None where this decoder gives none.
+    Both sides of the result are at least as many pixels, unless the image has fewer; None, and any
+    format but JPEG, come at full size. Scaled decoding computes fewer coefficients of each block:
+    it averages, and does not alias. Equal scales share one array. Alpha is dropped, of an animation
+    the first picture is taken (of an APNG its default image), of 16 bits a channel the high byte.
 
     Raises:
-        UnreadableImageError: more than `MAX_PIXELS`, or a depth that no decoder here reads.
+        UnreadableImageError: empty, of no format that is read, of more than `MAX_PIXELS`, of a
+            depth that no decoder here reads, or not one pixel of it can be decoded.
     """
+    if not data:
+        raise UnreadableImageError("the file is empty (0 bytes)")
+    kind = file_format(data)
+    if kind == "unknown":
+        raise UnreadableImageError(describe_unknown(data))
+    if kind == "jpeg":
+        found = _decode_jpeg(data, sides)
+        if found is not None:
+            return found
+    pixels, problem = _by_pillow(data, kind)
+    return Decoded([pixels] * len(sides), problem)
+
+
+def _decode_jpeg(data: bytes, sides: Sequence[int | None]) -> Decoded | None:
+    """Return the picture, turned upright as Pillow would; None where this decoder gives none."""
     by_scale: dict[tuple[int, int], NDArray[np.uint8]] = {}
     pixels, problem = [], ""
     try:
@@ -90,7 +121,7 @@ def decode_jpeg(data: bytes, sides: Sequence[int | None]) -> Decoded | None:
                 f"a JPEG of {deep[1]} bits a channel, and 8 are read: convert it to PNG"
             ) from None
         bare = _bare(data) if str(error).startswith(_HARMLESS) else data
-        return None if bare == data else decode_jpeg(bare, sides)
+        return None if bare == data else _decode_jpeg(bare, sides)
     return Decoded(pixels, problem)
 
 
@@ -111,20 +142,15 @@ def _decode(
     data: bytes, side: int, shape: tuple[int, int], colours: str
 ) -> tuple[NDArray[np.uint8], str]:
     """Return pixels at the scale of a side, of that shape, and what is wrong with them."""
-    space = _space(colours)
+    space, factor = _space(colours), 2 if side else 1
     read = partial(
-        simplejpeg.decode_jpeg,
-        data,
-        space,
-        min_height=side,
-        min_width=side,
-        min_factor=2 if side else 1,
+        simplejpeg.decode_jpeg, data, space, min_height=side, min_width=side, min_factor=factor
     )
     problem = ""
     try:
         found = read()
     except ValueError:
-        problem = complaint(data)
+        problem = _complaint(data)
         # Rows that were not reached are not written.
         found = np.zeros((*shape, len(space)), np.uint8)
         read(strict=False, buffer=found)
@@ -132,10 +158,10 @@ def _decode(
             raise
     if space == "CMYK":  # stored inverted, as Adobe began it and everybody else took over
         found = np.array(Image.fromarray(~found, space).convert("RGB"))
-    return found, damage(problem) if problem else ""
+    return found, _damage(problem) if problem else ""
 
 
-def complaint(data: bytes) -> str:
+def _complaint(data: bytes) -> str:
     """Return what the decoder of a JPEG objects to; "" for what moves no pixel."""
     found = _objection(data)
     if found.startswith("Premature end"):  # perhaps of the two bytes that end a JPEG alone
@@ -187,3 +213,99 @@ def _turn(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     rows = -1 if orientation in (3, 4, 7, 8) else 1
     columns = -1 if orientation in (2, 3, 6, 7) else 1
     return np.ascontiguousarray(image[::rows, ::columns])
+
+
+def _by_pillow(data: bytes, kind: str) -> tuple[NDArray[np.uint8], str]:
+    if kind == "heic":
+        _register_heic()
+    image, problem = _opened(data, kind)
+    with image:
+        check_size(image.height, image.width)
+        try:
+            image.load()
+        except Exception as error:  # noqa: BLE001 - each format has errors of its own
+            if not _holds_pixels(image):
+                raise _unreadable(kind, error) from None
+            problem = _damage(error)
+        problem = problem or _damage_within(image, data)
+        with suppress(Exception):  # metadata that cannot be read turn nothing
+            ImageOps.exif_transpose(image, in_place=True)
+        return _as_rgb(image, kind), problem
+
+
+def _damage_within(image: Image.Image, data: bytes) -> str:
+    """Return what is wrong with the JPEGs in a TIFF: Pillow drops what their decoder says."""
+    tags: Any = getattr(image, "tag_v2", {})
+    if tags.get(TiffImagePlugin.COMPRESSION) != _JPEG_IN_TIFF:
+        return ""
+    tables = tags.get(TiffImagePlugin.JPEGTABLES, b"")[:-2]  # without the end of their own
+    tiled = _TILES[0] in tags
+    for place, size in zip(*(tags[tag] for tag in (_TILES if tiled else _STRIPS)), strict=False):
+        strip = data[place : place + size]
+        found = _complaint(tables + strip[2:] if tables else strip)
+        if found:
+            return _damage(found)
+    return ""
+
+
+def _opened(data: bytes, kind: str) -> tuple[Image.Image, str]:
+    """Return an image whose header was read, and what is wrong with it."""
+    try:
+        return Image.open(io.BytesIO(data), formats=[_BY_PILLOW[kind]]), ""
+    except Exception as error:  # noqa: BLE001 - a broken header fails in many ways
+        if kind == "png":
+            try:
+                bare = Image.open(io.BytesIO(_bare_png(data)), formats=["PNG"])
+            except Exception:  # noqa: BLE001
+                raise _unreadable(kind, error) from None
+            return bare, _damage("a checksum or a note in it is wrong")
+        raise _unreadable(kind, error) from None
+
+
+def _unreadable(kind: str, error: Exception) -> UnreadableImageError:
+    why = "broken header" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+    return UnreadableImageError(f"{named(kind)} of which nothing can be decoded ({why})")
+
+
+def _bare_png(data: bytes) -> bytes:
+    """Return a PNG without its notes, with right checksums: the pixels have one of their own."""
+    kept, place = [data[:8]], 8
+    while place + 8 <= len(data):
+        end = place + 8 + int.from_bytes(data[place : place + 4], "big")
+        if data[place + 4 : place + 8] in _NEEDED:
+            body = data[place + 4 : end]
+            kept += [data[place : place + 4], body, zlib.crc32(body).to_bytes(4, "big")]
+        place = end + 4
+    return b"".join(kept)
+
+
+def _holds_pixels(image: Image.Image) -> bool:
+    """Tell whether anything was decoded before an error."""
+    image.tile = []  # type: ignore[attr-defined] - nothing is left to be decoded
+    try:
+        return image.getbbox() is not None
+    except Exception:  # noqa: BLE001 - some decoders give all or nothing
+        return False
+
+
+def _as_rgb(image: Image.Image, kind: str) -> NDArray[np.uint8]:
+    if image.mode.startswith("I;16") or (image.mode == "I" and kind == "pgm"):
+        grey = (np.asarray(image) >> 8).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        what = "floats" if image.mode == "F" else "32-bit or signed integers"
+        raise UnreadableImageError(
+            f"{named(kind)} of {what}, whose range is not known: convert it to 8 bits a channel"
+        )
+    image.info.pop("transparency", None)  # dropped as all alpha is, without a warning
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _register_heic() -> None:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise UnreadableImageError(
+            "a HEIC picture: pip install pillow-heif reads it, or convert it to JPEG"
+        ) from None
+    register_heif_opener()

@@ -21,13 +21,13 @@ from src.config import READING, FaceConfig, FramesConfig
 from src.data.items.dataset_yaml import part_of, says_cropped
 from src.data.items.files import IN_ZIP, kind_of, stamp_of
 from src.data.pixels.cache import mark_items
-from src.data.pixels.cache_build import decoding_threads
-from src.data.pixels.clips import read_clip, read_picture
+from src.data.pixels.video import read_clip, read_picture
 from src.errors import UnreadableImageError, UserError
 from src.faces.crop import Face, area, crop_face
 from src.faces.detectors import Detector, Shrunk, detect_each, detector_of, shrink
 from src.faces.store import Found, join_parts, read_boxes, write_part
 from src.faces.tracks import Frames, Track, people, place
+from src.machine import decoding_threads
 from src.progress import track
 
 LOG = logging.getLogger("rvf")

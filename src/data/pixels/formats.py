@@ -10,6 +10,8 @@ _PORTABLE = {b"P1": "pbm", b"P4": "pbm", b"P2": "pgm", b"P5": "pgm", b"P3": "ppm
 _AVIF = frozenset((b"avif", b"avis"))
 _HEIC = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"))
 _EITHER = frozenset((b"mif1", b"mif2", b"msf1", b"miaf"))  # the other brands say which
+_CLIPS = (b"\x1aE\xdf\xa3", b"\0\0\x01\xba", b"\0\0\x01\xb3", b"FLV", b"OggS", b"\x30\x26\xb2\x75")
+_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")  # an MP4 may begin with
 # What people bring under a picture's name, and what to do with it.
 _OTHERS = (
     ((b"\xff\x0a", b"\0\0\0\x0cJXL "), "a JPEG XL picture: convert it (djxl a.jxl a.png)"),
@@ -42,6 +44,12 @@ def _boxed(head: bytes) -> str:
         others = {head[place : place + 4] for place in range(16, min(end, HEAD), 4)}
         return "avif" if others & _AVIF else "heic"
     return "avif" if major in _AVIF else "heic" if major in _HEIC else "unknown"
+
+
+def is_clip(head: bytes) -> bool:
+    """Tell whether a file's first bytes are those of a video container."""
+    box = head[4:8] in _BOXES and file_format(head) == "unknown"
+    return box or (head[:4] == b"RIFF" and head[8:12] == b"AVI ") or head.startswith(_CLIPS)
 
 
 def describe_unknown(head: bytes) -> str:

@@ -12,7 +12,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from src.config import FaceConfig, InputSpec
-from src.data.pixels.stills import decode
+from src.data.pixels.decode import decode
 from src.errors import UserError
 
 # Interpolation when enlarging; shrinking always averages (INTER_AREA), which does not alias.
@@ -51,13 +51,13 @@ class Canvas(NamedTuple):
 
 
 def decode_image(data: bytes) -> NDArray[np.uint8]:
-    """Decode an image file's bytes at full size, upright; see `stills.decode`.
+    """Decode an image file's bytes at full size, upright; see `decode`.
 
     Returns:
         uint8 RGB of shape (height, width, 3); of a damaged picture what could be decoded.
 
     Raises:
-        UnreadableImageError: see `stills.decode`.
+        UnreadableImageError: see `decode`.
     """
     return decode(data, [None]).pixels[0]
 
@@ -81,7 +81,7 @@ def make_canvases(
         uint8 RGB (size, size, 3) each, contiguous; and "" or what is wrong with the picture.
 
     Raises:
-        UnreadableImageError: see `stills.decode`.
+        UnreadableImageError: see `decode`.
     """
     # Only JPEGs are decoded at a smaller scale: where formats must not show, none is.
     whole = [

@@ -1,13 +1,11 @@
-"""One item at a time to square uint8 canvases: an image, frames of a clip, their face crops.
-
-What canvases show of a picture: all of it, or a face.
-"""
+"""One item at a time to square uint8 canvases: an image, frames of a clip, their face crops."""
 
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 import cv2
 import numpy as np
@@ -17,11 +15,12 @@ from src.config import READING, FaceConfig, FramesConfig
 from src.data.items.files import read_bytes, stamp_of
 from src.data.pixels import images
 from src.data.pixels.cache import Marks, mark_items
-from src.data.pixels.clips import NAMED_AS_IMAGE, is_clip, middle_frame, read_clip
+from src.data.pixels.decode import decode
 from src.data.pixels.faces import FaceBoxes, Picture
+from src.data.pixels.formats import is_clip
 from src.data.pixels.frames import FrameNumbers
 from src.data.pixels.images import Canvas
-from src.data.pixels.stills import decode
+from src.data.pixels.video import NAMED_AS_IMAGE, Clip, Convert, Pick, middle_frame, read_clip
 from src.errors import UnreadableImageError, UserError
 
 cv2.setNumThreads(1)  # parallelism lies in workers and torch; nested pools slow both
@@ -32,13 +31,7 @@ Wanted = Callable[[int], Sequence[int]]
 
 
 class FaceCuts:
-    """What the canvases of a list of items show of a picture: all of it, or a face.
-
-    Args:
-        root: folder of the data set.
-        canvases: of the items.
-        frames: which frames of clips are looked at.
-    """
+    """What the canvases of a list of items show of a picture: all of it, or a face."""
 
     def __init__(self, root: Path, canvases: Iterable[Canvas], frames: FramesConfig) -> None:
         faces = dict.fromkeys(canvas.face for canvas in canvases if canvas.face is not None)
@@ -52,17 +45,9 @@ class FaceCuts:
 
     def cut(self, path: str, frame: int, canvas: Canvas, picture: Picture) -> Picture:
         """Return what a canvas shows of a picture, before it is resized; see `FaceBoxes.crop`."""
-        return (
-            picture
-            if canvas.face is None
-            else self.boxes[canvas.face].crop(path, picture, frame, self.person)
-        )
-
-    def of_person(self, person: int) -> "FaceCuts":
-        """Return the same faces, of which another person's is shown."""
-        other = copy(self)
-        other.person = person
-        return other
+        if canvas.face is None:
+            return picture
+        return self.boxes[canvas.face].crop(path, picture, frame, self.person)
 
     def count_people(self, face: FaceConfig, items: Sequence[str]) -> list[int]:
         """Return how many people each item shows."""
@@ -84,12 +69,8 @@ class FaceCuts:
 class ItemReader:
     """Decodes the items of a list; nothing is kept.
 
-    Args:
-        root: folder of the data set.
-        paths: manifest paths of the items, in the order of their row numbers.
-        canvases: the distinct canvases wanted of each item.
-        frames: what is seen of clips.
-        cuts: where the canvases' faces are known already; None makes a new one.
+    Row numbers are the places of items in `paths` (of the manifest, below `root`); `canvases` are
+    the distinct ones wanted of each item. `cuts` are given where the faces are known already.
     """
 
     def __init__(
@@ -97,14 +78,14 @@ class ItemReader:
         root: Path,
         paths: Sequence[str],
         canvases: Sequence[Canvas],
-        frames: FramesConfig,
+        frames: FramesConfig | None = None,
         cuts: FaceCuts | None = None,
     ) -> None:
         self.root = root
         self.paths = list(paths)
         self.canvases = list(dict.fromkeys(canvases))
-        self.numbers = FrameNumbers(self.paths, frames)
-        self.cuts = FaceCuts(root, self.canvases, frames) if cuts is None else cuts
+        self.numbers = FrameNumbers(self.paths, frames or FramesConfig())
+        self.cuts = cuts or FaceCuts(root, self.canvases, self.numbers.frames)
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -122,34 +103,35 @@ class ItemReader:
         Raises:
             UnreadableImageError: the item cannot be decoded.
         """
-        data = read_bytes(self.root, self.paths[item])
+        path = self.paths[item]
+        data = read_bytes(self.root, path)
         try:
-            cut = partial(self.cuts.cut, self.paths[item], 0)
+            cut = partial(self.cuts.cut, path, 0)
             drawn, problem = images.make_canvases(data, self.canvases, cut)
             return drawn, bool(problem)
         except UnreadableImageError:
             if not is_clip(data):
                 raise
-            return self._draw_frame(self.paths[item], middle_frame(data), 0), True
+            return self._draw_frame(path, middle_frame(data), 0), True
 
     def clip(self, item: int, wanted: Wanted) -> tuple[list[Canvases], bool]:
         """Return some of the frames that a clip has, and whether it was read only in part.
 
-        Args:
-            item: its row number.
-            wanted: which of its slots.
-
         Raises:
             UnreadableImageError: the item cannot be decoded.
         """
-        clip = read_clip(
-            self.root, self.paths[item], self.numbers.slots, pick=wanted,
-            convert=partial(self._draw_frame, self.paths[item]),
-            decoder=self.numbers.frames.decoder,
-        )  # fmt: skip
+        draw = partial(self._draw_frame, self.paths[item])
+        clip = self._read_clip(item, self.numbers.slots, pick=wanted, convert=draw)
         return clip.frames, bool(clip.problem)
 
-    def _draw_frame(self, path: str, picture: NDArray[np.uint8], number: int) -> Canvases:
+    def _read_clip(
+        self, item: int, count: int, *, pick: Pick | None = None, convert: Convert = None
+    ) -> Clip:
+        decoder = self.numbers.frames.decoder
+        path = self.paths[item]
+        return read_clip(self.root, path, count, pick=pick, convert=convert, decoder=decoder)
+
+    def _draw_frame(self, path: str, picture: Picture, number: int) -> Canvases:
         cut = self.cuts.cut
         return [canvas.draw(cut(path, number, canvas, picture)) for canvas in self.canvases]
 
@@ -164,11 +146,14 @@ class ItemReader:
                 return self.clip(item, wanted)[0]
             return [self.image(item)[0]]
         except UnreadableImageError as error:
-            raise self.gone(item, error) from None
+            raise UserError(
+                f"{self.root / self.paths[item]}: {error}; it was readable when the folds were "
+                "made: put the file back"
+            ) from None
 
-    def read_slots(self, rows: Sequence[int]) -> list[NDArray[np.uint8] | None]:
+    def read_slots(self, rows: Sequence[int]) -> list[Picture | None]:
         """Return the first canvas of slots; None for those that a clip is too short to have."""
-        found: list[NDArray[np.uint8] | None] = []
+        found: list[Picture | None] = []
         for item, part in self.numbers.by_item(rows, slots=True):
             slots = [row - int(self.numbers.slot_starts[item]) for row in part]
 
@@ -179,23 +164,18 @@ class ItemReader:
             found += [*drawn, *[None] * (len(part) - len(drawn))]
         return found
 
-    def gone(self, item: int, error: Exception) -> UserError:
-        """Make the error that names an item which cannot be decoded."""
-        return UserError(
-            f"{self.root / self.paths[item]}: {error}; it was readable when the folds were "
-            "made: put the file back"
-        )
-
-    def with_every_slot(self) -> "ItemReader":
+    def with_every_slot(self) -> Self:
         """Return a reader of the same pixels whose evaluation looks at every slot of a clip."""
-        slots = self.numbers.slots
+        slots, other = self.numbers.slots, copy(self)
         frames = replace(self.numbers.frames, train=slots, eval=slots)
-        return ItemReader(self.root, self.paths, self.canvases, frames, self.cuts)
+        other.numbers = FrameNumbers(self.paths, frames)
+        return other
 
-    def of_person(self, person: int) -> "ItemReader":
+    def of_person(self, person: int) -> Self:
         """Return a reader that shows another person of the items than the largest."""
         other = copy(self)
-        other.cuts = self.cuts.of_person(person)
+        other.cuts = copy(self.cuts)
+        other.cuts.person = person
         return other
 
     def find_faces(self) -> None:
@@ -208,24 +188,18 @@ class ItemReader:
 
     def describe(self, item: int) -> str:
         """Say what is wrong with an item whose frames are cut; decodes it again."""
-        if not self.numbers.is_clip[item]:
-            data = read_bytes(self.root, self.paths[item])
-            return NAMED_AS_IMAGE if is_clip(data) else decode(data, [1]).problem
-        return read_clip(
-            self.root, self.paths[item], 1, convert=lambda *_: None,
-            decoder=self.numbers.frames.decoder,
-        ).problem  # fmt: skip
+        if self.numbers.is_clip[item]:
+            return self._read_clip(item, 1, convert=lambda *_: None).problem
+        data = read_bytes(self.root, self.paths[item])
+        return NAMED_AS_IMAGE if is_clip(data) else decode(data, [1]).problem
 
     def marks(self) -> Marks:
         """Return a 64-bit mark of each slot, which changes with its item's path, size or stamp."""
-        stamps = ((*stamp_of(self.root, p), *self.cuts.stamp(p)) for p in self.paths)
-        if not self.numbers.has_clips:
-            return mark_items(self.paths, stamps)
         slots, decoder = self.numbers.slots, self.numbers.frames.decoder
         named: list[tuple[str, tuple[int, ...]]] = []
-        for path, stamp, clip in zip(self.paths, stamps, self.numbers.is_clip, strict=True):
-            if clip:  # a frame's place depends on how many there are
-                named += [(f"{path}\0{k}/{slots} {decoder} {READING}", stamp) for k in range(slots)]
-            else:
-                named.append((path, stamp))
+        for path, clip in zip(self.paths, self.numbers.is_clip, strict=True):
+            stamp = (*stamp_of(self.root, path), *self.cuts.stamp(path))
+            # A frame's place depends on how many there are.
+            places = [f"\0{k}/{slots} {decoder} {READING}" for k in range(slots)] if clip else [""]
+            named += [(path + place, stamp) for place in places]
         return mark_items((name for name, _ in named), (stamp for _, stamp in named))

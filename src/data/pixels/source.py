@@ -1,23 +1,41 @@
 """Items to square uint8 canvases: each file is decoded once, and kept where there is room.
 
-Rows are those of `FrameNumbers`: an image has one, a clip one for each of its frames.
+Rows are those of `FrameNumbers`: an image has one, a clip one for each of its frames. What was
+decoded is kept on the disk or in memory.
 """
 
+import fcntl
+import logging
+import os
 from collections.abc import Iterator, Sequence
-from copy import copy
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from src.config import FramesConfig
-from src.data.pixels.cache import ABSENT, Marks, Stored
-from src.data.pixels.frames import FrameNumbers
+from src.data.pixels.cache import (
+    ABSENT,
+    Marks,
+    NoRoomError,
+    Stored,
+    gb,
+    missing_space,
+    open_cache,
+)
+from src.data.pixels.cache_build import Spans, build_cache
 from src.data.pixels.images import Canvas
-from src.data.pixels.keeping import keep
-from src.data.pixels.reader import Canvases, FaceCuts, ItemReader, Wanted
-from src.errors import UnreadableImageError
+from src.data.pixels.reader import Canvases, ItemReader, Wanted
+from src.errors import UnreadableImageError, UserError
+from src.machine import available_memory, decoding_threads
+from src.progress import track
+
+LOG = logging.getLogger("rvf")
+RAM_SHARE = 0.4  # of the memory that is free
+OWN_SHARE = 0.02  # of it; so much every process may hold, more only one of them
+
+_CLAIMS: dict[Path, int] = {}  # descriptors, open as long as the process: the lock goes with it
 
 
 class Frame(NamedTuple):
@@ -30,16 +48,11 @@ class Frame(NamedTuple):
     cut: bool = False
 
 
-class PixelSource:
-    """Canvases of a list of items.
+class PixelSource(ItemReader):
+    """Canvases of a list of items, which it can keep.
 
-    Args:
-        root: folder of the data set.
-        paths: manifest paths of the items, in the order of their row numbers.
-        canvases: the distinct canvases wanted of each item.
-        siblings: paths that other runs will want; a cache on disk that is made anew holds them
-            too where there is room, so that it serves those runs as well.
-        frames: what is seen of clips.
+    `siblings` are paths that other runs will want; a cache on disk that is made anew holds them too
+    where there is room, so that it serves those runs as well.
     """
 
     def __init__(
@@ -50,35 +63,14 @@ class PixelSource:
         siblings: Sequence[str] = (),
         frames: FramesConfig | None = None,
     ) -> None:
-        self._items = ItemReader(root, paths, canvases, frames or FramesConfig())
-        self.root, self.paths = self._items.root, self._items.paths
-        self.canvases = self._items.canvases
+        super().__init__(root, paths, canvases, frames)
         self._siblings = list(siblings)
         self._kept: list[Stored] | None = None
-
-    def __len__(self) -> int:
-        """Return the number of items."""
-        return len(self._items)
-
-    @property
-    def numbers(self) -> FrameNumbers:
-        """Return the numbers of the items' frames."""
-        return self._items.numbers
-
-    @property
-    def cuts(self) -> FaceCuts:
-        """Return what the canvases show of a picture."""
-        return self._items.cuts
 
     @property
     def is_kept(self) -> bool:
         """Tell whether reading an item decodes nothing any more."""
         return self._kept is not None
-
-    @property
-    def nbytes(self) -> int:
-        """Return how much all canvases take."""
-        return self._items.nbytes
 
     def read(self, item: int) -> Canvases:
         """Return an image's canvases, or those of a clip's middle evaluation frame.
@@ -89,15 +81,12 @@ class PixelSource:
             UnreadableImageError: the item cannot be decoded.
         """
         if self.numbers.is_clip[item]:
-            return self._clip(item, lambda held: [held // 2])[0][0]
-        return self._image(item)[0]
+            return self.clip(item, lambda held: [held // 2])[0][0]
+        return self.image(item)[0]
 
     def read_or_stop(self, item: int) -> Canvases:
         """Return what `read` does; raises a UserError naming the item that is unreadable."""
-        try:
-            return self.read(item)
-        except UnreadableImageError as error:
-            raise self._items.gone(item, error) from None
+        return self.slots_or_stop(item, lambda held: [held // 2])[0]
 
     def read_eval(self, rows: Sequence[int]) -> Iterator[Frame]:
         """Yield the frames of evaluation rows; a clip is decoded once for rows in a row.
@@ -109,7 +98,7 @@ class PixelSource:
                 if self.numbers.is_clip[item]:
                     frames = self._eval_frames(item, part)
                 else:
-                    frames = [Frame(*self._image(item))] * len(part)
+                    frames = [Frame(*self.image(item))] * len(part)
             except UnreadableImageError:
                 frames = [Frame(None)] * len(part)
             yield from frames
@@ -122,33 +111,25 @@ class PixelSource:
             slots = self.numbers.eval_slots(held)
             return [int(slots[frame]) for frame in frames if frame < len(slots)]
 
-        drawn, cut = self._clip(item, wanted)
+        drawn, cut = self.clip(item, wanted)
         missing = [None] * (len(frames) - len(drawn))
         return [Frame(one, cut) for one in [*drawn, *missing]]
 
     def read_train(self, items: Sequence[int], draws: NDArray[np.float64]) -> Iterator[Canvases]:
         """Yield the canvases of a training frame of each item; they may be read-only.
 
-        Args:
-            items: row numbers.
-            draws: float64 (n,) in [0, 1), which choose among a clip's frames.
+        `draws`, float64 (n,) in [0, 1), choose among a clip's frames.
 
         Raises:
             UserError: an item cannot be decoded; names it.
         """
         for item, draw in zip(items, draws, strict=True):
-            clip = self.numbers.is_clip[item]
-            yield self._train_frame(item, draw) if clip else self.read_or_stop(item)
 
-    def _train_frame(self, item: int, draw: float) -> Canvases:
-        def wanted(held: int) -> list[int]:
-            slots = self.numbers.train_slots(held)
-            return [int(slots[int(draw * len(slots))])]
+            def wanted(held: int, draw: float = draw) -> list[int]:
+                slots = self.numbers.train_slots(held)
+                return [int(slots[int(draw * len(slots))])]
 
-        try:
-            return self._clip(item, wanted)[0][0]
-        except UnreadableImageError as error:
-            raise self._items.gone(item, error) from None
+            yield self.slots_or_stop(item, wanted)[0]
 
     def stack(
         self, items: Sequence[int], draws: NDArray[np.float64] | None = None
@@ -166,58 +147,35 @@ class PixelSource:
         draws = np.zeros(len(items)) if draws is None else draws
         return np.stack([canvases[0] for canvases in self.read_train(items, draws)])
 
-    def _image(self, item: int) -> tuple[Canvases, bool]:
-        """Return an image's canvases, and whether `describe` has something to say of it."""
-        if self._kept is not None:
-            row = self.numbers.slot_starts[item]
-            return [kept.pixels[kept.rows[row]] for kept in self._kept], False
-        return self._items.image(item)
+    def image(self, item: int) -> tuple[Canvases, bool]:
+        """See `ItemReader.image`; what is kept is not decoded."""
+        if self._kept is None:
+            return super().image(item)
+        row = self.numbers.slot_starts[item]
+        return [kept.pixels[kept.rows[row]] for kept in self._kept], False
 
-    def _clip(self, item: int, wanted: Wanted) -> tuple[list[Canvases], bool]:
-        """Return some of the frames that a clip has, and whether it was read only in part.
+    def clip(self, item: int, wanted: Wanted) -> tuple[list[Canvases], bool]:
+        """See `ItemReader.clip`; what is kept is not decoded."""
+        if self._kept is None:
+            return super().clip(item, wanted)
+        start, end = self.numbers.slot_starts[item : item + 2]
+        rows = [kept.rows[start:end] for kept in self._kept]
+        held = int((rows[0] != ABSENT).sum())
+        return [
+            [kept.pixels[row[slot]] for kept, row in zip(self._kept, rows, strict=True)]
+            for slot in wanted(held)
+        ], False
 
-        Args:
-            item: its row number.
-            wanted: how many slots the clip has, 1 or more -> which of them are wanted, ascending.
-        """
-        if self._kept is not None:
-            start, end = self.numbers.slot_starts[item : item + 2]
-            rows = [kept.rows[start:end] for kept in self._kept]
-            held = int((rows[0] != ABSENT).sum())
-            return [
-                [kept.pixels[row[slot]] for kept, row in zip(self._kept, rows, strict=True)]
-                for slot in wanted(held)
-            ], False
-        return self._items.clip(item, wanted)
-
-    def with_every_slot(self) -> "PixelSource":
-        """Return a source of the same pixels whose evaluation looks at every slot of a clip."""
-        other = copy(self)
-        other._items = self._items.with_every_slot()
-        return other
-
-    def of_person(self, person: int) -> "PixelSource":
+    def of_person(self, person: int) -> Self:
         """Return a source that shows another person of the items than the largest; not kept."""
-        other = copy(self)
-        other._items, other._siblings, other._kept = self._items.of_person(person), [], None
+        other = super().of_person(person)
+        other._siblings, other._kept = [], None
         return other
 
     def find_faces(self) -> None:
-        """Look for the faces of all items, where a canvas shows them and nobody has looked yet.
-
-        Raises:
-            UserError: see `FaceBoxes.search`.
-        """
+        """See `ItemReader.find_faces`; where pixels are kept, nobody looks."""
         if self._kept is None:
-            self._items.find_faces()
-
-    def describe(self, item: int) -> str:
-        """Say what is wrong with an item whose frames are `cut`; decodes it again."""
-        return self._items.describe(item)
-
-    def marks(self) -> Marks:
-        """Return a 64-bit mark of each slot, which changes with its item's path, size or stamp."""
-        return self._items.marks()
+            super().find_faces()
 
     def preload(self, home: Path | None = None, cache: str = "auto") -> str:
         """Decode everything once, onto the disk or into memory; says in the log where and why.
@@ -233,7 +191,128 @@ class PixelSource:
             UserError: an item cannot be decoded; names it. `disk` or `ram` was asked for, and
                 there is no room.
         """
-        where, kept = keep(self._items, self._siblings, home, cache)
-        if kept is not None:
-            self._kept = kept
-        return where
+        self._kept = None
+        reasons = []
+        ways = {
+            "disk": lambda: keep_on_disk(self, self._siblings, home),
+            "ram": lambda: keep_in_ram(self, home, forced=cache == "ram"),
+        }
+        for how, way in ways.items():
+            if cache in ("auto", how):
+                try:
+                    self._kept = way()
+                    return how
+                except NoRoomError as error:
+                    if cache == how:
+                        why = f"--cache {how}: {error}; --cache auto takes what is possible"
+                        raise UserError(why) from None
+                    reasons.append(str(error))
+        self.find_faces()  # before there are loader processes, each of which would look
+        why = "; ".join(reasons) or "--cache none"
+        LOG.info("pixels: decoded anew in every epoch (%s)", why)
+        return "none"
+
+
+def keep_on_disk(items: ItemReader, siblings: Sequence[str], home: Path | None) -> list[Stored]:
+    """Return the caches on disk of all items, one for each canvas; those that lack are made.
+
+    Raises:
+        NoRoomError: there is no folder, or no space on the disk.
+        UserError: an item cannot be decoded; names it.
+    """
+    if home is None or not len(items):
+        raise NoRoomError("no folder for a cache")
+    marks = items.marks()
+    kept = [open_cache(home, canvas, marks) for canvas in items.canvases]
+    lacking = [c for c, found in zip(items.canvases, kept, strict=True) if found is None]
+    whole = items
+    if lacking and siblings:
+        both = _with_siblings(items, siblings)
+        wanted = both.marks()
+        if not any(missing_space(home, canvas, wanted) for canvas in lacking):
+            whole, marks = both, wanted
+    for canvas in lacking:
+        reason = missing_space(home, canvas, marks)
+        if reason:
+            raise NoRoomError(reason)
+        need = gb(3 * canvas.size**2 * len(marks))
+        LOG.info("pixels: %d items of %d px take %s on disk", len(whole), canvas.size, need)
+    for number, canvas in enumerate(items.canvases):
+        if kept[number] is None:
+            kept[number] = _build(whole, home, canvas, marks)
+    own = slice(items.numbers.slot_starts[-1])  # siblings come last
+    return [Stored(one.pixels, one.rows[own]) for one in kept if one is not None]
+
+
+def _with_siblings(items: ItemReader, siblings: Sequence[str]) -> ItemReader:
+    mine = set(items.paths)
+    more = [*items.paths, *(path for path in siblings if path not in mine)]
+    return ItemReader(items.root, more, items.canvases, items.numbers.frames, items.cuts)
+
+
+def _build(items: ItemReader, home: Path, canvas: Canvas, marks: Marks) -> Stored:
+    """Make the cache of one canvas of all items; see `build_cache`."""
+    items.find_faces()
+    single = ItemReader(items.root, items.paths, [canvas], items.numbers.frames, items.cuts)
+    spans = None
+    if items.numbers.has_clips:
+        spans = Spans(items.numbers.slot_starts, single.read_slots)
+    return build_cache(home, canvas, marks, lambda item: single.slots_or_stop(item)[0][0], spans)
+
+
+def keep_in_ram(items: ItemReader, home: Path | None, *, forced: bool) -> list[Stored]:
+    """Return the pixels of all items, decoded into memory, one array for each canvas.
+
+    Below `home` processes agree on who holds them, unless it is `forced`.
+
+    Raises:
+        NoRoomError: they do not fit, or another process holds them.
+        UserError: an item cannot be decoded; names it.
+    """
+    free = available_memory()
+    if items.nbytes > RAM_SHARE * free:
+        raise NoRoomError(
+            f"{gb(items.nbytes)} do not fit into {RAM_SHARE:.0%} of the {gb(free)} of memory"
+        )
+    if not forced and items.nbytes > OWN_SHARE * free and not _claim(home):
+        raise NoRoomError("another process holds these pixels in memory")
+    items.find_faces()
+    starts = items.numbers.slot_starts
+    ram = [np.empty((starts[-1], c.size, c.size, 3), np.uint8) for c in items.canvases]
+    rows = np.arange(starts[-1])
+
+    def fill(item: int) -> None:
+        start = starts[item]
+        drawn = items.slots_or_stop(item)
+        rows[start + len(drawn) : starts[item + 1]] = ABSENT
+        for place, canvases in enumerate(drawn, start):
+            for array, canvas in zip(ram, canvases, strict=True):
+                array[place] = canvas
+
+    with decoding_threads() as pool:
+        for _ in track(pool.map(fill, range(len(items))), "decoding", total=len(items), unit="img"):
+            pass
+    for array in ram:
+        array.flags.writeable = False  # as a cache on disk is
+    return [Stored(array, rows) for array in ram]
+
+
+def _claim(home: Path | None) -> bool:
+    """Tell whether this process may hold a data set in memory: of several at once, one may."""
+    if home is None:
+        return True
+    path = home / "ram.lock"
+    if path not in _CLAIMS:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _CLAIMS[path] = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError:  # nowhere to leave a note: each for itself
+            return True
+    try:
+        # Of this process alone: loader processes that outlive it for a moment do not hold it.
+        fcntl.lockf(_CLAIMS[path], fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # no locks there
+        return True
+    return True

@@ -1,22 +1,33 @@
 """Clips to frames: evenly spaced over the whole clip, read from its start to its end, never sought.
 
+A clip is known by its content where a name lies, and read out of zips too.
+
 A seek lands where the container's index says, and on a damaged file OpenCV hands out stale frames
 as good ones. A pass from the start gives frame i as frame i, or none.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import closing
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from src.data.items.files import local_path, read_bytes
+from src.data.pixels.decode import decode
+from src.data.pixels.formats import HEAD, file_format, is_clip
 from src.data.pixels.frames import spaced
+from src.data.pixels.images import decode_image
 from src.data.pixels.video_decoders import DECODERS, Picture, Stream, UnreadableVideoError
 from src.data.pixels.video_packets import ClipInfo, Outlook, falls_short, look_ahead
+from src.errors import UnreadableImageError
 
+NAMED_AS_IMAGE = "it is a video under an image's name; its middle frame is used"
 MAX_DECODED = 500_000  # frames looked at, whatever a header says: 4.6 hours at 30 a second
+# Lists of other files, which FFmpeg would go and fetch.
+_LISTS = (b"#EXT", b"ffconcat", b"[playlist", b"<")
 
 Pick = Callable[[int], Sequence[int]]
 Convert = Callable[[Picture, int], Any] | None
@@ -45,15 +56,9 @@ def read_frames(
     """Return frames evenly spaced over a whole clip: the centres of `count` equal parts.
 
     A clip of fewer frames gives each of them once. Where not all can be decoded (a file that was
-    cut off, or is damaged in the middle), they are spaced over those that can.
-
-    Args:
-        path: the file.
-        count: of frames.
-        pick: how many frames there will be -> which of them are wanted; None wants all.
-        convert: applied to each wanted frame and its number at once, so that full frames need
-            not be kept.
-        decoder: name in `DECODERS`.
+    cut off, or is damaged in the middle), they are spaced over those that can. `pick` says which of
+    so many are wanted (None wants all), `convert` is applied to each wanted frame and its number
+    at once, so that full frames need not be kept; `decoder` is a name in `DECODERS`.
 
     Raises:
         UnreadableVideoError: not a clip, no video stream, or not one frame that can be decoded.
@@ -76,6 +81,93 @@ def read_frames(
     problem = _problem(outlook, seen, len(places) - len(found))
     kept = [frames[place] for place in found]
     return Clip(kept, np.array(found, np.int64), announced, seen.decoded, problem, outlook.info)
+
+
+def read_clip(
+    root: Path,
+    path: str,
+    count: int,
+    *,
+    pick: Pick | None = None,
+    convert: Convert = None,
+    decoder: str = "pyav",
+) -> Clip:
+    """Return frames of an item that is a clip, or named like one; see `read_frames`.
+
+    An image under a clip's name has one frame, and `problem` says so.
+
+    Raises:
+        UnreadableImageError: see `read_frames`; or an image that cannot be decoded, or a list of
+            other files.
+        UserError: the file is not there any more.
+    """
+    with open_clip(root, path) as file:
+        with file.open("rb") as stream:
+            head = stream.read(HEAD)
+        if not head:
+            raise UnreadableVideoError("the file is empty (0 bytes)")
+        if head.lstrip().startswith(_LISTS):
+            raise UnreadableVideoError("it is a text that may name other files, and no video")
+        if file_format(head) != "unknown":
+            if pick is not None and not len(pick(1)):
+                raise UnreadableVideoError("it is an image under a clip's name: one frame")
+            (picture,), damaged = decode(read_bytes(root, path), [None])
+            frame = picture if convert is None else convert(picture, 0)
+            problem = damaged or "it is an image under a clip's name"
+            return Clip([frame], np.zeros(1, np.int64), 1, 1, problem)
+        return read_frames(file, count, pick=pick, convert=convert, decoder=decoder)
+
+
+def middle_frame(data: bytes) -> Picture:
+    """Return the middle frame of a clip under an image's name, uint8 RGB (height, width, 3).
+
+    Raises:
+        UnreadableVideoError: see `read_frames`.
+    """
+    with _as_file(data, ".bin") as file:
+        return read_frames(file, 1).frames[0]
+
+
+def read_picture(root: Path, path: str) -> Picture:
+    """Return an image item's picture, uint8 RGB (height, width, 3), a clip's middle frame.
+
+    Raises:
+        UnreadableImageError, UserError: see `read_bytes` and `decode_image`.
+    """
+    data = read_bytes(root, path)
+    try:
+        return decode_image(data)
+    except UnreadableImageError:
+        if not is_clip(data):
+            raise
+        return middle_frame(data)
+
+
+@contextmanager
+def open_clip(root: Path, path: str) -> Iterator[Path]:
+    """Lend a path that a video library can open; a member of a zip is unpacked for so long.
+
+    Raises:
+        UnreadableImageError, UserError: see `files.read_bytes`.
+    """
+    there = local_path(root, path)
+    if there is not None:
+        try:
+            there.open("rb").close()
+        except OSError as error:
+            raise UnreadableImageError(str(error)) from None
+        yield there
+        return
+    with _as_file(read_bytes(root, path), Path(path).suffix) as file:
+        yield file
+
+
+@contextmanager
+def _as_file(data: bytes, suffix: str) -> Iterator[Path]:
+    with tempfile.NamedTemporaryFile(suffix=suffix) as file:
+        file.write(data)
+        file.flush()
+        yield Path(file.name)
 
 
 class _Pass(NamedTuple):

@@ -13,8 +13,8 @@ from PIL import Image
 
 from src.data.items.files import kind_of, open_archive, read_bytes
 from src.data.items.listing import list_files
-from src.data.pixels.clips import read_clip
 from src.data.pixels.images import decode_image
+from src.data.pixels.video import read_clip
 from src.errors import UnreadableImageError, UserError
 from tests.clips import write_clip
 

@@ -15,9 +15,9 @@ from PIL import Image, ImageFile, ImageOps
 from src.data.items.files import read_bytes
 from src.data.items.listing import list_files
 from src.data.pixels import decode, images
-from src.data.pixels.decode import decode_jpeg, jpeg_orientation
+from src.data.pixels.decode import decode as decode_still
+from src.data.pixels.decode import jpeg_orientation
 from src.data.pixels.images import Canvas, decode_image, make_canvases, resize_image
-from src.data.pixels.stills import decode as decode_still
 from src.errors import UnreadableImageError
 
 
@@ -100,7 +100,7 @@ def test_scaling_decides_nothing_and_what_is_whole_equals_opencv(data, place, cu
 @pytest.mark.parametrize("shape", [(60, 81), (500, 333), (64, 64), (20, 700), (1, 1)])
 @pytest.mark.parametrize("side", [1, 8, 24, 32, 64])
 def test_a_scale_covers_the_side_wherever_the_image_does(shape, side):
-    found = decode_jpeg(jpeg(photo(*shape)), [side]).pixels[0]
+    found = decode_still(jpeg(photo(*shape)), [side]).pixels[0]
     assert all(
         got >= min(side, full) and got <= full
         for got, full in zip(found.shape[:2], shape, strict=True)
@@ -112,7 +112,7 @@ def test_a_scale_covers_the_side_wherever_the_image_does(shape, side):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_scaled_pixels_are_the_shrunk_image_also_where_it_is_turned(orientation):
     data = with_orientation(photo(200, 320), orientation)
-    small = decode_jpeg(data, [50]).pixels[0]
+    small = decode_still(data, [50]).pixels[0]
     full = decode_image(data)
     assert small.shape == (full.shape[0] // 4, full.shape[1] // 4, 3)
     wanted = cv2.resize(full, small.shape[1::-1], interpolation=cv2.INTER_AREA)

@@ -2,7 +2,6 @@
 
 import fcntl
 import logging
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from src.artifacts.atomic import GrowingFile
 from src.config import InputSpec
-from src.data.pixels import cache, images, keeping
+from src.data.pixels import cache, images
+from src.data.pixels import source as keeping
 from src.data.pixels.source import Canvas, PixelSource
 from src.errors import UnreadableImageError, UserError
 
@@ -156,7 +157,7 @@ def test_a_disk_that_fills_up_leads_to_memory(folder, names, home, monkeypatch, 
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(GrowingFile, "_write", full)
     assert PixelSource(folder, names, [SMALL]).preload(home) == "ram"
     assert not list(home.rglob("pixels.u8"))
 

@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
-from src.data.pixels.clips import is_clip
-from src.data.pixels.decode import Decoded
-from src.data.pixels.formats import file_format
+from src.data.pixels.decode import Decoded, decode
+from src.data.pixels.formats import file_format, is_clip
 from src.data.pixels.images import Canvas, make_canvases
-from src.data.pixels.stills import decode
 from src.errors import UnreadableImageError
 
 XMP = (

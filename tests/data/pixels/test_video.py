@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from src.data.pixels import video, video_packets
-from src.data.pixels.clips import middle_frame, read_clip
 from src.data.pixels.frames import spaced
-from src.data.pixels.video import read_frames
+from src.data.pixels.video import middle_frame, read_clip, read_frames
 from src.data.pixels.video_decoders import UnreadableVideoError
 from src.data.pixels.video_packets import probe
 from src.errors import UserError

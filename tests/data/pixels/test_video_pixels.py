@@ -12,8 +12,8 @@ import av
 import numpy as np
 import pytest
 
-from src.data.pixels.clips import is_clip, read_clip
-from src.data.pixels.video import read_frames
+from src.data.pixels.formats import is_clip
+from src.data.pixels.video import read_clip, read_frames
 from src.data.pixels.video_packets import probe
 from tests.clips import encode, write_clip
 
