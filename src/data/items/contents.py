@@ -20,12 +20,7 @@ UNREADABLE = "unreadable"
 
 
 def contents_sha256(dataset: Dataset, table: pd.DataFrame) -> str:
-    """Return the SHA-256 of what the files of some items hold, in their order.
-
-    Args:
-        dataset: the data set.
-        table: rows of its manifest, under their own index.
-    """
+    """Return the SHA-256 of what the files of some rows of the manifest hold, in their order."""
     stamp = dict(zip(dataset.items.index, dataset.stamps, strict=True))
     files = table["path"].tolist()
     stamps = [str(stamp[row]) for row in table.index]

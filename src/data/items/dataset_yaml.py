@@ -139,11 +139,9 @@ class DatasetConfig(Keys):
 
 
 def read_dataset_yaml(root: Path, instead: Path | None = None) -> DatasetConfig:
-    """Read `dataset.yaml` of a data set's folder; without one, the defaults.
+    """Read `dataset.yaml` of a data set's folder, or the file that stands `instead` of it.
 
-    Args:
-        root: the folder.
-        instead: a file that stands for it where nothing can be written into the folder.
+    Without one, the defaults hold.
 
     Raises:
         UserError: not YAML, a key unknown or twice, a value of a wrong kind, or two files that
@@ -178,13 +176,9 @@ def says_cropped(root: Path, part: str) -> bool:
 
 
 def offer(key: str, words: Mapping[str, str | int | None]) -> str:
-    """Return a line for dataset.yaml, such as `labels: {teasing: 0|1}` where only a person knows.
+    """Return a line for dataset.yaml, `labels: {teasing: 0|1}` where only a person knows (None).
 
     Pasted as it is, `0|1` is refused: a guess would be right half of the time.
-
-    Args:
-        key: `labels` or `splits`.
-        words: each word -> what it means, None for `0|1`.
     """
     pairs = (f"{_quoted(w)}: {'0|1' if value is None else value}" for w, value in words.items())
     return f"`{key}: {{{', '.join(pairs)}}}`"

@@ -59,7 +59,10 @@ def without_suffix(name: str) -> str:
 
 
 class Archive:
-    """A zip read with `pread`: no shared file position, hence no lock and no trouble with forks."""
+    """A zip read with `pread`: no shared file position, hence no lock and no trouble with forks.
+
+    What is missing, damaged, encrypted, a bomb or packed in an unusual way raises an OSError.
+    """
 
     def __init__(self, path: str) -> None:
         try:
@@ -84,12 +87,7 @@ class Archive:
             os.close(self._fd)
 
     def read(self, member: str) -> bytes:
-        """Return a member's bytes.
-
-        Raises:
-            OSError: no such member, or it is damaged, encrypted, a bomb or packed in an unusual
-                way.
-        """
+        """Return a member's bytes."""
         info = self._member(member)
         packed = min(info.compress_size, self._size)
         if info.file_size > min(LARGEST, max(BOMB_BYTES, BOMB_RATIO * packed)):
@@ -103,20 +101,12 @@ class Archive:
         return data
 
     def stamp(self, member: str) -> tuple[int, int]:
-        """Return a member's size and CRC.
-
-        Raises:
-            KeyError: no such member.
-        """
+        """Return a member's size and CRC."""
         info = self.members[member]
         return info.file_size, info.CRC
 
     def head(self, member: str, count: int) -> bytes:
-        """Return a member's first bytes, `count` at most; they are not checked.
-
-        Raises:
-            OSError: no such member, or it is damaged, encrypted or packed in an unusual way.
-        """
+        """Return a member's first bytes, `count` at most; they are not checked."""
         info = self._member(member)
         # Before the first of them come the tables of a deflated block, a few hundred bytes.
         packed = min(info.compress_size, self._size, 2 * count + 1024)
@@ -158,10 +148,7 @@ class Archive:
 
 
 def safe_name(name: str) -> str:
-    """Return a member's path as unpacking would make it: never absolute, never leading outside.
-
-    Drives, empty parts, `.` and `..` fall away, as with Python's `zipfile`.
-    """
+    """Return a member's path as unpacking would make it: never absolute, never leading outside."""
     parts = _DRIVE.sub("", name.replace("\\", "/")).split("/")
     return "/".join(part for part in parts if part not in ("", ".", ".."))
 
@@ -190,11 +177,7 @@ os.register_at_fork(after_in_child=_forget_lock)
 
 
 def open_archive(path: str, *, fresh: bool = False) -> Archive | ParquetRows:
-    """Return a zip, or a parquet file of pictures, opened once per process.
-
-    Args:
-        path: of the file.
-        fresh: open it again: it may have been replaced since.
+    """Return a zip, or a parquet file of pictures, opened once per process or now (`fresh`).
 
     Raises:
         OSError: missing, not readable, or two different files under one name.
@@ -244,8 +227,7 @@ def read_bytes(root: Path, path: str) -> bytes:
     """Read one file of a data set (its folder, a path as in the manifest) whole.
 
     Raises:
-        UnreadableImageError: no permission, a disk error, or a damaged, encrypted or unusually
-            packed member of a zip.
+        UnreadableImageError: no permission, a disk error, or what `Archive` raises.
         UserError: the file is not there any more.
     """
     try:

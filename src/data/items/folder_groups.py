@@ -46,8 +46,7 @@ def read_origins(
     A folder of `subfolders: group` is one group in every class, domain and split that has one of
     its name: a person's real and fake pictures must not part (`same_names: ignore`: one each). A
     folder of `folders_above: group` is one whatever lies in it. The groups of test/ are its own.
-
-    `train` are numbers of files; what was understood is added to `notes`.
+    `train` are numbers of files; `notes` are added to.
 
     Raises:
         UserError: folders whose meaning nobody gave, or of which it is not clear which one is the
@@ -98,11 +97,7 @@ class _Folders:
         self._key, self._levels, self._root = key, levels, root
 
     def read(self, paths: Iterable[tuple[str, str]]) -> None:
-        """Check that the innermost folder tells a person or video, where `group` names no level.
-
-        Args:
-            paths: of the folders, and a name for the class folder that they lie in.
-        """
+        """Check that the innermost folder tells a person or video, where `group` names no level."""
         if self._levels != GROUP:
             return
         seen: dict[tuple[str, str], str] = {}
@@ -156,8 +151,7 @@ class _Folders:
 def ask_above(folders: Mapping[str, int]) -> str:
     """Return a question where folders above the class folders may be people or videos, else "".
 
-    Args:
-        folders: their path -> number of train items.
+    `folders` are their paths -> number of train items.
     """
     if not folders:
         return ""

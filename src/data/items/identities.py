@@ -31,25 +31,17 @@ def family_of(dataset: str) -> str:
 
 
 def video_of_frame(stem: str) -> str:
-    """Return the video that a file's name (without suffix) says it is a frame of; "" for none.
-
-    A number alone says nothing: `img_001` is a numbered picture.
-    """
+    """Return the video that a file's name (without suffix) says it is a frame of; "" for none."""
     found = _FRAME.fullmatch(stem)
     return "" if found is None else found["video"]
 
 
 def sources_of(family: str, video: str, by: str = IDENTITY) -> list[str]:
-    """Return what a video was made from.
+    """Return what a video (its name, without suffix) of a family was made from, never nothing.
 
-    Args:
-        family: see `family_of`.
-        video: its name, without suffix.
-        by: `identity`, both people of a swap (`000_003` -> 000, 003; `id0_id1_0001` -> id0, id1),
-            or `video`, just the clip that was changed (000; id0_0001).
-
-    Returns:
-        Names, never empty; a video that fits no pattern is its own source.
+    By `identity` that is both people of a swap (`000_003` -> 000, 003; `id0_id1_0001` -> id0, id1),
+    by `video` just the clip that was changed (000; id0_0001). A video that fits no pattern is its
+    own source.
     """
     if family == FACEFORENSICS and (found := _PAIR.match(video)):
         return _pick(found[1], found[2], found[1], by)
@@ -73,12 +65,7 @@ def video_in(family: str, path: str) -> str | None:
 
 
 def people_in(group: str, path: str) -> list[str]:
-    """Return who is in an item of a published set whose names tell people, else nobody.
-
-    Args:
-        group: of the item; it begins with the set's name.
-        path: of the item.
-    """
+    """Return who is in an item of a published set (its group begins with it), if its path tells."""
     family = group.partition("/")[0]
     video = video_in(family, path)
     return [] if video is None else [f"{family}/{one}" for one in sources_of(family, video)]
@@ -87,13 +74,8 @@ def people_in(group: str, path: str) -> list[str]:
 def tie_parts(groups: Sequence[str], paths: Sequence[str], by: str = IDENTITY) -> list[str]:
     """Group the items of several data sets anew, where they are cut from one published set.
 
-    Args:
-        groups: as each set has given them; those of `PUBLISHED` families begin with its name.
-        paths: of the items.
-        by: see `sources_of`; a family whose groups are clips already stays grouped by clip.
-
-    Returns:
-        The groups; of items of published families, those of all sets together.
+    Groups of `PUBLISHED` families, which begin with the family's name, become those of all sets
+    together. A family whose groups are clips already stays grouped by clip.
     """
     tied = list(groups)
     for family in _PATTERNS:
@@ -117,7 +99,7 @@ def _pick(target: str, source: str | None, clip: str, by: str) -> list[str]:
 def group_sources(made_from: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
     """Return a group name a video; videos that share a source, even through others, share it.
 
-    Of each video `made_from` tells its family, and what it was made from, at least one name.
+    `made_from` tells of each video its family, and what it was made from, at least one name.
     """
     return linked([f"{family}/{source}" for source in sources] for family, sources in made_from)
 
@@ -141,12 +123,7 @@ def linked(some: Iterable[Sequence[str]]) -> list[str]:
 
 
 def swap_families(stems: Sequence[str], labels: Sequence[int]) -> dict[int, str]:
-    """Return place of an item -> family of those named as face swaps beside an original of theirs.
-
-    Args:
-        stems: names without suffix.
-        labels: 0/1 of each.
-    """
+    """Return place of an item -> family of those named as swaps beside an original of theirs."""
     found: dict[int, str] = {}
     for family, pattern in _PATTERNS.items():
         named = {at: match for at, stem in enumerate(stems) if (match := pattern.match(stem))}
@@ -166,22 +143,13 @@ def tie_swaps(
     by: str = IDENTITY,
     homes: Sequence[str] = (),
 ) -> dict[int, str]:
-    """Group items by their names alone, where these are those of face swaps and their originals.
+    """Return place -> group of items whose names alone are those of face swaps and their originals.
 
     That is so where a fake `000_003` (`id0_id1_0001`, `01_02__walk__YVGY8LOK`) stands beside a real
     `000` or `003` (`id0_0001`, `01__talk` or `02__talk`): sets that are often copied into plain
-    class folders. A fake `0003_fake`, as in UADFV, is tied to a real `0003`.
-
-    Args:
-        stems: names without suffix.
-        labels: 0/1 of each.
-        by: see `sources_of`; of Celeb-DF, where everybody is swapped with everybody, always the
-            clip alone.
-        homes: folder of each, above its class; `X` and `X_fake` are tied within one.
-
-    Returns:
-        Place of an item -> its group, of those that are so named; empty where no fake has its
-        original beside it.
+    class folders. Of Celeb-DF, where everybody is swapped with everybody, the clip alone ties. A
+    fake `0003_fake`, as in UADFV, is tied to a real `0003` of the same home (the folder above its
+    class).
     """
     found: dict[int, str] = {}
     families = swap_families(stems, labels)

@@ -43,7 +43,7 @@ class Entry:
     path: str  # where it is read from (see the module)
     logical: str  # its path as if every zip were a folder
     bytes: int  # size, unpacked
-    stamp: int  # changes when the content does: CRC in a zip, `times_of` a file in a folder
+    stamp: int  # changes when the content does: CRC in a zip, `_times_of` a file in a folder
     crc: int | None = None  # CRC-32 of a zip's member, None in a folder
 
     @property
@@ -52,7 +52,7 @@ class Entry:
         return suffix_of(self.logical)
 
 
-def times_of(stat: os.stat_result) -> int:
+def _times_of(stat: os.stat_result) -> int:
     """Return an int64 of both times of a file's change, never -1; equal in every process.
 
     The inode's own time (ctime) cannot be set back, so that a file exchanged for another of equal
@@ -77,16 +77,13 @@ class Listing:
 
 
 def list_files(root: Path, ignore: tuple[str, ...] = ()) -> Listing:
-    """List a data set's files, zips opened in place.
+    """List the files of a folder, zips opened in place; or one file, as if alone in its folder.
 
-    Args:
-        root: the data set's folder; or one file (also a zip), listed as if it were alone in the
-            folder that it lies in.
-        ignore: patterns (`masks/*`) of logical paths to leave aside.
+    Left aside is what matches a pattern of `ignore` (`masks/*`) by its logical path.
 
     Raises:
-        UserError: a broken zip, or two files at one logical path (a zip beside its own
-            unpacked folder).
+        UserError: see `_walk`; two files at one logical path (a zip beside its own unpacked
+            folder).
     """
     ignored: Counter[str] = Counter()
     media: dict[str, Entry] = {}
@@ -95,7 +92,7 @@ def list_files(root: Path, ignore: tuple[str, ...] = ()) -> Listing:
     unread: dict[str, str] = {}
     alone = root.is_file()
     home = root.parent if alone else root
-    for entry in one_file(root) if alone else walk(root, ignore, ignored):
+    for entry in _one_file(root) if alone else _walk(root, ignore, ignored):
         reason = _ignored_because(entry, ignore)
         if reason is not None:
             ignored[reason] += 1
@@ -148,11 +145,11 @@ def _zip_of(*paths: str) -> str:
 
 
 def _ignored_because(entry: Entry, patterns: tuple[str, ...]) -> str | None:
-    if is_junk(entry.logical):
+    if _is_junk(entry.logical):
         return "junk (.DS_Store, __MACOSX, hidden files)"
     if entry.bytes < 0:
         return "no regular file (a pipe, a socket, a device)"
-    reason = matches(entry.logical, patterns) or matches(entry.path, patterns)
+    reason = _matches(entry.logical, patterns) or _matches(entry.path, patterns)
     if reason is None and entry.suffix == ".zip":
         return "zip inside a zip (unpack the outer one)"
     return reason
@@ -178,13 +175,8 @@ def _is_text(root: Path, path: str) -> bool:
     return bool(head) and (marked or all(byte >= 32 or byte in b"\t\n\f\r" for byte in head))
 
 
-def walk(root: Path, ignore: tuple[str, ...], ignored: Counter[str]) -> Iterator[Entry]:
-    """Yield every file below a folder, zips opened, links followed once.
-
-    Args:
-        root: the folder.
-        ignore: patterns of paths to leave aside.
-        ignored: reason -> number of things left aside; added to.
+def _walk(root: Path, ignore: tuple[str, ...], ignored: Counter[str]) -> Iterator[Entry]:
+    """Yield every file below a folder, zips opened, links followed once; counts what is `ignored`.
 
     Raises:
         UserError: a folder that cannot be listed or is linked twice, a link to nowhere, a broken
@@ -202,7 +194,7 @@ def walk(root: Path, ignore: tuple[str, ...], ignored: Counter[str]) -> Iterator
                 identity = _identity(found.stat())
                 if identity in above:
                     ignored["link back to a folder above"] += 1
-                elif identity in seen and matches(relative, ignore) is None:
+                elif identity in seen and _matches(relative, ignore) is None:
                     raise UserError(
                         f"{root}: {seen[identity]} and {relative} are one folder, linked twice; "
                         "take one link away, or leave it aside in dataset.yaml: "
@@ -212,7 +204,7 @@ def walk(root: Path, ignore: tuple[str, ...], ignored: Counter[str]) -> Iterator
                     seen[identity] = relative
                     todo.append((f"{relative}/", above | {identity}))
             elif found.name.lower().endswith(".zip") and not found.name.startswith("."):
-                reason = matches(relative, ignore)
+                reason = _matches(relative, ignore)
                 if reason is None:
                     yield from _zip_entries(Path(top, relative), relative)
                 else:
@@ -250,16 +242,12 @@ def _identity(stat: os.stat_result) -> tuple[int, int]:
     return stat.st_dev, stat.st_ino
 
 
-def one_file(path: Path) -> list[Entry]:
-    """Return a file (of a zip: its members) as if it were alone in the folder that it lies in.
-
-    Raises:
-        UserError: a broken zip.
-    """
+def _one_file(path: Path) -> list[Entry]:
+    """Return a file (of a zip: its members) as if it were alone in the folder that it lies in."""
     if path.suffix.lower() == ".zip":
         return _zip_entries(path, path.name)
     stat = path.stat()
-    return [Entry(path.name, path.name, stat.st_size, times_of(stat))]
+    return [Entry(path.name, path.name, stat.st_size, _times_of(stat))]
 
 
 def _file_entry(top: str, found: "os.DirEntry[str]", relative: str) -> Entry:
@@ -275,7 +263,7 @@ def _file_entry(top: str, found: "os.DirEntry[str]", relative: str) -> Entry:
         raise UserError(f"{path}: a folder may not be called *.zip! or *.parquet!; rename it")
     if not S_ISREG(stat.st_mode):
         return Entry(relative, relative, -1, 0)
-    return Entry(relative, relative, stat.st_size, times_of(stat))
+    return Entry(relative, relative, stat.st_size, _times_of(stat))
 
 
 def _zip_entries(path: Path, relative: str) -> list[Entry]:
@@ -290,8 +278,8 @@ def _zip_entries(path: Path, relative: str) -> list[Entry]:
     members = list(archive.members.values()) if isinstance(archive, Archive) else []
     files = [(info, safe_name(info.filename)) for info in members if not info.is_dir()]
     home = PurePosixPath(relative).with_suffix("")
-    tops = {name.split("/")[0] for _, name in files if "/" in name and not is_junk(name)}
-    flat = any("/" not in name and not is_junk(name) for _, name in files)
+    tops = {name.split("/")[0] for _, name in files if "/" in name and not _is_junk(name)}
+    flat = any("/" not in name and not _is_junk(name) for _, name in files)
     if tops == {home.name} and not flat:
         home = home.parent
     prefix = "" if home == PurePosixPath() else f"{home}/"
@@ -301,7 +289,7 @@ def _zip_entries(path: Path, relative: str) -> list[Entry]:
     ]
 
 
-def is_junk(logical: str) -> bool:
+def _is_junk(logical: str) -> bool:
     """Tell what an archiver or a desktop left behind from what belongs to the data."""
     parts = logical.split("/")
     return (
@@ -311,7 +299,7 @@ def is_junk(logical: str) -> bool:
     )
 
 
-def matches(path: str, patterns: tuple[str, ...]) -> str | None:
+def _matches(path: str, patterns: tuple[str, ...]) -> str | None:
     """Return why a path is left aside: the first pattern that it matches; None if there is none."""
     for pattern in patterns:
         if fnmatch(path, pattern):

@@ -62,11 +62,7 @@ class Dataset:
         return self.items[self.items["split"] == "test"]
 
     def require_test(self) -> SubmissionFormat:
-        """Return what to hand in.
-
-        Raises:
-            UserError: the data set has no test items, or some are missing files.
-        """
+        """Return what to hand in; a UserError where there are no test items, or files missing."""
         if self.submission is None:
             raise UserError(
                 f"{self.root} has no test items (no test/ or test.zip), so there is nothing to "
@@ -77,11 +73,7 @@ class Dataset:
         return self.submission
 
     def require_train(self) -> pd.DataFrame:
-        """Return the rows of the train items.
-
-        Raises:
-            UserError: there are none, or some are missing files.
-        """
+        """Return the rows of train items; a UserError if there are none, or files are missing."""
         if self.train.empty:
             raise UserError(
                 f"{self.root} has no train items, only test items; where a folder's name says test "
@@ -110,10 +102,7 @@ def ways_to_files(dataset: Dataset) -> str:
 
 
 def make_items(columns: Mapping[str, list[Any]], index: list[int]) -> pd.DataFrame:
-    """Return columns as a manifest: its dtypes, train first, sorted by item_id; keeps the index.
-
-    Columns that are not given are NA.
-    """
+    """Return columns as a manifest (NA if not given), train first, by item_id; keeps the index."""
     table = pd.DataFrame(
         {
             name: pd.Series(columns.get(name), index, dtype=_TYPES.get(name, object))

@@ -6,10 +6,9 @@ import zlib
 from bisect import bisect_right
 from collections import OrderedDict
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 PARQUET = ".parquet"
 KEPT = 64 * 2**20  # bytes of row groups that a process keeps; one group at least
@@ -20,16 +19,10 @@ class ParquetRows:
     """A parquet file whose rows hold one picture each, read as `files.Archive` is.
 
     A member is called `12` or `12/name.jpg`: row 12. Parquet unpacks whole row groups only, so
-    those read last are kept.
-
-    Raises:
-        OSError: missing, no parquet, or without a column of pictures.
+    those read last are kept. What is missing or damaged raises an OSError.
     """
 
     def __init__(self, path: str) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         try:
             self._file = pq.ParquetFile(path, page_checksum_verification=True)
         except (pa.ArrowException, OSError) as error:
@@ -56,14 +49,8 @@ class ParquetRows:
         sizes = (meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
         return max(sizes, default=0)
 
-    def columns(self, names: list[str]) -> "pa.Table":
-        """Return whole columns (or their parts, `image.path`).
-
-        Raises:
-            OSError: they are damaged.
-        """
-        import pyarrow as pa
-
+    def columns(self, names: list[str]) -> pa.Table:
+        """Return whole columns (or their parts, `image.path`)."""
         try:
             return self._file.read(names, use_threads=False)
         except (pa.ArrowException, OSError) as error:
@@ -91,11 +78,7 @@ class ParquetRows:
         return self.read(member)[:count]
 
     def read(self, member: str) -> bytes:
-        """Return a picture's bytes.
-
-        Raises:
-            OSError: no such row, nothing in it, or a damaged row group.
-        """
+        """Return a picture's bytes."""
         row = self._row(member)
         group = bisect_right(self._starts, row) - 1
         value = self._group(group)[row - self._starts[group]].as_py()
@@ -109,9 +92,7 @@ class ParquetRows:
             raise FileNotFoundError(f"{self.path} has no row {number!r}")
         return int(number)
 
-    def _group(self, group: int) -> "pa.ChunkedArray":
-        import pyarrow as pa
-
+    def _group(self, group: int) -> pa.ChunkedArray:
         with self._lock:
             found = self._kept.get(group)
             if found is None:
@@ -126,13 +107,12 @@ class ParquetRows:
             return found
 
 
-def picture_column(schema: "pa.Schema") -> str:
+def picture_column(schema: pa.Schema) -> str:
     """Return the column of a picture's bytes (`image.bytes`); "" if there is none, or two.
 
     Hugging Face's form is a struct of `bytes` and `path`; plain bytes are a picture's where the
     column is called so.
     """
-    import pyarrow as pa
 
     def is_bytes(kind: pa.DataType) -> bool:
         return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
@@ -156,9 +136,7 @@ _PLAIN = frozenset((
 ))  # fmt: skip
 
 
-def _leaf(table: "pa.Table") -> "pa.ChunkedArray":
-    import pyarrow as pa
-
+def _leaf(table: pa.Table) -> pa.ChunkedArray:
     column = table.column(0)
     if pa.types.is_struct(column.type):
         return pa.chunked_array(

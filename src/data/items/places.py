@@ -123,13 +123,7 @@ def _upwards(folder: str) -> list[str]:
 
 
 def refuse_outside(root: Path, files: list[MediaFile], test: Collection[int]) -> None:
-    """Raise a UserError for files outside the splits where there is a train/.
-
-    Args:
-        root: the data set's folder.
-        files: its media files.
-        test: numbers of those that are test items.
-    """
+    """Raise a UserError for files outside the splits, no test items, where there is a train/."""
     outside = [f for i, f in enumerate(files) if not f.place.split and i not in test]
     inside = [f for i, f in enumerate(files) if f.place.split or i in test]
     if not outside or not any(f.place.split == "train" for f in inside):
@@ -147,11 +141,7 @@ def refuse_outside(root: Path, files: list[MediaFile], test: Collection[int]) ->
 
 
 def offer_aside(outside: Iterable[str], inside: Iterable[str]) -> str:
-    """Return the line for dataset.yaml that leaves some files aside, and none of the others.
-
-    Args:
-        outside, inside: logical paths of these and of the others.
-    """
+    """Return the line for dataset.yaml that leaves some logical paths aside, and no others."""
     aside = {path: path.rpartition("/")[0] for path in outside}
     own = own_folders(aside.values(), {path.rpartition("/")[0] for path in inside})
     return offer_ignore(*sorted({f"{own[f]}/*" if own[f] else path for path, f in aside.items()}))

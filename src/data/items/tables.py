@@ -1,7 +1,4 @@
-"""A CSV as rows of strings that know their line numbers.
-
-JSON of a data set, with the keys that stand twice: a parser keeps the last one silently.
-"""
+"""The CSV and JSON of a data set: rows of strings that know their lines, keys that stand twice."""
 
 import codecs
 import csv
@@ -27,15 +24,9 @@ def read_table(
 ) -> pd.DataFrame:
     """Read a CSV as spreadsheets write it: UTF-8 or UTF-16, separated by `,`, `;` or tabs.
 
-    Args:
-        root: the data set's folder.
-        entry: the CSV.
-        headerless: tells whether the first row is one like the others; else it is the header.
-
-    Returns:
-        Every value a string, blanks around it cut off; the index is `row <line number>`;
-        `attrs["separator"]` is what separates the columns, `attrs["header"]` whether it has one
-        (without: `column_1`, ...).
+    Every value is a string, blanks around it cut off; the index is `row <line number>`;
+    `attrs["separator"]` is what separates the columns, `attrs["header"]` whether there is one
+    (without: `column_1`, ...), which `headerless` tells of the first rows.
 
     Raises:
         UserError: not readable, not text, not a CSV, a row with too many or too few fields, a
@@ -52,11 +43,7 @@ def read_table(
 
 
 def split_rows(where: Path, text: str, separator: str) -> list[Line]:
-    """Split a CSV into rows; blanks around a value are cut off, empty lines left out.
-
-    Raises:
-        UserError: not a CSV.
-    """
+    """Split a CSV into rows; blanks around a value are cut off, empty lines left out."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         return [(reader.line_num, [value.strip() for value in line]) for line in reader if line]
@@ -67,11 +54,7 @@ def split_rows(where: Path, text: str, separator: str) -> list[Line]:
 def make_table(
     where: Path, rows: Sequence[Line], columns: list[str], separator: str, *, header: bool
 ) -> pd.DataFrame:
-    """Return rows as a table, as `read_table` does.
-
-    Raises:
-        UserError: a row with too many or too few fields, a column twice.
-    """
+    """Return rows as a table, as `read_table` does."""
     for number, line in rows:
         if len(line) != len(columns):
             first = "the header" if header else "the first row"
@@ -97,11 +80,7 @@ def names_of(rows: Sequence[Line]) -> list[str]:
 
 
 def read_text(root: Path, entry: Entry) -> str:
-    """Read a table or a list as text, UTF-8 or UTF-16.
-
-    Raises:
-        UserError: not readable, or not text.
-    """
+    """Read a table or a list as text, UTF-8 or UTF-16; a UserError where it is none."""
     where = root / entry.path
     try:
         data = read_bytes(root, entry.path)
@@ -135,9 +114,7 @@ def is_empty(value: str) -> bool:
 
 
 def load_json(root: Path, entry: Entry) -> tuple[Any, list[str]]:
-    """Return the content of a JSON file, and the keys that an object in it has twice.
-
-    A key that stands twice with the same value is no contradiction, and not named.
+    """Return the content of a JSON file, and the keys that stand twice with different values.
 
     Raises:
         UserError: not readable as JSON.

@@ -107,11 +107,9 @@ class SplitMap:
 def make_split_map(
     given: Mapping[str, str], media: Iterable[str], tables: Iterable[str] = ()
 ) -> SplitMap:
-    """Return the words of a data set; `eval` beside a test is a val.
+    """Return the words of a data set, `given` by dataset.yaml; `eval` beside a test is a val.
 
-    Args:
-        given: `splits:` of dataset.yaml.
-        media, tables: logical paths of its files.
+    `media` and `tables` are logical paths of its files.
     """
     folders = {path.rpartition("/")[0] for path in media}
     glued = _tell_glued(folders)
@@ -128,11 +126,7 @@ def _ends(name: str) -> Iterator[re.Match[str]]:
 
 
 def _tell_glued(folders: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Return name -> its words, of folders side by side that differ in the word of a split alone.
-
-    Args:
-        folders: logical paths of those that hold files.
-    """
+    """Return name -> its words, of folders side by side that differ in a split's word alone."""
     paths = {
         tuple(parts[: at + 1]) for folder in folders for parts in [folder.split("/")]
         for at in range(len(parts))

@@ -67,8 +67,7 @@ def label_by_folders(
     `why` no table gives the labels is for messages.
 
     Raises:
-        UserError: a file in no class folder, or folders below the class folders whose meaning
-            nobody gave.
+        UserError: a file in no class folder, or folders below them whose meaning nobody gave.
     """
     config = folder.config
     done = Labelled(folder, files, notes=["labels: from the names of folders"] if train else [])
@@ -102,10 +101,7 @@ def label_by_folders(
 def thin_folders(
     files: list[MediaFile], numbers: list[int], count: int | None, config: DatasetConfig
 ) -> list[int]:
-    """Return files (numbers) without the frames that are too many of a folder that is a group.
-
-    A folder may have `count` of them (`frames_per_video`), None for any number.
-    """
+    """Return files (numbers) without the frames beyond `count` of a folder that is a group."""
     above = GROUP in (config.folders_above or ())
     if count is None or not (above or GROUP in (config.subfolders or ())):
         return numbers
@@ -118,10 +114,7 @@ def thin_folders(
 
 
 def tie_by_folders(done: Labelled) -> None:
-    """Group the items of tables that name no groups by their folders, as dataset.yaml says.
-
-    Where it says nothing and the folders may be people or videos, that is said.
-    """
+    """Group items of tables that name no groups by their folders, as dataset.yaml says, or ask."""
     config, files = done.folder.config, done.files
     if config.subfolders is None and config.folders_above is None:
         free = (index for index, item in done.items.items() if not item.group)

@@ -34,10 +34,7 @@ class FileIndex:
         self._levels: dict[tuple[int, bool], dict[str, int | list[int]]] = {}
 
     def find(self, item_id: str) -> Sequence[int]:
-        """Return the files that an id fits, by the strictest reading that fits any.
-
-        An id with a folder in it is a path; one without may also be a bare file name.
-        """
+        """Return the files that an id fits, by the strictest reading that fits any."""
         name = _tidy(item_id)
         found = self._find(name, composed=False)
         if found or name.isascii():

@@ -68,8 +68,8 @@ def find_label_tables(
     test items, whose column of splits says so, and for each file left aside why.
 
     Raises:
-        UserError: an ambiguity, a label that is not understood, or a file or column that
-            `dataset.yaml` names and that does not exist.
+        UserError: an ambiguity, a label not understood, a file or column of dataset.yaml that is
+            not there.
     """
     names, wanted = {entry.logical: entry for entry in tables}, folder.config.labels_file
     for name in wanted:
@@ -172,8 +172,8 @@ def label_by_tables(
     """Label train items (numbers of files) by the rows of tables.
 
     Raises:
-        UserError: a row without file, a file without row, an id twice or that fits two files, or
-            a row that contradicts the class folder; names file, row and value.
+        UserError: a row without file, a file without row, an id twice or that fits two files, or a
+            row that contradicts the class folder; names file, row and value.
     """
     done = Labelled(folder, files)
     thinned: set[int] = set()

@@ -30,9 +30,6 @@ def read_rows(folder: Folder, entry: Entry) -> pd.DataFrame | None:
 
     Without a header the columns are called by what they hold: `filename`, `label`, and `column_3`
     (the number of its place) for each other one.
-
-    Raises:
-        UserError: see `tables.read_table`; rows of unequal length.
     """
     if entry.suffix == PARQUET:
         return read_parquet_table(folder.root, entry)

@@ -191,9 +191,8 @@ def _combine(name: str, root: Path, config: DatasetConfig, opener: _Opener) -> L
     """Make one data set of the train items of others.
 
     An item_id, a group and a domain begin with the part's name, but for the groups of published
-    sets (`FaceForensics++/000`), which are the same videos everywhere. An item without a domain
-    has that name as its domain (all have with `domains: set`). Test items of the parts, and folds
-    that they bring, are left aside and counted.
+    sets (`FaceForensics++/000`), which are the same videos everywhere. Test items of the parts, and
+    folds that they bring, are left aside and counted.
     """
     listing = list_files(root, tuple(config.ignore))
     if listing.media:

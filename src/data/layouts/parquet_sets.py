@@ -6,9 +6,10 @@ import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from src.data.items.dataset_yaml import offer_ignore
 from src.data.items.files import IN_ZIP, open_archive, safe_name
@@ -18,9 +19,6 @@ from src.data.items.parquet_rows import PARQUET, ParquetRows
 from src.data.items.words import SplitMap
 from src.data.layouts.table_columns import NUMBERS, Table
 from src.errors import UserError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 LARGE = 256 * 2**20  # bytes of a row group, which each loader process holds
 _SHARD = re.compile(r"^(.*?)[-_.](\d{5})-of-(\d{5})")
@@ -146,9 +144,7 @@ def _class_folders(folder: Folder, table: Table, columns: list[str]) -> tuple[li
     return folders.tolist(), [note] if number.any() and not folder.labels.given else []
 
 
-def _plain(kind: "pa.DataType") -> bool:
-    import pyarrow as pa
-
+def _plain(kind: pa.DataType) -> bool:
     tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer,
              pa.types.is_boolean, pa.types.is_floating, pa.types.is_dictionary)  # fmt: skip
     return any(test(kind) for test in tests)
@@ -162,7 +158,7 @@ def _as_text(values: list[Any], words: list[str]) -> list[str]:
     return ["" if value is None else str(value).strip() for value in values]
 
 
-def class_names(schema: "pa.Schema", column: str) -> list[str]:
+def class_names(schema: pa.Schema, column: str) -> list[str]:
     """Return the words of Hugging Face's ClassLabel, in order; none for another column."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
@@ -209,9 +205,6 @@ def read_parquet_table(root: Path, entry: Entry) -> pd.DataFrame:
     """Read a parquet file as a table of strings, as `tables.read_table` does.
 
     The name or path that a picture brings stands in for the picture's column.
-
-    Raises:
-        UserError: it is damaged.
     """
     rows = open_archive(os.path.normpath(root / entry.path))
     assert isinstance(rows, ParquetRows)  # by its suffix

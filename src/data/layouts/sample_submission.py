@@ -36,8 +36,7 @@ def find_sample(folder: Folder) -> tuple[Sample | None, list[Entry]]:
     """Find and read the sample submission; returns it, and all other tables and texts.
 
     Raises:
-        UserError: several samples, no two columns, an id twice or empty, an answer column whose
-            words are not understood.
+        UserError: several samples, no two columns, an id twice or empty, answers not understood.
     """
     tables = [*folder.listing.tables, *folder.listing.texts]
     wanted = folder.config.submission.file
@@ -63,9 +62,7 @@ def check_ids(where: str, ids: pd.Series) -> None:
 
 
 def match_sample(sample: Sample, index: FileIndex, unread: Mapping[str, str]) -> dict[int, str]:
-    """Return file -> id for all ids of a sample submission, which must fit a test item each.
-
-    `unread` tells of files that are left aside (`Listing.unread`).
+    """Return file -> id for all ids of a sample; `unread` tells of files that are left aside.
 
     Raises:
         UserError: an id fits no file or several, or two ids fit one file; names file and row.

@@ -76,10 +76,7 @@ class Table:
     def candidates(self, what: str) -> list[str]:
         """Return the columns that could be meant by a key of `KNOWN`, best first.
 
-        It is just the one that dataset.yaml names, if it does.
-
-        Raises:
-            UserError: that one is not there.
+        It is just the one that dataset.yaml names, if it does; a UserError if that is not there.
         """
         key = f"{what}_column"
         given = getattr(self.config, key, None)
@@ -161,10 +158,9 @@ class Table:
         )
 
     def further(self, ids: Sequence[str], taken: set[str]) -> Further:
-        """Read the columns of groups, domains and folds.
+        """Read the columns of groups, domains and folds, but for those `taken`.
 
-        A column of originals may name `ids`, what each row's item is called; columns in `taken`
-        say something else.
+        A column of originals may name `ids`, what each row's item is called.
 
         Raises:
             UserError: several could be meant, the given one does not exist, or a fold is none.
@@ -240,11 +236,7 @@ def turned_round(values: Iterable[str]) -> str:
 
 
 def join_originals(ids: Sequence[str], originals: Sequence[str]) -> list[str]:
-    """Group fakes with each other and with the item that they were made from.
-
-    `originals` names each item's (with or without suffix), "" if none is given. A group is "" for
-    an item that neither names an original nor is one.
-    """
+    """Group fakes with each other and with what they were made from, "" if none is named."""
     own = [without_suffix(value.rsplit("/", 1)[-1]) for value in ids]
     named = [without_suffix(value.rsplit("/", 1)[-1]) for value in originals]
     sources = set(named) - {""}

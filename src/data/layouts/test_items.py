@@ -50,8 +50,8 @@ def find_test_list(
 ) -> tuple[TestList | None, list[str]]:
     """Find the list of test items, and why other tables (without the sample) are left aside.
 
-    `apart` are rows that a column of splits calls test items. Without `read`, for there is a
-    sample submission, all are left aside.
+    `apart` are rows that a column of splits calls test items. Without `read`, for there is a sample
+    submission, all are left aside.
 
     Raises:
         UserError: several lists, or an id twice or empty.
@@ -164,8 +164,7 @@ def find_test(
     """Return the test items: those that a sample or a list names, else all of test/.
 
     Raises:
-        UserError: a row that fits no file or several, two rows that fit one file, or a file of
-            test/ that no row names.
+        UserError: rows and test/ do not fit each other one to one.
     """
     config = folder.config
     inside = [i for i, file in enumerate(files) if file.place.split == "test"]
@@ -266,11 +265,7 @@ def _check_row(
 
 
 def given_folds(root: Path, train: Collection[TrainItem]) -> tuple[pd.Series | None, list[str]]:
-    """Return the folds of a table's column, else those of train/ and val/ with a note on val/.
-
-    Raises:
-        UserError: the column skips a fold.
-    """
+    """Return the folds of a table's column, else those of train/ and val/ with a note on val/."""
     folds = {item.item_id: item.fold for item in train}
     if folds and None not in folds.values():
         found = sorted({int(fold or 0) for fold in folds.values()} - {-1})

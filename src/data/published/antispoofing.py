@@ -26,14 +26,10 @@ _LIST = re.compile(r"^.+_(?P<word>real|fake)_(?:train|test|shot)\.txt$")
 def read(folder: Folder) -> Reading | None:
     """Read the folders of one or several domains; train/ and test/ of a domain are pooled.
 
-    Where lists lie beside them, only the videos that they name are read, with all their frames;
-    a domain of which they name none is left out, with a warning.
-
-    Other files than these, or one domain with train/ and test/ and no list, make it another
-    layout, unless `layout:` of dataset.yaml names this one; other files are counted then.
-
-    Raises:
-        UserError: a list names a video under the other class.
+    Where lists lie beside them, only the videos that they name are read, with all their frames; a
+    domain of which they name none is left out, with a warning. Other files than these, or one
+    domain with train/ and test/ and no list, make it another layout, unless `layout:` of
+    dataset.yaml names this one; other files are counted then.
     """
     insists = folder.config.layout == NAME
     videos: dict[str, Video] = {}

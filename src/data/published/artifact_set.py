@@ -24,10 +24,6 @@ def read(folder: Folder) -> Reading | None:
 
     A row names a file by its image_path, below the folder of its metadata.csv or of the data set,
     else by its filename. Files may be missing on disk.
-
-    Raises:
-        UserError: a metadata.csv that is no CSV, a target that is no whole number and that
-            `labels:` of dataset.yaml does not name.
     """
     reading = Reading()
     for entry in folder.listing.tables:

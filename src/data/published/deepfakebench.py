@@ -63,10 +63,6 @@ def read(folder: Folder) -> Reading | None:
 
     Back-slashes are taken as `/`, `root:` of dataset.yaml replaces the start of the paths; without
     it, folders that stand above all that is on disk are dropped. Frames may be missing on disk.
-
-    Raises:
-        UserError: wrong nesting, an unknown label, a path that leads out of the folder, a key
-            that stands twice, two videos whose paths lead to one file; names file and key path.
     """
     records: list[_Record] = []
     reading = Reading()

@@ -24,10 +24,6 @@ def read(folder: Folder) -> Reading | None:
 
     The top folder of a path (the method) is the domain, both people of a swap make the group, and
     `set` the split. Videos may be missing on disk.
-
-    Raises:
-        UserError: not readable JSON, a key twice, a label or set that is not understood, a path
-            that leads out of the folder; names file and entry.
     """
     reading = Reading()
     frames: dict[str, list[str]] = defaultdict(list)

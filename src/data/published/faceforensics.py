@@ -39,10 +39,6 @@ def read_faceforensics(folder: Folder) -> Reading | None:
     """Read `{original,manipulated}_sequences/METHOD/{raw,c23,c40}/{videos,frames}/VIDEO...`.
 
     Rössler et al., FaceForensics++, ICCV 2019, and the DeepFakeDetection set kept beside it.
-
-    Raises:
-        UserError: a file that lies elsewhere, the wanted compression level is not there, or the
-            published lists of splits share a video.
     """
     reading = Reading()
     elsewhere: list[str] = []
@@ -150,9 +146,6 @@ def read_celeb_df(folder: Folder) -> Reading | None:
 
     The videos of List_of_testing_videos.txt, where that lies beside them, become test items; 1
     means real there. Several versions may lie side by side, each with its list.
-
-    Raises:
-        UserError: the list contradicts the folders.
     """
     videos: dict[tuple[str, str, str], _Files] = {}
     reading = Reading()

@@ -33,9 +33,6 @@ def read(folder: Folder) -> Reading | None:
     """Read images by generator, which becomes the domain; each is its own group.
 
     val/ is pooled with train/; test/ becomes test items.
-
-    Raises:
-        UserError: a file in no class folder.
     """
     reading = Reading()
     placed: list[tuple[tuple[str, ...], int, str]] = []

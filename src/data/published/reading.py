@@ -69,9 +69,10 @@ _READERS: dict[str, tuple[int, Reader]] = {}
 
 
 def reader(name: str, *, rank: int = 100) -> Callable[[Reader], Reader]:
-    """Return a decorator that files a reader, which returns None where its layout does not fit.
+    """Return a decorator that files a reader, under its name in `layout:` of dataset.yaml.
 
-    `name` is what `layout:` of dataset.yaml calls it. Those of a lower rank are asked first.
+    It returns None where its layout does not fit, and raises a UserError, which names file and row,
+    for what it does not understand. Those of a lower rank are asked first.
     """
 
     def add(read: Reader) -> Reader:
@@ -94,7 +95,7 @@ def read_published(folder: Folder, *, has_sample: bool) -> Reading | None:
     A folder that `has_sample` (a sample submission) is a competition's.
 
     Raises:
-        UserError: see the readers; `layout:` of dataset.yaml is unknown or does not fit.
+        UserError: see `reader`; `layout:` of dataset.yaml is unknown or does not fit.
     """
     wanted = folder.config.layout or ("deepfakebench" if folder.config.json else None)
     if wanted == FOLDERS or (wanted is None and has_sample):
@@ -120,8 +121,8 @@ def make_dataset(folder: Folder, reading: Reading) -> tuple[list[Entry], Dataset
     """Make a data set of what a reader understood; entry i belongs to item i.
 
     Raises:
-        UserError: one file under two labels, or none of the files is there and those missing are
-            to be passed over.
+        UserError: one file under two labels, or no file is there where missing ones are passed
+            over.
     """
     root, config, entries = folder.root, folder.config, folder.listing.media
     by_path = {entry.logical: entry for entry in entries}
