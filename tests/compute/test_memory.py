@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from src import paths
 from src.artifacts.oof import read_views
-from src.artifacts.recipes import Member, Recipe
 from src.artifacts.runs import read_record
 from src.compute import memory, request
 from src.compute.pieces import Pieces, micro_batch, split
@@ -21,6 +20,7 @@ from src.inference import passes, stored
 from src.training import begin, trainer
 from src.training.job import Job, Options
 from src.training.trainer import fit_fold
+from tests.asked import items_of, parts_of
 
 MakeJob = Callable[..., Job]
 CPU = torch.device("cpu")
@@ -207,19 +207,15 @@ def test_checkpoints_that_do_not_fit_together_are_predicted_one_group_after_anot
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="rvf")
-    for name in "abc":
-        fit_fold(make_job(model=name, optim={"epochs": 1}))
-    job = make_job()
-    members = [Member(name, 0.3, 0.5, {}) for name in "abc"]
-    parts = stored.needed_parts(Recipe("tiny", "s", [0], "", members, []))
-    items = stored.TestItems(
-        job.root, job.table["item_id"].tolist(), job.table["path"].tolist(), "m"
-    )
+    jobs = [make_job(model=name, optim={"epochs": 1}) for name in "abc"]
+    assert all(fit_fold(job) for job in jobs)
+    parts, items = parts_of(*jobs), items_of(jobs[0])
     passes.predict_parts(parts, items, Compute("cpu", "auto", 0))
     together = [read_views(part.views)[0]["logit"].to_numpy() for part in parts]
     for part in parts:
         part.views.unlink()
-    monkeypatch.setattr(passes, "_room", lambda _: 2 * passes._weight_bytes(parts[0], CPU))
+    weights = passes.COPIES["cpu"] * parts[0].checkpoint.stat().st_size
+    monkeypatch.setattr(passes, "_room", lambda _: 2 * weights)
     told: list[tuple[int, int]] = []
 
     def interrupt(done: int, total: int) -> None:
