@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import logging
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from src import paths
-from src.artifacts.atomic import file_lock
+from src.artifacts.atomic import GrowingFile, file_lock
 from src.compute import device
 from src.compute.compiled import eagerly
 from src.compute.request import Compute
@@ -25,8 +24,7 @@ from src.data.batches.loader import EvalBatches, draw_frames, make_loader
 from src.data.batches.samplers import BatchKey, EpochSampler
 from src.data.pixels.cache import identity
 from src.data.pixels.frames import FrameNumbers, FrameRows
-from src.data.pixels.images import Canvas
-from src.data.pixels.source import PixelSource
+from src.data.pixels.source import Canvas, PixelSource
 from src.inference.engines import fused
 from src.inference.predict import VIEWS, Seen, parts_of, view_pixels
 from src.models.anatomy import anatomy_of
@@ -162,39 +160,28 @@ def _extract(
     views: tuple[str, ...],
     compute: Compute,
 ) -> None:
-    """Append the features of one batch after the other to a file, then give it its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    begun, size = path.with_suffix(".part"), compute.batch_size
-    model = _ready(model, compute)
+    """Write the features of one batch after the other; an interrupted extraction goes on."""
+    chip, model = compute.chip, _ready(model, compute)
     source.find_faces()
     source = source.with_every_slot()
     count = int(source.numbers.eval_starts[-1])
     shape = (count, len(views), *_shape(model, head, compute))
-    header = _header(shape)
-    width = 4 * int(np.prod(shape[1:]))
-    written = begun.stat().st_size - len(header) if begun.exists() else 0
-    parts = parts_of(source, np.arange(count), size)
-    ends = np.cumsum([0, *map(len, parts)])
-    whole = int(np.searchsorted(ends, max(0, written) // width, side="right")) - 1
-    done, parts = int(ends[whole]), parts[whole:]
-    workers, pin = compute.processes(len(source)), compute.chip.type == "cuda"
-    loader = make_loader(EvalBatches(source, [model.spec]), parts, workers, pin=pin)
+    parts = parts_of(source, np.arange(count), compute.batch_size)
+    ends = np.cumsum([len(part) for part in parts]) * 4 * int(np.prod(shape[1:]))
     began = time.monotonic()
-    with begun.open("ab") as file, eagerly():
-        file.truncate(len(header) + done * width if done else 0)
-        file.write(b"" if done else header)
-        for batch in track(loader, "features", total=len(parts), unit="batch"):
+    with GrowingFile(path, _header(shape), ends.tolist()) as file, eagerly():
+        left = parts[file.done :]
+        batches = EvalBatches(source, [model.spec])
+        loader = make_loader(batches, left, compute.processes(count), pin=chip.type == "cuda")
+        for batch in track(loader, "features", total=len(left), unit="batch"):
             _check_readable(source, batch)
-            pixels = batch["pixels0"].to(compute.chip, non_blocking=True)
+            pixels = batch["pixels0"].to(chip, non_blocking=True)
             seen = [_forward(model, head, view_pixels(pixels, view), compute) for view in views]
             table = torch.stack(seen, 1).cpu().numpy()
             table[~batch["readable"].numpy()] = np.nan
-            file.write(table.tobytes())
-        file.flush()
-        os.fsync(file.fileno())
-    begun.replace(path)
-    taken, seen_views = time.monotonic() - began, (count - done) * len(views)
-    LOG.info("features: %d views in %.0f s, %.0f a second", seen_views, taken, seen_views / taken)
+            file.add(table.tobytes())
+    taken, looks = time.monotonic() - began, sum(map(len, left)) * len(views)
+    LOG.info("features: %d views in %.0f s, %.0f a second", looks, taken, looks / taken)
 
 
 def _check_readable(source: PixelSource, batch: dict[str, Tensor]) -> None:

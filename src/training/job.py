@@ -18,10 +18,10 @@ from src.compute.request import Compute
 from src.config import ModelConfig
 from src.errors import UserError
 
-WORDS = ("about", "licence")  # fields that describe a model and do not change what is trained
-
 if TYPE_CHECKING:  # jobs are planned before torch is loaded
     from src.models.strategies import Stage
+
+WORDS = ("about", "licence")  # fields that describe a model and do not change what is trained
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Options(Compute):
 class Job:
     """What `fit_fold` trains."""
 
-    model: str  # name of the model
-    config: ModelConfig  # its config
-    dataset: str  # name of the data set
-    scheme: str  # fold scheme
+    model: str
+    config: ModelConfig
+    dataset: str
+    scheme: str
     fold: paths.FoldName  # the held-out fold; `paths.ALL` trains on every row and holds nothing out
     root: Path  # folder of the data set
     # one row an item: `item_id, path, bytes, label, group, fold`; the last but one a str, bytes,

@@ -39,28 +39,25 @@ def plan_jobs(
         UserError: see `refit_epochs` and `PseudoLabels.add`.
     """
     table = job_table(dataset.train, folds)
-    plans = [(model, read_model(model)) for model in models]
-    labellers, stops, siblings = {}, {}, ()
-    for model, config in plans:
+    plans, siblings = [], ()
+    for model in models:
+        config, stop, labeller = read_model(model), None, None
         if config.pseudo is not None:
-            labellers[model] = PseudoLabels(model, config.pseudo, dataset, scheme)
-            labellers[model].check()
+            labeller = PseudoLabels(model, config.pseudo, dataset, scheme)
+            labeller.check()
             siblings = siblings or _readable_test_paths(dataset)
         if paths.ALL in wanted:
-            numbers = fold_numbers(folds)
-            stops[model] = refit_epochs(dataset.name, scheme, model, config, numbers)
+            stop = refit_epochs(dataset.name, scheme, model, config, fold_numbers(folds))
+        plans.append((model, config, stop, labeller))
 
     def jobs() -> Iterator[Job]:
-        for model, config in plans:
+        for model, config, stop, labeller in plans:
             for fold in wanted:
-                rows, source, others = table, None, ()
-                if model in labellers:
-                    rows, source = labellers[model].add(table, fold)
-                    others = siblings
-                stop = stops[model] if fold == paths.ALL else None
+                rows, source = (table, None) if labeller is None else labeller.add(table, fold)
                 yield Job(
                     model, config, dataset.name, scheme, fold, dataset.root, rows, options,
-                    source, stop, others,
+                    pseudo=source, stop_after=stop if fold == paths.ALL else None,
+                    siblings=siblings if labeller is not None else (),
                 )  # fmt: skip
 
     return jobs()

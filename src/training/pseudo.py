@@ -39,15 +39,11 @@ class PseudoLabels:
     scheme: str  # fold scheme
 
     def add(self, table: pd.DataFrame, fold: paths.FoldName) -> tuple[pd.DataFrame, dict[str, Any]]:
-        """Append the test items that a recipe is sure of to the rows of a run.
+        """Append the test items that a recipe is sure of to the rows (`Job.table`) of a run.
 
-        Args:
-            table: as of `job.job_table`.
-            fold: the held-out fold: only predictions of its members' fold models are read. `all`
-                holds nothing out and reads those of all folds.
-
-        Returns:
-            The longer table, new rows last with fold -1, and what the labels were made from.
+        Only predictions of its members' models of the held-out fold are read; `all` holds nothing
+        out and reads those of all folds. Returns the longer table, new rows last with fold -1, and
+        what the labels were made from.
 
         Raises:
             UserError: no such recipe, or it is of another scheme, has changed, contains this very
@@ -55,34 +51,36 @@ class PseudoLabels:
         """
         votes, views = self._votes(fold)
         sure = surely(votes, self.recipe, self.config.confidence)
-        left_out = {
-            "unreadable": votes["fallback"].to_numpy(),
-            "not sure": np.isnan(sure),
-        }
+        keep, left_out = np.ones(len(votes), bool), {}
+
+        def leave_out(reason: str, out: NDArray[np.bool_]) -> None:
+            left_out[reason] = int((keep & out).sum())
+            keep[out] = False
+
+        leave_out("unreadable", votes["fallback"].to_numpy())
+        leave_out("not sure", np.isnan(sure))
         if fold != paths.ALL:
             held = table.loc[table["fold"] == fold, "item_id"]
             equal, alike = self.relatives.of(set(held))
-            left_out["equal files of held-out items"] = votes["item_id"].isin(equal).to_numpy()
-            left_out["look-alikes of held-out items"] = votes["item_id"].isin(alike).to_numpy()
-        keep = ~np.logical_or.reduce(list(left_out.values()))
+            leave_out("equal files of held-out items", votes["item_id"].isin(equal).to_numpy())
+            leave_out("look-alikes of held-out items", votes["item_id"].isin(alike).to_numpy())
         if self.config.balance:
             share = float(table.loc[table["fold"] != fold, "label"].mean())
-            balanced = balance(sure, keep, share)
-            left_out["balance"] = keep & ~balanced
-            keep = balanced
-        counts = _count_once(left_out)
-        labels = votes["pred"][keep]
+            leave_out("balance", ~balance(sure, keep, share))
+        labels = votes["pred"][keep].to_numpy(np.int64)
         added = {"real": int((labels == 0).sum()), "fake": int((labels == 1).sum())}
-        self._report(fold, len(votes), added, counts)
-        rows = self._rows(votes["item_id"][keep], labels)
+        self._report(fold, len(votes), added, left_out)
+        known = self.dataset.test.set_index("item_id")[["path", "bytes"]]
+        rows = known.loc[votes["item_id"][keep]].reset_index()
+        rows = rows.assign(label=labels, group="", fold=ALWAYS_TRAINED)
         source = {
             "recipe": self.config.recipe,
             "recipe_sha256": self._recipe_sha256,
             "views": views,
             "added": added,
-            "left_out": counts,
+            "left_out": left_out,
         }
-        return pd.concat([table, rows], ignore_index=True), source
+        return pd.concat([table, rows.astype(table.dtypes)], ignore_index=True), source
 
     def check(self) -> None:
         """Raise a UserError where no fold could be labelled: see `add`."""
@@ -164,19 +162,6 @@ class PseudoLabels:
         files = {f"{part.model} fold {part.fold}": sha256_file(part.views) for part in parts}
         return votes, files
 
-    def _rows(self, ids: pd.Series, labels: pd.Series) -> pd.DataFrame:
-        known = self.dataset.test.set_index("item_id")
-        return pd.DataFrame(
-            {
-                "item_id": ids.to_numpy(),
-                "path": known.loc[ids, "path"].to_numpy(),
-                "bytes": known.loc[ids, "bytes"].to_numpy(),
-                "label": labels.to_numpy(np.int64),
-                "group": "",
-                "fold": ALWAYS_TRAINED,
-            }
-        )
-
     def _report(
         self, fold: paths.FoldName, items: int, added: dict[str, int], left_out: dict[str, int]
     ) -> None:
@@ -197,16 +182,13 @@ class PseudoLabels:
 def surely(votes: pd.DataFrame, recipe: Recipe, confidence: float) -> NDArray[np.float64]:
     """Return P(fake) of the items that a recipe is sure of, NaN for the others.
 
-    Args:
-        votes: `prob, pred, fallback, threshold`, see `vote.apply_recipe`.
-        recipe: says where its threshold lies. Probs are moved on the logit scale so that it lies
-            at 0.5: a recipe that calls fake only what is over 0.8 is not sure of 0.85. Hard votes
-            are shares of votes and stay as they are.
-        confidence: least prob of a sure fake, 1 minus the largest of a sure real item.
+    `votes` are those of `vote.apply_recipe`, `confidence` is the least prob of a sure fake and 1
+    minus the largest of a sure real item. Probs are moved on the logit scale so that the recipe's
+    threshold lies at 0.5: one that calls fake only what is over 0.8 is not sure of 0.85. Hard votes
+    are shares of votes and stay as they are.
     """
-    rule = rule_of(recipe)
     prob = votes["prob"].to_numpy(np.float64)
-    if rule.voting != "hard":
+    if rule_of(recipe).voting != "hard":
         threshold = np.clip(votes["threshold"].to_numpy(np.float64), _FAR, 1 - _FAR)
         fake, real = prob * (1 - threshold), (1 - prob) * threshold
         prob = fake / (fake + real)
@@ -218,15 +200,9 @@ def surely(votes: pd.DataFrame, recipe: Recipe, confidence: float) -> NDArray[np
 def balance(
     prob: NDArray[np.float64], keep: NDArray[np.bool_], fake_share: float
 ) -> NDArray[np.bool_]:
-    """Return which items to keep so that the share of fakes is (nearly) the given one.
+    """Return which items to keep so that the share of fakes is (nearly) the given one, in (0, 1).
 
-    Args:
-        prob: (n,) P(fake), far from 0.5 where it matters.
-        keep: (n,) which items there are to choose from.
-        fake_share: in (0, 1).
-
-    Returns:
-        (n,) bool: of one class all, of the other the surest.
+    Of those in `keep`, by P(fake): one class whole, of the other the surest.
     """
     fake, real = np.flatnonzero(keep & (prob > 0.5)), np.flatnonzero(keep & (prob < 0.5))
     fakes = min(len(fake), int(len(real) * fake_share / (1 - fake_share)))
@@ -235,13 +211,3 @@ def balance(
     kept[fake[np.argsort(-prob[fake], kind="stable")[:fakes]]] = True
     kept[real[np.argsort(prob[real], kind="stable")[:reals]]] = True
     return kept
-
-
-def _count_once(left_out: dict[str, NDArray[np.bool_]]) -> dict[str, int]:
-    """Count each item under the first reason that leaves it out."""
-    counts = {}
-    seen = np.zeros(len(next(iter(left_out.values()))), bool)
-    for reason, out in left_out.items():
-        counts[reason] = int((out & ~seen).sum())
-        seen |= out
-    return counts

@@ -20,7 +20,7 @@ from src.errors import UserError, disk_trouble
 from src.registry import Registry
 
 DEFAULT = "tensorboard"
-PACKAGES = {"wandb": "wandb", "tensorboard": "tensorboard"}  # what to install
+PACKAGES = ("tensorboard", "wandb")  # trackers that are packages, to be installed by these names
 
 # What speaks to the outside on its own account, switched off before the package is imported.
 QUIET = {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false", "DO_NOT_TRACK": "true"}
@@ -32,22 +32,6 @@ class Tracked(NamedTuple):
     names: tuple[str, str, str, paths.FoldName]  # data set, scheme, model, fold
     config: dict[str, Any]  # the model's config, as nested dicts
     again: bool = False  # it is trained once more under its name, so that nothing is gone on with
-
-    @property
-    def title(self) -> str:
-        """Return what a list of runs shows."""
-        return f"{self.names[2]} fold {self.names[3]}"
-
-    @property
-    def group(self) -> str:
-        """Return what the folds of a model share."""
-        return "/".join(self.names[:3])
-
-    @property
-    def key(self) -> str:
-        """Return an id that a resumed run has again."""
-        words = "\0".join([*map(str, self.names), str(time.time_ns()) if self.again else ""])
-        return hashlib.sha256(words.encode()).hexdigest()[:16]
 
 
 class Tracker(NamedTuple):
@@ -85,7 +69,7 @@ def tensorboard(run: Tracked) -> Tracker:
 def _leave_errors_to_the_caller() -> None:
     """Keep TensorBoard's writing thread from printing a traceback where the disk is full.
 
-    What it meets is raised again by the next call of the writer, which is where it gets its words.
+    The writer's next call raises the error again, which is where it gets its words.
     """
     told = threading.excepthook
     if told.__module__ == __name__:  # an earlier run's
@@ -103,14 +87,19 @@ def _leave_errors_to_the_caller() -> None:
 @TRACKERS.register("wandb")
 def wandb(run: Tracked) -> Tracker:
     """Write a Weights & Biases run: offline unless `WANDB_MODE` is set; `wandb sync` sends it."""
-    wandb = _load("wandb")
+    check_tracker("wandb")
+    for key, value in QUIET.items():
+        os.environ.setdefault(key, value)
+    package = importlib.import_module("wandb")
     home = paths.run_dir(*run.names[:3])
     home.mkdir(parents=True, exist_ok=True)
-    opened = wandb.init(
+    # A resumed run has its id again.
+    words = "\0".join([*map(str, run.names), str(time.time_ns()) if run.again else ""])
+    opened = package.init(
         project=os.environ.get("WANDB_PROJECT", "rvf"),
-        name=run.title,
-        group=run.group,
-        id=run.key,
+        name=f"{run.names[2]} fold {run.names[3]}",
+        group="/".join(run.names[:3]),
+        id=hashlib.sha256(words.encode()).hexdigest()[:16],
         resume="allow",
         config=run.config,
         dir=str(home),
@@ -120,13 +109,6 @@ def wandb(run: Tracked) -> Tracker:
     return Tracker(lambda scores, epoch: opened.log(scores, step=epoch), opened.finish)
 
 
-def _load(name: str) -> Any:  # noqa: ANN401 - a module that may not be installed
-    check_tracker(name)
-    for key, value in QUIET.items():
-        os.environ.setdefault(key, value)
-    return importlib.import_module(name)
-
-
 def check_tracker(name: str) -> None:
     """Check a tracker before anything is computed; loads no package.
 
@@ -134,9 +116,8 @@ def check_tracker(name: str) -> None:
         UserError: unknown tracker, or one whose package is not installed.
     """
     TRACKERS.get(name)
-    package = PACKAGES.get(name)
-    if package and package not in sys.modules and importlib.util.find_spec(package) is None:
+    if name in PACKAGES and name not in sys.modules and importlib.util.find_spec(name) is None:
         raise UserError(
-            f"--track {name}: the package is not installed: pip install {package}; without it, "
+            f"--track {name}: the package is not installed: pip install {name}; without it, "
             f"--track {DEFAULT} or --track none"
         )
