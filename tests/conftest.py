@@ -40,32 +40,33 @@ def artefact_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
+def run_command(
+    script: str,
+    *args: str | Path,
+    cwd: Path = REPO,
+    env: dict[str, str] | None = None,
+    timeout: float = 240,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own: "tune.py", or "-m", "src", "demo".
+
+    Args:
+        script, args: what is typed.
+        cwd: from where.
+        env: variables to add.
+        timeout: in seconds.
+    """
+    command = script if script.startswith("-") else str(REPO / script)
+    return subprocess.run(
+        [sys.executable, command, *map(str, args)],
+        cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True,
+        timeout=timeout, check=False,
+    )  # fmt: skip
+
+
 @pytest.fixture
 def run_cli(artefact_root: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Return `run(script, *args)`, which runs a command: "tune.py", or "-m", "src", "demo".
-
-    Keywords: `cwd` (default: the repo), `env` (variables to add), `timeout` in seconds.
-    """
-
-    def run(
-        script: str,
-        *args: str | Path,
-        cwd: Path = REPO,
-        env: dict[str, str] | None = None,
-        timeout: float = 240,
-    ) -> subprocess.CompletedProcess[str]:
-        command = script if script.startswith("-") else str(REPO / script)
-        return subprocess.run(
-            [sys.executable, command, *map(str, args)],
-            cwd=cwd,
-            env={**os.environ, "RVF_ROOT": str(artefact_root), **(env or {})},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-
-    return run
+    """Return `run_command`, with artefacts in a temporary folder."""
+    return run_command
 
 
 @pytest.fixture

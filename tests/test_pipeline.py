@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -15,10 +14,10 @@ import pandas as pd
 import pytest
 
 from src import paths
+from src.cli import predict, train, tune
+from tests.conftest import REPO, run_command
 from tests.shared import tiny_model
 
-REPO = Path(__file__).resolve().parent.parent
-Run = Callable[..., subprocess.CompletedProcess[str]]
 OTHER = "extends: tiny\ninput: {image_size: 12, crop_pct: 0.75}\ntta: flip\n"
 # Fails as soon as one of them is imported: what runs with it makes no forward pass.
 WITHOUT_TORCH = """
@@ -41,10 +40,9 @@ def picture(rng: np.random.Generator, *, fake: bool) -> bytes:
     return cv2.imencode(".jpg", pixels)[1].tobytes()
 
 
-@pytest.fixture
-def tiny(artefact_root: Path) -> Path:
+def write_tiny(root: Path) -> None:
     """Write input/tiny (train in a zip, test in a folder) and two model configs."""
-    home = artefact_root / "input" / "tiny"
+    home = root / "input" / "tiny"
     home.mkdir(parents=True)
     rng = np.random.default_rng(0)
     with zipfile.ZipFile(home / "train.zip", "w") as archive:
@@ -58,11 +56,47 @@ def tiny(artefact_root: Path) -> Path:
     (home / "test" / ids[3]).write_bytes(b"not an image")
     sample = pd.DataFrame({"filename": ids[::-1], "label": 0})
     sample.to_csv(home / "sample_submission.csv", index=False)
-    configs = artefact_root / "configs" / "models"
+    configs = root / "configs" / "models"
     configs.mkdir(parents=True)
     (configs / "tiny.yaml").write_text(tiny_model("crop_flip"))
     (configs / "other.yaml").write_text(OTHER)
+
+
+@pytest.fixture
+def tiny(artefact_root: Path) -> Path:
+    """Return an artefact root in which nothing was done yet."""
+    write_tiny(artefact_root)
     return artefact_root
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """Type the commands once; returns the artefact root and what each of them printed."""
+    root = tmp_path_factory.mktemp("world")
+    write_tiny(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RVF_ROOT", str(root))
+        said = {
+            name: done(run_command(*words, cwd=root))
+            for name, *words in (
+                ("train", "train_folds.py", "--model", "tiny", "--fold", "0"),
+                ("tune", "tune.py"),
+                ("predict", "predict_ensemble.py"),
+                ("train all", "train_folds.py", "--model", "tiny"),
+                ("again", "train_folds.py", "--model", "tiny"),
+                ("other", "train_folds.py", "--model", "other", "--fold", "0"),
+                ("tune two", "tune.py", "--trials", "10", "--recipe", "two"),
+                ("predict two", "predict_ensemble.py", "--recipe", "two"),
+            )
+        }
+    return root, said
+
+
+@pytest.fixture
+def trained(world: tuple[Path, dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the artefact root in which everything was done; nothing in it is changed."""
+    monkeypatch.setenv("RVF_ROOT", str(world[0]))
+    return world[0]
 
 
 def done(result: subprocess.CompletedProcess[str]) -> str:
@@ -72,61 +106,47 @@ def done(result: subprocess.CompletedProcess[str]) -> str:
     return result.stdout
 
 
-def test_the_three_commands_make_a_checked_submission(tiny: Path, run_cli: Run) -> None:
-    """One fold of one model is enough; more models, another recipe and a folder come after."""
-    train = done(run_cli("train_folds.py", "--model", "tiny", "--fold", "0"))
-    assert "epoch 4/4 loss" in train
-    assert "f1_real" in train
-    done(run_cli("tune.py"))
-    done(run_cli("predict_ensemble.py", cwd=tiny))
-    submission = pd.read_csv(paths.submission_csv("tiny", "tuned"), dtype=str)
-    sample = pd.read_csv(tiny / "input/tiny/sample_submission.csv", dtype=str)
-    assert submission["filename"].tolist() == sample["filename"].tolist()
-    assert list(submission.columns) == ["filename", "label"]
-    assert set(submission["label"]) <= {"0", "1"}
-    sidecar = json.loads(paths.submission_csv("tiny", "tuned").with_suffix(".json").read_text())
-    assert sidecar["fallback"]["items"] == ["0003.jpg"]
-
-    done(run_cli("train_folds.py", "--model", "tiny"))
-    again = done(run_cli("train_folds.py", "--model", "tiny"))
-    assert again.count("skipped") == 5
-    done(run_cli("train_folds.py", "--model", "other"))
-    done(run_cli("tune.py", "--trials", "20"))
-    first = done(run_cli("predict_ensemble.py"))
-    assert "0003.jpg" in first
+def test_the_three_commands_make_a_checked_submission(
+    trained: Path, world: tuple[Path, dict[str, str]]
+) -> None:
+    """One fold of one model is enough; the other folds, another model and recipe come after."""
+    said = world[1]
+    assert "epoch 4/4 loss" in said["train"]
+    assert "f1_real" in said["train"]
+    sample = pd.read_csv(trained / "input/tiny/sample_submission.csv", dtype=str)
+    for recipe in ("tuned", "two"):
+        submission = pd.read_csv(paths.submission_csv("tiny", recipe), dtype=str)
+        assert submission["filename"].tolist() == sample["filename"].tolist()
+        assert list(submission.columns) == ["filename", "label"]
+        assert set(submission["label"]) <= {"0", "1"}
+        sidecar = paths.submission_csv("tiny", recipe).with_suffix(".json").read_text()
+        assert json.loads(sidecar)["fallback"]["items"] == ["0003.jpg"]
+    assert said["again"].count("skipped") == 5
+    assert "0003.jpg" in said["predict two"]
     truth = np.array([int(name[:4]) % 2 for name in sample["filename"]])
-    answers = pd.read_csv(paths.submission_csv("tiny", "tuned"))["label"].to_numpy()
     readable = (sample["filename"] != "0003.jpg").to_numpy()
-    assert (answers == truth)[readable].mean() > 0.7  # bright against dark is easy
+    right = submission["label"].astype(int).to_numpy() == truth
+    assert right[readable].mean() > 0.7  # bright against dark is easy
 
 
-def test_a_second_recipe_votes_without_torch(tiny: Path, run_cli: Run, tmp_path: Path) -> None:
-    for model in ("tiny", "other"):
-        done(run_cli("train_folds.py", "--model", model, "--fold", "1"))
-    done(run_cli("tune.py", "--trials", "10"))
-    done(run_cli("predict_ensemble.py"))
-    stamps = {path: path.stat().st_mtime_ns for path in (tiny / "oof").rglob("test_fold_*")}
-    (tmp_path / "block").mkdir()
-    (tmp_path / "block" / "sitecustomize.py").write_text(WITHOUT_TORCH)
-    blocked = {"PYTHONPATH": str(tmp_path / "block")}
-    done(run_cli("tune.py", "--voting", "hard", "--recipe", "hard", "--trials", "10", env=blocked))
-    out = done(run_cli("predict_ensemble.py", "--recipe", "hard", env=blocked))
+def test_a_second_recipe_votes_without_torch(trained: Path, tmp_path: Path) -> None:
+    stamps = {path: path.stat().st_mtime_ns for path in (trained / "oof").rglob("test_fold_*")}
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_TORCH)
+    blocked = {"PYTHONPATH": str(tmp_path)}
+    tune = ["tune.py", "--voting", "hard", "--recipe", "hard", "--trials", "10"]
+    done(run_command(*tune, env=blocked))
+    out = done(run_command("predict_ensemble.py", "--recipe", "hard", env=blocked))
     assert "0 of them to predict with" in out
     assert paths.submission_csv("tiny", "hard").exists()
     assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
     assert len(stamps) >= 1
 
 
-def test_any_folder_is_predicted_from_a_checkpoint_alone(tiny: Path, run_cli: Run) -> None:
-    done(run_cli("train_folds.py", "--model", "other", "--fold", "0"))
-    out = tiny / "out.csv"
+def test_any_folder_is_predicted_from_a_checkpoint_alone(trained: Path, tmp_path: Path) -> None:
     weights = paths.checkpoint("tiny", "sgkf5_s42", "other", 0)
-    done(
-        run_cli(
-            "predict_ensemble.py", "--checkpoint", weights, "--input-dir", tiny / "input/tiny/test",
-            "--output", out, "--prob",
-        )
-    )  # fmt: skip
+    folder, out = trained / "input/tiny/test", tmp_path / "out.csv"
+    to = ["--checkpoint", weights, "--input-dir", folder, "--output", out, "--prob"]
+    done(run_command("predict_ensemble.py", *to))
     answers = pd.read_csv(out).set_index("filename")
     assert len(answers) == 12
     assert answers.loc["0003.jpg"].isna().all()
@@ -134,12 +154,11 @@ def test_any_folder_is_predicted_from_a_checkpoint_alone(tiny: Path, run_cli: Ru
     assert ((rest["prob"] >= 0.5) == (rest["label"] == 1)).all()
 
 
-def test_kill_9_in_mid_epoch_and_the_same_command_gives_equal_bytes(
-    tiny: Path, run_cli: Run
-) -> None:
-    (tiny / "configs/models/long.yaml").write_text("extends: tiny\noptim: {epochs: 40}\n")
-    (tiny / "configs/models/whole.yaml").write_text("extends: tiny\noptim: {epochs: 40}\n")
-    done(run_cli("train_folds.py", "--model", "whole", "--fold", "0"))
+def test_kill_9_in_mid_epoch_and_the_same_command_gives_equal_bytes(tiny: Path) -> None:
+    for name in ("whole", "long"):
+        text = "extends: tiny\noptim: {epochs: 20}\n"
+        (tiny / f"configs/models/{name}.yaml").write_text(text)
+    done(run_command("train_folds.py", "--model", "whole", "--fold", "0"))
     state = paths.run_state("tiny", "sgkf5_s42", "long", 0)
     command = [sys.executable, str(REPO / "train_folds.py"), "--model", "long", "--fold", "0"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -149,8 +168,9 @@ def test_kill_9_in_mid_epoch_and_the_same_command_gives_equal_bytes(
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not paths.run_record("tiny", "sgkf5_s42", "long", 0).exists()
-    resumed = done(run_cli("train_folds.py", "--model", "long", "--fold", "0"))
-    assert "resumed after epoch" in resumed
+    assert "resumed after epoch" in done(
+        run_command("train_folds.py", "--model", "long", "--fold", "0")
+    )
     oof = [paths.oof_csv("tiny", "sgkf5_s42", name, 0).read_bytes() for name in ("whole", "long")]
     assert oof[0] == oof[1]
 
@@ -176,20 +196,20 @@ def test_kill_9_in_mid_epoch_and_the_same_command_gives_equal_bytes(
     ],
 )  # fmt: skip
 def test_a_users_mistake_gets_one_message_and_exit_code_2(
-    tiny: Path, run_cli: Run, arguments: list[str], wanted: list[str]
+    tiny: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], wanted: list[str]
 ) -> None:
-    result = run_cli(*arguments)
-    assert result.returncode == 2, result.stdout + result.stderr
-    assert "Traceback" not in result.stderr
-    assert result.stderr.startswith("error: ")
+    script, *words = arguments
+    main = {"train_folds.py": train, "tune.py": tune, "predict_ensemble.py": predict}[script].main
+    assert main(words) == 2
+    error = capfd.readouterr().err
+    assert "Traceback" not in error
+    assert error.startswith("error: ")
     for text in wanted:
-        assert text in result.stderr
+        assert text in error
 
 
-def test_a_variant_gets_its_own_name_and_config_file(tiny: Path, run_cli: Run) -> None:
-    change = ["--set", "optim.epochs=1", "--as", "tiny_short"]
-    done(run_cli("train_folds.py", "--model", "tiny", "--fold", "0", *change))
-    record = json.loads(paths.run_record("tiny", "sgkf5_s42", "tiny_short", 0).read_text())
-    assert record["config"]["optim"]["epochs"] == 1
-    assert (tiny / "configs/models/tiny_short.yaml").exists()
-    assert not paths.run_record("tiny", "sgkf5_s42", "tiny", 0).exists()
+@pytest.mark.parametrize("script", ["train_folds.py", "tune.py", "predict_ensemble.py"])
+def test_a_script_hands_its_exit_code_on(tiny: Path, script: str) -> None:
+    result = run_command(script, "--modle", "tiny")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "Traceback" not in result.stderr
