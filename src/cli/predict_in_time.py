@@ -18,7 +18,7 @@ from src.compute.clock import Clock, in_words
 from src.compute.request import Compute
 from src.ensemble.align import oof_of
 from src.ensemble.prior import correct
-from src.ensemble.stages import rule_of, stages_of
+from src.ensemble.rule import rule_of, stages_of
 from src.errors import UserError
 from src.inference.stored import Part, TestItems
 from src.inference.unfinished import Pace, TooSlowError, fitting_parts

@@ -1,8 +1,7 @@
 """Join the members' out-of-fold predictions by item_id, and say what had to be left out.
 
-Members that say the same: one model twice, or a merge that is one of its ingredients.
-
-Which members have finished which folds, and on which of them all meet.
+Which members have finished which folds, and on which of them all meet; which members say the same:
+one model twice, or a merge that is one of its ingredients.
 """
 
 import re
@@ -18,7 +17,7 @@ from src import paths
 from src.artifacts.fingerprints import fingerprint_of
 from src.artifacts.folds import fold_numbers, read_folds
 from src.artifacts.oof import is_flat, read_oof
-from src.artifacts.recipes import Recipe
+from src.artifacts.recipes import Member, Recipe
 from src.artifacts.runs import check_oof, has_run, oof_file, read_run
 from src.ensemble.extra import check_extra_oof, doubtful_extras, is_extra, read_extra_test
 from src.ensemble.pooling import Pooled, read_pooled, show_everyone
@@ -94,16 +93,15 @@ def shared_folds(finished: dict[str, list[int]]) -> list[int]:
     """Return the folds that all members have finished, sorted; raises UserError for none."""
     shared = sorted(set.intersection(*map(set, finished.values())))
     if not shared:
-        have = "; ".join(f"{model} has {_list(folds)}" for model, folds in finished.items())
+        have = "; ".join(
+            f"{model} has fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))}"
+            for model, folds in finished.items()
+        )
         raise UserError(
             f"no fold is finished by all {len(finished)} models: {have}. Train the missing folds "
             "(python train_folds.py --model NAME --fold K), or choose with --models"
         )
     return shared
-
-
-def _list(folds: Sequence[int]) -> str:
-    return f"fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"
 
 
 def left_out(finished: dict[str, list[int]], used: Sequence[int]) -> list[LeftOut]:
@@ -121,12 +119,7 @@ def left_out(finished: dict[str, list[int]], used: Sequence[int]) -> list[LeftOu
 
 
 def check_members(models: list[str], logits: NDArray[np.float64]) -> None:
-    """Raise a UserError for members that say the same, or for more members than items.
-
-    Args:
-        models: the members.
-        logits: (n, n_models).
-    """
+    """Raise a UserError for members that say the same, or for more members than items (rows)."""
     if len(models) > len(logits):
         raise UserError(
             f"{len(models)} members for {len(logits)} items: nothing can be tuned on fewer items "
@@ -153,29 +146,19 @@ def find_echoes(
 ) -> list[tuple[str, str]]:
     """Return merges that turned out to be another member, such as a greedy soup of one.
 
-    Args:
-        dataset, scheme: whose.
-        models: the members.
-        folds: those of the logits.
-        logits: (n, n_models).
-
-    Returns:
-        (merge, the member that it is) of each.
+    (merge, the member that it is) of each; `logits` (n, n_models).
     """
     if len(models) > len(logits):
         return []  # refused anyway
     found: dict[str, str] = {}
     for pair in _twins(models, logits):
         if found.keys().isdisjoint(pair):
-            merge = next((one for one in pair if _is_merge(dataset, scheme, one, folds)), None)
+            names = ((dataset, scheme, one, folds[0]) for one in pair)
+            runs = [read_run(*run) for run in names if has_run(*run)]
+            merge = next((run["model"] for run in runs if run["merged_from"]), None)
             if merge is not None:
                 found[merge] = pair[1] if merge == pair[0] else pair[0]
     return list(found.items())
-
-
-def _is_merge(dataset: str, scheme: str, model: str, folds: Sequence[int]) -> bool:
-    names = (dataset, scheme, model, folds[0])
-    return has_run(*names) and bool(read_run(*names)["merged_from"])
 
 
 @dataclass(frozen=True)
@@ -200,6 +183,11 @@ class Aligned(Predictions):
     echoes: list[tuple[str, str]] = field(default_factory=list)
     # the logits under every pooling of frames (or faces), where items have several
     pooled: Pooled = field(default_factory=Pooled)
+
+    def member(self, model: str, weight: float, threshold: float) -> Member:
+        """Return one of the models as a member of a recipe."""
+        files = self.oof_sha256[model], self.checkpoint_sha256[model]
+        return Member(model, weight, threshold, *files)
 
     def under(self, pool: str) -> "Aligned":
         """Return the same with logits of another pooling of frames; "" is the members' own."""

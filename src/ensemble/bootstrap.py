@@ -34,8 +34,7 @@ def bootstrap_macro_f1(
         label: (n,) 0/1.
         preds: k times (n,) 0/1.
         group: (n,) codes.
-        seed: of the draws.
-        replicates: number of draws.
+        seed, replicates: of the draws, and their number.
 
     Returns:
         (replicates, k) float64 macro-F1.
@@ -60,18 +59,7 @@ def bootstrap_threshold(
     seed: int,
     replicates: int = THRESHOLDS,
 ) -> NDArray[np.float64]:
-    """Find the best threshold (to 1/4096) of every resample of groups.
-
-    Args:
-        label: (n,) 0/1.
-        prob: (n,) in [0, 1].
-        group: (n,) codes.
-        seed: of the draws.
-        replicates: number of draws.
-
-    Returns:
-        (replicates,) float64 thresholds.
-    """
+    """Return the best threshold (to 1/4096) of every resample of groups, (replicates,)."""
     place = (prob * BINS).astype(np.int64) + label * (BINS + 1)
     found = np.empty(replicates)
     for number, copies in enumerate(resamples(label, group, seed=seed, replicates=replicates)):
@@ -83,17 +71,7 @@ def bootstrap_threshold(
 def resamples(
     label: NDArray[np.int64], group: NDArray[np.int64], *, seed: int, replicates: int
 ) -> Iterator[NDArray[np.int64]]:
-    """Yield how often each item is drawn, for any score: whole groups, as `bootstrap_macro_f1`.
-
-    Args:
-        label: (n,) 0/1.
-        group: (n,) codes.
-        seed: of the draws.
-        replicates: number of draws.
-
-    Yields:
-        (n,) int64 copies of each item.
-    """
+    """Yield (n,) copies of each item, for any score: whole groups, as `bootstrap_macro_f1`."""
     groups, code = np.unique(group, return_inverse=True)
     strata = strata_of(label, code)
     ones = np.ones(len(groups), dtype=np.int64)

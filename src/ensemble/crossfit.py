@@ -1,16 +1,23 @@
-"""Judge a strategy on items it did not see."""
+"""Strategies fitted, judged on items they did not see, and held against the simpler one."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from src.ensemble.predictions import Predictions, fit_threshold
+from src.ensemble.align import Aligned
+from src.ensemble.bootstrap import MIN_GROUPS, bootstrap_macro_f1, interval
+from src.ensemble.predictions import IntArray, Predictions, fit_threshold
 from src.ensemble.rule import Rule, Votes, vote
-from src.ensemble.strategy import Search, Strategy
+from src.ensemble.search import STRATEGIES, Search, Strategy
+from src.metrics import macro_f1
 from src.stratify import stratified_group_folds
 
-IntArray = NDArray[np.int64]
+if TYPE_CHECKING:
+    import optuna
+
 N_PARTS = 5  # of the only fold
 FEWEST = 20  # items of each class that a threshold of its own wants
 
@@ -52,13 +59,13 @@ def make_parts(rows: Predictions, seed: int) -> Parts:
 def fit_rule(
     strategy: Strategy, rows: Predictions, seen: NDArray[np.bool_], search: Search
 ) -> Rule:
-    """Fit a strategy on some items, (n,) bool, with as many trials as were asked for."""
+    """Fit a strategy on the items `seen`, (n,), with as many trials as were asked for."""
     search = replace(search, trials=search.trials or strategy.trials)
     return strategy.fit(rows.label[seen], rows.logit[seen], search)
 
 
 def split_rule(rule: Rule, rows: Predictions, seen: NDArray[np.bool_], by: str) -> Rule:
-    """Give each kind or domain its own threshold, the best on some items, (n,) bool.
+    """Give each kind or domain its own threshold, the best on the items `seen`, (n,).
 
     A value with fewer than `FEWEST` items of a class among them keeps the common threshold.
     """
@@ -86,9 +93,175 @@ def cross_rules(
 
 def cross_vote(rules: dict[int, Rule], rows: Predictions, part: IntArray) -> Votes:
     """Decide every item, (n,), with the rule that was fitted without its part."""
-    votes = Votes(np.empty(rows.label.size), np.empty(rows.label.size, dtype=np.int64))
+    votes = Votes(np.empty(len(rows)), np.empty(len(rows), dtype=np.int64))
     for k, rule in rules.items():
         held = part == k
         values = rows.values(rule.by)[held] if rule.by else None
         votes.prob[held], votes.pred[held] = vote(rule, rows.logit[held], values)
     return votes
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A strategy that was fitted."""
+
+    name: str  # of the candidate: the strategy's, or `... by kind`.
+    strategy: str  # name in `STRATEGIES`
+    rule: Rule  # fitted on all rows
+    # part -> the rule fitted without it; none where there are too few groups to part
+    rules: dict[int, Rule]
+    trials: int  # completed in the search on all rows
+    in_sample: float = float("nan")  # macro-F1 of `rule` on all rows
+    votes: Votes | None = None  # of `rules`, each on its part; None where there are none
+    pool: str = ""  # of the frames whose logits the rules were fitted on; "" is the members' own
+
+
+def try_strategy(name: str, rows: Predictions, parts: Parts, search: Search) -> Tried:
+    """Fit a strategy on all rows and cross-fit it over the parts."""
+    strategy = STRATEGIES.get(name)
+    search = replace(search, study_name=f"{search.study_name}/{name}")
+    done: list[int] = []
+
+    def count(study: "optuna.Study", study_name: str) -> None:
+        done.append(sum(t.state.name == "COMPLETE" for t in study.get_trials(deepcopy=False)))
+        search.on_study(study, study_name)
+
+    whole = replace(search, study_name=f"{search.study_name}/all", on_study=count)
+    rule = fit_rule(strategy, rows, np.ones(len(rows), dtype=bool), whole)
+    rules = {} if parts.part is None else cross_rules(strategy, rows, parts.part, search)
+    return _scored(Tried(name, name, rule, rules, trials=sum(done)), rows, parts)
+
+
+def try_split(plain: Tried, rows: Predictions, parts: Parts, by: str) -> Tried:
+    """Give the rules of a candidate thresholds by `kind` or `domain`; nothing is searched again."""
+    rule, rules = _changed(plain, parts, lambda rule, seen: split_rule(rule, rows, seen, by))
+    return _scored(
+        replace(plain, name=f"{plain.name} by {by}", rule=rule, rules=rules), rows, parts
+    )
+
+
+def try_pooling(plain: Tried, aligned: Aligned, parts: Parts, search: Search, pool: str) -> Tried:
+    """Fit a candidate's strategy to another pooling of frames, a name in `POOLING`.
+
+    A strategy that runs trials keeps its weights and finds its thresholds again.
+    """
+    rows, name = aligned.under(pool), f"{plain.name} of {pool}"
+    if not STRATEGIES.get(plain.strategy).sampler:
+        return replace(try_strategy(plain.strategy, rows, parts, search), name=name, pool=pool)
+    rule, rules = _changed(
+        plain, parts, lambda rule, seen: fit_threshold(rows.label[seen], rows.logit[seen], rule)[0]
+    )
+    return _scored(replace(plain, name=name, rule=rule, rules=rules, pool=pool), rows, parts)
+
+
+def _changed(
+    plain: Tried, parts: Parts, change: Callable[[Rule, NDArray[np.bool_]], Rule]
+) -> tuple[Rule, dict[int, Rule]]:
+    """Change the rules of a candidate, each on the rows that it was fitted on."""
+    if parts.part is None:
+        raise ValueError("nothing to hold other thresholds against")
+    rules = {k: change(rule, parts.part != k) for k, rule in plain.rules.items()}
+    return change(plain.rule, np.ones(len(parts.part), dtype=bool)), rules
+
+
+def _scored(fitted: Tried, rows: Predictions, parts: Parts) -> Tried:
+    """Fill in what the rules are worth."""
+    values = rows.values(fitted.rule.by) if fitted.rule.by else None
+    in_sample = macro_f1(rows.label, vote(fitted.rule, rows.logit, values).pred)
+    votes = None if parts.part is None else cross_vote(fitted.rules, rows, parts.part)
+    return replace(fitted, in_sample=in_sample, votes=votes)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A strategy and what it is worth."""
+
+    name: str  # of the strategy
+    in_sample: float  # macro-F1 on the rows it was fitted on; flatters
+    # macro-F1 of decisions by rules fitted without the items' part; None where there are too few
+    # groups to part
+    cross_fitted: float | None = None
+    # 95 % group bootstrap of `cross_fitted`; None below `MIN_GROUPS` groups
+    interval: tuple[float, float] | None = None
+    over: str | None = None  # the simpler candidate it was held against
+    gain: float | None = None  # cross-fitted gain over that one
+    gain_se: float | None = None  # its standard error, by the paired bootstrap
+    taken: bool = False  # whether it replaced that one
+    voting: str = ""  # what its rule votes by
+    trials: int = 0  # of one of its searches
+
+    @property
+    def optimism(self) -> float | None:
+        """Return how much the score on its own rows flatters it."""
+        return None if self.cross_fitted is None else self.in_sample - self.cross_fitted
+
+
+def judge(
+    tried: Sequence[Tried], rows: Predictions, seed: int, first: int, rivals: range = range(0)
+) -> list[Candidate]:
+    """Score the candidates and let each challenge the one that stands, from `first` on.
+
+    Args:
+        tried: the simplest first; those before `first` are only shown.
+        rows: what they were fitted on.
+        seed: of the bootstrap.
+        first: place of the one that stands at the beginning.
+        rivals: places of candidates that all challenge the same one; of those that pass, the one
+            with the best cross-fitted score replaces it, of equal ones the first.
+
+    Returns:
+        One each; the last that is `taken` is the one to keep.
+    """
+    preds = [t.votes.pred for t in tried if t.votes is not None]
+    if not preds:
+        return [_candidate(t, taken=i == first) for i, t in enumerate(tried)]
+    scores = [macro_f1(rows.label, pred) for pred in preds]
+    draws = None
+    if rows.n_groups >= MIN_GROUPS:
+        draws = bootstrap_macro_f1(rows.label, preds, rows.group, seed=seed)
+    standing, candidates = first, []
+    alone = [range(k, k + 1) for k in range(len(tried)) if k not in rivals]
+    rounds = sorted([*alone, *([rivals] if rivals else [])], key=lambda places: places.start)
+    for places in rounds:
+        found = [
+            _challenge(tried, scores, draws, place, None if place <= first else standing)
+            for place in places
+        ]
+        passed = [k for k, c in zip(places, found, strict=True) if c.taken]
+        standing = max(passed, key=scores.__getitem__, default=standing)
+        candidates += [replace(c, taken=k == standing) for k, c in zip(places, found, strict=True)]
+    return candidates
+
+
+def _challenge(
+    tried: Sequence[Tried],
+    scores: Sequence[float],
+    draws: NDArray[np.float64] | None,
+    place: int,
+    standing: int | None,
+) -> Candidate:
+    """Return a candidate, `taken` where it beats the standing one by more than a standard error.
+
+    Args:
+        tried, scores: of all.
+        draws: (n_draws, n) scores of bootstrap samples; None where there are too few groups.
+        place: of the candidate.
+        standing: place of the one that it challenges; None challenges nobody.
+    """
+    limits = None if draws is None else interval(draws[:, place])
+    if standing is None:
+        return _candidate(tried[place], cross_fitted=scores[place], interval=limits)
+    gain = scores[place] - scores[standing]
+    error = None
+    if draws is not None:
+        error = float(np.std(draws[:, place] - draws[:, standing], ddof=1))
+    return _candidate(
+        tried[place], cross_fitted=scores[place], interval=limits, over=tried[standing].name,
+        gain=gain, gain_se=error, taken=error is not None and gain > error,
+    )  # fmt: skip
+
+
+def _candidate(tried: Tried, **rest: Any) -> Candidate:  # noqa: ANN401 - fields by name
+    return Candidate(
+        tried.name, tried.in_sample, voting=tried.rule.voting, trials=tried.trials, **rest
+    )

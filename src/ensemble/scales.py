@@ -21,13 +21,7 @@ ROWS = 10_000_000  # in all shuffles
 def auc_within(label: IntArray, score: FloatArray, fold: IntArray) -> float:
     """Return the mean AUC of the folds, weighted by their pairs of a fake and a real.
 
-    Args:
-        label: (n,) 0/1.
-        score: (n,) probs or logits.
-        fold: (n,) numbers.
-
-    Returns:
-        P(score of a fake > score of a real of its own fold); NaN where no fold holds both classes.
+    P(score of a fake > score of a real of its own fold); NaN where no fold holds both classes.
     """
     total = pairs = 0.0
     for k in np.unique(fold):
@@ -46,11 +40,7 @@ def apart(
 
     They do where the first is larger by more than `MATERIAL`, and larger than in each of
     `SHUFFLES` that deal the groups to the folds anew (Fisher's permutation test), groups of reals,
-    of fakes and of both among themselves.
-
-    Args:
-        label, score, fold, group: (n,) each.
-        seed: of the shuffles.
+    of fakes and of both among themselves. All are (n,).
     """
     order = np.argsort(score, kind="stable")  # each AUC sorts what is sorted already
     label, score, fold, group = label[order], score[order], fold[order], group[order]
@@ -70,14 +60,7 @@ def apart(
 
 
 def scale_notes(aligned: Aligned, rule: Rule, name: str, seed: int) -> list[str]:
-    """Return a line on the members, and the rule where it joins several, whose folds lie apart.
-
-    Args:
-        aligned: what the members predicted, under the rule's pooling.
-        rule: that was chosen.
-        name: of it.
-        seed: see `apart`.
-    """
+    """Return a line on the members, and the rule where it joins several, whose folds lie apart."""
     scores = dict(zip(aligned.models, aligned.logit.T, strict=True))
     if int(rule.used().sum()) > 1:
         scores[name] = vote(rule, aligned.logit).prob

@@ -5,12 +5,13 @@ see (`crossfit`), and taken only where it beats the simpler one there (`tune`).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from src.ensemble.calibration import CALIBRATIONS
 from src.ensemble.predictions import fit_threshold
 from src.ensemble.rule import Rule, plain_rule
 from src.registry import Registry
@@ -21,14 +22,9 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 INCUMBENT = "mean@0.5"
-
-
-def _ignore_trial() -> None:
-    """Do nothing after a trial."""
-
-
-def _ignore_study(_study: "optuna.Study", _name: str) -> None:
-    """Do nothing with a finished study."""
+STEPS_UP = {"isotonic": 4}  # on the ladder; a curve of many knots is less simple than a line
+LINE = 3
+DEFAULT = ("platt-mean",)  # the rest are tried when named, or by --calibrate
 
 
 @dataclass(frozen=True)
@@ -37,14 +33,14 @@ class Search:
 
     trials: int | None = None  # trials of one search; None takes the strategy's own number
     seed: int = 42  # of samplers and bags
-    on_trial: Callable[[], None] = _ignore_trial  # called after every trial
+    on_trial: Callable[[], None] = lambda: None  # called after every trial
     # where studies are kept: an Optuna storage URL, or a file (a journal); empty: memory
     study: str = ""
     study_name: str = ""  # name of this search's study there
     fingerprint: str = ""  # of the problem; a study of another one is refused
     timeout: float | None = None  # seconds one search may take; None has no limit
     # called with every finished study and its name
-    on_study: Callable[["optuna.Study", str], None] = _ignore_study
+    on_study: Callable[["optuna.Study", str], None] = lambda _study, _name: None
 
 
 Fit = Callable[[IntArray, FloatArray, Search], Rule]
@@ -70,27 +66,53 @@ class Strategy:
 STRATEGIES: Registry[Strategy] = Registry("strategy")
 
 
-def strategy(
-    name: str,
-    *,
-    voting: str,
-    rung: int,
-    min_members: int = 1,
-    sampler: str = "",
-    trials: int = 0,
-    default: bool = True,
-    scale_matters: bool = True,
-) -> Callable[[Fit], Fit]:
-    """Register a fit under a name; the first line of its docstring says what it does."""
+def calibrated_name(method: str, name: str) -> str:
+    """Return the name of a strategy after a calibration: `platt-greedy`."""
+    return f"{method}-{name}"
+
+
+def strategy(name: str, *, voting: str, rung: int, **rest: Any) -> Callable[[Fit], Fit]:  # noqa: ANN401 - fields
+    """Register a fit under a name; the first line of its docstring says what it does.
+
+    Where the scale of members matters, it is registered once more after each calibration.
+
+    Args:
+        name: of the strategy.
+        voting, rung, rest: fields of `Strategy`.
+    """
 
     def add(fit: Fit) -> Fit:
         about = (fit.__doc__ or "").strip().partition("\n")[0]  # `python -OO` has none
-        STRATEGIES.register(name)(
-            Strategy(voting, rung, fit, about, min_members, sampler, trials, default, scale_matters)
-        )
+        bare = Strategy(voting, rung, fit, about, **rest)
+        STRATEGIES.register(name)(bare)
+        for method in CALIBRATIONS if bare.scale_matters else ():
+            own = calibrated_name(method, name)
+            STRATEGIES.register(own)(_calibrated(name, bare, method, default=own in DEFAULT))
         return fit
 
     return add
+
+
+def _calibrated(name: str, bare: Strategy, method: str, *, default: bool) -> Strategy:
+    """Return a strategy on calibrated members.
+
+    The curves are fitted on the rows that the strategy is fitted on, so nested scores stay honest.
+    """
+
+    def fit(label: IntArray, logits: FloatArray, search: Search) -> Rule:
+        curves = tuple(CALIBRATIONS.get(method)(label, logit) for logit in logits.T)
+        rows = [curve.logit(logit) for curve, logit in zip(curves, logits.T, strict=True)]
+        return replace(bare.fit(label, np.stack(rows, axis=1), search), curves=curves)
+
+    return replace(
+        bare,
+        rung=bare.rung + STEPS_UP.get(method, LINE),
+        fit=fit,
+        about=f"Calibrate every member ({method}), then {name}.",
+        min_members=max(2, bare.min_members),
+        default=default,
+        scale_matters=False,
+    )
 
 
 def with_best_threshold(

@@ -1,13 +1,12 @@
 """Optuna searches for weights: in memory, or in a storage that outlives and joins processes.
 
-Strategies of hard voting: members decide, the (weighted) majority wins.
+With them the strategies of hard voting: members decide, the (weighted) majority wins.
 """
 
 import hashlib
 import importlib.util
 import os
 import re
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +23,6 @@ from src.ensemble.strategies import greedy_weights
 from src.ensemble.strategy import Search, strategy, with_best_threshold
 from src.errors import UserError
 from src.metrics import macro_f1, sigmoid
-from src.registry import Registry
 from src.seeds import derive_seed
 from src.thresholds import BINS, best_score_of_bins
 
@@ -33,26 +31,9 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-MakeSampler = Callable[[int], "optuna.samplers.BaseSampler"]
-SAMPLERS: Registry[MakeSampler] = Registry("sampler")
 FINGERPRINT = "rvf_problem"
-ATTEMPTS = 4  # to open a storage
 BLOCK = 1 << 16
 JOURNAL = b'{"op_code":'  # what every line of a journal begins with
-
-
-@SAMPLERS.register("TPESampler")
-def _tpe(seed: int) -> "optuna.samplers.BaseSampler":
-    import optuna
-
-    return optuna.samplers.TPESampler(seed=seed)
-
-
-@SAMPLERS.register("CmaEsSampler")
-def _cma_es(seed: int) -> "optuna.samplers.BaseSampler":
-    import optuna
-
-    return optuna.samplers.CmaEsSampler(seed=seed)
 
 
 @strategy("tpe", voting="soft", rung=12, min_members=2, sampler="TPESampler", trials=100)
@@ -89,25 +70,19 @@ def search_weights(
     sampler: str,
     tried_first: Sequence[FloatArray],
 ) -> FloatArray:
-    """Maximise a score over the simplex; equal weights are tried first, and win ties.
+    """Return the (m,) weights of sum 1, m >= 2, of the highest score.
 
-    Args:
-        score: weights (m,) with sum 1 -> score.
-        n_members: m >= 2.
-        search: trials, seed, callback, storage.
-        sampler: name in `SAMPLERS`.
-        tried_first: weights scored after the equal ones, before any search.
-
-    Returns:
-        (m,) float64 weights with sum 1.
+    Equal weights are tried first, and win ties; then `tried_first`, before any search.
 
     Raises:
         UserError: the storage is out of reach, or its study is of another problem.
     """
     import optuna
-    from optuna.trial import TrialState
+    from optuna.study import MaxTrialsCallback
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    complete = (optuna.trial.TrialState.COMPLETE,)
+    share = optuna.distributions.FloatDistribution(0.0, 1.0)
     names = [f"weight_{i}" for i in range(n_members)]
     trials = search.trials or 0
 
@@ -125,48 +100,27 @@ def search_weights(
         fixed = [equal_weights(n_members), *tried_first][:trials]
         if not study.get_trials(deepcopy=False):
             for weights in fixed:
-                study.add_trial(_scored(names, weights / weights.max(), score(weights)))
+                values = (weights / weights.max()).tolist()
+                study.add_trial(
+                    optuna.trial.create_trial(
+                        params=dict(zip(names, values, strict=True)),
+                        distributions=dict.fromkeys(names, share),
+                        value=score(weights),
+                    )
+                )
                 search.on_trial()
-        _optimize(study, objective, trials, search)
+        missing = trials - len(study.get_trials(deepcopy=False, states=complete))
+        if missing > 0 and not search.study:
+            study.optimize(objective, n_trials=missing, timeout=search.timeout)
+        elif missing > 0:  # several workers on one storage share them
+            done = MaxTrialsCallback(trials, states=complete)
+            study.optimize(objective, timeout=search.timeout, callbacks=[done])
         search.on_study(study, search.study_name)
-        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if not complete:
+        found = study.get_trials(deepcopy=False, states=complete)
+    if not found:
         return equal_weights(n_members)
-    best = max(complete, key=lambda trial: (trial.value, -trial.number))
+    best = max(found, key=lambda trial: (trial.value, -trial.number))
     return weights_of([best.params[name] for name in names])
-
-
-def _scored(names: Sequence[str], values: FloatArray, value: float) -> "optuna.trial.FrozenTrial":
-    """Return a finished trial of weights that were scored outside a search."""
-    import optuna
-
-    one = optuna.distributions.FloatDistribution(0.0, 1.0)
-    return optuna.trial.create_trial(
-        params={name: float(v) for name, v in zip(names, values, strict=True)},
-        distributions=dict.fromkeys(names, one),
-        value=value,
-    )
-
-
-def _optimize(
-    study: "optuna.Study",
-    objective: Callable[["optuna.Trial"], float],
-    trials: int,
-    search: Search,
-) -> None:
-    """Run the trials that are missing; several workers on one storage share them."""
-    from optuna.study import MaxTrialsCallback
-    from optuna.trial import TrialState
-
-    complete = (TrialState.COMPLETE,)
-    missing = trials - len(study.get_trials(deepcopy=False, states=complete))
-    if missing <= 0:
-        return
-    if not search.study:
-        study.optimize(objective, n_trials=missing, timeout=search.timeout)
-        return
-    done = MaxTrialsCallback(trials, states=complete)
-    study.optimize(objective, timeout=search.timeout, callbacks=[done])
 
 
 @contextmanager
@@ -193,16 +147,21 @@ def _without_password(text: str) -> str:
 def _open_study(search: Search, sampler: str) -> "optuna.Study":
     import optuna
 
-    make = SAMPLERS.get(sampler)
+    make = getattr(optuna.samplers, sampler)
     if not search.study:
-        return optuna.create_study(direction="maximize", sampler=make(search.seed))
+        return optuna.create_study(direction="maximize", sampler=make(seed=search.seed))
     key = hashlib.sha256(search.study.encode()).hexdigest()[:16]
     # Workers that make tables at once disturb each other, and the one that fails loses its search.
     with file_lock(paths.study_lock(key), "the storage of the study", wait=True):
-        study = _create_or_load(search)
+        study = optuna.create_study(
+            study_name=search.study_name,
+            storage=open_storage(search.study),
+            direction="maximize",
+            load_if_exists=True,
+        )
     trials = len(study.get_trials(deepcopy=False))
     # Workers, and a search that goes on, must not draw the same points again.
-    study.sampler = make(derive_seed(search.seed, os.getpid(), trials))
+    study.sampler = make(seed=derive_seed(search.seed, os.getpid(), trials))
     known = study.user_attrs.get(FINGERPRINT)
     if known is None and not trials:
         study.set_user_attr(FINGERPRINT, search.fingerprint)
@@ -213,27 +172,6 @@ def _open_study(search: Search, sampler: str) -> "optuna.Study":
             "database, or another --recipe name"
         )
     return study
-
-
-def _create_or_load(search: Search) -> "optuna.Study":
-    import optuna
-
-    for attempt in range(ATTEMPTS):
-        try:
-            return optuna.create_study(
-                study_name=search.study_name,
-                storage=open_storage(search.study),
-                direction="maximize",
-                load_if_exists=True,
-            )
-        except UserError:
-            raise
-        except Exception:
-            # Workers of two machines that make the tables at once: the next try finds them.
-            if attempt + 1 == ATTEMPTS:
-                raise
-            time.sleep(0.3 * (attempt + 1))
-    raise AssertionError
 
 
 def open_storage(where: str) -> "optuna.storages.BaseStorage":

@@ -11,33 +11,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.artifacts.files import sha256_json
-from src.artifacts.recipes import Member, Recipe
+from src.artifacts.recipes import Recipe
 from src.ensemble.align import Aligned
 from src.ensemble.bootstrap import MIN_GROUPS, bootstrap_threshold, interval
-from src.ensemble.candidates import (
+from src.ensemble.crossfit import (
+    FEWEST,
     Candidate,
+    Parts,
     Tried,
     judge,
+    make_parts,
     try_pooling,
     try_split,
     try_strategy,
 )
-from src.ensemble.crossfit import FEWEST, Parts, make_parts
-from src.ensemble.rule import VOTING, Rule, Votes, vote
+from src.ensemble.rule import Rule, Votes, stages_of, vote
 from src.ensemble.scales import scale_notes
 from src.ensemble.search import INCUMBENT, STRATEGIES, Search, ladder
-from src.ensemble.stages import stages_of
 from src.metrics import auc, counts, f1_fake, f1_real, macro_f1_of_counts
 
 BY = ("kind", "domain")
 
 
 def break_down(aligned: Aligned, votes: Votes | None) -> dict[str, list[dict[str, Any]]]:
-    """Score decisions for every kind and every domain, as far as there is more than one.
-
-    Args:
-        aligned: labels, kinds and domains of n items.
-        votes: (n,) cross-fitted probs and decisions; None scores nothing.
+    """Score cross-fitted decisions for every kind and domain, as far as there is more than one.
 
     Returns:
         `kind` and `domain`, each where it has two values or more -> rows sorted by value:
@@ -50,17 +47,16 @@ def break_down(aligned: Aligned, votes: Votes | None) -> dict[str, list[dict[str
     return {
         by: [
             {"value": str(value), **_score(aligned.label[rows], votes.prob[rows], votes.pred[rows])}
-            for value, rows in zip(values, _rows_of(code, len(values)), strict=True)
+            for value, rows in zip(values, _split(code), strict=True)
         ]
         for by, (values, code) in found.items()
         if len(values) > 1
     }
 
 
-def _rows_of(code: NDArray[np.intp], n_values: int) -> list[NDArray[np.intp]]:
-    """Return the rows of each of the codes 0..n_values-1, by one sort."""
-    ends = np.cumsum(np.bincount(code, minlength=n_values))
-    return np.split(np.argsort(code, kind="stable"), ends[:-1])
+def _split(code: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """Return the rows of each code 0, 1, .., by one sort."""
+    return np.split(np.argsort(code, kind="stable"), np.cumsum(np.bincount(code))[:-1])
 
 
 def _score(
@@ -114,8 +110,7 @@ def tune(
 
     Args:
         aligned: the members' predictions.
-        voting: name in `VOTING`: only strategies of that voting; None takes all.
-        names: only these strategies; None takes the defaults.
+        voting, names: which strategies, see `ladder`.
         search: trials, seed, callback, storage.
         split_by: `kind`, `domain`: what the winner may have thresholds by. Domain only where the
             test items carry theirs.
@@ -123,7 +118,9 @@ def tune(
     Raises:
         UserError: unknown voting or strategy, or one that does not fit.
     """
-    search = replace(search or Search(), fingerprint=_fingerprint(aligned, search or Search()))
+    search = search or Search()
+    problem = [aligned.folds_sha256, aligned.oof_sha256, aligned.folds, search.seed]
+    search = replace(search, fingerprint=sha256_json(problem))
     parts = make_parts(aligned, search.seed)
     names = ladder(len(aligned.models), voting, names)
     reference = [] if names[0] == INCUMBENT else [INCUMBENT]
@@ -163,13 +160,9 @@ def _poolings(aligned: Aligned, plain: Tried) -> list[str]:
     return [pool for pool in aligned.pooled.logits if {pool} != own]
 
 
-def _fingerprint(aligned: Aligned, search: Search) -> str:
-    return sha256_json([aligned.folds_sha256, aligned.oof_sha256, aligned.folds, search.seed])
-
-
 def _values_to_split_by(aligned: Aligned, chosen: str, wanted: Sequence[str]) -> list[str]:
     """Return `kind` and `domain` as far as two values have enough items of both classes."""
-    if VOTING.get(STRATEGIES.get(chosen).voting) is VOTING.get("hard"):
+    if STRATEGIES.get(chosen).voting == "hard":
         return []
     found = []
     for by in wanted:
@@ -195,15 +188,11 @@ def _notes(
             "be told from luck and the simplest candidate stays"
         )
     if shown_only and parts.count:
-        notes.append(_against_the_mean(candidates, chosen))
+        score = {c.name: c.cross_fitted or 0 for c in candidates}
+        better = score[INCUMBENT] > score[chosen]
+        words = f"{INCUMBENT} is shown for comparison"
+        notes.append(f"{words} and is better" if better else words)
     return notes
-
-
-def _against_the_mean(candidates: list[Candidate], chosen: str) -> str:
-    mean = next(c for c in candidates if c.name == INCUMBENT)
-    best = next(c for c in candidates if c.name == chosen)
-    better = (mean.cross_fitted or 0) > (best.cross_fitted or 0)
-    return f"{INCUMBENT} is shown for comparison" + (" and is better" if better else "")
 
 
 def _threshold_interval(aligned: Aligned, rule: Rule, seed: int) -> tuple[float, float] | None:
@@ -227,23 +216,18 @@ def _recipe(
     best = next(c for c in candidates if c.name == winner.name)
     incumbent = next(c for c in candidates if c.name == INCUMBENT)
     rule = replace(winner.rule, pools=aligned.pooled.names(winner.pool))
+    members = [
+        aligned.member(model, float(weight), float(threshold))
+        for model, weight, threshold in zip(
+            aligned.models, rule.weights, rule.thresholds, strict=True
+        )
+    ]
     return Recipe(
         dataset=aligned.dataset,
         scheme=aligned.scheme,
         folds=aligned.folds,
         folds_sha256=aligned.folds_sha256,
-        members=[
-            Member(
-                model,
-                float(weight),
-                float(threshold),
-                aligned.oof_sha256[model],
-                aligned.checkpoint_sha256[model],
-            )
-            for model, weight, threshold in zip(
-                aligned.models, rule.weights, rule.thresholds, strict=True
-            )
-        ],
+        members=members,
         stages=stages_of(rule, aligned.models),
         scores={
             "in_sample": best.in_sample,

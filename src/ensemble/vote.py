@@ -9,8 +9,7 @@ import pandas as pd
 from src.artifacts.oof import UNREADABLE, VIEW_COLUMNS, WHOLE
 from src.artifacts.recipes import Recipe
 from src.ensemble.pooling import DEFAULT, frame_of, pool_table
-from src.ensemble.rule import Rule, vote
-from src.ensemble.stages import rule_of
+from src.ensemble.rule import Rule, rule_of, vote
 from src.errors import UserError
 
 

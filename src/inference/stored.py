@@ -19,7 +19,7 @@ from src.data.items.contents import contents_sha256
 from src.data.items.dataset_yaml import part_of, says_cropped
 from src.ensemble.extra import is_extra, read_extra_test
 from src.ensemble.pooling import DEFAULT
-from src.ensemble.stages import pools_of, rule_of
+from src.ensemble.rule import pools_of, rule_of
 from src.ensemble.vote import pool_views
 from src.errors import UserError
 

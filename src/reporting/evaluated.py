@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from src.artifacts.recipes import Member, Recipe
+from src.artifacts.recipes import Recipe
 from src.data.items.identities import video_of_frame
 from src.ensemble.align import Aligned, align
 from src.ensemble.predictions import ALONE, EDGE, Decided, IntArray, Predictions, columns_of, decide
-from src.ensemble.rule import Rule
-from src.ensemble.stages import pools_of, rule_of, stages_of
+from src.ensemble.rule import Rule, pools_of, rule_of, stages_of
 from src.errors import UserError
 from src.metrics import eer_cut, log_odds, roc
 from src.reporting.runs import own_recipe
@@ -60,8 +59,7 @@ def subject_of_model(dataset: str, scheme: str, model: str) -> Subject:
         else:
             why = f"recipe {name} decides on something else: --recipe {name}"
             threshold = f"{ALONE.threshold} ({why})"
-    shas = aligned.oof_sha256[model], aligned.checkpoint_sha256[model]
-    members = [Member(model, 1.0, ALONE.threshold, *shas)]
+    members = [aligned.member(model, 1.0, ALONE.threshold)]
     stages = stages_of(rule, [model])
     folds = aligned.folds
     whole = Recipe(dataset, scheme, folds, aligned.folds_sha256, members, stages)

@@ -22,7 +22,7 @@ from src.ensemble.predictions import (
     decide,
     fit_threshold,
 )
-from src.ensemble.stages import pools_of, rule_of
+from src.ensemble.rule import pools_of, rule_of
 from src.errors import UserError, unknown_name
 
 

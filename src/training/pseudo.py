@@ -19,7 +19,7 @@ from src.config import PseudoConfig
 from src.data.folds.overlap import Relatives, find_relatives
 from src.data.items.manifest import Dataset
 from src.ensemble.extra import is_extra
-from src.ensemble.stages import pools_of, rule_of
+from src.ensemble.rule import pools_of, rule_of
 from src.ensemble.vote import apply_recipe, pool_views
 from src.errors import UserError
 from src.inference import stored

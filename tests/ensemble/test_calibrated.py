@@ -8,9 +8,8 @@ from src.artifacts.recipes import read_recipe, write_recipe
 from src.ensemble.align import align
 from src.ensemble.calibration import CALIBRATIONS
 from src.ensemble.crossfit import cross_rules
-from src.ensemble.rule import vote
+from src.ensemble.rule import rule_of, vote
 from src.ensemble.search import STRATEGIES, Search, calibrate, ladder
-from src.ensemble.stages import rule_of
 from src.ensemble.tune import tune
 from src.errors import UserError
 from src.metrics import macro_f1

@@ -11,9 +11,8 @@ from src.ensemble import align as aligning
 from src.ensemble import tune as tuning
 from src.ensemble.align import align
 from src.ensemble.pooling import pool_table
-from src.ensemble.rule import vote
+from src.ensemble.rule import pools_of, rule_of, vote
 from src.ensemble.search import Search
-from src.ensemble.stages import pools_of, rule_of
 from src.ensemble.tune import tune
 from src.errors import UserError
 from src.metrics import macro_f1

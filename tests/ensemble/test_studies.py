@@ -13,7 +13,6 @@ import optuna
 import pytest
 from optuna.storages.journal import JournalFileBackend
 
-from src.ensemble import studies
 from src.ensemble.search import STRATEGIES, Search
 from src.ensemble.studies import open_storage
 from src.errors import UserError
@@ -87,18 +86,18 @@ def test_a_file_that_is_no_journal_is_not_written_to(tmp_path):
 
 
 def test_workers_open_a_fresh_storage_one_after_the_other(tmp_path, monkeypatch):
-    inside, seen, real = [], [], studies._create_or_load
+    inside, seen, real = [], [], optuna.create_study
 
-    def slow(search):
+    def slow(**how):
         inside.append(1)
         seen.append(len(inside))
         time.sleep(0.3)
         try:
-            return real(search)
+            return real(**how)
         finally:
             inside.pop()
 
-    monkeypatch.setattr(studies, "_create_or_load", slow)
+    monkeypatch.setattr(optuna, "create_study", slow)
     workers = [Thread(target=fit, args=(f"sqlite:///{tmp_path}/s.db", 2)) for _ in range(3)]
     for worker in workers:
         worker.start()

@@ -7,9 +7,8 @@ import pytest
 from src import paths
 from src.artifacts.recipes import check_recipe_fresh, read_recipe, write_recipe
 from src.ensemble.align import align
-from src.ensemble.rule import vote
+from src.ensemble.rule import rule_of, vote
 from src.ensemble.search import Search, ladder
-from src.ensemble.stages import rule_of
 from src.ensemble.tune import n_trials, tune
 from src.errors import UserError
 from src.metrics import macro_f1

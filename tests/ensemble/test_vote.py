@@ -7,8 +7,7 @@ import pytest
 from src.artifacts.oof import UNREADABLE
 from src.artifacts.recipes import Member, Recipe, read_recipe, write_recipe
 from src.ensemble.calibration import Curve, fit_rank
-from src.ensemble.rule import VOTING, Rule, vote
-from src.ensemble.stages import rule_of, stages_of
+from src.ensemble.rule import VOTING, Rule, rule_of, stages_of, vote
 from src.ensemble.vote import apply_recipe, pool_views
 from src.errors import UserError
 from src.metrics import sigmoid
