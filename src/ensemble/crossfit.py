@@ -220,9 +220,9 @@ def judge(
     if rows.n_groups >= MIN_GROUPS:
         draws = bootstrap_macro_f1(rows.label, preds, rows.group, seed=seed)
     standing, candidates = first, []
-    alone = [range(k, k + 1) for k in range(len(tried)) if k not in rivals]
-    rounds = sorted([*alone, *([rivals] if rivals else [])], key=lambda places: places.start)
-    for places in rounds:
+    rounds = [range(k, k + 1) for k in range(len(tried)) if k not in rivals]
+    rounds += [rivals] if rivals else []
+    for places in sorted(rounds, key=lambda places: places.start):
         found = [
             _challenge(tried, scores, draws, place, None if place <= first else standing)
             for place in places
