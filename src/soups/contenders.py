@@ -247,9 +247,9 @@ def predict_holdout(
     loaded = [load_checkpoint(file, compute.chip) for file in files]
     canvases = [Canvas.of(model.spec) for model, _ in loaded]
     source = PixelSource(dataset.root, rows["path"].tolist(), canvases)
-    logits, readable = predict_views(
+    looked = predict_views(
         [model for model, _ in loaded], [views for _, views in loaded], source,
         np.arange(len(rows)), compute, what=dataset.name,
     )  # fmt: skip
-    pooled = iter([table.mean(1) for table in logits])
-    return [np.mean([next(pooled) for _ in each], axis=0) for each in checkpoints], readable
+    pooled = iter([table.mean(1) for table in looked.logits])
+    return [np.mean([next(pooled) for _ in each], axis=0) for each in checkpoints], looked.there

@@ -6,14 +6,15 @@ other: thresholds always, and which merge it is where something was chosen. Torc
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from src.ensemble.predictions import (
     FloatArray,
     IntArray,
-    Names,
     Predictions,
     columns_of,
     fit_threshold,
@@ -77,7 +78,7 @@ class Held(Predictions):
         return list(dict.fromkeys(self.fold.tolist()))
 
 
-def halves_of(label: IntArray, item_id: Names, group: Names) -> IntArray:
+def halves_of(label: IntArray, item_id: NDArray[Any], group: NDArray[Any]) -> IntArray:
     """Part held-out rows by group (or item, where it has none) in two; the half of each, 0 or 1.
 
     Raises:
