@@ -72,7 +72,7 @@ Try = tuple[str, Callable[[], str]]
 UNSEEN = (".cache", "log.txt")
 PLANTED = ("oof/notes.txt", "submissions/tiny/mine.csv", "checkpoints/tiny/mine.safetensors",
            "reports/tiny/mine.html", "bundles/mine.zip", "recipes/tiny/mine.txt")  # fmt: skip
-UNFINISHED = re.compile(r"\.tmp$|\.partial$|\.state\.pt$|\.lock$|comparisons/")
+UNFINISHED = re.compile(r"\.tmp$|\.unfinished$|\.state\.pt$|\.lock$|comparisons/")
 
 
 def make_root(root: Path) -> None:

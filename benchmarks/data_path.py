@@ -20,7 +20,7 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from src.data.batches.augment import PRESETS  # isort: split
+from src.data.batches.augment_presets import PRESETS  # isort: split
 
 import albumentations as A
 import cv2

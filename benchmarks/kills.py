@@ -40,7 +40,7 @@ SCENARIOS: dict[str, tuple[list[str], list[str], int]] = {
     "predict": (["predict_ensemble.py", "--data", "tiny", "--device", "cpu"],
                 ["submissions"], 25),
 }  # fmt: skip
-LEFT = ("*.tmp", "*.partial", "*.state.pt")
+LEFT = ("*.tmp", "*.unfinished", "*.state.pt")
 
 
 def make_root(root: Path) -> None:
@@ -75,8 +75,8 @@ def contents(root: Path, folders: list[str]) -> dict[str, bytes]:
 
 def kill_once(command: Command, kind: str, root: Path, length: float, rng: random.Random) -> int:
     """Kill at a random moment; returns the signal, 0 if the command had ended before."""
-    if kind == "cache" and not list(root.rglob("*.partial")):
-        while command.running() and not list(root.rglob("*.partial")):
+    if kind == "cache" and not list(root.rglob("*.unfinished")):
+        while command.running() and not list(root.rglob("*.unfinished")):
             time.sleep(0.002)
         length *= 0.3
     time.sleep(rng.uniform(0.02, length))

@@ -191,7 +191,7 @@ class Trainer:
             raise
         with clock.noting():  # a signal in mid-save would cost the whole epoch
             taken = self.state_file.end_epoch()
-            rate = run.steps * self.sampler.batch_size / taken
+            rate = run.steps * self.sampler.pool.batch_size / taken
             best = self.config.selection == "best" and not self.job.is_refit
             run.count_epoch(loss, rate, taken, report, keep_best=best)
             # Without a choice among epochs no held-out item may steer the run either.

@@ -5,19 +5,20 @@ Two kinds, each registered with one decorator: lists of albumentations that see 
 (`BATCH_PRESETS`, here).
 """
 
-import random
 import warnings
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src.data.batches.augment_presets import PRESETS
 from src.errors import UserError, unknown_name
 from src.registry import Registry
+
+if TYPE_CHECKING:
+    from src.data.batches.augment_presets import Augment, Preset
 
 # (uint8 (n, canvas, canvas, 3), size, generator on the CPU) -> uint8 (n, size, size, 3)
 BatchPreset = Callable[[Tensor, int, torch.Generator], Tensor]
@@ -57,16 +58,25 @@ def _mirrored(places: Tensor, side: int) -> Tensor:
     return torch.minimum(places, period - places) if side > 1 else torch.zeros_like(places)
 
 
+def image_presets() -> "Registry[Preset]":
+    """Return the presets that see one image at a time; loads albumentations."""
+    from src.data.batches.augment_presets import PRESETS
+
+    return PRESETS
+
+
 def preset_names() -> list[str]:
     """Return the names of all presets, sorted."""
-    return sorted([*PRESETS.names(), *BATCH_PRESETS.names()])
+    return sorted([*image_presets(), *BATCH_PRESETS])
 
 
 def takes_batches(name: str) -> bool:
     """Tell whether a preset works on whole batches; raises a UserError for an unknown one."""
-    if name not in preset_names():
+    if name in list(BATCH_PRESETS):
+        return True
+    if name not in list(image_presets()):
         raise unknown_name("augmentation preset", name, preset_names())
-    return name in BATCH_PRESETS.names()
+    return False
 
 
 def check_augment(name: str, geometry: str) -> None:
@@ -78,7 +88,9 @@ def check_augment(name: str, geometry: str) -> None:
     """
     if takes_batches(name):
         return
-    preset = PRESETS.get(name)
+    from src.data.batches.augment_presets import resamples
+
+    preset = image_presets().get(name)
     if geometry != "native":
         if getattr(preset, "native_only", False):
             raise UserError(
@@ -86,57 +98,23 @@ def check_augment(name: str, geometry: str) -> None:
                 "resamples them; take input.geometry: native, or another preset (light)"
             )
         return
-    if _resamples(preset(32)):
+    if resamples(preset(32)):
         raise UserError(
             f"augment: {name} resamples, and input.geometry: native never does; take none, "
             "crop_flip, light, classic or forensic, or another geometry"
         )
 
 
-def _resamples(steps: Iterable[Any]) -> bool:
-    """Tell whether a transform, or one inside it, computes pixels between those that there are."""
-    import albumentations as A
-
-    kinds = (A.RandomResizedCrop, A.Resize, A.RandomScale, A.SmallestMaxSize, A.LongestMaxSize,
-             A.Downscale, A.Affine, A.Perspective, A.Rotate, A.SafeRotate)  # fmt: skip
-    return any(
-        isinstance(step, kinds) or _resamples(getattr(step, "transforms", ())) for step in steps
-    )
-
-
-class Augment:
-    """A preset that maps uint8 (canvas, canvas, 3) to uint8 (size, size, 3).
-
-    Args:
-        steps: albumentations transforms.
-    """
-
-    def __init__(self, steps: list[Any]) -> None:
-        import albumentations as A
-
-        self.compose = A.Compose(steps)
-
-    def set_random_seed(self, seed: int) -> None:
-        """Let all further draws follow from `seed`.
-
-        One stream for all transforms: albumentations' own `set_random_seed` starts a stream of the
-        same numbers in each, so that an image that is flipped is also the one that is blurred.
-        """
-        self.compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
-
-    def __call__(self, *, image: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
-        """Return `image` as the net sees it, with the next draws of the stream."""
-        return self.compose(image=image)
-
-
-def make_augment(name: str, size: int) -> Augment:
+def make_augment(name: str, size: int) -> "Augment":
     """Build a preset for a net that sees images of `size` pixels.
 
     Raises:
         UserError: unknown preset.
         UserWarning: as an error, where albumentations would ignore a mistyped argument.
     """
-    preset = PRESETS.get(name)
+    from src.data.batches.augment_presets import Augment
+
+    preset = image_presets().get(name)
     with warnings.catch_warnings():
         # 2.0.8 only warns of unknown argument names and goes on with its defaults.
         warnings.simplefilter("error", UserWarning)
@@ -146,14 +124,8 @@ def make_augment(name: str, size: int) -> Augment:
 def draw_boxes(n: int, size: int, chance: float, seed: int) -> NDArray[np.int64]:
     """Draw what random erasing blanks (Zhong et al. 2020; a box that is too long is cut off).
 
-    Args:
-        n: images.
-        size: side of the images.
-        chance: of an image to lose a rectangle.
-        seed: what the draw follows from.
-
-    Returns:
-        int64 (n, 4): top, bottom, left, right; all 0 where nothing is blanked.
+    Of `n` images of `size` pixels each loses a rectangle by `chance`: int64 (n, 4) of top, bottom,
+    left, right; all 0 where nothing is blanked.
     """
     rng = np.random.default_rng(seed)
     area = rng.uniform(*ERASED_AREA, n) * size**2

@@ -2,20 +2,108 @@
 
 A preset is one function `size -> [transform, ...]` that turns a canvas of `size` pixels or more
 into (size, size), registered with one decorator. All randomness comes from the seed that the
-caller sets on the whole list.
+caller sets on the whole list. albumentations takes long to load: `augment` imports this file where
+such a preset is asked for.
 """
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import albumentations as A
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from src.data.pixels.images import SUBSAMPLING, reencode
 from src.registry import Registry
 
-# albumentations is imported where it is used: it takes long, and only some presets need it.
 Preset = Callable[[int], list[Any]]
 PRESETS: Registry[Preset] = Registry("augmentation preset")
 
 MEAN_COLOUR = (124.0, 116.0, 104.0)  # of ImageNet; near 0 once normalised
 WHITE, BLACK = 255, 0
+Pass = tuple[str, int, str]  # kind of file, quality, chroma subsampling (of a JPEG)
+
+
+class Augment:
+    """A preset that maps uint8 (canvas, canvas, 3) to uint8 (size, size, 3)."""
+
+    def __init__(self, steps: list[Any]) -> None:
+        self.compose = A.Compose(steps)
+
+    def set_random_seed(self, seed: int) -> None:
+        """Let all further draws follow from `seed`.
+
+        One stream for all transforms: albumentations' own `set_random_seed` starts a stream of the
+        same numbers in each, so that an image that is flipped is also the one that is blurred.
+        """
+        self.compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
+
+    def __call__(self, *, image: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
+        """Return `image` as the net sees it, with the next draws of the stream."""
+        return self.compose(image=image)
+
+
+def resamples(steps: Iterable[Any]) -> bool:
+    """Tell whether a transform, or one inside it, computes pixels between those that there are."""
+    kinds = (A.RandomResizedCrop, A.Resize, A.RandomScale, A.SmallestMaxSize, A.LongestMaxSize,
+             A.Downscale, A.Affine, A.Perspective, A.Rotate, A.SafeRotate)  # fmt: skip
+    return any(
+        isinstance(step, kinds) or resamples(getattr(step, "transforms", ())) for step in steps
+    )
+
+
+class Recompress(A.ImageOnlyTransform):
+    """Store a picture as JPEG or WebP and read it back.
+
+    albumentations' own `ImageCompression` (2.0.8) gives OpenCV, which expects BGR, an RGB picture:
+    red and blue change places in the chroma planes, and the artefacts are those of no real file.
+
+    Args:
+        quality: range that each pass draws from, on the scale of libjpeg.
+        repeat: range of the number of passes.
+        webp: chance of a pass to be WebP.
+        chroma: subsamplings of which each JPEG draws one.
+        p: chance of a picture to be compressed at all.
+    """
+
+    def __init__(
+        self,
+        quality: tuple[int, int],
+        *,
+        repeat: tuple[int, int] = (1, 1),
+        webp: float = 0.0,
+        chroma: tuple[str, ...] = (SUBSAMPLING,),
+        p: float = 0.5,
+    ) -> None:
+        super().__init__(p=p)
+        self.quality, self.repeat, self.webp, self.chroma = quality, repeat, webp, chroma
+
+    def get_params(self) -> dict[str, Any]:
+        """Draw the passes from the stream that the whole list shares."""
+        draw = self.py_random
+        passes: list[Pass] = [
+            (
+                "webp" if draw.random() < self.webp else "jpeg",
+                draw.randint(*self.quality),
+                draw.choice(self.chroma),
+            )
+            for _ in range(draw.randint(*self.repeat))
+        ]
+        return {"passes": passes}
+
+    def apply(self, img: NDArray[np.uint8], passes: list[Pass], **_: object) -> NDArray[np.uint8]:
+        """Return a picture (uint8 RGB) as it comes back from its passes."""
+        for kind, quality, chroma in passes:
+            img = _webp(img, quality) if kind == "webp" else reencode(img, quality, chroma)
+        return img
+
+
+def _webp(pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    data = cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, quality])[1]
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), np.uint8)
 
 
 def native_only(preset: Preset) -> Preset:
@@ -27,10 +115,6 @@ def native_only(preset: Preset) -> Preset:
 @PRESETS.register("light")
 def light(size: int) -> list[Any]:
     """Cut a random square without resampling, flip, mild exposure and re-compression."""
-    import albumentations as A
-
-    from src.data.batches.recompress import Recompress
-
     return [
         A.RandomCrop(size, size),
         A.HorizontalFlip(p=0.5),
@@ -42,10 +126,6 @@ def light(size: int) -> list[Any]:
 @PRESETS.register("crop_zoom")
 def crop_zoom(size: int) -> list[Any]:
     """Crop 70-100 % of the area, flip, mild colour changes, re-compression, sometimes a blur."""
-    import albumentations as A
-
-    from src.data.batches.recompress import Recompress
-
     return [
         A.RandomResizedCrop((size, size), scale=(0.7, 1.0), ratio=(0.85, 1.18), p=1.0),
         A.HorizontalFlip(p=0.5),
@@ -62,9 +142,6 @@ def standard(size: int) -> list[Any]:
     Turned and jittered is every image, as torchvision's RandomRotation(10) and
     ColorJitter(.2, .2, .2, .1) do it; the corners that turning uncovers are mirrored, not black.
     """
-    import albumentations as A
-    import cv2
-
     return [
         A.Rotate(10, interpolation=cv2.INTER_LINEAR, border_mode=cv2.BORDER_REFLECT_101, p=1.0),
         A.RandomCrop(size, size),
@@ -81,8 +158,6 @@ def classic(size: int) -> list[Any]:
     The noise is that of albumentations 1's default, a variance of 10 to 50 on a 0..255 scale; the
     default of version 2 is ten times as strong.
     """
-    import albumentations as A
-
     return [
         A.RandomCrop(size, size),
         A.HorizontalFlip(p=0.5),
@@ -95,11 +170,6 @@ def classic(size: int) -> list[Any]:
 @PRESETS.register("robust")
 def robust(size: int) -> list[Any]:
     """What sharing does to a picture: screenshots, smaller copies, blur, noise, JPEG 30-100."""
-    import albumentations as A
-    import cv2
-
-    from src.data.batches.recompress import Recompress
-
     ways = ((cv2.INTER_AREA, cv2.INTER_LINEAR), (cv2.INTER_AREA, cv2.INTER_CUBIC),
             (cv2.INTER_LINEAR, cv2.INTER_NEAREST))  # fmt: skip
     copies: list[Any] = [
@@ -119,11 +189,6 @@ def robust(size: int) -> list[Any]:
 
 def _screenshot(page: int) -> Any:  # noqa: ANN401 - albumentations has no stubs
     """Return a transform: shown at another size, off the grid, on a page, in a screen's tones."""
-    import albumentations as A
-    import cv2
-
-    from src.data.batches.recompress import Recompress
-
     shown = A.Affine(
         scale=(0.85, 1.15), translate_percent=(-0.05, 0.05), keep_ratio=True,
         interpolation=cv2.INTER_CUBIC, fill=page, p=1.0,
@@ -142,11 +207,6 @@ def share(size: int) -> list[Any]:
     AI-GenBench (arXiv 2511.21507) found to help most: an AUROC on generators of the next period of
     .901 without, .931 with one mild pass, .945 with up to three.
     """
-    import albumentations as A
-    import cv2
-
-    from src.data.batches.recompress import Recompress
-
     return [
         A.RandomCrop(size, size),
         A.HorizontalFlip(p=0.5),
@@ -164,6 +224,4 @@ def forensic(size: int) -> list[Any]:
     For `input.geometry: native`; `input.crop_pct` says how much room there is: at .25, a net of
     224 px sees squares out of the middle 896.
     """
-    import albumentations as A
-
     return [A.RandomCrop(size, size), A.HorizontalFlip(p=0.5)]

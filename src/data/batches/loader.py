@@ -28,17 +28,11 @@ def mix_batch(
 
     Mixup adds them (Zhang et al. 2018, eq. 1), cutmix puts a rectangle of the one into the other
     (Yun et al. 2019, eq. 1 and 2; the share is that of the rectangle after it was cut off at the
-    edges). Where both are wanted, each batch takes one, by a coin.
+    edges). `mixup` and `cutmix` are the alphas of their Beta distributions, 0 has none; where both
+    are wanted, each batch takes one, by a coin.
 
-    Args:
-        pixels: uint8 (n, s, s, 3).
-        label: (n,) of 0/1.
-        mixup: alpha of mixup's Beta distribution; 0 has none.
-        cutmix: alpha of cutmix's; 0 has none. Not both are 0.
-        seed: what the draw follows from.
-
-    Returns:
-        Pixels, float32 on the same scale from mixup and uint8 from cutmix; and float32 labels.
+    Of pixels uint8 (n, s, s, 3) and labels (n,) of 0/1 it returns pixels, float32 on the same scale
+    from mixup and uint8 from cutmix, and float32 labels.
     """
     rng = np.random.default_rng(seed)
     cuts = cutmix > 0 and (mixup == 0 or rng.random() < 0.5)
@@ -72,16 +66,8 @@ def _cut(
 class TrainBatches(Dataset[dict[str, Tensor]]):
     """Augmented batches; the draw depends on (seed, epoch, batch), not on workers.
 
-    A preset for whole batches is left to `DeviceBatches`.
-
-    Args:
-        source: pixels of all items, one canvas.
-        labels: 0/1 by row.
-        augment: preset name.
-        image_size: side of what the net sees.
-        seed: of the run.
-        erase: share of images of which a random rectangle is blanked.
-        mixes: `DeviceBatches` is to mix images, and wants a seed for it.
+    A preset for whole batches is left to `DeviceBatches`; `mixes` says that it wants a seed to mix
+    images too. `erase` is the share of images of which a random rectangle is blanked.
     """
 
     def __init__(
@@ -142,15 +128,7 @@ def draw_frames(seed: int, key: BatchKey) -> NDArray[np.float64]:
 
 
 class DeviceBatches:
-    """Training batches on the device, where what works on whole batches is done.
-
-    Args:
-        loader: batches of `TrainBatches`.
-        augment: preset name.
-        image_size: side of what the net sees.
-        device: where to.
-        mixup, cutmix: see `mix_batch`; 0 has none.
-    """
+    """Batches of `TrainBatches` on the device, where what works on whole batches is done."""
 
     def __init__(
         self,
@@ -185,13 +163,7 @@ class DeviceBatches:
 
 
 class EvalBatches(Dataset[dict[str, Tensor]]):
-    """The one evaluation transform: canvas, central crop; each item decoded once for all specs.
-
-    Args:
-        source: pixels of all items.
-        specs: preprocessing of the models that will look at them; tensor `pixels<k>` is for
-            `specs[k]`.
-    """
+    """The one evaluation transform: canvas, central crop; each item decoded once for all specs."""
 
     def __init__(self, source: PixelSource, specs: Sequence[InputSpec]) -> None:
         self.source = source

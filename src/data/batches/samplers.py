@@ -96,11 +96,6 @@ def paired(pool: Pool, rng: np.random.Generator) -> Rows:
 class EpochSampler(Sampler[BatchKey]):
     """The batches of an epoch, drawn from (seed, epoch) alone; a last, smaller one is left out.
 
-    Args:
-        pool: what they are drawn from.
-        kind: a registered sampler.
-        seed: of the run.
-
     Raises:
         UserError: an epoch does not fill one batch, or the sampler does not fit the rows.
     """
@@ -120,18 +115,13 @@ class EpochSampler(Sampler[BatchKey]):
                 f"(--set optim.batch_size={count} --as NAME)"
             )
 
-    @property
-    def batch_size(self) -> int:
-        """Return the items a batch."""
-        return self.pool.batch_size
-
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
         return self.batches
 
     def __iter__(self) -> Iterator[BatchKey]:
         """Yield the batches of the current `epoch`."""
-        order, size = self._rows(), self.batch_size
+        order, size = self._rows(), self.pool.batch_size
         for number in range(self.first, len(self)):
             part = order[number * size : (number + 1) * size]
             yield BatchKey(self.epoch, number, tuple(int(row) for row in part))

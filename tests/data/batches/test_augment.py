@@ -9,64 +9,57 @@ import torch
 from PIL import Image
 from scipy.stats import binomtest
 
-from src.data.batches import augment  # isort: split
-
-import albumentations as A
-
 from src.data.batches.augment import (
     BATCH_PRESETS,
-    PRESETS,
     check_augment,
     draw_boxes,
     make_augment,
     preset_names,
     takes_batches,
 )
-from src.data.batches.recompress import Recompress
+from src.data.batches.augment_presets import PRESETS, Recompress
 from src.errors import UserError
+
+import albumentations as A  # isort: skip - `src` keeps it from asking for its newest version
 
 CANVAS = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("name", PRESETS.names())
-@pytest.mark.parametrize(("canvas", "size"), [(32, 32), (40, 32), (64, 48), (16, 16), (36, 33)])
-def test_every_preset_gives_the_size_that_the_net_sees(name, canvas, size):
-    image = np.random.default_rng(1).integers(0, 256, (canvas, canvas, 3), dtype=np.uint8)
-    before = image.copy()
-    transform = make_augment(name, size)
-    for seed in range(20):
-        transform.set_random_seed(seed)
-        out = transform(image=image)["image"]
-        assert out.shape == (size, size, 3)
-        assert out.dtype == np.uint8
-    assert np.array_equal(image, before)
-
-
-def whole(name: str, images: np.ndarray, size: int, seed: int = 0) -> np.ndarray:
+def whole(name, images, size, seed=0):
     generator = torch.Generator().manual_seed(seed)
     out = BATCH_PRESETS.get(name)(torch.from_numpy(images), size, generator)
     assert out.dtype == torch.uint8
     return out.numpy()
 
 
-@pytest.mark.parametrize("name", BATCH_PRESETS.names())
+def draws(name, image, size, n, seed=3):
+    transform = make_augment(name, size)
+    transform.set_random_seed(seed)
+    return np.stack([transform(image=image)["image"] for _ in range(n)])
+
+
+def as_seen(name, image, size, n, seed=3):
+    """Return an image as so many draws of a preset of either kind show it."""
+    if takes_batches(name):
+        return whole(name, np.stack([image] * n), size, seed)
+    return draws(name, image, size, n, seed)
+
+
+@pytest.mark.parametrize("name", preset_names())
 @pytest.mark.parametrize(
     ("canvas", "size"), [(32, 32), (40, 32), (64, 48), (16, 16), (36, 33), (8, 8)]
 )
-def test_every_whole_batch_preset_gives_the_size_that_the_net_sees(name, canvas, size):
-    images = np.random.default_rng(1).integers(0, 256, (5, canvas, canvas, 3), dtype=np.uint8)
-    before = images.copy()
-    for seed in range(5):
-        assert whole(name, images, size, seed).shape == (5, size, size, 3)
-    assert np.array_equal(images, before)
+def test_every_preset_gives_the_size_that_the_net_sees(name, canvas, size):
+    image = np.random.default_rng(1).integers(0, 256, (canvas, canvas, 3), dtype=np.uint8)
+    before = image.copy()
+    out = as_seen(name, image, size, 20)
+    assert out.shape == (20, size, size, 3)
+    assert out.dtype == np.uint8
+    assert np.array_equal(image, before)
 
 
 def test_every_preset_has_one_name():
-    assert (
-        len(set(preset_names()))
-        == len(preset_names())
-        == len(PRESETS.names()) + len(BATCH_PRESETS.names())
-    )
+    assert preset_names() == sorted({*PRESETS.names(), *BATCH_PRESETS.names()})
     assert [takes_batches(name) for name in ("crop_flip", "standard")] == [True, False]
 
 
@@ -74,16 +67,14 @@ def test_none_is_the_central_crop():
     assert np.array_equal(whole("none", CANVAS[None], 32)[0], CANVAS[4:36, 4:36])
 
 
-@pytest.mark.parametrize("name", PRESETS.names())
+@pytest.mark.parametrize("name", preset_names())
 def test_a_seed_decides_the_draw(name):
-    transform, other = make_augment(name, 32), make_augment(name, 32)
-
-    def draw(which, seed: int) -> bytes:
-        which.set_random_seed(seed)
-        return b"".join(which(image=CANVAS)["image"].tobytes() for _ in range(4))
-
-    assert draw(transform, 1) == draw(transform, 1) == draw(other, 1)
-    assert len({draw(transform, seed) for seed in range(8)}) == 8
+    torch.manual_seed(0)
+    first = as_seen(name, CANVAS, 32, 4, seed=1)
+    torch.manual_seed(1)
+    assert np.array_equal(as_seen(name, CANVAS, 32, 4, seed=1), first)
+    seen = {as_seen(name, CANVAS, 32, 4, seed).tobytes() for seed in range(8)}
+    assert len(seen) == (1 if name == "none" else 8)
 
 
 def test_each_transform_of_a_preset_draws_for_itself(monkeypatch):
@@ -120,22 +111,17 @@ def test_crop_flip_shows_pixels_of_the_image_only_shifted_or_mirrored():
         assert np.abs(counts - n / 9).max() < 5 * np.sqrt(n / 9)
 
 
-def test_crop_flip_of_a_larger_canvas_cuts_it_without_edges():
-    image = np.random.default_rng(0).integers(0, 256, (44, 44, 3), dtype=np.uint8)
-    windows = [image[top : top + 32, left : left + 32] for top in range(13) for left in range(13)]
+@pytest.mark.parametrize("name", ["crop_flip", "forensic"])
+def test_a_larger_canvas_is_cut_and_mirrored_without_edges(name):
+    image = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    if name == "crop_flip":  # which shifts by an eighth at most
+        image = np.random.default_rng(0).integers(0, 256, (22, 22, 3), dtype=np.uint8)
+    places = range(len(image) - 15)
+    windows = [image[top : top + 16, left : left + 16] for top in places for left in places]
     possible = {w.tobytes() for w in windows} | {w[:, ::-1].tobytes() for w in windows}
-    seen = {out.tobytes() for out in whole("crop_flip", np.stack([image] * 200), 32)}
+    seen = {out.tobytes() for out in as_seen(name, image, 16, 300)}
     assert seen <= possible
-    assert len(seen) > 100
-
-
-def test_whole_batch_draws_follow_from_the_generator_alone():
-    images = np.stack([CANVAS] * 8)
-    torch.manual_seed(0)
-    first = whole("crop_flip", images, 32, 5)
-    torch.manual_seed(1)
-    assert np.array_equal(whole("crop_flip", images, 32, 5), first)
-    assert not np.array_equal(whole("crop_flip", images, 32, 6), first)
+    assert len(seen) > 0.7 * len(possible)
 
 
 @pytest.mark.parametrize("size", [8, 32, 33])
@@ -171,25 +157,10 @@ def test_forensic_wants_pixels_as_they_are(geometry):
         check_augment("forensic", geometry)
 
 
-def draws(name: str, image: np.ndarray, size: int, n: int) -> np.ndarray:
-    transform = make_augment(name, size)
-    transform.set_random_seed(3)
-    return np.stack([transform(image=image)["image"] for _ in range(n)])
-
-
-def test_forensic_shows_windows_of_the_canvas_only_mirrored():
-    image = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
-    windows = [image[top : top + 16, left : left + 16] for top in range(9) for left in range(9)]
-    possible = {w.tobytes() for w in windows} | {w[:, ::-1].tobytes() for w in windows}
-    seen = {out.tobytes() for out in draws("forensic", image, 16, 300)}
-    assert seen <= possible
-    assert len(seen) > 120
-
-
 def test_classic_flips_half_and_adds_noise_of_old_strength_to_three_tenths(monkeypatch):
     monkeypatch.setattr(A, "HueSaturationValue", lambda p: A.NoOp())
     monkeypatch.setattr(A, "RandomBrightnessContrast", lambda p: A.NoOp())
-    n = 1500
+    n = 600
     ramp = np.broadcast_to(np.linspace(60, 190, 32).astype(np.uint8)[None, :, None], (32, 32, 3))
     image = np.ascontiguousarray(ramp)
     out = draws("classic", image, 32, n).astype(float)
@@ -230,12 +201,12 @@ def test_robust_leaves_some_images_and_compresses_others_hard():
 # --- re-compression ---
 
 
-def colourful(side: int = 64) -> np.ndarray:
+def colourful(side=64):
     small = np.random.default_rng(2).choice([0, 255], (32, 32, 3)).astype(np.uint8)
     return np.asarray(Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC))
 
 
-def by_pillow(pixels: np.ndarray, kind: str, **options: object) -> np.ndarray:
+def by_pillow(pixels, kind, **options):
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, kind, **options)
     return np.asarray(Image.open(file).convert("RGB")).astype(int)
@@ -260,19 +231,22 @@ def test_what_presets_store_is_what_pillow_stores(name):
                 assert np.abs(found - wanted).mean() <= 3
 
 
-def test_each_pass_is_a_file_of_its_own():
-    image = colourful()
-    step = Recompress((70, 70), p=1.0)
-    whole = by_pillow(image, "JPEG", quality=70, subsampling="4:4:4")
-    assert np.abs(step.apply(image, [("jpeg", 70, "444")]) - whole).mean() <= 3
-    halved = by_pillow(image, "JPEG", quality=70, subsampling="4:2:2")
-    assert np.abs(step.apply(image, [("jpeg", 70, "422")]) - halved).mean() <= 3
-    assert np.abs(halved - whole).mean() > 10
-    webp = by_pillow(image, "WEBP", quality=70)
-    assert np.abs(step.apply(image, [("webp", 70, "420")]) - webp).mean() <= 2
-    twice = step.apply(image, [("jpeg", 40, "420"), ("webp", 70, "420")])
+@pytest.mark.parametrize(
+    ("kind", "chroma", "options"),
+    [
+        ("jpeg", "444", {"subsampling": "4:4:4"}),
+        ("jpeg", "422", {"subsampling": "4:2:2"}),
+        ("webp", "420", {}),
+    ],
+)
+def test_each_pass_is_a_file_of_its_own(kind, chroma, options):
+    image, step = colourful(), Recompress((70, 70), p=1.0)
+    once = step.apply(image, [(kind, 70, chroma)])
+    assert np.abs(once - by_pillow(image, kind, quality=70, **options)).mean() <= 3
     first = step.apply(image, [("jpeg", 40, "420")])
-    assert np.array_equal(twice, step.apply(first, [("webp", 70, "420")]))
+    twice = step.apply(image, [("jpeg", 40, "420"), (kind, 70, chroma)])
+    assert np.array_equal(twice, step.apply(first, [(kind, 70, chroma)]))
+    assert np.abs(once - by_pillow(image, "jpeg", quality=70, subsampling="4:2:0")).mean() > 5
 
 
 def test_passes_kinds_chroma_and_quality_are_drawn_evenly():
@@ -313,8 +287,8 @@ def test_a_preset_is_added_with_one_function(monkeypatch):
     ],
 )
 def test_an_old_or_mistyped_argument_is_not_ignored(monkeypatch, make):
-    things = {**augment.PRESETS._things, "old": lambda size: [make()]}
-    monkeypatch.setattr(augment.PRESETS, "_things", things)
+    things = {**PRESETS._things, "old": lambda size: [make()]}
+    monkeypatch.setattr(PRESETS, "_things", things)
     with pytest.raises((UserWarning, TypeError, ValueError), match="not valid"):
         make_augment("old", 32)
 

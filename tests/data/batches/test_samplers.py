@@ -22,25 +22,17 @@ def rows_of(sampler):
     return [row for batch in sampler for row in batch.rows]
 
 
-def test_an_epoch_covers_each_row_at_most_once():
+def test_an_epoch_covers_each_row_at_most_once_and_epochs_leave_none_out():
     rows = np.arange(100, 100 + COUNT)
-    sampler = sampler_of(rows=rows)
-    batches = list(sampler)
-    assert len(batches) == len(sampler) == COUNT // 5
-    assert [batch.number for batch in batches] == [0, 1, 2, 3]
-    drawn = Counter(row for batch in batches for row in batch.rows)
-    assert set(drawn.values()) == {1}
-    assert set(drawn) <= set(rows.tolist())
-    assert all(len(batch.rows) == 5 for batch in batches)
-
-
-def test_over_epochs_no_row_is_left_out():
-    sampler = sampler_of()
-    drawn = set()
-    for epoch in range(10):
-        sampler.epoch = epoch
-        drawn |= set(rows_of(sampler))
-    assert drawn == set(range(COUNT))
+    sampler, seen = sampler_of(rows=rows), set()
+    for sampler.epoch in range(10):
+        batches = list(sampler)
+        assert [batch.number for batch in batches] == [0, 1, 2, 3]
+        assert all(len(batch.rows) == 5 for batch in batches)
+        drawn = [row for batch in batches for row in batch.rows]
+        assert len(set(drawn)) == len(drawn) == 5 * len(sampler)
+        seen |= set(drawn)
+    assert seen == set(rows.tolist())
 
 
 GROUPS = np.array([str(row // 4) for row in range(COUNT)])  # of both classes
@@ -82,8 +74,6 @@ def test_balanced_draws_half_of_each_class():
     share = labels[drawn].mean()
     assert abs(share - 0.5) < 4 * 0.5 / np.sqrt(1000)
     assert set(drawn[labels[drawn] == 1]) == set(range(30))
-    drawn = np.array(rows_of(sampler_of(rows=rows, labels=labels, batch_size=100))) - 7
-    assert labels[drawn].mean() == 0.03
 
 
 @pytest.mark.parametrize("per_class", [1, 16, 20, 250])
