@@ -91,8 +91,10 @@ from src.merging.recipe import parse_recipes
 from src.metrics import METRICS, counts
 from src.models.classifier import build_classifier
 
-config = parse_model({"backbone": {"name": "mean_color"}, "loss": {"name": "power", "exponent": 3.0},
-                      "input": {"image_size": 8, "mean": [0, 0, 0], "std": [1, 1, 1]}}, "x")
+config = parse_model({
+    "backbone": {"name": "mean_color"}, "loss": {"name": "power", "exponent": 3.0},
+    "input": {"image_size": 8, "mean": [0, 0, 0], "std": [1, 1, 1]},
+}, "x")
 outputs = {"logit": torch.zeros(1)}
 print(float(total_loss({"label": torch.tensor([1])}, outputs, config.loss, torch.ones(2))))
 
