@@ -24,7 +24,6 @@ from src.inference import stored
 from src.inference.lineage import dataset_config
 
 LOG = logging.getLogger("rvf")
-_OTHER = {"train": "test", "test": "train"}
 
 
 @dataclass(frozen=True)
@@ -40,10 +39,8 @@ class Labelled:
 def labelled_items(dataset: Dataset, split: str | None = None) -> Labelled:
     """Return the labelled items of one split, those of `extra:` left out.
 
-    Args:
-        dataset: the data set.
-        split: `train` or `test`; None takes the test items where their labels are there, for
-            these are what papers score, else the train items.
+    Without a split, the test items where their labels are there, for these are what papers score,
+    else the train items.
 
     Raises:
         UserError: there are none, or files of items are missing.
@@ -51,22 +48,21 @@ def labelled_items(dataset: Dataset, split: str | None = None) -> Labelled:
     train = dataset.train[~dataset.train["item_id"].isin(dataset.extra_ids)]
     known = dataset.test_labels
     test = dataset.test.iloc[:0] if known is None else dataset.test
-    truth = None if known is None else known.reindex(test["item_id"]).to_numpy()
-    unlabelled = len(dataset.test)
-    if truth is not None:
-        test = test.assign(label=truth)
+    if known is not None:
+        test = test.assign(label=known.reindex(test["item_id"]).to_numpy())
         test = test[test["label"].notna()]
-        unlabelled -= len(test)
     if split is None:
         split = "test" if len(test) else "train"
     table, rest = (test, train) if split == "test" else (train, test)
     if table.empty:
-        way_out = f"; {len(rest)} others are: --split {_OTHER[split]}" if len(rest) else ""
+        other = "train" if split == "test" else "test"
+        way_out = f"; {len(rest)} others are: --split {other}" if len(rest) else ""
         raise UserError(f"{dataset.root}: no {split} item is labelled{way_out}")
     refuse_missing(dataset)
     table = table.assign(label=table["label"].astype("int64"))
     table = table.sort_values("item_id", kind="stable")
-    return Labelled(split, table, len(rest), unlabelled if split == "test" else 0)
+    unlabelled = len(dataset.test) - len(table) if split == "test" else 0
+    return Labelled(split, table, len(rest), unlabelled)
 
 
 def check_parts(name: str, other: Dataset, input_root: Path | None) -> None:
@@ -154,7 +150,7 @@ def _way_out(trained: Dataset, other: Dataset, scheme: str | None) -> str:
 
 
 def to_predict(dataset: Dataset, table: pd.DataFrame) -> stored.TestItems:
-    """Return what `fill` wants to know of rows of a manifest, one split of it."""
+    """Return rows of a manifest, one split of it, as items to be predicted."""
     print_of = sha256_json([table["split"].iloc[0], stored.fingerprint_items(dataset, table)])
     return stored.TestItems(
         dataset.root, table["item_id"].tolist(), table["path"].tolist(), print_of
@@ -170,19 +166,11 @@ def cross_logits(
     *,
     split: str = "train",
 ) -> tuple[dict[str, pd.Series], int]:
-    """Predict items of another data set with a recipe's checkpoints, as far as it is not done.
-
-    Args:
-        recipe: its members of some weight predict.
-        folds: the fold models; an item's logit is the mean of theirs.
-        other: name of the data set that the items are of.
-        items: the items.
-        compute: where and how.
-        split: which of its splits they are.
+    """Predict items of a split of another data set, as far as that is not done.
 
     Returns:
-        Member -> logits by item_id, NaN where an item is unreadable; and how many checkpoints
-        had to predict.
+        Member -> logits by item_id, the mean over the checkpoints of some folds, NaN where an item
+        is unreadable; and how many checkpoints had to predict.
 
     Raises:
         UserError: a checkpoint is missing, or a member came from elsewhere (`tune.py --extra`).
@@ -193,8 +181,9 @@ def cross_logits(
                 f"the member {member.model!r} came from elsewhere (tune.py --extra): it has no "
                 f"checkpoint that could predict {other}; tune a recipe without it (--models)"
             )
+    own = (recipe.dataset, recipe.scheme)
     parts = [
-        replace(part, views=_views(recipe, part, other, split))
+        replace(part, views=paths.cross_views(*own, part.model, part.fold, other, split))
         for part in stored.needed_parts(recipe, folds)
     ]
     missing = [p for p in parts if stored.stored_predictions(p, items, compute.precision) is None]
@@ -203,7 +192,3 @@ def cross_logits(
 
         passes.predict_parts(missing, items, compute)
     return stored.member_logits(recipe, parts, items), len(missing)
-
-
-def _views(recipe: Recipe, part: stored.Part, other: str, split: str) -> Path:
-    return paths.cross_views(recipe.dataset, recipe.scheme, part.model, part.fold, other, split)

@@ -116,16 +116,9 @@ class Eager:
     engine = "eager"
 
     def __init__(
-        self,
-        model: Classifier,
-        device: torch.device,
-        precision: str,
-        *,
-        compile_it: bool = False,
+        self, model: Classifier, device: torch.device, precision: str, *, compile_it: bool = False
     ) -> None:
-        self.spec = model.spec
-        self.device = device
-        self.precision = precision
+        self.spec, self.device, self.precision = model.spec, device, precision
         model.train().eval()  # some nets (LeViT) cache in eval mode what only train() clears
         self.model = model
         if device.type == "cpu":
@@ -209,14 +202,10 @@ def native_bf16() -> bool:
 
 
 def engine_for(model: Classifier, sha256: str, name: str, compute: Compute, n_items: int) -> Engine:
-    """Return what predicts test items: eager, on a CPU in bf16 where that is exact enough.
+    """Return what predicts so many test items with a model, which is on the device already.
 
-    Args:
-        model: on the device.
-        sha256: of its checkpoint.
-        name: for the log.
-        compute: where and how.
-        n_items: to predict.
+    Eager torch, on a CPU in bf16 where that is exact enough. `sha256` is the checkpoint's, `name`
+    is for the log.
 
     Raises:
         UserError: int8, which only exported files have.

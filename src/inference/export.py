@@ -156,17 +156,10 @@ def compare(
 def read_items(
     order: Order, root: Path, table: pd.DataFrame, wanted: NDArray[np.bool_], count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """Draw items; return their row numbers, int64 (n,), and pixels, uint8 (n, s, s, 3).
+    """Draw items of a data set; return their rows, int64 (n,), and pixels, uint8 (n, s, s, 3).
 
-    The pixels are as the checkpoint sees them.
-
-    Args:
-        order: names the checkpoint.
-        root: folder of the data set.
-        table: `path` and `label` by row.
-        wanted: bool by row.
-        count: at most so many are drawn, always the same ones, and (from 2 on) of both labels
-            where both are there.
+    At most so many of the `wanted` rows of the table (`path`, `label`), always the same ones and
+    (from 2 on) of both labels where both are there; the pixels are as the checkpoint sees them.
 
     Raises:
         UserError: an item cannot be decoded.
@@ -205,12 +198,9 @@ def write_graph(
 ) -> None:
     """Write a model, in eval mode on the CPU, as a file of an engine.
 
-    OpenVINO's .xml gets a .bin beside it, which for bf16 is the same as for fp32.
-
-    Args:
-        model, engine, precision, path: what to write as what, and where to.
-        calibration: uint8 (m, s, s, 3), images from which int8 takes its ranges.
-        known: the same model as ONNX in fp32, where that was exported already.
+    OpenVINO's .xml gets a .bin beside it, which for bf16 is the same as for fp32. `calibration`,
+    uint8 (m, s, s, 3), gives int8 its ranges; `known` is the same model as ONNX in fp32, where that
+    was exported already.
 
     Raises:
         Exception: whatever an exporter makes of a net that it does not follow.

@@ -63,12 +63,7 @@ def load_exported(
 ) -> tuple["OnnxEngine | OpenVinoEngine", list[str]]:
     """Open the exported file of a checkpoint; returns the engine and its predictions' views.
 
-    Args:
-        checkpoint, sha256: fold_k.safetensors; exported files lie in `export/` beside it.
-        engine: onnx or openvino.
-        precision: as `--precision`; `auto` takes the only one that was exported.
-        device: where torch would compute; engines here run on the CPU.
-        name: "model fold k", for messages.
+    The precision `auto` takes the only one that was exported; `name` is "model fold k".
 
     Raises:
         UserError: not exported (a file without its JSON was not finished), exported from other

@@ -108,13 +108,9 @@ def _room(chip: torch.device) -> int:
 def load_engine(
     checkpoint: Path, sha256: str, name: str, compute: Compute, n_items: int
 ) -> tuple[Engine, list[str]]:
-    """Return what predicts with a checkpoint, and the views its predictions are made of.
+    """Return what predicts so many items with a checkpoint, and its predictions' views.
 
-    Args:
-        checkpoint, sha256: fold_k.safetensors.
-        name: "model fold k", for messages.
-        compute: where and how.
-        n_items: to predict.
+    `name` is "model fold k", for messages.
 
     Raises:
         UserError: see `load_checkpoint` and `load_exported`; or `--compile` with another engine.

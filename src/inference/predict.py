@@ -133,11 +133,7 @@ def predict_each(
     what: str = "",
     partial: Partial | None = None,
 ) -> tuple[list[Seen], NDArray[np.int64]]:
-    """Predict every evaluation frame of items with several models in one pass.
-
-    Args:
-        models, views, source, compute, what, partial: see `predict_views`.
-        items: rows of the source's items.
+    """Predict every evaluation frame of items of a source in one pass; see `predict_views`.
 
     Returns:
         What each model saw, of all people where its config says `face.which: all`; and the places

@@ -10,7 +10,6 @@ import torch
 from src import paths
 from src.artifacts.files import write_json
 from src.artifacts.oof import read_views
-from src.artifacts.recipes import Member, Recipe
 from src.compute.request import Compute
 from src.data.layouts.load import load_dataset
 from src.data.pixels.source import Canvas, PixelSource
@@ -20,11 +19,7 @@ from src.inference.cross_dataset import cross_logits, labelled_items, to_predict
 from src.inference.predict import predict_views
 from src.models.checkpoint import load_checkpoint
 from src.training.trainer import fit_fold
-
-STAGES = [
-    {"name": "voting", "params": {"rule": "soft"}},
-    {"name": "threshold", "params": {"value": 0.5}},
-]
+from tests.asked import recipe_of
 
 
 def make_other(name="other", count=10, broken=False):
@@ -44,17 +39,12 @@ def both(dataset, split=None):
     return table, to_predict(dataset, table)
 
 
-def recipe_of(job, *folds):
-    member = Member(job.model, 1.0, 0.5, {})
-    return Recipe(job.dataset, job.scheme, list(folds), job.folds_sha256, [member], STAGES)
-
-
 def test_checkpoints_predict_another_set_once(make_job, monkeypatch):
-    jobs = [make_job(fold=k) for k in (0, 1)]
+    jobs = [make_job(fold=k, optim={"epochs": 1}) for k in (0, 1)]
     assert all(fit_fold(job) for job in jobs)
     table, items = both(make_other(broken=True))
     assert table["label"].tolist() == [1] * 5 + [0] * 5  # fake/ before real/
-    recipe = recipe_of(jobs[0], 0, 1)
+    recipe = recipe_of(*jobs)
     logits, predicted = cross_logits(recipe, [0, 1], "other", items, Compute("cpu"))
     assert predicted == 2
     series = logits["m"]
@@ -64,8 +54,9 @@ def test_checkpoints_predict_another_set_once(make_job, monkeypatch):
     assert set(read_views(views)[0]["item_id"]) == set(items.item_ids)
     assert not any(paths.oof_dir("tiny", "s", "m").glob("test_fold_*"))  # not the test items'
 
-    monkeypatch.setattr(passes, "predict_parts", lambda *_, **__: pytest.fail("predicted again"))
-    again, predicted = cross_logits(recipe, [0, 1], "other", items, Compute("cpu"))
+    with monkeypatch.context() as patch:
+        patch.setattr(passes, "predict_parts", lambda *_, **__: pytest.fail("predicted again"))
+        again, predicted = cross_logits(recipe, [0, 1], "other", items, Compute("cpu"))
     assert predicted == 0
     assert again["m"].equals(series)
 
@@ -77,6 +68,16 @@ def test_checkpoints_predict_another_set_once(make_job, monkeypatch):
         said.append(_logit(model, f"train/{one}"))
     assert series[one] == pytest.approx(np.mean(said), abs=1e-3)
 
+    _, items = both(make_other(count=12))  # changed pictures are predicted again
+    logits, predicted = cross_logits(recipe, [0, 1], "other", items, Compute("cpu"))
+    assert (predicted, len(logits["m"])) == (2, 12)
+
+    record = paths.extra_record("tiny", "s", "m")
+    record.parent.mkdir(parents=True, exist_ok=True)
+    write_json(record, {"schema": 1})
+    with pytest.raises(UserError, match=r"'m' came from elsewhere.*no checkpoint.*other"):
+        cross_logits(recipe, [0], "other", items, Compute())
+
 
 def _logit(model, name):
     source = PixelSource(paths.dataset_dir("other"), [name], [Canvas.of(model.spec)])
@@ -84,16 +85,6 @@ def _logit(model, name):
     looked = predict_views([model], [["full"]], source, np.arange(1), compute)
     assert looked.there.all()
     return float(looked.logits[0][0, 0])
-
-
-def test_changed_pictures_are_predicted_again(make_job):
-    job = make_job()
-    assert fit_fold(job)
-    _, items = both(make_other())
-    assert cross_logits(recipe_of(job, 0), [0], "other", items, Compute("cpu"))[1] == 1
-    _, items = both(make_other(count=12))
-    logits, predicted = cross_logits(recipe_of(job, 0), [0], "other", items, Compute("cpu"))
-    assert (predicted, len(logits["m"])) == (1, 12)
 
 
 def test_extra_items_are_no_labelled_items(artefact_root):
@@ -104,16 +95,6 @@ def test_extra_items_are_no_labelled_items(artefact_root):
     assert len(dataset.train) == 10
     table, items = both(dataset)
     assert len(table) == len(items.item_ids) == 6
-
-
-def test_a_member_without_checkpoints_is_named(make_job):
-    job = make_job()
-    record = paths.extra_record("tiny", "s", "m")
-    record.parent.mkdir(parents=True)
-    write_json(record, {"schema": 1})
-    _, items = both(make_other())
-    with pytest.raises(UserError, match=r"'m' came from elsewhere.*no checkpoint.*other"):
-        cross_logits(recipe_of(job, 0), [0], "other", items, Compute())
 
 
 def test_test_items_are_scored_where_they_are_labelled(artefact_root):

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from src import paths
+from src.artifacts.files import sha256_file
 from src.artifacts.recipes import Member, Recipe
 from src.artifacts.runs import read_record
 from src.cli import evaluate, report, tune
@@ -89,8 +90,6 @@ def merged(**ingredient: Any) -> dict[str, Any]:
 
 
 def sha_of(path: Path) -> str:
-    from src.artifacts.files import sha256_file
-
     return sha256_file(path) if path.is_file() else ""
 
 
@@ -115,30 +114,51 @@ def test_the_fold_file_tells_what_was_trained_on() -> None:
     refused(r"m: .*s\.csv is not the fold file that it was trained with any more")
     write_record()
     refused(r"m was trained on 1 items of b, for example 'fake/b1.png'")
-
-
-def test_parts_in_common_are_found() -> None:
-    write_set("b")
-    write_set("d")
+    write_set("d")  # parts in common
     fold_file("a", ["b/fake/b0.png", "c/real/x.png", *PLAIN])
     write_record()
     write_set("both", "combine: [b, d]\n")
     refused(r"1 items of both, for example 'b/fake/b0.png'", "both")
 
 
-def test_evaluate_and_merge_say_the_same_of_a_start_on_the_other_set() -> None:
-    """They said opposite things: `evaluate --from` refused, `merge --holdout` printed a score."""
+@pytest.fixture
+def first() -> None:
+    """Write the data sets `a` and `b`, and the record of `first`, trained on `b` from `zero`."""
     write_set("b")
     fold_file("a", PLAIN)
-    fold_file("b", ["real/b0.png", "real/b1.png", "fake/b0.png", "fake/b1.png"])
-    write_record("b", "first", FIRST)
+    fold_file("b", PLAIN)
+    write_record("b", "zero", "0" * 64)
+    write_record("b", "first", FIRST, start="0" * 64)
+
+
+@pytest.mark.usefixtures("first")
+def test_evaluate_and_merge_say_the_same_of_a_start_on_the_other_set() -> None:
+    """They said opposite things: `evaluate --from` refused, `merge --holdout` printed a score."""
     write_record(start=FIRST)
     refused(r"first, from which m started, was trained on b: no leaked score")
     # `merge --holdout` hands over the record of the merge, whose ingredient started there.
-    start = start_of(FIRST)
-    soup = write_record(model="soup", **merged(start=start))
+    soup = write_record(model="soup", **merged(start=start_of(FIRST)))
     with pytest.raises(UserError, match="first, from which soup started, was trained on b"):
         trained_sets([("soup", soup)], load_dataset("b"))
+    # What a stage left behind is of its run.
+    stage = paths.stage_checkpoint("b", SCHEME, "first", 0, 0)
+    stage.write_bytes(b"weights")
+    write_record(start=sha_of(stage))
+    refused(r"first, from which m started, was trained on b")
+
+
+@pytest.mark.usefixtures("first")
+def test_what_a_start_was_trained_on_outlives_its_run(tmp_path: Path) -> None:
+    """Of a run that was deleted, made again or copied here with its record; no name is guessed."""
+    (tmp_path / "copy.json").write_bytes(paths.run_record("b", SCHEME, "first", 0).read_bytes())
+    shutil.rmtree(paths.checkpoints_home() / "b")
+    write_record(start=FIRST)
+    check()  # nothing here knows these weights, nor says that they were written here
+    make_record("a", SCHEME, "m", 0, start=start_of(FIRST, str(tmp_path / "copy.safetensors")))
+    (tmp_path / "copy.json").unlink()
+    refused(r"first, from which m started, was trained on b")
+    origin = read_record(paths.run_record("a", SCHEME, "m", 0))["start"]["origin"]
+    assert (origin["model"], origin["start"]["origin"]["model"]) == ("first", "zero")
 
 
 def test_ingredients_and_their_starts_count() -> None:
@@ -153,63 +173,24 @@ def test_ingredients_and_their_starts_count() -> None:
     refused(r"first, from which m started, was trained on 1 items of b")
 
 
-def test_what_a_stage_left_behind_is_of_its_run() -> None:
+def test_what_has_no_record_or_no_fold_file_is_refused_and_foreign_weights_are_not() -> None:
     write_set("b")
     fold_file("a", PLAIN)
-    fold_file("b", PLAIN)
-    write_record("b", "first", FIRST)
-    stage = paths.stage_checkpoint("b", SCHEME, "first", 0, 0)
-    stage.write_bytes(b"weights")
-    write_record(start=sha_of(stage))
-    refused(r"first, from which m started, was trained on b")
-
-
-def test_a_start_of_ours_without_a_record_is_refused_and_foreign_weights_are_not() -> None:
-    write_set("b")
-    fold_file("a", PLAIN)
+    refused("m came without a run record, so nothing says whether it was trained on b")
     write_record(start=FIRST)
     check()
     save_file({"w": torch.zeros(1)}, paths.root() / "ours.safetensors", {"rvf": "{}"})
     make_record("a", SCHEME, "m", 0, start=start_of(FIRST, "ours.safetensors"))
     refused(r"ours\.safetensors \(sha256 f+\), from which m started, came without a run record")
-
-
-def test_what_a_start_was_trained_on_outlives_its_run(tmp_path: Path) -> None:
-    """Of a run that was deleted, made again or copied here with its record; no name is guessed."""
-    write_set("b")
-    fold_file("a", PLAIN)
-    fold_file("b", PLAIN)
-    write_record("b", "zero", "0" * 64)
-    write_record("b", "first", FIRST, start="0" * 64)
-    (tmp_path / "copy.json").write_bytes(paths.run_record("b", SCHEME, "first", 0).read_bytes())
-    shutil.rmtree(paths.checkpoints_home() / "b")
-    write_record(start=FIRST)
-    check()  # nothing here knows these weights, nor says that they were written here
-    make_record("a", SCHEME, "m", 0, start=start_of(FIRST, str(tmp_path / "copy.safetensors")))
-    (tmp_path / "copy.json").unlink()
-    refused(r"first, from which m started, was trained on b")
-    origin = read_record(paths.run_record("a", SCHEME, "m", 0))["start"]["origin"]
-    assert (origin["model"], origin["start"]["origin"]["model"]) == ("first", "zero")
-
-
-def test_a_missing_fold_file_is_refused_and_no_longer_only_said() -> None:
-    write_set("b")
-    fold_file("a", PLAIN)
+    write_record(**merged(dataset=None))
+    refused("x, an ingredient of m, came without a run record")
+    write_record(**merged(dataset=None, name="start"))
+    check()
     write_record(**merged(dataset="z"))
     refused(r"x, an ingredient of m: .*z/s\.csv is not there.*nothing says which rows")
     paths.folds_csv("a", SCHEME).unlink()
     write_record()
     refused(r"m: .*a/s\.csv is not there, the fold file that it was trained with")
-
-
-def test_a_member_or_an_ingredient_without_a_record_is_refused() -> None:
-    write_set("b")
-    fold_file("a", PLAIN)
-    refused("m came without a run record, so nothing says whether it was trained on b")
-    write_record(**merged(dataset=None))
-    refused("x, an ingredient of m, came without a run record")
-    write_record(**merged(dataset=None, name="start"))
-    check()
 
 
 def test_a_holdout_that_is_a_part_of_what_an_ingredient_saw_is_refused() -> None:
@@ -241,13 +222,9 @@ def test_pseudo_labelled_test_items_are_not_scored() -> None:
     refused(f"first, from which {said}".replace("which m", "which m started,"), "a", own=True)
     write_record(**merged(pseudo={"added": {"real": 3}}))
     refused("x, an ingredient of m, was trained on test items of a", "a", own=True)
-
-
-def test_pseudo_labels_of_a_set_that_another_one_holds_count_there() -> None:
-    write_set("a")
+    # Of a set that another one holds.
     write_set("b")
     write_set("ab", "combine: [a, b]\n")
-    fold_file("a", PLAIN)
     write_record(pseudo={"added": {"real": 3}})
     assert check() == {"a": None}  # copies of its test items are looked for in `b` too
     refused(r"m was trained on test items of a with pseudo-labels: their \(of a in ab\)", "ab")
