@@ -61,53 +61,48 @@ class Seen(NamedTuple):
         return pool_frames(self.logits[self.there].mean(1), item, self.n_items, pool)
 
     def table(self, ids: Sequence[str], fold: paths.FoldName, views: Sequence[str]) -> pd.DataFrame:
-        """Return the predictions, a row an item, frame and view; see `view_rows`.
+        """Return the predictions, a row an item, frame and view.
 
-        With several people, `full` becomes `face0` for the largest, `face1`; of a clip, `f03face0`.
+        Of a clip's frames `full+flip` becomes `f03+flip`; with several people `full` becomes
+        `face0` for the largest, `face1`, and of a clip `f03face0`. An item that could not be read
+        has one row and no logit. The fold `all` is written as `NO_FOLD`.
         """
+        number = NO_FOLD if fold == paths.ALL else fold
         every = np.asarray(ids, dtype=object)
-        if self.person is None:
-            return view_rows(every, fold, views, self)
         tables = []
-        for person in np.unique(self.person):
-            rows = self.person == person
-            frames = FrameRows(*(column[rows] for column in self.frames))
+        for person in [0] if self.person is None else np.unique(self.person).tolist():
+            names, rows = views, np.ones(len(self.there), bool)
+            if self.person is not None:
+                names = [f"face{person}{view.removeprefix(WHOLE)}" for view in views]
+                rows = self.person == person
+            tables.append(self._rows(rows & self.there, every, number, names))
             # An item without this person is not one that could not be read.
-            items = np.arange(self.n_items) if person == 0 else np.unique(frames.place)
-            frames = frames._replace(place=np.searchsorted(items, frames.place))
-            names = [f"face{person}{view.removeprefix(WHOLE)}" for view in views]
-            one = Seen(frames, self.logits[rows], self.there[rows], len(items))
-            tables.append(view_rows(every[items], fold, names, one))
-        return pd.concat(tables, ignore_index=True)
+            items = np.unique(self.frames.place[rows]) if person else np.arange(self.n_items)
+            lost = np.setdiff1d(items, self.frames.place[rows & self.there])
+            if len(lost):
+                unread = {"item_id": every[lost], "fold": number, "view": UNREADABLE}
+                tables.append(pd.DataFrame(unread | {"logit": np.nan}))
+        return pd.concat(tables, ignore_index=True)[VIEW_COLUMNS]
 
-
-def view_rows(
-    ids: NDArray[np.object_], fold: paths.FoldName, names: Sequence[str], seen: Seen
-) -> pd.DataFrame:
-    """Return view-level predictions as a table; an unreadable item has one row and no logit.
-
-    The fold `all` is written as `NO_FOLD`; of a clip's frames `full+flip` becomes `f03+flip`, and a
-    frame that a clip does not have has no row.
-    """
-    fold = NO_FOLD if fold == paths.ALL else fold
-    place, frame = seen.frames.place[seen.there], seen.frames.frame[seen.there].tolist()
-    views = [
-        names if number < 0 else [f"f{number:02d}{name.removeprefix(WHOLE)}" for name in names]
-        for number in frame
-    ]
-    table = pd.DataFrame(
-        {
-            "item_id": np.repeat(ids[place], len(names)),
-            "fold": fold,
-            "view": np.array([*chain.from_iterable(views)], dtype=object),
-            "logit": seen.logits[seen.there].reshape(-1),
-        }
-    )
-    lost = ids[~seen.readable]
-    if not len(lost):
-        return table
-    unread = {"item_id": lost, "fold": fold, "view": UNREADABLE, "logit": np.nan}
-    return pd.concat([table, pd.DataFrame(unread)], ignore_index=True)[VIEW_COLUMNS]
+    def _rows(
+        self,
+        rows: NDArray[np.bool_],
+        ids: NDArray[np.object_],
+        fold: paths.FoldName,
+        names: Sequence[str],
+    ) -> pd.DataFrame:
+        views = [
+            names if frame < 0 else [f"f{frame:02d}{name.removeprefix(WHOLE)}" for name in names]
+            for frame in self.frames.frame[rows].tolist()
+        ]
+        return pd.DataFrame(
+            {
+                "item_id": np.repeat(ids[self.frames.place[rows]], len(names)),
+                "fold": fold,
+                "view": np.array([*chain.from_iterable(views)], dtype=object),
+                "logit": self.logits[rows].reshape(-1),
+            }
+        )
 
 
 def predict_items(
