@@ -122,7 +122,7 @@ def test_the_fold_file_tells_what_was_trained_on() -> None:
 
 
 @pytest.fixture
-def first() -> None:
+def first(artefact_root: Path) -> None:
     """Write the data sets `a` and `b`, and the record of `first`, trained on `b` from `zero`."""
     write_set("b")
     fold_file("a", PLAIN)
