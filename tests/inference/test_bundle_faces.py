@@ -103,7 +103,9 @@ def yunet(yunet_once: Path) -> Iterator[Path]:
 def pack(root: Path) -> int:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RVF_ROOT", str(root))
-        return bundle.main(["--data", "tiny"])
+        code = bundle.main(["--data", "tiny"])
+    logging.getLogger("rvf").handlers.clear()  # they write to this test's streams
+    return code
 
 
 def unpacked(root: Path, where: Path) -> Path:
