@@ -28,8 +28,7 @@ from src.cli.printing.tune import print_table
 from src.errors import UserError, disk_trouble, message_of
 
 if TYPE_CHECKING:
-    from src.reporting.comparison import Result
-    from src.reporting.comparison_list import Comparison, Row
+    from src.reporting.comparison import Comparison, Result, Row
 
 DESCRIPTION = """Train many ways in one go, and hold them against each other.
 
@@ -176,7 +175,7 @@ def make_parser() -> Parser:
 def _run(argv: Sequence[str] | None) -> None:
     arguments = make_parser().parse_args(argv)
     from src.config import config_file
-    from src.reporting.comparison_list import read_comparison
+    from src.reporting.comparison import read_comparison
 
     comparison = read_comparison(config_file("comparisons", arguments.comparison))
     show_log()

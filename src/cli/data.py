@@ -173,7 +173,7 @@ def _print_seen(dataset: "Dataset", source: str, arguments: Namespace) -> None:
 
 def _draw_preview(dataset: "Dataset", model: str) -> None:
     from src.config import read_model
-    from src.reporting.preview import draw_preview
+    from src.reporting.contact_sheets import draw_preview
 
     print(f"preview: {draw_preview(model, read_model(model), dataset)}")
 

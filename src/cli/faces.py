@@ -52,7 +52,7 @@ def _run(argv: Sequence[str] | None) -> None:
     boxes.search(dataset.items["path"].tolist())
     _print_found(dataset, boxes)
     if arguments.preview:
-        from src.reporting.faces import draw_faces
+        from src.reporting.contact_sheets import draw_faces
 
         print(f"preview: {draw_faces(dataset, boxes)}")
 

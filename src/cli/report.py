@@ -50,8 +50,7 @@ def _run(argv: Sequence[str] | None) -> None:
     for runs in found:
         check_own(name, scheme, [runs.model], runs.folds, arguments.input_root)
     from src.data.layouts.load import load_dataset
-    from src.reporting.page import scores_of
-    from src.reporting.report import write_report
+    from src.reporting.report import scores_of, write_report
 
     dataset = load_dataset(name, arguments.input_root)
     for runs in found:

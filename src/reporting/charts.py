@@ -1,15 +1,13 @@
-"""Pictures of merges: the way between two models, and scores here against scores elsewhere.
+"""Figures without a screen: made, written whole, with text of any name; and charts of scores.
 
-Optuna's own plots of a search, as PNG (and HTML where plotly is installed).
-
-Cross-fitted against public scores.
-
-Figures without a screen and without global state: made, written whole, text of any name.
+Of merges, the way between two models, and scores here against scores elsewhere; Optuna's own plots
+of a search; cross-fitted against public scores.
 """
 
 import importlib.util
+import itertools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,17 +16,16 @@ import pandas as pd
 from src.artifacts.atomic import atomic_path
 
 if TYPE_CHECKING:
+    import optuna
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = {"ingredient": "tab:grey", "merge": "tab:blue", "ensemble": "tab:green"}
 MARKS = {"ingredient": "o", "merge": "*", "ensemble": "D"}
 LINE = {"linewidth": 0.8, "linestyle": "--", "color": "grey"}
-
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 DPI = 100
+PLOTS = ("optimization_history", "param_importances", "slice")
+FEWEST = 3  # trials below which importances say nothing
 
 
 def new_figure(width: float, height: float) -> "Figure":
@@ -75,13 +72,7 @@ class Walked(Protocol):
 
 
 def plot_paths(walked: Sequence[Walked], title: str, path: Path) -> Path:
-    """Draw the log loss and macro-F1 on the straight lines between models; returns `path`.
-
-    Args:
-        walked: one or more lines.
-        title: of the figure.
-        path: PNG.
-    """
+    """Draw the log loss and macro-F1 on the straight lines between models; returns `path`."""
     figure = new_figure(10, 4)
     left, right = figure.subplots(1, 2)
     for one in walked:
@@ -109,9 +100,8 @@ def plot_sweep(
         values: of the parameter, ascending.
         scores: one a value, by the score's name.
         axis: the parameter's name.
-        title: of the figure.
-        path: PNG.
-    """  # fmt: skip
+        title, path: of the figure.
+    """
     figure = new_figure(4 * len(scores), 3.5)
     panels = figure.subplots(1, len(scores), squeeze=False)[0]
     for panel, (name, mine) in zip(panels, scores.items(), strict=True):
@@ -129,8 +119,7 @@ def plot_scatter(
     Args:
         points: name -> kind (`ingredient`, `merge`, `ensemble`), score here, score elsewhere.
         x, y: what the scores are.
-        title: of the figure.
-        path: PNG; returned.
+        title, path: of the figure; the path is returned.
     """
     figure = new_figure(7, 6)
     axes: Axes = figure.subplots()
@@ -147,42 +136,24 @@ def plot_scatter(
     return save_figure(figure, path)
 
 
-if TYPE_CHECKING:
-    import optuna
-
-PLOTS = ("optimization_history", "param_importances", "slice")
-FEWEST = 3  # trials below which importances say nothing
-
-
 def plot_study(study: "optuna.Study", folder: Path, name: str) -> list[Path]:
-    """Save history, importances and slices of a finished study.
+    """Save history, importances and slices of a finished study, and HTML where plotly is installed.
 
-    Args:
-        study: the study.
-        folder: where to.
-        name: of the study; its last parts name the files.
-
-    Returns:
-        The files written; none for a study of fewer than `FEWEST` trials.
+    The last parts of its name name the files, which are returned; none for a study of fewer than
+    `FEWEST` trials.
     """
     if len(study.get_trials(deepcopy=False)) < FEWEST:
         return []
     stem = name.split("/")[-2]
+    draws = {"png": _png}
+    if importlib.util.find_spec("plotly") is not None:
+        draws["html"] = _html
     files = []
-    for plot in PLOTS:
-        files.append(
-            _save(folder / f"{stem}.{plot}.png", lambda path, p=plot: _png(study, p, path))
-        )
-        if importlib.util.find_spec("plotly") is not None:
-            html = folder / f"{stem}.{plot}.html"
-            files.append(_save(html, lambda path, p=plot: _html(study, p, path)))
+    for plot, (suffix, draw) in itertools.product(PLOTS, draws.items()):
+        files.append(folder / f"{stem}.{plot}.{suffix}")
+        with atomic_path(files[-1]) as temporary:
+            draw(study, plot, temporary)
     return files
-
-
-def _save(path: Path, draw: Callable[[Path], None]) -> Path:
-    with atomic_path(path) as temporary:
-        draw(temporary)
-    return path
 
 
 def _png(study: "optuna.Study", plot: str, path: Path) -> None:
@@ -211,16 +182,10 @@ def _html(study: "optuna.Study", plot: str, path: Path) -> None:
 def plot_log(table: pd.DataFrame, path: Path) -> Path:
     """Draw public over cross-fitted scores, with intervals, beside the diagonal.
 
-    Args:
-        table: `recipe, cross_fitted, low, high, public`, all but the interval known.
-        path: of the PNG.
+    `table`: `recipe, cross_fitted, low, high, public`, all but the interval known.
     """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6, 6))
+    figure = new_figure(6, 6)
+    axes = figure.subplots()
     known = table["low"].notna() & table["high"].notna()
     low = (table["cross_fitted"] - table["low"]).where(known, 0.0)
     high = (table["high"] - table["cross_fitted"]).where(known, 0.0)
@@ -230,13 +195,8 @@ def plot_log(table: pd.DataFrame, path: Path) -> Path:
     )  # fmt: skip
     for record in table.itertuples():
         axes.annotate(str(record.recipe), (record.cross_fitted, record.public), fontsize=8)  # type: ignore[arg-type]
-    both = [
-        min(axes.get_xlim()[0], axes.get_ylim()[0]),
-        max(axes.get_xlim()[1], axes.get_ylim()[1]),
-    ]
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    both = [min(left, low), max(right, high)]
     axes.plot(both, both, color="grey", linewidth=0.8)
     axes.set(xlabel="cross-fitted macro-F1 (95 % interval)", ylabel="public score")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100, bbox_inches="tight")
-    plt.close(figure)
-    return path
+    return save_figure(figure, path)

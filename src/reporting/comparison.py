@@ -1,20 +1,26 @@
-"""A comparison's scores: a row in-domain and on other data sets, as a table and as a plot."""
+"""A comparison: ways to train side by side as written down, and their scores here and elsewhere."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from src import paths
 from src.artifacts.runs import read_run
+from src.config import ModelConfig, check_stem, config_file, model_names, read_model
+from src.errors import UserError
 from src.reporting.charts import new_figure, save_figure, shown
 from src.reporting.plots import LINE
 from src.reporting.scorecard import Card, Score
+from src.strict_yaml import STRICT, EachOnce, Int, Keys, Plain, Word
+from src.strict_yaml import read_model as read_checked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +29,103 @@ FloatArray = NDArray[np.float64]
 METRICS = ("macro_f1", "auc", "eer", "hter", "accuracy", "recall_real", "recall_fake")
 PLOTTED = {"macro_f1": "macro-F1", "auc": "AUC"}
 ITEM = "item"
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class RowKeys(Keys):
+    """A row as written down: a model with other settings, or a merge."""
+
+    model: Word | None = None  # the model that it changes, or is; None takes the file's
+    set: dict[str, Any] | None = None  # keys of the config to other values
+    weights: Path | None = None  # to start from; None leaves it to the comparison
+    merge: Word | None = None  # a merge by name or file; it takes no other key
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class ComparisonKeys(Keys):
+    """A comparison as written down."""
+
+    rows: Annotated[dict[Plain, RowKeys], Field(min_length=1)]  # the ways to train, by name
+    about: str | None = None  # what it is for
+    data: Word | None = None  # data set to train on; None leaves it to the command
+    scheme: Word | None = None  # fold scheme; None takes the only one, or the default
+    folds: Annotated[tuple[Int, ...], EachOnce] | None = None  # to train; none stands for all
+    model: Word | None = None  # of rows that name none
+    weights: Path | None = None  # to start from, where a row names none
+    # data sets to score on as well
+    out_of_domain: Annotated[tuple[Word, ...], EachOnce] | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to come by a model."""
+
+    name: str  # of the row
+    model: str  # what it makes, the name under which its artefacts lie
+    parent: str = ""  # the model that it changes, or is; "" for a merge
+    # dotted keys of the config to other values
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    weights: Path | None = None  # to start from; None leaves it to the comparison
+    merge: Path | None = None  # the file of a merge; None where something is trained
+
+    def config(self) -> ModelConfig:
+        """Return the config that a row trains."""
+        return read_model(self.parent, dict(self.changes))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A file of rows."""
+
+    name: str  # of the file
+    path: Path  # of the file
+    rows: tuple[Row, ...]  # in its order
+    given: ComparisonKeys  # what else it says
+
+
+def read_comparison(path: Path) -> Comparison:
+    """Read a comparison.
+
+    Raises:
+        UserError: not readable, a key that is unknown (with the nearest known one) or stands
+            twice, a value of a wrong kind, no row, a row whose config is refused, two rows of
+            one model, a row whose model's name was given to something else before.
+    """
+    check_stem(path)
+    given = read_checked(path, ComparisonKeys, "`rows`, the ways to train: NAME: {set: ...}")
+    rows = [_row(name, keys, given.model, path) for name, keys in given.rows.items()]
+    for place, row in enumerate(rows):
+        for other in rows[:place]:
+            if row.model == other.model:
+                raise UserError(f"{path}: rows {other.name} and {row.name} are both {row.model}")
+    return Comparison(path.stem, path, tuple(rows), given)
+
+
+def _row(name: str, keys: RowKeys, model: str | None, path: Path) -> Row:
+    try:
+        if keys.merge is not None:
+            if keys != RowKeys(merge=keys.merge):
+                raise UserError("a merge takes no other key; they go into its own file")
+            merge = config_file("merges", keys.merge)
+            return Row(name, merge.stem, merge=merge)
+        parent, changes = keys.model or model, keys.set or {}
+        if parent is None:
+            raise UserError("which model? give the row, or the file, a `model: NAME`")
+        own = f"{path.stem}_{name}" if changes else parent
+        row = Row(name, own, parent, changes, keys.weights)
+        _check_config(row)
+    except UserError as error:
+        raise UserError(f"{path}: row {name}: {error}") from None
+    return row
+
+
+def _check_config(row: Row) -> None:
+    wanted = row.config()
+    if row.changes and row.model in model_names() and read_model(row.model) != wanted:
+        raise UserError(
+            f"there is a model {row.model} of other settings (the row was changed since?):"
+            " give the row another name"
+        )
 
 
 @dataclass(frozen=True)
@@ -116,26 +219,17 @@ def comparison_table(results: Sequence[Result], dataset: str) -> pd.DataFrame:
 
 def _of_row(result: Result) -> dict[str, object]:
     cost = result.training
-    return {
-        "row": result.row,
-        "model": result.model,
-        "trained_share": None if cost is None else cost.share,
-        "parameters": None if cost is None else cost.parameters,
-        "epochs": None if cost is None else cost.epochs,
-        "seconds": None if cost is None else cost.seconds,
-        "device": "" if cost is None else cost.device,
-        "threshold": result.threshold,
-    }
+    costs = [None] * 4 + [""]
+    if cost is not None:
+        costs = [cost.share, cost.parameters, cost.epochs, cost.seconds, cost.device]
+    names = ("trained_share", "parameters", "epochs", "seconds", "device")
+    own: dict[str, object] = {"row": result.row, "model": result.model}
+    return own | dict(zip(names, costs, strict=True)) | {"threshold": result.threshold}
 
 
 def _of_card(card: Card, result: Result) -> dict[str, object]:
-    found: dict[str, object] = {
-        "level": card.level,
-        "items": card.items,
-        "reals": card.reals,
-        "fakes": card.fakes,
-        "groups": card.groups,
-    }
+    counted = ("level", "items", "reals", "fakes", "groups")
+    found: dict[str, object] = {key: getattr(card, key) for key in counted}
     for metric in METRICS:
         score = card.scores[metric]
         found |= {metric: score.value, f"{metric}_low": score.low, f"{metric}_high": score.high}
@@ -147,12 +241,6 @@ def plot_comparison(
     results: Sequence[Result], dataset: str, others: Sequence[str], path: Path
 ) -> Path | None:
     """Draw the mean out-of-domain score of each row over its in-domain score, at item level.
-
-    Args:
-        results: the rows; those without either score are left out.
-        dataset: the one trained on.
-        others: the other ones.
-        path: of the PNG.
 
     Returns:
         `path`; None where no row has both scores, and nothing is drawn.

@@ -98,14 +98,7 @@ def _mark_stages(axes: "Axes", history: Sequence[Mapping[str, Any]]) -> None:
 def draw_confusion(
     axes: "Axes", label: Labels, pred: Labels, how: str, names: Sequence[str] = DEFAULT
 ) -> None:
-    """Draw the confusion counts of (n,) labels and decisions.
-
-    Args:
-        axes: where to.
-        label, pred: (n,) 0/1.
-        how: the decisions were made.
-        names: of label 0 and label 1.
-    """
+    """Draw the confusion counts of (n,) labels and decisions, and how these were made."""
     c = counts(label, pred)
     table = np.array([[c.tn, c.fp], [c.fn, c.tp]])
     shares = table / np.maximum(table.sum(1, keepdims=True), 1)

@@ -250,7 +250,7 @@ def test_a_row_that_was_changed_needs_another_name(run):
 
 
 def test_the_shipped_comparison_can_be_read():
-    from src.reporting.comparison_list import read_comparison
+    from src.reporting.comparison import read_comparison
 
     found = read_comparison(config_file("comparisons", "transfer"))
     assert {row.config().strategy for row in found.rows if row.merge is None} == {

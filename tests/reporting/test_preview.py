@@ -9,7 +9,7 @@ from src.cli.data import main
 from src.config import parse_model
 from src.data.layouts.load import load_dataset
 from src.data.pixels.images import Canvas, make_canvases
-from src.reporting.preview import collect_rows, spec_of
+from src.reporting.contact_sheets import collect_rows, spec_of
 
 TOY = {
     "backbone": {"name": "compact_net", "pretrained": "none", "kwargs": {"widths": [8, 16]}},

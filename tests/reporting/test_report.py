@@ -14,8 +14,7 @@ from src.artifacts.files import sha256_file
 from src.artifacts.recipes import Member, Recipe, write_recipe
 from src.cli.report import main
 from src.metrics import sigmoid
-from src.reporting.page import scores_of
-from src.reporting.report import worst_rows
+from src.reporting.report import scores_of, worst_rows
 from src.reporting.runs import collect_runs, reportable
 from src.thresholds import best_threshold
 from tests.records import change_sealed

@@ -1,8 +1,9 @@
-"""A contact sheet of what a model's net sees of training items."""
+"""Contact sheets: what a model's net sees of training items, and the faces found in them."""
 
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,10 +13,15 @@ from src.config import InputSpec, ModelConfig
 from src.data.batches.augment import check_augment
 from src.data.batches.loader import DeviceBatches, TrainBatches
 from src.data.batches.samplers import BatchKey
+from src.data.items.files import kind_of
 from src.data.items.manifest import Dataset
+from src.data.pixels.faces import FaceBoxes
 from src.data.pixels.images import center_crop
 from src.data.pixels.source import Canvas, PixelSource
+from src.data.pixels.video import read_picture
 from src.errors import UnreadableImageError, UserError
+from src.faces.crop import Face, crop_face
+from src.faces.tracks import place
 from src.models.backbones import build_backbone
 from src.models.classifier import input_spec
 from src.reporting.charts import new_figure, save_figure, shown
@@ -24,6 +30,9 @@ from src.seeds import derive_seed
 Picture = NDArray[np.uint8]
 CELL = 1.5  # inches
 SMALL = 96  # px; smaller pictures are shown pixel by pixel
+FOUND, LOST = 4, 2  # items of each label with a face, and without
+SIDE = 480  # px of the longer side of a picture on the sheet
+CHOSEN, OTHER, FILLED = (0, 230, 0), (255, 200, 0), (90, 160, 255)
 
 
 class Row(NamedTuple):
@@ -47,17 +56,8 @@ def draw_preview(
     """Draw some real and some fake training items: the canvas, the evaluation view, draws.
 
     With `mixup` or `cutmix` the items of the sheet are mixed with each other. A stage that trains
-    the head on cached features sees the evaluation view alone.
-
-    Args:
-        model: its name.
-        config: its config.
-        dataset: data set.
-        per_class: items of each label, drawn from the config's seed.
-        draws: how often each is augmented, as in as many epochs.
-
-    Returns:
-        The PNG.
+    the head on cached features sees the evaluation view alone. Items are drawn from the config's
+    seed, `per_class` of each label, and augmented `draws` times, as in as many epochs.
 
     Raises:
         UserError: unknown preset, or one that does not go with the geometry; no training items, or
@@ -95,9 +95,13 @@ def collect_rows(
 
 
 def _choose(
-    dataset: Dataset, files: list[str], labels: NDArray[np.int64], canvas: Canvas,
-    per_class: int, seed: int,
-) -> list[int]:  # fmt: skip
+    dataset: Dataset,
+    files: list[str],
+    labels: NDArray[np.int64],
+    canvas: Canvas,
+    per_class: int,
+    seed: int,
+) -> list[int]:
     """Return row numbers of readable items, `per_class` of each label (or all that there are)."""
     rng = np.random.default_rng(derive_seed(seed, "preview"))
     source, chosen = PixelSource(dataset.root, files, [canvas]), []
@@ -162,3 +166,80 @@ def draw_rows(
     for axes, text in zip(grid[0], titles, strict=True):
         axes.set_title(text, fontsize=9)
     return save_figure(figure, path)
+
+
+Picture = NDArray[np.uint8]
+
+
+def draw_faces(dataset: Dataset, boxes: FaceBoxes) -> Path:
+    """Draw some training items with their boxes, the crop and the aligned crop.
+
+    The person that a model follows is drawn green, other faces yellow; blue is a box that was
+    filled in from the frames around. An item without a face shows the whole picture. Of a clip,
+    one frame is shown.
+
+    Raises:
+        UserError: no train items with a face, or without, that can be decoded.
+    """
+    train = dataset.train
+    rows = []
+    for label in (0, 1):
+        part = train[train["label"] == label]
+        ids = dict(zip(part["path"], part["item_id"], strict=True))
+        rows += [
+            Row(str(ids[path]), label, _pictures(dataset.root, path, boxes))
+            for path in _choose_faces(list(ids), boxes)
+        ]
+    if not rows:
+        raise UserError(f"{dataset.root}: no train item that can be drawn")
+    margin = boxes.face.margin
+    titles = ["boxes", f"crop, margin {margin:g}", f"aligned, margin {margin:g}"]
+    title = f"faces of {dataset.name} by {boxes.face.detector}"
+    path = paths.faces_png(dataset.name)
+    return draw_rows(rows, titles, title, path, dataset.labels.names)
+
+
+def _choose_faces(items: list[str], boxes: FaceBoxes) -> list[str]:
+    """Return some items with a face and some without, the same ones each time."""
+    rng = np.random.default_rng(derive_seed(0, "faces"))
+    order = [items[k] for k in rng.permutation(len(items)) if boxes.frames_of(items[k])]
+    found = [path for path in order if boxes.people(path)][:FOUND]
+    return found + [path for path in order if not boxes.people(path)][:LOST]
+
+
+def _pictures(root: Path, path: str, boxes: FaceBoxes) -> list[Picture]:
+    numbers = sorted(boxes.frames_of(path))
+    number = numbers[len(numbers) // 2]
+    if kind_of(path) == "video":
+        picture = boxes.read_frame(path, number)
+    else:
+        picture = read_picture(root, path)
+    people = boxes.people(path)
+    faces = boxes.frames_of(path)[number]
+    placed = place(people[0], number) if people else None
+    marked = _marked(picture, [f for f in faces if placed is None or f != placed.face], OTHER)
+    if placed is None:
+        return [_small(one) for one in (marked, picture, picture)]
+    marked = _marked(marked, [placed.face], FILLED if placed.is_filled else CHOSEN)
+    margin = boxes.face.margin
+    crops = [crop_face(picture, placed.face, margin, align=align) for align in (False, True)]
+    return [_small(one) for one in (marked, *crops)]
+
+
+def _marked(picture: Picture, faces: list[Face], colour: tuple[int, int, int]) -> Picture:
+    picture = picture.copy()
+    width = max(1, max(picture.shape[:2]) // 200)
+    for face in faces:
+        x0, y0, x1, y1 = (round(value) for value in face.box)
+        cv2.rectangle(picture, (x0, y0), (x1, y1), colour, width)
+        for x, y in face.points or ():
+            cv2.circle(picture, (round(x), round(y)), width, colour, -1)
+    return picture
+
+
+def _small(picture: Picture) -> Picture:
+    scale = SIDE / max(picture.shape[:2])
+    if scale >= 1:
+        return picture
+    size = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
