@@ -28,6 +28,7 @@ from ruamel.yaml.composer import Composer, ComposerError
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode
 from ruamel.yaml.resolver import VersionedResolver
+from ruamel.yaml.scanner import Scanner, ScannerError
 
 from src.errors import UserError, unknown_name
 
@@ -37,6 +38,7 @@ _LET_THROUGH = (ArithmeticError, AttributeError, LookupError, RecursionError, Ty
 # No config comes near these; a document of aliases to aliases grows without bounds.
 MAX_BYTES = 2**22
 MAX_NODES = 200_000
+MOST_BRACKETS = 100  # open at once; ruamel.yaml's time grows with the square
 MOST_DIGITS = 20  # Python cannot even print integers of more than 4,300
 _MERGE = "tag:yaml.org,2002:merge"
 _INT = "tag:yaml.org,2002:int"
@@ -90,6 +92,16 @@ class Keys:
                 facts = {"key": str(key), "known": known}
                 raise PydanticCustomError("unknown_key", "unknown key", facts)
         return content
+
+
+class _Shallow(Scanner):
+    """Refuses brackets in brackets without end."""
+
+    def fetch_flow_collection_start(self, TokenClass: Any, to_push: str) -> None:  # noqa: ANN401, N803
+        if len(self.flow_context) >= MOST_BRACKETS:
+            problem = f"more than {MOST_BRACKETS} brackets are open"
+            raise ScannerError(None, None, problem, self.reader.get_mark())
+        super().fetch_flow_collection_start(TokenClass, to_push)
 
 
 class _Bounded(Composer):
@@ -148,6 +160,7 @@ class _AsText(VersionedResolver):
 
 def _yaml(*, as_text: bool = False) -> YAML:
     yaml = YAML(typ="base" if as_text else "safe", pure=True)
+    yaml.Scanner = _Shallow
     yaml.Composer, yaml.Resolver = _Bounded, _AsText if as_text else VersionedResolver
     yaml.default_flow_style, yaml.allow_unicode = False, True
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]

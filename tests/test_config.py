@@ -419,15 +419,6 @@ def test_a_variant_does_not_take_another_models_name(artefact_root):
     assert not (artefact_root / "configs" / "models" / "effnet_b0.yaml").exists()
 
 
-def test_a_variant_from_before_init_seed_goes_on(artefact_root, caplog):
-    path = write_variant("mine_v1", "compact32", {"seed": 43})
-    assert write_variant("mine_v1", "compact32", {"seed": 43, "init_seed": 42}) == path
-    assert "a random head of its own" in caplog.text
-    assert read_model("mine_v1").init_seed is None
-    with pytest.raises(UserError, match="is another model"):
-        write_variant("mine_v1", "compact32", {"seed": 44, "init_seed": 42})
-
-
 @pytest.mark.parametrize(
     "name", ["../x", "a/b", "", ".hidden", "a b", "timm:x", "timm--resnet18", "-x", "ä", "a\n"]
 )

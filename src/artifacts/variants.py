@@ -1,10 +1,8 @@
 """A changed model gets a name of its own: a config file that extends the original."""
 
-import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +11,6 @@ from src.artifacts.files import write_text
 from src.config import model_names, model_path, read_model, set_dotted
 from src.errors import LockedError, UserError
 from src.strict_yaml import dump_yaml
-
-LOG = logging.getLogger("rvf")
-
 
 _WRITTEN: list[Path] = []
 
@@ -42,9 +37,7 @@ def taken_back_if_refused() -> Iterator[None]:
 def write_variant(name: str, parent: str, changes: dict[str, Any]) -> Path:
     """Write a named variant of a model, so that its name says what was trained.
 
-    Returns:
-        The new file in the user's `configs/models/`; an equal one that exists is left alone, also
-        where it is of before `init_seed`, which is said.
+    Returns the new file in the user's `configs/models/`; an equal one that exists is left alone.
 
     Raises:
         UserError: the name is taken by another config, or is not a plain file name.
@@ -57,13 +50,7 @@ def write_variant(name: str, parent: str, changes: dict[str, Any]) -> Path:
     wanted = read_model(parent, changes)
     path = paths.config_dirs("models")[0] / f"{name}.yaml"
     if name in model_names():
-        found = read_model(name)
-        if replace(found, init_seed=None) == replace(wanted, init_seed=None) != wanted:
-            LOG.warning(
-                "WARNING %s starts from a random head of its own (init_seed), as it was written; "
-                "under another name it would share that of its siblings", name,
-            )  # fmt: skip
-        elif found != wanted:
+        if read_model(name) != wanted:
             raise UserError(f"--as {name}: {model_path(name)} is another model; take a new name")
         return model_path(name)
     content: dict[str, Any] = {}

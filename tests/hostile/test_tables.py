@@ -77,7 +77,7 @@ def test_twenty_thousand_columns_do_not_hang(make_dataset):
     began = time.monotonic()
     with pytest.raises(UserError):
         load_dataset("toy")
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 10
 
 
 FOLDS = "item_id,label,group,domain,kind,fold\n"
@@ -113,7 +113,7 @@ YAMLS = {
     "billion laughs": (LAUGHS, "aliases stand for more than"),
     "merge bomb": (MERGES, "aliases stand for more than"),
     "holds itself": ("a: &a [*a]", "holds itself"),
-    "deep": ("[" * 5_000, "RecursionError"),
+    "deep": ("[" * 5_000, "more than 100 brackets are open"),
     "deep blocks": ("- " * 3_000 + "x", "RecursionError"),
     "key twice": ("seed: 1\nseed: 2\n", "stands twice"),
     "python tag": ("a: !!python/object/apply:os.system [id]", "constructor"),
@@ -132,7 +132,7 @@ def test_hostile_yaml_is_refused_quickly(tmp_path, kind):
     began = time.monotonic()
     with pytest.raises(UserError, match=match):
         read_yaml(tmp_path / "x.yaml")
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 10
 
 
 def test_a_config_of_a_tag_runs_nothing(artefact_root, tmp_path):
