@@ -98,7 +98,7 @@ def measure_data(home: str, name: str) -> dict[str, float]:
 
 def measure_near(n: int) -> dict[str, float]:
     """Near-duplicates among random hashes, with n / 50 planted at 0 to 4 bits."""
-    from src.data.folds.neighbours import near_pairs
+    from src.data.folds.near_duplicates import near_pairs
 
     rng = np.random.default_rng(1)
     hashes, flips = rng.integers(0, 2**64, (2, n), dtype=np.uint64)

@@ -49,6 +49,145 @@ def check_root() -> None:
             raise UserError(f"RVF_ROOT={root()}: {place} is a file; want a folder")
 
 
+def model_slug(model: str) -> str:
+    """Return the folder name of a model; `timm:NAME` becomes `timm--NAME`."""
+    return model.replace(TIMM_PREFIX, "timm--", 1) if model.startswith(TIMM_PREFIX) else model
+
+
+def model_from_slug(slug: str) -> str:
+    """Return the model that a folder name stands for (inverse of `model_slug`)."""
+    return TIMM_PREFIX + slug.removeprefix("timm--") if slug.startswith("timm--") else slug
+
+
+class Artefact:
+    """A path below `root()`: called with its names in their order, `oof_csv(dataset, ...)`.
+
+    A `{model}` is written as its slug. Raises a UserError for a name that is a path itself, and a
+    TypeError for too few names or too many.
+    """
+
+    def __init__(self, template: str) -> None:
+        self.steps = template.split("/")
+        self.names = re.findall(r"{(\w+)}", template)
+
+    def __call__(self, *names: FoldName) -> Path:
+        """Return the path of these names."""
+        if len(names) != len(self.names):
+            raise TypeError(f"{'/'.join(self.steps)} wants {self.names}, got {names}")
+        values = dict(zip(self.names, names, strict=True))
+        if "model" in values:
+            values["model"] = model_slug(str(values["model"]))
+        return _below(root(), *(step.format(**values) for step in self.steps))
+
+
+# the scan of a data set: sizes, hashes, what could not be read
+manifest_cache = Artefact(".cache/manifest/{dataset}.parquet")
+pixel_cache = Artefact(".cache/pixels/{dataset}")  # its decoded pixels
+# the faces that a detector found in its items
+face_cache = Artefact(".cache/faces/{dataset}/{detector}")
+# features of its items by one frozen net
+feature_cache = Artefact(".cache/features/{dataset}/{key}.npy")
+study_lock = Artefact(".cache/studies/{key}.lock")  # the storage of a study is opened under it
+# what merges are made from and is not kept: starts, resized weights
+merge_parts = Artefact(".cache/merges")
+# what an unfinished pass over test items has
+partial_views = Artefact(".cache/predict/{checkpoint_sha256}.npz")
+precision_cache = Artefact(".cache/precision.json")  # answers of the CPU precision probe
+fingerprint_cache = Artefact(".cache/fingerprints.json")  # SHA-256 of artefacts
+compile_cache = Artefact(".cache/compile")  # what torch.compile makes, a folder a process
+# labels of the demo's test items (`item_id,label`)
+demo_truth_csv = Artefact(".cache/demo_truth.csv")
+folds_lock = Artefact(".cache/{dataset}.folds.lock")  # folds are made under it
+# predictions from elsewhere come under it
+extra_lock = Artefact(".cache/extra/{dataset}/{scheme}/{model}.lock")
+
+folds_dir = Artefact("folds/{dataset}")
+folds_csv = Artefact("folds/{dataset}/{scheme}.csv")
+# items that a fold file leaves out, and why
+excluded_csv = Artefact("folds/{dataset}/{scheme}.excluded.csv")
+label_names_json = Artefact("folds/{dataset}/labels.json")  # what a data set calls its classes
+# stands for its own `dataset.yaml`, where its folder is read-only
+dataset_yaml = Artefact("input/{dataset}.yaml")
+
+checkpoints_home = Artefact("checkpoints")
+run_scheme_dir = Artefact("checkpoints/{dataset}/{scheme}")
+run_dir = Artefact("checkpoints/{dataset}/{scheme}/{model}")
+checkpoint = Artefact("checkpoints/{dataset}/{scheme}/{model}/fold_{fold}.safetensors")
+# of stages before the last
+stage_checkpoint = Artefact(
+    "checkpoints/{dataset}/{scheme}/{model}/fold_{fold}.stage_{stage}.safetensors"
+)
+# only once a run is finished
+run_record = Artefact("checkpoints/{dataset}/{scheme}/{model}/fold_{fold}.json")
+# of an unfinished run
+run_state = Artefact("checkpoints/{dataset}/{scheme}/{model}/fold_{fold}.state.pt")
+run_lock = Artefact("checkpoints/{dataset}/{scheme}/{model}/fold_{fold}.lock")
+tensorboard_dir = Artefact("checkpoints/{dataset}/{scheme}/{model}/tensorboard/fold_{fold}")
+
+oof_home = Artefact("oof")
+oof_scheme_dir = Artefact("oof/{dataset}/{scheme}")
+oof_dir = Artefact("oof/{dataset}/{scheme}/{model}")
+# out-of-fold predictions, a row an item
+oof_csv = Artefact("oof/{dataset}/{scheme}/{model}/fold_{fold}.csv")
+# the same, a row an item and view
+oof_views = Artefact("oof/{dataset}/{scheme}/{model}/fold_{fold}.views.parquet")
+# of the test items
+test_views = Artefact("oof/{dataset}/{scheme}/{model}/test_fold_{fold}.views.parquet")
+# logits of what a merge chose on either half of a fold
+cross_fitted_csv = Artefact("oof/{dataset}/{scheme}/{model}/cross_fitted_fold_{fold}.csv")
+# marks a member from elsewhere
+extra_record = Artefact("oof/{dataset}/{scheme}/{model}/extra.json")
+# its test predictions, a row an item
+extra_test_csv = Artefact("oof/{dataset}/{scheme}/{model}/extra_test.csv")
+
+recipe_dir = Artefact("recipes/{dataset}")
+recipe_json = Artefact("recipes/{dataset}/{recipe}.json")
+submission_csv = Artefact("submissions/{dataset}/{recipe}.csv")
+submission_log_csv = Artefact("submissions/log.csv")  # the book: cross-fitted against public scores
+submission_log_png = Artefact("submissions/log.png")
+bundle_zip = Artefact("bundles/{dataset}/{recipe}.zip")  # predicts with a recipe elsewhere
+
+faces_png = Artefact("reports/{dataset}/faces.png")  # faces found and cut out
+# what a model's net sees of training items
+preview_png = Artefact("reports/{dataset}/preview_{model}.png")
+# how much an item looks like a test item
+adversarial_csv = Artefact("reports/{dataset}/adversarial.csv")
+# what files' headers say, and how an audit judged them
+audit_csv = Artefact("reports/{dataset}/audit.csv")
+study_plots_dir = Artefact("reports/{dataset}/tune/{recipe}")
+report_dir = Artefact("reports/{dataset}/{scheme}/{model}")  # pictures and `index.html`
+comparison_csv = Artefact("reports/{dataset}/{scheme}/comparisons/{name}.csv")
+comparison_png = Artefact("reports/{dataset}/{scheme}/comparisons/{name}.png")
+# plots and tables that compare merges
+merge_report_dir = Artefact("reports/{dataset}/{scheme}/merges")
+
+
+def cache_dir() -> Path:
+    """Return the folder of everything that can be deleted and is made again when needed."""
+    return root() / ".cache"
+
+
+def input_dir(input_root: Path | None = None) -> Path:
+    """Return the folder that holds one folder per data set."""
+    return input_root if input_root is not None else root() / "input"
+
+
+def dataset_dir(dataset: str, input_root: Path | None = None) -> Path:
+    """Return the folder of a data set; the demo's lives in the cache."""
+    return cache_dir() / DEMO if dataset == DEMO else _below(input_dir(input_root), dataset)
+
+
+def config_dirs(kind: str) -> list[Path]:
+    """Return the folders searched for configs of a kind (`models`, `merges`), the user's first."""
+    return list(dict.fromkeys([root() / "configs" / kind, REPO / "configs" / kind]))
+
+
+def recipe_dirs(dataset: str) -> list[Path]:
+    """Return the folders searched for recipes, the user's first, then those of a bundle."""
+    brought = [REPO / "recipes" / dataset] if bundle_contents().is_file() else []
+    return list(dict.fromkeys([recipe_dir(dataset), *brought]))
+
+
 def bundle_contents() -> Path:
     """Return the list of contents that makes a bundle of the folder that the code lies in."""
     return REPO / "bundle.json"
@@ -77,205 +216,10 @@ def readable(path: Path) -> Path:
     return brought if brought.exists() else path
 
 
-def config_dirs(kind: str) -> list[Path]:
-    """Return the folders searched for configs of a kind (`models`, `merges`), the user's first."""
-    return list(dict.fromkeys([root() / "configs" / kind, REPO / "configs" / kind]))
-
-
-def cache_dir() -> Path:
-    """Return the folder of everything that can be deleted and is made again when needed."""
-    return root() / ".cache"
-
-
-def input_dir(input_root: Path | None = None) -> Path:
-    """Return the folder that holds one folder per data set."""
-    return input_root if input_root is not None else root() / "input"
-
-
-def dataset_dir(dataset: str, input_root: Path | None = None) -> Path:
-    """Return the folder of a data set; the demo's lives in the cache."""
-    return cache_dir() / DEMO if dataset == DEMO else _below(input_dir(input_root), dataset)
-
-
-def dataset_yaml(dataset: str) -> Path:
-    """Return what may stand for a data set's own `dataset.yaml`, where its folder is read-only."""
-    return _below(root(), "input", f"{dataset}.yaml")
-
-
-def demo_truth_csv() -> Path:
-    """Return the file with the labels of the demo's test items (`item_id,label`)."""
-    return cache_dir() / "demo_truth.csv"
-
-
-def manifest_cache(dataset: str) -> Path:
-    """Return the cached scan of a data set: sizes, hashes, what could not be read."""
-    return _below(cache_dir(), "manifest", f"{dataset}.parquet")
-
-
-def pixel_cache(dataset: str) -> Path:
-    """Return the folder of a data set's decoded pixels."""
-    return _below(cache_dir(), "pixels", dataset)
-
-
-def face_cache(dataset: str, detector: str) -> Path:
-    """Return the folder of the faces that a detector found in a data set's items."""
-    return _below(cache_dir(), "faces", dataset, detector)
-
-
-def faces_png(dataset: str) -> Path:
-    """Return the contact sheet of faces found and cut out."""
-    return _below(root(), "reports", dataset, "faces.png")
-
-
-def feature_cache(dataset: str, key: str) -> Path:
-    """Return the features of a data set's items by one frozen net."""
-    return _below(cache_dir(), "features", dataset, f"{key}.npy")
-
-
-def study_lock(key: str) -> Path:
-    """Return the lock file under which the storage of a study is opened."""
-    return _below(cache_dir(), "studies", f"{key}.lock")
-
-
-def merge_parts() -> Path:
-    """Return the folder of what merges are made from and is not kept: starts, resized weights."""
-    return cache_dir() / "merges"
-
-
-def partial_views(checkpoint_sha256: str) -> Path:
-    """Return what an unfinished pass over the test items has predicted with a checkpoint."""
-    return _below(cache_dir(), "predict", f"{checkpoint_sha256}.npz")
-
-
-def precision_cache() -> Path:
-    """Return the remembered answers of the CPU precision probe."""
-    return cache_dir() / "precision.json"
-
-
-def fingerprint_cache() -> Path:
-    """Return the remembered SHA-256 of artefacts."""
-    return cache_dir() / "fingerprints.json"
-
-
-def compile_cache() -> Path:
-    """Return the folder of what torch.compile makes, a folder a process."""
-    return cache_dir() / "compile"
-
-
-def model_slug(model: str) -> str:
-    """Return the folder name of a model; `timm:NAME` becomes `timm--NAME`."""
-    return model.replace(TIMM_PREFIX, "timm--", 1) if model.startswith(TIMM_PREFIX) else model
-
-
-def model_from_slug(slug: str) -> str:
-    """Return the model that a folder name stands for (inverse of `model_slug`)."""
-    return TIMM_PREFIX + slug.removeprefix("timm--") if slug.startswith("timm--") else slug
-
-
-def folds_dir(dataset: str) -> Path:
-    """Return the folder of a data set's fold files."""
-    return _below(root(), "folds", dataset)
-
-
-def folds_csv(dataset: str, scheme: str) -> Path:
-    """Return a fold file."""
-    return _below(folds_dir(dataset), f"{scheme}.csv")
-
-
-def label_names_json(dataset: str) -> Path:
-    """Return what a data set calls its classes."""
-    return folds_dir(dataset) / "labels.json"
-
-
-def folds_lock(dataset: str) -> Path:
-    """Return the lock file under which a data set's folds are made."""
-    return _below(cache_dir(), f"{dataset}.folds.lock")
-
-
-def excluded_csv(dataset: str, scheme: str) -> Path:
-    """Return the list of items a fold file leaves out, with the reason."""
-    return _below(folds_dir(dataset), f"{scheme}.excluded.csv")
-
-
-def checkpoints_home() -> Path:
-    """Return the folder that holds one folder of checkpoints per data set."""
-    return root() / "checkpoints"
-
-
-def run_scheme_dir(dataset: str, scheme: str) -> Path:
-    """Return the folder that holds one folder of checkpoints per model."""
-    return _below(root(), "checkpoints", dataset, scheme)
-
-
-def run_dir(dataset: str, scheme: str, model: str) -> Path:
-    """Return the folder of a model's checkpoints."""
-    return _below(run_scheme_dir(dataset, scheme), model_slug(model))
-
-
-def checkpoint(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
-    """Return the weights file of a run."""
-    return _below(run_dir(dataset, scheme, model), f"fold_{fold}.safetensors")
-
-
-def stage_checkpoint(dataset: str, scheme: str, model: str, fold: FoldName, stage: int) -> Path:
-    """Return the weights file that a stage of a run left behind, of those before the last."""
-    return _below(run_dir(dataset, scheme, model), f"fold_{fold}.stage_{stage}.safetensors")
-
-
-def run_record(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
-    """Return the record of a run; it exists only once the run is finished."""
-    return _below(run_dir(dataset, scheme, model), f"fold_{fold}.json")
-
-
-def run_state(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
-    """Return the resume state of an unfinished run."""
-    return _below(run_dir(dataset, scheme, model), f"fold_{fold}.state.pt")
-
-
-def run_lock(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
-    """Return the lock file of a run."""
-    return _below(run_dir(dataset, scheme, model), f"fold_{fold}.lock")
-
-
-def tensorboard_dir(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
-    """Return the folder of a run's TensorBoard event files."""
-    return _below(run_dir(dataset, scheme, model), "tensorboard", f"fold_{fold}")
-
-
 def exported(checkpoint: Path, engine: str, precision: str) -> Path:
     """Return the file that an engine runs instead of a checkpoint; its JSON lies beside it."""
     suffix = {"onnx": "onnx", "openvino": "xml"}[engine]
     return checkpoint.parent / "export" / f"{checkpoint.stem}.{engine}.{precision}.{suffix}"
-
-
-def oof_home() -> Path:
-    """Return the folder that holds one folder of out-of-fold predictions per data set."""
-    return root() / "oof"
-
-
-def oof_scheme_dir(dataset: str, scheme: str) -> Path:
-    """Return the folder that holds one folder of out-of-fold predictions per model."""
-    return _below(oof_home(), dataset, scheme)
-
-
-def oof_dir(dataset: str, scheme: str, model: str) -> Path:
-    """Return the folder of a model's predictions."""
-    return _below(oof_scheme_dir(dataset, scheme), model_slug(model))
-
-
-def oof_csv(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
-    """Return a model's out-of-fold predictions of one fold, one row an item."""
-    return _below(oof_dir(dataset, scheme, model), f"fold_{fold}.csv")
-
-
-def oof_views(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
-    """Return the same predictions, one row an item and view."""
-    return _below(oof_dir(dataset, scheme, model), f"fold_{fold}.views.parquet")
-
-
-def test_views(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
-    """Return a fold model's predictions of the test items, one row an item and view."""
-    return _below(oof_dir(dataset, scheme, model), f"test_fold_{fold}.views.parquet")
 
 
 def cross_views(
@@ -284,72 +228,6 @@ def cross_views(
     """Return a fold model's predictions of the labelled items of another data set."""
     stem = f"fold_{fold}" if split == "train" else f"{split}_fold_{fold}"
     return _below(oof_dir(dataset, scheme, model), "cross", other, f"{stem}.views.parquet")
-
-
-def cross_fitted_csv(dataset: str, scheme: str, model: str, fold: FoldName) -> Path:
-    """Return the logits of what a merge chose on either half of a fold's held-out items."""
-    return _below(oof_dir(dataset, scheme, model), f"cross_fitted_fold_{fold}.csv")
-
-
-def recipe_dir(dataset: str) -> Path:
-    """Return the folder of a data set's recipes."""
-    return _below(root(), "recipes", dataset)
-
-
-def recipe_dirs(dataset: str) -> list[Path]:
-    """Return the folders searched for recipes, the user's first, then those of a bundle."""
-    brought = [REPO / "recipes" / dataset] if bundle_contents().is_file() else []
-    return list(dict.fromkeys([recipe_dir(dataset), *brought]))
-
-
-def recipe_json(dataset: str, recipe: str) -> Path:
-    """Return a recipe."""
-    return _below(recipe_dir(dataset), f"{recipe}.json")
-
-
-def adversarial_csv(dataset: str) -> Path:
-    """Return the probs of adversarial validation: how much an item looks like a test item."""
-    return _below(root(), "reports", dataset, "adversarial.csv")
-
-
-def audit_csv(dataset: str) -> Path:
-    """Return what the headers of the train items say, and how a metadata audit judged them."""
-    return _below(root(), "reports", dataset, "audit.csv")
-
-
-def bundle_zip(dataset: str, recipe: str) -> Path:
-    """Return the archive that predicts with a recipe elsewhere."""
-    return _below(root(), "bundles", dataset, f"{recipe}.zip")
-
-
-def submission_csv(dataset: str, recipe: str) -> Path:
-    """Return a submission."""
-    return _below(root(), "submissions", dataset, f"{recipe}.csv")
-
-
-def extra_record(dataset: str, scheme: str, model: str) -> Path:
-    """Return the record of predictions that came from elsewhere; its presence marks the member."""
-    return oof_dir(dataset, scheme, model) / "extra.json"
-
-
-def extra_lock(dataset: str, scheme: str, model: str) -> Path:
-    """Return the lock file under which predictions from elsewhere are imported and tuned on."""
-    return _below(cache_dir(), "extra", dataset, scheme, f"{model_slug(model)}.lock")
-
-
-def extra_test_csv(dataset: str, scheme: str, model: str) -> Path:
-    """Return the test predictions of such a member, one row an item."""
-    return oof_dir(dataset, scheme, model) / "extra_test.csv"
-
-
-def preview_png(dataset: str, model: str) -> Path:
-    """Return the contact sheet of what a model's net sees of training items."""
-    return _below(root(), "reports", dataset, f"preview_{model_slug(model)}.png")
-
-
-def report_dir(dataset: str, scheme: str, model: str) -> Path:
-    """Return the folder of a model's report: pictures, and `index.html`."""
-    return _below(root(), "reports", dataset, scheme, model_slug(model))
 
 
 def scorecard_csv(
@@ -367,33 +245,3 @@ def scorecard_csv(
         home = _below(root(), "reports", dataset, scheme, "recipes", name)
     part = "" if split == "train" else f"_{split}"
     return _below(home, "scorecard.csv" if other is None else f"scorecard_on_{other}{part}.csv")
-
-
-def comparison_csv(dataset: str, scheme: str, name: str) -> Path:
-    """Return the scores of a comparison's rows, in-domain and out-of-domain."""
-    return _below(root(), "reports", dataset, scheme, "comparisons", f"{name}.csv")
-
-
-def comparison_png(dataset: str, scheme: str, name: str) -> Path:
-    """Return the plot of these scores."""
-    return comparison_csv(dataset, scheme, name).with_suffix(".png")
-
-
-def merge_report_dir(dataset: str, scheme: str) -> Path:
-    """Return the folder of the plots and tables that compare merges."""
-    return _below(root(), "reports", dataset, scheme, "merges")
-
-
-def study_plots_dir(dataset: str, recipe: str) -> Path:
-    """Return the folder of the plots of a recipe's searches."""
-    return _below(root(), "reports", dataset, "tune", recipe)
-
-
-def submission_log_csv() -> Path:
-    """Return the book of submissions: cross-fitted against public scores."""
-    return root() / "submissions" / "log.csv"
-
-
-def submission_log_png() -> Path:
-    """Return its plot."""
-    return submission_log_csv().with_suffix(".png")

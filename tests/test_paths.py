@@ -3,6 +3,7 @@
 import inspect
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,36 +15,23 @@ from src.errors import UserError
 from tests.conftest import REPO
 
 NAMES = {
-    "dataset": "d",
-    "scheme": "s",
-    "model": "m",
-    "fold": 3,
-    "recipe": "r",
-    "kind": "models",
-    "checkpoint_sha256": "0",
-    "key": "k",
-    "stage": 0,
-    "name": "n",
-    "other": "o",
-    "detector": "d",
-}
-FIXED = {
-    "root", "model_slug", "model_from_slug", "config_dirs", "recipe_dirs", "bundle_contents",
-    "readable", "exported", "packed_packages", "packed_detector", "check_plain", "is_plain",
-    "check_root",
-    "_below",
+    "dataset": "d", "scheme": "s", "model": "m", "fold": 3, "recipe": "r", "detector": "d",
+    "checkpoint_sha256": "0", "key": "k", "stage": 0, "name": "n", "other": "o",
 }  # fmt: skip
 
 
-def all_paths() -> dict[str, Path]:
-    found = {}
-    for name, function in inspect.getmembers(paths, inspect.isfunction):
-        if name in FIXED or function.__module__ != paths.__name__:
-            continue
+def makers() -> dict[str, tuple[Callable[..., Path], list[str]]]:
+    """Return all that makes a path of names, and what names it wants."""
+    found = {k: (v, v.names) for k, v in vars(paths).items() if isinstance(v, paths.Artefact)}
+    for function in (paths.dataset_dir, paths.cross_views, paths.scorecard_csv):
         parameters = inspect.signature(function).parameters.values()
         wanted = [p.name for p in parameters if p.default is inspect.Parameter.empty]
-        found[name] = function(*(NAMES[p] for p in wanted))
+        found[function.__name__] = function, wanted
     return found
+
+
+def all_paths() -> dict[str, Path]:
+    return {key: make(*(NAMES[p] for p in wanted)) for key, (make, wanted) in makers().items()}
 
 
 @given(st.text(st.characters(blacklist_characters="/", blacklist_categories=["Cs"]), min_size=1))
@@ -151,25 +139,22 @@ def test_the_package_moves_with_the_clone(tmp_path):
     "name", ["../x", "..", ".", "", "a/b", "/etc/passwd", "a\nb", "a\0b", "\x1b[2Ja", "a\x9bb"]
 )
 def test_no_name_leads_out_of_its_folder(artefact_root, name):
-    for what, function in inspect.getmembers(paths, inspect.isfunction):
-        if what in FIXED or function.__module__ != paths.__name__ or what.startswith(("_", "is_")):
-            continue
-        parameters = [
-            p.name
-            for p in inspect.signature(function).parameters.values()
-            if p.default is inspect.Parameter.empty and p.name not in ("kind", "what")
-        ]
-        for bad in parameters:
-            values = {p: name if p == bad else NAMES[p] for p in parameters}
+    for what, (make, wanted) in makers().items():
+        for bad in wanted:
             try:
-                path = function(**values)
+                path = make(*(name if p == bad else NAMES[p] for p in wanted))
             except UserError as error:
                 assert "want a plain name, no path" in str(error)  # noqa: PT017
             else:  # "..csv" is a file's name
                 assert name in ("..", ".", ""), (what, bad)
                 assert ".." not in path.parts, (what, bad)
                 assert path.is_relative_to(artefact_root), (what, bad)
-                assert len(path.parts) == len(function(*(NAMES[p] for p in parameters)).parts)
+                assert len(path.parts) == len(make(*(NAMES[p] for p in wanted)).parts)
+
+
+def test_a_path_wants_all_of_its_names():
+    with pytest.raises(TypeError, match=r"wants .'dataset', 'scheme'"):
+        paths.folds_csv("d")
 
 
 def test_names_of_folders_as_people_have_them_are_plain():

@@ -115,7 +115,7 @@ def print_excluded(ids: Sequence[str], reasons: Sequence[str]) -> None:
 
 def print_groups(groups: "GroupReport") -> None:
     """Print what was found about copies."""
-    from src.data.folds.neighbours import MAX_DISTANCE
+    from src.data.folds.near_duplicates import MAX_DISTANCE
 
     print(
         f"groups: {groups.groups} of {groups.items} train items, the largest has "

@@ -132,9 +132,8 @@ def train_models(models: list[str], dataset_name: str, arguments: Any, clock: Cl
     from src.artifacts.atomic import file_lock
     from src.artifacts.folds import fold_numbers
     from src.cli.folds import print_report
-    from src.data.folds.domains import held_out_domains
     from src.data.folds.make import ensure_folds
-    from src.data.folds.schemes import is_lodo
+    from src.data.folds.schemes import held_out_domains, is_lodo
     from src.data.layouts.load import load_dataset
     from src.training.job import Options, check_fold
     from src.training.plan import plan_jobs

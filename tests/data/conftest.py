@@ -2,11 +2,16 @@
 
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+
+from src.data.items.manifest import Dataset
+from src.data.layouts.load import load_dataset
+from src.errors import UserError
 
 
 def picture(seed: int, size: int = 24) -> bytes:
@@ -15,6 +20,11 @@ def picture(seed: int, size: int = 24) -> bytes:
     small = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
     pixels = cv2.resize(small, (size, size), interpolation=cv2.INTER_CUBIC)
     return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+def refused(match: str) -> AbstractContextManager[object]:
+    """Return `pytest.raises` of what people are told, over several lines."""
+    return pytest.raises(UserError, match=f"(?s){match}")
 
 
 Files = Mapping[str, bytes | str] | list[str]
@@ -49,3 +59,14 @@ def make_dataset(artefact_root: Path) -> Callable[..., Path]:
         return root
 
     return make
+
+
+@pytest.fixture
+def toy(make_dataset: Callable[..., Path]) -> Callable[..., Dataset]:
+    """Return `toy(files, texts, zips={})`, which writes a data set (or more of it) and loads it."""
+
+    def load(*files: Files, **more: Mapping[str, Files]) -> Dataset:
+        make_dataset(*files, **more)
+        return load_dataset("toy")
+
+    return load

@@ -11,11 +11,10 @@ from src import paths
 from src.artifacts.files import read_csv
 from src.artifacts.folds import EXCLUDED_COLUMNS
 from src.artifacts.label_names import LabelNames
-from src.data.folds.domains import by_domain_alone, held_out_domains
 from src.data.folds.groups import Components, GroupReport, find_components, report_groups
 from src.data.folds.near_duplicates import Looks, find_looks
 from src.data.folds.scan import scan_for
-from src.data.folds.schemes import is_lodo, parse_scheme
+from src.data.folds.schemes import by_domain_alone, held_out_domains, is_lodo, parse_scheme
 from src.data.items.manifest import Dataset
 
 Survey = tuple[pd.DataFrame, Looks]  # a scan, and the look-alikes in it

@@ -1,30 +1,47 @@
-"""Groups: items that must share a fold, being copies or of one origin."""
+"""Groups: items that must share a fold, being copies or of one origin; no chain of look-alikes."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from src.data.folds.chains import Chain, Edges, Labels, join_edges, link, tighten
-from src.data.folds.near_duplicates import Looks, count_near, edges_of_equal_codes, find_looks
+from src.data.folds.near_duplicates import (
+    MAX_DISTANCE,
+    Looks,
+    count_near,
+    edges_of_equal_codes,
+    find_looks,
+)
+
+CHAIN_SHARE = 0.02  # a component of a larger share of the items is a chain ...
+CHAIN_ITEMS = 20  # ... unless it is this small
+
+Labels = NDArray[np.int64]
+Edges = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Near-duplicates that link too many items, one to the next."""
+
+    items: int  # how many it linked
+    distance: int  # largest distance that is now counted as a copy among them
+    left: int  # items of the largest component that remains
+    example: str  # item_id of one of them
 
 
 @dataclass(frozen=True)
 class Components:
-    """Which items belong together, for each reason alone and for all.
+    """Which train items belong together: int64 (n,) components, by each reason alone and by all."""
 
-    Attributes:
-        exact, near, given: int64 (n,) component of each train item by equal files, by look (equal
-            files not counted), by the groups the data set names.
-        joint: int64 (n,), by all three.
-        chains: what was tightened.
-    """
-
-    exact: Labels
-    near: Labels
-    given: Labels
-    joint: Labels
-    chains: list[Chain]
+    exact: Labels  # by equal files
+    near: Labels  # by look, equal files not counted
+    given: Labels  # by the groups that the data set names
+    joint: Labels  # by all three
+    chains: list[Chain]  # what was tightened
 
 
 @dataclass(frozen=True)
@@ -57,15 +74,9 @@ def edges_of_equal(values: pd.Series) -> Edges:
 def find_components(
     train: pd.DataFrame, given: pd.Series, looks: Looks | None = None
 ) -> Components:
-    """Join given groups, equal files and look-alikes.
+    """Join given groups ("" for none), equal files and look-alikes; chains are tightened.
 
-    Args:
-        train: a scan's rows of readable train items.
-        given: the group of each, "" for none.
-        looks: of these rows, if they were searched already.
-
-    Returns:
-        Components, numbered from 0; chains already tightened.
+    `train` are a scan's rows of readable train items, `looks` of them if searched already.
     """
     n = len(train)
     looks = looks or find_looks(train)
@@ -95,11 +106,7 @@ def report_groups(
 ) -> GroupReport:
     """Count what is worth knowing about copies.
 
-    Args:
-        scan: rows of readable train items (in the order of `components`), then test items.
-        labels: of the train items.
-        components: of the train items.
-        looks: of all these rows, if they were searched already.
+    `scan` holds rows of readable train items (in the order of `components`), then test items.
     """
     n = len(components.joint)
     looks = looks or find_looks(scan)
@@ -140,3 +147,61 @@ def _conflicts(train: pd.DataFrame, labels: pd.Series) -> list[list[str]]:
     table = table[table["file"].duplicated(keep=False) & (table["file"] != "")]
     both = table.groupby("file")["label"].transform("nunique") > 1
     return [part["id"].tolist() for _, part in table[both].groupby("file")]
+
+
+def link(n: int, first: NDArray[np.int64], second: NDArray[np.int64]) -> Labels:
+    """Return the connected component of each of n items, int64 (n,)."""
+    graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(n, n))
+    return connected_components(graph, directed=False)[1].astype(np.int64)
+
+
+def join_edges(*edges: Edges) -> Edges:
+    """Return all edges as one pair of arrays."""
+    first, second = zip(*edges, strict=True)
+    return np.concatenate(first), np.concatenate(second)
+
+
+def tighten(
+    base: Labels,
+    first: Labels,
+    second: Labels,
+    distance: NDArray[np.uint8],
+    ids: NDArray[np.object_],
+) -> tuple[NDArray[np.bool_], list[Chain]]:
+    """Return which near edges to keep, so that no component is a chain.
+
+    Inside a chain the distance that counts as a copy is lowered by one until no chain is left in
+    it; at distance 0 it stays what it is, since equal hashes are no chain but one picture.
+    """
+    n, given = len(base), edges_of_equal_codes(base)
+    keep = np.ones(len(first), bool)
+    chains: dict[int, Chain] = {}
+    whole = parts = link(n, *join_edges(given, (first, second)))
+    for reach in range(MAX_DISTANCE - 1, -1, -1):
+        chained = _chained(base, parts)
+        if not len(chained):
+            break
+        inside = np.isin(parts[first], chained)
+        keep &= ~inside | (distance <= reach)
+        for part in np.unique(whole[np.isin(parts, chained)]):
+            members = whole == part
+            example = str(ids[int(members.argmax())])
+            chains[int(part)] = Chain(int(members.sum()), reach, 0, example)
+        parts = link(n, *join_edges(given, (first[keep], second[keep])))
+    left = {part: int(np.bincount(parts[whole == part]).max()) for part in chains}
+    return keep, [replace(chain, left=left[part]) for part, chain in chains.items()]
+
+
+def _chained(base: Labels, parts: Labels) -> NDArray[np.int64]:
+    """Return the components that are chains: too large, and look-alikes made them so.
+
+    A given group (or set of equal files) that is itself over the limit is not held against the
+    component that contains it.
+    """
+    limit = max(CHAIN_SHARE * len(base), CHAIN_ITEMS)
+    sizes = np.bincount(parts)
+    largest = np.zeros(len(sizes), np.int64)
+    base_sizes = np.bincount(base)
+    np.maximum.at(largest, parts, base_sizes[base])
+    excused = np.where(largest > limit, largest, 0)
+    return np.flatnonzero(sizes - excused > limit)

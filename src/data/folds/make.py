@@ -11,13 +11,19 @@ from src.artifacts.atomic import remove_orphans
 from src.artifacts.files import read_csv, write_csv
 from src.artifacts.folds import EXCLUDED_COLUMNS, existing_scheme, read_folds, write_folds
 from src.artifacts.label_names import write_label_names
-from src.data.folds.domains import LEFT_OUT, domain_folds, spanning
 from src.data.folds.fold_report import FoldReport, make_report
 from src.data.folds.groups import find_components
 from src.data.folds.near_duplicates import find_looks
 from src.data.folds.overlap import find_overlap
 from src.data.folds.scan import scan_for
-from src.data.folds.schemes import default_scheme, is_lodo, parse_scheme
+from src.data.folds.schemes import (
+    LEFT_OUT,
+    default_scheme,
+    domain_folds,
+    is_lodo,
+    parse_scheme,
+    spanning,
+)
 from src.data.items.identities import PUBLISHED
 from src.data.items.manifest import Dataset
 from src.data.layouts.load import load_dataset
@@ -28,19 +34,13 @@ from src.stratify import stratified_group_folds
 def ensure_folds(
     dataset: Dataset, scheme: str | None
 ) -> tuple[str, pd.DataFrame, FoldReport | None]:
-    """Return the folds of a data set, making the file if it does not exist yet.
+    """Return a data set's scheme and folds, and the report of a fold file that is made only now.
 
-    Args:
-        dataset: the data set.
-        scheme: its name; None takes the file that exists, else `default_scheme`.
-
-    Returns:
-        The scheme's name, the folds as `src.artifacts.folds.read_folds` gives them, and the
-        report if the file was made now.
+    Without a `scheme` it is that of the file that exists, else `default_scheme`.
 
     Raises:
         UserError: several files exist and none was named; a bad name; the file does not fit the
-            data set any more; too few groups; videos.
+            data set any more; too few groups.
     """
     if scheme is not None:
         parse_scheme(dataset, scheme)

@@ -1,9 +1,9 @@
-"""Which items look alike: equal looks counted once, so that a million equal images cost nothing.
+"""Which items look alike: perceptual hashes, and all pairs of them within a few bits."""
 
-Perceptual hashes of a picture and of its mirror image.
-"""
-
+import logging
 from dataclasses import dataclass, replace
+from itertools import combinations
+from math import comb
 
 import cv2
 import imagehash
@@ -12,27 +12,59 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.data.folds.neighbours import near_pairs
+MAX_DISTANCE = 4  # bits; the one place: blocks, messages and docstrings follow it, up to 15
+MAX_PAIRS = 1 << 24  # 0.6 GB; with more than that the distance is lowered
+# What sorting an entry into its place costs, in comparisons of a candidate (measured: 0.3 with
+# AVX-512 sorts).
+_SORTING = 0.5
+_SAMPLE = 20_000  # hashes that tell how many candidates a choice of blocks gives
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: spreads the chosen bits
+# A pair in one number: 30 bits of either image, and the distance below.
+_FIRST, _SECOND, _INDEX = np.uint64(34), np.uint64(4), np.uint64((1 << 30) - 1)
+_DISTANCE = np.uint64(15)
 
+SMALL = 64  # larger pictures are shrunk to this square before the (slow) perceptual hash
+# Below this mean distance of grey values (0..255) from their mean, a hash is noise and rounding.
+MIN_SPREAD = 1.5
+
+LOG = logging.getLogger("rvf")
+Hashes = NDArray[np.uint64]
 Rows = NDArray[np.int64]
+Pairs = tuple[Rows, Rows, NDArray[np.uint8]]
+
+
+def perceptual_hashes(pixels: NDArray[np.uint8]) -> tuple[int, int, bool]:
+    """Return the 64-bit hashes of an RGB image (h, w, 3) and of its mirror image.
+
+    The last value tells whether they mean anything: a flat image's do not.
+    """
+    if max(pixels.shape[:2]) > SMALL:
+        shrunk = cv2.resize(pixels, (SMALL, SMALL), interpolation=cv2.INTER_AREA)
+        pixels = np.asarray(shrunk, np.uint8)
+    grey = Image.fromarray(pixels).convert("L")
+    values = np.asarray(grey)
+    mirrored = Image.fromarray(np.ascontiguousarray(values[:, ::-1]))
+    spread = float(np.abs(values - values.mean()).mean())
+    return _hash(grey), _hash(mirrored), spread >= MIN_SPREAD
+
+
+def _hash(image: Image.Image) -> int:
+    bits = np.packbits(imagehash.phash(image).hash.ravel())
+    return int.from_bytes(bits.tobytes(), "big")
 
 
 @dataclass(frozen=True)
 class Looks:
     """Looks (pairs of hash and mirrored hash), and which of them are near each other.
 
-    Attributes:
-        of: int64 (n,) look of each item, -1 for one whose hash means nothing.
-        first, second, distance: pairs of looks within `MAX_DISTANCE` bits, as `near_pairs` gives
-            them.
-        count: number of looks.
+    Equal looks are counted once, so that a million equal images cost nothing.
     """
 
-    of: Rows
-    first: Rows
+    of: Rows  # (n,) look of each item, -1 for one whose hash means nothing
+    first: Rows  # pairs of looks within `MAX_DISTANCE` bits, as `near_pairs` gives them
     second: Rows
     distance: NDArray[np.uint8]
-    count: int
+    count: int  # number of looks
 
     def take(self, rows: NDArray[np.intp] | slice) -> "Looks":
         """Return the same for these items only, in this order."""
@@ -100,10 +132,8 @@ class NearCounts:
 def count_near(looks: Looks, exact: Rows, labels: NDArray[np.int64]) -> NearCounts:
     """Count pairs from numbers of items a look, without listing them.
 
-    Args:
-        looks: of train items, then others.
-        exact: int64, number of each train item's file; equal files have the same.
-        labels: 0/1 of the train items.
+    The looks are of train items, then others. `exact` is the number of each train item's file,
+    the same for equal files; `labels` are 0/1 of the train items.
     """
     of = looks.of[: len(exact)]
     known = of >= 0
@@ -127,27 +157,128 @@ def count_near(looks: Looks, exact: Rows, labels: NDArray[np.int64]) -> NearCoun
     )
 
 
-SMALL = 64  # larger pictures are shrunk to this square before the (slow) perceptual hash
-# Below this mean distance of grey values (0..255) from their mean, a hash is noise and rounding.
-MIN_SPREAD = 1.5
+def near_pairs(hashes: Hashes, flips: Hashes, max_distance: int = MAX_DISTANCE) -> Pairs:
+    """Find the pairs of images that look alike, one of them perhaps mirrored.
 
+    Blocks of bits are chosen so that any `MAX_DISTANCE` wrong bits leave some choice untouched
+    (pigeonhole, as in Manku, Jain and Das Sarma, "Detecting near-duplicates for web crawling", WWW
+    2007): one sort per choice brings all candidates together, n log n while hashes are as good as
+    random. The search is exact. Equal images would make the pairs quadratic: `find_looks` gives
+    each look once.
 
-def perceptual_hashes(pixels: NDArray[np.uint8]) -> tuple[int, int, bool]:
-    """Return the 64-bit hash of an image and of its mirror image, and whether they mean anything.
+    `hashes` (n,) are of the images, `flips` (n,) of their mirror images. Returned are first, second
+    (first < second, each pair once, sorted) and the distance: the smallest of hash to hash and hash
+    to mirror image's hash, either way round. Beyond `MAX_PAIRS` pairs the distance is lowered, and
+    the log says so.
 
-    Args:
-        pixels: uint8 RGB (height, width, 3).
+    Raises:
+        ValueError: `max_distance` is over `MAX_DISTANCE`, which the blocks do not cover.
     """
-    if max(pixels.shape[:2]) > SMALL:
-        shrunk = cv2.resize(pixels, (SMALL, SMALL), interpolation=cv2.INTER_AREA)
-        pixels = np.asarray(shrunk, np.uint8)
-    grey = Image.fromarray(pixels).convert("L")
-    values = np.asarray(grey)
-    mirrored = Image.fromarray(np.ascontiguousarray(values[:, ::-1]))
-    spread = float(np.abs(values - values.mean()).mean())
-    return _hash(grey), _hash(mirrored), spread >= MIN_SPREAD
+    if max_distance > MAX_DISTANCE:
+        raise ValueError(f"max_distance is {max_distance}, the blocks cover {MAX_DISTANCE}")
+    while True:
+        try:
+            return _search(hashes, flips, max_distance)
+        except _TooManyError:
+            max_distance -= 1
+            LOG.warning(
+                "more than %d pairs of images look alike: only distance <= %d counts now",
+                MAX_PAIRS,
+                max_distance,
+            )
 
 
-def _hash(image: Image.Image) -> int:
-    bits = np.packbits(imagehash.phash(image).hash.ravel())
-    return int.from_bytes(bits.tobytes(), "big")
+def _search(hashes: Hashes, flips: Hashes, max_distance: int) -> Pairs:
+    search = _Search(hashes, flips, max_distance)
+    if len(hashes) > 1:
+        blocks = _choose_blocks(hashes)
+        for chosen in combinations(range(blocks), blocks - MAX_DISTANCE):
+            search.look(blocks, chosen)
+    pairs = np.sort(np.concatenate(search.found))
+    first, second = pairs >> _FIRST, (pairs >> _SECOND) & _INDEX
+    distance = pairs & _DISTANCE
+    return first.astype(np.int64), second.astype(np.int64), distance.astype(np.uint8)
+
+
+def _mask(blocks: int, chosen: tuple[int, ...]) -> np.uint64:
+    """Return the bits of the chosen blocks; dealt out in turn, so that all blocks tell as much."""
+    return np.uint64(sum(1 << bit for bit in range(64) if bit % blocks in chosen))
+
+
+def _choose_blocks(hashes: Hashes) -> int:
+    """Return the number of blocks with the least work: more sorts, or more candidates a sort.
+
+    Bits of real pictures' hashes hang together (aligned faces all look alike from afar), so
+    the candidates are counted on a sample, not computed from n.
+    """
+    sample = hashes[:: max(1, len(hashes) // _SAMPLE)]
+    scale = (2 * len(hashes) / len(sample)) ** 2
+    costs = {}
+    for blocks in range(MAX_DISTANCE + 1, MAX_DISTANCE + 7):
+        mask = _mask(blocks, tuple(range(blocks - MAX_DISTANCE)))
+        sizes = np.unique(sample & mask, return_counts=True)[1]
+        # Pairs expected, even where the sample shows none.
+        pairs = (sizes * (sizes - 1) / 2).sum() + len(sample) ** 2 / 2.0 ** int(mask).bit_count()
+        sorts = comb(blocks, MAX_DISTANCE)
+        costs[blocks] = sorts * (_SORTING * 2 * len(hashes) + scale * pairs)
+    return min(costs, key=lambda blocks: costs[blocks])
+
+
+class _TooManyError(Exception):
+    """More pairs than `MAX_PAIRS`."""
+
+
+class _Search:
+    """Collects pairs, each once: by the first choice of blocks in which its bits agree."""
+
+    def __init__(self, hashes: Hashes, flips: Hashes, max_distance: int) -> None:
+        self.hashes, self.flips, self.reach = hashes, flips, max_distance
+        self.found: list[Hashes] = [np.empty(0, np.uint64)]  # first, second, distance packed
+        self._entries = np.concatenate([hashes, flips])
+        self._index = np.arange(len(self._entries), dtype=np.uint64)
+        self._bits = max(len(self._entries) - 1, 1).bit_length()
+        self._count = 0
+
+    def look(self, blocks: int, chosen: tuple[int, ...]) -> None:
+        """Compare the entries that agree in the chosen blocks."""
+        low = np.uint64((1 << self._bits) - 1)
+        # Key above, entry below: one sort of plain numbers. A clash of keys is just a candidate.
+        keys = (self._entries & _mask(blocks, chosen)) * _MIX
+        keys = np.sort((keys & ~low) | self._index)
+        entry = (keys & low).astype(np.int64)
+        keys >>= np.uint64(self._bits)
+        earlier = [_mask(blocks, (block,)) for block in range(max(chosen)) if block not in chosen]
+        step = 1
+        start = np.flatnonzero(keys[1:] == keys[:-1])
+        while len(start):
+            self._compare(entry[start], entry[start + step], earlier)
+            step += 1
+            start = start[start < len(keys) - step]
+            start = start[keys[start] == keys[start + step]]
+
+    def _compare(self, one: Rows, two: Rows, earlier: list[np.uint64]) -> None:
+        differ = self._entries[one] ^ self._entries[two]
+        near = np.flatnonzero(np.bitwise_count(differ) <= self.reach)
+        one, two, differ = one[near], two[near], differ[near]
+        n = len(self.hashes)
+        keep = (np.minimum(one, two) < n) & (one % n != two % n)  # not flip to flip, nor to itself
+        for mask in earlier:
+            keep &= (differ & mask) != 0
+        self._keep(one[keep], two[keep])
+
+    def _keep(self, one: Rows, two: Rows) -> None:
+        """Keep pairs of entries as pairs of images, unless another pairing of theirs is first."""
+        n, h, f = len(self.hashes), self.hashes, self.flips
+        first, second = np.minimum(one % n, two % n), np.maximum(one % n, two % n)
+        plain = np.bitwise_count(h[first] ^ h[second])
+        left = np.bitwise_count(h[first] ^ f[second])
+        right = np.bitwise_count(f[first] ^ h[second])
+        flipped = np.maximum(one, two)
+        rank = np.where(flipped < n, 0, np.where(flipped - n == second, 1, 2))
+        keep = (rank == 0) | ((plain > self.reach) & ((rank == 1) | (left > self.reach)))
+        least = np.minimum(plain, np.minimum(left, right))[keep].astype(np.uint64)
+        first, second = first[keep].astype(np.uint64), second[keep].astype(np.uint64)
+        self.found.append((first << _FIRST) | (second << _SECOND) | least)
+        self._count += len(least)
+        if self._count > MAX_PAIRS and self.reach > 0:
+            raise _TooManyError

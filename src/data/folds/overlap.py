@@ -1,7 +1,4 @@
-"""Which items of a data set are copies or relatives of items that were trained on.
-
-Test items that are copies or look-alikes of train items: what a held-out item must not meet.
-"""
+"""What of a data set is a copy or relative of other items: of those trained on, of its own test."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -43,17 +40,12 @@ def find_overlap(
     table: pd.DataFrame,
     scheme: str = "",
 ) -> Overlap:
-    """Search copies of trained items, and items of their videos.
+    """Search copies of trained items, and items of their videos, among rows of `other.items`.
 
     What counts is the link of an item itself, or of its video: people who chain a whole data set
     together (as in Celeb-DF, where everybody is swapped with everybody) make no item a relative.
-
-    Args:
-        trained: the data set that was trained on.
-        ids: its train items that were; None for all of its items.
-        other: the data set that the items are of; may be the same.
-        table: rows of `other.items`, one split of them.
-        scheme: of the folds; if it opens no file, videos alone are compared.
+    `ids` are the train items that were trained on, None for all. A scheme that opens no file
+    compares videos alone. `other` may be the same data set.
     """
     first = trained.items
     if ids is not None:
@@ -138,14 +130,9 @@ class Relatives:
     looks: Looks  # of each, and all pairs of looks that are near each other, chains included
 
     def of(self, train_ids: Collection[str]) -> tuple[set[str], set[str]]:
-        """Return the test items related to some train items.
+        """Return the test items equal to some train items (files), and those otherwise related.
 
-        Args:
-            train_ids: item_ids of the train items.
-
-        Returns:
-            Those whose file is equal to one of theirs, and those that are related otherwise: they
-            look alike, directly or through other items, or share a given group.
+        These look alike, directly or through other items, or share a given group.
         """
         wanted = np.isin(self.item_id, list(train_ids)) & ~self.is_test
         equal = np.isin(self.file, self.file[wanted])

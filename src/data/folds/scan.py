@@ -1,7 +1,4 @@
-"""One look at every item: can it be decoded, how large is it, what is it a copy of.
-
-One look at a clip: can it be decoded, how long is it, of how many frames.
-"""
+"""One look at every item: can it be decoded, how large or long is it, what is it a copy of."""
 
 import hashlib
 from collections.abc import Iterator
@@ -35,44 +32,31 @@ SAVE_EVERY = 40  # batches; what is scanned by then survives an interruption
 _TYPES = {
     "path": "object", "stamp": "int64", "width": "int32", "height": "int32", "sha256": "object",
     "phash": "uint64", "phash_flip": "uint64", "hashable": "bool", "format": "object",
-    "error": "object",
-}  # fmt: skip
-_CLIP_TYPES = {
-    "fps": "float64", "duration": "float64", "codec": "object", "announced": "int64",
-    "frames": "int64", "note": "object",
+    "error": "object", "fps": "float64", "duration": "float64", "codec": "object",
+    "announced": "int64", "frames": "int64", "note": "object",
 }  # fmt: skip
 CLIPS_AT_ONCE = 4
 
 
 class Look(NamedTuple):
-    """What was found in one file.
+    """What was found in one file."""
 
-    Attributes:
-        width, height: pixels, upright; 0 if it cannot be read.
-        sha256: of the file's bytes.
-        phash, phash_flip, hashable: see `perceptual_hashes`; of a clip those of its middle frame:
-            copies stored again, and often a face swap and its original, are known by it.
-        format: by the first bytes; `video` for what is named as a clip.
-        error: "" or why it cannot be read.
-        fps, duration, codec, announced: of a clip, see `ClipInfo`.
-        frames: of a clip, those that can be decoded.
-        note: "" or what is odd about a file that can be read.
-    """
-
-    width: int
+    width: int  # pixels, upright; 0 if it cannot be read
     height: int
-    sha256: str
+    sha256: str  # of the file's bytes
+    # uint64 of the image and of its mirror image, see `perceptual_hashes`; of a clip those of its
+    # middle frame: copies stored again, and often a face swap and its original, are known by it
     phash: int
     phash_flip: int
-    hashable: bool
-    format: str
-    error: str
-    fps: float = 0.0
-    duration: float = 0.0
+    hashable: bool  # False for an unreadable or nearly flat image, whose hash means nothing
+    format: str  # by the first bytes (`jpeg`); `video` for what is named as a clip
+    error: str  # "" or why it cannot be read
+    fps: float = 0.0  # of a clip, as the next four; 0 or "" for images
+    duration: float = 0.0  # seconds
     codec: str = ""
-    announced: int = 0
-    frames: int = 0
-    note: str = ""
+    announced: int = 0  # frames that the container announces
+    frames: int = 0  # those that can be decoded
+    note: str = ""  # "" or what is odd about a file that can be read
 
 
 def look_at_clip(root: Path, path: str) -> Look:
@@ -99,18 +83,9 @@ def look_at_clip(root: Path, path: str) -> Look:
 def scan_items(dataset: Dataset) -> pd.DataFrame:
     """Decode every image and clip of a data set once; a file seen before is not read again.
 
-    Args:
-        dataset: the data set.
-
-    Returns:
-        One row an item, in the order of `dataset.items`: item_id, split, width and height
-        (Int32, NA if unreadable), sha256 of the file's bytes, phash and phash_flip (uint64: the
-        64-bit perceptual hash of the image and of its mirror image), hashable (False for an
-        unreadable or nearly flat image, whose hash means nothing), format (`jpeg`, from
-        the first bytes; `video` for all named as clips), error ("" or why it is not used: it cannot
-        be read, or is a damaged picture among the train items), note ("" or what is odd about a
-        file that is used). Of clips also fps, duration (seconds),
-        codec, announced and frames (those that can be decoded); 0 or "" for images.
+    One row an item comes back, in the order of `dataset.items`: item_id, split, and the fields of
+    `Look`, width and height as Int32 (NA if unreadable). `error` also says of a train item that it
+    is a damaged picture, which is not used.
 
     Raises:
         UserError: a file has vanished since it was listed.
@@ -125,10 +100,9 @@ def scan_items(dataset: Dataset) -> pd.DataFrame:
 
 
 def scan_for(dataset: Dataset, scheme: str) -> pd.DataFrame:
-    """Return what a fold scheme is made from: a scan, or nothing known of any file.
+    """Return what a fold scheme is made from: a scan, or of an unscanned scheme nothing known.
 
-    In the second case no file is opened: width, height, sha256 and the hashes are empty, and
-    every item counts as readable.
+    There no file is opened: sizes, sha256 and hashes are empty, every item counts as readable.
     """
     if is_scanned(scheme):
         return scan_items(dataset)
@@ -205,7 +179,7 @@ def _as_known(names: list[str], stamps: list[int], looks: list[Look]) -> pd.Data
     table = pd.DataFrame(looks, columns=pd.Index(Look._fields))
     table.insert(0, "path", names)
     table.insert(1, "stamp", stamps)
-    return table.astype(_TYPES | _CLIP_TYPES)
+    return table.astype(_TYPES)
 
 
 def _in_parallel(root: Path, batches: list[list[str]]) -> Iterator[list[Look]]:
@@ -226,12 +200,11 @@ def _read_cache(path: Path) -> pd.DataFrame:
         table = pd.read_parquet(path, page_checksum_verification=True)
     except (OSError, ValueError, NotImplementedError, LookupError, TypeError):
         return _as_known([], [], [])  # absent, or damaged: it is made again
-    wanted = _TYPES | _CLIP_TYPES
-    if table.attrs.get("version") != VERSION or list(table.columns) != list(wanted):
+    if table.attrs.get("version") != VERSION or list(table.columns) != list(_TYPES):
         return _as_known([], [], [])
     if table.attrs.get("reading") != READING:  # clips are looked at again
         table = table[table["format"] != "video"].reset_index(drop=True)
-    return table.astype(wanted)
+    return table.astype(_TYPES)
 
 
 def _write_cache(path: Path, table: pd.DataFrame) -> None:

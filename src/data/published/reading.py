@@ -8,9 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path, PurePosixPath
-from pkgutil import iter_modules
 
 import pandas as pd
 
@@ -22,6 +20,7 @@ from src.data.items.listing import Entry
 from src.data.items.manifest import Dataset, Row, make_manifest, without_sample
 from src.data.pixels.frames import BEYOND, choose_frames
 from src.errors import UserError, unknown_name
+from src.registry import import_all
 
 LEVELS = ("raw", "c23", "c40")
 FOLDERS = "folders"  # in `layout:` of dataset.yaml: none of the field's, a competition's
@@ -84,8 +83,7 @@ def reader(name: str, *, rank: int = 100) -> Callable[[Reader], Reader]:
 
 def all_readers() -> dict[str, Reader]:
     """Return the readers by name, those that are asked first before the others."""
-    for module in iter_modules([str(Path(__file__).parent)]):
-        import_module(f"{__package__}.{module.name}")
+    import_all("src.data.published")
     return {name: read for name, (_, read) in sorted(_READERS.items(), key=lambda one: one[1][0])}
 
 

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.data.folds.chains import CHAIN_ITEMS, link
-from src.data.folds.groups import find_components, report_groups
-from src.data.folds.neighbours import near_pairs
+from src.data.folds.groups import CHAIN_ITEMS, find_components, link, report_groups
+from src.data.folds.near_duplicates import near_pairs
 
 Pair = tuple[int, int]
 
@@ -55,7 +54,7 @@ def test_near_pairs_with_any_blocks(monkeypatch, blocks):
     rng = np.random.default_rng(0)
     hashes = rng.integers(0, 2**20, 400, dtype=np.uint64)
     flips = rng.integers(0, 2**20, 400, dtype=np.uint64)
-    monkeypatch.setattr("src.data.folds.neighbours._choose_blocks", lambda _: blocks)
+    monkeypatch.setattr("src.data.folds.near_duplicates._choose_blocks", lambda _: blocks)
     first, second, distance = near_pairs(hashes, flips)
     found = dict(
         zip(zip(first.tolist(), second.tolist(), strict=True), distance.tolist(), strict=True)
@@ -68,7 +67,7 @@ def test_near_pairs_with_any_blocks(monkeypatch, blocks):
 def test_the_limit_is_one_number(monkeypatch, limit):
     rng = np.random.default_rng(limit)
     hashes, flips = rng.integers(0, 2**20, (2, 200), dtype=np.uint64)
-    monkeypatch.setattr("src.data.folds.neighbours.MAX_DISTANCE", limit)
+    monkeypatch.setattr("src.data.folds.near_duplicates.MAX_DISTANCE", limit)
     first, second, distance = near_pairs(hashes, flips, limit)
     pairs = zip(first.tolist(), second.tolist(), strict=True)
     assert dict(zip(pairs, distance.tolist(), strict=True)) == brute_force(hashes, flips, limit)
@@ -88,7 +87,7 @@ def test_near_pairs_of_random_and_planted_hashes():
 def test_too_many_pairs_lower_the_distance(monkeypatch, caplog):
     hashes = np.arange(64, dtype=np.uint64)  # all within 6 bits of each other
     flips = hashes ^ np.uint64(2**64 - 1)
-    monkeypatch.setattr("src.data.folds.neighbours.MAX_PAIRS", 300)
+    monkeypatch.setattr("src.data.folds.near_duplicates.MAX_PAIRS", 300)
     first, second, distance = near_pairs(hashes, flips)
     found = dict(
         zip(zip(first.tolist(), second.tolist(), strict=True), distance.tolist(), strict=True)

@@ -15,18 +15,13 @@ from src.data.folds.make import ensure_folds, name_groups
 from src.data.items.files import read_bytes
 from src.data.layouts.load import load_dataset
 from src.data.layouts.table_columns import join_originals
-from src.errors import UserError
+from tests.data.conftest import refused
 
 EIGHT = [f"train/{c}/{i}.png" for c in ("real", "fake") for i in range(8)]
 
 
-def refused(match: str):
-    return pytest.raises(UserError, match=f"(?s){match}")
-
-
-def test_made_once_and_then_only_read(make_dataset):
-    make_dataset(EIGHT)
-    dataset = load_dataset("toy")
+def test_made_once_and_then_only_read(toy):
+    dataset = toy(EIGHT)
     scheme, folds, report = ensure_folds(dataset, None)
     path = paths.folds_csv("toy", "sgkf5_s42")
     assert (scheme, report.path) == ("sgkf5_s42", path)
@@ -39,21 +34,20 @@ def test_made_once_and_then_only_read(make_dataset):
     assert sorted(folds["item_id"]) == sorted(dataset.train["item_id"])
 
 
-def test_the_same_seed_gives_the_same_folds(make_dataset):
-    make_dataset(EIGHT)
-    first = ensure_folds(load_dataset("toy"), "sgkf4_s7")[1]
+def test_the_same_seed_gives_the_same_folds(toy):
+    first = ensure_folds(toy(EIGHT), "sgkf4_s7")[1]
     paths.folds_csv("toy", "sgkf4_s7").unlink()
     pd.testing.assert_frame_equal(ensure_folds(load_dataset("toy"), "sgkf4_s7")[1], first)
 
 
-def test_yaml_gives_the_default_scheme(make_dataset):
-    make_dataset(EIGHT, {"dataset.yaml": "n_folds: 3\nseed: 9\n"})
-    assert ensure_folds(load_dataset("toy"), None)[0] == "sgkf3_s9"
+def test_yaml_gives_the_default_scheme(toy):
+    assert (
+        ensure_folds(toy(EIGHT, {"dataset.yaml": "n_folds: 3\nseed: 9\n"}), None)[0] == "sgkf3_s9"
+    )
 
 
-def test_several_files_and_none_named(make_dataset):
-    make_dataset(EIGHT)
-    dataset = load_dataset("toy")
+def test_several_files_and_none_named(toy):
+    dataset = toy(EIGHT)
     for scheme in ("sgkf3_s1", "sgkf4_s1"):
         ensure_folds(dataset, scheme)
     with refused(r"2 fold files.*sgkf3_s1,sgkf4_s1"):
@@ -61,10 +55,9 @@ def test_several_files_and_none_named(make_dataset):
 
 
 @pytest.mark.parametrize("scheme", ["sgkf5", "kfold", "sgkf1_s0", "sgkf_s1", "../sgkf5_s42"])
-def test_bad_scheme_names_list_the_forms(make_dataset, scheme):
-    make_dataset(EIGHT)
+def test_bad_scheme_names_list_the_forms(toy, scheme):
     with refused(r"unknown scheme.*sgkf<k>_s<seed>.*fixed"):
-        ensure_folds(load_dataset("toy"), scheme)
+        ensure_folds(toy(EIGHT), scheme)
 
 
 def test_copies_share_a_fold_and_are_counted(make_dataset):
@@ -100,31 +93,30 @@ def test_unreadable_items_are_listed_not_dropped_in_silence(make_dataset):
     ensure_folds(load_dataset("toy"), "sgkf3_s0")  # they still count as known
 
 
-def test_none_readable_names_the_first(make_dataset):
-    make_dataset({"real/a.jpg": b"", "fake/b.jpg": b"x"})
+def test_none_readable_names_the_first(toy):
     with refused(r"none of the 2 train items can be read.*fake/b\.jpg"):
-        ensure_folds(load_dataset("toy"), None)
+        ensure_folds(toy({"real/a.jpg": b"", "fake/b.jpg": b"x"}), None)
 
 
-def test_too_few_groups_name_the_way_out(make_dataset):
-    make_dataset([f"train/{c}/{i}.png" for c, n in (("real", 8), ("fake", 3)) for i in range(n)])
+def test_too_few_groups_name_the_way_out(toy):
     with refused(r"3 fake items form 3 groups, too few for 5 folds.*--n-folds 3"):
-        ensure_folds(load_dataset("toy"), None)
+        ensure_folds(
+            toy([f"train/{c}/{i}.png" for c, n in (("real", 8), ("fake", 3)) for i in range(n)]),
+            None,
+        )
 
 
-def test_one_group_of_a_class_has_no_way_out(make_dataset):
+def test_one_group_of_a_class_has_no_way_out(toy):
     text = "id,label,group\n" + "".join(
         f"{i},{int(i < 4)},{'g' if i < 4 else i}\n" for i in range(9)
     )
-    make_dataset([f"train/{i}.png" for i in range(9)], {"train.csv": text})
     with refused(r"4 fake items form 1 group, too few.*no cross-validation"):
-        ensure_folds(load_dataset("toy"), "sgkf2_s0")
+        ensure_folds(toy([f"train/{i}.png" for i in range(9)], {"train.csv": text}), "sgkf2_s0")
 
 
-def test_no_train_items(make_dataset):
-    make_dataset(["test/a.png"])
+def test_no_train_items(toy):
     with refused("no train items"):
-        ensure_folds(load_dataset("toy"), None)
+        ensure_folds(toy(["test/a.png"]), None)
 
 
 def test_extra_data_is_never_scored_and_never_a_copy(make_dataset):
@@ -153,24 +145,25 @@ def fixed_csv(folds: str) -> str:
     )
 
 
-def test_given_folds_stand(make_dataset):
-    make_dataset([f"train/{i}.png" for i in range(8)], {"train.csv": fixed_csv("00110011")})
-    scheme, folds, report = ensure_folds(load_dataset("toy"), None)
+def test_given_folds_stand(toy):
+    scheme, folds, report = ensure_folds(
+        toy([f"train/{i}.png" for i in range(8)], {"train.csv": fixed_csv("00110011")}), None
+    )
     assert scheme == "fixed"
     assert folds["fold"].tolist() == [0, 0, 1, 1, 0, 0, 1, 1]
     assert report.plain == "the given folds"
 
 
-def test_given_folds_that_split_a_group_are_refused(make_dataset):
-    make_dataset([f"train/{i}.png" for i in range(8)], {"train.csv": fixed_csv("00110110")})
+def test_given_folds_that_split_a_group_are_refused(toy):
     with refused("group 'g2' stands in folds"):
-        ensure_folds(load_dataset("toy"), None)
+        ensure_folds(
+            toy([f"train/{i}.png" for i in range(8)], {"train.csv": fixed_csv("00110110")}), None
+        )
 
 
-def test_fixed_without_a_fold_column(make_dataset):
-    make_dataset(EIGHT)
+def test_fixed_without_a_fold_column(toy):
     with refused("scheme fixed wants a fold column.*fold_column"):
-        ensure_folds(load_dataset("toy"), "fixed")
+        ensure_folds(toy(EIGHT), "fixed")
 
 
 @pytest.mark.parametrize("change", ["gone", "new", "label"])
@@ -195,9 +188,8 @@ def test_a_data_set_that_changed_is_refused(make_dataset, change):
         ensure_folds(load_dataset("toy"), "sgkf2_s0")
 
 
-def test_report_of_an_existing_file_is_the_same(make_dataset):
-    make_dataset(EIGHT)
-    dataset = load_dataset("toy")
+def test_report_of_an_existing_file_is_the_same(toy):
+    dataset = toy(EIGHT)
     scheme, _, made = ensure_folds(dataset, None)
     later = report_folds(dataset, scheme, read_folds(made.path))
     assert (later.groups, later.leaks, later.plain) == (made.groups, made.leaks, made.plain)
@@ -271,14 +263,16 @@ def test_dfdc_folds_keep_originals_together(shared_data, artefact_root):
     assert leak["given groups"] > 0.9
 
 
-def test_unscanned_folds_open_no_file_and_keep_given_groups(make_dataset, monkeypatch):
+def test_unscanned_folds_open_no_file_and_keep_given_groups(toy, monkeypatch):
     def refuse(*_):
         raise AssertionError("a file was opened")
 
     monkeypatch.setattr("src.data.folds.scan.look_at", refuse)
     text = "id,label,group\n" + "".join(f"{i},{i % 2},g{i // 3}\n" for i in range(24))
-    make_dataset({f"train/{i}.png": b"no picture" for i in range(24)}, {"train.csv": text})
-    scheme, folds, report = ensure_folds(load_dataset("toy"), "sgkf3_s1_unscanned")
+    scheme, folds, report = ensure_folds(
+        toy({f"train/{i}.png": b"no picture" for i in range(24)}, {"train.csv": text}),
+        "sgkf3_s1_unscanned",
+    )
     assert len(folds) == 24
     assert folds["group"].nunique() == 8
     assert len(folds[["group", "fold"]].drop_duplicates()) == 8
@@ -288,14 +282,15 @@ def test_unscanned_folds_open_no_file_and_keep_given_groups(make_dataset, monkey
     assert ensure_folds(load_dataset("toy"), None)[0] == scheme
 
 
-def test_unscanned_folds_are_the_scanned_ones_where_nothing_is_copied(make_dataset):
-    make_dataset(EIGHT)
-    dataset = load_dataset("toy")
+def test_unscanned_folds_are_the_scanned_ones_where_nothing_is_copied(toy):
+    dataset = toy(EIGHT)
     scanned = ensure_folds(dataset, "sgkf4_s7")[1]
     pd.testing.assert_frame_equal(ensure_folds(dataset, "sgkf4_s7_unscanned")[1], scanned)
 
 
-def test_given_folds_unscanned(make_dataset):
-    make_dataset([f"train/{i}.png" for i in range(8)], {"train.csv": fixed_csv("00110011")})
-    folds = ensure_folds(load_dataset("toy"), "fixed_unscanned")[1]
+def test_given_folds_unscanned(toy):
+    folds = ensure_folds(
+        toy([f"train/{i}.png" for i in range(8)], {"train.csv": fixed_csv("00110011")}),
+        "fixed_unscanned",
+    )[1]
     assert folds["fold"].tolist() == [0, 0, 1, 1, 0, 0, 1, 1]

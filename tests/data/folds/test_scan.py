@@ -88,18 +88,16 @@ def test_nothing_is_read_twice(make_dataset, monkeypatch):
     assert after.loc["real/0.png", "sha256"] == digest
 
 
-def test_a_damaged_cache_is_made_again(make_dataset):
-    make_dataset(["real/a.png", "fake/b.png"])
-    first = scan_items(load_dataset("toy"))
+def test_a_damaged_cache_is_made_again(toy):
+    first = scan_items(toy(["real/a.png", "fake/b.png"]))
     paths.manifest_cache("toy").write_bytes(b"PAR1 no")
     assert first.equals(scan_items(load_dataset("toy")))
 
 
-def test_processes_find_the_same(make_dataset, monkeypatch):
-    make_dataset(
-        {}, zips={"train.zip": [f"{c}/{i}.png" for c in ("real", "fake") for i in range(12)]}
+def test_processes_find_the_same(toy, monkeypatch):
+    alone = scan_items(
+        toy({}, zips={"train.zip": [f"{c}/{i}.png" for c in ("real", "fake") for i in range(12)]})
     )
-    alone = scan_items(load_dataset("toy"))
     paths.manifest_cache("toy").unlink()
     monkeypatch.setattr(scanning, "BATCH", 2)
     monkeypatch.setattr(scanning, "SAVE_EVERY", 3)
@@ -155,12 +153,11 @@ def test_clips_read_another_way_are_looked_at_again(make_dataset, monkeypatch):
     assert len(seen) == 1
 
 
-def test_damaged_pictures_are_set_aside_from_training_and_named_in_the_test(make_dataset):
+def test_damaged_pictures_are_set_aside_from_training_and_named_in_the_test(toy):
     whole = encode(smooth(3, 160), ".jpg")
     half = whole[: len(whole) // 2] + b"\xff\xd9"
     names = {"train/real/a.jpg": half, "train/fake/b.jpg": whole, "train/fake/d.mp4": half}
-    make_dataset({**names, "test/c.jpg": half, "test/e.mp4": half})
-    table = scan_items(load_dataset("toy")).set_index("item_id")
+    table = scan_items(toy({**names, "test/c.jpg": half, "test/e.mp4": half})).set_index("item_id")
     for train, test in (("real/a.jpg", "c.jpg"), ("fake/d.mp4", "e.mp4")):
         assert table.loc[train, "error"].startswith("damaged picture")
         assert "premature end of data segment" in table.loc[train, "error"]
@@ -169,9 +166,12 @@ def test_damaged_pictures_are_set_aside_from_training_and_named_in_the_test(make
     assert (table.loc["fake/b.jpg", ["error", "note"]] == "").all()
 
 
-def test_a_jpeg_under_the_name_of_a_heic_is_a_jpeg(make_dataset):
-    make_dataset({"real/a.heic": encode(smooth(0), ".jpg"), "fake/b.png": encode(smooth(1))})
-    row = scan_items(load_dataset("toy")).set_index("item_id").loc["real/a.heic"]
+def test_a_jpeg_under_the_name_of_a_heic_is_a_jpeg(toy):
+    row = (
+        scan_items(toy({"real/a.heic": encode(smooth(0), ".jpg"), "fake/b.png": encode(smooth(1))}))
+        .set_index("item_id")
+        .loc["real/a.heic"]
+    )
     assert (row["format"], row["error"], row["note"]) == ("jpeg", "", "")
 
 

@@ -49,10 +49,9 @@ def test_groups_join_through_others_but_not_across_families():
     assert len(set(clips)) == 7
 
 
-def test_swaps_in_plain_class_folders_are_tied_to_their_originals(make_dataset):
+def test_swaps_in_plain_class_folders_are_tied_to_their_originals(toy):
     names = ["real/004", "real/634", "real/video", "fake/004_982", "fake/634_660", "fake/other"]
-    make_dataset([f"train/{name}.mp4" for name in names])
-    groups = load_dataset("toy").items.set_index("item_id")["group"]
+    groups = toy([f"train/{name}.mp4" for name in names]).items.set_index("item_id")["group"]
     assert groups["real/004.mp4"] == groups["fake/004_982.mp4"] != ""
     assert groups["real/634.mp4"] == groups["fake/634_660.mp4"] != groups["real/004.mp4"]
     assert groups["real/video.mp4"] == groups["fake/other.mp4"] == ""
@@ -68,10 +67,9 @@ def test_numbers_alone_are_no_swaps():
 
 
 @pytest.mark.parametrize("frames", [1, 3])
-def test_frames_of_swaps_in_flat_folders_are_tied_to_their_originals(make_dataset, frames):
+def test_frames_of_swaps_in_flat_folders_are_tied_to_their_originals(toy, frames):
     names = [f"real/{k:03d}" for k in range(6)] + [f"fake/{k:03d}_{k + 1:03d}" for k in (0, 2, 4)]
-    make_dataset([f"{name}_frame{n}.png" for name in names for n in range(frames)])
-    groups = load_dataset("toy").items["group"]
+    groups = toy([f"{name}_frame{n}.png" for name in names for n in range(frames)]).items["group"]
     assert groups.value_counts().to_dict() == {
         f"FaceForensics++/{k:03d}": 3 * frames for k in (0, 2, 4)
     }
@@ -93,22 +91,20 @@ def straddling(name: str, original_of) -> int:
 
 
 @pytest.mark.parametrize("tail", [".mp4", "/000.png"])
-def test_uadfv_as_downloaded_leaks_no_original(make_dataset, tail):
+def test_uadfv_as_downloaded_leaks_no_original(toy, tail):
     names = [f"real/{k:04d}{tail}" for k in range(12)]
     names += [f"fake/{k:04d}_fake{tail}" for k in range(12)]
-    make_dataset(names, {"dataset.yaml": "subfolders: group\n"})
-    groups = load_dataset("toy").items["group"]
+    groups = toy(names, {"dataset.yaml": "subfolders: group\n"}).items["group"]
     assert groups.value_counts().to_dict() == {f"{k:04d}": 2 for k in range(12)}
     assert straddling("toy", lambda name: [name.removesuffix("_fake")]) == 0
 
 
-def test_deepfake_detection_in_class_folders_is_tied_by_actors(make_dataset):
+def test_deepfake_detection_in_class_folders_is_tied_by_actors(toy):
     scenes = ("walk", "talk")
     names = [f"real/{k:02d}__{s}.mp4" for k in range(12) for s in scenes]
     names += [f"fake/{k:02d}_{k + 1:02d}__{s}__ABCD1234.mp4" for k in range(0, 12, 2)
               for s in scenes]  # fmt: skip
-    make_dataset(names)
-    groups = load_dataset("toy").items["group"]
+    groups = toy(names).items["group"]
     assert groups.value_counts().to_dict() == {f"DeepFakeDetection/{k:02d}": 6 for k in
                                                range(0, 12, 2)}  # fmt: skip
 
@@ -124,21 +120,19 @@ def test_fakes_are_tied_to_a_real_of_the_same_name_alone():
     assert tie_swaps(["a", "a"], [0, 1]) == {}
 
 
-def test_fakes_are_tied_within_a_folder_alone(make_dataset):
+def test_fakes_are_tied_within_a_folder_alone(toy):
     names = [f"d{d}/{label}/{k:04d}{tail}.png" for d in range(3) for k in range(4)
              for label, tail in (("real", ""), ("fake", "_fake"))]  # fmt: skip
-    make_dataset(names)
-    items = load_dataset("toy").items
+    items = toy(names).items
     assert (items.groupby("group")["domain"].nunique() == 1).all()
     assert items["group"].value_counts().tolist() == [2] * 12
 
 
-def test_given_folds_are_not_overruled_by_names(make_dataset):
+def test_given_folds_are_not_overruled_by_names(toy):
     names = [f"{k:04d}{tail}.png" for k in range(4) for tail in ("", "_fake")]
     rows = "".join(f"{name},{int('fake' in name)},{k // 2 % 2}\n" for k, name in
                    enumerate(names[1:] + names[:1]))  # fmt: skip
-    make_dataset([f"train/{n}" for n in names], {"train.csv": "filename,label,fold\n" + rows})
-    dataset = load_dataset("toy")
+    dataset = toy([f"train/{n}" for n in names], {"train.csv": "filename,label,fold\n" + rows})
     assert (dataset.items["group"] == "").all()
     assert any("the given folds part some of them" in note for note in dataset.notes)
 

@@ -323,10 +323,11 @@ def test_missing_files_are_passed_over_where_it_is_offered(make_dataset, layout)
 
 
 @pytest.mark.parametrize(("people", "offers"), [(4, True), (1, False)])
-def test_fewer_folds_are_offered_where_there_are_fewer(make_dataset, people, offers):
-    make_dataset([f"{c}/p{i}/{k}.png" for c in ("real", "fake") for i in range(people)
-                  for k in (0, 1)], {"dataset.yaml": "subfolders: group\n"})  # fmt: skip
-    dataset = load_dataset("toy")
+def test_fewer_folds_are_offered_where_there_are_fewer(toy, people, offers):
+    dataset = toy(
+        [f"{c}/p{i}/{k}.png" for c in ("real", "fake") for i in range(people) for k in (0, 1)],
+        {"dataset.yaml": "subfolders: group\n"},
+    )
     with pytest.raises(UserError, match="too few for 5 folds") as error:
         ensure_folds(dataset, None)
     found = re.search(r"--n-folds (\d+)", str(error.value))

@@ -24,10 +24,9 @@ WAYS = {
 
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("way", WAYS)
-def test_answers_are_in_the_numbers_of_the_table(make_dataset, way, turned):
+def test_answers_are_in_the_numbers_of_the_table(toy, way, turned):
     files, texts = WAYS[way]
-    make_dataset([*files, *TEST], {**texts, **({"dataset.yaml": TURNED} if turned else {})})
-    dataset = load_dataset("toy")
+    dataset = toy([*files, *TEST], {**texts, **({"dataset.yaml": TURNED} if turned else {})})
     truth = dataset.train.set_index("item_id")["label"]
     assert int(truth.loc[next(i for i in truth.index if "a" in i)]) == int(not turned)
     assert dataset.require_test().label_names == (("1", "0") if turned else ("0", "1"))
@@ -40,19 +39,22 @@ def test_answers_are_in_the_numbers_of_the_table(make_dataset, way, turned):
     [("{1.0: 0, 0.0: 1}", ("1", "0")), ("{0: 0, 1: 1, 2: 1}", ("0", "1")),
      ("{1: 0, 2: 1}", ("1", "2")), ("{1: 0, 0: 1, ai: 1, photo: 0}", ("1", "0"))],
 )  # fmt: skip
-def test_numbers_of_other_tables(make_dataset, given, names):
+def test_numbers_of_other_tables(toy, given, names):
     (one, *_), two = given.strip("{").split(":"), names[1]
     table = f"id,label\na,{one}\nb,{two}.0\n" if "." in one else f"id,label\na,{one}\nb,{two}\n"
-    make_dataset(
-        [*TRAIN, *TEST], {"train.csv": table, **SAMPLE, "dataset.yaml": f"labels: {given}\n"}
+    assert (
+        toy([*TRAIN, *TEST], {"train.csv": table, **SAMPLE, "dataset.yaml": f"labels: {given}\n"})
+        .require_test()
+        .label_names
+        == names
     )
-    assert load_dataset("toy").require_test().label_names == names
 
 
-def test_what_dataset_yaml_says_of_the_answers_goes_before(make_dataset):
+def test_what_dataset_yaml_says_of_the_answers_goes_before(toy):
     yaml = TURNED + "submission: {label_names: ['0', '1']}\n"
-    make_dataset([*TRAIN, *TEST], {"train.csv": TABLE, "dataset.yaml": yaml})
-    assert load_dataset("toy").require_test().label_names == ("0", "1")
+    assert toy(
+        [*TRAIN, *TEST], {"train.csv": TABLE, "dataset.yaml": yaml}
+    ).require_test().label_names == ("0", "1")
 
 
 @pytest.mark.parametrize("offer", [0, 1])
@@ -67,10 +69,11 @@ def test_a_sample_whose_column_means_real_is_asked_about(make_dataset, offer):
 
 
 @pytest.mark.parametrize("one", ["1", "1.0"])
-def test_the_line_that_turns_a_table_round_reads_floats_too(make_dataset, one):
+def test_the_line_that_turns_a_table_round_reads_floats_too(toy, one):
     zero = one.replace("1", "0", 1)
-    make_dataset(TRAIN, {"train.csv": f"id,label\na,{one}\nb,{zero}\n", "dataset.yaml": TURNED})
-    train = load_dataset("toy").train.set_index("item_id")
+    train = toy(
+        TRAIN, {"train.csv": f"id,label\na,{one}\nb,{zero}\n", "dataset.yaml": TURNED}
+    ).train.set_index("item_id")
     assert (int(train.loc["a", "label"]), int(train.loc["b", "label"])) == (0, 1)
 
 

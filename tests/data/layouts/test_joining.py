@@ -7,13 +7,10 @@ from src.data.folds.make import ensure_folds, make_folds
 from src.data.folds.scan import scan_items
 from src.data.layouts.load import load_dataset
 from src.errors import UserError
+from tests.data.conftest import refused
 
 PLAIN = [f"train/{c}/{i}.png" for c in ("real", "fake") for i in range(4)] + ["test/t.png"]
 DOMAINS = [f"{d}/{c}/{i}.jpg" for d in "ab" for c in ("real", "fake") for i in range(4)]
-
-
-def refused(match: str):
-    return pytest.raises(UserError, match=f"(?s){match}")
 
 
 def make_both(make_dataset, yaml: str = "combine: [one, two]\n"):
@@ -39,12 +36,11 @@ def test_ids_and_domains_carry_the_name_of_their_set(make_dataset):
     assert (scan_items(dataset)["error"] == "").all()
 
 
-def test_groups_carry_it_too(make_dataset):
+def test_groups_carry_it_too(make_dataset, toy):
     rows = "filename,label,video\na.png,real,v1\nb.png,fake,v1\n"
     for name in ("one", "two"):
         make_dataset(["train/a.png", "train/b.png"], {"train.csv": rows}, name=name)
-    make_dataset([], {"dataset.yaml": "combine: [one, two]\n"})
-    train = load_dataset("toy").train
+    train = toy([], {"dataset.yaml": "combine: [one, two]\n"}).train
     assert train["group"].tolist() == ["one/v1", "one/v1", "two/v1", "two/v1"]
 
 
@@ -73,10 +69,9 @@ def test_copies_between_sets_share_a_fold(make_dataset, artefact_root):
     assert pair["fold"].nunique() == 1
 
 
-def test_a_set_without_domains_is_refused_leave_one_out(make_dataset):
-    make_dataset(PLAIN)
+def test_a_set_without_domains_is_refused_leave_one_out(toy):
     with refused("scheme lodo wants a domain for each fake, and 4 of 4 have none; .*combine:"):
-        ensure_folds(load_dataset("toy"), "lodo")
+        ensure_folds(toy(PLAIN), "lodo")
 
 
 @pytest.mark.parametrize(
@@ -100,19 +95,17 @@ def test_parts_have_no_parts(make_dataset):
         load_dataset("outer")
 
 
-def test_a_combined_set_has_no_files_of_its_own(make_dataset):
+def test_a_combined_set_has_no_files_of_its_own(make_dataset, toy):
     make_both(make_dataset)
-    make_dataset(["stray.png"])
     with refused("combines one, two, but the folder holds files of its own, such as stray.png"):
-        load_dataset("toy")
+        toy(["stray.png"])
 
 
-def test_missing_files_of_a_part_stop_the_whole(make_dataset):
+def test_missing_files_of_a_part_stop_the_whole(make_dataset, toy):
     make_both(make_dataset)
     record = {"D": {"DF_fake": {"train": {"a": {"label": "DF_fake", "frames": ["x/y/0.png"]}}}}}
     make_dataset([], {"D.json": str(record).replace("'", '"')}, name="three")
-    make_dataset([], {"dataset.yaml": "combine: [one, three]\n"})
-    dataset = load_dataset("toy")
+    dataset = toy([], {"dataset.yaml": "combine: [one, three]\n"})
     assert dataset.missing == ("../three/x/y/0.png",)
     with refused("1 of the 9 files that it names are not there"):
         dataset.require_train()
@@ -153,11 +146,10 @@ def test_one_published_video_is_one_group_in_all_sets(make_dataset):
     assert together["one_real/001.png"] != train["one/one_real/000.png"]
 
 
-def test_what_is_scored_is_not_among_the_extra_items(make_dataset):
+def test_what_is_scored_is_not_among_the_extra_items(make_dataset, toy):
     make_dataset(["train/real/000.png", "train/real/010.png", "train/fake/000_003.png"])
     make_dataset(["train/real/003.png", "train/real/020.png", "train/fake/020_021.png"], name="two")
-    make_dataset([], {"dataset.yaml": "extra: [two]\n"})
-    dataset = load_dataset("toy")
+    dataset = toy([], {"dataset.yaml": "extra: [two]\n"})
     assert dataset.extra_ids == {"two/real/020.png", "two/fake/020_021.png"}
     assert any("1 left out, for they share a group" in note for note in dataset.notes)
 

@@ -8,7 +8,7 @@ import pytest
 from src.data.items.files import read_bytes
 from src.data.items.manifest import COLUMNS
 from src.data.layouts.load import load_dataset
-from src.errors import UserError
+from tests.data.conftest import refused
 
 FOUR = ["real/a.png", "real/b.png", "fake/a.png", "fake/c.png"]
 
@@ -16,10 +16,6 @@ FOUR = ["real/a.png", "real/b.png", "fake/a.png", "fake/c.png"]
 def labels(dataset) -> dict[str, int]:
     train = dataset.train
     return dict(zip(train["item_id"], train["label"].astype(int), strict=True))
-
-
-def refused(match: str):
-    return pytest.raises(UserError, match=f"(?s){match}")
 
 
 def test_manifest_has_the_columns_and_types_of_the_design(make_dataset):
@@ -36,9 +32,8 @@ def test_manifest_has_the_columns_and_types_of_the_design(make_dataset):
 
 
 @pytest.mark.parametrize("top", ["train/", "", "archive/real_vs_fake/", "archive/train/"])
-def test_class_folders(make_dataset, top):
-    make_dataset([top + path for path in FOUR])
-    dataset = load_dataset("toy")
+def test_class_folders(toy, top):
+    dataset = toy([top + path for path in FOUR])
     assert labels(dataset) == {"fake/a.png": 1, "fake/c.png": 1, "real/a.png": 0, "real/b.png": 0}
     assert dataset.submission is None
     with refused("no test items.*--checkpoint"):
@@ -50,19 +45,20 @@ def test_class_folders(make_dataset, top):
     [("REAL", "FAKE"), ("real_images", "fake_images"), ("bonafide", "spoof"), ("Live", "Attack"),
      ("0", "1"), ("training_real", "training_fake"), ("genuine", "AI-generated")],
 )  # fmt: skip
-def test_words_for_the_classes(make_dataset, real, fake):
-    make_dataset([f"train/{real}/a.png", f"train/{fake}/b.png"])
-    assert labels(load_dataset("toy")) == {f"{fake}/b.png": 1, f"{real}/a.png": 0}
+def test_words_for_the_classes(toy, real, fake):
+    assert labels(toy([f"train/{real}/a.png", f"train/{fake}/b.png"])) == {
+        f"{fake}/b.png": 1,
+        f"{real}/a.png": 0,
+    }
 
 
 @pytest.mark.parametrize("top", ["train/", ""])
-def test_zips_in_place(make_dataset, top):
-    make_dataset(
+def test_zips_in_place(toy, top):
+    dataset = toy(
         {},
         {"sample_submission.csv": "id,answer\n007,0\n"},
         zips={"train.zip": [top + path for path in FOUR], "test.zip": ["images/007.png"]},
     )
-    dataset = load_dataset("toy")
     assert len(labels(dataset)) == 4
     assert dataset.test["item_id"].tolist() == ["007"]
     assert dataset.test["path"].tolist() == ["test.zip!/images/007.png"]
@@ -70,8 +66,8 @@ def test_zips_in_place(make_dataset, top):
     assert (layout.id_column, layout.label_column) == ("id", "answer")
 
 
-def test_labels_of_test_folders_are_kept_apart(make_dataset):
-    make_dataset(
+def test_labels_of_test_folders_are_kept_apart(toy):
+    dataset = toy(
         [
             f"{split}/{c}/{i}.png"
             for split in ("train", "test")
@@ -79,7 +75,6 @@ def test_labels_of_test_folders_are_kept_apart(make_dataset):
             for i in (1, 2)
         ]
     )
-    dataset = load_dataset("toy")
     assert dataset.test["label"].isna().all()
     assert dataset.test_labels is not None
     assert dataset.test_labels.to_dict() == {
@@ -87,16 +82,14 @@ def test_labels_of_test_folders_are_kept_apart(make_dataset):
     }  # fmt: skip
 
 
-def test_val_is_pooled_with_train_and_says_so(make_dataset):
-    make_dataset([f"{split}/{path}" for split in ("train", "val") for path in FOUR])
-    dataset = load_dataset("toy")
+def test_val_is_pooled_with_train_and_says_so(toy):
+    dataset = toy([f"{split}/{path}" for split in ("train", "val") for path in FOUR])
     assert {"real/a.png", "val/real/a.png"} <= set(labels(dataset))
     assert any("val: 4 items, pooled" in note for note in dataset.notes)
 
 
-def test_two_zips_are_two_domains(make_dataset):
-    make_dataset({}, zips={"print_a.zip": [f"print_a/{p}" for p in FOUR], "replay_b.zip": FOUR})
-    dataset = load_dataset("toy")
+def test_two_zips_are_two_domains(toy):
+    dataset = toy({}, zips={"print_a.zip": [f"print_a/{p}" for p in FOUR], "replay_b.zip": FOUR})
     assert sorted(set(dataset.items["domain"])) == ["print_a", "replay_b"]
     assert dataset.items["item_id"].is_unique
 
@@ -106,58 +99,53 @@ FLAT = ["train/007.png", "train/008.png", "train/real1.png"]
 
 
 @pytest.mark.parametrize("ids", ["007.png 008.png real1.png", "007 008 real1"])
-def test_flat_train_with_csv(make_dataset, ids):
+def test_flat_train_with_csv(toy, ids):
     text = CSV
     for full, short in zip(["007.png", "008.png", "real1.png"], ids.split(), strict=True):
         text = text.replace(full, short)
-    make_dataset(FLAT, {"train.csv": text})
-    dataset = load_dataset("toy")
+    dataset = toy(FLAT, {"train.csv": text})
     assert list(labels(dataset)) == ids.split()  # leading zeros kept
     groups = dict(zip(dataset.train["item_id"], dataset.train["group"], strict=True))
     fake, other, real = ids.split()
     assert groups == {fake: "real1", other: "", real: "real1"}
 
 
-def test_swaps_in_a_csv_without_groups_are_tied_by_name(make_dataset):
+def test_swaps_in_a_csv_without_groups_are_tied_by_name(toy):
     names = ["000", "005", "000_005", "005_000"]
     rows = "".join(f"{name}.png,{int('_' in name)}\n" for name in names)
-    make_dataset([f"train/{name}.png" for name in names], {"train.csv": "id,label\n" + rows})
-    dataset = load_dataset("toy")
+    dataset = toy([f"train/{name}.png" for name in names], {"train.csv": "id,label\n" + rows})
     assert dataset.train["group"].unique().tolist() == ["FaceForensics++/000"]
     assert any("named as face swaps" in note for note in dataset.notes)
 
 
-def test_csv_with_group_domain_and_fold(make_dataset):
+def test_csv_with_group_domain_and_fold(toy):
     text = "image,target,subject,generator,fold\n" + "".join(
         f"{i},{i % 2},s{i // 2},g{i % 2},{i // 2 % 2}\n" for i in range(8)
     )
-    make_dataset([f"train/{i}.png" for i in range(8)], {"train.csv": text})
-    dataset = load_dataset("toy")
+    dataset = toy([f"train/{i}.png" for i in range(8)], {"train.csv": text})
     assert dataset.train["group"].tolist() == [f"s{i // 2}" for i in range(8)]
     assert dataset.train["domain"].tolist() == [f"g{i % 2}" for i in range(8)]
     assert dataset.given_folds is not None
     assert dataset.given_folds.tolist() == [0, 0, 1, 1, 0, 0, 1, 1]
 
 
-def test_everything_in_one_folder(make_dataset):
-    make_dataset(
+def test_everything_in_one_folder(toy):
+    dataset = toy(
         ["images/a.png", "images/b.png", "images/t.png"],
         {"train.csv": "id,label\na,0\nb,1\n", "sample_submission.csv": "id,label\nt,0\n"},
     )
-    dataset = load_dataset("toy")
     assert labels(dataset) == {"a": 0, "b": 1}
     assert dataset.test["item_id"].tolist() == ["t"]
 
 
-def test_metadata_json_with_videos(make_dataset):
+def test_metadata_json_with_videos(toy):
     entries = {
         "x.mp4": {"label": "FAKE", "split": "train", "original": "y.mp4"},
         "y.mp4": {"label": "REAL", "split": "train", "original": None},
         "z.mp4": {"label": "REAL", "split": "train"},
     }
     files = dict.fromkeys([f"train_sample_videos/{name}" for name in entries], b"video")
-    make_dataset(files, {"train_sample_videos/metadata.json": json.dumps(entries)})
-    dataset = load_dataset("toy")
+    dataset = toy(files, {"train_sample_videos/metadata.json": json.dumps(entries)})
     assert labels(dataset) == {"x.mp4": 1, "y.mp4": 0, "z.mp4": 0}
     assert dataset.train["group"].tolist() == ["y", "y", ""]
     assert set(dataset.items["kind"]) == {"video"}
@@ -185,28 +173,26 @@ def test_extra_is_read_through_a_link(make_dataset, tmp_path):
     assert all(read_bytes(dataset.root, path) for path in dataset.items["path"])
 
 
-def test_fingerprint_follows_content_not_place(make_dataset):
-    make_dataset({}, zips={"train.zip": FOUR})
-    before = load_dataset("toy").sha256
+def test_fingerprint_follows_content_not_place(toy):
+    before = toy({}, zips={"train.zip": FOUR}).sha256
     assert load_dataset("toy").sha256 == before
-    make_dataset({}, zips={"train.zip": [*FOUR, "fake/d.png"]})
-    assert load_dataset("toy").sha256 != before
+    assert toy({}, zips={"train.zip": [*FOUR, "fake/d.png"]}).sha256 != before
 
 
-def test_words_of_another_task(make_dataset):
-    make_dataset(
-        ["teasing/a.png", "non_teasing/b.png"],
-        {"dataset.yaml": "labels: {teasing: 1, non_teasing: 0}\n"},
-    )
-    assert labels(load_dataset("toy")) == {"non_teasing/b.png": 0, "teasing/a.png": 1}
+def test_words_of_another_task(toy):
+    assert labels(
+        toy(
+            ["teasing/a.png", "non_teasing/b.png"],
+            {"dataset.yaml": "labels: {teasing: 1, non_teasing: 0}\n"},
+        )
+    ) == {"non_teasing/b.png": 0, "teasing/a.png": 1}
 
 
-def test_words_of_a_sample_submission(make_dataset):
-    make_dataset(
+def test_words_of_a_sample_submission(toy):
+    layout = toy(
         [*[f"train/{p}" for p in FOUR], "test/s.png", "test/t.png"],
         {"sample_submission.csv": "id,y\nt,real\ns,fake\n"},
-    )
-    layout = load_dataset("toy").require_test()
+    ).require_test()
     assert layout.label_names == ("real", "fake")
     assert layout.item_ids == ["t", "s"]
 
@@ -214,15 +200,17 @@ def test_words_of_a_sample_submission(make_dataset):
 @pytest.mark.parametrize(("setting", "group", "domain"), [
     ("group", "fake/v1", ""), ("domain", "", "v1"), ("ignore", "", ""),
 ])  # fmt: skip
-def test_folders_below_the_classes(make_dataset, setting, group, domain):
-    make_dataset(["real/v0/f.png", "fake/v1/f.png"], {"dataset.yaml": f"subfolders: {setting}\n"})
-    row = load_dataset("toy").train.iloc[0]
+def test_folders_below_the_classes(toy, setting, group, domain):
+    row = toy(
+        ["real/v0/f.png", "fake/v1/f.png"], {"dataset.yaml": f"subfolders: {setting}\n"}
+    ).train.iloc[0]
     assert (row["group"], row["domain"]) == (group, domain)
 
 
-def test_numbered_folders_below_a_class_are_no_labels(make_dataset):
-    make_dataset(["real/1/f.png", "fake/0/f.png"], {"dataset.yaml": "subfolders: group\n"})
-    assert labels(load_dataset("toy")) == {"fake/0/f.png": 1, "real/1/f.png": 0}
+def test_numbered_folders_below_a_class_are_no_labels(toy):
+    assert labels(
+        toy(["real/1/f.png", "fake/0/f.png"], {"dataset.yaml": "subfolders: group\n"})
+    ) == {"fake/0/f.png": 1, "real/1/f.png": 0}
 
 
 # Bad input: (files, texts, what the message must name).
@@ -283,11 +271,10 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_named(make_dataset, case):
+def test_bad_input_is_named(toy, case):
     files, texts, match = BAD[case]
-    make_dataset(files, texts)
     with refused(match):
-        load_dataset("toy")
+        toy(files, texts)
 
 
 TRAIN = [f"train/{p}" for p in FOUR]
@@ -304,53 +291,48 @@ BAD_SAMPLES = {
 
 
 @pytest.mark.parametrize("case", BAD_SAMPLES)
-def test_bad_sample_submission_is_named(make_dataset, case):
+def test_bad_sample_submission_is_named(toy, case):
     text, match = BAD_SAMPLES[case]
-    make_dataset([*TRAIN, "test/s.png", "test/t.png"], {"sample_submission.csv": text})
     with refused(rf"sample_submission\.csv.*{match}"):
-        load_dataset("toy")
+        toy([*TRAIN, "test/s.png", "test/t.png"], {"sample_submission.csv": text})
 
 
 @pytest.mark.parametrize("item_id", ["b.jxl", "test/b.jxl", "b", "test\\b"])
-def test_a_test_file_that_lies_there_unread_is_named(make_dataset, item_id):
+def test_a_test_file_that_lies_there_unread_is_named(toy, item_id):
     sample = f"id,label\nt.png,0\nzz,0\n{item_id},0\n"
     texts = {"sample_submission.csv": sample, "test/b.jxl": "", "test/zz.txt": "caption"}
-    make_dataset([*TRAIN, "test/t.png"], texts)
     with refused(
         r"row 4: id '(test.+)?b(\.jxl)?' has no file among the test items \(2 such ids of 3\): "
         r"test/b\.jxl lies there, but files of its suffix are not read.*convert it"
     ):
-        load_dataset("toy")
+        toy([*TRAIN, "test/t.png"], texts)
 
 
-def test_unread_test_files_are_named_where_no_other_is_there(make_dataset):
+def test_unread_test_files_are_named_where_no_other_is_there(toy):
     sample = {"sample_submission.csv": "id,label\nb.jxl,0\n", "test/b.jxl": ""}
-    make_dataset(TRAIN, sample)
-    (note,) = [note for note in load_dataset("toy").notes if "no test items" in note]
+    (note,) = [note for note in toy(TRAIN, sample).notes if "no test items" in note]
     assert "test/b.jxl lies there" in note
 
 
-def test_ambiguous_test_name_is_refused(make_dataset):
-    make_dataset(
-        [*TRAIN, "test/a/t.png", "test/b/t.png"], {"sample_submission.csv": "id,label\nt,0\n"}
-    )
+def test_ambiguous_test_name_is_refused(toy):
     with refused("row 2: id 't' fits 2 test files"):
-        load_dataset("toy")
+        toy([*TRAIN, "test/a/t.png", "test/b/t.png"], {"sample_submission.csv": "id,label\nt,0\n"})
 
 
-def test_misfits_can_be_passed_over(make_dataset):
-    make_dataset([*FLAT, "train/more.png"], {
-        "train.csv": CSV + "zzz.png,REAL,\n",
-        "dataset.yaml": "missing_files: ignore\nunlisted_files: ignore\n",
-    })  # fmt: skip
-    dataset = load_dataset("toy")
+def test_misfits_can_be_passed_over(toy):
+    dataset = toy(
+        [*FLAT, "train/more.png"],
+        {
+            "train.csv": CSV + "zzz.png,REAL,\n",
+            "dataset.yaml": "missing_files: ignore\nunlisted_files: ignore\n",
+        },
+    )
     assert len(labels(dataset)) == 3
     assert dataset.ignored == {"train files that no row names": 1}
 
 
-def test_sample_without_test_files_still_trains(make_dataset):
-    make_dataset(TRAIN, {"sample_submission.csv": "id,label\nt,0\n"})
-    dataset = load_dataset("toy")
+def test_sample_without_test_files_still_trains(toy):
+    dataset = toy(TRAIN, {"sample_submission.csv": "id,label\nt,0\n"})
     assert dataset.submission is None
     assert any("no test items" in note for note in dataset.notes)
 
@@ -380,10 +362,11 @@ def test_real_data_sets(shared_data, name, train, test, fakes, groups, domains):
 
 
 @pytest.mark.parametrize("home", ["", "part/"])
-def test_metadata_json_of_paths_names_files_below_it(make_dataset, home):
+def test_metadata_json_of_paths_names_files_below_it(toy, home):
     rows = {f"{c}/{i}/x.mp4": {"label": c.upper()} for c in ("real", "fake") for i in (0, 1)}
-    make_dataset({f"{home}videos/{path}": f"clip {path}" for path in rows},
-                 {f"{home}videos/metadata.json": json.dumps(rows)})  # fmt: skip
-    train = load_dataset("toy").train
+    train = toy(
+        {f"{home}videos/{path}": f"clip {path}" for path in rows},
+        {f"{home}videos/metadata.json": json.dumps(rows)},
+    ).train
     assert (train["label"] == train["path"].str.contains("/fake/")).all()
     assert len(train) == 4

@@ -35,10 +35,9 @@ TABLES = {
 
 
 @pytest.mark.parametrize("case", TABLES)
-def test_rows_of_test_are_held_out_and_val_is_told(make_dataset, case):
+def test_rows_of_test_are_held_out_and_val_is_told(toy, case):
     name, text, yaml = TABLES[case]
-    make_dataset(FILES, {name: text, **({"dataset.yaml": yaml} if yaml else {})})
-    dataset = load_dataset("toy")
+    dataset = toy(FILES, {name: text, **({"dataset.yaml": yaml} if yaml else {})})
     assert dataset.test["path"].tolist() == FILES[8:] or set(dataset.test["path"]) == {*FILES[8:]}
     assert set(dataset.train["path"]) == {*FILES[:8]}
     assert dataset.test_labels is not None
@@ -52,79 +51,73 @@ def test_rows_of_test_are_held_out_and_val_is_told(make_dataset, case):
 
 
 @pytest.mark.parametrize("home", ["train/", "train/{}/"])
-def test_a_column_goes_before_the_folder_that_a_file_lies_in(make_dataset, home):
+def test_a_column_goes_before_the_folder_that_a_file_lies_in(toy, home):
     files = [home.format(("real", "fake")[i % 2]) + f"{i}.png" for i in range(6)]
     text = "".join(f"{i}.png,{i % 2},{'test' if i > 3 else 'train'}\n" for i in range(6))
-    make_dataset(files, {"meta.csv": "filename,label,split\n" + text})
-    dataset = load_dataset("toy")
+    dataset = toy(files, {"meta.csv": "filename,label,split\n" + text})
     assert set(dataset.test["path"]) == {*files[4:]}
     assert set(dataset.train["path"]) == {*files[:4]}
 
 
 @pytest.mark.parametrize("test", ["0.1", "", "maybe"])
-def test_a_value_that_is_no_split_is_asked_about(make_dataset, test):
-    make_dataset(FILES, {"meta.csv": "path,label,split\n" + rows("{},{},{}", {"test": test})})
+def test_a_value_that_is_no_split_is_asked_about(toy, test):
     with pytest.raises(
         UserError, match=rf"meta\.csv: row 10: split is '{test}'.*splits:"
     ) as caught:
-        load_dataset("toy")
+        toy(FILES, {"meta.csv": "path,label,split\n" + rows("{},{},{}", {"test": test})})
     line = str(caught.value).split("`")[1]
-    make_dataset([], {"dataset.yaml": line + "\n"})
     with pytest.raises(UserError, match=r"splits.*found 'train\|val\|test\|none"):
-        load_dataset("toy")
-    make_dataset([], {"dataset.yaml": line.replace("train|val|test|none", "test") + "\n"})
-    assert set(load_dataset("toy").test["path"]) == {*FILES[8:]}
+        toy([], {"dataset.yaml": line + "\n"})
+    assert set(
+        toy([], {"dataset.yaml": line.replace("train|val|test|none", "test") + "\n"}).test["path"]
+    ) == {*FILES[8:]}
 
 
-def test_a_few_words_among_many_values_are_not_passed_over(make_dataset):
+def test_a_few_words_among_many_values_are_not_passed_over(toy):
     words = [f"w{i}" for i in range(10)] + ["train", "test"]
     text = "".join(f"{p},{i % 2},{words[i]}\n" for i, p in enumerate(FILES))
-    make_dataset(FILES, {"meta.csv": "path,label,split\n" + text})
     with pytest.raises(UserError, match="split is 'w0'"):
-        load_dataset("toy")
+        toy(FILES, {"meta.csv": "path,label,split\n" + text})
 
 
 @pytest.mark.parametrize("words", [["ff"] * 12, [f"s{i}" for i in range(12)]])
-def test_other_values_are_no_splits(make_dataset, words):
+def test_other_values_are_no_splits(toy, words):
     text = "".join(f"{p},{i % 2},{words[i]}\n" for i, p in enumerate(FILES))
-    make_dataset(FILES, {"meta.csv": "path,label,subset\n" + text})
-    assert len(load_dataset("toy").train) == 12
+    assert len(toy(FILES, {"meta.csv": "path,label,subset\n" + text}).train) == 12
 
 
-def test_a_column_that_dataset_yaml_calls_a_domain_is_no_split(make_dataset):
+def test_a_column_that_dataset_yaml_calls_a_domain_is_no_split(toy):
     texts = {
         "meta.csv": "path,label,set\n" + rows("{},{},{}"),
         "dataset.yaml": "domain_column: set\n",
     }
-    make_dataset(FILES, texts)
-    assert set(load_dataset("toy").train["domain"]) == {"train", "val", "test"}
+    assert set(toy(FILES, texts).train["domain"]) == {"train", "val", "test"}
 
 
-def test_labels_file_of_a_name_of_test_keeps_its_test_rows_apart(make_dataset):
+def test_labels_file_of_a_name_of_test_keeps_its_test_rows_apart(toy):
     texts = {"test_meta.csv": "path,label,split\n" + rows("{},{},{}")}
-    make_dataset(FILES, {**texts, "dataset.yaml": "labels_file: test_meta.csv\n"})
-    assert set(load_dataset("toy").test["path"]) == {*FILES[8:]}
+    assert set(
+        toy(FILES, {**texts, "dataset.yaml": "labels_file: test_meta.csv\n"}).test["path"]
+    ) == {*FILES[8:]}
 
 
-def test_a_sample_goes_before_the_column(make_dataset):
+def test_a_sample_goes_before_the_column(toy):
     sample = "path,label\n" + "".join(f"{path},0\n" for path in FILES[8:])
     texts = {"meta.csv": "path,label,split\n" + rows("{},{},{}"), "sample_submission.csv": sample}
-    make_dataset(FILES, texts)
-    dataset = load_dataset("toy")
+    dataset = toy(FILES, texts)
     assert dataset.require_test().item_ids == FILES[8:]
     assert set(dataset.train["path"]) == {*FILES[:8]}
 
 
-def test_labels_of_test_rows_need_not_be_there(make_dataset):
+def test_labels_of_test_rows_need_not_be_there(toy):
     text = rows("{},{},{}").replace(",0,test", ",,test").replace(",1,test", ",,test")
-    make_dataset(FILES, {"meta.csv": "path,label,split\n" + text})
-    dataset = load_dataset("toy")
+    dataset = toy(FILES, {"meta.csv": "path,label,split\n" + text})
     assert (len(dataset.train), len(dataset.test), dataset.test_labels) == (8, 4, None)
 
 
 @pytest.mark.parametrize("wrap", ["", "archive/"])
 @pytest.mark.parametrize("suffix", ["csv", "tsv"])
-def test_a_table_in_the_folder_of_a_split_is_that_splits(make_dataset, wrap, suffix):
+def test_a_table_in_the_folder_of_a_split_is_that_splits(toy, wrap, suffix):
     texts = {}
     for split, start in (("train", 0), ("validation", 4), ("test", 8)):
         lines = "".join(f"{i}.png,{i % 2}\n" for i in range(start, start + 4))
@@ -134,8 +127,7 @@ def test_a_table_in_the_folder_of_a_split_is_that_splits(make_dataset, wrap, suf
         )
     splits = ["train"] * 4 + ["validation"] * 4 + ["test"] * 4
     files = [f"{wrap}{split}/{i}.png" for i, split in enumerate(splits)]
-    make_dataset(files, texts)
-    dataset = load_dataset("toy")
+    dataset = toy(files, texts)
     assert set(dataset.test["path"]) == {*files[8:]}
     train = dict(zip(dataset.train["path"], dataset.train["label"], strict=True))
     assert train == {path: i % 2 for i, path in enumerate(files[:8])}
@@ -144,7 +136,7 @@ def test_a_table_in_the_folder_of_a_split_is_that_splits(make_dataset, wrap, suf
 
 
 @pytest.mark.parametrize("name", ["val.csv", "train.csv"])
-def test_a_row_of_two_splits_is_called_a_test_item(make_dataset, name):
+def test_a_row_of_two_splits_is_called_a_test_item(make_dataset, toy, name):
     lists = {"train.csv": range(4), "val.csv": range(4, 8), "test.csv": range(8, 12)}
     texts = {
         key: "id,label\n" + "".join(f"{i}.png,{i % 2}\n" for i in (*of, *(8,) * (key == name)))
@@ -154,8 +146,7 @@ def test_a_row_of_two_splits_is_called_a_test_item(make_dataset, name):
     want = rf"{name}: row 6: id '8\.png' is a test item.*missing_files: ignore"
     with pytest.raises(UserError, match=want):
         load_dataset("toy")
-    make_dataset([], {"dataset.yaml": "missing_files: ignore\n"})
-    dataset = load_dataset("toy")
+    dataset = toy([], {"dataset.yaml": "missing_files: ignore\n"})
     assert (len(dataset.train), set(dataset.test["path"])) == (8, {*FILES[8:]})
 
 
@@ -173,31 +164,30 @@ def test_columns_that_nobody_reads_are_named_with_their_key(make_dataset):
 
 
 @pytest.mark.parametrize("name", ["person", "Person ID", "user_id", "client", "actor"])
-def test_columns_of_people_are_groups(make_dataset, name):
+def test_columns_of_people_are_groups(toy, name):
     text = "".join(f"{i}.png,{i % 2},p{i % 3}\n" for i in range(12))
-    make_dataset(FILES, {"train.csv": f"id,label,{name}\n{text}"})
-    assert set(load_dataset("toy").train["group"]) == {"p0", "p1", "p2"}
+    assert set(toy(FILES, {"train.csv": f"id,label,{name}\n{text}"}).train["group"]) == {
+        "p0",
+        "p1",
+        "p2",
+    }
 
 
-def test_a_table_of_test_items_alone_is_left_aside_as_offered(make_dataset):
+def test_a_table_of_test_items_alone_is_left_aside_as_offered(toy):
     body = "".join(f"{i}.png,{i % 2}\n" for i in range(8, 12))
     lists = {"test.csv": "id,label\n" + body, "labels.csv": "id,label\n" + body}
     classes = [f"{('real', 'fake')[i % 2]}/{i}.png" for i in range(8)]
-    make_dataset([*classes, *FILES[8:]], lists)
     with pytest.raises(UserError, match=r"labels\.csv: row 2: .*is a test item.*4 of 4") as caught:
-        load_dataset("toy")
-    make_dataset([], {"dataset.yaml": str(caught.value).split("`")[1] + "\n"})
-    dataset = load_dataset("toy")
+        toy([*classes, *FILES[8:]], lists)
+    dataset = toy([], {"dataset.yaml": str(caught.value).split("`")[1] + "\n"})
     assert (len(dataset.train), len(dataset.test)) == (8, 4)
 
 
-def test_labels_files_of_one_split_may_be_several(make_dataset):
+def test_labels_files_of_one_split_may_be_several(toy):
     texts = {
         f"part{k}.csv": "id,label\n" + "".join(f"{i}.png,{i % 2}\n" for i in of)
         for k, of in enumerate((range(6), range(6, 12)))
     }
-    make_dataset(FILES, texts)
     with pytest.raises(UserError, match=r"or a list of names"):
-        load_dataset("toy")
-    make_dataset([], {"dataset.yaml": "labels_file: [part0.csv, part1.csv]\n"})
-    assert len(load_dataset("toy").train) == 12
+        toy(FILES, texts)
+    assert len(toy([], {"dataset.yaml": "labels_file: [part0.csv, part1.csv]\n"}).train) == 12

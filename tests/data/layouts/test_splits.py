@@ -87,9 +87,8 @@ def test_eval_is_the_test_unless_there_is_one(beside):
         (tree("trainx", "testx"), ["trainx/fake/b.png", "trainx/real/a.png"], tree("testx")),
     ],
 )  # fmt: skip
-def test_folders_are_in_the_split_that_their_names_say(make_dataset, files, train, test):
-    make_dataset(files)
-    dataset = load_dataset("toy")
+def test_folders_are_in_the_split_that_their_names_say(toy, files, train, test):
+    dataset = toy(files)
     assert [i.replace("Train_files/", "").replace("train_data/", "").replace("Dev_files/", "")
             for i in ids(dataset, "train")] == train  # fmt: skip
     assert sorted(dataset.test["path"]) == sorted(test)
@@ -102,9 +101,8 @@ def test_folders_are_in_the_split_that_their_names_say(make_dataset, files, trai
      "trainreal trainfake testreal testfake", "realtrain faketrain realtest faketest",
      "trainRealImages trainFakeImages testRealImages testFakeImages"],
 )  # fmt: skip
-def test_one_name_may_say_split_and_class(make_dataset, names):
-    make_dataset([f"{name}/{k}.png" for name in names.split() for k in range(3)])
-    dataset = load_dataset("toy")
+def test_one_name_may_say_split_and_class(toy, names):
+    dataset = toy([f"{name}/{k}.png" for name in names.split() for k in range(3)])
     real, fake, real_test, fake_test = names.split()
     labels = {path.split("/")[0]: label for path, label in dataset.train[["path", "label"]].values}
     assert labels == {real: 0, fake: 1}
@@ -115,9 +113,8 @@ def test_one_name_may_say_split_and_class(make_dataset, names):
     assert held == {real_test: 0, fake_test: 1}
 
 
-def test_zips_whose_names_say_the_split(make_dataset):
-    make_dataset([], zips={f"{split}Images.zip": TWO for split in ("train", "test")})
-    dataset = load_dataset("toy")
+def test_zips_whose_names_say_the_split(toy):
+    dataset = toy([], zips={f"{split}Images.zip": TWO for split in ("train", "test")})
     assert (len(dataset.train), len(dataset.test)) == (2, 2)
     assert dataset.test["path"].str.startswith("testImages").all()
 
@@ -142,24 +139,26 @@ def test_files_of_class_folders_that_the_sample_names_are_test(make_dataset):
     assert "4 of them are names of train files" in note
 
 
-def test_a_name_that_not_everybody_reads_so_is_said_and_can_be_settled(make_dataset):
-    make_dataset(tree("train", "my_test_set"))
-    dataset = load_dataset("toy")
+def test_a_name_that_not_everybody_reads_so_is_said_and_can_be_settled(toy):
+    dataset = toy(tree("train", "my_test_set"))
     assert len(dataset.test) == 2
     (note,) = [note for note in dataset.notes if "my_test_set/ is test" in note]
     assert "`splits: {my_test_set: train}`" in note
-    make_dataset([], {"dataset.yaml": "splits: {'*_test_*': val}\n"})
-    assert len(load_dataset("toy").train) == 4
+    assert len(toy([], {"dataset.yaml": "splits: {'*_test_*': val}\n"}).train) == 4
 
 
-def test_published_layouts_below_folders_of_splits(make_dataset):
+def test_published_layouts_below_folders_of_splits(toy):
     ff = "{}/original_sequences/youtube/c23/frames/00{}/0.png"
     fake = "{}/manipulated_sequences/Deepfakes/c23/frames/00{}_00{}/0.png"
-    make_dataset([
-        *(form for split, a, b in (("train", 0, 3), ("testset", 1, 2))
-          for form in (ff.format(split, a), ff.format(split, b), fake.format(split, a, b))),
-    ])  # fmt: skip
-    dataset = load_dataset("toy")
+    dataset = toy(
+        [
+            *(
+                form
+                for split, a, b in (("train", 0, 3), ("testset", 1, 2))
+                for form in (ff.format(split, a), ff.format(split, b), fake.format(split, a, b))
+            ),
+        ]
+    )
     assert (len(dataset.train), len(dataset.test)) == (3, 3)
     assert dataset.test["path"].str.startswith("testset/").all()
 
@@ -167,54 +166,64 @@ def test_published_layouts_below_folders_of_splits(make_dataset):
 @pytest.mark.parametrize(
     "form", ["{}/Celeb-real/id0_000{}.mp4", "{}/Celeb-synthesis/id{}_id9_0000.mp4"]
 )
-def test_celeb_df_below_folders_of_splits(make_dataset, form):
+def test_celeb_df_below_folders_of_splits(toy, form):
     other = (
         "{}/Celeb-synthesis/id0_id1_000{}.mp4" if "real" in form else "{}/Celeb-real/id{}_0000.mp4"
     )
     files = [f.format(s, i) for f in (form, other) for i, s in enumerate(("train", "eval"))]
-    make_dataset(dict.fromkeys(files, b"clip"))
-    assert sorted(load_dataset("toy").test["path"]) == sorted(f for f in files if "eval" in f)
+    assert sorted(toy(dict.fromkeys(files, b"clip")).test["path"]) == sorted(
+        f for f in files if "eval" in f
+    )
 
 
 @pytest.mark.parametrize("form", ["{}_videos", "{}data", "{}x", "{}Set"])
-def test_two_folders_of_splits_are_no_domains_of_antispoofing(make_dataset, form):
-    make_dataset([
-        f"{form.format(top)}/{label}/{video}_frame{k}.png" for top in ("train", "test")
-        for label, video in (("real", "1"), ("fake", "2")) for k in (0, 1)
-    ])  # fmt: skip
-    dataset = load_dataset("toy")
+def test_two_folders_of_splits_are_no_domains_of_antispoofing(toy, form):
+    dataset = toy(
+        [
+            f"{form.format(top)}/{label}/{video}_frame{k}.png"
+            for top in ("train", "test")
+            for label, video in (("real", "1"), ("fake", "2"))
+            for k in (0, 1)
+        ]
+    )
     assert (len(dataset.train), len(dataset.test)) == (4, 4)
 
 
-def test_generators_of_a_test_set_are_held_out(make_dataset):
-    make_dataset([f"{top}/{c}/a.png" for top in ("progan_train/car", "CNN_synth_testset/crn")
-                  for c in ("0_real", "1_fake")])  # fmt: skip
-    dataset = load_dataset("toy")
+def test_generators_of_a_test_set_are_held_out(toy):
+    dataset = toy(
+        [
+            f"{top}/{c}/a.png"
+            for top in ("progan_train/car", "CNN_synth_testset/crn")
+            for c in ("0_real", "1_fake")
+        ]
+    )
     assert dataset.test["path"].str.startswith("CNN_synth_testset/").all()
     assert set(dataset.train["domain"]) == {"progan"}
 
 
 @pytest.mark.parametrize("folder", ["unseen", "images_b/part", "valset"])
-def test_a_folder_that_the_sample_names_is_test(make_dataset, folder):
-    make_dataset([*tree("train"), f"{folder}/t1.png", f"{folder}/t2.png"], SAMPLE)
-    dataset = load_dataset("toy")
+def test_a_folder_that_the_sample_names_is_test(toy, folder):
+    dataset = toy([*tree("train"), f"{folder}/t1.png", f"{folder}/t2.png"], SAMPLE)
     assert ids(dataset, "test") == ["t1.png", "t2.png"]
     assert any(f"names {folder.split('/')[0]}" in note for note in dataset.notes)
-    make_dataset([f"{folder}/more.png"])
     with pytest.raises(UserError, match=rf"no row for {folder}/more\.png.*unlisted_files"):
-        load_dataset("toy")
+        toy([f"{folder}/more.png"])
 
 
-def test_a_val_that_has_a_test_beside_stays_a_val(make_dataset):
-    make_dataset([*tree("train", "val"), "test/t1.png", "val/real/t2.png"], SAMPLE)
+def test_a_val_that_has_a_test_beside_stays_a_val(toy):
     with pytest.raises(UserError, match=r"t2\.png' has no file among the test items"):
-        load_dataset("toy")
+        toy([*tree("train", "val"), "test/t1.png", "val/real/t2.png"], SAMPLE)
 
 
-def test_train_and_val_folders_are_folds_as_given(make_dataset):
-    make_dataset([f"{split}/{label}/{i}.png" for split in ("train", "val", "test")
-                  for label in ("real", "fake") for i in range(3)])  # fmt: skip
-    dataset = load_dataset("toy")
+def test_train_and_val_folders_are_folds_as_given(toy):
+    dataset = toy(
+        [
+            f"{split}/{label}/{i}.png"
+            for split in ("train", "val", "test")
+            for label in ("real", "fake")
+            for i in range(3)
+        ]
+    )
     _, folds, report = ensure_folds(dataset, "fixed")
     held = folds.loc[folds["fold"] == 0, "item_id"]
     assert len(held) == 6

@@ -2,14 +2,9 @@
 
 import pytest
 
-from src.data.layouts.load import load_dataset
-from src.errors import UserError
+from tests.data.conftest import refused
 
 TARGETS = {"afhq": 0, "coco": 0, "glide": 2, "stylegan2": 6}
-
-
-def refused(match: str):
-    return pytest.raises(UserError, match=f"(?s){match}")
 
 
 def table(names: list[str], target: object, prefix: str = "") -> str:
@@ -19,14 +14,13 @@ def table(names: list[str], target: object, prefix: str = "") -> str:
 
 @pytest.mark.parametrize("home", ["", "artifact-dataset/"])
 @pytest.mark.parametrize("whole", [True, False])
-def test_each_csv_labels_its_folder(make_dataset, home, whole):
+def test_each_csv_labels_its_folder(toy, home, whole):
     # Names repeat across folders; words such as train/ inside a folder mean nothing.
     names = ["train/cat/img0.png", "train/dog/img0.png", "img1.png"]
     files = [f"{home}{folder}/{name}" for folder in TARGETS for name in names]
     tables = {f"{home}{f}/metadata.csv": table(names, t, f"{f}/" if whole else "")
               for f, t in TARGETS.items()}  # fmt: skip
-    make_dataset(files, tables)
-    dataset = load_dataset("toy")
+    dataset = toy(files, tables)
     train = dataset.train.set_index("item_id")
     expected = {path: path.removeprefix(home).split("/")[0] for path in files}
     assert train["domain"].to_dict() == expected
@@ -35,18 +29,15 @@ def test_each_csv_labels_its_folder(make_dataset, home, whole):
     assert dataset.test.empty
 
 
-def test_files_without_a_row_are_counted_and_rows_without_a_file_too(make_dataset):
+def test_files_without_a_row_are_counted_and_rows_without_a_file_too(toy):
     tables = {f"{f}/metadata.csv": table(["a.png", "b.png"], t) for f, t in TARGETS.items()}
-    make_dataset([*(f"{f}/{n}.png" for f in TARGETS for n in "ac")], tables)
-    dataset = load_dataset("toy")
+    dataset = toy([*(f"{f}/{n}.png" for f in TARGETS for n in "ac")], tables)
     assert set(dataset.missing) == {f"{folder}/b.png" for folder in TARGETS}
     assert dataset.ignored == {"files that no part of the artifact layout names": 4}
 
 
-def test_a_target_that_is_no_number(make_dataset):
+def test_a_target_that_is_no_number(toy):
     texts = {"a/metadata.csv": table(["a.png"], "0"), "b/metadata.csv": table(["b.png"], "gan")}
-    make_dataset(["a/a.png", "b/b.png"], texts)
     with refused("b/metadata.csv: row 2: target is 'gan', want 0"):
-        load_dataset("toy")
-    make_dataset([], {"dataset.yaml": "labels: {0: 0, gan: 1}\n"})
-    assert load_dataset("toy").train["label"].tolist() == [0, 1]
+        toy(["a/a.png", "b/b.png"], texts)
+    assert toy([], {"dataset.yaml": "labels: {0: 0, gan: 1}\n"}).train["label"].tolist() == [0, 1]

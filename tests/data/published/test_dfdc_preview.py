@@ -5,12 +5,7 @@ import json
 import pytest
 
 from src.data.folds.make import make_folds
-from src.data.layouts.load import load_dataset
-from src.errors import UserError
-
-
-def refused(match: str):
-    return pytest.raises(UserError, match=f"(?s){match}")
+from tests.data.conftest import refused
 
 
 def content(people: int = 6, tested: int = 2) -> dict[str, dict]:
@@ -29,20 +24,26 @@ def content(people: int = 6, tested: int = 2) -> dict[str, dict]:
     return made
 
 
-def make(make_dataset, rows: dict, home: str = "", **more: str):
-    make_dataset({f"{home}{path}": f"clip {path}" for path in rows},
-                 {f"{home}dataset.json": json.dumps(rows), **more})  # fmt: skip
-    return load_dataset("toy")
+ROWS = content()
+FIRST = next(iter(ROWS))
+
+
+@pytest.fixture
+def make(toy):
+    def load(rows: dict, home: str = "", **more: str):
+        texts = {f"{home}dataset.json": json.dumps(rows), **more}
+        return toy({f"{home}{path}": f"clip {path}" for path in ROWS}, texts)
+
+    return load
 
 
 @pytest.mark.parametrize("home", ["", "dfdc_preview_set/"])
-def test_labels_splits_people_and_methods(make_dataset, home):
-    rows = content()
-    dataset = make(make_dataset, rows, home)
+def test_labels_splits_people_and_methods(make, home):
+    dataset = make(ROWS, home)
     train = dataset.train.set_index("item_id")
-    expected = {home + path: row for path, row in rows.items() if row["set"] == "train"}
+    expected = {home + path: row for path, row in ROWS.items() if row["set"] == "train"}
     assert train["label"].to_dict() == {p: int(r["label"] == "fake") for p, r in expected.items()}
-    assert set(dataset.test["item_id"]) == {home + p for p in rows} - set(expected)
+    assert set(dataset.test["item_id"]) == {home + p for p in ROWS} - set(expected)
     assert dataset.test_labels is not None
     assert dataset.test_labels.sum() == 4
     assert set(train["domain"]) == {"original_videos", "method_A", "method_B"}
@@ -54,41 +55,27 @@ def test_labels_splits_people_and_methods(make_dataset, home):
     assert (folds.groupby("group")["fold"].nunique() == 1).all()
 
 
-def test_by_video_a_swap_stays_with_its_target(make_dataset):
-    dataset = make(make_dataset, content(), **{"dataset.yaml": "group_by: video\n"})
-    assert dataset.train["group"].nunique() == 4
+def test_by_video_a_swap_stays_with_its_target(make):
+    by_video = make(ROWS, **{"dataset.yaml": "group_by: video\n"})
+    assert by_video.train["group"].nunique() == 4
 
 
-def test_frames_of_the_videos(make_dataset):
-    rows = content()
-    frames = [f"{path.removesuffix('.mp4')}/{i}.png" for path in rows for i in (0, 1)]
-    make_dataset(frames, {"dataset.json": json.dumps(rows)})
-    dataset = load_dataset("toy")
-    assert set(dataset.items["item_id"]) == set(frames)
-    assert dataset.missing == ()
-
-
-def test_missing_videos_are_counted(make_dataset):
-    rows = content()
-    gone = next(iter(rows))
-    make_dataset({p: "clip" for p in rows if p != gone}, {"dataset.json": json.dumps(rows)})
-    assert load_dataset("toy").missing == (gone,)
+def test_frames_of_the_videos_and_missing_ones(toy):
+    texts = {"dataset.json": json.dumps(ROWS)}
+    frames = [f"{path.removesuffix('.mp4')}/{i}.png" for path in ROWS for i in (0, 1)]
+    dataset = toy(frames[2:], texts)
+    assert set(dataset.items["item_id"]) == {*frames[2:], FIRST}
+    assert dataset.missing == (FIRST,)
+    assert toy(frames[:2]).missing == ()
 
 
 @pytest.mark.parametrize(
-    ("change", "match"),
-    [({"label": "odd"}, "entry 'original_videos/000.*label is 'odd'"),
-     ({"set": "odd"}, "entry 'original_videos/000.*set is 'odd', want train, val or test")],
+    ("rows", "match"),
+    [(ROWS | {FIRST: ROWS[FIRST] | {"label": "odd"}}, "entry 'original_.*label is 'odd'"),
+     (ROWS | {FIRST: ROWS[FIRST] | {"set": "odd"}},
+      "entry 'original_videos/000.*set is 'odd', want train, val or test"),
+     ({"../a.mp4": {"label": "real", "set": "train"}}, "'../a.mp4': leads out of")],
 )  # fmt: skip
-def test_what_is_not_understood_is_named(make_dataset, change, match):
-    rows = content()
-    rows[next(iter(rows))] |= change
+def test_what_is_not_understood_is_named(make, rows, match):
     with refused(match):
-        make(make_dataset, rows)
-
-
-def test_a_path_that_leads_out_is_refused(make_dataset):
-    rows = {"../a.mp4": {"label": "real", "set": "train"}}
-    make_dataset(["real/a.png"], {"dataset.json": json.dumps(rows)})
-    with refused("'../a.mp4': leads out of"):
-        load_dataset("toy")
+        make(rows)

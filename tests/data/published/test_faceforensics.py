@@ -6,12 +6,7 @@ import pytest
 
 from src.data.folds.make import ensure_folds, make_folds
 from src.data.folds.schemes import default_scheme
-from src.data.layouts.load import load_dataset
-from src.errors import UserError
-
-
-def refused(match: str):
-    return pytest.raises(UserError, match=f"(?s){match}")
+from tests.data.conftest import refused
 
 
 def ff(method: str, video: str, level: str = "c23", kind: str = "frames") -> str:
@@ -24,12 +19,17 @@ FRAMES = [
     *(f"{ff('youtube', v)}/000{i}.png" for v in ("000", "001", "003", "870") for i in (0, 1)),
     *(f"{ff(m, v)}/000{i}.png" for m in ("Deepfakes", "Face2Face") for v in PAIRS for i in (0, 1)),
 ]
+# The download script puts masks beside the compression levels, not below them.
+MASKS = [
+    "FF/manipulated_sequences/Deepfakes/masks/videos/000_003.mp4",
+    "FF/manipulated_sequences/Face2Face/masks/frames/000_003/0.png",
+    "FF/manipulated_sequences/Deepfakes/models/000_003/preview.png",
+    f"{ff('Deepfakes', '000_003', kind='masks')}/0000.png",
+]
 
 
-def test_faceforensics_frames(make_dataset):
-    masks = f"{ff('Deepfakes', '000_003', kind='masks')}/0000.png"
-    make_dataset([*FRAMES, masks])
-    dataset = load_dataset("toy")
+def test_faceforensics_frames(toy):
+    dataset = toy([*FRAMES, *MASKS])
     train = dataset.train
     assert sorted(train["item_id"]) == sorted(FRAMES)
     assert (train["label"] == train["item_id"].str.contains("manipulated")).all()
@@ -38,12 +38,11 @@ def test_faceforensics_frames(make_dataset):
     assert set(train.loc[train["group"] == "FaceForensics++/001", "item_id"]) == {
         path for path in FRAMES if path.split("/")[-2][:3] in ("001", "870")
     }
-    assert dataset.ignored == {"masks and landmarks": 1}
+    assert dataset.ignored == {"masks and landmarks": len(MASKS)}
 
 
-def test_leaving_a_manipulation_out_leaks_no_person(make_dataset):
-    make_dataset(FRAMES)
-    report = make_folds(load_dataset("toy"), "lodo_unscanned")
+def test_leaving_a_manipulation_out_leaks_no_person(toy):
+    report = make_folds(toy(FRAMES), "lodo_unscanned")
     folds = report.folds
     assert report.domains == ("Deepfakes", "Face2Face")
     assert (folds.groupby("group")["fold"].nunique() == 1).all()
@@ -54,50 +53,40 @@ def test_leaving_a_manipulation_out_leaks_no_person(make_dataset):
     assert report.leaks[-1].items > 0  # what a split by domain alone would have leaked
 
 
-def test_video_files_are_rows_of_their_own_kind(make_dataset):
-    names = [f"{ff('youtube', '000', kind='videos')}.mp4",
-             f"{ff('Deepfakes', '000_003', kind='videos')}.mp4"]  # fmt: skip
-    make_dataset([], {name: f"clip {name}" for name in names})
-    train = load_dataset("toy").train
+def test_video_files_are_rows_of_their_own_kind_but_for_those_whose_frames_are_there(toy):
+    names = [f"{ff(method, name, kind='videos')}.mp4"
+             for method, name in (("youtube", "000"), ("Deepfakes", "000_003"))]  # fmt: skip
+    train = toy([], {name: f"clip {name}" for name in names}).train
     assert train["kind"].tolist() == ["video", "video"]
     assert set(train["item_id"]) == set(names)
     assert train["group"].nunique() == 1
-
-
-def test_frames_go_before_the_video_they_are_of(make_dataset):
-    make_dataset(FRAMES, {f"{ff('youtube', '000', kind='videos')}.mp4": "clip"})
-    dataset = load_dataset("toy")
+    dataset = toy(FRAMES)
     assert set(dataset.train["kind"]) == {"image"}
-    assert dataset.ignored == {"videos whose frames are here too": 1}
+    assert dataset.ignored == {"videos whose frames are here too": 2}
 
 
-def test_compression_level_is_chosen_and_said(make_dataset):
+def test_compression_level_is_chosen_and_said(toy):
     files = [f"{ff(m, v, level)}/0.png" for level in ("c23", "c40")
              for m, v in (("youtube", "000"), ("Deepfakes", "000_003"))]  # fmt: skip
-    make_dataset(files)
-    dataset = load_dataset("toy")
+    dataset = toy(files)
     assert dataset.train["path"].str.contains("/c23/").all()
     assert dataset.ignored == {"compression level c40": 2}
     assert any("compression level: c23; c40 left aside" in note for note in dataset.notes)
-    make_dataset(files, {"dataset.yaml": "compression: c40\n"})
-    assert load_dataset("toy").train["path"].str.contains("/c40/").all()
-    make_dataset([], {"dataset.yaml": "compression: raw\n"})
+    other = toy(files, {"dataset.yaml": "compression: c40\n"})
+    assert other.train["path"].str.contains("/c40/").all()
     with refused("level raw is not there, only c23, c40"):
-        load_dataset("toy")
+        toy([], {"dataset.yaml": "compression: raw\n"})
 
 
-def test_a_file_that_lies_elsewhere_is_named(make_dataset):
-    make_dataset([*FRAMES, "FF/original_sequences/youtube/x.png"])
+def test_a_file_that_lies_elsewhere_is_named(toy):
     with refused(r"youtube/x.png: want original_sequences or .*METHOD.*ignore: "):
-        load_dataset("toy")
+        toy([*FRAMES, "FF/original_sequences/youtube/x.png"])
 
 
-def test_deepfake_detection_ties_actors(make_dataset):
-    make_dataset([f"{ff('actors', '01__walk')}/0.png", f"{ff('actors', '02__walk')}/0.png",
-                  f"{ff('actors', '05__walk')}/0.png",
-                  f"{ff('DeepFakeDetection', '01_02__walk__YVGY8LOK')}/0.png"])  # fmt: skip
-    groups = load_dataset("toy").train.set_index("item_id")["group"]
-    assert groups.value_counts().tolist() == [3, 1]
+def test_deepfake_detection_ties_actors(toy):
+    files = [f"{ff('actors', f'{actor}__walk')}/0.png" for actor in ("01", "02", "05")]
+    train = toy([*files, f"{ff('DeepFakeDetection', '01_02__walk__YVGY8LOK')}/0.png"]).train
+    assert train["group"].value_counts().tolist() == [3, 1]
 
 
 CELEB = [
@@ -106,11 +95,11 @@ CELEB = [
     "Celeb-synthesis/id0_id1_0000/0.png", "Celeb-synthesis/id0_id1_0001/0.png",
     "Celeb-synthesis/id1_id0_0000/0.png",
 ]  # fmt: skip
+LIST = "List_of_testing_videos.txt"
 
 
-def test_celeb_df(make_dataset):
-    make_dataset(CELEB)
-    dataset = load_dataset("toy")
+def test_celeb_df_by_people_and_by_video(toy):
+    dataset = toy(CELEB)
     train = dataset.train.set_index("item_id")
     assert (train["label"] == train.index.str.contains("synthesis")).all()
     assert set(train["domain"]) == {"Celeb-DF"}
@@ -120,66 +109,49 @@ def test_celeb_df(make_dataset):
     assert any("chain 7 of 9 items into one group (Celeb-DF/id0)" in n for n in dataset.notes)
     with refused(r"'Celeb-DF/id0' alone holds 7 of 9 items.*group_by: video"):
         ensure_folds(dataset, "sgkf2_s0_unscanned")
-
-
-def test_celeb_df_by_video(make_dataset):
-    make_dataset(CELEB, {"dataset.yaml": "group_by: video\n"})
-    dataset = load_dataset("toy")
-    train = dataset.train
-    tied = train[train["group"] == "Celeb-DF/id0_0000"]["item_id"]
+    dataset = toy([], {"dataset.yaml": "group_by: video\n"})
+    tied = dataset.train[dataset.train["group"] == "Celeb-DF/id0_0000"]["item_id"]
     assert set(tied) == {"Celeb-real/id0_0000/0.png", "Celeb-synthesis/id0_id1_0000/0.png"}
     assert not any("WARNING" in note for note in dataset.notes)
     ensure_folds(dataset, "sgkf2_s0_unscanned")
 
 
-LIST = "List_of_testing_videos.txt"
-
-
-def test_celeb_df_test_list(make_dataset):
+def test_celeb_df_test_list(toy):
     rows = "1 Celeb-real/id0_0000.mp4\n0 Celeb-synthesis/id0_id1_0000.mp4\n1 YouTube-real/9.mp4\n"
-    make_dataset(CELEB, {LIST: rows})
-    dataset = load_dataset("toy")
+    dataset = toy(CELEB, {LIST: rows})
     assert dataset.test_labels is not None
     assert dataset.test_labels.to_dict() == {
         "Celeb-real/id0_0000/0.png": 0, "Celeb-synthesis/id0_id1_0000/0.png": 1,
     }  # fmt: skip
     assert len(dataset.train) == 7
     assert any("1 videos of List_of_testing_videos.txt are not here" in n for n in dataset.notes)
-
-
-def test_celeb_df_list_that_contradicts_the_folders(make_dataset):
-    make_dataset(CELEB, {LIST: "0 Celeb-real/id0_0000.mp4\n"})
     with refused(f"{LIST}: row 1: '0 Celeb-real.*1 means real there"):
-        load_dataset("toy")
+        toy([], {LIST: "0 Celeb-real/id0_0000.mp4\n"})
 
 
-def test_dfdc_parts_with_their_metadata(make_dataset):
-    files = {f"dfdc_train_part_{p}/{n}.mp4": f"clip {p}{n}" for p in (0, 1) for n in "ab"}
-    meta = '{{"a{0}.mp4": {{"label": "REAL", "split": "train", "original": null}}, '
-    meta += '"b{0}.mp4": {{"label": "FAKE", "split": "train", "original": "a{0}.mp4"}}}}'
-    files = {f"dfdc_train_part_{p}/{n}{p}.mp4": f"clip {p}{n}" for p in (0, 1) for n in "ab"}
-    tables = {f"dfdc_train_part_{p}/metadata.json": meta.format(p) for p in (0, 1)}
-    make_dataset([], {**files, **tables})
-    train = load_dataset("toy").train
-    assert len(train) == 4
-    assert train["label"].sum() == 2
-    assert train["group"].nunique() == 2
+def test_two_versions_of_celeb_df_side_by_side(toy):
+    files = [f"Celeb-DF-{v}/{path}" for v in ("v1", "v2") for path in CELEB]
+    dataset = toy(files, {f"Celeb-DF-v1/{LIST}": "1 Celeb-real/id0_0000.mp4\n",
+                          f"Celeb-DF-v2/{LIST}": "1 YouTube-real/00001.mp4\n"})  # fmt: skip
+    assert any("12 real and 6 fake videos" in note for note in dataset.notes)
+    assert set(dataset.test["item_id"]) == {
+        "Celeb-DF-v1/Celeb-real/id0_0000/0.png", "Celeb-DF-v2/YouTube-real/00001/0.png",
+    }  # fmt: skip
+    same = dataset.train["item_id"].str.contains("id1_0000")
+    assert set(dataset.train.loc[same, "group"]) == {"Celeb-DF/id0"}
+
+
+def test_dfdc_parts_with_their_metadata(toy):
+    texts = {f"part_{p}/{name}{p}.mp4": f"clip {p}{name}" for p in (0, 1) for name in "ab"}
+    for p in (0, 1):
+        rows = {
+            f"{name}{p}.mp4": {"label": label, "split": "train", "original": original}
+            for name, label, original in (("a", "REAL", None), ("b", "FAKE", f"a{p}.mp4"))
+        }
+        texts[f"part_{p}/metadata.json"] = json.dumps(rows)
+    train = toy([], texts).train
+    assert (len(train), train["label"].sum(), train["group"].nunique()) == (4, 2, 2)
     assert set(train["kind"]) == {"video"}
-
-
-def test_masks_as_downloaded_are_left_aside(make_dataset):
-    # The download script puts masks beside the compression levels, not below them.
-    masks = ["FF/manipulated_sequences/Deepfakes/masks/videos/000_003.mp4",
-             "FF/manipulated_sequences/Face2Face/masks/frames/000_003/0.png",
-             "FF/manipulated_sequences/Deepfakes/models/000_003/preview.png"]  # fmt: skip
-    make_dataset([*FRAMES, *masks])
-    dataset = load_dataset("toy")
-    assert sorted(dataset.train["item_id"]) == sorted(FRAMES)
-    assert dataset.ignored == {"masks and landmarks": 3}
-
-
-def published(splits: dict[str, list[list[str]]]) -> dict[str, str]:
-    return {f"splits/{name}.json": json.dumps(pairs) for name, pairs in splits.items()}
 
 
 SIX = [("000", "003"), ("001", "870"), ("010", "011")]
@@ -190,10 +162,17 @@ SIX_FILES = [
 ]  # fmt: skip
 
 
-def test_published_splits_hold_out_test_and_offer_train_and_val(make_dataset):
+@pytest.fixture
+def published(toy):
+    def load(**splits: list[list[str]]):
+        return toy(SIX_FILES, {f"splits/{k}.json": json.dumps(v) for k, v in splits.items()})
+
+    return load
+
+
+def test_published_splits_hold_out_test_and_offer_train_and_val(published):
     splits = {name: [list(pair)] for name, pair in zip(("train", "val", "test"), SIX, strict=True)}
-    make_dataset(SIX_FILES, published(splits))
-    dataset = load_dataset("toy")
+    dataset = published(**splits)
     of = {video: name for name, pairs in splits.items() for pair in pairs for video in pair}
     expected = {path: of[path.split("/")[-2][:3]] for path in SIX_FILES}
     assert set(dataset.test["item_id"]) == {p for p, split in expected.items() if split == "test"}
@@ -206,31 +185,14 @@ def test_published_splits_hold_out_test_and_offer_train_and_val(make_dataset):
     }
 
 
-def test_videos_in_no_list_are_always_trained_on(make_dataset):
-    splits = {"train": [["000", "003"]], "val": [["001", "870"]]}
-    make_dataset(SIX_FILES, published(splits))
-    dataset = load_dataset("toy")
+def test_videos_in_no_list_are_always_trained_on(published):
+    dataset = published(train=[["000", "003"]], val=[["001", "870"]])
     assert dataset.given_folds is not None
     alone = dataset.given_folds[dataset.given_folds == -1].index
     assert set(alone) == {path for path in SIX_FILES if path.split("/")[-2][:3] in ("010", "011")}
     assert any("WARNING 6 videos stand in no list" in note for note in dataset.notes)
 
 
-def test_lists_that_share_a_video_are_refused(make_dataset):
-    splits = {"train": [["000", "003"]], "val": [["003", "870"]]}
-    make_dataset(SIX_FILES, published(splits))
+def test_lists_that_share_a_video_are_refused(published):
     with refused(r"val.json: video 003 stands in a list of train too"):
-        load_dataset("toy")
-
-
-def test_two_versions_of_celeb_df_side_by_side(make_dataset):
-    files = [f"Celeb-DF-{v}/{path}" for v in ("v1", "v2") for path in CELEB]
-    make_dataset(files, {f"Celeb-DF-v1/{LIST}": "1 Celeb-real/id0_0000.mp4\n",
-                         f"Celeb-DF-v2/{LIST}": "1 YouTube-real/00001.mp4\n"})  # fmt: skip
-    dataset = load_dataset("toy")
-    assert any("12 real and 6 fake videos" in note for note in dataset.notes)
-    assert set(dataset.test["item_id"]) == {
-        "Celeb-DF-v1/Celeb-real/id0_0000/0.png", "Celeb-DF-v2/YouTube-real/00001/0.png",
-    }  # fmt: skip
-    same = dataset.train["item_id"].str.contains("id1_0000")
-    assert set(dataset.train.loc[same, "group"]) == {"Celeb-DF/id0"}
+        published(train=[["000", "003"]], val=[["003", "870"]])

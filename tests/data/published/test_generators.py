@@ -1,21 +1,21 @@
 """Sets of generated images: the generator is the domain, whatever stands around it."""
 
-import pytest
-
 from src.data.folds.make import make_folds
 from src.data.layouts.load import load_dataset
 from src.data.published.generators import _PROGAN
-from src.errors import UserError
+from tests.data.conftest import refused
 
 
-def refused(match: str):
-    return pytest.raises(UserError, match=f"(?s){match}")
-
-
-def test_genimage(make_dataset):
-    make_dataset([f"GenImage/{g}/imagenet_{g}/{s}/{c}/{i}.png" for g in ("sdv4", "glide")
-                  for s in ("train", "val") for c in ("nature", "ai") for i in (0, 1)])  # fmt: skip
-    dataset = load_dataset("toy")
+def test_genimage(toy):
+    dataset = toy(
+        [
+            f"GenImage/{g}/imagenet_{g}/{s}/{c}/{i}.png"
+            for g in ("sdv4", "glide")
+            for s in ("train", "val")
+            for c in ("nature", "ai")
+            for i in (0, 1)
+        ]
+    )
     train = dataset.train
     assert len(train) == 16  # val joins train
     assert (train["label"] == train["item_id"].str.contains("/ai/")).all()
@@ -29,21 +29,21 @@ def test_genimage(make_dataset):
     assert (folds["fold"] == (folds["domain"] == "sdv4")).all()
 
 
-def test_one_generator_is_named_by_its_folder_or_the_data_set(make_dataset):
+def test_one_generator_is_named_by_its_folder_or_the_data_set(make_dataset, toy):
     make_dataset(["train/nature/a.png", "train/ai/b.png"], name="midjourney")
     assert set(load_dataset("midjourney").train["domain"]) == {"midjourney"}
-    make_dataset(["glide/train/nature/a.png", "glide/train/ai/b.png"])
-    assert set(load_dataset("toy").train["domain"]) == {"glide"}
+    assert set(toy(["glide/train/nature/a.png", "glide/train/ai/b.png"]).train["domain"]) == {
+        "glide"
+    }
 
 
-def test_forensynths_with_categories_and_a_test_folder(make_dataset):
+def test_forensynths_with_categories_and_a_test_folder(toy):
     # `train` is also a category of ProGAN's.
     files = [f"test/progan/{k}/{c}/{i}.png" for k in ("car", "train")
              for c in ("0_real", "1_fake") for i in (0, 1)]  # fmt: skip
     files += [f"test/biggan/{c}/0.png" for c in ("0_real", "1_fake")]
     files += [f"train/progan/car/{c}/7.png" for c in ("0_real", "1_fake")]
-    make_dataset(files)
-    dataset = load_dataset("toy")
+    dataset = toy(files)
     assert dataset.train["domain"].tolist() == ["progan"] * 2
     assert dataset.test["domain"].value_counts().to_dict() == {"progan": 8, "biggan": 2}
     assert dataset.test["label"].isna().all()
@@ -51,29 +51,31 @@ def test_forensynths_with_categories_and_a_test_folder(make_dataset):
     assert dataset.test_labels.to_dict() == {f: int("1_fake" in f) for f in files if "test/" in f}
 
 
-def test_progan_training_categories_are_no_generators(make_dataset):
-    make_dataset([f"train/{k}/{c}/0.png" for k in sorted(_PROGAN) for c in ("0_real", "1_fake")])
-    assert set(load_dataset("toy").train["domain"]) == {"progan"}
+def test_progan_training_categories_are_no_generators(make_dataset, toy):
+    assert set(
+        toy([f"train/{k}/{c}/0.png" for k in sorted(_PROGAN) for c in ("0_real", "1_fake")]).train[
+            "domain"
+        ]
+    ) == {"progan"}
     make_dataset(["cat/0_real/a.png", "cat/1_fake/b.png", "car/1_fake/c.png"], name="two")
     assert set(load_dataset("two").train["domain"]) == {"cat", "car"}
 
 
-def test_files_in_no_class_folder_are_named(make_dataset):
-    make_dataset(["glide/nature/a.png", "glide/ai/b.png", "glide/odd.png"])
+def test_files_in_no_class_folder_are_named(toy):
     with refused(r"1 files lie in no class folder.*glide/odd.png.*ignore: \['glide/odd\.png'"):
-        load_dataset("toy")
+        toy(["glide/nature/a.png", "glide/ai/b.png", "glide/odd.png"])
 
 
-def test_ai_alone_is_any_folder(make_dataset):
-    make_dataset(["real/a.png", "ai/b.png"])
-    dataset = load_dataset("toy")
+def test_ai_alone_is_any_folder(toy):
+    dataset = toy(["real/a.png", "ai/b.png"])
     assert set(dataset.train["label"]) == {0, 1}
     assert not any("generators" in note for note in dataset.notes)
 
 
-def test_generators_of_fakes_only_borrow_reals(make_dataset):
-    make_dataset(["coco/nature/a.png", "coco/nature/b.png", "glide/ai/a.png", "sd/ai/a.png"])
-    report = make_folds(load_dataset("toy"), "lodo")
+def test_generators_of_fakes_only_borrow_reals(toy):
+    report = make_folds(
+        toy(["coco/nature/a.png", "coco/nature/b.png", "glide/ai/a.png", "sd/ai/a.png"]), "lodo"
+    )
     folds = report.folds
     assert report.domains == ("glide", "sd")
     assert (folds.groupby("fold")["label"].nunique() == 2).all()

@@ -2,28 +2,21 @@
 
 import pytest
 
-from src.data.layouts.load import load_dataset
 from src.data.published.reading import FOLDERS, all_readers
-from src.errors import UserError
+from tests.data.conftest import refused
 
 CELEB = ["Celeb-real/id0_0000/0.png", "Celeb-synthesis/id0_id1_0000/0.png"]
 
 
-def refused(match: str):
-    return pytest.raises(UserError, match=f"(?s){match}")
-
-
-def test_unknown_layout_lists_what_there_is(make_dataset):
-    make_dataset(CELEB, {"dataset.yaml": "layout: celebdf\n"})
+def test_unknown_layout_lists_what_there_is(toy):
     with refused("layout in .*dataset.yaml: 'celebdf'; did you mean 'celeb_df'"):
-        load_dataset("toy")
+        toy(CELEB, {"dataset.yaml": "layout: celebdf\n"})
 
 
 @pytest.mark.parametrize("name", [name for name in all_readers() if name != "celeb_df"])
-def test_a_layout_that_does_not_fit_is_refused(make_dataset, name):
-    make_dataset(CELEB, {"dataset.yaml": f"layout: {name}\n"})
+def test_a_layout_that_does_not_fit_is_refused(toy, name):
     with refused(f"nothing there has the layout {name} that dataset.yaml names"):
-        load_dataset("toy")
+        toy(CELEB, {"dataset.yaml": f"layout: {name}\n"})
 
 
 def test_tables_are_asked_before_folders_and_a_new_reader_last():
@@ -33,26 +26,26 @@ def test_tables_are_asked_before_folders_and_a_new_reader_last():
     ]  # fmt: skip
 
 
-def test_a_competitions_folders_may_be_insisted_on(make_dataset):
+def test_a_competitions_folders_may_be_insisted_on(toy):
     files = ["nature/a.png", "ai/b.png"]
-    make_dataset(files)
-    assert load_dataset("toy").notes[0] == "layout: generators"
-    make_dataset(files, {"dataset.yaml": f"layout: {FOLDERS}\nlabels: {{nature: 0, ai: 1}}\n"})
-    dataset = load_dataset("toy")
+    assert toy(files).notes[0] == "layout: generators"
+    dataset = toy(files, {"dataset.yaml": f"layout: {FOLDERS}\nlabels: {{nature: 0, ai: 1}}\n"})
     assert not any("layout:" in note for note in dataset.notes)
     assert dataset.train["label"].tolist() == [1, 0]
 
 
-def test_a_sample_submission_means_a_competition(make_dataset):
-    make_dataset(["train/0_real/a.png", "train/1_fake/b.png", "test/c.png"],
-                 {"sample_submission.csv": "id,label\nc,0\n",
-                  "dataset.yaml": "labels: {0_real: 0, 1_fake: 1}\n"})  # fmt: skip
-    dataset = load_dataset("toy")
+def test_a_sample_submission_means_a_competition(toy):
+    dataset = toy(
+        ["train/0_real/a.png", "train/1_fake/b.png", "test/c.png"],
+        {
+            "sample_submission.csv": "id,label\nc,0\n",
+            "dataset.yaml": "labels: {0_real: 0, 1_fake: 1}\n",
+        },
+    )
     assert (len(dataset.train), len(dataset.test)) == (2, 1)
 
 
 @pytest.mark.parametrize("to", ["/elsewhere", "C:\\x", "../x", "a/../../x", "~/x"])
-def test_root_stays_inside_the_folder(make_dataset, to):
-    make_dataset(CELEB, {"dataset.yaml": f"root: {{from: a, to: '{to}'}}\n"})
+def test_root_stays_inside_the_folder(toy, to):
     with refused("root.to is .*want a folder inside .*symbolic link"):
-        load_dataset("toy")
+        toy(CELEB, {"dataset.yaml": f"root: {{from: a, to: '{to}'}}\n"})

@@ -9,16 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src import paths
-from src.data.folds.domains import LEFT_OUT, domain_folds
 from src.data.folds.make import ensure_folds, make_folds
+from src.data.folds.schemes import LEFT_OUT, domain_folds
 from src.data.layouts.load import load_dataset
 from src.errors import UserError
+from tests.data.conftest import refused
 
 WHERE = Path("somewhere")
-
-
-def refused(match: str):
-    return pytest.raises(UserError, match=f"(?s){match}")
 
 
 def has_leaks(folds: pd.DataFrame) -> bool:
@@ -113,9 +110,8 @@ def test_whatever_is_split_never_leaks(rows):
 TOY = [f"{d}/{c}/{i}.png" for d in ("print", "replay") for c in ("real", "fake") for i in range(4)]
 
 
-def test_fold_file_and_report(make_dataset):
-    make_dataset(TOY)
-    report = make_folds(load_dataset("toy"), "lodo")
+def test_fold_file_and_report(toy):
+    report = make_folds(toy(TOY), "lodo")
     folds = report.folds
     assert report.scheme == "lodo"
     assert report.domains == ("print", "replay")
@@ -144,8 +140,7 @@ def test_copies_across_domains_are_left_out_and_listed(make_dataset, artefact_ro
     ensure_folds(load_dataset("toy"), "lodo")  # they still count as known
 
 
-def test_without_a_scan(make_dataset):
-    make_dataset(TOY)
-    scheme, folds, _ = ensure_folds(load_dataset("toy"), "lodo_unscanned")
+def test_without_a_scan(toy):
+    scheme, folds, _ = ensure_folds(toy(TOY), "lodo_unscanned")
     assert scheme == "lodo_unscanned"
     assert set(folds["fold"]) == {0, 1}
