@@ -17,6 +17,8 @@ from src.strict_yaml import NotNegative, Positive
 
 if TYPE_CHECKING:
     from torch import Tensor
+else:
+    Tensor = Any
 
 SPREAD = 2.0  # t of Wang and Isola
 
@@ -25,41 +27,41 @@ SPREAD = 2.0  # t of Wang and Isola
 class Items:
     """What a loss sees of a batch."""
 
-    batch: "Mapping[str, Tensor]"  # `label`, int or float (n,) in [0, 1]
-    outputs: "Mapping[str, Tensor]"  # `logit`, float (n,); `features`, float (n, ...), for terms
-    class_weights: "Tensor"  # float (2,), of real and of fake
+    batch: Mapping[str, Tensor]  # `label`, int or float (n,) in [0, 1]
+    outputs: Mapping[str, Tensor]  # `logit`, float (n,); `features`, float (n, ...), for terms
+    class_weights: Tensor  # float (2,), of real and of fake
     smoothing: float = 0.0  # `label_smoothing`
 
     @property
-    def logit(self) -> "Tensor":
+    def logit(self) -> Tensor:
         """The logits, float32 (n,), whatever they were computed in."""
         return self.outputs["logit"].float()
 
     @property
-    def label(self) -> "Tensor":
+    def label(self) -> Tensor:
         """The labels as float32."""
         return self.batch["label"].float()
 
     @property
-    def target(self) -> "Tensor":
+    def target(self) -> Tensor:
         """The labels smoothed (Szegedy et al. 2016, sec. 7), float32 (n,)."""
         return self.label * (1 - self.smoothing) + 0.5 * self.smoothing
 
     @property
-    def weight(self) -> "Tensor":
+    def weight(self) -> Tensor:
         """Weights (n,); a mixed item's lies between those of the classes."""
         return (1 - self.label) * self.class_weights[0] + self.label * self.class_weights[1]
 
 
-LOSSES: Registry[Callable[..., "Tensor"]] = Registry("loss")
-TERMS: dict[str, Callable[..., "Tensor"]] = {}  # of points, float32 (n, d) of length 1, and labels
+LOSSES: Registry[Callable[..., Tensor]] = Registry("loss")
+TERMS: dict[str, Callable[..., Tensor]] = {}  # of points, float32 (n, d) of length 1, and labels
 OF_PAIRS: list[str] = []  # terms of pairs of one label, which must be 0 or 1
 
 
-def term(*, pairs: bool) -> Callable[[Callable[..., "Tensor"]], Callable[..., "Tensor"]]:
+def term(*, pairs: bool) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Return a decorator that files a term under its name; `pairs` looks at pairs of one label."""
 
-    def add(function: Callable[..., "Tensor"]) -> Callable[..., "Tensor"]:
+    def add(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         TERMS[function.__name__] = function
         OF_PAIRS.extend([function.__name__] * pairs)
         return function
@@ -67,7 +69,7 @@ def term(*, pairs: bool) -> Callable[[Callable[..., "Tensor"]], Callable[..., "T
     return add
 
 
-def settings_of(function: Callable[..., "Tensor"]) -> dict[str, tuple[Any, Any]]:
+def settings_of(function: Callable[..., Tensor]) -> dict[str, tuple[Any, Any]]:
     """Return kind and default of each setting of a loss or a term."""
     keywords = inspect.signature(function).parameters.values()
     return {k.name: (k.annotation, k.default) for k in keywords if k.kind is k.KEYWORD_ONLY}
@@ -89,45 +91,31 @@ def asked_terms(config: object) -> list[str]:
 
 
 def total_loss(
-    batch: "Mapping[str, Tensor]",
-    outputs: "Mapping[str, Tensor]",
+    batch: Mapping[str, Tensor],
+    outputs: Mapping[str, Tensor],
     config: Any,  # noqa: ANN401 - a `LossConfig`, which is made of what stands here
-    class_weights: "Tensor",
-) -> "Tensor":
+    class_weights: Tensor,
+) -> Tensor:
     """Return the loss that a config names, with its terms: a float32 scalar; see `Items`."""
     items = Items(batch, outputs, class_weights, config.label_smoothing)
-    loss = _call(LOSSES.get(config.name), config, items)
-    terms = feature_terms(batch, outputs, config)
-    return loss if terms is None else loss + terms
-
-
-def feature_terms(
-    batch: "Mapping[str, Tensor]",
-    outputs: "Mapping[str, Tensor]",
-    config: Any,  # noqa: ANN401
-) -> "Tensor | None":
-    """Return the weighted sum of the terms that a config asks for; None where it asks for none.
-
-    Features are brought to length 1 first.
-    """
-    asked = asked_terms(config)
+    loss, asked = _call(LOSSES.get(config.name), config, items), asked_terms(config)
     if not asked:
-        return None
+        return loss
     from torch.nn import functional
 
     points = functional.normalize(outputs["features"].flatten(1).float(), dim=1)
     total = points.new_zeros(())
     for name in asked:
         total = total + getattr(config, name) * _call(TERMS[name], config, points, batch["label"])
-    return total
+    return loss + total
 
 
-def _call(function: Callable[..., "Tensor"], config: object, *arguments: object) -> "Tensor":
+def _call(function: Callable[..., Tensor], config: object, *arguments: object) -> Tensor:
     return function(*arguments, **{key: getattr(config, key) for key in settings_of(function)})
 
 
 @LOSSES.register("bce")
-def bce(items: Items) -> "Tensor":
+def bce(items: Items) -> Tensor:
     """Binary cross-entropy on one logit, the mean over the batch."""
     from torch.nn import functional
 
@@ -135,7 +123,7 @@ def bce(items: Items) -> "Tensor":
 
 
 @LOSSES.register("ce")
-def ce(items: Items) -> "Tensor":
+def ce(items: Items) -> Tensor:
     """Cross-entropy of two classes, whose logits are 0 and ours.
 
     Without class weights it is `bce`, smoothed or not. With them each class's part of a smoothed
@@ -153,15 +141,13 @@ def ce(items: Items) -> "Tensor":
 
 
 @LOSSES.register("focal")
-def focal(items: Items, *, gamma: NotNegative = 2.0) -> "Tensor":
+def focal(items: Items, *, gamma: NotNegative = 2.0) -> Tensor:
     """Focal loss (Lin et al. 2017, eq. 4; alpha is the class weights): `gamma` for both classes."""
     return _focused(items, gamma, gamma)
 
 
 @LOSSES.register("asymmetric")
-def asymmetric(
-    items: Items, *, gamma: NotNegative = 2.0, gamma_fake: NotNegative = 0.0
-) -> "Tensor":
+def asymmetric(items: Items, *, gamma: NotNegative = 2.0, gamma_fake: NotNegative = 0.0) -> Tensor:
     """Asymmetric loss (Ridnik et al. 2021, sec. 2.2): `gamma` for reals, `gamma_fake` for fakes.
 
     The easy ones of the reals count less.
@@ -169,7 +155,7 @@ def asymmetric(
     return _focused(items, gamma, gamma_fake)
 
 
-def _focused(items: Items, gamma_real: float, gamma_fake: float) -> "Tensor":
+def _focused(items: Items, gamma_real: float, gamma_fake: float) -> Tensor:
     """Weigh each class's part of the cross-entropy by (1 - its probability) ** gamma."""
     from torch.nn import functional
 
@@ -182,7 +168,7 @@ def _focused(items: Items, gamma_real: float, gamma_fake: float) -> "Tensor":
 
 
 @term(pairs=True)
-def supcon(points: "Tensor", label: "Tensor", *, temperature: Positive = 0.1) -> "Tensor":
+def supcon(points: Tensor, label: Tensor, *, temperature: Positive = 0.1) -> Tensor:
     """Supervised contrastive loss (Khosla et al. 2020, eq. 2), one view an item.
 
     Items of one label are each other's positives; the mean is over the items that have one, and 0
@@ -200,7 +186,7 @@ def supcon(points: "Tensor", label: "Tensor", *, temperature: Positive = 0.1) ->
 
 
 @term(pairs=False)
-def uniformity(points: "Tensor", _: "Tensor") -> "Tensor":
+def uniformity(points: Tensor, _: Tensor) -> Tensor:
     """Spread items: log E exp(-2 |x - y|^2) over pairs (Wang and Isola 2020, sec. 4.1)."""
     if len(points) < 2:
         return points.sum() * 0
@@ -213,7 +199,7 @@ def uniformity(points: "Tensor", _: "Tensor") -> "Tensor":
 
 
 @term(pairs=True)
-def alignment(points: "Tensor", label: "Tensor") -> "Tensor":
+def alignment(points: Tensor, label: Tensor) -> Tensor:
     """Draw a class together: mean of |x - y|^2 over pairs of one label, as GenD (WACV 2026).
 
     Wang and Isola 2020, sec. 4.1, with alpha 2; their pairs are two views of one image. 0 where no
@@ -224,5 +210,5 @@ def alignment(points: "Tensor", label: "Tensor") -> "Tensor":
     return total / pairs.sum().clamp(min=1)
 
 
-def _squared_distances(points: "Tensor") -> "Tensor":
+def _squared_distances(points: Tensor) -> Tensor:
     return (2 - 2 * points @ points.T).clamp(min=0)

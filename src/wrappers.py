@@ -54,17 +54,7 @@ def find_weights(content: Any, path: Path) -> Weights:  # noqa: ANN401 - any fil
 
     Of weights and their moving average, the average is taken where it has the same names; of a
     student and its teacher the teacher, unless it is another net. Arrays of numpy become tensors
-    where there are no others.
-
-    Args:
-        content: what `read_tensors` returned.
-        path: where from.
-
-    Returns:
-        Them; where there are none, `some` says so.
-
-    Raises:
-        UserError: one of them has no plain values of its own.
+    where there are no others. A UserError names a tensor without plain values of its own.
     """
     beside, notes = [], []
     while isinstance(content, Mapping) and (word := _word(content)):

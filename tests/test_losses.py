@@ -17,7 +17,6 @@ from src.losses import (
     TERMS,
     alignment,
     asked_terms,
-    feature_terms,
     supcon,
     total_loss,
     uniformity,
@@ -178,6 +177,13 @@ def test_a_loss_with_a_setting_is_one_function(tmp_path):
 CLASSES = torch.tensor([0, 1, 1, 0, 1, 0, 0])
 
 
+def with_terms(features: torch.Tensor, **weights: float) -> torch.Tensor:
+    """The loss of items of which nothing is known, with terms on their features."""
+    batch = {"label": CLASSES[: len(features)]}
+    outputs = {"logit": torch.zeros(len(features)), "features": features}
+    return total_loss(batch, outputs, LossConfig(**weights), torch.ones(2))
+
+
 def points_of(seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return functional.normalize(torch.randn(7, 5, generator=generator), dim=1)
@@ -221,9 +227,7 @@ def test_uniformity_is_its_authors_line_and_alignment_the_mean_over_pairs_of_a_l
 def test_slopes_are_finite_in_small_batches_and_for_equal_images(count):
     for features in (torch.randn(count, 4), torch.ones(count, 4), torch.zeros(count, 4)):
         features.requires_grad_(True)
-        config = LossConfig(supcon=1.0, uniformity=0.5, alignment=0.1)
-        total = feature_terms({"label": CLASSES[:count]}, {"features": features}, config)
-        assert total is not None
+        total = with_terms(features, supcon=1.0, uniformity=0.5, alignment=0.1)
         total.backward()
         assert torch.isfinite(total)
         assert features.grad is not None
@@ -253,9 +257,7 @@ def test_descending_on_it_draws_a_class_together():
     before = float(alignment(points_of(), CLASSES))
     for _ in range(200):
         optimizer.zero_grad()
-        loss = feature_terms({"label": CLASSES}, {"features": points}, LossConfig(supcon=1.0))
-        assert loss is not None
-        loss.backward()
+        with_terms(points, supcon=1.0).backward()
         optimizer.step()
     unit = functional.normalize(points.detach(), dim=1)
     assert float(alignment(unit, CLASSES)) < before / 4

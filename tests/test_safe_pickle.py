@@ -3,6 +3,7 @@
 import argparse
 import datetime
 import decimal
+import os
 import pathlib
 import pickle
 import sys
@@ -97,6 +98,7 @@ REFUSED = {
     "one within an array": (lambda: np.array([Calls(mark)], dtype=object), "numpy.dtype"),
     "one that fills a dict": (with_factory, "mark"),
     "one in the arguments": (lambda: argparse.Namespace(f=Calls(mark)), "mark"),
+    "a command": (lambda: Calls(os.system, "true"), "posix.system"),
     "eval": (lambda: Calls(eval, f"__import__('{__name__}').mark()"), "eval"),
     "getattr": (lambda: Calls(getattr, argparse.Namespace(), "x"), "getattr"),
     "a class of the user's": (Own, "Own"),
@@ -106,9 +108,11 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_could_run_code_is_refused_by_both_readers_alike(tmp_path, name):
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_could_run_code_is_refused_by_both_readers_alike(tmp_path, name, zipped):
     make, named = REFUSED[name]
-    torch.save({"model": {"w": torch.ones(2)}, "x": make()}, tmp_path / "a.pth")
+    content = {"model": {"w": torch.ones(2)}, "x": make()}
+    torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
     words = []
     for read in (read_tensors, open_source):
         with pytest.raises(UserError, match="could run code") as caught:
@@ -116,6 +120,7 @@ def test_what_could_run_code_is_refused_by_both_readers_alike(tmp_path, name):
         words.append(str(caught.value))
     assert words[0] == words[1]
     assert named in words[0]
+    assert "ask its author for a .safetensors file" in words[0]
     assert RAN == []
 
 

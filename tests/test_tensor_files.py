@@ -1,12 +1,17 @@
 """Odd files of tensors, by both readers. Oracles: plain torch and safetensors."""
 
+import contextlib
+import io
 import json
+import pickle
 import re
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from src.errors import UserError
@@ -106,6 +111,80 @@ def test_arrays_of_numpy_in_place_of_tensors(tmp_path):
     torch.save({"w": torch.ones(2, 3).numpy(), "n": torch.ones(1).numpy()}, tmp_path / "a.pth")
     for read in (by_models, by_merging):
         assert torch.equal(read(tmp_path / "a.pth")["w"], torch.ones(2, 3))
+
+
+# --- what is no file of tensors ---
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.99])
+def test_a_truncated_or_empty_file(tmp_path, suffix, kept):
+    path = tmp_path / f"w{suffix}"
+    save_file(TENSORS, path) if suffix == ".safetensors" else torch.save(TENSORS, path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * kept)])
+    assert "not a readable weights file, perhaps truncated" in refused_alike(path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"<!DOCTYPE html>", b"hello", b"PK\x03\x04", b"\x80\x02}q.", pickle.dumps({"a": 1}), bytes(9)],
+)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_file_that_is_something_else(tmp_path, data, suffix):
+    path = tmp_path / f"w{suffix}"
+    path.write_bytes(data)
+    with pytest.raises(UserError) as caught:
+        by_models(path)
+    assert str(path) in str(caught.value)
+    assert "weights_only" not in str(caught.value)  # torch's advice to switch the safety off
+
+
+@pytest.mark.parametrize("content", [torch.ones(3), [torch.ones(3)], None, {}, {"model": {}}, 3])
+def test_a_file_without_named_tensors(tmp_path, content):
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(UserError, match="holds"):
+        by_models(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_tensor_that_is_not_finite_is_named(tmp_path, value):
+    torch.save(TENSORS | {"bn1.weight": torch.tensor([0.0, value])}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"'bn1\.weight' holds NaN or infinity"):
+        by_models(tmp_path / "w.pth")
+
+
+def test_missing_file_and_folder(tmp_path):
+    assert "no such weights file" in refused_alike(tmp_path / "none.pth")
+    assert "is a folder, want a weights file (there is none in it)" in refused_alike(tmp_path)
+    for name in ("model.safetensors", "a.pth", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    assert "(one in it: a.pth, model.safetensors)" in refused_alike(tmp_path)
+
+
+def checkpoint_bytes(*, zipped: bool) -> bytes:
+    file = io.BytesIO()
+    tensors = {"a": torch.ones(4), "b": torch.zeros(2, 2)}
+    torch.save({"model": tensors}, file, _use_new_zipfile_serialization=zipped)
+    return file.getvalue()
+
+
+GOOD = {zipped: checkpoint_bytes(zipped=zipped) for zipped in (True, False)}
+
+
+@given(
+    st.booleans(),
+    st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 255)), min_size=1, max_size=4),
+    st.binary(max_size=40) | st.none(),
+)
+def test_damaged_bytes_are_a_user_error(tmp_path_factory, zipped, changes, instead):
+    data = bytearray(GOOD[zipped])
+    for place, value in changes:
+        data[place % len(data)] = value
+    path = tmp_path_factory.getbasetemp() / "damaged.pth"
+    path.write_bytes(data if instead is None else b"\x80\x02" + instead)
+    with contextlib.suppress(UserError):
+        assert set(by_models(path)) == {"a", "b"}
 
 
 # --- shards ---

@@ -16,12 +16,9 @@ from src.models.heads import entering
 def add_lora(net: nn.Module, config: TransferConfig, head: Names, image_size: int) -> Names:
     """Put LoRA layers around the `lora_targets` of a net; returns the names of the new weights.
 
-    The layers of the head are trained whole, and never wrapped. The others are tried on one black
-    picture of `image_size` px.
-
-    Raises:
-        UserError: peft is not installed; a target that no layer is called, or whose layers the net
-            never calls, for it reads their weights itself.
+    The head's layers are never wrapped. The others are tried on one black picture of `image_size`
+    px: a UserError says where a net has no such layers, or reads their weights itself and never
+    calls them.
     """
     layers = _targets(net, config.lora_targets, head)
     try:

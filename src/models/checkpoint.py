@@ -29,11 +29,7 @@ def save_checkpoint(
 ) -> None:
     """Write fp32 weights as safetensors, with all that is needed to use them as metadata.
 
-    Args:
-        path: where to.
-        model: its net's state dict is written under the net's own key names.
-        config: the model config as plain dicts.
-        views: those that its predictions were made of.
+    The keys are the net's own; `views` are those that the model's predictions were made of.
     """
     from safetensors.torch import save
 
@@ -56,10 +52,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path, device: torch.device) -> tuple[Classifier, list[str]]:
-    """Rebuild a model from a checkpoint alone.
-
-    Returns:
-        The model in eval mode, and the views its predictions are made of.
+    """Rebuild a model, in eval mode, from a checkpoint alone; with the views of its predictions.
 
     Raises:
         UserError: missing, damaged, not one of ours, or weights that do not fit its own config.
@@ -90,9 +83,26 @@ def read_facts(path: Path) -> tuple[dict[str, Any], ModelConfig, InputSpec, list
     Raises:
         UserError: as for `load_checkpoint`, weights aside.
     """
+    from pydantic import TypeAdapter, ValidationError
+
     metadata = _metadata(path)
     config = parse_model(metadata["config"], str(path))
-    return metadata, config, *_spec_and_views(metadata, config, path)
+    try:
+        spec = TypeAdapter(InputSpec).validate_python(metadata["input"])
+        views = TypeAdapter(list[str]).validate_python(metadata["views"])
+    except (KeyError, ValidationError) as error:
+        raise UserError(f"{path}: its metadata are damaged ({error})") from None
+    ways, asked = (
+        (source.geometry, source.interpolation, source.reencode) for source in (spec, config.input)
+    )
+    faces = (spec.face is not None) == (config.input.crop == "face")
+    if (
+        ways != asked
+        or not faces
+        or not (0 < spec.image_size <= spec.canvas <= MAX_CANVAS and views and min(spec.std) > 0)
+    ):
+        raise UserError(f"{path}: its metadata contradict each other: {spec}, views {views}")
+    return metadata, config, spec, views
 
 
 def is_ours(path: Path) -> bool:
@@ -134,30 +144,6 @@ def _metadata(path: Path) -> dict[str, Any]:
             f"{path}: not a checkpoint of this repo (no preprocessing in it); {ELSEWHERE}"
         )
     return metadata
-
-
-def _spec_and_views(
-    metadata: dict[str, Any], config: ModelConfig, path: Path
-) -> tuple[InputSpec, list[str]]:
-    """Return the preprocessing that travels with the weights, and the views."""
-    from pydantic import TypeAdapter, ValidationError
-
-    try:
-        spec = TypeAdapter(InputSpec).validate_python(metadata["input"])
-        views = TypeAdapter(list[str]).validate_python(metadata["views"])
-    except (KeyError, ValidationError) as error:
-        raise UserError(f"{path}: its metadata are damaged ({error})") from None
-    ways, asked = (
-        (source.geometry, source.interpolation, source.reencode) for source in (spec, config.input)
-    )
-    faces = (spec.face is not None) == (config.input.crop == "face")
-    if (
-        ways != asked
-        or not faces
-        or not (0 < spec.image_size <= spec.canvas <= MAX_CANVAS and views and min(spec.std) > 0)
-    ):
-        raise UserError(f"{path}: its metadata contradict each other: {spec}, views {views}")
-    return spec, views
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

@@ -28,20 +28,15 @@ class Classifier(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(spec.std).view(1, 3, 1, 1), False)
 
     def forward(self, batch: Mapping[str, Tensor], *, features: bool = False) -> dict[str, Tensor]:
-        """Map a batch to named outputs.
+        """Map a batch to `logit`, float (n,), where positive means fake, and perhaps to `features`.
 
         Args:
-            batch: `pixels`, uint8 (n, s, s, 3) RGB; in training perhaps `blank`, int64 (n, 4):
-                top, bottom, left, right of a rectangle that becomes the mean colour. Mixed
-                pixels are float on the same scale.
-            features: return them too; a net that was compiled then runs as if it were not.
-
-        Returns:
-            `logit`, float (n,); positive means fake. Where asked for `features`, float (n, ...):
-            what enters the net's last linear layer.
-
-        Raises:
-            UserError: features of a net with several classifiers.
+            batch: `pixels`, uint8 (n, s, s, 3) RGB, or float on the same scale where they are
+                mixed; in training perhaps `blank`, int64 (n, 4): top, bottom, left, right of a
+                rectangle that becomes the mean colour.
+            features: return what enters the net's last linear layer, float (n, ...), too; a
+                compiled net then runs as if it were not. UserError for a net with several
+                classifiers.
         """
         pixels = self.normalised(batch["pixels"])
         if "blank" in batch:

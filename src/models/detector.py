@@ -79,14 +79,7 @@ def load_detector(
 ) -> tuple[Classifier, Origin]:
     """Build the model of a named config and give it a foreign file's weights, its head included.
 
-    Args:
-        path: of the weights, in any known format.
-        model: name of the config.
-        config: of it.
-        fake: see `turn_head`.
-
-    Returns:
-        The model in eval mode, on the CPU.
+    It is in eval mode, on the CPU; `fake` as in `turn_head`.
 
     Raises:
         UserError: see `load_weights` and `turn_head`; or a part of the net would stay random, or a
@@ -127,8 +120,8 @@ def turn_head(
             0 where it means real. None leaves it to the format.
 
     Raises:
-        UserError: nobody says, or the format says the opposite; there is no head that fits, or
-            several, or one of more than two classes; or the file holds more layers than the net.
+        UserError: nobody says, or the format says the opposite; no head fits, or several, or one of
+            more than two classes; or the file holds more layers than the net.
     """
     path, place = source.path, f"{target.place}.weight"
     known = fake_of(found.labels) if found.fake is None else found.fake

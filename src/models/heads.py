@@ -126,7 +126,7 @@ def entering(layer: nn.Module) -> Iterator[list[Tensor]]:
 
 @torch.inference_mode()
 def features_of(net: nn.Module, head: tuple[str, ...], pixels: Tensor) -> Tensor:
-    """Return what enters the classifier of a net in evaluation mode, float32 (n, ...).
+    """Return what enters the one classifier of a net in evaluation mode, float32 (n, ...).
 
     Args:
         net: in evaluation mode.
@@ -141,13 +141,7 @@ def features_of(net: nn.Module, head: tuple[str, ...], pixels: Tensor) -> Tensor
 class Probe(nn.Module):
     """Runs the classifier of a net, which is no copy, and nothing but dropout before it.
 
-    Args:
-        net: maps (n, 3, s, s) to (n, 1).
-        head: names of its classifier layers; one.
-        drop_rate: dropout before it.
-
-    Raises:
-        UserError: the net has several classifiers.
+    UserError where `head` names several classifiers.
     """
 
     def __init__(self, net: nn.Module, head: tuple[str, ...], drop_rate: float) -> None:

@@ -26,10 +26,6 @@ def hub_weights(
 ) -> tuple[dict[str, Tensor], str, str]:
     """Return timm's pretrained weights of a backbone, from the HF cache or downloaded into it.
 
-    Args:
-        config: which backbone.
-        image_size: side the net will see.
-
     Returns:
         The state dict under the net's own keys (its head drawn anew), the pretrained tag, and the
         SHA-256 of the file they came from (empty where timm downloads from elsewhere).
@@ -111,19 +107,10 @@ def _check_reachable(url: str, name: str) -> None:
 
 
 def push_files(repo: str, files: Mapping[str, Path], card: str, message: str) -> str:
-    """Upload files in one commit to a private repository, which is made where it is not there.
+    """Upload files, by their names there, in one commit to a private repository; return its URL.
 
-    Args:
-        repo: `USER/NAME`.
-        files: name in the repository -> file.
-        card: its README.md.
-        message: of the commit.
-
-    Returns:
-        The address of the commit.
-
-    Raises:
-        UserError: no login, no access, no network: with what the library says.
+    The repository (`USER/NAME`) is made where it is not there, with `card` as its README.md. What
+    goes wrong (no login, no access, no network) is told as the library says it.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 

@@ -104,11 +104,6 @@ def lora(parts: Anatomy, config: ModelConfig) -> list[Stage]:
 def make_stages(net: nn.Module, head: tuple[str, ...], config: ModelConfig) -> list[Stage]:
     """Return the stages of a run; a strategy with adapters puts them into the net.
 
-    Args:
-        net: with one output.
-        head: names of its classifier layers.
-        config: `strategy` and `transfer`.
-
     Raises:
         UserError: the strategy does not fit the net, or finds nothing to train.
     """

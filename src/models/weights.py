@@ -66,9 +66,6 @@ def load_weights(
         head: names of the net's classifier layers.
         turn: what makes one logit of the head that a format found (`turn_head`); None leaves it.
 
-    Returns:
-        Which keys were missing, unexpected and dropped, exactly.
-
     Raises:
         UserError: unreadable, or weights of another architecture (a key outside the head is
             missing or has another shape); or what `turn` raises.
@@ -236,14 +233,7 @@ def start_weights(
     weights: Path | None,
     no_pretrained: bool,
 ) -> Start:
-    """Give a freshly built net the weights it starts from.
-
-    Args:
-        net: changed in place.
-        config: says what the model wants (`pretrained`).
-        head: names of the net's classifier layers.
-        weights: `--weights`.
-        no_pretrained: `--no-pretrained`.
+    """Give a freshly built net the weights it starts from (`--weights`, `--no-pretrained`).
 
     Raises:
         UserError: both flags; a file that does not fit; a hub that cannot be reached.

@@ -12,9 +12,9 @@ from src.config import BackboneConfig, InputConfig, ModelConfig, read_model
 from src.errors import UserError
 from src.models.backbones import BACKBONES, build_backbone, check_backbone
 from src.models.backbones.compact import CompactNet, HighPass
-from src.models.classifier import build_classifier, count_parameters, input_spec
+from src.models.classifier import build_classifier, input_spec
 
-SMALL = ["compact32", "compact64", "compact64_highpass", "effnet_b0", "mobilenetv2_100"]
+SMALL = ["compact32", "compact64_highpass", "effnet_b0"]
 
 
 def model_of(name: str, **inputs: object) -> ModelConfig:
@@ -65,11 +65,8 @@ def test_unknown_tag_lists_the_tags_of_that_backbone():
 def test_odd_backbone_names(name):
     with pytest.raises(UserError, match="unknown"):
         check_backbone(name)
-
-
-@pytest.mark.parametrize("name", ["compact_net", "resnet18", "resnet18.a1_in1k", "test_vit"])
-def test_known_backbones(name):
-    check_backbone(name)
+    for known in ("compact_net", "resnet18", "resnet18.a1_in1k", "test_vit"):
+        check_backbone(known)
 
 
 @pytest.mark.parametrize(
@@ -124,18 +121,9 @@ def test_drop_rates_reach_the_backbone():
 # --- image size ---
 
 
-@pytest.mark.parametrize(("name", "size"), [("test_vit", 50), ("test_vit", 8)])
-def test_an_image_size_that_the_backbone_refuses(name, size):
-    with pytest.raises(UserError) as caught:
-        build_classifier(model_of(name, image_size=size))
-    assert name in str(caught.value)
-    assert str(size) in str(caught.value)
-
-
 @pytest.mark.parametrize(
     ("name", "size"),
     [
-        ("vit_tiny_patch16_224", 64),
         ("test_vit", 64),
         ("test_efficientnet", 50),
         ("compact_net", 64),
@@ -150,31 +138,27 @@ def test_other_image_sizes(name, size):
     assert model({"pixels": random_pixels(2, size)})["logit"].shape == (2,)
 
 
-def test_any_timm_vit_at_its_own_size():
-    settings = read_model("timm:vit_tiny_patch16_224", {"backbone.pretrained": "none"})
-    model, native = build_classifier(settings)
-    published = timm.get_pretrained_cfg("vit_tiny_patch16_224")
-    assert published is not None
-    assert model.spec.image_size == native.image_size == 224 == published.input_size[-1]
-    assert model.spec.mean == tuple(published.mean)
-    assert model.spec.std == tuple(published.std)
-    assert native.head == ("head",)
-
-
 # --- preprocessing ---
 
 
 @pytest.mark.parametrize(
-    "name", ["test_vit.r160_in1k", "efficientnet_b0.ra_in1k", "resnet18.a1_in1k"]
+    "name", ["test_vit.r160_in1k", "efficientnet_b0.ra_in1k", "resnet18", "vit_tiny_patch16_224"]
 )
 def test_what_a_config_leaves_open_comes_from_timm(name):
     published = timm.get_pretrained_cfg(name)
     assert published is not None
-    _, native = build_backbone(BackboneConfig(name), None)
+    with torch.device("meta"):
+        _, native = build_backbone(BackboneConfig(name), None)
     assert native.image_size == published.input_size[-1]
     assert native.mean == tuple(published.mean)
     assert native.std == tuple(published.std)
     assert native.head == (published.classifier,)
+    spec = input_spec(read_model(f"timm:{name}"), native)
+    assert (spec.image_size, spec.mean, spec.std) == (
+        native.image_size,
+        native.mean,
+        native.std,
+    )
 
 
 def test_what_a_config_says_wins():
@@ -235,13 +219,6 @@ def test_a_checkpoint_holds_the_net_alone():
     assert all(key.startswith("net.") for key in model.state_dict())
 
 
-def test_count_parameters():
-    layer = torch.nn.Linear(3, 2)
-    layer.bias.requires_grad_(False)
-    assert count_parameters(layer) == 8
-    assert count_parameters(layer, trainable=True) == 6
-
-
 # --- compact net ---
 
 KB = np.array([[-1.0, 2, -1], [2, -4, 2], [-1, 2, -1]]) / 4
@@ -256,13 +233,6 @@ def test_high_pass_equals_scipy():
         for channel in range(3):
             wanted = ndimage.convolve(image[item, channel], KB, mode="constant")
             np.testing.assert_allclose(out[item, 3 + channel], wanted, atol=1e-6)
-
-
-def test_high_pass_is_blind_to_what_a_neighbourhood_predicts():
-    y, x = np.mgrid[:9, :9]
-    plane = torch.tensor(3.0 * x - 2.0 * y + 5)[None, None].repeat(1, 3, 1, 1)
-    residual = HighPass()(plane)[:, 3:, 1:-1, 1:-1]
-    assert float(residual.abs().max()) < 1e-5
 
 
 def test_high_pass_is_not_trained_and_not_stored():

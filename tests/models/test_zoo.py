@@ -1,19 +1,21 @@
 """Every shipped model. Oracles: timm's table of weights, and the papers' sizes."""
 
+from copy import deepcopy
+from functools import cache
+
 import pytest
 import timm
 import torch
 
 from src.config import ModelConfig, model_names, read_model
 from src.errors import UserError
-from src.models.backbones import BACKBONES, build_backbone
-from src.models.classifier import Measure, build_classifier, measure
+from src.models.backbones import BACKBONES, Native, build_backbone
+from src.models.classifier import build_classifier, count_parameters, input_spec, measure
 from src.models.strategies import STRATEGIES, make_stages
 from src.training.begin import check_names
 from tests.conftest import REPO
 
 NAMES = sorted(path.stem for path in (REPO / "configs" / "models").glob("*.yaml"))
-LARGE = 30e6
 LICENCES = {
     **{"apache-2.0": "Apache-2.0", "mit": "MIT", "cc-by-nc-4.0": "CC BY-NC 4.0"},
     "dinov3-license": "DINOv3 License",
@@ -33,11 +35,18 @@ TOWERS = {
     "vit_small": (384, 16, 12, 197, 21.7),
     "vit_tiny": (192, 16, 12, 197, 5.5),
 }
+# Wider or deeper than another net of the same layers, which is tried.
+TWINS = {
+    *("clip_vit_b16", "clip_vit_l14", "dinov2_vit_b14", "dinov3_vit_b16", "vit_small"),
+    *("convnext_tiny", "compact64", "effnet_b1", "effnet_b2", "effnet_b3", "effnet_b4"),
+}
 
 
-@pytest.fixture(scope="module")
-def measured() -> dict[str, Measure]:
-    return {name: measure(read_model(name)) for name in NAMES}
+@cache
+def _built(key: str, name: str) -> tuple[torch.nn.Module, Native]:
+    settings = read_model(name)
+    with torch.device("meta"):
+        return build_backbone(settings.backbone, settings.input.image_size, settings.head)
 
 
 def key_of(settings: ModelConfig) -> str:
@@ -45,69 +54,56 @@ def key_of(settings: ModelConfig) -> str:
 
 
 # One name for each net that configs share.
-NETS = sorted({key_of(read_model(name)): name for name in reversed(NAMES)}.values())
+NETS = {key_of(read_model(name)): name for name in reversed(NAMES)}
 
 
-def _net(settings: ModelConfig) -> torch.nn.Module:
-    return build_backbone(settings.backbone, settings.input.image_size, settings.head)[0]
+def built(name: str) -> tuple[torch.nn.Module, Native]:
+    """A config's net, without values; built once for all configs that share it."""
+    key = key_of(read_model(name))
+    return _built(key, NETS[key])
 
 
-def small(name: str, **changes: object) -> ModelConfig:
-    settings = read_model(name)
-    patch = 56 if "patch14" in settings.backbone.name else 64
-    own = settings.backbone.name in BACKBONES.names()
-    sizes = {} if own else {"input.image_size": patch, "backbone.drop_path_rate": None}
-    return read_model(name, {"input.crop_pct": 1.0, **sizes, **changes})
+def test_names_are_those_that_the_command_takes():
+    assert set(NAMES) == set(model_names())
 
 
-def check_that_it_learns(settings: ModelConfig) -> None:
+@pytest.mark.parametrize("name", sorted(set(NETS.values()) - TWINS))
+def test_every_kind_of_net_learns(name):
+    own = read_model(name).backbone.name in BACKBONES.names()
+    sizes = {} if own else {"input.image_size": 56 if "14" in name else 64}
+    shallow = {"backbone.kwargs.depth": 2} if name in TOWERS else {}
+    settings = read_model(name, {"input.crop_pct": 1.0, **sizes, **shallow})
     torch.manual_seed(0)
     model, native = build_classifier(settings)
     model.train()
     size = model.spec.image_size
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (2, size, size, 3), generator=generator, dtype=torch.uint8)
-    out = model({"pixels": pixels})
-    assert out["logit"].shape == (2,)
-    assert out["logit"].dtype == torch.float32
-    torch.nn.functional.softplus(out["logit"]).sum().backward()
+    logit = model({"pixels": pixels})["logit"]
+    assert (logit.shape, logit.dtype) == ((2,), torch.float32)
+    torch.nn.functional.softplus(logit).sum().backward()
     gradients = {key: p.grad for key, p in model.net.named_parameters()}
-    lost = [key for key, grad in gradients.items() if grad is None]
-    assert lost == []
+    assert [key for key, grad in gradients.items() if grad is None] == []
     assert all(bool(grad.isfinite().all()) for grad in gradients.values())  # type: ignore[union-attr]
-    head = [k for k in gradients if k.startswith(tuple(f"{layer}." for layer in native.head))]
+    moved = {key for key, grad in gradients.items() if bool((grad != 0).any())}  # type: ignore[union-attr]
+    head = {k for k in gradients if k.startswith(tuple(f"{layer}." for layer in native.head))}
     assert head
-    assert all(bool((gradients[key] != 0).any()) for key in head)  # type: ignore[union-attr]
-    assert any(bool((g != 0).any()) for k, g in gradients.items() if k not in head)  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize("name", NETS)
-def test_every_net_learns(name, measured):
-    large = measured[name].parameters > LARGE  # these are tried at reduced depth
-    check_that_it_learns(small(name, **({"backbone.kwargs.depth": 2} if large else {})))
+    assert head < moved
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_config_is_complete(name, measured):
+def test_a_config_is_complete_and_its_strategy_finds_its_parts(name):
     settings = read_model(name)
     assert settings.licence
     assert settings.about
+    assert (REPO / "configs" / "models" / f"{name}.yaml").read_text().startswith("# ")
     assert settings.strategy in STRATEGIES.names()
-    text = (REPO / "configs" / "models" / f"{name}.yaml").read_text()
-    assert text.startswith("# ")
-    assert measured[name].parameters > 1e5
-    assert measured[name].macs > 1e6
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_strategy_finds_its_parts_and_all_names_are_known(name):
-    settings = read_model(name)
     check_names(settings)
+    net, native = built(name)
     if settings.strategy == "lora":
         pytest.importorskip("peft", reason="the extra `peft`")
-    with torch.device("meta"):
-        net, native = build_backbone(settings.backbone, settings.input.image_size, settings.head)
-        stages = make_stages(net, native.head, settings)
+        net = deepcopy(net)
+    stages = make_stages(net, native.head, settings)
     assert stages
     every = {key for key, _ in net.named_parameters()}
     head = {k for k in every if k.startswith(tuple(f"{layer}." for layer in native.head))}
@@ -116,61 +112,55 @@ def test_a_strategy_finds_its_parts_and_all_names_are_known(name):
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if read_model(n).backbone.pretrained == "hub"])
-def test_preprocessing_and_licence_are_those_of_the_weights(name, measured):
+def test_preprocessing_and_licence_are_those_of_the_weights(name):
     settings = read_model(name)
     assert "." in settings.backbone.name  # a tag: which weights is no matter of timm's default
     published = timm.get_pretrained_cfg(settings.backbone.name)
     assert published is not None
     assert LICENCES[str(published.license)] in settings.licence
-    assert measured[name].mean == tuple(published.mean)
-    assert measured[name].std == tuple(published.std)
+    spec = input_spec(settings, built(name)[1])
+    assert (spec.mean, spec.std) == (tuple(published.mean), tuple(published.std))
     assert settings.input.interpolation == published.interpolation
     if "dinov2" not in name:  # at 518 px it costs six times as much
-        assert measured[name].image_size == published.input_size[-1]
+        assert spec.image_size == published.input_size[-1]
 
 
 @pytest.mark.parametrize("name", TOWERS)
-def test_a_towers_shapes_are_its_papers(name, measured):
+def test_a_towers_shapes_are_its_papers(name):
     width, patch, blocks, places, millions = TOWERS[name]
-    with torch.device("meta"):
-        shapes = {
-            key: tuple(value.shape) for key, value in _net(read_model(name)).state_dict().items()
-        }
+    net, _ = built(name)
+    shapes = {key: tuple(value.shape) for key, value in net.state_dict().items()}
     assert shapes["patch_embed.proj.weight"] == (width, 3, patch, patch)
     assert len({key.split(".")[1] for key in shapes if key.startswith("blocks.")}) == blocks
     if places is not None:
         assert shapes["pos_embed"] == (1, places, width)
     assert shapes["head.weight"] == (1, width)
-    assert measured[name].parameters == pytest.approx(1e6 * millions, rel=0.01)
+    assert count_parameters(net) == pytest.approx(1e6 * millions, rel=0.01)
     pooled = "fc_norm.weight" in shapes
     assert pooled == (name in ("fsfm_vit_b16", "eva02_vit_s14"))
     assert ("norm_pre.weight" in shapes) == name.startswith("clip_")
-
-
-def test_clip_towers_have_quick_gelu():
-    with torch.device("meta"):
-        for name in ("clip_vit_b16", "clip_vit_b32", "clip_vit_l14"):
-            kinds = {type(module).__name__ for module in _net(read_model(name)).modules()}
-            assert "QuickGELU" in kinds
-            assert "GELU" not in kinds
+    kinds = {type(module).__name__ for module in net.modules()}
+    assert ("QuickGELU" in kinds) == name.startswith("clip_")
+    assert not {"QuickGELU", "GELU"} <= kinds
 
 
 @pytest.mark.parametrize(
     ("name", "gmacs"),
     [("effnet_b0", 0.39), ("resnet50", 4.1), ("vit_small", 4.6), ("swin_tiny", 4.5)],
 )
-def test_work_is_what_the_papers_count(name, gmacs, measured):
-    assert measured[name].macs / 1e9 == pytest.approx(gmacs, rel=0.03)
+def test_work_is_what_the_papers_count(name, gmacs):
+    measured = measure(read_model(name))
+    assert measured.macs / 1e9 == pytest.approx(gmacs, rel=0.03)
+    assert measured.parameters == count_parameters(built(name)[0])
+    spec = input_spec(read_model(name), built(name)[1])
+    assert (measured.image_size, measured.mean) == (spec.image_size, spec.mean)
+    assert measured.std == spec.std
 
 
 def test_work_of_one_layer_by_hand():
     compact = read_model("compact32", {"backbone.kwargs.widths": [4, 4]})
     # stem 3 -> 4, two convolutions 4 -> 4, at 32 x 32; the head has one weight a channel
     assert measure(compact).macs == 32 * 32 * 9 * (3 * 4 + 2 * 4 * 4) + 4
-
-
-def test_names_are_those_that_the_command_takes():
-    assert set(NAMES) == set(model_names())
 
 
 # --- gradient checkpointing ---

@@ -52,17 +52,9 @@ def build_backbone(
 ) -> tuple[nn.Module, Native]:
     """Build a net with one output, with random weights.
 
-    Args:
-        config: which net.
-        image_size: side the net will see; None for the net's own.
-        head: how its features become a logit; None as the net has it.
-
-    Returns:
-        The net, mapping (n, 3, s, s) to (n, 1), and what its published weights expect.
-
-    Raises:
-        UserError: unknown name, the constructor refuses the arguments, or the net cannot have that
-            head.
+    It maps (n, 3, s, s) to (n, 1); None for `image_size` or `head` leaves it as it is. A UserError
+    says where the name is unknown, the constructor refuses the arguments, or the net cannot have
+    that head.
     """
     check_backbone(config.name)
     taken = sorted(set(config.kwargs) & OURS)

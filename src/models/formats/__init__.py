@@ -107,10 +107,7 @@ def prefix_of(tensors: Mapping[str, Tensor], anchors: Sequence[str], path: Path)
     """Return the prefix under which all anchor keys are found; None where there is none.
 
     Of several, one that ends in `visual.` wins, then one whose tensors the others only repeat (a
-    module that is registered twice).
-
-    Raises:
-        UserError: several different towers, and no way to choose.
+    module that is registered twice); else a UserError says that there is no way to choose.
     """
     first = anchors[0]
     ends = (key.removesuffix(first) for key in tensors if f".{key}".endswith(f".{first}"))

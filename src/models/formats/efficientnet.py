@@ -31,10 +31,8 @@ BENCH_SCALE = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 def efficientnet_pytorch(source: Source, net: nn.Module) -> Foreign | None:
     """Read an EfficientNet of that package; timm's `tf_efficientnet_*` compute the same.
 
-    DeepfakeBench's detector is one under `backbone.efficientnet.`, with a head (2, d), real first.
-
-    Raises:
-        UserError: the backbone has the same keys, but pads and normalises otherwise (timm's own).
+    timm's others have the same keys, but pad and normalise otherwise: a UserError. DeepfakeBench's
+    detector is one under `backbone.efficientnet.`, with a head (2, d), real first.
     """
     anchors = ("_conv_stem.weight", "_blocks.0._depthwise_conv.weight", "_conv_head.weight")
     prefix = prefix_of(source.tensors, anchors, source.path)

@@ -32,11 +32,9 @@ PLAIN, OURS = "plain", "ours"
 
 
 def recognise(source: Source, target: Target) -> tuple[str, Foreign]:
-    """Find the format of a weights file, and read it into timm's key space.
+    """Return the format of a weights file (`plain` where none claims it), read in timm's key space.
 
-    Returns:
-        Name of the format (`plain` where none claims it), and what was read, with what lies beside
-        the file (`look_beside`) where its format does not say it.
+    What its format does not say is taken from what lies beside the file (`look_beside`).
 
     Raises:
         UserError: several formats claim it, or the one that does finds it damaged.

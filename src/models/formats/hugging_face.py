@@ -110,16 +110,10 @@ Reader = Callable[[Source, nn.Module], Tower | None]
 def family(
     name: str, renames: Renames, *anchors: str, computed: str = "$."
 ) -> Callable[[Reader], Reader]:
-    """Register a format of towers that have some keys, with a head beside them.
+    """Register what reads a tower with these keys as a format, with the head beside it.
 
-    Args:
-        name: of the format.
-        renames: to timm's names.
-        anchors: keys by which such a tower is known.
-        computed: pattern of keys that no net of timm keeps.
-
-    Returns:
-        What takes a function of a tower, renamed, and the net that it is meant for.
+    The function gets the tower under timm's names, and the net that it is meant for. `computed` is
+    a pattern of keys that no net of timm keeps.
     """
 
     def register(reader: Reader) -> Reader:

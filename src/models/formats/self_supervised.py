@@ -32,9 +32,6 @@ def fsfm(source: Source, net: nn.Module) -> Foreign | None:  # noqa: ARG001 - a 
     A pretraining file is a masked autoencoder with a second decoder, a projector and a predictor.
     A fine-tuned one is known by its arguments or by the file of mean and std beside it; its two
     classes are folders in the order of the alphabet, so 0 is FAKE and 1 is REAL.
-
-    Raises:
-        UserError: the file beside it is damaged.
     """
     keys = source.tensors
     pretraining = _has(keys, "rep_decoder_")

@@ -70,9 +70,8 @@ COMPUTED = ("relative_position_index", "relative_coords_table")
 def torchvision(source: Source, net: nn.Module) -> Foreign | None:
     """Read one of torchvision's nets; timm's net of the same shape computes the same.
 
-    Raises:
-        UserError: the backbone is another net of convolutions, or pads otherwise; says which one
-            to take.
+    A UserError says which one to take where the backbone is another net of convolutions, or pads
+    otherwise.
     """
     for anchors in (("features.0.0.weight",), ("conv_proj.weight", "encoder.pos_embedding")):
         prefix = prefix_of(source.tensors, anchors, source.path)

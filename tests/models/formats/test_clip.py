@@ -10,7 +10,7 @@ from torch import nn
 
 from src.errors import UserError
 from src.models.weights import load_weights
-from tests.models.formats.small import HEAD, clip_vit, features, images, save, stir, tensors_of, vit
+from tests.models.small import HEAD, clip_vit, features, images, save, stir, tensors_of, vit
 
 NEW = ["head.bias", "head.weight"]
 

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from src.errors import UserError
 from src.models.weights import load_weights
-from tests.models.formats.small import images, save
+from tests.models.small import images, save
 
 # Tan and Le 2019, table 1: repeats, kernel, stride, expansion, inputs, outputs.
 B0 = [

@@ -13,7 +13,7 @@ from src.errors import UserError
 from src.models.formats import FORMATS, Foreign, Source, Target, one_logit, prefix_of
 from src.models.formats.fit import recognise
 from src.models.weights import load_weights
-from tests.models.formats.small import HEAD, features, images, save, stir, tensors_of, vit
+from tests.models.small import HEAD, features, images, save, stir, tensors_of, vit
 
 NEW = ["head.bias", "head.weight"]
 

@@ -16,8 +16,9 @@ from src.models.backbones import build_backbone
 from src.models.detector import turn_head
 from src.models.formats.beside import Beside, look_beside
 from src.models.weights import load_weights
-from tests.models.formats.small import images, stir
+from tests.models.small import images, stir
 
+NEW = ["head.bias", "head.weight"]
 transformers = pytest.importorskip("transformers", reason="the extra `peft`")
 
 WIDTHS = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -84,6 +85,15 @@ def logits(net: torch.nn.Module, name: str, pixels: torch.Tensor) -> torch.Tenso
     return net(pixel_values=patches, pixel_attention_mask=mask, spatial_shapes=sizes).logits
 
 
+def same_answers(net: torch.nn.Module, reference: torch.nn.Module, name: str, fake: int) -> None:
+    pixels = images(64 if "swin" in name or "convnext" in name else 32)
+    with torch.no_grad():
+        prob = net(pixels).sigmoid()[:, 0]
+    wanted = logits(reference, name, pixels).softmax(1)[:, fake]
+    assert float(wanted.std()) > 1e-3
+    torch.testing.assert_close(prob, wanted, atol=1e-4, rtol=1e-4)
+
+
 def save(net: torch.nn.Module, folder: Path, *, memory: bool = False) -> Path:
     """As `save_pretrained` writes it, or with the names that the net has in memory."""
     net.save_pretrained(folder)  # type: ignore[operator]
@@ -103,63 +113,50 @@ def test_tower_and_head_say_what_the_classifier_says(tmp_path, name, memory, cap
     assert (start.missing, start.unexpected) == ([], [])
     assert (start.fake, start.labels) == (fake, [labels[0], labels[1]])
     assert f"its classes are 0 {labels[0]}, 1 {labels[1]} (config.json)" in caplog.text
-    pixels = images(64 if "swin" in name or "convnext" in name else 32)
-    with torch.no_grad():
-        prob = net(pixels).sigmoid()[:, 0]
-    wanted = logits(reference, name, pixels).softmax(1)[:, fake]
-    assert float(wanted.std()) > 1e-3
-    torch.testing.assert_close(prob, wanted, atol=1e-4, rtol=1e-4)
+    same_answers(net, reference, name, fake)
 
 
 # --- towers without a head of their own that fits ---
 
 
-@pytest.mark.parametrize("registers", [False, True])
-@pytest.mark.parametrize("memory", [False, True])
-def test_dinov2s_head_is_named_and_left_out(tmp_path, registers, memory, caplog):
-    caplog.set_level("INFO", "rvf")
+def dinov2(registers: bool, labels: dict[int, str] | None = None) -> tuple[torch.nn.Module, str]:
+    """A classifier of transformers, and the name of timm's net."""
     kind = "Dinov2WithRegisters" if registers else "Dinov2"
     torch.manual_seed(1)
-    config = getattr(transformers, f"{kind}Config")(**WIDTHS, **PATCHES)
-    reference = getattr(transformers, f"{kind}ForImageClassification")(config).eval()
-    stir(reference)
-    net = timm.create_model(
-        f"vit_small_patch14_{'reg4_' if registers else ''}dinov2", num_classes=1, **OURS
-    ).eval()
-    start = load_weights(net, save(reference, tmp_path, memory=memory), ("head",))
-    assert start.missing == ["head.bias", "head.weight"]
-    assert start.unexpected == []
-    assert "wants in the model's config head: {pool: cls_avg}: left out" in caplog.text
-    with torch.no_grad():
-        wanted = reference.base_model(images()).last_hidden_state
-        torch.testing.assert_close(net.forward_features(images()), wanted, atol=1e-4, rtol=1e-4)  # type: ignore[operator]
+    config = getattr(transformers, f"{kind}Config")(**WIDTHS, **PATCHES, id2label=labels)
+    net = getattr(transformers, f"{kind}ForImageClassification")(config).eval()
+    stir(net)
+    return net, f"vit_small_patch14_{'reg4_' if registers else ''}dinov2"
 
 
 @pytest.mark.parametrize("registers", [False, True])
 @pytest.mark.parametrize("fake", [0, 1])
-def test_dinov2s_head_on_class_token_and_mean_says_what_it_says_there(tmp_path, registers, fake):
-    kind = "Dinov2WithRegisters" if registers else "Dinov2"
-    torch.manual_seed(1)
-    labels = {fake: "fake", 1 - fake: "real"}
-    config = getattr(transformers, f"{kind}Config")(**WIDTHS, **PATCHES, id2label=labels)
-    reference = getattr(transformers, f"{kind}ForImageClassification")(config).eval()
-    stir(reference)
-    name = f"vit_small_patch14_{'reg4_' if registers else ''}dinov2"
+def test_dinov2s_head_on_class_token_and_mean_else_it_is_named_and_left_out(
+    tmp_path, registers, fake, caplog
+):
+    caplog.set_level("INFO", "rvf")
+    reference, name = dinov2(registers, {fake: "fake", 1 - fake: "real"})
+    path = save(reference, tmp_path, memory=bool(fake))
     net, _ = build_backbone(BackboneConfig(name, kwargs=OURS), 32, HeadConfig("cls_avg"))
-    start = load_weights(net.eval(), save(reference, tmp_path), ("head",))
+    start = load_weights(net.eval(), path, ("head",))
     assert (start.missing, start.unexpected, start.fake) == ([], [], fake)
     with torch.no_grad():
         wanted = reference(pixel_values=images()).logits
         found = net(images())[:, 0]
     assert float(found.std()) > 1e-2
     torch.testing.assert_close(found, wanted[:, fake] - wanted[:, 1 - fake], atol=2e-5, rtol=2e-5)
+    plain = timm.create_model(name, num_classes=1, **OURS).eval()
+    start = load_weights(plain, path, ("head",))
+    assert (start.missing, start.unexpected) == (NEW, [])
+    assert "wants in the model's config head: {pool: cls_avg}: left out" in caplog.text
+    with torch.no_grad():
+        tokens = reference.base_model(images()).last_hidden_state
+        torch.testing.assert_close(plain.forward_features(images()), tokens, atol=1e-4, rtol=1e-4)  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("registers", [False, True])
 def test_a_net_with_or_without_registers_names_the_other(tmp_path, registers):
-    kind = "Dinov2WithRegisters" if registers else "Dinov2"
-    config = getattr(transformers, f"{kind}Config")(**WIDTHS, **PATCHES)
-    path = save(getattr(transformers, f"{kind}Model")(config), tmp_path)
+    path = save(dinov2(registers)[0].base_model, tmp_path)
     names = ["vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2"]
     net = timm.create_model(names[1 - registers], num_classes=1, **OURS)
     what = "registers" if registers else "no registers"
@@ -168,9 +165,9 @@ def test_a_net_with_or_without_registers_names_the_other(tmp_path, registers):
 
 
 def test_a_head_that_wants_another_pooling_says_which(tmp_path):
-    config = transformers.Dinov2Config(**WIDTHS, **PATCHES, id2label={0: "real", 1: "fake"})
-    path = save(transformers.Dinov2ForImageClassification(config), tmp_path)
-    net = timm.create_model("vit_small_patch14_dinov2", num_classes=1, **OURS)
+    reference, name = dinov2(registers=False, labels={0: "real", 1: "fake"})
+    path = save(reference, tmp_path)
+    net = timm.create_model(name, num_classes=1, **OURS)
     with pytest.raises(UserError, match=r"side by side, which wants .* head: \{pool: cls_avg\}"):
         load_weights(net, path, ("head",), partial(turn_head, fake=None))
 
@@ -211,7 +208,7 @@ def test_dinov3(tmp_path, biases, caplog):
     name = f"vit_small_patch16_dinov3{'_qkvb' if biases else ''}"
     net = timm.create_model(name, num_classes=1, **{**OURS, "embed_dim": 64}).eval()
     start = load_weights(net, path, ("head",))
-    assert start.missing == ["head.bias", "head.weight"]
+    assert start.missing == NEW
     assert ("vit_*_dinov3_qkvb has them" in caplog.text) == (not biases)
     if biases:
         with torch.no_grad():
@@ -225,7 +222,7 @@ def test_siglips_own_pooling_and_a_head_that_was_trained_on_the_mean(tmp_path, c
     reference = classifier("siglip", {0: "real", 1: "fake"})
     net = timm.create_model("vit_base_patch16_siglip_224", num_classes=1, **OURS, **TANH).eval()
     start = load_weights(net, save(reference, tmp_path), ("head",))
-    assert start.missing == ["head.bias", "head.weight"]
+    assert start.missing == NEW
     assert start.fake is None
     assert "sees the mean of all tokens, as vit_*_siglip_gap_* do: left out" in caplog.text
     vision = reference.vision_model
@@ -280,7 +277,7 @@ def test_classes_of_unknown_meaning_are_said_and_the_head_is_new(tmp_path, caplo
     (tmp_path / "config.json").write_text(json.dumps(config))
     net, head = ours("vit")
     start = load_weights(net, path, head)
-    assert start.missing == ["head.bias", "head.weight"]
+    assert start.missing == NEW
     assert start.fake is None
     assert start.labels == ["LABEL_0", "LABEL_1"]
     assert "0 LABEL_0, 1 LABEL_1 (config.json); which of them is fake is not known" in caplog.text
@@ -290,14 +287,9 @@ def test_classes_of_unknown_meaning_are_said_and_the_head_is_new(tmp_path, caplo
 @pytest.mark.parametrize("fake", [0, 1])
 def test_classes_of_unknown_meaning_that_the_user_tells(tmp_path, name, fake):
     reference, (net, head) = classifier(name, {0: "LABEL_0", 1: "LABEL_1"}), ours(name)
-    path = save(reference, tmp_path)
-    start = load_weights(net, path, head, partial(turn_head, fake=fake))
+    start = load_weights(net, save(reference, tmp_path), head, partial(turn_head, fake=fake))
     assert (start.missing, start.unexpected, start.fake) == ([], [], fake)
-    pixels = images(64 if "swin" in name or "convnext" in name else 32)
-    with torch.no_grad():
-        prob = net(pixels).sigmoid()[:, 0]
-    wanted = logits(reference, name, pixels).softmax(1)[:, fake]
-    torch.testing.assert_close(prob, wanted, atol=1e-4, rtol=1e-4)
+    same_answers(net, reference, name, fake)
 
 
 def test_what_the_user_tells_may_not_contradict_the_file(tmp_path):
@@ -309,28 +301,21 @@ def test_what_the_user_tells_may_not_contradict_the_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "mean"),
+    ("content", "mean", "interpolation"),
     [
-        ({"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25] * 3}, [0.5, 0.5, 0.5]),
-        ({"do_normalize": False}, [0.0, 0.0, 0.0]),
-        ({}, None),
+        ({"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25] * 3}, [0.5, 0.5, 0.5], ""),
+        ({"do_normalize": False, "resample": 0}, [0.0, 0.0, 0.0], "nearest"),
+        ({"resample": 2}, None, "bilinear"),
+        ({"resample": 3}, None, "bicubic"),
+        ({"resample": 1}, None, ""),
     ],
 )
-def test_mean_and_std_beside(tmp_path, content, mean):
+def test_mean_std_and_interpolation_beside(tmp_path, content, mean, interpolation):
     path = save(classifier("vit", {0: "real", 1: "fake"}), tmp_path)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
     net, head = ours("vit")
-    assert load_weights(net, path, head).mean == mean
-
-
-@pytest.mark.parametrize(
-    ("number", "name"), [(0, "nearest"), (2, "bilinear"), (3, "bicubic"), (1, "")]
-)
-def test_the_interpolation_beside(tmp_path, number, name):
-    path = save(classifier("vit", {0: "real", 1: "fake"}), tmp_path)
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"resample": number}))
-    net, head = ours("vit")
-    assert load_weights(net, path, head).interpolation == name
+    start = load_weights(net, path, head)
+    assert (start.mean, start.interpolation) == (mean, interpolation)
 
 
 def test_nothing_beside_and_damaged_files_beside(tmp_path):

@@ -16,7 +16,7 @@ from src.models.classifier import build_classifier
 from src.models.detector import turn_head
 from src.models.formats.self_supervised import IMAGENET
 from src.models.weights import load_weights
-from tests.models.formats.small import images, save, tensors_of
+from tests.models.small import images, save, tensors_of
 
 CONVOLUTIONS = {
     "mobilenet_v2": "mobilenetv2_100", "mobilenet_v3_large": "mobilenetv3_large_100",
