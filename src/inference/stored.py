@@ -3,7 +3,7 @@
 This module loads no torch, so that another recipe over the same predictions votes in seconds.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,19 +66,13 @@ def fingerprint_items(dataset: "Dataset", table: pd.DataFrame) -> str:
     """Return what tells rows of a manifest from all that would be predicted otherwise.
 
     Sizes alone would not tell one uncompressed picture from another put in its place. What the
-    files hold does, and predictions still fit a copy of the data set on another machine.
+    files hold does, and predictions still fit a copy of the data set on another machine. Where
+    items are faces already, a model that crops sees others then.
     """
-    marks = cropped_marks(dataset.root, table["path"])
+    parts = sorted({part_of(path) for path in table["path"]})
+    cropped = [part for part in parts if says_cropped(dataset.root, part)]
+    marks = ["cropped", *filter(None, cropped)] if cropped else []
     return sha256_json([dataset.sha256, contents_sha256(dataset, table), *marks])
-
-
-def cropped_marks(root: Path, files: Iterable[str]) -> list[str]:
-    """Return a mark where some items are faces already: a model that crops sees others then."""
-    parts = sorted({part_of(path) for path in files})
-    cropped = [part for part in parts if says_cropped(root, part)]
-    if not cropped:
-        return []
-    return ["cropped", *(part for part in cropped if part)]
 
 
 def check_recipe(recipe: Recipe, folds: Sequence[paths.FoldName] | None = None) -> list[Part]:
@@ -185,9 +179,7 @@ def member_logits(recipe: Recipe, parts: Sequence[Part], items: TestItems) -> di
             continue
         views = [stored_predictions(part, items) for part in parts if part.model == member.model]
         known = [table for table in views if table is not None]
-        logits[member.model] = pool_views(
-            pd.concat(known, ignore_index=True), pools.get(member.model, DEFAULT)
-        )
+        logits[member.model] = pool_views(pd.concat(known, ignore_index=True), pools[member.model])
     return logits
 
 

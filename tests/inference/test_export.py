@@ -40,8 +40,8 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def job(make_job: MakeJob) -> Job:
-    """Train a model of two views."""
-    job = make_job(tta="flip", optim={"epochs": 1})
+    """Train a model of two views, whose head pools by a power mean of normalised features."""
+    job = make_job(tta="flip", optim={"epochs": 1}, head={"pool": "gem", "normalize": True})
     fit_fold(job)
     return job
 

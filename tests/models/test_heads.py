@@ -188,20 +188,3 @@ def test_class_token_and_mean_survive_their_checkpoint_and_the_fused_net(tmp_pat
     assert torch.equal(logits_of(loaded.net, "test_vit"), wanted)
     quick = fused(loaded.net, SIZES["test_vit"], plain_attention=True)
     torch.testing.assert_close(logits_of(quick, "test_vit"), wanted, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.slow
-def test_onnx_gives_the_same_logits(tmp_path):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
-    from src.inference.export import write_graph
-
-    model, _ = build_classifier(config_of("compact_net", pool="gem", normalize=True))
-    pixels = torch.randint(256, (3, 16, 16, 3), dtype=torch.uint8)
-    path = tmp_path / "m.onnx"
-    write_graph(model, "onnx", "fp32", path, pixels.numpy())
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (got,) = session.run(None, {session.get_inputs()[0].name: pixels.numpy()})
-    with torch.inference_mode():
-        wanted = model({"pixels": pixels})["logit"]
-    torch.testing.assert_close(torch.from_numpy(got), wanted, rtol=1e-4, atol=1e-5)
