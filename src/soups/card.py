@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pandas as pd
 
 from src import paths
 from src.artifacts.runs import ingredients_of, read_record, read_run, write_record
+from src.merging.recipe import Ingredient, MergeRecipe
 from src.merging.sources import SUFFIXES
 from src.soups.contenders import read_contender
 from src.soups.plan import MergePlan
@@ -19,12 +19,7 @@ _ABSOLUTE = re.compile(r"^(~|/|\\\\|[A-Za-z]:[\\/])")
 
 
 def public_record(path: Path, target: Path) -> Path:
-    """Write a copy of a run's record in which files stand by their names alone.
-
-    Args:
-        path: the record.
-        target: where to; returned.
-    """
+    """Write a copy of a run's record in which files stand by their names alone; returns where."""
     write_record(target, _without_folders(read_record(path)))
     return target
 
@@ -46,62 +41,49 @@ def _file_name(text: str) -> str:
 def card_of(
     plan: MergePlan, dataset: str, scheme: str, folds: Sequence[paths.FoldName], table: pd.DataFrame
 ) -> str:
-    """Return the README of a merge: what each fold is made of, and what it is worth.
+    """Return the README of a finished merge: what each fold is made of, and what it is worth.
 
-    Args:
-        plan: the merge; finished.
-        dataset, scheme: of the folds.
-        folds: those that are uploaded.
-        table: the fold file.
+    `folds` are those that are uploaded, `table` is the fold file.
     """
-    lines = [f"- {_of_fold(plan, dataset, scheme, fold, table)}" for fold in folds]
-    records = [read_run(dataset, scheme, plan.name, fold) for fold in folds]
-    parts = [one for record in records for one in ingredients_of(record)]
+    run = (dataset, scheme, plan.name)
+    records = {fold: read_run(*run, fold) for fold in folds}
+    lines = [
+        f"- fold {fold}: {_made_of(record['merged_from'])}. {_worth(run, fold, table)}\n"
+        for fold, record in records.items()
+    ]
+    parts = [one for record in records.values() for one in ingredients_of(record)]
     known = dict.fromkeys([dataset, *(one["dataset"] for one in parts if one.get("dataset"))])
     return (
         f"# {plan.name}\n\nMerged from models that were trained on {', '.join(known)}:\n\n"
-        + "\n".join(lines)
-        + "\n\nEach `.safetensors` carries its preprocessing and label order (one logit, fake > "
+        + "".join(lines)
+        + "\nEach `.safetensors` carries its preprocessing and label order (one logit, fake > "
         "0), each `.json` what it was merged from. The licences of the weights that the "
         "ingredients started from apply.\n"
     )
 
 
-def _of_fold(
-    plan: MergePlan, dataset: str, scheme: str, fold: paths.FoldName, table: pd.DataFrame
-) -> str:
-    merged = read_run(dataset, scheme, plan.name, fold)["merged_from"]
-    chosen: Mapping[str, Any] | None = merged.get("chosen")
-    recipe = merged["recipes"][-1] if chosen is None else chosen
-    *earlier, _ = merged["recipes"]
-    said = "; ".join([_in_words(plan, recipe), *(_in_words(plan, one) for one in earlier)])
-    said = f"fold {fold}: {said}"
-    return f"{said}. {_worth(plan, dataset, scheme, fold, table)}"
+def _made_of(merged: Mapping[str, Any]) -> str:
+    """Return the merge of a record in words, then those that it refers to."""
+    *earlier, last = merged["recipes"]
+    return "; ".join(map(_in_words, [merged.get("chosen") or last, *earlier]))
 
 
-def _in_words(plan: MergePlan, recipe: Mapping[str, Any]) -> str:
-    models = tuple(
-        replace(plan.final.models[0], model=_file_name(one["model"]), parameters=one["parameters"])
-        for one in recipe["models"]
-    )
-    said = replace(
-        plan.final, merge_method=recipe["merge_method"], models=models,
-        parameters=recipe["parameters"],
-    ).in_words()  # fmt: skip
+def _in_words(recipe: Mapping[str, Any]) -> str:
+    models = [Ingredient(_file_name(one["model"]), one["parameters"]) for one in recipe["models"]]
+    method, common = recipe["merge_method"], recipe["parameters"]
+    said = MergeRecipe(method, tuple(models), parameters=common).in_words()
     base = f"; base {_file_name(recipe['base_model'])}" if recipe["base_model"] else ""
     return f"{recipe['name']}: {said}{base}" if recipe["name"] else said + base
 
 
-def _worth(
-    plan: MergePlan, dataset: str, scheme: str, fold: paths.FoldName, table: pd.DataFrame
-) -> str:
+def _worth(run: tuple[str, str, str], fold: paths.FoldName, table: pd.DataFrame) -> str:
     if isinstance(fold, str):
         return "Every training item was seen; nothing is held out to score it on."
     try:
         held = held_rows(table, [fold])
     except TooFewGroupsError:
         return "No score: too few groups."
-    one = read_contender(held, table, (dataset, scheme, plan.name), "merge", forwards=1)
+    one = read_contender(held, table, run, "merge", forwards=1)
     if one.unscored:
         return f"No score: {one.unscored.rpartition('/')[2]}."
     found = scores_of(held, one)

@@ -3,8 +3,9 @@
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from src.artifacts.runs import START, read_run, write_record
 from src.compute import device
 from src.errors import UserError
 from src.inference.lineage import check_unseen
-from src.merging.recipe import MergeRecipe
 from src.models import checkpoint
 from src.models.classifier import count_parameters
 from src.soups.bench import Bench
@@ -44,6 +44,7 @@ LOG = logging.getLogger("rvf")
 class Merged:
     """What `merge_fold` did."""
 
+    plan: MergePlan  # as written
     job: Job  # the merge as a run
     ingredients: dict[str, Ingredient]  # by name
     flattered: bool = False  # held-out rows chose an ingredient, or its epoch
@@ -57,6 +58,18 @@ class Merged:
     def is_selected(self) -> bool:
         """Whether held-out rows had a say in it."""
         return self.chosen is not None or self.flattered
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The SHA-256 of all that decides the merge."""
+        plan = self.plan
+        weights = {name: one.sha256 for name, one in self.ingredients.items()}
+        models = [one for recipe in plan.recipes for one in recipe.models]
+        further = [Path(file) for one in models for file in one.companions.values()]
+        return sha256_json([
+            [recipe.as_dict() for recipe in plan.recipes], asdict(plan.selection), plan.batchnorm,
+            weights, *(sha256_file(file) for file in further if file.is_file()),
+        ])  # fmt: skip
 
 
 def merge_fold(
@@ -103,17 +116,18 @@ def merge_fold(
         )
     what = f"{place.dataset}/{place.scheme}/{plan.name} fold {place.fold}"
     with file_lock(paths.run_lock(*job.names), what):
-        if _is_finished(plan, job, ingredients):
-            return Merged(job, ingredients, skipped=True)
-        runs = [one.record for one in ingredients.values() if one.record is not None]
-        rows = {"dataset": job.dataset, "scheme": job.scheme}
-        merged = Merged(job, ingredients, had_a_say(runs, rows, place.input_root))
-        _carry_out(plan, merged, check=check, report=report or (lambda _: None))
+        merged = Merged(plan, job, ingredients)
+        merged.skipped = _is_finished(merged)
+        if not merged.skipped:
+            runs = [one.record for one in ingredients.values() if one.record is not None]
+            rows = {"dataset": job.dataset, "scheme": job.scheme}
+            merged.flattered = had_a_say(runs, rows, place.input_root)
+            _carry_out(merged, check=check, report=report or (lambda _: None))
     return merged
 
 
-def _is_finished(plan: MergePlan, job: Job, ingredients: Mapping[str, Ingredient]) -> bool:
-    path = paths.run_record(*job.names)
+def _is_finished(merged: Merged) -> bool:
+    job, path = merged.job, paths.run_record(*merged.job.names)
     if not path.exists():
         return False
     found = read_run(*job.names)["merged_from"]
@@ -121,7 +135,7 @@ def _is_finished(plan: MergePlan, job: Job, ingredients: Mapping[str, Ingredient
         raise UserError(f"{path}: {job.model} was trained; give the merge's file another name")
     if job.options.overwrite:
         return False
-    if found["fingerprint"] != _fingerprint(plan, ingredients):
+    if found["fingerprint"] != merged.fingerprint:
         raise UserError(
             f"{path}: a merge of other ingredients or settings lies there; merge again with "
             "--overwrite, or give the file another name"
@@ -130,13 +144,11 @@ def _is_finished(plan: MergePlan, job: Job, ingredients: Mapping[str, Ingredient
     return predicted and paths.checkpoint(*job.names).exists()
 
 
-def _carry_out(
-    plan: MergePlan, merged: Merged, *, check: bool, report: Callable[[Merged], None]
-) -> None:
+def _carry_out(merged: Merged, *, check: bool, report: Callable[[Merged], None]) -> None:
     began = time.monotonic()
-    job, ingredients = merged.job, merged.ingredients
+    plan, job, ingredients = merged.plan, merged.job, merged.ingredients
     bench = Bench(job, ingredients, plan.batchnorm)
-    parts = paths.merge_parts() / _fingerprint(plan, ingredients)[:32]
+    parts = paths.merge_parts() / merged.fingerprint[:32]
     parts.mkdir(parents=True, exist_ok=True)
     averaged = [name for name in ingredients if name != START]
     if check and len(averaged) > 1 and not job.is_refit:
@@ -151,9 +163,8 @@ def _carry_out(
         found = choose(plan.selection, recipe, ingredients, bench)
         merged.chosen, merged.cross_fitted, merged.tried = found
         recipe = merged.chosen.recipe
-    file = parts / "merged.safetensors"
-    bench.put_from_files(recipe, file)
-    _write(plan, merged, bench, time.monotonic() - began, report)
+    bench.put_from_files(recipe, parts / "merged.safetensors")
+    _write(merged, bench, time.monotonic() - began, report)
     shutil.rmtree(parts)
 
 
@@ -170,19 +181,16 @@ def _warn(name: str, found: list[LossPath]) -> None:
             )  # fmt: skip
 
 
-def _write(
-    plan: MergePlan,
-    merged: Merged,
-    bench: Bench,
-    seconds: float,
-    report: Callable[[Merged], None],
-) -> None:
+def _write(merged: Merged, bench: Bench, seconds: float, report: Callable[[Merged], None]) -> None:
     """Write checkpoint, predictions, what people look at and, last, the record."""
     job, model = merged.job, bench.model
     if job.is_refit:
         check_weights(job, model)
     seen = None if job.is_refit else predict_held(job, model, bench.source, bench.compute)
-    _discard(job)
+    # Killed from here on, nothing of an earlier merge of this name is left that could be taken for
+    # predictions of other weights.
+    for make in (paths.oof_csv, paths.oof_views, paths.cross_fitted_csv, paths.run_record):
+        make(*job.names).unlink(missing_ok=True)
     content = job.config.as_dict()
     checkpoint.save_checkpoint(paths.checkpoint(*job.names), model, content, bench.views)
     sha256 = sha256_file(paths.checkpoint(*job.names))
@@ -192,51 +200,24 @@ def _write(
     if merged.cross_fitted is not None:
         write_csv(paths.cross_fitted_csv(*job.names), merged.cross_fitted)
     report(merged)
-    write_record(paths.run_record(*job.names), _record_of(plan, merged, bench, scores, seconds))
-
-
-def _discard(job: Job) -> None:
-    """Remove what an earlier merge of this name predicted, then its record.
-
-    Killed from here on, nothing is left that could be taken for predictions of other weights.
-    """
-    for make in (paths.oof_csv, paths.oof_views, paths.cross_fitted_csv, paths.run_record):
-        make(*job.names).unlink(missing_ok=True)
-
-
-def _fingerprint(plan: MergePlan, ingredients: Mapping[str, Ingredient]) -> str:
-    """Return the SHA-256 of all that decides a merge."""
-    weights = {name: one.sha256 for name, one in ingredients.items()}
-    chosen = asdict(plan.selection)
-    recipes = [recipe.as_dict() for recipe in plan.recipes]
-    further = [
-        sha256_file(Path(file))
-        for recipe in plan.recipes
-        for one in recipe.models
-        for file in one.companions.values()
-        if Path(file).is_file()
-    ]
-    return sha256_json([recipes, chosen, plan.batchnorm, weights, *further])
-
-
-def _as_written(recipe: MergeRecipe, plan: MergePlan) -> MergeRecipe:
-    """Return a chosen recipe with companions as the user wrote them: estimated ones are gone."""
-    written = {one.model: one.companions for one in plan.final.models}
-    models = tuple(replace(one, companions=written[one.model]) for one in recipe.models)
-    return replace(recipe, models=models, more={})
+    write_record(paths.run_record(*job.names), _record_of(merged, bench, scores, seconds))
 
 
 def _record_of(
-    plan: MergePlan, merged: Merged, bench: Bench, scores: dict[str, float], seconds: float
+    merged: Merged, bench: Bench, scores: dict[str, float], seconds: float
 ) -> dict[str, Any]:
     """Return the record of a merge.
 
     Training's own fields are empty; the start and the rate are those of the first ingredient.
     """
-    job, chip = merged.job, bench.chip
-    runs = [one.record for name, one in merged.ingredients.items() if name != START and one.record]
-    first = runs[0]
-    chosen = merged.chosen
+    plan, job, chosen = merged.plan, merged.job, None
+    first = next(one.record for one in merged.ingredients.values() if one.record is not None)
+    if merged.chosen is not None:
+        # With companions as the user wrote them: estimated ones are gone.
+        written = {one.model: one.companions for one in plan.final.models}
+        recipe = merged.chosen.recipe
+        models = [replace(one, companions=written[one.model]) for one in recipe.models]
+        chosen = replace(recipe, models=tuple(models)).as_dict()
     return {
         **finish.opening(job, first["start"]),
         "selection": "best" if merged.is_selected else "last",
@@ -245,7 +226,7 @@ def _record_of(
         "inference_precision": bench.compute.precision,
         "micro_batch": 0,
         "compiled": False,
-        "device": device.device_name(chip),
+        "device": device.device_name(bench.chip),
         "threads": torch.get_num_threads(),
         "seconds": seconds,
         "items_per_second": first["items_per_second"],
@@ -255,13 +236,13 @@ def _record_of(
         "history": [],
         "metrics": scores,
         "merged_from": {
-            "fingerprint": _fingerprint(plan, merged.ingredients),
+            "fingerprint": merged.fingerprint,
             "recipes": [recipe.as_dict() for recipe in plan.recipes],
             "ingredients": [one.as_dict() for one in merged.ingredients.values()],
             "batchnorm": bench.batchnorm,
             "selection": asdict(plan.selection),
-            "chosen": None if chosen is None else _as_written(chosen.recipe, plan).as_dict(),
-            "chosen_score": None if chosen is None else chosen.score,
+            "chosen": chosen,
+            "chosen_score": None if merged.chosen is None else merged.chosen.score,
             "cross_fitted_sha256": None
             if merged.cross_fitted is None
             else sha256_file(paths.cross_fitted_csv(*job.names)),
