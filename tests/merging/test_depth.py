@@ -72,6 +72,26 @@ def test_names_of_other_libraries() -> None:
         assert [depth(text.format(i)) for i in (0, 2, 10)] == [0, 0.2, 1]
 
 
+@pytest.mark.parametrize(
+    ("names", "depths"),
+    [
+        (["patch_embed.proj.weight", "cls_token", "blocks.0.norm1.weight", "blocks.1.mlp.fc1.bias",
+          "blocks.2.attn.qkv.weight", "norm.weight", "head.bias"], [0, 0, 0, 0.5, 1, 1, 1]),
+        (["conv_stem.weight", "bn1.weight", "blocks.0.0.conv_pw.weight", "blocks.0.1.bn1.weight",
+          "blocks.1.0.conv_dw.weight", "conv_head.weight", "classifier.bias"],
+         [0, 0, 0, 0.5, 1, 1, 1]),
+        (["stem.0.weight", "stages.0.blocks.0.conv_dw.weight", "stages.0.blocks.1.norm.weight",
+          "stages.1.blocks.0.mlp.fc1.weight", "head.fc.weight"], [0, 0, 0.5, 1, 1]),
+        (["conv1.weight", "layer1.0.conv1.weight", "layer1.1.bn1.weight", "layer2.0.conv1.weight",
+          "fc.weight"], [0, 0, 0.5, 1, 1]),
+        (["net.features.0.weight", "net.features.3.weight", "net.classifier.weight"], [0, 1, 1]),
+    ],
+)  # fmt: skip
+def test_depths_by_name(names, depths):
+    depth = DepthByName(names)
+    assert [depth(name) for name in names] == depths
+
+
 NO_BLOCKS = {n: {"enc.weight": torch.ones(2) * i, "dec.weight": torch.ones(2)}
              for i, n in enumerate("ab")}  # fmt: skip
 

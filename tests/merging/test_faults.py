@@ -42,22 +42,17 @@ def test_nested_state_dicts_are_found(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", METHODS.names())
-def test_integer_buffers_are_copied_never_averaged(name):
+def test_integers_are_copied_and_batchnorm_and_tiny_tensors_survive(name):
     """2: counters become 0 / 0 or lose their dtype there."""
     merged = merge_tensors(recipe_of(name, NAMES), STATES, fisher=_fisher(name))
     source = STATES["base" if METHODS.get(name).base == "required" else "a"]
-    for key in ("blocks.1.bn.num_batches_tracked", "index"):
-        assert merged[key].dtype == torch.int64
-        assert torch.equal(merged[key], source[key])
-
-
-@pytest.mark.parametrize("name", METHODS.names())
-def test_batchnorm_and_tiny_tensors_survive(name):
-    merged = merge_tensors(recipe_of(name, NAMES), STATES, fisher=_fisher(name))
-    assert list(merged) == list(STATES["a"])
+    assert list(merged) == list(source)
     for key, tensor in merged.items():
-        assert tensor.shape == STATES["a"][key].shape
+        assert tensor.shape == source[key].shape
         assert tensor.isfinite().all()
+        if not source[key].is_floating_point():
+            assert torch.equal(tensor, source[key])
+            assert tensor.dtype == torch.int64
     assert (merged["blocks.1.bn.running_var"] > 0).all()
 
 

@@ -4,7 +4,6 @@ import pytest
 from pydantic.dataclasses import dataclass
 
 from src.errors import UserError
-from src.merging.depth import DepthByName
 from src.merging.methods import Parameter
 from src.merging.recipe import (
     Choice,
@@ -14,7 +13,6 @@ from src.merging.recipe import (
     read_recipes,
     value_at,
 )
-from src.paths import REPO
 from src.strict_yaml import STRICT
 
 TIES = """
@@ -77,26 +75,6 @@ def test_a_star_and_no_filter_are_every_tensor():
     assert setting == (Choice("", (1.0, 2.0)),)
 
 
-@pytest.mark.parametrize(
-    ("names", "depths"),
-    [
-        (["patch_embed.proj.weight", "cls_token", "blocks.0.norm1.weight", "blocks.1.mlp.fc1.bias",
-          "blocks.2.attn.qkv.weight", "norm.weight", "head.bias"], [0, 0, 0, 0.5, 1, 1, 1]),
-        (["conv_stem.weight", "bn1.weight", "blocks.0.0.conv_pw.weight", "blocks.0.1.bn1.weight",
-          "blocks.1.0.conv_dw.weight", "conv_head.weight", "classifier.bias"],
-         [0, 0, 0, 0.5, 1, 1, 1]),
-        (["stem.0.weight", "stages.0.blocks.0.conv_dw.weight", "stages.0.blocks.1.norm.weight",
-          "stages.1.blocks.0.mlp.fc1.weight", "head.fc.weight"], [0, 0, 0.5, 1, 1]),
-        (["conv1.weight", "layer1.0.conv1.weight", "layer1.1.bn1.weight", "layer2.0.conv1.weight",
-          "fc.weight"], [0, 0, 0.5, 1, 1]),
-        (["net.features.0.weight", "net.features.3.weight", "net.classifier.weight"], [0, 1, 1]),
-    ],
-)  # fmt: skip
-def test_depths_by_name(names, depths):
-    depth = DepthByName(names)
-    assert [depth(name) for name in names] == depths
-
-
 def test_stages_are_sorted_and_the_last_has_no_name(tmp_path):
     path = tmp_path / "stages.yaml"
     path.write_text(
@@ -124,15 +102,6 @@ def test_a_search_changes_settings_and_nothing_else():
     assert other.values("x", 0)["lambda"] == 1.0
     assert (other.models, other.base_model) == (recipe.models, recipe.base_model)
     assert recipe.values("x", 0)["lambda"] == 0.7
-
-
-@pytest.mark.parametrize("name", ["uniform", "ties", "stages"])
-def test_the_shipped_examples_are_read(name):
-    recipes = read_recipes(REPO / "configs" / "merges" / f"mobilenet_{name}.yaml")
-    assert recipes[-1].name == ""
-    for recipe in recipes:
-        values = recipe.values("blocks.1.0.conv.weight", 0.5)
-        assert len(recipe.method.values(values, len(recipe.models))) == len(values)
 
 
 @pytest.mark.parametrize("name", ["linear", "karcher"])
