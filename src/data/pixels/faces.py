@@ -1,7 +1,4 @@
-"""Which faces an item shows: found once, kept on disk, cut out for every model that wants them.
-
-What tells an item from another of the same name, so that it never gets the other's boxes.
-"""
+"""Which faces an item shows: found once, kept on disk, cut out for every model that wants them."""
 
 import hashlib
 import logging
@@ -39,8 +36,6 @@ Picture = NDArray[np.uint8]
 
 # Marks of items that could not be decoded: every model of an ensemble would try them anew.
 _UNREADABLE: set[int] = set()
-
-
 PIECE = 4096  # bytes read at the beginning, in the middle and at the end of a file
 TOGETHER = 256  # items that a thread takes at once
 
@@ -48,17 +43,12 @@ TOGETHER = 256  # items that a thread takes at once
 def mark_contents(
     root: Path, items: Sequence[str], names: Sequence[str], pool: Executor
 ) -> list[int]:
-    """Return a 64-bit mark of each item; it changes with its name, size, time stamp and bytes.
+    """Return a 64-bit mark of each item; it changes with what it is named, size, time and bytes.
 
     Boxes are kept by the folder's name, and two folders of one name may hold other pictures under
     equal paths, of equal size and time. Some of a file's bytes are therefore looked at, and not
-    where the folder lies: a search of hours outlives a move of the data.
-
-    Args:
-        root: folder of the data set.
-        items: manifest paths.
-        names: what is marked in place of each path.
-        pool: of threads; on a network drive each file is waited for.
+    where the folder lies: a search of hours outlives a move of the data. On a network drive each
+    file is waited for, hence the pool.
 
     Raises:
         UserError: a file is gone.
@@ -104,13 +94,7 @@ def _pieces(file: str) -> bytes:
 
 
 class FaceBoxes:
-    """The faces of a data set's items, by one detector.
-
-    Args:
-        root: folder of the data set.
-        face: the detector, and how its faces are cut out.
-        frames: which frames of clips are looked at.
-    """
+    """The faces of a data set's items, by one detector."""
 
     def __init__(self, root: Path, face: FaceConfig, frames: FramesConfig | None = None) -> None:
         self.root = root
@@ -138,9 +122,6 @@ class FaceBoxes:
         are cropped already are passed over, and so are those that cannot be decoded, which are
         not tried again by this process until the file changes.
 
-        Args:
-            items: manifest paths.
-
         Raises:
             UserError: the detector is not installed, or its file is damaged; a file is gone.
         """
@@ -161,17 +142,10 @@ class FaceBoxes:
                 self._look_and_keep(left, kept)
 
     def crop(self, path: str, picture: Picture, frame: int = 0, person: int = 0) -> Picture:
-        """Return what a model sees of a picture, before it is resized.
+        """Return what a model sees of an image or of a frame of a clip, before it is resized.
 
-        Args:
-            path: of the item.
-            picture: uint8 RGB (height, width, 3), the image or a frame of the clip.
-            frame: number of the frame in its clip.
-            person: who; the largest where there are fewer people.
-
-        Returns:
-            uint8 RGB (side, side, 3); the picture as it is where the item shows no face, or is
-            cropped already.
+        A square round the person, the largest where there are fewer people; the picture as it is
+        where the item shows no face, or is cropped already.
         """
         self._lost.discard(path)  # here is its picture
         who = self.people(path)

@@ -3,8 +3,6 @@
 A clip has *slots*, evenly spaced over it, as many as training or evaluation wants, whichever is
 more; they are what a cache keeps. Evaluation looks at some of the slots, training draws from some.
 An image has one of each, so where there are only images all numbers are those of the items.
-
-Which frames are taken of many, evenly spaced: of a clip, a folder, a list.
 """
 
 import re
@@ -21,18 +19,12 @@ from src.data.items.files import VIDEO_SUFFIXES
 Rows = NDArray[np.int64]
 _ENDS = tuple(VIDEO_SUFFIXES)
 IMAGE = -1  # in place of the number of a frame: below that of a clip's first
-
-
 BEYOND = "frames beyond frames_per_video"  # why a frame is left aside
 _DIGITS = re.compile(r"(\d+)")
 
 
-def spaced(total: int, count: int) -> NDArray[np.int64]:
-    """Return the centres of `count` equal parts of 0..total-1; each once where there are fewer.
-
-    Returns:
-        int64 (min(total, count),), ascending, without repeats.
-    """
+def spaced(total: int, count: int) -> Rows:
+    """Return the centres of `count` equal parts of 0..total-1; each once where there are fewer."""
     count = min(total, count)
     return np.array([(2 * k + 1) * total // (2 * count) for k in range(count)], np.int64)
 
@@ -62,19 +54,13 @@ class FrameRows(NamedTuple):
 
 
 class FrameNumbers:
-    """Numbers of the slots and of the evaluation frames of a list of items.
-
-    Args:
-        paths: of the items.
-        frames: how many frames of a clip.
-    """
+    """Numbers of the slots and of the evaluation frames of a list of items."""
 
     def __init__(self, paths: Sequence[str], frames: FramesConfig) -> None:
         self.frames = frames
         self.slots = max(frames.train, frames.eval)
-        clip = [path.lower().endswith(_ENDS) for path in paths]
-        self.is_clip = np.array(clip, bool)
-        self.has_clips = any(clip)
+        self.is_clip = np.array([path.lower().endswith(_ENDS) for path in paths], bool)
+        self.has_clips = bool(self.is_clip.any())
         self.slot_starts = _starts(self.is_clip, self.slots)
         self.eval_starts = _starts(self.is_clip, frames.eval)
 

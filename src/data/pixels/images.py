@@ -27,17 +27,13 @@ LONGEST = 16  # times the short side; `short_side` leaves the rest of a thin str
 
 
 class Canvas(NamedTuple):
-    """Side and way of resizing of a square that images are brought to.
-
-    `reencode` is the quality of a JPEG that the square then passes through; None has none. `face`
-    says how a face is cut out before (`src.data.pixels.faces`); None has the whole picture.
-    """
+    """Side and way of resizing of a square that images are brought to."""
 
     size: int
     geometry: str
     interpolation: str
-    reencode: int | None = None
-    face: FaceConfig | None = None
+    reencode: int | None = None  # quality of a JPEG that the square then passes through
+    face: FaceConfig | None = None  # cut out before (`src.data.pixels.faces`)
 
     @classmethod
     def of(cls, spec: InputSpec) -> "Canvas":
@@ -51,10 +47,7 @@ class Canvas(NamedTuple):
 
 
 def decode_image(data: bytes) -> NDArray[np.uint8]:
-    """Decode an image file's bytes at full size, upright; see `decode`.
-
-    Returns:
-        uint8 RGB of shape (height, width, 3); of a damaged picture what could be decoded.
+    """Decode an image file's bytes at full size; of a damaged picture what could be decoded.
 
     Raises:
         UnreadableImageError: see `decode`.
@@ -67,18 +60,11 @@ def make_canvases(
     canvases: Sequence[Canvas],
     cut: Callable[[Canvas, NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
 ) -> tuple[list[NDArray[np.uint8]], str]:
-    """Decode an image file's bytes and bring it to each canvas.
+    """Bring an image file's bytes to each canvas; and "" or what is wrong with the picture.
 
     What a canvas holds depends on the file and that canvas alone, whatever others are asked for:
-    a JPEG is decoded once for each scale that they need.
-
-    Args:
-        data: the file's bytes.
-        canvases: what is wanted.
-        cut: cuts out of the picture what a canvas with a `face` shows.
-
-    Returns:
-        uint8 RGB (size, size, 3) each, contiguous; and "" or what is wrong with the picture.
+    a JPEG is decoded once for each scale that they need. `cut` cuts out of the picture what a
+    canvas with a `face` shows.
 
     Raises:
         UnreadableImageError: see `decode`.
@@ -97,18 +83,11 @@ def make_canvases(
 def resize_image(
     image: NDArray[np.uint8], size: int, geometry: str, interpolation: str
 ) -> NDArray[np.uint8]:
-    """Bring an image to a square canvas.
+    """Bring an image (uint8 RGB, height, width, 3) to a square canvas (size, size, 3), contiguous.
 
-    Args:
-        image: uint8 RGB (height, width, 3).
-        size: side of the canvas in pixels.
-        geometry: `squash` ignores the aspect ratio; `short_side` keeps it and cuts the middle;
-            `native` cuts the middle out of the pixels as they are, and continues an image that is
-            smaller by reflection (again and again where it is much smaller).
-        interpolation: used when enlarging (`INTERPOLATIONS`).
-
-    Returns:
-        uint8 RGB (size, size, 3), contiguous.
+    `squash` ignores the aspect ratio; `short_side` keeps it and cuts the middle; `native` cuts the
+    middle out of the pixels as they are, and continues an image that is smaller by reflection
+    (again and again where it is much smaller). `interpolation` is for enlarging.
 
     Raises:
         UserError: unknown geometry.

@@ -1,9 +1,8 @@
 """What opens a clip and goes through its frames: PyAV, or the FFmpeg inside OpenCV.
 
-From a decoded frame to upright RGB: one conversion, whoever decoded it and whatever its tags.
-
-The matrix and the range are those that the clip names; what names none is BT.601, limited, at any
-size. Nothing else is converted: what is HLG, PQ or of other primaries keeps its values.
+One conversion to upright RGB, whoever decoded a frame and whatever its tags: the matrix and the
+range are those that the clip names; what names none is BT.601, limited, at any size. Nothing else
+is converted: what is HLG, PQ or of other primaries keeps its values.
 """
 
 import os
@@ -11,7 +10,7 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +25,7 @@ import av.logging
 import cv2
 from av.container import InputContainer
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -41,11 +41,6 @@ BAD_IN_A_ROW = 64  # failures after which a clip is over, where nothing tells th
 _NO_VIDEO = "not a video, or its index is lost (cut off, damaged)"
 # A damaged file may seem to grow further streams, which PyAV does not know: an IndexError.
 _DAMAGE = (av.error.FFmpegError, IndexError)
-
-
-if TYPE_CHECKING:
-    from av import VideoFrame
-    from av.video.codeccontext import VideoCodecContext
 
 Picture = NDArray[np.uint8]
 
@@ -66,11 +61,8 @@ _NEAR_PRIMARIES = (1, 2, 4, 5, 6, 7)  # not: film, BT.2020, P3
 _SQUARE = "<9i"  # a display matrix: 9 numbers, row by row
 
 
-def to_rgb(frame: "VideoFrame") -> Picture:
-    """Convert a frame by the matrix and the range that it names.
-
-    Returns:
-        uint8 RGB (height, width, 3), as stored: not turned.
+def to_rgb(frame: VideoFrame) -> Picture:
+    """Convert a frame by the matrix and the range that it names; it is not turned.
 
     Raises:
         av.FFmpegError: FFmpeg cannot convert its pixel format.
@@ -80,7 +72,7 @@ def to_rgb(frame: "VideoFrame") -> Picture:
     return np.asarray(frame.to_ndarray(format="rgb24", src_colorspace=matrix, threads=1), np.uint8)
 
 
-def describe_colours(context: "VideoCodecContext") -> str:
+def describe_colours(context: VideoCodecContext) -> str:
     """Say which of a clip's colours are not converted; "" if there is nothing to say."""
     said = []
     space, transfer = int(context.colorspace), int(context.color_trc)
@@ -92,7 +84,7 @@ def describe_colours(context: "VideoCodecContext") -> str:
     return f"its colours are {'; '.join(said)}" if said else ""
 
 
-def is_plain(frame: "VideoFrame") -> bool:
+def is_plain(frame: VideoFrame) -> bool:
     """Tell whether every version of OpenCV converts a frame as `to_rgb` does.
 
     4.12 takes each matrix for BT.601. 4.13 and later hand out stale memory for what is interlaced
@@ -109,7 +101,7 @@ def is_plain(frame: "VideoFrame") -> bool:
     )
 
 
-def display_matrix(frame: "VideoFrame") -> tuple[int, int, int, int]:
+def display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
     """Return a, b, c, d of a frame's display matrix as -1, 0 or 1: (x, y) -> (ax + cy, bx + dy)."""
     found = frame.side_data.get("DISPLAYMATRIX")
     if found is None or len(found := bytes(found)) < struct.calcsize(_SQUARE):

@@ -28,24 +28,15 @@ _TRAILER = 1024  # bytes behind the last packet of a live recording, which has n
 
 
 class ClipInfo(NamedTuple):
-    """What a clip's header announces; 0 or "" where it says nothing.
+    """What a clip's header announces; 0 or "" where it says nothing."""
 
-    Attributes:
-        fps: frames a second, the mean where the rate varies.
-        duration: seconds.
-        codec: four characters such as `avc1`, else its name.
-        width, height: pixels, as stored.
-        announced: number of frames.
-        colours: which of its colours are not converted, see `describe_colours`.
-    """
-
-    fps: float = 0.0
-    duration: float = 0.0
-    codec: str = ""
-    width: int = 0
+    fps: float = 0.0  # frames a second, the mean where the rate varies
+    duration: float = 0.0  # seconds
+    codec: str = ""  # four characters such as `avc1`, else its name
+    width: int = 0  # pixels, as stored
     height: int = 0
-    announced: int = 0
-    colours: str = ""
+    announced: int = 0  # number of frames
+    colours: str = ""  # which of its colours are not converted, see `describe_colours`
 
 
 class Outlook(NamedTuple):
@@ -59,17 +50,6 @@ class Outlook(NamedTuple):
     missing: int  # frames that the container announces beyond its packets
     holes: int  # frames that lay in holes, by the times at which the others are shown
     broken: bool  # whether its packets tell that the file is damaged
-
-
-def probe(path: Path) -> ClipInfo:
-    """Return what a clip's header announces.
-
-    Raises:
-        UnreadableVideoError: see `open_video`.
-    """
-    file, stream = open_video(path)
-    with file:
-        return probe_open(file, stream)
 
 
 def look_ahead(path: Path, limit: int) -> Outlook:
@@ -111,26 +91,21 @@ def falls_short(found: int, expected: int) -> bool:
 
 
 class _Packets:
-    """What the packets of a file tell, taken together.
-
-    Attributes:
-        shown: packets of the video that are to be shown.
-        start, end: seconds, when the first and the last of them is shown; `longest` between two.
-        first, last: seconds, when the first packet of any stream begins, and the last one ends;
-            `open_end`: whether that one does not say how long it lasts.
-        corrupt: packets that are cut off, or marked; `errors`: places not understood.
-        largest: bytes of the largest packet; `gap`: most bytes between two; `reach`: where the
-            last one ends.
-    """
+    """What the packets of a file tell, taken together."""
 
     def __init__(self, stream: VideoStream, *, joined: bool) -> None:
         self._stream, self._joined = stream, joined
         # Of these VP8 alone stores a frame that is never shown as a packet of its own.
         self._vp8 = stream.codec_context.name in ("vp8", "libvpx")
-        self.shown = self.corrupt = self.errors = self.largest = self.gap = self.reach = 0
+        self.shown = 0  # packets of the video that are to be shown
+        self.corrupt = self.errors = 0  # packets cut off, or marked; places not understood
+        # Bytes of the largest packet, most between two, and where the last one ends.
+        self.largest = self.gap = self.reach = 0
+        # Seconds: when the first and the last of the video is shown, and the most between two;
+        # when the first packet of any stream begins, and the last one ends.
         self.start = self.first = float("inf")
         self.end = self.last = self.longest = 0.0
-        self.open_end = False
+        self.open_end = False  # the last one does not say how long it lasts
         # Places and bytes of all packets; of those of the video also when they are decoded, and
         # whether they are marked: one number after the other.
         self._places, self._own = array("q"), array("q")

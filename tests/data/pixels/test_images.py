@@ -1,140 +1,56 @@
-"""Bytes to pixels. Oracle: Pillow."""
+"""Pictures to canvases, and stored again: oracles are Pillow, OpenCV and counting by hand."""
 
 import io
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 
-from src.data.pixels.images import center_crop, decode_image, resize_image
-from src.errors import UnreadableImageError, UserError
+from src.config import InputSpec, read_model
+from src.data.pixels import images
+from src.data.pixels.cache import canvas_name, identity, open_cache
+from src.data.pixels.cache_build import build_cache
+from src.data.pixels.images import (
+    Canvas,
+    center_crop,
+    decode_image,
+    make_canvases,
+    reencode,
+    resize_image,
+    to_jpeg,
+)
+from src.data.pixels.source import PixelSource
+from src.errors import UserError
+
+PLAIN, EQUAL = Canvas(24, "squash", "bicubic"), Canvas(24, "squash", "bicubic", 90)
 
 
-def smooth(height: int, width: int, seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    small = rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+def smooth(height, width, seed=0):
+    small = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC))
 
 
-def encode(image: Image.Image, kind: str, **options: object) -> bytes:
+def noise(*shape):
+    return np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+
+
+def png(pixels):
+    return cv2.imencode(".png", pixels[:, :, ::-1])[1].tobytes()
+
+
+def jpeg(pixels, quality):
     file = io.BytesIO()
-    image.save(file, kind, **options)
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
     return file.getvalue()
 
 
-def by_pillow(data: bytes) -> np.ndarray:
-    return np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
-
-
-def assert_close(found: np.ndarray, wanted: np.ndarray, atol: int = 0) -> None:
+def assert_close(found, wanted, atol=0):
     assert found.dtype == np.uint8
     assert found.shape == wanted.shape
     assert np.abs(found.astype(int) - wanted.astype(int)).max() <= atol
-
-
-PIXELS = smooth(30, 42)
-PLAIN = Image.fromarray(PIXELS)
-
-
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
-def test_lossless_formats_give_back_the_pixels(kind):
-    found = decode_image(encode(PLAIN, kind))
-    assert_close(found, PIXELS)
-    assert found.flags.c_contiguous
-
-
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        ("JPEG", {"quality": 90}),
-        ("JPEG", {"quality": 90, "progressive": True, "subsampling": 2}),
-        ("WEBP", {"quality": 80}),
-        ("WEBP", {"lossless": True}),
-        ("GIF", {}),
-    ],
-)
-def test_lossy_formats_equal_pillow(kind, options):
-    data = encode(PLAIN, kind, **options)
-    assert_close(decode_image(data), by_pillow(data), 3)
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_exif_orientation_is_applied(orientation, kind):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    data = encode(PLAIN, kind, exif=exif)
-    found = decode_image(data)
-    assert found.shape[:2] == ((42, 30) if orientation >= 5 else (30, 42))
-    assert_close(found, by_pillow(data), 3)
-
-
-@pytest.mark.parametrize("mode", ["L", "1", "P", "LA", "RGBA"])
-def test_modes_become_rgb_as_pillow_does_it(mode):
-    if mode in ("LA", "RGBA"):
-        image = PLAIN.convert(mode[:-1])
-        image.putalpha(Image.fromarray(PIXELS[..., 0]))
-    else:
-        image = PLAIN.convert(mode)
-    data = encode(image, "PNG")
-    assert_close(decode_image(data), by_pillow(data))
-
-
-def test_cmyk_jpeg():
-    data = encode(PLAIN.convert("CMYK"), "JPEG", quality=95)
-    assert Image.open(io.BytesIO(data)).mode == "CMYK"
-    assert_close(decode_image(data), by_pillow(data), 2)
-    assert np.abs(decode_image(data).astype(int) - PIXELS).mean() < 8  # not inverted
-
-
-def test_grey_jpeg_has_three_equal_channels():
-    found = decode_image(encode(PLAIN.convert("L"), "JPEG"))
-    assert found.shape == (30, 42, 3)
-    assert (found == found[..., :1]).all()
-
-
-@pytest.mark.parametrize("suffix", [".png", ".tiff"])
-def test_16_bit_keeps_the_high_byte(suffix):
-    deep = PIXELS.astype(np.uint16) * 257
-    for image, wanted in ((deep[..., ::-1], PIXELS), (deep[..., 0], PIXELS[..., :1].repeat(3, 2))):
-        done, data = cv2.imencode(suffix, image)
-        assert done
-        assert_close(decode_image(data.tobytes()), wanted, 1)
-
-
-def test_red_is_the_first_channel():
-    red = Image.new("RGB", (4, 3), (255, 0, 0))
-    assert decode_image(encode(red, "PNG"))[0, 0].tolist() == [255, 0, 0]
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"x",
-        b"this is not an image, whatever its name says" * 20,
-        bytes(1000),
-        b"\xff\xd8\xff\xe0",
-        b"\x89PNG\r\n\x1a\n",
-        encode(PLAIN, "PNG")[:60],
-        encode(PLAIN, "JPEG")[:200],
-        b"GIF89a",
-        b"RIFF\x10\0\0\0WEBP",
-        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
-    ],
-)
-def test_what_is_not_an_image_is_said_to_be_unreadable(data):
-    with pytest.raises(UnreadableImageError):
-        decode_image(data)
-
-
-def test_empty_is_said_to_be_empty():
-    with pytest.raises(UnreadableImageError, match="empty"):
-        decode_image(b"")
-
-
-# --- resizing ---
 
 
 @pytest.mark.parametrize("geometry", ["squash", "short_side"])
@@ -144,19 +60,14 @@ def test_the_same_size_changes_nothing(geometry, interpolation):
     assert_close(resize_image(image, 24, geometry, interpolation), image)
 
 
-@pytest.mark.parametrize("geometry", ["squash", "short_side"])
+@pytest.mark.parametrize("geometry", images.GEOMETRIES)
 @pytest.mark.parametrize("shape", [(24, 24), (60, 40), (10, 90), (7, 5), (1, 1), (1, 50), (48, 33)])
 @pytest.mark.parametrize("size", [8, 24, 33])
 def test_any_shape_becomes_a_contiguous_square(geometry, shape, size):
-    found = resize_image(smooth(*shape), size, geometry, "bicubic")
+    found = resize_image(smooth(*shape)[:, ::-1], size, geometry, "bicubic")
     assert found.shape == (size, size, 3)
     assert found.dtype == np.uint8
     assert found.flags.c_contiguous
-
-
-def test_a_view_becomes_contiguous():
-    view = smooth(24, 48)[:, ::2]
-    assert resize_image(view, 24, "squash", "bicubic").flags.c_contiguous
 
 
 def test_short_side_of_a_fitting_image_is_the_middle_square():
@@ -166,30 +77,18 @@ def test_short_side_of_a_fitting_image_is_the_middle_square():
                  image[:, 8:32].transpose(1, 0, 2))  # fmt: skip
 
 
-def circle(height: int, width: int) -> np.ndarray:
-    image = np.zeros((height, width, 3), np.uint8)
-    cv2.circle(image, (width // 2, height // 2), 30, (255, 255, 255), -1)
-    return image
-
-
-def extent(image: np.ndarray) -> tuple[int, int]:
-    bright = image[..., 0] > 127
-    return int(bright.any(1).sum()), int(bright.any(0).sum())
-
-
-def test_squash_squeezes_and_short_side_keeps_the_aspect_ratio():
-    image = circle(80, 160)
-    high, wide = extent(resize_image(image, 40, "squash", "bilinear"))
-    assert abs(high - 30) <= 1
-    assert abs(wide - 15) <= 1
-    high, wide = extent(resize_image(image, 40, "short_side", "bilinear"))
-    assert abs(high - 30) <= 1
-    assert abs(wide - 30) <= 1
+@pytest.mark.parametrize(("geometry", "high", "wide"), [("squash", 30, 15), ("short_side", 30, 30)])
+def test_squash_squeezes_and_short_side_keeps_the_aspect_ratio(geometry, high, wide):
+    circle = np.zeros((80, 160, 3), np.uint8)
+    cv2.circle(circle, (80, 40), 30, (255, 255, 255), -1)
+    bright = resize_image(circle, 40, geometry, "bilinear")[..., 0] > 127
+    assert abs(bright.any(1).sum() - high) <= 1
+    assert abs(bright.any(0).sum() - wide) <= 1
 
 
 @pytest.mark.parametrize(("shape", "size"), [((64, 64), 16), ((60, 90), 30), ((128, 128), 32)])
 def test_shrinking_by_a_whole_factor_is_the_mean_of_blocks(shape, size):
-    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    image = noise(*shape)
     high, wide = shape[0] // size, shape[1] // size
     wanted = image.reshape(size, high, size, wide, 3).mean((1, 3))
     found = resize_image(image, size, "squash", "bicubic")
@@ -198,7 +97,7 @@ def test_shrinking_by_a_whole_factor_is_the_mean_of_blocks(shape, size):
 
 @pytest.mark.parametrize("shape", [(100, 70), (333, 47), (50, 90)])
 def test_shrinking_equals_pillow_box(shape):
-    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    image = noise(*shape)
     found = resize_image(image, 32, "squash", "bicubic").astype(int)
     wanted = np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.BOX)).astype(int)
     # Pillow counts a pixel to the box that its centre lies in, OpenCV by area.
@@ -234,7 +133,7 @@ def test_enlarging_follows_the_interpolation():
 
 def test_unknown_geometry():
     with pytest.raises(UserError, match="'crop'; known: squash, short_side, native"):
-        resize_image(PIXELS, 8, "crop", "bicubic")
+        resize_image(smooth(9, 9), 8, "crop", "bicubic")
 
 
 @pytest.mark.parametrize(
@@ -245,3 +144,122 @@ def test_center_crop(side, size, first):
     found = center_crop(image, size)
     assert np.array_equal(found, image[first : first + size, first : first + size])
     assert found.flags.c_contiguous
+
+
+def test_a_strip_is_not_enlarged_as_a_whole(monkeypatch):
+    largest = 0
+    real = cv2.resize
+
+    def watched(image, size, **options):
+        nonlocal largest
+        largest = max(largest, size[0] * size[1])
+        return real(image, size, **options)
+
+    monkeypatch.setattr(images.cv2, "resize", watched)
+    strip = np.tile(np.arange(60_000, dtype=np.uint16).astype(np.uint8)[None, :, None], (1, 1, 3))
+    found = resize_image(strip, 64, "short_side", "nearest")
+    assert found.shape == (64, 64, 3)
+    assert (found[0, 0, 0] == strip[0, 29_999:30_001, 0]).any()
+    assert largest < 64 * 64 * 17
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 60))
+def test_native_is_the_middle_of_the_reflected_image(height, width, size):
+    image = noise(height, width)
+    found = resize_image(image, size, "native", "bicubic")
+    pads = [(max(0, size - side) // 2, max(0, size - side + 1) // 2) for side in (height, width)]
+    wide = np.pad(image, [*pads, (0, 0)], mode="reflect")
+    top, left = ((side - size) // 2 for side in wide.shape[:2])
+    assert np.array_equal(found, wide[top : top + size, left : left + size])
+    assert found.flags.c_contiguous
+
+
+# --- canvases ---
+
+
+@pytest.mark.parametrize("geometry", ["squash", "short_side", "native"])
+def test_a_canvas_does_not_depend_on_the_others(geometry):
+    data = jpeg(smooth(300, 410), 90)
+    canvas = Canvas(40, geometry, "bicubic")
+    (alone,), _ = make_canvases(data, [canvas])
+    others = [Canvas(120, "squash", "bicubic"), canvas, Canvas(16, "native", "bicubic")]
+    assert np.array_equal(make_canvases(data, others)[0][1], alone)
+    if geometry == "native":
+        assert np.array_equal(alone, decode_image(data)[130:170, 185:225])
+
+
+def test_scaled_decoding_aliases_no_more_than_the_mean_of_blocks():
+    stripes = np.zeros((256, 256, 3), np.uint8)
+    stripes[:, ::2] = 255
+    (found,), _ = make_canvases(jpeg(stripes, 95), [Canvas(32, "squash", "bicubic")])
+    assert np.abs(found.astype(int) - 127.5).max() <= 4
+
+
+# --- stored again ---
+
+
+@pytest.mark.parametrize("quality", [1, 50, 90, 100])
+def test_it_is_what_pillow_reads_from_an_ordinary_jpeg(quality):
+    pixels = smooth(48, 48)
+    with Image.open(io.BytesIO(to_jpeg(pixels, quality))) as image:
+        table = image.quantization[0]
+        assert image.info.get("progressive") is None
+        theirs = np.asarray(image.convert("RGB"))
+    with Image.open(io.BytesIO(jpeg(pixels, quality))) as image:
+        assert image.quantization[0] == table
+    assert_close(reencode(pixels, quality), theirs, 4)  # decoders may round differently
+
+
+def test_a_canvas_passes_through_it_once_it_has_its_size():
+    data = png(smooth(48, 48, 1))
+    (plain, equal), _ = make_canvases(data, [PLAIN, EQUAL])
+    assert np.array_equal(equal, reencode(plain, 90))
+    assert not np.array_equal(equal, plain)
+
+
+def test_a_picture_that_was_stored_so_before_stays_as_it_is():
+    pixels = np.repeat(smooth(24, 24, 2)[:, :, :1], 3, axis=2)
+    once = reencode(pixels, 75)
+    assert np.abs(once.astype(int) - pixels).mean() > 1
+    assert np.abs(reencode(once, 75).astype(int) - once).mean() < 0.5
+
+
+def test_a_jpeg_is_decoded_whole_as_any_other_format():
+    """Scaled decoding is for JPEG alone, and would tell the formats apart."""
+    data = to_jpeg(np.repeat(smooth(96, 96, 3)[:, :, :1], 3, axis=2), 90)
+    same = png(decode_image(data))
+    (of_jpeg,), (of_png,) = (make_canvases(one, [EQUAL])[0] for one in (data, same))
+    assert np.array_equal(of_jpeg, of_png)
+    (of_jpeg,), (of_png,) = (make_canvases(one, [PLAIN])[0] for one in (data, same))
+    assert not np.array_equal(of_jpeg, of_png)
+
+
+def test_caches_of_either_kind_keep_apart_and_old_ones_stay_good(tmp_path):
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(png(smooth(48, 48, number)))
+    source = PixelSource(tmp_path, ["0.png", "1.png", "2.png"], [EQUAL])
+    marks, home = source.marks(), tmp_path / "cache"
+    kept = build_cache(home, EQUAL, marks, lambda row: source.read_or_stop(row)[0])
+    assert np.array_equal(kept.pixels[1], source.read(1)[0])
+    assert open_cache(home, PLAIN, marks) is None
+    assert open_cache(home, EQUAL._replace(reencode=80), marks) is None
+    assert canvas_name(EQUAL) == "squash_24_bicubic_q90"
+    assert canvas_name(PLAIN) == "squash_24_bicubic"
+    assert identity(PLAIN)[1] == [24, "squash", "bicubic"]  # as caches from before the key
+
+
+def test_the_quality_travels_with_the_preprocessing():
+    spec = InputSpec(24, 24, "squash", "bicubic", (0.5,) * 3, (0.5,) * 3, 90)  # type: ignore[arg-type]
+    assert Canvas.of(spec) == EQUAL
+    from src.models.backbones import Native
+    from src.models.classifier import input_spec
+
+    config = read_model("timm:test_vit2", {"input.reencode": 70})
+    native = Native(24, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), ())
+    assert input_spec(config, native).reencode == 70
+
+
+@pytest.mark.parametrize("quality", [0, 101])
+def test_a_quality_that_is_none_is_refused(quality):
+    with pytest.raises(UserError, match=r"input\.reencode must be (>= 1|<= 100) \(found"):
+        read_model("timm:test_vit2", {"input.reencode": quality})

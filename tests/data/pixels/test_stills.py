@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
-from src.data.pixels.decode import Decoded, decode
+from src.data.pixels.decode import decode
 from src.data.pixels.formats import file_format, is_clip
 from src.data.pixels.images import Canvas, make_canvases
 from src.errors import UnreadableImageError
@@ -29,28 +29,28 @@ UPRIGHT = {
 }  # fmt: skip
 
 
-def smooth(height: int = 60, width: int = 84) -> np.ndarray:
+def smooth(height=60, width=84):
     small = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
-def noisy() -> np.ndarray:
+def noisy():
     noise = np.random.default_rng(1).normal(0, 6, (120, 160, 3))
     return np.clip(smooth(120, 160) + noise, 0, 255).astype(np.uint8)
 
 
-def encode(image: Image.Image, kind: str, **options: object) -> bytes:
+def encode(image, kind, **options):
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
 
 
-def by_pillow(data: bytes) -> np.ndarray:
+def by_pillow(data):
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 
-def pixels(data: bytes) -> np.ndarray:
+def pixels(data):
     found = decode(data, [None])
     assert found.problem == ""
     (one,) = found.pixels
@@ -96,6 +96,26 @@ def test_xmp_alone_turns_a_picture(kind):
     assert np.median(np.abs(found - UPRIGHT[6](smooth()))) <= 2
 
 
+LOSSLESS = [(k, m, {}) for k in ("PNG", "TIFF") for m in ("L", "1", "P", "RGB")]
+LOSSLESS += [("BMP", "RGB", {}), ("PPM", "RGB", {}), ("WEBP", "RGB", {"lossless": True})]
+LOSSLESS += [("GIF", "P", {})]
+LOSSY = [
+    ("JPEG", "L", {}), ("JPEG", "RGB", {"progressive": True, "subsampling": 2}),
+    ("JPEG", "CMYK", {"quality": 95}), ("JPEG", "RGB", {"keep_rgb": True}),
+    ("WEBP", "RGB", {"quality": 80}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "mode", "options"), LOSSLESS + LOSSY)
+def test_every_format_and_mode_equals_pillow(kind, mode, options):
+    image = PLAIN.convert(mode)
+    data = encode(image, kind, **options)
+    found = pixels(data).astype(int)
+    assert np.abs(found - by_pillow(data)).max() <= (3 if (kind, mode, options) in LOSSY else 0)
+    wanted = np.asarray(image.convert("RGB"))
+    assert np.abs(found - wanted).mean() < (8 if (kind, mode, options) in LOSSY else 0.01)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_alpha_is_dropped_and_darkens_nothing(kind, mode):
@@ -108,24 +128,18 @@ def test_alpha_is_dropped_and_darkens_nothing(kind, mode):
 
 def test_transparent_palettes_keep_their_colours():
     image = PLAIN.quantize(20)
-    wanted = np.asarray(image.convert("RGB"))
     data = encode(image, "PNG", transparency=bytes(range(0, 200, 10)))
-    assert np.array_equal(pixels(data), wanted)
+    assert np.array_equal(pixels(data), np.asarray(image.convert("RGB")))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
-def test_16_bit_grey_keeps_the_high_byte(kind):
-    deep = smooth()[..., 0].astype(np.uint16) * 256 + 77
-    found = pixels(encode(Image.fromarray(deep), kind))
-    assert np.array_equal(found, smooth()[..., :1].repeat(3, 2))
-
-
-@pytest.mark.parametrize("mode", ["CMYK", "RGB"])
-def test_a_jpeg_of_other_colours_equals_pillow(mode):
-    options = {"keep_rgb": True} if mode == "RGB" else {}
-    data = encode(PLAIN.convert(mode), "JPEG", quality=95, **options)
-    assert np.abs(pixels(data).astype(int) - by_pillow(data)).max() <= 2
-    assert np.abs(pixels(data).astype(int) - smooth()).mean() < 8
+@pytest.mark.parametrize("suffix", [".png", ".tiff", ".ppm"])
+def test_16_bits_keep_the_high_byte(suffix):
+    deep = smooth().astype(np.uint16) * 256 + 77
+    grey = pixels(encode(Image.fromarray(deep[..., 0]), {".ppm": "PPM"}.get(suffix, suffix[1:])))
+    assert np.array_equal(grey, smooth()[..., :1].repeat(3, 2))
+    if suffix != ".ppm":
+        data = cv2.imencode(suffix, deep[..., ::-1])[1].tobytes()
+        assert np.abs(pixels(data).astype(int) - smooth()).max() <= 1
 
 
 def test_an_apng_shows_its_default_image_in_training_and_test():
@@ -138,7 +152,7 @@ def test_an_apng_shows_its_default_image_in_training_and_test():
 # --- HEIC ---
 
 
-def heic(orientation: int = 1) -> bytes:
+def heic(orientation=1):
     pillow_heif = pytest.importorskip("pillow_heif")
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -182,7 +196,7 @@ def test_brands_tell_pictures_from_clips(brands, kind):
 # --- what cannot be read ---
 
 
-def twelve_bits() -> bytes:
+def twelve_bits():
     data = encode(PLAIN, "JPEG")
     place = data.index(b"\xff\xc0")
     return data[: place + 1] + b"\xc1" + data[place + 2 : place + 4] + b"\x0c" + data[place + 5 :]
@@ -199,7 +213,13 @@ NAMED = {
     "WEBP of which nothing": encode(PLAIN, "WEBP")[:200],
     "^an AVIF of which nothing": encode(PLAIN, "AVIF")[:200],
     "TIFF of which nothing": encode(PLAIN, "TIFF")[:200],
+    "PNG of which nothing": b"\x89PNG\r\n\x1a\n",
+    "JPEG of which nothing": encode(PLAIN, "JPEG")[:200],
+    "GIF of which nothing": b"GIF89a",
+    "an XML text": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    "empty": b"",
     "no known format": b"P5 is a text, not a PGM"[1:],
+    "^not an image": bytes(1000),
 }
 
 
@@ -213,26 +233,26 @@ def test_what_is_not_read_is_named(name, capfd):
 # --- damage ---
 
 
-def jpeg(**options: object) -> bytes:
+def jpeg(**options):
     return encode(Image.fromarray(noisy()), "JPEG", quality=90, **options)
 
 
-def zeroed(data: bytes, share: float = 1 / 3) -> bytes:
+def zeroed(data, share=1 / 3):
     start = int(len(data) * share)
     return data[:start] + bytes(start) + data[2 * start :]
 
 
-def flipped(data: bytes) -> bytes:
+def flipped(data):
     place = len(data) // 2
     return data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :]
 
 
-def noise_within(data: bytes, seed: int) -> bytes:
+def noise_within(data, seed):
     place = len(data) // 2
     return data[:place] + np.random.default_rng(seed).bytes(1500) + data[place + 1500 :]
 
 
-def headed(data: bytes, kind: int, content: bytes) -> bytes:
+def headed(data, kind, content):
     """Put a segment of notes first."""
     return data[:2] + struct.pack(">BBH", 0xFF, kind, 2 + len(content)) + content + data[2:]
 
@@ -245,18 +265,18 @@ ODD_HEADERS = {
 }
 
 
-def tiff_of_jpeg() -> bytes:
+def tiff_of_jpeg():
     """Return a TIFF of one JPEG with an end marker too early."""
     data = encode(Image.fromarray(noisy()), "TIFF", compression="jpeg", quality=90)
     return data[:5000] + b"\xff\xd9" + data[5002:]
 
 
-def tiff(compression: str) -> bytes:  # of several strips
+def tiff(compression):  # of several strips
     image = Image.fromarray(cv2.resize(noisy(), (900, 700)))
     return encode(image, "TIFF", compression=compression)
 
 
-def png_with_wrong_crc() -> bytes:
+def png_with_wrong_crc():
     texts = PngImagePlugin.PngInfo()
     texts.add_text("note", "hello")
     return encode(PLAIN, "PNG", pnginfo=texts).replace(b"hello", b"jello")
@@ -293,7 +313,7 @@ def test_a_damaged_picture_is_used_and_said_to_be_one(name, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def _tried(data: bytes) -> Decoded | None:
+def _tried(data):
     with suppress(UnreadableImageError):
         return decode(data, [None])
     return None
@@ -334,7 +354,7 @@ def test_what_moves_no_pixel_is_no_damage():
 
 
 def test_a_png_with_no_row_is_unreadable():
-    def chunk(kind: bytes, content: bytes) -> bytes:
+    def chunk(kind, content):
         crc = struct.pack(">I", zlib.crc32(kind + content))
         return struct.pack(">I", len(content)) + kind + content + crc
 

@@ -10,7 +10,6 @@ from src.data.pixels import video, video_packets
 from src.data.pixels.frames import spaced
 from src.data.pixels.video import middle_frame, read_clip, read_frames
 from src.data.pixels.video_decoders import UnreadableVideoError
-from src.data.pixels.video_packets import probe
 from src.errors import UserError
 from tests.clips import boxes, grey_of, index_first, write_clip
 
@@ -106,7 +105,7 @@ def test_a_clip_without_end_is_looked_at_for_a_while(tmp_path, monkeypatch):
 
 
 def test_a_header_is_read(tmp_path):
-    info = probe(write_clip(tmp_path / "a.mp4", 12, size=(24, 40), fps=6))
+    info = read_frames(write_clip(tmp_path / "a.mp4", 12, size=(24, 40), fps=6), 1).info
     assert info[:2] == (6.0, 2.0)
     assert info[2:6] == ("mp4v", 40, 24, 12)
 

@@ -14,7 +14,6 @@ import pytest
 
 from src.data.pixels.formats import is_clip
 from src.data.pixels.video import read_clip, read_frames
-from src.data.pixels.video_packets import probe
 from tests.clips import encode, write_clip
 
 HEIGHT, WIDTH = 64, 96
@@ -98,7 +97,7 @@ def test_matrix_and_range_are_the_only_conversion(tmp_path, decoder, params, mat
     ],
 )
 def test_colours_that_are_not_converted_are_named(tmp_path, params, said):
-    assert probe(encode(tmp_path / "a.mp4", [planes()], params)).colours == said
+    assert read_frames(encode(tmp_path / "a.mp4", [planes()], params), 1).info.colours == said
 
 
 @pytest.mark.parametrize(
