@@ -1,9 +1,8 @@
 """Regions of the demo's photographs, crops of them, and the fakes made of the crops.
 
-What generators do to pixels: resampling, splicing and denoising, at random strengths.
-
-The embedded demo data set makes its fakes with these. Every function takes and returns uint8 RGB
-of one shape, draws only from the generator it is given, and leaves its input alone.
+Fakes are what generators do to pixels: resampling, splicing and denoising, at random strengths.
+Every function takes and returns uint8 RGB of one shape, draws only from the generator it is given,
+and leaves its input alone.
 """
 
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from src.data.pixels.images import INTERPOLATIONS
 
 SIDE = 64
 PHOTOGRAPHS = ("china", "flower")
@@ -27,31 +28,18 @@ Image = NDArray[np.uint8]
 
 RESAMPLERS = ("nearest", "bilinear", "bicubic", "transposed")
 DENOISERS = ("nlmeans", "bilateral", "median")
-_INTERPOLATION = {
-    "nearest": cv2.INTER_NEAREST,
-    "bilinear": cv2.INTER_LINEAR,
-    "bicubic": cv2.INTER_CUBIC,
-}
 
 
 def make_fake(image: Image, donor: Image, rng: np.random.Generator) -> Image:
-    """Pass a crop through one randomly chosen manipulation.
+    """Pass a crop through one manipulation, after which it is about as sharp as before.
 
-    Args:
-        image: the crop.
-        donor: another crop of the same size, from which a splice takes its patch.
-        rng: every choice is drawn from it.
-
-    Returns:
-        The manipulated crop, about as sharp as the crop itself.
+    A splice takes its patch from the `donor`, another crop of the same size.
     """
     kind = str(rng.choice(("resample", "splice", "denoise"), p=(0.4, 0.3, 0.3)))
-    if kind == "resample":
-        fake = resample(image, rng)
-    elif kind == "splice":
+    if kind == "splice":
         fake = splice(image, donor, rng)
     else:
-        fake = denoise(image, rng)
+        fake = resample(image, rng) if kind == "resample" else denoise(image, rng)
     return match_sharpness(fake, image, rng)
 
 
@@ -65,9 +53,7 @@ def resample(image: Image, rng: np.random.Generator) -> Image:
     if method == "transposed":
         large = _transposed_convolution(small, (width, height), rng)
     else:
-        large = np.asarray(
-            cv2.resize(small, (width, height), interpolation=_INTERPOLATION[method]), np.float32
-        )
+        large = cv2.resize(small, (width, height), interpolation=INTERPOLATIONS[method])
     share = float(rng.uniform(0.8, 1.0))
     return _to_uint8(share * large + (1 - share) * image)
 

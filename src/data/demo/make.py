@@ -7,8 +7,6 @@ Both classes are written the same way, so that a file's name, size and format te
 """
 
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
@@ -21,7 +19,7 @@ import pandas as pd
 from PIL import Image as PillowImage
 
 from src import paths
-from src.artifacts.atomic import file_lock
+from src.artifacts.atomic import file_lock, own_folder
 from src.artifacts.files import read_json, sha256_file, write_csv, write_json
 from src.data.demo.crops import (
     SIDE,
@@ -60,13 +58,8 @@ def make_demo(seed: int = 42, *, n_train: int = 1600, n_test: int = 400) -> Path
     It stands in the cache: flat `train/` and `train.csv` (`filename,label,original,domain`), flat
     `test/` and `sample_submission.csv`; the truth of its test part stands beside it, outside.
 
-    Args:
-        seed: everything is drawn from it; the same seed gives the same bytes.
-        n_train: train items, copies and one unreadable item included.
-        n_test: test items, unreadable and odd ones included.
-
-    Returns:
-        The folder of the data set.
+    The same seed gives the same bytes. `n_train` counts copies and one unreadable item, `n_test`
+    unreadable and odd ones.
 
     Raises:
         UserError: another process is making it, or the sizes are too small.
@@ -89,11 +82,8 @@ def _beside(suffix: str) -> Path:
 
 def _fingerprint(folder: Path) -> str:
     """Hash every name and byte of the data set and of its truth."""
-    lines = [
-        f"{path.relative_to(folder)} {sha256_file(path)}"
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    ]
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    lines = [f"{path.relative_to(folder)} {sha256_file(path)}" for path in files]
     lines.append(sha256_file(paths.demo_truth_csv()))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -108,15 +98,12 @@ def _is_complete(folder: Path, wanted: dict[str, int]) -> bool:
 
 def _replace(folder: Path, wanted: dict[str, int]) -> None:
     """Build in a temporary folder and move it into place; the record, written last, seals it."""
-    for left_over in folder.parent.glob(f".{folder.name}.*"):  # of a killed process
-        shutil.rmtree(left_over)
     _beside(".json").unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-        built = Path(temporary) / "new"
-        truth = _build(built, wanted["seed"], wanted["n_train"], wanted["n_test"])
+    with own_folder(folder.parent, f".{folder.name}.") as temporary:
+        truth = _build(temporary / "new", wanted["seed"], wanted["n_train"], wanted["n_test"])
         if folder.exists():
-            folder.replace(Path(temporary) / "old")
-        built.replace(folder)
+            folder.replace(temporary / "old")
+        (temporary / "new").replace(folder)
     write_csv(paths.demo_truth_csv(), truth)
     write_json(_beside(".json"), {"schema": _SCHEMA, **wanted, "sha256": _fingerprint(folder)})
 
@@ -151,14 +138,8 @@ def _write_items(folder: Path, items: list[_Item], names: list[str]) -> list[dic
     for item, name in zip(items, names, strict=True):
         filename = name + item.suffix
         (folder / filename).write_bytes(item.data)
-        rows.append(
-            {
-                "filename": filename,
-                "label": item.label,
-                "original": item.original,
-                "domain": item.domain,
-            }
-        )
+        own = {"label": item.label, "original": item.original, "domain": item.domain}
+        rows.append({"filename": filename, **own})
     return rows
 
 
