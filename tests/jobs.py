@@ -1,6 +1,7 @@
 """A tiny data set, fold file and model on which whole runs take a second."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 from src import paths
 from src.artifacts.folds import read_folds, write_folds
+from src.artifacts.runs import read_record
 from src.config import parse_model
 from src.losses import LOSSES
 from src.training.job import Job, Options, job_table
@@ -39,14 +41,29 @@ def write_items(folder: Path, count: int = N_ITEMS) -> list[str]:
     return names
 
 
-def batches_of(count: int = 3, side: int = 8) -> list[dict[str, torch.Tensor]]:
+def batches_of(count: int = 3, side: int = 8, size: int = 6) -> list[dict[str, torch.Tensor]]:
     """Return random pixels, the same at every call."""
     generator = torch.Generator().manual_seed(1)
-    shape = (6, side, side, 3)
+    shape = (size, side, side, 3)
     return [
         {"pixels": torch.randint(256, shape, dtype=torch.uint8, generator=generator)}
         for _ in range(count)
     ]
+
+
+def oof_bytes(job: Job) -> bytes:
+    """Return what a run wrote as out-of-fold predictions."""
+    return paths.oof_csv(*job.names).read_bytes()
+
+
+def record_of(job: Job) -> dict[str, Any]:
+    """Return the record of a finished run."""
+    return read_record(paths.run_record(*job.names))
+
+
+def with_options(job: Job, **changes: Any) -> Job:
+    """Return a job that is computed otherwise."""
+    return replace(job, options=replace(job.options, **changes))
 
 
 def interrupt_at_batch(monkeypatch: pytest.MonkeyPatch, number: int) -> list[int]:
@@ -107,7 +124,7 @@ def make_job(artefact_root: Path) -> Callable[..., Job]:
         content |= {key: v for key, v in changes.items() if not isinstance(v, dict)}
         table = job_table(items, read_folds(paths.folds_csv("tiny", "s")))
         config = parse_model(content, "tiny")
-        chosen = options or Options(device="cpu", precision="fp32", workers=0)
+        chosen = options or Options(device="cpu", precision="fp32", workers=0, track="none")
         return Job(model, config, "tiny", "s", fold, root, table, chosen)
 
     return make

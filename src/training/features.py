@@ -122,22 +122,42 @@ def cached_features(
 ) -> Features:
     """Return the features of all slots of a job's items, of the views its config predicts with.
 
-    They are read from the cache where this backbone, with these weights, has seen these items
-    before. An interrupted extraction goes on where it stopped. The model is put into evaluation
-    mode; `head` names its net's classifier layers. The features are mapped from the file, see
-    `FeatureBatches`.
+    They are mapped from the cache (see `FeatureBatches`), where this backbone, with these weights,
+    has seen these items before; an interrupted extraction goes on where it stopped. `head` names
+    the classifier layers of the model's net.
 
     Raises:
         UserError: an item cannot be decoded.
     """
-    views = VIEWS[job.config.tta]
     path = paths.feature_cache(job.dataset, _key(job, model, head, source, compute))
     with file_lock(path.with_suffix(".lock"), "the features", wait=True):
         if not _is_whole(path):
-            _extract(path, model, head, source, views, compute)
+            _extract(path, _Body(model, head, compute), source, VIEWS[job.config.tta])
     features = np.load(path, mmap_mode="r")
     LOG.info("features: %s of %s -> %s", "x".join(map(str, features.shape)), job.model, path)
     return features
+
+
+class _Body:
+    """What a net sees before it judges, in evaluation mode; on a CPU by a faster copy of it."""
+
+    def __init__(self, model: Classifier, head: tuple[str, ...], compute: Compute) -> None:
+        self.model, self.head, self.compute = model.eval(), head, compute
+        if compute.chip.type == "cpu":
+            plain = compute.precision == "bf16"
+            net = fused(model.net, model.spec.image_size, plain_attention=plain)
+            self.model = Classifier(net, model.spec).eval()
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Map uint8 (n, s, s, 3) on the device to float32 features (n, ...)."""
+        with device.autocast(self.compute.chip, self.compute.precision):
+            return features_of(self.model.net, self.head, self.model.normalised(pixels))
+
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of an item's features."""
+        size = self.model.spec.image_size
+        pixels = torch.zeros(1, size, size, 3, dtype=torch.uint8, device=self.compute.chip)
+        return tuple(self(pixels).shape[1:])
 
 
 def _is_whole(path: Path) -> bool:
@@ -152,32 +172,25 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
-def _extract(
-    path: Path,
-    model: Classifier,
-    head: tuple[str, ...],
-    source: PixelSource,
-    views: tuple[str, ...],
-    compute: Compute,
-) -> None:
+def _extract(path: Path, body: _Body, source: PixelSource, views: tuple[str, ...]) -> None:
     """Write the features of one batch after the other; an interrupted extraction goes on."""
-    chip, model = compute.chip, _ready(model, compute)
+    compute, chip = body.compute, body.compute.chip
     source.find_faces()
     source = source.with_every_slot()
     count = int(source.numbers.eval_starts[-1])
-    shape = (count, len(views), *_shape(model, head, compute))
+    shape = (count, len(views), *body.shape())
     parts = parts_of(source, np.arange(count), compute.batch_size)
     ends = np.cumsum([len(part) for part in parts]) * 4 * int(np.prod(shape[1:]))
     began = time.monotonic()
     with GrowingFile(path, _header(shape), ends.tolist()) as file, eagerly():
         left = parts[file.done :]
-        batches = EvalBatches(source, [model.spec])
+        batches = EvalBatches(source, [body.model.spec])
         loader = make_loader(batches, left, compute.processes(count), pin=chip.type == "cuda")
         for batch in track(loader, "features", total=len(left), unit="batch"):
             _check_readable(source, batch)
             pixels = batch["pixels0"].to(chip, non_blocking=True)
-            seen = [_forward(model, head, view_pixels(pixels, view), compute) for view in views]
-            table = torch.stack(seen, 1).cpu().numpy()
+            table = torch.stack([body(view_pixels(pixels, view)) for view in views], 1)
+            table = table.cpu().numpy()
             table[~batch["readable"].numpy()] = np.nan
             file.add(table.tobytes())
     taken, looks = time.monotonic() - began, sum(map(len, left)) * len(views)
@@ -202,27 +215,6 @@ def _header(shape: tuple[int, ...]) -> bytes:
     content = {"descr": "<f4", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, content)
     return file.getvalue()
-
-
-def _ready(model: Classifier, compute: Compute) -> Classifier:
-    """Return the model in evaluation mode, on a CPU a faster copy of it."""
-    model.eval()
-    if compute.chip.type != "cpu":
-        return model
-    plain = compute.precision == "bf16"
-    net = fused(model.net, model.spec.image_size, plain_attention=plain)
-    return model if net is model.net else Classifier(net, model.spec).eval()
-
-
-def _forward(model: Classifier, head: tuple[str, ...], pixels: Tensor, compute: Compute) -> Tensor:
-    with device.autocast(compute.chip, compute.precision):
-        return features_of(model.net, head, model.normalised(pixels))
-
-
-def _shape(model: Classifier, head: tuple[str, ...], compute: Compute) -> tuple[int, ...]:
-    size = model.spec.image_size
-    pixels = torch.zeros(1, size, size, 3, dtype=torch.uint8, device=compute.chip)
-    return tuple(_forward(model, head, pixels, compute).shape[1:])
 
 
 def _key(

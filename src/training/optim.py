@@ -139,22 +139,17 @@ class Schedule(ABC):
     def after_epoch(self, score: float) -> None:  # noqa: B027 - most have no use for it
         """Take note of an epoch's score on the held-out items, higher is better."""
 
-    def state(self) -> dict[str, Any]:
-        """Return what `restore` needs to go on exactly: plain numbers."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain numbers from which `load_state_dict` goes on exactly."""
         return {}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned."""
-        for name in self.state():
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        for name in self.state_dict():
             setattr(self, name, state[name])
 
 
 SCHEDULES: Registry[Callable[[OptimConfig, int, int], Schedule]] = Registry("schedule")
-
-
-def make_schedule(config: OptimConfig, steps: int, steps_per_epoch: int) -> Schedule:
-    """Make the schedule that a config names, over `steps` batches of the whole stage."""
-    return SCHEDULES.get(config.schedule)(config, steps, steps_per_epoch)
 
 
 @SCHEDULES.register("cosine")
@@ -163,7 +158,7 @@ class Cosine(Schedule):
 
     def after_warmup(self, step: int) -> float:  # noqa: D102
         share = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.low + 0.5 * (self.config.lr - self.low) * (1 + math.cos(math.pi * share))
+        return _half_cosine(self.config.lr, self.low, share)
 
 
 @SCHEDULES.register("constant")
@@ -205,7 +200,7 @@ class Plateau(Schedule):
         if self.waited > self.config.decay_epochs:
             self.cuts, self.waited = self.cuts + 1, 0
 
-    def state(self) -> dict[str, Any]:  # noqa: D102
+    def state_dict(self) -> dict[str, Any]:  # noqa: D102
         return {"best": self.best, "waited": self.waited, "cuts": self.cuts}
 
 
@@ -254,12 +249,12 @@ class WeightMean:
         if epoch > self.first:
             self.mean.update_parameters(model)
 
-    def state(self) -> dict[str, Any]:
-        """Return tensors and plain numbers from which `restore` goes on exactly."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return tensors and plain numbers from which `load_state_dict` goes on exactly."""
         return {"count": int(self.mean.n_averaged), "net": self.model.net.state_dict()}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over a state that `state` made."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
         self.mean.n_averaged.fill_(state["count"])
         self.model.net.load_state_dict(state["net"])
 

@@ -19,8 +19,8 @@ from src.config import PseudoConfig
 from src.data.folds.overlap import Relatives, find_relatives
 from src.data.items.manifest import Dataset
 from src.ensemble.extra import is_extra
-from src.ensemble.rule import pools_of, rule_of
-from src.ensemble.vote import apply_recipe, pool_views
+from src.ensemble.rule import rule_of
+from src.ensemble.vote import apply_recipe
 from src.errors import UserError
 from src.inference import stored
 
@@ -143,20 +143,13 @@ class PseudoLabels:
                 f"{self._command('predict_ensemble.py')}"
             )
         parts = stored.needed_parts(recipe, None if fold == paths.ALL else [fold])
-        views: dict[str, list[pd.DataFrame]] = {}
         for part in parts:
-            found = stored.stored_predictions(part, self._items)
-            if found is None:
+            if stored.stored_predictions(part, self._items) is None:
                 raise UserError(
                     f"{part.views} is not there, or not of these weights and test items: "
                     f"{self._command('predict_ensemble.py')}"
                 )
-            views.setdefault(part.model, []).append(found)
-        pools = stored.default_pools(parts) | pools_of(recipe)
-        logits = {
-            model: pool_views(pd.concat(found, ignore_index=True), pools[model])
-            for model, found in views.items()
-        }
+        logits = stored.member_logits(recipe, parts, self._items)
         test = self.dataset.test.set_index("item_id")[["kind", "domain"]]
         votes = apply_recipe(recipe, logits, 0.5, test)
         files = {f"{part.model} fold {part.fold}": sha256_file(part.views) for part in parts}

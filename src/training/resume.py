@@ -25,8 +25,7 @@ EVERY_SECONDS = 600.0  # within an epoch: what a power cut may cost
 COST_SHARE = 50  # a save is not repeated before this many times its own length has passed
 SLOW_DISK = 50e6  # bytes/s, a guess until the first save is measured
 AGAIN = "start this fold again with --overwrite"
-_STATE_KEYS = {"identity", "start", "model", "ema", "swa", "optimizer", "scaler", "schedule",
-               "loss_sum", *COUNTS}  # fmt: skip
+_STATE_KEYS = {"identity", "start", "model", "optimizer", "scaler", "schedule", "loss_sum", *COUNTS}
 _SOURCES = {"hub": "hub", "file": "file", "none": "random"}
 
 
@@ -78,13 +77,11 @@ def is_finished(job: Job, start: dict[str, Any]) -> bool:
 def check_identity(found: dict[str, Any], want: dict[str, Any], path: Path) -> None:
     """Raise a UserError that says what differs between a run on disk and the one asked for.
 
-    Args:
-        found: a record, or the identity in a state.
-        want: `Job.identity`; a start whose sha256 is None may be any of its source.
-        path: named in the message.
+    `found` is a record or the identity in a state, read from `path`; `want` is a `Job.identity`, of
+    which a start whose sha256 is None may be any of its source.
     """
-    differs = []
     _check_words(found, path)
+    differs = []
     if found["config_sha256"] != want["config_sha256"]:
         differs.append("the model's config has changed since")
     if found["folds_sha256"] != want["folds_sha256"]:
@@ -167,7 +164,7 @@ def take_over(run: Run, state: dict[str, Any], device: str) -> None:
             f"or {AGAIN}"
         )
     try:
-        run.restore(state)
+        run.load_state_dict(state)
     except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(f"{path}: does not fit this run ({reason}); or {AGAIN}") from error
@@ -215,7 +212,7 @@ class StateFile:
         now = time.monotonic()
         job, start = self.run.job, asdict(self.start)
         self.run.spent = now - self.began if self.run.batch else 0.0
-        state = {"identity": job.identity(start), "start": start, **self.run.state()}
+        state = {"identity": job.identity(start), "start": start, **self.run.state_dict()}
         checkpoint.save_state(paths.run_state(*job.names), state)
         self.saved = time.monotonic()
         self.cost = self.saved - now

@@ -16,13 +16,7 @@ from src.models.classifier import Classifier
 from src.models.heads import Probe
 from src.models.strategies import Stage
 from src.training.job import Job
-from src.training.optim import (
-    Schedule,
-    WeightMean,
-    build_optimizer,
-    freeze_modes,
-    make_schedule,
-)
+from src.training.optim import SCHEDULES, Schedule, WeightMean, build_optimizer, freeze_modes
 
 LOG = logging.getLogger("rvf")
 EMA_WARMUP_POWER = 0.75  # decay grows as 1 - (1 + step)^-0.75, so that short runs average too
@@ -82,7 +76,7 @@ class Run:
         stage, net, optim = self.current, self.model.net, self.current.optim
         _train_only(net, stage.train)
         self.optimizer = build_optimizer(net, optim)
-        self.schedule = make_schedule(optim, optim.epochs * self.steps, self.steps)
+        self.schedule = SCHEDULES.get(optim.schedule)(optim, optim.epochs * self.steps, self.steps)
         self.active = self.model
         self.ema = self.swa = None
         if stage.cached:  # a mean of the whole net's weights would cost more than training its head
@@ -152,32 +146,33 @@ class Run:
             checkpoint.save_checkpoint(path, self.model, self.job.config.as_dict(), ["full"])
             LOG.info("stage %r: weights of its epoch %d -> %s", self.current.name, epoch, path)
 
-    def state(self) -> dict[str, Any]:
-        """Return tensors and plain containers from which `restore` goes on exactly."""
-        return {
-            "model": self.model.net.state_dict(),
-            "ema": self.ema.module.net.state_dict() if self.ema is not None else None,
-            "swa": self.swa.state() if self.swa is not None else None,
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "schedule": self.schedule.state(),
-            "loss_sum": float(self.loss_sum),
-            **{name: getattr(self, name) for name in COUNTS},
-        }
+    def state_dict(self) -> dict[str, Any]:
+        """Return tensors and plain containers from which `load_state_dict` goes on exactly."""
+        counts = {name: getattr(self, name) for name in COUNTS}
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        return {"loss_sum": float(self.loss_sum), **counts, **parts}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over a state that `state` made; its stage was entered before."""
-        self.model.net.load_state_dict(state["model"])
-        if self.ema is not None:
-            self.ema.module.net.load_state_dict(state["ema"])
-        if self.swa is not None:
-            self.swa.restore(state["swa"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.schedule.restore(state["schedule"])
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned; its stage was entered before."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
         self.loss_sum = state["loss_sum"]
         for name in COUNTS:
             setattr(self, name, state[name])
+
+    def _parts(self) -> dict[str, Any]:
+        """Return what has a state of its own."""
+        parts = {
+            "model": self.model.net,
+            "optimizer": self.optimizer,
+            "scaler": self.scaler,
+            "schedule": self.schedule,
+        }
+        if self.ema is not None:
+            parts["ema"] = self.averaged.net
+        if self.swa is not None:
+            parts["swa"] = self.swa
+        return parts
 
     def _log_share(self) -> None:
         stage, net = self.current, self.model.net

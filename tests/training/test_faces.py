@@ -40,14 +40,26 @@ def red(monkeypatch, make_job):
     return use_red(monkeypatch)
 
 
-def test_the_crop_travels_with_the_weights_and_boxes_are_found_once(make_job, red):
-    job = make_job(**FACE)
+def test_the_crop_travels_with_the_weights_and_boxes_are_found_once(
+    make_job, red, tmp_path, capsys
+):
+    frames = {"train": 3, "eval": 5}
+    job = make_job(**FACE, frames=frames)
     fit_fold(job)
     assert red.looked == 48
     spec, _ = read_input(paths.checkpoint(*job.names))
-    assert spec.face == job.config.face
-    fit_fold(make_job(fold=1, **FACE))
+    assert (spec.face, spec.frames) == (job.config.face, FramesConfig(**frames))
+    fit_fold(make_job(fold=1, **FACE, frames=frames))
     assert red.looked == 48
+
+    folder = tmp_path / "any"  # is answered, and its faceless items are named
+    write_picture(folder / "face.png", picture((3, 3, 20)))
+    write_picture(folder / "wall.png", picture())
+    words = ["--checkpoint", paths.checkpoint(*job.names), "--input-dir", folder]
+    words += ["--output", tmp_path / "out.csv", "--device", "cpu", "--workers", "0"]
+    assert predict([str(word) for word in words]) == 0
+    assert "1 show no face, so the whole picture was judged: wall.png" in capsys.readouterr().out
+    assert pd.read_csv(tmp_path / "out.csv")["label"].notna().all()
 
 
 def test_a_frozen_backbone_sees_faces_too(make_job, red):
@@ -130,23 +142,3 @@ def test_a_second_face_is_what_a_picture_of_it_alone_is(make_job, red, tmp_path)
     assert logits["both.png", "face0"] == pytest.approx(logits["first.png", "face0"], abs=1e-6)
     assert abs(logits["both.png", "face0"] - logits["both.png", "face1"]) > 1e-3
     assert logits["both.png", "face1"] == pytest.approx(logits["second.png", "face0"], abs=1e-6)
-
-
-def test_a_folder_is_answered_and_its_faceless_items_are_named(make_job, red, tmp_path, capsys):
-    job = make_job(**FACE)
-    fit_fold(job)
-    folder = tmp_path / "any"
-    write_picture(folder / "face.png", picture((3, 3, 20)))
-    write_picture(folder / "wall.png", picture())
-    words = ["--checkpoint", paths.checkpoint(*job.names), "--input-dir", folder]
-    words += ["--output", tmp_path / "out.csv", "--device", "cpu", "--workers", "0"]
-    assert predict([str(word) for word in words]) == 0
-    assert "1 show no face, so the whole picture was judged: wall.png" in capsys.readouterr().out
-    assert pd.read_csv(tmp_path / "out.csv")["label"].notna().all()
-
-
-def test_faces_are_looked_for_in_the_frames_that_are_seen(make_job, red):
-    job = make_job(**FACE, frames={"train": 3, "eval": 5})
-    fit_fold(job)
-    spec, _ = read_input(paths.checkpoint(*job.names))
-    assert spec.frames == FramesConfig(train=3, eval=5)

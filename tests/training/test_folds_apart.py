@@ -13,6 +13,6 @@ def test_longer_training_brings_the_folds_together(make_job):
             optim = {"lr": 1e-3, "epochs": epochs, "ema_decay": None}
             assert fit_fold(make_job(fold, model=model, optim=optim))
         one = align("tiny", "s", [model])
-        found[model] = apart(one.label, one.logits[:, 0], one.fold, one.group, 42)
+        found[model] = apart(one.label, one.logit[:, 0], one.fold, one.group, 42)
     assert found["brief"] is not None
     assert found["long"] is None

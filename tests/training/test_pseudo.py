@@ -17,7 +17,6 @@ from src.artifacts.folds import read_folds, write_folds
 from src.artifacts.oof import read_views, write_oof, write_views
 from src.artifacts.recipes import Member, Recipe, write_recipe
 from src.config import PseudoConfig, parse_model
-from src.data.items.manifest import Dataset
 from src.data.layouts.load import load_dataset
 from src.data.pixels.source import Canvas, PixelSource
 from src.errors import UserError
@@ -33,22 +32,22 @@ N, FOLDS, SCHEME = 18, (0, 1, 2), "s"
 RIGHT = 10.0  # logit of a model that is sure
 
 
-def picture(seed: int) -> np.ndarray:
+def picture(seed):
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
     return cv2.resize(small, (48, 48), interpolation=cv2.INTER_CUBIC)
 
 
-def truth(index: int) -> int:
+def truth(index):
     return index % 2
 
 
-def fold_of(index: int) -> int:
+def fold_of(index):
     return index // 2 % 3
 
 
 @pytest.fixture
-def toy(artefact_root: Path) -> Dataset:
+def toy(artefact_root):
     """Write a data set in which only leaks tell the truth.
 
     Test item `sib_i` stands for a secret that it shares with train item i alone: a model knows
@@ -84,7 +83,7 @@ def toy(artefact_root: Path) -> Dataset:
     return dataset
 
 
-def write_member(dataset: Dataset, model: str, folds: tuple[int, ...] = FOLDS) -> None:
+def write_member(dataset, model, folds=FOLDS):
     items = stored.items_to_predict(dataset)
     table = read_folds(paths.folds_csv("toy", SCHEME))
     for fold in folds:
@@ -108,9 +107,14 @@ def write_member(dataset: Dataset, model: str, folds: tuple[int, ...] = FOLDS) -
         write_views(paths.test_views("toy", SCHEME, model, fold), views, made_from)
 
 
-def write_tuned(
-    models: list[str], threshold: float = 0.5, folds: tuple[int, ...] = FOLDS, rule: str = "soft"
-) -> Recipe:
+def stages_of(threshold, voting="soft"):
+    return [
+        {"name": "voting", "params": {"rule": voting}},
+        {"name": "threshold", "params": {"value": threshold}},
+    ]
+
+
+def write_tuned(models, folds=FOLDS):
     members = [
         Member(
             model,
@@ -121,25 +125,20 @@ def write_tuned(
         )
         for model in models
     ]
-    stages = [
-        {"name": "voting", "params": {"rule": rule}},
-        {"name": "threshold", "params": {"value": threshold}},
-    ]
     sha = sha256_file(paths.folds_csv("toy", SCHEME))
-    recipe = Recipe("toy", SCHEME, list(folds), sha, members, stages)
+    recipe = Recipe("toy", SCHEME, list(folds), sha, members, stages_of(0.5))
     write_recipe(paths.recipe_json("toy", "tuned"), recipe)
-    return recipe
 
 
-def labeller(dataset: Dataset, model: str = "pl", **config: object) -> PseudoLabels:
+def labeller(dataset, model="pl", **config):
     return PseudoLabels(model, PseudoConfig("tuned", **config), dataset, SCHEME)  # type: ignore[arg-type]
 
 
-def table_of(dataset: Dataset) -> pd.DataFrame:
+def table_of(dataset):
     return job_table(dataset.train, read_folds(paths.folds_csv("toy", SCHEME)))
 
 
-def added(dataset: Dataset, fold: int | str, **config: object) -> dict[str, int]:
+def added(dataset, fold, **config):
     table = table_of(dataset)
     longer, _ = labeller(dataset, **config).add(table, fold)
     pd.testing.assert_frame_equal(longer.iloc[: len(table)], table)
@@ -150,48 +149,29 @@ def added(dataset: Dataset, fold: int | str, **config: object) -> dict[str, int]
 
 
 @pytest.mark.parametrize("fold", FOLDS)
-def test_no_label_for_a_fold_knows_anything_of_that_fold(toy: Dataset, fold: int) -> None:
+def test_no_label_for_a_fold_knows_anything_of_that_fold(toy, fold, monkeypatch):
     """Were another fold's model asked, the secrets of the held-out items would come out right."""
+    opened, read = [], stored.read_views
+    monkeypatch.setattr(stored, "read_views", lambda path: (opened.append(path), read(path))[1])
+    for other in set(FOLDS) - {fold}:  # nor is anything else read of them
+        paths.test_views("toy", SCHEME, "a", other).unlink()
+        paths.checkpoint("toy", SCHEME, "a", other).unlink()
     labels = added(toy, fold)
+    assert set(opened) == {paths.test_views("toy", SCHEME, "a", fold)}
     for i in range(N):
-        knows = labels[f"sib_{i:02d}.png"] == truth(i)
-        assert knows == (fold_of(i) != fold), i
-
-
-@pytest.mark.parametrize("fold", FOLDS)
-def test_copies_and_look_alikes_of_held_out_items_stay_out(toy: Dataset, fold: int) -> None:
-    labels = added(toy, fold)
-    for i in range(6):
+        assert (labels[f"sib_{i:02d}.png"] == truth(i)) == (fold_of(i) != fold), i
+    for i in range(6):  # copies and look-alikes of held-out items stay out
         for kind in ("copy", "flip"):
             assert (f"{kind}_{i:02d}.png" in labels) == (fold_of(i) != fold)
 
 
-@pytest.mark.parametrize("fold", [0, 2])
-def test_only_that_folds_predictions_are_read(
-    toy: Dataset, fold: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened: list[Path] = []
-    read = stored.read_views
-
-    def spy(path: Path) -> tuple[pd.DataFrame, dict[str, object]]:
-        opened.append(path)
-        return read(path)
-
-    monkeypatch.setattr(stored, "read_views", spy)
-    for other in set(FOLDS) - {fold}:  # nor is anything else read of them
-        paths.test_views("toy", SCHEME, "a", other).unlink()
-        paths.checkpoint("toy", SCHEME, "a", other).unlink()
-    added(toy, fold)
-    assert opened == [paths.test_views("toy", SCHEME, "a", fold)]
-
-
-def test_a_refit_takes_the_labels_of_all_folds_and_leaves_no_copy_out(toy: Dataset) -> None:
+def test_a_refit_takes_the_labels_of_all_folds_and_leaves_no_copy_out(toy):
     labels = added(toy, "all")
     assert len(labels) == len(toy.test)
     assert all(label == truth(int(name[-6:-4])) for name, label in labels.items())
 
 
-def test_the_held_out_rows_of_a_run_stay_the_folds(toy: Dataset) -> None:
+def test_the_held_out_rows_of_a_run_stay_the_folds(toy):
     table, source = labeller(toy).add(table_of(toy), 1)
     job = Job("pl", parse_model(TINY, "tiny"), "toy", SCHEME, 1, toy.root, table, pseudo=source)
     held = set(job.table["item_id"].iloc[job.held_rows])
@@ -206,9 +186,7 @@ def test_the_held_out_rows_of_a_run_stay_the_folds(toy: Dataset) -> None:
     assert source["left_out"]["look-alikes of held-out items"] == 2
 
 
-def test_all_folds_of_a_pseudo_labelled_model_are_served_by_one_pixel_cache(
-    toy: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_folds_of_a_pseudo_labelled_model_are_served_by_one_pixel_cache(toy, monkeypatch):
     (toy.root / "test" / "broken_00.png").write_bytes(b"no picture")
     dataset = load_dataset("toy", None)
     write_member(dataset, "a")
@@ -226,23 +204,32 @@ def test_all_folds_of_a_pseudo_labelled_model_are_served_by_one_pixel_cache(
     assert len(kept) == 1
 
 
-def test_balance_gives_the_training_rows_share(toy: Dataset) -> None:
+def test_balance_gives_the_training_rows_share(toy):
+    path = paths.test_views("toy", SCHEME, "a", 0)
+    views, made_from = read_views(path)
     for i in range(0, N, 4):  # fewer sure reals
-        views = pd.read_parquet(paths.test_views("toy", SCHEME, "a", 0))
         assert truth(i) == 0
         views.loc[views["item_id"] == f"sib_{i:02d}.png", "logit"] = 0.1
-        items = stored.items_to_predict(toy)
-        sha = sha256_file(paths.checkpoint("toy", SCHEME, "a", 0))
-        made_from = {"checkpoint_sha256": sha, "manifest_sha256": items.manifest_sha256}
-        write_views(paths.test_views("toy", SCHEME, "a", 0), views, made_from)
+    write_views(path, views, made_from)
     uneven = list(added(toy, 0).values())
     even = list(added(toy, 0, balance=True).values())
     assert 2 * sum(uneven) != len(uneven)
     assert 2 * sum(even) == len(even)
 
 
-def test_each_missing_thing_names_the_command_that_makes_it(toy: Dataset) -> None:
+def test_what_cannot_label_is_refused_with_the_command_that_helps(toy):
     table = table_of(toy)
+    with pytest.raises(UserError, match=r"none of the 30 test items.*30 not sure.*confidence"):
+        labeller(toy, confidence=1.0).add(table, 0)
+    # Models of another scheme saw parts of every fold of this one.
+    shutil.copy(paths.folds_csv("toy", SCHEME), paths.folds_csv("toy", "other"))
+    with pytest.raises(UserError, match="tuned on the folds of s, not other"):
+        PseudoLabels("pl", PseudoConfig("tuned"), toy, "other").check()
+    views, made_from = read_views(paths.test_views("toy", SCHEME, "a", 0))
+    made_from |= {"checkpoint_sha256": "0" * 64}
+    write_views(paths.test_views("toy", SCHEME, "a", 0), views, made_from)
+    with pytest.raises(UserError, match="not of these weights"):
+        labeller(toy).add(table, 0)
     paths.test_views("toy", SCHEME, "a", 1).unlink()
     with pytest.raises(UserError, match=r"predict_ensemble.py --data toy --recipe tuned"):
         labeller(toy).add(table, 1)
@@ -259,35 +246,11 @@ def test_each_missing_thing_names_the_command_that_makes_it(toy: Dataset) -> Non
         labeller(toy).check()
 
 
-def test_a_recipe_of_other_folds_is_refused(toy: Dataset) -> None:
-    """Models of another scheme saw parts of every fold of this one."""
-    shutil.copy(paths.folds_csv("toy", SCHEME), paths.folds_csv("toy", "other"))
-    with pytest.raises(UserError, match="tuned on the folds of s, not other"):
-        PseudoLabels("pl", PseudoConfig("tuned"), toy, "other").check()
+def rule(threshold, voting="soft"):
+    return Recipe("d", "s", [0], "", [Member("a", 1.0, 0.5, {})], stages_of(threshold, voting))
 
 
-def test_predictions_of_other_weights_do_not_label(toy: Dataset) -> None:
-    path = paths.test_views("toy", SCHEME, "a", 0)
-    views, made_from = read_views(path)
-    write_views(path, views, made_from | {"checkpoint_sha256": "0" * 64})
-    with pytest.raises(UserError, match="not of these weights"):
-        labeller(toy).add(table_of(toy), 0)
-
-
-def test_nothing_sure_enough_is_an_error(toy: Dataset) -> None:
-    with pytest.raises(UserError, match=r"none of the 30 test items.*30 not sure.*confidence"):
-        labeller(toy, confidence=1.0).add(table_of(toy), 0)
-
-
-def rule(threshold: float, voting: str = "soft") -> Recipe:
-    stages = [
-        {"name": "voting", "params": {"rule": voting}},
-        {"name": "threshold", "params": {"value": threshold}},
-    ]
-    return Recipe("d", "s", [0], "", [Member("a", 1.0, 0.5, {})], stages)
-
-
-def votes(prob: np.ndarray, threshold: float) -> pd.DataFrame:
+def votes(prob, threshold):
     pred = (prob >= threshold).astype(np.int64)
     return pd.DataFrame({"prob": prob, "pred": pred, "fallback": False, "threshold": threshold})
 
@@ -297,9 +260,7 @@ def votes(prob: np.ndarray, threshold: float) -> pd.DataFrame:
     st.floats(-4, 4),
     st.floats(0.51, 1.0),
 )
-def test_sure_is_a_distance_from_the_threshold_in_logits(
-    logits: list[float], cut: float, confidence: float
-) -> None:
+def test_sure_is_a_distance_from_the_threshold_in_logits(logits, cut, confidence):
     """Oracle: on the logit scale an item is sure if it lies logit(c) beyond the threshold."""
     logit = np.array(logits)
     prob, threshold = sigmoid(logit), float(sigmoid(cut))
@@ -312,16 +273,14 @@ def test_sure_is_a_distance_from_the_threshold_in_logits(
     np.testing.assert_array_equal(sure[kept] > 0.5, logit[kept] > cut)
 
 
-def test_hard_votes_are_shares_whatever_the_threshold() -> None:
+def test_hard_votes_are_shares_whatever_the_threshold():
     prob = np.array([0.0, 0.3, 0.5, 0.96, 1.0])
     sure = surely(votes(prob, 0.5), rule(0.9, "hard"), 0.95)
     np.testing.assert_array_equal(np.isnan(sure), [False, True, True, False, False])
 
 
 @given(st.lists(st.floats(0, 1).filter(lambda p: p != 0.5), max_size=40), st.floats(0.05, 0.95))
-def test_balance_keeps_one_class_whole_and_the_surest_of_the_other(
-    probs: list[float], share: float
-) -> None:
+def test_balance_keeps_one_class_whole_and_the_surest_of_the_other(probs, share):
     prob = np.array(probs, dtype=np.float64)
     keep = np.ones(len(prob), bool)
     kept = balance(prob, keep, share)

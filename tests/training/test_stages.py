@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from src import paths
-from src.artifacts.runs import read_record
+from src.cli.export import _finished
 from src.models.checkpoint import load_checkpoint
 from src.tensor_files import read_tensors
 from src.training import features, trainer
+from src.training.plan import refit_epochs
 from src.training.run import Run
 from src.training.trainer import fit_fold
+from tests.jobs import interrupt_at_batch, oof_bytes, record_of, with_options
 
 VIT = {"embed_dim": 16, "depth": 3, "num_heads": 2, "patch_size": 4}
 TWO = {"strategy": "two_stage", "transfer": {"head_epochs": 3, "last_blocks": 1, "head_lr": 0.05}}
@@ -32,10 +34,6 @@ def vit(**more):
 def weights_of(job, stage=None):
     path = paths.checkpoint(*job.names)
     return read_tensors(path if stage is None else paths.stage_checkpoint(*job.names, stage))
-
-
-def oof_bytes(job) -> bytes:
-    return paths.oof_csv(*job.names).read_bytes()
 
 
 def changed(before, after) -> set[str]:
@@ -65,7 +63,7 @@ def test_two_stages_train_the_head_first_and_then_the_last_block_with_it(make_jo
     assert {key.split(".")[0] for key in moved} == {"stages", "head"}
     # Block 0 keeps its weights and its BatchNorm statistics.
     assert {key.split(".")[1] for key in moved if key.startswith("stages")} == {"1"}
-    record = read_record(paths.run_record(*job.names))
+    record = record_of(job)
     assert [s["name"] for s in record["stages"]] == ["head", "last 1 blocks"]
     assert [s["epochs"] for s in record["stages"]] == [3, 2]
     assert [e["stage"] for e in record["history"]] == ["head"] * 3 + ["last 1 blocks"] * 2
@@ -74,26 +72,14 @@ def test_two_stages_train_the_head_first_and_then_the_last_block_with_it(make_jo
     assert record["trainable"] == record["stages"][1]["trainable"] < record["parameters"]
 
 
-@pytest.mark.parametrize("stop_at", [0, 4, 8, 9, 13])
+@pytest.mark.parametrize("stop_at", [4, 8, 9, 13])
 def test_an_interrupted_run_of_two_stages_goes_on_to_the_same_bytes(make_job, monkeypatch, stop_at):
     # 30 training items make 3 batches an epoch: 9 of the first stage, 6 of the second.
-    whole = make_job(model="whole", **TWO, **SHORT)
+    whole, job = (make_job(model=name, **TWO, **SHORT) for name in ("whole", "cut"))
     assert fit_fold(whole)
-    job = make_job(model="cut", **TWO, **SHORT)
-    calls = 0
-    real = trainer.Step.add
-
-    def stop(*arguments):
-        nonlocal calls
-        calls += 1
-        if calls == stop_at + 1:
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer.Step, "add", stop)
-        with pytest.raises(KeyboardInterrupt):
-            fit_fold(job)
+    interrupt_at_batch(monkeypatch, stop_at + 1)
+    with pytest.raises(KeyboardInterrupt):
+        fit_fold(job)
     assert not paths.run_record(*job.names).exists()
     assert fit_fold(job)
     assert oof_bytes(job) == oof_bytes(whole)
@@ -101,16 +87,14 @@ def test_an_interrupted_run_of_two_stages_goes_on_to_the_same_bytes(make_job, mo
 
 
 def test_features_are_computed_once_for_all_folds_and_predict_as_the_whole_net(
-    make_job, monkeypatch, tmp_path
+    make_job, monkeypatch
 ):
-    weights = tmp_path / "start.safetensors"
     donor = make_job(model="donor", optim={"epochs": 1})
     assert fit_fold(donor)
-    weights.write_bytes(paths.checkpoint(*donor.names).read_bytes())
     passes = []
     extract = features._extract
     monkeypatch.setattr(features, "_extract", lambda *a: (passes.append(1), extract(*a)))
-    options = dataclasses.replace(donor.options, weights=weights)
+    options = dataclasses.replace(donor.options, weights=paths.checkpoint(*donor.names))
     kind = {"strategy": "feature_extractor", "tta": "flip", **SHORT}
     kind["backbone"] = {"pretrained": "file"}
     jobs = [make_job(fold=fold, options=options, **kind) for fold in range(2)]
@@ -135,20 +119,22 @@ def test_an_interrupted_extraction_goes_on_where_it_stopped(make_job, monkeypatc
         "cached_features",
         lambda *a: whole(*a[:4], dataclasses.replace(a[4], batch_size=16)),
     )
-    real, calls = features._forward, []
+    real, calls = features._Body.__call__, []
 
     def stop(*arguments):
-        calls.append(len(arguments[2]))
+        calls.append(len(arguments[1]))
         if len(calls) == 3:  # one for the shape, then the second batch
             raise KeyboardInterrupt
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(features, "_forward", stop)
+        patch.setattr(features._Body, "__call__", stop)
         with pytest.raises(KeyboardInterrupt):
             fit_fold(job)
     calls.clear()
-    monkeypatch.setattr(features, "_forward", lambda *a: (calls.append(len(a[2])), real(*a))[1])
+    monkeypatch.setattr(
+        features._Body, "__call__", lambda *a: (calls.append(len(a[1])), real(*a))[1]
+    )
     assert fit_fold(job)
     assert calls[1:] == [16, 16]  # of 48 items in batches of 16
     other = make_job(model="other", strategy="feature_extractor", **SHORT)
@@ -176,7 +162,7 @@ def test_few_weights_are_trained_and_the_checkpoint_is_plain(make_job, monkeypat
         "lora": lambda key: key.endswith("qkv.weight"),
     }[strategy]
     assert moved == {key for key in plain if wanted(key) or key.startswith("head.")}
-    record = read_record(paths.run_record(*job.names))
+    record = record_of(job)
     assert 0 < record["trainable"] < 0.5 * record["parameters"]
     load_checkpoint(paths.checkpoint(*job.names), torch.device("cpu"))
 
@@ -189,8 +175,6 @@ def test_gradual_unfreezing_leaves_deeper_blocks_alone_until_their_turn(make_job
 
 
 def test_each_stage_keeps_its_own_best_epoch_and_a_refit_takes_their_means(make_job, monkeypatch):
-    from src.training.plan import refit_epochs
-
     kind = {**TWO, "selection": "best", "patience": 1, "optim": {"epochs": 4, "ema_decay": None}}
     kind["transfer"] = {**TWO["transfer"], "head_patience": 1}
     scores = iter([0.5, 0.6, 0.6, 0.55, 0.5])
@@ -202,7 +186,7 @@ def test_each_stage_keeps_its_own_best_epoch_and_a_refit_takes_their_means(make_
     )
     job = make_job(**kind)
     assert fit_fold(job)
-    record = read_record(paths.run_record(*job.names))
+    record = record_of(job)
     # The first stage stops one epoch after its best, the second (.55) is a stage of its own.
     assert [s["epochs"] for s in record["stages"]] == [2, 1]
     assert [s["macro_f1"] for s in record["stages"]] == [0.6, 0.55]
@@ -210,7 +194,7 @@ def test_each_stage_keeps_its_own_best_epoch_and_a_refit_takes_their_means(make_
     assert found == [2, 1]
     refit = dataclasses.replace(make_job(fold="all", **kind), stop_after=found)
     assert fit_fold(refit)
-    record = read_record(paths.run_record(*refit.names))
+    record = record_of(refit)
     assert [s["epochs"] for s in record["stages"]] == [2, 1]
 
 
@@ -220,15 +204,12 @@ def test_damaged_features_are_computed_again(make_job, caplog):
     (file,) = paths.feature_cache("tiny", "x").parent.glob("*.npy")
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
-    again = dataclasses.replace(job, options=dataclasses.replace(job.options, overwrite=True))
-    assert fit_fold(again)
+    assert fit_fold(with_options(job, overwrite=True))
     assert file.read_bytes() == whole
     assert "is damaged; made again" in caplog.text
 
 
 def test_only_whole_models_are_exported(make_job):
-    from src.cli.export import _finished
-
     job = make_job(**TWO)
     assert fit_fold(job)
     assert list(paths.run_dir("tiny", "s", "m").glob("fold_*.stage_*.safetensors"))

@@ -6,47 +6,40 @@ import pytest
 import torch
 from torch import nn
 
-from src.config import ModelConfig, parse_model
+from src.config import parse_model
 from src.errors import UserError
 from src.losses import asked_terms, total_loss
+from src.models.classifier import build_classifier
 from src.models.strategies import Stage
 from src.training.run import Run
 from src.training.step import Step, check_step
+from tests.jobs import batches_of as pixels_of
 
 SIDE = 12
 
 
-def config_of(**changes: object) -> ModelConfig:
-    content = {
-        "backbone": {
-            "name": "compact_net",
-            "pretrained": "none",
-            "kwargs": {"widths": [4, 4, 8]},
-        },
-        "input": {"image_size": SIDE},
-    }
-    return parse_model(content | changes, "test")
+def config_of(**changes):
+    net = {"name": "compact_net", "pretrained": "none", "kwargs": {"widths": [4, 4, 8]}}
+    return parse_model({"backbone": net, "input": {"image_size": SIDE}} | changes, "test")
 
 
-def run_of(config: ModelConfig) -> Run:
-    from src.models.classifier import build_classifier
-
+def run_of(config):
     torch.manual_seed(0)
     model, _ = build_classifier(config)
     model.train()
     scaler = torch.amp.grad_scaler.GradScaler("cpu", enabled=False)
     stages = [Stage("all", frozenset(), config.optim)]
-    run = Run(None, model, ("head",), stages, "fp32", scaler, steps=1)  # type: ignore[arg-type]
+    run = Run(None, model, ("head",), stages, "fp32", scaler, steps=1)
     run.optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     run.active = model
     return run
 
 
-def added(run: Run, config: ModelConfig, *batches: dict[str, torch.Tensor]) -> Step:
+def added(run, config, *batches):
     """Return a step to which the gradients of some batches were added."""
     asked = {"features": True} if asked_terms(config.loss) else {}
 
-    def loss(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    def loss(batch):
         return total_loss(batch, run.active(batch, **asked), config.loss, torch.ones(2))
 
     step = Step(run, loss, len(batches))
@@ -55,27 +48,18 @@ def added(run: Run, config: ModelConfig, *batches: dict[str, torch.Tensor]) -> S
     return step
 
 
-def batches_of(count: int, size: int = 8) -> list[dict[str, torch.Tensor]]:
-    generator = torch.Generator().manual_seed(1)
-    return [
-        {
-            "pixels": torch.randint(
-                256, (size, SIDE, SIDE, 3), dtype=torch.uint8, generator=generator
-            ),
-            "label": torch.arange(size) % 2,
-            "item": torch.arange(size),
-        }
-        for _ in range(count)
-    ]
+def batches_of(count, size=8, side=SIDE):
+    labels = {"label": torch.arange(size) % 2, "item": torch.arange(size)}
+    return [batch | labels for batch in pixels_of(count, side, size)]
 
 
-def weights_of(model: nn.Module) -> list[torch.Tensor]:
+def weights_of(model):
     return [parameter.detach().clone() for parameter in model.parameters()]
 
 
 @pytest.mark.parametrize("clip", [None, 0.05])
 @pytest.mark.parametrize("count", [1, 3])
-def test_sam_is_equations_2_and_3(clip: float | None, count: int):
+def test_sam_is_equations_2_and_3(clip, count):
     """w - lr g(w + rho g / |g|), over batches that were added up, clipped behind the second."""
     rho = 0.3
     config = config_of(optim={"sam_rho": rho, "clip_grad": clip, "accumulate": count})
@@ -83,7 +67,7 @@ def test_sam_is_equations_2_and_3(clip: float | None, count: int):
     first = copy.deepcopy(run.model)
     start = weights_of(first)
 
-    def slopes(model: nn.Module) -> list[torch.Tensor]:
+    def slopes(model):
         model.zero_grad()
         for batch in batches:
             loss = total_loss(batch, model(batch), config.loss, torch.ones(2))
@@ -103,8 +87,7 @@ def test_sam_is_equations_2_and_3(clip: float | None, count: int):
     wanted = [w - 0.1 * s for w, s in zip(start, sharp, strict=True)]
 
     assert added(run, config, *batches).make(0)
-    for got, want in zip(run.model.parameters(), wanted, strict=True):
-        torch.testing.assert_close(got.detach(), want, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(weights_of(run.model), wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_sam_counts_batchnorm_statistics_once():
@@ -127,19 +110,14 @@ def test_sam_in_pieces_is_sam_whole_where_no_batchnorm_sees_the_pieces():
         optim={"sam_rho": 0.3}, backbone={"name": "test_vit", "pretrained": "none"},
         input={"image_size": 160},
     )  # fmt: skip
-    batch = {
-        "pixels": torch.randint(256, (4, 160, 160, 3), dtype=torch.uint8),
-        "label": torch.tensor([0, 1, 1, 0]),
-        "item": torch.arange(4),
-    }
+    (batch,) = batches_of(1, 4, 160)
     results = []
     for pieces in (0, 2):
         run = run_of(config)
         run.micro_batch = pieces
         assert added(run, config, batch).make(0)
         results.append(weights_of(run.model))
-    for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(*results, rtol=1e-3, atol=1e-6)
 
 
 def test_a_neighbourhood_that_is_not_finite_makes_no_step():
@@ -147,8 +125,7 @@ def test_a_neighbourhood_that_is_not_finite_makes_no_step():
     run = run_of(config)
     before = weights_of(run.model)
     assert not added(run, config, *batches_of(1)).make(0)
-    for got, want in zip(run.model.parameters(), before, strict=True):
-        assert torch.equal(got, want)
+    assert all(map(torch.equal, weights_of(run.model), before))
 
 
 def test_frozen_weights_stay_where_sam_looks_around():

@@ -10,13 +10,13 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from src import paths
-from src.artifacts.runs import read_record
 from src.cli.train import main
 from src.errors import UserError
 from src.training import trackers
 from src.training.job import Options
 from src.training.trackers import QUIET, TRACKERS, Tracked, Tracker, check_tracker
 from src.training.trainer import epoch_line, fit_fold
+from tests.jobs import record_of
 
 RUN = Tracked(("d", "s", "timm:x", 0), {"optim": {"lr": 1e-3}, "kwargs": {}, "seed": 42})
 ENTRY = {"epoch": 2, "loss": 0.5, "items_per_second": 10.0, "macro_f1": 0.75, "stage": "head"}
@@ -29,15 +29,12 @@ def own_environment(artefact_root, monkeypatch):
     monkeypatch.setattr(os, "environ", os.environ.copy())  # the trackers set some
 
 
-def test_a_package_that_is_not_installed_is_named_with_its_command(monkeypatch, capsys):
+def test_a_tracker_that_is_not_there_is_refused_with_a_way_out(monkeypatch, capsys):
     monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"--track wandb: .* pip install wandb"):
         check_tracker("wandb")
     assert main(["--model", "nonsense", "--track", "wandb"]) == 2
     assert "pip install wandb" in capsys.readouterr().err
-
-
-def test_unknown_tracker(capsys):
     assert main(["--model", "compact32", "--track", "tensorbord"]) == 2
     assert "unknown tracker 'tensorbord'; did you mean 'tensorboard'" in capsys.readouterr().err
 
@@ -120,7 +117,7 @@ def test_an_epoch_is_one_line_and_numbers_alone_are_tracked(make_job, monkeypatc
     options = Options("cpu", "fp32", 0, track="mine")
     job = make_job(options=options, optim={"epochs": 1}, **two_stages)
     assert fit_fold(job)
-    history = read_record(paths.run_record(*job.names))["history"]
+    history = record_of(job)["history"]
     assert [entry.pop("stage") for entry in history] == ["head", "last 1 blocks"]
     assert seen == [(history[0], 1), (history[1], 2), "x"]
 

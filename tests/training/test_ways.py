@@ -1,28 +1,22 @@
 """Whole runs of each way to minimise: interrupted after any step they go on to equal bytes."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
 
 from src import paths
-from src.artifacts.files import sha256_file
-from src.artifacts.runs import read_record
 from src.errors import UserError
-from src.losses import LOSSES, Items
 from src.models.checkpoint import load_checkpoint
 from src.training import resume, trainer
-from src.training.job import Job, Options
+from src.training.job import Options
 from src.training.optim import WeightMean
 from src.training.trainer import fit_fold
+from tests.jobs import oof_bytes, record_of
 
-MakeJob = Callable[..., Job]
-PLAIN: dict[str, Any] = {"ema_decay": None}
-WAYS: dict[str, dict[str, Any]] = {
+PLAIN = {"ema_decay": None}
+WAYS = {
     "plateau": {"optim": {"schedule": "plateau", "decay_epochs": 1, "decay_rate": 0.3}},
     "one_cycle": {"optim": {"schedule": "one_cycle"}},
     "lion": {"optim": {"name": "lion", "lr": 1e-3}},
@@ -40,14 +34,8 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-def written(job: Job) -> bytes:
-    return paths.oof_csv(*job.names).read_bytes()
-
-
 @pytest.mark.parametrize("way", WAYS)
-def test_a_run_cut_after_any_step_goes_on_to_equal_bytes(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, way: str
-) -> None:
+def test_a_run_cut_after_any_step_goes_on_to_equal_bytes(make_job, monkeypatch, way):
     whole, cut = make_job(**WAYS[way]), make_job(model="cut", **WAYS[way])
     assert fit_fold(whole)
     # Saved after every step, and stopped in the second epoch and while it is scored.
@@ -55,13 +43,13 @@ def test_a_run_cut_after_any_step_goes_on_to_equal_bytes(
     monkeypatch.setattr(resume, "COST_SHARE", 0)
     step, score, calls = trainer.Step.make, trainer.Trainer.score, {"step": 0, "score": 0}
 
-    def stepping(*arguments: Any) -> bool:
+    def stepping(*arguments):
         calls["step"] += 1
         if calls["step"] == 5:
             raise KeyboardInterrupt
         return step(*arguments)
 
-    def scoring(*arguments: Any) -> dict[str, float]:
+    def scoring(*arguments):
         calls["score"] += 1
         if calls["score"] in (2, 4):
             raise KeyboardInterrupt
@@ -73,34 +61,26 @@ def test_a_run_cut_after_any_step_goes_on_to_equal_bytes(
         with pytest.raises(KeyboardInterrupt):
             fit_fold(cut)
     assert fit_fold(cut)
-    assert written(whole) == written(cut)
-    history = [read_record(paths.run_record(*job.names))["history"] for job in (whole, cut)]
-    for one, other in zip(*history, strict=True):
-        assert one["macro_f1"] == other["macro_f1"]
-        assert one["loss"] == other["loss"]
-    one, other = (load_checkpoint(paths.checkpoint(*job.names), torch.device("cpu"))[0].net
-                  for job in (whole, cut))  # fmt: skip
-    for name, value in one.state_dict().items():
-        assert torch.equal(value, other.state_dict()[name]), name
+    assert oof_bytes(whole) == oof_bytes(cut)
+    one, other = (
+        [(entry["macro_f1"], entry["loss"]) for entry in record_of(job)["history"]]
+        for job in (whole, cut)
+    )
+    assert one == other
+    one, other = (paths.checkpoint(*job.names).read_bytes() for job in (whole, cut))
+    assert one == other
 
 
-def test_every_way_leads_somewhere_else(make_job: MakeJob) -> None:
-    found = set()
-    for way in ("plateau", "swa", "mixed"):
-        job = make_job(model=way, optim=PLAIN | {"epochs": 2} | WAYS[way].get("optim", {}),
-                       **{k: v for k, v in WAYS[way].items() if k != "optim"})  # fmt: skip
-        fit_fold(job)
-        found.add(written(job))
-    assert len(found) == 3
+def test_every_way_leads_somewhere_else(make_job):
+    jobs = [make_job(model=way, **WAYS[way]) for way in ("plateau", "swa", "mixed")]
+    assert all(fit_fold(job) for job in jobs)
+    assert len(set(map(oof_bytes, jobs))) == 3
 
 
-def test_swa_keeps_the_mean_of_the_last_epochs(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[torch.Tensor] = []
-    after = WeightMean.after_epoch
+def test_swa_keeps_the_mean_of_the_last_epochs(make_job, monkeypatch):
+    seen, after = [], WeightMean.after_epoch
 
-    def noting(self: WeightMean, model: Any, epoch: int) -> None:
+    def noting(self, model, epoch):
         seen.append(model.net.head.weight.detach().clone())
         after(self, model, epoch)
 
@@ -112,18 +92,15 @@ def test_swa_keeps_the_mean_of_the_last_epochs(
     torch.testing.assert_close(kept.net.head.weight.detach(), (seen[1] + seen[2]) / 2)
 
 
-def test_paired_batches_hold_a_real_and_a_fake_of_a_group(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_paired_batches_hold_a_real_and_a_fake_of_a_group(make_job, monkeypatch):
     job = make_job(sampler="paired", optim={"epochs": 1})
     # Items 3k (fake) and 3k + 1 (real) are of one group; 3k + 2 has none.
     number = np.arange(len(job.table))
     group = np.where(number % 3 == 2, "", (number // 3).astype(str))
     job = dataclasses.replace(job, table=job.table.assign(group=group))
-    seen: list[list[int]] = []
-    add = trainer.Step.add
+    seen, add = [], trainer.Step.add
 
-    def noting(step: trainer.Step, batch: Any) -> torch.Tensor:
+    def noting(step, batch):
         seen.append(batch["item"].tolist())
         return add(step, batch)
 
@@ -137,9 +114,7 @@ def test_paired_batches_hold_a_real_and_a_fake_of_a_group(
         fit_fold(make_job(model="other", sampler="paired"))
 
 
-def test_a_batch_larger_than_the_fold_is_refused_before_anything_is_decoded(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_larger_than_the_fold_is_refused_before_anything_is_decoded(make_job, monkeypatch):
     monkeypatch.setattr(
         trainer.PixelSource, "preload", lambda *_: pytest.fail("pixels were decoded")
     )
@@ -148,14 +123,14 @@ def test_a_batch_larger_than_the_fold_is_refused_before_anything_is_decoded(
 
 
 @pytest.mark.parametrize("head", [{"normalize": True}, {"pool": "max"}])
-def test_a_head_reaches_the_predictions_of_record(make_job: MakeJob, head: dict[str, Any]) -> None:
+def test_a_head_reaches_the_predictions_of_record(make_job, head):
     plain, other = make_job(), make_job(model="other", head=head)
     fit_fold(plain)
     fit_fold(other)
-    assert written(plain) != written(other)
+    assert oof_bytes(plain) != oof_bytes(other)
 
 
-def test_a_pool_that_the_net_cannot_have_is_refused(make_job: MakeJob) -> None:
+def test_a_pool_that_the_net_cannot_have_is_refused(make_job):
     with pytest.raises(UserError, match="cls wants a class token, and compact_net has none"):
         fit_fold(make_job(head={"pool": "cls"}))
 
@@ -169,32 +144,12 @@ def test_a_pool_that_the_net_cannot_have_is_refused(make_job: MakeJob) -> None:
         ({"loss": {"name": "focall"}}, "unknown loss 'focall'; did you mean 'focal'"),
     ],
 )
-def test_a_mistyped_name_is_refused_with_the_nearest(
-    make_job: MakeJob, changes: dict[str, Any], message: str
-) -> None:
+def test_a_mistyped_name_is_refused_with_the_nearest(make_job, changes, message):
     with pytest.raises(UserError, match=message):
         fit_fold(make_job(**changes))
 
 
-def test_options_that_a_step_cannot_follow_are_refused(make_job: MakeJob) -> None:
+def test_options_that_a_step_cannot_follow_are_refused(make_job):
     options = Options("cpu", "fp32", 0, compile=True)
     with pytest.raises(UserError, match="leave --compile out"):
         fit_fold(make_job(loss={"uniformity": 0.5}, options=options))
-
-
-def test_a_loss_added_in_one_function_is_trained_by_its_name(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(LOSSES, "_things", dict(LOSSES._things))
-
-    @LOSSES.register("squared_hinge")
-    def squared_hinge(items: Items) -> torch.Tensor:
-        return functional.relu(1 - (2 * items.label - 1) * items.logit).square().mean()
-
-    job = make_job(loss={"name": "squared_hinge"}, optim={"epochs": 8})
-    fit_fold(job)
-    record = read_record(paths.run_record(*job.names))
-    losses = [entry["loss"] for entry in record["history"]]
-    assert losses[-1] < losses[0] / 2
-    assert record["metrics"]["auc"] > 0.9
-    assert record["checkpoint_sha256"] == sha256_file(paths.checkpoint(*job.names))
