@@ -11,14 +11,6 @@ EQUALLY_GOOD = 1e-12  # macro-F1 closer than this is the same up to rounding
 BINS = 4096
 
 
-def _check_prob(label: ArrayLike, prob: ArrayLike) -> tuple[NDArray[np.bool_], FloatArray]:
-    fake = check_label(label, prob, "prob")
-    prob = np.asarray(prob, dtype=np.float64)
-    if prob.min() < 0 or prob.max() > 1:
-        raise ValueError(f"probs reach from {prob.min()} to {prob.max()}, want [0, 1]")
-    return fake, prob
-
-
 def _macro_f1_of_cuts(items_below: FloatArray, fakes_below: FloatArray) -> FloatArray:
     """Score cuts below which everything is called real; the last cut has everything below it.
 
@@ -58,15 +50,9 @@ def best_threshold(label: ArrayLike, prob: ArrayLike) -> tuple[float, float]:
 
 
 def best_threshold_at(label: ArrayLike, prob: ArrayLike, share: float) -> tuple[float, float]:
-    """Find the best threshold where another share of items is fake than among these rows.
+    """As `best_threshold`, where another share of items is fake than among these rows.
 
-    Args:
-        label: (n,) 0/1, both classes present.
-        prob: (n,) in [0, 1].
-        share: of fakes, in (0, 1); rows are weighted by class to reach it.
-
-    Returns:
-        As `best_threshold`, for the weighted rows.
+    Rows, of both classes, are weighted by class to reach the share, in (0, 1).
     """
     thresholds, items_below, fakes_below = _cuts(label, prob)
     n, n_fake = items_below[-1], fakes_below[-1]
@@ -77,7 +63,10 @@ def best_threshold_at(label: ArrayLike, prob: ArrayLike, share: float) -> tuple[
 
 def _cuts(label: ArrayLike, prob: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return all thresholds that differ, and how many items and fakes lie below each."""
-    fake, prob = _check_prob(label, prob)
+    fake = check_label(label, prob, "prob")
+    prob = np.asarray(prob, dtype=np.float64)
+    if prob.min() < 0 or prob.max() > 1:
+        raise ValueError(f"probs reach from {prob.min()} to {prob.max()}, want [0, 1]")
     # The bits of non-negative floats sort like the floats, and their sign bit is free to carry
     # the label: sorting these is several times faster than argsort. (+ 0.0 turns -0.0 into 0.0.)
     keys = ((prob + 0.0).view(np.uint64) << np.uint64(1)) | fake
@@ -98,10 +87,9 @@ def _cuts_between(
 
 
 def threshold_of_counts(counts: NDArray[np.int64] | FloatArray) -> tuple[float, float]:
-    """Find the best threshold of a histogram.
+    """As `best_threshold`, of a histogram: (2, bins + 1) reals and fakes, perhaps weighted.
 
-    Args:
-        counts: (2, bins + 1) reals and fakes, possibly weighted, with prob in [b, b + 1) / bins.
+    Bin b holds probs in [b, b + 1) / bins.
     """
     real, fake = counts
     bins = len(real) - 1
@@ -134,16 +122,11 @@ def best_score_of_bins(scaled: NDArray[np.floating], n_real: int, bins: int = BI
 
 
 def plug_in_threshold(believed: FloatArray, prob: FloatArray) -> float:
-    """Find the cut of `prob` with the highest macro-F1 that calibrated probs expect.
+    """Return the cut of (n,) probs with the highest macro-F1 that calibrated probs expect.
 
-    Args:
-        believed: (n,) calibrated P(fake), never falling where `prob` rises.
-        prob: (n,) in [0, 1], what the threshold is held against.
-
-    Returns:
-        A threshold half-way between two probs; ties as `best_threshold`.
+    Half-way between two probs; ties as `best_threshold`. `believed` (n,) is calibrated P(fake),
+    never falling where `prob` rises.
     """
     order = np.argsort(prob, kind="stable")
-    cuts = _cuts_between(prob[order], np.cumsum(believed[order]))
-    thresholds, items_below, fakes_below = cuts
+    thresholds, items_below, fakes_below = _cuts_between(prob[order], np.cumsum(believed[order]))
     return _pick(thresholds, _macro_f1_of_cuts(items_below, fakes_below))[0]

@@ -1,5 +1,4 @@
 import math
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -7,21 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src import metrics, thresholds
-
-SPECIAL = [0.0, -0.0, 5e-324, 1e-310, 0.1, math.nextafter(0.1, 1), 0.5, math.nextafter(0.5, 0),
-           math.nextafter(0.5, 1), math.nextafter(1, 0), 1.0]  # fmt: skip
-PROBS = st.one_of(st.sampled_from(SPECIAL), st.floats(0, 1), st.sampled_from([0.25, 0.75]))
-ROWS = st.lists(st.tuples(st.integers(0, 1), PROBS), min_size=1, max_size=40)
-
-
-def exact_macro(label, pred):
-    """Return macro-F1 as a fraction of integers: an oracle without rounding."""
-    total = Fraction(0)
-    for k in (0, 1):
-        right = sum(a == b == k for a, b in zip(label, pred, strict=True))
-        both = sum(a == k for a in label) + sum(b == k for b in pred)
-        total += Fraction(2 * right, both) if both else 0
-    return total / 2
+from tests.test_metrics import ROWS, exact_macro, split
 
 
 def at(label, prob, cut):
@@ -31,11 +16,6 @@ def at(label, prob, cut):
 def brute_force(label, prob):
     """Score every distinct decision that a threshold can make."""
     return max(at(label, prob, cut) for cut in {*prob.tolist(), 2.0})
-
-
-def split(rows):
-    label, prob = zip(*rows, strict=True)
-    return np.array(label), np.array(prob)
 
 
 def of_histogram(label, prob, bins=thresholds.BINS):

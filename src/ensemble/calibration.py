@@ -16,8 +16,6 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 KNOTS = 256  # a stored curve has at most one more
 EDGE = 1e-6  # probs that are turned into log-odds stay this far from 0 and 1
-
-
 FLAT = 1e-9  # a spread below this share of the mean is rounding
 
 

@@ -1,13 +1,10 @@
-"""Predictions from elsewhere as members: a colleague's CSVs, joined by id, in our own files.
-
-What `--extra` names: members from elsewhere, as typed or listed in a YAML.
-"""
+"""Predictions from elsewhere as members (`--extra`): CSVs, joined by id, in our own files."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -38,8 +35,7 @@ class _Entry(Keys):
 _List = Annotated[dict[Plain, _Entry], Field(min_length=1)]  # the YAML of `--extra`
 
 
-@dataclass(frozen=True)
-class Extra:
+class Extra(NamedTuple):
     """A member from elsewhere: its name, its out-of-fold CSV and its test CSV."""
 
     name: str
@@ -50,18 +46,21 @@ class Extra:
 def named_extras(texts: Sequence[str]) -> list[Extra]:
     """Return what every `--extra` names, in order.
 
-    Args:
-        texts: `NAME=OOF.csv,TEST.csv`, or a YAML that maps names to `{oof: PATH, test: PATH}`, the
-            paths relative to it.
+    Each is `NAME=OOF.csv,TEST.csv`, or a YAML that maps names to `{oof: PATH, test: PATH}`, the
+    paths relative to it.
 
     Raises:
         UserError: another form, a name that is no plain word, an unknown or missing key, or a file
             that is not there.
     """
-    found = []
+    found: list[Extra] = []
     for text in texts:
-        listed = text.endswith((".yaml", ".yml"))
-        found += _from_yaml(Path(text)) if listed else [_parse(text)]
+        if text.endswith((".yaml", ".yml")):
+            home = Path(text).parent
+            listed = read_model(Path(text), _List, "NAME: {oof: PATH, test: PATH}")
+            found += [Extra(n, home / one.oof, home / one.test) for n, one in listed.items()]
+        else:
+            found.append(_parse(text))
     for extra in found:
         for path in (extra.oof, extra.test):
             if not path.is_file():
@@ -78,11 +77,6 @@ def _parse(text: str) -> Extra:
             "NAME: {oof: OOF.csv, test: TEST.csv}"
         )
     return Extra(name, Path(oof), Path(test))
-
-
-def _from_yaml(path: Path) -> list[Extra]:
-    listed = read_model(path, _List, "NAME: {oof: PATH, test: PATH}")
-    return [Extra(n, path.parent / one.oof, path.parent / one.test) for n, one in listed.items()]
 
 
 @dataclass(frozen=True)
@@ -104,11 +98,8 @@ class CheckedExtra:
 def check_extras(texts: Sequence[str], dataset: str, scheme: str) -> list[CheckedExtra]:
     """Read and check every `--extra` of a command; nothing is written.
 
-    Args:
-        texts: as typed. The CSVs hold `item_id` and `logit` or `prob` (P(fake)); `label` and
-            `fold` are held against the fold file where they are given.
-        dataset: data set.
-        scheme: fold scheme; its fold file must exist.
+    The CSVs hold `item_id` and `logit` or `prob` (P(fake)); `label` and `fold` are held against the
+    fold file, which must exist, where they are given.
 
     Raises:
         UserError: see `named_extras`; a name that is given twice, is that of a model here, or under
@@ -233,7 +224,7 @@ def read_extra_test(dataset: str, scheme: str, model: str) -> pd.Series:
     """Return such a member's logits of the test items by item_id.
 
     Raises:
-        UserError: the import was cut off, or the files in `oof/` are damaged; import them again.
+        UserError: the import was cut off, or the files in `oof/` are damaged.
     """
     path = paths.readable(paths.extra_test_csv(dataset, scheme, model))
     wanted = read_extra_record(dataset, scheme, model)["kept_sha256"]
@@ -263,8 +254,8 @@ def _read(path: Path) -> pd.DataFrame:
     bad = ~np.isfinite(number.to_numpy())
     if values[0] == "prob":
         bad |= (number < 0) | (number > 1)
-    _refuse(path, table, values[0], np.asarray(bad), "want a finite number" + (
-        " from 0 to 1" if values[0] == "prob" else ""))  # fmt: skip
+    range_ = " from 0 to 1" if values[0] == "prob" else ""
+    _refuse(path, table, values[0], np.asarray(bad), f"want a finite number{range_}")
     _refuse(path, table, "item_id", table["item_id"].duplicated().to_numpy(), "it is there twice")
     if values[0] == "prob":
         number = log_odds(number, EDGE)
@@ -283,15 +274,8 @@ def _on_folds(oof: pd.DataFrame, table: pd.DataFrame, path: Path) -> pd.DataFram
             given = pd.to_numeric(oof[column], errors="coerce").to_numpy()
             wrong = given != found[column].to_numpy()
             _refuse(path, oof, column, wrong, "the fold file says otherwise")
-    joined = pd.DataFrame(
-        {
-            "item_id": oof["item_id"].to_numpy(),
-            "fold": found["fold"].to_numpy(),
-            "label": found["label"].to_numpy(),
-            "logit": oof["logit"].to_numpy(),
-        }
-    )
-    joined = joined[joined["fold"] >= 0]
+    joined = found[["fold", "label"]].assign(logit=oof["logit"].to_numpy())
+    joined = joined[joined["fold"] >= 0].reset_index(names="item_id")
     want = np.bincount(table.loc[table["fold"] >= 0, "fold"].to_numpy(np.int64))
     for fold in np.unique(joined["fold"].to_numpy(np.int64)):
         if (joined["fold"] == fold).sum() < want[fold]:

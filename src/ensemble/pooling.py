@@ -1,9 +1,8 @@
 """From the logits of an item's frames to one logit: pooling, a stage of the recipe.
 
 Views of one frame (its mirror image) are averaged first, in logits. An item of one frame, such as
-an image, keeps that logit bit for bit, whatever the pooling.
-
-Members' logits under every pooling of frames: what the pooling stage is chosen from.
+an image, keeps that logit bit for bit, whatever the pooling. The stage is chosen from the members'
+logits under every pooling.
 """
 
 from collections.abc import Callable, Sequence
@@ -71,16 +70,13 @@ def median(logits: FloatArray) -> float:
 
 
 def pool_frames(logits: FloatArray, item: NDArray[np.int64], n: int, name: str) -> FloatArray:
-    """Pool frames by item.
+    """Pool frames by item: float64 (n,), NaN for an item without a frame.
 
     Args:
         logits: float64 (n_frames,), one a frame: its views' mean.
         item: int64 (n_frames,), 0..n-1, ascending.
         n: number of items.
         name: in `POOLING`.
-
-    Returns:
-        float64 (n,), NaN for an item without a frame.
 
     Raises:
         UserError: an unknown pooling.
@@ -102,14 +98,9 @@ def frame_of(view: str) -> str:
 
 
 def pool_table(views: pd.DataFrame, name: str) -> pd.Series:
-    """Pool one model's views of items, each predicted by one fold.
+    """Return float64 logits by item_id, sorted, of one model's views of items in one fold.
 
-    Args:
-        views: `item_id, view, logit`, each item and view once.
-        name: in `POOLING`.
-
-    Returns:
-        float64 logits by item_id, sorted.
+    `views`: `item_id, view, logit`, each item and view once.
     """
     frames = views["view"].map({view: frame_of(view) for view in views["view"].unique()})
     by_frame = views.groupby([views["item_id"], frames], sort=True)["logit"].mean()
@@ -162,12 +153,9 @@ def read_pooled(
     ids: NDArray[np.object_],
     logits: FloatArray,
 ) -> Pooled:
-    """Read the members' views and pool them in every way there is.
+    """Read the members' views of (n,) items and pool them in every way there is.
 
-    Args:
-        dataset, scheme, models, folds: which predictions.
-        ids: (n,) the items.
-        logits: (n, m) float64 of the OOF CSVs.
+    `logits` (n, m) are those of the OOF CSVs.
 
     Raises:
         UserError: views that do not belong to the CSV beside them.

@@ -59,8 +59,7 @@ def correct(
 
     Args:
         rule: tuned, with one threshold.
-        label: (n,) 0/1 of the out-of-fold rows.
-        logits: (n, m) of the members.
+        label, logits: (n,) 0/1 and (n, m), of the out-of-fold rows.
         test_logits: (t, m), readable items only.
         prior: see `parse_prior`.
 
@@ -74,16 +73,14 @@ def correct(
         what = "hard voting" if rule.voting == "hard" else f"thresholds by {rule.by}"
         raise UserError(f"--prior moves one threshold on P(fake); this recipe has {what}")
     prob, test_prob = vote(rule, logits).prob, vote(rule, test_logits).prob
-    train = float(label.mean())
     if prior == "em":
         share = _em(label, prob, test_prob)
     elif prior == "bbse":
         share = _bbse(label, prob, test_prob, rule.threshold)
     else:
         share = float(prior)
-    method = prior if isinstance(prior, str) else "given"
-    threshold = best_threshold_at(label, prob, share)[0]
-    return Shift(replace(rule, threshold=threshold), train, share, method)
+    moved = replace(rule, threshold=best_threshold_at(label, prob, share)[0])
+    return Shift(moved, float(label.mean()), share, prior if isinstance(prior, str) else "given")
 
 
 def _em(label: IntArray, prob: FloatArray, test_prob: FloatArray) -> float:

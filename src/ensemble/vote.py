@@ -9,7 +9,7 @@ import pandas as pd
 from src.artifacts.oof import UNREADABLE, VIEW_COLUMNS, WHOLE
 from src.artifacts.recipes import Recipe
 from src.ensemble.pooling import DEFAULT, frame_of, pool_table
-from src.ensemble.rule import Rule, rule_of, vote
+from src.ensemble.rule import rule_of, vote
 from src.errors import UserError
 
 
@@ -37,7 +37,13 @@ def pool_views(views: pd.DataFrame, pool: str = DEFAULT) -> pd.Series:
         item, fold = views.loc[infinite, ["item_id", "fold"]].iloc[0]
         raise UserError(f"item {item!r}, fold {fold}: the logit is infinite; predict it again")
     per_fold = views.groupby(["item_id", "fold"])["logit"].agg(["mean", "count", "size"])
-    _pool_clips(views, per_fold, pool)
+    frames = {view: frame_of(view) for view in views["view"].unique()}
+    if len(set(frames.values()) - {UNREADABLE}) > 1:
+        clips = views[views["view"].map(frames) != WHOLE]
+        for fold, part in clips[clips["logit"].notna()].groupby("fold"):
+            pooled = pool_table(part, pool)
+            places = pd.MultiIndex.from_product([pooled.index, [fold]])
+            per_fold.loc[places, "mean"] = pooled.to_numpy()
     per_item = per_fold.groupby("item_id").agg(
         folds=("size", "size"), seen=("count", "sum"), views=("size", "sum"), logit=("mean", "mean")
     )
@@ -50,18 +56,6 @@ def pool_views(views: pd.DataFrame, pool: str = DEFAULT) -> pd.Series:
             f"item {mixed[0]!r} is readable in one view and unreadable in another; predict it again"
         )
     return per_item["logit"].astype("float64")
-
-
-def _pool_clips(views: pd.DataFrame, per_fold: pd.DataFrame, pool: str) -> None:
-    """Put the pooled logit in the place of the mean where an item has several frames."""
-    known = {view: frame_of(view) for view in views["view"].unique()}
-    if len(set(known.values()) - {UNREADABLE}) < 2:
-        return
-    clips = views[views["view"].map(known) != WHOLE]
-    for fold, part in clips[clips["logit"].notna()].groupby("fold"):
-        pooled = pool_table(part, pool)
-        places = pd.MultiIndex.from_product([pooled.index, [fold]])
-        per_fold.loc[places, "mean"] = pooled.to_numpy()
 
 
 def apply_recipe(
@@ -109,7 +103,14 @@ def apply_recipe(
     if not unreadable.all():
         readable = ~unreadable
         some = None if group is None else group[readable]
-        votes = vote(_used_only(rule), joined.to_numpy()[readable], some)
+        used = rule.used()
+        own = replace(
+            rule,
+            weights=rule.weights[used],
+            thresholds=rule.thresholds[used],
+            curves=tuple(c for c, say in zip(rule.curves, used, strict=False) if say),
+        )
+        votes = vote(own, joined.to_numpy()[readable], some)
         prob[readable], pred[readable] = votes
     return pd.DataFrame(
         {
@@ -119,14 +120,6 @@ def apply_recipe(
             "fallback": unreadable,
             "threshold": thresholds,
         }
-    )
-
-
-def _used_only(rule: Rule) -> Rule:
-    used = rule.used()
-    curves = tuple(c for c, say in zip(rule.curves, used, strict=False) if say)
-    return replace(
-        rule, weights=rule.weights[used], thresholds=rule.thresholds[used], curves=curves
     )
 
 

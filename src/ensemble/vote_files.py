@@ -49,7 +49,10 @@ def read_ballots(names: Sequence[str], weights: Sequence[float] | None) -> Ballo
     if len(names) == 1 and names[0].endswith((".yaml", ".yml")):
         if weights is not None:
             raise UserError("--vote-weights goes with files as typed; the YAML has its own")
-        ballots = _from_yaml(Path(names[0]))
+        path = Path(names[0])
+        entries = read_model(path, _List, _WANT).files
+        listed = [_Entry(entry) if isinstance(entry, str) else entry for entry in entries]
+        ballots = Ballots([path.parent / e.path for e in listed], [e.weight for e in listed])
     else:
         ballots = Ballots([Path(n) for n in names], list(weights or [1.0] * len(names)))
     if len(ballots.weights) != len(ballots.paths):
@@ -66,19 +69,11 @@ def read_ballots(names: Sequence[str], weights: Sequence[float] | None) -> Ballo
     return ballots
 
 
-def _from_yaml(path: Path) -> Ballots:
-    entries = read_model(path, _List, _WANT).files
-    found = [_Entry(entry) if isinstance(entry, str) else entry for entry in entries]
-    return Ballots([path.parent / entry.path for entry in found], [e.weight for e in found])
-
-
 def vote_files(ballots: Ballots) -> tuple[pd.DataFrame, int]:
     """Take the weighted majority, item by item; a tie goes to the file of the highest weight.
 
-    Among equal weights that is the one named first: list the best submission first.
-
-    Args:
-        ballots: CSVs of two columns, id and label; all with the same header, ids and label words.
+    Among equal weights that is the one named first: list the best submission first. The CSVs have
+    two columns, id and label, the same header, ids and label words.
 
     Returns:
         The table, in the order of the first file and with its labels, and the number of ties.

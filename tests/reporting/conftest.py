@@ -8,6 +8,7 @@ import pytest
 from src import paths
 from src.artifacts.folds import write_folds
 from src.artifacts.oof import write_oof
+from src.reporting import charts
 from tests.records import make_record
 
 N = 60
@@ -58,3 +59,9 @@ def run_record(model: str, fold, stages: bool = False) -> dict:
         for entry, name in zip(history, ("head", "all <b>"), strict=True):
             entry["stage"] = name
     return make_record("toy", "s", model, fold, history=history)
+
+
+@pytest.fixture
+def coarse(monkeypatch):
+    """Draw figures of few pixels, which is quick."""
+    monkeypatch.setattr(charts, "DPI", 25)

@@ -20,7 +20,7 @@ from src.thresholds import best_threshold
 from tests.records import change_sealed
 from tests.reporting.conftest import ODD, predict, run_record
 
-pytestmark = pytest.mark.usefixtures("toy")
+pytestmark = pytest.mark.usefixtures("toy", "coarse")
 
 
 class Page(HTMLParser):
@@ -199,7 +199,7 @@ def test_without_runs_the_way_to_one_is_said(capsys):
 
 
 def test_the_page_shows_what_classes_are_called(tmp_path):
-    predict("m")
+    predict("m", [0])
     home = paths.dataset_dir("toy") / "train"
     for label, name in (("real", "live"), ("fake", "spo&of")):
         (home / label).rename(home / name)
