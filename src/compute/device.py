@@ -3,7 +3,7 @@
 import json
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -107,13 +107,22 @@ def training_precision(
     if device.type != "cpu":
         return "fp32"
     net = [backbone.name, backbone.kwargs, model.spec.image_size, batch_size]
-    machine = [platform.node(), torch.__version__, torch.get_num_threads()]
-    key = sha256_json([net, machine])[:16]
+    key = sha256_json([net, this_machine()])[:16]
+    return remembered(key, lambda: _probe(model, batch_size))
+
+
+def this_machine() -> list[object]:
+    """Return what an answer that was measured holds for, beside the net."""
+    return [platform.node(), torch.__version__, torch.get_num_threads()]
+
+
+def remembered(key: str, measure: Callable[[], str]) -> str:
+    """Return fp32 or bf16, as it was measured for a key the first time it was asked for."""
     path = paths.precision_cache()
     with file_lock(path.with_suffix(".lock"), "the precision probe", wait=True):
         known = read_known(path)
         if key not in known:
-            known[key] = _probe(model, batch_size)
+            known[key] = measure()
             write_json(path, known)
     return known[key]
 

@@ -5,7 +5,6 @@ A net made ready for inference on a CPU: BatchNorm folded, attention by matrix p
 
 import copy
 import logging
-import platform
 import time
 from contextlib import nullcontext
 from typing import Protocol
@@ -15,8 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from src import paths
-from src.artifacts.atomic import file_lock
-from src.artifacts.files import sha256_json, write_json
+from src.artifacts.files import sha256_json
 from src.compute import device as devices
 from src.compute.compiled import compile_model, eagerly
 from src.compute.request import Compute
@@ -152,8 +150,7 @@ class Trial:
     ) -> None:
         self.spec = model.spec
         self.what = what
-        machine = [platform.node(), torch.__version__, torch.get_num_threads(), compile_it]
-        self._key = sha256_json(["inference", sha256, machine])[:16]
+        self._key = sha256_json(["inference", sha256, [*devices.this_machine(), compile_it]])[:16]
         self.precision = devices.read_known(paths.precision_cache()).get(self._key, "")
         ways = [self.precision] if self.precision else ["fp32", "bf16"]
         cpu = torch.device("cpu")
@@ -165,15 +162,12 @@ class Trial:
             return self._make[self.precision](pixels)
         logits, gain, error = self._compare(pixels)
         fine = gain >= TRIAL_GAIN and error <= TRIAL_ERROR
-        self.precision = "bf16" if fine else "fp32"
+        self.precision = devices.remembered(self._key, lambda: "bf16" if fine else "fp32")
         LOG.info(
             "%s: predicting in %s: bf16 is %.2f times faster, logits differ by at most %.3f of "
             "their spread on the first %d items (taken at %.1f times and %.2f)",
             self.what, self.precision, gain, error, len(pixels), TRIAL_GAIN, TRIAL_ERROR,
         )  # fmt: skip
-        path = paths.precision_cache()
-        with file_lock(path.with_suffix(".lock"), "the precision probe", wait=True):
-            write_json(path, devices.read_known(path) | {self._key: self.precision})
         self._make = {self.precision: self._make[self.precision]}
         return logits[self.precision]
 

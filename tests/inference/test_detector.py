@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from src import paths
 from src.cli.predict import main
 from src.training.trainer import fit_fold
-from tests.models.formats.small import stir, tensors_of, vit
+from tests.models.small import stir, tensors_of, vit
 
 NET, SIDE = "test_efficientnet", 160
 MODEL = f"timm:{NET}"
