@@ -19,7 +19,6 @@ from src.artifacts.atomic import GrowingFile, file_lock
 from src.compute import device
 from src.compute.compiled import eagerly
 from src.compute.request import Compute
-from src.config import FramesConfig
 from src.data.batches.loader import EvalBatches, draw_frames, make_loader
 from src.data.batches.samplers import BatchKey, EpochSampler
 from src.data.pixels.cache import identity
@@ -57,12 +56,12 @@ class FeatureBatches:
         seed: int,
         numbers: FrameNumbers,
     ) -> None:
-        self.numbers = numbers if numbers.has_clips else None
-        self.held = None if self.numbers is None else _count_slots(features, self.numbers)
-        self.features = features
-        self.labels = labels
-        self.sampler = sampler
-        self.seed = seed
+        self.features, self.labels, self.sampler = features, labels, sampler
+        self.seed, self.numbers = seed, numbers
+        self.held = None  # slots of each item, int64 (n_items,), where there are clips
+        if numbers.has_clips:
+            there = np.isfinite(features.reshape(len(features), -1)[:, 0]).astype(np.int64)
+            self.held = np.add.reduceat(there, numbers.slot_starts[:-1])
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         """Yield `features` float32 (n, ...), `label` int64 (n,), `item` int64 (n,)."""
@@ -78,7 +77,7 @@ class FeatureBatches:
 
     def _slots(self, key: BatchKey, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the slots of a batch's items, of a clip one that is drawn."""
-        if self.numbers is None or self.held is None:
+        if self.held is None:
             return rows
         found = self.numbers.slot_starts[rows]
         for place, draw in enumerate(draw_frames(self.seed, key)):
@@ -101,20 +100,14 @@ class FeatureBatches:
 
     def _eval_rows(self, items: NDArray[np.int64]) -> tuple[NDArray[np.int64], FrameRows]:
         """Return the slots that evaluation looks at, (n,), and which frames of which item."""
-        if self.numbers is None or self.held is None:
-            return items, FrameNumbers([""] * 0, FramesConfig()).eval_rows(items)
         frames = self.numbers.eval_rows(items)
+        if self.held is None:
+            return items, frames
         slots = [self.numbers.eval_slots(int(self.held[item])) for item in items]
         there = frames.frame < np.array([len(one) for one in slots])[frames.place]
         frames = FrameRows(*(column[there] for column in frames))
         starts = self.numbers.slot_starts[items]
         return np.concatenate([s + one for s, one in zip(starts, slots, strict=True)]), frames
-
-
-def _count_slots(features: Features, numbers: FrameNumbers) -> NDArray[np.int64]:
-    """Return how many slots each item has, int64 (n_items,)."""
-    there = np.isfinite(features.reshape(len(features), -1)[:, 0]).astype(np.int64)
-    return np.add.reduceat(there, numbers.slot_starts[:-1])
 
 
 def cached_features(

@@ -1,4 +1,4 @@
-"""Optimizers and schedules by name, and means of the weights that they go through."""
+"""Optimizers and schedules by name; BatchNorm statistics of weights that no step made."""
 
 import math
 from abc import ABC, abstractmethod
@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim.swa_utils import AveragedModel
 
 from src.compute import device
 from src.config import OptimConfig
@@ -228,42 +227,12 @@ def _half_cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
 
 
-class WeightMean:
-    """The mean of a model's weights after each of its last epochs (Izmailov et al. 2018, alg. 1).
-
-    Statistics of BatchNorm belong to other weights; `settle_statistics` makes those of the mean.
-    It begins after `first` epochs.
-    """
-
-    def __init__(self, model: Classifier, first: int) -> None:
-        self.mean = AveragedModel(model)
-        self.first = first
-
-    @property
-    def model(self) -> Classifier:
-        """The model with the mean of the weights; the initial ones before it begins."""
-        return self.mean.module  # type: ignore[return-value]
-
-    def after_epoch(self, model: Classifier, epoch: int) -> None:
-        """Take the weights after an epoch, counted from 1, if it is one of the last."""
-        if epoch > self.first:
-            self.mean.update_parameters(model)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return tensors and plain numbers from which `load_state_dict` goes on exactly."""
-        return {"count": int(self.mean.n_averaged), "net": self.model.net.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
-        self.mean.n_averaged.fill_(state["count"])
-        self.model.net.load_state_dict(state["net"])
-
-
 def settle_statistics(
     model: Classifier, batches: Iterable[dict[str, Tensor]], chip: torch.device, precision: str
 ) -> None:
     """Estimate anew what BatchNorm knows of the data, as the plain mean over batches.
 
+    For weights that no step made (means of others): what it knew belongs to those.
     Layers without trained weights keep what they know, as they did in training. Where a model has
     no such layer nothing is read.
     """

@@ -8,6 +8,7 @@ import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
+from torch.optim.swa_utils import AveragedModel
 
 from src import paths
 from src.models import checkpoint
@@ -16,7 +17,7 @@ from src.models.classifier import Classifier
 from src.models.heads import Probe
 from src.models.strategies import Stage
 from src.training.job import Job
-from src.training.optim import SCHEDULES, Schedule, WeightMean, build_optimizer, freeze_modes
+from src.training.optim import SCHEDULES, Schedule, build_optimizer, freeze_modes
 
 LOG = logging.getLogger("rvf")
 EMA_WARMUP_POWER = 0.75  # decay grows as 1 - (1 + step)^-0.75, so that short runs average too
@@ -44,7 +45,7 @@ class Run:
     schedule: Schedule = field(init=False)
     active: nn.Module = field(init=False)  # what a step calls: the model, or its head alone
     ema: ModelEmaV3 | None = None
-    swa: WeightMean | None = None
+    swa: AveragedModel | None = None
     best: dict[str, Any] = field(default_factory=dict)  # its best epoch, with `selection: best`
     # Of the whole run.
     epoch: int = 0  # epochs done
@@ -89,8 +90,7 @@ class Run:
                 warmup_power=EMA_WARMUP_POWER,
             )
         elif optim.swa_epochs is not None:
-            first = self.job.stage_epochs(self.stages, number) - optim.swa_epochs
-            self.swa = WeightMean(self.model, first)
+            self.swa = AveragedModel(self.model)
         if len(self.stages) > 1 or len(stage.train) < len(list(net.parameters())):
             self._log_share()
 
@@ -112,8 +112,11 @@ class Run:
         """
         self.epoch, self.stage_epoch = self.epoch + 1, self.stage_epoch + 1
         self.batch, self.loss_sum = 0, 0.0
-        if self.swa is not None:
-            self.swa.after_epoch(self.model, self.stage_epoch)
+        if self.swa is not None and self.current.optim.swa_epochs is not None:
+            # The plain mean of the weights after the last epochs (Izmailov et al. 2018, alg. 1).
+            epochs = self.job.stage_epochs(self.stages, self.stage)
+            if self.stage_epoch > epochs - self.current.optim.swa_epochs:
+                self.swa.update_parameters(self.model)
         self.seconds += seconds
         entry: dict[str, Any] = {"epoch": self.epoch, "loss": loss, "items_per_second": rate}
         if len(self.stages) > 1:

@@ -143,8 +143,8 @@ class Trainer:
         while not self.is_over():
             self.train_epoch()
         if run.swa is not None:
-            self.settle(run.swa.model, first=0)
-            run.model.net.load_state_dict(run.swa.model.net.state_dict())
+            self.settle(run.swa.module, first=0)  # type: ignore[arg-type]
+            run.model.load_state_dict(run.swa.module.state_dict())
             last = run.current.optim.swa_epochs
             LOG.info("the mean of the weights of the last %d epochs is kept", last)
 

@@ -1,4 +1,4 @@
-"""Optimizers, schedules, means of weights. Oracles: torch, timm, schedulefree, and MAE's layers."""
+"""Optimizers, schedules, BatchNorm. Oracles: torch, timm, schedulefree, and MAE's layers."""
 
 import copy
 
@@ -16,7 +16,6 @@ from src.models.classifier import Classifier
 from src.training.optim import (
     OPTIMIZERS,
     SCHEDULES,
-    WeightMean,
     build_optimizer,
     optimizer_mode,
     settle_statistics,
@@ -236,20 +235,6 @@ CPU = torch.device("cpu")
 def model_of(seed=0):
     torch.manual_seed(seed)
     return Classifier(CompactNet(widths=(4, 4, 8)), SPEC)
-
-
-def test_swa_is_the_plain_mean_of_the_last_epochs_also_from_a_state(tmp_path):
-    seen = [model_of(seed) for seed in range(5)]
-    mean = WeightMean(seen[0], first=2)
-    for epoch, model in enumerate(seen, 1):
-        mean.after_epoch(model, epoch)
-        torch.save(mean.state_dict(), tmp_path / "state.pt")
-        mean = WeightMean(model_of(9), first=2)
-        state = torch.load(tmp_path / "state.pt", weights_only=True)  # noqa: TID251
-        mean.load_state_dict(state)
-    for name, got in mean.model.net.named_parameters():
-        wanted = torch.stack([model.net.get_parameter(name) for model in seen[2:]]).mean(0)
-        torch.testing.assert_close(got, wanted)
 
 
 def test_statistics_are_those_of_torchs_update_bn():

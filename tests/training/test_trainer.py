@@ -269,6 +269,26 @@ def test_a_gradient_that_is_not_finite_makes_no_step(make_job, monkeypatch):
     assert len(seen) == 1
 
 
+def test_a_trainer_of_ones_own_overrides_what_it_does_otherwise(make_job):
+    class Distilled(trainer.Trainer):
+        """Learns what a teacher says, and stops when it has seen enough."""
+
+        def loss(self, batch):
+            taught.append(len(batch["item"]))
+            logit = self.run.active(batch)["logit"]
+            return super().loss(batch) + (logit - 1.0).square().mean()
+
+        def is_over(self):
+            return self.run.epoch == 2 or super().is_over()
+
+    plain, other, taught = make_job(), make_job(model="other"), []
+    fit_fold(plain)
+    Distilled(other).fit()
+    assert taught == [8] * 6
+    assert len(record_of(other)["history"]) == 2
+    assert oof_bytes(plain) != oof_bytes(other)
+
+
 def test_selection_best_keeps_the_best_epoch_and_says_so(make_job):
     job = make_job(selection="best", patience=2, optim={"epochs": 12})
     fit_fold(job)

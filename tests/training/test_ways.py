@@ -11,7 +11,7 @@ from src.errors import UserError
 from src.models.checkpoint import load_checkpoint
 from src.training import resume, trainer
 from src.training.job import Options
-from src.training.optim import WeightMean
+from src.training.run import Run
 from src.training.trainer import fit_fold
 from tests.jobs import oof_bytes, record_of
 
@@ -78,13 +78,13 @@ def test_every_way_leads_somewhere_else(make_job):
 
 
 def test_swa_keeps_the_mean_of_the_last_epochs(make_job, monkeypatch):
-    seen, after = [], WeightMean.after_epoch
+    seen, count = [], Run.count_epoch
 
-    def noting(self, model, epoch):
-        seen.append(model.net.head.weight.detach().clone())
-        after(self, model, epoch)
+    def noting(run, *arguments, **more):
+        seen.append(run.model.net.head.weight.detach().clone())
+        count(run, *arguments, **more)
 
-    monkeypatch.setattr(WeightMean, "after_epoch", noting)
+    monkeypatch.setattr(Run, "count_epoch", noting)
     job = make_job(optim=PLAIN | {"swa_epochs": 2})
     fit_fold(job)
     kept, _ = load_checkpoint(paths.checkpoint(*job.names), torch.device("cpu"))
