@@ -267,7 +267,7 @@ def _check_other(other: str, name: str, scheme: str | None, arguments: Namespace
 
 def _check_rows(comparison: "Comparison", place: Place) -> None:
     """Raise for what no row would survive, before the first one is trained."""
-    from src.training.begin import check_names
+    from src.training.setup import check_names
 
     for row in comparison.rows:
         if row.merge is not None:

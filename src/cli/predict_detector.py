@@ -13,7 +13,7 @@ from src.inference.passes import load_engine
 from src.inference.predict import VIEWS
 from src.models.checkpoint import is_ours, read_facts
 from src.models.detector import Origin, load_detector
-from src.training.begin import check_names
+from src.training.setup import check_names
 
 
 class Opened(NamedTuple):

@@ -31,9 +31,9 @@ from src.models.classifier import Classifier
 from src.seeds import derive_seed
 from src.soups.ingredients import Ingredient
 from src.tensor_files import read_tensors
-from src.training.finish import check_logits
 from src.training.job import Job
 from src.training.optim import fill_statistics
+from src.training.results import check_logits
 
 LOG = logging.getLogger("rvf")
 FloatArray = NDArray[np.float64]

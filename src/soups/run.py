@@ -33,9 +33,9 @@ from src.soups.ingredients import (
 )
 from src.soups.plan import MergePlan, check_name
 from src.soups.select import Choice, choose
-from src.training import finish
-from src.training.finish import check_weights, predict_held, write_predictions
+from src.training import results
 from src.training.job import Job
+from src.training.results import check_weights, predict_held, write_predictions
 
 LOG = logging.getLogger("rvf")
 
@@ -219,7 +219,7 @@ def _record_of(
         models = [replace(one, companions=written[one.model]) for one in recipe.models]
         chosen = replace(recipe, models=tuple(models)).as_dict()
     return {
-        **finish.opening(job, first["start"]),
+        **results.opening(job, first["start"]),
         "selection": "best" if merged.is_selected else "last",
         "epoch": 0,
         "precision": "fp32",
@@ -248,5 +248,5 @@ def _record_of(
             else sha256_file(paths.cross_fitted_csv(*job.names)),
             "barriers": {path.other: path.barrier for path in merged.paths},
         },
-        **finish.closing(job),
+        **results.closing(job),
     }

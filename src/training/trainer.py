@@ -27,11 +27,11 @@ from src.models.adapters import merge_adapters
 from src.models.classifier import Classifier
 from src.progress import track
 from src.seeds import derive_seed
-from src.training import begin, resume
+from src.training import resume, setup
 from src.training.features import FeatureBatches, cached_features
-from src.training.finish import check_logits, finish_run
 from src.training.job import Job
 from src.training.optim import optimizer_mode, settle_statistics
+from src.training.results import check_logits, finish_run
 from src.training.step import Batch, Step
 from src.training.trackers import TRACKERS, Tracked
 
@@ -55,7 +55,7 @@ def fit_fold(job: Job) -> bool:
         UserError: a run of other settings lies there, the weights do not fit, the loss is not
             finite, or another process is at work on this fold (`LockedError`).
     """
-    begin.check_names(job.config)
+    setup.check_names(job.config)
     refuse_extra_name(job.dataset, job.scheme, job.model)
     with file_lock(paths.run_lock(*job.names), job.title):
         wanted = resume.wanted_start(job)
@@ -82,12 +82,12 @@ class Trainer:
         self.job, self.config, self.state, self.clock = job, job.config, state, job.options.clock
         self.chip = job.options.chip
         device.set_deterministic(self.chip)
-        model, self.start, head = begin.build_model(job, state)
+        model, self.start, head = setup.build_model(job, state)
         precision = state["precision"] if state else self.choose_precision(model)
         canvases, files = [Canvas.of(model.spec)], job.table["path"].tolist()
         self.source = PixelSource(job.root, files, canvases, job.siblings, self.config.frames)
-        self.run, self.sampler = begin.make_run(job, model, head, self.chip, precision)
-        weights = begin.class_weights(self.config, job.labels[job.train_rows])
+        self.run, self.sampler = setup.make_run(job, model, head, self.chip, precision)
+        weights = setup.class_weights(self.config, job.labels[job.train_rows])
         self.class_weights = torch.tensor(weights, device=self.chip)
 
     def choose_precision(self, model: Classifier) -> str:
@@ -103,8 +103,8 @@ class Trainer:
             self.source.preload(paths.pixel_cache(job.dataset), options.cache)
         if options.overwrite:
             resume.discard(job)  # not before all that may still be refused
-        begin.log_start(job, self.start, run.model, self.chip)
-        self.workers, decoders = begin.loader_workers(
+        setup.log_start(job, self.start, run.model, self.chip)
+        self.workers, decoders = setup.loader_workers(
             options.workers, self.source, self.config, self.chip
         )
         batch_size, image_size = self.config.optim.batch_size, run.model.spec.image_size

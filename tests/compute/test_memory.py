@@ -17,7 +17,7 @@ from src.compute.pieces import Pieces, micro_batch, split
 from src.compute.request import Compute
 from src.errors import UserError
 from src.inference import passes, stored
-from src.training import begin, trainer
+from src.training import setup, trainer
 from src.training.job import Job, Options
 from src.training.trainer import fit_fold
 from tests.asked import items_of, parts_of
@@ -141,14 +141,14 @@ def test_pieces_train_what_the_whole_batch_trains(
     settings["optim"]["ema_decay"] = None
     whole, pieces = make_job(model="whole", **settings), make_job(model="pieces", **settings)
     fit_fold(whole)
-    make_run = begin.make_run
+    make_run = setup.make_run
 
     def in_pieces(*arguments):
         run, sampler = make_run(*arguments)
         run.micro_batch = 3
         return run, sampler
 
-    monkeypatch.setattr(begin, "make_run", in_pieces)
+    monkeypatch.setattr(setup, "make_run", in_pieces)
     fit_fold(pieces)
     first, second = (read_views(paths.oof_views(*job.names))[0]["logit"] for job in (whole, pieces))
     np.testing.assert_allclose(first, second, rtol=0, atol=1e-4 * float(first.std() + 1))

@@ -12,7 +12,7 @@ from src.errors import UserError
 from src.models.backbones import BACKBONES, Native, build_backbone
 from src.models.classifier import build_classifier, count_parameters, input_spec, measure
 from src.models.strategies import STRATEGIES, make_stages
-from src.training.begin import check_names
+from src.training.setup import check_names
 from tests.conftest import REPO
 
 NAMES = sorted(path.stem for path in (REPO / "configs" / "models").glob("*.yaml"))

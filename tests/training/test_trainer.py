@@ -21,8 +21,8 @@ from src.losses import LOSSES, Items
 from src.models.checkpoint import load_checkpoint
 from src.tensor_files import read_tensors
 from src.training import resume, trainer
-from src.training.begin import class_weights
 from src.training.job import Options
+from src.training.setup import class_weights
 from src.training.trainer import fit_fold
 from tests.jobs import (
     break_weights_after_an_epoch,
