@@ -97,7 +97,11 @@ class Merger:
         inputs = [source.read(name) for source in self.inputs]
         self._compare(inputs)
         if not self.is_merged(name):
-            self._note_differing(name, inputs)
+            if not name.endswith(COUNTER) and any(not torch.equal(inputs[0], t) for t in inputs):
+                self._notes.append(
+                    f"{name!r} holds integers that differ between the models: copied from "
+                    f"{self.reference.label}"
+                )
             return self.reference.read(name).clone()
         dtype = self.kinds[name].dtype
         if not inputs[0].numel():
@@ -152,13 +156,6 @@ class Merger:
 
     def _compare(self, inputs: Sequence[Tensor]) -> None:
         self._equal = {(a, b) for a, b in self._equal if torch.equal(inputs[a], inputs[b])}
-
-    def _note_differing(self, name: str, inputs: Sequence[Tensor]) -> None:
-        if not name.endswith(COUNTER) and any(not torch.equal(inputs[0], t) for t in inputs[1:]):
-            self._notes.append(
-                f"{name!r} holds integers that differ between the models: copied from "
-                f"{self.reference.label}"
-            )
 
     def _check_filters(self) -> None:
         for name, setting in self.recipe.settings:
@@ -247,17 +244,10 @@ def merge_tensors(
     device: torch.device | str = "cpu",
     depth: Depth | None = None,
 ) -> dict[str, Tensor]:
-    """Merge state dicts in memory; see `Merger` for what it raises.
+    """Merge state dicts, by the recipe's names of models and base, in memory; see `Merger`.
 
-    Args:
-        recipe: what to do.
-        models: state dicts by the recipe's names of models and base; not changed.
-        fisher: of every model in order, where the method wants it.
-        device: where to compute.
-        depth: see `Merger`.
-
-    Returns:
-        The merged state dict, on the CPU, of tensors of its own.
+    `fisher` is of every model in order, where the method wants it. Returned is the merged state
+    dict, on the CPU, of tensors of its own.
     """
     sources = {name: tensor_source(name, tensors) for name, tensors in models.items()}
     companions = {}

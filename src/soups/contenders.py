@@ -103,11 +103,7 @@ class Standing:
 
 
 def standing_of(dataset: str, scheme: str, model: str, fold: paths.FoldName) -> Standing:
-    """Tell from the record of a finished run what its held-out rows decided.
-
-    Raises:
-        UserError: the record is missing or damaged.
-    """
+    """Tell from the record of a finished run what its held-out rows decided."""
     record = read_run(dataset, scheme, model, fold)
     merged = record["merged_from"]
     if merged is None:
@@ -146,11 +142,7 @@ def _on(one: Record, place: Record, input_root: Path | None = None) -> bool:
 def read_contender(
     held: Held, table: pd.DataFrame, run: Run, kind: str, forwards: int
 ) -> Contender:
-    """Read a run's out-of-fold predictions, and what it would be if chosen on either half.
-
-    Raises:
-        UserError: predictions are missing or of other rows.
-    """
+    """Read a run's out-of-fold predictions, and those by what either half would have chosen."""
     logits, halves, standings = [], [], []
     for fold in held.folds:
         oof = read_oof(oof_file(*run, fold), table, fold)
@@ -208,14 +200,8 @@ def read_holdout(
 ) -> pd.DataFrame:
     """Draw labelled images of a data set, rows of its manifest, but for copies of training items.
 
-    Args:
-        dataset: another one; only what is drawn of it is opened.
-        trained: ids of what was trained on, by data set (`lineage.trained_sets`).
-        items: how many to draw at most.
-        input_root: folder of data sets, instead of `input/`.
-
-    Raises:
-        UserError: it is one of the trained ones, or nothing of both classes is left.
+    Only what is drawn is opened. `trained` are ids of what was trained on, by data set
+    (`lineage.trained_sets`). A UserError where this is one of them, or a class is missing.
     """
     if dataset.name in trained:
         raise UserError(f"--holdout {dataset.name}: that is what the models were trained on")

@@ -34,16 +34,11 @@ OURS = "rvf"  # key of the metadata of our checkpoints
 
 
 def merge_to_file(plan: MergePlan, output: Path, device: str) -> MergeReport:
-    """Merge files of weights, tensor by tensor; nothing is predicted.
+    """Merge files of weights into a `.safetensors` file, tensor by tensor; nothing is predicted.
 
     Where all are checkpoints of ours, they must agree as models of the zoo must; the preprocessing
     of the base (else of the first) travels on. BatchNorm is merged like weights. All documents are
     checked before the first is merged.
-
-    Args:
-        plan: of files alone, with nothing to choose.
-        output: a `.safetensors` file.
-        device: where to compute.
 
     Raises:
         UserError: a model of the zoo among them, something to choose, files that do not agree;

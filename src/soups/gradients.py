@@ -1,11 +1,8 @@
-"""The learned soup: mixing weights by gradient (Wortsman et al. 2022, Model soups, app. I).
+"""What gradients and losses tell of a merge: learned soups, Fisher information, linear paths.
 
-How sure a model is of each of its weights: the diagonal of the Fisher information.
-
-Linear mode connectivity: does the loss stay low on the straight line between two models?
-
-Where it does not, an average of the two lies on a hill and is worse than both (Frankle et al. 2020,
-Linear mode connectivity; Neyshabur et al. 2020).
+Where the loss does not stay low on the straight line between two models, an average of the two lies
+on a hill and is worse than both (Frankle et al. 2020, Linear mode connectivity; Neyshabur et al.
+2020).
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,17 +34,12 @@ LR = 0.1  # the paper's, for the weights
 def learned_recipe(
     bench: Bench, names: Sequence[str], rows: NDArray[np.bool_], knots: int = 1
 ) -> MergeRecipe:
-    """Learn the weights of an average on held-out rows, and return them as a recipe.
+    """Learn the weights of an average (Wortsman et al. 2022, Model soups, app. I: learned soup).
 
     Softmax weights and a temperature on the logits minimise the log loss (AdamW), starting at the
     uniform soup. With several knots the weights are a gradient over depth (the paper's "by
-    layer" with fewer numbers to overfit). BatchNorm takes each batch's own statistics.
-
-    Args:
-        bench: where the weights lie.
-        names: of the ingredients.
-        rows: (n,) bool, of the held-out rows.
-        knots: weights a model over depth.
+    layer" with fewer numbers to overfit). BatchNorm takes each batch's own statistics. `rows` are
+    (n,) bool, of the held-out rows.
     """
     net, chip = bench.model.net, bench.chip
     stacks = {

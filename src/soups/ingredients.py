@@ -101,12 +101,11 @@ def resolve(recipes: Sequence[MergeRecipe], place: Place) -> dict[str, Ingredien
 def finished_folds(names: Sequence[str], place: Place, folds: Sequence[int]) -> list[int]:
     """Return the folds of which every model of the zoo among the names is finished."""
     models = [name.split("@")[0] for name in names if not is_file(name) and name != START]
+    home = (place.dataset, place.scheme)
     return [
         fold
         for fold in folds
-        if all(
-            paths.run_record(place.dataset, place.scheme, model, fold).is_file() for model in models
-        )
+        if all(paths.run_record(*home, model, fold).is_file() for model in models)
     ]
 
 
@@ -239,25 +238,18 @@ def _facts_of(one: Ingredient) -> dict[str, Any]:
 
 
 def check_agreement(ingredients: Sequence[Ingredient], *, resized: bool = False) -> None:
-    """Check that all ingredients are one architecture that sees and answers alike.
+    """Check that all ingredients are one architecture that sees and answers as the first does.
 
-    Args:
-        ingredients: the first is what the others are held against.
-        resized: position embeddings will be, so that image sizes may differ.
-
-    Raises:
-        UserError: a table of all that differs.
+    Image sizes may differ where position embeddings will be `resized`. Raises a UserError with a
+    table of all that differs.
     """
     first, ours = ingredients[0], _facts_of(ingredients[0])
-    lines = []
-    for other in ingredients[1:]:
-        theirs = _facts_of(other)
-        for key, value in ours.items():
-            if theirs[key] != value and not (resized and key in SIZES):
-                lines.append(
-                    f"  {key}: {_short(value)} in {first.name}, {_short(theirs[key])} in "
-                    f"{other.name}"
-                )
+    lines = [
+        f"  {key}: {_short(ours[key])} in {first.name}, {_short(value)} in {other.name}"
+        for other in ingredients[1:]
+        for key, value in _facts_of(other).items()
+        if value != ours[key] and not (resized and key in SIZES)
+    ]
     if lines:
         hint = "" if resized or "image size" not in "".join(lines) else (
             "\nposition embeddings of another image size are resized with `resize_pos_embed: true`"

@@ -83,9 +83,9 @@ def merge_fold(
     """Merge one fold of every ingredient and write the result as a run.
 
     Args:
-        plan: the merge.
+        plan: what to merge.
         place: where the ingredients lie.
-        job: names, rows and options; its model and config are replaced by the merge's.
+        job: rows and options; its model and config are replaced by the merge's.
         check: walk between the ingredients before they are averaged.
         report: writes what people look at; called before the record is written, for what has a
             record is not merged again.

@@ -223,10 +223,7 @@ def choose(
     """Choose a merge on all held-out rows, and on either half.
 
     Returns what all rows chose; the logits of what either half chose (`CROSS_FITTED`, sorted by
-    item_id); what was looked at (`tried_table`).
-
-    Raises:
-        UserError: too few groups to choose on one half and score on the other.
+    item_id); what was looked at (`tried_table`). A UserError where there are too few groups.
     """
     job = bench.job
     ids = job.table["item_id"].to_numpy()[job.held_rows]

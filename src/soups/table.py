@@ -81,8 +81,7 @@ class Held(Predictions):
 def halves_of(label: IntArray, item_id: NDArray[Any], group: NDArray[Any]) -> IntArray:
     """Part held-out rows by group (or item, where it has none) in two; the half of each, 0 or 1.
 
-    Raises:
-        TooFewGroupsError: a half would lack a class.
+    Raises `TooFewGroupsError` where a half would lack a class.
     """
     names = np.where(group == "", item_id, group).astype(str)
     half = stratified_group_folds(label, np.unique(names, return_inverse=True)[1], 2, seed=0)
@@ -92,11 +91,7 @@ def halves_of(label: IntArray, item_id: NDArray[Any], group: NDArray[Any]) -> In
 
 
 def held_rows(table: pd.DataFrame, folds: Sequence[int]) -> Held:
-    """Return the held-out rows of some folds of a fold file, each fold in its halves.
-
-    Raises:
-        TooFewGroupsError: a half of a fold would lack a class.
-    """
+    """Return the held-out rows of some folds of a fold file, each fold in halves (`halves_of`)."""
     parts, halves = [], []
     for fold in folds:
         part = table[table["fold"] == fold].sort_values("item_id", kind="stable")
