@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from src.data.pixels.video import Clip
+
 STEP = 10  # grey levels between two frames
 
 
@@ -66,6 +68,11 @@ def encode(
 def grey_of(frame: NDArray[np.uint8]) -> int:
     """Return which frame of such a clip (low 5) this is."""
     return round((float(frame.mean()) - 5) / STEP)
+
+
+def greys_of(clip: Clip) -> list[int]:
+    """Return which frames of such a clip were read."""
+    return [grey_of(frame) for frame in clip.frames]
 
 
 def boxes(data: bytes) -> dict[bytes, tuple[int, int]]:

@@ -4,9 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -110,42 +111,33 @@ def test_a_newer_cache_replaces_the_old_one_and_draws_only_what_is_new(tmp_path,
     folder_of(tmp_path)  # the only one
 
 
-def truncate(folder):
-    os.truncate(folder / "pixels.u8", 5 * ITEM)
+def written(name, change):
+    """Return what writes a file of a cache anew, of its bytes."""
 
+    def damage(folder):
+        (folder / name).write_bytes(change((folder / name).read_bytes()))
 
-def grow(folder):
-    with (folder / "pixels.u8").open("ab") as file:
-        file.write(b"x")
-
-
-def blank(folder):
-    with (folder / "pixels.u8").open("r+b") as file:
-        file.write(bytes(2 * ITEM))
+    return damage
 
 
 def swap_items(folder):
-    items = np.load(folder / "items.npy")
-    np.save(folder / "items.npy", items[::-1])
+    np.save(folder / "items.npy", np.load(folder / "items.npy")[::-1])
 
 
-def empty(folder):
-    (folder / "items.npy").write_bytes(b"")
-
-
-def remove(name):
-    return lambda folder: (folder / name).unlink()
-
-
-def garble(name):
-    return lambda folder: (folder / name).write_bytes(b"{")
+FILES = ("pixels.u8", "items.npy", "about.json")
 
 
 @pytest.mark.parametrize(
     "damage",
-    [truncate, grow, blank, swap_items]
-    + [empty]
-    + [way(name) for way in (remove, garble) for name in ("pixels.u8", "items.npy", "about.json")],
+    [
+        written("pixels.u8", lambda data: data[: 5 * ITEM]),
+        written("pixels.u8", lambda data: data + b"x"),
+        written("pixels.u8", lambda data: bytes(2 * ITEM) + data[2 * ITEM :]),
+        written("items.npy", lambda _: b""),
+        *(written(name, lambda _: b"{") for name in FILES),
+        *(lambda folder, name=name: (folder / name).unlink() for name in FILES),
+        swap_items,
+    ],
 )
 def test_a_damaged_cache_is_not_used_and_built_again(tmp_path, draw, drawn, damage):
     build_cache(tmp_path, CANVAS, marks_of(9), draw)
@@ -212,20 +204,12 @@ def test_two_builders_draw_each_item_once(tmp_path, small_chunks, drawn):
         time.sleep(0.01)
         return canvas_of(row)
 
-    results = []
-    threads = [
-        threading.Thread(
-            target=lambda: results.append(build_cache(tmp_path, CANVAS, marks_of(20), slow))
-        )
-        for _ in range(3)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(3) as pool:
+        build = partial(build_cache, tmp_path, CANVAS, marks_of(20), slow)
+        results = [pool.submit(build) for _ in range(3)]
     assert sorted(drawn) == list(range(20))
     for found in results:
-        assert_holds(found, range(20))
+        assert_holds(found.result(), range(20))
 
 
 def test_no_thread_is_at_work_after_a_failed_build(tmp_path, small_chunks, monkeypatch):
@@ -250,7 +234,7 @@ def test_no_thread_is_at_work_after_a_failed_build(tmp_path, small_chunks, monke
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     st.sampled_from(["items.npy", "about.json"]),

@@ -8,25 +8,15 @@ import cv2
 import numpy as np
 import pytest
 
-from src.data.pixels import video, video_decoders
+from src.data.pixels import video
 from src.data.pixels.frames import spaced
 from src.data.pixels.video import read_frames
 from src.data.pixels.video_decoders import UnreadableVideoError
-from tests.clips import encode, grey_of, index_first, write_clip
+from tests.clips import encode, greys_of, index_first, write_clip
 
 COUNT = 24
-WRITTEN = {
-    "a.mkv": "mp4v",
-    "b.mkv": "MJPG",
-    "a.webm": "VP80",
-    "a.avi": "MJPG",
-    "b.avi": "mp4v",
-    "a.flv": "FLV1",
-}
-
-
-def greys(clip):
-    return [grey_of(frame) for frame in clip.frames]
+WRITTEN = {"a.mkv": "mp4v", "b.mkv": "MJPG", "a.webm": "VP80", "a.avi": "MJPG", "b.avi": "mp4v",
+           "a.flv": "FLV1"}  # fmt: skip
 
 
 def pictures(data):
@@ -66,7 +56,7 @@ def test_behind_packets_that_cannot_be_decoded_good_ones_are_read(tmp_path, deco
     clip = read_frames(path, 5, decoder=decoder)
     assert clip.decoded == len(good)
     assert clip.indices.tolist() == spaced(len(good), 5).tolist()
-    assert greys(clip) == [good[place] for place in spaced(len(good), 5)]
+    assert greys_of(clip) == [good[place] for place in spaced(len(good), 5)]
     if bad == [23]:
         assert clip.problem == ""  # as many as containers count wrongly
     else:
@@ -109,28 +99,19 @@ def test_a_damaged_clip_gives_what_a_full_decode_gives(tmp_path):
         np.testing.assert_array_equal(frame, every[index])
 
 
-@pytest.mark.parametrize("share", [0.5, 0.85])
 @pytest.mark.parametrize("name", WRITTEN)
-def test_a_file_that_was_cut_off_is_named(tmp_path, decoder, name, share):
+def test_a_file_that_was_cut_off_or_whose_end_is_blank_is_named(tmp_path, decoder, name):
     path = write_clip(tmp_path / name, COUNT, size=(64, 64), codec=WRITTEN[name])
     whole = path.read_bytes()
     assert read_frames(path, 4, decoder=decoder).problem == ""
-    path.write_bytes(whole[: part(whole, share)])
-    clip = read_frames(path, 4, decoder=decoder)
-    assert greys(clip) == clip.indices.tolist() == spaced(clip.decoded, 4).tolist()
-    if clip.decoded < COUNT - 2:
-        assert clip.problem.startswith(f"decoded {clip.decoded} ")
-
-
-@pytest.mark.parametrize("name", WRITTEN)
-def test_a_file_whose_end_is_blank_is_named(tmp_path, decoder, name):
-    path = write_clip(tmp_path / name, COUNT, size=(64, 64), codec=WRITTEN[name])
-    whole = path.read_bytes()
-    end = part(whole, 0.5)
-    path.write_bytes(whole[:end] + bytes(len(whole) - end))
-    clip = read_frames(path, 4, decoder=decoder)
-    assert clip.decoded < COUNT - 2
-    assert clip.problem.startswith(f"decoded {clip.decoded} ")
+    half, most = part(whole, 0.5), part(whole, 0.85)
+    for data in (whole[:half], whole[:most], whole[:half] + bytes(len(whole) - half)):
+        path.write_bytes(data)
+        clip = read_frames(path, 4, decoder=decoder)
+        if len(data) < len(whole):
+            assert greys_of(clip) == clip.indices.tolist() == spaced(clip.decoded, 4).tolist()
+        if clip.decoded < COUNT - 2 or len(data) == len(whole):
+            assert clip.problem.startswith(f"decoded {clip.decoded} ")
 
 
 def lasting(path, seconds):
@@ -153,25 +134,20 @@ def grey(count):
 
 @pytest.mark.parametrize(
     ("name", "codec"),
-    [
-        ("a.mkv", "libx264"),
-        ("a.mp4", "libx264"),
-        ("a.avi", "mpeg4"),
-        ("a.mpg", "mpeg2video"),
-        ("a.ts", "libx264"),
-    ],
-)
+    [("a.mkv", "libx264"), ("a.mp4", "libx264"), ("a.avi", "mpeg4"), ("a.mpg", "mpeg2video"),
+     ("a.ts", "libx264")],
+)  # fmt: skip
 def test_sound_that_outlasts_the_picture_is_no_damage(tmp_path, decoder, name, codec):
     path = encode(tmp_path / name, grey(COUNT), codec=codec, sound=3)
     clip = read_frames(path, 4, decoder=decoder)
-    assert greys(clip) == clip.indices.tolist() == [3, 9, 15, 21]
+    assert greys_of(clip) == clip.indices.tolist() == [3, 9, 15, 21]
     assert (clip.decoded, clip.problem) == (COUNT, "")
 
 
 def test_a_header_that_announces_hours_does_not_keep_the_frames_from_being_read(tmp_path, decoder):
     path = lasting(write_clip(tmp_path / "a.mkv", COUNT), 6 * 3600.0)
     clip = read_frames(path, 4, decoder=decoder)
-    assert greys(clip) == [3, 9, 15, 21]
+    assert greys_of(clip) == [3, 9, 15, 21]
     assert clip.problem == (
         "decoded 24 of 540000 frames; the file is cut off or its header is wrong"
     )
@@ -193,16 +169,12 @@ def test_samples_hidden_by_an_edit_list_are_not_missing(
     tmp_path, decoder, monkeypatch, first, count
 ):
     path = edited(write_clip(tmp_path / "a.mp4", COUNT), first, count)
-    opened, open_clip = [], video_decoders.DECODERS.get(decoder)
-    monkeypatch.setitem(
-        video_decoders.DECODERS._things,
-        decoder,
-        lambda path, expected: opened.append(path) or open_clip(path, expected),
-    )
+    passes, one_pass = [], video._one_pass
+    monkeypatch.setattr(video, "_one_pass", lambda *a: passes.append(1) or one_pass(*a))
     clip = read_frames(path, 4, decoder=decoder)
     assert (clip.announced, clip.decoded, clip.problem) == (count, count, "")
-    assert greys(clip) == [first + place for place in spaced(count, 4)]
-    assert len(opened) == 1  # it is decoded once
+    assert greys_of(clip) == [first + place for place in spaced(count, 4)]
+    assert len(passes) == 1  # it is decoded once
 
 
 def test_a_trim_that_was_cut_off_is_named(tmp_path):
@@ -276,9 +248,8 @@ def test_a_hole_in_an_mpeg_stream_is_told_and_frames_left_out_are_not(tmp_path, 
         path.write_bytes(whole[:half] + bytes(data) + whole[half + data :])
         clip = read_frames(path, 4)
         assert clip.decoded < 97
-        missing = 100 - clip.decoded
         found = re.fullmatch(r"decoded (\d+) of (\d+) frames", clip.problem)
-        assert int(found[1]) == 100 - missing
+        assert int(found[1]) == clip.decoded
         assert abs(int(found[2]) - 100) <= 2
 
 
@@ -296,10 +267,7 @@ def test_of_a_clip_cut_off_no_frames_are_counted_that_are_sound(tmp_path, name):
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * 99 // 100])
     clip = read_frames(path, 4)
-    assert (clip.decoded, clip.problem) == (
-        100,
-        "decoded 100 frames; the file is cut off or damaged",
-    )
+    assert clip.problem == "decoded 100 frames; the file is cut off or damaged"
     path.write_bytes(whole[: len(whole) // 2])
     clip = read_frames(path, 4)
     of = r" of (99|100)" if name == "a.mkv" else ""
