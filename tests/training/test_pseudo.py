@@ -78,33 +78,34 @@ def toy(artefact_root):
         }
     )
     write_folds(paths.folds_csv("toy", SCHEME), folds)
-    write_member(dataset, "a")
-    write_tuned(["a"])
+    write_member(dataset)
+    write_tuned()
     return dataset
 
 
-def write_member(dataset, model, folds=FOLDS):
+def names_of(fold):
+    return "toy", SCHEME, "a", fold
+
+
+def write_member(dataset):
+    """Write what the folds of model `a` predict."""
     items = stored.items_to_predict(dataset)
     table = read_folds(paths.folds_csv("toy", SCHEME))
-    for fold in folds:
-        weights = paths.checkpoint("toy", SCHEME, model, fold)
+    for fold in FOLDS:
+        weights = paths.checkpoint(*names_of(fold))
         weights.parent.mkdir(parents=True, exist_ok=True)
-        weights.write_bytes(f"{model} {fold}".encode())
-        sha = sha256_file(weights)
+        weights.write_bytes(f"{fold}".encode())
         oof = table[table["fold"] == fold].assign(logit=np.linspace(-1, 1, N // 3))
-        write_oof(paths.oof_csv("toy", SCHEME, model, fold), oof)
-        make_record("toy", SCHEME, model, fold)
-        logits = []
-        for name in items.item_ids:
-            index = int(name[-6:-4])
-            right = RIGHT if truth(index) else -RIGHT
-            right *= not name.startswith("broken")
-            logits.append(right if fold_of(index) != fold else -right)
-        views = pd.DataFrame(
-            {"item_id": items.item_ids, "fold": fold, "view": "full", "logit": logits}
-        )
-        made_from = {"checkpoint_sha256": sha, "manifest_sha256": items.manifest_sha256}
-        write_views(paths.test_views("toy", SCHEME, model, fold), views, made_from)
+        write_oof(paths.oof_csv(*names_of(fold)), oof)
+        make_record(*names_of(fold))
+        index = np.array([int(name[-6:-4]) for name in items.item_ids])
+        right = np.where(truth(index) == (fold_of(index) != fold), RIGHT, -RIGHT)
+        ids = pd.Series(items.item_ids)
+        right[ids.str.startswith("broken")] = 0
+        columns = {"item_id": ids, "fold": fold, "view": "full", "logit": right}
+        made_from = {"checkpoint_sha256": sha256_file(weights)}
+        made_from |= {"manifest_sha256": items.manifest_sha256}
+        write_views(paths.test_views(*names_of(fold)), pd.DataFrame(columns), made_from)
 
 
 def stages_of(threshold, voting="soft"):
@@ -114,18 +115,12 @@ def stages_of(threshold, voting="soft"):
     ]
 
 
-def write_tuned(models, folds=FOLDS):
-    members = [
-        Member(
-            model,
-            1 / len(models),
-            0.5,
-            {str(k): sha256_file(paths.oof_csv("toy", SCHEME, model, k)) for k in folds},
-            {str(k): sha256_file(paths.checkpoint("toy", SCHEME, model, k)) for k in folds},
-        )
-        for model in models
+def write_tuned(folds=FOLDS):
+    made_of = [
+        {str(k): sha256_file(path(*names_of(k))) for k in folds}
+        for path in (paths.oof_csv, paths.checkpoint)
     ]
-    sha = sha256_file(paths.folds_csv("toy", SCHEME))
+    sha, members = sha256_file(paths.folds_csv("toy", SCHEME)), [Member("a", 1.0, 0.5, *made_of)]
     recipe = Recipe("toy", SCHEME, list(folds), sha, members, stages_of(0.5))
     write_recipe(paths.recipe_json("toy", "tuned"), recipe)
 
@@ -154,10 +149,10 @@ def test_no_label_for_a_fold_knows_anything_of_that_fold(toy, fold, monkeypatch)
     opened, read = [], stored.read_views
     monkeypatch.setattr(stored, "read_views", lambda path: (opened.append(path), read(path))[1])
     for other in set(FOLDS) - {fold}:  # nor is anything else read of them
-        paths.test_views("toy", SCHEME, "a", other).unlink()
-        paths.checkpoint("toy", SCHEME, "a", other).unlink()
+        paths.test_views(*names_of(other)).unlink()
+        paths.checkpoint(*names_of(other)).unlink()
     labels = added(toy, fold)
-    assert set(opened) == {paths.test_views("toy", SCHEME, "a", fold)}
+    assert set(opened) == {paths.test_views(*names_of(fold))}
     for i in range(N):
         assert (labels[f"sib_{i:02d}.png"] == truth(i)) == (fold_of(i) != fold), i
     for i in range(6):  # copies and look-alikes of held-out items stay out
@@ -179,7 +174,7 @@ def test_the_held_out_rows_of_a_run_stay_the_folds(toy):
     assert held == set(folds.loc[folds["fold"] == 1, "item_id"])
     assert len(job.train_rows) == 12 + len(table) - N
     assert json.loads(json.dumps(source)) == source
-    assert source["views"] == {"a fold 1": sha256_file(paths.test_views("toy", SCHEME, "a", 1))}
+    assert source["views"] == {"a fold 1": sha256_file(paths.test_views(*names_of(1)))}
     assert source["recipe_sha256"] == sha256_file(paths.recipe_json("toy", "tuned"))
     assert sum(source["added"].values()) + sum(source["left_out"].values()) == len(toy.test)
     assert source["left_out"]["equal files of held-out items"] == 2
@@ -189,7 +184,7 @@ def test_the_held_out_rows_of_a_run_stay_the_folds(toy):
 def test_all_folds_of_a_pseudo_labelled_model_are_served_by_one_pixel_cache(toy, monkeypatch):
     (toy.root / "test" / "broken_00.png").write_bytes(b"no picture")
     dataset = load_dataset("toy", None)
-    write_member(dataset, "a")
+    write_member(dataset)
     content = TINY | {"pseudo": {"recipe": "tuned"}}
     monkeypatch.setattr(plan, "read_model", lambda _: parse_model(content, "tiny"))
     folds = read_folds(paths.folds_csv("toy", SCHEME))
@@ -205,7 +200,7 @@ def test_all_folds_of_a_pseudo_labelled_model_are_served_by_one_pixel_cache(toy,
 
 
 def test_balance_gives_the_training_rows_share(toy):
-    path = paths.test_views("toy", SCHEME, "a", 0)
+    path = paths.test_views(*names_of(0))
     views, made_from = read_views(path)
     for i in range(0, N, 4):  # fewer sure reals
         assert truth(i) == 0
@@ -225,20 +220,20 @@ def test_what_cannot_label_is_refused_with_the_command_that_helps(toy):
     shutil.copy(paths.folds_csv("toy", SCHEME), paths.folds_csv("toy", "other"))
     with pytest.raises(UserError, match="tuned on the folds of s, not other"):
         PseudoLabels("pl", PseudoConfig("tuned"), toy, "other").check()
-    views, made_from = read_views(paths.test_views("toy", SCHEME, "a", 0))
+    views, made_from = read_views(paths.test_views(*names_of(0)))
     made_from |= {"checkpoint_sha256": "0" * 64}
-    write_views(paths.test_views("toy", SCHEME, "a", 0), views, made_from)
+    write_views(paths.test_views(*names_of(0)), views, made_from)
     with pytest.raises(UserError, match="not of these weights"):
         labeller(toy).add(table, 0)
-    paths.test_views("toy", SCHEME, "a", 1).unlink()
+    paths.test_views(*names_of(1)).unlink()
     with pytest.raises(UserError, match=r"predict_ensemble.py --data toy --recipe tuned"):
         labeller(toy).add(table, 1)
-    write_tuned(["a"], folds=(0,))
+    write_tuned(folds=(0,))
     with pytest.raises(UserError, match=r"knows fold 0 of its members.*--fold 2.*tune.py"):
         labeller(toy).add(table, 2)
     with pytest.raises(UserError, match="a itself as a member"):
         labeller(toy, model="a").check()
-    paths.oof_csv("toy", SCHEME, "a", 0).write_text("changed")
+    paths.oof_csv(*names_of(0)).write_text("changed")
     with pytest.raises(UserError, match="has changed since the recipe"):
         labeller(toy).check()
     paths.recipe_json("toy", "tuned").unlink()
