@@ -56,15 +56,11 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def file_lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold the lock file `path` for the length of the block; the lock goes with its process.
-
-    Args:
-        path: the lock file, which stays.
-        what: what it guards, for the message.
-        wait: wait for another holder instead of leaving.
+    """Hold the lock file `path`, which stays, for the length of the block.
 
     Raises:
-        LockedError: another process holds it.
+        LockedError: another process holds it, and it shall not `wait` for that; says `what` is
+            guarded.
         UserError: the file system has no locks.
     """
     with disk_errors(path):
@@ -127,9 +123,7 @@ def remove_orphans(folder: Path) -> int:
 def own_folder(home: Path, prefix: str) -> Iterator[Path]:
     """Yield a fresh folder in `home`, which goes at the end; those of killed processes go before.
 
-    Args:
-        home: made where it is missing.
-        prefix: of the names of all such folders there.
+    The names of all such folders there begin with `prefix`.
     """
     home.mkdir(parents=True, exist_ok=True)
     gate = os.open(home, os.O_RDONLY)

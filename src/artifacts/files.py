@@ -23,14 +23,8 @@ def write_text(
 ) -> None:
     r"""Write UTF-8 text with `\n` line ends, whole or not at all.
 
-    Args:
-        path: where to.
-        text: what.
-        new: refuse to replace an existing file (as opening with mode `x` does).
-        before: called when all is written, before it is moved into place.
-
-    Raises:
-        FileExistsError: `new` is set and the file exists.
+    `new` refuses to replace a file, with a FileExistsError; `before` is called when all is
+    written, before it is moved into place.
     """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
@@ -67,14 +61,9 @@ def csv_text(table: pd.DataFrame, *, header: bool = True) -> str:
 def read_csv(path: Path, columns: Sequence[str], *, what: str) -> pd.DataFrame:
     """Read a CSV whose header is exactly `columns`, in that order; every value stays a string.
 
-    Args:
-        path: the file.
-        columns: the header it must have.
-        what: what the file is, for the message.
-
     Raises:
-        UserError: the file is missing, not a CSV, has another header, or a row has too many or
-            too few fields (which pandas would shift or fill up).
+        UserError: it is missing, not a CSV, has another header, or a row has too many or too few
+            fields (which pandas would shift or fill up); calls the file `what`.
     """
     import pyarrow as pa  # slow to import
     from pyarrow import csv
@@ -164,12 +153,8 @@ def write_json(
 ) -> None:
     """Write a JSON object; NaN and infinity are refused, since JSON has none.
 
-    Args:
-        path: where to.
-        record: what.
-        seal: add `sha256`, the fingerprint of everything else in it: `read_json(sealed=True)` then
-            tells a file that was edited or damaged.
-        before: see `write_text`.
+    A `seal` adds `sha256`, the fingerprint of everything else in it: `read_json(sealed=True)` then
+    tells a file that was edited or damaged. `before`: see `write_text`.
     """
     if seal:
         record = {**record, SEAL: _seal(record)}
@@ -185,18 +170,11 @@ def read_json(
     keys: Sequence[str] | None = None,
     sealed: bool = False,
 ) -> dict[str, Any]:
-    """Read a JSON object with a `schema` number.
-
-    Args:
-        path: the file.
-        schema: the version this code reads.
-        what: what the file is, for the message.
-        keys: exactly the keys it must have beside `schema` and the seal; None checks none.
-        sealed: it was written with `seal`; the seal is checked and left out.
+    """Read a JSON object with a `schema` number, its seal checked and left out if it is `sealed`.
 
     Raises:
-        UserError: missing, not JSON, another schema, a key missing or unknown, or not what was
-            written.
+        UserError: missing, not JSON, another schema, other `keys` beside the schema and the seal,
+            or not what was written; calls the file `what`.
     """
     text = _read_utf8(path, what, "JSON")
     try:

@@ -43,12 +43,9 @@ def settled(newest_ns: int) -> bool:
 
 
 def remembered(place: str, mark: list[Any], make: Callable[[], tuple[str, bool]]) -> str:
-    """Return a fingerprint that was made before, else make it.
+    """Return the fingerprint of a place that was made at this mark before, else make it.
 
-    Args:
-        place: what it is of.
-        mark: changes when that does; of values that JSON holds.
-        make: gives it, and whether it may be remembered.
+    A mark holds what JSON does; `make` gives the fingerprint, and whether it may be remembered.
     """
     known = _remembered().get(place)
     if known is not None and known[:-1] == mark:

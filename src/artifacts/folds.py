@@ -15,9 +15,7 @@ EXCLUDED_COLUMNS = ["item_id", "reason"]
 def check_folds(folds: pd.DataFrame, path: Path) -> None:
     """Check what every reader and the writer of a fold file relies on.
 
-    Args:
-        folds: `COLUMNS`; label and fold are int64, the rest strings.
-        path: named in messages.
+    `folds`: `COLUMNS`; label and fold are int64, the rest strings.
 
     Raises:
         UserError: a duplicate id, a label other than 0/1, a fold number missing between 0 and
@@ -65,10 +63,7 @@ def write_folds(path: Path, folds: pd.DataFrame) -> None:
 
 
 def read_folds(path: Path) -> pd.DataFrame:
-    """Read and check a fold file.
-
-    Returns:
-        `COLUMNS`, sorted by `item_id`; label and fold int64, the rest str.
+    """Read a fold file: `COLUMNS`, sorted by `item_id`; label and fold int64, the rest str.
 
     Raises:
         UserError: see `check_folds`; also for a missing or unreadable file.

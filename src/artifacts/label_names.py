@@ -15,14 +15,9 @@ _SHOWN, _LONGEST = 4, 24  # words of a class, letters of one
 
 @dataclass(frozen=True)
 class LabelNames:
-    """The words by which a data set says real and fake.
+    """The words by which a data set says real and fake, in folders' names, tables or YAML."""
 
-    Attributes:
-        real, fake: as they are written in folders' names, tables or dataset.yaml; often one each,
-            none where a published set has no such words.
-    """
-
-    real: tuple[str, ...] = ()
+    real: tuple[str, ...] = ()  # often one, none where a published set has no such words
     fake: tuple[str, ...] = ()
 
     @property

@@ -21,6 +21,7 @@ NO_FOLD = -1  # the fold of predictions by a checkpoint that was trained on ever
 WHOLE = "full"  # the view of an image as it is; `f03` is that of a clip's frame
 UNREADABLE = "unreadable"  # the view of a test item that could not be decoded; its logit is NaN
 _METADATA_KEY = b"rvf"
+_BROKEN = (OSError, ValueError, LookupError, TypeError, RecursionError)  # what damaged files raise
 
 
 def write_oof(path: Path, oof: pd.DataFrame) -> None:
@@ -29,12 +30,7 @@ def write_oof(path: Path, oof: pd.DataFrame) -> None:
 
 
 def read_oof(path: Path, folds: pd.DataFrame, fold: int) -> pd.DataFrame:
-    """Read one fold's predictions and hold them against the fold file.
-
-    Args:
-        path: the CSV.
-        folds: a fold file as `read_folds` gives it.
-        fold: the fold these predictions must be of.
+    """Read one fold's predictions and hold them against the fold file (`read_folds`).
 
     Returns:
         `OOF_COLUMNS`, sorted by `item_id`; fold and label int64, logit float64 and finite.
@@ -91,13 +87,7 @@ def is_flat(logit: pd.Series) -> bool:
 
 
 def write_views(path: Path, views: pd.DataFrame, metadata: dict[str, Any]) -> None:
-    """Write view-level predictions (`VIEW_COLUMNS`) as parquet.
-
-    Args:
-        path: where to.
-        views: item_id str, fold int, view str, logit float64.
-        metadata: what they were made from (checkpoint and manifest fingerprints).
-    """
+    """Write view-level predictions (`VIEW_COLUMNS`), and what they were made from, as parquet."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -161,7 +151,7 @@ def read_views_metadata(path: Path) -> dict[str, Any]:
     try:
         stored = (pq.read_schema(path).metadata or {}).get(_METADATA_KEY, b"null")
         metadata = json.loads(stored)
-    except (pa.ArrowException, OSError, ValueError, RecursionError) as error:
+    except (pa.ArrowException, *_BROKEN) as error:
         raise UserError(f"{path}: not readable ({error}); delete it to predict again") from None
     if not isinstance(metadata, dict):
         raise UserError(f"{path}: not a predictions file of this repo; delete it")

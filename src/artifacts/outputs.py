@@ -54,15 +54,10 @@ def check_output(
 def check_submission(
     path: Path, key: str, *, read: Path | None = None, is_own_place: bool = True
 ) -> None:
-    """Raise where a CSV of answers, and the JSON beside it, must not be written.
+    """Raise as `check_output` where a CSV of answers, and the JSON beside it, must not be written.
 
-    Args:
-        path: the CSV.
-        key: that such a JSON has where this command wrote it.
-        read, is_own_place: see `check_output`.
-
-    Raises:
-        UserError: see `check_output`; answers that were edited since are somebody else's.
+    Where this command wrote them, the JSON has that `key`. Answers that were edited since are
+    somebody else's.
     """
     check_output(
         path, ".csv", lambda it: wrote_answers(it, key), read=read, beside=".json",

@@ -34,14 +34,8 @@ def write_submission(
 ) -> pd.DataFrame:
     """Check the decisions against the sample, then write the CSV and its `.json` sidecar.
 
-    Args:
-        path: where to.
-        layout: the wanted columns, rows and order.
-        preds: 0/1 decisions indexed by item_id, in any order.
-        sidecar: what the submission was made from.
-
-    Returns:
-        The table as written.
+    `preds` are 0/1 decisions indexed by item_id, in any order; the sidecar says what they were made
+    from. Returns the table as written.
 
     Raises:
         UserError: an id is missing, unknown or twice, or a decision is not 0/1.
