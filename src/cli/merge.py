@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from src.soups.plan import MergePlan, Selection
     from src.soups.run import Merged
+    from src.training.job import Job
 
 DESCRIPTION = """Merge the weights of trained models into members like any other.
 
@@ -132,11 +133,13 @@ def _merge_folds(plans: "list[MergePlan]", arguments: Namespace) -> None:
     found: dict[str, MergePlan] = {plan.name: plan for plan in plans}
     for merge, numbers in wanted.items():
         for fold in numbers:
-            place, job = _place(name, scheme, fold, dataset, folds, arguments)
+            job = _job(name, scheme, fold, dataset, folds, arguments)
             lines: list[str] = []
             report = partial(_report, found[merge].selection, lines)
-            checked = not arguments.no_check
-            merged = merge_fold(found[merge], place, job, check=checked, report=report)
+            merged = merge_fold(
+                found[merge], job, input_root=arguments.input_root, check=not arguments.no_check,
+                report=report,
+            )  # fmt: skip
             if merged.skipped:
                 print(f"{merge} fold {fold}: merged already, skipped (--overwrite does it again)")
             else:
@@ -180,13 +183,13 @@ def _push(
 def _folds(
     plan: "MergePlan", dataset: str, scheme: str, numbers: list[int], arguments: Namespace
 ) -> list[paths.FoldName]:
-    from src.soups.ingredients import Place, finished_folds
+    from src.soups.ingredients import finished_folds
 
     if arguments.fold is not None:
         return [arguments.fold]
     names = list(dict.fromkeys(name for recipe in plan.recipes for name in recipe.sources))
     names = [name for name in names if name not in [recipe.name for recipe in plan.recipes]]
-    done = finished_folds(names, Place(dataset, scheme, 0), numbers)
+    done = finished_folds(names, dataset, scheme, numbers)
     if not done:
         raise UserError(
             f"{plan.name}: no fold of {dataset}/{scheme} is finished by all of {', '.join(names)}; "
@@ -195,18 +198,16 @@ def _folds(
     return list(done)
 
 
-def _place(
+def _job(
     name: str, scheme: str, fold: paths.FoldName, dataset: Any, folds: Any, arguments: Namespace  # noqa: ANN401
-) -> tuple[Any, Any]:  # fmt: skip
+) -> "Job":  # fmt: skip
     from src.config import BackboneConfig, ModelConfig
-    from src.soups.ingredients import Place
     from src.training.job import Job, Options, job_table
 
-    options = Options.of(arguments, weights=None)  # `--weights` is of `base_model: start`
+    options = Options.of(arguments)  # its weights are those of `base_model: start`
     unknown = ModelConfig(BackboneConfig(""))  # the first ingredient's takes its place
     table = job_table(dataset.train, folds)
-    job = Job("", unknown, name, scheme, fold, dataset.root, table, options)
-    return Place(name, scheme, fold, arguments.weights, arguments.input_root), job
+    return Job("", unknown, name, scheme, fold, dataset.root, table, options)
 
 
 def _report(selection: "Selection", lines: list[str], merged: "Merged") -> None:

@@ -29,18 +29,7 @@ from src.models.formats.fit import adapt
 from src.models.weights import start_weights
 from src.seeds import derive_seed
 from src.tensor_files import read_tensors
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where runs are looked for."""
-
-    dataset: str
-    scheme: str
-    fold: paths.FoldName  # the held-out fold, or `paths.ALL`
-    # the file that the models were fine-tuned from, where they were from a file
-    weights: Path | None = None
-    input_root: Path | None = None  # folder of data sets, instead of `input/`
+from src.training.job import Job
 
 
 @dataclass(frozen=True)
@@ -79,8 +68,11 @@ def is_file(name: str) -> bool:
     return name.endswith(SUFFIXES)
 
 
-def resolve(recipes: Sequence[MergeRecipe], place: Place) -> dict[str, Ingredient]:
+def resolve(recipes: Sequence[MergeRecipe], job: Job) -> dict[str, Ingredient]:
     """Return the weights behind every name of a file of recipes, but those of its documents.
+
+    The job says which data set, scheme and fold are meant, and, among its options, from which
+    `weights` the models were fine-tuned where they were from a file.
 
     Raises:
         UserError: a run is not finished, its checkpoint is not the file that its record speaks of,
@@ -89,27 +81,28 @@ def resolve(recipes: Sequence[MergeRecipe], place: Place) -> dict[str, Ingredien
     documents = {recipe.name for recipe in recipes}
     names = dict.fromkeys(name for recipe in recipes for name in recipe.sources)
     wanted = [name for name in names if name not in documents]
-    found = {name: _resolve(name, place) for name in wanted if name != START}
+    found = {name: _resolve(name, job) for name in wanted if name != START}
     if START in wanted:
         first = next((one for one in found.values() if one.record is not None), None)
         if first is None:
             raise UserError("base_model: start is what a trained model started from: name one")
-        found[START] = _start(first, list(found.values()), place)
+        found[START] = _start(first, list(found.values()), job)
     return found
 
 
-def finished_folds(names: Sequence[str], place: Place, folds: Sequence[int]) -> list[int]:
+def finished_folds(
+    names: Sequence[str], dataset: str, scheme: str, folds: Sequence[int]
+) -> list[int]:
     """Return the folds of which every model of the zoo among the names is finished."""
     models = [name.split("@")[0] for name in names if not is_file(name) and name != START]
-    home = (place.dataset, place.scheme)
     return [
         fold
         for fold in folds
-        if all(paths.run_record(*home, model, fold).is_file() for model in models)
+        if all(paths.run_record(dataset, scheme, model, fold).is_file() for model in models)
     ]
 
 
-def _resolve(name: str, place: Place) -> Ingredient:
+def _resolve(name: str, job: Job) -> Ingredient:
     if is_file(name):
         path = Path(name)
         record = path.with_suffix(".json")
@@ -124,15 +117,15 @@ def _resolve(name: str, place: Place) -> Ingredient:
             raise UserError(f"{path}: not the file that {record} beside it speaks of")
         return found
     model, _, which = name.partition("@")
-    fold, stage = _which(name, which, place)
-    names = (place.dataset, place.scheme, model, fold)
+    fold, stage = _which(name, which, job.fold)
+    names = (job.dataset, job.scheme, model, fold)
     path = paths.checkpoint(*names) if stage is None else paths.stage_checkpoint(*names, stage)
     done = paths.run_record(*names)
     for file in (done, path):
         if not file.is_file():
             raise UserError(
                 f"{name}: {file} is not there; train it: python train_folds.py --model {model} "
-                f"--fold {fold} --data {place.dataset}"
+                f"--fold {fold} --data {job.dataset}"
             )
     record = read_run(*names)
     if stage is None:
@@ -140,15 +133,15 @@ def _resolve(name: str, place: Place) -> Ingredient:
     return _ingredient(name, path, record)
 
 
-def _which(name: str, which: str, place: Place) -> tuple[paths.FoldName, int | None]:
+def _which(name: str, which: str, default: paths.FoldName) -> tuple[paths.FoldName, int | None]:
     """Read what stands behind the `@` of a name: the fold and the stage."""
     kind, _, number = which.partition("_")
     if not which:
-        return place.fold, None
+        return default, None
     if kind == "fold" and (number.isdecimal() or number == paths.ALL):
         return (paths.ALL if number == paths.ALL else int(number)), None
     if kind == "stage" and number.isdecimal():
-        return place.fold, int(number)
+        return default, int(number)
     raise UserError(
         f"{name!r}: want MODEL, MODEL@fold_K (of a fold of your choice) or MODEL@stage_N (what an "
         "earlier stage of a run left behind)"
@@ -160,7 +153,7 @@ def _ingredient(name: str, path: Path, record: dict[str, Any] | None) -> Ingredi
     return Ingredient(name, path, fingerprint_of(path), config, spec, views, metadata, record)
 
 
-def _start(first: Ingredient, others: Sequence[Ingredient], place: Place) -> Ingredient:
+def _start(first: Ingredient, others: Sequence[Ingredient], job: Job) -> Ingredient:
     """Make what a run started from again, head included: the same seed draws the same head."""
     record = first.record or {}
     start = record["start"]
@@ -184,15 +177,15 @@ def _start(first: Ingredient, others: Sequence[Ingredient], place: Place) -> Ing
                 "variants)"
             )
     config = parse_model(first.config.as_dict(), first.name)
-    if start["source"] == "file" and place.weights is None:
+    weights = job.options.weights if start["source"] == "file" else None
+    if start["source"] == "file" and weights is None:
         raise UserError(
             f"{first.name} started from {start['name']!r}: give that file, --weights FILE"
         )
     torch.manual_seed(derive_seed(config.start_seed, "init", record["fold"]))
     model, native = build_classifier(config)
     made = start_weights(
-        model.net, config, native.head, place.weights if start["source"] == "file" else None,
-        start["source"] == "random",
+        model.net, config, native.head, weights, start["source"] == "random",
     )  # fmt: skip
     if made.sha256 != start["sha256"]:
         raise UserError(

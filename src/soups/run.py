@@ -26,7 +26,6 @@ from src.soups.contenders import had_a_say
 from src.soups.gradients import LossPath, walk, with_fisher
 from src.soups.ingredients import (
     Ingredient,
-    Place,
     check_agreement,
     resize_positions,
     resolve,
@@ -74,9 +73,9 @@ class Merged:
 
 def merge_fold(
     plan: MergePlan,
-    place: Place,
     job: Job,
     *,
+    input_root: Path | None = None,
     check: bool = True,
     report: Callable[[Merged], None] | None = None,
 ) -> Merged:
@@ -84,8 +83,9 @@ def merge_fold(
 
     Args:
         plan: what to merge.
-        place: where the ingredients lie.
-        job: rows and options; its model and config are replaced by the merge's.
+        job: which fold of what, its rows and options (`resolve`); its model and config are
+            replaced by the merge's.
+        input_root: folder of data sets, instead of `input/`.
         check: walk between the ingredients before they are averaged.
         report: writes what people look at; called before the record is written, for what has a
             record is not merged again.
@@ -94,34 +94,31 @@ def merge_fold(
         UserError: ingredients that do not agree, one that saw the rows to be scored, a run of
             another kind or other ingredients under the merge's name.
     """
-    check_name(plan.name, place.dataset, place.scheme)
-    ingredients = resolve(plan.recipes, place)
+    check_name(plan.name, job.dataset, job.scheme)
+    ingredients = resolve(plan.recipes, job)
     if len({one.spec.image_size for one in ingredients.values()}) > 1 and plan.resize_pos_embed:
         check_agreement(list(ingredients.values()), resized=True)
         ingredients = resize_positions(ingredients)
     check_agreement(list(ingredients.values()))
     first = next(iter(ingredients.values()))
-    job = Job(
-        plan.name, first.config, place.dataset, place.scheme, place.fold, job.root, job.table,
-        job.options,
-    )  # fmt: skip
+    job = replace(job, model=plan.name, config=first.config)
     if not job.is_refit:
-        held_out = (place.dataset, place.scheme, place.fold)
+        held_out = (job.dataset, job.scheme, job.fold)
         runs = [(name, one.record) for name, one in ingredients.items() if name != START]
-        check_unseen(runs, held_out, job.table, place.input_root)
+        check_unseen(runs, held_out, job.table, input_root)
     elif plan.selection.how != "fixed":
         raise UserError(
             f"{plan.name}: nothing is held out in --fold all, so nothing can be chosen; write what "
             "was chosen (`chosen` in the record of a fold) into a file of its own and merge that"
         )
-    what = f"{place.dataset}/{place.scheme}/{plan.name} fold {place.fold}"
+    what = f"{job.dataset}/{job.scheme}/{plan.name} fold {job.fold}"
     with file_lock(paths.run_lock(*job.names), what):
         merged = Merged(plan, job, ingredients)
         merged.skipped = _is_finished(merged)
         if not merged.skipped:
             runs = [one.record for one in ingredients.values() if one.record is not None]
             rows = {"dataset": job.dataset, "scheme": job.scheme}
-            merged.flattered = had_a_say(runs, rows, place.input_root)
+            merged.flattered = had_a_say(runs, rows, input_root)
             _carry_out(merged, check=check, report=report or (lambda _: None))
     return merged
 

@@ -18,7 +18,7 @@ from src.artifacts.folds import read_folds
 from src.artifacts.oof import read_oof
 from src.artifacts.runs import read_record
 from src.soups.bench import Bench, plain
-from src.soups.ingredients import Place, resolve
+from src.soups.ingredients import resolve
 from src.soups.plan import MergePlan, read_plan
 from src.soups.run import Merged, merge_fold
 from src.training.job import Job
@@ -41,13 +41,12 @@ def merge(
 ) -> Merged:
     """Merge one fold, without a walk between the models unless it is asked for."""
     chosen = replace(job.options, **options)  # type: ignore[arg-type]
-    place = Place(*NAMES, fold, weights=chosen.weights)
-    return merge_fold(plan, place, replace(job, fold=fold, options=chosen), check=check)
+    return merge_fold(plan, replace(job, fold=fold, options=chosen), check=check)
 
 
 def bench_of(job: Job, names: str, batchnorm: int = 30) -> Bench:
     """Return a bench of some models, named by words."""
-    return Bench(job, resolve([plain("uniform", names.split())], Place(*NAMES, 0)), batchnorm)
+    return Bench(job, resolve([plain("uniform", names.split())], job), batchnorm)
 
 
 def oof_of(model: str, fold: int = 0) -> np.ndarray:

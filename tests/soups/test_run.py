@@ -14,7 +14,7 @@ from src.artifacts.files import sha256_file
 from src.artifacts.oof import read_views
 from src.errors import UserError
 from src.models.checkpoint import load_checkpoint
-from src.soups.ingredients import Place, check_agreement, resolve
+from src.soups.ingredients import check_agreement, resolve
 from src.training.job import Job
 from src.training.trainer import fit_fold
 from tests.soups.conftest import MakeJob
@@ -196,7 +196,7 @@ def test_models_that_see_or_answer_otherwise_are_refused_with_the_difference(
 
 
 def test_another_encoding_is_refused(pair: Job, tmp_path: Path) -> None:
-    found = resolve(plan_of(tmp_path, UNIFORM).recipes, Place(*NAMES, 0))
+    found = resolve(plan_of(tmp_path, UNIFORM).recipes, pair)
     other = replace(found["b"], spec=replace(found["b"].spec, reencode=70))
     with pytest.raises(UserError, match="reencode: None in a, 70 in b"):
         check_agreement([found["a"], other])

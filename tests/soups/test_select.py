@@ -16,7 +16,7 @@ from src.merging.recipe import Ingredient, MergeRecipe
 from src.metrics import auc, log_loss
 from src.soups.bench import plain
 from src.soups.contenders import read_contender
-from src.soups.ingredients import Place, resolve
+from src.soups.ingredients import resolve
 from src.soups.plan import Range, Selection
 from src.soups.select import Chooser, candidates, greedy_soup, own_logits, score_of
 from src.soups.table import CROSS_FITTED, held_rows, scores_of
@@ -172,7 +172,7 @@ def test_an_ingredient_on_clips_counts_as_its_run_pooled_it(make_job: MakeJob) -
         table.loc[table.index[row], "path"] = name
     job = replace(job, table=table)
     assert fit_fold(job)
-    one = resolve([plain("uniform", ["a"])], Place(*NAMES, 0))["a"]
+    one = resolve([plain("uniform", ["a"])], job)["a"]
     mine = own_logits(job, one)
     assert mine is not None
     np.testing.assert_array_equal(mine, oof_of("a"))
