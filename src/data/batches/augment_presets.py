@@ -60,12 +60,8 @@ class Recompress(A.ImageOnlyTransform):
     albumentations' own `ImageCompression` (2.0.8) gives OpenCV, which expects BGR, an RGB picture:
     red and blue change places in the chroma planes, and the artefacts are those of no real file.
 
-    Args:
-        quality: range that each pass draws from, on the scale of libjpeg.
-        repeat: range of the number of passes.
-        webp: chance of a pass to be WebP.
-        chroma: subsamplings of which each JPEG draws one.
-        p: chance of a picture to be compressed at all.
+    Each pass draws its quality from a range, on the scale of libjpeg, is WebP by the chance `webp`,
+    else a JPEG of one of the `chroma` subsamplings; `repeat` is the range of their number.
     """
 
     def __init__(

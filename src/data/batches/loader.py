@@ -90,13 +90,11 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
         self.mixes = mixes
 
     def __getitem__(self, key: BatchKey) -> dict[str, Tensor]:
-        """Return a batch.
+        """Return `pixels` uint8 (n, s, s, 3), `label` and `item` (row numbers) int64 (n,).
 
-        Returns:
-            `pixels` uint8 (n, s, s, 3), `label` int64 (n,), `item` int64 (n,) row numbers. Where
-            the preset takes whole batches, `pixels` are canvases and `draw` int64 () is the seed
-            for it; with `mixes`, `mix` is one more. With `erase`: `blank` int64 (n, 4), see
-            `draw_boxes`.
+        Where the preset takes whole batches, `pixels` are canvases and `draw` int64 () is the seed
+        for it; with `mixes`, `mix` is one more. With `erase`: `blank` int64 (n, 4), see
+        `draw_boxes`.
         """
         item = torch.tensor(key.rows)
         batch = {"label": self.labels[item], "item": item}
@@ -111,8 +109,7 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
             canvases = (found[0] for found in self.source.read_train(key.rows, frames))
             pixels = np.stack([self.augment(image=canvas)["image"] for canvas in canvases])
         if self.mixes:
-            mix = derive_seed(self.seed, "mix", key.epoch, key.number)
-            batch["mix"] = torch.tensor(mix)
+            batch["mix"] = torch.tensor(derive_seed(self.seed, "mix", key.epoch, key.number))
         if self.erase:
             seed = derive_seed(self.seed, "erase", key.epoch, key.number)
             boxes = draw_boxes(len(key.rows), self.image_size, self.erase, seed)

@@ -59,10 +59,11 @@ def oversample(pool: Pool, rng: np.random.Generator) -> Rows:
     None is taken a time more than another of its class. Whole batches are filled up, so that none
     of them is left out.
     """
-    order = [
-        _repeated(pool.rows[pool.labels == label], pool.per_class, rng)
-        for label in np.unique(pool.labels)
-    ]
+    order: list[Rows] = []
+    for label in np.unique(pool.labels):
+        rows = pool.rows[pool.labels == label]
+        times, rest = divmod(max(pool.per_class, len(rows)), len(rows))
+        order.append(np.concatenate([*[rows] * times, rng.permutation(rows)[:rest]]))
     missing = -sum(len(part) for part in order) % pool.batch_size
     return rng.permutation(np.concatenate([*order, rng.choice(pool.rows, missing)]))
 
@@ -130,11 +131,6 @@ class EpochSampler(Sampler[BatchKey]):
         return self.order(
             self.pool, np.random.default_rng(derive_seed(self.seed, "order", self.epoch))
         )
-
-
-def _repeated(rows: Rows, least: int, rng: np.random.Generator) -> Rows:
-    times, rest = divmod(max(least, len(rows)), len(rows))
-    return np.concatenate([*[rows] * times, rng.permutation(rows)[:rest]])
 
 
 def _pairs(pool: Pool, rng: np.random.Generator) -> tuple[deque[tuple[int, int]], deque[int]]:

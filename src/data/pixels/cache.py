@@ -7,7 +7,6 @@ A cache is a folder, `<home>/<canvas>/<key>/`, moved into place when it is whole
 import hashlib
 import json
 import logging
-import math
 import os
 import shutil
 import zlib
@@ -129,15 +128,12 @@ def open_folder(folder: Path, canvas: Canvas, marks: Marks) -> Stored | None:
         if about["identity"] != identity(canvas):
             return None
         pixels = np.asarray(np.memmap(folder / "pixels.u8", np.uint8, "r"))
-        fits = (
-            (items.ndim, items.dtype) == (1, np.uint64)
-            and len(pixels) == math.prod(shape)
-            and zlib.crc32(items.tobytes()) == about["items"]
-        )
-        pixels = pixels.reshape(shape) if fits else pixels
-        if not fits or probe(pixels) != about["probes"]:
-            LOG.warning("pixel cache: %s is damaged, so it is not used", folder)
-            return None
+        listed = (items.ndim, items.dtype) == (1, np.uint64)
+        if not listed or zlib.crc32(items.tobytes()) != about["items"]:
+            raise ValueError("its list of items")
+        pixels = pixels.reshape(shape)
+        if probe(pixels) != about["probes"]:
+            raise ValueError("its pixels")
     except Exception as error:  # noqa: BLE001 - NumPy reads a header as code: anything may come
         LOG.warning("pixel cache: %s is damaged (%s), so it is not used", folder, error)
         return None

@@ -20,7 +20,7 @@ from src.data.items.files import IN_ZIP, kind_of, stamp_of
 from src.data.pixels.cache import mark_items
 from src.data.pixels.video import read_clip, read_picture
 from src.errors import UnreadableImageError, UserError
-from src.faces.crop import Face, area, crop_face
+from src.faces.crop import area, crop_face
 from src.faces.detectors import Detector, Shrunk, detect_each, detector_of, shrink
 from src.faces.store import Found, join_parts, read_boxes, write_part
 from src.faces.tracks import Frames, Track, people, place
@@ -60,37 +60,29 @@ def mark_contents(
 
 def _stamps(root: Path, items: Sequence[str]) -> list[tuple[int, ...]]:
     # Without the ctime, which a copy of the data set does not keep: its bytes are looked at.
-    return [(*stamp_of(root, path)[:2], *contents_of(root, path)) for path in items]
+    return [(*stamp_of(root, path)[:2], *_contents_of(root, path)) for path in items]
 
 
-def contents_of(root: Path, path: str) -> tuple[int, ...]:
+def _contents_of(root: Path, path: str) -> tuple[int, ...]:
     """Return a number that follows from pieces of a file, 0 for one that cannot be read.
 
-    Nothing for a member of a zip: its stamp is a CRC of all its bytes.
+    A short file is read whole, of a longer one three pieces: bitmaps of equal size may begin and
+    end in equal black bars, and containers begin and end in tables. Nothing for a member of a zip:
+    its stamp is a CRC of all its bytes.
     """
     if IN_ZIP.match(path) is not None:
         return ()
     try:
-        pieces = _pieces(os.path.normpath(f"{root}/{path}"))
+        with Path(os.path.normpath(f"{root}/{path}")).open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size <= 3 * PIECE:
+                pieces = file.read(3 * PIECE)
+            else:
+                places = (0, (size - PIECE) // 2, size - PIECE)
+                pieces = b"".join(os.pread(file.fileno(), PIECE, place) for place in places)
     except OSError:
         return (0,)
     return (int.from_bytes(hashlib.blake2b(pieces, digest_size=8).digest(), "little"),)
-
-
-def _pieces(file: str) -> bytes:
-    """Return a short file whole, of a longer one three pieces.
-
-    Bitmaps of equal size may begin and end in equal black bars; containers begin and end in tables.
-    """
-    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        size = os.fstat(descriptor).st_size
-        if size <= 3 * PIECE:
-            return os.pread(descriptor, 3 * PIECE, 0)
-        places = (0, (size - PIECE) // 2, size - PIECE)
-        return b"".join([os.pread(descriptor, PIECE, place) for place in places])
-    finally:
-        os.close(descriptor)
 
 
 class FaceBoxes:
@@ -125,9 +117,8 @@ class FaceBoxes:
         Raises:
             UserError: the detector is not installed, or its file is damaged; a file is gone.
         """
-        wanted = [
-            p for p in dict.fromkeys(items) if p not in self._known and not self.is_cropped(p)
-        ]
+        asked = (path for path in dict.fromkeys(items) if path not in self._known)
+        wanted = [path for path in asked if not self.is_cropped(path)]
         if not wanted:
             return
         marks = dict(zip(wanted, self._marks(wanted), strict=True))
@@ -168,7 +159,9 @@ class FaceBoxes:
             return []
         if path not in self._people:
             if path not in self._known:
-                self._known[path] = {} if self.is_cropped(path) else self._look_at(path)
+                frames = {} if self.is_cropped(path) else self._read(path)
+                found = detect_each(self.detector, list(frames.values()))
+                self._known[path] = dict(zip(frames, found, strict=True))
             self._people[path] = people(self._known[path])
         return self._people[path]
 
@@ -261,15 +254,15 @@ class FaceBoxes:
                 begun = time.perf_counter()
                 seen = detect_each(self.detector, pictures)
                 faces = iter(seen)
-                self._shares += _shares(pictures, seen)
+                self._shares += [
+                    max(area(face.box) for face in found) / (one.height * one.width)
+                    for one, found in zip(pictures, seen, strict=True)
+                    if found
+                ]
                 self.seconds += time.perf_counter() - begun
                 self.looked_at += len(pictures)
                 for path, frames in zip(batch, read, strict=True):
                     yield path, {number: next(faces) for number in frames}
-
-    def _look_at(self, path: str) -> Frames:
-        frames = self._read(path)
-        return dict(zip(frames, detect_each(self.detector, list(frames.values())), strict=True))
 
     def _read(self, path: str) -> dict[int, Shrunk]:
         """Return an item's frames as the detector takes them; none of one not decodable."""
@@ -285,16 +278,6 @@ class FaceBoxes:
             return {0: small(read_picture(self.root, path))}
         except UnreadableImageError:
             return {}
-
-
-def _shares(pictures: Sequence[Shrunk], seen: Sequence[Sequence[Face]]) -> list[float]:
-    """Return the share of its picture's area that the largest box of each fills."""
-    both = zip(pictures, seen, strict=True)
-    return [
-        max(area(face.box) for face in faces) / (one.height * one.width)
-        for one, faces in both
-        if faces
-    ]
 
 
 def _batches(items: list[str]) -> Iterator[list[str]]:

@@ -104,7 +104,6 @@ class PixelSource(ItemReader):
             yield from frames
 
     def _eval_frames(self, item: int, rows: Sequence[int]) -> list[Frame]:
-        """Return evaluation frames of a clip; None for those that it is too short to have."""
         frames = [row - int(self.numbers.eval_starts[item]) for row in rows]
 
         def wanted(held: int) -> list[int]:
@@ -112,8 +111,8 @@ class PixelSource(ItemReader):
             return [int(slots[frame]) for frame in frames if frame < len(slots)]
 
         drawn, cut = self.clip(item, wanted)
-        missing = [None] * (len(frames) - len(drawn))
-        return [Frame(one, cut) for one in [*drawn, *missing]]
+        lacking = [None] * (len(frames) - len(drawn))  # the clip is too short to have them
+        return [Frame(one, cut) for one in [*drawn, *lacking]]
 
     def read_train(self, items: Sequence[int], draws: NDArray[np.float64]) -> Iterator[Canvases]:
         """Yield the canvases of a training frame of each item; they may be read-only.
@@ -180,12 +179,9 @@ class PixelSource(ItemReader):
     def preload(self, home: Path | None = None, cache: str = "auto") -> str:
         """Decode everything once, onto the disk or into memory; says in the log where and why.
 
-        Args:
-            home: folder of the data set's pixel caches; None keeps nothing on disk.
-            cache: `disk`, `ram`, `none`, or `auto`: the first of these for which there is room.
-
-        Returns:
-            Where the pixels are now: `disk`, `ram`, or `none` (decoded each time they are read).
+        `home` is the folder of the data set's pixel caches; None keeps nothing on disk. `cache` is
+        `disk`, `ram`, `none`, or `auto`: the first of these for which there is room. Returned is
+        where the pixels are now; with `none` they are decoded each time they are read.
 
         Raises:
             UserError: an item cannot be decoded; names it. `disk` or `ram` was asked for, and
@@ -227,7 +223,9 @@ def keep_on_disk(items: ItemReader, siblings: Sequence[str], home: Path | None) 
     lacking = [c for c, found in zip(items.canvases, kept, strict=True) if found is None]
     whole = items
     if lacking and siblings:
-        both = _with_siblings(items, siblings)
+        mine = set(items.paths)
+        more = [*items.paths, *(path for path in siblings if path not in mine)]
+        both = ItemReader(items.root, more, items.canvases, items.numbers.frames, items.cuts)
         wanted = both.marks()
         if not any(missing_space(home, canvas, wanted) for canvas in lacking):
             whole, marks = both, wanted
@@ -244,14 +242,7 @@ def keep_on_disk(items: ItemReader, siblings: Sequence[str], home: Path | None) 
     return [Stored(one.pixels, one.rows[own]) for one in kept if one is not None]
 
 
-def _with_siblings(items: ItemReader, siblings: Sequence[str]) -> ItemReader:
-    mine = set(items.paths)
-    more = [*items.paths, *(path for path in siblings if path not in mine)]
-    return ItemReader(items.root, more, items.canvases, items.numbers.frames, items.cuts)
-
-
 def _build(items: ItemReader, home: Path, canvas: Canvas, marks: Marks) -> Stored:
-    """Make the cache of one canvas of all items; see `build_cache`."""
     items.find_faces()
     single = ItemReader(items.root, items.paths, [canvas], items.numbers.frames, items.cuts)
     spans = None

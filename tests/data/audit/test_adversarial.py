@@ -1,6 +1,5 @@
 """Train against test: no difference is found where there is none, and a difference is named."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -21,36 +20,35 @@ from src.errors import UserError
 from src.metrics import auc
 
 N = 90  # items a split
-MakeDataset = Callable[..., Path]
 
 
-def picture(seed: int, *, light: int = 0, quality: int = 90) -> bytes:
+def picture(seed, *, light=0, quality=90):
     rng = np.random.default_rng(seed)
     small = rng.integers(light, light + 190, (8, 8, 3), dtype=np.uint8)
     pixels = cv2.resize(small, (32, 32), interpolation=cv2.INTER_CUBIC)
     return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
-def train_files(first: int = 0) -> dict[str, bytes]:
+def train_files(first=0):
     kinds = ("real", "fake")
     return {f"train/{kinds[i % 2]}/{i:03d}.jpg": picture(first + i) for i in range(N)}
 
 
-def files_to_predict(**change: int) -> dict[str, bytes]:
+def files_to_predict(**change):
     return {f"test/{i:03d}.jpg": picture(1000 + i, **change) for i in range(N)}
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch):
+def _quick(monkeypatch):
     monkeypatch.setattr(trees, "ROUNDS", 60)
 
 
-def found_in(make_dataset: MakeDataset, files: dict[str, bytes]):
+def found_in(make_dataset, files):
     make_dataset(files)
     return adversarial_validation(load_dataset("toy", None))
 
 
-def test_one_source_split_at_random_is_not_told_apart(make_dataset: MakeDataset):
+def test_one_source_split_at_random_is_not_told_apart(make_dataset):
     found = found_in(make_dataset, train_files() | files_to_predict())
     assert found.interval[0] < 0.5 < found.interval[1] + 0.1
     assert abs(found.auc - 0.5) < 0.12
@@ -59,9 +57,7 @@ def test_one_source_split_at_random_is_not_told_apart(make_dataset: MakeDataset)
     assert found.counts == {"train": (N, N), "test": (N, N)}
 
 
-def test_another_jpeg_quality_is_told_and_named(
-    make_dataset: MakeDataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-):
+def test_another_jpeg_quality_is_told_and_named(make_dataset, capsys, monkeypatch):
     make_dataset(train_files() | files_to_predict(quality=60))
     monkeypatch.setattr(data, "show_log", lambda: None)
     assert data.main(["--adversarial"]) == 0
@@ -79,9 +75,7 @@ def test_another_jpeg_quality_is_told_and_named(
     assert str(path) in out
 
 
-def test_items_drawn_are_counted_and_copies_are_one_group(
-    make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
-):
+def test_items_drawn_are_counted_and_copies_are_one_group(make_dataset, monkeypatch):
     """A picture in both splits is in one fold of the small model's."""
     copies = {f"test/{i:03d}.jpg": picture(i) for i in range(N)}
     monkeypatch.setattr(adversarial, "ITEMS_A_SPLIT", 70)
@@ -90,7 +84,7 @@ def test_items_drawn_are_counted_and_copies_are_one_group(
     assert found.groups == len({Path(name).stem for name in found.table["item_id"]})
 
 
-def test_groups_that_nobody_named_raise_what_chance_gives(make_dataset: MakeDataset):
+def test_groups_that_nobody_named_raise_what_chance_gives(make_dataset):
     """Items come in groups of 8 of one colour; the splits differ in nothing."""
     rng = np.random.default_rng(0)
     files: dict[str, bytes] = {}
@@ -115,7 +109,7 @@ def test_groups_that_nobody_named_raise_what_chance_gives(make_dataset: MakeData
     st.floats(0.1, 1),
     st.integers(0, 99),
 )
-def test_stand_ins_are_whole_groups(codes: list[int], n_test: int, share: float, seed: int):
+def test_stand_ins_are_whole_groups(codes: list[int], n_test, share, seed):
     """Items of group 0 are in no group."""
     groups = pd.Series([f"g{code}" if code else "" for code in codes])
     train = np.arange(0, len(codes), 2)
@@ -135,13 +129,13 @@ def test_stand_ins_are_whole_groups(codes: list[int], n_test: int, share: float,
             assert len(stand_ins) < min(n_test, len(train) // 2) + largest
 
 
-def test_too_few_items_are_refused(make_dataset: MakeDataset):
+def test_too_few_items_are_refused(make_dataset):
     files = dict(list(train_files().items())[:20])
     with pytest.raises(UserError, match=r"readable train images.*at least 30"):
         found_in(make_dataset, files | files_to_predict())
 
 
-def named(make_dataset: MakeDataset, groups: int, **change: int):
+def named(make_dataset, groups, **change):
     """Compare one source with itself, or with itself changed; train items in so many groups."""
     rows = ["filename,label,original", *(f"{i:03d}.jpg,{i % 2},g{i % groups}" for i in range(N))]
     files = {f"train/{i:03d}.jpg": picture(i) for i in range(N)}
@@ -150,7 +144,7 @@ def named(make_dataset: MakeDataset, groups: int, **change: int):
 
 
 @pytest.mark.parametrize("groups", [1, 2, 29])
-def test_too_few_groups_of_train_items_are_refused(make_dataset: MakeDataset, groups: int):
+def test_too_few_groups_of_train_items_are_refused(make_dataset, groups):
     """A model that saw one split alone says nothing, and five of them something by chance."""
     with pytest.raises(UserError, match=rf"train images form {groups} groups.*at least 30 of each"):
         named(make_dataset, groups)
@@ -158,7 +152,7 @@ def test_too_few_groups_of_train_items_are_refused(make_dataset: MakeDataset, gr
 
 @pytest.mark.parametrize(("quality", "says"), [(90, "no more than chance"), (60, "nothing to")])
 def test_too_few_groups_for_two_halves_leave_nothing_to_compare(
-    make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch, quality: int, says: str
+    make_dataset, monkeypatch, quality, says
 ):
     monkeypatch.setattr(adversarial, "FEWEST_TO_COMPARE", 31)
     found = named(make_dataset, 45, quality=quality)

@@ -17,7 +17,7 @@ from src.errors import UnreadableImageError, UserError
 from src.faces import store
 from src.faces.crop import Face, crop_face
 from src.faces.detectors import detector_of, face_spec
-from tests.faces_stub import picture, use_red, write_film, write_picture
+from tests.faces_stub import Red, picture, use_red, write_film, write_picture
 
 FACE = FaceConfig(detector="red", margin=1.0)
 SQUARE = Canvas(8, "squash", "bicubic", None, FACE)
@@ -35,8 +35,8 @@ def root(artefact_root, monkeypatch):
 
 
 @pytest.fixture
-def red(monkeypatch):
-    return use_red(monkeypatch)
+def red(root):
+    return Red
 
 
 NAMES = ["one.png", "two.png", "none.png"]
@@ -118,16 +118,6 @@ def test_nothing_is_lost_where_nothing_can_be_written(root, red, monkeypatch):
     assert boxes.people("one.png")[0][0].box == (10, 20, 22, 32)
 
 
-def test_unreadable_items_are_passed_over_and_may_be_mended(root, red):
-    (root / "bad.png").write_bytes(b"nothing")
-    FaceBoxes(root, FACE).search([*NAMES, "bad.png"])
-    boxes = FaceBoxes(root, FACE)
-    boxes.search([*NAMES, "bad.png"])
-    assert red.looked == 3
-    assert boxes.people("bad.png") == []
-    assert boxes.faceless(["bad.png"]) == []
-
-
 def test_cropped_data_is_left_alone(root, red):
     (root / "dataset.yaml").write_text("faces: cropped\n")
     plain = PixelSource(root, NAMES, [Canvas(8, "squash", "bicubic")])
@@ -168,6 +158,8 @@ def test_a_person_is_followed_through_a_clip(film, red):
     (person,) = boxes.people("c.mp4")
     assert sorted(person) == [0, 1, 2, 3, 5, 6, 7, 8, 9]  # not in frame 4; the other one is short
     assert person[6].box[0] == pytest.approx(24, abs=1)
+    boxes.search(NAMES)
+    assert [boxes.count_filled(p) for p in ("c.mp4", "one.png", "none.png")] == [1, 0, 0]
 
 
 def test_frames_of_a_clip_show_the_face_where_it_is(film):
@@ -296,7 +288,8 @@ def test_what_cannot_be_decoded_is_tried_once(root, red, caplog, monkeypatch):
             boxes = FaceBoxes(root, FaceConfig(detector="red", margin=margin))
             boxes.search([*NAMES, "bad.png"])
             boxes.search([*NAMES, "bad.png"])
-            assert boxes.people("bad.png") == []
+            assert boxes.people("bad.png") == boxes.faceless(["bad.png"]) == []
+    assert red.looked == 3
     assert tried.count("bad.png") == 1
     assert [line for line in caplog.messages if "looking" in line] == [
         "faces: looking for them in 4 items (red)"
@@ -317,12 +310,6 @@ def test_a_picture_that_was_decoded_after_all_is_looked_at(root, monkeypatch):
         boxes.search(["one.png"])
     shown = boxes.crop("one.png", picture((10, 20, 12)))
     assert shown.shape == (12, 12, 3)
-
-
-def test_boxes_that_were_filled_in_are_counted(film):
-    boxes = FaceBoxes(film, FACE, FramesConfig(train=10, eval=5))
-    boxes.search(["c.mp4", *NAMES])
-    assert [boxes.count_filled(p) for p in ("c.mp4", "one.png", "none.png")] == [1, 0, 0]
 
 
 def test_a_face_that_crosses_the_picture_fills_every_crop(root):

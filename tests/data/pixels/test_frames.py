@@ -37,17 +37,12 @@ def seen(source, rows):
     return [None if f.canvases is None else grey_of(f.canvases[0]) for f in source.read_eval(rows)]
 
 
-def test_numbers_of_images_are_those_of_the_items():
-    numbers = FrameNumbers(["a.png", "b.JPG"], FEW)
-    items = np.array([1, 0])
+def test_numbers_of_images_are_those_of_the_items_and_clips_have_more():
+    numbers, items = FrameNumbers(["a.png", "b.JPG"], FEW), np.array([1, 0])
     rows, place, frame = numbers.eval_rows(items)
     assert rows is items
-    assert place.tolist() == [0, 1]
-    assert frame.tolist() == [IMAGE, IMAGE]
+    assert (place.tolist(), frame.tolist()) == ([0, 1], [IMAGE, IMAGE])
     assert numbers.slot_starts.tolist() == [0, 1, 2]
-
-
-def test_numbers_of_a_mixed_list():
     numbers = FrameNumbers(NAMES, FEW)
     assert numbers.slot_starts.tolist() == [0, 6, 7, 13, 14]
     assert numbers.eval_starts.tolist() == [0, 4, 5, 9, 10]

@@ -63,29 +63,26 @@ def lines(caplog):
     logger.setLevel(level)
 
 
-def no_disk(monkeypatch) -> None:
+def no_disk(monkeypatch):
     monkeypatch.setattr(cache, "DISK_SHARE", 0.0)
 
 
-def no_memory(monkeypatch, free: int = 0) -> None:
+def memory(monkeypatch, free=0):
     monkeypatch.setattr(keeping, "available_memory", lambda: free)
 
 
-def test_read_is_decode_and_resize(folder, names):
-    source = PixelSource(folder, names, [SMALL, LARGE])
-    assert len(source) == 5
+ROOM = int(NEED / keeping.RAM_SHARE)  # of memory, for all canvases
+
+
+def test_read_is_decode_and_resize_and_equal_canvases_are_made_once(folder, names, decoded):
+    source = PixelSource(folder, names, [SMALL, LARGE, SMALL])
+    assert (source.canvases, len(source)) == ([SMALL, LARGE], 5)
     for row, name in enumerate(names):
         image = images.decode_image((folder / name).read_bytes())
         small, large = source.read(row)
         assert np.array_equal(small, images.resize_image(image, 16, "squash", "bicubic"))
         assert np.array_equal(large, images.resize_image(image, 24, "short_side", "bilinear"))
-
-
-def test_equal_canvases_are_made_once(folder, names, decoded):
-    source = PixelSource(folder, names, [SMALL, LARGE, SMALL])
-    assert source.canvases == [SMALL, LARGE]
-    assert len(source.read(0)) == 2
-    assert decoded == [2]
+    assert decoded == [2] * 5
 
 
 def test_a_canvas_is_what_a_spec_starts_from():
@@ -94,48 +91,38 @@ def test_a_canvas_is_what_a_spec_starts_from():
 
 
 @pytest.mark.parametrize("where", ["disk", "ram"])
-def test_kept_pixels_equal_those_read(folder, names, decoded, home, where):
+def test_kept_pixels_equal_those_read_and_want_no_files(folder, names, home, where):
     plain = PixelSource(folder, names, [SMALL, LARGE])
     wanted = [plain.read(row) for row in range(len(plain))]
+    stacked = plain.stack((4, 0, 4))
+    assert np.array_equal(stacked, np.stack([wanted[row][0] for row in (4, 0, 4)]))
     source = PixelSource(folder, names, [SMALL, LARGE])
     assert not source.is_kept
     assert source.preload(home, where) == where
     assert source.is_kept
-    decoded.clear()
+    for name in names:
+        (folder / name).unlink()
     for row in (4, 0, 3, 0):
         for found, one in zip(source.read(row), wanted[row], strict=True):
             assert found.dtype == np.uint8
             assert not found.flags.writeable
             assert np.array_equal(found, one)
-    stacked = source.stack((4, 0, 4))
-    assert np.array_equal(stacked, np.stack([wanted[row][0] for row in (4, 0, 4)]))
-    assert stacked.flags.writeable
-    assert np.array_equal(stacked, plain.stack((4, 0, 4)))
-    assert len(decoded) == 3  # by the plain source
-
-
-@pytest.mark.parametrize("where", ["disk", "ram"])
-def test_the_files_are_not_needed_once_kept(folder, names, home, where):
-    source = PixelSource(folder, names, [SMALL])
-    before = [source.read(row)[0] for row in range(5)]
-    assert source.preload(home, where) == where
-    for name in names:
-        (folder / name).unlink()
-    assert all(np.array_equal(source.read(row)[0], before[row]) for row in range(5))
+    assert np.array_equal(source.stack((4, 0, 4)), stacked)
+    assert source.stack((4, 0, 4)).flags.writeable
 
 
 def test_room_decides_and_the_reason_is_logged(folder, names, home, decoded, monkeypatch, lines):
-    def preload() -> str:
+    def preload():
         lines.clear()
         return PixelSource(folder, names, [SMALL, LARGE]).preload(home)
 
     no_disk(monkeypatch)
-    no_memory(monkeypatch, int(NEED / keeping.RAM_SHARE) - 10)
+    memory(monkeypatch, ROOM - 10)
     assert preload() == "none"
     assert decoded == []
     assert "do not fit into 0% of the" in lines.text
     assert "do not fit into 40% of the" in lines.text
-    no_memory(monkeypatch, int(NEED / keeping.RAM_SHARE) + 10)
+    memory(monkeypatch, ROOM + 10)
     assert preload() == "ram"
     assert not list(home.rglob("pixels.u8"))
     monkeypatch.setattr(cache, "DISK_SHARE", 1.0)
@@ -148,13 +135,13 @@ def test_room_decides_and_the_reason_is_logged(folder, names, home, decoded, mon
 @pytest.mark.parametrize("where", ["disk", "ram"])
 def test_what_was_asked_for_and_is_impossible_is_refused(folder, names, home, monkeypatch, where):
     no_disk(monkeypatch)
-    no_memory(monkeypatch)
+    memory(monkeypatch)
     with pytest.raises(UserError, match=rf"--cache {where}: .*do not fit.*--cache auto"):
         PixelSource(folder, names, [SMALL]).preload(home, where)
 
 
-def test_a_disk_that_fills_up_leads_to_memory(folder, names, home, monkeypatch, lines):
-    def full(*arguments):
+def test_a_disk_that_fills_up_leads_to_memory(folder, names, home, monkeypatch):
+    def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(GrowingFile, "_write", full)
@@ -165,9 +152,7 @@ def test_a_disk_that_fills_up_leads_to_memory(folder, names, home, monkeypatch, 
 def test_none_keeps_nothing(folder, names, home, decoded):
     source = PixelSource(folder, names, [SMALL])
     assert source.preload(home, "none") == "none"
-    assert not source.is_kept
-    assert decoded == []
-    assert not home.exists()
+    assert (source.is_kept, decoded, home.exists()) == (False, [], False)
 
 
 HOLD = """
@@ -181,7 +166,7 @@ sys.stdin.read()
 
 def test_of_several_processes_one_holds_a_data_set_in_memory(folder, names, home, monkeypatch):
     no_disk(monkeypatch)
-    no_memory(monkeypatch, int(NEED / keeping.RAM_SHARE) + 10)
+    memory(monkeypatch, ROOM + 10)
     home.mkdir()
     other = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(home / "ram.lock")],
@@ -193,9 +178,9 @@ def test_of_several_processes_one_holds_a_data_set_in_memory(folder, names, home
         source = PixelSource(folder, names, [SMALL, LARGE])
         assert source.preload(home) == "none"
         assert source.preload(home, "ram") == "ram"  # asked for
-        no_memory(monkeypatch, int(NEED / keeping.OWN_SHARE) + 10)
+        memory(monkeypatch, int(NEED / keeping.OWN_SHARE) + 10)
         assert PixelSource(folder, names, [SMALL, LARGE]).preload(home) == "ram"  # next to nothing
-        no_memory(monkeypatch, int(NEED / keeping.RAM_SHARE) + 10)
+        memory(monkeypatch, ROOM + 10)
         other.stdin.close()  # type: ignore[union-attr]
         other.wait()
     for _ in range(2):  # also for the next fold of this process
@@ -204,26 +189,20 @@ def test_of_several_processes_one_holds_a_data_set_in_memory(folder, names, home
         fcntl.lockf(file, fcntl.LOCK_UN)
 
 
-@pytest.mark.parametrize("data", [b"", b"garbage"])
+@pytest.mark.parametrize("data", [None, b"", b"garbage"])
 @pytest.mark.parametrize("where", ["disk", "ram"])
-def test_an_unreadable_item(folder, names, home, data, where):
-    (folder / names[2]).write_bytes(data)
+def test_an_item_that_is_gone_or_unreadable_is_named(folder, names, home, data, where):
+    (folder / names[2]).unlink()
+    if data is not None:
+        (folder / names[2]).write_bytes(data)
     source = PixelSource(folder, names, [SMALL])
-    with pytest.raises(UnreadableImageError):
+    with pytest.raises(UserError if data is None else UnreadableImageError):
         source.read(2)
     for call in (lambda: source.preload(home, where), lambda: source.read_or_stop(2)):
         with pytest.raises(UserError, match=names[2]):
             call()
     assert not source.is_kept
     assert source.read(1)[0].shape == (16, 16, 3)  # the others are there
-
-
-def test_an_item_that_is_gone_is_named(folder, names, home):
-    (folder / names[1]).unlink()
-    source = PixelSource(folder, names, [SMALL])
-    for call in (lambda: source.read(1), lambda: source.preload(home)):
-        with pytest.raises(UserError, match=names[1]):
-            call()
 
 
 def test_siblings_are_kept_along_so_that_one_cache_serves_all_runs(folder, names, home, decoded):
