@@ -1,11 +1,10 @@
 """One run: a model, a fold, the items it trains on and the items it is scored on."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,9 +16,6 @@ from src.artifacts.folds import fold_numbers
 from src.compute.request import Compute
 from src.config import ModelConfig
 from src.errors import UserError
-
-if TYPE_CHECKING:  # jobs are planned before torch is loaded
-    from src.models.strategies import Stage
 
 WORDS = ("about", "licence")  # fields that describe a model and do not change what is trained
 
@@ -104,12 +100,6 @@ class Job:
     def groups(self) -> NDArray[np.str_]:
         """The groups by row, "" for none."""
         return self.table["group"].to_numpy(np.str_)
-
-    def stage_epochs(self, stages: "Sequence[Stage]", number: int) -> int:
-        """Return how many epochs of a stage are trained (unless patience ends it)."""
-        if self.stop_after is None:
-            return stages[number].optim.epochs
-        return self.stop_after if isinstance(self.stop_after, int) else self.stop_after[number]
 
     @property
     def is_refit(self) -> bool:

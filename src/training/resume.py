@@ -169,7 +169,7 @@ def take_over(run: Run, state: dict[str, Any], device: str) -> None:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(f"{path}: does not fit this run ({reason}); or {AGAIN}") from error
     batch = f", batch {run.batch}" if run.batch else ""
-    LOG.info("resumed after epoch %d of %d%s", run.epoch, run.epochs_in_all, batch)
+    LOG.info("resumed after epoch %d of %d%s", run.epoch, sum(run.epochs), batch)
 
 
 def discard(job: Job) -> None:
@@ -220,7 +220,7 @@ class StateFile:
 
     def stop(self) -> None:
         """Save, say what is left to do, and raise what ends the command."""
-        run, epochs = self.run, self.run.epochs_in_all
+        run, epochs = self.run, sum(self.run.epochs)
         self.save()
         done = run.epoch + run.batch / run.steps
         each = (run.seconds + run.spent) / done if done else 0.0

@@ -1,6 +1,7 @@
 """The net of a run and all that changes with it, stage by stage; how to go on from it."""
 
 import logging
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,9 +68,12 @@ class Run:
         return self.ema.module if self.ema is not None else self.model  # type: ignore[return-value]
 
     @property
-    def epochs_in_all(self) -> int:
-        """How many epochs all stages have, unless patience ends one."""
-        return sum(self.job.stage_epochs(self.stages, k) for k in range(len(self.stages)))
+    def epochs(self) -> list[int]:
+        """How many epochs each stage has, unless patience ends it."""
+        stop = self.job.stop_after
+        if stop is None:
+            return [stage.optim.epochs for stage in self.stages]
+        return [stop] * len(self.stages) if isinstance(stop, int) else stop
 
     def enter_stage(self, number: int) -> None:
         """Make the optimizer, the schedule and the mean of weights of a stage; weights stay."""
@@ -103,30 +107,33 @@ class Run:
         freeze_modes(self.model.net)
 
     def count_epoch(
-        self, loss: float, rate: float, seconds: float, report: dict[str, float], *, keep_best: bool
+        self,
+        loss: float,
+        rate: float,
+        seconds: float,
+        report: dict[str, float],
+        quality: float | None,
     ) -> None:
         """Write a finished epoch into the history, and keep its weights if they are the best.
 
         `loss` is the mean over the epoch, `rate` in items/s, `report` the scores of the held-out
-        items, empty in a refit.
+        items, empty in a refit, `quality` what `Trainer.quality` says of it.
         """
         self.epoch, self.stage_epoch = self.epoch + 1, self.stage_epoch + 1
         self.batch, self.loss_sum = 0, 0.0
-        if self.swa is not None and self.current.optim.swa_epochs is not None:
+        last = self.current.optim.swa_epochs
+        if self.swa is not None and self.stage_epoch > self.epochs[self.stage] - (last or 0):
             # The plain mean of the weights after the last epochs (Izmailov et al. 2018, alg. 1).
-            epochs = self.job.stage_epochs(self.stages, self.stage)
-            if self.stage_epoch > epochs - self.current.optim.swa_epochs:
-                self.swa.update_parameters(self.model)
+            self.swa.update_parameters(self.model)
         self.seconds += seconds
         entry: dict[str, Any] = {"epoch": self.epoch, "loss": loss, "items_per_second": rate}
         if len(self.stages) > 1:
             entry["stage"] = self.current.name
         self.history.append(entry | report)
-        score = report.get("macro_f1", -1.0)
-        if keep_best and score > self.best.get("macro_f1", -1.0):
+        if quality is not None and quality > self.best.get("macro_f1", -math.inf):
             weights = {k: v.clone() for k, v in self.averaged.net.state_dict().items()}
-            self.best = {"macro_f1": score, "epoch": self.epoch, "net": weights}
-            self.best["stage_epoch"] = self.stage_epoch
+            epochs = {"epoch": self.epoch, "stage_epoch": self.stage_epoch}
+            self.best = {"macro_f1": quality, "net": weights, **epochs}
 
     def leave_stage(self) -> None:
         """Take over the weights that the stage keeps, and save them unless it is the last one.

@@ -70,8 +70,8 @@ class Trainer:
     """One model on one fold, with all that it is trained by.
 
     To train otherwise, override a method: `make_batches` (what a stage is trained on), `loss` (a
-    teacher, a second head), `score` (what is looked at after an epoch), `is_over` (when a stage
-    ends).
+    teacher, a second head), `score` and `quality` (what an epoch is judged by), `is_over` (when a
+    stage ends).
 
     Args:
         job: what is trained.
@@ -163,10 +163,15 @@ class Trainer:
         loader = make_loader(batches, self.sampler, self.workers, pin=self.chip.type == "cuda")
         return DeviceBatches(loader, config.augment, size, self.chip, config.mixup, config.cutmix)
 
+    def quality(self, report: dict[str, float]) -> float | None:
+        """Return what the best epoch is chosen by, higher is better; None keeps the last one."""
+        chosen = self.config.selection == "best" and not self.job.is_refit
+        return report["macro_f1"] if chosen else None
+
     def is_over(self) -> bool:
         """Tell whether the stage has no epoch left, or no patience."""
         run, patience = self.run, self.run.current.patience
-        if run.stage_epoch >= self.job.stage_epochs(run.stages, run.stage):
+        if run.stage_epoch >= run.epochs[run.stage]:
             return True
         return bool(patience is not None and run.best and run.epoch - run.best["epoch"] >= patience)
 
@@ -192,13 +197,13 @@ class Trainer:
         with clock.noting():  # a signal in mid-save would cost the whole epoch
             taken = self.state_file.end_epoch()
             rate = run.steps * self.sampler.pool.batch_size / taken
-            best = self.config.selection == "best" and not self.job.is_refit
-            run.count_epoch(loss, rate, taken, report, keep_best=best)
+            quality = self.quality(report)
+            run.count_epoch(loss, rate, taken, report, quality)
             # Without a choice among epochs no held-out item may steer the run either.
-            run.schedule.after_epoch(report["macro_f1"] if best else -loss)
+            run.schedule.after_epoch(-loss if quality is None else quality)
             self.state_file.save()
         entry = run.history[-1]
-        LOG.info("%s", epoch_line(entry, run.epochs_in_all, taken))
+        LOG.info("%s", epoch_line(entry, sum(run.epochs), taken))
         numbers = {k: float(v) for k, v in entry.items() if isinstance(v, int | float)}
         self.tracker.log(numbers, run.epoch)
         if clock.wanted():
@@ -211,7 +216,7 @@ class Trainer:
         if run.batch < run.steps:  # else the weights to be used are in place, or soon are
             optimizer_mode(run.optimizer, train=True)
         run.optimizer.zero_grad(set_to_none=True)
-        title = f"epoch {run.epoch + 1}/{run.epochs_in_all}"
+        title = f"epoch {run.epoch + 1}/{sum(run.epochs)}"
         bar = track(self.batches, title, total=run.steps - run.batch, unit="batch")
         for first in bar:
             self.train_step(chain([first], bar))

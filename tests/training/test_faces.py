@@ -62,32 +62,25 @@ def test_the_crop_travels_with_the_weights_and_boxes_are_found_once(
     assert pd.read_csv(tmp_path / "out.csv")["label"].notna().all()
 
 
-def test_a_frozen_backbone_sees_faces_too(make_job, red):
-    other = dict(FACE, strategy="feature_extractor")
-    fit_fold(make_job(model="face", **other))
-    fit_fold(make_job(model="full", strategy="feature_extractor"))
-    files = [paths.oof_csv("tiny", "s", model, 0) for model in ("face", "full")]
-    one, two = (pd.read_csv(file)["logit"].to_numpy() for file in files)
-    assert red.looked == 48
-    assert not np.allclose(one, two)
-
-
-@pytest.mark.parametrize(
-    ("place", "name", "value"),
-    [(face_detectors, "CROPPING", 99), (cache, "VERSION", 99), (FakeRed, "identity", "red2")],
-)
-def test_features_of_pixels_made_otherwise_are_made_again(
-    make_job, red, monkeypatch, place, name, value
+def test_a_frozen_backbone_sees_faces_too_and_its_features_are_those_of_its_pixels(
+    make_job, red, monkeypatch
 ):
     key, calls = features._key, []
     monkeypatch.setattr(features, "_key", lambda *given: calls.append(given) or key(*given))
-    fit_fold(make_job(**FACE, strategy="feature_extractor"))
-    (given,) = calls
-    made = key(*given)
-    assert key(*given) == made
+    jobs = [make_job(model="face", **FACE, strategy="feature_extractor")]
+    jobs += [make_job(model="full", strategy="feature_extractor")]
+    assert all(fit_fold(job) for job in jobs)
+    one, two = (pd.read_csv(paths.oof_csv(*job.names))["logit"].to_numpy() for job in jobs)
+    assert red.looked == 48
+    assert not np.allclose(one, two)
+
+    given, made = calls[0], key(*calls[0])
     assert paths.feature_cache("tiny", made).is_file()
-    monkeypatch.setattr(place, name, value)
-    assert key(*given) != made
+    for place, name in ((face_detectors, "CROPPING"), (cache, "VERSION"), (FakeRed, "identity")):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, "another")
+            assert key(*given) != made, name
+    assert key(*given) == made
 
 
 def items_of(root, names):

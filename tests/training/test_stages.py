@@ -15,7 +15,7 @@ from src.training import features, trainer
 from src.training.plan import refit_epochs
 from src.training.run import Run
 from src.training.trainer import fit_fold
-from tests.jobs import interrupt_at_batch, oof_bytes, record_of, with_options
+from tests.jobs import interrupt_at_batch, oof_bytes, record_of
 
 VIT = {"embed_dim": 16, "depth": 3, "num_heads": 2, "patch_size": 4}
 TWO = {"strategy": "two_stage", "transfer": {"head_epochs": 3, "last_blocks": 1, "head_lr": 0.05}}
@@ -70,6 +70,8 @@ def test_two_stages_train_the_head_first_and_then_the_last_block_with_it(make_jo
     assert record["stages"][0]["macro_f1"] == record["history"][2]["macro_f1"]
     assert record["stages"][0]["trainable"] == 17
     assert record["trainable"] == record["stages"][1]["trainable"] < record["parameters"]
+    assert list(paths.run_dir("tiny", "s", "m").glob("fold_*.stage_*.safetensors"))
+    assert _finished("tiny", "s", "m", None) == [job.fold]  # only whole models are exported
 
 
 @pytest.mark.parametrize("stop_at", [4, 8, 9, 13])
@@ -111,7 +113,9 @@ def test_features_are_computed_once_for_all_folds_and_predict_as_the_whole_net(
         np.testing.assert_allclose(found, want.numpy(), atol=1e-5)
 
 
-def test_an_interrupted_extraction_goes_on_where_it_stopped(make_job, monkeypatch):
+def test_an_interrupted_extraction_goes_on_and_a_damaged_file_is_made_again(
+    make_job, monkeypatch, caplog
+):
     job = make_job(strategy="feature_extractor", **SHORT)
     whole = trainer.cached_features
     monkeypatch.setattr(
@@ -138,12 +142,12 @@ def test_an_interrupted_extraction_goes_on_where_it_stopped(make_job, monkeypatc
     assert fit_fold(job)
     assert calls[1:] == [16, 16]  # of 48 items in batches of 16
     other = make_job(model="other", strategy="feature_extractor", **SHORT)
-    other_features = paths.feature_cache("tiny", "x").parent
-    (file,) = other_features.glob("*.npy")
+    (file,) = paths.feature_cache("tiny", "x").parent.glob("*.npy")
     content = file.read_bytes()
-    file.unlink()
+    file.write_bytes(content[: len(content) // 2])
     assert fit_fold(other)
     assert file.read_bytes() == content
+    assert "is damaged; made again" in caplog.text
 
 
 @pytest.mark.parametrize("strategy", ["layernorm_only", "bitfit", "lora"])
@@ -196,21 +200,3 @@ def test_each_stage_keeps_its_own_best_epoch_and_a_refit_takes_their_means(make_
     assert fit_fold(refit)
     record = record_of(refit)
     assert [s["epochs"] for s in record["stages"]] == [2, 1]
-
-
-def test_damaged_features_are_computed_again(make_job, caplog):
-    job = make_job(strategy="feature_extractor", **SHORT)
-    assert fit_fold(job)
-    (file,) = paths.feature_cache("tiny", "x").parent.glob("*.npy")
-    whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2])
-    assert fit_fold(with_options(job, overwrite=True))
-    assert file.read_bytes() == whole
-    assert "is damaged; made again" in caplog.text
-
-
-def test_only_whole_models_are_exported(make_job):
-    job = make_job(**TWO)
-    assert fit_fold(job)
-    assert list(paths.run_dir("tiny", "s", "m").glob("fold_*.stage_*.safetensors"))
-    assert _finished("tiny", "s", "m", None) == [job.fold]
