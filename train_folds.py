@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # `python -I` leaves it out
-from src.cli.train import main
+from src.cli.parsers import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("train"))

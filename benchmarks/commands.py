@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch
@@ -32,6 +33,7 @@ def preload(verbs: Sequence[str] = ()) -> dict[str, Callable[[list[str]], int]]:
     import torch.utils.tensorboard  # noqa: F401
 
     import src.training.trainer  # noqa: F401
+    from src.cli import parsers
     from src.data.pixels import cache, cache_build
     from src.ensemble import tune as _  # noqa: F401
 
@@ -41,9 +43,7 @@ def preload(verbs: Sequence[str] = ()) -> dict[str, Callable[[list[str]], int]]:
     gc.collect()
     gc.freeze()  # else every fork copies what its first collection touches
     modules = SCRIPTS | {verb: verb.replace("-", "_") for verb in verbs}
-    return {
-        word: importlib.import_module(f"src.cli.{module}").main for word, module in modules.items()
-    }
+    return {word: partial(parsers.main, module) for word, module in modules.items()}
 
 
 def _preload_more() -> None:

@@ -135,9 +135,9 @@ def work(checkpoint: Path, items: Path, way: str) -> None:
 
 def _engine(checkpoint: Path, engine: str, precision: str):  # noqa: ANN202
     from src.artifacts.files import sha256_file
-    from src.compute.memory import keep_freed_memory
     from src.compute.request import Compute
     from src.inference.passes import load_engine
+    from src.machine import keep_freed_memory
     from src.models.checkpoint import load_checkpoint
 
     cpu = torch.device("cpu")

@@ -1,9 +1,9 @@
 """`python -m src <verb>`: everything beyond the three commands."""
 
-import importlib
 import sys
 from collections.abc import Sequence
 
+from src.cli import parsers
 from src.cli.common import run_command
 from src.errors import unknown_name
 
@@ -25,16 +25,11 @@ VERBS = {
 
 
 def main() -> int:
-    """Dispatch to `src.cli.<verb>`; returns the exit code."""
+    """Run the verb that was typed; returns the exit code."""
     arguments = sys.argv[1:]
     if not arguments or arguments[0] not in VERBS:
         return run_command(_help, arguments)
-    return importlib.import_module(module_of(arguments[0])).main(arguments[1:])
-
-
-def module_of(verb: str) -> str:
-    """Return the module of a verb: `submit-log` is `src.cli.submit_log`."""
-    return f"src.cli.{verb.replace('-', '_')}"
+    return parsers.main(arguments[0].replace("-", "_"), arguments[1:])
 
 
 def _help(arguments: Sequence[str] | None) -> None:

@@ -1,67 +1,40 @@
-"""What all commands share: exit codes, choice of data set and scheme, no abbreviated flags.
+"""What all commands share: how they end, what they work on, and streams that can be written to."""
 
-Which recipe a command works with.
-"""
-
-import argparse
+import io
 import logging
+import os
+import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, TextIO, TypeVar
 
 from src import paths
-from src.cli.streams import survive
 from src.compute.clock import Clock, TimeUpError
 from src.errors import UserError, disk_trouble, memory_trouble, message_of, unknown_name
 
+Request = TypeVar("Request")
 DONE, USER_MISTAKE, INTERRUPTED = 0, 2, 130
-MOST_DIGITS = 18
-MOST_WORKERS = 512
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse without abbreviations, that offers the nearest flag for a mistyped one."""
-
-    def __init__(self, description: str, prog: str | None = None) -> None:
-        super().__init__(
-            prog=prog,
-            description=description,
-            allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-
-    def parse_args(  # type: ignore[override]
-        self, args: Iterable[str] | None = None, namespace: None = None
-    ) -> argparse.Namespace:
-        """Parse; an unknown flag is a user's mistake that lists what exists."""
-        words = sys.argv[1:] if args is None else list(args)
-        flags = [flag for action in self._actions for flag in action.option_strings]
-        for word in words:  # before argparse, which would first miss what was mistyped
-            if word == "--":
-                break
-            name = word.split("=")[0]
-            if name.startswith("--") and " " not in name and name not in flags:
-                raise unknown_name("argument", name, flags)
-        known, rest = self.parse_known_args(words, namespace)
-        if rest:
-            raise unknown_name("argument", rest[0].split("=")[0], flags)
-        return known
-
-    def error(self, message: str) -> NoReturn:
-        """Turn argparse's own complaints into the same kind of error."""
-        raise UserError(f"{message}\n{self.format_usage().rstrip()}")
+# What moves a terminal's cursor, changes its state or turns round the text; names may hold it.
+_UNSEEN = {
+    code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    for code in (
+        *(code for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\r\t"),
+        *range(0x202A, 0x202F), *range(0x2066, 0x206A),
+    )
+}  # fmt: skip
 
 
 def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None) -> int:
     """Run a command and turn its end into an exit code.
 
-    Returns:
-        0 done, 2 user's mistake, a disk that is full or forbidden, or memory that ran out (one
-        message, no traceback), 130 interrupted by Ctrl-C or SIGTERM. A limit of time
-        (`--max-hours`) that ends a training is 0: what was asked for was done.
+    0 done, 2 user's mistake, a disk that is full or forbidden, or memory that ran out (one message,
+    no traceback), 130 interrupted by Ctrl-C or SIGTERM. A limit of time (`--max-hours`) that ends
+    a training is 0: what was asked for was done.
     """
-    survive()
+    _survive()
     Clock.raised = False
     try:
         paths.check_root()
@@ -88,28 +61,14 @@ def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str
     return DONE
 
 
-def add_data_arguments(parser: argparse.ArgumentParser, *, scheme: bool = True) -> None:
-    """Add `--data`, `--input-root` and `--scheme`."""
-    parser.add_argument("--data", metavar="NAME", help="data set, a folder of input/ (or: demo)")
-    parser.add_argument(
-        "--input-root", type=Path, metavar="DIR", help="folder of data sets, instead of input/"
-    )
-    if scheme:
-        parser.add_argument(
-            "--scheme", metavar="NAME", help="fold scheme, such as sgkf5_s42 (5 folds, seed 42)"
-        )
+def taken(kind: type[Request], flags: Namespace, **more: Any) -> Request:  # noqa: ANN401
+    """Return a request (a dataclass) made of the flags of its fields' names, and of `more`."""
+    known = {one.name for one in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{key: value for key, value in vars(flags).items() if key in known} | more)
 
 
 def choose_dataset(wanted: str | None, input_root: Path | None = None) -> str:
-    """Return the data set to work on.
-
-    Args:
-        wanted: what `--data` said, if anything.
-        input_root: what `--input-root` said.
-
-    Raises:
-        UserError: unknown name, or no name while there is not exactly one data set.
-    """
+    """Return the data set to work on: the one that `--data` named, or the only one there is."""
     home = paths.input_dir(input_root)
     found = [p for p in home.iterdir() if p.is_dir()] if home.is_dir() else []
     names = sorted(p.name for p in found if not p.name.startswith("."))
@@ -131,15 +90,69 @@ def choose_dataset(wanted: str | None, input_root: Path | None = None) -> str:
     raise UserError(f"{home} holds {len(names)} data sets, say which: --data {{{','.join(names)}}}")
 
 
-def existing_scheme(dataset: str, wanted: str | None) -> str | None:
-    """Return the scheme to use among the fold files that exist; None if there is none yet.
+def datasets_with_oof() -> list[str]:
+    """Return the data sets that have out-of-fold predictions."""
+    home = paths.oof_home()
+    return sorted(p.name for p in home.iterdir() if p.is_dir()) if home.is_dir() else []
 
-    Raises:
-        UserError: several exist and none was named.
+
+def choose_tunable(wanted: str | None, input_root: Path | None) -> str:
+    """Return the data set to tune on: as other commands do, or the one that has predictions.
+
+    Tuning reads no images, so a machine without `input/` can tune.
     """
-    from src.artifacts.folds import existing_scheme as find  # pandas is slow to import
+    names = datasets_with_oof()
+    if wanted in names:
+        return str(wanted)
+    try:
+        return choose_dataset(wanted, input_root)
+    except UserError:
+        if wanted is None and len(names) == 1:
+            return names[0]
+        raise
 
-    return find(dataset, wanted)
+
+def choose_scheme(dataset: str, wanted: str | None) -> str:
+    """Return the fold scheme to tune on; raises UserError where none, or several, fit."""
+    from src.artifacts.folds import existing_scheme  # pandas, which no parser waits for
+
+    scheme = existing_scheme(dataset, wanted)
+    if scheme is not None:
+        return scheme
+    home = paths.folds_dir(dataset)
+    train = f"python train_folds.py --data {shlex.quote(dataset)} --model effnet_b0 --fold 0"
+    if wanted is None:
+        raise UserError(
+            f"{home} holds no fold file and nothing is trained on it yet; run {train} first"
+        )
+    names = [p.stem for p in home.glob("*.csv") if not p.name.endswith(".excluded.csv")]
+    raise unknown_name("fold scheme", wanted, names, f"looked in {home}; {train} makes one")
+
+
+def recipe_names(dataset: str) -> list[str]:
+    """Return the recipes of a data set, those that a bundle brought included."""
+    return sorted({p.stem for home in paths.recipe_dirs(dataset) for p in home.glob("*.json")})
+
+
+def choose_recipe(dataset: str, wanted: str | None) -> str:
+    """Return the recipe to work with: the one named, `tuned`, or the only one."""
+    names = recipe_names(dataset)
+    if not names:
+        raise UserError(f"{dataset} has no recipe yet: python tune.py makes one")
+    if wanted is not None and wanted not in names:
+        raise unknown_name("recipe", wanted, names)
+    if wanted is not None or len(names) == 1:
+        return wanted or names[0]
+    if "tuned" in names:
+        return "tuned"
+    raise UserError(
+        f"{dataset} has {len(names)} recipes, say which: --recipe {{{','.join(names)}}}"
+    )
+
+
+def recipe_path(dataset: str, recipe: str) -> Path:
+    """Return the file of a recipe, where it is or in a bundle."""
+    return paths.readable(paths.recipe_json(dataset, recipe))
 
 
 class _ToStdout(logging.Handler):
@@ -160,86 +173,91 @@ def show_log() -> None:
         logger.propagate = False
 
 
-def count_argument(text: str) -> int:
-    """Read a whole number from 0 on."""
-    if not text.isdecimal() or len(text) > MOST_DIGITS:
-        raise argparse.ArgumentTypeError(f"want a whole number from 0 on, found {text[:40]!r}")
-    return int(text)
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """Return names as text, with dots for those beyond the first."""
+    return ", ".join(names[:most]) + (" ..." if len(names) > most else "")
 
 
-def workers_argument(text: str) -> int:
-    """Read a number of processes that a machine can start."""
-    if count_argument(text) > MOST_WORKERS:
-        raise argparse.ArgumentTypeError(f"want at most {MOST_WORKERS} processes, found {text}")
-    return int(text)
+def print_first(lines: Sequence[str], rest: str = "", most: int = 10, indent: str = "  ") -> None:
+    """Print the first lines and how many more there are; `rest` says of what."""
+    for line in lines[:most]:
+        print(f"{indent}{line}")
+    if len(lines) > most:
+        print(f"  ... and {len(lines) - most} more{rest}")
 
 
-def _hours(text: str) -> float:
+def print_not_whole(partial: Mapping[str, str], faceless: Sequence[str]) -> None:
+    """Print items that were read in part or under another kind's name, and those without a face."""
+    if partial:
+        shown = "; ".join(f"{item}: {why}" for item, why in list(partial.items())[:10])
+        more = " ..." if len(partial) > 10 else ""
+        print(f"{len(partial)} not read as a whole: {shown}{more}")
+    if faceless:
+        print(f"{len(faceless)} show no face, so the whole picture was judged: {listed(faceless)}")
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows of cells in aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+
+
+class Surviving:
+    """A stream whose reader may go away: the work goes on, and what it says goes nowhere.
+
+    Without it `tune.py | head -1` would end in the middle of what it was asked for.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write text, control characters as escapes; returns its length, also if nobody reads."""
+        try:
+            self._stream.write(text.translate(_UNSEEN))
+        except BrokenPipeError:
+            self._give_up()
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what is buffered."""
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        # What is still buffered is written to the null device by the next flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+
+def _survive() -> None:
+    """Make both standard streams ones that a command can always write to.
+
+    A stream that was closed (`>&-`) is None in Python, and its number is free: the next file that
+    is opened would take it, and whatever a library prints would be written into that file. A name
+    that a terminal cannot show is printed as an escape.
+    """
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:
+            _occupy(number)
+            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - kept open
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+            setattr(sys, name, Surviving(stream))
+
+
+def _occupy(number: int) -> None:
+    """Let the null device stand at a descriptor that nothing holds."""
     try:
-        hours = float(text)
-    except ValueError:
-        hours = float("nan")
-    if not 0 < hours < float("inf"):
-        raise argparse.ArgumentTypeError(f"want hours, such as 8.5, found {text[:40]!r}")
-    return hours
-
-
-def add_time_argument(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add `--max-hours`, counted from the start of the process."""
-    parser.add_argument("--max-hours", type=_hours, metavar="H", help=what)
-
-
-def add_device_arguments(parser: argparse.ArgumentParser, *also: str) -> None:
-    """Add `--device`, `--precision` (those of torch, and `also`) and `--workers`."""
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    precisions = ["auto", "fp32", "bf16", "fp16", *also]
-    parser.add_argument("--precision", default="auto", choices=precisions)
-    parser.add_argument(
-        "--workers", type=workers_argument, metavar="N", help="loader processes; default: auto"
-    )
-
-
-def add_compute_arguments(parser: argparse.ArgumentParser, *also: str) -> None:
-    """Add `--device`, `--precision`, `--workers`, `--auto-batch` and `--compile`.
-
-    Args:
-        parser: to add to.
-        also: precisions beside those of torch.
-    """
-    add_device_arguments(parser, *also)
-    parser.add_argument(
-        "--auto-batch", action="store_true", help="compute as much at once as fits into the GPU"
-    )
-    parser.add_argument(
-        "--compile", action="store_true", help="through torch.compile; minutes to begin with"
-    )
-
-
-def recipe_names(dataset: str) -> list[str]:
-    """Return the recipes of a data set, those that a bundle brought included."""
-    return sorted({p.stem for home in paths.recipe_dirs(dataset) for p in home.glob("*.json")})
-
-
-def choose_recipe(dataset: str, wanted: str | None) -> str:
-    """Return the recipe to work with: the one named, `tuned`, or the only one.
-
-    Raises:
-        UserError: there is none, no such one, or several without `tuned`.
-    """
-    names = recipe_names(dataset)
-    if not names:
-        raise UserError(f"{dataset} has no recipe yet: python tune.py makes one")
-    if wanted is not None and wanted not in names:
-        raise unknown_name("recipe", wanted, names)
-    if wanted is not None or len(names) == 1:
-        return wanted or names[0]
-    if "tuned" in names:
-        return "tuned"
-    raise UserError(
-        f"{dataset} has {len(names)} recipes, say which: --recipe {{{','.join(names)}}}"
-    )
-
-
-def recipe_path(dataset: str, recipe: str) -> Path:
-    """Return the file of a recipe, where it is or in a bundle."""
-    return paths.readable(paths.recipe_json(dataset, recipe))
+        os.fstat(number)
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        if null != number:
+            os.dup2(null, number)
+            os.close(null)

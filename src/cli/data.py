@@ -1,47 +1,28 @@
-"""`python -m src data`: what was understood of a data set, before anything is trained.
-
-What `python -m src data` prints of clips.
-"""
+"""`python -m src data`: what was understood of a data set, before anything is trained."""
 
 from argparse import Namespace
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import partial
 
-from src.cli.common import Parser, add_data_arguments, choose_dataset, run_command, show_log
+import pandas as pd
+
+from src.artifacts.folds import existing_scheme
+from src.cli import parsers
+from src.cli.audit import print_adversarial, print_audit
+from src.cli.common import choose_dataset, print_first, show_log
 from src.cli.folds import print_excluded, print_groups
+from src.config import read_model
+from src.data.audit.metadata import find_shortcuts
+from src.data.folds.fold_report import report_copies
+from src.data.folds.scan import scan_items
+from src.data.folds.schemes import default_scheme
+from src.data.items.manifest import Dataset, refuse_missing, ways_to_files
+from src.data.layouts.load import load_dataset
 from src.errors import UserError
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from src.data.items.manifest import Dataset
-
-DESCRIPTION = """Say what was understood of a data set: labels, groups, sizes, copies, bad files.
-
-  python -m src data                 the one data set in input/
-  python -m src data --data cifake   that one
-  python -m src data --adversarial   can a small model tell train items from test items? If it
-                                     can, a cross-validated score may not hold on the test items
-  python -m src data --audit         do files alone (size, JPEG tables, codec, name ...) tell the
-                                     label? By which fields, and what helps
-  python -m src data --data B --from A   how many items of B are copies of A's or of its videos, so
-                                     that no model trained on A is scored on them
-  python -m src data --preview effnet_b0   a picture of what that model's net sees of some training
-                                           items: the canvas, the evaluation view, augmented draws
-
-Every image and clip is decoded once; the answer is remembered in .cache/manifest/."""
+from src.inference.cross_dataset import check_parts, labelled_items, leave_out_seen, trained_ids
 
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-def print_clips(scan: "pd.DataFrame") -> None:
-    """Print frame rate, duration, frames and codecs of a scan's clips.
-
-    Args:
-        scan: see `scan_items`.
-    """
+def _print_clips(scan: pd.DataFrame) -> None:
+    """Print frame rate, duration, frames and codecs of a scan's clips (see `scan_items`)."""
     clips = scan[(scan["format"] == "video") & (scan["error"] == "")]
     clips = clips[(clips["codec"] != "") | (clips["fps"] > 0)]  # else an image named like one
     if clips.empty:
@@ -61,42 +42,24 @@ def print_clips(scan: "pd.DataFrame") -> None:
     print("  codec: " + ", ".join(f"{name} {count}" for name, count in codecs.items()))
 
 
-def print_notes(scan: "pd.DataFrame") -> None:
+def _print_notes(scan: pd.DataFrame) -> None:
     """Print the files that can be read, and about which something is odd."""
     odd = scan[scan["note"] != ""]
-    some = odd.head(10)
-    for item_id, split, note in zip(some["item_id"], some["split"], some["note"], strict=True):
-        print(f"WARNING {split} item {item_id}: {note}")
-    if len(odd) > 10:
-        print(f"  ... and {len(odd) - 10} more like these")
+    rows = zip(odd["split"], odd["item_id"], odd["note"], strict=True)
+    print_first(
+        [f"WARNING {split} item {item}: {note}" for split, item, note in rows],
+        " like these",
+        indent="",
+    )
 
 
-def _row(name: str, values: "pd.Series") -> tuple[str, ...]:
+def _row(name: str, values: pd.Series) -> tuple[str, ...]:
     limits = (values.min(), values.median(), values.max())
     return name, *(f"{round(float(value), 2):g}" for value in limits)
 
 
-def make_parser() -> Parser:
-    """Return the parser of `python -m src data`."""
-    parser = Parser(DESCRIPTION, prog="python -m src data")
-    add_data_arguments(parser)
-    parser.add_argument(
-        "--adversarial", action="store_true", help="compare train with test instead of reporting"
-    )
-    parser.add_argument(
-        "--audit", action="store_true", help="do files alone, never decoded, tell the label?"
-    )
-    parser.add_argument(
-        "--from", dest="source", metavar="A", help="what would a model trained on A have seen?"
-    )
-    parser.add_argument(
-        "--preview", metavar="MODEL", help="draw training items as a model's net sees them"
-    )
-    return parser
-
-
-def _run(argv: Sequence[str] | None) -> None:
-    arguments = make_parser().parse_args(argv)
+def run_data(arguments: Namespace) -> None:
+    """Do what the flags ask for."""
     asked = {
         "--audit": arguments.audit,
         "--adversarial": arguments.adversarial,
@@ -108,56 +71,31 @@ def _run(argv: Sequence[str] | None) -> None:
         number = ("two", "three", "four")[len(several) - 2]
         raise UserError(f"{' and '.join(several)} are {number} commands; type one of them")
     if arguments.preview is not None:
-        from src.config import read_model
-
         read_model(arguments.preview)  # a typo answers before anything heavy is loaded
     name = choose_dataset(arguments.data, arguments.input_root)
     show_log()
-    from src.data.items.manifest import refuse_missing
-    from src.data.layouts.load import load_dataset
-
     dataset = load_dataset(name, arguments.input_root)
     _print_layout(dataset)
     if several:
         refuse_missing(dataset)
     if arguments.source is not None:
         _print_seen(dataset, arguments.source, arguments)
-        return
-    if arguments.audit:
-        from src.cli.printing.audit import print_audit
-
+    elif arguments.audit:
         print_audit(dataset)
-        return
-    if arguments.adversarial:
-        from src.cli.printing.adversarial import print_adversarial
-
+    elif arguments.adversarial:
         print_adversarial(dataset)
-        return
-    if arguments.preview is not None:
-        _draw_preview(dataset, arguments.preview)
-        return
-    _print_counts(dataset)
-    if dataset.missing:
-        _print_missing(dataset)
-        return
-    from src.data.folds.scan import scan_items
+    elif arguments.preview is not None:
+        from src.reporting.contact_sheets import draw_preview  # torch, which the rest does not need
 
-    scan = scan_items(dataset)
-    _print_files(dataset, scan)
-    _print_copies(dataset, scan)
-    _print_next(dataset, arguments.scheme)
+        model = arguments.preview
+        print(f"preview: {draw_preview(model, read_model(model), dataset)}")
+    else:
+        _print_counts(dataset)
+        _print_contents(dataset, arguments.scheme)
 
 
-def _print_seen(dataset: "Dataset", source: str, arguments: Namespace) -> None:
+def _print_seen(dataset: Dataset, source: str, arguments: Namespace) -> None:
     """Say which labelled items a model trained on another data set could not be scored on."""
-    from src.artifacts.folds import existing_scheme
-    from src.inference.cross_dataset import (
-        check_parts,
-        labelled_items,
-        leave_out_seen,
-        trained_ids,
-    )
-
     if choose_dataset(source, arguments.input_root) == dataset.name:
         raise UserError(f"--from {source} and --data {source} are one data set: drop --from")
     check_parts(source, dataset, arguments.input_root)
@@ -171,14 +109,7 @@ def _print_seen(dataset: "Dataset", source: str, arguments: Namespace) -> None:
     )
 
 
-def _draw_preview(dataset: "Dataset", model: str) -> None:
-    from src.config import read_model
-    from src.reporting.contact_sheets import draw_preview
-
-    print(f"preview: {draw_preview(model, read_model(model), dataset)}")
-
-
-def _print_layout(dataset: "Dataset") -> None:
+def _print_layout(dataset: Dataset) -> None:
     print(f"{dataset.name}: {dataset.root}")
     sources = dataset.items["path"].str.extract(r"^(.*?\.zip)!/", expand=False).fillna("folders")
     for source, count in sources.value_counts(sort=False).items():
@@ -196,20 +127,7 @@ def _print_layout(dataset: "Dataset") -> None:
         print(f"  left aside: {count} x {reason}")
 
 
-def _print_missing(dataset: "Dataset") -> None:
-    print(f"WARNING {len(dataset.missing)} of {len(dataset.items)} files are not there:")
-    for path in dataset.missing[:10]:
-        print(f"  {path}")
-    if len(dataset.missing) > 10:
-        print(f"  ... and {len(dataset.missing) - 10} more")
-    from src.data.items.manifest import ways_to_files
-
-    print(f"nothing is trained until they are: {ways_to_files(dataset)}")
-
-
-def _print_counts(dataset: "Dataset") -> None:
-    import pandas as pd
-
+def _print_counts(dataset: Dataset) -> None:
     items = dataset.items
     names = items["label"].map(dict(enumerate(dataset.labels.names))).astype("object").fillna("?")
     table = items.assign(label=names).groupby(["split", "label", "kind"], sort=False)
@@ -222,16 +140,32 @@ def _print_counts(dataset: "Dataset") -> None:
     domains = pd.crosstab(items["domain"], names)
     if len(domains) > 1 or "" not in domains.index:
         print("by domain:")
-        for domain, row in domains.head(20).iterrows():
-            print(f"  {domain or '(none)'}: " + ", ".join(f"{n} {k}" for k, n in row.items() if n))
-        if len(domains) > 20:
-            print(f"  ... and {len(domains) - 20} more")
+        counts = (
+            ", ".join(f"{n} {k}" for k, n in row.items() if n) for _, row in domains.iterrows()
+        )
+        named = zip(domains.index, counts, strict=True)
+        print_first([f"{domain or '(none)'}: {count}" for domain, count in named], most=20)
 
 
-def _print_files(dataset: "Dataset", scan: "pd.DataFrame") -> None:
+def _print_contents(dataset: Dataset, scheme: str | None) -> None:
+    """Print what opening every file shows, unless some of them are not there."""
+    if dataset.missing:
+        print(f"WARNING {len(dataset.missing)} of {len(dataset.items)} files are not there:")
+        print_first(dataset.missing)
+        print(f"nothing is trained until they are: {ways_to_files(dataset)}")
+        return
+    scan = scan_items(dataset)
+    _print_files(dataset, scan)
+    copies = report_copies(dataset, scan)
+    if copies is not None:
+        print_groups(copies)
+    scheme = scheme or default_scheme(dataset)
+    print(f"next: python -m src folds --data {dataset.name}   ({scheme})")
 
-    print_clips(scan)
-    print_notes(scan)
+
+def _print_files(dataset: Dataset, scan: pd.DataFrame) -> None:
+    _print_clips(scan)
+    _print_notes(scan)
     _print_bad(scan)
     good = scan[(scan["error"] == "") & (scan["format"] != "video")]
     if good.empty:
@@ -242,24 +176,6 @@ def _print_files(dataset: "Dataset", scan: "pd.DataFrame") -> None:
     formats = ", ".join(f"{kind} {n}" for kind, n in good["format"].value_counts().items())
     print(f"pixels (width x height): {common}{more}")
     print(f"formats: {formats}")
-    _print_shortcuts(dataset, scan)
-
-
-def _print_bad(scan: "pd.DataFrame") -> None:
-    bad = scan[scan["error"] != ""]
-    train = bad[bad["split"] == "train"]
-    print_excluded(train["item_id"].tolist(), train["error"].tolist())
-    test = bad[bad["split"] == "test"]
-    if len(test):
-        print(f"unreadable test items: {len(test)} (they get a stated fallback)")
-        for item_id, error in list(zip(test["item_id"], test["error"], strict=True))[:10]:
-            print(f"  {item_id}: {error}")
-
-
-def _print_shortcuts(dataset: "Dataset", scan: "pd.DataFrame") -> None:
-    """Warn where the file alone, without its pixels, tells the label."""
-    from src.data.audit.metadata import find_shortcuts
-
     for shortcut in find_shortcuts(dataset, scan):
         print(
             f"WARNING {shortcut.name} alone tells the label: AUC {shortcut.auc:.3f}; a model can "
@@ -267,21 +183,18 @@ def _print_shortcuts(dataset: "Dataset", scan: "pd.DataFrame") -> None:
         )
 
 
-def _print_copies(dataset: "Dataset", scan: "pd.DataFrame") -> None:
-    from src.data.folds.fold_report import report_copies
+def _print_bad(scan: pd.DataFrame) -> None:
+    bad = scan[scan["error"] != ""]
+    train = bad[bad["split"] == "train"]
+    print_excluded(train["item_id"].tolist(), train["error"].tolist())
+    test = bad[bad["split"] == "test"]
+    if len(test):
+        print(f"unreadable test items: {len(test)} (they get a stated fallback)")
+        print_first(
+            [f"{item}: {why}" for item, why in zip(test["item_id"], test["error"], strict=True)][
+                :10
+            ]
+        )
 
-    report = report_copies(dataset, scan)
-    if report is not None:
-        print_groups(report)
 
-
-def _print_next(dataset: "Dataset", scheme: str | None) -> None:
-    from src.data.folds.schemes import default_scheme
-
-    flag = f" --data {dataset.name}"
-    print(f"next: python -m src folds{flag}   ({scheme or default_scheme(dataset)})")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run `python -m src data`; returns the exit code."""
-    return run_command(_run, argv)
+main = partial(parsers.main, "data")

@@ -1,55 +1,52 @@
 """`python -m src demo`: the whole job on the embedded data set, through the three commands."""
 
+import shlex
 import time
-from collections.abc import Callable, Sequence
+from argparse import Namespace
+from collections.abc import Callable
+from functools import partial
+
+import pandas as pd
 
 from src import paths
-from src.cli.common import DONE, INTERRUPTED, Parser, run_command
-from src.errors import UserError
+from src.artifacts.recipes import read_recipe
+from src.cli import parsers
+from src.cli.predict import Prediction, predict
+from src.cli.train import train
+from src.cli.tune import Tuning, make_recipe
+from src.compute.request import Compute
+from src.data.demo.make import make_demo
+from src.ensemble.align import align
+from src.metrics import macro_f1
+from src.training.job import Options
 
 SCHEME = "sgkf3_s42"
 MODELS = ("compact64", "compact64_highpass")
 
 
-def _run(argv: Sequence[str] | None) -> None:
-    parser = Parser(__doc__ or "", prog="python -m src demo")
-    parser.add_argument("--overwrite", action="store_true", help="train again what is finished")
-    arguments = parser.parse_args(argv)
-    from src.data.demo.make import make_demo
-
+def run_demo(arguments: Namespace) -> None:
+    """Do what the flags ask for."""
     began = time.monotonic()
     print(f"data: {make_demo()}\n", flush=True)
-    again = ["--overwrite"] if arguments.overwrite else []
-    from src.cli import predict, train, tune
-
+    again, where = arguments.overwrite, ["--data", paths.DEMO, "--scheme", SCHEME]
     for model in MODELS:
-        _step(train.main, "train_folds.py", "--model", model, *_where(), *again)
-    _step(tune.main, "tune.py", *_where(), "--models", *MODELS)
-    _step(predict.main, "predict_ensemble.py", "--data", paths.DEMO)
+        words = ["train_folds.py", "--model", model, *where, *["--overwrite"] * again]
+        options = Options(overwrite=again)
+        _step(words, lambda m=model, o=options: train(m, paths.DEMO, o, changes={}, scheme=SCHEME))
+    words = ["tune.py", *where, "--models", *MODELS]
+    _step(words, lambda: make_recipe(paths.DEMO, SCHEME, Tuning(MODELS)))
+    words = ["predict_ensemble.py", "--data", paths.DEMO]
+    _step(words, lambda: predict(paths.DEMO, Prediction(), Compute()))
     _print_table(time.monotonic() - began)
 
 
-def _where() -> list[str]:
-    return ["--data", paths.DEMO, "--scheme", SCHEME]
-
-
-def _step(main: Callable[[Sequence[str] | None], int], script: str, *arguments: str) -> None:
-    print(f"$ python {script} {' '.join(arguments)}", flush=True)
-    code = main(arguments)
-    if code == INTERRUPTED:
-        raise KeyboardInterrupt
-    if code != DONE:
-        raise UserError(f"the demo stopped: {script} ended with exit code {code}")
+def _step(words: list[str], work: Callable[[], None]) -> None:
+    print(f"$ python {shlex.join(words)}", flush=True)
+    work()
     print(flush=True)
 
 
 def _print_table(seconds: float) -> None:
-    import pandas as pd
-
-    from src.artifacts.recipes import read_recipe
-    from src.ensemble.align import align
-    from src.metrics import macro_f1
-
     recipe = read_recipe(paths.recipe_json(paths.DEMO, "tuned"))
     aligned = align(paths.DEMO, SCHEME, MODELS)
     print("| what | macro-F1 | on which rows |")
@@ -78,6 +75,4 @@ def _print_table(seconds: float) -> None:
         print(f"  {path}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run `python -m src demo`; returns the exit code."""
-    return run_command(_run, argv)
+main = partial(parsers.main, "demo")

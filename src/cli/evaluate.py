@@ -1,73 +1,67 @@
 """`python -m src evaluate`: every metric of the field, on own or on another data set's items."""
 
+import math
 from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from src import paths
+from src.artifacts.files import write_csv
+from src.artifacts.folds import existing_scheme, read_folds
+from src.artifacts.label_names import read_label_names
+from src.artifacts.recipes import check_recipe_fresh, read_recipe
+from src.cli import parsers
 from src.cli.common import (
-    Parser,
-    add_compute_arguments,
-    add_data_arguments,
     choose_dataset,
     choose_recipe,
+    choose_scheme,
+    choose_tunable,
+    datasets_with_oof,
+    listed,
+    print_table,
     recipe_names,
     recipe_path,
-    run_command,
     show_log,
+    taken,
 )
-from src.cli.tune_inputs import choose_scheme, choose_tunable
+from src.compute.request import Compute
+from src.data.items.manifest import Dataset
+from src.ensemble.predictions import Decided
 from src.errors import UserError, unknown_name
+from src.inference.lineage import check_own, records_of, trained_sets
+from src.reporting.evaluated import (
+    Subject,
+    check_folds,
+    levels_of,
+    other_rows,
+    own_rows,
+    parts,
+    subject_of_model,
+    subject_of_recipe,
+)
+from src.reporting.scorecard import Card, Score, score_rows
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from src.data.items.manifest import Dataset
-    from src.ensemble.predictions import Decided
     from src.inference.cross_dataset import Labelled
-    from src.reporting.evaluated import Subject
-    from src.reporting.scorecard import Card
 
-DESCRIPTION = """Score out-of-fold predictions by every metric of the field, with 95 % intervals.
-
-  python -m src evaluate --model effnet_b0                   or: --recipe tuned
-  python -m src evaluate --model effnet_b0 --by domain       a column a domain
-  python -m src evaluate --model effnet_b0 --data B --from A
-                          checkpoints and threshold of A on the labelled items of B (its test
-                          items where their labels are there), beside A's own scores
-  python -m src evaluate --model effnet_b0 --split test      on A's own test items, if labelled
-
-Writes reports/<data set>/<scheme>/<model>/scorecard.csv."""
+COLUMNS = 4  # of a printed table
+MOST_PARTS = 20  # printed; all are in the CSV
+MOST_ATTACKS = 20
+LEGEND = """fake = positive. auc, ap, eer, tpr@fpr and tnr@fnr look at the order of probs alone.
+hter: at the EER cut of development rows, {dev}.
+hter_test_eer: at the EER cut of the scored rows themselves: flattering, but papers print it.
+apcer: of the worst kind of attack (domain of fakes). It, bpcer and acer (ISO/IEC 30107-3), f1,
+precision, recall and accuracy stand at the threshold.
+tnr@fnr=1%: what papers with real = positive (FLIP) call TPR@FPR=1%.
+ece: 15 equally wide bins of P(fake). Intervals: 95 %, by group, thresholds held fixed."""
 
 
-def make_parser() -> Parser:
-    """Return the parser of the verb."""
-    parser = Parser(DESCRIPTION, prog="python -m src evaluate")
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--model", metavar="NAME", help="a model with out-of-fold predictions")
-    what.add_argument("--recipe", metavar="NAME", help="a recipe that tune.py wrote")
-    parser.add_argument(
-        "--folds", type=int, nargs="+", metavar="K", help="default: every finished one"
-    )
-    parser.add_argument(
-        "--by", choices=["domain", "manipulation", "kind"],
-        help="score each alone too; a manipulation is the domain of fakes, against reals",
-    )  # fmt: skip
-    parser.add_argument("--only", nargs="+", metavar="VALUE", help="of --by, these alone")
-    parser.add_argument(
-        "--from", dest="source", metavar="A", help="predict --data with what was trained on A"
-    )
-    parser.add_argument(
-        "--split", choices=["train", "test"],
-        help="labelled items of --data to predict; default: test, where it is labelled",
-    )  # fmt: skip
-    add_data_arguments(parser)
-    add_compute_arguments(parser)
-    return parser
-
-
-def _run(argv: Sequence[str] | None) -> None:
-    arguments = make_parser().parse_args(argv)
+def run_evaluate(arguments: Namespace) -> None:
+    """Do what the flags ask for."""
     if arguments.only and not arguments.by:
         raise UserError("--only names values of --by domain, manipulation or kind: give --by too")
     show_log()
@@ -84,35 +78,29 @@ def _run(argv: Sequence[str] | None) -> None:
     elif other is None and arguments.split is not None:
         raise UserError("--split train goes with --from: own train items are scored out-of-fold")
     subject = _subject(arguments, name)
-    from src.inference.lineage import check_own
-    from src.reporting.evaluated import check_folds, levels_of, own_rows
-
     folds = check_folds(subject, arguments.folds)
     models, scheme = subject.aligned.models, subject.recipe.scheme
     check_own(name, scheme, models, subject.aligned.folds, arguments.input_root)
     decided, split = {name: levels_of(own_rows(subject), folds=folds)}, "train"
     where = other
     if other is not None:
-        rows, split = predict_other(arguments, subject, folds, other, arguments.split)
+        rows, split = predict_other(
+            subject, folds, other, taken(Compute, arguments), arguments.input_root, arguments.split
+        )
         where = other if split == "train" else f"{other} {split}"
         decided[where] = levels_of(rows, development=own_rows(subject, folds))
     if arguments.only:
-        _check_only(decided, arguments)
-    cards = _cards(decided, arguments)
+        _check_only(decided, arguments.by, arguments.only)
+    cards = _cards(decided, arguments.by, arguments.only)
     path = paths.scorecard_csv(
         name, subject.recipe.scheme, subject.name, other, split=split, is_recipe=subject.is_recipe
     )
-    from src.cli.printing.evaluate import print_cards, write_cards
-
     print_cards(subject, folds, cards, where)
     write_cards(path, subject, folds, cards)
     print(f"\nscorecard: {path}")
 
 
-def _subject(arguments: Namespace, name: str) -> "Subject":
-    from src.artifacts.recipes import check_recipe_fresh, read_recipe
-    from src.reporting.evaluated import subject_of_model, subject_of_recipe
-
+def _subject(arguments: Namespace, name: str) -> Subject:
     if arguments.recipe is not None:
         chosen = choose_recipe(name, arguments.recipe)
         recipe = read_recipe(recipe_path(name, chosen))
@@ -128,9 +116,7 @@ def _subject(arguments: Namespace, name: str) -> "Subject":
 
 def _offer_source(arguments: Namespace, name: str) -> None:
     """Raise, where the model or recipe is of another data set alone, with the way to test it."""
-    home = paths.oof_home()
-    datasets = sorted(p.name for p in home.iterdir() if p.is_dir()) if home.is_dir() else []
-    having = [dataset for dataset in datasets if _has(arguments, dataset)]
+    having = [dataset for dataset in datasets_with_oof() if _has(arguments, dataset)]
     if name in having or not having:
         return
     flag = "--model" if arguments.recipe is None else "--recipe"
@@ -149,24 +135,19 @@ def _has(arguments: Namespace, dataset: str) -> bool:
 
 
 def predict_other(
-    arguments: Namespace, subject: "Subject", folds: list[int], other: str, split: str | None = None
-) -> "tuple[Decided, str]":
+    subject: Subject,
+    folds: list[int],
+    other: str,
+    compute: Compute,
+    input_root: Path | None,
+    split: str | None = None,
+) -> tuple[Decided, str]:
     """Predict the labelled items of another data set, as far as it is not done; says how many.
 
-    Args:
-        arguments: with `device, precision, workers, auto_batch, input_root`.
-        subject: what predicts them.
-        folds: whose checkpoints.
-        other: the data set; that of the subject for its own test items.
-        split: see `labelled_items`.
-
-    Returns:
-        The rows, and the split that they are.
-
-    Raises:
-        UserError: its items are among what the checkpoints were trained on; see `cross_logits`.
+    `other` is the subject's own data set for its test items; of `split` see `labelled_items`.
+    Returns the rows, and the split that they are.
     """
-    from src.compute.request import Compute
+    # Own predictions are scored without OpenCV, which finds what two data sets share.
     from src.data.layouts.load import load_dataset
     from src.inference.cross_dataset import (
         check_parts,
@@ -174,30 +155,26 @@ def predict_other(
         labelled_items,
         leave_out_seen,
         to_predict,
-    )
-    from src.inference.lineage import records_of, trained_sets
-    from src.reporting.evaluated import other_rows
+    )  # fmt: skip
 
-    recipe, dataset = subject.recipe, load_dataset(other, arguments.input_root)
+    recipe, dataset = subject.recipe, load_dataset(other, input_root)
     own = other == recipe.dataset
     if not own:
-        check_parts(recipe.dataset, dataset, arguments.input_root)
+        check_parts(recipe.dataset, dataset, input_root)
     runs = records_of(recipe, folds)
-    trained = trained_sets(runs, dataset, arguments.input_root, own=own)
+    trained = trained_sets(runs, dataset, input_root, own=own)
     found = labelled_items(dataset, split)
     table = found.table
     for name, ids in trained.items():
-        table = leave_out_seen(name, ids, dataset, table, arguments.input_root, recipe.scheme)
+        table = leave_out_seen(name, ids, dataset, table, input_root, recipe.scheme)
     items = to_predict(dataset, table)
-    compute = Compute.of(arguments)
     logits, predicted = cross_logits(recipe, folds, other, items, compute, split=found.split)
     grouped = _with_groups(table, dataset) if found.split == "train" else table
     rows, lost = other_rows(subject, grouped, logits)
     print(f"{other}: {len(items.item_ids)} labelled {found.split} items, {predicted} checkpoint(s) "
           f"predicted them{_left_aside(found, own=own)}")  # fmt: skip
     if lost:
-        shown = ", ".join(lost[:10]) + (" ..." if len(lost) > 10 else "")
-        print(f"not readable, so not scored: {len(lost)} item(s): {shown}")
+        print(f"not readable, so not scored: {len(lost)} item(s): {listed(lost)}")
     return rows, found.split
 
 
@@ -211,10 +188,8 @@ def _left_aside(found: "Labelled", *, own: bool) -> str:
     return "".join(f"; {text}" for text in words)
 
 
-def _with_groups(table: "pd.DataFrame", dataset: "Dataset") -> "pd.DataFrame":
+def _with_groups(table: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     """Return the table with the groups of the data set's own fold file, which knows copies too."""
-    from src.artifacts.folds import existing_scheme, read_folds
-
     try:
         scheme = existing_scheme(dataset.name, None)
     except UserError:
@@ -226,34 +201,163 @@ def _with_groups(table: "pd.DataFrame", dataset: "Dataset") -> "pd.DataFrame":
 
 
 def _cards(
-    decided: "dict[str, dict[str, Decided]]", arguments: Namespace
-) -> "dict[str, list[Card]]":
+    decided: dict[str, dict[str, Decided]], by: str | None, only: Sequence[str] | None
+) -> dict[str, list[Card]]:
     """Return data set -> cards: of each level the whole, then its parts."""
-    from src.reporting.evaluated import parts
-    from src.reporting.scorecard import score_rows
-
     found: dict[str, list[Card]] = {}
     for name, levels in decided.items():
         found[name] = []
         for level, rows in levels.items():
             found[name].append(score_rows(rows, level))
-            for value, mask, note in parts(rows, arguments.by) if arguments.by else ():
-                if not arguments.only or value in arguments.only:
-                    part = score_rows(rows.take(mask), level, arguments.by, value, note)
-                    found[name].append(part)
+            if not by:
+                continue
+            for value, mask, note in parts(rows, by):
+                if not only or value in only:
+                    found[name].append(score_rows(rows.take(mask), level, by, value, note))
     return found
 
 
-def _check_only(decided: "dict[str, dict[str, Decided]]", arguments: Namespace) -> None:
-    from src.reporting.evaluated import parts
-
+def _check_only(decided: dict[str, dict[str, Decided]], by: str, only: Sequence[str]) -> None:
     items = [levels["item"] for levels in decided.values()]
-    known = {value for rows in items for value, _, _ in parts(rows, arguments.by)}
-    for value in arguments.only:
+    known = {value for rows in items for value, _, _ in parts(rows, by)}
+    for value in only:
         if value not in known:
-            raise unknown_name(arguments.by, value, known)
+            raise unknown_name(by, value, known)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run `python -m src evaluate`; returns the exit code."""
-    return run_command(_run, argv)
+def print_cards(
+    subject: Subject, folds: Sequence[int], cards: dict[str, list[Card]], other: str | None
+) -> None:
+    """Print what is scored, the tables, what is undefined and why."""
+    recipe, labels = subject.recipe, read_label_names(subject.recipe.dataset)
+    word = "recipe" if subject.is_recipe else "model"
+    count = len(subject.aligned.all_folds)
+    print(
+        f"{word} {subject.name} on {recipe.dataset}/{recipe.scheme}: fold"
+        f"{'s' * (len(folds) > 1)} {' '.join(map(str, folds))} of {count}, out-of-fold"
+    )
+    print(f"threshold: {subject.threshold}; labels: {labels.polarity}")
+    for note in subject.notes:
+        print(note)
+    titles = {name: f"in-domain ({name})" if other else name for name in cards}
+    if other is not None:
+        own = other == f"{recipe.dataset} test"
+        titles[other] = f"test items ({recipe.dataset})" if own else f"cross-domain ({other})"
+        print(
+            f"{other}: mean logit of {len(folds)} checkpoint(s) trained on {recipe.dataset}, all "
+            "thresholds carried over from there"
+        )
+    whole = [(titles[name], card) for name, group in cards.items() for card in group if not card.by]
+    _print_tables(whole, labels.names)
+    for name, group in cards.items():
+        for level in ("item", "group"):
+            parts = [c for c in group if c.by and c.level == level]
+            _print_parts(titles[name], parts, labels.names)
+    dev = "the other folds" if other is None else f"the other folds, or all of {recipe.dataset}"
+    print("\n" + LEGEND.format(dev=dev))
+
+
+def _print_parts(title: str, group: Sequence[Card], names: tuple[str, str]) -> None:
+    if not group:
+        return
+    print(f"\n{title} by {group[0].by}, {group[0].level} level")
+    worst = sorted(group, key=lambda card: _order(card.scores["macro_f1"].value))
+    shown = {card.value for card in worst[:MOST_PARTS]}
+    _print_tables([(card.value, card) for card in group if card.value in shown], names)
+    if len(group) > MOST_PARTS:
+        print(f"the {MOST_PARTS} worst of {len(group)} by macro_f1; all are in the CSV")
+
+
+def _order(value: float) -> float:
+    return math.inf if math.isnan(value) else value
+
+
+def _print_tables(columns: Sequence[tuple[str, Card]], names: tuple[str, str]) -> None:
+    for start in range(0, len(columns), COLUMNS):
+        some = columns[start : start + COLUMNS]
+        print()
+        print_table([*_head(some, names), *_lines([card for _, card in some])])
+        for title, card in some:
+            for text in [*card.notes, *_reasons(card)]:
+                print(f"  {title}, {card.level} level: {text}")
+
+
+def _head(columns: Sequence[tuple[str, Card]], names: tuple[str, str]) -> list[list[str]]:
+    cards, (real, fake) = [card for _, card in columns], names
+    return [
+        ["", *(title for title, _ in columns)],
+        ["level", *(card.level for card in cards)],
+        ["rows", *(f"{c.items} ({c.reals} {real}, {c.fakes} {fake})" for c in cards)],
+        ["groups", *(str(card.groups) for card in cards)],
+    ]
+
+
+def _lines(cards: Sequence[Card]) -> list[list[str]]:
+    attacks = [key for card in cards for key in card.scores if key.startswith("apcer[")]
+    attacks = list(dict.fromkeys(attacks))
+    plain = [key for key in cards[0].scores if not key.startswith("apcer[")]
+    place = plain.index("apcer") + 1
+    kept = sorted(attacks, key=lambda key: -_worst(cards, key))[:MOST_ATTACKS]
+    keys = [*plain[:place], *(key for key in attacks if key in kept), *plain[place:]]
+    return [
+        [key, *(cell(card.scores[key]) if key in card.scores else "" for card in cards)]
+        for key in keys
+    ]
+
+
+def _worst(cards: Sequence[Card], key: str) -> float:
+    values = [card.scores[key].value for card in cards if key in card.scores]
+    return max((value for value in values if not math.isnan(value)), default=0.0)
+
+
+def cell(score: Score) -> str:
+    """Return a score as text: value, interval; `-` where it is undefined, `*` where limited."""
+    if math.isnan(score.value):
+        return "-"
+    text = f"{score.value:.4f}" + ("*" if score.why else "")
+    return text if math.isnan(score.low) else f"{text} [{score.low:.4f}, {score.high:.4f}]"
+
+
+def _reasons(card: Card) -> list[str]:
+    """Return why some metrics are undefined or limited, the metrics of one reason together."""
+    found: dict[str, list[str]] = {}
+    for key, score in card.scores.items():
+        if score.why:
+            mark = "-" if math.isnan(score.value) else "*"
+            found.setdefault(f"{mark} ({score.why})", []).append(key)
+    return [f"{mark}: {', '.join(keys)}" for mark, keys in found.items()]
+
+
+def write_cards(
+    path: Path, subject: Subject, folds: Sequence[int], cards: dict[str, list[Card]]
+) -> None:
+    """Write every score as a row of a CSV; an undefined one is empty, its note says why."""
+    trained_on = subject.recipe.dataset
+    rows = [
+        {
+            "trained_on": trained_on,
+            "data": name,
+            "name": subject.name,
+            "folds": " ".join(map(str, folds)),
+            "level": card.level,
+            "by": card.by,
+            "value": card.value,
+            "items": card.items,
+            "reals": card.reals,
+            "fakes": card.fakes,
+            "groups": card.groups,
+            "metric": metric,
+            "score": score.value,
+            "low": score.low,
+            "high": score.high,
+            "threshold": subject.threshold,
+            "note": "; ".join([*([score.why] if score.why else []), *card.notes]),
+        }
+        for name, group in cards.items()
+        for card in group
+        for metric, score in card.scores.items()
+    ]
+    write_csv(path, pd.DataFrame(rows))
+
+
+main = partial(parsers.main, "evaluate")

@@ -1,41 +1,22 @@
 """`python -m src folds`: make the folds, once, and say what plain folds would have leaked."""
 
+from argparse import Namespace
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import partial
 
-from src.cli.common import Parser, add_data_arguments, choose_dataset, run_command, show_log
+from src.cli import parsers
+from src.cli.common import choose_dataset, print_first, show_log
+from src.data.folds.fold_report import FoldReport, report_folds
+from src.data.folds.groups import GroupReport
+from src.data.folds.make import ensure_folds
+from src.data.folds.near_duplicates import MAX_DISTANCE
+from src.data.folds.schemes import UNSCANNED, default_scheme
+from src.data.layouts.load import load_dataset
 from src.errors import UserError
 
-if TYPE_CHECKING:
-    from src.data.folds.fold_report import FoldReport
-    from src.data.folds.groups import GroupReport
 
-DESCRIPTION = """Make the fold file of a data set, or show the one that exists.
-
-  python -m src folds                        5 folds, seed 42
-  python -m src folds --n-folds 10 --seed 7  written as sgkf10_s7.csv
-  python -m src folds --scheme lodo          a fold a domain: leave one domain out
-  python -m src folds --no-scan              opens no file: sgkf5_s42_unscanned.csv
-
-Copies and given groups never straddle a fold. A fold file is never overwritten."""
-
-
-def make_parser() -> Parser:
-    """Return the parser of `python -m src folds`."""
-    parser = Parser(DESCRIPTION, prog="python -m src folds")
-    add_data_arguments(parser)
-    parser.add_argument("--n-folds", type=int, metavar="K", help="number of folds (default 5)")
-    parser.add_argument("--seed", type=int, metavar="S", help="of the split (default 42)")
-    parser.add_argument(
-        "--no-scan", action="store_true",
-        help="open no file: only given groups are kept together, copies are not looked for, and "
-        "an unreadable item is found only in training",
-    )  # fmt: skip
-    return parser
-
-
-def _run(argv: Sequence[str] | None) -> None:
-    arguments = make_parser().parse_args(argv)
+def run_folds(arguments: Namespace) -> None:
+    """Do what the flags ask for."""
     name = choose_dataset(arguments.data, arguments.input_root)
     numbers = arguments.n_folds is not None or arguments.seed is not None
     if numbers and arguments.scheme is not None:
@@ -43,11 +24,6 @@ def _run(argv: Sequence[str] | None) -> None:
     if arguments.no_scan and arguments.scheme is not None:
         raise UserError("--scheme already says it (NAME_unscanned); drop --no-scan")
     show_log()
-    from src.data.folds.fold_report import report_folds
-    from src.data.folds.make import ensure_folds
-    from src.data.folds.schemes import UNSCANNED, default_scheme
-    from src.data.layouts.load import load_dataset
-
     dataset = load_dataset(name, arguments.input_root)
     scheme = arguments.scheme
     if numbers:
@@ -63,7 +39,7 @@ def _run(argv: Sequence[str] | None) -> None:
     print_report(report)
 
 
-def print_report(report: "FoldReport") -> None:
+def print_report(report: FoldReport) -> None:
     """Print a fold file: where it lies, its folds, what was left out, copies, leaks."""
     print(f"folds: {report.path} ({report.scheme})")
     print(f"  labels: {report.labels.polarity}")
@@ -107,16 +83,11 @@ def print_excluded(ids: Sequence[str], reasons: Sequence[str]) -> None:
     if not ids:
         return
     print(f"left out of training: {len(ids)} items")
-    for item_id, reason in list(zip(ids, reasons, strict=True))[:10]:
-        print(f"  {item_id}: {reason}")
-    if len(ids) > 10:
-        print(f"  ... and {len(ids) - 10} more")
+    print_first([f"{item}: {reason}" for item, reason in zip(ids, reasons, strict=True)])
 
 
-def print_groups(groups: "GroupReport") -> None:
+def print_groups(groups: GroupReport) -> None:
     """Print what was found about copies."""
-    from src.data.folds.near_duplicates import MAX_DISTANCE
-
     print(
         f"groups: {groups.groups} of {groups.items} train items, the largest has "
         f"{groups.largest}; {groups.given} groups of two or more given by the data set"
@@ -134,10 +105,8 @@ def print_groups(groups: "GroupReport") -> None:
         )
     if groups.flat:
         print(f"  too flat for a perceptual hash, compared by file only: {groups.flat}")
-    for ids in groups.conflicts[:10]:
-        print(f"  WARNING one file under both labels: {', '.join(ids)}")
-    if len(groups.conflicts) > 10:
-        print(f"  ... and {len(groups.conflicts) - 10} more such files")
+    both = [f"WARNING one file under both labels: {', '.join(ids)}" for ids in groups.conflicts]
+    print_first(both, " such files")
     for chain in groups.chains:
         print(
             f"  chain: look-alikes linked {chain.items} items (such as {chain.example}); inside "
@@ -146,6 +115,4 @@ def print_groups(groups: "GroupReport") -> None:
         )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run `python -m src folds`; returns the exit code."""
-    return run_command(_run, argv)
+main = partial(parsers.main, "folds")

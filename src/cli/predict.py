@@ -1,121 +1,86 @@
 """`predict_ensemble.py`: fill in missing test predictions, vote, write the checked submission."""
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from src import paths
+from src.artifacts.files import sha256_file
+from src.artifacts.folds import read_folds
+from src.artifacts.outputs import check_submission
+from src.artifacts.recipes import Recipe, read_recipe
+from src.artifacts.runs import read_record
+from src.artifacts.submissions import write_submission
+from src.cli import parsers
 from src.cli.common import (
-    Parser,
-    add_compute_arguments,
-    add_data_arguments,
-    add_time_argument,
     choose_dataset,
     choose_recipe,
+    listed,
+    print_not_whole,
     recipe_path,
-    run_command,
     show_log,
-)
-from src.compute.clock import Clock, TimeUpError
+    taken,
+)  # fmt: skip
+from src.cli.predict_votes import vote_on_files
+from src.compute.clock import Clock, TimeUpError, in_words
+from src.compute.request import Compute
+from src.data.items.manifest import Dataset
+from src.data.layouts.load import load_dataset
+from src.ensemble.align import oof_of
+from src.ensemble.extra import is_extra, read_extra_record
+from src.ensemble.prior import correct, parse_prior
+from src.ensemble.rule import rule_of, stages_of
+from src.ensemble.vote import apply_recipe
 from src.errors import UserError
-
-DESCRIPTION = """Vote with a tuned recipe and write submissions/<data set>/<recipe>.csv.
-
-  python predict_ensemble.py                      the recipe that tune.py wrote
-  python predict_ensemble.py --recipe hard        another one: no model runs a second time
-  python predict_ensemble.py --refit              each member by the one model that was trained on
-                          every row (train_folds.py --fold all), not by its folds' mean
-  python predict_ensemble.py --vote a.csv b.csv c.csv --output voted.csv
-                          the majority of submission files
-  python predict_ensemble.py --checkpoint FILE --input-dir DIR --output out.csv
-                          any folder of images and videos (or one file), without recipe or data set
-  python predict_ensemble.py --checkpoint detector.pth --model NAME --input-dir DIR --output out.csv
-                          a detector from elsewhere; --fake-index 0|1 where the file does not say
-                          which class is fake"""
+from src.inference import stored
+from src.inference.stored import Part, TestItems
+from src.inference.unfinished import Pace, TooSlowError, fitting_parts, without
 
 REFIT = (
     "weights and thresholds are the recipe's, tuned on the members' folds; models trained on "
     "every row have no out-of-fold predictions, so the recipe's scores are of the folds' models"
 )
+LEFT_OUT = (
+    "they did not fit into --max-hours; the others' weights were scaled up, the threshold is the "
+    "one tuned for all"
+)
+PRIOR = (
+    "it assumes that real and fake pictures look like the training ones and only their shares "
+    "differ; new kinds of fakes break that"
+)
 
 
-def make_parser() -> Parser:
-    """Return the parser of `predict_ensemble.py`."""
-    parser = Parser(DESCRIPTION, prog="predict_ensemble.py")
-    add_data_arguments(parser, scheme=False)
-    parser.add_argument("--recipe", metavar="NAME", help="default: tuned, or the only one")
-    parser.add_argument(
-        "--refit", action="store_true", help="members' fold_all checkpoints -> <recipe>_refit.csv"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="predict the test items again")
-    add_compute_arguments(parser, "int8")
-    parser.add_argument(
-        "--engine", choices=["eager", "onnx", "openvino"],
-        help="what runs the models; others than eager want python -m src export",
-    )  # fmt: skip
-    add_time_argument(parser, "refuse early if the predictions would take longer")
-    parser.add_argument(
-        "--fit-in-time", action="store_true",
-        help="with --max-hours: rather vote without the members of the lowest weight",
-    )  # fmt: skip
-    parser.add_argument(
-        "--prior", metavar="SHARE",
-        help="share of fakes among the test items: em or bbse estimate it; moves the threshold",
-    )  # fmt: skip
-    files = parser.add_argument_group("submission files alone")
-    files.add_argument(
-        "--vote", nargs="+", metavar="FILE", help="majority of these CSVs, or of a YAML's list"
-    )
-    files.add_argument("--vote-weights", nargs="+", type=float, metavar="W", help="one a file")
-    folder = parser.add_argument_group("any folder")
-    folder.add_argument(
-        "--checkpoint",
-        type=Path,
-        nargs="+",
-        metavar="FILE",
-        help="fold_K.safetensors; several: mean",
-    )
-    folder.add_argument(
-        "--model", metavar="NAME", help="net of checkpoints from elsewhere: a config, or timm:NAME"
-    )
-    folder.add_argument(
-        "--fake-index", type=int, choices=[0, 1],
-        help="with --model: the class that is fake; of one output, 1 where positive is fake",
-    )  # fmt: skip
-    folder.add_argument(
-        "--input-dir", type=Path, metavar="DIR",
-        help="images and videos, searched recursively; or one file",
-    )  # fmt: skip
-    folder.add_argument("--output", type=Path, metavar="CSV", help="where to write the answers")
-    folder.add_argument("--prob", action="store_true", help="write P(fake) as a third column too")
-    folder.add_argument("--threshold", type=float, default=0.5, help="on P(fake); default 0.5")
-    return parser
+@dataclass(frozen=True)
+class Prediction:
+    """How a recipe is voted with."""
+
+    recipe: str | None = None  # its name; None takes `tuned`, or the only one
+    refit: bool = False  # each member by its model that was trained on every row
+    overwrite: bool = False  # predict again what is there
+    fit_in_time: bool = False  # rather without members of low weight than not at all
+    prior: str | None = None  # `em`, `bbse` or the share of fakes among the test items
+    input_root: Path | None = None  # folder of data sets, instead of `input/`
 
 
-def _run(argv: Sequence[str] | None) -> None:
-    arguments = make_parser().parse_args(argv)
+def run_predict(arguments: Namespace) -> None:
+    """Do what the flags ask for."""
     any_folder = _check_arguments(arguments)
     show_log()
     if arguments.vote is not None:
-        from src.cli.predict_votes import vote_on_files
-
         vote_on_files(arguments)
-        return
-    if any_folder:
-        from src.cli.predict_folder import predict_folder
+    elif any_folder:
+        from src.cli.predict_folder import predict_folder  # torch, which votes do not need
 
         predict_folder(arguments)
-        return
-    clock = Clock(arguments.max_hours)
-    try:
-        with clock.running():
-            _predict_dataset(arguments, clock)
-    except TimeUpError as end:
-        raise UserError(
-            f"{end}, and no submission was written; what is predicted by now is kept, and the same "
-            "command (without --overwrite) goes on from here"
-        ) from None
+    else:
+        compute = taken(Compute, arguments, clock=Clock(arguments.max_hours))
+        predict(arguments.data, taken(Prediction, arguments), compute)
 
 
 def _check_arguments(arguments: Namespace) -> bool:
@@ -124,29 +89,29 @@ def _check_arguments(arguments: Namespace) -> bool:
         raise UserError("--fit-in-time wants --max-hours H too")
     if not 0 <= arguments.threshold <= 1:
         raise UserError(f"--threshold {arguments.threshold}: want a probability, 0 to 1")
-    folder = {
-        "--checkpoint": arguments.checkpoint,
-        "--input-dir": arguments.input_dir,
-        "--output": arguments.output,
-    }
-    given = [flag for flag, value in folder.items() if value is not None]
-    _check_folder_only(arguments, [flag for flag in folder if flag not in given])
+    folder = ("checkpoint", "input_dir", "output")
+    given = [_flag(name) for name in folder if getattr(arguments, name) is not None]
+    lacking = [_flag(name) for name in folder if _flag(name) not in given]
+    _check_folder_only(arguments, lacking)
     if arguments.vote is not None:
         return False
     if arguments.vote_weights is not None:
         raise UserError("--vote-weights wants --vote FILE FILE ...")
-    if given and len(given) < len(folder):
-        lacking = [flag for flag in folder if flag not in given]
+    if given and lacking:
         raise UserError(f"{' and '.join(given)} want {' and '.join(lacking)} too")
     recipe_only = {
-        "--max-hours": (arguments.max_hours, "is about a recipe's members; any folder is whole"),
-        "--refit": (arguments.refit or None, "is about a recipe's members; name the weights"),
-        "--prior": (arguments.prior, "moves a recipe's threshold; any folder has --threshold"),
+        "max_hours": "is about a recipe's members; any folder is whole",
+        "refit": "is about a recipe's members; name the weights",
+        "prior": "moves a recipe's threshold; any folder has --threshold",
     }
-    for flag, (value, why) in recipe_only.items():
-        if given and value is not None:
-            raise UserError(f"{flag} {why}")
+    for name, why in recipe_only.items():
+        if given and getattr(arguments, name) not in (None, False):
+            raise UserError(f"{_flag(name)} {why}")
     return bool(given)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _check_folder_only(arguments: Namespace, lacking: Sequence[str]) -> None:
@@ -156,108 +121,59 @@ def _check_folder_only(arguments: Namespace, lacking: Sequence[str]) -> None:
             "--fake-index is about a detector from elsewhere: it wants --model NAME, the net that "
             "the file holds, and --checkpoint FILE"
         )
-    only = {"--model": arguments.model, "--prob": arguments.prob or None}
-    for flag, value in only.items():
-        if value is not None and lacking:
-            raise UserError(f"{flag} is about any folder: it wants {' and '.join(lacking)} too")
+    for name in ("model", "prob"):
+        if getattr(arguments, name) not in (None, False) and lacking:
+            raise UserError(
+                f"{_flag(name)} is about any folder: it wants {' and '.join(lacking)} too"
+            )
 
 
-def _predict_dataset(arguments: Namespace, clock: Clock) -> None:
-    from src.artifacts.outputs import check_submission
-    from src.artifacts.recipes import read_recipe
-    from src.cli.predict_in_time import fill_in_time
-    from src.data.layouts.load import load_dataset
-    from src.ensemble.prior import parse_prior
-    from src.inference import stored
+def predict(name: str | None, how: Prediction, compute: Compute) -> None:
+    """Predict a data set's test items, vote with a recipe and write the submission."""
+    try:
+        with compute.clock.running():
+            _predict(name, how, compute)
+    except TimeUpError as end:
+        raise UserError(
+            f"{end}, and no submission was written; what is predicted by now is kept, and the same "
+            "command (without --overwrite) goes on from here"
+        ) from None
 
-    prior = None if arguments.prior is None else parse_prior(arguments.prior)
-    name = choose_dataset(arguments.data, arguments.input_root)
-    recipe_name = choose_recipe(name, arguments.recipe)
+
+def _predict(name: str | None, how: Prediction, compute: Compute) -> None:
+    prior = None if how.prior is None else parse_prior(how.prior)
+    name = choose_dataset(name, how.input_root)
+    recipe_name = choose_recipe(name, how.recipe)
     recipe = read_recipe(recipe_path(name, recipe_name))
-    parts = _checked_parts(recipe, refit=arguments.refit)
-    name_out = _submission_name(name, recipe_name, refit=arguments.refit)
-    path = paths.submission_csv(name, name_out)
+    if how.refit:
+        from src.training.plan import check_refits  # a video decoder, which a vote does not need
+
+        check_refits(recipe)
+    parts = stored.check_recipe(recipe, [paths.ALL] if how.refit else None)
+    path = paths.submission_csv(name, _submission_name(name, recipe_name, refit=how.refit))
     check_submission(path, "recipe")
-    dataset = load_dataset(name, arguments.input_root)
+    dataset = load_dataset(name, how.input_root)
     dataset.require_test()
     items = stored.items_to_predict(dataset)
-    missing = _missing(parts, items, arguments)
+    missing = _missing(parts, items, compute, overwrite=how.overwrite)
     print(f"labels: {dataset.labels.polarity}")
     print(f"{recipe_name}: {len(parts)} checkpoints, {len(missing)} of them to predict with")
-    left_out = fill_in_time(missing, items, recipe, arguments, clock)
+    left_out = fill_in_time(missing, items, recipe, compute, fit_in_time=how.fit_in_time)
     parts = [part for part in parts if part not in left_out]
     extras: dict[str, Any] = {}
-    if arguments.refit:
+    if how.refit:
         extras["refit"] = REFIT
         print(f"refit: {REFIT}")
     if left_out:
-        extras |= _left_out(left_out)
-    _vote(path, recipe_name, recipe, dataset, items, parts, prior, extras)
-
-
-def _left_out(left_out: Sequence[Any]) -> dict[str, Any]:
-    from src.cli.predict_in_time import LEFT_OUT, names_of
-
-    print(f"left out: {', '.join(names_of(left_out))}; {LEFT_OUT}")
-    return {"left_out": {"checkpoints": names_of(left_out), "why": LEFT_OUT}}
-
-
-def _vote(
-    path: Path,
-    recipe_name: str,
-    recipe: Any,  # noqa: ANN401
-    dataset: Any,  # noqa: ANN401
-    items: Any,  # noqa: ANN401
-    parts: Sequence[Any],
-    prior: str | float | None,
-    extras: dict[str, Any],
-) -> None:
-    """Vote on predicted items and write the submission with its sidecar."""
-    from src.artifacts.submissions import write_submission
-    from src.cli.printing.predict import (
-        make_sidecar,
-        prevalence_of,
-        print_faceless,
-        print_partial,
-        print_result,
-    )
-    from src.ensemble.vote import apply_recipe
-    from src.inference.stored import member_logits, partly_read, without_face
-    from src.inference.unfinished import without
-
+        print(f"left out: {', '.join(_names_of(left_out))}; {LEFT_OUT}")
+        extras["left_out"] = {"checkpoints": _names_of(left_out), "why": LEFT_OUT}
     recipe = without(recipe, parts)
     if not any(member.weight for member in recipe.members):
         raise UserError("no checkpoint's predictions fit into the time that is left")
-    logits = member_logits(recipe, parts, items)
-    prevalence = prevalence_of(recipe.dataset, recipe.scheme)
+    logits = stored.member_logits(recipe, parts, items)
     if prior is not None:
-        from src.cli.predict_in_time import shift_recipe
-
-        recipe, extras["prior"] = shift_recipe(recipe, logits, prior)
-    values = dataset.test.set_index("item_id")[["kind", "domain"]]
-    votes = apply_recipe(recipe, logits, prevalence, values).set_index("item_id")
-    fallback = votes.index[votes["fallback"]].tolist()
-    sidecar = make_sidecar(
-        recipe_name, recipe, parts, dataset.sha256, votes["pred"], fallback, prevalence
-    )
-    sidecar["partial"] = partial = partly_read(parts)
-    sidecar["no_face"] = faceless = without_face(parts)
-    write_submission(path, dataset.require_test(), votes["pred"], sidecar | extras)
-    print_partial(partial)
-    print_faceless(faceless)
-    print_result(path, votes, fallback, prevalence, dataset.labels.names[1])
-
-
-def _missing(parts: Sequence[Any], items: Any, arguments: Namespace) -> list[Any]:  # noqa: ANN401
-    """Return the checkpoints whose predictions are not there, or not as asked for."""
-    from src.inference.stored import stored_predictions
-
-    if arguments.overwrite:
-        for part in parts:
-            paths.partial_views(part.checkpoint_sha256).unlink(missing_ok=True)
-        return list(parts)
-    wanted = (arguments.precision, arguments.engine)
-    return [part for part in parts if stored_predictions(part, items, *wanted) is None]
+        recipe, extras["prior"] = _shift_recipe(recipe, logits, prior)
+    _vote(path, recipe_name, recipe, dataset, logits, parts, extras)
 
 
 def _submission_name(dataset: str, recipe_name: str, *, refit: bool) -> str:
@@ -274,17 +190,171 @@ def _submission_name(dataset: str, recipe_name: str, *, refit: bool) -> str:
     return name
 
 
-def _checked_parts(recipe: Any, *, refit: bool) -> list[Any]:  # noqa: ANN401
-    from src.inference import stored
+def _missing(
+    parts: Sequence[Part], items: TestItems, compute: Compute, *, overwrite: bool
+) -> list[Part]:
+    """Return the checkpoints whose predictions are not there, or not as asked for."""
+    if overwrite:
+        for part in parts:
+            paths.partial_views(part.checkpoint_sha256).unlink(missing_ok=True)
+        return list(parts)
+    wanted = (compute.precision, compute.engine)
+    return [part for part in parts if stored.stored_predictions(part, items, *wanted) is None]
 
-    if not refit:
-        return stored.check_recipe(recipe)
-    from src.training.plan import check_refits
 
-    check_refits(recipe)
-    return stored.check_recipe(recipe, [paths.ALL])
+def fill_in_time(
+    missing: Sequence[Part],
+    items: TestItems,
+    recipe: Recipe,
+    compute: Compute,
+    *,
+    fit_in_time: bool,
+) -> list[Part]:
+    """Predict the test items with the checkpoints that have not yet, within the clock's limit.
+
+    Returns those that were left out for want of time (only with `fit_in_time`); otherwise a
+    UserError says for what the time would suffice.
+    """
+    if not missing:
+        return []
+    from src.inference import passes  # torch, which stored predictions do not need
+
+    clock = compute.clock
+    todo, left_out = list(missing), []
+    while todo:
+        limited = clock.max_hours is not None
+        pace = Pace(clock, keep_watching=fit_in_time) if limited else None
+        try:
+            passes.predict_parts(todo, items, compute, pace)
+            break
+        except TooSlowError as slow:
+            todo = [part for part in todo if part not in slow.finished]
+            costs = [_cost(part) for part in todo]
+            share = slow.left / slow.needed if slow.needed > 0 else 1.0
+            kept = fitting_parts(recipe, todo, costs, sum(costs) * share)
+            if not fit_in_time:
+                raise _refusal(slow, todo, kept, clock) from None
+            dropped = _names_of([part for part in todo if part not in kept])
+            print(f"too slow for --max-hours: {slow}; goes on without {', '.join(dropped)}")
+            left_out += [part for part in todo if part not in kept]
+            todo = kept
+    return left_out
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run `predict_ensemble.py`; returns the exit code."""
-    return run_command(_run, argv)
+def _names_of(parts: Sequence[Part]) -> list[str]:
+    return [f"{part.model} fold {part.fold}" for part in parts]
+
+
+def _cost(part: Part) -> float:
+    """Return what an item costs, in seconds of the machine that trained: a ratio is wanted."""
+    record = read_record(Path(part.checkpoint).with_suffix(".json"))
+    views = 2 if record["config"]["tta"] == "flip" else 1
+    return views / record["items_per_second"]
+
+
+def _refusal(
+    slow: TooSlowError, todo: Sequence[Part], kept: Sequence[Part], clock: Clock
+) -> UserError:
+    fits = f"{', '.join(_names_of(kept))} would fit" if kept else "not even one of them fits"
+    return UserError(
+        f"predicting with {len(todo)} checkpoints takes about {in_words(slow.needed)} more, and "
+        f"{in_words(slow.left)} are left of --max-hours {clock.max_hours:g}; {fits}. "
+        "--fit-in-time drops members by weight; a larger --max-hours goes on from here, for what "
+        "is predicted by now is kept"
+    )
+
+
+def _shift_recipe(
+    recipe: Recipe, logits: Mapping[str, pd.Series], prior: str | float
+) -> tuple[Recipe, dict[str, Any]]:
+    """Move a recipe's threshold to the test items' share of fakes, and say so.
+
+    Returns the moved recipe, and what the sidecar says of it; `logits`: by model, NaN where an item
+    is unreadable.
+    """
+    rule = rule_of(recipe)
+    tuned = oof_of(recipe)
+    readable = pd.DataFrame(logits).dropna()
+    columns = [
+        readable[m.model].to_numpy() if m.model in readable else np.full(len(readable), np.nan)
+        for m in recipe.members
+    ]
+    shift = correct(rule, tuned.label, tuned.logit, np.stack(columns, axis=1), prior)
+    moved = replace(recipe, stages=stages_of(shift.rule, [m.model for m in recipe.members]))
+    print(
+        f"prior ({shift.method}): {shift.test:.1%} fake among the test items, {shift.train:.1%} "
+        f"among the out-of-fold rows; threshold {rule.threshold:.4f} -> {shift.rule.threshold:.4f}"
+    )
+    print(f"WARNING {PRIOR}")
+    return moved, {
+        "method": shift.method,
+        "train_share": shift.train,
+        "test_share": shift.test,
+        "threshold": shift.rule.threshold,
+        "tuned_threshold": rule.threshold,
+        "assumes": PRIOR,
+    }
+
+
+def _vote(
+    path: Path,
+    name: str,
+    recipe: Recipe,
+    dataset: Dataset,
+    logits: dict[str, pd.Series],
+    parts: Sequence[Part],
+    extras: dict[str, Any],
+) -> None:
+    """Vote on predicted items and write the submission with its sidecar."""
+    folds = read_folds(paths.readable(paths.folds_csv(recipe.dataset, recipe.scheme)))
+    prevalence = float(folds.loc[folds["fold"] >= 0, "label"].mean())
+    values = dataset.test.set_index("item_id")[["kind", "domain"]]
+    votes = apply_recipe(recipe, logits, prevalence, values).set_index("item_id")
+    lost = votes.index[votes["fallback"]].tolist()
+    partial, faceless = stored.partly_read(parts), stored.without_face(parts)
+    made_from = {
+        **_sidecar(name, recipe, parts, dataset.sha256),
+        "rows": len(votes),
+        "share_fake": float(votes["pred"].mean()),
+        "fallback": {
+            "items": lost,
+            "prob": prevalence,
+            "why": "not decodable; got the share of fakes among the training items",
+        },
+        "partial": partial,
+        "no_face": faceless,
+        **extras,
+    }
+    write_submission(path, dataset.require_test(), votes["pred"], made_from)
+    print_not_whole(partial, faceless)
+    fake = dataset.labels.names[1]
+    share = votes["pred"].mean()
+    print(f"{len(votes)} items, {share:.1%} {fake} (training items: {prevalence:.1%})")
+    if lost:
+        print(f"{len(lost)} could not be read and got the fallback: {listed(lost)}")
+    print(f"submission: {path}")
+
+
+def _sidecar(
+    name: str, recipe: Recipe, parts: Sequence[Part], manifest_sha256: str
+) -> dict[str, Any]:
+    """Return what a submission was made from, for the JSON beside it."""
+    names = [(recipe.dataset, recipe.scheme, m.model) for m in recipe.members if m.weight != 0]
+    return {
+        "recipe": name,
+        "recipe_sha256": sha256_file(recipe_path(recipe.dataset, name)),
+        "dataset": recipe.dataset,
+        "manifest_sha256": manifest_sha256,
+        "scheme": recipe.scheme,
+        "stages": recipe.stages,
+        "members": {member.model: member.weight for member in recipe.members},
+        "checkpoints": {f"{part.model} fold {part.fold}": part.checkpoint_sha256 for part in parts},
+        "extras": {
+            extra[2]: read_extra_record(*extra)["kept_sha256"]
+            for extra in names
+            if is_extra(*extra)
+        },
+    }
+
+
+main = partial(parsers.main, "predict")

@@ -1,34 +1,37 @@
 """Predict any folder of images with checkpoints alone: no data set, folds or recipe."""
 
+import json
 from argparse import Namespace
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from src.artifacts.files import sha256_file
-from src.cli.predict_detector import open_checkpoint
-from src.cli.printing.predict import (
-    check_folder_output,
-    folder_sidecar,
-    print_faceless,
-    print_left_aside,
-    print_partial,
-    write_folder_answers,
-)
-from src.compute.memory import keep_freed_memory
+from src.artifacts.outputs import check_submission
+from src.artifacts.submissions import write_answers
+from src.cli.common import listed, print_not_whole, taken
 from src.compute.request import Compute
+from src.config import read_model
 from src.data.items.files import kind_of
-from src.data.items.listing import list_files
+from src.data.items.listing import Listing, list_files
 from src.errors import UserError
-from src.inference.engines import Engine
-from src.inference.passes import look_at
+from src.inference.engines import Engine, engine_for
+from src.inference.passes import load_engine, look_at
+from src.inference.predict import VIEWS
 from src.inference.stored import TestItems
+from src.machine import keep_freed_memory
 from src.metrics import sigmoid
-from src.models.detector import Origin
+from src.models.checkpoint import is_ours, read_facts
+from src.models.detector import Origin, load_detector
+from src.training.setup import check_names
+
+SHOWN = 5  # names of files left aside for one reason
 
 
 def predict_folder(arguments: Namespace) -> None:
@@ -36,46 +39,50 @@ def predict_folder(arguments: Namespace) -> None:
 
     With `--prob` a third column, `prob`, is P(fake): the sigmoid of the mean logit over checkpoints
     and views, of a video pooled over its frames. A file that cannot be decoded keeps its row, with
-    label and prob empty. The JSON (`folder_sidecar`) names what was not judged as a whole file that
+    label and prob empty. The JSON (`_summary`) names what was not judged as a whole file that
     shows a face, and says of detectors from elsewhere what they were taken for.
-
-    Args:
-        arguments: as `predict_ensemble.py` parses them.
-
-    Raises:
-        UserError: no such folder or file, nothing in it, no place for the answers, a checkpoint
-            that is not one, or checkpoints that see other frames of videos.
     """
     folder, output = arguments.input_dir, arguments.output
     if not folder.is_dir() and not folder.is_file():
         raise UserError(f"--input-dir {folder}: no such folder or file")
-    check_folder_output(output, folder)
+    place = partial(check_submission, output, "answers", read=folder, is_own_place=False)
+    place()
     listing = list_files(folder)
-    print_left_aside(listing)
+    _print_left_aside(listing)
     names = sorted(entry.path for entry in listing.media)
     if not names:
         raise UserError(f"--input-dir {folder}: holds no images and no videos that are read")
-    checkpoints = [(path, _sha256(path)) for path in arguments.checkpoint]
+    # Of a file that is not there, loading says what is wrong.
+    checkpoints = {
+        path: sha256_file(path) if path.is_file() else "" for path in arguments.checkpoint
+    }
     judged = _judge(arguments, names, checkpoints)
     label = pd.array(judged.prob >= arguments.threshold, dtype="boolean").astype("Int8")
     label[~judged.readable] = pd.NA
     table = pd.DataFrame({"filename": names, "label": label, "prob": judged.prob})
     lost = [name for name, fine in zip(names, judged.readable, strict=True) if not fine]
-    made_from = {str(path): sha256 for path, sha256 in checkpoints}
-    sidecar = folder_sidecar(folder, made_from, arguments.threshold, table, lost, listing)
-    sidecar |= {"partial": judged.partial, "no_face": judged.no_face}
+    sidecar = {
+        "answers": output.name,
+        "input_dir": str(folder),
+        "checkpoints": {str(path): sha256 for path, sha256 in checkpoints.items()},
+        "threshold": arguments.threshold,
+        **_summary(table, lost, listing),
+        "partial": judged.partial,
+        "no_face": judged.no_face,
+    }
     if judged.origins:
         sidecar["detectors"] = {path: origin.as_dict() for path, origin in judged.origins.items()}
     columns = ["filename", "label", *(["prob"] if arguments.prob else [])]
-    path = write_folder_answers(output, folder, table[columns], sidecar)
+    place()  # once more: predicting may have taken hours
+    write_answers(output, table[columns], sidecar)
     what = f"{len(names) - judged.clips} images"
     what += f", {judged.clips} videos" if judged.clips else ""
     print(f"{what}, {int(judged.readable.sum())} read, {int(label.sum())} fake")
     if lost:
-        print(f"not readable, left empty: {', '.join(lost[:10])}{' ...' if len(lost) > 10 else ''}")
-    print_partial(judged.partial)
-    print_faceless(judged.no_face)
-    print(f"answers: {output}; what they were made from, and every name above: {path}")
+        print(f"not readable, left empty: {listed(lost)}")
+    print_not_whole(judged.partial, judged.no_face)
+    beside = output.with_suffix(".json")
+    print(f"answers: {output}; what they were made from, and every name above: {beside}")
 
 
 class Judged(NamedTuple):
@@ -89,15 +96,13 @@ class Judged(NamedTuple):
     origins: dict[str, Origin]  # path -> what a checkpoint from elsewhere was taken for
 
 
-def _judge(
-    arguments: Namespace, names: list[str], checkpoints: Sequence[tuple[Path, str]]
-) -> Judged:
-    """Predict files of a folder with checkpoints (path and SHA-256)."""
+def _judge(arguments: Namespace, names: list[str], checkpoints: Mapping[Path, str]) -> Judged:
+    """Predict files of a folder with checkpoints (path -> SHA-256)."""
     keep_freed_memory()
-    compute = Compute.of(arguments).for_items(len(names))
+    compute = taken(Compute, arguments).for_items(len(names))
     opened = [
-        open_checkpoint(path, sha256, arguments, compute, len(names))
-        for path, sha256 in checkpoints
+        _open_checkpoint(path, sha256, arguments, compute, len(names))
+        for path, sha256 in checkpoints.items()
     ]
     engines = [one.engine for one in opened]
     _check_frames(engines, names)
@@ -130,5 +135,89 @@ def _check_frames(engines: Sequence[Engine], names: Sequence[str]) -> None:
         )
 
 
-def _sha256(path: Path) -> str:
-    return sha256_file(path) if path.is_file() else ""  # loading says what is wrong
+class Opened(NamedTuple):
+    """A checkpoint that is ready: what runs it, the views it takes, and where it comes from.
+
+    `origin` is None for a checkpoint of this repo, whose file says all of that itself.
+    """
+
+    path: Path
+    engine: Engine
+    views: list[str]
+    origin: Origin | None
+
+
+def _open_checkpoint(
+    path: Path, sha256: str, arguments: Namespace, compute: Compute, n_items: int
+) -> Opened:
+    """Return what predicts with a checkpoint; says in print what a foreign one was taken for.
+
+    Raises a UserError for a checkpoint of ours that is another model than `--model`, or whose head
+    `--fake-index` contradicts; for an engine that runs exported files alone.
+    """
+    name, model = f"{path.parent.name} {path.stem.replace('_', ' ', 1)}", arguments.model
+    if model is None or is_ours(path):
+        if model is not None:
+            _check_ours(path, model, arguments.fake_index)
+        return Opened(path, *load_engine(path, sha256, name, compute, n_items), None)
+    if compute.engine not in (None, "eager"):
+        raise UserError(
+            f"--engine {compute.engine} runs what python -m src export wrote of a run; leave it "
+            "out with --model"
+        )
+    config = read_model(model)
+    check_names(config)
+    classifier, origin = load_detector(path, model, config, arguments.fake_index)
+    print(f"{origin.describe()}: {arguments.threshold} is taken")
+    engine = engine_for(classifier.to(compute.chip), sha256, name, compute, n_items)
+    return Opened(path, engine, list(VIEWS[config.tta]), origin)
+
+
+def _check_ours(path: Path, model: str, fake: int | None) -> None:
+    # As JSON, for a checkpoint's metadata make tuples of a config's lists.
+    held, asked = (
+        f"{one.name} {json.dumps(one.kwargs, sort_keys=True)}".removesuffix(" {}")
+        for one in (read_facts(path)[1].backbone, read_model(model).backbone)
+    )
+    if held != asked:
+        raise UserError(
+            f"{path}: is a checkpoint of this repo, of the backbone {held}, and --model {model} is "
+            f"{asked}; leave --model out"
+        )
+    if fake == 0:
+        raise UserError(
+            f"{path}: --fake-index 0 contradicts the file, a checkpoint of this repo, in which a "
+            "positive logit is fake; leave --fake-index out"
+        )
+
+
+def _summary(table: pd.DataFrame, lost: Sequence[str], listing: Listing) -> dict[str, Any]:
+    """Return what is said of the answers in the JSON beside them, as in a submission's sidecar."""
+    known = table["label"].dropna()
+    return {
+        "rows": len(table),
+        "share_fake": float(known.mean()) if len(known) else None,
+        "fallback": {
+            "items": list(lost),
+            "prob": None,
+            "why": "not decodable; label and prob are empty",
+        },
+        "left_aside": {
+            "counts": listing.ignored,
+            "files": listing.unread,
+            "tables": [entry.logical for entry in listing.tables],
+        },
+    }
+
+
+def _print_left_aside(listing: Listing) -> None:
+    """Print how many files of a folder are passed over, why, and the names of some."""
+    named: defaultdict[str, list[str]] = defaultdict(list)
+    for path, reason in listing.unread.items():
+        named[reason].append(path)
+    for reason, count in listing.ignored.items():
+        shown = listed(named[reason], SHOWN)
+        print(f"left aside: {count} x {reason}" + (f": {shown}" if shown else ""))
+    if listing.tables:
+        tables = [entry.logical for entry in listing.tables]
+        print(f"left aside: {len(tables)} x table: {listed(tables, SHOWN)}")

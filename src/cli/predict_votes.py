@@ -10,6 +10,7 @@ from src.artifacts.files import sha256_file
 from src.artifacts.outputs import check_submission
 from src.artifacts.submissions import write_answers
 from src.cli.common import choose_dataset
+from src.data.layouts.load import load_dataset
 from src.ensemble.vote_files import read_ballots, vote_files
 from src.errors import UserError
 
@@ -19,10 +20,6 @@ def vote_on_files(arguments: Namespace) -> None:
 
     With `--data` the answer is checked against the competition's sample, put into its order and
     written to submissions/<data set>/; without, `--output` says where.
-
-    Raises:
-        UserError: see `read_ballots` and `vote_files`; no place to write to; ids that differ from
-            the sample's.
     """
     _refuse_flags(arguments)
     ballots = read_ballots(arguments.vote, arguments.vote_weights)
@@ -64,8 +61,6 @@ def _refuse_flags(arguments: Namespace) -> None:
 
 
 def _like_the_sample(table: pd.DataFrame, dataset: str, input_root: Path | None) -> pd.DataFrame:
-    from src.data.layouts.load import load_dataset
-
     layout = load_dataset(dataset, input_root).require_test()
     header = [layout.id_column, layout.label_column]
     if list(table.columns) != header:

@@ -1,35 +1,20 @@
 """`python -m src report`: what people look at after a run, as pictures and a page a model."""
 
-from collections.abc import Sequence
+from argparse import Namespace
+from functools import partial
 
-from src.cli.common import (
-    Parser,
-    add_data_arguments,
-    choose_dataset,
-    existing_scheme,
-    run_command,
-    show_log,
-)
+from src.artifacts.folds import existing_scheme
+from src.cli import parsers
+from src.cli.common import choose_dataset, show_log
+from src.data.layouts.load import load_dataset
 from src.errors import UserError
-
-DESCRIPTION = """Draw learning curves, confusion, reliability, ROC, the most wrong items.
-
-  python -m src report                  every model with a finished run
-  python -m src report effnet_b0        that one
-
-Writes reports/<data set>/<scheme>/<model>/index.html and the pictures it shows, one a run."""
+from src.inference.lineage import check_own
+from src.reporting.report import scores_of, write_report
+from src.reporting.runs import collect_runs, reportable
 
 
-def make_parser() -> Parser:
-    """Return the parser of the verb."""
-    parser = Parser(DESCRIPTION, prog="python -m src report")
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="default: all with a run")
-    add_data_arguments(parser)
-    return parser
-
-
-def _run(argv: Sequence[str] | None) -> None:
-    arguments = make_parser().parse_args(argv)
+def run_report(arguments: Namespace) -> None:
+    """Do what the flags ask for."""
     name = choose_dataset(arguments.data, arguments.input_root)
     show_log()
     scheme = existing_scheme(name, arguments.scheme)
@@ -38,9 +23,6 @@ def _run(argv: Sequence[str] | None) -> None:
             f"{name} has no folds{f' {arguments.scheme}' if arguments.scheme else ''} yet, so no "
             f"run either: python train_folds.py --model NAME --data {name}"
         )
-    from src.inference.lineage import check_own
-    from src.reporting.runs import collect_runs, reportable
-
     models = list(dict.fromkeys(arguments.models)) or reportable(name, scheme)
     if not models:
         raise UserError(
@@ -49,9 +31,6 @@ def _run(argv: Sequence[str] | None) -> None:
     found = [collect_runs(name, scheme, model) for model in models]
     for runs in found:
         check_own(name, scheme, [runs.model], runs.folds, arguments.input_root)
-    from src.data.layouts.load import load_dataset
-    from src.reporting.report import scores_of, write_report
-
     dataset = load_dataset(name, arguments.input_root)
     for runs in found:
         page = write_report(runs, dataset)
@@ -65,6 +44,4 @@ def _run(argv: Sequence[str] | None) -> None:
         print(f"{runs.model}: {text} -> {page}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run `python -m src report`; returns the exit code."""
-    return run_command(_run, argv)
+main = partial(parsers.main, "report")

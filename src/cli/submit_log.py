@@ -1,41 +1,21 @@
 """`python -m src submit-log`: the book of submissions, cross-fitted against public scores."""
 
-import argparse
 import shutil
 import subprocess
-from collections.abc import Sequence
+from argparse import Namespace
+from functools import partial
 from typing import Any
 
 from src import paths
-from src.cli.common import Parser, run_command
-from src.cli.printing.tune import print_table
+from src.artifacts.submission_log import Submitted, add_submission, read_log
+from src.cli import parsers
+from src.cli.common import print_table
 from src.errors import UserError, unknown_name
-
-DESCRIPTION = """Keep submissions/log.csv: what was handed in, what it promised, what it scored.
-
-  python -m src submit-log                                   the book, and its plot
-  python -m src submit-log --data D --recipe tuned           add a submission
-  python -m src submit-log --data D --recipe tuned --public 0.9312    ... and its public score
-  python -m src submit-log --data D --recipe tuned --upload COMPETITION -m "five folds"
-
-Uploading goes through Kaggle's own client (pip install kaggle), set up with your token."""
+from src.reporting.charts import plot_log
 
 
-def make_parser() -> Parser:
-    """Return the parser of the verb."""
-    parser = Parser(DESCRIPTION, prog="python -m src submit-log")
-    parser.add_argument("--data", metavar="NAME", help="data set of the submission")
-    parser.add_argument("--recipe", metavar="NAME", help="its recipe")
-    parser.add_argument("--public", type=float, metavar="SCORE", help="public leaderboard score")
-    parser.add_argument("--upload", metavar="COMPETITION", help="hand it in, then write it down")
-    parser.add_argument("-m", "--message", default="", metavar="TEXT", help="a note")
-    return parser
-
-
-def _run(argv: Sequence[str] | None) -> None:
-    arguments = make_parser().parse_args(argv)
-    from src.artifacts.submission_log import read_log
-
+def run_submit_log(arguments: Namespace) -> None:
+    """Do what the flags ask for."""
     wants = {"--data": arguments.data, "--recipe": arguments.recipe}
     given = [flag for flag, value in wants.items() if value is not None]
     extras = arguments.public is not None or arguments.upload or arguments.message
@@ -50,9 +30,7 @@ def _run(argv: Sequence[str] | None) -> None:
     _show(table)
 
 
-def _add(arguments: argparse.Namespace) -> None:
-    from src.artifacts.submission_log import Submitted, add_submission, read_log
-
+def _add(arguments: Namespace) -> None:
     paths.check_plain(arguments.data, "--data")
     paths.check_plain(arguments.recipe, "--recipe")
     path = paths.submission_csv(arguments.data, arguments.recipe)
@@ -96,11 +74,7 @@ def _show(table: Any) -> None:  # noqa: ANN401 - a data frame, loaded lazily
         if len(scored) >= 3:
             agree = scored["public"].corr(scored["cross_fitted"], method="spearman")
             print(f"rank correlation {agree:+.2f}: trust the one that stays high")
-        from src.reporting.charts import plot_log
-
         print(f"plot: {plot_log(scored, paths.submission_log_png())}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run `python -m src submit-log`; returns the exit code."""
-    return run_command(_run, argv)
+main = partial(parsers.main, "submit_log")

@@ -1,115 +1,88 @@
 """`python tune.py`: turn out-of-fold predictions into a recipe, and say what it is worth."""
 
-import argparse
+import shlex
+import shutil
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src import paths
-from src.cli.common import Parser, add_data_arguments, run_command
-from src.cli.printing.tune import print_aligned, print_breakdown, print_candidates, verdict
-from src.cli.tune_inputs import (
-    DEFAULT_RECIPE,
-    check_arguments,
-    choose_scheme,
-    choose_tunable,
-    imported_extras,
-    next_command,
-)
-from src.errors import UserError
+from tqdm import tqdm
 
-if TYPE_CHECKING:
+from src import paths
+from src.artifacts.atomic import file_lock
+from src.artifacts.recipes import write_recipe
+from src.cli import parsers
+from src.cli.common import choose_scheme, choose_tunable, taken
+from src.cli.tune_report import print_breakdown, print_candidates, print_members, verdict
+from src.ensemble.align import align, finished_folds
+from src.ensemble.extra import CheckedExtra, check_extras, named_extras, write_extra
+from src.ensemble.search import CALIBRATIONS, STRATEGIES, calibrate, ladder
+from src.ensemble.strategy import Search
+from src.ensemble.tune import Tuned, n_trials, tune
+from src.errors import UserError, unknown_name
+from src.inference.lineage import check_own
+
+if TYPE_CHECKING:  # only strategies that search load it
     import optuna
 
-    from src.ensemble.strategy import Search
-    from src.ensemble.tune import Tuned
-
-DESCRIPTION = """\
-Find the weights and the threshold of an ensemble on out-of-fold predictions.
-
-needs:   oof/<data>/<scheme>/<model>/fold_<k>.csv, written by train_folds.py
-writes:  recipes/<data>/<recipe>.json, read by predict_ensemble.py
-
-Every candidate, from the plain mean at 0.5 upwards, is scored on items it was not tuned on; one
-replaces the simpler one only if it gains more than one standard error there.
-"""
+NO_FOLDS = """has no fold column: nothing shows that its predictions were made on these folds; \
+if they were not, its scores are too good"""
 
 
-def make_parser() -> Parser:
-    """Return the parser of the command."""
-    parser = Parser(DESCRIPTION, prog="tune.py")
-    add_data_arguments(parser)
-    parser.add_argument(
-        "--models", nargs="+", metavar="NAME", help="members (default: all that have predictions)"
-    )
-    parser.add_argument(
-        "--voting", metavar="NAME", help="soft, hard, rank, logit or stack (default: what wins)"
-    )
-    parser.add_argument(
-        "--strategies", nargs="+", metavar="NAME", help="try only these (default: see --list)"
-    )
-    parser.add_argument(
-        "--calibrate", metavar="NAME",
-        help="platt, temperature or isotonic: calibrate every member first, in place of every "
-        "strategy in which their scale counts",
-    )  # fmt: skip
-    parser.add_argument("--list", action="store_true", help="list the strategies and stop")
-    parser.add_argument(
-        "--extra",
-        action="append",
-        default=[],
-        metavar="NAME=OOF.csv,TEST.csv",
-        help="predictions from elsewhere as a member, joined by id; or a YAML that lists several: "
-        "NAME: {oof: OOF.csv, test: TEST.csv}; may be repeated",
-    )
-    parser.add_argument(
-        "--trials", type=int, metavar="N", help="trials of one search (default: the strategy's)"
-    )
-    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="of one search")
-    parser.add_argument(
-        "--study",
-        default="",
-        metavar="URL",
-        help="keep the searches there: sqlite:///x.db, postgresql://..., or a journal file; the "
-        "same command goes on, several at once share the trials",
-    )
-    parser.add_argument(
-        "--by-domain", action="store_true",
-        help="let the winner try a threshold per domain: only where the test items carry theirs",
-    )  # fmt: skip
-    parser.add_argument("--plots", action="store_true", help="Optuna's plots, into reports/")
-    parser.add_argument("--seed", type=int, default=42, metavar="N", help="default: 42")
-    parser.add_argument(
-        "--recipe", default=DEFAULT_RECIPE, metavar="NAME", help="name to write it under: tuned"
-    )
-    return parser
+@dataclass(frozen=True)
+class Tuning:
+    """What is tuned, and how."""
+
+    models: Sequence[str] | None = None  # members; None takes all that have predictions
+    recipe: str = parsers.DEFAULT_RECIPE  # the name it is written under
+    voting: str | None = None  # strategies of this rule alone
+    strategies: Sequence[str] | None = None  # these alone
+    calibrate: str | None = None  # members first, by this method
+    extra: Sequence[str] = ()  # members from elsewhere: `NAME=OOF.csv,TEST.csv`, or a YAML
+    trials: int | None = None  # of one search
+    timeout: float | None = None  # seconds of one search
+    study: str = ""  # URL that keeps the searches
+    seed: int = 42
+    by_domain: bool = False  # the winner may take a threshold per domain
+    plots: bool = False  # Optuna's
+    input_root: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.trials is not None and self.trials < 1:
+            raise UserError(f"--trials {self.trials}: want 1 or more")
+        if self.timeout is not None and not self.timeout > 0:
+            raise UserError(f"--timeout {self.timeout}: want seconds, more than 0")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"--seed {self.seed}: want 0 to {2**32 - 1}")
+        name = self.recipe
+        if not paths.is_plain(name) or name.startswith(".") or "\\" in name:
+            raise UserError(
+                f"--recipe {name!r}: want a plain name, such as {parsers.DEFAULT_RECIPE}"
+            )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    return run_command(_main, argv)
-
-
-def _main(argv: Sequence[str] | None) -> None:
-    args = make_parser().parse_args(argv)
-    if args.list:
+def run_tune(arguments: Namespace) -> None:
+    """Do what the flags ask for."""
+    if arguments.list:
         _list_strategies()
         return
-    check_arguments(args)
-    dataset = choose_tunable(args.data, args.input_root)
-    scheme = choose_scheme(dataset, args.scheme)
+    wanted = taken(Tuning, arguments)
+    dataset = choose_tunable(arguments.data, arguments.input_root)
+    make_recipe(dataset, choose_scheme(dataset, arguments.scheme), wanted)
 
-    from src.artifacts.recipes import write_recipe
-    from src.ensemble.search import CALIBRATIONS
 
-    if args.calibrate:
-        CALIBRATIONS.get(args.calibrate)  # before an extra member is written
-    with imported_extras(args, dataset, scheme):
-        tuned, plots = _tune(args, dataset, scheme)
-    path = paths.recipe_json(dataset, args.recipe)
+def make_recipe(dataset: str, scheme: str, wanted: Tuning) -> None:
+    """Tune on a data set's out-of-fold predictions, write the recipe and say what it is worth."""
+    if wanted.calibrate:
+        CALIBRATIONS.get(wanted.calibrate)  # before an extra member is written
+    with _imported_extras(wanted, dataset, scheme):
+        tuned, plots = _tune(wanted, dataset, scheme)
+    path = paths.recipe_json(dataset, wanted.recipe)
     replaced = path.exists()
     write_recipe(path, tuned.recipe)
     print_candidates(tuned)
@@ -118,41 +91,39 @@ def _main(argv: Sequence[str] | None) -> None:
     for plot in plots:
         print(f"plot: {plot}")
     print(f"{'replaced' if replaced else 'wrote'} {path}")
-    print(f"next: {next_command(args, dataset)}")
+    words = ["python", "predict_ensemble.py", "--data", dataset]
+    if wanted.input_root is not None:
+        words += ["--input-root", str(wanted.input_root)]
+    if wanted.recipe != parsers.DEFAULT_RECIPE:
+        words += ["--recipe", wanted.recipe]
+    print(f"next: {shlex.join(words)}")
 
 
-def _tune(args: argparse.Namespace, dataset: str, scheme: str) -> "tuple[Tuned, list[Path]]":
+def _tune(wanted: Tuning, dataset: str, scheme: str) -> tuple[Tuned, list[Path]]:
     """Align the members, climb the ladder; returns what came of it and its plots."""
-    from src.ensemble.align import align
-    from src.ensemble.search import calibrate, ladder
-    from src.ensemble.tune import n_trials, tune
-    from src.inference.lineage import check_own
-
-    aligned = align(dataset, scheme, args.models)
-    check_own(dataset, scheme, aligned.models, aligned.folds, args.input_root)
-    names = ladder(len(aligned.models), args.voting, args.strategies)
-    if args.calibrate:
-        plain, names = names, calibrate(names, args.calibrate, len(aligned.models))
+    aligned = align(dataset, scheme, wanted.models)
+    check_own(dataset, scheme, aligned.models, aligned.folds, wanted.input_root)
+    names = ladder(len(aligned.models), wanted.voting, wanted.strategies)
+    if wanted.calibrate:
+        plain, names = names, calibrate(names, wanted.calibrate, len(aligned.models))
         same = [name for name in plain if name in names]
         if len(same) == len(names):
             raise UserError(
-                f"--calibrate {args.calibrate} changes none of {', '.join(same)}: leave it out, or "
-                "name strategies in which the scale of a prediction counts"
+                f"--calibrate {wanted.calibrate} changes none of {', '.join(same)}: leave it out, "
+                "or name strategies in which the scale of a prediction counts"
             )
         if same:
-            print(f"--calibrate {args.calibrate} leaves as they are: {' '.join(same)}")
-    print_aligned(aligned)
-    search, plots = _search(args, dataset)
+            print(f"--calibrate {wanted.calibrate} leaves as they are: {' '.join(same)}")
+    print_members(aligned)
+    search, plots = _search(wanted, dataset)
     with _progress(n_trials(aligned, names, search)) as on_trial:
         search = replace(search, on_trial=on_trial)
-        split_by = ("kind", "domain") if args.by_domain else ("kind",)
-        tuned = tune(aligned, voting=args.voting, names=names, search=search, split_by=split_by)
+        split_by = ("kind", "domain") if wanted.by_domain else ("kind",)
+        tuned = tune(aligned, voting=wanted.voting, names=names, search=search, split_by=split_by)
     return tuned, plots
 
 
 def _list_strategies() -> None:
-    from src.ensemble.search import CALIBRATIONS, STRATEGIES, ladder
-
     for name in ladder(1000):
         found = STRATEGIES.get(name)
         trials = f" {found.trials} trials." if found.sampler else ""
@@ -163,44 +134,75 @@ def _list_strategies() -> None:
         print("  " + " ".join(name for name in ready if not STRATEGIES.get(name).default))
 
 
-def _search(args: argparse.Namespace, dataset: str) -> "tuple[Search, list[Path]]":
+def _search(wanted: Tuning, dataset: str) -> tuple[Search, list[Path]]:
     """Return how to search, and a list that fills with plots."""
-    from src.ensemble.strategy import Search
-
     plots: list[Path] = []
 
     def plot(study: "optuna.Study", name: str) -> None:
-        if args.plots and name.endswith("/all"):
-            from src.reporting.charts import plot_study
+        if wanted.plots and name.endswith("/all"):
+            from src.reporting.charts import plot_study  # matplotlib, which nothing else here wants
 
-            plots.extend(plot_study(study, paths.study_plots_dir(dataset, args.recipe), name))
+            plots.extend(plot_study(study, paths.study_plots_dir(dataset, wanted.recipe), name))
 
+    name = f"{dataset}/{wanted.recipe}"
     search = Search(
-        args.trials,
-        args.seed,
-        study=args.study,
-        study_name=f"{dataset}/{args.recipe}",
-        timeout=args.timeout,
+        wanted.trials, wanted.seed, study=wanted.study, study_name=name, timeout=wanted.timeout,
         on_study=plot,
-    )
+    )  # fmt: skip
     return search, plots
 
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[], None]]:
     """Yield a callback for one trial; a bar where somebody watches, else one plain line."""
-    if not total:
-        yield lambda: None
-        return
-    if not sys.stderr.isatty():
+    watched = bool(total) and sys.stderr.isatty()
+    if total and not watched:
         print(f"searching: {total} trials in all", file=sys.stderr)
-        yield lambda: None
-        return
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc="searching", unit="trial", leave=False) as bar:
+    with tqdm(total=total, desc="searching", unit="trial", leave=False, disable=not watched) as bar:
 
         def on_trial() -> None:
             bar.update()
 
         yield on_trial
+
+
+@contextmanager
+def _imported_extras(wanted: Tuning, dataset: str, scheme: str) -> Iterator[None]:
+    """Import every `--extra`; where the body ends with an error, new ones go again.
+
+    Their names are locked until the body ends: of two commands that bring one name, neither tunes
+    on the other's predictions, nor takes them back.
+    """
+    with ExitStack() as locks:
+        for name in sorted({extra.name for extra in named_extras(wanted.extra)}):
+            what = f"{dataset}/{scheme}/{name} (--extra)"
+            locks.enter_context(file_lock(paths.extra_lock(dataset, scheme, name), what))
+        extras = _checked_extras(wanted, dataset, scheme) if wanted.extra else []
+        new = [e for e in extras if not paths.oof_dir(dataset, scheme, e.name).exists()]
+        for extra in extras:
+            write_extra(extra, dataset, scheme)
+            print(f"{extra.name}: imported, folds {' '.join(map(str, extra.folds))}")
+            if not extra.has_folds:
+                print(f"WARNING {extra.name} {NO_FOLDS}")
+        try:
+            yield
+        except BaseException:
+            for extra in new:
+                shutil.rmtree(paths.oof_dir(dataset, scheme, extra.name), ignore_errors=True)
+            if new:
+                print(f"taken back: {' '.join(extra.name for extra in new)}", file=sys.stderr)
+            raise
+
+
+def _checked_extras(wanted: Tuning, dataset: str, scheme: str) -> list[CheckedExtra]:
+    """Check every `--extra`, and the names beside them, before the first one is written."""
+    checked = check_extras(wanted.extra, dataset, scheme)
+    known = {*finished_folds(dataset, scheme), *(extra.name for extra in checked)}
+    for model in sorted({*(wanted.models or [])} - known):
+        raise unknown_name("model with out-of-fold predictions", model, sorted(known))
+    for strategy in wanted.strategies or []:
+        STRATEGIES.get(strategy)
+    return checked
+
+
+main = partial(parsers.main, "tune")

@@ -17,18 +17,14 @@ LEAVING_SECONDS = 10.0
 
 
 class TimeUpError(KeyboardInterrupt):
-    """The time given with `--max-hours` is over.
-
-    A KeyboardInterrupt, so that whatever cleans up after Ctrl-C does so here too.
-    """
+    """The time of `--max-hours` is over; what cleans up after Ctrl-C does so here too."""
 
 
 def _age() -> float:
     return max(0.0, time.time() - psutil.Process().create_time())
 
 
-# Once, and from there on a clock that nobody can set.
-_STARTED = time.monotonic() - _age()
+_STARTED = time.monotonic() - _age()  # once, and from there on a clock that nobody can set
 
 
 def process_seconds() -> float:
@@ -48,13 +44,8 @@ class Clock:
 
     A signal raises at once, as Ctrl-C does (every file is written whole or not at all). Within
     `noting` the first one is only noted, so that a training step ends before the state is saved;
-    a second one raises.
-
-    Args:
-        max_hours: since the process started; None sets no limit.
-
-    Raises:
-        UserError: a limit that ends before anything could be done.
+    a second one raises. `max_hours` count from the start of the process; a UserError refuses a
+    limit that ends before anything could be done.
     """
 
     raised = False  # a signal has ended what was being done, whatever came of it
@@ -103,12 +94,6 @@ class Clock:
         """Raise what ends the command."""
         raise self._end(self.asked or signal.SIGALRM)
 
-    def time_up(self) -> TimeUpError:
-        """Return what ends the command when the time is over."""
-        return TimeUpError(
-            f"time is up after {in_words(process_seconds())} (--max-hours {self.max_hours:g})"
-        )
-
     @contextmanager
     def running(self) -> Iterator[None]:
         """Obey SIGINT, SIGTERM, SIGHUP and the limit for the length of the block."""
@@ -153,4 +138,8 @@ class Clock:
         raise self._end(number)
 
     def _end(self, number: int) -> KeyboardInterrupt:
-        return self.time_up() if number == signal.SIGALRM else KeyboardInterrupt()
+        if number != signal.SIGALRM:
+            return KeyboardInterrupt()
+        return TimeUpError(
+            f"time is up after {in_words(process_seconds())} (--max-hours {self.max_hours:g})"
+        )

@@ -1,36 +1,38 @@
-"""Where and in which arithmetic to compute."""
+"""Where to compute, in which arithmetic, and through torch.compile or not."""
 
+import atexit
 import json
+import os
 import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 
 import torch
 
 from src import paths
-from src.artifacts.atomic import file_lock
+from src.artifacts.atomic import file_lock, own_folder
 from src.artifacts.files import sha256_json, write_json
-from src.compute.memory import keep_freed_memory
 from src.config import BackboneConfig
 from src.errors import UserError
+from src.machine import keep_freed_memory
 from src.models.classifier import Classifier
+from src.tensor_files import first_line
 
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 PROBE_STEPS = 3
 PROBE_IMAGES = 32
 PROBE_FIRST = 2
 PROBE_SECONDS = 1.0  # of a step
 PROBE_GAIN = 1.1  # bf16 must be this much faster on the CPU to be worth its rounding
+BACKEND = "inductor"
+_folders = ExitStack()  # of compilations, open for as long as this process lives
+atexit.register(_folders.close)
 
 
 def choose_device(wanted: str) -> torch.device:
-    """Return the device for `--device` (`auto` takes a GPU where there is one).
-
-    Raises:
-        UserError: no such device here.
-    """
+    """Return the device for `--device` (`auto` takes a GPU where there is one)."""
     if wanted == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -73,9 +75,7 @@ def inference_precision(device: torch.device, wanted: str) -> str:
     """Return the precision for out-of-fold and test predictions: exact on the CPU."""
     if wanted != "auto":
         return wanted
-    if device.type != "cuda":
-        return "fp32"
-    return _gpu_precision()
+    return _gpu_precision() if device.type == "cuda" else "fp32"
 
 
 def _gpu_precision() -> str:
@@ -92,11 +92,7 @@ def training_precision(
 ) -> str:
     """Return the precision to train in.
 
-    On a CPU `auto` times a few steps in fp32 and bf16 once and remembers the answer by net, size
-    and machine, so that the same run on the same machine always computes the same.
-
-    Raises:
-        UserError: fp16 on a CPU, which has no loss scaling to go with it here.
+    On a CPU `auto` times a few steps in fp32 and bf16 once (see `remembered`).
     """
     if wanted == "fp16" and device.type != "cuda":
         raise UserError("--precision fp16 wants a GPU; on a CPU use fp32, bf16 or auto")
@@ -107,22 +103,26 @@ def training_precision(
     if device.type != "cpu":
         return "fp32"
     net = [backbone.name, backbone.kwargs, model.spec.image_size, batch_size]
-    key = sha256_json([net, this_machine()])[:16]
-    return remembered(key, lambda: _probe(model, batch_size))
+    return remembered([net, this_machine()], lambda: _probe(model, batch_size))
 
 
-def this_machine() -> list[object]:
-    """Return what an answer that was measured holds for, beside the net."""
+def this_machine() -> list[str | int]:
+    """Return what a measured speed is true of."""
     return [platform.node(), torch.__version__, torch.get_num_threads()]
 
 
-def remembered(key: str, measure: Callable[[], str]) -> str:
-    """Return fp32 or bf16, as it was measured for a key the first time it was asked for."""
-    path = paths.precision_cache()
+def remembered(what: object, decide: Callable[[], str] | None = None) -> str:
+    """Return fp32 or bf16 for `what` on this machine, decided once: a repeat gives equal bytes.
+
+    Without `decide`, "" where nothing is remembered.
+    """
+    path, key = paths.precision_cache(), sha256_json(what)[:16]
+    if decide is None:
+        return read_known(path).get(key, "")
     with file_lock(path.with_suffix(".lock"), "the precision probe", wait=True):
         known = read_known(path)
         if key not in known:
-            known[key] = measure()
+            known[key] = decide()
             write_json(path, known)
     return known[key]
 
@@ -138,19 +138,29 @@ def read_known(path: Path) -> dict[str, str]:
     return {key: answer for key, answer in content.items() if answer in ("fp32", "bf16")}
 
 
+def bf16_gain(run: Callable[[str, int], object], rounds: int) -> float:
+    """Return how many times faster `run(precision, round)` is in bf16 than in fp32, in CPU seconds.
+
+    They take turns, for the machine may be shared; round 0 pays for set-up and does not count.
+    """
+    least = {"fp32": float("inf"), "bf16": float("inf")}
+    for number in range(rounds + 1):
+        for precision in least:
+            start = time.process_time()
+            run(precision, number)
+            if number:
+                least[precision] = min(least[precision], time.process_time() - start)
+    return least["fp32"] / max(least["bf16"], 1e-9)
+
+
 def _probe(model: Classifier, batch_size: int) -> str:
     """Time training steps; of a large net on few images, so that it ends in seconds."""
     with untouched(model):
         warm = [_step_seconds(model, PROBE_FIRST, precision) for precision in ("fp32", "bf16")]
         fitting = int(PROBE_SECONDS * PROBE_FIRST / max(max(warm), 1e-9))
         images = min(batch_size, PROBE_IMAGES, max(PROBE_FIRST, fitting))
-        seconds = {"fp32": float("inf"), "bf16": float("inf")}
-        for step in range(PROBE_STEPS + 1):
-            for precision, least in seconds.items():
-                taken = _step_seconds(model, images, precision)
-                if step:  # the first step of each pays for set-up
-                    seconds[precision] = min(least, taken)
-    return "bf16" if seconds["fp32"] > PROBE_GAIN * seconds["bf16"] else "fp32"
+        gain = bf16_gain(lambda precision, _: _step_seconds(model, images, precision), PROBE_STEPS)
+    return "bf16" if gain > PROBE_GAIN else "fp32"
 
 
 def _step_seconds(model: Classifier, images: int, precision: str) -> float:
@@ -176,3 +186,49 @@ def untouched(model: Classifier) -> Iterator[None]:
         model.load_state_dict(state)
         model.zero_grad(set_to_none=True)
         torch.set_rng_state(rng)
+
+
+def compile_model(
+    model: Classifier,
+    device: torch.device,
+    precision: str,
+    what: str,
+    *,
+    backward: bool = False,
+) -> None:
+    """Compile a model's net in place, and try it once; its state dict keeps its keys.
+
+    The model is on the device, in the mode in which it will be used; of a backward pass, gradients
+    are left behind. Raises a UserError that names `what` where torch cannot compile it (no C++
+    compiler, or a net that it does not follow).
+    """
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = _own_cache()
+    size = model.spec.image_size
+    pixels = torch.zeros(2, size, size, 3, dtype=torch.uint8, device=device)
+    try:
+        model.net.compile(backend=BACKEND)
+        with torch.set_grad_enabled(backward), autocast(device, precision):
+            logit = model({"pixels": pixels})["logit"]
+        if backward:
+            logit.float().sum().backward()
+    except Exception as error:
+        model.net._compiled_call_impl = None
+        raise UserError(
+            f"--compile: torch could not compile {what} ({first_line(error)}); go on without "
+            "--compile, or install a C++ compiler (g++) if it speaks of one"
+        ) from error
+
+
+@cache
+def _own_cache() -> str:
+    """Return this process's folder of compilations.
+
+    A compilation that is killed leaves half-written libraries behind, on which every later one of
+    the same net would fail.
+    """
+    return str(_folders.enter_context(own_folder(paths.compile_cache(), "of_")))
+
+
+def eagerly() -> AbstractContextManager[object]:
+    """Return a context in which compiled nets run as if they were not: predictions of record."""
+    return torch.compiler.set_stance("force_eager")

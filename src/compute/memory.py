@@ -1,37 +1,17 @@
-"""Memory: what is free, keeping what was freed, and advice where it did not suffice."""
+"""Memory: what is free, keeping what was freed, pieces that fit, advice where none did."""
 
-import ctypes
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor, nn
 
+from src.compute.device import autocast
 from src.errors import UserError, says_out_of_memory
 from src.machine import available_memory
 
 LOG = logging.getLogger("rvf")
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt(3)
-_MAPPED_FROM = 1 << 30  # bytes; larger blocks still go back to the system when they are freed
-_KEPT = 2**31 - 1  # bytes at the top of the heap; more does not fit mallopt's int
-
-
-def keep_freed_memory() -> bool:
-    """Let malloc keep freed memory for the next forward pass instead of giving it back.
-
-    A net's activations are allocated and freed with every layer. By default glibc maps and unmaps
-    each of them, and the kernel must clear every page again: on a virtual machine that was two
-    thirds of the time of EfficientNet-B0. The price is that the process stays at its peak size.
-    Nothing that is computed changes. Workers that are forked later inherit it.
-
-    Returns:
-        Whether the C library took it; False where it is not glibc.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return False
-    return bool(mallopt(_MMAP_THRESHOLD, _MAPPED_FROM)) and bool(mallopt(_TRIM_THRESHOLD, _KEPT))
 
 
 def free_bytes(device: torch.device) -> int:
@@ -56,28 +36,113 @@ def give_back(device: torch.device) -> None:
 def advised(
     device: torch.device, batch_size: int, image_size: int, ways_out: str
 ) -> Iterator[None]:
-    """Turn an out-of-memory error inside the block into advice.
+    """Turn an out-of-memory error inside the block into a UserError with advice.
 
-    Args:
-        device: where it computes.
-        batch_size: images a pass.
-        image_size: their side, pixels.
-        ways_out: what to do, in the words of the command's flags.
-
-    Raises:
-        UserError: memory ran out; says with how many images of which size, and what is free.
+    It says with how many images a pass of which side (pixels), what is free, and `ways_out` in the
+    words of the command's flags.
     """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        place = f"{device} of {_total(device) / 2**30:.1f} GiB" if device.type == "cuda" else "RAM"
+        place = "RAM"
+        if device.type == "cuda":
+            place = f"{device} of {torch.cuda.mem_get_info(device)[1] / 2**30:.1f} GiB"
         raise UserError(
             f"out of memory ({place}; {free_bytes(device) / 2**30:.1f} GiB are free now) with "
             f"{batch_size} images of {image_size} px at once: {ways_out}"
         ) from error
 
 
-def _total(device: torch.device) -> int:
-    return torch.cuda.mem_get_info(device)[1]
+class Pieces:
+    """Runs forward passes on pieces of a batch, and halves the piece where memory runs out.
+
+    It begins with `size` images a pass; where nothing `shrinks`, the error passes.
+    """
+
+    def __init__(self, size: int, *, shrinks: bool, device: torch.device) -> None:
+        self.size = size
+        self.shrinks = shrinks
+        self.device = device
+
+    def __call__(self, forward: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
+        """Return `forward` of (n, ...) pixels, (n,), whatever the pieces."""
+        done: list[Tensor] = []
+        start = 0
+        while start < len(pixels):
+            piece = pixels[start : start + self.size]
+            try:
+                done.append(forward(piece))
+            except (RuntimeError, MemoryError) as error:
+                if not (self.shrinks and is_out_of_memory(error) and len(piece) > 1):
+                    raise
+                self.size = len(piece) // 2
+            else:
+                start += len(piece)
+                continue
+            # Not in the handler: the error's traceback holds the tensors that must go.
+            give_back(self.device)
+            LOG.info("out of memory: going on with %d images a pass", self.size)
+        return done[0] if len(done) == 1 else torch.cat(done)
+
+
+def split(batch: Mapping[str, Tensor], size: int) -> Iterator[dict[str, Tensor]]:
+    """Yield a batch in pieces of at most `size` items and of nearly equal length."""
+    count = len(next(iter(batch.values())))
+    pieces = -(-count // size)  # equal ones: BatchNorm can do nothing with a rest of one
+    cut = {key: tensor.tensor_split(pieces) for key, tensor in batch.items()}
+    for number in range(pieces):
+        yield {key: parts[number] for key, parts in cut.items()}
+
+
+def micro_batch(
+    model: nn.Module,
+    image_size: int,
+    batch_size: int,
+    device: torch.device,
+    precision: str,
+) -> int:
+    """Return how many images of a training batch fit into memory at once.
+
+    A forward and a backward pass are tried, with room left for the two moments of an optimizer;
+    the batch is halved until they fit. What was trained does not change: gradients of the pieces
+    add up to the batch's. BatchNorm alone sees the pieces. The caller keeps weights and statistics.
+
+    The model is in training mode, on the device, and maps `pixels` to `logit`.
+
+    Raises:
+        UserError: not even one image fits (BatchNorm wants two).
+    """
+    size = batch_size
+    norms = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
+    least = min(2 if norms else 1, batch_size)
+    while size >= least:
+        if _fits(model, image_size, size, device, precision):
+            return size
+        give_back(device)
+        size = -(-size // 2) if size > least else 0
+    raise UserError(
+        f"not even {least} images of {image_size} px fit into the memory of {device} with this "
+        "net: take a smaller one, or a smaller image_size in a variant of its own name"
+    )
+
+
+def _fits(
+    model: nn.Module, image_size: int, size: int, device: torch.device, precision: str
+) -> bool:
+    moments = []
+    try:
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                moments += [torch.empty_like(parameter) for _ in range(2)]
+        shape = (size, image_size, image_size, 3)
+        pixels = torch.zeros(shape, dtype=torch.uint8, device=device)
+        with autocast(device, precision):
+            loss = model({"pixels": pixels})["logit"].float().square().mean()
+        loss.backward()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return False
+    return True

@@ -1,10 +1,9 @@
 """What a command was asked to compute with: one object, from its flags down to every pass."""
 
 import logging
-from argparse import Namespace
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 from src.compute.clock import Clock
 from src.machine import cpu_count
@@ -28,12 +27,6 @@ class Compute:
     auto_batch: bool = False  # as much at once as fits into the GPU's memory; else advice
     batch_size: int = 64  # images a forward pass of a prediction
     clock: Clock = field(default_factory=Clock)  # when to stop
-
-    @classmethod
-    def of(cls, flags: Namespace, **more: Any) -> Self:  # noqa: ANN401
-        """Return what a command was asked for: its flags by their names, and `more`."""
-        known = {one.name for one in fields(cls)}
-        return cls(**{key: value for key, value in vars(flags).items() if key in known} | more)
 
     @cached_property
     def chip(self) -> "torch.device":

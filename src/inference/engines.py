@@ -5,7 +5,6 @@ A net made ready for inference on a CPU: BatchNorm folded, attention by matrix p
 
 import copy
 import logging
-import time
 from contextlib import nullcontext
 from typing import Protocol
 
@@ -13,10 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from src import paths
-from src.artifacts.files import sha256_json
 from src.compute import device as devices
-from src.compute.compiled import compile_model, eagerly
+from src.compute.device import compile_model, eagerly
 from src.compute.request import Compute
 from src.config import InputSpec
 from src.errors import UserError
@@ -150,42 +147,43 @@ class Trial:
     ) -> None:
         self.spec = model.spec
         self.what = what
-        self._key = sha256_json(["inference", sha256, [*devices.this_machine(), compile_it]])[:16]
-        self.precision = devices.read_known(paths.precision_cache()).get(self._key, "")
+        self._case = ["inference", sha256, [*devices.this_machine(), compile_it]]
+        self.precision = devices.remembered(self._case)
         ways = [self.precision] if self.precision else ["fp32", "bf16"]
         cpu = torch.device("cpu")
         self._make = {name: Eager(model, cpu, name, compile_it=compile_it) for name in ways}
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Map uint8 (n, s, s, 3) to float logits (n,)."""
-        if self.precision:
-            return self._make[self.precision](pixels)
-        logits, gain, error = self._compare(pixels)
-        fine = gain >= TRIAL_GAIN and error <= TRIAL_ERROR
-        self.precision = devices.remembered(self._key, lambda: "bf16" if fine else "fp32")
+        if not self.precision:
+            self.precision = devices.remembered(self._case, lambda: self._decide(pixels))
+            self._make = {self.precision: self._make[self.precision]}
+        return self._make[self.precision](pixels)
+
+    def _decide(self, pixels: Tensor) -> str:
+        gain, error = self._compare(pixels)
+        chosen = "bf16" if gain >= TRIAL_GAIN and error <= TRIAL_ERROR else "fp32"
         LOG.info(
             "%s: predicting in %s: bf16 is %.2f times faster, logits differ by at most %.3f of "
             "their spread on the first %d items (taken at %.1f times and %.2f)",
-            self.what, self.precision, gain, error, len(pixels), TRIAL_GAIN, TRIAL_ERROR,
+            self.what, chosen, gain, error, len(pixels), TRIAL_GAIN, TRIAL_ERROR,
         )  # fmt: skip
-        self._make = {self.precision: self._make[self.precision]}
-        return logits[self.precision]
+        return chosen
 
-    def _compare(self, pixels: Tensor) -> tuple[dict[str, Tensor], float, float]:
-        parts = pixels.split(max(1, -(-len(pixels) // 2)))
-        logits: dict[str, list[Tensor]] = {name: [] for name in self._make}
-        seconds = dict.fromkeys(self._make, 0.0)
-        for engine in self._make.values():
-            engine(pixels[:8])  # the first pass pays for set-up
-        for part in parts:  # in turns, for the machine may be shared
-            for name, engine in self._make.items():
-                start = time.process_time()
-                logits[name].append(engine(part))
-                seconds[name] += time.process_time() - start
-        whole = {name: torch.cat(found) for name, found in logits.items()}
-        differ = (whole["bf16"] - whole["fp32"]).abs().max()
-        spread = whole["fp32"].std(correction=0).clamp_min(1e-6)
-        return whole, seconds["fp32"] / seconds["bf16"], float(differ / spread)
+    def _compare(self, pixels: Tensor) -> tuple[float, float]:
+        """Return how much faster bf16 is, and by how much of their spread logits differ."""
+        parts = [pixels[:8], *pixels.split(max(1, -(-len(pixels) // 2)))]
+        logits: dict[str, dict[int, Tensor]] = {name: {} for name in self._make}
+
+        def run(name: str, number: int) -> None:
+            logits[name][number] = self._make[name](parts[number])
+
+        gain = devices.bf16_gain(run, len(parts) - 1)
+        bf16, fp32 = (
+            torch.cat([logits[k][n] for n in range(1, len(parts))]) for k in ("bf16", "fp32")
+        )
+        spread = fp32.std(correction=0).clamp_min(1e-6)
+        return gain, float((bf16 - fp32).abs().max() / spread)
 
 
 def native_bf16() -> bool:

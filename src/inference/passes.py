@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from src.artifacts.oof import write_views
-from src.compute.memory import free_bytes, keep_freed_memory
+from src.compute.memory import free_bytes
 from src.compute.request import Compute
 from src.config import READING
 from src.data.items.files import kind_of
@@ -20,6 +20,7 @@ from src.inference.exported import load_exported
 from src.inference.predict import Seen, predict_each
 from src.inference.stored import Part, TestItems
 from src.inference.unfinished import Partial, TooSlowError
+from src.machine import keep_freed_memory
 from src.models.checkpoint import load_checkpoint, read_input
 
 LOG = logging.getLogger("rvf")

@@ -13,8 +13,7 @@ from torch import Tensor
 from src import paths
 from src.artifacts.oof import NO_FOLD, UNREADABLE, VIEW_COLUMNS, WHOLE
 from src.compute.device import inference_precision
-from src.compute.memory import advised
-from src.compute.pieces import Pieces
+from src.compute.memory import Pieces, advised
 from src.compute.request import Compute
 from src.data.batches.loader import EvalBatches, make_loader
 from src.data.pixels.frames import FrameRows

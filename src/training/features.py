@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from src import paths
 from src.artifacts.atomic import GrowingFile, file_lock
 from src.compute import device
-from src.compute.compiled import eagerly
+from src.compute.device import eagerly
 from src.compute.request import Compute
 from src.data.batches.loader import EvalBatches, draw_frames, make_loader
 from src.data.batches.samplers import BatchKey, EpochSampler

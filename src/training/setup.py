@@ -9,8 +9,8 @@ import torch
 from torch.amp.grad_scaler import GradScaler
 
 from src.compute import device
-from src.compute.compiled import compile_model
-from src.compute.pieces import micro_batch
+from src.compute.device import compile_model
+from src.compute.memory import micro_batch
 from src.compute.request import default_workers
 from src.config import ModelConfig
 from src.data.batches.augment import check_augment, takes_batches

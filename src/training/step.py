@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from src.compute.pieces import split
+from src.compute.memory import split
 from src.config import ModelConfig
 from src.errors import UserError
 from src.losses import asked_terms

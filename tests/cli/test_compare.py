@@ -11,8 +11,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from src import paths
 from src.artifacts.oof import read_views
 from src.artifacts.variants import write_variant
-from src.cli import compare, train
-from src.cli import merge as cli_merge
+from src.cli import compare
 from src.config import config_file, read_model
 from src.metrics import sigmoid
 from src.reporting import scorecard
@@ -127,26 +126,26 @@ def test_a_row_that_fails_leaves_the_others_their_turn(run):
 
 
 def test_a_bug_in_one_row_is_shown_and_does_not_end_the_others(run, monkeypatch):
-    def broken(words):
-        if "trial_probe" in words:
+    def broken(*given, **more):
+        if more["new_name"] == "trial_probe":
             raise RuntimeError("a bug")
-        real(words)
+        real(*given, **more)
 
-    real = train.run
-    monkeypatch.setattr(train, "run", broken)
+    real = compare.train
+    monkeypatch.setattr(compare, "train", broken)
     assert "  probe: RuntimeError: a bug" in run(ROWS, "--out-of-domain", "two", code=2)
     assert table().loc[("full", "two"), "auc"] > 0
 
 
 def test_interrupted_it_ends_and_goes_on_later(run, monkeypatch):
-    def interrupted(words):
-        if "trial_probe" not in words:
+    def interrupted(*given, **more):
+        if more["new_name"] != "trial_probe":
             raise KeyboardInterrupt
-        real(words)
+        real(*given, **more)
 
-    real = train.run
+    real = compare.train
     with monkeypatch.context() as patch:
-        patch.setattr(train, "run", interrupted)
+        patch.setattr(compare, "train", interrupted)
         assert "the same command goes on from here" in run(ROWS, code=130)
     assert table().index.unique("row").tolist() == ["probe"]
     assert run(ROWS).count("finished already, skipped") == 1
@@ -158,7 +157,6 @@ def test_merges_come_after_what_they_are_made_of(run, monkeypatch):
     merge.parent.mkdir(parents=True)
     merge.write_text("merge_method: uniform\nmodels: [net, trial_probe]\n")
     text = ROWS.replace("rows:", "rows:\n  soup: {merge: soup}")
-    monkeypatch.setattr(cli_merge, "show_log", lambda: None)
     run(text)
     assert table().index.unique("row").tolist() == ["soup", "probe", "full"]
     record = json.loads(paths.run_record("one", SCHEME, "soup", 0).read_text())

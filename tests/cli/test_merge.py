@@ -1,6 +1,6 @@
 """Variants and merges through the commands' own main functions, up to a submission."""
 
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 
 import cv2
@@ -11,14 +11,12 @@ from safetensors.torch import load_file, save_file
 
 from src import paths
 from src.artifacts.runs import read_record
-from src.cli import evaluate, merge, predict, train, tune, variants
+from src.cli import evaluate, merge, train
 from src.config import read_model
-from src.reporting import charts
+from tests.cli.conftest import SCHEME, Command, write_pictures
 from tests.records import change_sealed
 from tests.shared import tiny_model
 
-SCHEME = "sgkf2_s0"
-Command = Callable[..., str]
 GREEDY = "merge_method: uniform\nmodels: [tiny_v0, tiny_v1, tiny_v2]\nselect: greedy\n"
 TIES = """
 merge_method: ties
@@ -32,19 +30,10 @@ metric: auc
 
 @pytest.fixture
 def tiny(artefact_root: Path) -> Path:
-    """Write input/tiny (fakes are brighter), input/other and the config `tiny`."""
+    """Write input/tiny, input/other and the config `tiny`."""
     rng = np.random.default_rng(0)
-    for home, count in (
-        (artefact_root / "input" / "tiny", 64),
-        (artefact_root / "input/other", 24),
-    ):
-        for i in range(count):
-            fake = i % 2
-            pixels = rng.integers(60 * fake, 60 * fake + 190, (8, 8, 3), dtype=np.uint8)
-            pixels = cv2.resize(pixels, (20, 20), interpolation=cv2.INTER_CUBIC)
-            folder = home / "test" if i >= 48 else home / "train" / ("fake" if fake else "real")
-            folder.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(folder / f"{i:02d}.png"), pixels)
+    write_pictures(artefact_root / "input" / "tiny", 48, 16, rng)
+    write_pictures(artefact_root / "input" / "other", 24, 0, rng)
     configs = artefact_root / "configs"
     (configs / "models").mkdir(parents=True)
     (configs / "merges").mkdir()
@@ -54,26 +43,18 @@ def tiny(artefact_root: Path) -> Path:
     return artefact_root
 
 
+_KEPT: list[Path] = []
+
+
 @pytest.fixture
-def command(
-    tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Command:
-    """Return `command("merge", ...)`, which returns what was printed."""
-    modules = {"train": train, "tune": tune, "predict": predict, "merge": merge,
-               "variants": variants}  # fmt: skip
-    for name in ("train", "predict", "merge", "variants"):  # the log goes where pytest looks
-        monkeypatch.setattr(modules[name], "show_log", lambda: None)
-
-    def run(name: str, *words: str, code: int = 0) -> str:
-        extra = ["--data", "tiny"]
-        extra += [] if name == "tune" else ["--device", "cpu", "--workers", "0"]
-        extra += ["--scheme", SCHEME] if name in ("variants", "train") else []
-        extra = [] if "--output" in words else extra
-        assert modules[name].main([*words, *extra]) == code
-        captured = capsys.readouterr()
-        return captured.err if code else captured.out
-
-    return run
+def three(command: Command, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Train tiny_v0, _v1 and _v2 on fold 0, or copy what was trained before."""
+    if _KEPT:
+        shutil.copytree(_KEPT[0], tiny, dirs_exist_ok=True)
+        return
+    command("variants", "tiny", "--n", "3", "--fold", "0", "--set", "optim.epochs=1")
+    _KEPT.append(tmp_path_factory.mktemp("three") / "root")
+    shutil.copytree(tiny, _KEPT[0])
 
 
 def record_score(names: tuple[str, str], model: str) -> float:
@@ -123,6 +104,7 @@ def test_from_variants_to_a_submission(command: Command, tiny: Path) -> None:
     assert paths.test_views(*names, "soup", 0).exists()
 
 
+@pytest.mark.usefixtures("three")
 def test_a_merge_stopped_at_its_report_is_made_again(
     command: Command, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,10 +113,9 @@ def test_a_merge_stopped_at_its_report_is_made_again(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    command("variants", "tiny", "--n", "3", "--fold", "0", "--set", "optim.epochs=1")
     for plot in ("plot_sweep", "plot_paths"):
         with monkeypatch.context() as patch:
-            patch.setattr(charts, plot, stop)
+            patch.setattr(merge, plot, stop)
             command("merge", "sign", "--fold", "0", code=130)
     command("merge", "sign", "--fold", "0")
     home = paths.merge_report_dir("tiny", SCHEME)
@@ -223,9 +204,9 @@ def test_what_an_ingredient_was_trained_on_is_not_scored(
     assert "nothing says which rows it saw" in said  # `other` has no fold file
 
 
+@pytest.mark.usefixtures("three")
 def test_what_a_choice_looked_at_is_said(command: Command, tiny: Path) -> None:
     """Merges of chosen merges have no score, and what is not in the table is named."""
-    command("variants", "tiny", "--n", "3", "--fold", "0", "--set", "optim.epochs=1")
     charts = tiny / "configs" / "merges"
     (charts / "again.yaml").write_text(
         "merge_method: task_arithmetic\nbase_model: start\nmodels: [soup, tiny_v0]\n"
@@ -243,6 +224,7 @@ def test_what_a_choice_looked_at_is_said(command: Command, tiny: Path) -> None:
     assert table["auc other"].between(0, 1).all()  # nothing was chosen there
 
 
+@pytest.mark.usefixtures("three")
 def test_an_upload_names_what_was_chosen(
     command: Command, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,8 +234,7 @@ def test_an_upload_names_what_was_chosen(
         sent.update({name: file.read_bytes() for name, file in files.items()}, card=card)
         return "there"
 
-    monkeypatch.setattr("src.models.hub.push_files", push)
-    command("variants", "tiny", "--n", "3", "--fold", "0", "--set", "optim.epochs=1")
+    monkeypatch.setattr("src.cli.merge.push_files", push)
     assert "uploaded: there" in command("merge", "soup", "--fold", "0", "--push", "me/soup")
     chosen = read_record(paths.run_record("tiny", SCHEME, "soup", 0))["merged_from"]["chosen"]
     names = ", ".join(one["model"] for one in chosen["models"])
@@ -267,7 +248,7 @@ def test_a_fold_too_small_for_halves_has_no_table(
     command: Command, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cards: list[str] = []
-    monkeypatch.setattr("src.models.hub.push_files", lambda *sent: cards.append(sent[2]) or "up")
+    monkeypatch.setattr("src.cli.merge.push_files", lambda *sent: cards.append(sent[2]) or "up")
     for file in sorted((tiny / "input/tiny/train").rglob("*.png"))[2:-2]:
         file.unlink()  # two of either class: 1 + 1 in a fold
     options = ("--set", "optim.epochs=1", "--set", "optim.batch_size=2")
@@ -304,7 +285,7 @@ def test_under_lodo_choices_are_said_to_have_seen_the_domain(
                                                                   "tiny, twin"))  # fmt: skip
     drawn: list[tuple] = []
     monkey = pytest.MonkeyPatch()
-    monkey.setattr("src.reporting.charts.plot_scatter", lambda *seen: drawn.append(seen) or "p")
+    monkey.setattr("src.cli.merge_table.plot_scatter", lambda *seen: drawn.append(seen) or "p")
     try:
         assert merge.main(["left", "--no-check", *words]) == 0
     finally:

@@ -1,15 +1,15 @@
 """`predict_ensemble.py --max-hours`: refuses early with what would fit, or leaves members out."""
 
-from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from src.artifacts.recipes import Member, Recipe
-from src.cli import predict, predict_in_time
-from src.cli.predict_in_time import fill_in_time
+from src.cli import predict
+from src.cli.predict import fill_in_time
 from src.compute.clock import Clock
+from src.compute.request import Compute
 from src.errors import UserError
 from src.inference import passes
 from src.inference.stored import Part, TestItems
@@ -27,7 +27,7 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
         rate, tta = speeds[path.parent.name]
         return {"items_per_second": rate, "config": {"tta": tta}}
 
-    monkeypatch.setattr(predict_in_time, "read_record", read_record)
+    monkeypatch.setattr(predict, "read_record", read_record)
     return [
         Part(model, fold, Path(model, f"fold_{fold}.safetensors"), "", Path("v"))
         for model in speeds
@@ -35,11 +35,8 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
     ]
 
 
-def options(*, fit: bool) -> Namespace:
-    return Namespace(
-        device="cpu", precision="auto", workers=0, engine=None, compile=False, auto_batch=False,
-        fit_in_time=fit,
-    )  # fmt: skip
+def compute(hours: float = 1) -> Compute:
+    return Compute("cpu", workers=0, clock=Clock(hours))
 
 
 def recipe(**weights: float) -> Recipe:
@@ -65,7 +62,7 @@ def test_the_member_of_less_weight_is_left_out(
 ) -> None:
     # An item costs 0.1 s with a fold of big and 2/40 s with one of small: 0.3 s in all.
     predicting = Predicting(monkeypatch, TooSlowError(300, 210))
-    out = fill_in_time(parts, ITEMS, recipe(big=0.7, small=0.3), options(fit=True), Clock(1))
+    out = fill_in_time(parts, ITEMS, recipe(big=0.7, small=0.3), compute(), fit_in_time=True)
     assert predicting.calls == [["big0", "big1", "small0", "small1"], ["big0", "big1"]]
     assert out == parts[2:]
     assert "goes on without small fold 0, small fold 1" in capsys.readouterr().out
@@ -75,7 +72,7 @@ def test_it_measures_again_and_leaves_out_folds_of_the_last_member(
     parts: list[Part], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predicting = Predicting(monkeypatch, TooSlowError(300, 250), TooSlowError(200, 120))
-    out = fill_in_time(parts, ITEMS, recipe(big=0.7, small=0.3), options(fit=True), Clock(1))
+    out = fill_in_time(parts, ITEMS, recipe(big=0.7, small=0.3), compute(), fit_in_time=True)
     assert predicting.calls[1:] == [["big0", "big1"], ["big0"]]
     assert out == [*parts[2:], parts[1]]
 
@@ -86,7 +83,7 @@ def test_what_an_earlier_pass_wrote_is_neither_dropped_nor_predicted_again(
     slow = TooSlowError(200, 140)
     slow.finished = [parts[0], parts[2]]
     predicting = Predicting(monkeypatch, slow)
-    out = fill_in_time(parts, ITEMS, recipe(big=0.7, small=0.3), options(fit=True), Clock(1))
+    out = fill_in_time(parts, ITEMS, recipe(big=0.7, small=0.3), compute(), fit_in_time=True)
     assert predicting.calls[1:] == [["big1"]]
     assert out == parts[3:]
 
@@ -95,7 +92,7 @@ def test_nothing_left_to_do_is_not_too_slow(
     parts: list[Part], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predicting = Predicting(monkeypatch, TooSlowError(0, 0))
-    assert fill_in_time(parts, ITEMS, recipe(big=0.7, small=0.3), options(fit=True), Clock(1)) == []
+    assert fill_in_time(parts, ITEMS, recipe(big=0.7, small=0.3), compute(), fit_in_time=True) == []
     assert predicting.calls[0] == predicting.calls[1]
 
 
@@ -104,7 +101,7 @@ def test_without_the_flag_it_refuses_and_says_what_would_fit(
 ) -> None:
     Predicting(monkeypatch, TooSlowError(7200, 3600))
     with pytest.raises(UserError) as caught:
-        fill_in_time(parts, ITEMS, recipe(big=0.3, small=0.7), options(fit=False), Clock(1.5))
+        fill_in_time(parts, ITEMS, recipe(big=0.3, small=0.7), compute(1.5), fit_in_time=False)
     text = str(caught.value)
     assert "4 checkpoints takes about 2.0 h more, and 60 min are left of --max-hours 1.5" in text
     assert "small fold 0, small fold 1 would fit" in text
@@ -113,7 +110,7 @@ def test_without_the_flag_it_refuses_and_says_what_would_fit(
 
 def test_nothing_missing_predicts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     predicting = Predicting(monkeypatch)
-    assert fill_in_time([], ITEMS, recipe(big=1.0), options(fit=True), Clock(1)) == []
+    assert fill_in_time([], ITEMS, recipe(big=1.0), compute(), fit_in_time=True) == []
     assert predicting.calls == []
 
 

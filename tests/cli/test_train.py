@@ -1,10 +1,8 @@
 """Seeds, refit and pseudo-labels through the commands' own main functions."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,51 +10,19 @@ import pytest
 from src import paths
 from src.artifacts.folds import read_folds
 from src.artifacts.oof import read_oof, read_views
-from src.cli import predict, train, tune
 from src.config import read_model
+from tests.cli.conftest import SCHEME, Command, write_pictures
 from tests.shared import tiny_model
-
-SCHEME = "sgkf2_s0"
-Command = Callable[..., str]
 
 
 @pytest.fixture
 def tiny(artefact_root: Path) -> Path:
-    """Write input/tiny (fakes are brighter) and the config `tiny`."""
-    rng = np.random.default_rng(0)
-    home = artefact_root / "input" / "tiny"
-    for i in range(48):
-        fake = i % 2
-        low = 90 * fake
-        small = rng.integers(low, low + 160, (8, 8, 3), dtype=np.uint8)
-        pixels = cv2.resize(small, (20, 20), interpolation=cv2.INTER_CUBIC)
-        folder = home / "test" if i >= 32 else home / "train" / ("fake" if fake else "real")
-        folder.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(folder / f"{i:02d}.png"), pixels)
+    """Write input/tiny and the config `tiny`."""
+    write_pictures(artefact_root / "input" / "tiny", 32, 16, np.random.default_rng(0))
     configs = artefact_root / "configs" / "models"
     configs.mkdir(parents=True)
     (configs / "tiny.yaml").write_text(tiny_model())
     return artefact_root
-
-
-@pytest.fixture
-def command(
-    tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Command:
-    """Return `command("train", "--model", ...)`, which returns what was printed."""
-    mains = {"train": train.main, "tune": tune.main, "predict": predict.main}
-    for module in (train, predict):  # the log goes where pytest looks for it
-        monkeypatch.setattr(module, "show_log", lambda: None)
-    plain = ["--device", "cpu", "--workers", "0"]
-
-    def run(name: str, *words: str, code: int = 0) -> str:
-        extra = [] if name == "tune" else plain
-        extra = [*extra, *(["--scheme", SCHEME] if name == "train" else [])]
-        assert mains[name]([*words, *extra]) == code
-        captured = capsys.readouterr()
-        return captured.err if code else captured.out
-
-    return run
 
 
 def names(model: str, fold: int | str = 0) -> tuple[str, str, str, int | str]:

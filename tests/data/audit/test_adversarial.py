@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from src import paths
 from src.cli import data
-from src.cli.printing.adversarial import verdict
+from src.cli.audit import verdict_on_splits as verdict
 from src.data.audit import adversarial, trees
 from src.data.audit.adversarial import _pretend, adversarial_validation
 from src.data.layouts.load import load_dataset

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from src import paths
-from src.cli.printing.audit import describe, remedy_quality, verdict
+from src.cli.audit import describe, remedy_quality, verdict
 from src.data.audit import trees
 from src.data.audit.fields import FIELDS, NONE, fields_of
 from src.data.audit.metadata import audit_dataset, audit_part, write_audit

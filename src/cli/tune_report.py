@@ -1,33 +1,27 @@
 """What `tune.py` prints: members, how alike they are, candidates, the verdict."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from src.ensemble.align import Aligned
-    from src.ensemble.tune import Candidate, Tuned
+import numpy as np
+
+from src.artifacts.label_names import read_label_names
+from src.cli.common import print_table
+from src.ensemble.align import Aligned
+from src.ensemble.predictions import fit_threshold
+from src.ensemble.tune import Candidate, Tuned
+from src.metrics import auc, macro_f1, sigmoid
 
 MOST_MEMBERS = 8  # of which all pairs are shown
 MOST_VALUES = 20  # of domains; the worst are shown
-
-
-def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows of cells in aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
 
 
 def _folds(folds: Sequence[int]) -> str:
     return f"fold{'s' if len(folds) > 1 else ''} {' '.join(map(str, folds))}"
 
 
-def print_aligned(aligned: "Aligned") -> None:
+def print_members(aligned: Aligned) -> None:
     """Print the members, what was left out of them, and how alike they are."""
-    from src.artifacts.label_names import read_label_names
-    from src.ensemble.predictions import fit_threshold
-    from src.metrics import auc, macro_f1, sigmoid
-
     labels = read_label_names(aligned.dataset)
     used = f"{_folds(aligned.folds)} of {len(aligned.all_folds)}"
     print(
@@ -64,10 +58,8 @@ def print_aligned(aligned: "Aligned") -> None:
     _print_diversity(aligned)
 
 
-def _print_diversity(aligned: "Aligned") -> None:
+def _print_diversity(aligned: Aligned) -> None:
     """Print the correlation of logits of all pairs, or of the most alike where there are many."""
-    import numpy as np
-
     models = aligned.models
     if len(models) < 2:
         return
@@ -84,7 +76,7 @@ def _print_diversity(aligned: "Aligned") -> None:
         print(f"  most alike: {models[one]}, {models[other]}: {alike[one, other]:.3f}")
 
 
-def print_candidates(tuned: "Tuned") -> None:
+def print_candidates(tuned: Tuned) -> None:
     """Print every candidate's scores and the chosen weights."""
     header = ["candidate", "voting", "in-sample", "cross-fitted", "optimism", "95 % interval",
               "gain ± s.e.", "over", ""]  # fmt: skip
@@ -98,10 +90,8 @@ def print_candidates(tuned: "Tuned") -> None:
     print(f"weights of {tuned.chosen}: {weights}; {_thresholds(tuned)}")
 
 
-def print_breakdown(tuned: "Tuned") -> None:
+def print_breakdown(tuned: Tuned) -> None:
     """Print the winner's cross-fitted scores by kind and by domain, where there are several."""
-    from src.artifacts.label_names import read_label_names
-
     real, fake = names = read_label_names(tuned.recipe.dataset).names
     for by, parts in tuned.recipe.scores["breakdown"].items():
         worst = sorted(parts, key=_weakest)
@@ -114,13 +104,13 @@ def print_breakdown(tuned: "Tuned") -> None:
             print(f"the {len(kept)} worst of {len(parts)}; all are in the recipe")
 
 
-def _weakest(part: "dict[str, Any]") -> float:
+def _weakest(part: dict[str, Any]) -> float:
     """Return macro-F1, or of a part of one class the F1 of that class."""
     known = [part[key] for key in ("macro_f1", "f1_real", "f1_fake") if part[key] is not None]
     return known[0] if known else 0.0
 
 
-def _breakdown_row(part: "dict[str, Any]", names: tuple[str, str]) -> list[str]:
+def _breakdown_row(part: dict[str, Any], names: tuple[str, str]) -> list[str]:
     numbers = [part[key] for key in ("macro_f1", "f1_real", "f1_fake", "auc")]
     only = f"only {names[bool(part['fakes'])]}"
     return [
@@ -132,7 +122,7 @@ def _breakdown_row(part: "dict[str, Any]", names: tuple[str, str]) -> list[str]:
     ]
 
 
-def _thresholds(tuned: "Tuned") -> str:
+def _thresholds(tuned: Tuned) -> str:
     if tuned.recipe.stage("voting")["rule"] == "hard":
         return "members' thresholds " + ", ".join(
             f"{member.threshold:.4f}" for member in tuned.recipe.members
@@ -147,7 +137,7 @@ def _thresholds(tuned: "Tuned") -> str:
     return text
 
 
-def _candidate_row(candidate: "Candidate", chosen: str) -> list[str]:
+def _candidate_row(candidate: Candidate, chosen: str) -> list[str]:
     c = candidate
     gain = "" if c.gain is None else f"{c.gain:+.4f}"
     return [
@@ -163,7 +153,7 @@ def _candidate_row(candidate: "Candidate", chosen: str) -> list[str]:
     ]
 
 
-def verdict(tuned: "Tuned") -> str:
+def verdict(tuned: Tuned) -> str:
     """Say in one sentence which candidate the recipe holds, and why."""
     chosen = next(c for c in tuned.candidates if c.name == tuned.chosen)
     if chosen.gain is not None:

@@ -1,1 +1,0 @@
-"""What commands print: tables, verdicts, last lines."""
