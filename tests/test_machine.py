@@ -75,3 +75,7 @@ def test_available_is_the_smaller(monkeypatch):
 def test_cores_follow_the_environment(monkeypatch):
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
     assert cpu_count() == 1
+
+
+def test_what_is_freed_is_kept_where_the_c_library_can() -> None:
+    assert machine.keep_freed_memory() in (True, False)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from src import paths
 from src.artifacts.oof import read_views
 from src.artifacts.runs import read_record
-from src.compute import memory, request
+from src.compute import memory
 from src.compute.memory import Pieces, micro_batch, split
 from src.compute.request import Compute
 from src.errors import UserError
@@ -235,8 +235,3 @@ def test_checkpoints_that_do_not_fit_together_are_predicted_one_group_after_anot
     passes.predict_parts(parts[2:], items, Compute("cpu", "auto", 0))
     for part, logits in zip(parts, together, strict=True):
         np.testing.assert_array_equal(read_views(part.views)[0]["logit"].to_numpy(), logits)
-
-
-def test_what_is_freed_is_kept_where_the_c_library_can() -> None:
-    assert memory.keep_freed_memory() in (True, False)
-    assert request.LARGEST >= 64
