@@ -64,29 +64,22 @@ def _scalar(kind: _Dtype, data: bytes) -> np.generic:
     return np.frombuffer(data, kind.dtype, 1)[0]
 
 
-def _dict(*_: object) -> dict[Any, Any]:
-    """A `defaultdict` without what fills it; its items follow in the file."""
-    return {}
-
-
-def _list(*_: object) -> list[Any]:
-    """A `deque` without its limit."""
-    return []
-
-
 _MADE_BY: dict[str, Callable[..., Any]] = {
     "numpy.dtype": _Dtype,
     "numpy.ndarray": _Array,
-    "collections.defaultdict": _dict,
-    "collections.deque": _list,
+    # Without what fills it (`builtins` below, never called) and without a limit; items follow.
+    "collections.defaultdict": lambda *_: {},
+    "collections.deque": lambda *_: [],
     "argparse.Namespace": argparse.Namespace,
     "types.SimpleNamespace": SimpleNamespace,
     "decimal.Decimal": decimal.Decimal,
     "fractions.Fraction": Fraction,
     "builtins.bytes": bytes,
     "builtins.frozenset": frozenset,
-    # What fills a `defaultdict`; `_dict` never calls it.
-    **{f"builtins.{kind}": _list for kind in ("list", "dict", "int", "float", "str", "bool")},
+    **dict.fromkeys(
+        (f"builtins.{kind}" for kind in ("list", "dict", "int", "float", "str", "bool")),
+        lambda *_: [],
+    ),
     **{f"datetime.{kind.__name__}": kind
        for kind in (datetime.date, datetime.datetime, datetime.time, datetime.timedelta,
                     datetime.timezone)},

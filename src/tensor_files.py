@@ -1,7 +1,4 @@
-"""Files of tensors, read safely, whole or in shards: `.safetensors` and what `torch.save` wrote.
-
-The state dict of a file of weights, as a net may take it.
-"""
+"""Files of tensors, read safely, whole or in shards: `.safetensors` and what `torch.save` wrote."""
 
 import json
 import pickle
@@ -64,11 +61,7 @@ def _read(path: Path) -> Any:  # noqa: ANN401 - any file's content
 
 
 def load_torch(path: Path, *, mapped: bool = False) -> Any:  # noqa: ANN401
-    """Read a file of `torch.save`, mapped where that is asked for and it is a zip.
-
-    Raises:
-        UserError: as `read_tensors`; containers that hold themselves.
-    """
+    """Read a file of `torch.save`, mapped where that is asked for and it is a zip."""
     with readable(path):
         try:
             with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
@@ -92,8 +85,7 @@ def load_torch(path: Path, *, mapped: bool = False) -> Any:  # noqa: ANN401
 def _storages(content: Any, path: Path) -> dict[int, int]:  # noqa: ANN401
     """Return the size in bytes of every storage by its address, level by level.
 
-    Raises:
-        UserError: a container holds itself, or so many others that nothing can walk through them.
+    A UserError says where containers hold themselves, or too many others to walk through.
     """
     found: dict[int, int] = {}
     level = [content]
@@ -104,7 +96,11 @@ def _storages(content: Any, path: Path) -> dict[int, int]:  # noqa: ANN401
             for part in parts if isinstance(one, Mapping | list | tuple) else ():
                 if isinstance(part, Mapping | list | tuple):
                     inner[id(part)] = part
-                elif _stored(part):
+                elif (
+                    isinstance(part, Tensor)
+                    and part.layout == torch.strided
+                    and not (part.is_meta or part.is_nested or part.is_quantized)
+                ):
                     storage = part.untyped_storage()
                     found[storage.data_ptr()] = storage.nbytes()
         if not inner:
@@ -114,12 +110,6 @@ def _storages(content: Any, path: Path) -> dict[int, int]:  # noqa: ANN401
         f"{path}: its entries lie within each other more than {DEEPEST} deep, or hold themselves; "
         "save the state dict alone (torch.save(model.state_dict(), ...))"
     )
-
-
-def _stored(part: Any) -> bool:  # noqa: ANN401
-    if not isinstance(part, Tensor) or part.layout != torch.strided:
-        return False
-    return not (part.is_meta or part.is_nested or part.is_quantized)
 
 
 def check_file(path: Path) -> None:
@@ -141,11 +131,7 @@ def check_file(path: Path) -> None:
 
 
 def shards_of(index: Path) -> dict[str, Path]:
-    """Return the file of each tensor that an index names.
-
-    Raises:
-        UserError: an index of another form, or a shard that is not beside it.
-    """
+    """Return the file of each tensor that an index names, all of which lie beside it."""
     try:
         files = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         named = {str(key): index.parent / str(file) for key, file in files.items()}
@@ -215,11 +201,7 @@ def first_line(error: Exception) -> str:
 
 
 def state_dict_of(content: Any, path: Path) -> dict[str, Tensor]:  # noqa: ANN401 - any file's
-    """Find the state dict in what a training script saved, without wrappers and prefixes.
-
-    Raises:
-        UserError: no tensors in it, or a tensor that is not finite.
-    """
+    """Find the state dict, all finite, in what a training script saved; see `find_weights`."""
     tensors = find_weights(content, path).some(path)
     check_finite(tensors, path)
     return tensors

@@ -36,10 +36,8 @@ class Weights:
     tensors: dict[str, Tensor]  # by name, without prefixes that all share
     # for each level, outermost first, what else lay there and what it lay beside
     beside: list[tuple[Mapping[Any, Any], str]]
-    # which of several versions was taken, where there were several, and what was put together
-    note: str = ""
-    # how many weights were put together from the parts of a singular value decomposition
-    joined: int = 0
+    note: str = ""  # which of several versions was taken, and what was put together
+    joined: int = 0  # weights that were put together from parts of a singular value decomposition
 
     def some(self, path: Path) -> dict[str, Tensor]:
         """Return the tensors, or raise a UserError that there are none."""
@@ -97,11 +95,7 @@ def _of_two(content: Mapping[Any, Any]) -> tuple[str, str]:
 
 
 def _joined(tensors: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], int]:
-    """Put weights together of which singular values were trained apart from the rest.
-
-    Raises:
-        UserError: parts that do not belong together.
-    """
+    """Put weights together of which singular values were trained apart from the rest."""
     stems = [key.removesuffix(MAIN) for key in tensors if key.endswith(f".{MAIN}")]
     if not stems:
         return tensors, 0

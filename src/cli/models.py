@@ -31,13 +31,13 @@ def run_models(_: Namespace) -> None:
     print(HEAD)
     for name in config.model_names():
         settings = config.read_model(name)
-        size = measure(settings)
-        mean, std = ("/".join(f"{v:.2f}".lstrip("0") for v in t) for t in (size.mean, size.std))
+        parameters, macs, spec = measure(settings)
+        mean, std = ("/".join(f"{v:.2f}".lstrip("0") for v in t) for t in (spec.mean, spec.std))
         if settings.backbone.pretrained == "file" and settings.input.mean is None:
             mean = std = "of the file"
         print(
-            f"{name:<20} {size.parameters / 1e6:>7.2f} M {size.macs / 1e9:>7.2f} "
-            f"{size.image_size:>4}  {mean:<14} {std:<14} {settings.backbone.pretrained:<5} "
+            f"{name:<20} {parameters / 1e6:>7.2f} M {macs / 1e9:>7.2f} "
+            f"{spec.image_size:>4}  {mean:<14} {std:<14} {settings.backbone.pretrained:<5} "
             f"{settings.strategy:<17} {settings.licence}; {settings.about}"
         )
     print("GMACs: multiplications of one image; start: where the weights come from")

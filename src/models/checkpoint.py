@@ -12,7 +12,7 @@ from src.config import InputSpec, ModelConfig, parse_model
 from src.errors import UserError
 from src.models.backbones import build_backbone
 from src.models.classifier import Classifier
-from src.tensor_files import check_finite, first_line, read_tensors
+from src.tensor_files import check_finite, first_line, read_metadata, read_tensors
 
 LABEL_ORDER = "logit > 0 is fake (label 1); real is label 0"
 POOLING = "mean logit over views"
@@ -107,17 +107,16 @@ def read_facts(path: Path) -> tuple[dict[str, Any], ModelConfig, InputSpec, list
 
 def is_ours(path: Path) -> bool:
     """Tell whether a file says of itself that train_folds.py (or a merge) wrote it."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     try:
-        with safe_open(path, "pt") as file:
-            return "rvf" in (file.metadata() or {})
+        return "rvf" in read_metadata(path)
     except (SafetensorError, OSError, ValueError):
         return False
 
 
 def _metadata(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     if path.suffix != ".safetensors":
         raise UserError(
@@ -126,8 +125,7 @@ def _metadata(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint")
     try:
-        with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get("rvf")
+        text = read_metadata(path).get("rvf")
     except (SafetensorError, OSError, ValueError) as error:
         reason = first_line(error)
         raise UserError(f"{path}: not a readable checkpoint, perhaps truncated: {reason}") from None

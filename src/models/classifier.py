@@ -4,7 +4,6 @@ What a model costs, counted without computing: on torch's meta device, which hol
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -113,19 +112,13 @@ def count_parameters(module: nn.Module, *, trainable: bool = False) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable)
 
 
-@dataclass(frozen=True)
-class Measure:
-    """Size and preprocessing of a model."""
+def measure(config: ModelConfig) -> tuple[int, float, InputSpec]:
+    """Count the weights of a model and the work of one image; UserError as `build_backbone`.
 
-    parameters: int  # number of weights
-    macs: float  # multiply-accumulates of an image: convolutions, linear layers and attention
-    image_size: int  # side of the net's input, pixels
-    mean: tuple[float, float, float]  # per RGB channel, 0..1 scale
-    std: tuple[float, float, float]
-
-
-def measure(config: ModelConfig) -> Measure:
-    """Count the weights and the work of a model for one image; UserError as `build_backbone`."""
+    Returns:
+        Number of weights; multiply-accumulates of convolutions, linear layers and attention; what
+        it sees.
+    """
     # Not `no_grad`, under which the counter fails on some modules (torch 2.12).
     with torch.device("meta"), torch.inference_mode():
         net, native = build_backbone(config.backbone, config.input.image_size, config.head)
@@ -134,4 +127,4 @@ def measure(config: ModelConfig) -> Measure:
         with FlopCounterMode(display=False) as counter:
             net(torch.empty(1, 3, spec.image_size, spec.image_size))
     macs = counter.get_total_flops() / 2  # it counts a multiplication and an addition as two
-    return Measure(count_parameters(net), macs, spec.image_size, spec.mean, spec.std)
+    return count_parameters(net), macs, spec

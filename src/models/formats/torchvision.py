@@ -80,15 +80,40 @@ def torchvision(source: Source, net: nn.Module) -> Foreign | None:
     else:
         return None
     tower = {k: v for k, v in under(source.tensors, prefix).items() if not k.endswith(COMPUTED)}
+    names = _names(tower, net, source.path)
+    if names is None:
+        return None
+    own, classifier = net.state_dict(), classifier_of(net)
+    names = {old: new for old, new in names.items() if new.split(".")[0] not in HEADS
+             or new.startswith("head.norm.")}  # fmt: skip
+    heads = [
+        k for k, v in tower.items() if k not in names and k.endswith(".weight") and v.ndim == 2
+    ]
+    if len(heads) == 1 and classifier:
+        layer = heads[0].removesuffix("weight")
+        names |= {f"{layer}{part}": f"{classifier}.{part}" for part in ("weight", "bias")
+                  if f"{layer}{part}" in tower}  # fmt: skip
+    # In timm's shape where only sides of one pixel differ.
+    tensors = {
+        new: value.reshape(own[new].shape)
+        if new in own and _bare(value) == _bare(own[new])
+        else value
+        for new, value in ((new, tower[old]) for old, new in names.items())
+    }
+    used = {f"{prefix}{key}" for key in names}
+    dropped = sorted(k for k in source.tensors if k not in used and not k.endswith(COMPUTED))
+    return Foreign(tensors, dropped, mean=IMAGENET[0], std=IMAGENET[1])
+
+
+def _names(tower: dict[str, Tensor], net: nn.Module, path: Path) -> dict[str, str] | None:
+    """Return timm's name of each key, by the family of the net."""
     if "conv_proj.weight" in tower:
-        names = {key: new_name(key, VIT) for key in tower}
-    elif any(key.endswith(".layer_scale") for key in tower):
-        names = {key: new_name(_stage(key, "stages"), CONVNEXT) for key in tower}
-    elif any(key.endswith("attn.qkv.weight") for key in tower):
-        names = {key: new_name(_stage(key, "layers"), SWIN) for key in tower}
-    else:
-        names = _convolutions(tower, net, source.path)
-    return None if names is None else _foreign(tower, names, net, source, prefix)
+        return {key: new_name(key, VIT) for key in tower}
+    if any(key.endswith(".layer_scale") for key in tower):
+        return {key: new_name(_stage(key, "stages"), CONVNEXT) for key in tower}
+    if any(key.endswith("attn.qkv.weight") for key in tower):
+        return {key: new_name(_stage(key, "layers"), SWIN) for key in tower}
+    return _convolutions(tower, net, path)
 
 
 def _convolutions(tower: dict[str, Tensor], net: nn.Module, path: Path) -> dict[str, str] | None:
@@ -127,31 +152,6 @@ def _convolutions(tower: dict[str, Tensor], net: nn.Module, path: Path) -> dict[
             if key.endswith(".running_var"):  # what is divided by is the root of variance plus eps
                 tower[key] = tower[key] + (1e-3 - eps)
     return names
-
-
-def _foreign(
-    tower: dict[str, Tensor], names: dict[str, str], net: nn.Module, source: Source, prefix: str
-) -> Foreign:
-    own, classifier = net.state_dict(), classifier_of(net)
-    names = {old: new for old, new in names.items() if new.split(".")[0] not in HEADS
-             or new.startswith("head.norm.")}  # fmt: skip
-    heads = [
-        k for k, v in tower.items() if k not in names and k.endswith(".weight") and v.ndim == 2
-    ]
-    if len(heads) == 1 and classifier:
-        layer = heads[0].removesuffix("weight")
-        names |= {f"{layer}{part}": f"{classifier}.{part}" for part in ("weight", "bias")
-                  if f"{layer}{part}" in tower}  # fmt: skip
-    # In timm's shape where only sides of one pixel differ.
-    tensors = {
-        new: value.reshape(own[new].shape)
-        if new in own and _bare(value) == _bare(own[new])
-        else value
-        for new, value in ((new, tower[old]) for old, new in names.items())
-    }
-    used = {f"{prefix}{key}" for key in names}
-    dropped = sorted(k for k in source.tensors if k not in used and not k.endswith(COMPUTED))
-    return Foreign(tensors, dropped, mean=IMAGENET[0], std=IMAGENET[1])
 
 
 def _depth(module: str) -> tuple[bool, list[tuple[bool, int, str]]]:

@@ -1,6 +1,7 @@
-"""CLIP towers. Oracles: OpenAI's architecture in torch's own layers; transformers."""
+"""CLIP towers. Oracles: timm's own loader of OpenAI's files; transformers."""
 
-from collections import OrderedDict
+import re
+from copy import deepcopy
 
 import pytest
 import timm
@@ -15,67 +16,44 @@ from tests.models.small import HEAD, clip_vit, features, images, save, stir, ten
 NEW = ["head.bias", "head.weight"]
 
 
-class QuickGELU(nn.Module):
-    def forward(self, x):
-        return x * torch.sigmoid(1.702 * x)
+# From timm's names to OpenAI's.
+RENAMES = (
+    ("^blocks", "transformer.resblocks"), (r"attn\.qkv\.", "attn.in_proj_"),
+    ("attn.proj", "attn.out_proj"), (r"mlp\.fc1", "mlp.c_fc"), (r"mlp\.fc2", "mlp.c_proj"),
+    ("norm_pre", "ln_pre"), (r"norm(\d)", r"ln_\1"), ("^norm", "ln_post"),
+    ("^patch_embed.proj", "conv1"), ("^cls_token", "class_embedding"),
+    ("^pos_embed", "positional_embedding"),
+)  # fmt: skip
 
 
-class Block(nn.Module):
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.attn = nn.MultiheadAttention(width, heads)
-        self.ln_1 = nn.LayerNorm(width)
-        layers = [("c_fc", nn.Linear(width, 4 * width)), ("gelu", QuickGELU())]
-        self.mlp = nn.Sequential(OrderedDict([*layers, ("c_proj", nn.Linear(4 * width, width))]))
-        self.ln_2 = nn.LayerNorm(width)
-
-    def forward(self, x):
-        y = self.ln_1(x)
-        x = x + self.attn(y, y, y, need_weights=False)[0]
-        return x + self.mlp(self.ln_2(x))
+def openais(net: nn.Module) -> dict[str, torch.Tensor]:
+    """A tower as OpenAI publishes it, with its projection."""
+    found = {"proj": torch.ones(32, 16)}
+    for key, value in tensors_of(net).items():
+        for old, new in RENAMES:
+            key = re.sub(old, new, key)
+        if not key.startswith("head."):
+            found[key] = value[0] if key == "positional_embedding" else value
+    found["class_embedding"] = found["class_embedding"].flatten()
+    return found
 
 
-class Tower(nn.Module):
-    """As in OpenAI's model.py: tokens first, then the batch."""
-
-    def __init__(self, width: int = 32, patch: int = 8, size: int = 32, out: int = 16) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, width, patch, patch, bias=False)
-        self.class_embedding = nn.Parameter(torch.zeros(width))
-        self.positional_embedding = nn.Parameter(torch.zeros((size // patch) ** 2 + 1, width))
-        self.ln_pre = nn.LayerNorm(width)
-        self.transformer = nn.Module()
-        self.transformer.resblocks = nn.Sequential(*(Block(width, 2) for _ in range(2)))
-        self.ln_post = nn.LayerNorm(width)
-        self.proj = nn.Parameter(torch.zeros(width, out))
-
-    def forward(self, x):
-        x = self.conv1(x).flatten(2).transpose(1, 2)
-        start = self.class_embedding.expand(len(x), 1, -1)
-        x = self.ln_pre(torch.cat([start, x], 1) + self.positional_embedding)
-        x = self.transformer.resblocks(x.transpose(0, 1)).transpose(0, 1)
-        return self.ln_post(x[:, 0])
-
-
-class Text(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.visual = Tower()
-        self.transformer = nn.Module()
-        self.transformer.resblocks = nn.Sequential(Block(8, 2))
-        self.token_embedding = nn.Embedding(5, 8)
-        self.positional_embedding = nn.Parameter(torch.zeros(7, 8))
-        self.ln_final = nn.LayerNorm(8)
-        self.text_projection = nn.Parameter(torch.zeros(8, 16))
-        self.logit_scale = nn.Parameter(torch.ones(()))
+TEXT = {
+    **{"transformer.resblocks.0.attn.in_proj_weight": torch.ones(24, 8)},
+    **{"token_embedding.weight": torch.ones(5, 8), "positional_embedding": torch.ones(7, 8)},
+    **{"ln_final.weight": torch.ones(8), "text_projection": torch.ones(8, 16)},
+    "logit_scale": torch.ones(()),
+}
 
 
 @pytest.fixture(scope="module")
-def whole() -> Text:
-    torch.manual_seed(5)
-    net = Text()
-    stir(net)
-    return net.eval()
+def tower() -> nn.Module:
+    return clip_vit(seed=5)
+
+
+@pytest.fixture
+def whole(tower) -> dict[str, torch.Tensor]:
+    return {f"visual.{key}": value for key, value in openais(tower).items()} | TEXT
 
 
 def adapter_file(tensors: dict) -> dict:
@@ -96,39 +74,32 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_whole_clip_in_its_wrappers(whole, tmp_path, layout):
-    path = save(LAYOUTS[layout](tensors_of(whole)), tmp_path)
+def test_the_whole_clip_in_its_wrappers(whole, tower, tmp_path, layout):
+    path = save(LAYOUTS[layout](whole), tmp_path)
     net = clip_vit(seed=1)
     start = load_weights(net, path, HEAD)
     assert (start.format, start.missing, start.unexpected) == ("clip", NEW, [])
-    text = {key for key in whole.state_dict() if not key.startswith("visual.")} | {"visual.proj"}
+    text = {key for key in whole if not key.startswith("visual.")} | {"visual.proj"}
     if layout == "clip_model.":
         text = {f"clip_model.{key}" for key in text} | {"adapter.query"}
-        vit_keys = [k.removeprefix("visual.") for k in whole.state_dict() if "visual." in k]
-        text |= {f"rec_attn_clip.vit.{key}" for key in vit_keys}
+        text |= {f"rec_attn_clip.vit.{k.removeprefix('visual.')}" for k in whole if "visual." in k}
     assert set(start.dropped) == text
-    with torch.no_grad():
-        wanted = whole.visual(images())
-    torch.testing.assert_close(features(net, images()), wanted, atol=1e-5, rtol=1e-5)
+    assert torch.equal(features(net, images()), features(tower, images()))
 
 
-def test_the_tower_alone_in_half_precision(whole, tmp_path):
-    half = {key: value.half() for key, value in whole.visual.state_dict().items()}
-    net = clip_vit(seed=1)
+def test_the_tower_alone_in_half_precision(tower, tmp_path):
+    half = {key: value.half() for key, value in openais(tower).items()}
+    net, reference = clip_vit(seed=1), deepcopy(tower).half().float()
     start = load_weights(net, save(half, tmp_path), HEAD)
     assert (start.format, start.missing, start.dropped) == ("clip", NEW, ["proj"])
-    reference = Tower()
-    reference.load_state_dict(half)
-    with torch.no_grad():
-        wanted = reference.eval()(images())
-    torch.testing.assert_close(features(net, images()), wanted, atol=1e-5, rtol=1e-5)
+    assert torch.equal(features(net, images()), features(reference, images()))
     assert all(p.dtype == torch.float32 for p in net.parameters())
 
 
 def test_equals_timms_own_loader_at_another_size(whole, tmp_path):
     net, theirs = clip_vit(img_size=48), clip_vit(img_size=48, num_classes=16)
-    load_weights(net, save(tensors_of(whole), tmp_path), HEAD)
-    theirs.load_state_dict(checkpoint_filter_fn(tensors_of(whole), theirs))  # type: ignore[arg-type]
+    load_weights(net, save(whole, tmp_path), HEAD)
+    theirs.load_state_dict(checkpoint_filter_fn(dict(whole), theirs))  # type: ignore[arg-type]
     pixels = images(48)
     assert torch.equal(features(net, pixels), features(theirs, pixels))
     assert net.pos_embed.shape == (1, 37, 32)  # type: ignore[union-attr]
@@ -136,7 +107,7 @@ def test_equals_timms_own_loader_at_another_size(whole, tmp_path):
 
 def test_openais_archive_into_another_activation_is_noted(whole, tmp_path, caplog):
     marks = ("input_resolution", "context_length", "vocab_size")
-    path = save(tensors_of(whole) | {mark: torch.tensor(7) for mark in marks}, tmp_path)
+    path = save(whole | {mark: torch.tensor(7) for mark in marks}, tmp_path)
     caplog.set_level("INFO", "rvf")
     load_weights(clip_vit(), path, HEAD)
     assert "QuickGELU" not in caplog.text
@@ -158,7 +129,7 @@ def test_a_torchscript_archive_is_refused_with_the_way_out(tmp_path):
 
 
 def test_another_backbone_is_told_what_the_file_is(whole, tmp_path):
-    path = save(tensors_of(whole), tmp_path)
+    path = save(whole, tmp_path)
     with pytest.raises(UserError) as caught:
         load_weights(timm.create_model("test_efficientnet", num_classes=1), path, ("classifier",))
     assert "a vision transformer of width 32, patch 8, 2 blocks (clip)" in str(caught.value)
@@ -211,22 +182,6 @@ def test_hugging_faces_clip(hugging, tmp_path, prefix):
     torch.testing.assert_close(features(net, images()), pooled, atol=1e-5, rtol=1e-5)
 
 
-def test_deepfakebenchs_clip_detector_keeps_its_head(hugging, tmp_path):
-    torch.manual_seed(7)
-    classifier = nn.Linear(32, 2)  # real, fake
-    detector = {f"module.backbone.{k}": v for k, v in tensors_of(hugging.vision_model).items()}
-    detector |= {f"module.head.{k}": v for k, v in tensors_of(classifier).items()}
-    net = clip_vit(seed=1)
-    start = load_weights(net, save(detector, tmp_path), HEAD)
-    assert (start.format, start.missing, start.unexpected) == ("hf_clip", [], [])
-    assert start.dropped == []
-    assert start.mean == start.std == [0.5, 0.5, 0.5]
-    with torch.no_grad():
-        scores = classifier(hugging.vision_model(images()).pooler_output)
-        prob = torch.sigmoid(net(images())[:, 0])
-    torch.testing.assert_close(prob, scores.softmax(1)[:, 1], atol=1e-5, rtol=1e-5)
-
-
 def in_parts(tensors: dict) -> dict:
     """As Effort saves its attention layers: the last singular value apart, all factors beside."""
     result = {}
@@ -243,19 +198,27 @@ def in_parts(tensors: dict) -> dict:
     return result
 
 
-def test_efforts_weights_in_parts_are_put_together(hugging, tmp_path, caplog):
+@pytest.mark.parametrize(
+    ("effort", "mean"), [(False, [0.5] * 3), (True, [0.48145466, 0.4578275, 0.40821073])]
+)
+def test_a_detectors_head_is_kept_and_its_weights_in_parts_are_put_together(
+    hugging, tmp_path, caplog, effort, mean
+):
+    """DeepfakeBench's, and Effort's of the same names."""
     caplog.set_level("INFO", "rvf")
     torch.manual_seed(7)
     classifier = nn.Linear(32, 2)  # real, fake
-    tower = in_parts(tensors_of(hugging.vision_model))
-    detector = {f"module.backbone.{key}": value for key, value in tower.items()}
+    tensors = tensors_of(hugging.vision_model)
+    tensors = in_parts(tensors) if effort else tensors
+    detector = {f"module.backbone.{key}": value for key, value in tensors.items()}
     detector |= {f"module.head.{k}": v for k, v in tensors_of(classifier).items()}
     net = clip_vit(seed=1)
     start = load_weights(net, save(detector, tmp_path), HEAD)
     assert (start.format, start.missing, start.unexpected) == ("hf_clip", [], [])
     assert start.dropped == []
-    assert start.mean == pytest.approx([0.48145466, 0.4578275, 0.40821073])
-    assert "8 weights lie in parts of a singular value decomposition, as Effort" in caplog.text
+    assert start.mean == pytest.approx(mean)
+    said = "8 weights lie in parts of a singular value decomposition, as Effort" in caplog.text
+    assert said == effort
     with torch.no_grad():
         scores = classifier(hugging.vision_model(images()).pooler_output)
         prob = torch.sigmoid(net(images())[:, 0])

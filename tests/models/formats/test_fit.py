@@ -170,38 +170,37 @@ def test_one_logit_says_what_softmax_says(fake):
     assert (head["weight"].shape, head["bias"].shape) == ((1, 5), (1,))
     prob = torch.sigmoid(torch.nn.functional.linear(x, head["weight"], head["bias"]))[:, 0]
     torch.testing.assert_close(prob, layer(x).softmax(1)[:, fake])
+    sign = 2 * fake - 1
+    for weight in (torch.eye(2), torch.tensor([[-1.0, 1.0]])):  # without a bias; one output
+        head = one_logit(weight, None, fake)
+        assert head["weight"].tolist() == [[-1.0 * sign, 1.0 * sign]]
+        assert head["bias"].tolist() == [0.0]
 
 
-def test_one_logit_of_a_head_without_bias():
-    head = one_logit(torch.eye(2), None, 1)
-    assert head["weight"].tolist() == [[-1.0, 1.0]]
-    assert head["bias"].tolist() == [0.0]
-
-
-def test_a_head_of_two_classes_in_unknown_order_is_left_out(tmp_path, caplog):
-    caplog.set_level("INFO", "rvf")
-    start = load_weights(vit(), save(tensors_of(vit(num_classes=2, seed=1)), tmp_path), HEAD)
-    assert start.missing == start.unexpected == NEW
-    assert "left out a head of 2 classes in an order not known" in caplog.text
-
-
-@pytest.mark.parametrize("head", ["module.fc", "model.head", "model.linear", "classifier", "top.3"])
-def test_a_trained_head_beside_the_tower_is_named(tmp_path, caplog, head):
-    caplog.set_level("INFO", "rvf")
+def beside(head: str) -> dict[str, torch.Tensor]:
     tower = head.rpartition(".")[0] + ".backbone." if "." in head else "backbone."
     tensors = {f"{tower}{key}": value for key, value in tensors_of(vit(num_classes=0)).items()}
-    tensors |= {f"{head}.weight": torch.ones(2, 32), f"{head}.bias": torch.ones(2)}
-    start = load_weights(vit(), save(tensors, tmp_path), HEAD)
-    assert start.missing == NEW
-    name = head.removeprefix("module.")  # which all keys share
-    assert f"left out a head of 2 classes in an order not known ({name})" in caplog.text
+    return tensors | {f"{head}.weight": torch.ones(2, 32), f"{head}.bias": torch.ones(2)}
 
 
-def test_a_head_in_an_entry_of_its_own_is_named(tmp_path, caplog):
+TWO = "left out a head of 2 classes in an order not known"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (tensors_of(vit(num_classes=2, seed=1)), TWO),
+        # `module.` is what all keys share
+        *((beside(h), f"{TWO} ({h.removeprefix('module.')})") for h in
+          ("module.fc", "model.head", "model.linear", "classifier", "top.3")),
+        ({"model": tensors_of(vit(num_classes=0)), "fc": {"weight": torch.ones(1, 32)}},
+         "left out a head of one output (fc)"),
+    ],
+)  # fmt: skip
+def test_a_trained_head_that_is_left_out_is_named(tmp_path, caplog, content, said):
     caplog.set_level("INFO", "rvf")
-    content = {"model": tensors_of(vit(num_classes=0)), "fc": {"weight": torch.ones(1, 32)}}
-    load_weights(vit(), save(content, tmp_path), HEAD)
-    assert "left out a head of one output (fc)" in caplog.text
+    assert load_weights(vit(), save(content, tmp_path), HEAD).missing == NEW
+    assert said in caplog.text
 
 
 def test_low_rank_updates_are_named(tmp_path):
