@@ -1,9 +1,6 @@
 """Losses and terms on features. Oracles: their formulas in NumPy, torch, torchvision and timm."""
 
 import math
-import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -21,7 +18,6 @@ from src.losses import (
     total_loss,
     uniformity,
 )
-from tests.conftest import REPO
 
 LOGIT = np.array([2.0, -1.0, 0.3, -4.0, 90.0, -90.0])
 LABEL = np.array([1, 0, 0, 1, 0, 1])
@@ -141,35 +137,6 @@ def test_settings_stand_in_a_record_in_the_order_that_they_always_had():
         ("gamma_fake", 0.0), ("supcon", 0.0), ("temperature", 0.1), ("uniformity", 0.0),
         ("alignment", 0.0),
     ]  # fmt: skip
-
-
-ADDED = """
-
-@LOSSES.register("power")
-def power(items: Items, *, exponent: Positive = 2.0) -> "Tensor":
-    return (items.logit.sigmoid() - items.label).abs().pow(exponent).mean()
-"""
-USED = """
-import torch
-from src.config import parse_model
-from src.losses import total_loss
-for changes in ({}, {"exponent": 3.0}):
-    config = parse_model({"backbone": {"name": "n"}, "loss": {"name": "power"} | changes}, "x")
-    batch, outputs = {"label": torch.tensor([1])}, {"logit": torch.zeros(1)}
-    print(float(total_loss(batch, outputs, config.loss, torch.ones(2))))
-parse_model({"backbone": {"name": "n"}, "loss": {"exponent": -1.0}}, "x")
-"""
-
-
-def test_a_loss_with_a_setting_is_one_function(tmp_path):
-    shutil.copytree(REPO / "src", tmp_path / "src")
-    with (tmp_path / "src" / "losses.py").open("a") as file:
-        file.write(ADDED)
-    done = subprocess.run(
-        [sys.executable, "-c", USED], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.stdout.split() == ["0.25", "0.125"]
-    assert "loss.exponent must be > 0 (found -1.0)" in done.stderr
 
 
 # --- terms on features ---

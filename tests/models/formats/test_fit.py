@@ -223,21 +223,6 @@ def test_two_formats_that_claim_a_file_are_named(tmp_path, monkeypatch):
         recognise(Source(tmp_path, tensors_of(vit())), Target(vit(), HEAD))
 
 
-def test_a_format_is_one_function(tmp_path, monkeypatch):
-    monkeypatch.setattr(FORMATS, "_things", {**FORMATS._things})
-
-    @FORMATS.register("upside_down")
-    def read(source, net):
-        if not all(key.endswith("_") for key in source.tensors):
-            return None
-        return Foreign({key[:-1]: value for key, value in source.tensors.items()})
-
-    reference, net = vit(seed=1), vit()
-    path = save({f"{k}_": v for k, v in tensors_of(reference).items()}, tmp_path)
-    assert load_weights(net, path, HEAD).format == "upside_down"
-    assert torch.equal(features(net, images()), features(reference, images()))
-
-
 @pytest.mark.parametrize("kwargs", [{"embed_dim": 64}, {"depth": 3}, {"patch_size": 16}])
 def test_a_vit_of_another_size_says_what_was_found_and_what_would_fit(tmp_path, kwargs):
     net = vit(**kwargs)
