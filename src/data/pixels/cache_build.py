@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,28 +42,19 @@ LOG = logging.getLogger("rvf")
 Pixels = NDArray[np.uint8]
 
 
-class Spans(NamedTuple):
-    """Rows of which several are frames of one clip, which is better decoded once."""
-
-    # int64 (n_items + 1,), the first row of each item; a chunk holds whole items
-    starts: NDArray[np.int64]
-    # rows -> the canvas of each, None for a frame that its clip is too short to have
-    draw: Callable[[Sequence[int]], Sequence[Pixels | None]]
+# Rows -> the canvas of each, None for a frame that its clip is too short to have.
+Draw = Callable[[Sequence[int]], Sequence[Pixels | None]]
 
 
 def build_cache(
-    home: Path,
-    canvas: Canvas,
-    marks: Marks,
-    draw: Callable[[int], Pixels],
-    spans: Spans | None = None,
+    home: Path, canvas: Canvas, marks: Marks, draw: Draw, starts: NDArray[np.int64]
 ) -> Stored:
     """Make a cache below `home`, or take over the one that another process has made meanwhile.
 
     Interrupted at any moment, the next call goes on after the last whole chunk. Older caches of the
-    canvas are deleted when the new one is whole; what they hold is not drawn again. `draw` returns
-    the canvas of an item by its place in `marks` and is called from threads; `spans` is asked in
-    its place where there are clips.
+    canvas are deleted when the new one is whole; what they hold is not drawn again. Rows are places
+    in `marks`; `starts`, int64 (n_items + 1,), is the first row of each item, for a clip is better
+    decoded once: `draw`, called from threads, is asked for whole items.
 
     Raises:
         NoRoomError: the disk is full; nothing stays behind.
@@ -79,7 +69,7 @@ def build_cache(
             return found
         _discard(path for path in place.glob("*.*") if path.is_dir() and path != partial)
         try:
-            _fill(partial / "pixels.u8", canvas, marks, draw, spans)
+            _fill(partial / "pixels.u8", canvas, marks, draw, starts)
             with _room():
                 _describe(partial, canvas, marks)
                 _discard([place / name])  # damaged, else it would have been opened
@@ -119,16 +109,10 @@ def _discard(folders: Iterable[Path]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _fill(
-    path: Path,
-    canvas: Canvas,
-    marks: Marks,
-    draw: Callable[[int], Pixels],
-    spans: Spans | None,
-) -> None:
+def _fill(path: Path, canvas: Canvas, marks: Marks, draw: Draw, starts: NDArray[np.int64]) -> None:
     """Draw all rows into the file; one that does not exist holds its mark, over and over."""
     item = 3 * canvas.size**2
-    chunks = _chunks(len(marks), max(1, CHUNK_BYTES // item), spans)
+    chunks = _chunks(starts.tolist(), max(1, CHUNK_BYTES // item))
     older = _older(path.parent.parent, canvas, marks)
 
     def absent(row: int) -> Pixels:
@@ -138,10 +122,7 @@ def _fill(
     def draw_chunk(rows: range) -> Pixels:
         found = _known(rows, older)
         lacking = [row for row in rows if row not in found]
-        if spans is None:
-            found |= {row: draw(row) for row in lacking}
-        elif lacking:
-            found |= zip(lacking, spans.draw(lacking), strict=True)
+        found |= zip(lacking, draw(lacking), strict=True)
         return np.stack([absent(row) if (one := found[row]) is None else one for row in rows])
 
     file = GrowingFile(path, b"", [item * rows.stop for rows in chunks])
@@ -170,13 +151,10 @@ def _drawn(draw_chunk: Callable[[range], Pixels], chunks: Sequence[range]) -> It
             yield waiting.popleft().result()
 
 
-def _chunks(count: int, step: int, spans: Spans | None) -> list[range]:
+def _chunks(starts: list[int], step: int) -> list[range]:
     """Return the rows of each chunk: `step` of them, items whole."""
-    if spans is None:
-        return [range(start, min(start + step, count)) for start in range(0, count, step)]
-    starts = spans.starts.tolist()
     found, start = [], 0
-    for one, end in zip(starts[1:], [*starts[2:], count + step + 1], strict=True):
+    for one, end in zip(starts[1:], [*starts[2:], starts[-1] + step + 1], strict=True):
         if end - start > step:  # the next item does not fit any more
             found.append(range(start, one))
             start = one

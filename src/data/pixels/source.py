@@ -24,7 +24,7 @@ from src.data.pixels.cache import (
     missing_space,
     open_cache,
 )
-from src.data.pixels.cache_build import Spans, build_cache
+from src.data.pixels.cache_build import build_cache
 from src.data.pixels.images import Canvas
 from src.data.pixels.reader import Canvases, ItemReader, Wanted
 from src.errors import UnreadableImageError, UserError
@@ -245,10 +245,7 @@ def keep_on_disk(items: ItemReader, siblings: Sequence[str], home: Path | None) 
 def _build(items: ItemReader, home: Path, canvas: Canvas, marks: Marks) -> Stored:
     items.find_faces()
     single = ItemReader(items.root, items.paths, [canvas], items.numbers.frames, items.cuts)
-    spans = None
-    if items.numbers.has_clips:
-        spans = Spans(items.numbers.slot_starts, single.read_slots)
-    return build_cache(home, canvas, marks, lambda item: single.slots_or_stop(item)[0][0], spans)
+    return build_cache(home, canvas, marks, single.read_slots, items.numbers.slot_starts)
 
 
 def keep_in_ram(items: ItemReader, home: Path | None, *, forced: bool) -> list[Stored]:

@@ -31,6 +31,12 @@ def marks_of(count, version=0):
     return mark_items([f"i{k}" for k in range(count)], [(k, version) for k in range(count)])
 
 
+def build(home, canvas, marks, draw):
+    """Make a cache of images, `draw(row)` each."""
+    starts = np.arange(len(marks) + 1)
+    return build_cache(home, canvas, marks, lambda rows: [draw(row) for row in rows], starts)
+
+
 def canvas_of(row, version=0):
     rng = np.random.default_rng([row, version])
     return rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
@@ -70,18 +76,18 @@ def assert_holds(stored, rows, version=0):
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 150])
 def test_what_was_drawn_once_is_found_again(tmp_path, small_chunks, draw, drawn, count):
     assert open_cache(tmp_path, CANVAS, marks_of(count)) is None
-    assert_holds(build_cache(tmp_path, CANVAS, marks_of(count), draw), range(count))
+    assert_holds(build(tmp_path, CANVAS, marks_of(count), draw), range(count))
     assert sorted(drawn) == list(range(count))
     found = open_cache(tmp_path, CANVAS, marks_of(count))
     assert found is not None
     assert_holds(found, range(count))
     assert not found.pixels.flags.writeable
-    assert_holds(build_cache(tmp_path, CANVAS, marks_of(count), draw), range(count))
+    assert_holds(build(tmp_path, CANVAS, marks_of(count), draw), range(count))
     assert len(drawn) == count
 
 
 def test_another_canvas_and_changed_items_are_other_pixels(tmp_path, draw):
-    build_cache(tmp_path, CANVAS, marks_of(6), draw)
+    build(tmp_path, CANVAS, marks_of(6), draw)
     assert open_cache(tmp_path, Canvas(8, "squash", "bilinear"), marks_of(6)) is None
     assert open_cache(tmp_path, Canvas(16, "squash", "bicubic"), marks_of(6)) is None
     assert open_cache(tmp_path, CANVAS, marks_of(6, version=1)) is None
@@ -91,21 +97,21 @@ def test_another_canvas_and_changed_items_are_other_pixels(tmp_path, draw):
 
 
 def test_fewer_items_in_any_order_are_served_by_a_larger_cache(tmp_path, draw, drawn):
-    build_cache(tmp_path, CANVAS, marks_of(9), draw)
+    build(tmp_path, CANVAS, marks_of(9), draw)
     rows = [7, 2, 2, 8]
     found = open_cache(tmp_path, CANVAS, marks_of(9)[rows])
     assert found is not None
     assert_holds(found, rows)
-    build_cache(tmp_path, CANVAS, marks_of(9)[rows], draw)
+    build(tmp_path, CANVAS, marks_of(9)[rows], draw)
     assert len(drawn) == 9
 
 
 def test_a_newer_cache_replaces_the_old_one_and_draws_only_what_is_new(tmp_path, draw, drawn):
-    build_cache(tmp_path, CANVAS, marks_of(6), draw)
+    build(tmp_path, CANVAS, marks_of(6), draw)
     drawn.clear()
     mixed = marks_of(8)
     mixed[2] = marks_of(8, version=1)[2]  # one item has changed, two are new
-    found = build_cache(tmp_path, CANVAS, mixed, draw)
+    found = build(tmp_path, CANVAS, mixed, draw)
     assert sorted(drawn) == [2, 6, 7]
     assert_holds(found, range(8))
     folder_of(tmp_path)  # the only one
@@ -140,11 +146,11 @@ FILES = ("pixels.u8", "items.npy", "about.json")
     ],
 )
 def test_a_damaged_cache_is_not_used_and_built_again(tmp_path, draw, drawn, damage):
-    build_cache(tmp_path, CANVAS, marks_of(9), draw)
+    build(tmp_path, CANVAS, marks_of(9), draw)
     damage(folder_of(tmp_path))
     drawn.clear()
     assert open_cache(tmp_path, CANVAS, marks_of(9)) is None
-    assert_holds(build_cache(tmp_path, CANVAS, marks_of(9), draw), range(9))
+    assert_holds(build(tmp_path, CANVAS, marks_of(9), draw), range(9))
     assert sorted(drawn) == list(range(9))
 
 
@@ -160,12 +166,12 @@ def test_an_interrupted_build_goes_on_after_its_last_chunk(
         return draw(row)
 
     with pytest.raises(error):
-        build_cache(tmp_path, CANVAS, marks_of(30), stop)
+        build(tmp_path, CANVAS, marks_of(30), stop)
     assert open_cache(tmp_path, CANVAS, marks_of(30)) is None
     with (folder_of(tmp_path) / ".pixels.u8.part").open("ab") as file:
         file.write(b"2")  # killed while it wrote a chunk
     drawn.clear()
-    assert_holds(build_cache(tmp_path, CANVAS, marks_of(30), draw), range(30))
+    assert_holds(build(tmp_path, CANVAS, marks_of(30), draw), range(30))
     assert min(drawn) >= 4
     assert set(range(16, 30)) <= set(drawn)
 
@@ -178,7 +184,7 @@ t.cache.CHUNK_BYTES = t.cache_build.CHUNK_BYTES = 4 * t.ITEM
 def draw(row):
     time.sleep(0.002)
     return t.canvas_of(row)
-t.build_cache(Path(sys.argv[1]), t.CANVAS, t.marks_of(400), draw)
+t.build(Path(sys.argv[1]), t.CANVAS, t.marks_of(400), draw)
 """
 
 
@@ -195,7 +201,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(tmp_path, small_chunks
         time.sleep(rng.uniform(0, 0.2) + 0.6 * begun)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL  # it was at work, not gone with an error
-    assert_holds(build_cache(tmp_path, CANVAS, marks_of(400), draw), range(400))
+    assert_holds(build(tmp_path, CANVAS, marks_of(400), draw), range(400))
 
 
 def test_two_builders_draw_each_item_once(tmp_path, small_chunks, drawn):
@@ -205,8 +211,8 @@ def test_two_builders_draw_each_item_once(tmp_path, small_chunks, drawn):
         return canvas_of(row)
 
     with ThreadPoolExecutor(3) as pool:
-        build = partial(build_cache, tmp_path, CANVAS, marks_of(20), slow)
-        results = [pool.submit(build) for _ in range(3)]
+        make = partial(build, tmp_path, CANVAS, marks_of(20), slow)
+        results = [pool.submit(make) for _ in range(3)]
     assert sorted(drawn) == list(range(20))
     for found in results:
         assert_holds(found.result(), range(20))
@@ -226,7 +232,7 @@ def test_no_thread_is_at_work_after_a_failed_build(tmp_path, small_chunks, monke
         return canvas_of(row)
 
     with pytest.raises(UserError, match="gone"):
-        build_cache(tmp_path, CANVAS, marks_of(400), slow)
+        build(tmp_path, CANVAS, marks_of(400), slow)
     count = len(begun)
     assert count < 100  # what was not begun is dropped
     time.sleep(0.05)
@@ -246,7 +252,7 @@ def test_no_thread_is_at_work_after_a_failed_build(tmp_path, small_chunks, monke
 def test_a_flipped_bit_or_a_cut_is_never_a_traceback(tmp_path, name, place, bit, kept):
     home = tmp_path / "home"
     if not home.exists():
-        build_cache(home, CANVAS, marks_of(20), canvas_of)
+        build(home, CANVAS, marks_of(20), canvas_of)
     file = folder_of(home) / name
     good = file.read_bytes()
     bad = bytearray(good)
@@ -268,9 +274,9 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, small_chunks, draw, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(GrowingFile, "_write", full_disk)
         with pytest.raises(NoRoomError, match=r"could not be written.*the disk is full"):
-            build_cache(tmp_path, CANVAS, marks_of(9), draw)
+            build(tmp_path, CANVAS, marks_of(9), draw)
     assert not list(tmp_path.rglob("*pixels.u8*"))
-    assert_holds(build_cache(tmp_path, CANVAS, marks_of(9), draw), range(9))
+    assert_holds(build(tmp_path, CANVAS, marks_of(9), draw), range(9))
 
 
 def full_disk(*_):

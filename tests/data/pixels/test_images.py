@@ -239,7 +239,7 @@ def test_caches_of_either_kind_keep_apart_and_old_ones_stay_good(tmp_path):
         (tmp_path / f"{number}.png").write_bytes(png(smooth(48, 48, number)))
     source = PixelSource(tmp_path, ["0.png", "1.png", "2.png"], [EQUAL])
     marks, home = source.marks(), tmp_path / "cache"
-    kept = build_cache(home, EQUAL, marks, lambda row: source.read_or_stop(row)[0])
+    kept = build_cache(home, EQUAL, marks, source.read_slots, source.numbers.slot_starts)
     assert np.array_equal(kept.pixels[1], source.read(1)[0])
     assert open_cache(home, PLAIN, marks) is None
     assert open_cache(home, EQUAL._replace(reencode=80), marks) is None
