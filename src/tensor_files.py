@@ -18,7 +18,14 @@ from src.safe_pickle import HARMLESS
 from src.wrappers import find_weights
 
 INDEX = ".index.json"
-WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", INDEX)  # ends of names, for messages
+SUFFIXES = (
+    ".safetensors",
+    ".pth",
+    ".pt",
+    ".bin",
+    ".ckpt",
+    INDEX,
+)  # ends of the names of files of weights
 DEEPEST = 20  # containers within containers
 
 
@@ -123,7 +130,7 @@ def check_file(path: Path) -> None:
             f"index that leads to all of them, {index}{there}"
         )
     if path.is_dir():
-        held = sorted(one.name for one in path.iterdir() if one.name.endswith(WEIGHTS))
+        held = sorted(one.name for one in path.iterdir() if one.name.endswith(SUFFIXES))
         inside = f"one in it: {', '.join(held[:5])}" if held else "there is none in it"
         raise UserError(f"{path}: is a folder, want a weights file ({inside})")
     if not path.is_file():

@@ -22,8 +22,8 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from src.errors import UserError
 from src.merging.methods import METHODS, Method, Parameter
-from src.merging.sources import SUFFIXES
 from src.strict_yaml import STRICT, Int, Keys, Plain, Word, checked, parse_documents, read_text
+from src.tensor_files import SUFFIXES
 
 Scalar = float | int | bool
 

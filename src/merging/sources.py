@@ -15,11 +15,18 @@ from safetensors import safe_open
 from torch import Tensor
 
 from src.errors import UserError
-from src.tensor_files import INDEX, check_file, load_torch, read_tensors, readable, shards_of
+from src.tensor_files import (
+    INDEX,
+    SUFFIXES,
+    check_file,
+    load_torch,
+    read_tensors,
+    readable,
+    shards_of,
+)
 from src.wrappers import MAIN, common_prefix, find_weights, without_prefix
 
 LOG = logging.getLogger("rvf")
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", INDEX)
 SAFE_DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,

@@ -10,10 +10,10 @@ import pandas as pd
 from src import paths
 from src.artifacts.runs import ingredients_of, read_record, read_run, write_record
 from src.merging.recipe import Ingredient, MergeRecipe
-from src.merging.sources import SUFFIXES
 from src.soups.contenders import read_contender
 from src.soups.plan import MergePlan
 from src.soups.table import TooFewGroupsError, held_rows, scores_of
+from src.tensor_files import SUFFIXES
 
 _ABSOLUTE = re.compile(r"^(~|/|\\\\|[A-Za-z]:[\\/])")
 

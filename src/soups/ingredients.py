@@ -20,7 +20,6 @@ from src.config import InputSpec, ModelConfig, parse_model
 from src.errors import UserError
 from src.inference.predict import VIEWS
 from src.merging.recipe import MergeRecipe
-from src.merging.sources import SUFFIXES
 from src.models.backbones import build_backbone
 from src.models.checkpoint import read_facts, save_checkpoint
 from src.models.classifier import build_classifier
@@ -28,7 +27,7 @@ from src.models.formats import Foreign, Target
 from src.models.formats.fit import adapt
 from src.models.weights import start_weights
 from src.seeds import derive_seed
-from src.tensor_files import read_tensors
+from src.tensor_files import SUFFIXES, read_tensors
 from src.training.job import Job
 
 
