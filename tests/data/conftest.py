@@ -1,8 +1,10 @@
 """Small data sets of any layout, written from a list of paths."""
 
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -22,7 +24,16 @@ def picture(seed: int, size: int = 24) -> bytes:
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 
-def refused(match: str) -> AbstractContextManager[object]:
+def expand(*patterns: str) -> list[str]:
+    """Return the paths that patterns stand for, as in a shell: `{train,test}/{real,fake}/a.png`."""
+    return [
+        "".join(parts)
+        for pattern in patterns
+        for parts in product(*(one.split(",") for one in re.split(r"[{}]", pattern)))
+    ]
+
+
+def refused(match: str) -> AbstractContextManager[pytest.ExceptionInfo[UserError]]:
     """Return `pytest.raises` of what people are told, over several lines."""
     return pytest.raises(UserError, match=f"(?s){match}")
 

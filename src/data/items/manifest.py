@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -19,6 +19,7 @@ from src.errors import UserError
 COLUMNS = [
     "item_id", "path", "kind", "split", "label", "group", "domain", "width", "height", "bytes",
 ]  # fmt: skip
+UNKNOWN = -1
 _TYPES = {"label": "Int8", "width": "Int32", "height": "Int32", "bytes": "int64"}
 
 
@@ -145,18 +146,21 @@ def fingerprint(items: pd.DataFrame, crcs: list[int | None]) -> str:
     return digest.hexdigest()
 
 
-class Row(NamedTuple):
-    """One item: its file, id, label (None for a test item of which nobody knows), group, domain."""
+@dataclass(slots=True)
+class Item:
+    """One item as its layout understood it."""
 
-    entry: Entry
+    entry: Entry  # its file
     item_id: str
-    label: int | None
-    group: str
-    domain: str
+    label: int  # 0, 1, or `UNKNOWN` of a test item
+    group: str = ""
+    domain: str = ""
+    fold: int | None = None  # given by a fold column
+    in_val: bool = False  # it stands in a val/ or in the table of one
 
 
 def make_manifest(
-    train: Sequence[Row], test: Sequence[Row]
+    train: Sequence[Item], test: Sequence[Item]
 ) -> tuple[list[Entry], pd.DataFrame, pd.Series | None]:
     """Return the manifest, the file of each of its rows, and the labels of test, kept apart."""
     rows = [*train, *test]
@@ -173,7 +177,7 @@ def make_manifest(
     }
     items = make_items(columns, list(range(len(rows))))
     truth = {row.item_id: row.label for row in test}
-    known = bool(truth) and None not in truth.values()
+    known = bool(truth) and UNKNOWN not in truth.values()
     labels = pd.Series(truth, dtype="int64", name="label").sort_index() if known else None
     return [rows[i].entry for i in items.index], items.reset_index(drop=True), labels
 

@@ -10,6 +10,7 @@ from src.data.items.files import kind_of, without_suffix
 from src.data.items.folder import Folder
 from src.data.items.folder_groups import Origin, ask_above, read_origins
 from src.data.items.identities import tie_swaps, video_of_frame
+from src.data.items.manifest import Item
 from src.data.items.places import MediaFile, Place, offer_aside, own_folders
 from src.data.items.words import NO_SPLITS, SplitMap, read_word
 from src.data.pixels.frames import BEYOND, choose_frames
@@ -19,25 +20,13 @@ _MOST_CLASSES = 8  # names of folders that a message offers as classes
 _MOST = 0.9  # of the names of a class: chance numbers share fewer (CIFAKE's classes a third)
 
 
-@dataclass(slots=True)
-class TrainItem:
-    """One train item, its id, label, group and domain as in the manifest."""
-
-    item_id: str
-    label: int
-    group: str = ""
-    domain: str = ""
-    fold: int | None = None  # given by a fold column
-    in_val: bool = False  # it stands in a val/ or in the table of one
-
-
 @dataclass
 class Labelled:
     """The train items of a folder, as they become known."""
 
     folder: Folder
     files: list[MediaFile]  # all media files
-    items: dict[int, TrainItem] = field(default_factory=dict)  # number of the file -> its item
+    items: dict[int, Item] = field(default_factory=dict)  # number of the file -> its item
     notes: list[str] = field(default_factory=list)  # what was understood
     ignored: dict[str, int] = field(default_factory=dict)  # reason -> number of files left aside
     # what folders say, test/ too, where they give the labels
@@ -85,9 +74,8 @@ def label_by_folders(
                 "ignore`"
             )
         in_val = file.place.split == "val"
-        done.items[index] = TrainItem(
-            f"val/{file.name}" if in_val else file.name, file.place.label, in_val=in_val
-        )
+        item_id = f"val/{file.name}" if in_val else file.name
+        done.items[index] = Item(file.entry, item_id, file.place.label, in_val=in_val)
         done.words.add((file.place.label, file.place.word))
     done.origins = read_origins(folder, files, train, done.notes)
     for index, item in done.items.items():
@@ -176,7 +164,7 @@ def tie_by_names(done: Labelled) -> None:
         _tie(done, items, frames, named)
 
 
-def _tie(done: Labelled, items: list[TrainItem], groups: dict[int, str], named: str) -> None:
+def _tie(done: Labelled, items: list[Item], groups: dict[int, str], named: str) -> None:
     """Give items (place -> group) the groups that their names tell, unless folds are given."""
     if any(item.fold is not None for item in items):
         pairs = {(group, items[place].fold) for place, group in groups.items()}
@@ -201,9 +189,7 @@ def _shared(home: str) -> str:
     return "/".join(filter(None, (rest if said else one for one, said, rest in words)))
 
 
-def _without_series(
-    done: Labelled, items: list[TrainItem], frames: dict[int, str]
-) -> dict[int, str]:
+def _without_series(done: Labelled, items: list[Item], frames: dict[int, str]) -> dict[int, str]:
     """Return frames (place -> video) of videos that have several, not of one that a class is."""
     for label in (0, 1):
         own = [at for at, item in enumerate(items) if item.label == label]

@@ -9,11 +9,11 @@ from src.data.items.dataset_yaml import IGNORE, offer_ignore
 from src.data.items.files import without_suffix
 from src.data.items.folder import Folder
 from src.data.items.listing import TEXT_SUFFIX, Entry
+from src.data.items.manifest import Item
 from src.data.items.places import MediaFile
 from src.data.items.tables import load_json
 from src.data.layouts.class_folders import (
     Labelled,
-    TrainItem,
     tie_by_folders,
     tie_by_names,
     tie_equal_names,
@@ -233,9 +233,10 @@ def _apply_table(
             if other is not None or file.place.label not in (None, labels[row]):
                 raise _contradiction(table, row, name, file, other)
             of = more.groups[row] or (in_val + named[row] if row in fits.frames else "")
-            done.items[number] = TrainItem(
-                in_val + name, labels[row], of, more.domains[row], more.folds[row], bool(in_val)
-            )
+            done.items[number] = Item(
+                file.entry, in_val + name, labels[row], of, more.domains[row], more.folds[row],
+                bool(in_val),
+            )  # fmt: skip
     done.words |= set(zip(labels, table.rows[table.label_column], strict=True))
     where = Path(table.where).relative_to(root)
     if fits.start:
@@ -277,7 +278,7 @@ def _files_of(
 
 
 def _contradiction(
-    table: LabelTable, row: int, name: str, file: MediaFile, other: TrainItem | None
+    table: LabelTable, row: int, name: str, file: MediaFile, other: Item | None
 ) -> UserError:
     """Say that a row contradicts the class folder, or that another row has taken its file."""
     label = int(table.labels_of.iloc[row])

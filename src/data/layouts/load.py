@@ -18,8 +18,9 @@ from src.data.items.folder import Folder
 from src.data.items.identities import PUBLISHED, tie_parts
 from src.data.items.listing import TEXT_SUFFIX, Entry, Listing, list_files
 from src.data.items.manifest import (
+    UNKNOWN,
     Dataset,
-    Row,
+    Item,
     check_items,
     fingerprint,
     make_items,
@@ -143,7 +144,7 @@ def _load(name: str, root: Path, config: DatasetConfig) -> Loaded:
         for index, item in labelled.items.items() if rows.given else ():
             group, fold = rows.given.get(files[index].entry.path, ("", None))
             item.group, item.fold = group or item.group, fold
-    entries, items, truth = make_manifest(*_make_rows(labelled, found))
+    entries, items, truth = make_manifest([*labelled.items.values()], _test_items(labelled, found))
     given, about_val = given_folds(root, labelled.items.values())
     ignored = Counter(listing.ignored) + Counter(labelled.ignored) + found.ignored
     return entries, Dataset(
@@ -172,19 +173,15 @@ def _check_not_empty(root: Path, listing: Listing) -> None:
         )
 
 
-def _make_rows(labelled: Labelled, found: TestItems) -> tuple[list[Row], list[Row]]:
+def _test_items(labelled: Labelled, found: TestItems) -> list[Item]:
     files = labelled.files
-    train = [
-        Row(files[i].entry, item.item_id, item.label, item.group, item.domain)
-        for i, item in labelled.items.items()
-    ]
     truths = found.labels or {name: files[i].place.label for i, name in found.ids.items()}
-    origins = labelled.origins_of(found.ids)
-    test = [
-        Row(files[i].entry, name, truths.get(name), origin.group, origin.domain)
-        for (i, name), origin in zip(found.ids.items(), origins, strict=True)
-    ]
-    return train, test
+    items = []
+    for (i, name), origin in zip(found.ids.items(), labelled.origins_of(found.ids), strict=True):
+        label = truths.get(name)
+        label = UNKNOWN if label is None else label
+        items.append(Item(files[i].entry, name, label, origin.group, origin.domain))
+    return items
 
 
 def _combine(name: str, root: Path, config: DatasetConfig, opener: _Opener) -> Loaded:

@@ -11,9 +11,9 @@ from src.artifacts.submissions import SubmissionFormat
 from src.data.items.dataset_yaml import DatasetConfig, offer_ignore
 from src.data.items.folder import Folder
 from src.data.items.listing import TEXT_SUFFIX, Entry
-from src.data.items.manifest import answer_names, without_sample
+from src.data.items.manifest import Item, answer_names, without_sample
 from src.data.items.places import MediaFile, own_folders
-from src.data.layouts.class_folders import TrainItem, thin_folders
+from src.data.layouts.class_folders import thin_folders
 from src.data.layouts.finder import FileIndex, Finder, choose_of_folder
 from src.data.layouts.lists import read_rows, split_of_name, texts_to_read
 from src.data.layouts.sample_submission import Sample, check_ids, left_aside, match_sample
@@ -264,7 +264,7 @@ def _check_row(
     raise UserError(f"{listed.table.at(row)}: {listed.id_column} {ids.iloc[row]!r} {what}")
 
 
-def given_folds(root: Path, train: Collection[TrainItem]) -> tuple[pd.Series | None, list[str]]:
+def given_folds(root: Path, train: Collection[Item]) -> tuple[pd.Series | None, list[str]]:
     """Return the folds of a table's column, else those of train/ and val/ with a note on val/."""
     folds = {item.item_id: item.fold for item in train}
     if folds and None not in folds.values():

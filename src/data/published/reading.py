@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import pandas as pd
 
@@ -17,7 +17,7 @@ from src.data.items.dataset_yaml import DatasetConfig
 from src.data.items.folder import Folder
 from src.data.items.identities import VIDEO, group_sources, sources_of, video_of_frame
 from src.data.items.listing import Entry
-from src.data.items.manifest import Dataset, Row, make_manifest, without_sample
+from src.data.items.manifest import Dataset, Item, make_manifest, without_sample
 from src.data.pixels.frames import BEYOND, choose_frames
 from src.errors import UserError, unknown_name
 from src.registry import import_all
@@ -122,18 +122,17 @@ def make_dataset(folder: Folder, reading: Reading) -> tuple[list[Entry], Dataset
         UserError: one file under two labels, or no file is there where missing ones are passed
             over.
     """
-    root, config, entries = folder.root, folder.config, folder.listing.media
-    by_path = {entry.logical: entry for entry in entries}
-    _join_shared(root, reading)
+    config, entries = folder.config, folder.listing.media
+    _join_shared(folder, reading)
     held_out = _hold_out(reading, config)
     rows = _rows(reading, config)
-    missing = _missing(root, reading, rows, by_path, config)
-    for path in _thinned(reading, rows, by_path, held_out, config):
-        del rows[path]
-    parts: tuple[list[Row], list[Row]] = ([], [])
+    missing = _missing(folder, reading, rows)
+    _thin(folder, reading, rows, held_out)
+    by_path = {entry.logical: entry for entry in entries}
+    parts: tuple[list[Item], list[Item]] = ([], [])
     for path, (video, group) in rows.items():
         entry = by_path.get(path) or Entry(path, path, 0, 0)
-        parts[id(video) in held_out].append(Row(entry, path, video.label, group, video.domain))
+        parts[id(video) in held_out].append(Item(entry, path, video.label, group, video.domain))
     train, test = ([row.item_id for row in part] for part in parts)
     chosen, items, truth = make_manifest(*parts)
     folds, about_val = split_folds(
@@ -148,7 +147,7 @@ def make_dataset(folder: Folder, reading: Reading) -> tuple[list[Entry], Dataset
     submission, about_test = without_sample(test, config)
     return chosen, Dataset(
         name=folder.name,
-        root=root,
+        root=folder.root,
         items=items,
         stamps=[],
         submission=submission,
@@ -179,7 +178,7 @@ def _hold_out(reading: Reading, config: DatasetConfig) -> set[int]:
     return {id(video) for video in wanted if not (only and len(video.splits) > 1)}
 
 
-def _join_shared(root: Path, reading: Reading) -> None:
+def _join_shared(folder: Folder, reading: Reading) -> None:
     """Make one video of those that name the same file, in the splits of both; notes how many."""
     owner: dict[str, Video] = {}
     kept: list[Video] = []
@@ -194,8 +193,9 @@ def _join_shared(root: Path, reading: Reading) -> None:
         for path in shared:
             if owner[path].label != video.label:
                 raise UserError(
-                    f"{root}: {path} stands as real and as fake (videos {owner[path].name!r} and "
-                    f"{video.name!r}); is a folder of the path missing on disk?"
+                    f"{folder.root}: {path} stands as real and as fake (videos "
+                    f"{owner[path].name!r} and {video.name!r}); is a folder of the path missing on "
+                    "disk?"
                 )
         first.splits |= video.splits
         new = [path for path in video.paths if path not in owner]
@@ -254,22 +254,17 @@ def choose_level(where: str, found: Iterable[str], config: DatasetConfig) -> tup
     return wanted, f"compression level: {wanted}{also}"
 
 
-def _thinned(
-    reading: Reading,
-    rows: dict[str, tuple[Video, str]],
-    by_path: dict[str, Entry],
-    held_out: set[int],
-    config: DatasetConfig,
-) -> set[str]:
-    """Return the frames that `frames_per_video` leaves out: evenly spaced over what is there."""
-    out: set[str] = set()
-    for video in reading.videos if any(config.frames_per_video) else ():
+def _thin(
+    folder: Folder, reading: Reading, rows: dict[str, tuple[Video, str]], held_out: set[int]
+) -> None:
+    """Take out the frames beyond `frames_per_video`: evenly spaced ones of those here stay."""
+    counts = folder.config.frames_per_video
+    for video in reading.videos if any(counts) else ():
         if video.family:  # else a picture of no video
-            here = [path for path in video.paths if path in by_path and path in rows]
-            chosen = choose_frames(here, config.frames_per_video[id(video) in held_out])
-            out.update({*here} - {*chosen})
-    reading.ignored[BEYOND] += len(out)
-    return out
+            here = [path for path in video.paths if path in folder.on_disk and path in rows]
+            for path in {*here} - {*choose_frames(here, counts[id(video) in held_out])}:
+                del rows[path]
+                reading.ignored[BEYOND] += 1
 
 
 def _rows(reading: Reading, config: DatasetConfig) -> dict[str, tuple[Video, str]]:
@@ -294,21 +289,15 @@ def _chained(rows: dict[str, tuple[Video, str]], config: DatasetConfig) -> list[
     ]
 
 
-def _missing(
-    root: Path,
-    reading: Reading,
-    rows: dict[str, tuple[Video, str]],
-    by_path: dict[str, Entry],
-    config: DatasetConfig,
-) -> list[str]:
+def _missing(folder: Folder, reading: Reading, rows: dict[str, tuple[Video, str]]) -> list[str]:
     """Return the files that are not there; where they are to be passed over, takes them out."""
-    missing = [path for path in rows if path not in by_path]
-    if not missing or config.missing_files != "ignore":
+    missing = [path for path in rows if path not in folder.on_disk]
+    if not missing or folder.config.missing_files != "ignore":
         return missing
     if len(missing) == len(rows):
         raise UserError(
-            f"{root}: none of the {len(missing)} files that the {reading.layout} layout names is "
-            f"there, the first is {missing[0]}"
+            f"{folder.root}: none of the {len(missing)} files that the {reading.layout} layout "
+            f"names is there, the first is {missing[0]}"
         )
     for path in missing:
         del rows[path]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.data.folds.groups import CHAIN_ITEMS, find_components, link, report_groups
+from src.data.folds.groups import CHAIN_ITEMS, find_components, report_groups
 from src.data.folds.near_duplicates import near_pairs
 
 Pair = tuple[int, int]
@@ -43,34 +43,27 @@ def brute_force(hashes: np.ndarray, flips: np.ndarray, reach: int) -> dict[Pair,
 @given(hash_lists(), st.integers(0, 4), st.integers(0, 2**64 - 1))
 def test_near_pairs_are_those_of_brute_force(hashes, reach, mask):
     flips = hashes ^ np.uint64(mask)
-    first, second, distance = near_pairs(hashes, flips, reach)
+    assert as_dict(*near_pairs(hashes, flips, reach)) == brute_force(hashes, flips, reach)
+
+
+def as_dict(first, second, distance) -> dict[Pair, int]:
     pairs = list(zip(first.tolist(), second.tolist(), strict=True))
-    assert pairs == sorted(brute_force(hashes, flips, reach))
-    assert dict(zip(pairs, distance.tolist(), strict=True)) == brute_force(hashes, flips, reach)
+    assert pairs == sorted(set(pairs))
+    return dict(zip(pairs, distance.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("blocks", range(5, 11))
 def test_near_pairs_with_any_blocks(monkeypatch, blocks):
-    rng = np.random.default_rng(0)
-    hashes = rng.integers(0, 2**20, 400, dtype=np.uint64)
-    flips = rng.integers(0, 2**20, 400, dtype=np.uint64)
+    hashes, flips = np.random.default_rng(0).integers(0, 2**20, (2, 200), dtype=np.uint64)
     monkeypatch.setattr("src.data.folds.near_duplicates._choose_blocks", lambda _: blocks)
-    first, second, distance = near_pairs(hashes, flips)
-    found = dict(
-        zip(zip(first.tolist(), second.tolist(), strict=True), distance.tolist(), strict=True)
-    )
-    assert found == brute_force(hashes, flips, 4)
-    assert len(found) == len(first)
+    assert as_dict(*near_pairs(hashes, flips)) == brute_force(hashes, flips, 4)
 
 
 @pytest.mark.parametrize("limit", [2, 6, 9])
 def test_the_limit_is_one_number(monkeypatch, limit):
-    rng = np.random.default_rng(limit)
-    hashes, flips = rng.integers(0, 2**20, (2, 200), dtype=np.uint64)
+    hashes, flips = np.random.default_rng(limit).integers(0, 2**20, (2, 200), dtype=np.uint64)
     monkeypatch.setattr("src.data.folds.near_duplicates.MAX_DISTANCE", limit)
-    first, second, distance = near_pairs(hashes, flips, limit)
-    pairs = zip(first.tolist(), second.tolist(), strict=True)
-    assert dict(zip(pairs, distance.tolist(), strict=True)) == brute_force(hashes, flips, limit)
+    assert as_dict(*near_pairs(hashes, flips, limit)) == brute_force(hashes, flips, limit)
 
 
 def test_near_pairs_of_random_and_planted_hashes():
@@ -88,11 +81,7 @@ def test_too_many_pairs_lower_the_distance(monkeypatch, caplog):
     hashes = np.arange(64, dtype=np.uint64)  # all within 6 bits of each other
     flips = hashes ^ np.uint64(2**64 - 1)
     monkeypatch.setattr("src.data.folds.near_duplicates.MAX_PAIRS", 300)
-    first, second, distance = near_pairs(hashes, flips)
-    found = dict(
-        zip(zip(first.tolist(), second.tolist(), strict=True), distance.tolist(), strict=True)
-    )
-    assert found == brute_force(hashes, flips, 1)
+    assert as_dict(*near_pairs(hashes, flips)) == brute_force(hashes, flips, 1)
     assert "only distance <= 1 counts now" in caplog.text
 
 
@@ -124,7 +113,7 @@ def parts_of(labels: np.ndarray) -> set[frozenset[int]]:
     return {frozenset(np.flatnonzero(labels == part).tolist()) for part in set(labels.tolist())}
 
 
-def merged(n: int, pairs: list[Pair]) -> set[frozenset[int]]:
+def merged(n: int, pairs: set[Pair]) -> set[frozenset[int]]:
     """Join by repeated merging of sets: slow and plain."""
     parts = [{i} for i in range(n)]
     for a, b in pairs:
@@ -134,25 +123,6 @@ def merged(n: int, pairs: list[Pair]) -> set[frozenset[int]]:
             parts.remove(right)
             left |= right
     return {frozenset(part) for part in parts}
-
-
-@given(hash_lists(), st.data())
-def test_components_are_those_of_brute_force(hashes, data):
-    n = min(len(hashes), CHAIN_ITEMS)  # chains have their own tests
-    hashes = hashes[:n]
-    names = st.lists(st.sampled_from(["a", "b", "c", "d", "e"]), min_size=n, max_size=n)
-    files = data.draw(names)
-    groups = data.draw(st.lists(st.sampled_from(["", "", "g", "h"]), min_size=n, max_size=n))
-    scan = table(hashes, files)
-    found = find_components(scan, pd.Series(groups, dtype=object))
-    near = list(brute_force(hashes, scan["phash_flip"].to_numpy(), 4))
-    both = [(i, j) for i in range(n) for j in range(i)]
-    exact = [(i, j) for i, j in both if files[i] == files[j]]
-    given_pairs = [(i, j) for i, j in both if groups[i] == groups[j] != ""]
-    assert parts_of(found.exact) == merged(n, exact)
-    assert parts_of(found.given) == merged(n, given_pairs)
-    assert parts_of(found.joint) == merged(n, exact + given_pairs + near)
-    assert found.chains == []
 
 
 def chain_of(n: int, step: int) -> list[int]:
@@ -169,33 +139,21 @@ def no_group(n: int) -> pd.Series:
     return pd.Series([""] * n, dtype=object)
 
 
-def test_a_chain_is_cut_and_reported():
-    hashes = chain_of(30, 2)  # ends 58 bits apart
-    found = find_components(table(hashes), no_group(30))
+def test_a_chain_is_cut_and_reported_and_other_copies_left_alone():
+    far = [0x5555555555555555, 0x5555555555555555 ^ 0b1111]
+    found = find_components(table(chain_of(30, 2) + far), no_group(32))  # ends 58 bits apart
     (chain,) = found.chains
     assert (chain.items, chain.distance, chain.left, chain.example) == (30, 1, 1, "i0000")
-    assert len(set(found.joint.tolist())) == 30
-
-
-def test_a_short_chain_is_kept():
-    found = find_components(table(chain_of(CHAIN_ITEMS, 2)), no_group(CHAIN_ITEMS))
-    assert found.chains == []
-    assert len(set(found.joint.tolist())) == 1
-
-
-def test_cutting_one_chain_leaves_other_copies_alone():
-    far = [0x5555555555555555, 0x5555555555555555 ^ 0b1111]
-    found = find_components(table(chain_of(30, 2) + far), no_group(32))
+    assert len(set(found.joint[:30].tolist())) == 30
     assert found.joint[30] == found.joint[31]
-    assert len(found.chains) == 1
 
 
-def test_the_limit_is_a_share_of_many_items():
-    rng = np.random.default_rng(3)
-    rest = rng.integers(0, 2**63, 1970, dtype=np.uint64).tolist()
-    found = find_components(table(chain_of(30, 2) + rest), no_group(2000))
-    assert found.chains == []  # 30 of 2,000 is under 2 %
-    assert len(set(found.joint[:30].tolist())) == 1
+@pytest.mark.parametrize(("length", "others"), [(CHAIN_ITEMS, 0), (30, 1970)])
+def test_a_short_chain_is_kept_and_one_that_is_a_small_share_of_many(length, others):
+    rest = np.random.default_rng(3).integers(0, 2**63, others, dtype=np.uint64).tolist()
+    found = find_components(table(chain_of(length, 2) + rest), no_group(length + others))
+    assert found.chains == []
+    assert len(set(found.joint[:length].tolist())) == 1
 
 
 def test_a_large_given_group_is_no_chain_and_keeps_its_copies():
@@ -207,13 +165,10 @@ def test_a_large_given_group_is_no_chain_and_keeps_its_copies():
     assert found.joint[59] == found.joint[0]
 
 
-def test_many_equal_hashes_are_one_picture_not_a_chain_to_dissolve():
+def test_many_equal_hashes_are_one_picture_and_those_of_flat_images_mean_nothing():
     found = find_components(table([5] * 40), no_group(40))
     assert len(set(found.joint.tolist())) == 1
     assert [(c.items, c.distance, c.left) for c in found.chains] == [(40, 0, 40)]
-
-
-def test_flat_images_are_compared_by_file_only():
     files = [f"f{i}" for i in range(39)] + ["f0"]
     found = find_components(table([0] * 40, files, [False] * 40), no_group(40))
     assert found.joint[0] == found.joint[39]
@@ -235,19 +190,20 @@ def test_report_counts():
     assert (report.items, report.groups, report.largest, report.given) == (5, 3, 2, 0)
 
 
-@settings(max_examples=50)
+@settings(max_examples=60)
 @given(st.data())
 def test_counts_and_components_are_those_of_all_pairs(data):
     looks = data.draw(hash_lists().filter(lambda h: len(h) > 1))
     looks = np.append(looks, looks[: len(looks) // 2])  # equal looks, of the same file or not
     total = len(looks)
-    n = data.draw(st.integers(1, total))
+    n = data.draw(st.integers(1, min(total, CHAIN_ITEMS)))  # chains have their own tests
     file_of = [data.draw(st.sampled_from([f"{h}", f"{h}x", f"{h}y"])) for h in looks]
+    groups = data.draw(st.lists(st.sampled_from(["", "", "g", "h"]), min_size=n, max_size=n))
     labels = np.array(data.draw(st.lists(st.integers(0, 1), min_size=n, max_size=n)))
     usable = np.array(data.draw(st.lists(st.booleans(), min_size=total, max_size=total)))
     usable = np.array([usable[file_of.index(name)] for name in file_of])
     scan = table(looks, file_of, usable, looks ^ np.uint64(2**63 - 1))
-    found = find_components(scan[:n], pd.Series([""] * n))
+    found = find_components(scan[:n], pd.Series(groups, dtype=object))
     report = report_groups(scan, pd.Series(labels), found)
     near = {
         (i, j)
@@ -261,11 +217,11 @@ def test_counts_and_components_are_those_of_all_pairs(data):
     test_near = {j for i, j in near if i < n <= j and file_of[j] not in file_of[:n]}
     assert report.test_near == len(test_near)
     assert report.chains == []
-    assert parts_of(found.near) == parts_of(link(n, *_columns(within)))
-    same = {(i, j) for i in range(n) for j in range(i) if file_of[i] == file_of[j]}
-    assert parts_of(found.joint) == parts_of(link(n, *_columns(within | same)))
-
-
-def _columns(pairs):
-    first, second = zip(*pairs, strict=True) if pairs else ((), ())
-    return np.array(first, np.int64), np.array(second, np.int64)
+    both = [(i, j) for i in range(n) for j in range(i)]
+    same = {(i, j) for i, j in both if file_of[i] == file_of[j]}
+    tied = {(i, j) for i, j in both if groups[i] == groups[j] != ""}
+    for component, pairs in (
+        (found.exact, same), (found.near, within), (found.given, tied),
+        (found.joint, same | within | tied),
+    ):  # fmt: skip
+        assert parts_of(component) == merged(n, pairs)

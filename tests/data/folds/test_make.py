@@ -1,5 +1,7 @@
 """Folds: made once, never leaking, refusing what cannot be split."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,9 +17,15 @@ from src.data.folds.make import ensure_folds, name_groups
 from src.data.items.files import read_bytes
 from src.data.layouts.load import load_dataset
 from src.data.layouts.table_columns import join_originals
-from tests.data.conftest import refused
+from tests.data.conftest import picture, refused
 
 EIGHT = [f"train/{c}/{i}.png" for c in ("real", "fake") for i in range(8)]
+NINE = [f"train/{i}.png" for i in range(9)]
+
+
+def fixed_csv(folds: str) -> str:
+    rows = (f"{i},{i % 2},g{i // 2},{fold}\n" for i, fold in enumerate(folds))
+    return "id,label,group,fold\n" + "".join(rows)
 
 
 def test_made_once_and_then_only_read(toy):
@@ -32,59 +40,77 @@ def test_made_once_and_then_only_read(toy):
     assert path.read_bytes() == before
     assert not paths.excluded_csv("toy", "sgkf5_s42").exists()
     assert sorted(folds["item_id"]) == sorted(dataset.train["item_id"])
+    later = report_folds(dataset, scheme, read_folds(path))
+    assert (later.groups, later.leaks, later.plain) == (report.groups, report.leaks, report.plain)
 
 
 def test_the_same_seed_gives_the_same_folds(toy):
-    first = ensure_folds(toy(EIGHT), "sgkf4_s7")[1]
-    paths.folds_csv("toy", "sgkf4_s7").unlink()
-    pd.testing.assert_frame_equal(ensure_folds(load_dataset("toy"), "sgkf4_s7")[1], first)
-
-
-def test_yaml_gives_the_default_scheme(toy):
-    assert (
-        ensure_folds(toy(EIGHT, {"dataset.yaml": "n_folds: 3\nseed: 9\n"}), None)[0] == "sgkf3_s9"
-    )
-
-
-def test_several_files_and_none_named(toy):
     dataset = toy(EIGHT)
-    for scheme in ("sgkf3_s1", "sgkf4_s1"):
-        ensure_folds(dataset, scheme)
-    with refused(r"2 fold files.*sgkf3_s1,sgkf4_s1"):
+    first = ensure_folds(dataset, "sgkf4_s7")[1]
+    paths.folds_csv("toy", "sgkf4_s7").unlink()
+    # Unscanned folds are the scanned ones where nothing is copied.
+    for scheme in ("sgkf4_s7", "sgkf4_s7_unscanned"):
+        pd.testing.assert_frame_equal(ensure_folds(dataset, scheme)[1], first)
+
+
+def test_yaml_gives_the_default_scheme_and_of_several_files_one_is_named(toy):
+    dataset = toy(EIGHT, {"dataset.yaml": "n_folds: 3\nseed: 9\n"})
+    assert ensure_folds(dataset, None)[0] == "sgkf3_s9"
+    ensure_folds(dataset, "sgkf4_s1")
+    with refused(r"2 fold files.*sgkf3_s9,sgkf4_s1"):
         ensure_folds(dataset, None)
 
 
-@pytest.mark.parametrize("scheme", ["sgkf5", "kfold", "sgkf1_s0", "sgkf_s1", "../sgkf5_s42"])
-def test_bad_scheme_names_list_the_forms(toy, scheme):
-    with refused(r"unknown scheme.*sgkf<k>_s<seed>.*fixed"):
-        ensure_folds(toy(EIGHT), scheme)
+FORMS = r"unknown scheme.*sgkf<k>_s<seed>.*fixed"
+GROUPED = "".join(f"{i},{int(i < 4)},{'g' if i < 4 else i}\n" for i in range(9))
+
+
+@pytest.mark.parametrize(
+    ("files", "texts", "scheme", "match"),
+    [
+        *((EIGHT, {}, s, FORMS) for s in ("sgkf5", "kfold", "sgkf1_s0", "sgkf_s1", "../sgkf5_s42")),
+        (EIGHT, {}, "fixed", "scheme fixed wants a fold column.*fold_column"),
+        (EIGHT[:11], {}, None,
+         "3 fake items form 3 groups, too few for 5 folds.*--n-folds 3"),
+        (NINE, {"train.csv": f"id,label,group\n{GROUPED}"}, "sgkf2_s0",
+         "4 fake items form 1 group, too few.*no cross-validation"),
+        (["test/a.png"], {}, None, "no train items"),
+        ({"real/a.jpg": b"", "fake/b.jpg": b"x"}, {}, None,
+         r"none of the 2 train items can be read.*fake/b\.jpg"),
+        (NINE[:8], {"train.csv": fixed_csv("00110110")}, None, "group 'g2' stands in folds"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_split_is_refused(toy, files, texts, scheme, match):
+    with refused(match):
+        ensure_folds(toy(files, texts), scheme)
+
+
+@pytest.mark.parametrize("scheme", [None, "fixed_unscanned"])
+def test_given_folds_stand(toy, scheme):
+    found, folds, report = ensure_folds(toy(NINE[:8], {"train.csv": fixed_csv("00110011")}), scheme)
+    assert found == (scheme or "fixed")
+    assert folds["fold"].tolist() == [0, 0, 1, 1, 0, 0, 1, 1]
+    assert report.plain == "the given folds"
 
 
 def test_copies_share_a_fold_and_are_counted(make_dataset):
     root = make_dataset(EIGHT)
-    picture = (root / EIGHT[0]).read_bytes()
     for i in range(6):
-        (root / f"train/real/copy{i}.png").write_bytes(picture)
+        shutil.copy(root / EIGHT[0], root / f"train/real/copy{i}.png")
     _, folds, report = ensure_folds(load_dataset("toy"), "sgkf3_s0")
     copies = folds[folds["item_id"].str.match(r"real/(copy\d|0)\.png")]
-    assert len(set(copies["fold"])) == 1
-    assert len(set(copies["group"])) == 1
+    assert len(set(copies["fold"])) == len(set(copies["group"])) == 1
     assert report.groups.exact_items == 7
     leak = {leak.reason: leak.items for leak in report.leaks}
     order = folds.sort_values("item_id")
-    splits = StratifiedKFold(3, shuffle=True, random_state=0).split(order, order["label"])
-    plain = pd.Series(-1, order["item_id"])
-    for fold, (_, held_out) in enumerate(splits):
-        plain.iloc[held_out] = fold
+    plain = pd.Series(plain_folds(order["label"].to_numpy(np.int64), 3, 0), order["item_id"])
     assert leak["equal files"] == 7 * (len(set(plain[copies["item_id"]])) > 1)
     assert leak["given groups"] == 0
 
 
-def test_unreadable_items_are_listed_not_dropped_in_silence(make_dataset):
-    root = make_dataset(EIGHT)
-    (root / "train/real/empty.jpg").write_bytes(b"")
-    (root / "train/fake/text.jpg").write_bytes(b"not a picture")
-    _, folds, report = ensure_folds(load_dataset("toy"), "sgkf3_s0")
+def test_unreadable_items_are_listed_not_dropped_in_silence(toy):
+    texts = {"train/real/empty.jpg": b"", "train/fake/text.jpg": b"not a picture"}
+    _, folds, report = ensure_folds(toy(EIGHT, texts), "sgkf3_s0")
     listed = pd.read_csv(paths.excluded_csv("toy", "sgkf3_s0"))
     assert listed["item_id"].tolist() == ["fake/text.jpg", "real/empty.jpg"]
     assert "0 bytes" in listed["reason"][1]
@@ -93,106 +119,40 @@ def test_unreadable_items_are_listed_not_dropped_in_silence(make_dataset):
     ensure_folds(load_dataset("toy"), "sgkf3_s0")  # they still count as known
 
 
-def test_none_readable_names_the_first(toy):
-    with refused(r"none of the 2 train items can be read.*fake/b\.jpg"):
-        ensure_folds(toy({"real/a.jpg": b"", "fake/b.jpg": b"x"}), None)
-
-
-def test_too_few_groups_name_the_way_out(toy):
-    with refused(r"3 fake items form 3 groups, too few for 5 folds.*--n-folds 3"):
-        ensure_folds(
-            toy([f"train/{c}/{i}.png" for c, n in (("real", 8), ("fake", 3)) for i in range(n)]),
-            None,
-        )
-
-
-def test_one_group_of_a_class_has_no_way_out(toy):
-    text = "id,label,group\n" + "".join(
-        f"{i},{int(i < 4)},{'g' if i < 4 else i}\n" for i in range(9)
-    )
-    with refused(r"4 fake items form 1 group, too few.*no cross-validation"):
-        ensure_folds(toy([f"train/{i}.png" for i in range(9)], {"train.csv": text}), "sgkf2_s0")
-
-
-def test_no_train_items(toy):
-    with refused("no train items"):
-        ensure_folds(toy(["test/a.png"]), None)
-
-
 def test_extra_data_is_never_scored_and_never_a_copy(make_dataset):
     root = make_dataset(EIGHT, {"dataset.yaml": "extra: [other]\n"})
-    other = make_dataset(
-        [f"{c}/{i}.png" for i in range(100, 104) for c in ("real", "fake")] * 3, name="other"
-    )
-    (other / "real/copy.png").write_bytes((root / EIGHT[0]).read_bytes())
-    for i, path in enumerate(sorted(other.glob("*/1*.png"))):
-        path.write_bytes((root / EIGHT[i]).read_bytes() if i == 0 else path.read_bytes())
+    files = [f"{c}/{i}.png" for i in range(100, 104) for c in ("real", "fake")]
+    other = make_dataset({name: picture(100 + k) for k, name in enumerate(files)}, name="other")
+    for name in ("real/copy.png", "fake/100.png"):
+        shutil.copy(root / EIGHT[0], other / name)
     dataset = load_dataset("toy")
     _, folds, report = ensure_folds(dataset, "sgkf3_s0")
     extra = folds["item_id"].str.startswith("other/")
     assert (folds.loc[extra, "fold"] == -1).all()
     assert (folds.loc[~extra, "fold"] >= 0).all()
-    assert "other/real/copy.png" in set(report.excluded["item_id"])
+    assert set(report.excluded["item_id"]) == {"other/real/copy.png", "other/fake/100.png"}
     assert report.excluded["reason"].str.contains("copy of an item of toy").all()
     scored = {read_bytes(dataset.root, p) for p in dataset.train["path"] if "other" not in p}
     paths_of = dataset.train.set_index("item_id")["path"]
     assert not scored & {read_bytes(dataset.root, paths_of[i]) for i in folds["item_id"][extra]}
 
 
-def fixed_csv(folds: str) -> str:
-    return "id,label,group,fold\n" + "".join(
-        f"{i},{i % 2},g{i // 2},{fold}\n" for i, fold in enumerate(folds)
-    )
-
-
-def test_given_folds_stand(toy):
-    scheme, folds, report = ensure_folds(
-        toy([f"train/{i}.png" for i in range(8)], {"train.csv": fixed_csv("00110011")}), None
-    )
-    assert scheme == "fixed"
-    assert folds["fold"].tolist() == [0, 0, 1, 1, 0, 0, 1, 1]
-    assert report.plain == "the given folds"
-
-
-def test_given_folds_that_split_a_group_are_refused(toy):
-    with refused("group 'g2' stands in folds"):
-        ensure_folds(
-            toy([f"train/{i}.png" for i in range(8)], {"train.csv": fixed_csv("00110110")}), None
-        )
-
-
-def test_fixed_without_a_fold_column(toy):
-    with refused("scheme fixed wants a fold column.*fold_column"):
-        ensure_folds(toy(EIGHT), "fixed")
-
-
-@pytest.mark.parametrize("change", ["gone", "new", "label"])
-def test_a_data_set_that_changed_is_refused(make_dataset, change):
-    text = "id,label\n" + "".join(f"{i},{i % 2}\n" for i in range(8))
-    root = make_dataset([f"train/{i}.png" for i in range(8)], {"train.csv": text})
+@pytest.mark.parametrize(
+    ("change", "text", "match"),
+    [("gone", ("7,1\n", ""), "item '7' is not in"), ("new", ("6,0\n", "6,0\n8,1\n"),
+     "item '8' is in no fold"), ("label", ("3,1", "3,0"), "item '3' has label 1, in .* it is 0")],
+)  # fmt: skip
+def test_a_data_set_that_changed_is_refused(make_dataset, change, text, match):
+    rows = "id,label\n" + "".join(f"{i},{i % 2}\n" for i in range(8))
+    root = make_dataset(NINE[:8], {"train.csv": rows})
     ensure_folds(load_dataset("toy"), "sgkf2_s0")
     if change == "gone":
-        (root / "train/7.png").unlink()
-        text = text.replace("7,1\n", "")
+        (root / NINE[7]).unlink()
     elif change == "new":
-        (root / "train/9.png").write_bytes((root / "train/1.png").read_bytes())
-        text += "9,1\n"
-    else:
-        text = text.replace("3,1", "3,0")
-    (root / "train.csv").write_text(text)
-    match = {
-        "gone": "item '7' is not in", "new": "item '9' is in no fold",
-        "label": r"item '3' has label 1, in .* it is 0",
-    }[change]  # fmt: skip
+        shutil.copy(root / NINE[1], root / NINE[8])
+    (root / "train.csv").write_text(rows.replace(*text))
     with refused(rf"sgkf2_s0\.csv.*{match}.*changed since"):
         ensure_folds(load_dataset("toy"), "sgkf2_s0")
-
-
-def test_report_of_an_existing_file_is_the_same(toy):
-    dataset = toy(EIGHT)
-    scheme, _, made = ensure_folds(dataset, None)
-    later = report_folds(dataset, scheme, read_folds(made.path))
-    assert (later.groups, later.leaks, later.plain) == (made.groups, made.leaks, made.plain)
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2)), min_size=1, max_size=30))
@@ -245,7 +205,7 @@ def test_originals_join_fakes_of_fakes_and_tolerate_missing_ones():
 @pytest.mark.real
 def test_dfdc_folds_keep_originals_together(shared_data, artefact_root):
     source = shared_data / "dfdc_faces"
-    root = artefact_root / "input" / "dfdc"
+    root = artefact_root / "input" / "toy"
     root.mkdir(parents=True)
     originals = pd.read_csv(source / "train.csv", dtype=str)
     some = originals["original"].drop_duplicates()[:150]
@@ -253,7 +213,7 @@ def test_dfdc_folds_keep_originals_together(shared_data, artefact_root):
     originals.to_csv(root / "train.csv", index=False)
     (root / "train.zip").symlink_to(source / "train.zip")
     (root / "dataset.yaml").write_text("unlisted_files: ignore\n")
-    _, folds, report = ensure_folds(load_dataset("dfdc"), None)
+    _, folds, report = ensure_folds(load_dataset("toy"), None)
     joined = folds.merge(originals, left_on="item_id", right_on="filename", validate="1:1")
     assert len(joined) == len(originals) == len(folds)
     assert all(len(set(part)) == 1 for _, part in joined.groupby("original")["fold"])
@@ -269,28 +229,11 @@ def test_unscanned_folds_open_no_file_and_keep_given_groups(toy, monkeypatch):
 
     monkeypatch.setattr("src.data.folds.scan.look_at", refuse)
     text = "id,label,group\n" + "".join(f"{i},{i % 2},g{i // 3}\n" for i in range(24))
-    scheme, folds, report = ensure_folds(
-        toy({f"train/{i}.png": b"no picture" for i in range(24)}, {"train.csv": text}),
-        "sgkf3_s1_unscanned",
-    )
+    dataset = toy({f"train/{i}.png": b"no picture" for i in range(24)}, {"train.csv": text})
+    scheme, folds, report = ensure_folds(dataset, "sgkf3_s1_unscanned")
     assert len(folds) == 24
-    assert folds["group"].nunique() == 8
-    assert len(folds[["group", "fold"]].drop_duplicates()) == 8
+    assert folds["group"].nunique() == len(folds[["group", "fold"]].drop_duplicates()) == 8
     assert report.groups.exact_items == report.groups.near_items == len(report.excluded) == 0
     assert paths.folds_csv("toy", scheme).name == "sgkf3_s1_unscanned.csv"
-    assert report_folds(load_dataset("toy"), scheme, folds).groups == report.groups
+    assert report_folds(dataset, scheme, folds).groups == report.groups
     assert ensure_folds(load_dataset("toy"), None)[0] == scheme
-
-
-def test_unscanned_folds_are_the_scanned_ones_where_nothing_is_copied(toy):
-    dataset = toy(EIGHT)
-    scanned = ensure_folds(dataset, "sgkf4_s7")[1]
-    pd.testing.assert_frame_equal(ensure_folds(dataset, "sgkf4_s7_unscanned")[1], scanned)
-
-
-def test_given_folds_unscanned(toy):
-    folds = ensure_folds(
-        toy([f"train/{i}.png" for i in range(8)], {"train.csv": fixed_csv("00110011")}),
-        "fixed_unscanned",
-    )[1]
-    assert folds["fold"].tolist() == [0, 0, 1, 1, 0, 0, 1, 1]

@@ -14,7 +14,7 @@ from src.data.items.identities import (
     tie_swaps,
     video_in,
 )
-from src.data.layouts.load import load_dataset
+from tests.data.conftest import expand
 
 
 @pytest.mark.parametrize(
@@ -75,43 +75,23 @@ def test_frames_of_swaps_in_flat_folders_are_tied_to_their_originals(toy, frames
     }
 
 
-def straddling(name: str, original_of) -> int:
-    """Return how many fakes are in another fold than an original of theirs."""
-    folds = make_folds(load_dataset(name), "sgkf3_s0_unscanned").folds
-    fold_of = {
-        i.split("/")[1].split(".")[0]: f
-        for i, f in zip(folds["item_id"], folds["fold"], strict=True)
-    }
-    return sum(
-        fold_of[fake] != fold_of[real]
-        for fake in fold_of
-        for real in original_of(fake)
-        if real in fold_of and real != fake
-    )
-
-
 @pytest.mark.parametrize("tail", [".mp4", "/000.png"])
-def test_uadfv_as_downloaded_leaks_no_original(toy, tail):
-    names = [f"real/{k:04d}{tail}" for k in range(12)]
-    names += [f"fake/{k:04d}_fake{tail}" for k in range(12)]
+def test_uadfv_as_downloaded_is_tied_to_its_originals(toy, tail):
+    names = [f"{form.format(k)}{tail}" for form in ("real/{:04d}", "fake/{:04d}_fake")
+             for k in range(12)]  # fmt: skip
     groups = toy(names, {"dataset.yaml": "subfolders: group\n"}).items["group"]
     assert groups.value_counts().to_dict() == {f"{k:04d}": 2 for k in range(12)}
-    assert straddling("toy", lambda name: [name.removesuffix("_fake")]) == 0
 
 
 def test_deepfake_detection_in_class_folders_is_tied_by_actors(toy):
-    scenes = ("walk", "talk")
-    names = [f"real/{k:02d}__{s}.mp4" for k in range(12) for s in scenes]
-    names += [f"fake/{k:02d}_{k + 1:02d}__{s}__ABCD1234.mp4" for k in range(0, 12, 2)
-              for s in scenes]  # fmt: skip
-    groups = toy(names).items["group"]
-    assert groups.value_counts().to_dict() == {f"DeepFakeDetection/{k:02d}": 6 for k in
-                                               range(0, 12, 2)}  # fmt: skip
-
-    def originals(name: str) -> list[str]:
-        return [f"{actor}__{s}" for actor in name.split("__")[0].split("_") for s in scenes]
-
-    assert straddling("toy", originals) == 0
+    pairs = range(0, 12, 2)
+    names = [f"real/{k:02d}__{{walk,talk}}.mp4" for k in range(12)]
+    names += [f"fake/{k:02d}_{k + 1:02d}__{{walk,talk}}__ABCD1234.mp4" for k in pairs]
+    dataset = toy(expand(*names))
+    groups = dataset.items["group"]
+    assert groups.value_counts().to_dict() == {f"DeepFakeDetection/{k:02d}": 6 for k in pairs}
+    folds = make_folds(dataset, "sgkf3_s0_unscanned").folds
+    assert (folds.groupby("group")["fold"].nunique() == 1).all()
 
 
 def test_fakes_are_tied_to_a_real_of_the_same_name_alone():
@@ -121,9 +101,7 @@ def test_fakes_are_tied_to_a_real_of_the_same_name_alone():
 
 
 def test_fakes_are_tied_within_a_folder_alone(toy):
-    names = [f"d{d}/{label}/{k:04d}{tail}.png" for d in range(3) for k in range(4)
-             for label, tail in (("real", ""), ("fake", "_fake"))]  # fmt: skip
-    items = toy(names).items
+    items = toy(expand("d{0,1,2}/real/{0,1,2,3}.png", "d{0,1,2}/fake/{0,1,2,3}_fake.png")).items
     assert (items.groupby("group")["domain"].nunique() == 1).all()
     assert items["group"].value_counts().tolist() == [2] * 12
 

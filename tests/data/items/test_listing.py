@@ -35,6 +35,10 @@ def archive(tmp_path: Path) -> dict[str, bytes]:
 
 def test_every_member_reads_as_zipfile_does(tmp_path, archive):
     assert {path: read_bytes(tmp_path, path) for path in archive} == archive
+    found = open_archive(str(tmp_path / "big.zip"))
+    for path, data in archive.items():
+        for count in (1, 40, 512, 10_000):
+            assert found.head(path.split("!/")[1], count) == data[:count]
 
 
 def _all_equal(root: Path, contents: dict[str, bytes], seed: int) -> bool:
@@ -42,15 +46,11 @@ def _all_equal(root: Path, contents: dict[str, bytes], seed: int) -> bool:
     return all(read_bytes(root, path) == contents[path] for path in order)
 
 
-def test_threads_share_an_archive(tmp_path, archive):
+def test_threads_and_forks_share_an_archive(tmp_path, archive):
     with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(lambda seed: _all_equal(tmp_path, archive, seed), range(16)))
-
-
-def test_forks_share_an_archive(tmp_path, archive):
-    assert _all_equal(tmp_path, archive, 0)  # open before the fork, as in a DataLoader
-    context = multiprocessing.get_context("fork")
-    with context.Pool(4) as pool:
+        assert all(pool.map(lambda seed: _all_equal(tmp_path, archive, seed), range(8)))
+    # Open before the fork, as in a DataLoader.
+    with multiprocessing.get_context("fork").Pool(4) as pool:
         assert all(pool.starmap(_all_equal, [(tmp_path, archive, seed) for seed in range(8)]))
 
 
@@ -66,13 +66,10 @@ def test_damaged_member_is_unreadable_and_named(tmp_path, archive):
     assert read_bytes(tmp_path, "big.zip!/big/6.jpg") == archive["big.zip!/big/6.jpg"]
 
 
-def test_missing_file_and_missing_member_are_named(tmp_path, archive):
+def test_missing_files_and_broken_zips_are_named(tmp_path, archive):
     for path in ("no.jpg", "big.zip!/big/no.jpg", "none.zip!/x.jpg"):
         with pytest.raises(UserError, match="no"):
             read_bytes(tmp_path, path)
-
-
-def test_broken_zip_is_named(tmp_path):
     (tmp_path / "train.zip").write_bytes(b"PK this is not a zip")
     with pytest.raises(UserError, match=r"train\.zip.*not a readable zip"):
         list_files(tmp_path)
@@ -91,17 +88,12 @@ def test_zip_with_and_without_its_top_folder(tmp_path, top):
     assert read_bytes(tmp_path, listing.media[1].path) == b"1"
 
 
-def test_replaced_zip_is_read_again(tmp_path):
+def test_replaced_zip_is_read_again_and_refused_beside_its_unpacked_folder(tmp_path):
     for content in (b"one", b"two!"):
         with zipfile.ZipFile(tmp_path / "train.zip", "w") as file:
             file.writestr("real/a.jpg", content)
         (entry,) = list_files(tmp_path).media
         assert read_bytes(tmp_path, entry.path) == content
-
-
-def test_zip_beside_its_unpacked_folder_is_refused(tmp_path):
-    with zipfile.ZipFile(tmp_path / "train.zip", "w") as file:
-        file.writestr("real/a.jpg", b"1")
     (tmp_path / "train" / "real").mkdir(parents=True)
     (tmp_path / "train" / "real" / "a.jpg").write_bytes(b"1")
     with pytest.raises(UserError, match=r"train\.zip!/real/a\.jpg and train/real/a\.jpg.*twice"):
@@ -175,13 +167,6 @@ def test_a_text_under_a_streams_suffix_is_no_clip(tmp_path, packed):
     assert {entry.logical.split("/")[-1] for entry in listing.media} == set(STREAMS)
     assert {name.split("/")[-1] for name in listing.unread} == set(TEXTS)
     assert listing.ignored == {"text, no video (.mts)": 1, "text, no video (.ts)": 3}
-
-
-def test_a_members_head_is_its_first_bytes(tmp_path, archive):
-    found = open_archive(str(tmp_path / "big.zip"))
-    for path, data in archive.items():
-        for count in (1, 40, 512, 10_000):
-            assert found.head(path.split("!/")[1], count) == data[:count]
 
 
 PICTURES = {

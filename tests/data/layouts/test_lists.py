@@ -5,9 +5,7 @@ import json
 import pytest
 
 from src.artifacts.submissions import write_submission
-from src.data.layouts.load import load_dataset
-from src.errors import UserError
-from tests.data.conftest import refused
+from tests.data.conftest import expand, refused
 
 HERE = ["faces/a/0001.png", "faces/a/0002.png", "faces/b/0001.png", "my dir/a b.png"]
 WANT = {"faces/a/0001.png": 0, "faces/a/0002.png": 1, "faces/b/0001.png": 1, "my dir/a b.png": 0}
@@ -53,16 +51,14 @@ def test_lists_give_labels(toy, case):
 
 
 def test_no_row_of_a_csv_without_header_is_lost(toy):
-    assert labels(toy(["train/1.png", "train/0.png"], {"train.csv": "1.png,1\n0.png,0\n"})) == {
-        "train/1.png": 1,
-        "train/0.png": 0,
-    }
+    dataset = toy(["train/1.png", "train/0.png"], {"train.csv": "1.png,1\n0.png,0\n"})
+    assert labels(dataset) == {"train/1.png": 1, "train/0.png": 0}
 
 
 def test_what_a_list_says_of_polarity_can_be_turned_round(toy):
-    assert labels(
-        toy(HERE, {"train.txt": as_list("{} {}"), "dataset.yaml": "labels: {0: 1, 1: 0}\n"})
-    ) == {path: 1 - label for path, label in WANT.items()}
+    yaml = {"dataset.yaml": "labels: {0: 1, 1: 0}\n"}
+    dataset = toy(HERE, {"train.txt": as_list("{} {}"), **yaml})
+    assert labels(dataset) == {path: 1 - label for path, label in WANT.items()}
 
 
 def test_lists_are_splits_by_their_names(toy):
@@ -72,11 +68,10 @@ def test_lists_are_splits_by_their_names(toy):
     dataset = toy(files, {name: "".join(some) for name, some in lists.items()})
     ids = ["images/0.png", "images/1.png", "val/images/2.png", "val/images/3.png"]
     assert dataset.train["item_id"].tolist() == ids
-    assert dataset.test["item_id"].tolist() == files[4:]
+    assert dataset.test["item_id"].tolist() == dataset.require_test().item_ids == files[4:]
     assert dataset.test["label"].isna().all()
     assert dataset.test_labels is not None
     assert dataset.test_labels.to_dict() == {"images/4.png": 0, "images/5.png": 1}
-    assert dataset.require_test().item_ids == files[4:]
 
 
 @pytest.mark.parametrize(
@@ -93,9 +88,7 @@ def test_lists_are_splits_by_their_names(toy):
 )  # fmt: skip
 @pytest.mark.parametrize("below", ["", "frames/"])
 def test_rows_that_name_folders_of_frames_make_a_group_each(toy, name, text, below):
-    train = toy(
-        [f"clips/{v}/{below}{i}.png" for v in ("v1", "v2") for i in range(3)], {name: text}
-    ).train
+    train = toy(expand(f"clips/{{v1,v2}}/{below}{{0,1,2}}.png"), {name: text}).train
     assert len(train) == 6
     clip = train["path"].str.split("/").str[1]
     assert (train["label"].astype(int) == (clip == "v2")).all()
@@ -103,11 +96,17 @@ def test_rows_that_name_folders_of_frames_make_a_group_each(toy, name, text, bel
     assert train["group"].nunique() == 2
 
 
-def test_folders_of_frames_named_as_swaps_are_tied(toy):
-    assert toy(
-        [f"c/{clip}/{i}.png" for clip in ("000", "003", "000_003") for i in (0, 1)],
-        {"train.txt": "c/000 0\nc/003 0\nc/000_003 1\n"},
-    ).train["group"].unique().tolist() == ["FaceForensics++/000"]
+@pytest.mark.parametrize(
+    ("files", "rows", "yaml", "groups"),
+    [
+        ("c/{000,003,000_003}/{0,1}.png", "c/000 0\nc/003 0\nc/000_003 1\n", "", 1),  # swaps
+        ("{x,y}/p0/{0,1}.png", "x/p0 0\ny/p0 1\n", "", 1),  # one person in both classes
+        ("{x,y}/p0/{0,1}.png", "x/p0 0\ny/p0 1\n", "same_names: ignore\n", 2),
+    ],
+)
+def test_folders_of_frames_are_tied_by_their_names(toy, files, rows, yaml, groups):
+    texts = {"train.txt": rows, "dataset.yaml": f"n_folds: 2\n{yaml}"}
+    assert toy(expand(files), texts).train["group"].nunique() == groups
 
 
 BAD = {
@@ -125,12 +124,10 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_lists_are_named(toy, case):
     text, match = BAD[case]
+    names = "abc" if "c.png" in text else "ab"
     more = ["other/a.png"] if case == "two files" else []
     with refused(match):
-        toy(
-            ["img/a.png", "img/b.png", "img/c.png"][: 3 if "c.png" in text else 2] + more,
-            {"train.txt": text},
-        )
+        toy([*(f"img/{name}.png" for name in names), *more], {"train.txt": text})
 
 
 def test_other_texts_are_no_lists(toy):
@@ -147,13 +144,11 @@ def test_other_texts_are_no_lists(toy):
 
 
 def test_start_of_paths_by_hand(toy):
-    text = "path,label\nx/1.png,0\ny/2.png,1\n"
-    assert labels(
-        toy(
-            ["all/1.png", "all/y/2.png"],
-            {"train.csv": text.replace("y/", "x/y/"), "dataset.yaml": "root: {from: x, to: all}\n"},
-        )
-    ) == {"all/1.png": 0, "all/y/2.png": 1}
+    dataset = toy(["all/1.png", "all/y/2.png"], {
+        "train.csv": "path,label\nx/1.png,0\nx/y/2.png,1\n",
+        "dataset.yaml": "root: {from: x, to: all}\n",
+    })  # fmt: skip
+    assert labels(dataset) == {"all/1.png": 0, "all/y/2.png": 1}
 
 
 TRAIN = ["train/real/a.png", "train/fake/b.png"]
@@ -172,17 +167,14 @@ def test_a_sample_without_header_keeps_its_first_row_and_form(toy, tmp_path, tex
 
 
 def test_a_test_csv_of_ids_is_the_sample(toy):
-    files = [*TRAIN, *[f"test/{i}.png" for i in (3, 1, 2)]]
+    files = [*TRAIN, *expand("test/{3,1,2}.png")]
     layout = toy(files, {"test.csv": "id,width\n3,24\n1,24\n2,24\n"}).require_test()
     assert (layout.id_column, layout.label_column) == ("id", "label")
     assert layout.item_ids == ["3", "1", "2"]
 
 
 def test_a_test_list_takes_its_files_out_of_the_class_folders(toy):
-    dataset = toy(
-        [f"{c}/{i}.png" for c in ("real", "fake") for i in range(3)],
-        {"test.txt": "real/0.png\nfake/2.png\n"},
-    )
+    dataset = toy(expand("{real,fake}/{0,1,2}.png"), {"test.txt": "real/0.png\nfake/2.png\n"})
     assert dataset.test["item_id"].tolist() == ["fake/2.png", "real/0.png"]
     assert dataset.test_labels is not None
     assert dataset.test_labels.to_dict() == {"fake/2.png": 1, "real/0.png": 0}
@@ -197,54 +189,37 @@ def test_a_test_list_takes_its_files_out_of_the_class_folders(toy):
      ("id\n1\n", r"test\.csv has no row for test/2\.png.*unlisted_files")],
 )  # fmt: skip
 def test_bad_test_lists_are_named(toy, text, match):
-    with pytest.raises(UserError, match=match):
+    with refused(match):
         toy([*TRAIN, "test/1.png", "test/2.png"], {"test.csv": text})
 
 
-def test_one_of_two_lists_of_a_split_is_chosen_by_name(make_dataset, toy):
+def test_one_of_two_lists_of_a_split_is_chosen_by_name(toy):
     rows = [f"images/{i}.png {i % 2}\n" for i in range(4)]
     texts = {"a_train.txt": "".join(rows[:2]), "b_train.txt": "".join(rows), "val.txt": rows[3]}
-    with pytest.raises(UserError, match=r"a_train\.txt and .*b_train\.txt both.*labels_file"):
+    with refused(r"a_train\.txt and .*b_train\.txt both.*labels_file"):
         toy([f"images/{i}.png" for i in range(4)], texts)
     assert len(toy([], {"dataset.yaml": "labels_file: b_train.txt\n"}).train) == 4
-    make_dataset(
-        [], {"dataset.yaml": "labels_file: [a_train.txt, val.txt]\nunlisted_files: ignore\n"}
-    )
+    yaml = "labels_file: [a_train.txt, val.txt]\nunlisted_files: ignore\n"
     ids = ["images/0.png", "images/1.png", "val/images/3.png"]
-    assert load_dataset("toy").train["item_id"].tolist() == ids
-
-
-@pytest.mark.parametrize(("more", "groups"), [("", 1), ("same_names: ignore\n", 2)])
-def test_folders_of_one_name_in_both_classes_are_one_person(toy, more, groups):
-    assert (
-        toy(
-            [f"{c}/p0/{i}.png" for c in ("x", "y") for i in (0, 1)],
-            {"train.txt": "x/p0 0\ny/p0 1\n", "dataset.yaml": f"n_folds: 2\n{more}"},
-        )
-        .train["group"]
-        .nunique()
-        == groups
-    )
+    assert toy([], {"dataset.yaml": yaml}).train["item_id"].tolist() == ids
 
 
 def test_of_two_test_lists_one_is_left_aside_as_offered(toy):
     texts = {"test.csv": "id\n1\n2\n", "lists/test_b.csv": "id\n2\n1\n"}
-    with pytest.raises(UserError, match="both lists of test items") as caught:
+    with refused("both lists of test items") as caught:
         toy([*TRAIN, "test/1.png", "test/2.png"], texts)
-    kept = toy([], {"dataset.yaml": str(caught.value).split("`")[1] + "\n"}).require_test().item_ids
-    assert kept in (["1", "2"], ["2", "1"])
+    dataset = toy([], {"dataset.yaml": str(caught.value).split("`")[1] + "\n"})
+    assert dataset.require_test().item_ids in (["1", "2"], ["2", "1"])
 
 
 @pytest.mark.parametrize(
     "test",
-    [
-        {"test.csv": "path\nw0\nw1\n"},
-        {"sample_submission.csv": "id,label\nw0/0.png,0\nw1/0.png,0\n"},
-    ],
-)
+    [{"test.csv": "path\nw0\nw1\n"},
+     {"sample_submission.csv": "id,label\nw0/0.png,0\nw1/0.png,0\n"}],
+)  # fmt: skip
 def test_folders_of_frames_in_a_test_are_no_domains(toy, test):
-    files = [f"train/v{k}/0.png" for k in range(4)] + [f"test/w{k}/0.png" for k in (0, 1)]
-    dataset = toy(files, {"train.csv": "path,label\nv0,0\nv1,1\nv2,0\nv3,1\n", **test})
+    table = {"train.csv": "path,label\nv0,0\nv1,1\nv2,0\nv3,1\n"}
+    dataset = toy(expand("train/{v0,v1,v2,v3}/0.png", "test/{w0,w1}/0.png"), table | test)
     assert len(dataset.test) == 2
     assert set(dataset.items["domain"]) == {""}
 
@@ -252,9 +227,7 @@ def test_folders_of_frames_in_a_test_are_no_domains(toy, test):
 def test_folders_of_a_test_are_domains_where_those_of_train_items_are(toy):
     files = [f"train/{d}/{d}{k}.png" for d in ("print", "replay") for k in (0, 1)]
     rows = "".join(f"{d}{k}.png,{k},{d}\n" for d in ("print", "replay") for k in (0, 1))
-    dataset = toy(
-        [*files, "test/print/t.png", "test/other/u.png"],
-        {"train.csv": "filename,label,domain\n" + rows},
-    )
+    dataset = toy([*files, "test/print/t.png", "test/other/u.png"],
+                  {"train.csv": "filename,label,domain\n" + rows})  # fmt: skip
     assert dataset.test.set_index("item_id")["domain"].to_dict() == {
         "print/t.png": "print", "other/u.png": "other"}  # fmt: skip

@@ -11,6 +11,7 @@ from src.data.layouts.load import load_dataset
 from tests.data.conftest import refused
 
 FOUR = ["real/a.png", "real/b.png", "fake/a.png", "fake/c.png"]
+TRAIN = [f"train/{p}" for p in FOUR]
 
 
 def labels(dataset) -> dict[str, int]:
@@ -18,17 +19,16 @@ def labels(dataset) -> dict[str, int]:
     return dict(zip(train["item_id"], train["label"].astype(int), strict=True))
 
 
-def test_manifest_has_the_columns_and_types_of_the_design(make_dataset):
-    root = make_dataset([f"train/{p}" for p in FOUR] + ["test/images/t.png"])
-    dataset = load_dataset("toy")
+def test_manifest_has_the_columns_and_types_of_the_design(toy):
+    dataset = toy([*TRAIN, "test/images/t.png"])
     items = dataset.items
     assert list(items.columns) == COLUMNS
     assert items["label"].dtype == "Int8"
     assert items.loc[items["split"] == "test", "label"].isna().all()
     assert items["width"].isna().all()
     assert (items["kind"] == "image").all()
-    assert [len(read_bytes(root, path)) for path in items["path"]] == items["bytes"].tolist()
-    assert dataset.root == root
+    found = [len(read_bytes(dataset.root, path)) for path in items["path"]]
+    assert found == items["bytes"].tolist()
 
 
 @pytest.mark.parametrize("top", ["train/", "", "archive/real_vs_fake/", "archive/train/"])
@@ -41,51 +41,30 @@ def test_class_folders(toy, top):
 
 
 @pytest.mark.parametrize(
-    ("real", "fake"),
-    [("REAL", "FAKE"), ("real_images", "fake_images"), ("bonafide", "spoof"), ("Live", "Attack"),
-     ("0", "1"), ("training_real", "training_fake"), ("genuine", "AI-generated")],
+    ("real", "fake", "yaml"),
+    [("REAL", "FAKE", ""), ("real_images", "fake_images", ""), ("bonafide", "spoof", ""),
+     ("Live", "Attack", ""), ("0", "1", ""), ("training_real", "training_fake", ""),
+     ("genuine", "AI-generated", ""), ("calm", "teasing", "labels: {teasing: 1, calm: 0}\n")],
 )  # fmt: skip
-def test_words_for_the_classes(toy, real, fake):
-    assert labels(toy([f"train/{real}/a.png", f"train/{fake}/b.png"])) == {
-        f"{fake}/b.png": 1,
-        f"{real}/a.png": 0,
-    }
+def test_words_for_the_classes(toy, real, fake, yaml):
+    dataset = toy([f"train/{real}/a.png", f"train/{fake}/b.png"], {"dataset.yaml": yaml})
+    assert labels(dataset) == {f"{fake}/b.png": 1, f"{real}/a.png": 0}
 
 
 @pytest.mark.parametrize("top", ["train/", ""])
 def test_zips_in_place(toy, top):
-    dataset = toy(
-        {},
-        {"sample_submission.csv": "id,answer\n007,0\n"},
-        zips={"train.zip": [top + path for path in FOUR], "test.zip": ["images/007.png"]},
-    )
+    sample = {"sample_submission.csv": "id,answer\n007,0\n"}
+    zips = {"train.zip": [top + path for path in FOUR], "test.zip": ["images/007.png"]}
+    dataset = toy({}, sample, zips=zips)
     assert len(labels(dataset)) == 4
     assert dataset.test["item_id"].tolist() == ["007"]
     assert dataset.test["path"].tolist() == ["test.zip!/images/007.png"]
     layout = dataset.require_test()
     assert (layout.id_column, layout.label_column) == ("id", "answer")
-
-
-def test_labels_of_test_folders_are_kept_apart(toy):
-    dataset = toy(
-        [
-            f"{split}/{c}/{i}.png"
-            for split in ("train", "test")
-            for c in ("REAL", "FAKE")
-            for i in (1, 2)
-        ]
-    )
-    assert dataset.test["label"].isna().all()
-    assert dataset.test_labels is not None
-    assert dataset.test_labels.to_dict() == {
-        "FAKE/1.png": 1, "FAKE/2.png": 1, "REAL/1.png": 0, "REAL/2.png": 0
-    }  # fmt: skip
-
-
-def test_val_is_pooled_with_train_and_says_so(toy):
-    dataset = toy([f"{split}/{path}" for split in ("train", "val") for path in FOUR])
-    assert {"real/a.png", "val/real/a.png"} <= set(labels(dataset))
-    assert any("val: 4 items, pooled" in note for note in dataset.notes)
+    # The fingerprint follows content, not place.
+    assert load_dataset("toy").sha256 == dataset.sha256
+    zips["train.zip"].append(f"{top}fake/d.png")
+    assert toy({}, zips=zips).sha256 != dataset.sha256
 
 
 def test_two_zips_are_two_domains(toy):
@@ -94,20 +73,25 @@ def test_two_zips_are_two_domains(toy):
     assert dataset.items["item_id"].is_unique
 
 
+def test_labels_of_test_are_kept_apart_and_val_is_pooled_with_train(toy):
+    dataset = toy([f"{split}/{path}" for split in ("train", "val", "test") for path in FOUR])
+    assert dataset.test["label"].isna().all()
+    assert dataset.test_labels is not None
+    assert dataset.test_labels.to_dict() == {path: int("fake" in path) for path in sorted(FOUR)}
+    assert {"real/a.png", "val/real/a.png"} <= set(labels(dataset))
+    assert any("val: 4 items, pooled" in note for note in dataset.notes)
+
+
 CSV = "filename,label,original\n007.png,FAKE,real1\n008.png,REAL,\nreal1.png,REAL,\n"
 FLAT = ["train/007.png", "train/008.png", "train/real1.png"]
 
 
-@pytest.mark.parametrize("ids", ["007.png 008.png real1.png", "007 008 real1"])
-def test_flat_train_with_csv(toy, ids):
-    text = CSV
-    for full, short in zip(["007.png", "008.png", "real1.png"], ids.split(), strict=True):
-        text = text.replace(full, short)
-    dataset = toy(FLAT, {"train.csv": text})
-    assert list(labels(dataset)) == ids.split()  # leading zeros kept
-    groups = dict(zip(dataset.train["item_id"], dataset.train["group"], strict=True))
-    fake, other, real = ids.split()
-    assert groups == {fake: "real1", other: "", real: "real1"}
+@pytest.mark.parametrize("suffix", [".png", ""])
+def test_flat_train_with_csv(toy, suffix):
+    train = toy(FLAT, {"train.csv": CSV.replace(".png", suffix)}).train
+    # Leading zeros kept.
+    assert dict(zip(train["item_id"], train["group"], strict=True)) == {
+        f"007{suffix}": "real1", f"008{suffix}": "", f"real1{suffix}": "real1"}  # fmt: skip
 
 
 def test_swaps_in_a_csv_without_groups_are_tied_by_name(toy):
@@ -119,9 +103,8 @@ def test_swaps_in_a_csv_without_groups_are_tied_by_name(toy):
 
 
 def test_csv_with_group_domain_and_fold(toy):
-    text = "image,target,subject,generator,fold\n" + "".join(
-        f"{i},{i % 2},s{i // 2},g{i % 2},{i // 2 % 2}\n" for i in range(8)
-    )
+    rows = "".join(f"{i},{i % 2},s{i // 2},g{i % 2},{i // 2 % 2}\n" for i in range(8))
+    text = f"image,target,subject,generator,fold\n{rows}"
     dataset = toy([f"train/{i}.png" for i in range(8)], {"train.csv": text})
     assert dataset.train["group"].tolist() == [f"s{i // 2}" for i in range(8)]
     assert dataset.train["domain"].tolist() == [f"g{i % 2}" for i in range(8)]
@@ -152,47 +135,34 @@ def test_metadata_json_with_videos(toy):
     assert len(dataset.require_train()) == 3
 
 
-def test_extra_data_joins_train_only(make_dataset):
-    make_dataset([f"train/{p}" for p in FOUR], {"dataset.yaml": "extra: [other]\n"})
-    root = make_dataset(["real/n.png", "fake/m.png", "test/t.png"], name="other")
+@pytest.mark.parametrize("home", ["", "part/"])
+def test_metadata_json_of_paths_names_files_below_it(toy, home):
+    rows = {f"{c}/{i}/x.mp4": {"label": c.upper()} for c in ("real", "fake") for i in (0, 1)}
+    texts = {f"{home}videos/{path}": f"clip {path}" for path in rows}
+    train = toy(texts, {f"{home}videos/metadata.json": json.dumps(rows)}).train
+    assert (train["label"] == train["path"].str.contains("/fake/")).all()
+    assert len(train) == 4
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_extra_data_joins_train_only(make_dataset, tmp_path, linked):
+    root = make_dataset(TRAIN, {"dataset.yaml": "extra: [other]\n"})
+    other = make_dataset(["real/n.png", "fake/m.png", "test/t.png"], name="other")
+    if linked:
+        root.rename(tmp_path / "elsewhere")
+        root.symlink_to(tmp_path / "elsewhere")
     dataset = load_dataset("toy")
     assert dataset.extra_ids == {"other/real/n.png", "other/fake/m.png"}
     row = dataset.train.set_index("item_id").loc["other/real/n.png"]
-    assert read_bytes(dataset.root, row["path"]) == (root / "real" / "n.png").read_bytes()
+    assert read_bytes(dataset.root, row["path"]) == (other / "real" / "n.png").read_bytes()
     assert row["domain"] == "other"
     assert dataset.test.empty
-
-
-def test_extra_is_read_through_a_link(make_dataset, tmp_path):
-    root = make_dataset([f"train/{p}" for p in FOUR], {"dataset.yaml": "extra: [other]\n"})
-    make_dataset(["real/n.png", "fake/m.png"], name="other")
-    moved = tmp_path / "elsewhere"
-    root.rename(moved)
-    root.symlink_to(moved)
-    dataset = load_dataset("toy")
     assert all(read_bytes(dataset.root, path) for path in dataset.items["path"])
 
 
-def test_fingerprint_follows_content_not_place(toy):
-    before = toy({}, zips={"train.zip": FOUR}).sha256
-    assert load_dataset("toy").sha256 == before
-    assert toy({}, zips={"train.zip": [*FOUR, "fake/d.png"]}).sha256 != before
-
-
-def test_words_of_another_task(toy):
-    assert labels(
-        toy(
-            ["teasing/a.png", "non_teasing/b.png"],
-            {"dataset.yaml": "labels: {teasing: 1, non_teasing: 0}\n"},
-        )
-    ) == {"non_teasing/b.png": 0, "teasing/a.png": 1}
-
-
 def test_words_of_a_sample_submission(toy):
-    layout = toy(
-        [*[f"train/{p}" for p in FOUR], "test/s.png", "test/t.png"],
-        {"sample_submission.csv": "id,y\nt,real\ns,fake\n"},
-    ).require_test()
+    sample = {"sample_submission.csv": "id,y\nt,real\ns,fake\n"}
+    layout = toy([*TRAIN, "test/s.png", "test/t.png"], sample).require_test()
     assert layout.label_names == ("real", "fake")
     assert layout.item_ids == ["t", "s"]
 
@@ -201,16 +171,14 @@ def test_words_of_a_sample_submission(toy):
     ("group", "fake/v1", ""), ("domain", "", "v1"), ("ignore", "", ""),
 ])  # fmt: skip
 def test_folders_below_the_classes(toy, setting, group, domain):
-    row = toy(
-        ["real/v0/f.png", "fake/v1/f.png"], {"dataset.yaml": f"subfolders: {setting}\n"}
-    ).train.iloc[0]
+    yaml = {"dataset.yaml": f"subfolders: {setting}\n"}
+    row = toy(["real/v0/f.png", "fake/v1/f.png"], yaml).train.iloc[0]
     assert (row["group"], row["domain"]) == (group, domain)
 
 
 def test_numbered_folders_below_a_class_are_no_labels(toy):
-    assert labels(
-        toy(["real/1/f.png", "fake/0/f.png"], {"dataset.yaml": "subfolders: group\n"})
-    ) == {"fake/0/f.png": 1, "real/1/f.png": 0}
+    dataset = toy(["real/1/f.png", "fake/0/f.png"], {"dataset.yaml": "subfolders: group\n"})
+    assert labels(dataset) == {"fake/0/f.png": 1, "real/1/f.png": 0}
 
 
 # Bad input: (files, texts, what the message must name).
@@ -277,7 +245,6 @@ def test_bad_input_is_named(toy, case):
         toy(files, texts)
 
 
-TRAIN = [f"train/{p}" for p in FOUR]
 BAD_SAMPLES = {
     "id without file": ("id,label\nt.png,0\nu.png,0\n", r"row 3: id 'u\.png' has no file.*1 such"),
     "no rows": ("id,label\n", "header and no rows"),
@@ -308,33 +275,27 @@ def test_a_test_file_that_lies_there_unread_is_named(toy, item_id):
         toy([*TRAIN, "test/t.png"], texts)
 
 
-def test_unread_test_files_are_named_where_no_other_is_there(toy):
-    sample = {"sample_submission.csv": "id,label\nb.jxl,0\n", "test/b.jxl": ""}
-    (note,) = [note for note in toy(TRAIN, sample).notes if "no test items" in note]
+def test_a_sample_without_test_files_still_trains_and_names_what_is_not_read(toy):
+    dataset = toy(TRAIN, {"sample_submission.csv": "id,label\nb.jxl,0\n"})
+    assert dataset.submission is None
+    assert any("no test items" in note for note in dataset.notes)
+    (note,) = [note for note in toy([], {"test/b.jxl": ""}).notes if "no test items" in note]
     assert "test/b.jxl lies there" in note
 
 
 def test_ambiguous_test_name_is_refused(toy):
+    sample = {"sample_submission.csv": "id,label\nt,0\n"}
     with refused("row 2: id 't' fits 2 test files"):
-        toy([*TRAIN, "test/a/t.png", "test/b/t.png"], {"sample_submission.csv": "id,label\nt,0\n"})
+        toy([*TRAIN, "test/a/t.png", "test/b/t.png"], sample)
 
 
 def test_misfits_can_be_passed_over(toy):
-    dataset = toy(
-        [*FLAT, "train/more.png"],
-        {
-            "train.csv": CSV + "zzz.png,REAL,\n",
-            "dataset.yaml": "missing_files: ignore\nunlisted_files: ignore\n",
-        },
-    )
+    dataset = toy([*FLAT, "train/more.png"], {
+        "train.csv": CSV + "zzz.png,REAL,\n",
+        "dataset.yaml": "missing_files: ignore\nunlisted_files: ignore\n",
+    })  # fmt: skip
     assert len(labels(dataset)) == 3
     assert dataset.ignored == {"train files that no row names": 1}
-
-
-def test_sample_without_test_files_still_trains(toy):
-    dataset = toy(TRAIN, {"sample_submission.csv": "id,label\nt,0\n"})
-    assert dataset.submission is None
-    assert any("no test items" in note for note in dataset.notes)
 
 
 def test_unknown_data_set_offers_names(make_dataset):
@@ -359,14 +320,3 @@ def test_real_data_sets(shared_data, name, train, test, fakes, groups, domains):
         sample = pd.read_csv(shared_data / name / "sample_submission.csv", dtype=str)
         assert dataset.require_test().item_ids == sample["filename"].tolist()
         assert set(dataset.test["item_id"]) == set(sample["filename"])
-
-
-@pytest.mark.parametrize("home", ["", "part/"])
-def test_metadata_json_of_paths_names_files_below_it(toy, home):
-    rows = {f"{c}/{i}/x.mp4": {"label": c.upper()} for c in ("real", "fake") for i in (0, 1)}
-    train = toy(
-        {f"{home}videos/{path}": f"clip {path}" for path in rows},
-        {f"{home}videos/metadata.json": json.dumps(rows)},
-    ).train
-    assert (train["label"] == train["path"].str.contains("/fake/")).all()
-    assert len(train) == 4

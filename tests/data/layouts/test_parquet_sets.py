@@ -43,10 +43,6 @@ def write(root, name, columns, *, words=None, group=3):
     return path
 
 
-def pictures(start: int, count: int, name: str = "{}.png") -> list[tuple[bytes, str | None]]:
-    return [(picture(i), name.format(i) if name else None) for i in range(start, start + count)]
-
-
 @pytest.fixture
 def root(artefact_root):
     folder = artefact_root / "input" / "toy"
@@ -58,11 +54,27 @@ def labels(dataset) -> dict[str, int]:
     return dict(zip(dataset.train["item_id"], dataset.train["label"].astype(int), strict=True))
 
 
+def images(
+    root, count: int, *, beside: bool = False, start: int = 0
+) -> list[tuple[bytes | None, str]]:
+    """Return (bytes, path) of pictures for rows; no bytes of those that lie beside the table."""
+    for i in range(start, start + count) if beside else ():
+        (root / f"{i}.png").write_bytes(picture(i))
+    return [(None if beside else picture(i), f"{i}.png") for i in range(start, start + count)]
+
+
+def follow(root, caught, fill=("", ""), at: int = 1) -> None:
+    """Add a line that an error offers (the first) to dataset.yaml."""
+    path = root / "dataset.yaml"
+    before = path.read_text() if path.exists() else ""
+    path.write_text(before + str(caught.value).split("`")[at].replace(*fill) + "\n")
+
+
 @pytest.mark.parametrize("home", ["data/{}-00000-of-00001.parquet", "default/{}/0000.parquet"])
 def test_splits_labels_and_bytes_of_hugging_faces_form(root, home):
     words = {"label": ALPHABET}
     for start, split in ((0, "train"), (10, "validation"), (20, "test")):
-        columns = {"image": pictures(start, 4), "label": [0, 1, 1, 0]}
+        columns = {"image": images(root, 4, start=start), "label": [0, 1, 1, 0]}
         write(root, home.format(split), columns, words=words)
     dataset = load_dataset("toy")
     assert labels(dataset) == {
@@ -81,9 +93,9 @@ def test_splits_labels_and_bytes_of_hugging_faces_form(root, home):
 
 
 def test_bytes_without_names_and_words_for_the_classes(root):
-    images = [data for data, _ in pictures(0, 4)]
+    data = [picture(i) for i in range(4)]
     columns = {
-        "image": pa.array(images, pa.large_binary()), "label": ["real", "AI", "AI", "real"],
+        "image": pa.array(data, pa.large_binary()), "label": ["real", "AI", "AI", "real"],
         "generator": ["", "sd", "mj", ""], "subject": ["a", "b", "a", "b"], "width": [1, 2, 3, 4],
     }  # fmt: skip
     write(root, "train.parquet", columns)
@@ -94,12 +106,12 @@ def test_bytes_without_names_and_words_for_the_classes(root):
     assert train["label"].tolist() == [1, 1, 0, 0]
     assert train["domain"].tolist() == ["mj", "sd", "", ""]
     assert train["group"].tolist() == ["a", "b", "a", "b"]
-    assert [read_bytes(root, path) for path in train["path"]] == [images[i] for i in (2, 1, 0, 3)]
+    assert [read_bytes(root, path) for path in train["path"]] == [data[i] for i in (2, 1, 0, 3)]
 
 
 @pytest.mark.parametrize("values", [[0, 1, 1, 0], [False, True, True, False], [0.0, 1.0, 1.0, 0.0]])
 def test_numbers_without_names_are_said_and_can_be_turned_round(root, values):
-    write(root, "train.parquet", {"image": pictures(0, 4), "label": values})
+    write(root, "train.parquet", {"image": images(root, 4), "label": values})
     dataset = load_dataset("toy")
     assert labels(dataset) == {"real/0.png": 0, "fake/1.png": 1, "fake/2.png": 1, "real/3.png": 0}
     assert any("0 -> real, 1 -> fake; where folders" in note for note in dataset.notes)
@@ -113,7 +125,8 @@ def test_numbers_without_names_are_said_and_can_be_turned_round(root, values):
 
 def test_names_that_repeat_are_told_apart_by_file_and_row(root):
     for shard in (0, 1):
-        columns = {"image": pictures(10 * shard, 2, "image.png"), "label": ["real", "fake"]}
+        pictures = [(picture(10 * shard + i), "image.png") for i in (0, 1)]
+        columns = {"image": pictures, "label": ["real", "fake"]}
         write(root, f"data/train-0000{shard}-of-00003.parquet", columns)
     dataset = load_dataset("toy")
     assert labels(dataset) == {
@@ -125,8 +138,10 @@ def test_names_that_repeat_are_told_apart_by_file_and_row(root):
 
 @pytest.mark.parametrize("key", ["id", "image_id"])
 def test_ids_of_a_test_set_match_the_sample(root, key):
-    write(root, "train.parquet", {"image": pictures(0, 2), "label": ["real", "fake"]})
-    write(root, "test.parquet", {"image": pictures(5, 3, ""), key: [7, 9, 8]})
+    pair = {"image": images(root, 2), "label": ["real", "fake"]}
+    write(root, "train.parquet", pair)
+    nameless = [(picture(i), None) for i in (5, 6, 7)]
+    write(root, "test.parquet", {"image": nameless, key: [7, 9, 8]})
     (root / "sample_submission.csv").write_text("id,label\n9,0\n7,0\n8,0\n")
     dataset = load_dataset("toy")
     assert dataset.require_test().item_ids == ["9", "7", "8"]
@@ -139,23 +154,22 @@ def test_ids_of_a_test_set_match_the_sample(root, key):
 @pytest.mark.parametrize("start", ["", "/home/ann/set/"])
 @pytest.mark.parametrize("form", ["struct", "text"])
 def test_rows_that_name_files_beside_them(root, start, form):
-    names = ["real/0.png", "fake/1.png", "fake/2.png"]
+    names = ["pics/real/0.png", "pics/fake/1.png", "pics/fake/2.png"]
     for i, name in enumerate(names):
-        (root / "pics" / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / "pics" / name).write_bytes(picture(i))
-    paths = [f"{start}pics/{name}" for name in names]
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(picture(i))
+    paths = [f"{start}{name}" for name in names]
     image = [(None, path) for path in paths] if form == "struct" else pa.array(paths)
     write(root, "train.parquet", {"image": image, "label": [1, 0, 0]}, words={"label": ALPHABET})
     train = load_dataset("toy").train
     found = dict(zip(train["path"], train["label"].astype(int), strict=True))
-    assert found == {"pics/real/0.png": 0, "pics/fake/1.png": 1, "pics/fake/2.png": 1}
+    assert found == {name: int("fake" in name) for name in names}
 
 
-def test_as_extra_data(root, make_dataset):
-    make_dataset(["real/a.png", "fake/b.png"], {"dataset.yaml": "extra: [more]\n"})
-    columns = {"image": pictures(0, 2), "label": ["real", "fake"]}
-    write(root.parent / "more", "train.parquet", columns)
-    dataset = load_dataset("toy")
+def test_as_extra_data(root, toy):
+    pair = {"image": images(root, 2), "label": ["real", "fake"]}
+    write(root.parent / "more", "train.parquet", pair)
+    dataset = toy(["real/a.png", "fake/b.png"], {"dataset.yaml": "extra: [more]\n"})
     assert dataset.extra_ids == {"more/real/0.png", "more/fake/1.png"}
     row = dataset.train.set_index("item_id").loc["more/fake/1.png"]
     assert read_bytes(dataset.root, row["path"]) == picture(1)
@@ -169,7 +183,8 @@ def _all_equal(root, wanted: dict[str, bytes], seed: int) -> bool:
 @pytest.mark.parametrize("kept", [1, 64 * 2**20])
 def test_rows_are_read_from_threads_and_forks(root, monkeypatch, kept):
     monkeypatch.setattr(parquet_rows, "KEPT", kept)
-    write(root, "a.parquet", {"image": pictures(0, 60), "label": ["real", "fake"] * 30}, group=7)
+    columns = {"image": images(root, 60), "label": ["real", "fake"] * 30}
+    write(root, "a.parquet", columns, group=7)
     wanted = {f"a.parquet!/{i}/{i}.png": picture(i) for i in range(60)}
     assert set(load_dataset("toy").items["path"]) == set(wanted)
     with ThreadPoolExecutor(4) as pool:
@@ -179,7 +194,7 @@ def test_rows_are_read_from_threads_and_forks(root, monkeypatch, kept):
 
 
 def test_fingerprint_follows_content_and_stamps_follow_time(root):
-    columns = {"image": pictures(0, 4), "label": ["real", "fake"] * 2}
+    columns = {"image": images(root, 4), "label": ["real", "fake"] * 2}
     path = write(root, "train.parquet", columns)
     before, stamp = load_dataset("toy"), stamp_of(root, "train.parquet!/0/0.png")
     os.utime(path, (1, 1))
@@ -188,11 +203,16 @@ def test_fingerprint_follows_content_and_stamps_follow_time(root):
     columns["image"][3] = (picture(99), "3.png")
     write(root, "train.parquet", columns)
     assert load_dataset("toy").sha256 != before.sha256
+    with pytest.raises(UserError, match="no row '7'"):
+        read_bytes(root, "train.parquet!/7")
+    shutil.rmtree(root)
+    with pytest.raises(UserError, match="not there any more"):
+        stamp_of(root, "gone.parquet!/0")
 
 
 def test_a_row_without_picture_and_a_damaged_group_are_unreadable(root):
-    images = [*pictures(0, 5), (None, "5.png")]
-    path = write(root, "train.parquet", {"image": images, "label": ["real", "fake"] * 3})
+    rows = [*images(root, 5), (None, "5.png")]
+    path = write(root, "train.parquet", {"image": rows, "label": ["real", "fake"] * 3})
     items = load_dataset("toy").items
     errors = [look_at(root, p).error for p in items.sort_values("path")["path"]]
     assert [bool(error) for error in errors] == [False] * 5 + [True]
@@ -206,61 +226,43 @@ def test_a_row_without_picture_and_a_damaged_group_are_unreadable(root):
     assert look_at(root, "train.parquet!/0/0.png").error == ""
 
 
-def test_what_is_no_set_of_pictures_is_left_aside_with_a_line(root, make_dataset):
-    make_dataset(["real/a.png", "fake/b.png"])
+def test_what_is_no_set_of_pictures_is_left_aside_with_a_line(root, toy):
     pq.write_table(pa.table({"item_id": ["a"], "logit": [0.5]}), root / "fold_0.views.parquet")
     (root / "pointer.parquet").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
-    dataset = load_dataset("toy")
+    dataset = toy(["real/a.png", "fake/b.png"])
     assert len(dataset.items) == 2
     notes = "\n".join(dataset.notes)
-    assert "fold_0.views.parquet left aside: no label column" in notes
-    assert "pointer.parquet" in notes
-    assert "git lfs pull" in notes
+    for text in ("fold_0.views.parquet left aside: no label column", "pointer.parquet", "lfs pull"):
+        assert text in notes
 
 
 BAD = {
-    "damaged": ({"b.parquet": b"PAR1 no"}, ["real", "fake"], r"b\.parquet.*download it again"),
-    "word": ({}, ["real", "cat"],
+    "damaged": (["real", "fake"], r"b\.parquet.*download it again"),
+    "word": (["real", "cat"],
              r"train\.parquet: row 1: label is 'cat'.*labels: \{real: 0, cat: 0\|1\}"),
-    "no label": ({}, ["real", ""], r"1 of 2 train files have no label.*train\.parquet!/1/1\.png"),
+    "no label": (["real", ""], r"1 of 2 train files have no label.*train\.parquet!/1/1\.png"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_sets_are_named(root, case):
-    files, words, match = BAD[case]
-    write(root, "train.parquet", {"image": pictures(0, 2), "label": words})
-    for name, data in files.items():
-        (root / name).write_bytes(data)
-    with refused(match):
+    words, match = BAD[case]
+    write(root, "train.parquet", {"image": images(root, 2), "label": words})
+    if case == "damaged":
+        (root / "b.parquet").write_bytes(b"PAR1 no")
+    with refused(match) as caught:
         load_dataset("toy")
-
-
-def test_the_offered_line_leaves_a_damaged_file_aside(root):
-    write(root, "train.parquet", {"image": pictures(0, 2), "label": ["real", "fake"]})
-    (root / "b.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(UserError) as caught:
-        load_dataset("toy")
-    (root / "dataset.yaml").write_text(str(caught.value).split("`")[3] + "\n")
-    assert len(load_dataset("toy").items) == 2
-
-
-def test_a_set_that_is_gone_is_named(root):
-    write(root, "train.parquet", {"image": pictures(0, 2), "label": ["real", "fake"]})
-    load_dataset("toy")
-    with pytest.raises(UserError, match="no row '7'"):
-        read_bytes(root, "train.parquet!/7")
-    shutil.rmtree(root)
-    with pytest.raises(UserError, match="not there any more"):
-        stamp_of(root, "gone.parquet!/0")
+    if case == "damaged":
+        follow(root, caught, at=3)  # which leaves it aside
+        assert len(load_dataset("toy").items) == 2
 
 
 @pytest.mark.parametrize("values", [[1, 0], [True, False], [1.0, 0.0]])
 def test_a_column_whose_name_says_that_1_is_real_is_asked_about(root, values):
-    columns = {"image": pictures(0, 4), "is_real": values * 2}
+    columns = {"image": images(root, 4), "is_real": values * 2}
     write(root, "train.parquet", columns)
     (root / "dataset.yaml").write_text("label_column: is_real\n")
-    with pytest.raises(UserError, match=r"train\.parquet: does 1 in column 'is_real'") as caught:
+    with refused(r"train\.parquet: does 1 in column 'is_real'") as caught:
         load_dataset("toy")
     follow(root, caught)
     train = load_dataset("toy").train
@@ -268,41 +270,27 @@ def test_a_column_whose_name_says_that_1_is_real_is_asked_about(root, values):
     assert found == {"0": 0, "1": 1, "2": 0, "3": 1}
 
 
-def follow(root, caught, fill=("", "")) -> None:
-    """Add the first line that an error offers to dataset.yaml."""
-    path = root / "dataset.yaml"
-    before = path.read_text() if path.exists() else ""
-    path.write_text(before + str(caught.value).split("`")[1].replace(*fill) + "\n")
-
-
 @pytest.mark.parametrize("key", ["group_column", "label_column", "id_column", "domain_column",
                                  "fold_column"])  # fmt: skip
 @pytest.mark.parametrize("beside", [False, True])
 def test_a_column_that_is_not_there_is_named(root, key, beside):
-    for i in range(4 * beside):
-        (root / f"{i}.png").write_bytes(picture(i))
-    image = [(None, f"{i}.png") for i in range(4)] if beside else pictures(0, 4)
-    write(
-        root, "train.parquet", {"image": image, "label": ["real", "fake"] * 2, "person": [*"abab"]}
-    )
+    columns = {"image": images(root, 4, beside=beside), "label": ["real", "fake"] * 2}
+    write(root, "train.parquet", columns | {"person": [*"abab"]})
     (root / "dataset.yaml").write_text(f"{key}: persn\n")
-    with pytest.raises(UserError, match=rf"column \({key}.*train\.parquet: 'persn'.*person"):
+    with refused(rf"column \({key}.*train\.parquet: 'persn'.*person"):
         load_dataset("toy")
 
 
 @pytest.mark.parametrize("beside", [False, True])
 def test_columns_of_any_name_are_read(root, beside):
-    for i in range(8 * beside):
-        (root / f"{i}.png").write_bytes(picture(i))
     columns = {
-        "image": [(None, f"{i}.png") for i in range(8)] if beside else pictures(0, 8),
-        "verdict": [0, 1] * 4, "who": [*"aabbccdd"], "maker": [*"xxxxyyyy"],
-        "fold": [0, 0, 0, 0, 1, 1, 1, -1], "split": ["train"] * 8,
+        "image": images(root, 8, beside=beside), "verdict": [0, 1] * 4, "who": [*"aabbccdd"],
+        "maker": [*"xxxxyyyy"], "fold": [0, 0, 0, 0, 1, 1, 1, -1], "split": ["train"] * 8,
+        "tool": [*"aabbaabb"],
     }  # fmt: skip
     write(root, "train.parquet", columns, words={"verdict": ALPHABET})
-    (root / "dataset.yaml").write_text(
-        "label_column: verdict\ngroup_column: who\ndomain_column: maker\n"
-    )
+    yaml = "label_column: verdict\ngroup_column: who\ndomain_column: maker\n"
+    (root / "dataset.yaml").write_text(yaml)
     dataset = load_dataset("toy")
     train = dataset.train.sort_values("path")
     assert train["label"].astype(int).tolist() == [1, 0] * 4
@@ -311,15 +299,13 @@ def test_columns_of_any_name_are_read(root, beside):
     assert dataset.given_folds is not None
     assert dataset.given_folds[train["item_id"]].tolist() == [0, 0, 0, 0, 1, 1, 1, -1]
     assert not dataset.from_splits
+    assert any("not used: tool" in note for note in dataset.notes)
 
 
 @pytest.mark.parametrize("beside", [False, True])
 def test_a_column_of_splits_decides(root, beside):
-    for i in range(10 * beside):
-        (root / f"{i}.png").write_bytes(picture(i))
     columns = {
-        "image": [(None, f"{i}.png") for i in range(10)] if beside else pictures(0, 10),
-        "label": [0, 1] * 3 + [0, 1] + [1, 0],
+        "image": images(root, 10, beside=beside), "label": [0, 1] * 4 + [1, 0],
         "partition": ["train"] * 6 + ["val"] * 2 + ["test"] * 2,
     }  # fmt: skip
     write(root, "all.parquet", columns)
@@ -331,9 +317,9 @@ def test_a_column_of_splits_decides(root, beside):
 
 
 def test_words_of_a_class_label_that_are_not_known_are_asked_about(root):
-    columns = {"image": pictures(0, 4), "label": [0, 1, 1, 0]}
+    columns = {"image": images(root, 4), "label": [0, 1, 1, 0]}
     write(root, "train.parquet", columns, words={"label": ["AiArtData", "Photo"]})
-    with pytest.raises(UserError, match=r"row 0.*'AiArtData'") as caught:
+    with refused(r"row 0.*'AiArtData'") as caught:
         load_dataset("toy")
     assert "`labels: {AiArtData: 0|1, Photo: 0|1}`" in str(caught.value)
     follow(root, caught, ("AiArtData: 0|1, Photo: 0|1", "AiArtData: 1, Photo: 0"))
@@ -342,35 +328,30 @@ def test_words_of_a_class_label_that_are_not_known_are_asked_about(root):
 
 
 def test_a_test_set_needs_no_column_of_the_train_set(root):
-    columns = {"image": pictures(0, 4), "verdict": ["real", "fake"] * 2, "who": [*"abab"]}
-    write(root, "train.parquet", columns)
-    write(root, "test.parquet", {"image": pictures(8, 2), "label": [-1, -1]})
+    columns = {"verdict": ["real", "fake"] * 2, "who": [*"abab"]}
+    write(root, "train.parquet", {"image": images(root, 4), **columns})
+    test = {"image": images(root, 2, start=8), "label": [-1, -1]}
+    write(root, "test.parquet", test)
     (root / "dataset.yaml").write_text("label_column: verdict\ngroup_column: who\n")
     dataset = load_dataset("toy")
     assert (len(dataset.train), len(dataset.test), dataset.test_labels) == (4, 2, None)
 
 
-def test_columns_that_nobody_reads_are_named(root):
-    columns = {"image": pictures(0, 4), "label": ["real", "fake"] * 2, "maker": [*"aabb"]}
-    write(root, "train.parquet", columns)
-    assert any("not used: maker" in note for note in load_dataset("toy").notes)
-
-
 def test_a_test_list_in_parquet_is_a_test_list(root):
-    for i in range(6):
-        (root / f"{i}.png").write_bytes(picture(i))
+    rows = images(root, 6, beside=True)
     for name, of in (("train", range(4)), ("test", (5, 4))):
-        columns = {"image": [(None, f"{i}.png") for i in of], "label": [i % 2 for i in of]}
+        columns = {"image": [rows[i] for i in of], "label": [i % 2 for i in of]}
         write(root, f"data/{name}-00000-of-00001.parquet", columns)
-    dataset = load_dataset("toy")
-    assert dataset.require_test().item_ids == ["5.png", "4.png"]
+    assert load_dataset("toy").require_test().item_ids == ["5.png", "4.png"]
 
 
 def test_folds_may_be_spread_over_shards_and_test_has_none(root):
     for shard in (0, 1):
-        columns = {"image": pictures(8 * shard, 4), "label": [0, 1] * 2, "fold": [shard] * 4}
+        columns = {"label": [0, 1] * 2, "fold": [shard] * 4}
+        columns["image"] = images(root, 4, start=8 * shard)
         write(root, f"data/train-0000{shard}-of-00002.parquet", columns)
-    write(root, "data/test-00000-of-00001.parquet", {"image": pictures(20, 2), "fold": [None, 3]})
+    test = {"image": images(root, 2, start=20), "fold": [None, 3]}
+    write(root, "data/test-00000-of-00001.parquet", test)
     dataset = load_dataset("toy")
     assert dataset.given_folds is not None
     assert sorted(dataset.given_folds) == [0] * 4 + [1] * 4

@@ -4,8 +4,7 @@ import pytest
 
 from src.data.folds.make import ensure_folds
 from src.data.items.words import SplitMap, make_split_map
-from src.data.layouts.load import load_dataset
-from src.errors import UserError
+from tests.data.conftest import expand, refused
 
 TWO = ["real/a.png", "fake/b.png"]
 SAMPLE = {"sample_submission.csv": "id,label\nt1.png,0\nt2.png,0\n"}
@@ -119,11 +118,10 @@ def test_zips_whose_names_say_the_split(toy):
     assert dataset.test["path"].str.startswith("testImages").all()
 
 
-def test_files_of_class_folders_that_the_sample_names_are_test(make_dataset):
-    files = [f"{c}/{c}{k}.png" for c in ("real", "fake") for k in range(6)]
+def test_files_of_class_folders_that_the_sample_names_are_test(toy):
     rows = "".join(f"{c}{k}.png,0\n" for c in ("fake", "real") for k in (0, 3))
-    root = make_dataset(files, {"sample_submission.csv": f"id,label\n{rows}"})
-    dataset = load_dataset("toy")
+    files = [f"{c}/{c}{k}.png" for c in ("real", "fake") for k in range(6)]
+    dataset = toy(files, {"sample_submission.csv": f"id,label\n{rows}"})
     assert ids(dataset, "test") == ["fake0.png", "fake3.png", "real0.png", "real3.png"]
     assert not set(dataset.test["path"]) & set(dataset.train["path"])
     assert len(dataset.train) == 8
@@ -131,8 +129,8 @@ def test_files_of_class_folders_that_the_sample_names_are_test(make_dataset):
     assert dataset.test_labels.to_dict() == {i: int("fake" in i) for i in ids(dataset, "test")}
     (note,) = [note for note in dataset.notes if "names 4 files of the class folders" in note]
     assert "test items, not trained on" in note
-    (root / "sample_submission.csv").write_text(f"id,label\n{rows}other.png,0\n")
-    dataset = load_dataset("toy")  # the test set may be elsewhere, and its names no more than alike
+    # The test set may be elsewhere, and its names no more than alike.
+    dataset = toy([], {"sample_submission.csv": f"id,label\n{rows}other.png,0\n"})
     assert len(dataset.test) == 0
     (note,) = [note for note in dataset.notes if "no test items, though" in note]
     assert note.startswith("WARNING")
@@ -147,58 +145,29 @@ def test_a_name_that_not_everybody_reads_so_is_said_and_can_be_settled(toy):
     assert len(toy([], {"dataset.yaml": "splits: {'*_test_*': val}\n"}).train) == 4
 
 
-def test_published_layouts_below_folders_of_splits(toy):
-    ff = "{}/original_sequences/youtube/c23/frames/00{}/0.png"
-    fake = "{}/manipulated_sequences/Deepfakes/c23/frames/00{}_00{}/0.png"
-    dataset = toy(
-        [
-            *(
-                form
-                for split, a, b in (("train", 0, 3), ("testset", 1, 2))
-                for form in (ff.format(split, a), ff.format(split, b), fake.format(split, a, b))
-            ),
-        ]
-    )
-    assert (len(dataset.train), len(dataset.test)) == (3, 3)
-    assert dataset.test["path"].str.startswith("testset/").all()
+FF_REAL = "original_sequences/youtube/c23/frames"
+FF_FAKE = "manipulated_sequences/Deepfakes/c23/frames"
 
 
 @pytest.mark.parametrize(
-    "form", ["{}/Celeb-real/id0_000{}.mp4", "{}/Celeb-synthesis/id{}_id9_0000.mp4"]
-)
-def test_celeb_df_below_folders_of_splits(toy, form):
-    other = (
-        "{}/Celeb-synthesis/id0_id1_000{}.mp4" if "real" in form else "{}/Celeb-real/id{}_0000.mp4"
-    )
-    files = [f.format(s, i) for f in (form, other) for i, s in enumerate(("train", "eval"))]
-    assert sorted(toy(dict.fromkeys(files, b"clip")).test["path"]) == sorted(
-        f for f in files if "eval" in f
-    )
-
-
-@pytest.mark.parametrize("form", ["{}_videos", "{}data", "{}x", "{}Set"])
-def test_two_folders_of_splits_are_no_domains_of_antispoofing(toy, form):
-    dataset = toy(
-        [
-            f"{form.format(top)}/{label}/{video}_frame{k}.png"
-            for top in ("train", "test")
-            for label, video in (("real", "1"), ("fake", "2"))
-            for k in (0, 1)
-        ]
-    )
-    assert (len(dataset.train), len(dataset.test)) == (4, 4)
-
-
-def test_generators_of_a_test_set_are_held_out(toy):
-    dataset = toy(
-        [
-            f"{top}/{c}/a.png"
-            for top in ("progan_train/car", "CNN_synth_testset/crn")
-            for c in ("0_real", "1_fake")
-        ]
-    )
-    assert dataset.test["path"].str.startswith("CNN_synth_testset/").all()
-    assert set(dataset.train["domain"]) == {"progan"}
+    ("train", "test"),
+    [
+        (f"train/{FF_REAL}/{{000,003}}/0.png", f"testset/{FF_FAKE}/{{001_002,002_001}}/0.png"),
+        ("train/Celeb-{real/id0_0000,synthesis/id0_id1_0000}.mp4",
+         "eval/Celeb-{real/id0_0001,synthesis/id1_id9_0000}.mp4"),
+        ("progan_train/car/{0_real,1_fake}/a.png", "CNN_synth_testset/crn/{0_real,1_fake}/a.png"),
+        *((f"{form.format('train')}/{{real/1,fake/2}}_frame{{0,1}}.png",
+           f"{form.format('test')}/{{real/1,fake/2}}_frame{{0,1}}.png")  # no domains of FLIP's
+          for form in ("{}_videos", "{}data", "{}x", "{}Set")),
+    ],
+)  # fmt: skip
+def test_published_layouts_below_folders_of_splits(toy, train, test):
+    more = expand(f"train/{FF_FAKE}/000_003/0.png") * ("original" in train)
+    dataset = toy(dict.fromkeys([*expand(train, test), *more], b"file"))
+    assert sorted(dataset.train["path"]) == sorted([*expand(train), *more])
+    assert sorted(dataset.test["path"]) == sorted(expand(test))
+    if "progan" in train:
+        assert set(dataset.train["domain"]) == {"progan"}
 
 
 @pytest.mark.parametrize("folder", ["unseen", "images_b/part", "valset"])
@@ -206,30 +175,22 @@ def test_a_folder_that_the_sample_names_is_test(toy, folder):
     dataset = toy([*tree("train"), f"{folder}/t1.png", f"{folder}/t2.png"], SAMPLE)
     assert ids(dataset, "test") == ["t1.png", "t2.png"]
     assert any(f"names {folder.split('/')[0]}" in note for note in dataset.notes)
-    with pytest.raises(UserError, match=rf"no row for {folder}/more\.png.*unlisted_files"):
+    with refused(rf"no row for {folder}/more\.png.*unlisted_files"):
         toy([f"{folder}/more.png"])
 
 
 def test_a_val_that_has_a_test_beside_stays_a_val(toy):
-    with pytest.raises(UserError, match=r"t2\.png' has no file among the test items"):
+    with refused(r"t2\.png' has no file among the test items"):
         toy([*tree("train", "val"), "test/t1.png", "val/real/t2.png"], SAMPLE)
 
 
 def test_train_and_val_folders_are_folds_as_given(toy):
-    dataset = toy(
-        [
-            f"{split}/{label}/{i}.png"
-            for split in ("train", "val", "test")
-            for label in ("real", "fake")
-            for i in range(3)
-        ]
-    )
+    dataset = toy(expand("{train,val,test}/{real,fake}/{0,1,2}.png"))
     _, folds, report = ensure_folds(dataset, "fixed")
     held = folds.loc[folds["fold"] == 0, "item_id"]
     assert len(held) == 6
     assert held.str.startswith("val/").all()
     assert report is not None
     # Asked for nothing, train and val are pooled as before.
-    scheme, _, _ = ensure_folds(load_dataset("toy"), "sgkf2_s42")
-    assert scheme == "sgkf2_s42"
+    assert ensure_folds(dataset, "sgkf2_s42")[0] == "sgkf2_s42"
     assert any("`--scheme fixed`" in note for note in dataset.notes)
