@@ -5,7 +5,7 @@ import pandas as pd
 from src import paths
 from src.artifacts.label_names import DEFAULT
 from src.data.audit.adversarial import Adversarial, adversarial_validation, write_adversarial
-from src.data.audit.metadata import Audit, Part, Tell, audit_dataset, write_audit
+from src.data.audit.metadata import Audit, AuditPart, Tell, audit_dataset, write_audit
 from src.data.audit.trees import number
 from src.data.items.manifest import Dataset
 
@@ -107,11 +107,11 @@ def remedy_quality(table: pd.DataFrame) -> int:
     return int(min(90, max(10, min(low)))) if low else 75
 
 
-def _best(part: Part) -> float:
+def _best(part: AuditPart) -> float:
     return max([part.auc, *(tell.auc for tell in part.tells)])
 
 
-def _table(part: Part, fake: str) -> list[str]:
+def _table(part: AuditPart, fake: str) -> list[str]:
     if not part.tells:
         return []
     lines = [f"{part.name + ', each field alone':<34} {'AUC':>5} {'95 %':>16}  {fake} where"]

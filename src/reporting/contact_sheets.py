@@ -35,7 +35,7 @@ SIDE = 480  # px of the longer side of a picture on the sheet
 CHOSEN, OTHER, FILLED = (0, 230, 0), (255, 200, 0), (90, 160, 255)
 
 
-class Row(NamedTuple):
+class SheetRow(NamedTuple):
     """An item of the sheet: its id, label, and pictures from left to right."""
 
     item_id: str
@@ -77,7 +77,7 @@ def draw_preview(
 
 def collect_rows(
     config: ModelConfig, spec: InputSpec, dataset: Dataset, per_class: int, draws: int
-) -> list[Row]:
+) -> list[SheetRow]:
     """Return the rows of the sheet, reals first; see `draw_preview`."""
     items = dataset.require_train()
     labels = items["label"].to_numpy(np.int64)
@@ -89,7 +89,7 @@ def collect_rows(
     seen.append(np.stack([center_crop(image, spec.image_size) for image in seen[0]]))
     seen += _draw(config, spec, source, labels[chosen], draws)
     return [
-        Row(str(items["item_id"].iloc[number]), int(labels[number]), [p[place] for p in seen])
+        SheetRow(str(items["item_id"].iloc[number]), int(labels[number]), [p[place] for p in seen])
         for place, number in enumerate(chosen)
     ]
 
@@ -150,7 +150,7 @@ def _blanked(batch: dict[str, torch.Tensor], spec: InputSpec) -> Picture:
 
 
 def draw_rows(
-    rows: list[Row], titles: list[str], title: str, path: Path, names: tuple[str, str]
+    rows: list[SheetRow], titles: list[str], title: str, path: Path, names: tuple[str, str]
 ) -> Path:
     """Draw a sheet: a row an item, named at its left with its label, and a title a column."""
     figure = new_figure(CELL * len(titles) + 1, (CELL + 0.1) * len(rows) + 0.8)
@@ -187,7 +187,7 @@ def draw_faces(dataset: Dataset, boxes: FaceBoxes) -> Path:
         part = train[train["label"] == label]
         ids = dict(zip(part["path"], part["item_id"], strict=True))
         rows += [
-            Row(str(ids[path]), label, _pictures(dataset.root, path, boxes))
+            SheetRow(str(ids[path]), label, _pictures(dataset.root, path, boxes))
             for path in _choose_faces(list(ids), boxes)
         ]
     if not rows:

@@ -19,7 +19,7 @@ from src.errors import UnreadableImageError, UserError
 from src.metrics import calibration_error, classification_report, log_loss, macro_f1
 from src.reporting import plots
 from src.reporting.charts import new_figure, save_figure, shown
-from src.reporting.runs import ModelRuns, Part
+from src.reporting.runs import ModelRuns, RunPart
 from src.strict_yaml import dump_yaml
 
 COMMON = LabelNames()
@@ -48,7 +48,7 @@ class Section(NamedTuple):
     pictures: list[str]
 
 
-def scores_of(part: Part) -> dict[str, float]:
+def scores_of(part: RunPart) -> dict[str, float]:
     """Return the scores of a part: `tuned_macro_f1`, at 0.5 `SCORES`, and `items`."""
     rows = part.rows
     found = classification_report(rows.label, rows.logit, 0.5)
@@ -144,7 +144,7 @@ def _text(text: str) -> str:
     return html.escape(text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
-def worst_rows(part: Part, number: int = WORST) -> NDArray[np.int64]:
+def worst_rows(part: RunPart, number: int = WORST) -> NDArray[np.int64]:
     """Return the rows whose P(fake) is farthest from their label, the worst first.
 
     Logits tell apart what probs near 0 and 1 round to the same; ties go by item_id.
@@ -154,7 +154,9 @@ def worst_rows(part: Part, number: int = WORST) -> NDArray[np.int64]:
     return np.lexsort((rows.item_id.astype(str), -wrong))[:number]
 
 
-def draw_worst(part: Part, dataset: Dataset, title: str, path: Path, number: int = WORST) -> Path:
+def draw_worst(
+    part: RunPart, dataset: Dataset, title: str, path: Path, number: int = WORST
+) -> Path:
     """Draw the most wrong items: a thumbnail, item_id, label, P(fake).
 
     An item that is not there any more, or not readable, is an empty square that says so.
@@ -213,7 +215,7 @@ def write_report(runs: ModelRuns, dataset: Dataset) -> Path:
 
 
 def _draw_part(
-    runs: ModelRuns, part: Part, stem: str, heading: str, worst: int, dataset: Dataset
+    runs: ModelRuns, part: RunPart, stem: str, heading: str, worst: int, dataset: Dataset
 ) -> Section:
     folder = paths.report_dir(runs.dataset, runs.scheme, runs.model)
     title = f"{runs.model} on {runs.dataset}/{runs.scheme}, {part.name}"
@@ -223,7 +225,7 @@ def _draw_part(
     return Section(heading, [panel.name, sheet.name])
 
 
-def draw_panel(part: Part, title: str, path: Path, labels: LabelNames) -> Path:
+def draw_panel(part: RunPart, title: str, path: Path, labels: LabelNames) -> Path:
     """Draw all that is seen of one run, or of all runs of a model, as one picture."""
     figure = new_figure(20, 9.2)
     text = f"{title}: {len(part.rows):,} items, {labels.polarity}"

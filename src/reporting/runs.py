@@ -27,7 +27,7 @@ from src.errors import UserError, unknown_name
 
 
 @dataclass(frozen=True)
-class Part:
+class RunPart:
     """Predictions of one fold, or of all finished folds together."""
 
     name: str  # `fold 0`, `all finished folds`
@@ -46,8 +46,8 @@ class ModelRuns:
     dataset: str
     scheme: str
     model: str
-    folds: dict[int, Part]  # one part a finished fold
-    whole: Part | None  # all of them together; None where nothing is scored (only a refit)
+    folds: dict[int, RunPart]  # one part a finished fold
+    whole: RunPart | None  # all of them together; None where nothing is scored (only a refit)
     # of the runs, by fold; none for predictions from elsewhere
     records: dict[paths.FoldName, dict[str, Any]]
 
@@ -87,9 +87,9 @@ def collect_runs(dataset: str, scheme: str, model: str) -> ModelRuns:
     )
     histories = {fold: record["history"] for fold, record in records.items()}
     name = "all finished folds" if len(done) > 1 else f"fold {done[0]}"
-    whole = Part(name, rows, how, line, histories)
+    whole = RunPart(name, rows, how, line, histories)
     parts = {
-        fold: Part(
+        fold: RunPart(
             f"fold {fold}", rows.take(rows.fold == fold), how, line,
             {key: entries for key, entries in histories.items() if key == fold},
         )

@@ -31,7 +31,7 @@ from src.soups.ingredients import (
     resolve,
 )
 from src.soups.plan import MergePlan, check_name
-from src.soups.select import Choice, choose
+from src.soups.select import Chosen, choose
 from src.training import results
 from src.training.job import Job
 from src.training.results import check_weights, predict_held, write_predictions
@@ -49,7 +49,7 @@ class Merged:
     flattered: bool = False  # held-out rows chose an ingredient, or its epoch
     skipped: bool = False  # it was there already
     paths: list[LossPath] = field(default_factory=list)  # of the check before averaging
-    chosen: Choice | None = None  # on all held-out rows, where something was to be chosen
+    chosen: Chosen | None = None  # on all held-out rows, where something was to be chosen
     cross_fitted: pd.DataFrame | None = None  # logits of what either half chose (see `choose`)
     tried: pd.DataFrame | None = None  # what was looked at for that (see `tried_table`)
 

@@ -38,7 +38,7 @@ SCORES = ["macro_f1", "auc", "log_loss"]  # columns of `tried_table`
 
 
 @dataclass(frozen=True)
-class Choice:
+class Chosen:
     """A recipe without anything left to choose."""
 
     recipe: MergeRecipe  # what was chosen
@@ -83,17 +83,17 @@ class Chooser:
         """Return the score of a merge on some of the held-out rows."""
         return score_of(self.selection.metric, self.bench.labels[rows], self.logits(recipe)[rows])
 
-    def choose(self, rows: Rows) -> Choice:
+    def choose(self, rows: Rows) -> Chosen:
         """Choose on some of the held-out rows, (n,) bool."""
         if self.selection.how == "greedy":
             return greedy_soup(self.recipe, lambda recipe: self.score(recipe, rows))
         if self.selection.how == "learned":
             names = [one.model for one in self.recipe.models]
             learned = learned_recipe(self.bench, names, rows, self.selection.knots)
-            return Choice(learned, self.score(learned, rows))
+            return Chosen(learned, self.score(learned, rows))
         scores = [self.score(recipe, rows) for recipe in self._searched]
         best = int(np.argmax(scores))
-        return Choice(self._searched[best], scores[best])
+        return Chosen(self._searched[best], scores[best])
 
     @cached_property
     def _searched(self) -> list[MergeRecipe]:
@@ -114,7 +114,7 @@ class Chooser:
         return found
 
 
-def greedy_soup(recipe: MergeRecipe, score: Callable[[MergeRecipe], float]) -> Choice:
+def greedy_soup(recipe: MergeRecipe, score: Callable[[MergeRecipe], float]) -> Chosen:
     """Add models to a soup while that helps (Wortsman et al. 2022, Model soups, recipe 1).
 
     Models are sorted by their own score, the best begins, and each further one stays only if the
@@ -127,7 +127,7 @@ def greedy_soup(recipe: MergeRecipe, score: Callable[[MergeRecipe], float]) -> C
         found = score(plain("uniform", [*chosen, name]))
         if found > best:
             chosen, best = [*chosen, name], found
-    return Choice(plain("uniform", chosen), best)
+    return Chosen(plain("uniform", chosen), best)
 
 
 def candidates(recipe: MergeRecipe, selection: Selection, seed: int) -> list[MergeRecipe]:
@@ -219,7 +219,7 @@ def tried_table(
 
 def choose(
     selection: Selection, recipe: MergeRecipe, ingredients: dict[str, Ingredient], bench: Bench
-) -> tuple[Choice, pd.DataFrame, pd.DataFrame]:
+) -> tuple[Chosen, pd.DataFrame, pd.DataFrame]:
     """Choose a merge on all held-out rows, and on either half.
 
     Returns what all rows chose; the logits of what either half chose (`CROSS_FITTED`, sorted by

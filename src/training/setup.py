@@ -14,7 +14,7 @@ from src.compute.memory import micro_batch
 from src.compute.request import default_workers
 from src.config import ModelConfig
 from src.data.batches.augment import check_augment, takes_batches
-from src.data.batches.samplers import SAMPLERS, EpochSampler, Pool
+from src.data.batches.samplers import SAMPLERS, EpochPool, EpochSampler
 from src.data.pixels.source import PixelSource
 from src.data.pixels.video_decoders import DECODERS
 from src.ensemble.pooling import POOLING
@@ -98,7 +98,7 @@ def make_run(
     """
     rows, config, options = job.train_rows, job.config, job.options
     groups = job.groups[rows] if config.sampler == "paired" else None
-    pool = Pool(rows, job.labels[rows], config.optim.batch_size, config.per_class, groups)
+    pool = EpochPool(rows, job.labels[rows], config.optim.batch_size, config.per_class, groups)
     sampler = EpochSampler(pool, config.sampler, derive_seed(config.seed, job.fold))
     stages = make_stages(model.net, head, config)
     model.to(device=chip, memory_format=torch.channels_last)  # type: ignore[call-overload]

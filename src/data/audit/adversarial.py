@@ -141,7 +141,7 @@ def spectrum(grey: FloatArray) -> FloatArray:
 
 
 @dataclass(frozen=True)
-class Tell:
+class TraitTell:
     """How much a trait gives away."""
 
     name: str  # of the trait
@@ -167,7 +167,7 @@ class Adversarial:
     chance_interval: tuple[float, float] | None
     file_auc: float  # with the traits of that kind alone
     pixel_auc: float
-    tells: list[Tell]  # the traits, the largest drop first
+    tells: list[TraitTell]  # the traits, the largest drop first
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class _Sides:
         prob, models = cross_fit(fit, self.traits[:, traits], self.side, splits)
         return auc(self.side, prob), prob, splits, models
 
-    def tells(self, splits: Splits, models: list[Any], rng: np.random.Generator) -> list[Tell]:
+    def tells(self, splits: Splits, models: list[Any], rng: np.random.Generator) -> list[TraitTell]:
         """Return what each trait gives away: alone, and by the mean over folds of its shuffling."""
         drops = []
         for (_, held), model in zip(splits, models, strict=True):
@@ -205,7 +205,7 @@ class _Sides:
         mean = np.reshape(drops, (-1, len(NAMES))).mean(0).tolist()
         areas = [auc(self.side, column) for column in self.traits.T]  # either way round
         found = [
-            Tell(name, max(area, 1 - area), drop)
+            TraitTell(name, max(area, 1 - area), drop)
             for name, area, drop in zip(NAMES, areas, mean, strict=True)
         ]
         return sorted(found, key=lambda tell: (-tell.drop, tell.name))

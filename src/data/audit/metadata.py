@@ -66,7 +66,7 @@ class Tell:
 
 
 @dataclass(frozen=True)
-class Part:
+class AuditPart:
     """The audit of some of the items."""
 
     name: str
@@ -95,7 +95,7 @@ class Audit:
     unreadable: int  # items whose header cannot be read; left aside
     named: bool  # whether the data set names groups; else each item counts as one of its own
     # all items, then those of each kind and of each domain, where there are several
-    parts: list[Part]
+    parts: list[AuditPart]
 
 
 def audit_dataset(dataset: Dataset, seed: int = 0) -> Audit:
@@ -132,10 +132,12 @@ def audit_dataset(dataset: Dataset, seed: int = 0) -> Audit:
     return Audit(table, len(train), int((~good).sum()), named, parts)
 
 
-def audit_part(name: str, table: pd.DataFrame, label: Labels, group: Labels, seed: int = 0) -> Part:
+def audit_part(
+    name: str, table: pd.DataFrame, label: Labels, group: Labels, seed: int = 0
+) -> AuditPart:
     """Audit some items: a column a field of `FIELDS`, labels 0/1, codes of groups."""
     n_groups = len(np.unique(group))
-    part = Part(name, items=len(label), fakes=int(label.sum()), groups=n_groups)
+    part = AuditPart(name, items=len(label), fakes=int(label.sum()), groups=n_groups)
     splits = make_splits(label, group, seed) if n_groups >= FEWEST_GROUPS else []
     if not splits:
         return replace(part, unjudged=_why_unjudged(label, group))

@@ -25,7 +25,7 @@ class BatchKey(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Pool:
+class EpochPool:
     """What an epoch is drawn from."""
 
     rows: Rows  # row numbers of the training items, int64 (n,)
@@ -35,25 +35,25 @@ class Pool:
     groups: NDArray[np.str_] | None = None  # str of the same rows, "" for none; of `paired`
 
 
-Order = Callable[[Pool, np.random.Generator], Rows]
+Order = Callable[[EpochPool, np.random.Generator], Rows]
 SAMPLERS: Registry[Order] = Registry("sampler")
 
 
 @SAMPLERS.register("shuffle")
-def shuffle(pool: Pool, rng: np.random.Generator) -> Rows:
+def shuffle(pool: EpochPool, rng: np.random.Generator) -> Rows:
     """Take every row once."""
     return rng.permutation(pool.rows)
 
 
 @SAMPLERS.register("balanced")
-def balanced(pool: Pool, rng: np.random.Generator) -> Rows:
+def balanced(pool: EpochPool, rng: np.random.Generator) -> Rows:
     """Draw both classes equally often, with replacement; as many rows as there are."""
     counts = np.bincount(pool.labels, minlength=2)
     return rng.choice(pool.rows, len(pool.rows), p=(1 / counts[pool.labels]) / 2)
 
 
 @SAMPLERS.register("oversample")
-def oversample(pool: Pool, rng: np.random.Generator) -> Rows:
+def oversample(pool: EpochPool, rng: np.random.Generator) -> Rows:
     """Take every row once, and rows of a class that has fewer than `per_class` again.
 
     None is taken a time more than another of its class. Whole batches are filled up, so that none
@@ -69,7 +69,7 @@ def oversample(pool: Pool, rng: np.random.Generator) -> Rows:
 
 
 @SAMPLERS.register("paired")
-def paired(pool: Pool, rng: np.random.Generator) -> Rows:
+def paired(pool: EpochPool, rng: np.random.Generator) -> Rows:
     """Put a real and a fake of one group side by side in a batch, as often as a group has both.
 
     Pairs and the rows that are left come in random order; every row is taken once. Where a batch
@@ -101,7 +101,7 @@ class EpochSampler(Sampler[BatchKey]):
         UserError: an epoch does not fill one batch, or the sampler does not fit the rows.
     """
 
-    def __init__(self, pool: Pool, kind: str, seed: int) -> None:
+    def __init__(self, pool: EpochPool, kind: str, seed: int) -> None:
         self.pool = pool
         self.order = SAMPLERS.get(kind)
         self.seed = seed
@@ -133,7 +133,7 @@ class EpochSampler(Sampler[BatchKey]):
         )
 
 
-def _pairs(pool: Pool, rng: np.random.Generator) -> tuple[deque[tuple[int, int]], deque[int]]:
+def _pairs(pool: EpochPool, rng: np.random.Generator) -> tuple[deque[tuple[int, int]], deque[int]]:
     """Return (real, fake) rows of one group each, and the rows that are left, in random order."""
     if pool.groups is None:
         raise ValueError("paired: no groups were given")

@@ -16,7 +16,7 @@ from src.data.batches.loader import (
     make_loader,
     mix_batch,
 )
-from src.data.batches.samplers import BatchKey, EpochSampler, Pool
+from src.data.batches.samplers import BatchKey, EpochPool, EpochSampler
 from src.data.pixels import images
 from src.data.pixels.source import Canvas, PixelSource
 from src.errors import UserError, message_of
@@ -47,7 +47,7 @@ def source_of(folder, specs):
 
 
 def sampler_of(*, batch_size=5, seed=1):
-    return EpochSampler(Pool(np.arange(COUNT), LABELS, batch_size), "shuffle", seed)
+    return EpochSampler(EpochPool(np.arange(COUNT), LABELS, batch_size), "shuffle", seed)
 
 
 # --- training batches ---

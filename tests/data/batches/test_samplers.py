@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.data.batches.samplers import SAMPLERS, BatchKey, EpochSampler, Pool
+from src.data.batches.samplers import SAMPLERS, BatchKey, EpochPool, EpochSampler
 from src.errors import UserError
 
 COUNT = 24
@@ -15,7 +15,7 @@ LABELS = np.array([0, 0, 1] * 8)
 
 def sampler_of(kind="shuffle", *, rows=None, batch_size=5, seed=1, labels=LABELS, **settings):
     rows = np.arange(len(labels)) if rows is None else rows
-    return EpochSampler(Pool(rows, labels, batch_size, **settings), kind, seed)
+    return EpochSampler(EpochPool(rows, labels, batch_size, **settings), kind, seed)
 
 
 def rows_of(sampler):
