@@ -24,7 +24,7 @@ from src.data.folds.schemes import (
     parse_scheme,
     spanning,
 )
-from src.data.items.identities import PUBLISHED
+from src.data.items.identities import is_published
 from src.data.items.manifest import Dataset
 from src.data.layouts.load import load_dataset
 from src.errors import UserError
@@ -242,10 +242,9 @@ def _hint(groups: pd.Series) -> str:
     name = str(largest.index[0])
     if largest.iloc[0] <= len(groups) / 2:
         return ""
-    chained = name.startswith(tuple(f"{family}/" for family in PUBLISHED))
     return f"; group {name!r} alone holds {largest.iloc[0]} of {len(groups)} items" + (
         " (shared identities chain so many: `group_by: video` in dataset.yaml ties a swap to its "
-        "clip alone)" if chained else ""
+        "clip alone)" if is_published(name) else ""
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from src.data.folds.groups import find_components
 from src.data.folds.near_duplicates import Looks, find_looks
 from src.data.folds.scan import scan_for, scan_items
-from src.data.items.identities import PUBLISHED, VIDEO, people_in
+from src.data.items.identities import VIDEO, is_published, people_in
 from src.data.items.manifest import Dataset
 from src.data.layouts.load import load_dataset
 
@@ -104,13 +104,7 @@ def _videos(dataset: Dataset, rows: pd.DataFrame) -> list[str]:
         place = pd.MultiIndex.from_frame(items[["split", "item_id"]])
         at = place.get_indexer(pd.MultiIndex.from_frame(rows[["split", "item_id"]]))
         groups = items["group"].iloc[at]
-    return [_named(dataset.name, group) for group in groups]
-
-
-def _named(name: str, group: str) -> str:
-    """Return a group as all data sets know it: those of published sets are the same everywhere."""
-    published = group.startswith(tuple(f"{family}/" for family in PUBLISHED))
-    return group if published or not group else f"{name}/{group}"
+    return [one if is_published(one) or not one else f"{dataset.name}/{one}" for one in groups]
 
 
 def _scanned(dataset: Dataset, rows: pd.DataFrame, scheme: str) -> pd.DataFrame:

@@ -30,6 +30,11 @@ def family_of(dataset: str) -> str:
     return CELEB_DF if dataset.startswith(CELEB_DF) else dataset
 
 
+def is_published(group: str) -> bool:
+    """Return whether a group is named by a published set, and so the same in all data sets."""
+    return group.partition("/")[0] in PUBLISHED and "/" in group
+
+
 def video_of_frame(stem: str) -> str:
     """Return the video that a file's name (without suffix) says it is a frame of; "" for none."""
     found = _FRAME.fullmatch(stem)

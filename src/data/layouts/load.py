@@ -15,7 +15,7 @@ from src import paths
 from src.artifacts.label_names import make_label_names
 from src.data.items.dataset_yaml import DatasetConfig, read_dataset_yaml
 from src.data.items.folder import Folder
-from src.data.items.identities import PUBLISHED, tie_parts
+from src.data.items.identities import is_published, tie_parts
 from src.data.items.listing import TEXT_SUFFIX, Entry, Listing, list_files
 from src.data.items.manifest import (
     UNKNOWN,
@@ -269,7 +269,7 @@ def _prefixed(
 ) -> tuple[pd.DataFrame, list[Entry]]:
     is_train = (part.items["split"] == "train").to_numpy()
     added = part.items[is_train].copy()
-    named = added["group"].str.startswith(tuple(f"{family}/" for family in PUBLISHED))
+    named = added["group"].map(is_published).astype(bool)
     people = added["group"]
     for column in ("item_id", "group", "domain"):
         prefixed = part.name + "/" + added[column]

@@ -14,7 +14,7 @@ from src.data.items.manifest import answer_names
 from src.data.items.words import normalise
 from src.data.layouts.finder import FileIndex
 from src.data.layouts.lists import read_rows
-from src.data.layouts.table_columns import MEANS_REAL
+from src.data.layouts.table_columns import MEANS_REAL, Table
 from src.errors import UserError, unknown_name
 
 
@@ -22,14 +22,13 @@ from src.errors import UserError, unknown_name
 class Sample:
     """A sample submission as read."""
 
-    where: str  # the file, for messages
-    row_names: list[str]  # `row 7` for each id
+    table: Table
     layout: SubmissionFormat  # what to hand in
     notes: list[str]  # what was understood
 
     def at(self, row: int) -> str:
         """Return where a row (its number) stands, and its id, for messages."""
-        return f"{self.where}: {self.row_names[row]}: id {self.layout.item_ids[row]!r}"
+        return f"{self.table.at(row)}: id {self.layout.item_ids[row]!r}"
 
 
 def find_sample(folder: Folder) -> tuple[Sample | None, list[Entry]]:
@@ -51,14 +50,6 @@ def find_sample(folder: Folder) -> tuple[Sample | None, list[Entry]]:
         )
     rest = [entry for entry in tables if entry not in samples and not _is_sample(entry)]
     return (_read_sample(folder, samples[0]) if samples else None), rest
-
-
-def check_ids(where: str, ids: pd.Series) -> None:
-    """Raise a UserError if an id of a sample or a list is empty or stands there twice."""
-    for bad, what in ((ids == "", "is empty"), (ids.duplicated(), "stands there twice")):
-        if bad.any():
-            first = int(bad.to_numpy().argmax())
-            raise UserError(f"{where}: {ids.index[first]}: id {ids.iloc[first]!r} {what}")
 
 
 def match_sample(sample: Sample, index: FileIndex, unread: Mapping[str, str]) -> dict[int, str]:
@@ -84,7 +75,7 @@ def match_sample(sample: Sample, index: FileIndex, unread: Mapping[str, str]) ->
         row, why = left_aside(sample, missing, unread) or (missing[0], "")
         raise UserError(
             f"{sample.at(row)} has no file among the test items ({len(missing)} such ids of "
-            f"{len(sample.row_names)}): {why or 'is the test archive complete?'}"
+            f"{len(sample.layout.item_ids)}): {why or 'is the test archive complete?'}"
         )
     return found
 
@@ -139,8 +130,8 @@ def _read_sample(folder: Folder, entry: Entry) -> Sample:
         )
     if rows.empty:
         raise UserError(f"{where}: it has a header and no rows")
-    ids = rows[id_column]
-    check_ids(where, ids)
+    table = Table(where, rows, folder.config)
+    table.check_ids(id_column)
     answers = rows[label_column] if others else pd.Series([""])
     names, notes = _label_names(where, answers, folder)
     if not (given.label_names or folder.config.labels) and normalise(label_column) in MEANS_REAL:
@@ -154,8 +145,8 @@ def _read_sample(folder: Folder, entry: Entry) -> Sample:
         notes.append(f"{where} is separated by {mark!r}; the submission is written with commas")
     if not header:
         notes.append(f"{where} has no header, and neither will the submission")
-    layout = SubmissionFormat(id_column, label_column, ids.tolist(), names, header)
-    return Sample(where, rows.index.tolist(), layout, notes)
+    layout = SubmissionFormat(id_column, label_column, rows[id_column].tolist(), names, header)
+    return Sample(table, layout, notes)
 
 
 def _label_names(

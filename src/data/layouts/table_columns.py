@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
 import pandas as pd
 
@@ -63,9 +64,22 @@ class Table:
     rows: pd.DataFrame
     config: DatasetConfig
 
+    @property
+    def name(self) -> str:
+        """Return the name of the file."""
+        return PurePosixPath(self.where).name
+
     def at(self, row: int) -> str:
         """Return where a row (its number) stands, for messages."""
         return f"{self.where}: {self.rows.index[row]}"
+
+    def check_ids(self, column: str) -> None:
+        """Raise a UserError if an id of a sample or a list is empty or stands there twice."""
+        ids = self.rows[column]
+        for bad, what in ((ids == "", "is empty"), (ids.duplicated(), "stands there twice")):
+            if bad.any():
+                row = int(bad.to_numpy().argmax())
+                raise UserError(f"{self.at(row)}: id {ids.iloc[row]!r} {what}")
 
     def without_absent(self) -> "Table":
         """Return it without the columns of dataset.yaml that it lacks: one of test items may."""

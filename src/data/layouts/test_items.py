@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pandas as pd
 
@@ -16,7 +16,7 @@ from src.data.items.places import MediaFile, own_folders
 from src.data.layouts.class_folders import thin_folders
 from src.data.layouts.finder import FileIndex, Finder, choose_of_folder
 from src.data.layouts.lists import read_rows, split_of_name, texts_to_read
-from src.data.layouts.sample_submission import Sample, check_ids, left_aside, match_sample
+from src.data.layouts.sample_submission import Sample, left_aside, match_sample
 from src.data.layouts.table_columns import Table
 from src.data.published.reading import split_folds
 from src.errors import UserError
@@ -91,7 +91,7 @@ def _make_list(folder: Folder, table: Table, *, by_column: bool) -> TestList | N
     best = max(ids, key=lambda name: hits[name])
     if not hits[best]:
         return None
-    check_ids(table.where, rows[best])
+    table.check_ids(best)
     parsed = [rows[name].map(folder.labels.get) for name in table.candidates("label")]
     # Of one class alone: filled in, no truth.
     truths = [values for values in parsed if not values.isna().any() and values.nunique() == 2]
@@ -130,7 +130,7 @@ def follow_sample(
         if i in hit or any(f"{files[i].folder}/".startswith(f"{home}/") for home in homes)
     }  # fmt: skip
     named = ", ".join(f"{home}/" for home in homes) or "files"
-    note = f"splits: {PurePosixPath(sample.where).name} names {named}: test items"
+    note = f"splits: {sample.table.name} names {named}: test items"
     return _as_test(files, inside), [note]
 
 
@@ -146,7 +146,7 @@ def _follow_into_classes(
         return files, []
     hit = {index.find(one)[0] for one in ids}
     return _as_test(files, hit), [
-        f"splits: {PurePosixPath(sample.where).name} names {len(hit)} files of the class folders, "
+        f"splits: {sample.table.name} names {len(hit)} files of the class folders, "
         f"such as {files[min(hit)].entry.path}: test items, not trained on"
     ]
 
@@ -180,19 +180,19 @@ def find_test(
     if listed is not None and listed.by_column:
         pool = list(range(len(files)))
     if sample is not None:
-        where = sample.where
+        table = sample.table
         found = _find_sampled(files, pool, sample, folder.listing.unread, some=bool(inside))
     else:
         assert listed is not None  # one of the two
-        where, found = listed.table.where, _find_listed(listed, files, pool, config)
+        table, found = listed.table, _find_listed(listed, files, pool, config)
     of = {*found.ids, *found.thinned}
     unlisted = [i for i in inside if i not in of] if of else []
     if unlisted and config.unlisted_files == "error":
         raise UserError(
-            f"{where} has no row for {files[unlisted[0]].entry.path} ({len(unlisted)} such "
+            f"{table.where} has no row for {files[unlisted[0]].entry.path} ({len(unlisted)} such "
             f"files of {len(inside)}); leave them aside in dataset.yaml: `unlisted_files: ignore`"
         )
-    found.ignored[f"test files that {PurePosixPath(where).name} does not name"] += len(unlisted)
+    found.ignored[f"test files that {table.name} does not name"] += len(unlisted)
     return found
 
 
@@ -204,7 +204,7 @@ def _find_sampled(
         count = len(layout.item_ids)
         lies_there = left_aside(sample, range(count), unread)
         why = "" if lies_there is None else f": {lies_there[1]}"
-        said = f"no test items, though {sample.where} names {count}{why}"
+        said = f"no test items, though {sample.table.where} names {count}{why}"
         everything = FileIndex((i, file.names) for i, file in enumerate(files))
         alike = sum(bool(everything.find(item_id)) for item_id in layout.item_ids)
         if alike:
@@ -214,7 +214,7 @@ def _find_sampled(
             )
         return TestItems({}, None, [said])
     note = (
-        f"submission: {PurePosixPath(sample.where).name}, {len(layout.item_ids)} rows of "
+        f"submission: {sample.table.name}, {len(layout.item_ids)} rows of "
         f"{layout.id_column},{layout.label_column}, {layout.written}"
     )
     return TestItems(match_sample(sample, index, unread), layout, [note, *sample.notes])
@@ -241,8 +241,9 @@ def _find_listed(
         if listed.labels is not None:
             labels |= dict.fromkeys(items.values(), listed.labels[row])
     layout = SubmissionFormat(listed.id_column, "label", list(found.values()), answer_names(config))
-    file = PurePosixPath(table.where).name
-    note = f"test items: the {len(found)} files of {file}; handed in as {layout.id_column},label"
+    note = (
+        f"test items: the {len(found)} files of {table.name}; handed in as {layout.id_column},label"
+    )
     note += f", in its order, {layout.written}"
     kept = ["its labels are kept apart: no prediction reads them"] if labels else []
     return TestItems(found, layout, [note, *kept], labels, thinned)
