@@ -64,44 +64,43 @@ def test_uses_the_shared_folds_and_says_what_is_left_out(models):
     assert aligned.left_out[0].reason == "not finished by b"
 
 
-def test_models_chosen_one_by_one_use_all_their_folds():
+def damaged_record(text):
+    make_record(DATA, SCHEME, "a", 0)
+    paths.run_record(DATA, SCHEME, "a", 0).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "models", "match"),
+    [
+        (lambda: oof_path(fold=2).unlink(), ["b", "c"],
+         r"b has fold 0; c has folds 1, 2.*train_folds"),
+        (lambda: None, ["aa"], r"'aa'; did you mean 'a'\?.*train_folds"),
+        (lambda: None, ["a", "a"], "'a' is named twice"),
+        (lambda: oof_path(fold=0).rename(oof_path(fold=7)), ["a"], r"fold_7.csv.*has no fold 7"),
+        (lambda: edit_csv(oof_path(fold=2), lambda table: table.assign(logit="0.25")), ["a"],
+         r"fold_2.csv: all 78 logits are 0.25"),
+        (lambda: make_record(DATA, SCHEME, "a", 1, folds_sha256="0" * 64), ["a"],
+         r"checkpoints.*fold_1.json.*another version of.*folds"),
+        (lambda: damaged_record("{"), ["a"], r"fold_0.json: this run record"),
+        (lambda: damaged_record("[]"), ["a"], r"fold_0.json: this run record"),
+        (lambda: None, ["a", "same"], r"'same' equal those of 'a' but for their scale.*--models"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_tuned_on_is_named(change, models, match):
     folds = make_folds()
     make_oof(folds, "a")
-    make_oof(folds, "b", only=[0])
+    make_oof(folds, "b", only=[0], seed=1)
+    make_oof(folds, "c", only=[1, 2], seed=2)
+    make_oof(folds, "same")
     assert align(DATA, SCHEME, ["a"]).folds == [0, 1, 2]
-
-
-def test_no_shared_fold_names_who_has_what():
-    folds = make_folds()
-    make_oof(folds, "a", only=[0])
-    make_oof(folds, "b", only=[1, 2])
-    with pytest.raises(UserError, match=r"a has fold 0; b has folds 1, 2.*train_folds"):
-        align(DATA, SCHEME, ["a", "b"])
+    change()
+    with pytest.raises(UserError, match=match):
+        align(DATA, SCHEME, models)
 
 
 def test_no_oof_says_which_command_to_run():
     make_folds()
     with pytest.raises(UserError, match=r"no out-of-fold.*python train_folds.py --data toy"):
-        align(DATA, SCHEME)
-
-
-def test_an_unknown_model_lists_what_exists():
-    make_oof(make_folds(), "effnet_b0")
-    with pytest.raises(UserError, match=r"'efnet_b0'; did you mean 'effnet_b0'\?.*train_folds"):
-        align(DATA, SCHEME, ["efnet_b0"])
-
-
-def test_a_model_named_twice():
-    make_oof(make_folds(), "a")
-    with pytest.raises(UserError, match="'a' is named twice"):
-        align(DATA, SCHEME, ["a", "a"])
-
-
-def test_a_fold_the_fold_file_does_not_have():
-    folds = make_folds()
-    make_oof(folds)
-    oof_path(fold=0).rename(oof_path(fold=7))
-    with pytest.raises(UserError, match=r"fold_7.csv.*has no fold 7"):
         align(DATA, SCHEME)
 
 
@@ -112,44 +111,12 @@ def test_other_files_in_the_folder_are_not_folds():
     assert align(DATA, SCHEME).folds == [0, 1, 2]
 
 
-def test_a_constant_fold_names_the_file():
-    make_oof(make_folds())
-    edit_csv(oof_path(fold=2), lambda table: table.assign(logit="0.25"))
-    with pytest.raises(UserError, match=r"fold_2.csv: all 78 logits are 0.25"):
-        align(DATA, SCHEME)
-
-
-def test_a_run_of_another_fold_file_is_refused():
-    make_oof(make_folds())
-    make_record(DATA, SCHEME, "a", 1, folds_sha256="0" * 64)
-    with pytest.raises(UserError, match=r"checkpoints.*fold_1.json.*another version of.*folds"):
-        align(DATA, SCHEME)
-
-
 def test_a_run_that_chose_its_epoch_is_marked():
     make_oof(make_folds())
     make_record(DATA, SCHEME, "a", 0)
     assert align(DATA, SCHEME).selected_on == []
     make_record(DATA, SCHEME, "a", 1, selection="best")
     assert align(DATA, SCHEME).selected_on == ["a"]
-
-
-@pytest.mark.parametrize("text", ["{", "[]"])
-def test_a_damaged_run_record_is_named(text):
-    make_oof(make_folds())
-    make_record(DATA, SCHEME, "a", 0)
-    path = paths.run_record(DATA, SCHEME, "a", 0)
-    path.write_text(text)
-    with pytest.raises(UserError, match=r"fold_0.json: this run record"):
-        align(DATA, SCHEME)
-
-
-def test_one_model_twice_is_refused():
-    folds = make_folds()
-    make_oof(folds, "a")
-    make_oof(folds, "b")
-    with pytest.raises(UserError, match=r"'b' equal those of 'a' but for their scale.*--models"):
-        align(DATA, SCHEME)
 
 
 def test_a_merge_that_is_its_ingredient_is_left_out_unless_named():

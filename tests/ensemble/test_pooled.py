@@ -39,16 +39,28 @@ def write_member(table, model, rng, pool="mean_prob"):
     for item_id, label, kind, fold in table[["item_id", "label", "kind", "fold"]].to_numpy():
         if kind == "image":
             rows.append((item_id, fold, "full", rng.normal(2 * label - 1)))
-            continue
-        logits = rng.normal(-1.0, 1.0, FRAMES)
-        logits[rng.integers(FRAMES)] += 4.0 * label
-        rows += [(item_id, fold, f"f{k:02d}", value) for k, value in enumerate(logits)]
+        else:
+            rows += [(item_id, fold, f"f{k:02d}", v) for k, v in enumerate(odd(label, FRAMES, rng))]
+    return write_views_of(table, model, rows, pool)
+
+
+def odd(label, count, rng):
+    """Return logits of which one looks fake where the item is."""
+    logits = rng.normal(-1.0, 1.0, count)
+    logits[rng.integers(count)] += 4.0 * label
+    return logits
+
+
+def write_views_of(table, model, rows, pool="mean_prob", config=None):
+    """Write views and what is pooled of them, and the record of a run of some config."""
     views = pd.DataFrame(rows, columns=["item_id", "fold", "view", "logit"])
     for fold, part in views.groupby("fold"):
         write_views(paths.oof_views(DATA, SCHEME, model, fold), part, {"pool": pool})
         own = table[table["fold"] == fold].set_index("item_id")
         logit = pool_table(part, pool).reindex(own.index)
         write_oof(paths.oof_csv(DATA, SCHEME, model, fold), own.assign(logit=logit).reset_index())
+        if config is not None:
+            make_record(DATA, SCHEME, model, fold, config=config)
     return views
 
 
@@ -90,21 +102,14 @@ def test_without_clips_no_views_are_read(artefact_root, monkeypatch):
 
 
 def write_faces(config):
-    """Write a member of a set of images that sees two faces of each; return its run's config."""
-    table = make_folds(n=120, groups=60)
-    rng, rows = np.random.default_rng(0), []
-    for item_id, label, fold in table[["item_id", "label", "fold"]].to_numpy():
-        logits = rng.normal(-1.0, 1.0, 2)
-        logits[rng.integers(2)] += 4.0 * label
-        rows += [(item_id, fold, f"face{k}", value) for k, value in enumerate(logits)]
-    views = pd.DataFrame(rows, columns=["item_id", "fold", "view", "logit"])
-    for fold, part in views.groupby("fold"):
-        write_views(paths.oof_views(DATA, SCHEME, "a", fold), part, {"pool": "mean_prob"})
-        own = table[table["fold"] == fold].set_index("item_id")
-        logit = pool_table(part, "mean_prob").reindex(own.index)
-        write_oof(paths.oof_csv(DATA, SCHEME, "a", fold), own.assign(logit=logit).reset_index())
-        make_record(DATA, SCHEME, "a", fold, config=config)
-    return views
+    """Write a member of a set of images that sees two faces of each; return its views."""
+    table, rng = make_folds(n=120, groups=60), np.random.default_rng(0)
+    rows = [
+        (item_id, fold, f"face{k}", value)
+        for item_id, label, fold in table[["item_id", "label", "fold"]].to_numpy()
+        for k, value in enumerate(odd(label, 2, rng))
+    ]
+    return write_views_of(table, "a", rows, config=config)
 
 
 def test_several_faces_of_images_are_pooled_as_tuning_finds_best(artefact_root):

@@ -65,6 +65,7 @@ def test_the_ladders_go_from_simple_to_complex():
         ((1, None, ["stack"]), "strategy 'stack' votes stack and wants 2 or more"),
         ((3, "hard", ["mean"]), "--voting is hard"),
         ((1, "stack"), r"no strategy votes 'stack' with 1 member"),
+        ((1, "ranc"), r"unknown voting 'ranc'.*did you mean 'rank'"),
     ],
 )
 def test_a_ladder_refuses_what_does_not_fit(given, match):

@@ -60,19 +60,17 @@ def test_a_shifted_mean_gets_its_threshold():
 
 
 def test_nothing_to_gain_keeps_the_incumbent():
-    tuned = tune(toy(2, noise=0.5, n=600, groups=200), search=QUICK)
+    aligned = dataclasses.replace(toy(2, noise=0.5, n=600, groups=200), selected_on=["b"])
+    tuned = tune(aligned, search=QUICK)
     assert tuned.chosen == "mean@0.5"
+    assert tuned.candidates[0].in_sample == tuned.candidates[0].cross_fitted
+    assert tuned.recipe.scores["selected_on"] == ["b"]
     for candidate in tuned.candidates[1:]:
         assert candidate.over == "mean@0.5"
         assert candidate.gain <= candidate.gain_se
         assert not candidate.taken
     assert tuned.recipe.stage("threshold") == {"value": 0.5}
     assert [m.weight for m in tuned.recipe.members] == [0.5, 0.5]
-
-
-def test_the_incumbent_scores_the_same_in_sample_and_cross_fitted():
-    incumbent = tune(toy(2), search=QUICK).candidates[0]
-    assert incumbent.in_sample == incumbent.cross_fitted
 
 
 def test_a_noise_member_is_weighted_down():
@@ -128,7 +126,7 @@ def test_trials_are_counted_before_they_run():
     tune(aligned, search=Search(7, 0, lambda: calls.append(1)))
     assert len(calls) == n_trials(aligned, ladder(2), Search(7, 0)) == 2 * 7 * 4
     assert n_trials(aligned, ladder(2), Search()) == (100 + 300) * 4
-    assert n_trials(toy_single(), ladder(1), Search(7, 0)) == 0
+    assert n_trials(align(DATA, SCHEME, ["a"]), ladder(1), Search(7, 0)) == 0
 
 
 def test_thresholds_by_kind_search_nothing_again():
@@ -139,10 +137,6 @@ def test_thresholds_by_kind_search_nothing_again():
     tuned = tune(dataclasses.replace(aligned, kind=kind), names=["tpe"], search=search)
     assert [c.name for c in tuned.candidates] == ["mean@0.5", "tpe", "tpe by kind"]
     assert len(calls) == n_trials(aligned, ["tpe"], search) == 7 * 4
-
-
-def toy_single():
-    return align(DATA, SCHEME, ["a"])
 
 
 def test_naming_the_members_in_another_order_changes_nothing():
@@ -161,16 +155,6 @@ def test_order_of_rows_changes_nothing():
     first, second = (tune(a, search=QUICK) for a in (aligned, mixed))
     assert second.candidates == first.candidates
     assert second.recipe == first.recipe
-
-
-def test_members_that_chose_their_epoch_are_named_in_the_recipe():
-    aligned = dataclasses.replace(toy(2), selected_on=["b"])
-    assert tune(aligned, search=QUICK).recipe.scores["selected_on"] == ["b"]
-
-
-def test_unknown_voting():
-    with pytest.raises(UserError, match=r"unknown voting 'ranc'.*did you mean 'rank'"):
-        tune(toy(1), voting="ranc")
 
 
 def test_videos_get_their_own_threshold_only_where_it_pays():
