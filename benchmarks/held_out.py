@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.oof_models import load_predictions, make_parser
+from src.bootstrap import bootstrap_macro_f1, interval
 from src.ensemble import candidates
 from src.ensemble.align import Aligned
-from src.ensemble.bootstrap import bootstrap_macro_f1, interval
 from src.ensemble.crossfit import make_parts
 from src.ensemble.rule import vote
 from src.ensemble.search import Search, ladder

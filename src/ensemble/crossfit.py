@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from src.bootstrap import MIN_GROUPS, bootstrap_macro_f1, interval
 from src.ensemble.align import Aligned
-from src.ensemble.bootstrap import MIN_GROUPS, bootstrap_macro_f1, interval
 from src.ensemble.predictions import IntArray, Predictions, fit_threshold
 from src.ensemble.rule import Rule, Votes, vote
 from src.ensemble.search import STRATEGIES, Search, Strategy

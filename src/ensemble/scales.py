@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from src.bootstrap import strata_of
 from src.ensemble.align import Aligned
-from src.ensemble.bootstrap import strata_of
 from src.ensemble.rule import Rule, vote
 from src.metrics import auc
 

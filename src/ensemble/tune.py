@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from src.artifacts.files import sha256_json
 from src.artifacts.recipes import Recipe
+from src.bootstrap import MIN_GROUPS, bootstrap_threshold, interval
 from src.ensemble.align import Aligned
-from src.ensemble.bootstrap import MIN_GROUPS, bootstrap_threshold, interval
 from src.ensemble.crossfit import (
     FEWEST,
     Candidate,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src import metrics
-from src.ensemble.bootstrap import MIN_GROUPS, interval, resamples
+from src.bootstrap import MIN_GROUPS, interval, resamples
 from src.ensemble.predictions import Decided, FloatArray, IntArray
 from src.metrics import BOTH, DEVELOPMENT, FAKE, LOSSES, METRICS, REAL, Metric
 from src.reporting.evaluated import NO_NAME

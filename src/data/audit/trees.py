@@ -8,7 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from src import bootstrap
+from src.bootstrap import resamples
 from src.data.audit.fields import NONE, Field
+from src.metrics import area, rank, roc_of
 from src.stratify import stratified_group_folds
 
 DEPTH = 3
@@ -70,19 +73,9 @@ def interval(
     label: Labels, prob: FloatArray, group: Labels, rng: np.random.Generator
 ) -> tuple[float, float]:
     """Return the 95 % interval of an AUC, by drawing whole groups again and again."""
-    codes = np.unique(group, return_inverse=True)[1]
-    place = np.unique(prob, return_inverse=True)[1]
-    n, levels = int(codes.max()) + 1, int(place.max()) + 1
-    areas = []
-    for _ in range(ROUNDS):
-        weight = np.bincount(rng.integers(0, n, n), minlength=n)[codes]
-        ones = np.bincount(place, weight * label, levels)
-        zeros = np.bincount(place, weight, levels) - ones
-        if ones.any() and zeros.any():
-            below = np.cumsum(zeros) - zeros / 2  # an equal one counts half
-            areas.append((ones @ below) / (ones.sum() * zeros.sum()))
-    low, high = np.quantile(areas, [0.025, 0.975])
-    return float(low), float(high)
+    ranking = rank(label, prob)
+    draws = resamples(label, group, seed=rng, replicates=ROUNDS)
+    return bootstrap.interval(np.array([area(roc_of(ranking, copies)) for copies in draws]))
 
 
 class Column(NamedTuple):

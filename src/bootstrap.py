@@ -1,4 +1,4 @@
-"""How sure a macro-F1 is: a paired bootstrap that draws whole groups."""
+"""How sure a score is: a paired bootstrap that draws whole groups."""
 
 from collections.abc import Iterator, Sequence
 
@@ -69,7 +69,11 @@ def bootstrap_threshold(
 
 
 def resamples(
-    label: NDArray[np.int64], group: NDArray[np.int64], *, seed: int, replicates: int
+    label: NDArray[np.int64],
+    group: NDArray[np.int64],
+    *,
+    seed: int | np.random.Generator,
+    replicates: int,
 ) -> Iterator[NDArray[np.int64]]:
     """Yield (n,) copies of each item, for any score: whole groups, as `bootstrap_macro_f1`."""
     groups, code = np.unique(group, return_inverse=True)

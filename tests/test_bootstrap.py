@@ -3,7 +3,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from src.ensemble.bootstrap import bootstrap_macro_f1, interval
+from src.bootstrap import bootstrap_macro_f1, interval
 from src.metrics import macro_f1
 
 RNG = np.random.default_rng(0)
