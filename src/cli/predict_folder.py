@@ -22,7 +22,7 @@ from src.data.items.files import kind_of
 from src.data.items.listing import Listing, list_files
 from src.errors import UserError
 from src.inference.engines import Engine, engine_for
-from src.inference.passes import load_engine, look_at
+from src.inference.passes import load_engine, predict_with
 from src.inference.predict import VIEWS
 from src.inference.stored import TestItems
 from src.machine import keep_freed_memory
@@ -109,7 +109,7 @@ def _judge(arguments: Namespace, names: list[str], checkpoints: Mapping[Path, st
     folder = arguments.input_dir
     items = TestItems(folder if folder.is_dir() else folder.parent, names, names, "")
     loaded = [(one.engine, one.views) for one in opened]
-    seen, partial, source = look_at(loaded, items, compute)
+    seen, partial, source = predict_with(loaded, items, compute)
     pools = [engine.spec.frames.pool for engine in engines]
     pooled = [one.pooled(pool) for one, pool in zip(seen, pools, strict=True)]
     faces = {engine.spec.face for engine in engines}

@@ -128,7 +128,7 @@ def load_engine(
     return engine_for(model, sha256, name, compute, n_items), views
 
 
-def look_at(
+def predict_with(
     loaded: Sequence[tuple[Engine, list[str]]],
     items: TestItems,
     compute: Compute,
@@ -182,7 +182,7 @@ def _one_pass(
 
     partial = Partial(parts, [views for _, views in loaded], marks, on_batch)
     try:
-        each, notes, source = look_at(loaded, items, compute, partial)
+        each, notes, source = predict_with(loaded, items, compute, partial)
     except (KeyboardInterrupt, TooSlowError):
         partial.save()
         raise

@@ -83,18 +83,20 @@ def save(tensors, folder, name="x.pth"):
     return path
 
 
+def beside_the_tower(tensors):
+    """Call a head `fc`, and what stands before it `backbone`; with something of the training."""
+    return {
+        k.replace("classifier.", "fc.") if k.startswith("classifier") else f"backbone.{k}": v
+        for k, v in tensors.items()
+    } | {"criterion.weight": torch.ones(2)}
+
+
 @pytest.mark.parametrize("fake", [0, 1])
-@pytest.mark.parametrize("beside", [False, True])
-def test_a_head_of_two_classes(pictures, capsys, fake, beside):
+@pytest.mark.parametrize("change", [dict, beside_the_tower])
+def test_a_head_of_two_classes(pictures, capsys, fake, change):
     """Under timm's own name, or a linear layer beside the tower."""
     net = net_of(2)
-    tensors = tensors_of(net)
-    if beside:
-        tensors = {
-            k.replace("classifier.", "fc.") if k.startswith("classifier") else f"backbone.{k}": v
-            for k, v in tensors.items()
-        } | {"criterion.weight": torch.ones(2)}
-    path = save(tensors, pictures)
+    path = save(change(tensors_of(net)), pictures)
     assert predict(path, pictures, "--model", MODEL, "--fake-index", fake, "--prob") == 0
     said = check_probs(pictures, outputs(net, pictures).softmax(1)[:, fake])
     assert list(answers(pictures)[0].columns) == ["filename", "label", "prob"]
@@ -140,18 +142,14 @@ def test_what_lies_beside_a_plain_file_is_read(pictures, capsys):
     assert "class 0 (fake) of its head is fake" in capsys.readouterr().out
     assert predict(path, pictures, "--model", MODEL, "--fake-index", 1) == 2
     assert "--fake-index 1 contradicts the file" in capsys.readouterr().err
+    # The classes name a head that lies beside the tower, too.
+    timms_config(pictures)
+    beside = save(beside_the_tower(tensors_of(net)), pictures)
+    assert predict(beside, pictures, "--model", MODEL, "--prob") == 0
+    check_probs(pictures, outputs(net, pictures).softmax(1)[:, 0])
     timms_config(pictures, label_names=["a", "b"])
     assert predict(path, pictures, "--model", MODEL) == 2
     assert "nothing says which of the two classes" in capsys.readouterr().err
-
-
-def test_classes_beside_name_a_head_that_lies_beside_the_tower(pictures):
-    net = net_of(2)
-    tensors = {k.replace("classifier.", "fc."): v for k, v in tensors_of(net).items()}
-    path = save(tensors, pictures)
-    timms_config(pictures, pretrained_cfg={})
-    assert predict(path, pictures, "--model", MODEL, "--prob") == 0
-    check_probs(pictures, outputs(net, pictures).softmax(1)[:, 0])
 
 
 @pytest.mark.parametrize("resample", [2, 3])
@@ -187,27 +185,25 @@ def test_exactly_filename_and_label_unless_more_is_asked_for(pictures):
 
 
 def test_one_file_or_one_zip(pictures, capsys):
-    path = save(tensors_of(net_of(2)), pictures)
+    path, base = save(tensors_of(net_of(2)), pictures), pictures.parent
     asked = ["--model", MODEL, "--fake-index", "1", "--prob"]
     assert predict(path, pictures, *asked) == 0
     whole = answers(pictures)[0]
-    with zipfile.ZipFile(pictures.parent / "z.zip", "w") as archive:
+    with zipfile.ZipFile(base / "z.zip", "w") as archive:
         archive.write(pictures / "b.png", "in/b.png")
-    words = ["--checkpoint", path, "--output", pictures.parent / "one.csv", *asked]
-    for one, name in (
-        (pictures / "b.png", "b.png"),
-        (pictures.parent / "z.zip", "z.zip!/in/b.png"),
-    ):
-        assert main([str(word) for word in [*words, "--input-dir", one, "--device", "cpu"]]) == 0
-        table = pd.read_csv(pictures.parent / "one.csv")
+    (base / "n.txt").write_text("x")
+    words = ["--checkpoint", path, "--output", base / "one.csv", *asked, "--device", "cpu"]
+
+    def answer(one) -> int:
+        return main([str(word) for word in [*words, "--input-dir", one]])
+
+    for one, name in ((pictures / "b.png", "b.png"), (base / "z.zip", "z.zip!/in/b.png")):
+        assert answer(one) == 0
+        table = pd.read_csv(base / "one.csv")
         assert table["filename"].tolist() == [name]
         assert table["prob"][0] == pytest.approx(whole["prob"][1], abs=1e-6)
-    (pictures / "n.txt").write_text("x")
-    for one, said in (
-        (pictures / "n.txt", "holds no images"),
-        (pictures / "gone", "no such folder"),
-    ):
-        assert main([str(word) for word in [*words, "--input-dir", one]]) == 2
+    for one, said in ((base / "n.txt", "holds no images"), (base / "gone", "no such folder")):
+        assert answer(one) == 2
         assert said in capsys.readouterr().err
 
 
