@@ -17,7 +17,7 @@ from src.artifacts.runs import read_record
 from src.config import parse_model
 from src.losses import LOSSES
 from src.training.job import Job, Options, job_table
-from src.training.trainer import Trainer, fit_fold
+from src.training.trainer import fit_fold
 
 N_ITEMS = 48
 TINY: dict[str, Any] = {
@@ -79,18 +79,6 @@ def interrupt_at_batch(monkeypatch: pytest.MonkeyPatch, number: int) -> list[int
 
     monkeypatch.setitem(LOSSES._things, "bce", interrupted)
     return seen
-
-
-def break_weights_after_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a weight be NaN once an epoch's last step is made."""
-    train = Trainer.train_batches
-
-    def broken(trainer: Trainer) -> float:
-        loss = train(trainer)
-        next(trainer.run.model.net.parameters()).data.fill_(float("nan"))
-        return loss
-
-    monkeypatch.setattr(Trainer, "train_batches", broken)
 
 
 @pytest.fixture

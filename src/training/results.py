@@ -162,14 +162,11 @@ def _versions() -> dict[str, str]:
 
 def _git_state() -> dict[str, Any]:
     """Return the commit of the code and whether it had changes; empty without git."""
+    asked = ["describe", "--always", "--exclude=*", "--abbrev=40", "--dirty"]
+    command = ["git", "-C", str(paths.REPO), *asked]
     try:
-        sha = _git("rev-parse", "HEAD")
-        return {"sha": sha, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return {"sha": "", "dirty": False}
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(paths.REPO), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-    return done.stdout.strip()
+    sha = done.stdout.strip()
+    return {"sha": sha.removesuffix("-dirty"), "dirty": sha.endswith("-dirty")}

@@ -120,10 +120,3 @@ def test_an_epoch_is_one_line_and_numbers_alone_are_tracked(make_job, monkeypatc
     history = record_of(job)["history"]
     assert [entry.pop("stage") for entry in history] == ["head", "last 1 blocks"]
     assert seen == [(history[0], 1), (history[1], 2), "x"]
-
-
-def test_none_keeps_nothing(artefact_root):
-    tracker = TRACKERS.get("none")(RUN)
-    tracker.log({"loss": 0.5}, 1)
-    tracker.close()
-    assert list(artefact_root.iterdir()) == []

@@ -25,8 +25,6 @@ from src.training.job import Options
 from src.training.setup import class_weights
 from src.training.trainer import fit_fold
 from tests.jobs import (
-    break_weights_after_an_epoch,
-    interrupt_at_batch,
     oof_bytes,
     record_of,
     with_options,
@@ -117,19 +115,6 @@ def test_where_pixels_are_kept_changes_nothing(make_job, augment, caches):
     assert oof_bytes(plain) != runs[0]  # without erasing
 
 
-def test_interrupted_in_mid_epoch_it_resumes_to_equal_bytes(make_job, monkeypatch):
-    whole, cut = make_job(), make_job(model="cut")
-    fit_fold(whole)
-    seen = interrupt_at_batch(monkeypatch, 8)  # three batches an epoch
-    with pytest.raises(KeyboardInterrupt):
-        fit_fold(cut)
-    assert paths.run_state(*cut.names).exists()
-    assert not paths.run_record(*cut.names).exists()
-    fit_fold(cut)
-    assert oof_bytes(whole) == oof_bytes(cut)
-    assert len(seen) == 8 + 3  # finished epochs stay done
-
-
 def test_neither_workers_nor_a_stop_change_a_run_with_dropout(make_job, monkeypatch):
     """A starting worker pool must not draw from the generator that dropout uses."""
     changes = {"backbone": {"drop_rate": 0.4}, "optim": {"epochs": 2}}
@@ -208,12 +193,26 @@ def test_a_finished_run_of_something_else_is_never_reused(make_job, tmp_path):
         fit_fold(job)
 
 
-def test_weights_that_break_after_the_last_step_are_a_users_error(make_job, monkeypatch):
-    job = make_job(optim={"epochs": 1, "ema_decay": None})
-    break_weights_after_an_epoch(monkeypatch)
-    with pytest.raises(UserError, match=r"logit of 'i\d{3}\.png' is not finite"):
+@pytest.mark.parametrize(
+    ("fold", "said"),
+    [(0, r"logit of 'i\d{3}\.png' is not finite"), ("all", "is not finite, so no checkpoint")],
+)
+def test_weights_that_break_after_the_last_step_are_a_users_error(
+    make_job, monkeypatch, fold, said
+):
+    job = make_job(fold, optim={"epochs": 1, "ema_decay": None})
+    train = trainer.Trainer.train_batches
+
+    def broken(self):
+        loss = train(self)
+        next(self.run.model.net.parameters()).data.fill_(float("nan"))
+        return loss
+
+    monkeypatch.setattr(trainer.Trainer, "train_batches", broken)
+    with pytest.raises(UserError, match=said):
         fit_fold(job)
     assert not paths.oof_csv(*job.names).exists()
+    assert not paths.checkpoint(*job.names).exists()
 
 
 @pytest.mark.parametrize(
