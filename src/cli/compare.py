@@ -45,7 +45,7 @@ ONE_CLASS = ("accuracy",)  # what is left to say of a data set of one class
 
 
 @dataclass(frozen=True)
-class Setup:
+class Conditions:
     """On what the rows of a comparison are trained and scored, and by what computation."""
 
     dataset: str  # trained on
@@ -57,19 +57,19 @@ class Setup:
     input_root: Path | None
 
 
-def print_comparison(results: Sequence[Result], setup: Setup) -> None:
+def print_comparison(results: Sequence[Result], under: Conditions) -> None:
     """Print what every row cost and scored, and what the scores stand on."""
     print()
     _print_costs(results)
     scored = [result for result in results if result.cards]
     if not scored:
         return
-    _print_basis(scored, setup)
+    _print_basis(scored, under)
     first = scored[0]
     for level in ("item", "group"):
         sets = [data for data in first.cards if first.card(data, level) is not None]
         if sets:
-            _print_level(scored, setup, sets, level)
+            _print_level(scored, under, sets, level)
     notes = {f"{result.row}: {note}" for result in scored for note in result.notes}
     notes |= {
         f"{data}, {card.level} level: {note}"
@@ -98,19 +98,19 @@ def _print_costs(results: Sequence[Result]) -> None:
     print("seconds: of the epochs, or of the merge; features computed once are not among them.")
 
 
-def _print_basis(scored: Sequence[Result], setup: Setup) -> None:
-    numbers = " ".join(map(str, setup.folds))
-    word = "folds" if len(setup.folds) > 1 else "fold"
+def _print_basis(scored: Sequence[Result], under: Conditions) -> None:
+    numbers = " ".join(map(str, under.folds))
+    word = "folds" if len(under.folds) > 1 else "fold"
     print(
-        f"\nin-domain: out-of-fold predictions of {setup.dataset}/{setup.scheme}, {word} {numbers}"
+        f"\nin-domain: out-of-fold predictions of {under.dataset}/{under.scheme}, {word} {numbers}"
     )
-    if setup.others:
+    if under.others:
         print(
-            f"out-of-domain: labelled items of {', '.join(setup.others)} that were not seen in "
+            f"out-of-domain: labelled items of {', '.join(under.others)} that were not seen in "
             "training (its test items where their labels are here, else its train items; the "
-            f"lines above say how many), by the mean logit of the same {len(setup.folds)} "
+            f"lines above say how many), by the mean logit of the same {len(under.folds)} "
             "checkpoint(s)\n"
-            f"thresholds: carried over from {setup.dataset}; hter: at the EER cut of in-domain "
+            f"thresholds: carried over from {under.dataset}; hter: at the EER cut of in-domain "
             "predictions. Intervals: 95 %, by group."
         )
     for threshold in dict.fromkeys(result.threshold for result in scored):
@@ -119,9 +119,11 @@ def _print_basis(scored: Sequence[Result], setup: Setup) -> None:
         print(f"threshold of {who}: {threshold}")
 
 
-def _print_level(scored: Sequence[Result], setup: Setup, sets: Sequence[str], level: str) -> None:
+def _print_level(
+    scored: Sequence[Result], under: Conditions, sets: Sequence[str], level: str
+) -> None:
     first = scored[0]
-    others = [data for data in sets if data in setup.others]
+    others = [data for data in sets if data in under.others]
     heads, counts = [], []
     for data in sets:
         card = first.card(data, level)
@@ -147,22 +149,22 @@ def run_compare(arguments: Namespace) -> None:
     """Do what the flags ask for."""
     comparison = read_comparison(config_file("comparisons", arguments.comparison))
     show_log()
-    setup = _choose_setup(comparison, arguments)
-    _check_rows(comparison, setup)
+    under = _choose_conditions(comparison, arguments)
+    _check_rows(comparison, under)
     results: dict[str, Result] = {}
-    csv = paths.comparison_csv(setup.dataset, setup.scheme, comparison.name)
+    csv = paths.comparison_csv(under.dataset, under.scheme, comparison.name)
     # Merges last: they are made of what the other rows train.
     for row in sorted(comparison.rows, key=lambda row: row.merge is not None):
         print(f"\nrow {row.name}: {row.model}")
-        results[row.name] = _result(row, setup)
+        results[row.name] = _result(row, under)
         done = [results[one.name] for one in comparison.rows if one.name in results]
-        write_csv(csv, comparison_table(done, setup.dataset))
+        write_csv(csv, comparison_table(done, under.dataset))
     rows = [results[row.name] for row in comparison.rows]
-    print_comparison(rows, setup)
+    print_comparison(rows, under)
     print(f"\ntable: {csv}")
-    if setup.others:
-        png = paths.comparison_png(setup.dataset, setup.scheme, comparison.name)
-        drawn = plot_comparison(rows, setup.dataset, setup.others, png)
+    if under.others:
+        png = paths.comparison_png(under.dataset, under.scheme, comparison.name)
+        drawn = plot_comparison(rows, under.dataset, under.others, png)
         print(f"plot: {drawn or 'none, for no row has both scores'}")
     _raise_failures(rows)
 
@@ -175,7 +177,7 @@ def _raise_failures(rows: Sequence[Result]) -> None:
         raise UserError("\n".join([head, *lines]))
 
 
-def _choose_setup(comparison: Comparison, arguments: Namespace) -> Setup:
+def _choose_conditions(comparison: Comparison, arguments: Namespace) -> Conditions:
     name = choose_dataset(arguments.data or comparison.given.data, arguments.input_root)
     others = list(dict.fromkeys(arguments.out_of_domain or comparison.given.out_of_domain or ()))
     weights = arguments.weights or comparison.given.weights
@@ -194,7 +196,9 @@ def _choose_setup(comparison: Comparison, arguments: Namespace) -> Setup:
     for fold in wanted:
         check_fold(folds, fold)
     options = taken(Options, arguments, weights=weights)
-    return Setup(name, scheme, wanted, others, options, arguments.max_hours, arguments.input_root)
+    return Conditions(
+        name, scheme, wanted, others, options, arguments.max_hours, arguments.input_root
+    )
 
 
 def _check_other(other: str, name: str, scheme: str | None, root: Path | None) -> None:
@@ -216,7 +220,7 @@ def _check_other(other: str, name: str, scheme: str | None, root: Path | None) -
               "accuracy and recall are scored")  # fmt: skip
 
 
-def _check_rows(comparison: Comparison, setup: Setup) -> None:
+def _check_rows(comparison: Comparison, under: Conditions) -> None:
     """Raise for what no row would survive, before the first one is trained."""
     for row in comparison.rows:
         if row.merge is not None:
@@ -226,22 +230,22 @@ def _check_rows(comparison: Comparison, setup: Setup) -> None:
             check_names(config)
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
-        if config.backbone.pretrained != "file" or row.weights or setup.options.weights:
+        if config.backbone.pretrained != "file" or row.weights or under.options.weights:
             continue
-        names = (setup.dataset, setup.scheme, row.model)
-        if not all(paths.run_record(*names, fold).is_file() for fold in setup.folds):
+        names = (under.dataset, under.scheme, row.model)
+        if not all(paths.run_record(*names, fold).is_file() for fold in under.folds):
             raise UserError(
                 f"{where}: {row.parent} starts from a weights file of {config.backbone.name}: "
                 "--weights FILE, or `weights: FILE` in the comparison (docs/models.md says which)"
             )
 
 
-def _result(row: Row, setup: Setup) -> Result:
+def _result(row: Row, under: Conditions) -> Result:
     """Train and score a row; a failure is part of the result, and the next row has its turn."""
     try:
-        for fold in setup.folds:
-            _make(row, fold, setup)
-        return _score(row, setup)
+        for fold in under.folds:
+            _make(row, fold, under)
+        return _score(row, under)
     except UserError as error:
         print(f"row {row.name} failed: {message_of(error)}")
         return Result(row.name, row.model, failure=message_of(error))
@@ -252,40 +256,40 @@ def _result(row: Row, setup: Setup) -> Result:
         return Result(row.name, row.model, failure=f"{type(error).__name__}: {error}")
 
 
-def _make(row: Row, fold: int, setup: Setup) -> None:
-    options, root = setup.options, setup.input_root
+def _make(row: Row, fold: int, under: Conditions) -> None:
+    options, root = under.options, under.input_root
     weights = row.weights or options.weights
     if row.merge is not None:
         plan = read_plan(config_file("merges", str(row.merge)))
         plain = Options(options.device, options.precision, options.workers, weights=weights)
         merging = Merging(fold, input_root=root)
-        merge_folds([plan], setup.dataset, setup.scheme, merging, plain)
+        merge_folds([plan], under.dataset, under.scheme, merging, plain)
         return
     train(
         row.parent,
-        setup.dataset,
-        replace(options, weights=weights, clock=Clock(setup.max_hours)),
+        under.dataset,
+        replace(options, weights=weights, clock=Clock(under.max_hours)),
         changes=dict(row.changes),
         new_name=row.model if row.changes else None,
-        scheme=setup.scheme,
+        scheme=under.scheme,
         fold=fold,
         input_root=root,
     )
 
 
-def _score(row: Row, setup: Setup) -> Result:
-    subject = subject_of_model(setup.dataset, setup.scheme, row.model)
-    folds = check_folds(subject, setup.folds)
-    check_own(setup.dataset, setup.scheme, [row.model], folds, setup.input_root)
-    decided = {setup.dataset: levels_of(own_rows(subject), folds=folds)}
-    for other in setup.others:
-        rows, _ = predict_other(subject, folds, other, setup.options, setup.input_root)
+def _score(row: Row, under: Conditions) -> Result:
+    subject = subject_of_model(under.dataset, under.scheme, row.model)
+    folds = check_folds(subject, under.folds)
+    check_own(under.dataset, under.scheme, [row.model], folds, under.input_root)
+    decided = {under.dataset: levels_of(own_rows(subject), folds=folds)}
+    for other in under.others:
+        rows, _ = predict_other(subject, folds, other, under.options, under.input_root)
         decided[other] = levels_of(rows, development=own_rows(subject, folds))
     cards = {
         data: [score_rows(rows, level) for level, rows in levels.items()]
         for data, levels in decided.items()
     }
-    cost = training_of(setup.dataset, setup.scheme, row.model, folds)
+    cost = training_of(under.dataset, under.scheme, row.model, folds)
     return Result(row.name, row.model, cost, subject.threshold, subject.notes, cards)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from src import paths
 from src.artifacts.recipes import read_recipe
 from src.cli import parsers
-from src.cli.predict import Prediction, predict
+from src.cli.predict import Predicting, predict
 from src.cli.train import train
 from src.cli.tune import Tuning, make_recipe
 from src.compute.request import Compute
@@ -36,7 +36,7 @@ def run_demo(arguments: Namespace) -> None:
     words = ["tune.py", *where, "--models", *MODELS]
     _step(words, lambda: make_recipe(paths.DEMO, SCHEME, Tuning(MODELS)))
     words = ["predict_ensemble.py", "--data", paths.DEMO]
-    _step(words, lambda: predict(paths.DEMO, Prediction(), Compute()))
+    _step(words, lambda: predict(paths.DEMO, Predicting(), Compute()))
     _print_table(time.monotonic() - began)
 
 

@@ -57,7 +57,7 @@ PRIOR = (
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Predicting:
     """How a recipe is voted with."""
 
     recipe: str | None = None  # its name; None takes `tuned`, or the only one
@@ -80,7 +80,7 @@ def run_predict(arguments: Namespace) -> None:
         predict_folder(arguments)
     else:
         compute = taken(Compute, arguments, clock=Clock(arguments.max_hours))
-        predict(arguments.data, taken(Prediction, arguments), compute)
+        predict(arguments.data, taken(Predicting, arguments), compute)
 
 
 def _check_arguments(arguments: Namespace) -> bool:
@@ -128,7 +128,7 @@ def _check_folder_only(arguments: Namespace, lacking: Sequence[str]) -> None:
             )
 
 
-def predict(name: str | None, how: Prediction, compute: Compute) -> None:
+def predict(name: str | None, how: Predicting, compute: Compute) -> None:
     """Predict a data set's test items, vote with a recipe and write the submission."""
     try:
         with compute.clock.running():
@@ -140,7 +140,7 @@ def predict(name: str | None, how: Prediction, compute: Compute) -> None:
         ) from None
 
 
-def _predict(name: str | None, how: Prediction, compute: Compute) -> None:
+def _predict(name: str | None, how: Predicting, compute: Compute) -> None:
     prior = None if how.prior is None else parse_prior(how.prior)
     name = choose_dataset(name, how.input_root)
     recipe_name = choose_recipe(name, how.recipe)

@@ -114,17 +114,13 @@ def test_nothing_missing_predicts_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     assert predicting.calls == []
 
 
-@pytest.mark.parametrize(
-    ("words", "wanted"),
-    [
+@pytest.mark.usefixtures("artefact_root")
+def test_flags_that_make_no_sense_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, wanted in (
         (["--fit-in-time"], "--fit-in-time wants --max-hours"),
         (["--max-hours", "0"], "want hours, such as 8.5, found '0'"),
         (["--max-hours", "nan"], "want hours"),
         (["--max-hours", "8h"], "want hours"),
-    ],
-)
-def test_flags_that_make_no_sense_are_refused(
-    artefact_root: Path, capsys: pytest.CaptureFixture[str], words: list[str], wanted: str
-) -> None:
-    assert predict.main(words) == 2
-    assert wanted in capsys.readouterr().err
+    ):
+        assert predict.main(words) == 2
+        assert wanted in capsys.readouterr().err

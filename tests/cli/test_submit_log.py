@@ -60,20 +60,17 @@ def test_a_submission_that_changed_is_not_written_down_with_old_scores(capsys):
     assert not paths.submission_log_csv().exists()
 
 
-@pytest.mark.parametrize(
-    ("argv", "match"),
-    [
+def test_mistakes_write_nothing(capsys):
+    hand_in()
+    for argv, match in (
         (["--recipe", "tuned"], "named by --data and --recipe"),
         (["--public", "0.5"], "named by --data and --recipe"),
         (["--data", "toy", "--recipe", "tunde"], "did you mean 'tuned'"),
         (["--data", "other", "--recipe", "tuned"], "holds no submission"),
         (["--data", "toy", "--recipe", "tuned", "--public", "93"], "a score from 0 to 1"),
-    ],
-)
-def test_mistakes_write_nothing(capsys, argv, match):
-    hand_in()
-    assert main(argv) == 2
-    assert match in capsys.readouterr().err
+    ):
+        assert main(argv) == 2
+        assert match in capsys.readouterr().err
     assert not paths.submission_log_csv().exists()
 
 

@@ -261,9 +261,9 @@ def test_bad_predictions_name_the_file_and_write_nothing(capsys, change, match):
     assert nothing_written()
 
 
-@pytest.mark.parametrize(
-    ("argv", "match"),
-    [
+def test_a_typo_is_an_error_that_lists_what_exists(capsys):
+    toy()
+    for argv, match in (
         (["--models", "a", "z"], "unknown model with out-of-fold predictions 'z'"),
         (["--data", "tox"], "unknown data set 'tox'"),
         (["--scheme", "sgkf9"], "unknown fold scheme 'sgkf9'; did you mean 'sgkf3_s0'?"),
@@ -274,13 +274,9 @@ def test_bad_predictions_name_the_file_and_write_nothing(capsys, change, match):
         (["--recipe", "../x"], "--recipe '../x': want a plain name"),
         (["--recipe", ""], "--recipe '': want a plain name"),
         (["--model", "a"], "unknown argument '--model'; did you mean '--models'"),
-    ],
-)
-def test_a_typo_is_an_error_that_lists_what_exists(capsys, argv, match):
-    toy()
-    assert main(argv) == 2
-    captured = capsys.readouterr()
-    assert match in captured.err
+    ):
+        assert main(argv) == 2
+        assert match in capsys.readouterr().err
     assert nothing_written()
 
 
