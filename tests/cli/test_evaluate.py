@@ -15,6 +15,7 @@ from src.cli import evaluate, train, tune
 from src.cli.evaluate import cell
 from src.metrics import METRICS, eer_cut, roc, sigmoid
 from src.reporting.scorecard import Score
+from tests.cli.conftest import write_pictures
 from tests.ensemble.synthetic import DATA, SCHEME, make_folds, make_oof, oof_path
 from tests.shared import tiny_model
 
@@ -114,19 +115,20 @@ def refused(capsys, *words):
 
 def test_mistakes_are_named(capsys):
     make_oof(make_folds(), "a", only=[0])
-    assert "unknown model with out-of-fold predictions 'b'" in refused(capsys, "--model", "b")
-    assert "--folds 2: a has predictions of folds 0" in refused(
-        capsys, "--model", "a", "--folds", "2"
-    )
-    assert "unknown domain 'x'; known: d" in refused(
-        capsys, "--model", "a", "--by", "domain", "--only", "x"
-    )
-    assert "give --by too" in refused(capsys, "--model", "a", "--only", "x")
-    assert "argument --by" in refused(capsys, "--model", "a", "--by", "colour")
-    assert "has no recipe yet" in refused(capsys, "--recipe", "tuned")
-    assert "one of the arguments --model --recipe is required" in refused(capsys)
+    for words, said in (
+        (["--model", "b"], "unknown model with out-of-fold predictions 'b'"),
+        (["--model", "a", "--folds", "2"], "--folds 2: a has predictions of folds 0"),
+        (["--model", "a", "--by", "domain", "--only", "x"], "unknown domain 'x'; known: d"),
+        (["--model", "a", "--only", "x"], "give --by too"),
+        (["--model", "a", "--by", "colour"], "argument --by"),
+        (["--recipe", "tuned"], "has no recipe yet"),
+        ([], "one of the arguments --model --recipe is required"),
+    ):
+        assert said in refused(capsys, *words)
     assert evaluate.main(["--model", "a"]) == 0
     assert "(no development rows: no other fold is finished): hter" in capsys.readouterr().out
+    oof_path("a", 0).write_text("item_id,fold,label,logit\nx,1,0,nan\n")
+    assert f"{oof_path('a', 0)}: row 2: logit is 'nan'" in refused(capsys, "--model", "a")
 
 
 def test_a_damaged_recipe_is_named(capsys):
@@ -142,12 +144,6 @@ def test_a_damaged_recipe_is_named(capsys):
     assert evaluate.main(["--model", "a"]) == 0
 
 
-def test_a_damaged_prediction_is_named(capsys):
-    make_oof(make_folds(), "a")
-    oof_path("a", 1).write_text("item_id,fold,label,logit\nx,1,0,nan\n")
-    assert f"{oof_path('a', 1)}: row 2: logit is 'nan'" in refused(capsys, "--model", "a")
-
-
 def test_an_undefined_score_is_a_dash_and_a_limited_one_has_a_star():
     nan = float("nan")
     assert cell(Score(nan, nan, nan, "only fakes")) == "-"
@@ -156,24 +152,23 @@ def test_an_undefined_score_is_a_dash_and_a_limited_one_has_a_star():
 
 
 def write_set(name, shift, count=24):
-    rng = np.random.default_rng(shift)
-    for place in range(count):
-        fake = place % 2
-        folder = paths.dataset_dir(name) / "train" / ("fake" if fake else "real")
-        folder.mkdir(parents=True, exist_ok=True)
-        pixels = rng.integers(90 * fake, 90 * fake + 150, (20, 20, 3), dtype=np.uint8)
-        (folder / f"{place:02d}.png").write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+    write_pictures(paths.dataset_dir(name), count, 0, np.random.default_rng(shift))
+
+
+def train_net():
+    """Train `net` on every fold of `one`."""
+    model = paths.config_dirs("models")[0] / "net.yaml"
+    model.parent.mkdir(parents=True)
+    model.write_text(tiny_model())
+    words = ["--data", "one", "--model", "net", "--scheme", "sgkf2_s0"]
+    assert train.main([*words, "--device", "cpu", "--workers", "0"]) == 0
 
 
 def test_trained_on_a_tested_on_b(capsys):
     write_set("one", 0)
     write_set("two", 1)
     (paths.dataset_dir("two") / "train/real/00.png").write_bytes(b"torn")
-    model = paths.config_dirs("models")[0] / "net.yaml"
-    model.parent.mkdir(parents=True)
-    model.write_text(tiny_model())
-    common = ["--data", "one", "--model", "net", "--scheme", "sgkf2_s0"]
-    assert train.main([*common, "--device", "cpu", "--workers", "0"]) == 0
+    train_net()
     assert tune.main(["--data", "one", "--strategies", "mean"]) == 0
     capsys.readouterr()
 
@@ -216,11 +211,7 @@ def test_own_test_items_and_what_was_seen_in_training(capsys):
             rng = np.random.default_rng(int(file.stem))
             pixels = rng.integers(0, 255, pixels.shape, dtype=np.uint8) if fresh else pixels
             cv2.imwrite(str(home / "test" / label / f"t{file.stem}.png"), pixels)
-    model = paths.config_dirs("models")[0] / "net.yaml"
-    model.parent.mkdir(parents=True)
-    model.write_text(tiny_model())
-    common = ["--data", "one", "--model", "net", "--scheme", "sgkf2_s0"]
-    assert train.main([*common, "--device", "cpu", "--workers", "0"]) == 0
+    train_net()
     capsys.readouterr()
     assert evaluate.main(["--data", "one", "--model", "net", "--split", "test"]) == 0
     said = capsys.readouterr()
