@@ -18,11 +18,7 @@ def track(
 ) -> Iterator[T]:
     """Yield `things`, showing how far along they are.
 
-    Args:
-        things: anything iterable.
-        what: what is being done, a word or two.
-        total: how many, where `len` does not tell.
-        unit: what one of them is called.
+    `what` is being done, a word or two; `total` says how many there are, where `len` does not.
     """
     if total is None and hasattr(things, "__len__"):
         total = len(things)  # type: ignore[arg-type]

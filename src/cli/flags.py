@@ -10,7 +10,7 @@ from src import paths
 from src.errors import UserError, unknown_name
 
 MOST_DIGITS = 18
-MOST_WORKERS = 512
+MOST_WORKERS = 512  # processes that a machine can start
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,16 +46,10 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}\n{self.format_usage().rstrip()}")
 
 
-def read_count(text: str) -> int:
-    """Read a whole number from 0 on."""
+def _read_workers(text: str) -> int:
     if not text.isdecimal() or len(text) > MOST_DIGITS:
         raise argparse.ArgumentTypeError(f"want a whole number from 0 on, found {text[:40]!r}")
-    return int(text)
-
-
-def read_workers(text: str) -> int:
-    """Read a number of processes that a machine can start."""
-    if read_count(text) > MOST_WORKERS:
+    if int(text) > MOST_WORKERS:
         raise argparse.ArgumentTypeError(f"want at most {MOST_WORKERS} processes, found {text}")
     return int(text)
 
@@ -107,7 +101,7 @@ def add_device(parser: Parser, *also: str) -> None:
     add = parser.add_argument
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     add("--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16", *also])
-    add("--workers", type=read_workers, metavar="N", help="loader processes; default: auto")
+    add("--workers", type=_read_workers, metavar="N", help="loader processes; default: auto")
 
 
 def add_compute(parser: Parser, *also: str) -> None:
