@@ -42,14 +42,11 @@ def learned_recipe(
     (n,) bool, of the held-out rows.
     """
     net, chip = bench.model.net, bench.chip
-    stacks = {
+    trained = {
         key: torch.stack([bench.state(name)[key].to(chip) for name in names])
-        for key, value in bench.state(names[0]).items()
-        if value.is_floating_point()
+        for key, _ in net.named_parameters()
     }
-    statistics = {key: value.clone() for key, value in net.state_dict().items()
-                  if key not in dict(net.named_parameters())}  # fmt: skip
-    trained = {key: stack for key, stack in stacks.items() if key not in statistics}
+    statistics = {key: value for key, value in net.state_dict().items() if key not in trained}
     raw = torch.zeros(knots, len(names), device=chip, requires_grad=True)
     scale = torch.zeros((), device=chip, requires_grad=True)
     optimizer = torch.optim.AdamW([raw, scale], lr=LR, weight_decay=0.0)
@@ -61,6 +58,7 @@ def learned_recipe(
                 key: torch.tensordot(_at(weights, bench.depth(key)), stack, dims=1)
                 for key, stack in trained.items()
             }
+            # Batches change them in place; they stay those of before.
             buffers = {key: value.clone() for key, value in statistics.items()}
             ready = bench.model.normalised(pixels.to(chip))
             logit = functional_call(net, {**mixed, **buffers}, (ready,)).squeeze(1)
