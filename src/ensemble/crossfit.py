@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from src.bootstrap import MIN_GROUPS, bootstrap_macro_f1, interval
 from src.ensemble.align import Aligned
-from src.ensemble.predictions import IntArray, Predictions, fit_threshold
-from src.ensemble.rule import Rule, Votes, vote
+from src.ensemble.predictions import IntArray, Predictions, fit_threshold, votes_of
+from src.ensemble.rule import Rule, Votes
 from src.ensemble.search import STRATEGIES, Search, Strategy
 from src.metrics import macro_f1
 from src.stratify import stratified_group_folds
@@ -96,8 +96,7 @@ def cross_vote(rules: dict[int, Rule], rows: Predictions, part: IntArray) -> Vot
     votes = Votes(np.empty(len(rows)), np.empty(len(rows), dtype=np.int64))
     for k, rule in rules.items():
         held = part == k
-        values = rows.values(rule.by)[held] if rule.by else None
-        votes.prob[held], votes.pred[held] = vote(rule, rows.logit[held], values)
+        votes.prob[held], votes.pred[held] = votes_of(rule, rows.take(held))
     return votes
 
 
@@ -166,8 +165,7 @@ def _changed(
 
 def _scored(fitted: Tried, rows: Predictions, parts: Parts) -> Tried:
     """Fill in what the rules are worth."""
-    values = rows.values(fitted.rule.by) if fitted.rule.by else None
-    in_sample = macro_f1(rows.label, vote(fitted.rule, rows.logit, values).pred)
+    in_sample = macro_f1(rows.label, votes_of(fitted.rule, rows).pred)
     votes = None if parts.part is None else cross_vote(fitted.rules, rows, parts.part)
     return replace(fitted, in_sample=in_sample, votes=votes)
 

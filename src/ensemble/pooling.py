@@ -7,7 +7,6 @@ logits under every pooling.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -27,6 +26,7 @@ POOLING: Registry[Pooling] = Registry("pooling")
 DEFAULT = "mean_prob"  # as in `FramesConfig`
 TOP_SHARE = 0.25  # of the frames
 TRIM_SHARE = 0.2  # of the frames, at either end
+SAME = 1e-6  # between a pooled logit in the CSV and the one of its views
 
 
 @POOLING.register("mean_prob")
@@ -111,9 +111,6 @@ def pool_table(views: pd.DataFrame, name: str) -> pd.Series:
     return pd.Series(pooled, pd.Index(ids, name="item_id"), dtype="float64")
 
 
-SAME = 1e-6  # between a pooled logit in the CSV and the one of its views
-
-
 @dataclass(frozen=True)
 class Pooled:
     """What the members' logits are under each pooling."""
@@ -163,7 +160,10 @@ def read_pooled(
     found = {pool: logits.copy() for pool in POOLING}
     defaults = []
     for column, model in enumerate(models):
-        views = [_views(dataset, scheme, model, fold) for fold in folds]
+        views = [paths.oof_views(dataset, scheme, model, fold) for fold in folds]
+        for path, fold in zip(views, folds, strict=True):
+            if path.is_file() and has_run(dataset, scheme, model, fold):
+                check_views(read_run(dataset, scheme, model, fold))
         if is_extra(dataset, scheme, model) or not all(path.is_file() for path in views):
             defaults.append("")
             continue
@@ -172,25 +172,13 @@ def read_pooled(
         table = pd.concat(tables, ignore_index=True)
         for pool, rows in found.items():
             rows[:, column] = pool_table(table, pool).reindex(ids).to_numpy()
-        _check(found[defaults[-1]][:, column], logits[:, column], ids, views)
+        pooled, stored = found[defaults[-1]][:, column], logits[:, column]
+        same = np.abs(pooled - stored) <= SAME * np.maximum(1.0, np.abs(stored))
+        if not same.all():
+            item = ids[int((~same).argmax())]
+            raise UserError(
+                f"{views[0]} and its like do not belong to the CSVs beside them (item {item!r}): "
+                "delete them to tune without a pooling stage, or train those folds again "
+                "(--overwrite)"
+            )
     return Pooled(tuple(defaults), found) if any(defaults) else Pooled()
-
-
-def _views(dataset: str, scheme: str, model: str, fold: int) -> Path:
-    """Return where a fold's views are; those that are there are held against the run's record."""
-    path = paths.oof_views(dataset, scheme, model, fold)
-    if path.is_file() and has_run(dataset, scheme, model, fold):
-        check_views(read_run(dataset, scheme, model, fold))
-    return path
-
-
-def _check(
-    pooled: FloatArray, stored: FloatArray, ids: NDArray[np.object_], views: list[Path]
-) -> None:
-    same = np.abs(pooled - stored) <= SAME * np.maximum(1.0, np.abs(stored))
-    if not same.all():
-        item = ids[int((~same).argmax())]
-        raise UserError(
-            f"{views[0]} and its like do not belong to the CSVs beside them (item {item!r}): "
-            "delete them to tune without a pooling stage, or train those folds again (--overwrite)"
-        )

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from src.ensemble.rule import Rule, plain_rule, vote
+from src.ensemble.rule import Rule, Votes, plain_rule, vote
 from src.metrics import log_odds
 from src.thresholds import best_threshold
 
@@ -87,12 +87,17 @@ def columns_of(table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+def votes_of(rule: Rule, rows: Predictions) -> Votes:
+    """Return prob and decision of items by a rule whose members are the columns of logits."""
+    return vote(rule, rows.logit, rows.values(rule.by) if rule.by else None)
+
+
 def decide(rule: Rule, rows: Predictions) -> Decided:
-    """Decide items by a rule whose members are the columns of logits.
+    """Return items as decided by a rule whose members are the columns of logits.
 
     `threshold` is 0.5 with hard voting, whose prob is a share of votes.
     """
-    votes = vote(rule, rows.logit, rows.values(rule.by) if rule.by else None)
+    votes = votes_of(rule, rows)
     threshold = rule.threshold_of(rows.values(rule.by) if rule.by else None, len(rows))
     if rule.voting == "hard":
         threshold = np.full(len(rows), 0.5)

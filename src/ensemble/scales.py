@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from src.bootstrap import strata_of
 from src.ensemble.align import Aligned
-from src.ensemble.rule import Rule, vote
+from src.ensemble.predictions import votes_of
+from src.ensemble.rule import Rule
 from src.metrics import auc
 
 FloatArray = NDArray[np.float64]
@@ -63,7 +64,7 @@ def scale_notes(aligned: Aligned, rule: Rule, name: str, seed: int) -> list[str]
     """Return a line on the members, and the rule where it joins several, whose folds lie apart."""
     scores = dict(zip(aligned.models, aligned.logit.T, strict=True))
     if int(rule.used().sum()) > 1:
-        scores[name] = vote(rule, aligned.logit).prob
+        scores[name] = votes_of(rule, aligned).prob
     rows = aligned.label, aligned.fold, aligned.group
     found = {what: apart(rows[0], score, *rows[1:], seed) for what, score in scores.items()}
     said = [

@@ -25,7 +25,8 @@ from src.ensemble.crossfit import (
     try_split,
     try_strategy,
 )
-from src.ensemble.rule import Rule, Votes, stages_of, vote
+from src.ensemble.predictions import votes_of
+from src.ensemble.rule import Rule, Votes, stages_of
 from src.ensemble.scales import scale_notes
 from src.ensemble.search import INCUMBENT, STRATEGIES, Search, ladder
 from src.metrics import auc, counts, f1_fake, f1_real, macro_f1_of_counts
@@ -199,7 +200,7 @@ def _threshold_interval(aligned: Aligned, rule: Rule, seed: int) -> tuple[float,
     """Return the 95 % interval of the best threshold of a fitted rule; None where it has none."""
     if rule.voting == "hard" or aligned.n_groups < MIN_GROUPS:
         return None
-    prob = vote(rule, aligned.logit).prob
+    prob = votes_of(rule, aligned).prob
     draws = bootstrap_threshold(aligned.label, prob, aligned.group, seed=seed)
     low, high = interval(draws)
     # Draws lie on a grid of 1/4096, the threshold itself between two probs.

@@ -85,9 +85,16 @@ def vote_files(ballots: Ballots) -> tuple[pd.DataFrame, int]:
     tables = [_read(path) for path in ballots.paths]
     first = tables[0]
     ids, header = first.iloc[:, 0], list(first.columns)
-    words = sorted({word for table in tables for word in table.iloc[:, 1]})
-    if len(words) > 2:
-        raise UserError(_third_word(ballots.paths, tables))
+    known: list[str] = []
+    for path, table in zip(ballots.paths, tables, strict=True):
+        for row, word in enumerate(table.iloc[:, 1]):
+            known += [word] if word not in known else []
+            if len(known) > 2:
+                raise UserError(
+                    f"{path}: row {row + 2}: label {word!r} is a third one beside {known[0]!r} and "
+                    f"{known[1]!r}; voting on files wants labels, not probabilities"
+                )
+    words = sorted(known)
     share = np.zeros(len(first))
     votes = []
     weights = [weight / max(ballots.weights) for weight in ballots.weights]  # no overflow
@@ -104,20 +111,6 @@ def vote_files(ballots: Ballots) -> tuple[pd.DataFrame, int]:
     picked = np.where(tie, leader, share > 0)
     answer = np.where(picked, words[-1], words[0])
     return pd.DataFrame({header[0]: ids, header[1]: answer}), int(tie.sum())
-
-
-def _third_word(paths: Sequence[Path], tables: Sequence[pd.DataFrame]) -> str:
-    seen: list[str] = []
-    for path, table in zip(paths, tables, strict=True):
-        for row, word in enumerate(table.iloc[:, 1]):
-            if word not in seen:
-                seen.append(word)
-            if len(seen) > 2:
-                return (
-                    f"{path}: row {row + 2}: label {word!r} is a third one beside {seen[0]!r} and "
-                    f"{seen[1]!r}; voting on files wants labels, not probabilities"
-                )
-    return ""
 
 
 def _in_order(path: Path, table: pd.DataFrame, ids: pd.Series, first: Path) -> np.ndarray:

@@ -75,7 +75,8 @@ def collect_runs(dataset: str, scheme: str, model: str) -> ModelRuns:
     table = read_folds(paths.folds_csv(dataset, scheme))
     numbers = fold_numbers(table)
     done = finished_folds(dataset, scheme).get(model, [])
-    records = _records(dataset, scheme, model, [*numbers, paths.ALL])
+    folds = [fold for fold in (*numbers, paths.ALL) if has_run(dataset, scheme, model, fold)]
+    records = {fold: read_run(dataset, scheme, model, fold) for fold in folds}
     read = [read_oof(oof_file(dataset, scheme, model, k), table, k) for k in done]
     if not read:
         return ModelRuns(dataset, scheme, model, {}, None, records)
@@ -96,13 +97,6 @@ def collect_runs(dataset: str, scheme: str, model: str) -> ModelRuns:
         for fold in done
     }  # fmt: skip
     return ModelRuns(dataset, scheme, model, parts, whole, records)
-
-
-def _records(
-    dataset: str, scheme: str, model: str, folds: list[paths.FoldName]
-) -> dict[paths.FoldName, dict[str, Any]]:
-    there = [fold for fold in folds if has_run(dataset, scheme, model, fold)]
-    return {fold: read_run(dataset, scheme, model, fold) for fold in there}
 
 
 def decide_alone(
