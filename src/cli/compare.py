@@ -9,18 +9,16 @@ from functools import partial
 from pathlib import Path
 
 from src import paths
-from src.artifacts.atomic import file_lock
 from src.artifacts.files import write_csv
 from src.artifacts.folds import existing_scheme, fold_numbers
 from src.cli import parsers
 from src.cli.common import choose_dataset, print_table, show_log, taken
 from src.cli.evaluate import cell, predict_other
-from src.cli.folds import print_report
+from src.cli.folds import folds_of
 from src.cli.merge import Merging, merge_folds
 from src.cli.train import train
 from src.compute.clock import Clock
 from src.config import config_file
-from src.data.folds.make import ensure_folds
 from src.data.layouts.load import load_dataset
 from src.errors import UserError, disk_trouble, message_of
 from src.inference.cross_dataset import check_parts, labelled_items, leave_out_seen, trained_ids
@@ -188,10 +186,7 @@ def _choose_conditions(comparison: Comparison, arguments: Namespace) -> Conditio
     for other in others:
         _check_other(other, name, scheme, arguments.input_root)
     dataset = load_dataset(name, arguments.input_root)
-    with file_lock(paths.folds_lock(name), "the folds", wait=True):
-        scheme, folds, report = ensure_folds(dataset, scheme)
-    if report is not None:
-        print_report(report)
+    scheme, folds, _ = folds_of(dataset, scheme)
     wanted = sorted(set(arguments.folds or comparison.given.folds or fold_numbers(folds)))
     for fold in wanted:
         check_fold(folds, fold)

@@ -1,6 +1,7 @@
 """`python -m src data`: what was understood of a data set, before anything is trained."""
 
 from argparse import Namespace
+from collections.abc import Iterator
 from functools import partial
 
 import pandas as pd
@@ -127,17 +128,24 @@ def _print_layout(dataset: Dataset) -> None:
         print(f"  left aside: {count} x {reason}")
 
 
-def _print_counts(dataset: Dataset) -> None:
-    items = dataset.items
-    names = items["label"].map(dict(enumerate(dataset.labels.names))).astype("object").fillna("?")
-    table = items.assign(label=names).groupby(["split", "label", "kind"], sort=False)
+def by_class(dataset: Dataset) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield how the lines of a table of classes begin, and their items; head and all come first."""
+    names = dict(enumerate(dataset.labels.names))
+    labels = dataset.items["label"].map(names).astype("object").fillna("?")
+    items = dataset.items.assign(label=labels)
     wide = max(6, *map(len, dataset.labels.names))
-    print(f"{'split':<6} {'label':<{wide}} {'kind':<6} {'items':>8} {'given groups':>13} {'MB':>8}")
-    for (split, label, kind), part in table:
+    yield f"{'split':<6} {'label':<{wide}} {'kind':<6}", items
+    for (split, label, kind), part in items.groupby(["split", "label", "kind"], sort=False):
+        yield f"{split:<6} {label:<{wide}} {kind:<6}", part
+
+
+def _print_counts(dataset: Dataset) -> None:
+    (head, items), *rows = by_class(dataset)
+    print(f"{head} {'items':>8} {'given groups':>13} {'MB':>8}")
+    for begin, part in rows:
         groups = part.loc[part["group"] != "", "group"].nunique()
-        size = part["bytes"].sum() / 1e6
-        print(f"{split:<6} {label:<{wide}} {kind:<6} {len(part):>8} {groups:>13} {size:>8.1f}")
-    domains = pd.crosstab(items["domain"], names)
+        print(f"{begin} {len(part):>8} {groups:>13} {part['bytes'].sum() / 1e6:>8.1f}")
+    domains = pd.crosstab(items["domain"], items["label"])
     if len(domains) > 1 or "" not in domains.index:
         print("by domain:")
         counts = (

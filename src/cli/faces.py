@@ -5,6 +5,7 @@ from functools import partial
 
 from src.cli import parsers
 from src.cli.common import choose_dataset, listed, show_log
+from src.cli.data import by_class
 from src.config import FaceConfig
 from src.data.items.manifest import Dataset, refuse_missing
 from src.data.layouts.load import load_dataset
@@ -31,15 +32,12 @@ def run_faces(arguments: Namespace) -> None:
 
 
 def _print_found(dataset: Dataset, boxes: FaceBoxes) -> None:
-    items = dataset.items
-    names = items["label"].map(dict(enumerate(dataset.labels.names))).astype("object").fillna("?")
-    wide = max(6, *map(len, dataset.labels.names))
-    table = items.assign(label=names)
-    head = ("items", "with a face", "several", "frames", "with a face", "filled")
-    print(f"{'split':<6} {'label':<{wide}} {'kind':<6}" + "".join(f"{word:>13}" for word in head))
-    for (split, label, kind), part in table.groupby(["split", "label", "kind"], sort=False):
+    (head, items), *rows = by_class(dataset)
+    words = ("items", "with a face", "several", "frames", "with a face", "filled")
+    print(head + "".join(f"{word:>13}" for word in words))
+    for begin, part in rows:
         counts = "".join(f"{text:>13}" for text in _counts(part["path"].tolist(), boxes))
-        print(f"{split:<6} {label:<{wide}} {kind:<6}{counts}")
+        print(f"{begin}{counts}")
     ids = dict(zip(items["path"], items["item_id"], strict=True))
     cropped = sum(boxes.is_cropped(path) for path in ids)
     if cropped:

@@ -4,6 +4,10 @@ from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
 
+import pandas as pd
+
+from src import paths
+from src.artifacts.atomic import file_lock
 from src.cli import parsers
 from src.cli.common import choose_dataset, print_first, show_log
 from src.data.folds.fold_report import FoldReport, report_folds
@@ -11,6 +15,7 @@ from src.data.folds.groups import GroupReport
 from src.data.folds.make import ensure_folds
 from src.data.folds.near_duplicates import MAX_DISTANCE
 from src.data.folds.schemes import UNSCANNED, default_scheme
+from src.data.items.manifest import Dataset
 from src.data.layouts.load import load_dataset
 from src.errors import UserError
 
@@ -36,10 +41,19 @@ def run_folds(arguments: Namespace) -> None:
     if report is None:
         print(f"{name}: the folds exist already; a fold file is written once")
         report = report_folds(dataset, scheme, folds)
-    print_report(report)
+    _print_report(report)
 
 
-def print_report(report: FoldReport) -> None:
+def folds_of(dataset: Dataset, scheme: str | None) -> tuple[str, pd.DataFrame, FoldReport | None]:
+    """Return a scheme and its fold file; where it is made here and now, it is printed."""
+    with file_lock(paths.folds_lock(dataset.name), "the folds", wait=True):
+        scheme, folds, report = ensure_folds(dataset, scheme)
+    if report is not None:
+        _print_report(report)
+    return scheme, folds, report
+
+
+def _print_report(report: FoldReport) -> None:
     """Print a fold file: where it lies, its folds, what was left out, copies, leaks."""
     print(f"folds: {report.path} ({report.scheme})")
     print(f"  labels: {report.labels.polarity}")

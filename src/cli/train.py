@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from src import paths
-from src.artifacts.atomic import file_lock
 from src.artifacts.folds import fold_numbers
 from src.artifacts.variants import taken_back_if_refused, write_variant
 from src.cli import parsers
 from src.cli.common import choose_dataset, show_log, taken
-from src.cli.folds import print_report
+from src.cli.folds import folds_of
 from src.compute.clock import Clock
 from src.config import parse_change, read_model
-from src.data.folds.make import ensure_folds
 from src.data.folds.schemes import held_out_domains, is_lodo
 from src.data.layouts.load import load_dataset
 from src.errors import LockedError, UserError
@@ -98,15 +96,12 @@ def train_models(
 ) -> None:
     """Train models on a data set, model by model; folds that are finished are skipped."""
     dataset = load_dataset(name, input_root)
-    with file_lock(paths.folds_lock(name), "the folds", wait=True):
-        scheme, folds, report = ensure_folds(dataset, scheme)
-    if report is not None:
-        print_report(report)
-    else:
+    scheme, folds, report = folds_of(dataset, scheme)
+    if report is None:
         print(f"labels: {dataset.labels.polarity}")
-    if report is None and is_lodo(scheme):
-        domains = ", ".join(f"{k} {domain}" for k, domain in enumerate(held_out_domains(folds)))
-        print(f"{scheme}: folds hold out {domains}")
+        if is_lodo(scheme):
+            domains = ", ".join(f"{k} {domain}" for k, domain in enumerate(held_out_domains(folds)))
+            print(f"{scheme}: folds hold out {domains}")
     if fold is not None:
         check_fold(folds, fold)
     numbers = fold_numbers(folds) if fold is None else [fold]
