@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
 
 from src.cli.common import run_command
 from src.cli.flags import (
@@ -22,14 +21,7 @@ AUGMENTS = ("crop_zoom", "light", "classic")  # that variants are drawn from
 DEFAULT_RECIPE = "tuned"
 
 
-class Command(NamedTuple):
-    """How a command is called."""
-
-    about: str  # the head of its --help
-    add_flags: AddFlags
-
-
-COMMANDS: dict[str, Command] = {}
+COMMANDS: dict[str, tuple[str, AddFlags]] = {}  # the head of --help, what adds the other flags
 HOMES = {"variants": "models"}  # modules of another name than the command's
 SCRIPTS = {"train": "train_folds.py", "tune": "tune.py", "predict": "predict_ensemble.py"}
 
@@ -38,7 +30,7 @@ def command(about: str) -> Callable[[AddFlags], AddFlags]:
     """Enter a command under the name of the function that adds its flags."""
 
     def enter(add_flags: AddFlags) -> AddFlags:
-        COMMANDS[add_flags.__name__.lstrip("_")] = Command(about, add_flags)
+        COMMANDS[add_flags.__name__.lstrip("_")] = (about, add_flags)
         return add_flags
 
     return enter
