@@ -10,7 +10,6 @@ import pytest
 from src import paths
 from src.artifacts.recipes import read_recipe, write_recipe
 from src.cli import bundle, tune
-from src.inference import bundle as module
 from tests.ensemble.synthetic import DATA, SCHEME, make_folds
 
 pytestmark = pytest.mark.usefixtures("artefact_root")
@@ -63,7 +62,7 @@ def test_a_recipe_that_this_version_cannot_follow(names, capsys):
 
 
 def test_what_changes_while_it_is_packed(names, capsys, monkeypatch):
-    collect = module.collect
+    collect = bundle.collect
 
     def then_edit(*args):
         found = collect(*args)
@@ -71,7 +70,7 @@ def test_what_changes_while_it_is_packed(names, capsys, monkeypatch):
         file.write_bytes(file.read_bytes().replace(b"1", b"2", 1))
         return found
 
-    monkeypatch.setattr(module, "collect", then_edit)
+    monkeypatch.setattr(bundle, "collect", then_edit)
     assert bundle.main(["--data", DATA]) == 2
     assert "fold_0.csv was changed while it was packed" in capsys.readouterr().err
     assert not target().exists()

@@ -179,7 +179,7 @@ def test_the_command_exports_and_predicts_by_name(
         root = job.root
         train = job.table
 
-    monkeypatch.setattr("src.data.layouts.load.load_dataset", lambda *_: Data())
+    monkeypatch.setattr("src.cli.export.load_dataset", lambda *_: Data())
     monkeypatch.setattr("src.inference.export.write_graph", write_something)
     monkeypatch.setitem(exported.ENGINE_OF, "onnx", Stub)
     assert main(["m", "--data", "tiny"]) == 0
