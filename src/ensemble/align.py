@@ -273,10 +273,16 @@ def oof_of(recipe: Recipe) -> Predictions:
     logit = np.empty((len(items), len(recipe.members)))
     for column, member in enumerate(recipe.members):
         names = (recipe.dataset, recipe.scheme, member.model)
-        parts = [read_oof(oof_file(*names, fold), table, fold) for fold in recipe.folds]
-        found = pd.concat(parts).set_index("item_id")["logit"]
-        logit[:, column] = found.loc[items.index]
+        logit[:, column] = read_logits(*names, recipe.folds, table).loc[items.index]
     return Predictions(**columns_of(items), logit=logit)
+
+
+def read_logits(
+    dataset: str, scheme: str, model: str, folds: Sequence[int], table: pd.DataFrame
+) -> pd.Series:
+    """Return a model's out-of-fold logits by item_id, its files held against the fold file."""
+    parts = [read_oof(oof_file(dataset, scheme, model, fold), table, fold) for fold in folds]
+    return pd.concat(parts).set_index("item_id")["logit"]
 
 
 def _check_complete(

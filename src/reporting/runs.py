@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from src import paths
 from src.artifacts.folds import fold_numbers, read_folds
-from src.artifacts.oof import read_oof, read_views
+from src.artifacts.oof import read_views
 from src.artifacts.recipes import Recipe, check_recipe_fresh, read_recipe
-from src.artifacts.runs import has_run, oof_file, read_run
-from src.ensemble.align import finished_folds
+from src.artifacts.runs import has_run, read_run
+from src.ensemble.align import finished_folds, read_logits
 from src.ensemble.pooling import DEFAULT
 from src.ensemble.predictions import (
     ALONE,
@@ -77,15 +76,12 @@ def collect_runs(dataset: str, scheme: str, model: str) -> ModelRuns:
     done = finished_folds(dataset, scheme).get(model, [])
     folds = [fold for fold in (*numbers, paths.ALL) if has_run(dataset, scheme, model, fold)]
     records = {fold: read_run(dataset, scheme, model, fold) for fold in folds}
-    read = [read_oof(oof_file(dataset, scheme, model, k), table, k) for k in done]
-    if not read:
+    if not done:
         return ModelRuns(dataset, scheme, model, {}, None, records)
-    oof = pd.concat(read, ignore_index=True)
-    items = table.set_index("item_id").loc[oof["item_id"]]
-    logit = oof["logit"].to_numpy(np.float64)
-    rows, how, line = decide_alone(
-        dataset, scheme, model, Predictions(**columns_of(items), logit=logit)
-    )
+    logit = read_logits(dataset, scheme, model, done, table)
+    columns = columns_of(table.set_index("item_id").loc[logit.index])
+    own = Predictions(**columns, logit=logit.to_numpy(np.float64))
+    rows, how, line = decide_alone(dataset, scheme, model, own)
     histories = {fold: record["history"] for fold, record in records.items()}
     name = "all finished folds" if len(done) > 1 else f"fold {done[0]}"
     whole = RunPart(name, rows, how, line, histories)
