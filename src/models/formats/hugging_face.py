@@ -84,6 +84,8 @@ SIGLIP: Renames = (
     (r"^head\.(?:attention\.)?", "attn_pool."),
     (r"^attn_pool\.layernorm\.", "attn_pool.norm."),
 )
+# What no net of timm keeps.
+COMPUTED = r"^pooler\.|^embeddings\.position_ids$|(relative_position_index|relative_coords_table)$"
 WANTS = "which wants in the model's config head:"
 # Where transformers' names of activations differ from timm's.
 TANH = ("GELUTanh", "gelu_tanh")
@@ -107,13 +109,10 @@ class Tower:
 Reader = Callable[[Source, nn.Module], Tower | None]
 
 
-def family(
-    name: str, renames: Renames, *anchors: str, computed: str = "$."
-) -> Callable[[Reader], Reader]:
+def family(name: str, renames: Renames, *anchors: str) -> Callable[[Reader], Reader]:
     """Register what reads a tower with these keys as a format, with the head beside it.
 
-    The function gets the tower under timm's names, and the net that it is meant for. `computed` is
-    a pattern of keys that no net of timm keeps.
+    The function gets the tower under timm's names, and the net that it is meant for.
     """
 
     def register(reader: Reader) -> Reader:
@@ -123,7 +122,7 @@ def family(
             if prefix is None:
                 return None
             whole = under(source.tensors, prefix)
-            kept, lost = split(whole, lambda key: re.search(computed, key) is not None)
+            kept, lost = split(whole, lambda key: re.search(COMPUTED, key) is not None)
             tower = reader(Source(source.path, renamed(kept, renames)), net)
             if tower is None:
                 return None
@@ -138,7 +137,6 @@ def family(
 @family(
     *("hf_vit", VIT, "embeddings.cls_token", "embeddings.position_embeddings"),
     "embeddings.patch_embeddings.projection.weight",
-    computed=r"^pooler\.",
 )
 def hf_vit(source: Source, net: nn.Module) -> Tower:
     """Read ViT (also ViTMAE's encoder) or DINOv2, with registers or without."""
@@ -182,7 +180,6 @@ def hf_dinov3(source: Source, net: nn.Module) -> Tower | None:
 @family(
     *("hf_siglip", SIGLIP, "embeddings.patch_embedding.weight", "post_layernorm.weight"),
     "embeddings.position_embedding.weight",
-    computed=r"^embeddings\.position_ids$",
 )
 def hf_siglip(source: Source, net: nn.Module) -> Tower | None:
     """Read SigLIP's or SigLIP 2's image tower, of fixed size or NaFlex.
@@ -215,7 +212,6 @@ def hf_siglip(source: Source, net: nn.Module) -> Tower | None:
 @family(
     *("hf_swin", SWIN, "embeddings.patch_embeddings.projection.weight", "embeddings.norm.weight"),
     "encoder.layers.0.blocks.0.layernorm_before.weight",
-    computed="(relative_position_index|relative_coords_table)$",
 )
 def hf_swin(source: Source, net: nn.Module) -> Tower:  # noqa: ARG001 - a reader's signature
     """Read Swin or Swin V2; what leads to a stage is counted with the stage before it there."""
