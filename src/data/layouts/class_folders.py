@@ -13,7 +13,7 @@ from src.data.items.identities import tie_swaps, video_of_frame
 from src.data.items.manifest import Item
 from src.data.items.places import MediaFile, Place, offer_aside, own_folders
 from src.data.items.words import NO_SPLITS, SplitMap, read_word
-from src.data.pixels.frames import BEYOND, choose_frames
+from src.data.pixels.frames import choose_frames
 from src.errors import UserError
 
 _MOST_CLASSES = 8  # names of folders that a message offers as classes
@@ -26,9 +26,11 @@ class Labelled:
 
     folder: Folder
     files: list[MediaFile]  # all media files
+    train: list[int]  # numbers of those that may be train items
     items: dict[int, Item] = field(default_factory=dict)  # number of the file -> its item
     notes: list[str] = field(default_factory=list)  # what was understood
     ignored: dict[str, int] = field(default_factory=dict)  # reason -> number of files left aside
+    thinned: set[int] = field(default_factory=set)  # what `frames_per_video` leaves out
     # what folders say, test/ too, where they give the labels
     origins: dict[Place, Origin] = field(default_factory=dict)
     # (label, what says so, as it is written)
@@ -48,24 +50,20 @@ class Labelled:
         ]
 
 
-def label_by_folders(
-    folder: Folder, files: list[MediaFile], train: list[int], why: list[str]
-) -> Labelled:
-    """Label train items (numbers of files) by the class folder that they lie in.
-
-    `why` no table gives the labels is for messages.
+def label_by_folders(done: Labelled, why: list[str]) -> None:
+    """Label train items by the class folder that they lie in; `why` no table does, for messages.
 
     Raises:
         UserError: a file in no class folder, or folders below them whose meaning nobody gave.
     """
-    config = folder.config
-    done = Labelled(folder, files, notes=["labels: from the names of folders"] if train else [])
+    folder, files, train, config = done.folder, done.files, done.train, done.folder.config
+    done.notes += ["labels: from the names of folders"] if train else []
     kept = thin_folders(files, train, config.frames_per_video[0], config)
-    done.ignored[BEYOND] = len(train) - len(kept)
+    done.thinned = {*train} - {*kept}
     for index in kept:
         file = files[index]
         if file.place.label is None:
-            raise _no_label(folder, files, train, why)
+            raise _no_label(done, why)
         if file.place.below and config.subfolders is None:
             raise UserError(
                 f"{folder.root}: there are folders below the class folders, such as {file.name}; "
@@ -83,7 +81,6 @@ def label_by_folders(
         item.group, item.domain = origin.group, origin.domain
     tie_by_names(done)
     tie_equal_names(done)
-    return done
 
 
 def thin_folders(
@@ -236,9 +233,8 @@ def tie_equal_names(done: Labelled) -> None:
             return
 
 
-def _no_label(
-    folder: Folder, files: list[MediaFile], train: list[int], why: list[str]
-) -> UserError:
+def _no_label(done: Labelled, why: list[str]) -> UserError:
+    folder, files, train = done.folder, done.files, done.train
     without = [files[i] for i in train if files[i].place.label is None]
     known = [files[i] for i in train if files[i].place.label is not None]
     home = without[0].entry.path.rpartition("/")[0] or "the top folder"

@@ -21,7 +21,6 @@ from src.data.layouts.class_folders import (
 from src.data.layouts.finder import FileIndex, Finder, Fits, Named, choose_of_folder
 from src.data.layouts.lists import read_rows, split_of_name, texts_to_read
 from src.data.layouts.table_columns import KNOWN, Table, turned_round
-from src.data.pixels.frames import BEYOND
 from src.errors import UserError, unknown_name
 
 _JSON_COLUMNS = (("label", ""), ("split", "train"), ("original", ""))  # with their defaults
@@ -166,38 +165,31 @@ def _label_table(folder: Folder, entry: Entry, rows: pd.DataFrame) -> LabelTable
     )  # fmt: skip
 
 
-def label_by_tables(
-    folder: Folder, files: list[MediaFile], train: list[int], tables: list[LabelTable]
-) -> Labelled:
-    """Label train items (numbers of files) by the rows of tables.
+def label_by_tables(done: Labelled, tables: list[LabelTable]) -> None:
+    """Label train items by the rows of tables.
 
     Raises:
-        UserError: a row without file, a file without row, an id twice or that fits two files, or a
-            row that contradicts the class folder; names file, row and value.
+        UserError: a row without file, a file without row, an id twice or that fits two files, or
+            a row that contradicts the class folder; names file, row and value.
     """
-    done = Labelled(folder, files)
-    thinned: set[int] = set()
-    grouped = [_apply_table(done, train, thinned, table, tables) for table in tables]
-    unlisted = [index for index in train if index not in done.items and index not in thinned]
-    if unlisted and folder.config.unlisted_files == "error":
+    grouped = [_apply_table(done, table, tables) for table in tables]
+    unlisted = [i for i in done.train if i not in done.items and i not in done.thinned]
+    if unlisted and done.folder.config.unlisted_files == "error":
         raise UserError(
-            f"{tables[0].where}: no row names {files[unlisted[0]].entry.path} ({len(unlisted)} "
-            f"such files of {len(train)}); add rows, or leave the files aside in dataset.yaml: "
-            "`unlisted_files: ignore`"
+            f"{tables[0].where}: no row names {done.files[unlisted[0]].entry.path} "
+            f"({len(unlisted)} such files of {len(done.train)}); add rows, or leave the files "
+            "aside in dataset.yaml: `unlisted_files: ignore`"
         )
     done.ignored["train files that no row names"] = len(unlisted)
-    done.ignored[BEYOND] = len(thinned)
     if not any(grouped):
         tie_by_folders(done)
         tie_by_names(done)
         tie_equal_names(done)
-    return done
 
 
-def _covered(
-    files: list[MediaFile], train: list[int], table: LabelTable, tables: list[LabelTable]
-) -> list[int]:
+def _covered(done: Labelled, table: LabelTable, tables: list[LabelTable]) -> list[int]:
     """Return the files that a table's rows may mean."""
+    files, train = done.files, done.train
     if table.beside is not None:
         # Bare names mean files beside the table; paths (x/y.mp4) and folders of frames lead below.
         beside = [i for i in train if files[i].folder == table.beside]
@@ -212,21 +204,19 @@ def _covered(
     return train
 
 
-def _apply_table(
-    done: Labelled, train: list[int], thinned: set[int], table: LabelTable, tables: list[LabelTable]
-) -> bool:
+def _apply_table(done: Labelled, table: LabelTable, tables: list[LabelTable]) -> bool:
     """Add the items of one table, and the frames that are too many; say if a column gave groups."""
     files, root = done.files, done.folder.root
-    covered = _covered(files, train, table, tables)
+    covered = _covered(done, table, tables)
     finder = Finder((table.called(files[i], i) for i in covered), table.config.root)
     id_column, fits = _choose_id(table, finder)
-    keep = _check_fits(done, train, table, id_column, fits)
+    keep = _check_fits(done, table, id_column, fits)
     taken = {id_column, table.label_column}
     more = table.further(table.rows[id_column].tolist(), taken)
     labels = table.labels_of.tolist()
     named = _folder_groups(table, fits, labels)
     for row in keep:
-        for number, name in _files_of(done, row, fits, table, thinned):
+        for number, name in _files_of(done, row, fits, table):
             file = files[number]
             in_val = "val/" if "val" in (file.place.split, table.splits_of[row]) else ""
             other = done.items.get(number)
@@ -262,9 +252,7 @@ def _folder_groups(table: LabelTable, fits: Fits, labels: list[int]) -> dict[int
     }
 
 
-def _files_of(
-    done: Labelled, row: int, fits: Fits, table: LabelTable, thinned: set[int]
-) -> list[tuple[int, str]]:
+def _files_of(done: Labelled, row: int, fits: Fits, table: LabelTable) -> list[tuple[int, str]]:
     """Return the files that a row means, with their ids; notes frames that are too many."""
     name = fits.names[row]
     if row not in fits.frames:
@@ -273,7 +261,7 @@ def _files_of(
     chosen, left = choose_of_folder(
         done.files, fits.frames[row], name, table.config.frames_per_video[0]
     )
-    thinned |= left
+    done.thinned |= left
     return list(chosen.items())
 
 
@@ -315,9 +303,7 @@ def _choose_id(table: LabelTable, finder: Finder) -> tuple[str, Fits]:
     return best[1], best[2]
 
 
-def _check_fits(
-    done: Labelled, train: list[int], table: LabelTable, column: str, fits: Fits
-) -> list[int]:
+def _check_fits(done: Labelled, table: LabelTable, column: str, fits: Fits) -> list[int]:
     """Return the rows that have a file; raises for those that have none, or several."""
     ids = table.rows[column]
     twice = ids.duplicated().to_numpy()
@@ -334,18 +320,18 @@ def _check_fits(
     have = [bool(found) or row in fits.frames for row, found in enumerate(fits.files)]
     missing = [row for row, has in enumerate(have) if not has]
     if missing and (table.config.missing_files == "error" or len(missing) == len(have)):
-        raise _no_file(done, train, table, column, fits, missing)
+        raise _no_file(done, table, column, fits, missing)
     if missing:
         done.notes.append(f"{len(missing)} rows of {table.where} have no file: passed over")
     return [row for row, has in enumerate(have) if has]
 
 
 def _no_file(
-    done: Labelled, train: list[int], table: LabelTable, column: str, fits: Fits, missing: list[int]
+    done: Labelled, table: LabelTable, column: str, fits: Fits, missing: list[int]
 ) -> UserError:
     row, count, files = missing[0], len(table.rows), done.files
     where = f"{table.at(row)}: {column} {table.rows[column].iloc[row]!r}"
-    others = sorted({*range(len(files))} - {*train})
+    others = sorted({*range(len(files))} - {*done.train})
     index = FileIndex(table.called(files[i], i) for i in others)
     tests = [index.find(fits.names[row]) for row in missing]
     if not tests[0]:

@@ -137,15 +137,17 @@ def _load(name: str, root: Path, config: DatasetConfig) -> Loaded:
     held = {*found.ids, *found.thinned}
     refuse_outside(root, files, held)
     train = [i for i, file in enumerate(files) if i not in held and file.place.split != "test"]
+    labelled = Labelled(folder, files, train)
     if label_tables:
-        labelled = label_by_tables(folder, files, train, label_tables)
+        label_by_tables(labelled, label_tables)
     else:
-        labelled = label_by_folders(folder, files, train, aside)
+        label_by_folders(labelled, aside)
         for index, item in labelled.items.items() if rows.given else ():
             group, fold = rows.given.get(files[index].entry.path, ("", None))
             item.group, item.fold = group or item.group, fold
     entries, items, truth = make_manifest([*labelled.items.values()], _test_items(labelled, found))
     given, about_val = given_folds(root, labelled.items.values())
+    labelled.ignored[BEYOND] = len(labelled.thinned)
     ignored = Counter(listing.ignored) + Counter(labelled.ignored) + found.ignored
     return entries, Dataset(
         name=name,

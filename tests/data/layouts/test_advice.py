@@ -100,29 +100,6 @@ CASES = {
     "no class: aside": Case(
         [*TRAIN, "train/unsure/v/x.png"], {}, [Step("ignore")],
         {**ALL_TRAIN, "train/unsure/v/x.png": ""}),
-    "subfolders: group": Case(
-        ["real/v0/f.png", "fake/v1/f.png"], {}, [Step("subfolders: group")], {},
-        lambda d: "" not in groups_of(d).values()),
-    "subfolders: domain": Case(
-        ["real/v0/f.png", "fake/v1/f.png"], {}, [Step("subfolders: domain")], {},
-        _domains_are("v0", "v1")),
-    "subfolders: ignore": Case(
-        ["real/v0/f.png", "fake/v1/f.png"], {}, [Step("subfolders: ignore")], {},
-        _domains_are("")),
-    "folders above": Case(
-        [f"p0{i}/{c}/{i}{c}.png" for i in range(5) for c in ("live", "spoof")], {},
-        [Step("folders_above: group")], {}, lambda d: len(set(groups_of(d).values())) == 5),
-    "folders above without numbers": Case(
-        [f"{who}/{c}/{i}{c}.png" for i, who in enumerate(("ann", "bob", "cy", "dee", "eve"))
-         for c in ("live", "spoof")], {},
-        [Step("folders_above: group")], {}, lambda d: len(set(groups_of(d).values())) == 5),
-    "folders above are domains": Case(
-        [f"{who}/{c}/{i}{c}.png" for i, who in enumerate(("ann", "bob", "cy", "dee", "eve"))
-         for c in ("live", "spoof")], {},
-        [Step("folders_above: domain")], {}, _domains_are("ann", "bob", "cy", "dee", "eve")),
-    "frames of one name in both classes": Case(
-        [f"{c}/v{k}_frame{n}.png" for c in ("real", "fake") for k in (0, 1) for n in (0, 1)], {},
-        [Step("same_names: ignore")], {}, lambda d: len(set(groups_of(d).values())) == 4),
     "a name taken for a test": Case(
         [*TRAIN, "my_test_set/real/d.png"], {}, [Step("splits")],
         {**ALL_TRAIN, "my_test_set/real/d.png": "train 0"}),
@@ -218,9 +195,6 @@ CASES = {
     "a note on a split": Case(
         [*TRAIN, "eval/real/x.png"], {}, [Step("splits", ("train", "val"))],
         {**ALL_TRAIN, "eval/real/x.png": "train 0"}),
-    "a note on equal names": Case(
-        ["real/a.png", "real/b.png", "fake/a.png", "fake/b.png"], {}, [Step("same_names: group")],
-        {}, lambda d: len(set(groups_of(d).values())) == 2),
 }  # fmt: skip
 
 

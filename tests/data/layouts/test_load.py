@@ -190,7 +190,8 @@ BAD = {
         ["train/real/a.png", "train/teasing/b.png"], {}, r"1 of 2.*train/teasing/b\.png.*labels:"
     ),
     "contradiction": (["real/ai/a.png", "fake/b.png"], {}, r"real/ai.*contradict.*ignore"),
-    "subfolders": (["real/v0/f.png", "fake/v1/f.png"], {}, r"fake/v1/f\.png.*subfolders: group"),
+    "subfolders": (["real/v0/f.png", "fake/v1/f.png"], {},
+                   r"fake/v1/f\.png.*subfolders: group.*: domain.*: ignore"),
     "outside": ([*[f"train/{p}" for p in FOUR], "x/a.png"], {}, r"1 files lie outside.*x/a\.png"),
     "csv label": (FLAT, {"train.csv": CSV.replace("8.png,REAL", "8.png,2")},
                   r"train\.csv: row 3: label is '2'.*labels:"),
