@@ -38,7 +38,7 @@ from src.progress import track
 MOST_ITEMS = 20_000  # whole groups are drawn at random where a data set holds more
 FEWEST_GROUPS = 10  # below this neither an AUC nor its interval would mean anything
 WORTH_SAYING = 0.55
-SURE = 3.5  # standard errors above 0.5; some forty fields are looked at, so two would not do
+SURE = 3.5  # standard errors above 0.5; dozens of fields are looked at, so two would not do
 MOST_DOMAINS = 8
 WORTH_A_WARNING = 0.75  # AUC of a shortcut
 _FOLDS = 5  # in which a shortcut's shares are counted

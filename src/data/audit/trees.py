@@ -18,6 +18,7 @@ DEPTH = 3
 FOLDS = 5
 MOST_WORDS = 12  # values of a field of words that a tree may ask for
 ROUNDS = 400  # of the bootstrap
+STAGES = 100  # of the boosting
 Labels = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 Splits = Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
@@ -63,7 +64,7 @@ def fit_boosted(traits: FloatArray, label: Labels, seed: int) -> Any:  # noqa: A
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     model = HistGradientBoostingClassifier(
-        max_iter=100, learning_rate=0.1, max_leaf_nodes=15, min_samples_leaf=20,
+        max_iter=STAGES, learning_rate=0.1, max_leaf_nodes=15, min_samples_leaf=20,
         l2_regularization=1.0, early_stopping=cast(str, False), random_state=seed,
     )  # fmt: skip
     return model.fit(traits, label)
@@ -127,10 +128,13 @@ def cross_fit_field(table: pd.DataFrame, field: Field, label: Labels, splits: Sp
 
 def shares_of_words(words: NDArray[np.str_], label: Labels) -> pd.Series:
     """Return word -> share of fakes, classes weighing the same, rare words drawn to 0.5."""
-    counts = pd.crosstab(words, label).reindex(columns=[0, 1], fill_value=0)
-    rates = counts / np.maximum(1, np.bincount(label, minlength=2))
+    names, place = np.unique(words, return_inverse=True)
+    real, fake = (
+        np.bincount(place[label == k], minlength=len(names)) / max(1, (label == k).sum())
+        for k in (0, 1)
+    )
     pull = fewest_in_leaf(len(label)) / len(label)
-    return (rates[1] + pull / 2) / (rates[0] + rates[1] + pull)
+    return pd.Series((fake + pull / 2) / (real + fake + pull), names)
 
 
 def rule_of_field(

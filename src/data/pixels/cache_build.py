@@ -40,8 +40,6 @@ from src.progress import track
 LOG = logging.getLogger("rvf")
 
 Pixels = NDArray[np.uint8]
-
-
 # Rows -> the canvas of each, None for a frame that its clip is too short to have.
 Draw = Callable[[Sequence[int]], Sequence[Pixels | None]]
 

@@ -41,6 +41,7 @@ def files_to_predict(**change):
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     monkeypatch.setattr(trees, "ROUNDS", 60)
+    monkeypatch.setattr(trees, "STAGES", 30)
 
 
 def found_in(make_dataset, files):
