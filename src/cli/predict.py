@@ -354,6 +354,7 @@ def _sidecar(
             for extra in names
             if is_extra(*extra)
         },
+        "scores": recipe.scores,
     }
 
 

@@ -66,6 +66,8 @@ def test_members_from_elsewhere_vote_without_any_checkpoint(toy, capsys):
     assert found.index.tolist() == list(want.index[::-1])
     assert (found == want.loc[found.index]).all()
     assert sidecar()["members"] == {"a": 0.5, "b": 0.5}
+    recipe = json.loads(paths.recipe_json("toy", "tuned").read_text())
+    assert sidecar()["scores"] == recipe["scores"] != {}
     scheme = sidecar()["scheme"]
     kept = {name: sha256_file(paths.extra_test_csv("toy", scheme, name)) for name in "ab"}
     assert sidecar()["extras"] == kept
