@@ -16,8 +16,7 @@ from src import paths
 from src.artifacts.runs import read_run
 from src.config import ModelConfig, check_stem, config_file, model_names, read_model
 from src.errors import UserError
-from src.reporting.charts import new_figure, save_figure, shown
-from src.reporting.plots import LINE
+from src.reporting.charts import LINE, new_figure, save_figure, shown
 from src.reporting.scorecard import Card, Score
 from src.strict_yaml import STRICT, EachOnce, Int, Keys, Plain, Word
 from src.strict_yaml import read_model as read_checked

@@ -19,7 +19,7 @@ from src.metrics import (
     macro_f1_of_counts,
     roc,
 )
-from src.reporting.charts import shown
+from src.reporting.charts import LINE, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 Labels = NDArray[np.int64]
 REAL, FAKE = "tab:blue", "tab:red"
-LINE = {"linewidth": 0.8, "linestyle": "--", "color": "grey"}
 
 
 class Bins(NamedTuple):
