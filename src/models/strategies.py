@@ -46,7 +46,7 @@ def fine_tuning(parts: Anatomy, config: ModelConfig) -> list[Stage]:
     With `transfer.unfreeze_every` from the head down, a block at a time (Howard and Ruder, ACL
     2018, sec. 3.3).
     """
-    return [_main("all", _without_frozen(parts.everything, config), parts, config)]
+    return [_main("all", parts.everything, parts, config)]
 
 
 @STRATEGIES.register("feature_extractor")
@@ -65,29 +65,26 @@ def two_stage(parts: Anatomy, config: ModelConfig) -> list[Stage]:
             f"transfer.last_blocks is {number}; {config.backbone.name} has {len(parts.blocks)} "
             "blocks (strategy fine_tuning trains them all)"
         )
-    last = _without_frozen(parts.last(number), config)
-    return [_head_stage(parts, config), _main(f"last {number} blocks", last, parts, config)]
+    last = _main(f"last {number} blocks", parts.last(number), parts, config)
+    return [_head_stage(parts, config), last]
 
 
 @STRATEGIES.register("lp_ft")
 def lp_ft(parts: Anatomy, config: ModelConfig) -> list[Stage]:
     """Train the head, then everything (Kumar et al., ICLR 2022, "Fine-tuning can distort...")."""
-    everything = _without_frozen(parts.everything, config)
-    return [_head_stage(parts, config), _main("all", everything, parts, config)]
+    return [_head_stage(parts, config), _main("all", parts.everything, parts, config)]
 
 
 @STRATEGIES.register("layernorm_only")
 def layernorm_only(parts: Anatomy, config: ModelConfig) -> list[Stage]:
     """Train the normalisation layers and the head (GenD, WACV 2026)."""
-    chosen = _without_frozen(parts.norms | parts.head, config)
-    return [_main("norms", chosen, parts, config)]
+    return [_main("norms", parts.norms | parts.head, parts, config)]
 
 
 @STRATEGIES.register("bitfit")
 def bitfit(parts: Anatomy, config: ModelConfig) -> list[Stage]:
     """Train the biases and the head (Ben Zaken et al., ACL 2022)."""
-    chosen = _without_frozen(parts.biases | parts.head, config)
-    return [_main("biases", chosen, parts, config)]
+    return [_main("biases", parts.biases | parts.head, parts, config)]
 
 
 @STRATEGIES.register("lora")
@@ -129,7 +126,9 @@ def _head_stage(parts: Anatomy, config: ModelConfig) -> Stage:
     return Stage("head", parts.head, optim, wanted.head_patience, cached=True)
 
 
-def _main(name: str, train: Names, parts: Anatomy, config: ModelConfig) -> Stage:
+def _main(name: str, chosen: Names, parts: Anatomy, config: ModelConfig) -> Stage:
+    """Return a stage that trains what is chosen and not frozen, perhaps block by block."""
+    train = _without_frozen(chosen, config)
     thaw: tuple[Names, ...] = ()
     if config.transfer.unfreeze_every is not None:
         steps = [parts.last(number) & train for number in range(len(parts.blocks) + 1)]
