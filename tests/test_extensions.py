@@ -61,6 +61,19 @@ class MeanColor(nn.Module):
     def get_classifier(self) -> nn.Linear:
         return self.head
 ''',
+    "models/formats/upside_down.py": '''
+from torch import nn
+
+from src.models.formats import FORMATS, Foreign, Source
+
+
+@FORMATS.register("upside_down")
+def read(source: Source, net: nn.Module) -> Foreign | None:
+    """Read weights whose names end with an underscore."""
+    if not all(key.endswith("_") for key in source.tensors):
+        return None
+    return Foreign({key[:-1]: value for key, value in source.tensors.items()})
+''',
     "data/published/numbered.py": '''
 from src.data.items.folder import Folder
 from src.data.published.reading import Reading, Video, reader
@@ -90,6 +103,7 @@ from src.merging.merger import merge_tensors
 from src.merging.recipe import parse_recipes
 from src.metrics import METRICS, counts
 from src.models.classifier import build_classifier
+from src.models.weights import load_weights
 
 config = parse_model({
     "backbone": {"name": "mean_color"}, "loss": {"name": "power", "exponent": 3.0},
@@ -104,9 +118,11 @@ text = "merge_method: middle\\nmodels: [a, b, c]\\nparameters: {shift: 0.5}"
 states = {name: {"w": torch.full((2,), float(k))} for k, name in enumerate("abc")}
 print(merge_tensors(parse_recipes(text, "x")[0], states)["w"].tolist())
 
-model, _ = build_classifier(config)
-pixels = torch.full((2, 8, 8, 3), 255, dtype=torch.uint8)
-print(tuple(model({"pixels": pixels})["logit"].shape))
+model, native = build_classifier(config)
+torch.save({f"{k}_": 2 * torch.ones_like(v) for k, v in model.net.state_dict().items()}, "w.pth")
+pixels = torch.full((1, 8, 8, 3), 255, dtype=torch.uint8)
+form = load_weights(model.net, Path("w.pth"), native.head).format
+print(form, float(model({"pixels": pixels})["logit"]))
 
 table = load_dataset("numbers", Path(sys.argv[1])).train
 print(dict(zip(table["item_id"], table["label"].tolist())))
@@ -117,7 +133,7 @@ except Exception as error:
 """
 
 
-def test_a_loss_a_metric_a_merge_method_a_backbone_and_a_layout_are_one_file_each(
+def test_a_loss_a_metric_a_merge_method_a_backbone_a_format_and_a_layout_are_one_file_each(
     tmp_path: Path,
 ) -> None:
     shutil.copytree(REPO / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
@@ -138,7 +154,7 @@ def test_a_loss_a_metric_a_merge_method_a_backbone_and_a_layout_are_one_file_eac
     assert float(said[1]) == pytest.approx(0.5)
     assert said[2:5] == [
         "[1.5, 1.5]",
-        "(2,)",
+        "upside_down 8.0",
         "{'0.png': 0, '1.png': 1, '2.png': 0, '3.png': 1}",
     ]
     assert "exponent must be > 0 (found -1.0)" in said[5]
