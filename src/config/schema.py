@@ -274,26 +274,15 @@ def _together(config: ModelConfig) -> dict[str, bool]:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """Preprocessing as it travels with the weights; nothing left open.
+    """Preprocessing as it travels with the weights; what `InputConfig` has, and nothing open."""
 
-    Attributes:
-        image_size: side of the net's input.
-        canvas: side of the square that an image is resized to before the central crop.
-        geometry, interpolation: see `InputConfig`.
-        mean, std: per RGB channel on a 0..1 scale.
-        reencode: see `InputConfig`.
-        frames: see `FramesConfig`.
-        face: how the face is cut out; None sees the whole picture.
-        reading: the `READING` by which clips were seen; 0 where nothing says.
-    """
-
-    image_size: int
-    canvas: int
+    image_size: int  # side of the net's input
+    canvas: int  # side of the square that an image is resized to before the central crop
     geometry: str
     interpolation: str
-    mean: Triple
+    mean: Triple  # per RGB channel on a 0..1 scale
     std: Triple
     reencode: int | None = None
     frames: FramesConfig = field(default_factory=FramesConfig)
-    face: FaceConfig | None = None
-    reading: int = 0
+    face: FaceConfig | None = None  # how the face is cut out; None sees the whole picture
+    reading: int = 0  # the `READING` by which clips were seen; 0 where nothing says
