@@ -52,11 +52,14 @@ def test_the_arguments_after_the_verb_are_the_verbs(monkeypatch, capsys):
     assert "unknown argument '--modle'" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_models_lists_all_with_size_and_licence(monkeypatch, capsys):
+    """That each config can be built is a test of the zoo; here a few of each way to start."""
     from src import config
     from src.models.backbones.compact import CompactNet
 
+    names = ["compact32", "effnet_b0", "fsfm_vit_b16", "mobilenetv2_100"]
+    assert set(names) < set(config.model_names())
+    monkeypatch.setattr(config, "model_names", lambda: names)
     assert call(monkeypatch, "models") == 0
     lines = capsys.readouterr().out.splitlines()
     rows = {line.split()[0]: line for line in lines[1:-2]}
