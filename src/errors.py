@@ -65,7 +65,8 @@ def unknown_name(
     parts = [f"unknown {what} {prefix + name!r}"]
     if near:
         parts.append("did you mean " + " or ".join(repr(prefix + n) for n in near) + "?")
-    parts.append(f"known: {', '.join(names)}" if names else f"there is no {what} yet")
+    known = ", ".join(prefix + n for n in names)
+    parts.append(f"known: {known}" if names else f"there is no {what} yet")
     if hint:
         parts.append(hint)
     return UserError("; ".join(parts))

@@ -272,7 +272,11 @@ def checked(
         _line(path, errors) for path, errors in lines.items()
         if not any(other[: len(path)] == path and other != path for other in lines)
     ]  # fmt: skip
-    shape = any(one["type"].endswith(("_type", "missing", "too_short")) for one in found)
+    shape = any(  # a number that is none needs no example of the whole
+        one["type"].endswith(("_type", "missing", "too_short"))
+        and not one["type"].startswith(("int", "float", "bool"))
+        for one in found
+    )
     raise UserError(f"{where}: " + "; ".join(deepest + [f"want {want}"] * bool(want and shape)))
 
 

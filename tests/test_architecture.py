@@ -27,3 +27,16 @@ def test_every_file_stands_in_the_row_of_its_folder():
 def test_no_row_names_a_file_that_is_gone():
     gone = [folder for folder in rows() if not (SRC if folder == "src/" else SRC / folder).is_dir()]
     assert gone == []
+
+
+def test_documents_name_no_place_that_is_not_there():
+    """Paths from the top, and those below `src/` that begin with one of its rooms."""
+    rooms = "|".join(path.name for path in SRC.iterdir() if path.is_dir())
+    pattern = rf"`((?:src|tests|docs|benchmarks|findings|{rooms})/[\w./-]+)`"
+    lost = []
+    for document in (REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))):
+        for name in re.findall(pattern, document.read_text()):
+            places = (REPO / name, SRC / name, SRC / f"{name}.py")
+            if not any(place.exists() for place in places):
+                lost.append((document.name, name))
+    assert lost == []

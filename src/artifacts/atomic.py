@@ -10,8 +10,10 @@ import os
 import re
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -147,21 +149,26 @@ def own_folder(home: Path, prefix: str) -> Iterator[Path]:
 class GrowingFile:
     """A file of known size written from start to end, record by record; a context manager.
 
-    What is unfinished lies in `.NAME.part` beside it, locked by its writer. A later process goes on
-    after the last whole record; a part whose header differs is begun again. After the last record
-    the file moves into place; after any error, the part stays.
+    What is unfinished lies in `.NAME.part` beside it, locked by its writer, with the checksum of
+    each record in `.NAME.sums`: one counts only if it reads back as it was written, also after the
+    power failed. A later process goes on after the last of these; a part whose header differs is
+    begun again. After the last record the file moves into place; after any error, the part stays.
 
     Args:
         path: of the finished file.
         header: its first bytes, which identify what it is.
         ends: where each record ends, bytes after the header, ascending.
+        reserve: take the space at once, so that a full disk is found out before the work.
     """
 
-    def __init__(self, path: Path, header: bytes, ends: Sequence[int]) -> None:
-        self.path, self.header = path, header
+    def __init__(
+        self, path: Path, header: bytes, ends: Sequence[int], *, reserve: bool = False
+    ) -> None:
+        self.path, self.header, self.reserve = path, header, reserve
         self.ends = [len(header) + end for end in ends]
         self.size = self.ends[-1] if ends else len(header)  # bytes of the finished file
         self.done = 0  # records that an earlier process had written
+        self._sums: FileIO | None = None
 
     def __enter__(self) -> Self:
         """Open the part, go on with it where it is of this file.
@@ -177,7 +184,7 @@ class GrowingFile:
                 self._resume()
                 self._check_room()
             except BaseException:
-                self._file.close()
+                self._close()
                 raise
         return self
 
@@ -192,6 +199,8 @@ class GrowingFile:
             raise ValueError(f"record {self._next} of {self.path} has another size")
         with disk_errors(self.path):
             self._write(memoryview(record))
+            if self._sums is not None:
+                self._sums.write(_sum_of(record))
         self._next += 1
 
     def __exit__(
@@ -208,8 +217,9 @@ class GrowingFile:
                 with disk_errors(self.path):
                     os.fsync(self._file.fileno())
                     self._part.replace(self.path)
+                    self._beside("sums").unlink()
         finally:
-            self._file.close()
+            self._close()
 
     @property
     def is_there(self) -> bool:
@@ -221,7 +231,15 @@ class GrowingFile:
 
     @property
     def _part(self) -> Path:
-        return self.path.with_name(f".{self.path.name}.part")
+        return self._beside("part")
+
+    def _beside(self, suffix: str) -> Path:
+        return self.path.with_name(f".{self.path.name}.{suffix}")
+
+    def _close(self) -> None:
+        self._file.close()
+        if self._sums is not None:
+            self._sums.close()
 
     def _open(self) -> None:
         """Open the part and lock it: the one that lies there now.
@@ -246,13 +264,17 @@ class GrowingFile:
             self._file.close()
 
     def _resume(self) -> None:
-        length = self._file.seek(0, os.SEEK_END)
-        self._file.seek(0)
+        self._sums = self._beside("sums").open("a+b", buffering=0)
+        self._sums.seek(0)
+        sums = self._sums.read().splitlines(keepends=True)
         if self._file.read(len(self.header)) == self.header:
-            self.done = sum(end <= length for end in self.ends)
+            for start, end, known in zip([len(self.header), *self.ends], self.ends, sums):  # noqa: B905 - some are missing
+                if _sum_of(self._file.read(end - start)) != known:
+                    break
+                self.done += 1
         self._next = self.done
+        self._sums.truncate(sum(map(len, sums[: self.done])))
         if not self.done:
-            # First of all: a new header before old records would make them count as this file's.
             self._file.truncate(0)
             self._file.seek(0)
             self._write(memoryview(self.header))
@@ -274,10 +296,21 @@ class GrowingFile:
                 f"{self.path}: not written, {missing / 1e6:.0f} MB are still to be written and "
                 f"{free / 1e6:.0f} MB are free; free some space, or write it to another disk"
             )
+        if self.reserve and self.size and hasattr(os, "posix_fallocate"):  # not on macOS
+            os.posix_fallocate(self._file.fileno(), 0, self.size)
+
+
+def _sum_of(record: memoryview | bytes) -> bytes:
+    """Return the line that says what a record is."""
+    return b"%08x\n" % zlib.crc32(record)
 
 
 def _lock(descriptor: int, *, wait: bool = False) -> bool | None:
-    """Lock an open file or folder; False where another process holds it, None without locks."""
+    """Lock an open file or folder; False where another process holds it, None without locks.
+
+    By its descriptor, which filelock of before 3.30 cannot do: what is locked must be the very file
+    that will be written, not whatever has its name.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:

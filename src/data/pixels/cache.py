@@ -26,7 +26,7 @@ from src.faces.detectors import face_key
 
 LOG = logging.getLogger("rvf")
 VERSION = 1  # of decoding and resizing: a cache of another version is not used
-CHUNK_BYTES = 2**24  # what is written, flushed and then counted as done
+CHUNK_BYTES = 2**24  # of a record of the growing file, which counts as a whole
 PROBES = 64  # rows whose checksum is looked at when a cache is opened
 DISK_SHARE = 0.9  # of what is free may be filled
 MISSING, ABSENT = -1, -2  # in place of a row: not in this cache; known not to exist

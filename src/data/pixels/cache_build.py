@@ -123,7 +123,7 @@ def _fill(path: Path, canvas: Canvas, marks: Marks, draw: Draw, starts: NDArray[
         found |= zip(lacking, draw(lacking), strict=True)
         return np.stack([absent(row) if (one := found[row]) is None else one for row in rows])
 
-    file = GrowingFile(path, b"", [item * rows.stop for rows in chunks])
+    file = GrowingFile(path, b"", [item * rows.stop for rows in chunks], reserve=True)
     if file.is_there:  # killed before it was described
         return
     with ExitStack() as stack:
