@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from src.compute.device import device_name
 from src.data.batches.loader import DeviceBatches, TrainBatches, make_loader
-from src.data.batches.samplers import EpochSampler, Pool
+from src.data.batches.samplers import EpochPool, EpochSampler
 from src.data.demo.crops import read_photographs
 from src.data.pixels.images import make_canvases
 from src.data.pixels.source import Canvas, PixelSource
@@ -95,7 +95,7 @@ def our_loader(
 ) -> Iterable[dict[str, torch.Tensor]]:
     """Return the loader that training uses, with 0 workers."""
     labels = np.arange(len(source)) % 2
-    sampler = EpochSampler(Pool(np.arange(len(source)), labels, batch), "shuffle", 0)
+    sampler = EpochSampler(EpochPool(np.arange(len(source)), labels, batch), "shuffle", 0)
     batches = TrainBatches(source, labels, augment, size, 0)
     loader = make_loader(batches, sampler, 0, pin=False)
     return DeviceBatches(loader, augment, size, torch.device("cpu"))

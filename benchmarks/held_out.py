@@ -15,9 +15,8 @@ import pandas as pd
 
 from benchmarks.oof_models import load_predictions, make_parser
 from src.bootstrap import bootstrap_macro_f1, interval
-from src.ensemble import candidates
-from src.ensemble.align import Aligned
-from src.ensemble.crossfit import make_parts
+from src.ensemble import crossfit
+from src.ensemble.predictions import Predictions
 from src.ensemble.rule import vote
 from src.ensemble.search import Search, ladder
 from src.metrics import macro_f1
@@ -25,16 +24,12 @@ from src.metrics import macro_f1
 SEARCH = Search(seed=42)
 
 
-def as_aligned(found: dict[str, np.ndarray]) -> Aligned:
-    """Dress predictions as what `align` gives."""
-    n, m = found["logits"].shape
-    blank = np.full(n, "", dtype=object)
-    return Aligned(
-        dataset="benchmark", scheme="sgkf5", folds_sha256="", all_folds=list(range(5)),
-        folds=list(range(5)), models=[f"m{i}" for i in range(m)],
-        oof_sha256={f"m{i}": {} for i in range(m)}, item_ids=blank, label=found["label"],
-        group=found["group"], fold=found["fold"], kind=blank, domain=blank,
-        logits=found["logits"], left_out=[], selected_on=[],
+def as_table(found: dict[str, np.ndarray]) -> Predictions:
+    """Dress predictions as the table that tuning looks at."""
+    blank = np.full(len(found["label"]), "", dtype=object)
+    return Predictions(
+        item_id=blank, label=found["label"], group=found["group"], fold=found["fold"],
+        domain=blank, kind=blank, logit=found["logits"],
     )  # fmt: skip
 
 
@@ -43,19 +38,19 @@ def judge(
 ) -> list[dict]:
     """Score every strategy, or `only` some, and mark the one that tune.py would choose."""
     found = found | {key: found[key][:, members] for key in ("logits", "held_logits")}
-    aligned = as_aligned(found)
-    parts = make_parts(aligned, SEARCH.seed)
-    default = ladder(len(aligned.models))
+    table = as_table(found)
+    parts = crossfit.make_parts(table, SEARCH.seed)
+    default = ladder(table.logit.shape[1])
     names = list(only) if only else [*default, "temperature-mean", "isotonic-mean"]
-    tried = [candidates.try_strategy(name, aligned, parts, SEARCH) for name in names]
+    tried = [crossfit.try_strategy(name, table, parts, SEARCH) for name in names]
     chosen = ""
     if not only:
-        judged = candidates.judge(tried[: len(default)], aligned, SEARCH.seed, first=0)
+        judged = crossfit.judge(tried[: len(default)], table, SEARCH.seed, first=0)
         chosen = next(c.name for c in reversed(judged) if c.taken)
     nested = [t.votes.pred for t in tried if t.votes is not None]
     held = [vote(t.rule, found["held_logits"]).pred for t in tried]
     label, group = found["held_label"], found["held_group"]
-    inner = bootstrap_macro_f1(aligned.label, nested, aligned.group, seed=seed)
+    inner = bootstrap_macro_f1(table.label, nested, table.group, seed=seed)
     outer = bootstrap_macro_f1(label, held, group, seed=seed + 1000)
     scores = [macro_f1(label, pred) for pred in held]
     best = int(np.argmax(scores))
@@ -64,8 +59,8 @@ def judge(
         low, high = interval(inner[:, i] - outer[:, i])
         rows.append(
             {
-                "data": data, "members": len(aligned.models), "seed": seed, "strategy": t.name,
-                "in_sample": t.in_sample, "nested": macro_f1(aligned.label, nested[i]),
+                "data": data, "members": table.logit.shape[1], "seed": seed, "strategy": t.name,
+                "in_sample": t.in_sample, "nested": macro_f1(table.label, nested[i]),
                 "held_out": scores[i], "low": low, "high": high, "default": t.name == chosen,
                 "behind": scores[best] - scores[i],
                 "paired_se": float(np.std(outer[:, best] - outer[:, i], ddof=1)),

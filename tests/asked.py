@@ -1,7 +1,7 @@
 """Finished jobs as what a prediction is asked with: a recipe, its checkpoints, items."""
 
 from src.artifacts.recipes import Member, Recipe
-from src.inference.stored import Part, TestItems, needed_parts
+from src.inference.stored import ItemsToPredict, Part, needed_parts
 from src.training.job import Job
 
 
@@ -19,7 +19,7 @@ def parts_of(*jobs: Job) -> list[Part]:
     return needed_parts(recipe_of(*jobs))
 
 
-def items_of(job: Job, rows: slice | list[int] = slice(None)) -> TestItems:
+def items_of(job: Job, rows: slice | list[int] = slice(None)) -> ItemsToPredict:
     """Return a job's own items as some to be predicted."""
     table = job.table.iloc[rows]
-    return TestItems(job.root, table["item_id"].tolist(), table["path"].tolist(), "manifest")
+    return ItemsToPredict(job.root, table["item_id"].tolist(), table["path"].tolist(), "manifest")

@@ -40,3 +40,11 @@ def test_documents_name_no_place_that_is_not_there():
             if not any(place.exists() for place in places):
                 lost.append((document.name, name))
     assert lost == []
+
+
+def test_a_class_name_means_one_thing():
+    homes: dict[str, list[str]] = {}
+    for path in sorted(SRC.rglob("*.py")):
+        for name in re.findall(r"^class _?(\w+)", path.read_text(), re.MULTILINE):
+            homes.setdefault(name, []).append(path.relative_to(SRC).as_posix())
+    assert {name: files for name, files in homes.items() if len(files) > 1} == {}

@@ -64,11 +64,11 @@ class MeanColor(nn.Module):
     "models/formats/upside_down.py": '''
 from torch import nn
 
-from src.models.formats import FORMATS, Foreign, Source
+from src.models.formats import FORMATS, Foreign, WeightsFile
 
 
 @FORMATS.register("upside_down")
-def read(source: Source, net: nn.Module) -> Foreign | None:
+def read(source: WeightsFile, net: nn.Module) -> Foreign | None:
     """Read weights whose names end with an underscore."""
     if not all(key.endswith("_") for key in source.tensors):
         return None

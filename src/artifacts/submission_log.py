@@ -19,7 +19,7 @@ _SOME = ConfigDict(extra="ignore", allow_inf_nan=False)  # sidecars say more tha
 
 
 @checked_dataclass(frozen=True, config=_SOME)
-class _Scores:
+class _ScoreKeys:
     in_sample: Float | None = None
     cross_fitted: Float | None = None
     interval: Annotated[list[Float], Field(min_length=2, max_length=2)] | None = None
@@ -32,7 +32,7 @@ class _Prior:
 
 
 @checked_dataclass(frozen=True, config=_SOME)
-class _LeftOut:
+class _LeftOutKeys:
     checkpoints: list[str]
 
 
@@ -43,11 +43,11 @@ class _Sidecar:
     submission_sha256: str
     rows: Int | None = None
     share_fake: Float | None = None
-    scores: _Scores | None = None
+    scores: _ScoreKeys | None = None
     voted: list[Any] | None = None
     prior: _Prior | None = None
     refit: Any = None
-    left_out: _LeftOut | None = None
+    left_out: _LeftOutKeys | None = None
 
     @property
     def caveats(self) -> tuple[str, ...]:
@@ -99,7 +99,7 @@ class Submitted:
                 f"{file} is not about {path} as it is now (changed since, or another's); predict "
                 "or vote again, and log what was handed in"
             )
-        scores = sidecar.scores or _Scores()
+        scores = sidecar.scores or _ScoreKeys()
         low, high = scores.interval or (None, None)
         return cls(
             time=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),

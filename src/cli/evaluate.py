@@ -46,7 +46,7 @@ from src.reporting.evaluated import (
 from src.reporting.scorecard import Card, Score, score_rows
 
 if TYPE_CHECKING:
-    from src.inference.cross_dataset import Labelled
+    from src.inference.cross_dataset import LabelledRows
 
 COLUMNS = 4  # of a printed table
 MOST_PARTS = 20  # printed; all are in the CSV
@@ -178,7 +178,7 @@ def predict_other(
     return rows, found.split
 
 
-def _left_aside(found: "Labelled", *, own: bool) -> str:
+def _left_aside(found: "LabelledRows", *, own: bool) -> str:
     words = []
     if found.aside and not own:
         rest = "train" if found.split == "test" else "test"

@@ -39,7 +39,7 @@ from src.ensemble.rule import rule_of, stages_of
 from src.ensemble.vote import apply_recipe
 from src.errors import UserError
 from src.inference import stored
-from src.inference.stored import Part, TestItems
+from src.inference.stored import ItemsToPredict, Part
 from src.inference.unfinished import Pace, TooSlowError, fitting_parts, without
 
 REFIT = (
@@ -191,7 +191,7 @@ def _submission_name(dataset: str, recipe_name: str, *, refit: bool) -> str:
 
 
 def _missing(
-    parts: Sequence[Part], items: TestItems, compute: Compute, *, overwrite: bool
+    parts: Sequence[Part], items: ItemsToPredict, compute: Compute, *, overwrite: bool
 ) -> list[Part]:
     """Return the checkpoints whose predictions are not there, or not as asked for."""
     if overwrite:
@@ -204,7 +204,7 @@ def _missing(
 
 def fill_in_time(
     missing: Sequence[Part],
-    items: TestItems,
+    items: ItemsToPredict,
     recipe: Recipe,
     compute: Compute,
     *,

@@ -24,7 +24,7 @@ from src.errors import UserError
 from src.inference.engines import Engine, engine_for
 from src.inference.passes import load_engine, predict_with
 from src.inference.predict import VIEWS
-from src.inference.stored import TestItems
+from src.inference.stored import ItemsToPredict
 from src.machine import keep_freed_memory
 from src.metrics import sigmoid
 from src.models.checkpoint import is_ours, read_facts
@@ -107,7 +107,7 @@ def _judge(arguments: Namespace, names: list[str], checkpoints: Mapping[Path, st
     engines = [one.engine for one in opened]
     _check_frames(engines, names)
     folder = arguments.input_dir
-    items = TestItems(folder if folder.is_dir() else folder.parent, names, names, "")
+    items = ItemsToPredict(folder if folder.is_dir() else folder.parent, names, names, "")
     loaded = [(one.engine, one.views) for one in opened]
     seen, partial, source = predict_with(loaded, items, compute)
     pools = [engine.spec.frames.pool for engine in engines]

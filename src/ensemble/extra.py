@@ -27,12 +27,12 @@ EDGE = 1e-7  # a prob of 0 or 1 becomes a logit of about -16 or 16
 
 
 @checked_dataclass(frozen=True, config=STRICT)
-class _Entry(Keys):
+class _ExtraKeys(Keys):
     oof: Word  # out-of-fold predictions, a CSV; its path is relative to the YAML
     test: Word  # test predictions, likewise
 
 
-_List = Annotated[dict[Plain, _Entry], Field(min_length=1)]  # the YAML of `--extra`
+_List = Annotated[dict[Plain, _ExtraKeys], Field(min_length=1)]  # the YAML of `--extra`
 
 
 class Extra(NamedTuple):

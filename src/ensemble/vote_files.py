@@ -16,14 +16,14 @@ from src.strict_yaml import STRICT, Float, Keys, read_model
 
 
 @checked_dataclass(frozen=True, config=STRICT)
-class _Entry(Keys):
+class _VoteKeys(Keys):
     path: str  # of a CSV, relative to the YAML
     weight: Float = 1.0  # how much it counts
 
 
 @checked_dataclass(frozen=True, config=STRICT)
 class _List(Keys):
-    files: list[str | _Entry]  # what is voted on
+    files: list[str | _VoteKeys]  # what is voted on
 
 
 _WANT = "`files:`, a list of paths or of {path: P, weight: W}"
@@ -51,7 +51,7 @@ def read_ballots(names: Sequence[str], weights: Sequence[float] | None) -> Ballo
             raise UserError("--vote-weights goes with files as typed; the YAML has its own")
         path = Path(names[0])
         entries = read_model(path, _List, _WANT).files
-        listed = [_Entry(entry) if isinstance(entry, str) else entry for entry in entries]
+        listed = [_VoteKeys(entry) if isinstance(entry, str) else entry for entry in entries]
         ballots = Ballots([path.parent / e.path for e in listed], [e.weight for e in listed])
     else:
         ballots = Ballots([Path(n) for n in names], list(weights or [1.0] * len(names)))

@@ -27,7 +27,7 @@ LOG = logging.getLogger("rvf")
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledRows:
     """Items of which the truth is known."""
 
     split: str  # `train` or `test`
@@ -36,7 +36,7 @@ class Labelled:
     unlabelled: int  # items of this split whose truth is not known
 
 
-def labelled_items(dataset: Dataset, split: str | None = None) -> Labelled:
+def labelled_items(dataset: Dataset, split: str | None = None) -> LabelledRows:
     """Return the labelled items of one split, those of `extra:` left out.
 
     Without a split, the test items where their labels are there, for these are what papers score,
@@ -62,7 +62,7 @@ def labelled_items(dataset: Dataset, split: str | None = None) -> Labelled:
     table = table.assign(label=table["label"].astype("int64"))
     table = table.sort_values("item_id", kind="stable")
     unlabelled = len(dataset.test) - len(table) if split == "test" else 0
-    return Labelled(split, table, len(rest), unlabelled)
+    return LabelledRows(split, table, len(rest), unlabelled)
 
 
 def check_parts(name: str, other: Dataset, input_root: Path | None) -> None:
@@ -149,10 +149,10 @@ def _way_out(trained: Dataset, other: Dataset, scheme: str | None) -> str:
     )
 
 
-def to_predict(dataset: Dataset, table: pd.DataFrame) -> stored.TestItems:
+def to_predict(dataset: Dataset, table: pd.DataFrame) -> stored.ItemsToPredict:
     """Return rows of a manifest, one split of it, as items to be predicted."""
     print_of = sha256_json([table["split"].iloc[0], stored.fingerprint_items(dataset, table)])
-    return stored.TestItems(
+    return stored.ItemsToPredict(
         dataset.root, table["item_id"].tolist(), table["path"].tolist(), print_of
     )
 
@@ -161,7 +161,7 @@ def cross_logits(
     recipe: Recipe,
     folds: Sequence[paths.FoldName],
     other: str,
-    items: stored.TestItems,
+    items: stored.ItemsToPredict,
     compute: Compute,
     *,
     split: str = "train",

@@ -18,7 +18,7 @@ from src.errors import UserError
 from src.inference.engines import Engine, engine_for
 from src.inference.exported import load_exported
 from src.inference.predict import Seen, predict_each
-from src.inference.stored import Part, TestItems
+from src.inference.stored import ItemsToPredict, Part
 from src.inference.unfinished import Partial, TooSlowError
 from src.machine import keep_freed_memory
 from src.models.checkpoint import load_checkpoint, read_input
@@ -30,7 +30,7 @@ COPIES = {"cpu": 2}  # of the weights: on a CPU a trial holds two ways to comput
 
 def predict_parts(
     parts: Sequence[Part],
-    items: TestItems,
+    items: ItemsToPredict,
     compute: Compute,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> None:
@@ -130,7 +130,7 @@ def load_engine(
 
 def predict_with(
     loaded: Sequence[tuple[Engine, list[str]]],
-    items: TestItems,
+    items: ItemsToPredict,
     compute: Compute,
     partial: Partial | None = None,
 ) -> tuple[list[Seen], dict[str, str], PixelSource]:
@@ -164,7 +164,7 @@ def warn_of_reading(engines: Sequence[Engine], source: PixelSource) -> None:
 
 def _one_pass(
     parts: Sequence[Part],
-    items: TestItems,
+    items: ItemsToPredict,
     compute: Compute,
     on_batch: Callable[[int, int], None],
 ) -> None:
@@ -208,7 +208,7 @@ def _one_pass(
         raise UserError(f"{broken} is not finite; predict again with --precision fp32")
 
 
-def _mark(engine: Engine, items: TestItems, compute: Compute) -> dict[str, str] | None:
+def _mark(engine: Engine, items: ItemsToPredict, compute: Compute) -> dict[str, str] | None:
     """Return what rows must agree in to count; None as long as a first batch will decide."""
     if not engine.precision:
         return None

@@ -39,7 +39,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class TestItems:
+class ItemsToPredict:
     """The items to predict."""
 
     __test__ = False  # not a pytest class
@@ -50,11 +50,11 @@ class TestItems:
     manifest_sha256: str  # fingerprint of the data set they belong to
 
 
-def items_to_predict(dataset: "Dataset") -> TestItems:
+def items_to_predict(dataset: "Dataset") -> ItemsToPredict:
     """Return the test items of a data set; raises UserError where there are none."""
     dataset.require_test()
     test = dataset.test
-    return TestItems(
+    return ItemsToPredict(
         dataset.root,
         test["item_id"].tolist(),
         test["path"].tolist(),
@@ -144,7 +144,7 @@ def _not_there(file: Path, recipe: Recipe, model: str, fold: paths.FoldName) -> 
 
 
 def stored_predictions(
-    part: Part, items: TestItems, precision: str = "auto", engine: str | None = None
+    part: Part, items: ItemsToPredict, precision: str = "auto", engine: str | None = None
 ) -> pd.DataFrame | None:
     """Return a checkpoint's predictions if they are complete and of these weights and items.
 
@@ -164,7 +164,9 @@ def stored_predictions(
     return views if same else None
 
 
-def member_logits(recipe: Recipe, parts: Sequence[Part], items: TestItems) -> dict[str, pd.Series]:
+def member_logits(
+    recipe: Recipe, parts: Sequence[Part], items: ItemsToPredict
+) -> dict[str, pd.Series]:
     """Return logits of the items by member of some weight: stored ones pooled, and extra ones.
 
     Raises:
@@ -208,7 +210,7 @@ def _metadata(part: Part) -> dict[str, Any]:
         return {}  # none: whoever wants its predictions will say so
 
 
-def _extra_logits(recipe: Recipe, model: str, items: TestItems) -> pd.Series:
+def _extra_logits(recipe: Recipe, model: str, items: ItemsToPredict) -> pd.Series:
     series = read_extra_test(recipe.dataset, recipe.scheme, model)
     lacking = pd.Index(items.item_ids).difference(series.index)
     unknown = series.index.difference(pd.Index(items.item_ids))

@@ -11,7 +11,7 @@ from torch import Tensor
 from src.config import InputSpec, ModelConfig
 from src.errors import UserError
 from src.models.classifier import Classifier, build_classifier
-from src.models.formats import IGNORABLE, Foreign, Source, Target, one_logit
+from src.models.formats import IGNORABLE, Foreign, Target, WeightsFile, one_logit
 from src.models.formats.beside import fake_of
 from src.models.formats.fit import PLAIN
 from src.models.weights import Start, carry_input, load_weights
@@ -103,7 +103,7 @@ def load_detector(
 
 
 def turn_head(
-    name: str, found: Foreign, source: Source, target: Target, *, fake: int | None
+    name: str, found: Foreign, source: WeightsFile, target: Target, *, fake: int | None
 ) -> Foreign:
     """Turn the head of a file into one logit, fake > 0, by the class that means fake.
 

@@ -13,7 +13,7 @@ from src.artifacts.files import sha256_file, sha256_json
 from src.config import ModelConfig
 from src.errors import UserError
 from src.models.classifier import Classifier
-from src.models.formats import IGNORABLE, Foreign, Source, Target
+from src.models.formats import IGNORABLE, Foreign, Target, WeightsFile
 from src.models.formats.fit import OURS, PLAIN, adapt, look, recognise
 from src.models.hub import hub_weights
 from src.tensor_files import INDEX, check_finite, read_metadata, read_tensors, shards_of
@@ -23,7 +23,7 @@ HEADS = ("head", "heads", "fc", "linear", "classifier", "last_linear", "last_lay
          "cls_head", "logits", "output")  # fmt: skip
 LOG = logging.getLogger("rvf")
 TOLERANCE = 1e-3  # of mean and std
-Turn = Callable[[str, Foreign, Source, Target], Foreign]
+Turn = Callable[[str, Foreign, WeightsFile, Target], Foreign]
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def load_weights(
     )
 
 
-def _read(path: Path) -> tuple[Source, Weights]:
+def _read(path: Path) -> tuple[WeightsFile, Weights]:
     content = read_tensors(path)
     weights = find_weights(content, path)
     tensors = weights.some(path)
@@ -121,7 +121,7 @@ def _read(path: Path) -> tuple[Source, Weights]:
         LOG.info("%s: %s", path.name, weights.note)
     # Of a bare state dict, what lies around it are its own tensors.
     wrapper = {k: v for k, v in content.items() if not isinstance(v, Tensor)}
-    return Source(path, tensors, wrapper | read_metadata(path), weights.joined), weights
+    return WeightsFile(path, tensors, wrapper | read_metadata(path), weights.joined), weights
 
 
 def sha256_weights(path: Path) -> str:
@@ -205,7 +205,9 @@ def _kept_head(name: str, found: Foreign, target: Target) -> bool:
     return fits and len(found.tensors[key]) == 1 and not found.logit and name != OURS
 
 
-def _name_heads(source: Source, found: Foreign, left: Collection[str], weights: Weights) -> None:
+def _name_heads(
+    source: WeightsFile, found: Foreign, left: Collection[str], weights: Weights
+) -> None:
     """Say which trained heads of a file are left out: layers of few outputs, or called a head."""
     heads = {}
     for key in left:

@@ -128,7 +128,7 @@ def _check_config(row: Row) -> None:
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingCost:
     """What a row cost; over several folds the sum, epochs and share their mean."""
 
     parameters: int  # of the net
@@ -144,7 +144,7 @@ class Result:
 
     row: str  # name
     model: str  # the model that it made
-    training: Training | None = None  # its cost
+    training: TrainingCost | None = None  # its cost
     threshold: str = ""  # in words
     notes: list[str] = field(default_factory=list)  # what its scores stand on
     # data set -> cards of its levels, the one trained on first
@@ -167,7 +167,9 @@ class Result:
         return float(np.mean(values)) if values else float("nan")
 
 
-def training_of(dataset: str, scheme: str, model: str, folds: Sequence[paths.FoldName]) -> Training:
+def training_of(
+    dataset: str, scheme: str, model: str, folds: Sequence[paths.FoldName]
+) -> TrainingCost:
     """Return what the runs of a model cost, as their records say.
 
     Raises:
@@ -181,7 +183,7 @@ def training_of(dataset: str, scheme: str, model: str, folds: Sequence[paths.Fol
         for record in records
     ]
     share = float(np.mean(shares))
-    return Training(
+    return TrainingCost(
         first["parameters"],
         share if share else None,
         float(np.mean([len(record["history"]) for record in records])),

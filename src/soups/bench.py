@@ -29,7 +29,7 @@ from src.models.anatomy import anatomy_of
 from src.models.backbones import build_backbone
 from src.models.classifier import Classifier
 from src.seeds import derive_seed
-from src.soups.ingredients import Ingredient
+from src.soups.ingredients import IngredientFile
 from src.tensor_files import read_tensors
 from src.training.job import Job
 from src.training.optim import fill_statistics
@@ -52,7 +52,7 @@ class Bench:
         batchnorm: training items that BatchNorm is estimated on; 0 keeps what was merged.
     """
 
-    def __init__(self, job: Job, ingredients: Mapping[str, Ingredient], batchnorm: int) -> None:
+    def __init__(self, job: Job, ingredients: Mapping[str, IngredientFile], batchnorm: int) -> None:
         self.job = job
         self.files: dict[str, Path] = {name: one.path for name, one in ingredients.items()}
         first = next(iter(ingredients.values()))

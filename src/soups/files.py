@@ -23,7 +23,7 @@ from src.merging.streaming import (
 )
 from src.models.checkpoint import read_facts
 from src.soups.gradients import ESTIMATE
-from src.soups.ingredients import Ingredient, check_agreement, is_file
+from src.soups.ingredients import IngredientFile, check_agreement, is_file
 from src.soups.plan import MergePlan
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _check_ours(files: dict[str, Path]) -> None:
             is_ours = OURS in source.metadata
         if is_ours:
             metadata, config, spec, views = read_facts(path)
-            ours.append(Ingredient(name, path, "", config, spec, views, metadata, None))
+            ours.append(IngredientFile(name, path, "", config, spec, views, metadata, None))
     if len(ours) == len(files):
         check_agreement(ours)
     elif ours:

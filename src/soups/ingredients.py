@@ -32,7 +32,7 @@ from src.training.job import Job
 
 
 @dataclass(frozen=True)
-class Ingredient:
+class IngredientFile:
     """The weights behind a name."""
 
     name: str  # as the recipe writes it
@@ -67,7 +67,7 @@ def is_file(name: str) -> bool:
     return name.endswith(SUFFIXES)
 
 
-def resolve(recipes: Sequence[MergeRecipe], job: Job) -> dict[str, Ingredient]:
+def resolve(recipes: Sequence[MergeRecipe], job: Job) -> dict[str, IngredientFile]:
     """Return the weights behind every name of a file of recipes, but those of its documents.
 
     The job says which data set, scheme and fold are meant, and, among its options, from which
@@ -101,7 +101,7 @@ def finished_folds(
     ]
 
 
-def _resolve(name: str, job: Job) -> Ingredient:
+def _resolve(name: str, job: Job) -> IngredientFile:
     if is_file(name):
         path = Path(name)
         record = path.with_suffix(".json")
@@ -147,12 +147,12 @@ def _which(name: str, which: str, default: paths.FoldName) -> tuple[paths.FoldNa
     )
 
 
-def _ingredient(name: str, path: Path, record: dict[str, Any] | None) -> Ingredient:
+def _ingredient(name: str, path: Path, record: dict[str, Any] | None) -> IngredientFile:
     metadata, config, spec, views = read_facts(path)
-    return Ingredient(name, path, fingerprint_of(path), config, spec, views, metadata, record)
+    return IngredientFile(name, path, fingerprint_of(path), config, spec, views, metadata, record)
 
 
-def _start(first: Ingredient, others: Sequence[Ingredient], job: Job) -> Ingredient:
+def _start(first: IngredientFile, others: Sequence[IngredientFile], job: Job) -> IngredientFile:
     """Make what a run started from again, head included: the same seed draws the same head."""
     record = first.record or {}
     start = record["start"]
@@ -205,7 +205,7 @@ def _start(first: Ingredient, others: Sequence[Ingredient], job: Job) -> Ingredi
 SIZES = ("image size", "canvas")  # that differ where position embeddings are resized
 
 
-def _facts_of(one: Ingredient) -> dict[str, Any]:
+def _facts_of(one: IngredientFile) -> dict[str, Any]:
     """Return by name what must be alike for an average of weights to mean anything."""
     config, spec = one.config, one.spec
     return {
@@ -229,7 +229,7 @@ def _facts_of(one: Ingredient) -> dict[str, Any]:
     }
 
 
-def check_agreement(ingredients: Sequence[Ingredient], *, resized: bool = False) -> None:
+def check_agreement(ingredients: Sequence[IngredientFile], *, resized: bool = False) -> None:
     """Check that all ingredients are one architecture that sees and answers as the first does.
 
     Image sizes may differ where position embeddings will be `resized`. Raises a UserError with a
@@ -255,7 +255,7 @@ def _short(value: Any) -> str:  # noqa: ANN401 - whatever a config holds
     return str(value)
 
 
-def resize_positions(ingredients: Mapping[str, Ingredient]) -> dict[str, Ingredient]:
+def resize_positions(ingredients: Mapping[str, IngredientFile]) -> dict[str, IngredientFile]:
     """Give all ingredients the position embeddings of the first one's image size.
 
     Bicubic, class and register tokens as they are (timm's `resample_abs_pos_embed`).
@@ -271,7 +271,7 @@ def resize_positions(ingredients: Mapping[str, Ingredient]) -> dict[str, Ingredi
     return done
 
 
-def _resized(other: Ingredient, first: Ingredient) -> Ingredient:
+def _resized(other: IngredientFile, first: IngredientFile) -> IngredientFile:
     net, native = build_backbone(first.config.backbone, first.spec.image_size, first.config.head)
     fitted, _ = adapt(Foreign(read_tensors(other.path)), Target(net, native.head), other.path)
     path = paths.merge_parts() / f"{other.sha256[:32]}_{first.spec.image_size}.safetensors"

@@ -25,7 +25,7 @@ from src.soups.bench import Bench
 from src.soups.contenders import had_a_say
 from src.soups.gradients import LossPath, walk, with_fisher
 from src.soups.ingredients import (
-    Ingredient,
+    IngredientFile,
     check_agreement,
     resize_positions,
     resolve,
@@ -45,7 +45,7 @@ class Merged:
 
     plan: MergePlan  # as written
     job: Job  # the merge as a run
-    ingredients: dict[str, Ingredient]  # by name
+    ingredients: dict[str, IngredientFile]  # by name
     flattered: bool = False  # held-out rows chose an ingredient, or its epoch
     skipped: bool = False  # it was there already
     paths: list[LossPath] = field(default_factory=list)  # of the check before averaging

@@ -26,7 +26,7 @@ from src.progress import track
 from src.seeds import derive_seed
 from src.soups.bench import Bench, plain
 from src.soups.gradients import learned_recipe
-from src.soups.ingredients import Ingredient
+from src.soups.ingredients import IngredientFile
 from src.soups.plan import Range, Selection
 from src.soups.table import CROSS_FITTED, TooFewGroupsError, halves_of
 from src.training.job import Job
@@ -218,7 +218,7 @@ def tried_table(
 
 
 def choose(
-    selection: Selection, recipe: MergeRecipe, ingredients: dict[str, Ingredient], bench: Bench
+    selection: Selection, recipe: MergeRecipe, ingredients: dict[str, IngredientFile], bench: Bench
 ) -> tuple[Chosen, pd.DataFrame, pd.DataFrame]:
     """Choose a merge on all held-out rows, and on either half.
 
@@ -254,7 +254,7 @@ def choose(
     return chosen, ordered, tried_table(bench.labels, chooser.tried, selection)
 
 
-def own_logits(job: Job, one: Ingredient) -> FloatArray | None:
+def own_logits(job: Job, one: IngredientFile) -> FloatArray | None:
     """Return an ingredient's (n,) out-of-fold logits of a job's held-out rows, in their order.
 
     They are pooled over views, frames and people as the run pooled them; None where they are not

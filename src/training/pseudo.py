@@ -125,7 +125,7 @@ class PseudoLabels:
         return sha256_file(paths.recipe_json(self.dataset.name, self.config.recipe))
 
     @cached_property
-    def _items(self) -> stored.TestItems:
+    def _items(self) -> stored.ItemsToPredict:
         return stored.items_to_predict(self.dataset)
 
     def _command(self, script: str) -> str:

@@ -12,10 +12,10 @@ from src.compute.clock import Clock
 from src.compute.request import Compute
 from src.errors import UserError
 from src.inference import passes
-from src.inference.stored import Part, TestItems
+from src.inference.stored import ItemsToPredict, Part
 from src.inference.unfinished import TooSlowError
 
-ITEMS = TestItems(Path(), [], [], "")
+ITEMS = ItemsToPredict(Path(), [], [], "")
 
 
 @pytest.fixture

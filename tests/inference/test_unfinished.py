@@ -16,7 +16,7 @@ from src.compute.request import Compute
 from src.config import InputSpec
 from src.inference import passes
 from src.inference.engines import Engine
-from src.inference.stored import Part, TestItems
+from src.inference.stored import ItemsToPredict, Part
 from src.inference.unfinished import (
     LONG_SECONDS,
     MEASURED_SECONDS,
@@ -300,7 +300,7 @@ def test_rows_count_for_the_precision_they_were_made_in(monkeypatch: pytest.Monk
     monkeypatch.setattr(passes, "load_engine", load_engine)
     monkeypatch.setattr(passes, "predict_each", predict_each)
     names = [str(number) for number in range(128)]
-    items = TestItems(Path(), names, names, "manifest")
+    items = ItemsToPredict(Path(), names, names, "manifest")
 
     def go(precision: str) -> tuple[int, float]:
         with pytest.raises(KeyboardInterrupt):

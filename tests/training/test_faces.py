@@ -16,7 +16,7 @@ from src.data.pixels import cache
 from src.ensemble.vote import pool_views
 from src.faces import detectors as face_detectors
 from src.inference.passes import predict_parts
-from src.inference.stored import Part, TestItems, without_face
+from src.inference.stored import ItemsToPredict, Part, without_face
 from src.models.checkpoint import read_input
 from src.training import features
 from src.training.trainer import fit_fold
@@ -84,7 +84,7 @@ def test_a_frozen_backbone_sees_faces_too_and_its_features_are_those_of_its_pixe
 
 
 def items_of(root, names):
-    return TestItems(root, names, names, "m")
+    return ItemsToPredict(root, names, names, "m")
 
 
 def test_every_face_is_a_view_and_no_face_is_flagged(make_job, red, tmp_path):

@@ -54,6 +54,7 @@ def resample(image: Image, rng: np.random.Generator) -> Image:
         large = _transposed_convolution(small, (width, height), rng)
     else:
         large = cv2.resize(small, (width, height), interpolation=INTERPOLATIONS[method])
+        large = np.asarray(large, np.float32)  # else a mean of uint8 is float64, and rounds apart
     share = float(rng.uniform(0.8, 1.0))
     return _to_uint8(share * large + (1 - share) * image)
 

@@ -42,7 +42,7 @@ _SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class _Item:
+class _DemoItem:
     """One file to be written."""
 
     data: bytes
@@ -132,7 +132,7 @@ def _build(folder: Path, seed: int, n_train: int, n_test: int) -> pd.DataFrame:
     return truth[["item_id", "label"]].sort_values("item_id")
 
 
-def _write_items(folder: Path, items: list[_Item], names: list[str]) -> list[dict[str, Any]]:
+def _write_items(folder: Path, items: list[_DemoItem], names: list[str]) -> list[dict[str, Any]]:
     folder.mkdir(parents=True)
     rows = []
     for item, name in zip(items, names, strict=True):
@@ -143,15 +143,15 @@ def _write_items(folder: Path, items: list[_Item], names: list[str]) -> list[dic
     return rows
 
 
-def _make_items(regions: list[Region], count: int, rng: np.random.Generator) -> list[_Item]:
+def _make_items(regions: list[Region], count: int, rng: np.random.Generator) -> list[_DemoItem]:
     items = []
     for region, real, fake in make_pairs(regions, (count + 1) // 2, rng):
         for label, image in enumerate((real, fake)):
-            items.append(_Item(_encode_jpeg(image, rng), label, region.name, region.domain))
+            items.append(_DemoItem(_encode_jpeg(image, rng), label, region.name, region.domain))
     return items[:count]
 
 
-def _make_train(regions: list[Region], count: int, rng: np.random.Generator) -> list[_Item]:
+def _make_train(regions: list[Region], count: int, rng: np.random.Generator) -> list[_DemoItem]:
     """Make the train items: crops and fakes, then copies of some, then one broken file."""
     copies = count // COPY_EVERY
     items = _make_items(regions, count - 2 * copies - 1, rng)
@@ -163,13 +163,13 @@ def _make_train(regions: list[Region], count: int, rng: np.random.Generator) -> 
             while data == item.data:  # the same quality again may give the same bytes
                 data = _encode_jpeg(decode_image(data), rng)
         # Its source is not known, as with any repost: only a duplicate finder sees the link.
-        items.append(_Item(data, item.label, f"repost_{number:03d}", item.domain))
+        items.append(_DemoItem(data, item.label, f"repost_{number:03d}", item.domain))
     broken = items[0]
-    items.append(_Item(broken.data[:24], broken.label, broken.original, broken.domain))
+    items.append(_DemoItem(broken.data[:24], broken.label, broken.original, broken.domain))
     return items
 
 
-def _make_odd(regions: list[Region], rng: np.random.Generator) -> list[_Item]:
+def _make_odd(regions: list[Region], rng: np.random.Generator) -> list[_DemoItem]:
     """Make what uploads hold: three files that nothing can read, then readable odd ones."""
     makers: list[Callable[[Image], tuple[bytes, str]]] = [
         lambda _: (b"", ".jpg"),
@@ -185,7 +185,7 @@ def _make_odd(regions: list[Region], rng: np.random.Generator) -> list[_Item]:
     for number, (make, (region, real, fake)) in enumerate(zip(makers, pairs, strict=True)):
         label = number % 2
         data, suffix = make(fake if label else real)
-        items.append(_Item(data, label, region.name, region.domain, suffix))
+        items.append(_DemoItem(data, label, region.name, region.domain, suffix))
     return items
 
 

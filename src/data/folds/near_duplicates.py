@@ -189,7 +189,7 @@ def near_pairs(hashes: Hashes, flips: Hashes, max_distance: int = MAX_DISTANCE) 
 
 
 def _search(hashes: Hashes, flips: Hashes, max_distance: int) -> Pairs:
-    search = _Search(hashes, flips, max_distance)
+    search = _PairSearch(hashes, flips, max_distance)
     if len(hashes) > 1:
         blocks = _choose_blocks(hashes)
         for chosen in combinations(range(blocks), blocks - MAX_DISTANCE):
@@ -228,7 +228,7 @@ class _TooManyError(Exception):
     """More pairs than `MAX_PAIRS`."""
 
 
-class _Search:
+class _PairSearch:
     """Collects pairs, each once: by the first choice of blocks in which its bits agree."""
 
     def __init__(self, hashes: Hashes, flips: Hashes, max_distance: int) -> None:

@@ -31,7 +31,7 @@ _DOMAIN_WORDS = frozenset((
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class FolderGroup:
     """What the folders of an item say: names, "" where they say nothing."""
 
     group: str = ""
@@ -40,7 +40,7 @@ class Origin:
 
 def read_origins(
     folder: Folder, files: list[MediaFile], train: list[int], notes: list[str]
-) -> dict[Place, Origin]:
+) -> dict[Place, FolderGroup]:
     """Return what the folders of each file say, by place; those without a class folder too.
 
     A folder of `subfolders: group` is one group in every class, domain and split that has one of
@@ -66,7 +66,7 @@ def read_origins(
     lower = _Folders("subfolders", config.subfolders or IGNORE, root)
     upper.read((place.domain, place.split) for place in places)
     lower.read((p.below, f"{p.split}/{p.domain}/{p.label}") for p in places)
-    found: dict[Place, Origin] = {}
+    found: dict[Place, FolderGroup] = {}
     homes: dict[str, set[str]] = defaultdict(set)  # group -> the class folders that have it
     folders: dict[str, set[str]] = defaultdict(set)  # group -> its folders below them
     for place in places:
@@ -81,12 +81,13 @@ def read_origins(
             homes[group].add(f"{split}/{home}")
             folders[group].add("" if outer.group else f"{split}/{place.inner}".lstrip("/"))
         domain = "/".join(filter(None, (outer.domain, inner.domain)))
-        found[place] = Origin(group, domain)
+        found[place] = FolderGroup(group, domain)
     notes += _say(config, above, homes)
     # A group that is one folder has the name of its path, which people can look up.
     alone = {group: min(paths) for group, paths in folders.items() if len(paths) == 1}
     return {
-        place: Origin(alone.get(one.group) or one.group, one.domain) for place, one in found.items()
+        place: FolderGroup(alone.get(one.group) or one.group, one.domain)
+        for place, one in found.items()
     }
 
 
@@ -113,14 +114,14 @@ class _Folders:
         if unclear is not None:
             raise self._unclear(*unclear, depths)
 
-    def of(self, path: str) -> Origin:
+    def of(self, path: str) -> FolderGroup:
         """Return what a path of folders says."""
         if not path:
-            return Origin()
+            return FolderGroup()
         if self._levels == GROUP:
-            return Origin(group=path.rpartition("/")[2])
+            return FolderGroup(group=path.rpartition("/")[2])
         if isinstance(self._levels, str):
-            return Origin(domain=path if self._levels == DOMAIN else "")
+            return FolderGroup(domain=path if self._levels == DOMAIN else "")
         parts = path.split("/")
         words = self._levels[-len(parts) :]
         if len(parts) > len(words) or (GROUP in self._levels and GROUP not in words):
@@ -133,7 +134,7 @@ class _Folders:
             wanted: "/".join(p for p, word in zip(parts, words, strict=True) if word == wanted)
             for wanted in (GROUP, DOMAIN)
         }
-        return Origin(by_word[GROUP], by_word[DOMAIN])
+        return FolderGroup(by_word[GROUP], by_word[DOMAIN])
 
     def _unclear(self, one: str, two: str, depths: set[int]) -> UserError:
         """Say that either level may be the person or video."""

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from src.data.items.dataset_yaml import GROUP, IGNORE, DatasetConfig, offer
 from src.data.items.files import kind_of, without_suffix
 from src.data.items.folder import Folder
-from src.data.items.folder_groups import Origin, ask_above, read_origins
+from src.data.items.folder_groups import FolderGroup, ask_above, read_origins
 from src.data.items.identities import tie_swaps, video_of_frame
 from src.data.items.manifest import Item
 from src.data.items.places import MediaFile, Place, offer_aside, own_folders
@@ -32,11 +32,11 @@ class Labelled:
     ignored: dict[str, int] = field(default_factory=dict)  # reason -> number of files left aside
     thinned: set[int] = field(default_factory=set)  # what `frames_per_video` leaves out
     # what folders say, test/ too, where they give the labels
-    origins: dict[Place, Origin] = field(default_factory=dict)
+    origins: dict[Place, FolderGroup] = field(default_factory=dict)
     # (label, what says so, as it is written)
     words: set[tuple[int, str]] = field(default_factory=set)
 
-    def origins_of(self, test: Iterable[int]) -> list[Origin]:
+    def origins_of(self, test: Iterable[int]) -> list[FolderGroup]:
         """Return the groups and domains of test items (numbers of files).
 
         Where tables give the labels, folders of test/ are domains unless those of train/ are none.
@@ -45,7 +45,7 @@ class Labelled:
         none = any(files[i].place.domain not in ("", one.domain) for i, one in self.items.items())
         places = (files[index].place for index in test)
         return [
-            self.origins.get(place) or Origin(domain="" if none else place.domain)
+            self.origins.get(place) or FolderGroup(domain="" if none else place.domain)
             for place in places
         ]
 

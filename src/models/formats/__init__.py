@@ -23,7 +23,7 @@ IGNORABLE = ("num_batches_tracked",)
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightsFile:
     """A weights file as it was found."""
 
     path: Path  # of the file, named in messages; some formats keep a second file beside it
@@ -88,7 +88,7 @@ class Foreign:
             raise ValueError("a head that became one logit wants `fake`, the class that means fake")
 
 
-Format = Callable[[Source, nn.Module], Foreign | None]
+Format = Callable[[WeightsFile, nn.Module], Foreign | None]
 FORMATS: Registry[Format] = Registry("weights format")
 
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from src.models.formats import (
     FORMATS,
     Foreign,
-    Source,
+    WeightsFile,
     fused,
     logit_of_two,
     prefix_of,
@@ -47,7 +47,7 @@ OPENAI_MARKS = ("input_resolution", "context_length", "vocab_size")
 
 
 @FORMATS.register("clip")
-def clip(source: Source, net: nn.Module) -> Foreign | None:
+def clip(source: WeightsFile, net: nn.Module) -> Foreign | None:
     """Read a tower named as in OpenAI's CLIP (Radford et al. 2021) and in open_clip.
 
     It may be the whole CLIP, the tower alone, or a detector that keeps one (ForensicsAdapter:
@@ -70,7 +70,7 @@ def clip(source: Source, net: nn.Module) -> Foreign | None:
 
 
 @FORMATS.register("hf_clip")
-def hf_clip(source: Source, net: nn.Module) -> Foreign | None:  # noqa: ARG001 - a format's signature
+def hf_clip(source: WeightsFile, net: nn.Module) -> Foreign | None:  # noqa: ARG001 - a format's signature
     """Read a tower named as in transformers' `CLIPModel` and `CLIPVisionModel`.
 
     DeepfakeBench's CLIP detector is one under `backbone.`, with a linear head (2, d) on the pooled

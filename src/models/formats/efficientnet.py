@@ -7,7 +7,7 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.formats import FORMATS, Foreign, Source, logit_of_two, prefix_of, under
+from src.models.formats import FORMATS, Foreign, WeightsFile, logit_of_two, prefix_of, under
 
 OUTSIDE = {
     **{"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"},
@@ -28,7 +28,7 @@ BENCH_SCALE = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
 @FORMATS.register("efficientnet_pytorch")
-def efficientnet_pytorch(source: Source, net: nn.Module) -> Foreign | None:
+def efficientnet_pytorch(source: WeightsFile, net: nn.Module) -> Foreign | None:
     """Read an EfficientNet of that package; timm's `tf_efficientnet_*` compute the same.
 
     timm's others have the same keys, but pad and normalise otherwise: a UserError. DeepfakeBench's

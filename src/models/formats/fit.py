@@ -18,8 +18,8 @@ from src.models.formats import (
     FORMATS,
     IGNORABLE,
     Foreign,
-    Source,
     Target,
+    WeightsFile,
     logit_of_two,
     notes,
     prefix_of,
@@ -31,7 +31,7 @@ from src.models.formats.beside import look_beside
 PLAIN, OURS = "plain", "ours"
 
 
-def recognise(source: Source, target: Target) -> tuple[str, Foreign]:
+def recognise(source: WeightsFile, target: Target) -> tuple[str, Foreign]:
     """Return the format of a weights file (`plain` where none claims it), read in timm's key space.
 
     What its format does not say is taken from what lies beside the file (`look_beside`).
@@ -48,7 +48,7 @@ def recognise(source: Source, target: Target) -> tuple[str, Foreign]:
     return name, one if name == OURS else _with_beside(one, source, target)
 
 
-def _with_beside(read: Foreign, source: Source, target: Target) -> Foreign:
+def _with_beside(read: Foreign, source: WeightsFile, target: Target) -> Foreign:
     """Add classes, mean, std and interpolation from beside a file; a head they name is turned."""
     beside = look_beside(source.path)
     tensors, logit, fake = dict(read.tensors), read.logit, read.fake
@@ -72,7 +72,7 @@ def _with_beside(read: Foreign, source: Source, target: Target) -> Foreign:
 
 
 @FORMATS.register(OURS)
-def ours(source: Source, net: nn.Module) -> Foreign | None:  # noqa: ARG001 - a format's signature
+def ours(source: WeightsFile, net: nn.Module) -> Foreign | None:  # noqa: ARG001 - a format's signature
     """Read a checkpoint of train_folds.py: its head is one logit already, fake > 0.
 
     Raises:
@@ -99,7 +99,7 @@ def fits(target: Target, tensors: Mapping[str, Tensor]) -> bool:
     return all(k in tensors and tensors[k].shape == own[k].shape for k in target.body)
 
 
-def plain(source: Source, target: Target) -> Foreign:
+def plain(source: WeightsFile, target: Target) -> Foreign:
     """Read what no format claims: timm's own names, perhaps under a prefix, perhaps older ones.
 
     Raises:

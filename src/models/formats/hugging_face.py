@@ -15,7 +15,7 @@ from src.models.formats import (
     FORMATS,
     Foreign,
     Renames,
-    Source,
+    WeightsFile,
     classifier_of,
     fused,
     notes,
@@ -106,7 +106,7 @@ class Tower:
     note: str = ""  # what a user should know
 
 
-Reader = Callable[[Source, nn.Module], Tower | None]
+Reader = Callable[[WeightsFile, nn.Module], Tower | None]
 
 
 def family(name: str, renames: Renames, *anchors: str) -> Callable[[Reader], Reader]:
@@ -117,13 +117,13 @@ def family(name: str, renames: Renames, *anchors: str) -> Callable[[Reader], Rea
 
     def register(reader: Reader) -> Reader:
         @FORMATS.register(name)
-        def read(source: Source, net: nn.Module) -> Foreign | None:
+        def read(source: WeightsFile, net: nn.Module) -> Foreign | None:
             prefix = prefix_of(source.tensors, anchors, source.path)
             if prefix is None:
                 return None
             whole = under(source.tensors, prefix)
             kept, lost = split(whole, lambda key: re.search(COMPUTED, key) is not None)
-            tower = reader(Source(source.path, renamed(kept, renames)), net)
+            tower = reader(WeightsFile(source.path, renamed(kept, renames)), net)
             if tower is None:
                 return None
             lost += [key for key in kept if key.startswith(tower.idle)]
@@ -138,7 +138,7 @@ def family(name: str, renames: Renames, *anchors: str) -> Callable[[Reader], Rea
     *("hf_vit", VIT, "embeddings.cls_token", "embeddings.position_embeddings"),
     "embeddings.patch_embeddings.projection.weight",
 )
-def hf_vit(source: Source, net: nn.Module) -> Tower:
+def hf_vit(source: WeightsFile, net: nn.Module) -> Tower:
     """Read ViT (also ViTMAE's encoder) or DINOv2, with registers or without."""
     tensors, idle = fused(source.tensors, source.path), ("embeddings.mask_token",)
     pool = getattr(net, "attn_pool", None)
@@ -148,7 +148,7 @@ def hf_vit(source: Source, net: nn.Module) -> Tower:
         why = "" if fits else f"its head sees the class token, {WANTS} {{pool: cls}}"
         return Tower(tensors, idle, why)
     tensors.setdefault("mask_token", torch.zeros(1))
-    read = dinov2(Source(source.path, tensors), net)
+    read = dinov2(WeightsFile(source.path, tensors), net)
     why = (
         "its head sees the class token and the mean of the patches side by side, "
         f"{WANTS} {{pool: cls_avg}}"
@@ -161,7 +161,7 @@ def hf_vit(source: Source, net: nn.Module) -> Tower:
     *("hf_dinov3", VIT, "embeddings.register_tokens", "embeddings.mask_token"),
     "embeddings.patch_embeddings.weight",
 )
-def hf_dinov3(source: Source, net: nn.Module) -> Tower | None:
+def hf_dinov3(source: WeightsFile, net: nn.Module) -> Tower | None:
     """Read DINOv3's ViT, whose keys have no bias."""
     tensors = dict(source.tensors)
     for key in [key for key in tensors if key.endswith(".attn.q_proj.bias")]:
@@ -169,7 +169,7 @@ def hf_dinov3(source: Source, net: nn.Module) -> Tower | None:
         tensors.setdefault(k_bias, torch.zeros_like(tensors[key]))
     tensors = fused(tensors, source.path)
     tensors["storage_tokens"] = tensors.pop("register_tokens")
-    read = dinov3(Source(source.path, tensors), net)
+    read = dinov3(WeightsFile(source.path, tensors), net)
     if read is None:
         return None
     biased = any(key.endswith("qkv.bias") and bool(tensors[key].any()) for key in read.dropped)
@@ -181,7 +181,7 @@ def hf_dinov3(source: Source, net: nn.Module) -> Tower | None:
     *("hf_siglip", SIGLIP, "embeddings.patch_embedding.weight", "post_layernorm.weight"),
     "embeddings.position_embedding.weight",
 )
-def hf_siglip(source: Source, net: nn.Module) -> Tower | None:
+def hf_siglip(source: WeightsFile, net: nn.Module) -> Tower | None:
     """Read SigLIP's or SigLIP 2's image tower, of fixed size or NaFlex.
 
     The classifiers that transformers makes of it see the mean of all tokens, as timm's
@@ -213,7 +213,7 @@ def hf_siglip(source: Source, net: nn.Module) -> Tower | None:
     *("hf_swin", SWIN, "embeddings.patch_embeddings.projection.weight", "embeddings.norm.weight"),
     "encoder.layers.0.blocks.0.layernorm_before.weight",
 )
-def hf_swin(source: Source, net: nn.Module) -> Tower:  # noqa: ARG001 - a reader's signature
+def hf_swin(source: WeightsFile, net: nn.Module) -> Tower:  # noqa: ARG001 - a reader's signature
     """Read Swin or Swin V2; what leads to a stage is counted with the stage before it there."""
     tensors = {
         re.sub(r"^layers\.(\d+)\.downsample", _next, key): value
@@ -232,13 +232,13 @@ def _next(found: re.Match[str]) -> str:
     *("hf_convnext", CONVNEXT, "embeddings.patch_embeddings.weight"),
     "encoder.stages.0.layers.0.dwconv.weight",
 )
-def hf_convnext(source: Source, net: nn.Module) -> Tower:  # noqa: ARG001 - a reader's signature
+def hf_convnext(source: WeightsFile, net: nn.Module) -> Tower:  # noqa: ARG001 - a reader's signature
     """Read ConvNeXt or ConvNeXt V2."""
     return Tower({k: v.flatten() if ".grn." in k else v for k, v in source.tensors.items()})
 
 
 def _with_head(
-    source: Source, net: nn.Module, prefix: str, tower: Tower, idle: set[str]
+    source: WeightsFile, net: nn.Module, prefix: str, tower: Tower, idle: set[str]
 ) -> Foreign:
     """Add the head beside a tower under the net's name for it."""
     parent = prefix.removesuffix(".").rpartition(".")[0]

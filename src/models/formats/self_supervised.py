@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.formats import FORMATS, Foreign, Source, Triple, logit_of_two, renamed, split
+from src.models.formats import FORMATS, Foreign, Triple, WeightsFile, logit_of_two, renamed, split
 
 FSFM_SIDECAR = "pretrain_ds_mean_std.txt"
 # Of VGGFace2, on which the published files were pretrained.
@@ -26,7 +26,7 @@ DINOV3 = ((r"\.ls([12])\.gamma$", r".gamma_\1"), ("storage_tokens", "reg_token")
 
 
 @FORMATS.register("fsfm")
-def fsfm(source: Source, net: nn.Module) -> Foreign | None:  # noqa: ARG001 - a format's signature
+def fsfm(source: WeightsFile, net: nn.Module) -> Foreign | None:  # noqa: ARG001 - a format's signature
     """Read FSFM's files, pretrained or fine-tuned (Wang et al., CVPR 2025, "FSFM").
 
     A pretraining file is a masked autoencoder with a second decoder, a projector and a predictor.
@@ -79,7 +79,7 @@ def _fsfm_scale(beside: Path, arguments: dict[str, Any]) -> tuple[Triple, Triple
 
 
 @FORMATS.register("mae")
-def mae(source: Source, net: nn.Module) -> Foreign | None:  # noqa: ARG001 - a format's signature
+def mae(source: WeightsFile, net: nn.Module) -> Foreign | None:  # noqa: ARG001 - a format's signature
     """Read a masked autoencoder with its decoder (He et al., CVPR 2022)."""
     decoder = {"decoder_embed.weight", "decoder_pos_embed", "mask_token"} <= set(source.tensors)
     if not decoder or _has(source.tensors, "rep_decoder_"):
@@ -88,13 +88,13 @@ def mae(source: Source, net: nn.Module) -> Foreign | None:  # noqa: ARG001 - a f
 
 
 @FORMATS.register("dino")
-def dino(source: Source, net: nn.Module) -> Foreign | None:
+def dino(source: WeightsFile, net: nn.Module) -> Foreign | None:
     """Read a training file of DINO (Caron et al., ICCV 2021) or DINOv2: the teacher's backbone."""
     heads = _has(source.tensors, DINO_HEADS)
     if "teacher" not in source.wrapper or not (heads or "student" in source.wrapper):
         return None
     wanted, dropped = split(source.tensors, lambda key: not key.startswith("backbone."))
-    inner = Source(source.path, {k.removeprefix("backbone."): v for k, v in wanted.items()})
+    inner = WeightsFile(source.path, {k.removeprefix("backbone."): v for k, v in wanted.items()})
     if not inner.tensors:
         return None
     second = dinov2(inner, net)
@@ -105,7 +105,7 @@ def dino(source: Source, net: nn.Module) -> Foreign | None:
 
 
 @FORMATS.register("dinov2")
-def dinov2(source: Source, net: nn.Module) -> Foreign | None:  # noqa: ARG001 - a format's signature
+def dinov2(source: WeightsFile, net: nn.Module) -> Foreign | None:  # noqa: ARG001 - a format's signature
     """Read a published DINOv2 (Oquab et al. 2023), with registers or without.
 
     Timm keeps the class token's position embedding within the class token where there are
@@ -123,7 +123,7 @@ def dinov2(source: Source, net: nn.Module) -> Foreign | None:  # noqa: ARG001 - 
 
 
 @FORMATS.register("dinov3")
-def dinov3(source: Source, net: nn.Module) -> Foreign | None:
+def dinov3(source: WeightsFile, net: nn.Module) -> Foreign | None:
     """Read a published DINOv3 (Simeoni et al. 2025), by timm's own rules.
 
     Its key biases are masked to zero and its rotary embeddings are computed, so neither has a

@@ -13,7 +13,7 @@ from src.errors import UserError
 from src.models.formats import (
     FORMATS,
     Foreign,
-    Source,
+    WeightsFile,
     classifier_of,
     new_name,
     prefix_of,
@@ -67,7 +67,7 @@ COMPUTED = ("relative_position_index", "relative_coords_table")
 
 
 @FORMATS.register("torchvision")
-def torchvision(source: Source, net: nn.Module) -> Foreign | None:
+def torchvision(source: WeightsFile, net: nn.Module) -> Foreign | None:
     """Read one of torchvision's nets; timm's net of the same shape computes the same.
 
     A UserError says which one to take where the backbone is another net of convolutions, or pads

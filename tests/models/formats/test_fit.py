@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from timm.models import convnext, swin_transformer, vision_transformer
 
 from src.errors import UserError
-from src.models.formats import FORMATS, Foreign, Source, Target, one_logit, prefix_of
+from src.models.formats import FORMATS, Foreign, Target, WeightsFile, one_logit, prefix_of
 from src.models.formats.fit import recognise
 from src.models.weights import load_weights
 from tests.models.small import HEAD, features, images, save, stir, tensors_of, vit
@@ -220,7 +220,7 @@ def test_two_formats_that_claim_a_file_are_named(tmp_path, monkeypatch):
     twice |= {name: lambda source, net: Foreign(source.tensors) for name in ("one", "two")}
     monkeypatch.setattr(FORMATS, "_things", twice)
     with pytest.raises(UserError, match="may be one or two"):
-        recognise(Source(tmp_path, tensors_of(vit())), Target(vit(), HEAD))
+        recognise(WeightsFile(tmp_path, tensors_of(vit())), Target(vit(), HEAD))
 
 
 @pytest.mark.parametrize("kwargs", [{"embed_dim": 64}, {"depth": 3}, {"patch_size": 16}])

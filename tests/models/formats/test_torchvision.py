@@ -94,10 +94,10 @@ def test_wider_and_deeper_nets_are_told_apart(tmp_path, name, timms):
         net, head = ours(timms, 1)
     torch.save({k: torch.ones((), dtype=v.dtype).expand(v.shape) for k, v in shapes.items()},
                tmp_path / "w.pth")  # fmt: skip
-    from src.models.formats import Source, Target
+    from src.models.formats import Target, WeightsFile
     from src.models.formats.fit import recognise
 
-    source = Source(tmp_path / "w.pth", torch.load(tmp_path / "w.pth", weights_only=True))  # noqa: TID251
+    source = WeightsFile(tmp_path / "w.pth", torch.load(tmp_path / "w.pth", weights_only=True))  # noqa: TID251
     form, found = recognise(source, Target(net, head))
     assert form == "torchvision"
     own = net.state_dict()
