@@ -1,7 +1,9 @@
-"""Configs by name (`find`), a model's config (`schema`), read from YAML (`read`)."""
+"""A model's config (`schema`); configs by name, read from YAML (`read`)."""
 
-from src.config.find import check_stem, config_file, config_files
 from src.config.read import (
+    check_stem,
+    config_file,
+    config_files,
     model_names,
     model_path,
     parse_change,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from src.artifacts.files import write_csv
-from src.data.audit.texts import NONE
+from src.data.audit.headers import NONE
 from src.data.audit.trees import FloatArray, Splits, cross_fit, fit_boosted, interval, make_splits
 from src.data.folds.groups import find_components
 from src.data.folds.scan import scan_items

@@ -5,8 +5,7 @@ import math
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, cast
 
-from src.data.audit.headers import clip_fields, picture_fields
-from src.data.audit.texts import NONE, Value, name_fields
+from src.data.audit.headers import NONE, Value, clip_fields, name_fields, picture_fields
 from src.data.items.files import local_path, read_bytes
 from src.data.pixels.formats import HEAD, file_format, is_clip
 from src.data.pixels.video import open_clip

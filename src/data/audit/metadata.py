@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from src.artifacts.files import write_csv
 from src.data.audit.fields import FIELDS, PATTERN, Field, fields_of
-from src.data.audit.texts import Value, without_rare_words
+from src.data.audit.headers import Value, without_rare_words
 from src.data.audit.trees import (
     Labels,
     Splits,

@@ -7,8 +7,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from src.data.audit.fields import FIELDS, NONE, fields_of
-from src.data.audit.headers import ORDINARY, picture_fields
-from src.data.audit.texts import name_fields
+from src.data.audit.headers import ORDINARY, name_fields, picture_fields
 from tests.clips import encode, write_clip
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
