@@ -10,11 +10,11 @@
 #   after all others, begin one level below the last block of the trunk.
 # Versions: timm 1.0.31, torch 2.12.0, Python 3.11.
 # Why it matters here: one `layer_decay` (or one gradient of merge weights over depth) means another
-#   thing in each of these: 0.75 a level leaves the stem of a 60-level net 1e-8 of the head's rate,
+#   thing in each of these: 0.75 a level leaves the stem of a 60-level net 4e-8 of the head's rate,
 #   and that of a MaxViT 0.24 of it. Compare such settings within a family alone.
 #
-# Prints family, levels, how often the level falls from one called layer to the next; exits with 1 if
-# that changes.
+# Seen: as in the table WANTED. Prints family, levels, how often the level falls from one called layer
+#   to the next; exits with 1 if that changes.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
