@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -73,9 +74,18 @@ def tiny(artefact_root: Path) -> Path:
 
 
 def typed(main: Callable[[list[str]], int], *words: str) -> str:
-    """Return what a command that succeeds prints in this process."""
-    with contextlib.redirect_stdout(io.StringIO()) as out:
-        assert main(list(words)) == 0
+    """Return what a command that succeeds prints and logs in this process."""
+    out, log = io.StringIO(), logging.getLogger("rvf")
+    handler = logging.StreamHandler(out)  # the command's own may be of an earlier test's stream
+    log.addHandler(handler)
+    level = log.level
+    log.setLevel(logging.INFO)
+    try:
+        with contextlib.redirect_stdout(out):
+            assert main(list(words)) == 0
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
     return out.getvalue()
 
 
