@@ -217,7 +217,7 @@ class GrowingFile:
                 with disk_errors(self.path):
                     os.fsync(self._file.fileno())
                     self._part.replace(self.path)
-                    self._beside("sums").unlink()
+                    self._beside("sums").unlink(missing_ok=True)
         finally:
             self._close()
 
