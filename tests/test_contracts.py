@@ -334,7 +334,8 @@ def test_an_error_while_writing_leaves_the_old_file_and_no_other(tmp_path):
     no_leftovers(tmp_path, "f.csv")
 
 
-def test_a_lock_is_held_against_others_and_dies_with_its_holder(tmp_path):
+def test_a_lock_is_held_against_others_and_dies_with_its_holder(tmp_path, monkeypatch):
+    monkeypatch.setattr("src.artifacts.atomic.PATIENCE", 0.2)
     lock = tmp_path / "run.lock"
     with (
         file_lock(lock, "fold 0"),

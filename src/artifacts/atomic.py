@@ -22,7 +22,8 @@ from filelock import FileLock, Timeout
 
 from src.errors import LockedError, UserError, disk_trouble
 
-PATIENCE = 2.0  # seconds that a lock is waited for: a killed process may take some to end
+# Seconds that a lock is waited for: before filelock 3.30 loaders of a killed run keep it a while.
+PATIENCE = 8.0
 
 
 def _umask() -> int:

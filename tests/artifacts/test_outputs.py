@@ -26,6 +26,8 @@ def test_our_own_answers_are_replaced_also_where_a_kill_took_the_csv(tmp_path):
     check(path)
     path.unlink()
     check(path)
+    write_answers(path, TABLE, {"answers": "out.csv"})
+    assert path.read_text() == "filename,label\na.png,1\n"
 
 
 @pytest.mark.parametrize("spoil", ["csv", "json", "other purpose", "json alone", "link"])
