@@ -3,10 +3,15 @@
 Fake is positive: the attack of ISO/IEC 30107-3. Papers on face anti-spoofing such as FLIP
 (Srivatsan et al., ICCV 2023) take the real face as positive: `swapped` gives their curve.
 
-A metric is a function under `@metric`, and the scorecard shows it. Items may carry weights, whole
-numbers of copies, so that a bootstrap sorts once.
+A metric is a function under `@metric`, and the scorecard shows it; `tuned=True` makes it one that a
+data set may be scored by (`metric:` in dataset.yaml), which `tune.py` then maximises. Items may
+carry weights, whole numbers of copies, so that a bootstrap sorts once.
+
+Two classes: probs and logits are (n,), of the class fake. Of more classes they would be (n,
+classes), and the functions below would take such; `check_label` refuses them until then.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,11 +19,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from src.errors import UserError, unknown_name
 from src.registry import Registry
 
 FloatArray = NDArray[np.float64]
 NAN = float("nan")
 BINS = 15  # of the calibration error
+TINY = float(np.finfo(np.float64).tiny)
+EDGE = float(np.finfo(np.float64).eps)  # how near to 0 and 1 a prob may come as log odds
 
 # What a metric is computed from.
 DECISIONS = "decisions"  # Counts of decisions at the threshold; numbers, or arrays of one shape
@@ -42,9 +50,77 @@ class Metric:
     higher: bool = True  # whether more is better
     # class and share of it that may be wrong: with fewer items than 1 / share none may
     allows: tuple[str, float] | None = None
+    tuned: bool = False  # whether a data set may be scored by it
+
+    @property
+    def decides(self) -> bool:
+        """Tell whether it is of decisions, so that a threshold has to be found for it."""
+        return self.wants in (DECISIONS, DEVELOPMENT)
+
+    @property
+    def sign(self) -> int:
+        """Return 1 where more is better, else -1: what makes a value something to maximise."""
+        return 1 if self.higher else -1
+
+    def undefined(self, reals: int, fakes: int) -> str:
+        """Say why it says nothing of so many items; "" where it does."""
+        if reals + fakes < 2:
+            return "one item only"
+        if self.classes in (BOTH, REAL) and not reals:
+            return "only fakes"
+        return "only reals" if self.classes in (BOTH, FAKE) and not fakes else ""
+
+    def limited(self, reals: int, fakes: int) -> str:
+        """Say where a class is too small for a rate's limit to allow a single error."""
+        if self.allows is None:
+            return ""
+        kind, share = self.allows
+        n, name = (reals, "reals") if kind == REAL else (fakes, "fakes")
+        return f"{n} {name}: the limit allows no error at all" if n * share < 1 else ""
 
 
 METRICS: Registry[Metric] = Registry("metric")
+DEFAULT = "macro_f1"  # what a data set is scored by that names no metric
+ALIASES = {
+    "f1": "f1_fake", "f1_macro": "macro_f1", "acc": "accuracy", "roc_auc": "auc", "auroc": "auc",
+    "average_precision": "ap", "logloss": "log_loss", "cross_entropy": "log_loss",
+    "brier_score": "brier", "matthews": "mcc",
+}  # fmt: skip
+_AT_LIMIT = re.compile(r"(tpr@fpr|tnr@fnr)=([0-9.]+(?:e-?\d+)?)(%?)")
+
+
+def metric_named(name: str) -> Metric:
+    """Return a metric by its name, another name in use (`ALIASES`), or `tpr@fpr=X%` of any X.
+
+    Raises:
+        UserError: unknown, with the nearest known name.
+    """
+    plain = name.lower().replace("-", "_")
+    plain = ALIASES.get(plain, plain)
+    at_limit = _AT_LIMIT.fullmatch(plain.replace(" ", ""))
+    if plain not in METRICS and at_limit:
+        limit = float(at_limit[2]) / (100 if at_limit[3] else 1)
+        if 0 < limit < 1:
+            return _at_limit(at_limit[1], limit)
+    if plain not in METRICS:
+        raise unknown_name("metric", name, [*METRICS, *ALIASES])
+    return METRICS.get(plain)
+
+
+def tuned_metric(name: str) -> Metric:
+    """Return a metric that a data set may be scored by.
+
+    Raises:
+        UserError: unknown, or one that is met by calling all items real or all fake.
+    """
+    found = metric_named(name)
+    if not found.tuned:
+        known = [one.name for one in METRICS.in_order() if one.tuned]
+        raise UserError(
+            f"metric {name!r} says too little alone to be tuned for; choose one of "
+            + ", ".join(known)
+        )
+    return found
 
 
 def metric(name: str, wants: str, classes: str = BOTH, **rest: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - fields
@@ -81,7 +157,7 @@ def sigmoid(logit: ArrayLike) -> FloatArray:
     return np.where(logit >= 0, 1.0, small) / (1.0 + small)
 
 
-def log_odds(prob: ArrayLike, edge: float) -> FloatArray:
+def log_odds(prob: ArrayLike, edge: float = EDGE) -> FloatArray:
     """Return the logits of probs, which are first kept `edge` away from 0 and 1."""
     prob = np.clip(np.asarray(prob, dtype=np.float64), edge, 1 - edge)
     return np.log(prob) - np.log1p(-prob)
@@ -98,7 +174,10 @@ def check_label(label: ArrayLike, other: ArrayLike, what: str) -> NDArray[np.boo
         raise ValueError(f"label {label.shape} and {what} {other.shape} are not two equal (n,)")
     fake = label == 1
     if not (fake | (label == 0)).all():
-        raise ValueError(f"labels are {np.unique(label)[:5].tolist()}, want 0 (real) and 1 (fake)")
+        raise ValueError(
+            f"labels are {np.unique(label)[:5].tolist()}, want 0 (real) and 1 (fake); more than "
+            "two classes are not scored yet"
+        )
     if not np.isfinite(other).all():
         raise ValueError(f"{what} of row {int(np.argmin(np.isfinite(other)))} is not finite")
     return fake
@@ -133,19 +212,19 @@ def _share(part: ArrayLike, whole: ArrayLike) -> FloatArray:
     return np.divide(part, whole, out=np.full(whole.shape, NAN), where=whole > 0)
 
 
-@metric("macro_f1", DECISIONS)
+@metric("macro_f1", DECISIONS, tuned=True)
 def macro_f1_of_counts(c: Counts) -> FloatArray:
     """Return the mean of both classes' F1."""
     return (f1_real(c) + f1_fake(c)) / 2
 
 
-@metric("f1_real", DECISIONS, REAL)
+@metric("f1_real", DECISIONS, REAL, tuned=True)
 def f1_real(c: Counts) -> FloatArray:
     """Return the F1 of class 0; 0 where it has neither items nor predictions."""
     return ratio(2 * c.tn, 2 * c.tn + c.fn + c.fp)
 
 
-@metric("f1_fake", DECISIONS, FAKE)
+@metric("f1_fake", DECISIONS, FAKE, tuned=True)
 def f1_fake(c: Counts) -> FloatArray:
     """Return the F1 of class 1; 0 where it has neither items nor predictions."""
     return ratio(2 * c.tp, 2 * c.tp + c.fn + c.fp)
@@ -175,19 +254,27 @@ def recall_fake(c: Counts) -> FloatArray:
     return ratio(c.tp, c.tp + c.fn)
 
 
-@metric("accuracy", DECISIONS, ANY)
+@metric("accuracy", DECISIONS, ANY, tuned=True)
 def accuracy(c: Counts) -> FloatArray:
     """Return the share of right decisions."""
     return ratio(c.tn + c.tp, c.tn + c.fp + c.fn + c.tp)
 
 
-@metric("balanced_accuracy", DECISIONS)
+@metric("balanced_accuracy", DECISIONS, tuned=True)
 def balanced_accuracy(c: Counts) -> FloatArray:
     """Return the mean of both classes' recall; NaN where a class is absent."""
     return 1 - hter(c)
 
 
-@metric("auc", RANKS)
+@metric("mcc", DECISIONS, tuned=True)
+def matthews(c: Counts) -> FloatArray:
+    """Return the correlation of labels and decisions (Matthews 1975); 0 where one is constant."""
+    reals, fakes, said = c.tn + c.fp, c.tp + c.fn, c.tp + c.fp
+    spread = np.sqrt(reals * fakes) * np.sqrt(said * (c.tn + c.fn))
+    return (c.tp * c.tn - c.fp * c.fn) / np.maximum(spread, TINY)
+
+
+@metric("auc", RANKS, tuned=True)
 def area(curve: Roc) -> float:
     """Return the area under the ROC curve, P(score of a fake > that of a real); a tie counts half.
 
@@ -201,7 +288,7 @@ def area(curve: Roc) -> float:
     return float(pairs / (2.0 * fakes * reals))
 
 
-@metric("ap", RANKS)
+@metric("ap", RANKS, tuned=True)
 def average_precision(curve: Roc) -> float:
     """Return AP = sum over cuts of (recall gained) * precision there, without interpolation.
 
@@ -213,7 +300,7 @@ def average_precision(curve: Roc) -> float:
     return float(np.sum(np.diff(curve.tp) / curve.tp[-1] * precision))
 
 
-@metric("eer", RANKS, higher=False)
+@metric("eer", RANKS, higher=False, tuned=True)
 def eer(curve: Roc) -> float:
     """Return the equal error rate: x where the ROC curve crosses TPR = 1 - x.
 
@@ -233,7 +320,7 @@ def eer(curve: Roc) -> float:
 
 
 @metric("hter_test_eer", OWN_CUT, higher=False)
-@metric("hter", DEVELOPMENT, higher=False)
+@metric("hter", DEVELOPMENT, higher=False, tuned=True)
 def hter(c: Counts) -> FloatArray:
     """Return the half total error rate (FPR + FNR) / 2; NaN where a class is absent.
 
@@ -266,28 +353,31 @@ def acer(c: Counts, worst: float) -> float:
     return (worst + float(fpr(c))) / 2
 
 
-@metric("tpr@fpr=1%", RANKS, allows=(REAL, 0.01))
-def tpr_at_one_percent(curve: Roc) -> float:
-    """Return the TPR where 1 % of reals are called fake."""
-    return tpr_at_fpr(curve, 0.01)
+def _at_limit(kind: str, limit: float) -> Metric:
+    """Return the rate of one class where a share `limit` of the other may be wrong."""
+
+    def compute(curve: Roc) -> float:
+        return tpr_at_fpr(curve if kind == "tpr@fpr" else swapped(curve), limit)
+
+    name = f"{kind}={limit * 100:.6g}%"
+    of = REAL if kind == "tpr@fpr" else FAKE
+    return Metric(name, RANKS, compute, allows=(of, limit), tuned=True)
 
 
-@metric("tpr@fpr=0.1%", RANKS, allows=(REAL, 0.001))
-def tpr_at_one_per_mille(curve: Roc) -> float:
-    """Return the TPR where 0.1 % of reals are called fake."""
-    return tpr_at_fpr(curve, 0.001)
+for _made in (_at_limit("tpr@fpr", 0.01), _at_limit("tpr@fpr", 0.001), _at_limit("tnr@fnr", 0.01)):
+    METRICS.register(_made.name)(_made)  # tnr@fnr: TPR@FPR of papers with real = positive
 
 
-@metric("tnr@fnr=1%", RANKS, allows=(FAKE, 0.01))
-def tnr_at_one_percent(curve: Roc) -> float:
-    """Return the TNR where 1 % of fakes are missed: TPR@FPR=1% of papers with real = positive."""
-    return tpr_at_fpr(swapped(curve), 0.01)
-
-
-@metric("log_loss", LOSSES, ANY, higher=False)
+@metric("log_loss", LOSSES, ANY, higher=False, tuned=True)
 def cross_entropy(fake: NDArray[np.bool_], logit: FloatArray) -> FloatArray:
     """Return (n,) cross entropies in nats; from logits, so nothing has to be clipped."""
     return np.logaddexp(0.0, np.where(fake, -logit, logit))
+
+
+@metric("brier", LOSSES, ANY, higher=False, tuned=True)
+def squared_error(fake: NDArray[np.bool_], logit: FloatArray) -> FloatArray:
+    """Return (n,) squared distances of P(fake) from the label (Brier 1950, of one class)."""
+    return (sigmoid(logit) - fake) ** 2
 
 
 @metric("ece", PROBS, ANY, higher=False)
@@ -403,6 +493,22 @@ def tpr_at_fpr(curve: Roc, limit: float) -> float:
     if rates is None:
         return NAN
     return float(rates[1][np.searchsorted(rates[0], limit, "right") - 1])
+
+
+def score_of(metric: Metric, label: ArrayLike, prob: ArrayLike, pred: ArrayLike) -> float:
+    """Return a metric that a data set may be scored by, of (n,) labels, probs and decisions.
+
+    Probs of exactly 0 and 1 are kept `EDGE` away from them, as scikit-learn's `log_loss` does. NaN
+    where the metric is undefined.
+    """
+    if metric.decides:
+        return float(metric.compute(counts(label, pred)))
+    fake = check_label(label, prob, "prob")
+    if metric.wants == LOSSES:
+        return float(np.mean(metric.compute(fake, log_odds(prob))))
+    if metric.name == "auc":
+        return auc(label, prob)  # the same to the last bit, and faster
+    return float(metric.compute(roc(label, prob)))
 
 
 def macro_f1(label: ArrayLike, pred: ArrayLike) -> float:

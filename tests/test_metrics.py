@@ -10,6 +10,7 @@ from scipy.optimize import brentq
 from sklearn import metrics as sk
 
 from src import metrics
+from src.errors import UserError
 
 SPECIAL = [0.0, -0.0, 5e-324, 1e-310, 0.1, math.nextafter(0.1, 1), 0.5, math.nextafter(0.5, 0),
            math.nextafter(0.5, 1), math.nextafter(1, 0), 1.0]  # fmt: skip
@@ -275,3 +276,26 @@ def test_calibration_error_by_hand_and_by_a_plain_loop():
                 gap = abs(prob[inside].mean() - label[inside].mean())
                 error += sum(inside) / len(label) * gap
         assert metrics.calibration_error(label == 1, prob) == pytest.approx(error, abs=EXACT)
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [("f1", "f1_fake"), ("ROC-AUC", "auc"), ("tpr@fpr=5%", "tpr@fpr=5%"), ("brier", "brier"),
+     ("tpr@fpr=0.01", "tpr@fpr=1%"), ("logloss", "log_loss")],
+)  # fmt: skip
+def test_a_metric_goes_by_the_names_in_use(asked, name):
+    assert metrics.tuned_metric(asked).name == name
+
+
+def test_a_rate_at_any_limit_is_the_roc_curve_there():
+    rng = np.random.default_rng(0)
+    label, score = rng.integers(0, 2, 400), rng.normal(size=400).round(1)
+    fpr, tpr, _ = sk.roc_curve(label, score, drop_intermediate=False)
+    asked = metrics.metric_named("tpr@fpr=12.5%")
+    assert metrics.score_of(asked, label, score, score) == tpr[fpr <= 0.125][-1]
+
+
+@pytest.mark.parametrize(("name", "says"), [("aucc", "auc"), ("recall_fake", "choose one of")])
+def test_a_metric_that_cannot_be_tuned_for_is_refused(name, says):
+    with pytest.raises(UserError, match=says):
+        metrics.tuned_metric(name)

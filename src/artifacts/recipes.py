@@ -44,7 +44,8 @@ class Recipe:
     folds_sha256: str  # SHA-256 of the fold file
     members: list[Member]  # the models
     stages: list[dict[str, Any]]  # ordered `{"name": ..., "params": {...}}`: voting, threshold
-    # macro-F1 `in_sample, cross_fitted, interval, incumbent` and what they stand on
+    metric: str = "macro_f1"  # what it was tuned for, by its name in `src.metrics`
+    # that metric's `in_sample, cross_fitted, interval, incumbent` and what they stand on
     scores: dict[str, Any] = field(default_factory=dict)
     # `sampler, trials, seed` and the strategy that won
     search: dict[str, Any] = field(default_factory=dict)

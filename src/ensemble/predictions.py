@@ -19,7 +19,6 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Names = NDArray[np.object_]
 ALONE = plain_rule("soft", np.ones(1))  # one model's own prob at 0.5
-EDGE = float(np.finfo(np.float64).eps)  # how near to 0 and 1 a prob may come as log odds
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def decide(rule: Rule, rows: Predictions) -> Decided:
     if rule.voting == "hard":
         threshold = np.full(len(rows), 0.5)
     own = {name: getattr(rows, name) for name in Predictions.__dataclass_fields__}
-    own["logit"] = log_odds(votes.prob, EDGE)
+    own["logit"] = log_odds(votes.prob)
     return Decided(**own, prob=votes.prob, threshold=threshold, pred=votes.pred)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from src.artifacts.recipes import Recipe
 from src.data.items.identities import video_of_frame
 from src.ensemble.align import Aligned, align
-from src.ensemble.predictions import ALONE, EDGE, Decided, IntArray, Predictions, columns_of, decide
+from src.ensemble.predictions import ALONE, Decided, IntArray, Predictions, columns_of, decide
 from src.ensemble.rule import Rule, pools_of, rule_of, stages_of
 from src.errors import UserError
 from src.metrics import eer_cut, log_odds, roc
@@ -194,7 +194,7 @@ def pool_groups(rows: Decided) -> Decided:
     pooled = replace(rows, dev=None).take(first)
     alone = size == 1
     prob = np.where(alone, pooled.prob, prob)
-    logit = np.where(alone, pooled.logit, log_odds(prob, EDGE))
+    logit = np.where(alone, pooled.logit, log_odds(prob))
     pred = np.where(alone, pooled.pred, prob >= pooled.threshold).astype(np.int64)
     return replace(pooled, prob=prob, logit=logit, pred=pred)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from src import metrics
 from src.bootstrap import MIN_GROUPS, interval, resamples
 from src.ensemble.predictions import Decided, FloatArray, IntArray
-from src.metrics import BOTH, DEVELOPMENT, FAKE, LOSSES, METRICS, REAL, Metric
+from src.metrics import DEVELOPMENT, FAKE, LOSSES, METRICS, Metric
 from src.reporting.evaluated import NO_NAME
 
 MOST_REPLICATES, FEWEST_REPLICATES = 1000, 200
@@ -125,14 +125,16 @@ def score_rows(
     for key, score in values.items():
         # Of a kind of attack only fakes tell.
         one = METRICS.get(key) if key in METRICS else Metric(key, metrics.ATTACKS, max, FAKE)
-        why = undefined(one, n, fakes, has_dev=rows.dev is not None)
+        why = one.undefined(n - fakes, fakes)
+        if not why and one.wants == DEVELOPMENT and rows.dev is None:
+            why = "no development rows: no other fold is finished"
         if why:
             found[key] = Score(np.nan, np.nan, np.nan, why)
             continue
         drawn = draws.get(key, np.empty(0))
         drawn = drawn[np.isfinite(drawn)]
         low, high = interval(drawn) if drawn.size else (np.nan, np.nan)
-        found[key] = Score(score, low, high, limited(one, n - fakes, fakes))
+        found[key] = Score(score, low, high, one.limited(n - fakes, fakes))
     return Card(level, by, value, n, n - fakes, fakes, rows.n_groups, found, notes)
 
 
@@ -140,25 +142,3 @@ def _draw(scorer: Scorer, rows: Decided, seed: int) -> dict[str, FloatArray]:
     count = min(MOST_REPLICATES, max(FEWEST_REPLICATES, _ROWS_DRAWN // len(rows)))
     drawn = [scorer(w) for w in resamples(rows.label, rows.group, seed=seed, replicates=count)]
     return {key: np.array([one[key] for one in drawn]) for key in drawn[0]}
-
-
-def undefined(one: Metric, n: int, fakes: int, *, has_dev: bool) -> str:
-    """Say why a metric says nothing of n rows with so many fakes; "" where it does."""
-    if n < 2:
-        return "one item only"
-    if one.classes in (BOTH, REAL) and fakes == n:
-        return "only fakes"
-    if one.classes in (BOTH, FAKE) and not fakes:
-        return "only reals"
-    if one.wants == DEVELOPMENT and not has_dev:
-        return "no development rows: no other fold is finished"
-    return ""
-
-
-def limited(one: Metric, reals: int, fakes: int) -> str:
-    """Say where a class is too small for a rate's limit to allow a single error."""
-    if one.allows is None:
-        return ""
-    kind, share = one.allows
-    n, name = (reals, "reals") if kind == REAL else (fakes, "fakes")
-    return f"{n} {name}: the limit allows no error at all" if n * share < 1 else ""

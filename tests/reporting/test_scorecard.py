@@ -71,7 +71,9 @@ def test_every_metric_equals_its_oracle():
         "tpr@fpr=1%": tpr[fpr <= 0.01][-1],
         "tpr@fpr=0.1%": tpr[fpr <= 0.001][-1],
         "tnr@fnr=1%": real_tpr[real_fpr <= 0.01][-1],
+        "mcc": sk.matthews_corrcoef(y, pred),
         "log_loss": sk.log_loss(y, p),
+        "brier": sk.brier_score_loss(y, p),
         "hter": 1 - sk.balanced_accuracy_score(y, rows.dev),
         "hter_test_eer": 1 - sk.balanced_accuracy_score(y, rows.logit >= eer_cut(roc(y, p_cut(p)))),
     }

@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from src import paths
 from src.errors import UserError
+from src.metrics import tuned_metric
 from src.strict_yaml import STRICT, EachOnce, Keys, Word, checked, read_yaml
 
 GROUP, DOMAIN, IGNORE = "group", "domain", "ignore"
@@ -52,6 +53,14 @@ def _root(value: Any) -> Any:  # noqa: ANN401
     if not isinstance(value, dict) or set(value) != {"from", "to"}:
         raise ValueError("want {from: START_OF_PATHS, to: FOLDER}")
     return value["from"], value["to"]
+
+
+def _metric(name: str) -> str:
+    """Return a metric's own name; pydantic wants a ValueError."""
+    try:
+        return tuned_metric(name).name
+    except UserError as error:
+        raise ValueError(str(error)) from None
 
 
 def _inside(root: tuple[str, str]) -> tuple[str, str]:
@@ -102,6 +111,11 @@ class DatasetConfig(Keys):
     # data sets to be tested on: what is akin to their items is not trained on
     test_sets: Words = field(default_factory=list)
     submission: SampleConfig = field(default_factory=SampleConfig)  # the sample submission
+    # what the competition scores by, a name in `src.metrics` (`tuned`); None is macro_f1
+    metric: Annotated[str, AfterValidator(_metric)] | None = None
+    # what a submission holds; None follows from the metric and the sample
+    output: Literal["label", "prob", "rank"] | None = None
+    rules: dict[str, Any] = field(default_factory=dict)  # what the competition allows to ship
     # what folders below a class folder are: `group` (one person or one video each), `domain` or
     # `ignore`; or such a word for each level, the outermost first
     subfolders: Levels | None = None
