@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from src import paths
+from src.artifacts.competition import CompetitionRules
 from src.errors import UserError
 from src.metrics import tuned_metric
 from src.strict_yaml import STRICT, EachOnce, Keys, Word, checked, read_yaml
@@ -115,7 +116,8 @@ class DatasetConfig(Keys):
     metric: Annotated[str, AfterValidator(_metric)] | None = None
     # what a submission holds; None follows from the metric and the sample
     output: Literal["label", "prob", "rank"] | None = None
-    rules: dict[str, Any] = field(default_factory=dict)  # what the competition allows to ship
+    # what the competition allows to predict with
+    rules: CompetitionRules = field(default_factory=CompetitionRules)
     # what folders below a class folder are: `group` (one person or one video each), `domain` or
     # `ignore`; or such a word for each level, the outermost first
     subfolders: Levels | None = None

@@ -38,6 +38,13 @@ def test_submission(tmp_path):
     [
         ("lables: {a: 0, b: 1}", "unknown key .*'lables'; did you mean 'labels'"),
         ("group: original", "'group'.*'group_column'"),
+        (
+            "rules: {single_modle: yes}",
+            r"'rules\.single_modle'.*did you mean 'rules\.single_model'",
+        ),
+        ("rules: {max_files: 0}", "rules.max_files must be >= 1 .found '0'"),
+        ("rules: {tta: perhaps}", "rules.tta must be true or false .found 'perhaps'"),
+        ("rules: [single_model]", r"rules must be a mapping .*found \['single_model'\]"),
         ("submission: {fil: x}", r"'submission\.fil'.*did you mean 'submission\.file'"),
         ("seed: 1\nseed: 2", "key 'seed' stands twice"),
         ("labels: {a: 0, a: 1}", "key 'a' stands twice"),

@@ -1,0 +1,89 @@
+"""The rules of a competition on what may be handed in, and what predicts, held against them."""
+
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import fields
+from typing import Annotated, Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from src.errors import UserError
+from src.strict_yaml import STRICT, Keys, checked
+
+
+@plain_dataclass(frozen=True)
+class Load:
+    """What predicts, as rules look at it."""
+
+    # nets, a file of weights each: every fold of a member is one; a member from elsewhere counts as
+    # one at least
+    nets: int
+    parameters: int | None  # of all nets together; None where one of them is not known
+    views: int  # of a picture (of a frame, a face) by one net: 2 with its mirror image
+    hours: float | None = None  # of predicting the test items; None where that is not known
+
+
+@dataclass(frozen=True, config=STRICT)
+class CompetitionRules(Keys):
+    """The `rules:` part of dataset.yaml: what the competition allows to predict with."""
+
+    single_model: bool = False  # one net and no more: no ensemble, and no mean over folds
+    tta: bool = True  # false: nothing is looked at twice, so no mirror image
+    max_hours: Annotated[float, Field(gt=0)] | None = None  # of predicting the test items
+    max_params: Annotated[float, Field(gt=0)] | None = None  # of all nets that predict, together
+    max_files: Annotated[int, Field(ge=1)] | None = None  # files of weights
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the rules that were given, as a recipe keeps them; empty where all is allowed."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}  # type: ignore[arg-type]
+        return {key: value for key, value in values.items() if value != getattr(FREE, key)}
+
+    def __str__(self) -> str:
+        return ", ".join(f"{key}: {_word(value)}" for key, value in self.as_dict().items())
+
+    def broken_by(self, load: Load) -> list[str]:
+        """Return the rules that are broken, each with the figure that breaks it."""
+        nets = f"{load.nets} files of weights"
+        found = {
+            f"single_model ({nets})": self.single_model and load.nets > 1,
+            f"tta ({load.views} views)": not self.tta and load.views > 1,
+            f"max_files ({nets})": self.max_files is not None and load.nets > self.max_files,
+        }
+        if self.max_params is not None:
+            if load.parameters is None:
+                found["max_params (parameters not known)"] = True
+            else:
+                words = f"max_params ({in_millions(load.parameters)} parameters)"
+                found[words] = load.parameters > self.max_params
+        if self.max_hours is not None and load.hours is not None:
+            found[f"max_hours (about {load.hours:.2g} h)"] = load.hours > self.max_hours
+        return [words for words, broken in found.items() if broken]
+
+    def check_hours(self, max_hours: float | None) -> None:
+        """Raise a UserError for a `--max-hours` beyond what the competition gives."""
+        if self.max_hours is not None and max_hours is not None and max_hours > self.max_hours:
+            raise UserError(
+                f"--max-hours {max_hours:g}: the rules of the competition give {self.max_hours:g}"
+            )
+
+
+FREE = CompetitionRules()  # no rules at all
+
+
+def in_millions(parameters: int) -> str:
+    """Return a number of parameters for people."""
+    return f"{parameters / 1e6:.1f} M"
+
+
+def read_rules(stored: dict[str, Any], where: str) -> CompetitionRules:
+    """Return rules from plain keys and values.
+
+    Raises:
+        UserError: an unknown rule, with the nearest one, or a value that cannot be; names `where`.
+    """
+    found: CompetitionRules = checked(stored, CompetitionRules, where)
+    return found
+
+
+def _word(value: Any) -> str:  # noqa: ANN401 - of a rule
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}"
