@@ -231,10 +231,12 @@ def test_the_share_of_erased_images():
     assert [parse_model(MINIMAL | {"erase": v}, "x").erase for v in (0, 0.3, 1)] == [0, 0.3, 1]
 
 
-def test_patience_belongs_to_selection_best():
-    assert "selection: best" in refusal(MINIMAL | {"patience": 3})
-    assert "patience must be >= 1" in refusal(MINIMAL | {"patience": 0, "selection": "best"})
-    assert parse_model(MINIMAL | {"patience": 3, "selection": "best"}, "x").patience == 3
+def test_patience_counts_from_1_and_goes_with_either_selection():
+    assert "patience must be >= 1" in refusal(MINIMAL | {"patience": 0})
+    for selection in ("best", "last"):
+        found = parse_model(MINIMAL | {"patience": 3, "selection": selection}, "x")
+        assert (found.patience, found.is_steered) == (3, True)
+    assert not parse_model(MINIMAL, "x").is_steered
 
 
 def test_configs_are_frozen():

@@ -99,6 +99,15 @@ def has_run(dataset: str, scheme: str, model: str, fold: paths.FoldName) -> bool
     return paths.readable(paths.run_record(dataset, scheme, model, fold)).is_file()
 
 
+def was_selected(record: Mapping[str, Any]) -> bool:
+    """Tell whether a run's held-out rows had a say in it, so that its score on them is flattered.
+
+    Its `selection` is `last` where they had none, `best` where they chose which epoch (or which
+    merge) it is, `stopped` where they ended the training.
+    """
+    return record.get("selection") in ("best", "stopped")
+
+
 def write_record(path: Path, record: dict[str, Any]) -> None:
     """Write the record of a run, the last thing that it writes."""
     write_json(path, record, seal=True)

@@ -3,10 +3,12 @@
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from src.errors import UserError
 from src.losses import OF_PAIRS, TERMS, all_settings, asked_terms
+from src.metrics import DEFAULT, Metric, tuned_metric
 from src.strict_yaml import STRICT, Count, Float, Int, Keys, NotNegative, Positive
 
 MOST_MARGIN = 4.0  # side of a face's square over that of its box
@@ -179,6 +181,18 @@ class PseudoConfig(Keys):
     balance: bool = False
 
 
+def _monitored(name: str) -> Metric:
+    return tuned_metric("log_loss" if name == "loss" else name)
+
+
+def _check_monitor(name: str) -> str:
+    try:
+        _monitored(name)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+    return name
+
+
 @checked_dataclass(frozen=True, config=STRICT)
 class ModelConfig(Keys):
     """One complete, named model: what `--model` takes."""
@@ -204,11 +218,14 @@ class ModelConfig(Keys):
     per_class: Count = 250  # of `oversample`: items a class and epoch, at least
     loss: LossConfig = field(default_factory=LossConfig)  # what is minimised
     optim: OptimConfig = field(default_factory=OptimConfig)  # how
-    # `last` keeps the last epoch, `best` the epoch with the best held-out macro-F1 (its OOF is then
-    # marked as selected-on)
+    # `last` keeps the last epoch, `best` the one that `monitor` finds best
     selection: Literal["last", "best"] = "last"
-    # with `best`: epochs without a gain before it stops; None never stops early
+    # epochs without a gain of `monitor` before it stops; None never stops early
     patience: Count | None = None
+    # metric of the held-out items that steers a run with `selection: best` or a patience, its
+    # `plateau` too: any that a data set may be scored by, decisions at 0.5; `loss` is their log
+    # loss. The run's OOF is then marked as selected-on
+    monitor: Annotated[str, AfterValidator(_check_monitor)] = DEFAULT
     tta: Literal["none", "flip"] = "none"  # `flip` adds the mirrored image as a second view
     # pseudo-labelled test items to train on as well; None has none
     pseudo: PseudoConfig | None = None
@@ -225,6 +242,17 @@ class ModelConfig(Keys):
         if broken:
             raise ValueError("; ".join(broken))
         return self
+
+    @property
+    def is_steered(self) -> bool:
+        """Whether held-out items have a say in what is kept, or in when a stage ends."""
+        patient = self.patience is not None or self.transfer.head_patience is not None
+        return self.selection == "best" or patient
+
+    @property
+    def monitored(self) -> Metric:
+        """The metric that `monitor` names."""
+        return _monitored(self.monitor)
 
     @property
     def start_seed(self) -> int:
@@ -251,9 +279,12 @@ def _together(config: ModelConfig) -> dict[str, bool]:
         or (optim.swa_epochs or 0) <= optim.epochs,
         "input.crop: native is written input.geometry: native; it goes with crop: full and with "
         "crop: face": config.input.crop != "native",
-        "patience wants selection: best": config.patience is None or config.selection == "best",
-        "transfer.head_patience wants selection: best": config.transfer.head_patience is None
-        or config.selection == "best",
+        f"monitor: {config.monitor} steers nothing here: give selection: best, patience or "
+        "transfer.head_patience; without them no held-out item has a say in a run": (
+            config.is_steered or config.monitor == DEFAULT
+        ),
+        "optim.swa_epochs wants all epochs, patience may end them before: leave one of them out "
+        "(null)": not (averages and config.patience is not None),
         "optim.swa_epochs and optim.ema_decay are two means of the weights: leave one of them out "
         "(null)": not (averages and optim.ema_decay is not None),
         "optim.swa_epochs keeps the mean of the last epochs, selection: best the best one: take "

@@ -18,7 +18,7 @@ from src.artifacts.fingerprints import fingerprint_of
 from src.artifacts.folds import fold_numbers, read_folds
 from src.artifacts.oof import is_flat, read_oof
 from src.artifacts.recipes import Member, Recipe
-from src.artifacts.runs import check_oof, has_run, oof_file, read_run
+from src.artifacts.runs import check_oof, has_run, oof_file, read_run, was_selected
 from src.ensemble.extra import check_extra_oof, doubtful_extras, is_extra, read_extra_test
 from src.ensemble.pooling import Pooled, read_pooled, show_everyone
 from src.ensemble.predictions import Predictions, columns_of
@@ -227,7 +227,7 @@ def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Ali
     for column, model in enumerate(finished):
         runs = _read_runs(dataset, scheme, model, folds, folds_sha256)
         checkpoints[model] = {str(k): run["checkpoint_sha256"] for k, run in runs.items()}
-        if any(run["selection"] == "best" for run in runs.values()):
+        if any(was_selected(run) for run in runs.values()):
             selected_on.append(model)
         logit[:, column] = _read_member(dataset, scheme, model, folds, table).loc[items.index]
     echoes: list[tuple[str, str]] = []

@@ -52,7 +52,7 @@ def draw_learning(axes: "Axes", histories: Mapping[Any, Sequence[Mapping[str, An
 
     Args:
         axes: where to; a second pair at its right takes the scores.
-        histories: fold -> entries with `epoch`, `loss`, perhaps `macro_f1`, `auc`, `stage`.
+        histories: fold -> entries with `epoch`, `train_loss`, perhaps `macro_f1`, `auc`, `stage`.
     """
     axes.set(title="learning curves", xlabel="epoch", ylabel="training loss")
     if not any(histories.values()):
@@ -64,7 +64,7 @@ def draw_learning(axes: "Axes", histories: Mapping[Any, Sequence[Mapping[str, An
     alpha = 1.0 if len(histories) == 1 else 0.5
     for number, history in enumerate(histories.values()):
         for where, key, colour, name in (
-            (axes, "loss", "black", "loss"),
+            (axes, "train_loss", "black", "loss"),
             (right, "macro_f1", "tab:green", "macro-F1"),
             (right, "auc", "tab:orange", "AUC"),
         ):

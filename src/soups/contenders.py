@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from src import paths
 from src.artifacts.files import parse_column, read_csv, sha256_file
 from src.artifacts.oof import read_oof
-from src.artifacts.runs import START, has_run, ingredients_of, oof_file, read_run
+from src.artifacts.runs import START, has_run, ingredients_of, oof_file, read_run, was_selected
 from src.compute.request import Compute
 from src.data.items.manifest import Dataset
 from src.data.pixels.source import Canvas, PixelSource
@@ -107,11 +107,11 @@ def standing_of(dataset: str, scheme: str, model: str, fold: paths.FoldName) -> 
     record = read_run(dataset, scheme, model, fold)
     merged = record["merged_from"]
     if merged is None:
-        return Standing(epoch=record["selection"] == "best")
+        return Standing(epoch=was_selected(record))
     chosen = bool(merged["chosen"])
     here = [one for one in ingredients_of(record) if _on(one, record)]
     # A merge is not asked itself: its own ingredients are among these.
-    epoch = any(one["selection"] == "best" and not one.get("ingredients") for one in here)
+    epoch = any(was_selected(one) and not one.get("ingredients") for one in here)
     again = [str(one["name"]) for one in here if one["chosen"]]
     file = paths.cross_fitted_csv(dataset, scheme, model, fold)
     reason = ""
@@ -128,7 +128,7 @@ def had_a_say(ingredients: Iterable[Record], place: Record, input_root: Path | N
     Ingredients are run records; a place has the `dataset` and `scheme` of the rows.
     """
     return any(
-        run.get("selection") == "best" and _on(run, place, input_root)
+        was_selected(run) and _on(run, place, input_root)
         for record in ingredients
         for run in (record, *ingredients_of(record))
     )

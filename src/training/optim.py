@@ -1,5 +1,6 @@
 """Optimizers and schedules by name; BatchNorm statistics of weights that no step made."""
 
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +16,7 @@ from src.errors import UserError
 from src.models.classifier import Classifier
 from src.registry import Registry
 
+LOG = logging.getLogger("rvf")
 Groups = list[dict[str, Any]]
 OPTIMIZERS: Registry[Callable[[Groups, OptimConfig], torch.optim.Optimizer]] = Registry("optimizer")
 
@@ -136,7 +138,10 @@ class Schedule(ABC):
         """Return the learning rate of a step that is past the warmup."""
 
     def after_epoch(self, score: float) -> None:  # noqa: B027 - most have no use for it
-        """Take note of an epoch's score on the held-out items, higher is better."""
+        """Take note of an epoch's score, higher is better: of held-out items where they steer.
+
+        Else it is minus the training loss.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain numbers from which `load_state_dict` goes on exactly."""
@@ -179,7 +184,7 @@ class Decay(Schedule):
 
 @SCHEDULES.register("plateau")
 class Plateau(Schedule):
-    """A cut by `decay_rate` when the held-out score has stood still, down to `min_lr`.
+    """A cut by `decay_rate` when what steers the run has stood still, down to `min_lr`.
 
     As torch's `ReduceLROnPlateau(mode="max", patience=decay_epochs)`: that many epochs without a
     gain are borne, the next one cuts.
@@ -197,7 +202,10 @@ class Plateau(Schedule):
             return
         self.waited += 1
         if self.waited > self.config.decay_epochs:
+            before = self.after_warmup(self.steps)
             self.cuts, self.waited = self.cuts + 1, 0
+            if before > self.low:
+                LOG.info("plateau: no gain, lr %g -> %g", before, self.after_warmup(self.steps))
 
     def state_dict(self) -> dict[str, Any]:  # noqa: D102
         return {"best": self.best, "waited": self.waited, "cuts": self.cuts}

@@ -75,15 +75,15 @@ def refit_epochs(
 ) -> int | list[int] | None:
     """Return after how many epochs a refit stops (of each stage, where there are several).
 
-    None trains all of the config's. With `selection: best` a refit has no held-out items to choose
-    by, so it takes the mean best epoch of the finished folds, on the schedule that they had. A
-    plateau schedule listened to their held-out score; in a refit it listens to the training loss,
-    and says so.
+    None trains all of the config's. Where held-out items steer the folds (`selection: best`, a
+    patience), a refit has none to be steered by, so it takes the mean number of epochs that the
+    finished folds kept, on the schedule that they had. A plateau schedule listened to their
+    held-out score; in a refit it listens to the training loss, and says so.
 
     Raises:
-        UserError: `selection: best`, and no fold is finished with this config.
+        UserError: held-out items steer the folds, and none is finished with this config.
     """
-    if config.selection != "best":
+    if not config.is_steered:
         return None
     best = {}
     for fold in folds:
@@ -94,15 +94,15 @@ def refit_epochs(
                 best[fold] = stages or [int(found["epoch"])]
     if not best:
         raise UserError(
-            f"{model} keeps the epoch that is best on held-out items (selection: best), and a "
-            "refit holds nothing out. Train its folds first, and the refit takes their mean best "
-            f"epoch: python train_folds.py --model {model} --data {dataset}; or train a variant: "
-            "--set selection=last --set patience=null --as NAME"
+            f"{model} is steered by held-out items (selection: best, or patience), and a refit "
+            "holds nothing out. Train its folds first, and the refit takes the mean of the epochs "
+            f"that they kept: python train_folds.py --model {model} --data {dataset}; or train a "
+            "variant: --set selection=last --set patience=null --as NAME"
         )
     means = np.floor(np.mean(list(best.values()), axis=0) + 0.5).astype(int).tolist()
     LOG.info(
-        "selection: best: nothing is held out, so the refit stops after %s of %d epochs, the mean "
-        "best epoch of fold%s %s",
+        "nothing is held out, so the refit stops after %s of %d epochs, the mean that held-out "
+        "items kept of fold%s %s",
         " and ".join(map(str, means)), config.optim.epochs, "s" * (len(best) > 1),
         ", ".join(map(str, best)),
     )  # fmt: skip

@@ -19,11 +19,11 @@ from src.compute.request import Compute
 from src.data.pixels.source import PixelSource
 from src.errors import UserError
 from src.inference.predict import VIEWS, Seen, predict_items
-from src.metrics import classification_report
 from src.models import checkpoint
 from src.models.classifier import Classifier, count_parameters
 from src.models.weights import Start
 from src.training.job import Job
+from src.training.monitor import LOSS, held_out_scores
 from src.training.run import Run
 
 LOG = logging.getLogger("rvf")
@@ -44,8 +44,8 @@ def finish_run(job: Job, run: Run, source: PixelSource, compute: Compute, start:
     report = {} if seen is None else write_predictions(job, seen, sha256_file(path))
     record = {
         **opening(job, asdict(start)),
-        "selection": "last" if job.is_refit else job.config.selection,
-        "epoch": int(run.best.get("epoch", run.epoch)),
+        "selection": selection_of(job),
+        "epoch": run.kept_epoch,
         "precision": run.precision,
         "inference_precision": compute.precision,
         "micro_batch": run.micro_batch,
@@ -68,6 +68,13 @@ def finish_run(job: Job, run: Run, source: PixelSource, compute: Compute, start:
         LOG.info("trained on all %d items -> %s", len(job.table), path)
 
 
+def selection_of(job: Job) -> str:
+    """Return what the held-out items decided of a run; see `artifacts.runs.was_selected`."""
+    if job.is_refit or not job.config.is_steered:
+        return "last"
+    return "best" if job.config.selection == "best" else "stopped"
+
+
 def predict_held(job: Job, model: Classifier, source: PixelSource, compute: Compute) -> Seen:
     """Return the held-out items' predictions."""
     views = VIEWS[job.config.tta]
@@ -86,10 +93,11 @@ def write_predictions(job: Job, seen: Seen, weights_sha: str) -> dict[str, float
     pooled = seen.pooled(pool)
     columns = {"item_id": ids.to_numpy(), "fold": job.fold, "label": labels, "logit": pooled}
     write_oof(paths.oof_csv(*job.names), pd.DataFrame(columns))
-    report = classification_report(labels, pooled, 0.5)
+    report = held_out_scores(labels, pooled)
     LOG.info(
-        "out-of-fold, %d items at 0.5: macro_f1 %.4f auc %.4f -> %s",
-        len(labels), report["macro_f1"], report["auc"], paths.oof_csv(*job.names),
+        "out-of-fold, %d items at 0.5: loss %.4f accuracy %.4f macro_f1 %.4f auc %.4f -> %s",
+        len(labels), report[LOSS], report["accuracy"], report["macro_f1"], report["auc"],
+        paths.oof_csv(*job.names),
     )  # fmt: skip
     return report
 

@@ -18,14 +18,14 @@ from src.models import checkpoint
 from src.models.weights import Start, sha256_weights
 from src.tensor_files import check_file, read_tensors
 from src.training.job import Job
-from src.training.run import COUNTS, Run
+from src.training.run import COUNTS, SUMS, Run
 
 LOG = logging.getLogger("rvf")
 EVERY_SECONDS = 600.0  # within an epoch: what a power cut may cost
 COST_SHARE = 50  # a save is not repeated before this many times its own length has passed
 SLOW_DISK = 50e6  # bytes/s, a guess until the first save is measured
 AGAIN = "start this fold again with --overwrite"
-_STATE_KEYS = {"identity", "start", "model", "optimizer", "scaler", "schedule", "loss_sum", *COUNTS}
+_STATE_KEYS = {"identity", "start", "model", "optimizer", "scaler", "schedule", *COUNTS, *SUMS}
 _SOURCES = {"hub": "hub", "file": "file", "none": "random"}
 
 
@@ -94,7 +94,8 @@ def check_identity(found: dict[str, Any], want: dict[str, Any], path: Path) -> N
         )
     if found.get("stop_after") != want["stop_after"]:
         differs.append(
-            f"the folds' mean best epoch was {found.get('stop_after')}, now {want['stop_after']}"
+            f"the mean of the folds' kept epochs was {found.get('stop_after')}, now "
+            f"{want['stop_after']}"
         )
     if found.get("merged_from") is not None:
         differs.append("it was merged from others, not trained")

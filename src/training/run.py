@@ -24,6 +24,8 @@ LOG = logging.getLogger("rvf")
 EMA_WARMUP_POWER = 0.75  # decay grows as 1 - (1 + step)^-0.75, so that short runs average too
 COUNTS = ("precision", "stage", "stage_epoch", "kept", "epoch", "batch", "spent", "seconds",
           "history", "best")  # fmt: skip
+KEPT_SCORES = ("log_loss", "macro_f1", "auc")  # of a stage's kept epoch, in its entry
+SUMS = ("loss_sum", "right")  # on the device while they grow
 
 
 @dataclass
@@ -47,11 +49,13 @@ class Run:
     active: nn.Module = field(init=False)  # what a step calls: the model, or its head alone
     ema: ModelEmaV3 | None = None
     swa: AveragedModel | None = None
-    best: dict[str, Any] = field(default_factory=dict)  # its best epoch, with `selection: best`
+    # its best epoch, where held-out items steer the run; with `selection: best` its weights too
+    best: dict[str, Any] = field(default_factory=dict)
     # Of the whole run.
     epoch: int = 0  # epochs done
     batch: int = 0  # batches done of the next one; only whole optimizer steps count
     loss_sum: torch.Tensor | float = 0.0  # of their losses
+    right: torch.Tensor | float = 0.0  # items of them that were called right; NaN: not counted
     spent: float = 0.0  # seconds spent on them in earlier processes
     seconds: float = 0.0  # of the epochs done
     history: list[dict[str, Any]] = field(default_factory=list)  # an entry an epoch
@@ -66,6 +70,11 @@ class Run:
     def averaged(self) -> Classifier:
         """The model whose weights are kept: the EMA where there is one."""
         return self.ema.module if self.ema is not None else self.model  # type: ignore[return-value]
+
+    @property
+    def kept_epoch(self) -> int:
+        """The epoch whose weights the stage keeps: its best, or the last."""
+        return int(self.best["epoch"]) if "net" in self.best else self.epoch
 
     @property
     def epochs(self) -> list[int]:
@@ -106,34 +115,28 @@ class Run:
         self.active.train()
         freeze_modes(self.model.net)
 
-    def count_epoch(
-        self,
-        loss: float,
-        rate: float,
-        seconds: float,
-        report: dict[str, float],
-        quality: float | None,
-    ) -> None:
-        """Write a finished epoch into the history, and keep its weights if they are the best.
+    def count_epoch(self, seconds: float, scores: dict[str, float], quality: float | None) -> None:
+        """Write a finished epoch into the history, and keep its weights if they are to be kept.
 
-        `loss` is the mean over the epoch, `rate` in items/s, `report` the scores of the held-out
-        items, empty in a refit, `quality` what `Trainer.quality` says of it.
+        Args:
+            seconds: that it took.
+            scores: of its training items and the held-out ones (none in a refit).
+            quality: what `Trainer.quality` says of these.
         """
         self.epoch, self.stage_epoch = self.epoch + 1, self.stage_epoch + 1
-        self.batch, self.loss_sum = 0, 0.0
+        self.batch, self.loss_sum, self.right = 0, 0.0, 0.0
         last = self.current.optim.swa_epochs
         if self.swa is not None and self.stage_epoch > self.epochs[self.stage] - (last or 0):
             # The plain mean of the weights after the last epochs (Izmailov et al. 2018, alg. 1).
             self.swa.update_parameters(self.model)
         self.seconds += seconds
-        entry: dict[str, Any] = {"epoch": self.epoch, "loss": loss, "items_per_second": rate}
-        if len(self.stages) > 1:
-            entry["stage"] = self.current.name
-        self.history.append(entry | report)
-        if quality is not None and quality > self.best.get("macro_f1", -math.inf):
-            weights = {k: v.clone() for k, v in self.averaged.net.state_dict().items()}
-            epochs = {"epoch": self.epoch, "stage_epoch": self.stage_epoch}
-            self.best = {"macro_f1": quality, "net": weights, **epochs}
+        stage = {"stage": self.current.name} if len(self.stages) > 1 else {}
+        self.history.append({"epoch": self.epoch, **stage, **scores})
+        if quality is not None and quality > self.best.get("quality", -math.inf):
+            self.best = {"quality": quality, "epoch": self.epoch}
+            if self.job.config.selection == "best":
+                net = self.averaged.net
+                self.best["net"] = {k: v.clone() for k, v in net.state_dict().items()}
 
     def leave_stage(self) -> None:
         """Take over the weights that the stage keeps, and save them unless it is the last one.
@@ -141,16 +144,16 @@ class Run:
         The stage's entry in `kept` says which of its epochs they are of.
         """
         net, kept = self.model.net, self.averaged.net
-        if self.best:
+        if "net" in self.best:
             kept.load_state_dict(self.best["net"])
         if kept is not net:
             net.load_state_dict(kept.state_dict())
-        number = self.best.get("epoch", self.epoch)
+        number = self.kept_epoch
         scores = next((entry for entry in self.history if entry["epoch"] == number), {})
-        epoch = self.best.get("stage_epoch", self.stage_epoch)
+        epoch = self.stage_epoch - (self.epoch - number)
         trained = _trained_count(net, self.current.train)
         entry = {"name": self.current.name, "epochs": epoch, "trainable": trained}
-        self.kept.append(entry | {k: v for k, v in scores.items() if k in ("macro_f1", "auc")})
+        self.kept.append(entry | {k: scores[k] for k in KEPT_SCORES if k in scores})
         if self.stage + 1 < len(self.stages):
             path = paths.stage_checkpoint(*self.job.names, self.stage)
             checkpoint.save_checkpoint(path, self.model, self.job.config.as_dict(), ["full"])
@@ -160,14 +163,14 @@ class Run:
         """Return tensors and plain containers from which `load_state_dict` goes on exactly."""
         counts = {name: getattr(self, name) for name in COUNTS}
         parts = {name: part.state_dict() for name, part in self._parts().items()}
-        return {"loss_sum": float(self.loss_sum), **counts, **parts}
+        sums = {name: float(getattr(self, name)) for name in SUMS}
+        return {**sums, **counts, **parts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` returned; its stage was entered before."""
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
-        self.loss_sum = state["loss_sum"]
-        for name in COUNTS:
+        for name in (*COUNTS, *SUMS):
             setattr(self, name, state[name])
 
     def _parts(self) -> dict[str, Any]:

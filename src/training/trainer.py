@@ -4,6 +4,7 @@ A run goes on exactly after any step that it was stopped at.
 """
 
 import logging
+import math
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any
@@ -22,7 +23,6 @@ from src.ensemble.extra import refuse_extra_name
 from src.errors import UserError
 from src.inference.predict import predict_items
 from src.losses import asked_terms, total_loss
-from src.metrics import classification_report
 from src.models.adapters import merge_adapters
 from src.models.classifier import Classifier
 from src.progress import track
@@ -30,13 +30,21 @@ from src.seeds import derive_seed
 from src.training import resume, setup
 from src.training.features import FeatureBatches, cached_features
 from src.training.job import Job
+from src.training.monitor import (
+    count_right,
+    epoch_line,
+    held_out_scores,
+    monitored,
+    stop_line,
+    train_words,
+)
 from src.training.optim import optimizer_mode, settle_statistics
 from src.training.results import check_logits, finish_run
+from src.training.run import SUMS
 from src.training.step import Batch, Step
 from src.training.trackers import TRACKERS, Tracked
 
 LOG = logging.getLogger("rvf")
-SHOWN = ("accuracy", "macro_f1", "f1_real", "f1_fake", "precision", "recall", "auc")
 SETTLING_BATCHES = 50  # that BatchNorm is estimated from after an epoch of schedule_free
 WAYS_OUT = (
     "--auto-batch trains the same batch in pieces that fit (on a GPU); or train a variant of its "
@@ -142,6 +150,8 @@ class Trainer:
         self.batches = self.make_batches()
         while not self.is_over():
             self.train_epoch()
+        if run.stage_epoch < run.epochs[run.stage] and run.best:
+            LOG.info("%s", stop_line(self.job, run.history, run.best["epoch"]))
         if run.swa is not None:
             self.settle(run.swa.module, first=0)  # type: ignore[arg-type]
             run.model.load_state_dict(run.swa.module.state_dict())
@@ -164,9 +174,9 @@ class Trainer:
         return DeviceBatches(loader, config.augment, size, self.chip, config.mixup, config.cutmix)
 
     def quality(self, report: dict[str, float]) -> float | None:
-        """Return what the best epoch is chosen by, higher is better; None keeps the last one."""
-        chosen = self.config.selection == "best" and not self.job.is_refit
-        return report["macro_f1"] if chosen else None
+        """Return what steers the run, higher is better; None where held-out items have no say."""
+        metric = monitored(self.job)
+        return None if metric is None else metric.sign * report[metric.name]
 
     def is_over(self) -> bool:
         """Tell whether the stage has no epoch left, or no patience."""
@@ -182,14 +192,14 @@ class Trainer:
         self.sampler.epoch, self.sampler.first = run.epoch, run.batch
         run.begin_epoch()
         with clock.noting():
-            loss = self.train_batches()
+            scores = self.train_batches()
             if clock.wanted():
                 self.state_file.stop()
         try:
             # schedule_free trains other weights than those that it wants used.
             if optimizer_mode(run.optimizer, train=False) and not run.current.cached:
                 self.settle(run.model, first=max(0, run.steps - SETTLING_BATCHES))
-            report = {} if self.job.is_refit else self.score()
+            held = {} if self.job.is_refit else self.score()
         except KeyboardInterrupt:
             with clock.noting():
                 self.state_file.save()
@@ -197,10 +207,9 @@ class Trainer:
         with clock.noting():  # a signal in mid-save would cost the whole epoch
             taken = self.state_file.end_epoch()
             rate = run.steps * self.sampler.pool.batch_size / taken
-            quality = self.quality(report)
-            run.count_epoch(loss, rate, taken, report, quality)
-            # Without a choice among epochs no held-out item may steer the run either.
-            run.schedule.after_epoch(-loss if quality is None else quality)
+            quality = self.quality(held)
+            run.count_epoch(taken, scores | {"items_per_second": rate} | held, quality)
+            run.schedule.after_epoch(-scores["train_loss"] if quality is None else quality)
             self.state_file.save()
         entry = run.history[-1]
         LOG.info("%s", epoch_line(entry, sum(run.epochs), taken))
@@ -209,20 +218,38 @@ class Trainer:
         if clock.wanted():
             clock.leave()
 
-    def train_batches(self) -> float:
-        """Take one pass over the training items, or what is left of one; returns its mean loss."""
+    def train_batches(self) -> dict[str, float]:
+        """Take one pass over the training items, or the rest of one; see `running`."""
         run = self.run
-        run.loss_sum = torch.as_tensor(run.loss_sum, dtype=torch.float32, device=self.chip)
+        for name in SUMS:
+            start = torch.as_tensor(getattr(run, name), dtype=torch.float32, device=self.chip)
+            setattr(run, name, start)
         if run.batch < run.steps:  # else the weights to be used are in place, or soon are
             optimizer_mode(run.optimizer, train=True)
         run.optimizer.zero_grad(set_to_none=True)
         title = f"epoch {run.epoch + 1}/{sum(run.epochs)}"
-        bar = track(self.batches, title, total=run.steps - run.batch, unit="batch")
+        left = run.steps - run.batch
+        bar = track(self.batches, title, total=left, unit="batch", said=self.said)
         for first in bar:
             self.train_step(chain([first], bar))
             if self.state_file.after_step():
                 break
-        return float(run.loss_sum) / run.batch
+        return self.running()
+
+    def running(self) -> dict[str, float]:
+        """Return the mean loss and the accuracy of the epoch's training items so far.
+
+        As they were trained on: augmented, and by weights that changed in the meantime. There is no
+        accuracy where a `loss` of one's own does without `outputs`.
+        """
+        run, items = self.run, self.run.batch * self.sampler.pool.batch_size
+        found = {"train_loss": float(run.loss_sum) / run.batch}
+        accuracy = float(run.right) / items
+        return found if math.isnan(accuracy) else found | {"train_accuracy": accuracy}
+
+    def said(self) -> str:
+        """Return what stands beside the progress bar."""
+        return train_words(self.running()) if self.run.batch else ""
 
     def train_step(self, batches: Iterator[Batch]) -> None:
         """Make one optimizer step, of the next `accumulate` batches or the last of an epoch.
@@ -236,27 +263,34 @@ class Trainer:
         last = run.stage_epoch * run.steps + run.batch + share - 1  # batch of the stage
         for group in run.optimizer.param_groups:
             group["lr"] = run.schedule.lr(last) * group.get("lr_scale", 1.0)
-        step, total, batch = Step(run, self.loss, share), run.loss_sum, {}
+        step, total, right, batch = Step(run, self.loss, share), run.loss_sum, run.right, {}
         for number, given in enumerate(islice(batches, share), run.batch):
             # Everything random follows from (seed, fold, epoch, batch): resuming needs no more.
             torch.manual_seed(
                 derive_seed(self.config.seed, self.job.fold, "batch", run.epoch, number)
             )
             batch = {key: tensor.to(self.chip, non_blocking=True) for key, tensor in given.items()}
+            self.right: list[Tensor] = []
             loss = step.add(batch)
             if not torch.isfinite(loss):
                 self.stop_on(f"loss is {loss.item()}", batch)
-            total = total + loss
+            total, right = total + loss, right + (sum(self.right) if self.right else math.nan)
         if not step.make(last // optim.accumulate):
             self.stop_on("gradient is nan", batch)
-        run.batch, run.loss_sum = run.batch + share, total
+        run.batch, run.loss_sum, run.right = run.batch + share, total, right
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean loss of a batch, or of a piece of one, with its gradients."""
+        outputs = self.outputs(batch)
+        return total_loss(batch, outputs, self.config.loss, self.class_weights)
+
+    def outputs(self, batch: Batch) -> dict[str, Tensor]:
+        """Return what the net says of a batch, and count what it calls right."""
         asked = bool(asked_terms(self.config.loss)) and "features" not in batch
         with device.autocast(self.chip, self.run.precision):
             outputs = self.run.active(batch, features=True) if asked else self.run.active(batch)
-        return total_loss(batch, outputs, self.config.loss, self.class_weights)
+        self.right.append(count_right(outputs["logit"], batch["label"]))
+        return outputs
 
     def stop_on(self, what: str, batch: Batch) -> None:
         """Raise the UserError of a loss or gradient that is not finite; names the batch's items."""
@@ -281,15 +315,5 @@ class Trainer:
         else:
             seen = predict_items(run.averaged, ("full",), self.source, held, self.compute)
         check_logits(job, seen)
-        return classification_report(job.labels[held], seen.pooled(self.config.frames.pool), 0.5)
-
-
-def epoch_line(entry: dict[str, Any], epochs: int, seconds: float) -> str:
-    """Return what the log says of an entry of the history, one of so many epochs."""
-    scores = " ".join(f"{name} {entry[name]:.4f}" for name in SHOWN if name in entry)
-    scores = f"held out at 0.5: {scores}" if scores else "nothing held out"
-    stage = f"{entry['stage']} " if entry.get("stage") else ""
-    return (
-        f"{stage}epoch {entry['epoch']}/{epochs} loss {entry['loss']:.4f} | {scores} | "
-        f"{entry['items_per_second']:.0f} img/s {seconds:.0f} s"
-    )
+        logits = seen.pooled(self.config.frames.pool)
+        return held_out_scores(job.labels[held], logits, monitored(job))

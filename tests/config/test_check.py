@@ -37,6 +37,8 @@ def refusal(content: dict) -> str:
         ({"loss": {"supcon": -1.0}}, "loss.supcon must be >= 0"),
         ({"loss": {"class_weights": [1.0, 0.0]}}, "loss.class_weights.2 must be > 0 (found 0.0)"),
         ({"head": {"pool": "gen"}}, "head.pool"),
+        ({"monitor": "acu", "patience": 1}, "unknown metric 'acu'; did you mean 'auc'"),
+        ({"monitor": "recall_fake", "patience": 1}, "says too little alone"),
         ({"transfer": {"lora_r": 0}}, "transfer.lora_r must be >= 1 (found 0)"),
         ({"transfer": {"last_blocks": 0}}, "transfer.last_blocks must be >= 1"),
     ],
@@ -58,7 +60,8 @@ FREE = {"name": "schedule_free", "schedule": "constant"}
     [
         ({"optim": {"swa_epochs": 2, "ema_decay": 0.9}}, "two means of the weights"),
         ({"optim": {"swa_epochs": 2}, "selection": "best"}, "take selection: last"),
-        ({"transfer": {"head_patience": 2}}, "transfer.head_patience wants selection: best"),
+        ({"optim": {"swa_epochs": 2}, "patience": 1}, "patience may end them before"),
+        ({"monitor": "loss"}, "monitor: loss steers nothing here: give selection: best, patience"),
         ({"optim": FREE | {"ema_decay": 0.9}}, "keeps a mean of the weights itself"),
         ({"optim": FREE | {"swa_epochs": 2}}, "keeps a mean of the weights itself"),
         ({"optim": {"name": "schedule_free"}}, "wants optim.schedule: constant"),
@@ -79,6 +82,8 @@ def test_values_that_do_not_go_together(content: dict, message: str):
     "content",
     [
         {"optim": {"swa_epochs": 10}},
+        {"monitor": "loss", "transfer": {"head_patience": 2}, "optim": {"swa_epochs": 1}},
+        {"monitor": "auc", "patience": 2},
         {"optim": FREE},
         {"loss": {"uniformity": 0.5}, "mixup": 0.2},
         {"loss": {"supcon": 0.5, "class_weights": [1.0, 2.0]}, "sampler": "paired"},

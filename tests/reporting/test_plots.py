@@ -70,9 +70,9 @@ def test_histograms_hold_every_item_once():
 
 def test_learning_curves_mark_stages_and_go_without_scores():
     history = [
-        {"epoch": 1, "loss": 0.7, "stage": "head", "auc": 0.5},
-        {"epoch": 2, "loss": 0.6, "stage": "head", "auc": 0.6},
-        {"epoch": 3, "loss": 0.5, "stage": "all", "auc": 0.7},
+        {"epoch": 1, "train_loss": 0.7, "stage": "head", "auc": 0.5},
+        {"epoch": 2, "train_loss": 0.6, "stage": "head", "auc": 0.6},
+        {"epoch": 3, "train_loss": 0.5, "stage": "all", "auc": 0.7},
     ]
     axes = axes_of(plots.draw_learning, {0: history})
     assert [(t.get_text().strip(), t.get_position()[0]) for t in axes.texts] == [

@@ -65,7 +65,7 @@ def test_a_backbone_a_loss_and_a_strategy_of_ones_own_train_like_any_other(make_
     record = json.loads(paths.run_record(*job.names).read_text())
     assert [stage["name"] for stage in record["stages"]] == ["head", "body"]
     assert record["stages"][1]["trainable"] == 3 * 4 * 4 * 16 + 16
-    losses = [entry["loss"] for entry in record["history"]]
+    losses = [entry["train_loss"] for entry in record["history"]]
     assert losses[-1] < losses[0]
     assert record["metrics"]["auc"] > 0.9  # the fakes of this data set are brighter
     model, _ = load_checkpoint(paths.checkpoint(*job.names), torch.device("cpu"))

@@ -88,7 +88,7 @@ def test_selection_best_takes_the_folds_mean_best_epoch(make_job, caplog):
     record = record_of(job)
     assert [entry["epoch"] for entry in record["history"]] == [1, 2]
     assert (record["selection"], record["epoch"], record["stop_after"]) == ("last", 2, 2)
-    with pytest.raises(UserError, match="mean best epoch was 2, now 3"):
+    with pytest.raises(UserError, match="kept epochs was 2, now 3"):
         fit_fold(dataclasses.replace(job, stop_after=3))
     assert refit_epochs("tiny", "s", "m", make_job().config, [0, 1, 2]) is None
 

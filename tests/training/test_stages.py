@@ -185,10 +185,10 @@ def test_each_stage_keeps_its_own_best_epoch_and_a_refit_takes_their_means(make_
     kind = {**TWO, "selection": "best", "patience": 1, "optim": {"epochs": 4, "ema_decay": None}}
     kind["transfer"] = {**TWO["transfer"], "head_patience": 1}
     scores = iter([0.5, 0.6, 0.6, 0.55, 0.5])
-    real = trainer.classification_report
+    real = trainer.held_out_scores
     monkeypatch.setattr(
         trainer,
-        "classification_report",
+        "held_out_scores",
         lambda *a: {**real(*a), "macro_f1": next(scores)},
     )
     job = make_job(**kind)

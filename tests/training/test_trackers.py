@@ -14,12 +14,14 @@ from src.cli.train import main
 from src.errors import UserError
 from src.training import trackers
 from src.training.job import Options
+from src.training.monitor import epoch_line
 from src.training.trackers import QUIET, TRACKERS, Tracked, Tracker, check_tracker
-from src.training.trainer import epoch_line, fit_fold
+from src.training.trainer import fit_fold
 from tests.jobs import record_of
 
 RUN = Tracked(("d", "s", "timm:x", 0), {"optim": {"lr": 1e-3}, "kwargs": {}, "seed": 42})
-ENTRY = {"epoch": 2, "loss": 0.5, "items_per_second": 10.0, "macro_f1": 0.75, "stage": "head"}
+ENTRY = {"epoch": 2, "stage": "head", "train_loss": 0.5, "train_accuracy": 0.625, "log_loss": 0.7}
+ENTRY |= {"items_per_second": 10.0, "macro_f1": 0.75}
 
 
 @pytest.fixture(autouse=True)
@@ -106,10 +108,11 @@ def test_wandb_is_offline_unless_asked_and_goes_on_in_its_run(monkeypatch):
 
 def test_an_epoch_is_one_line_and_numbers_alone_are_tracked(make_job, monkeypatch):
     assert epoch_line(ENTRY, 5, 3.0) == (
-        "head epoch 2/5 loss 0.5000 | held out at 0.5: macro_f1 0.7500 | 10 img/s 3 s"
+        "head epoch 2/5: loss 0.5000 accuracy 0.6250 | held out at 0.5: loss 0.7000 macro_f1 "
+        "0.7500 | 10 img/s 3 s"
     )
-    bare = {"epoch": 3, "loss": 0.25, "items_per_second": 10.0}
-    assert epoch_line(bare, 5, 3.0) == "epoch 3/5 loss 0.2500 | nothing held out | 10 img/s 3 s"
+    bare = {"epoch": 3, "train_loss": 0.25, "items_per_second": 10.0}
+    assert epoch_line(bare, 5, 3.0) == "epoch 3/5: loss 0.2500 | nothing held out | 10 img/s 3 s"
     seen: list = []
     tracker = Tracker(lambda scores, epoch: seen.append((scores, epoch)), lambda: seen.append("x"))
     monkeypatch.setattr(TRACKERS, "_things", {"mine": lambda run: tracker})

@@ -64,7 +64,7 @@ def test_a_run_cut_after_any_step_goes_on_to_equal_bytes(make_job, monkeypatch, 
     assert fit_fold(cut)
     assert oof_bytes(whole) == oof_bytes(cut)
     one, other = (
-        [(entry["macro_f1"], entry["loss"]) for entry in record_of(job)["history"]]
+        [entry | {"items_per_second": 0} for entry in record_of(job)["history"]]
         for job in (whole, cut)
     )
     assert one == other
