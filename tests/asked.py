@@ -10,8 +10,12 @@ def recipe_of(*jobs: Job) -> Recipe:
     models, folds = (
         list(dict.fromkeys(names)) for names in zip(*[(j.model, j.fold) for j in jobs], strict=True)
     )
-    members = [Member(model, 1 / len(models), 0.5, {}) for model in models]
-    return Recipe(jobs[0].dataset, jobs[0].scheme, folds, "", members, [])
+    members = [
+        Member(model, 1 / len(models), 0.5, [job.fold for job in jobs if job.model == model])
+        for model in models
+    ]
+    rows = [fold for fold in folds if isinstance(fold, int)]
+    return Recipe(jobs[0].dataset, jobs[0].scheme, rows, "", members, [])
 
 
 def parts_of(*jobs: Job) -> list[Part]:

@@ -198,7 +198,10 @@ RECIPE = Recipe(
     scheme="s",
     folds=[0],
     folds_sha256="0" * 64,
-    members=[Member("a", 0.1 + 0.2, 0.5, {"0": "1" * 64}), Member("b", 0.7, 1.0, {"0": "2" * 64})],
+    members=[
+        Member("a", 0.1 + 0.2, 0.5, [0], {"0": "1" * 64}),
+        Member("b", 0.7, 1.0, ["all"], {"0": "2" * 64}),
+    ],
     stages=[{"name": "voting", "params": {"rule": "soft"}}],
     scores={"interval": None},
 )

@@ -1,6 +1,7 @@
 """A recipe: the members, weights, threshold and voting that tune found, and how good they are."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,8 +26,12 @@ class Member:
     # share of the vote, >= 0, of sum 1; with voting `stack` a coefficient of any sign
     weight: float
     threshold: float  # the member's own decision threshold, used by hard voting
-    # fold number (as a string, as JSON keys are) -> SHA-256 of its OOF file
-    oof_sha256: dict[str, str]
+    # the folds whose checkpoints predict, by their mean logit: those it was tuned on, or fewer
+    # where fewer ship; `all` is the model that was trained on every row
+    folds: list[paths.FoldName]
+    # fold number (as a string, as JSON keys are) -> SHA-256 of its OOF file: the rows it was tuned
+    # on
+    oof_sha256: dict[str, str] = field(default_factory=dict)
     # the same of the checkpoints that made these; none of a member whose predictions came from
     # elsewhere
     checkpoint_sha256: dict[str, str] = field(default_factory=dict)
@@ -40,7 +45,7 @@ class Recipe:
 
     dataset: str  # data set it was tuned on
     scheme: str  # fold scheme
-    folds: list[int]  # folds whose predictions were used, and whose checkpoints predict
+    folds: list[int]  # folds whose out-of-fold rows were used; who predicted them: `members`
     folds_sha256: str  # SHA-256 of the fold file
     members: list[Member]  # the models
     stages: list[dict[str, Any]]  # ordered `{"name": ..., "params": {...}}`: voting, threshold
@@ -56,6 +61,22 @@ class Recipe:
             if stage["name"] == name:
                 return stage["params"]
         raise KeyError(name)
+
+    def runs(
+        self, folds: Sequence[paths.FoldName] | None = None
+    ) -> list[tuple[Member, paths.FoldName]]:
+        """Return the runs that predict, of the members that have a say, each with its fold.
+
+        `folds`: only these of each member's own (None: all of them). `all` alone takes of each
+        member the model that was trained on every row.
+        """
+        refits = folds is not None and list(folds) == [paths.ALL]
+        return [
+            (member, fold)
+            for member in self.members
+            for fold in ([paths.ALL] if refits else member.folds)
+            if member.weight != 0 and (folds is None or fold in folds)
+        ]
 
     @property
     def is_stack(self) -> bool:
@@ -128,6 +149,9 @@ def _checked(record: dict[str, Any], path: Path) -> Recipe:
             raise UserError(f"{path}: member {member.model!r} has weight {member.weight}")
         if not all(fold.isdecimal() for fold in member.oof_sha256):
             raise UserError(f"{path}: member {member.model!r} has folds {list(member.oof_sha256)}")
+        names = [fold for fold in member.folds if isinstance(fold, str) and fold != paths.ALL]
+        if names or not member.folds:
+            raise UserError(f"{path}: member {member.model!r} predicts with folds {member.folds}")
     total = sum(abs(member.weight) for member in recipe.members)
     if not (math.isfinite(total) and total > 0):
         raise UserError(f"{path}: the members' weights sum to {total}; run tune.py again")

@@ -85,7 +85,12 @@ def run_evaluate(arguments: Namespace) -> None:
     where = other
     if other is not None:
         rows, split = predict_other(
-            subject, folds, other, taken(Compute, arguments), arguments.input_root, arguments.split
+            subject,
+            arguments.folds,
+            other,
+            taken(Compute, arguments),
+            arguments.input_root,
+            arguments.split,
         )
         where = other if split == "train" else f"{other} {split}"
         decided[where] = levels_of(rows, development=own_rows(subject, folds))
@@ -136,7 +141,7 @@ def _has(arguments: Namespace, dataset: str) -> bool:
 
 def predict_other(
     subject: Subject,
-    folds: list[int],
+    folds: Sequence[int] | None,
     other: str,
     compute: Compute,
     input_root: Path | None,
@@ -144,6 +149,7 @@ def predict_other(
 ) -> tuple[Decided, str]:
     """Predict the labelled items of another data set, as far as it is not done; says how many.
 
+    `folds`: only these checkpoints of each member; None takes those that the recipe ships.
     `other` is the subject's own data set for its test items; of `split` see `labelled_items`.
     Returns the rows, and the split that they are.
     """

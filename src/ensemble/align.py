@@ -187,7 +187,8 @@ class Aligned(Predictions):
     def member(self, model: str, weight: float, threshold: float) -> Member:
         """Return one of the models as a member of a recipe."""
         files = self.oof_sha256[model], self.checkpoint_sha256[model]
-        return Member(model, weight, threshold, *files)
+        folds: list[paths.FoldName] = [int(fold) for fold in files[0]]
+        return Member(model, weight, threshold, folds, *files)
 
     def under(self, pool: str) -> "Aligned":
         """Return the same with logits of another pooling of frames; "" is the members' own."""

@@ -159,7 +159,7 @@ def to_predict(dataset: Dataset, table: pd.DataFrame) -> stored.ItemsToPredict:
 
 def cross_logits(
     recipe: Recipe,
-    folds: Sequence[paths.FoldName],
+    folds: Sequence[paths.FoldName] | None,
     other: str,
     items: stored.ItemsToPredict,
     compute: Compute,

@@ -89,12 +89,16 @@ def lineage(records: Iterable[tuple[str, Run | None]]) -> Iterator[Training]:
                 yield one
 
 
-def records_of(recipe: Recipe, folds: Iterable[paths.FoldName]) -> list[tuple[str, Run | None]]:
-    """Return the records of a recipe's members, None where a member has none (`tune --extra`)."""
+def records_of(
+    recipe: Recipe, folds: Sequence[paths.FoldName] | None = None
+) -> list[tuple[str, Run | None]]:
+    """Return the records of the runs that predict, None where there is none (`tune --extra`).
+
+    `folds` as in `Recipe.runs`.
+    """
     return [
         (one.model, read_run(*names) if has_run(*names) else None)
-        for one in recipe.members
-        for fold in (folds if one.weight else ())
+        for one, fold in recipe.runs(folds)
         for names in [(recipe.dataset, recipe.scheme, one.model, fold)]
     ]
 

@@ -13,7 +13,7 @@ import pandas as pd
 from src import paths
 from src.artifacts.files import sha256_json
 from src.artifacts.oof import read_views, read_views_metadata
-from src.artifacts.recipes import Recipe, check_recipe_fresh
+from src.artifacts.recipes import Member, Recipe, check_recipe_fresh
 from src.artifacts.runs import check_checkpoint, has_run, read_run
 from src.data.items.contents import contents_sha256
 from src.data.items.dataset_yaml import part_of, says_cropped
@@ -94,7 +94,7 @@ def check_recipe(recipe: Recipe, folds: Sequence[paths.FoldName] | None = None) 
 
 
 def needed_parts(recipe: Recipe, folds: Sequence[paths.FoldName] | None = None) -> list[Part]:
-    """Return the checkpoints of some folds, or the recipe's own, that its members need.
+    """Return the checkpoints that a recipe's members predict with; `folds` as in `Recipe.runs`.
 
     Members of no weight, and those whose predictions came from elsewhere (`tune.py --extra`), need
     none.
@@ -103,32 +103,32 @@ def needed_parts(recipe: Recipe, folds: Sequence[paths.FoldName] | None = None) 
         UserError: a run is not finished, or its checkpoint is gone.
     """
     parts = []
-    for member in recipe.members:
-        if member.weight == 0 or is_extra(recipe.dataset, recipe.scheme, member.model):
+    for member, fold in recipe.runs(folds):
+        names = (recipe.dataset, recipe.scheme, member.model, fold)
+        if is_extra(*names[:3]):
             continue
-        for fold in folds or recipe.folds:
-            names = (recipe.dataset, recipe.scheme, member.model, fold)
-            for file in (paths.checkpoint(*names), paths.run_record(*names)):
-                if not paths.readable(file).is_file():
-                    raise UserError(_not_there(file, recipe, member.model, fold))
-            record = read_run(*names)
-            sha = record["checkpoint_sha256"]
-            tuned_on = member.checkpoint_sha256.get(str(fold))
-            if member.oof_sha256 and fold != paths.ALL and tuned_on != sha:
-                raise UserError(
-                    f"fold {fold} of {member.model} is not the checkpoint whose out-of-fold "
-                    "predictions the recipe was tuned on: it was trained again, or copied from "
-                    f"another run; run tune.py --data {recipe.dataset} again"
-                )
-            weights = check_checkpoint(record)
-            parts.append(Part(member.model, fold, weights, sha, paths.test_views(*names)))
+        for file in (paths.checkpoint(*names), paths.run_record(*names)):
+            if not paths.readable(file).is_file():
+                raise UserError(_not_there(file, recipe, member, fold))
+        record = read_run(*names)
+        sha = record["checkpoint_sha256"]
+        tuned_on = member.checkpoint_sha256.get(str(fold))
+        if member.oof_sha256 and fold != paths.ALL and tuned_on != sha:
+            raise UserError(
+                f"fold {fold} of {member.model} is not the checkpoint whose out-of-fold "
+                "predictions the recipe was tuned on: it was trained again, or copied from "
+                f"another run; run tune.py --data {recipe.dataset} again"
+            )
+        weights = check_checkpoint(record)
+        parts.append(Part(member.model, fold, weights, sha, paths.test_views(*names)))
     return parts
 
 
-def _not_there(file: Path, recipe: Recipe, model: str, fold: paths.FoldName) -> str:
+def _not_there(file: Path, recipe: Recipe, member: Member, fold: paths.FoldName) -> str:
     """Say what makes a member's checkpoint that is gone, and what to do without it."""
+    model = member.model
     names = (recipe.dataset, recipe.scheme, model)
-    there = [one for one in recipe.folds if has_run(*names, one)]
+    there = [one for one in member.folds if has_run(*names, one)]
     if there:
         is_merge = bool(read_run(*names, there[0])["merged_from"])
     else:

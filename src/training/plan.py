@@ -129,7 +129,7 @@ def check_refits(recipe: Recipe) -> None:
         )
         if refit["folds_sha256"] != recipe.folds_sha256:
             raise UserError(f"{path}: the fold file has changed since; train it again: {again}")
-        for fold in recipe.folds:
+        for fold in member.folds:
             other = read_run(*names, fold) if has_run(*names, fold) else refit
             if other["config_sha256"] != refit["config_sha256"]:
                 raise UserError(

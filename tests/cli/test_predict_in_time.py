@@ -40,7 +40,7 @@ def compute(hours: float = 1) -> Compute:
 
 
 def recipe(**weights: float) -> Recipe:
-    return Recipe("d", "s", [0, 1], "", [Member(m, w, 0.5, {}) for m, w in weights.items()], [])
+    return Recipe("d", "s", [0, 1], "", [Member(m, w, 0.5, [0, 1]) for m, w in weights.items()], [])
 
 
 class Predicting:

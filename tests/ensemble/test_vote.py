@@ -24,7 +24,7 @@ def rule(voting="soft", weights=WEIGHTS, thresholds=OWN, threshold=0.5):
 
 def recipe_of(a_rule, models="abcd"):
     members = [
-        Member(model, float(weight), float(own), {"0": "0" * 64})
+        Member(model, float(weight), float(own), [0], {"0": "0" * 64})
         for model, weight, own in zip(models, a_rule.weights, a_rule.thresholds, strict=True)
     ]
     return Recipe("toy", "s", [0], "0" * 64, members, stages_of(a_rule, models))

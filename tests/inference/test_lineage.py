@@ -40,7 +40,7 @@ from tests.soups.test_run import UNIFORM, merge, plan_of
 pytestmark = pytest.mark.usefixtures("artefact_root")
 SCHEME = "s"
 FIRST = "f" * 64
-RECIPE = Recipe("a", SCHEME, [0], "", [Member("m", 1.0, 0.5, {})], [])
+RECIPE = Recipe("a", SCHEME, [0], "", [Member("m", 1.0, 0.5, [0])], [])
 PLAIN = ["real/x.png", "real/y.png", "fake/x.png", "fake/y.png"]
 
 

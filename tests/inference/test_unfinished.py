@@ -114,7 +114,7 @@ def part(model: str, fold: int = 0) -> Part:
 
 
 def weighing(weights: dict[str, float]) -> Recipe:
-    members = [Member(model, weight, 0.5, {}) for model, weight in weights.items()]
+    members = [Member(model, weight, 0.5, [0, 1]) for model, weight in weights.items()]
     return Recipe("d", "s", [0, 1], "", members, [])
 
 

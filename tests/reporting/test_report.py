@@ -50,7 +50,8 @@ def recipe(name, model, threshold=0.7, weight=1.0, other=None, stages=None):
 
     def member(name, share):
         files = {k: paths.oof_csv("toy", "s", name, k) for k in folds}
-        return Member(name, share, 0.5, {str(k): sha256_file(file) for k, file in files.items()})
+        made_of = {str(k): sha256_file(file) for k, file in files.items()}
+        return Member(name, share, 0.5, [*folds], made_of)
 
     members = [member(model, weight)] + ([member(other, 1 - weight)] if other else [])
     stages = stages or [

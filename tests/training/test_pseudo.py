@@ -120,7 +120,8 @@ def write_tuned(folds=FOLDS):
         {str(k): sha256_file(path(*names_of(k))) for k in folds}
         for path in (paths.oof_csv, paths.checkpoint)
     ]
-    sha, members = sha256_file(paths.folds_csv("toy", SCHEME)), [Member("a", 1.0, 0.5, *made_of)]
+    sha = sha256_file(paths.folds_csv("toy", SCHEME))
+    members = [Member("a", 1.0, 0.5, list(folds), *made_of)]
     recipe = Recipe("toy", SCHEME, list(folds), sha, members, stages_of(0.5))
     write_recipe(paths.recipe_json("toy", "tuned"), recipe)
 
@@ -242,7 +243,7 @@ def test_what_cannot_label_is_refused_with_the_command_that_helps(toy):
 
 
 def rule(threshold, voting="soft"):
-    return Recipe("d", "s", [0], "", [Member("a", 1.0, 0.5, {})], stages_of(threshold, voting))
+    return Recipe("d", "s", [0], "", [Member("a", 1.0, 0.5, [0])], stages_of(threshold, voting))
 
 
 def votes(prob, threshold):

@@ -22,7 +22,7 @@ from tests.jobs import interrupt_at_batch, record_of, with_options
 
 
 def recipe_of(job, *folds):
-    member = Member(job.model, 1.0, 0.5, {})
+    member = Member(job.model, 1.0, 0.5, list(folds))
     stages = [
         {"name": "voting", "params": {"rule": "soft"}},
         {"name": "threshold", "params": {"value": 0.5}},
