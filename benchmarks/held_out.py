@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.oof_models import load_predictions, make_parser
-from src.bootstrap import bootstrap_macro_f1, interval
+from src.bootstrap import bootstrap_scores, interval
 from src.ensemble import crossfit
 from src.ensemble.predictions import Predictions
 from src.ensemble.rule import vote
 from src.ensemble.search import Search, ladder
-from src.metrics import macro_f1
+from src.metrics import score_of
 
 SEARCH = Search(seed=42)
 
@@ -45,14 +45,14 @@ def judge(
     tried = [crossfit.try_strategy(name, table, parts, SEARCH) for name in names]
     chosen = ""
     if not only:
-        judged = crossfit.judge(tried[: len(default)], table, SEARCH.seed, first=0)
+        judged = crossfit.judge(tried[: len(default)], table, SEARCH, first=0)
         chosen = next(c.name for c in reversed(judged) if c.taken)
-    nested = [t.votes.pred for t in tried if t.votes is not None]
-    held = [vote(t.rule, found["held_logits"]).pred for t in tried]
-    label, group = found["held_label"], found["held_group"]
-    inner = bootstrap_macro_f1(table.label, nested, table.group, seed=seed)
-    outer = bootstrap_macro_f1(label, held, group, seed=seed + 1000)
-    scores = [macro_f1(label, pred) for pred in held]
+    nested = [t.votes for t in tried if t.votes is not None]
+    held = [vote(t.rule, found["held_logits"]) for t in tried]
+    label, group, metric = found["held_label"], found["held_group"], SEARCH.metric
+    inner = bootstrap_scores(metric, table.label, nested, table.group, seed=seed)
+    outer = bootstrap_scores(metric, label, held, group, seed=seed + 1000)
+    scores = [score_of(metric, label, *votes) for votes in held]
     best = int(np.argmax(scores))
     rows = []
     for i, t in enumerate(tried):
@@ -60,7 +60,7 @@ def judge(
         rows.append(
             {
                 "data": data, "members": table.logit.shape[1], "seed": seed, "strategy": t.name,
-                "in_sample": t.in_sample, "nested": macro_f1(table.label, nested[i]),
+                "in_sample": t.in_sample, "nested": score_of(metric, table.label, *nested[i]),
                 "held_out": scores[i], "low": low, "high": high, "default": t.name == chosen,
                 "behind": scores[best] - scores[i],
                 "paired_se": float(np.std(outer[:, best] - outer[:, i], ddof=1)),

@@ -13,12 +13,13 @@ from collections.abc import Callable
 
 import numpy as np
 import optuna
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, roc_auc_score
 
 from benchmarks.tune_command import weigh_tune
 from src.ensemble.strategies import ROUNDS, greedy_weights
-from src.metrics import macro_f1, sigmoid
-from src.thresholds import BINS, best_score_of_bins, best_threshold
+from src.metrics import MACRO_F1, auc, macro_f1, metric_named, sigmoid
+from src.objectives import Objective
+from src.thresholds import best_threshold
 
 SIZES = (10_000, 100_000, 1_000_000)
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -107,8 +108,8 @@ def one_trial(n: int = 100_000, members: int = 8, trials: int = 200) -> None:
     """Hold a trial of the search against one that computes nothing."""
     found = simulate(n, members)
     label, probs = found["label"], sigmoid(np.ascontiguousarray(found["logits"].T))
-    single = np.ascontiguousarray(probs[:, np.argsort(label, kind="stable")], dtype=np.float32)
-    n_real = int((label == 0).sum())
+    objective = Objective(MACRO_F1, label)
+    single = objective.arrange(probs).astype(np.float32)
     names = [f"w{i}" for i in range(members)]
 
     def run(score: Callable[[np.ndarray], float]) -> None:
@@ -121,14 +122,32 @@ def one_trial(n: int = 100_000, members: int = 8, trials: int = 200) -> None:
         )
 
     def scored(weights: np.ndarray) -> float:
-        scaled = (weights / weights.sum() * BINS).astype(np.float32)
-        return best_score_of_bins(scaled @ single, n_real)
+        return objective.quick((weights / weights.sum()).astype(np.float32) @ single)
 
     ours, null = seconds(lambda: run(scored), lambda: run(lambda w: float(w[0])), repeats=5)
     print(f"one TPE trial, M={members}, n={n}: {ours / trials * 1e3:.2f} ms, "
           f"with a null objective {null / trials * 1e3:.2f} ms")  # fmt: skip
     ratio = ours / null
     best_or_short("one trial over a null trial", f"{ratio:.2f}x", ratio <= 1.2, "<= 1.2x")
+
+
+def one_auc(n: int = 100_000) -> None:
+    """Hold an AUC inside a search, and the exact one at its end, against scikit-learn's."""
+    found = simulate(n, 1)
+    label, prob = found["label"], sigmoid(found["logits"][:, 0])
+    objective = Objective(metric_named("auc"), label)
+    rows = objective.arrange(prob)
+    single = rows.astype(np.float32)
+    quick, exact, theirs = seconds(
+        lambda: objective.quick(single), lambda: auc(label, prob),
+        lambda: roc_auc_score(label, prob), repeats=20,
+    )  # fmt: skip
+    off = abs(objective.quick(single) - roc_auc_score(label, prob))
+    same = abs(objective.exact(rows) - roc_auc_score(label, prob))
+    print(f"AUC at n={n}: {quick * 1e3:.2f} ms in a search (off by {off:.1e}), "
+          f"{exact * 1e3:.2f} ms exactly, roc_auc_score {theirs * 1e3:.1f} ms")  # fmt: skip
+    target("AUC in a search over roc_auc_score", theirs / quick, 30, "x")
+    best_or_short("AUC at the end equals roc_auc_score to 1e-12", f"{same:.1e}", same <= 1e-12)
 
 
 def greedy(n: int = 100_000, members: int = 20) -> None:
@@ -206,7 +225,10 @@ def best_or_short(name: str, figure: str, good: bool, wanted: str = "") -> None:
 
 def main() -> None:
     """Run all parts, or those named."""
-    parts = {"command": command, "thresholds": thresholds, "trial": one_trial, "greedy": greedy}
+    parts = {
+        "command": command, "thresholds": thresholds, "trial": one_trial, "auc": one_auc,
+        "greedy": greedy,
+    }  # fmt: skip
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*parts, []], help="default: all")
     for name in parser.parse_args().parts or parts:

@@ -5,53 +5,96 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from src.metrics import Counts, macro_f1_of_counts
+from src.metrics import LOSSES, Counts, Metric, log_odds, roc_of_counts
 from src.thresholds import BINS, threshold_of_counts
 
+Answer = tuple[NDArray[np.float64], NDArray[np.int64]]  # (n,) prob, (n,) decision
 REPLICATES = 2000
+FEWEST = 200  # replicates of a large table
 THRESHOLDS = 200  # replicates of the threshold's interval
 MIN_GROUPS = 10  # below this an interval would be fiction
 _CELLS = 4_000_000  # of one block of draws: 32 MB
+_ROWS = 10_000_000  # of all replicates together that look at every row, about: some seconds
+_RANKS = 4096  # bins of a ROC curve
 
 
-def bootstrap_macro_f1(
+def bootstrap_scores(
+    metric: Metric,
     label: NDArray[np.int64],
-    preds: Sequence[NDArray[np.int64]],
+    answers: Sequence[Answer],
     group: NDArray[np.int64],
     *,
     seed: int,
-    replicates: int = REPLICATES,
+    replicates: int | None = None,
 ) -> NDArray[np.float64]:
-    """Score resampled groups; every replicate scores all decisions on the same draw.
+    """Score resampled groups; every replicate scores all answers on the same draw.
 
     The group (cluster) bootstrap: as many groups are drawn, with replacement, as there are
     (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 8), separately among groups of
-    reals only, of fakes only and of both (strata). Groups with equal counts cannot be told apart,
-    so how often each *pattern* of counts is drawn is multinomial: the same law at a fraction of
-    the draws.
+    reals only, of fakes only and of both (strata). For decisions, groups with equal counts cannot
+    be told apart, so how often each *pattern* of counts is drawn is multinomial: the same law at a
+    fraction of the draws.
 
     Args:
+        metric: one that a data set may be scored by.
         label: (n,) 0/1.
-        preds: k times (n,) 0/1.
+        answers: k times (n,) prob and (n,) decision.
         group: (n,) codes.
-        seed, replicates: of the draws, and their number.
+        seed, replicates: of the draws, and their number; None takes `REPLICATES`, fewer where
+            every row has to be looked at in each.
 
     Returns:
-        (replicates, k) float64 macro-F1.
+        (replicates, k) float64; NaN where a draw leaves the metric undefined.
     """
-    patterns, copies = _patterns(label, preds, group)
+    if metric.decides:
+        return _scores_of_counts(metric, label, answers, group, seed, replicates or REPLICATES)
+    replicates = replicates or int(np.clip(_ROWS // label.size, FEWEST, REPLICATES))
+    draws = resamples(label, group, seed=seed, replicates=replicates)
+    probs = [prob for prob, _ in answers]
+    if metric.wants == LOSSES:
+        loss = np.stack([metric.compute(label == 1, log_odds(prob)) for prob in probs], axis=1)
+        return np.stack([copies @ loss / copies.sum() for copies in draws])
+    fake, ranks = label == 1, [_ranks(prob) for prob in probs]
+    parts = [(rank[~fake], rank[fake]) for rank in ranks]
+    scores = []
+    for copies in draws:
+        weight = copies[~fake], copies[fake]
+        counts = (map(np.bincount, part, weight, [_RANKS] * 2) for part in parts)
+        scores.append([metric.compute(roc_of_counts(*both)) for both in counts])
+    return np.array(scores)
+
+
+def _ranks(prob: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return (n,) codes below `_RANKS` in the order of probs: equal ones share one."""
+    value, code = np.unique(prob, return_inverse=True)
+    if value.size <= _RANKS:
+        return code
+    return np.searchsorted(np.sort(prob), prob, "left") * _RANKS // prob.size
+
+
+def _scores_of_counts(
+    metric: Metric,
+    label: NDArray[np.int64],
+    answers: Sequence[Answer],
+    group: NDArray[np.int64],
+    seed: int,
+    replicates: int,
+) -> NDArray[np.float64]:
+    patterns, copies = _patterns(label, [pred for _, pred in answers], group)
     strata = _strata(patterns)
     rng = np.random.default_rng(seed)
     table = patterns.astype(np.float64)
     block = max(1, _CELLS // len(copies))
-    scores = [
-        _scores(_draw(rng, copies, strata, min(block, replicates - i)) @ table)
-        for i in range(0, replicates, block)
-    ]
+    scores = []
+    for i in range(0, replicates, block):
+        totals = _draw(rng, copies, strata, min(block, replicates - i)) @ table
+        real, fake, tp, fp = totals[:, :1], totals[:, 1:2], totals[:, 2::2], totals[:, 3::2]
+        scores.append(metric.compute(Counts(tn=real - fp, fp=fp, fn=fake - tp, tp=tp)))
     return np.concatenate(scores)
 
 
 def bootstrap_threshold(
+    metric: Metric,
     label: NDArray[np.int64],
     prob: NDArray[np.float64],
     group: NDArray[np.int64],
@@ -64,7 +107,7 @@ def bootstrap_threshold(
     found = np.empty(replicates)
     for number, copies in enumerate(resamples(label, group, seed=seed, replicates=replicates)):
         counts = np.bincount(place, weights=copies, minlength=2 * (BINS + 1))
-        found[number] = threshold_of_counts(counts.reshape(2, BINS + 1))[0]
+        found[number] = threshold_of_counts(counts.reshape(2, BINS + 1), metric)[0]
     return found
 
 
@@ -75,7 +118,7 @@ def resamples(
     seed: int | np.random.Generator,
     replicates: int,
 ) -> Iterator[NDArray[np.int64]]:
-    """Yield (n,) copies of each item, for any score: whole groups, as `bootstrap_macro_f1`."""
+    """Yield (n,) copies of each item, for any score: whole groups, as `bootstrap_scores`."""
     groups, code = np.unique(group, return_inverse=True)
     strata = strata_of(label, code)
     ones = np.ones(len(groups), dtype=np.int64)
@@ -127,15 +170,8 @@ def _patterns(
     return np.unique(rows, axis=0, return_counts=True)
 
 
-def _scores(totals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn (b, 2 + 2k) totals into (b, k) macro-F1."""
-    real, fake = totals[:, :1], totals[:, 1:2]
-    tp, fp = totals[:, 2::2], totals[:, 3::2]
-    return macro_f1_of_counts(Counts(tn=real - fp, fp=fp, fn=fake - tp, tp=tp))
-
-
 def interval(scores: NDArray[np.float64], level: float = 0.95) -> tuple[float, float]:
     """Return the percentile interval of (b,) replicates."""
     tail = (1 - level) / 2
-    low, high = np.quantile(scores, [tail, 1 - tail])
+    low, high = np.nanquantile(scores, [tail, 1 - tail])
     return float(low), float(high)

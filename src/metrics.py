@@ -62,6 +62,11 @@ class Metric:
         """Return 1 where more is better, else -1: what makes a value something to maximise."""
         return 1 if self.higher else -1
 
+    @property
+    def title(self) -> str:
+        """Return its name as people write it."""
+        return TITLES.get(self.name, self.name.replace("_", " "))
+
     def undefined(self, reals: int, fakes: int) -> str:
         """Say why it says nothing of so many items; "" where it does."""
         if reals + fakes < 2:
@@ -81,6 +86,10 @@ class Metric:
 
 METRICS: Registry[Metric] = Registry("metric")
 DEFAULT = "macro_f1"  # what a data set is scored by that names no metric
+TITLES = {
+    "macro_f1": "macro-F1", "f1_real": "F1 of real", "f1_fake": "F1 of fake", "auc": "AUC",
+    "ap": "AP", "eer": "EER", "hter": "HTER", "mcc": "MCC", "brier": "Brier score",
+}  # fmt: skip
 ALIASES = {
     "f1": "f1_fake", "f1_macro": "macro_f1", "acc": "accuracy", "roc_auc": "auc", "auroc": "auc",
     "average_precision": "ap", "logloss": "log_loss", "cross_entropy": "log_loss",
@@ -456,6 +465,12 @@ def roc(label: ArrayLike, score: ArrayLike) -> Roc:
     return roc_of(rank(label, score))
 
 
+def roc_of_counts(real: NDArray[Any], fake: NDArray[Any]) -> Roc:
+    """Return the ROC curve of a histogram: (b,) reals and fakes of rising scores, in any unit."""
+    fp, tp = (np.append(0.0, np.cumsum(part[::-1], dtype=np.float64)) for part in (real, fake))
+    return Roc(np.arange(fp.size, 0.0, -1.0), fp, tp)
+
+
 def swapped(curve: Roc) -> Roc:
     """Return the curve with the real as positive: what `score < cut` calls real, cuts rising."""
     fp, tp = curve.fp[::-1], curve.tp[::-1]
@@ -535,6 +550,9 @@ def log_loss(label: ArrayLike, logit: ArrayLike) -> float:
     """Return the mean cross entropy in nats."""
     fake = check_label(label, logit, "logit")
     return float(np.mean(cross_entropy(fake, np.asarray(logit, dtype=np.float64))))
+
+
+MACRO_F1 = METRICS.get(DEFAULT)
 
 
 def classification_report(

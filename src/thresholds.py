@@ -1,36 +1,41 @@
-"""The best threshold for macro-F1: exact by one sort, or from a histogram in searches."""
+"""The best threshold for a metric of decisions: exact by one sort, or from a histogram."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from src.metrics import check_label, ratio
+from src.metrics import MACRO_F1, Counts, Metric, check_label
 
 FloatArray = NDArray[np.float64]
 ABOVE_ONE = float(np.nextafter(1.0, 2.0))  # the threshold that no probability reaches
-EQUALLY_GOOD = 1e-12  # macro-F1 closer than this is the same up to rounding
+EQUALLY_GOOD = 1e-12  # values closer than this are the same up to rounding
 BINS = 4096
 
 
-def _macro_f1_of_cuts(items_below: FloatArray, fakes_below: FloatArray) -> FloatArray:
-    """Score cuts below which everything is called real; the last cut has everything below it.
+def cut_values(metric: Metric, items_below: FloatArray, fakes_below: FloatArray) -> FloatArray:
+    """Return what cuts are worth, more is better; -inf where the metric is undefined.
 
-    F1 = 2 right / (items called so + items that are so), which needs fewer passes over memory than
-    the counts would.
+    Everything below a cut is called real; the last cut has everything below it.
     """
     n, n_fake = items_below[-1], fakes_below[-1]
-    real = ratio(items_below - fakes_below, items_below + (n - n_fake))
-    return real + ratio(n_fake - fakes_below, n_fake + n - items_below)
+    tn = items_below - fakes_below
+    value = metric.compute(Counts(tn, n - n_fake - tn, fakes_below, n_fake - fakes_below))
+    return np.where(np.isnan(value), -np.inf, metric.sign * value)
 
 
-def _pick(thresholds: FloatArray, scores: FloatArray) -> tuple[float, float]:
-    """Return the best cut; among equally good ones the closest to 0.5, then the lowest."""
-    good = np.flatnonzero(scores >= scores.max() - EQUALLY_GOOD)
+def _pick(
+    metric: Metric, thresholds: FloatArray, items_below: FloatArray, fakes_below: FloatArray
+) -> tuple[float, float]:
+    """Return the best cut and its value; of equal ones the closest to 0.5, then the lowest."""
+    value = cut_values(metric, items_below, fakes_below)
+    good = np.flatnonzero(value >= value.max() - EQUALLY_GOOD)
     best = good[np.argmin(np.abs(thresholds[good] - 0.5))]
-    return float(thresholds[best]), float(scores[best])
+    return float(thresholds[best]), metric.sign * float(value[best])
 
 
-def best_threshold(label: ArrayLike, prob: ArrayLike) -> tuple[float, float]:
-    """Find the threshold with the highest macro-F1 of all, by one sort.
+def best_threshold(
+    label: ArrayLike, prob: ArrayLike, metric: Metric = MACRO_F1
+) -> tuple[float, float]:
+    """Find the threshold with the best value of all, by one sort.
 
     Cuts lie half-way between distinct probs (on the upper where half-way rounds onto the lower);
     two more call all fake (0.0) or real (`ABOVE_ONE`). Ties: closest to 0.5, then the lowest.
@@ -38,18 +43,20 @@ def best_threshold(label: ArrayLike, prob: ArrayLike) -> tuple[float, float]:
     Args:
         label: (n,) 0/1.
         prob: (n,) in [0, 1].
+        metric: one of decisions.
 
     Returns:
-        The threshold and the macro-F1 of `prob >= threshold`.
+        The threshold and the metric of `prob >= threshold`.
 
     Raises:
         ValueError: see `check_label`; or a prob outside [0, 1].
     """
-    thresholds, items_below, fakes_below = _cuts(label, prob)
-    return _pick(thresholds, _macro_f1_of_cuts(items_below, fakes_below))
+    return _pick(metric, *_cuts(label, prob))
 
 
-def best_threshold_at(label: ArrayLike, prob: ArrayLike, share: float) -> tuple[float, float]:
+def best_threshold_at(
+    label: ArrayLike, prob: ArrayLike, share: float, metric: Metric = MACRO_F1
+) -> tuple[float, float]:
     """As `best_threshold`, where another share of items is fake than among these rows.
 
     Rows, of both classes, are weighted by class to reach the share, in (0, 1).
@@ -58,7 +65,7 @@ def best_threshold_at(label: ArrayLike, prob: ArrayLike, share: float) -> tuple[
     n, n_fake = items_below[-1], fakes_below[-1]
     fakes = fakes_below * (share * n / n_fake)
     reals = (items_below - fakes_below) * ((1 - share) * n / (n - n_fake))
-    return _pick(thresholds, _macro_f1_of_cuts(reals + fakes, fakes))
+    return _pick(metric, thresholds, reals + fakes, fakes)
 
 
 def _cuts(label: ArrayLike, prob: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -86,7 +93,9 @@ def _cuts_between(
     return thresholds, np.append(0.0, last + 1.0), np.append(0.0, fakes[last])
 
 
-def threshold_of_counts(counts: NDArray[np.int64] | FloatArray) -> tuple[float, float]:
+def threshold_of_counts(
+    counts: NDArray[np.int64] | FloatArray, metric: Metric = MACRO_F1
+) -> tuple[float, float]:
     """As `best_threshold`, of a histogram: (2, bins + 1) reals and fakes, perhaps weighted.
 
     Bin b holds probs in [b, b + 1) / bins.
@@ -96,37 +105,14 @@ def threshold_of_counts(counts: NDArray[np.int64] | FloatArray) -> tuple[float, 
     items_below = np.append(0.0, np.cumsum(real + fake))
     fakes_below = np.append(0.0, np.cumsum(fake))
     thresholds = np.append(np.arange(bins + 1) / bins, ABOVE_ONE)
-    return _pick(thresholds, _macro_f1_of_cuts(items_below, fakes_below))
+    return _pick(metric, thresholds, items_below, fakes_below)
 
 
-def best_score_of_bins(scaled: NDArray[np.floating], n_real: int, bins: int = BINS) -> float:
-    """Return the score alone of the best histogram threshold, for searches that ask many times.
-
-    Args:
-        scaled: (n,) `prob * bins` of the reals, then of the fakes; float32 or float64. Rounding
-            beyond `bins` by less than 1 is harmless.
-        n_real: number of reals.
-        bins: a power of two.
-    """
-    place = scaled.astype(np.int64)
-    # Whole numbers until they are divided: a running sum of floats takes several times as long.
-    real = np.bincount(place[:n_real], minlength=bins + 1).cumsum()
-    fake = np.bincount(place[n_real:], minlength=bins + 1).cumsum()
-    n_fake = len(place) - n_real
-    items = real + fake
-    # Where a class is absent its share is 0 over anything, so 1 keeps 0 / 0 away.
-    score = real / (items + max(n_real, 1))
-    score += (n_fake - fake) / (n_real + n_fake + max(n_fake, 1) - items)
-    all_fake = n_fake / (n_real + 2 * n_fake) if n_fake else 0.0
-    return float(max(score.max(), all_fake))
-
-
-def plug_in_threshold(believed: FloatArray, prob: FloatArray) -> float:
-    """Return the cut of (n,) probs with the highest macro-F1 that calibrated probs expect.
+def plug_in_threshold(believed: FloatArray, prob: FloatArray, metric: Metric = MACRO_F1) -> float:
+    """Return the cut of (n,) probs with the best value of the counts that calibrated probs expect.
 
     Half-way between two probs; ties as `best_threshold`. `believed` (n,) is calibrated P(fake),
     never falling where `prob` rises.
     """
     order = np.argsort(prob, kind="stable")
-    thresholds, items_below, fakes_below = _cuts_between(prob[order], np.cumsum(believed[order]))
-    return _pick(thresholds, _macro_f1_of_cuts(items_below, fakes_below))[0]
+    return _pick(metric, *_cuts_between(prob[order], np.cumsum(believed[order])))[0]

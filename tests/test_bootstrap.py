@@ -3,16 +3,22 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from src.bootstrap import bootstrap_macro_f1, interval
-from src.metrics import macro_f1
+from src.bootstrap import bootstrap_scores
+from src.metrics import MACRO_F1, metric_named, score_of
 
 RNG = np.random.default_rng(0)
 GROUP = RNG.integers(0, 60, 400)
 LABEL = RNG.integers(0, 2, 400)
 PREDS = [np.where(RNG.random(400) < p, LABEL, 1 - LABEL) for p in (0.9, 0.8)]
+PROBS = [np.clip(0.1 + 0.6 * p + 0.2 * RNG.random(400).round(2), 0, 1) for p in PREDS]
+ANSWERS = list(zip(PROBS, PREDS, strict=True))
 
 
-def naive(replicates, seed):
+def bootstrap_macro_f1(label, preds, group, **rest):
+    return bootstrap_scores(MACRO_F1, label, [(p * 0.5, p) for p in preds], group, **rest)
+
+
+def naive(replicates, seed, metric=MACRO_F1):
     """Draw groups with replacement, put their rows together and score them."""
     rng = np.random.default_rng(seed)
     names = np.unique(GROUP)
@@ -20,19 +26,30 @@ def naive(replicates, seed):
     scores = []
     for _ in range(replicates):
         rows = np.concatenate([rows_of[g] for g in rng.choice(names, names.size)])
-        scores.append([macro_f1(LABEL[rows], p[rows]) for p in PREDS])
+        scores.append([score_of(metric, LABEL[rows], *(a[rows] for a in one)) for one in ANSWERS])
     return np.array(scores)
 
 
-def test_agrees_with_drawing_groups_one_by_one():
-    ours = bootstrap_macro_f1(LABEL, PREDS, GROUP, seed=0, replicates=4000)
-    theirs = naive(1000, 1)
-    assert ours.shape == (4000, 2)
-    assert ours.mean(axis=0) == pytest.approx(theirs.mean(axis=0), abs=0.003)
-    assert ours.std(axis=0) == pytest.approx(theirs.std(axis=0), rel=0.12)
+@pytest.mark.parametrize("name", ["macro_f1", "mcc", "auc", "tpr@fpr=10%", "log_loss"])
+def test_agrees_with_drawing_groups_one_by_one(name):
+    metric = metric_named(name)
+    ours = bootstrap_scores(metric, LABEL, ANSWERS, GROUP, seed=0, replicates=2000)
+    theirs = naive(600, 1, metric)
+    assert ours.shape == (2000, 2)
+    spread = theirs.std(axis=0)
+    assert abs(ours.mean(axis=0) - theirs.mean(axis=0)) / spread == pytest.approx(0, abs=0.25)
+    assert ours.std(axis=0) == pytest.approx(spread, rel=0.15)
     ours_gain, their_gain = (s[:, 0] - s[:, 1] for s in (ours, theirs))
-    assert ours_gain.std() == pytest.approx(their_gain.std(), rel=0.12)
-    assert interval(ours[:, 0]) == pytest.approx(interval(theirs[:, 0]), abs=0.008)
+    assert ours_gain.std() == pytest.approx(their_gain.std(), rel=0.15)
+
+
+def test_of_many_rows_ranks_are_drawn_to_one_bin():
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 9000)
+    prob = 1 / (1 + np.exp(-rng.normal(label)))
+    metric, group = metric_named("auc"), np.arange(9000)
+    draws = bootstrap_scores(metric, label, [(prob, label)], group, seed=0, replicates=300)
+    assert draws.mean() == pytest.approx(score_of(metric, label, prob, label), abs=1e-3)
 
 
 def test_forgets_order_of_rows_names_of_groups_and_copies_of_rows():

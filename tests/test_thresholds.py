@@ -128,16 +128,6 @@ def test_bins_are_a_power_of_two_so_that_multiplying_a_prob_is_exact():
     assert thresholds.BINS.bit_count() == 1
 
 
-@given(ROWS, st.sampled_from([64, 4096]))
-def test_the_score_alone_equals_the_histogram_threshold(rows, bins):
-    label, prob = split(rows)
-    reals_first = np.argsort(label, kind="stable")
-    n_real = int((label == 0).sum())
-    assert thresholds.best_score_of_bins(prob[reals_first] * bins, n_real, bins) == pytest.approx(
-        of_histogram(label, prob, bins)[1], abs=1e-12
-    )
-
-
 @given(ROWS)
 def test_plug_in_with_certain_beliefs_is_the_exact_threshold(rows):
     label, prob = split(rows)

@@ -103,6 +103,11 @@ def _tune(parser: Parser) -> None:
     add = parser.add_argument
     add_data(parser)
     add("--models", nargs="+", metavar="NAME", help="members (default: all that have predictions)")
+    text = (
+        "what the competition scores by: macro_f1, f1, accuracy, balanced_accuracy, auc, ap, "
+        "log_loss, brier, tpr@fpr=1%%, hter, eer, mcc (default: `metric:` in dataset.yaml)"
+    )
+    add("--metric", metavar="NAME", help=text)
     add("--voting", metavar="NAME", help="soft, hard, rank, logit or stack (default: what wins)")
     add("--strategies", nargs="+", metavar="NAME", help="try only these (default: see --list)")
     text = (

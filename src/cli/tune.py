@@ -19,6 +19,7 @@ from src.artifacts.recipes import write_recipe
 from src.cli import parsers
 from src.cli.common import choose_scheme, choose_tunable, taken
 from src.cli.tune_report import print_breakdown, print_candidates, print_members, verdict
+from src.data.items.dataset_yaml import read_dataset_yaml
 from src.ensemble.align import align, finished_folds
 from src.ensemble.extra import CheckedExtra, check_extras, named_extras, write_extra
 from src.ensemble.search import CALIBRATIONS, STRATEGIES, calibrate, ladder
@@ -26,6 +27,7 @@ from src.ensemble.strategy import Search
 from src.ensemble.tune import Tuned, n_trials, tune
 from src.errors import UserError, unknown_name
 from src.inference.lineage import check_own
+from src.metrics import DEFAULT, Metric, tuned_metric
 
 if TYPE_CHECKING:  # only strategies that search load it
     import optuna
@@ -39,6 +41,7 @@ class Tuning:
     """What is tuned, and how."""
 
     models: Sequence[str] | None = None  # members; None takes all that have predictions
+    metric: str | None = None  # what is maximised; None takes the data set's
     recipe: str = parsers.DEFAULT_RECIPE  # the name it is written under
     voting: str | None = None  # strategies of this rule alone
     strategies: Sequence[str] | None = None  # these alone
@@ -80,8 +83,9 @@ def make_recipe(dataset: str, scheme: str, wanted: Tuning) -> None:
     """Tune on a data set's out-of-fold predictions, write the recipe and say what it is worth."""
     if wanted.calibrate:
         CALIBRATIONS.get(wanted.calibrate)  # before an extra member is written
+    metric = _metric(wanted, dataset)
     with _imported_extras(wanted, dataset, scheme):
-        tuned, plots = _tune(wanted, dataset, scheme)
+        tuned, plots = _tune(wanted, dataset, scheme, metric)
     path = paths.recipe_json(dataset, wanted.recipe)
     replaced = path.exists()
     write_recipe(path, tuned.recipe)
@@ -99,13 +103,25 @@ def make_recipe(dataset: str, scheme: str, wanted: Tuning) -> None:
     print(f"next: {shlex.join(words)}")
 
 
-def _tune(wanted: Tuning, dataset: str, scheme: str) -> tuple[Tuned, list[Path]]:
+def _metric(wanted: Tuning, dataset: str) -> Metric:
+    """Return the metric that was asked for, else the one that the data set names."""
+    config = read_dataset_yaml(
+        paths.dataset_dir(dataset, wanted.input_root),
+        paths.readable(paths.dataset_yaml(dataset)),
+    )
+    metric = tuned_metric(wanted.metric or config.metric or DEFAULT)
+    if wanted.metric and config.metric and metric.name != config.metric:
+        print(f"WARNING --metric {metric.name}: dataset.yaml says {config.metric}")
+    return metric
+
+
+def _tune(wanted: Tuning, dataset: str, scheme: str, metric: Metric) -> tuple[Tuned, list[Path]]:
     """Align the members, climb the ladder; returns what came of it and its plots."""
     aligned = align(dataset, scheme, wanted.models)
     check_own(dataset, scheme, aligned.models, aligned.folds, wanted.input_root)
-    names = ladder(len(aligned.models), wanted.voting, wanted.strategies)
+    names = ladder(len(aligned.models), wanted.voting, wanted.strategies, metric)
     if wanted.calibrate:
-        plain, names = names, calibrate(names, wanted.calibrate, len(aligned.models))
+        plain, names = names, calibrate(names, wanted.calibrate, len(aligned.models), metric)
         same = [name for name in plain if name in names]
         if len(same) == len(names):
             raise UserError(
@@ -114,8 +130,9 @@ def _tune(wanted: Tuning, dataset: str, scheme: str) -> tuple[Tuned, list[Path]]
             )
         if same:
             print(f"--calibrate {wanted.calibrate} leaves as they are: {' '.join(same)}")
-    print_members(aligned)
+    print_members(aligned, metric)
     search, plots = _search(wanted, dataset)
+    search = replace(search, metric=metric)
     with _progress(n_trials(aligned, names, search)) as on_trial:
         search = replace(search, on_trial=on_trial)
         split_by = ("kind", "domain") if wanted.by_domain else ("kind",)

@@ -8,9 +8,9 @@ import numpy as np
 from src.artifacts.label_names import read_label_names
 from src.cli.common import print_table
 from src.ensemble.align import Aligned
-from src.ensemble.predictions import fit_threshold
+from src.ensemble.predictions import ALONE, fit_threshold
 from src.ensemble.tune import Candidate, Tuned
-from src.metrics import auc, macro_f1, sigmoid
+from src.metrics import Metric, auc, metric_named, score_of, sigmoid
 
 MOST_MEMBERS = 8  # of which all pairs are shown
 MOST_VALUES = 20  # of domains; the worst are shown
@@ -20,7 +20,7 @@ def _folds(folds: Sequence[int]) -> str:
     return f"fold{'s' if len(folds) > 1 else ''} {' '.join(map(str, folds))}"
 
 
-def print_members(aligned: Aligned) -> None:
+def print_members(aligned: Aligned, metric: Metric) -> None:
     """Print the members, what was left out of them, and how alike they are."""
     labels = read_label_names(aligned.dataset)
     used = f"{_folds(aligned.folds)} of {len(aligned.all_folds)}"
@@ -30,18 +30,20 @@ def print_members(aligned: Aligned) -> None:
         f"{aligned.label.mean():.1%} {labels.names[1]}"
     )
     print(f"labels: {labels.polarity}\n")
-    rows = [["member", "macro-F1 @0.5", "best in-sample", "at", "AUC", ""]]
+    cut = ["best in-sample", "at"] if metric.decides else []
+    more = [] if metric.name == "auc" else ["AUC"]
+    rows = [["member", metric.title + " @0.5" * metric.decides, *cut, *more, ""]]
     for model, logit in zip(aligned.models, aligned.logit.T, strict=True):
-        rule, best = fit_threshold(aligned.label, logit)
-        plain = macro_f1(aligned.label, sigmoid(logit) >= 0.5)
+        prob = sigmoid(logit)
         area = auc(aligned.label, logit)
         marks = ["selected-on"] if model in aligned.selected_on else []
         marks += ["folds not known"] if model in aligned.unsure else []
         marks += ["the wrong way round: P(real)?"] if area < 0.5 else []
-        mark = ", ".join(marks)
-        rows.append(
-            [model, f"{plain:.4f}", f"{best:.4f}", f"{rule.threshold:.4f}", f"{area:.4f}", mark]
-        )
+        cells = [f"{score_of(metric, aligned.label, prob, prob >= 0.5):.4f}"]
+        if metric.decides:
+            rule, best = fit_threshold(aligned.label, logit, ALONE, metric)
+            cells += [f"{best:.4f}", f"{rule.threshold:.4f}"]
+        rows.append([model, *cells, *[f"{area:.4f}" for _ in more], ", ".join(marks)])
     print_table(rows)
     if aligned.selected_on:
         print(
@@ -85,7 +87,9 @@ def print_candidates(tuned: Tuned) -> None:
     for note in tuned.notes:
         print(note)
     scores = tuned.recipe.scores
-    print(f"macro-F1 on {scores['rows']} items in {scores['groups']} groups")
+    metric = metric_named(tuned.recipe.metric)
+    which = "" if metric.higher else ", less is better (a gain is shown as more)"
+    print(f"{metric.title} on {scores['rows']} items in {scores['groups']} groups{which}")
     weights = ", ".join(f"{m.model} {m.weight:.3f}" for m in tuned.recipe.members)
     print(f"weights of {tuned.chosen}: {weights}; {_thresholds(tuned)}")
 
@@ -93,32 +97,38 @@ def print_candidates(tuned: Tuned) -> None:
 def print_breakdown(tuned: Tuned) -> None:
     """Print the winner's cross-fitted scores by kind and by domain, where there are several."""
     real, fake = names = read_label_names(tuned.recipe.dataset).names
+    metric = metric_named(tuned.recipe.metric)
+    keys = list(dict.fromkeys([metric.name, "f1_real", "f1_fake", "auc"]))
+    own = {"f1_real": f"F1 {real}", "f1_fake": f"F1 {fake}"}
+    titles = [own.get(key, metric_named(key).title) for key in keys]
     for by, parts in tuned.recipe.scores["breakdown"].items():
-        worst = sorted(parts, key=_weakest)
+        worst = sorted(parts, key=lambda part: _weakness(part, metric))
         kept = [part["value"] for part in worst[:MOST_VALUES]]
-        rows = [[by, "items", fake, "macro-F1", f"F1 {real}", f"F1 {fake}", "AUC", ""]]
-        rows += [_breakdown_row(part, names) for part in parts if part["value"] in kept]
+        rows = [[by, "items", fake, *titles, ""]]
+        rows += [_breakdown_row(part, keys, names) for part in parts if part["value"] in kept]
         print(f"\n{tuned.chosen} by {by}, cross-fitted, at its threshold")
         print_table(rows)
         if len(parts) > len(kept):
             print(f"the {len(kept)} worst of {len(parts)}; all are in the recipe")
 
 
-def _weakest(part: dict[str, Any]) -> float:
-    """Return macro-F1, or of a part of one class the F1 of that class."""
-    known = [part[key] for key in ("macro_f1", "f1_real", "f1_fake") if part[key] is not None]
+def _weakness(part: dict[str, Any], metric: Metric) -> float:
+    """Return the metric, more is better, or of a part of one class the F1 of that class."""
+    if part[metric.name] is not None:
+        return metric.sign * part[metric.name]
+    known = [part[key] for key in ("f1_real", "f1_fake") if part[key] is not None]
     return known[0] if known else 0.0
 
 
-def _breakdown_row(part: dict[str, Any], names: tuple[str, str]) -> list[str]:
-    numbers = [part[key] for key in ("macro_f1", "f1_real", "f1_fake", "auc")]
-    only = f"only {names[bool(part['fakes'])]}"
+def _breakdown_row(part: dict[str, Any], keys: Sequence[str], names: tuple[str, str]) -> list[str]:
+    only = "" if 0 < part["fakes"] < part["n"] else f"only {names[bool(part['fakes'])]}"
+    numbers = (part[key] for key in keys)
     return [
         part["value"] or "(none)",
         str(part["n"]),
         str(part["fakes"]),
         *("-" if number is None else f"{number:.4f}" for number in numbers),
-        only if part["macro_f1"] is None else "",
+        only,
     ]
 
 
@@ -128,6 +138,8 @@ def _thresholds(tuned: Tuned) -> str:
             f"{member.threshold:.4f}" for member in tuned.recipe.members
         )
     stage = tuned.recipe.stage("threshold")
+    if not metric_named(tuned.recipe.metric).decides:
+        return "no threshold: the metric wants none (decisions would be taken at 0.5)"
     text = f"threshold {stage['value']:.4f}"
     limits = tuned.recipe.scores["threshold_interval"]
     if limits is not None:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src.bootstrap import MIN_GROUPS, bootstrap_macro_f1, interval
+from src.bootstrap import MIN_GROUPS, bootstrap_scores, interval
 from src.ensemble.align import Aligned
 from src.ensemble.predictions import IntArray, Predictions, fit_threshold, votes_of
 from src.ensemble.rule import Rule, Votes
 from src.ensemble.search import STRATEGIES, Search, Strategy
-from src.metrics import macro_f1
+from src.metrics import Metric, score_of
 from src.stratify import stratified_group_folds
 
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ def fit_rule(
     return strategy.fit(rows.label[seen], rows.logit[seen], search)
 
 
-def split_rule(rule: Rule, rows: Predictions, seen: NDArray[np.bool_], by: str) -> Rule:
+def split_rule(
+    rule: Rule, rows: Predictions, seen: NDArray[np.bool_], by: str, metric: Metric
+) -> Rule:
     """Give each kind or domain its own threshold, the best on the items `seen`, (n,).
 
     A value with fewer than `FEWEST` items of a class among them keeps the common threshold.
@@ -74,7 +76,7 @@ def split_rule(rule: Rule, rows: Predictions, seen: NDArray[np.bool_], by: str) 
         here = seen & (values == value)
         label = rows.label[here]
         enough = min(np.bincount(label, minlength=2)) >= FEWEST
-        fitted = fit_threshold(label, rows.logit[here], rule)[0] if enough else rule
+        fitted = fit_threshold(label, rows.logit[here], rule, metric)[0] if enough else rule
         cuts[str(value)] = fitted.threshold
     return replace(rule, by=by, cuts=cuts)
 
@@ -110,7 +112,7 @@ class Tried:
     # part -> the rule fitted without it; none where there are too few groups to part
     rules: dict[int, Rule]
     trials: int  # completed in the search on all rows
-    in_sample: float = float("nan")  # macro-F1 of `rule` on all rows
+    in_sample: float = float("nan")  # the metric of `rule` on all rows
     votes: Votes | None = None  # of `rules`, each on its part; None where there are none
     pool: str = ""  # of the frames whose logits the rules were fitted on; "" is the members' own
 
@@ -128,15 +130,16 @@ def try_strategy(name: str, rows: Predictions, parts: Parts, search: Search) -> 
     whole = replace(search, study_name=f"{search.study_name}/all", on_study=count)
     rule = fit_rule(strategy, rows, np.ones(len(rows), dtype=bool), whole)
     rules = {} if parts.part is None else cross_rules(strategy, rows, parts.part, search)
-    return _scored(Tried(name, name, rule, rules, trials=sum(done)), rows, parts)
+    return _scored(Tried(name, name, rule, rules, trials=sum(done)), rows, parts, search.metric)
 
 
-def try_split(plain: Tried, rows: Predictions, parts: Parts, by: str) -> Tried:
+def try_split(plain: Tried, rows: Predictions, parts: Parts, by: str, metric: Metric) -> Tried:
     """Give the rules of a candidate thresholds by `kind` or `domain`; nothing is searched again."""
-    rule, rules = _changed(plain, parts, lambda rule, seen: split_rule(rule, rows, seen, by))
-    return _scored(
-        replace(plain, name=f"{plain.name} by {by}", rule=rule, rules=rules), rows, parts
+    rule, rules = _changed(
+        plain, parts, lambda rule, seen: split_rule(rule, rows, seen, by, metric)
     )
+    split = replace(plain, name=f"{plain.name} by {by}", rule=rule, rules=rules)
+    return _scored(split, rows, parts, metric)
 
 
 def try_pooling(plain: Tried, aligned: Aligned, parts: Parts, search: Search, pool: str) -> Tried:
@@ -147,10 +150,13 @@ def try_pooling(plain: Tried, aligned: Aligned, parts: Parts, search: Search, po
     rows, name = aligned.under(pool), f"{plain.name} of {pool}"
     if not STRATEGIES.get(plain.strategy).sampler:
         return replace(try_strategy(plain.strategy, rows, parts, search), name=name, pool=pool)
-    rule, rules = _changed(
-        plain, parts, lambda rule, seen: fit_threshold(rows.label[seen], rows.logit[seen], rule)[0]
-    )
-    return _scored(replace(plain, name=name, rule=rule, rules=rules, pool=pool), rows, parts)
+
+    def again(rule: Rule, seen: NDArray[np.bool_]) -> Rule:
+        return fit_threshold(rows.label[seen], rows.logit[seen], rule, search.metric)[0]
+
+    rule, rules = _changed(plain, parts, again)
+    pooled = replace(plain, name=name, rule=rule, rules=rules, pool=pool)
+    return _scored(pooled, rows, parts, search.metric)
 
 
 def _changed(
@@ -163,9 +169,9 @@ def _changed(
     return change(plain.rule, np.ones(len(parts.part), dtype=bool)), rules
 
 
-def _scored(fitted: Tried, rows: Predictions, parts: Parts) -> Tried:
+def _scored(fitted: Tried, rows: Predictions, parts: Parts, metric: Metric) -> Tried:
     """Fill in what the rules are worth."""
-    in_sample = macro_f1(rows.label, votes_of(fitted.rule, rows).pred)
+    in_sample = score_of(metric, rows.label, *votes_of(fitted.rule, rows))
     votes = None if parts.part is None else cross_vote(fitted.rules, rows, parts.part)
     return replace(fitted, in_sample=in_sample, votes=votes)
 
@@ -175,34 +181,34 @@ class Candidate:
     """A strategy and what it is worth."""
 
     name: str  # of the strategy
-    in_sample: float  # macro-F1 on the rows it was fitted on; flatters
-    # macro-F1 of decisions by rules fitted without the items' part; None where there are too few
+    in_sample: float  # the metric on the rows it was fitted on; flatters
+    # the metric of answers by rules fitted without the items' part; None where there are too few
     # groups to part
     cross_fitted: float | None = None
     # 95 % group bootstrap of `cross_fitted`; None below `MIN_GROUPS` groups
     interval: tuple[float, float] | None = None
     over: str | None = None  # the simpler candidate it was held against
-    gain: float | None = None  # cross-fitted gain over that one
+    gain: float | None = None  # cross-fitted gain over that one; more is better for any metric
     gain_se: float | None = None  # its standard error, by the paired bootstrap
     taken: bool = False  # whether it replaced that one
     voting: str = ""  # what its rule votes by
     trials: int = 0  # of one of its searches
-
-    @property
-    def optimism(self) -> float | None:
-        """Return how much the score on its own rows flatters it."""
-        return None if self.cross_fitted is None else self.in_sample - self.cross_fitted
+    optimism: float | None = None  # how much the score on its own rows flatters it
 
 
 def judge(
-    tried: Sequence[Tried], rows: Predictions, seed: int, first: int, rivals: range = range(0)
+    tried: Sequence[Tried],
+    rows: Predictions,
+    search: Search,
+    first: int,
+    rivals: range = range(0),
 ) -> list[Candidate]:
     """Score the candidates and let each challenge the one that stands, from `first` on.
 
     Args:
         tried: the simplest first; those before `first` are only shown.
         rows: what they were fitted on.
-        seed: of the bootstrap.
+        search: its metric, and the seed of the bootstrap.
         first: place of the one that stands at the beginning.
         rivals: places of candidates that all challenge the same one; of those that pass, the one
             with the best cross-fitted score replaces it, of equal ones the first.
@@ -210,29 +216,31 @@ def judge(
     Returns:
         One each; the last that is `taken` is the one to keep.
     """
-    preds = [t.votes.pred for t in tried if t.votes is not None]
-    if not preds:
+    answers, metric = [t.votes for t in tried if t.votes is not None], search.metric
+    if not answers:
         return [_candidate(t, taken=i == first) for i, t in enumerate(tried)]
-    scores = [macro_f1(rows.label, pred) for pred in preds]
+    scores = [score_of(metric, rows.label, *votes) for votes in answers]
     draws = None
     if rows.n_groups >= MIN_GROUPS:
-        draws = bootstrap_macro_f1(rows.label, preds, rows.group, seed=seed)
+        draws = bootstrap_scores(metric, rows.label, answers, rows.group, seed=search.seed)
+    good = [metric.sign * score for score in scores]
     standing, candidates = first, []
     rounds = [range(k, k + 1) for k in range(len(tried)) if k not in rivals]
     rounds += [rivals] if rivals else []
     for places in sorted(rounds, key=lambda places: places.start):
         found = [
-            _challenge(tried, scores, draws, place, None if place <= first else standing)
+            _challenge(tried, metric, scores, draws, place, None if place <= first else standing)
             for place in places
         ]
         passed = [k for k, c in zip(places, found, strict=True) if c.taken]
-        standing = max(passed, key=scores.__getitem__, default=standing)
+        standing = max(passed, key=good.__getitem__, default=standing)
         candidates += [replace(c, taken=k == standing) for k, c in zip(places, found, strict=True)]
     return candidates
 
 
 def _challenge(
     tried: Sequence[Tried],
+    metric: Metric,
     scores: Sequence[float],
     draws: NDArray[np.float64] | None,
     place: int,
@@ -241,22 +249,27 @@ def _challenge(
     """Return a candidate, `taken` where it beats the standing one by more than a standard error.
 
     Args:
-        tried, scores: of all.
+        tried, scores: of all, and the metric that scored them.
         draws: (n_draws, n) scores of bootstrap samples; None where there are too few groups.
         place: of the candidate.
         standing: place of the one that it challenges; None challenges nobody.
     """
-    limits = None if draws is None else interval(draws[:, place])
+    sign, score = metric.sign, scores[place]
+    rest: dict[str, Any] = {
+        "cross_fitted": score,
+        "optimism": sign * (tried[place].in_sample - score),
+        "interval": None if draws is None else interval(draws[:, place]),
+    }
     if standing is None:
-        return _candidate(tried[place], cross_fitted=scores[place], interval=limits)
-    gain = scores[place] - scores[standing]
+        return _candidate(tried[place], **rest)
+    gain = sign * (score - scores[standing])
     error = None
     if draws is not None:
-        error = float(np.std(draws[:, place] - draws[:, standing], ddof=1))
+        error = float(np.nanstd(draws[:, place] - draws[:, standing], ddof=1))
+    taken = error is not None and gain > error
     return _candidate(
-        tried[place], cross_fitted=scores[place], interval=limits, over=tried[standing].name,
-        gain=gain, gain_se=error, taken=error is not None and gain > error,
-    )  # fmt: skip
+        tried[place], over=tried[standing].name, gain=gain, gain_se=error, taken=taken, **rest
+    )
 
 
 def _candidate(tried: Tried, **rest: Any) -> Candidate:  # noqa: ANN401 - fields by name

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src.ensemble.rule import Rule, Votes, plain_rule, vote
-from src.metrics import log_odds
+from src.metrics import MACRO_F1, Metric, log_odds, score_of
 from src.thresholds import best_threshold
 
 FloatArray = NDArray[np.float64]
@@ -105,14 +105,21 @@ def decide(rule: Rule, rows: Predictions) -> Decided:
     return Decided(**own, prob=votes.prob, threshold=threshold, pred=votes.pred)
 
 
-def fit_threshold(label: IntArray, logit: FloatArray, rule: Rule = ALONE) -> tuple[Rule, float]:
-    """Return a rule at its best threshold on some items, and its macro-F1 there.
+def fit_threshold(
+    label: IntArray, logit: FloatArray, rule: Rule = ALONE, metric: Metric = MACRO_F1
+) -> tuple[Rule, float]:
+    """Return a rule at its best threshold on some items, and the metric there.
+
+    A metric of probs or ranks wants no threshold: the rule stays as it is.
 
     Args:
         label: (n,) 0/1.
         logit: (n, m), a column a member of the rule; (n,) of one model alone.
         rule: any but hard voting, whose members have thresholds of their own.
+        metric: what the threshold is best for.
     """
-    prob = vote(rule, logit.reshape(label.size, -1)).prob
-    threshold, score = best_threshold(label, prob)
+    votes = vote(rule, logit.reshape(label.size, -1))
+    if not metric.decides:
+        return rule, score_of(metric, label, *votes)
+    threshold, score = best_threshold(label, votes.prob, metric)
     return replace(rule, threshold=threshold), score

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from src.ensemble.calibration import CALIBRATIONS
 from src.ensemble.predictions import fit_threshold
 from src.ensemble.rule import Rule, plain_rule
+from src.metrics import DECISIONS, DEVELOPMENT, LOSSES, MACRO_F1, RANKS, Metric
 from src.registry import Registry
 
 if TYPE_CHECKING:
@@ -21,10 +22,15 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-INCUMBENT = "mean@0.5"
+INCUMBENT = "mean@0.5"  # where decisions are scored
+PLAIN_MEAN = "mean"  # the incumbent where no threshold is sought
 STEPS_UP = {"isotonic": 4}  # on the ladder; a curve of many knots is less simple than a line
 LINE = 3
-DEFAULT = ("platt-mean",)  # the rest are tried when named, or by --calibrate
+DECIDING = (DECISIONS, DEVELOPMENT)
+ANY = (*DECIDING, RANKS, LOSSES)  # what metrics may want
+# calibrated strategies -> the kinds of metric for which they are tried unasked; the rest are tried
+# when named, or by --calibrate
+DEFAULT = {"platt-mean": ANY, "temperature-mean": (LOSSES,), "isotonic-mean": (LOSSES,)}
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,7 @@ class Search:
     timeout: float | None = None  # seconds one search may take; None has no limit
     # called with every finished study and its name
     on_study: Callable[["optuna.Study", str], None] = lambda _study, _name: None
+    metric: Metric = MACRO_F1  # what is maximised
 
 
 Fit = Callable[[IntArray, FloatArray, Search], Rule]
@@ -57,10 +64,25 @@ class Strategy:
     min_members: int = 1  # it has nothing to look for below this many
     sampler: str = ""  # Optuna's sampler class, where it runs trials; else empty
     trials: int = 0  # of one search, unless the user says otherwise
-    default: bool = True  # whether it is tried without being named
+    suits: tuple[str, ...] = ANY  # what a metric may want (`Metric.wants`) for it to make sense
+    default: tuple[str, ...] = ANY  # what a metric may want for it to be tried without being named
     # whether calibrating the members first can change what it does; not where only their order
     # counts, nor for the incumbent, which learns nothing
     scale_matters: bool = True
+    calibrates: bool = False  # whether its members are calibrated first
+
+    def wants_more(self, n_members: int, metric: Metric) -> bool:
+        """Tell whether so few members leave it nothing to do.
+
+        One member's curve changes what its probs are worth, but no order and no best threshold.
+        """
+        alone = n_members == 1 and self.calibrates and metric.wants != LOSSES
+        return alone or n_members < self.min_members
+
+
+def incumbent_of(metric: Metric) -> str:
+    """Return the name of the plain mean, which learns nothing."""
+    return INCUMBENT if metric.decides else PLAIN_MEAN
 
 
 STRATEGIES: Registry[Strategy] = Registry("strategy")
@@ -87,13 +109,13 @@ def strategy(name: str, *, voting: str, rung: int, **rest: Any) -> Callable[[Fit
         STRATEGIES.register(name)(bare)
         for method in CALIBRATIONS if bare.scale_matters else ():
             own = calibrated_name(method, name)
-            STRATEGIES.register(own)(_calibrated(name, bare, method, default=own in DEFAULT))
+            STRATEGIES.register(own)(_calibrated(name, bare, method, DEFAULT.get(own, ())))
         return fit
 
     return add
 
 
-def _calibrated(name: str, bare: Strategy, method: str, *, default: bool) -> Strategy:
+def _calibrated(name: str, bare: Strategy, method: str, default: tuple[str, ...]) -> Strategy:
     """Return a strategy on calibrated members.
 
     The curves are fitted on the rows that the strategy is fitted on, so nested scores stay honest.
@@ -109,18 +131,19 @@ def _calibrated(name: str, bare: Strategy, method: str, *, default: bool) -> Str
         rung=bare.rung + STEPS_UP.get(method, LINE),
         fit=fit,
         about=f"Calibrate every member ({method}), then {name}.",
-        min_members=max(2, bare.min_members),
         default=default,
         scale_matters=False,
+        calibrates=True,
     )
 
 
 def with_best_threshold(
     label: IntArray,
     logits: FloatArray,
+    search: Search,
     voting: str,
     weights: FloatArray,
     **rest: Any,  # noqa: ANN401 - fields of the rule
 ) -> Rule:
-    """Return the rule of (m,) weights, and other fields of it, at its exact best threshold."""
-    return fit_threshold(label, logits, plain_rule(voting, weights, **rest))[0]
+    """Return the rule of (m,) weights, and other fields, at its exact best threshold, if any."""
+    return fit_threshold(label, logits, plain_rule(voting, weights, **rest), search.metric)[0]

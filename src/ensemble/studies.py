@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from src import paths
 from src.artifacts.atomic import file_lock
-from src.ensemble.predictions import fit_threshold
+from src.ensemble.predictions import ALONE, fit_threshold
 from src.ensemble.rule import TIE, Rule, equal_weights, mean_prob, plain_rule
 from src.ensemble.strategies import greedy_weights
-from src.ensemble.strategy import Search, strategy, with_best_threshold
+from src.ensemble.strategy import DECIDING, Search, strategy, with_best_threshold
 from src.errors import UserError
-from src.metrics import macro_f1, sigmoid
+from src.metrics import score_of, sigmoid
+from src.objectives import Objective, best_exactly
 from src.seeds import derive_seed
-from src.thresholds import BINS, best_score_of_bins
 
 if TYPE_CHECKING:
     import optuna
@@ -50,21 +50,25 @@ def fit_cma_es(label: IntArray, logits: FloatArray, search: Search) -> Rule:
 
 def _searched(label: IntArray, logits: FloatArray, search: Search, sampler: str) -> Rule:
     probs = sigmoid(np.ascontiguousarray(logits.T))
-    reals_first = np.argsort(label, kind="stable")
-    n_real = int(np.count_nonzero(label == 0))
-    # Single precision halves the traffic of a trial; what is kept at the end is exact.
-    single = np.ascontiguousarray(probs[:, reals_first], dtype=np.float32)
+    objective = Objective(search.metric, label)
+    arranged = objective.arrange(probs)
+    # Single precision halves the traffic of a trial; the finalists are scored exactly.
+    single = arranged.astype(np.float32)
 
-    def score(weights: FloatArray) -> float:
-        return best_score_of_bins((weights * BINS).astype(np.float32) @ single, n_real)
+    def quick(weights: FloatArray) -> float:
+        return objective.quick(weights.astype(np.float32) @ single)
 
-    tried_first = [greedy_weights(label, probs)]
-    weights = search_weights(score, logits.shape[1], search, sampler, tried_first)
-    return with_best_threshold(label, logits, "soft", weights)
+    def exact(weights: FloatArray) -> float:
+        return objective.exact(mean_prob(weights, arranged))
+
+    tried_first = [greedy_weights(label, probs, search.metric)]
+    weights = search_weights(quick, exact, logits.shape[1], search, sampler, tried_first)
+    return with_best_threshold(label, logits, search, "soft", weights)
 
 
 def search_weights(
     score: Callable[[FloatArray], float],
+    exact: Callable[[FloatArray], float],
     n_members: int,
     search: Search,
     sampler: str,
@@ -72,7 +76,8 @@ def search_weights(
 ) -> FloatArray:
     """Return the (m,) weights of sum 1, m >= 2, of the highest score.
 
-    Equal weights are tried first, and win ties; then `tried_first`, before any search.
+    Equal weights are tried first, and win ties; then `tried_first`, before any search. `score` is
+    asked for every trial, `exact` for those that look best.
 
     Raises:
         UserError: the storage is out of reach, or its study is of another problem.
@@ -119,8 +124,11 @@ def search_weights(
         found = study.get_trials(deepcopy=False, states=complete)
     if not found:
         return equal_weights(n_members)
-    best = max(found, key=lambda trial: (trial.value, -trial.number))
-    return weights_of([best.params[name] for name in names])
+    scored = [
+        (trial.value or 0.0, weights_of([trial.params[name] for name in names]))
+        for trial in sorted(found, key=lambda trial: trial.number)
+    ]
+    return best_exactly(scored, exact)
 
 
 @contextmanager
@@ -235,22 +243,24 @@ def _with_driver(url: str) -> str:
     return url
 
 
-@strategy("majority@0.5", voting="hard", rung=1)
+@strategy("majority@0.5", voting="hard", rung=1, suits=DECIDING)
 def fit_plain_majority(_label: IntArray, logits: FloatArray, _search: Search) -> Rule:
     """Take the majority of the members' decisions at 0.5: nothing is learned."""
     return plain_rule("hard", equal_weights(logits.shape[1]))
 
 
-@strategy("majority", voting="hard", rung=2)
-def fit_majority(label: IntArray, logits: FloatArray, _search: Search) -> Rule:
+@strategy("majority", voting="hard", rung=2, suits=DECIDING)
+def fit_majority(label: IntArray, logits: FloatArray, search: Search) -> Rule:
     """Let every member decide at its own exact best threshold; take the plain majority."""
-    thresholds = np.array([fit_threshold(label, logit)[0].threshold for logit in logits.T])
+    fitted = [fit_threshold(label, logit, ALONE, search.metric)[0] for logit in logits.T]
+    thresholds = np.array([rule.threshold for rule in fitted])
     return Rule("hard", equal_weights(logits.shape[1]), thresholds, 0.5)
 
 
 @strategy(
-    "weighted-majority", voting="hard", rung=12, min_members=3, sampler="TPESampler", trials=100
-)
+    "weighted-majority", voting="hard", rung=12, min_members=3, sampler="TPESampler", trials=100,
+    suits=DECIDING,
+)  # fmt: skip
 def fit_weighted_majority(label: IntArray, logits: FloatArray, search: Search) -> Rule:
     """Search the weights of the members' votes with TPE."""
     plain = fit_majority(label, logits, search)
@@ -263,7 +273,7 @@ def fit_weighted_majority(label: IntArray, logits: FloatArray, search: Search) -
         tie = np.abs(share - 0.5) <= TIE
         if tie.any():
             pred[tie] = mean_prob(weights, probs[:, tie]) >= 0.5
-        return macro_f1(label, pred)
+        return search.metric.sign * score_of(search.metric, label, share, pred)
 
-    weights = search_weights(score, logits.shape[1], search, "TPESampler", [])
+    weights = search_weights(score, score, logits.shape[1], search, "TPESampler", [])
     return Rule("hard", weights, plain.thresholds, 0.5)

@@ -25,29 +25,33 @@ from src.ensemble.crossfit import (
     try_split,
     try_strategy,
 )
-from src.ensemble.predictions import votes_of
+from src.ensemble.predictions import IntArray, votes_of
 from src.ensemble.rule import Rule, Votes, stages_of
 from src.ensemble.scales import scale_notes
-from src.ensemble.search import INCUMBENT, STRATEGIES, Search, ladder
-from src.metrics import auc, counts, f1_fake, f1_real, macro_f1_of_counts
+from src.ensemble.search import STRATEGIES, Search, incumbent_of, ladder
+from src.errors import UserError
+from src.metrics import MACRO_F1, METRICS, Metric, score_of
 
 BY = ("kind", "domain")
 
 
-def break_down(aligned: Aligned, votes: Votes | None) -> dict[str, list[dict[str, Any]]]:
+def break_down(
+    aligned: Aligned, votes: Votes | None, metric: Metric = MACRO_F1
+) -> dict[str, list[dict[str, Any]]]:
     """Score cross-fitted decisions for every kind and domain, as far as there is more than one.
 
     Returns:
         `kind` and `domain`, each where it has two values or more -> rows sorted by value:
-        `value, n, fakes, macro_f1, f1_real, f1_fake, auc`. Where a class is absent, its F1,
-        macro-F1 and AUC are None: they say nothing there.
+        `value, n, fakes`, the metric by its name, `f1_real, f1_fake, auc`. What says nothing where
+        a class is absent is None there.
     """
     if votes is None:
         return {}
     found = {by: np.unique(aligned.values(by).astype(str), return_inverse=True) for by in BY}
     return {
         by: [
-            {"value": str(value), **_score(aligned.label[rows], votes.prob[rows], votes.pred[rows])}
+            {"value": str(value)}
+            | _score(metric, aligned.label[rows], votes.prob[rows], votes.pred[rows])
             for value, rows in zip(values, _split(code), strict=True)
         ]
         for by, (values, code) in found.items()
@@ -61,18 +65,19 @@ def _split(code: NDArray[np.intp]) -> list[NDArray[np.intp]]:
 
 
 def _score(
-    label: NDArray[np.int64], prob: NDArray[np.float64], pred: NDArray[np.int64]
+    metric: Metric, label: IntArray, prob: NDArray[np.float64], pred: IntArray
 ) -> dict[str, Any]:
-    c = counts(label, pred)
     fakes = int(label.sum())
-    both = 0 < fakes < label.size
+    shown = {one.name: one for one in (metric, *map(METRICS.get, ("f1_real", "f1_fake", "auc")))}
     return {
         "n": int(label.size),
         "fakes": fakes,
-        "macro_f1": float(macro_f1_of_counts(c)) if both else None,
-        "f1_real": float(f1_real(c)) if fakes < label.size else None,
-        "f1_fake": float(f1_fake(c)) if fakes else None,
-        "auc": auc(label, prob) if both else None,
+        **{
+            name: None
+            if one.undefined(label.size - fakes, fakes)
+            else score_of(one, label, prob, pred)
+            for name, one in shown.items()
+        },
     }
 
 
@@ -117,30 +122,35 @@ def tune(
             test items carry theirs.
 
     Raises:
-        UserError: unknown voting or strategy, or one that does not fit.
+        UserError: unknown voting or strategy, or one that does not fit; a metric that these items
+            cannot tell.
     """
     search = search or Search()
-    problem = [aligned.folds_sha256, aligned.oof_sha256, aligned.folds, search.seed]
+    metric = search.metric
+    _check_metric(aligned, metric)
+    problem = [aligned.folds_sha256, aligned.oof_sha256, aligned.folds, search.seed, metric.name]
     search = replace(search, fingerprint=sha256_json(problem))
     parts = make_parts(aligned, search.seed)
-    names = ladder(len(aligned.models), voting, names)
-    reference = [] if names[0] == INCUMBENT else [INCUMBENT]
+    names = ladder(len(aligned.models), voting, names, metric)
+    incumbent = incumbent_of(metric)
+    reference = [] if names[0] == incumbent else [incumbent]
     tried = [try_strategy(name, aligned, parts, search) for name in [*reference, *names]]
-    candidates = judge(tried, aligned, search.seed, first=len(reference))
+    candidates = judge(tried, aligned, search, first=len(reference))
     plain = _winner(tried, candidates)
     pools = _poolings(aligned, plain) if parts.count else []
     rivals = range(len(tried), len(tried) + len(pools))
     if pools:
         tried += [try_pooling(plain, aligned, parts, search, pool) for pool in pools]
-        candidates = judge(tried, aligned, search.seed, len(reference), rivals)
+        candidates = judge(tried, aligned, search, len(reference), rivals)
         plain = _winner(tried, candidates)
     by = _values_to_split_by(aligned, plain.strategy, split_by) if parts.count else []
-    if by:
-        tried += [try_split(plain, aligned.under(plain.pool), parts, value) for value in by]
-        candidates = judge(tried, aligned, search.seed, len(reference), rivals)
+    if by and metric.decides:
+        rows = aligned.under(plain.pool)
+        tried += [try_split(plain, rows, parts, value, metric) for value in by]
+        candidates = judge(tried, aligned, search, len(reference), rivals)
     winner = _winner(tried, candidates)
     chosen = winner.name
-    notes = _notes(aligned, parts, candidates, chosen, shown_only=bool(reference))
+    notes = _notes(aligned, parts, candidates, chosen, metric, shown_only=bool(reference))
     notes += scale_notes(aligned.under(winner.pool), winner.rule, chosen, search.seed)
     recipe = _recipe(aligned.under(winner.pool), winner, candidates, search, notes)
     return Tuned(recipe, candidates, chosen, notes)
@@ -174,8 +184,26 @@ def _values_to_split_by(aligned: Aligned, chosen: str, wanted: Sequence[str]) ->
     return found
 
 
+def _check_metric(aligned: Aligned, metric: Metric) -> None:
+    """Raise a UserError where a metric says nothing of these items, or cannot be resolved."""
+    fakes = int(aligned.label.sum())
+    reals = len(aligned) - fakes
+    why = metric.undefined(reals, fakes) or metric.limited(reals, fakes)
+    if why:
+        raise UserError(
+            f"metric {metric.name} on fold(s) {' '.join(map(str, aligned.folds))}: {why}; train "
+            "more folds, or tune for another (--metric auc)"
+        )
+
+
 def _notes(
-    aligned: Aligned, parts: Parts, candidates: list[Candidate], chosen: str, *, shown_only: bool
+    aligned: Aligned,
+    parts: Parts,
+    candidates: list[Candidate],
+    chosen: str,
+    metric: Metric,
+    *,
+    shown_only: bool,
 ) -> list[str]:
     notes = [f"cross-fitted over {parts.note}" if parts.count else parts.note]
     if aligned.unsure:
@@ -189,19 +217,21 @@ def _notes(
             "be told from luck and the simplest candidate stays"
         )
     if shown_only and parts.count:
-        score = {c.name: c.cross_fitted or 0 for c in candidates}
-        better = score[INCUMBENT] > score[chosen]
-        words = f"{INCUMBENT} is shown for comparison"
+        score = {c.name: metric.sign * (c.cross_fitted or 0) for c in candidates}
+        incumbent = incumbent_of(metric)
+        better = score[incumbent] > score[chosen]
+        words = f"{incumbent} is shown for comparison"
         notes.append(f"{words} and is better" if better else words)
     return notes
 
 
-def _threshold_interval(aligned: Aligned, rule: Rule, seed: int) -> tuple[float, float] | None:
+def _threshold_interval(aligned: Aligned, rule: Rule, search: Search) -> tuple[float, float] | None:
     """Return the 95 % interval of the best threshold of a fitted rule; None where it has none."""
-    if rule.voting == "hard" or aligned.n_groups < MIN_GROUPS:
+    metric = search.metric
+    if rule.voting == "hard" or aligned.n_groups < MIN_GROUPS or not metric.decides:
         return None
     prob = votes_of(rule, aligned).prob
-    draws = bootstrap_threshold(aligned.label, prob, aligned.group, seed=seed)
+    draws = bootstrap_threshold(metric, aligned.label, prob, aligned.group, seed=search.seed)
     low, high = interval(draws)
     # Draws lie on a grid of 1/4096, the threshold itself between two probs.
     return min(low, rule.threshold), max(high, rule.threshold)
@@ -215,7 +245,7 @@ def _recipe(
     notes: list[str],
 ) -> Recipe:
     best = next(c for c in candidates if c.name == winner.name)
-    incumbent = next(c for c in candidates if c.name == INCUMBENT)
+    incumbent = next(c for c in candidates if c.name == incumbent_of(search.metric))
     rule = replace(winner.rule, pools=aligned.pooled.names(winner.pool))
     members = [
         aligned.member(model, float(weight), float(threshold))
@@ -230,19 +260,20 @@ def _recipe(
         folds_sha256=aligned.folds_sha256,
         members=members,
         stages=stages_of(rule, aligned.models),
+        metric=search.metric.name,
         scores={
             "in_sample": best.in_sample,
             "cross_fitted": best.cross_fitted,
             "interval": best.interval,
             "optimism": best.optimism,
-            "threshold_interval": _threshold_interval(aligned, rule, search.seed),
+            "threshold_interval": _threshold_interval(aligned, rule, search),
             "incumbent": incumbent.in_sample,  # it learns nothing, so this is honest
             "rows": int(aligned.label.size),
             "groups": aligned.n_groups,
             "selected_on": aligned.selected_on,
-            "breakdown": break_down(aligned, winner.votes),
+            "breakdown": break_down(aligned, winner.votes, search.metric),
             "notes": notes,
-            "candidates": [asdict(c) | {"optimism": c.optimism} for c in candidates],
+            "candidates": [asdict(c) for c in candidates],
         },
         search={
             "strategy": winner.name,

@@ -10,13 +10,17 @@ import termios
 
 import numpy as np
 import pytest
+from sklearn.metrics import balanced_accuracy_score, log_loss, matthews_corrcoef, roc_auc_score
 
 from src import paths
 from src.artifacts.folds import write_folds
 from src.artifacts.label_names import LabelNames, write_label_names
+from src.artifacts.recipes import read_recipe
 from src.cli import tune as command
 from src.cli.common import choose_tunable
 from src.cli.tune import main
+from src.ensemble.align import align
+from src.ensemble.rule import rule_of, vote
 from src.errors import UserError
 from tests.conftest import REPO
 from tests.ensemble.synthetic import (
@@ -329,3 +333,59 @@ def test_an_extra_that_another_tune_brings_is_left_alone(tmp_path, capsys, monke
     assert "another process is at work on" in capsys.readouterr().err
     assert main(["--trials", "3"]) == 0
     assert bring(2) == 0  # once nobody is at it, a second import replaces the first
+
+
+@pytest.mark.parametrize(
+    ("metric", "oracle", "higher"),
+    [
+        ("auc", lambda y, prob, _: roc_auc_score(y, prob), True),
+        ("log_loss", lambda y, prob, _: log_loss(y, prob), False),
+        ("balanced_accuracy", lambda y, _, pred: balanced_accuracy_score(y, pred), True),
+        ("mcc", lambda y, _, pred: matthews_corrcoef(y, pred), True),
+    ],
+)
+def test_another_metric_is_tuned_for(metric, oracle, higher, capsys):
+    toy(3, shift=1.0)
+    main(["--data", DATA, "--metric", metric, "--trials", "5"])
+    out = capsys.readouterr().out
+    recipe = read_recipe(recipe_path())
+    aligned = align(DATA, SCHEME)
+    votes = vote(rule_of(recipe), aligned.logit)
+    assert recipe.metric == metric
+    assert recipe.scores["in_sample"] == pytest.approx(oracle(aligned.label, *votes), abs=1e-9)
+    plain = recipe.scores["candidates"][0]
+    assert plain["name"] == ("mean@0.5" if "accuracy" in metric or metric == "mcc" else "mean")
+    gain = recipe.scores["cross_fitted"] - plain["cross_fitted"]
+    assert (gain if higher else -gain) >= 0  # shifted logits: what is fitted is worth something
+    if metric in ("auc", "log_loss"):
+        assert recipe.stage("threshold") == {"value": 0.5}
+        assert "no threshold" in out
+        assert "majority" not in out
+    assert ("less is better" in out) is not higher
+
+
+def test_the_metric_of_a_data_set_is_its_yamls(capsys):
+    toy()
+    yaml = paths.dataset_yaml(DATA)
+    yaml.parent.mkdir(parents=True, exist_ok=True)
+    yaml.write_text("metric: AUROC\n")
+    main(["--data", DATA])
+    assert read_recipe(recipe_path()).metric == "auc"
+    main(["--data", DATA, "--metric", "ap"])
+    assert "dataset.yaml says auc" in capsys.readouterr().out
+    assert read_recipe(recipe_path()).metric == "ap"
+
+
+@pytest.mark.parametrize(
+    ("metric", "says"),
+    [
+        ("auk", "did you mean"),
+        ("recall_fake", "tuned for"),
+        ("tpr@fpr=0.01%", "the limit allows no error"),
+    ],
+)
+def test_a_metric_that_cannot_be_tuned_for_is_refused(metric, says, capsys):
+    toy()
+    assert main(["--data", DATA, "--metric", metric]) == 2
+    assert says in capsys.readouterr().err
+    nothing_written()

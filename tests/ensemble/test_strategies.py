@@ -17,7 +17,7 @@ from src.ensemble.strategies import greedy_weights
 from src.ensemble.tune import tune
 from src.errors import UserError
 from src.metrics import macro_f1, sigmoid
-from src.thresholds import BINS
+from src.thresholds import BINS, best_threshold
 from tests.ensemble.synthetic import DATA, SCHEME, make_folds, make_oof
 
 RNG = np.random.default_rng(0)
@@ -147,14 +147,15 @@ def slow_greedy(label, probs, rounds):
         inside = [m for m in top if m in picks]
         picks.append((inside or top)[0])
         history.append((scores[picks[-1]], list(picks)))
-    most = max(s for s, _ in history)
-    picks = next(p for s, p in history if s >= most - 1e-12)
+    ends = [best_threshold(label, probs[p].mean(axis=0))[1] for _, p in history]
+    picks = next(p for s, (_, p) in zip(ends, history, strict=True) if s >= max(ends) - 1e-12)
     return np.bincount(picks, minlength=len(probs)) / len(picks)
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 5])
 def test_greedy_equals_a_plain_loop(rounds):
-    assert greedy_weights(SOME, PROBS, rounds) == pytest.approx(slow_greedy(SOME, PROBS, rounds))
+    found = greedy_weights(SOME, PROBS, rounds=rounds)
+    assert found == pytest.approx(slow_greedy(SOME, PROBS, rounds))
 
 
 def test_a_member_twice_shares_the_weight_of_the_first():

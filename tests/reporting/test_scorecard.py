@@ -187,7 +187,7 @@ def test_one_class_leaves_what_it_can_say(label, why):
     own = {0: {"f1_real", "precision_real", "recall_real", "bpcer"},
            1: {"f1_fake", "precision_fake", "recall_fake", "apcer", "apcer[print]",
                "apcer[replay]", "apcer[(none)]"}}[label]  # fmt: skip
-    assert kept == own | {"accuracy", "log_loss", "ece"}
+    assert kept == own | {"accuracy", "log_loss", "brier", "ece"}
     assert {score.why for score in found.values() if np.isnan(score.value)} == {why}
 
 
