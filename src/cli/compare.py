@@ -13,7 +13,7 @@ from src.artifacts.files import write_csv
 from src.artifacts.folds import existing_scheme, fold_numbers
 from src.cli import parsers
 from src.cli.common import choose_dataset, print_table, show_log, taken
-from src.cli.evaluate import cell, predict_other
+from src.cli.evaluate import predict_other
 from src.cli.folds import folds_of
 from src.cli.merge import Merging, merge_folds
 from src.cli.train import train
@@ -23,6 +23,7 @@ from src.data.layouts.load import load_dataset
 from src.errors import UserError, disk_trouble, message_of
 from src.inference.cross_dataset import check_parts, labelled_items, leave_out_seen, trained_ids
 from src.inference.lineage import check_own
+from src.reporting.card_table import cell
 from src.reporting.comparison import (
     Comparison,
     Result,

@@ -33,6 +33,7 @@ from src.data.items.manifest import Dataset
 from src.ensemble.predictions import Decided
 from src.errors import UserError, unknown_name
 from src.inference.lineage import check_own, records_of, trained_sets
+from src.reporting.card_table import reasons, records, table_of
 from src.reporting.evaluated import (
     Subject,
     check_folds,
@@ -43,14 +44,13 @@ from src.reporting.evaluated import (
     subject_of_model,
     subject_of_recipe,
 )
-from src.reporting.scorecard import Card, Score, score_rows
+from src.reporting.scorecard import Card, score_rows
 
 if TYPE_CHECKING:
     from src.inference.cross_dataset import LabelledRows
 
 COLUMNS = 4  # of a printed table
 MOST_PARTS = 20  # printed; all are in the CSV
-MOST_ATTACKS = 20
 LEGEND = """fake = positive. auc, ap, eer, tpr@fpr and tnr@fnr look at the order of probs alone.
 hter: at the EER cut of development rows, {dev}.
 hter_test_eer: at the EER cut of the scored rows themselves: flattering, but papers print it.
@@ -254,7 +254,7 @@ def print_cards(
             "thresholds carried over from there"
         )
     whole = [(titles[name], card) for name, group in cards.items() for card in group if not card.by]
-    _print_tables(whole, labels.names)
+    print_tables(whole, labels.names)
     for name, group in cards.items():
         for level in ("item", "group"):
             parts = [c for c in group if c.by and c.level == level]
@@ -269,7 +269,7 @@ def _print_parts(title: str, group: Sequence[Card], names: tuple[str, str]) -> N
     print(f"\n{title} by {group[0].by}, {group[0].level} level")
     worst = sorted(group, key=lambda card: _order(card.scores["macro_f1"].value))
     shown = {card.value for card in worst[:MOST_PARTS]}
-    _print_tables([(card.value, card) for card in group if card.value in shown], names)
+    print_tables([(card.value, card) for card in group if card.value in shown], names)
     if len(group) > MOST_PARTS:
         print(f"the {MOST_PARTS} worst of {len(group)} by macro_f1; all are in the CSV")
 
@@ -278,90 +278,28 @@ def _order(value: float) -> float:
     return math.inf if math.isnan(value) else value
 
 
-def _print_tables(columns: Sequence[tuple[str, Card]], names: tuple[str, str]) -> None:
+def print_tables(columns: Sequence[tuple[str, Card]], names: tuple[str, str]) -> None:
+    """Print cards under their titles, some side by side, and why a score is undefined."""
     for start in range(0, len(columns), COLUMNS):
         some = columns[start : start + COLUMNS]
         print()
-        print_table([*_head(some, names), *_lines([card for _, card in some])])
+        print_table(table_of(some, names))
         for title, card in some:
-            for text in [*card.notes, *_reasons(card)]:
+            for text in [*card.notes, *reasons(card)]:
                 print(f"  {title}, {card.level} level: {text}")
-
-
-def _head(columns: Sequence[tuple[str, Card]], names: tuple[str, str]) -> list[list[str]]:
-    cards, (real, fake) = [card for _, card in columns], names
-    return [
-        ["", *(title for title, _ in columns)],
-        ["level", *(card.level for card in cards)],
-        ["rows", *(f"{c.items} ({c.reals} {real}, {c.fakes} {fake})" for c in cards)],
-        ["groups", *(str(card.groups) for card in cards)],
-    ]
-
-
-def _lines(cards: Sequence[Card]) -> list[list[str]]:
-    attacks = [key for card in cards for key in card.scores if key.startswith("apcer[")]
-    attacks = list(dict.fromkeys(attacks))
-    plain = [key for key in cards[0].scores if not key.startswith("apcer[")]
-    place = plain.index("apcer") + 1
-    kept = sorted(attacks, key=lambda key: -_worst(cards, key))[:MOST_ATTACKS]
-    keys = [*plain[:place], *(key for key in attacks if key in kept), *plain[place:]]
-    return [
-        [key, *(cell(card.scores[key]) if key in card.scores else "" for card in cards)]
-        for key in keys
-    ]
-
-
-def _worst(cards: Sequence[Card], key: str) -> float:
-    values = [card.scores[key].value for card in cards if key in card.scores]
-    return max((value for value in values if not math.isnan(value)), default=0.0)
-
-
-def cell(score: Score) -> str:
-    """Return a score as text: value, interval; `-` where it is undefined, `*` where limited."""
-    if math.isnan(score.value):
-        return "-"
-    text = f"{score.value:.4f}" + ("*" if score.why else "")
-    return text if math.isnan(score.low) else f"{text} [{score.low:.4f}, {score.high:.4f}]"
-
-
-def _reasons(card: Card) -> list[str]:
-    """Return why some metrics are undefined or limited, the metrics of one reason together."""
-    found: dict[str, list[str]] = {}
-    for key, score in card.scores.items():
-        if score.why:
-            mark = "-" if math.isnan(score.value) else "*"
-            found.setdefault(f"{mark} ({score.why})", []).append(key)
-    return [f"{mark}: {', '.join(keys)}" for mark, keys in found.items()]
 
 
 def write_cards(
     path: Path, subject: Subject, folds: Sequence[int], cards: dict[str, list[Card]]
 ) -> None:
     """Write every score as a row of a CSV; an undefined one is empty, its note says why."""
-    trained_on = subject.recipe.dataset
+    head = {"trained_on": subject.recipe.dataset}
+    tail = {"name": subject.name, "folds": " ".join(map(str, folds))}
     rows = [
-        {
-            "trained_on": trained_on,
-            "data": name,
-            "name": subject.name,
-            "folds": " ".join(map(str, folds)),
-            "level": card.level,
-            "by": card.by,
-            "value": card.value,
-            "items": card.items,
-            "reals": card.reals,
-            "fakes": card.fakes,
-            "groups": card.groups,
-            "metric": metric,
-            "score": score.value,
-            "low": score.low,
-            "high": score.high,
-            "threshold": subject.threshold,
-            "note": "; ".join([*([score.why] if score.why else []), *card.notes]),
-        }
+        head | {"data": name} | tail | record | {"threshold": subject.threshold}
         for name, group in cards.items()
         for card in group
-        for metric, score in card.scores.items()
+        for record in records(card)
     ]
     write_csv(path, pd.DataFrame(rows))
 

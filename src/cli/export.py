@@ -1,4 +1,4 @@
-"""`python -m src export MODEL`: checkpoints as files for ONNX Runtime or OpenVINO."""
+"""`python -m src export` and `bundle`: checkpoints for other engines, recipes for elsewhere."""
 
 from argparse import Namespace
 from functools import partial
@@ -6,14 +6,13 @@ from functools import partial
 from src import paths
 from src.artifacts.files import sha256_file
 from src.artifacts.folds import existing_scheme, read_folds
+from src.artifacts.recipes import read_recipe
 from src.artifacts.runs import check_checkpoint, read_run
 from src.cli import parsers
-from src.cli.common import (
-    choose_dataset,
-    show_log,
-)
+from src.cli.common import choose_dataset, choose_recipe, choose_tunable, recipe_path, show_log
 from src.data.layouts.load import load_dataset
 from src.errors import UserError
+from src.inference.bundle import bundle_output, collect, write_bundle
 from src.inference.export import Order, check_order, export_checkpoint, is_exported, read_items
 from src.training.job import job_table
 
@@ -80,6 +79,25 @@ def _report(what: str, order: Order, check: dict[str, float], fold: paths.FoldNa
         f"{check['max_logit_difference']:.2g} (their standard deviation: "
         f"{check['logit_spread']:.2g})"
     )
+
+
+def run_bundle(arguments: Namespace) -> None:
+    """Do what the flags ask for."""
+    dataset = choose_tunable(arguments.data, None)
+    name = choose_recipe(dataset, arguments.recipe)
+    show_log()
+    target = bundle_output(arguments.output, dataset, name)
+    contents = collect(name, read_recipe(recipe_path(dataset, name)))
+    for kind, (count, size) in contents.sizes().items():
+        print(f"{kind:<12} {count:>4} files {_megabytes(size):>12}")
+    for note in contents.notes:
+        print(note)
+    size = write_bundle(target, contents)
+    print(f"{target}: {_megabytes(size)}, {len(contents.parts)} checkpoints")
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
 
 
 main = partial(parsers.main, "export")

@@ -22,7 +22,7 @@ DEFAULT_RECIPE = "tuned"
 
 
 COMMANDS: dict[str, tuple[str, AddFlags]] = {}  # the head of --help, what adds the other flags
-HOMES = {"variants": "models"}  # modules of another name than the command's
+HOMES = {"bundle": "export", "variants": "models"}  # modules of another name than the command's
 SCRIPTS = {"train": "train_folds.py", "tune": "tune.py", "predict": "predict_ensemble.py"}
 
 
@@ -333,6 +333,33 @@ def _evaluate(parser: Parser) -> None:
     add("--split", choices=["train", "test"], help=text)
     add_data(parser)
     add_compute(parser)
+
+
+@command("""Score bare CSVs of any tool against the truth, and against each other.
+
+  python -m src score truth.csv a.csv               every metric, with 95 % intervals
+  python -m src score truth.csv a.csv b.csv c.csv   and each of the others against a: DeLong's test
+                          of the AUC, the paired bootstrap by group of the rest
+  python -m src score truth.csv a.csv b.csv --metric tpr@fpr=1%   a and b by that
+  python -m src score truth.csv a.csv --columns id=image label=gt group=video score=p1 --fake 0
+
+truth.csv: an id and a label, perhaps a group (what belongs together: a video) and a domain.
+The others: an id and a prob (of fake), logit, score or label, in any order; joined by id.""")
+def _score(parser: Parser) -> None:
+    add = parser.add_argument
+    add("truth", type=Path, metavar="TRUTH", help="a CSV of an id and a label")
+    add("files", type=Path, nargs="+", metavar="FILE", help="CSVs of an id and a score or a label")
+    text = "what is better is said by this (default: macro_f1; auc where there are no decisions)"
+    add("--metric", metavar="NAME", help=text)
+    text = "fake from there on: of P(fake), or of scores that are none (default: 0.5, of P(fake))"
+    add("--threshold", type=float, metavar="T", help=text)
+    add("--fake", metavar="WORD", help="which of the two labels is fake, where that is not clear")
+    text = "of which class higher scores are, where no column's name says so (default: fake)"
+    add("--higher", choices=["fake", "real"], default="fake", help=text)
+    text = "which column is the id, label, group, domain, prob, logit or score, where unclear"
+    add("--columns", nargs="+", default=[], metavar="KEY=NAME", help=text)
+    add("--common", action="store_true", help="score the items that are in all files")
+    add("--output", type=Path, metavar="CSV", help="write the table there too")
 
 
 @command("""Train many ways in one go, and hold them against each other.

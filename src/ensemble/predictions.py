@@ -63,6 +63,12 @@ class Decided(Predictions):
     threshold: FloatArray  # (n,) what the prob of each is held against
     pred: IntArray  # (n,) 0/1
     dev: IntArray | None = None  # (n,) decisions at cuts that other rows chose, if there are any
+    score: FloatArray | None = None  # (n,) what orders the items, where that is not the logit
+
+    @property
+    def ranked(self) -> FloatArray:
+        """Return (n,) what orders the items."""
+        return self.logit if self.score is None else self.score
 
 
 def columns_of(table: pd.DataFrame) -> dict[str, Any]:

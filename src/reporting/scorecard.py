@@ -4,7 +4,9 @@
 themselves, as many papers report it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +20,7 @@ from src.reporting.evaluated import NO_NAME
 
 MOST_REPLICATES, FEWEST_REPLICATES = 1000, 200
 _ROWS_DRAWN = 100_000_000  # of all replicates together, about: 10 seconds
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Score(NamedTuple):
@@ -42,23 +45,35 @@ class Card:
     groups: int
     scores: dict[str, Score]  # in the order of `METRICS`, then `apcer[kind]` of several kinds
     notes: list[str]  # what the rows are, and why there is no interval
+    rows: Decided  # that were scored
+    # metric -> (b,) its values on resampled groups, the same draws of any predictions of the same
+    # items; none where there is no interval
+    draws: dict[str, FloatArray] = field(default_factory=dict)
 
 
 class Scorer:
-    """Computes every metric of some rows, for any number of copies of each."""
+    """Computes metrics of some rows, for any number of copies of each.
 
-    def __init__(self, rows: Decided) -> None:
+    Those are all of `METRICS` and those `also` named, but for what wants something that the rows
+    lack.
+    """
+
+    def __init__(
+        self, rows: Decided, lacks: Mapping[str, str] = NOTHING, also: Sequence[Metric] = ()
+    ) -> None:
+        self.known = {one.name: one for one in (*METRICS.in_order(), *also)}
+        self.metrics = [one for one in self.known.values() if one.wants not in lacks]
         self.rows, self.fake = rows, rows.label == 1
-        self.ranking = metrics.rank(rows.label, rows.logit)
+        self.ranking = metrics.rank(rows.label, rows.ranked)
         self.losses = {
             one.name: one.compute(self.fake, rows.logit)
-            for one in METRICS.in_order()
+            for one in self.metrics
             if one.wants == LOSSES
         }
         names, code = np.unique(rows.domain[self.fake].astype(str), return_inverse=True)
         self.attacks, self.attack = [str(name) or NO_NAME for name in names], code
         self.ones = np.ones(len(rows), dtype=np.int64)
-        self.own = rows.logit >= metrics.eer_cut(metrics.roc_of(self.ranking))
+        self.own = rows.ranked >= metrics.eer_cut(metrics.roc_of(self.ranking))
 
     def __call__(self, weight: IntArray | None = None) -> dict[str, float]:
         """Return metric -> value; NaN where it is undefined. `weight`: (n,) copies, None: one."""
@@ -78,8 +93,8 @@ class Scorer:
         }
         if dev is not None:
             given[DEVELOPMENT] = (self._counts(dev == 1, weight),)
-        found = {one.name: self._value(one, given, weight) for one in METRICS.in_order()}
-        if len(self.attacks) > 1:
+        found = {one.name: self._value(one, given, weight) for one in self.metrics}
+        if len(self.attacks) > 1 and "apcer" in found:
             found |= {f"apcer[{n}]": float(v) for n, v in zip(self.attacks, missed, strict=True)}
         return found
 
@@ -100,6 +115,8 @@ def score_rows(
     note: str = "",
     *,
     seed: int = 0,
+    lacks: Mapping[str, str] = NOTHING,
+    also: Sequence[Metric] = (),
 ) -> Card:
     """Return every metric of n >= 1 rows, with its 95 % interval by group.
 
@@ -111,10 +128,12 @@ def score_rows(
         level, by, value: see `Card`.
         note: what the rows are.
         seed: of the draws.
+        lacks: what metrics may want (`DECISIONS` ..) and the rows have not -> why.
+        also: metrics beside those of `METRICS`.
     """
     n, fakes = len(rows), int(rows.label.sum())
-    scorer = Scorer(rows)
-    values = scorer()
+    scorer = Scorer(rows, lacks, also)
+    values = dict.fromkeys(scorer.known, np.nan) | scorer()
     notes = [note] if note else []
     draws: dict[str, FloatArray] = {}
     if rows.n_groups < MIN_GROUPS:
@@ -124,8 +143,8 @@ def score_rows(
     found = {}
     for key, score in values.items():
         # Of a kind of attack only fakes tell.
-        one = METRICS.get(key) if key in METRICS else Metric(key, metrics.ATTACKS, max, FAKE)
-        why = one.undefined(n - fakes, fakes)
+        one = scorer.known.get(key) or Metric(key, metrics.ATTACKS, max, FAKE)
+        why = one.undefined(n - fakes, fakes) or lacks.get(one.wants, "")
         if not why and one.wants == DEVELOPMENT and rows.dev is None:
             why = "no development rows: no other fold is finished"
         if why:
@@ -135,7 +154,8 @@ def score_rows(
         drawn = drawn[np.isfinite(drawn)]
         low, high = interval(drawn) if drawn.size else (np.nan, np.nan)
         found[key] = Score(score, low, high, one.limited(n - fakes, fakes))
-    return Card(level, by, value, n, n - fakes, fakes, rows.n_groups, found, notes)
+    counted = (n, n - fakes, fakes, rows.n_groups)
+    return Card(level, by, value, *counted, found, notes, rows, draws)
 
 
 def _draw(scorer: Scorer, rows: Decided, seed: int) -> dict[str, FloatArray]:

@@ -12,8 +12,8 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 from src import paths
 from src.artifacts.folds import write_folds
 from src.cli import evaluate, train, tune
-from src.cli.evaluate import cell
 from src.metrics import METRICS, eer_cut, roc, sigmoid
+from src.reporting.card_table import cell
 from src.reporting.scorecard import Score
 from tests.cli.conftest import write_pictures
 from tests.ensemble.synthetic import DATA, SCHEME, make_folds, make_oof, oof_path

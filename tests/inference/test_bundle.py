@@ -9,7 +9,7 @@ import pytest
 
 from src import paths
 from src.artifacts.recipes import read_recipe, write_recipe
-from src.cli import bundle, tune
+from src.cli import export, parsers, tune
 from tests.ensemble.synthetic import DATA, SCHEME, make_folds
 
 pytestmark = pytest.mark.usefixtures("artefact_root")
@@ -35,7 +35,7 @@ def target():
 
 
 def test_a_good_recipe_is_packed(names):
-    assert bundle.main(["--data", DATA]) == 0
+    assert parsers.main("bundle", ["--data", DATA]) == 0
     with zipfile.ZipFile(target()) as archive:
         assert f"rvf/oof/{DATA}/{SCHEME}/two/extra_test.csv" in archive.namelist()
 
@@ -47,7 +47,7 @@ def test_test_predictions_from_elsewhere_are_those_that_were_imported(names, cap
         file.unlink()
     else:
         file.write_text(file.read_text().replace("t1", "t3"))
-    assert bundle.main(["--data", DATA]) == 2
+    assert parsers.main("bundle", ["--data", DATA]) == 2
     assert f"{file} is not the file that was imported" in capsys.readouterr().err
     assert not target().exists()
 
@@ -56,13 +56,13 @@ def test_a_recipe_that_this_version_cannot_follow(names, capsys):
     path = paths.recipe_json(DATA, "tuned")
     recipe = read_recipe(path)
     write_recipe(path, replace(recipe, stages=[*recipe.stages, {"name": "magic", "params": {}}]))
-    assert bundle.main(["--data", DATA]) == 2
+    assert parsers.main("bundle", ["--data", DATA]) == 2
     assert "magic" in capsys.readouterr().err
     assert not target().exists()
 
 
 def test_what_changes_while_it_is_packed(names, capsys, monkeypatch):
-    collect = bundle.collect
+    collect = export.collect
 
     def then_edit(*args):
         found = collect(*args)
@@ -70,8 +70,8 @@ def test_what_changes_while_it_is_packed(names, capsys, monkeypatch):
         file.write_bytes(file.read_bytes().replace(b"1", b"2", 1))
         return found
 
-    monkeypatch.setattr(bundle, "collect", then_edit)
-    assert bundle.main(["--data", DATA]) == 2
+    monkeypatch.setattr(export, "collect", then_edit)
+    assert parsers.main("bundle", ["--data", DATA]) == 2
     assert "fold_0.csv was changed while it was packed" in capsys.readouterr().err
     assert not target().exists()
 
@@ -82,7 +82,7 @@ def test_a_member_that_weighs_nothing_needs_no_test_predictions(names):
     one, two = recipe.members
     write_recipe(path, replace(recipe, members=[one, replace(two, weight=0.0)]))
     paths.extra_test_csv(*names).unlink()
-    assert bundle.main(["--data", DATA]) == 0
+    assert parsers.main("bundle", ["--data", DATA]) == 0
     with zipfile.ZipFile(target()) as archive:
         table = json.loads(archive.read("rvf/bundle.json"))
     assert f"oof/{DATA}/{SCHEME}/two/extra.json" in table["files"]

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from src.artifacts.files import sha256_file
-from src.cli import bundle, train, tune
+from src.cli import parsers, train, tune
 from src.data.items.dataset_yaml import says_cropped
 from src.inference import bundle as module
 from tests.shared import NO_NETWORK, tiny_model
@@ -103,7 +103,7 @@ def yunet(yunet_once: Path) -> Iterator[Path]:
 def pack(root: Path) -> int:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RVF_ROOT", str(root))
-        code = bundle.main(["--data", "tiny"])
+        code = parsers.main("bundle", ["--data", "tiny"])
     logging.getLogger("rvf").handlers.clear()  # they write to this test's streams
     return code
 
