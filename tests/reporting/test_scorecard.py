@@ -231,14 +231,14 @@ def test_intervals_agree_with_drawing_groups_one_by_one():
 def test_a_metric_is_one_function_and_stands_in_the_table(monkeypatch):
     monkeypatch.setattr(METRICS, "_things", dict(METRICS._things))
 
-    @metric("mcc", DECISIONS)
-    def matthews(c):
-        both = (c.tp + c.fp) * (c.tp + c.fn) * (c.tn + c.fp) * (c.tn + c.fn)
-        return (c.tp * c.tn - c.fp * c.fn) / np.sqrt(both)
+    @metric("youden", DECISIONS)
+    def youden(c):
+        return c.tp / (c.tp + c.fn) - c.fp / (c.fp + c.tn)
 
     rows = make_rows()
-    found = score_rows(rows).scores["mcc"]
-    assert found.value == pytest.approx(sk.matthews_corrcoef(rows.label, rows.pred))
+    found = score_rows(rows).scores["youden"]
+    want = sk.balanced_accuracy_score(rows.label, rows.pred, adjusted=True)
+    assert found.value == pytest.approx(want)
     assert found.low < found.value < found.high
 
 
