@@ -178,7 +178,7 @@ ORACLES = {
 }
 
 
-@pytest.mark.parametrize("name", metrics.METRICS)
+@pytest.mark.parametrize("name", list(metrics.METRICS))
 def test_every_metric_equals_its_oracle(name):
     """Scikit-learn, scipy or a plain loop; on probs with ties and without, and of 0 and 1."""
     one = metrics.METRICS.get(name)
