@@ -113,7 +113,7 @@ def read_truth(path: Path, reading: Reading) -> Truth:
         groups = join_originals(ids.tolist(), groups)
     rows = pd.DataFrame({"item_id": ids.tolist(), "label": _labels(table, label, words),
                          "group": groups, "domain": domains, "kind": "image"})  # fmt: skip
-    return Truth(path, list(table.rows), rows, words, group)
+    return Truth(path, list(map(str, table.rows)), rows, words, group)
 
 
 def read_scores(path: Path, words: LabelMap, reading: Reading) -> ScoreFile:
@@ -267,7 +267,7 @@ def _of_labels(path: Path, table: Table, ids: pd.Series, words: LabelMap, column
     prob = pred.astype(np.float64)
     how = f"labels of column {column}: metrics of decisions alone"
     return ScoreFile(
-        path, list(table.rows), ids.tolist(), prob, log_odds(prob), prob, DEFAULT, pred,
+        path, list(map(str, table.rows)), ids.tolist(), prob, log_odds(prob), prob, DEFAULT, pred,
         dict.fromkeys(wants, why), how,
     )  # fmt: skip
 
@@ -309,7 +309,7 @@ def _of_scores(
     if metrics.DECISIONS not in lacks:
         how += f", fake from {threshold:g} on"
     pred = (prob >= threshold).astype(np.int64)
-    known = (path, list(table.rows), ids.tolist())
+    known = (path, list(map(str, table.rows)), ids.tolist())
     return ScoreFile(*known, score, logit, prob, threshold, pred, lacks, how)
 
 
