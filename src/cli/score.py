@@ -19,7 +19,7 @@ from src.errors import UserError, unknown_name
 from src.metrics import DECISIONS, DEFAULT, REAL, Metric, metric_named
 from src.reporting.card_table import cell, records
 from src.reporting.paired import Difference, differences, disagreement, sentence
-from src.reporting.score_files import WHAT, Reading, ScoreFile, Truth, read_scores, read_truth
+from src.reporting.score_files import WHAT, HowRead, ScoreFile, Truth, read_scores, read_truth
 from src.reporting.score_join import join
 from src.reporting.scorecard import Card, Score, score_rows
 
@@ -33,7 +33,7 @@ Intervals: 95 %, {by}, thresholds held fixed."""
 
 def run_score(arguments: Namespace) -> None:
     """Do what the flags ask for."""
-    reading = Reading(
+    how_read = HowRead(
         _columns(arguments.columns), arguments.fake, arguments.higher, arguments.threshold
     )
     paths: list[Path] = arguments.files
@@ -43,9 +43,9 @@ def run_score(arguments: Namespace) -> None:
     asked = None if arguments.metric is None else metric_named(arguments.metric)
     if arguments.output is not None:
         check_output(arguments.output, ".csv", _is_ours)
-    truth = read_truth(arguments.truth, reading)
-    files = [read_scores(path, truth.words, reading) for path in paths]
-    _check_columns(reading, truth, files)
+    truth = read_truth(arguments.truth, how_read)
+    files = [read_scores(path, truth.words, how_read) for path in paths]
+    _check_columns(how_read, truth, files)
     rows, left_out = join(truth, files, common=arguments.common)
     _print_read(truth, files, left_out, len(rows[0]))
     label = rows[0].label
@@ -84,10 +84,10 @@ def _columns(pairs: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _check_columns(reading: Reading, truth: Truth, files: Sequence[ScoreFile]) -> None:
+def _check_columns(how_read: HowRead, truth: Truth, files: Sequence[ScoreFile]) -> None:
     """Raise where a column that was named stands in no file."""
     known = dict.fromkeys([*truth.columns, *(name for file in files for name in file.columns)])
-    for what, name in reading.columns.items():
+    for what, name in how_read.columns.items():
         if name not in known:
             raise unknown_name(f"column (--columns {what}=)", name, known)
 

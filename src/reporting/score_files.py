@@ -48,7 +48,7 @@ _SHOWN = 4  # words that a message lists
 
 
 @dataclass(frozen=True)
-class Reading:
+class HowRead:
     """How the files are to be read, where their headers leave it open."""
 
     columns: Mapping[str, str] = field(default_factory=dict)  # one of `WHAT` -> name of the column
@@ -84,7 +84,7 @@ class ScoreFile:
     how: str  # what was understood, in words
 
 
-def read_truth(path: Path, reading: Reading) -> Truth:
+def read_truth(path: Path, how_read: HowRead) -> Truth:
     """Read the CSV of labels: an id and a label, perhaps a group and a domain.
 
     Raises:
@@ -92,14 +92,14 @@ def read_truth(path: Path, reading: Reading) -> Truth:
             not understood; asks which word is fake.
     """
     table = _read(path)
-    label = _column(table, "label", [str(c) for c in table.rows if _is_label(str(c))], reading)
+    label = _column(table, "label", [str(c) for c in table.rows if _is_label(str(c))], how_read)
     if label is None:
         raise _no_column(table, "label", _LABELS)
-    ids = _ids(table, reading, taken=label)
-    words = _words(table, label, reading.fake)
+    ids = _ids(table, how_read, taken=label)
+    words = _words(table, label, how_read.fake)
     taken = {label, ids.name}
     group, domain = (
-        _column(table, what, [c for c in table.candidates(what) if c not in taken], reading)
+        _column(table, what, [c for c in table.candidates(what) if c not in taken], how_read)
         for what in ("group", "domain")
     )
     groups, domains = (
@@ -116,7 +116,7 @@ def read_truth(path: Path, reading: Reading) -> Truth:
     return Truth(path, list(map(str, table.rows)), rows, words, group)
 
 
-def read_scores(path: Path, words: LabelMap, reading: Reading) -> ScoreFile:
+def read_scores(path: Path, words: LabelMap, how_read: HowRead) -> ScoreFile:
     """Read a CSV of an id and a prob, a logit, another score or a label, in any order.
 
     A column of labels beside scores is taken for decisions where a threshold on the scores gives
@@ -127,11 +127,11 @@ def read_scores(path: Path, words: LabelMap, reading: Reading) -> ScoreFile:
             no finite number or, in a column called a probability, not from 0 to 1.
     """
     table = _read(path)
-    found = _score_column(table, reading)
+    found = _score_column(table, how_read)
     taken = None if found is None else found[0]
-    ids = _ids(table, reading, taken=taken)
+    ids = _ids(table, how_read, taken=taken)
     left = [str(c) for c in table.rows if c not in (ids.name, taken)]
-    labels = _column(table, "label", [c for c in left if _is_label(c)], reading)
+    labels = _column(table, "label", [c for c in left if _is_label(c)], how_read)
     if found is None and labels is None and len(left) == 1:
         labels = left[0]  # by its values
     if found is None and labels is None:
@@ -139,9 +139,9 @@ def read_scores(path: Path, words: LabelMap, reading: Reading) -> ScoreFile:
     if found is None:
         if all(words.get(value) is not None for value in table.rows[labels]):
             return _of_labels(path, table, ids, words, str(labels))
-        found, labels = (str(labels), "score", reading.higher == "fake"), None
-    scores = _of_scores(path, table, ids, found, reading)
-    if labels is None or reading.threshold is not None:
+        found, labels = (str(labels), "score", how_read.higher == "fake"), None
+    scores = _of_scores(path, table, ids, found, how_read)
+    if labels is None or how_read.threshold is not None:
         return scores
     return _with_decisions(scores, table, str(labels), words)
 
@@ -156,9 +156,9 @@ def _read(path: Path) -> Table:
     return Table(str(path), rows, DatasetConfig())
 
 
-def _column(table: Table, what: str, candidates: Sequence[str], reading: Reading) -> str | None:
+def _column(table: Table, what: str, candidates: Sequence[str], how_read: HowRead) -> str | None:
     """Return the column that `--columns` names and the table has, or the only candidate."""
-    given = reading.columns.get(what)
+    given = how_read.columns.get(what)
     if given in table.rows.columns:
         return given
     if len(candidates) > 1:
@@ -180,9 +180,9 @@ def _no_column(table: Table, what: str, known: Sequence[str]) -> UserError:
     )
 
 
-def _ids(table: Table, reading: Reading, taken: str | None) -> pd.Series:
+def _ids(table: Table, how_read: HowRead, taken: str | None) -> pd.Series:
     """Return the column of ids: the first of a known name whose values are all different."""
-    given = reading.columns.get("id")
+    given = how_read.columns.get("id")
     known = [given] if given in table.rows.columns else table.candidates("id")
     known = [column for column in known if column != taken]
     if not known:
@@ -228,12 +228,12 @@ def _labels(table: Table, column: str, words: LabelMap) -> IntArray:
     return parsed.to_numpy(np.int64)
 
 
-def _score_column(table: Table, reading: Reading) -> tuple[str, str, bool] | None:
+def _score_column(table: Table, how_read: HowRead) -> tuple[str, str, bool] | None:
     """Return the column of scores, what it holds (a key of `_SCORES`) and if fakes are high."""
-    upward = reading.higher == "fake"
+    upward = how_read.higher == "fake"
     for what in _SCORES:
-        if reading.columns.get(what) in table.rows.columns:
-            column = reading.columns[what]
+        if how_read.columns.get(what) in table.rows.columns:
+            column = how_read.columns[what]
             said = _meaning(column)
             return column, what, upward if said is None or said[1] is None else said[1]
     meant = {str(column): _meaning(str(column)) for column in table.rows}
@@ -241,7 +241,7 @@ def _score_column(table: Table, reading: Reading) -> tuple[str, str, bool] | Non
         found = {c: said[1] for c, said in meant.items() if said is not None and said[0] == what}
         # P(real) beside P(fake) says the same once more.
         named = [c for c, fake in found.items() if fake is not False] or list(found)
-        column = _column(table, what, named, reading)
+        column = _column(table, what, named, how_read)
         if column is not None:
             return column, what, upward if found[column] is None else bool(found[column])
     return None
@@ -273,7 +273,7 @@ def _of_labels(path: Path, table: Table, ids: pd.Series, words: LabelMap, column
 
 
 def _of_scores(
-    path: Path, table: Table, ids: pd.Series, found: tuple[str, str, bool], reading: Reading
+    path: Path, table: Table, ids: pd.Series, found: tuple[str, str, bool], how_read: HowRead
 ) -> ScoreFile:
     column, what, upward = found
     score = _numbers(table, column)
@@ -293,7 +293,7 @@ def _of_scores(
         why = "the scores are no probabilities"
         lacks |= dict.fromkeys((metrics.LOSSES, metrics.PROBS), why)
         how += ", which are not all from 0 to 1, so no probabilities: metrics of order"
-        if reading.threshold is None:
+        if how_read.threshold is None:
             why += ", and no --threshold parts them"
             lacks |= dict.fromkeys((metrics.DECISIONS, metrics.ATTACKS), why)
     elif what == "logit":
@@ -303,7 +303,7 @@ def _of_scores(
         how += " taken for P(fake)" if what == "score" else ""
         score = prob = score if upward else 1 - score
         logit = log_odds(prob)
-    threshold = DEFAULT if reading.threshold is None else reading.threshold
+    threshold = DEFAULT if how_read.threshold is None else how_read.threshold
     if not (metrics.PROBS in lacks or 0 <= threshold <= 1):
         raise UserError(f"--threshold {threshold:g}: {path} holds P(fake), want one from 0 to 1")
     if metrics.DECISIONS not in lacks:
