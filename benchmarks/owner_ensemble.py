@@ -118,7 +118,7 @@ def main() -> None:
 
     for model, file in MODELS.items():
         frozen = ["--set", "strategy=feature_extractor", "--set", "augment=none"]
-        frozen += ["--set", "mixup=0.0", "--set", "cutmix=0.0", "--set", "erase=0.0"]
+        frozen += ["--set", "mixup=0.0", "--set", "cutmix=0.0"]
         frozen += ["--set", "optim.lr=1e-3", "--set", "optim.epochs=20", "--as", f"{model}_frozen"]
         for fold in ("0", "1"):
             type_in("train_folds.py", "--model", model, *frozen, "--fold", fold,

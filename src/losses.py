@@ -7,13 +7,12 @@ item then costs what its parts cost, at a weight between those of the classes.
 Whatever reads a config reads this, so that torch is imported where something is computed.
 """
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from src.registry import Registry
-from src.strict_yaml import NotNegative, Positive
+from src.strict_yaml import NotNegative, Positive, keywords_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,19 +68,13 @@ def term(*, pairs: bool) -> Callable[[Callable[..., Tensor]], Callable[..., Tens
     return add
 
 
-def settings_of(function: Callable[..., Tensor]) -> dict[str, tuple[Any, Any]]:
-    """Return kind and default of each setting of a loss or a term."""
-    keywords = inspect.signature(function).parameters.values()
-    return {k.name: (k.annotation, k.default) for k in keywords if k.kind is k.KEYWORD_ONLY}
-
-
 def all_settings() -> dict[str, tuple[Any, Any]]:
     """Return kind and default of every key of `loss` that belongs to one loss or term."""
     found: dict[str, tuple[Any, Any]] = {}
     for name in LOSSES:
-        found |= settings_of(LOSSES.get(name))
+        found |= keywords_of(LOSSES.get(name))
     for name, function in TERMS.items():
-        found |= {name: (NotNegative, 0.0)} | settings_of(function)
+        found |= {name: (NotNegative, 0.0)} | keywords_of(function)
     return found
 
 
@@ -111,7 +104,7 @@ def total_loss(
 
 
 def _call(function: Callable[..., Tensor], config: object, *arguments: object) -> Tensor:
-    return function(*arguments, **{key: getattr(config, key) for key in settings_of(function)})
+    return function(*arguments, **{key: getattr(config, key) for key in keywords_of(function)})
 
 
 @LOSSES.register("bce")

@@ -4,9 +4,10 @@
 """
 
 import difflib
+import inspect
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from types import MappingProxyType
@@ -48,6 +49,7 @@ Float = Annotated[float, Strict()]
 Count = Annotated[Int, Field(ge=1)]
 Positive = Annotated[Float, Field(gt=0)]
 NotNegative = Annotated[Float, Field(ge=0)]
+Chance = Annotated[Float, Field(ge=0, le=1)]
 PLAIN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 Plain = Annotated[str, Field(pattern=f"^{PLAIN}$")]  # the name of one file, in any system
 Word = Annotated[str, Field(min_length=1)]
@@ -92,6 +94,22 @@ class Keys:
                 facts = {"key": str(key), "known": known}
                 raise PydanticCustomError("unknown_key", "unknown key", facts)
         return content
+
+
+def keywords_of(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+    """Return kind and default of each keyword of a function: what a YAML may set of it."""
+    keywords = inspect.signature(function).parameters.values()
+    return {k.name: (k.annotation, k.default) for k in keywords if k.kind is k.KEYWORD_ONLY}
+
+
+def make_keys(
+    name: str, keys: Mapping[str, tuple[Any, Any]], base: type = Keys, about: str = ""
+) -> type:
+    """Return a model of a YAML with the keys of `base` and these, each its kind and its default."""
+    body: dict[str, Any] = {key: default for key, (_, default) in keys.items()}
+    body |= {"__annotations__": {key: kind for key, (kind, _) in keys.items()}}
+    body |= {"__module__": __name__, "__doc__": about or f"{name}, as a YAML has it."}
+    return dataclass(frozen=True, config=STRICT)(type(name, (base,), body))
 
 
 class _Shallow(Scanner):

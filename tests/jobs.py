@@ -108,8 +108,7 @@ def make_job(artefact_root: Path) -> Callable[..., Job]:
             key: {**value, **changes.get(key, {})} if isinstance(value, dict) else value
             for key, value in TINY.items()
         }
-        content |= {key: value for key, value in changes.items() if key not in TINY}
-        content |= {key: v for key, v in changes.items() if not isinstance(v, dict)}
+        content |= {k: v for k, v in changes.items() if not isinstance(TINY.get(k), dict)}
         table = job_table(items, read_folds(paths.folds_csv("tiny", "s")))
         config = parse_model(content, "tiny")
         chosen = options or Options(device="cpu", precision="fp32", workers=0, track="none")

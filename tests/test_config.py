@@ -22,6 +22,7 @@ from tests.conftest import REPO
 
 SHIPPED = sorted((REPO / "configs" / "models").glob("*.yaml"))
 MINIMAL = {"backbone": {"name": "resnet18"}}
+LIGHT = {"name": "light", "flip": 0.1, "erase": 0.2}
 
 
 @pytest.fixture
@@ -225,10 +226,60 @@ def test_edges_of_the_ranges_are_allowed():
     assert model.optim.clip_grad is None
 
 
-def test_the_share_of_erased_images():
-    for value, bound in ((-0.1, ">= 0"), (1.1, "<= 1")):
-        assert f"erase must be {bound}" in refusal(MINIMAL | {"erase": value})
-    assert [parse_model(MINIMAL | {"erase": v}, "x").erase for v in (0, 0.3, 1)] == [0, 0.3, 1]
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("light", "light"),
+        ({"name": "light"}, "light"),
+        ({"flip": 0.1}, {"name": "standard", "flip": 0.1}),
+        ({"flip": 0.1, "name": "light"}, {"name": "light", "flip": 0.1}),
+    ],
+)
+def test_a_preset_is_kept_in_one_way(given, kept):
+    model = parse_model(MINIMAL | {"augment": given}, "x")
+    assert model.augment == model.as_dict()["augment"] == kept
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [(3, "must be text or a mapping"), (None, "must be text"), ({"name": 3}, "name must be text")],
+)
+def test_what_is_no_preset(wrong, words):
+    assert f"augment{':' * isinstance(wrong, dict)} {words}" in refusal(
+        MINIMAL | {"augment": wrong}
+    )
+
+
+def test_lora_has_two_names_and_one_is_kept():
+    assert parse_model(MINIMAL | {"strategy": "peft_lora"}, "x").strategy == "lora"
+
+
+@pytest.mark.parametrize(
+    ("child", "changes", "found"),
+    [
+        ("", {}, {"name": "light", "flip": 0.1, "erase": 0.2}),
+        ("augment: {flip: 0.3}", {}, {"name": "light", "flip": 0.3, "erase": 0.2}),
+        ("augment: {name: light, jpeg: 0}", {}, {**LIGHT, "jpeg": 0}),
+        ("augment: {name: standard, hue: 0}", {}, {"name": "standard", "hue": 0}),
+        ("augment: light", {}, "light"),
+        ("augment: none", {"augment.erase": 0.4}, {"name": "none", "erase": 0.4}),
+        ("", {"augment": "none", "augment.erase": 0.4}, {"name": "none", "erase": 0.4}),
+        ("", {"augment.jpeg": 0}, {**LIGHT, "jpeg": 0}),
+    ],
+)
+def test_settings_go_with_their_preset(write_model, child, changes, found):
+    write_model("base", "backbone: {name: resnet18}\naugment: {name: light, flip: 0.1, erase: 0.2}")
+    write_model("child", f"extends: base\n{child}\n")
+    assert read_model("child", changes).augment == found
+    write_variant("variant", "child", changes)
+    assert read_model("variant").augment == found
+
+
+def test_a_setting_without_a_preset_is_one_of_the_default(write_model):
+    write_model("base", "backbone: {name: resnet18}")
+    changed = {"name": "standard", "hue": 0.0}
+    assert read_model("base", {"augment.hue": 0.0}).augment == changed
+    assert read_model("timm:resnet18", {"augment.hue": 0.0}).augment == changed
 
 
 def test_patience_counts_from_1_and_goes_with_either_selection():

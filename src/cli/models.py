@@ -82,7 +82,8 @@ def draw_variants(
     if not 1 <= lr_factor < float("inf"):
         raise UserError(f"--lr-factor {lr_factor:g}: want 1 or more")
     read = config.read_model(model, common)
-    presets = list(dict.fromkeys(augments or (read.augment, *parsers.AUGMENTS)))
+    wanted = augments or (read.augment, *parsers.AUGMENTS)
+    presets = [one for place, one in enumerate(wanted) if one not in wanted[:place]]
     for preset in presets:
         check_augment(preset, read.input.geometry)
     drawn = [dict(common)]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from src import paths
-from src.config.schema import ModelConfig
+from src.config.schema import STANDARD, ModelConfig
 from src.errors import UserError, unknown_name
 from src.strict_yaml import PLAIN, checked, parse_yaml, read_mapping
 
@@ -97,7 +97,20 @@ def _read_with_parents(name: str, children: tuple[str, ...]) -> dict[str, Any]:
     parent = content.pop("extends", None)
     if parent is None:
         return content
-    return _merged(_read_with_parents(str(parent), (*children, name)), content)
+    base = _read_with_parents(str(parent), (*children, name))
+    merged = _merged(base, content)
+    if "augment" in content:
+        merged["augment"] = _augmented(base.get("augment"), content["augment"])
+    return merged
+
+
+def _augmented(old: Any, new: Any) -> Any:  # noqa: ANN401
+    """Return `augment` as it is changed: settings are added to those of the same preset alone."""
+    if old is None or not isinstance(new, dict):
+        return new
+    before = old if isinstance(old, dict) else {"name": old}
+    name = before.get("name", STANDARD)
+    return _merged(before, new) if new.get("name", name) == name else new
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -114,6 +127,10 @@ def set_dotted(content: dict[str, Any], parts: list[str], value: Any) -> None:  
     Raises:
         UserError: a part on the way has no keys.
     """
+    if parts[0] == "augment" and len(parts) < 3:
+        new = value if len(parts) == 1 else {parts[1]: value}
+        content["augment"] = _augmented(content.get("augment"), new)
+        return
     for part in parts[:-1]:
         content = content.setdefault(part, {})
         if not isinstance(content, dict):

@@ -9,7 +9,16 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from src.errors import UserError
 from src.losses import OF_PAIRS, TERMS, all_settings, asked_terms
 from src.metrics import DEFAULT, Metric, tuned_metric
-from src.strict_yaml import STRICT, Count, Float, Int, Keys, NotNegative, Positive
+from src.strict_yaml import (
+    STRICT,
+    Count,
+    Float,
+    Int,
+    Keys,
+    NotNegative,
+    Positive,
+    make_keys,
+)
 
 MOST_MARGIN = 4.0  # side of a face's square over that of its box
 MOST_FRAMES = 1024  # of a clip; views are named with two digits or more
@@ -18,6 +27,8 @@ Inside = Annotated[Float, Field(gt=0, lt=1)]
 Share = Annotated[Float, Field(ge=0, lt=1)]
 UpToOne = Annotated[Float, Field(gt=0, le=1)]
 Triple = tuple[Float, Float, Float]
+STANDARD = "standard"  # the preset of a config that names none
+OTHER_NAMES = {"peft_lora": "lora"}  # what others call a strategy
 # Which frames of a clip are read, and how they become RGB; what other numbers kept is made again.
 READING = 3
 
@@ -98,7 +109,8 @@ class HeadConfig(Keys):
 class TransferConfig(Keys):
     """Settings of the strategies; each reads those that concern it."""
 
-    freeze: tuple[str, ...] = ()  # name patterns (`blocks.0.*`) of weights that stay as they are
+    # parts whose weights stay as they are: names (`blocks.1`, which is not `blocks.10`) or patterns
+    freeze: tuple[str, ...] = ()
     # epochs after which one more block, from the head down, is trained; None trains all that the
     # strategy trains from the start
     unfreeze_every: Count | None = None
@@ -106,6 +118,9 @@ class TransferConfig(Keys):
     head_lr: Positive = 1e-3  # peak learning rate of that stage
     # epochs without a gain before that stage ends; None never ends it early
     head_patience: Count | None = None
+    # while the head alone is trained: on features of items as they are, computed once; false
+    # computes them of every augmented batch
+    cache_features: bool = True
     # how many of the backbone's last blocks `two_stage` trains in its second stage
     last_blocks: Count = 3
     lora_r: Count = 16  # rank of the low-rank updates
@@ -128,13 +143,7 @@ class LossKeys(Keys):
 if TYPE_CHECKING:
     LossConfig = LossKeys
 else:  # with a key for each setting of a loss and each weight of a term (`src/losses.py`)
-    _own = all_settings()
-    _body = {key: default for key, (_, default) in _own.items()}
-    _body |= {"__annotations__": {key: kind for key, (kind, _) in _own.items()}}
-    _body |= {"__module__": __name__, "__doc__": "What is minimised."}
-    LossConfig = checked_dataclass(frozen=True, config=STRICT)(
-        type("LossConfig", (LossKeys,), _body)
-    )
+    LossConfig = make_keys("LossConfig", all_settings(), LossKeys, "What is minimised.")
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -167,6 +176,16 @@ class OptimConfig(Keys):
     layer_decay: UpToOne | None = None
     # radius of sharpness-aware minimisation around the optimizer; None has none
     sam_rho: Positive | None = None
+
+
+def _shortest(augment: str | dict[str, Any]) -> str | dict[str, Any]:
+    """Return a preset without settings as its name alone, so that it is written in one way."""
+    if isinstance(augment, str):
+        return augment
+    name = augment.get("name", STANDARD)
+    if not isinstance(name, str):
+        raise ValueError(f"name must be text (found {name!r})")
+    return {"name": name} | augment if set(augment) - {"name"} else name
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -203,11 +222,13 @@ class ModelConfig(Keys):
     # how faces are found, with `input.crop: face`
     face: FaceConfig = field(default_factory=FaceConfig)
     head: HeadConfig = field(default_factory=HeadConfig)  # from its features to a logit
-    strategy: str = "fine_tuning"  # how the weights are transferred (a registered strategy)
+    # how the weights are transferred (a registered strategy)
+    strategy: Annotated[str, AfterValidator(lambda name: OTHER_NAMES.get(name, name))] = (
+        "fine_tuning"
+    )
     transfer: TransferConfig = field(default_factory=TransferConfig)  # settings of the strategy
-    augment: str = "standard"  # a registered preset for training items
-    # share of training images of which a random rectangle is blanked
-    erase: Annotated[Float, Field(ge=0, le=1)] = 0.0
+    # a registered preset for training items; `{name: standard, hue: 0.05}` changes what it does
+    augment: Annotated[str | dict[str, Any], AfterValidator(_shortest)] = STANDARD
     mixup: NotNegative = 0.0  # alpha of mixup's Beta distribution; 0 has none
     # alpha of cutmix's Beta distribution; 0 has none. With both, each batch takes one.
     cutmix: NotNegative = 0.0
@@ -270,6 +291,7 @@ def _together(config: ModelConfig) -> dict[str, bool]:
     mixes = config.mixup > 0 or config.cutmix > 0
     free, averages = optim.name == "schedule_free", optim.swa_epochs is not None
     frozen = config.strategy == "feature_extractor"
+    cached = frozen and config.transfer.cache_features
     terms = asked_terms(loss)
     pairs = any(name in OF_PAIRS for name in terms)
     every, of_pairs = ([f"loss.{name}" for name in names] for names in (TERMS, OF_PAIRS))
@@ -297,9 +319,9 @@ def _together(config: ModelConfig) -> dict[str, bool]:
             mixes and pairs
         ),
         "strategy: feature_extractor trains on features of items that stay as they are: leave "
-        f"mixup, cutmix, {', '.join(every[:-1])} and {every[-1]} out": not (
-            frozen and (mixes or terms)
-        ),
+        "mixup and cutmix out, or take transfer.cache_features: false": not (cached and mixes),
+        "strategy: feature_extractor moves no feature: leave "
+        f"{', '.join(every[:-1])} and {every[-1]} out": not (frozen and terms),
     }
 
 

@@ -37,21 +37,20 @@ class Classifier(nn.Module):
                 compiled net then runs as if it were not. UserError for a net with several
                 classifiers.
         """
-        pixels = self.normalised(batch["pixels"])
-        if "blank" in batch:
-            pixels = _blank(pixels, batch["blank"])
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        pixels = self.normalised(batch["pixels"], batch.get("blank"))
         if not features:
             return {"logit": self.net(pixels).squeeze(1)}
         with entering(classifier_of(self.net)[1]) as seen:
             logit = self.net.forward(pixels).squeeze(1)  # not compiled
         return {"logit": logit, "features": seen[0]}
 
-    def normalised(self, pixels: Tensor) -> Tensor:
-        """Return uint8 (n, s, s, 3) pixels as the net takes them, float (n, 3, s, s)."""
+    def normalised(self, pixels: Tensor, blank: Tensor | None = None) -> Tensor:
+        """Return pixels as the net takes them, float (n, 3, s, s); see `forward`."""
         # A permuted NHWC tensor already lies in memory as channels_last.
         pixels = pixels.permute(0, 3, 1, 2).float()
         pixels = (pixels - self.get_buffer("mean")) / self.get_buffer("std")
+        if blank is not None:
+            pixels = _blank(pixels, blank)
         return pixels.contiguous(memory_format=torch.channels_last)
 
 

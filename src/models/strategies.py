@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from typing import Literal
 
 from torch import nn
 
@@ -21,9 +22,9 @@ class Stage:
     train: Names  # names of the weights that are trained
     optim: OptimConfig  # how; its epochs are those of this stage alone
     patience: int | None = None  # epochs without a gain before it ends; None never ends it early
-    # the backbone is frozen and in evaluation mode, so that its features are computed once, of
-    # items as they are, and only the head is run
-    cached: bool = False
+    # the backbone is frozen and in evaluation mode, and only the head is run on its features: of
+    # items as they are, computed once, or of each augmented batch; None runs the whole net
+    features: Literal["cached", "augmented"] | None = None
     # with gradual unfreezing: what is trained from the first epochs on, block by block; each lasts
     # `unfreeze_every` epochs, the last (which is `train`) to the end
     thaw: tuple[Names, ...] = ()
@@ -51,9 +52,9 @@ def fine_tuning(parts: Anatomy, config: ModelConfig) -> list[Stage]:
 
 @STRATEGIES.register("feature_extractor")
 def feature_extractor(parts: Anatomy, config: ModelConfig) -> list[Stage]:
-    """Train the head alone, on features that are computed once."""
+    """Train the head alone, on features of the frozen backbone."""
     _refuse_unread(config)
-    return [Stage("head", parts.head, config.optim, config.patience, cached=True)]
+    return [Stage("head", parts.head, config.optim, config.patience, _features(config))]
 
 
 @STRATEGIES.register("two_stage")
@@ -123,7 +124,11 @@ def _head_stage(parts: Anatomy, config: ModelConfig) -> Stage:
     wanted = config.transfer
     optim = replace(config.optim, epochs=wanted.head_epochs, lr=wanted.head_lr)
     optim = replace(optim, layer_decay=None, swa_epochs=None)  # matters of the backbone
-    return Stage("head", parts.head, optim, wanted.head_patience, cached=True)
+    return Stage("head", parts.head, optim, wanted.head_patience, _features(config))
+
+
+def _features(config: ModelConfig) -> Literal["cached", "augmented"]:
+    return "cached" if config.transfer.cache_features else "augmented"
 
 
 def _main(name: str, chosen: Names, parts: Anatomy, config: ModelConfig) -> Stage:
@@ -162,10 +167,14 @@ def _refuse_unread(config: ModelConfig) -> None:
 
 
 def _without_frozen(names: Names, config: ModelConfig) -> Names:
-    """Leave out what `transfer.freeze` names, some but not all of what would be trained."""
+    """Leave out what `transfer.freeze` names, some but not all of what would be trained.
+
+    A name is that of a weight, or of a part and then means all that lies in it.
+    """
     kept = names
     for pattern in config.transfer.freeze:
-        frozen = {name for name in names if fnmatchcase(name, pattern)}
+        patterns = (pattern, f"{pattern}.*")
+        frozen = {name for name in names if any(fnmatchcase(name, one) for one in patterns)}
         if not frozen:
             raise UserError(
                 f"transfer.freeze: {pattern!r} matches no weight that strategy "

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from src import paths
 from src.config import InputSpec, ModelConfig
-from src.data.batches.augment import check_augment
+from src.data.batches.augment import check_augment, shown_augment
 from src.data.batches.loader import DeviceBatches, TrainBatches
 from src.data.batches.samplers import BatchKey
 from src.data.items.files import kind_of
@@ -68,9 +68,11 @@ def draw_preview(
     rows = collect_rows(config, spec, dataset, per_class, draws)
     titles = [f"canvas, {spec.canvas} px", f"evaluation, {spec.image_size} px"]
     titles += [f"draw {number + 1}" for number in range(draws)]
-    also = {"erase": config.erase, "mixup": config.mixup, "cutmix": config.cutmix}
+    also = {"mixup": config.mixup, "cutmix": config.cutmix}
     more = "".join(f", {key} {value:g}" for key, value in also.items() if value)
-    title = f"{model} on {dataset.name}: augment {config.augment}{more}, {spec.geometry}"
+    title = (
+        f"{model} on {dataset.name}: augment {shown_augment(config.augment)}{more}, {spec.geometry}"
+    )
     path = paths.preview_png(dataset.name, model)
     return draw_rows(rows, titles, title, path, dataset.labels.names)
 
@@ -127,9 +129,8 @@ def _draw(
     """Return the first batch of as many epochs, of all items of `source`, as the net sees it."""
     mixes = config.mixup > 0 or config.cutmix > 0
     batches = TrainBatches(
-        source, labels, config.augment, spec.image_size, derive_seed(config.seed, 0), config.erase,
-        mixes=mixes,
-    )  # fmt: skip
+        source, labels, config.augment, spec.image_size, derive_seed(config.seed, 0), mixes=mixes
+    )
     rows = tuple(range(len(source)))
     loader = [batches[BatchKey(epoch, 0, rows)] for epoch in range(draws)]
     on_device = DeviceBatches(

@@ -1,11 +1,15 @@
-"""What a frozen backbone sees in the items: computed once, kept on disk, shared by all folds."""
+"""What a frozen backbone sees in the items: computed once, kept on disk, shared by all folds.
 
+Or of every augmented batch anew.
+"""
+
+import copy
 import hashlib
 import io
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -35,6 +39,7 @@ from src.training.job import Job
 
 LOG = logging.getLogger("rvf")
 Features = NDArray[np.float32]
+Batch = dict[str, Tensor]
 
 
 class FeatureBatches:
@@ -63,7 +68,7 @@ class FeatureBatches:
             there = np.isfinite(features.reshape(len(features), -1)[:, 0]).astype(np.int64)
             self.held = np.add.reduceat(there, numbers.slot_starts[:-1])
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         """Yield `features` float32 (n, ...), `label` int64 (n,), `item` int64 (n,)."""
         for key in self.sampler:
             rows = np.array(key.rows)
@@ -110,6 +115,30 @@ class FeatureBatches:
         return np.concatenate([s + one for s, one in zip(starts, slots, strict=True)]), frames
 
 
+class AugmentedFeatures:
+    """Training batches of what a frozen backbone sees in augmented pixels.
+
+    Args:
+        batches: of pixels, as a `Classifier` takes them.
+        model: whose backbone it is; a copy looks, since dropout before its head is at work.
+        head: names of the classifier layers of its net.
+        compute: where, and how exactly.
+    """
+
+    def __init__(
+        self, batches: Iterable[Batch], model: Classifier, head: tuple[str, ...], compute: Compute
+    ) -> None:
+        self.batches, self.body = batches, _Body(copy.deepcopy(model), head, compute)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield batches with `features` float32 (n, ...) in place of pixels."""
+        for batch in self.batches:
+            kept = {key: batch[key] for key in ("label", "item")}
+            # Made without a gradient; the head's needs a tensor that may take part in one.
+            features = self.body(batch["pixels"], batch.get("blank"))
+            yield {"features": features.clone(), **kept}
+
+
 def cached_features(
     job: Job, model: Classifier, head: tuple[str, ...], source: PixelSource, compute: Compute
 ) -> Features:
@@ -141,10 +170,10 @@ class _Body:
             net = fused(model.net, model.spec.image_size, plain_attention=plain)
             self.model = Classifier(net, model.spec).eval()
 
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Map uint8 (n, s, s, 3) on the device to float32 features (n, ...)."""
+    def __call__(self, pixels: Tensor, blank: Tensor | None = None) -> Tensor:
+        """Map pixels on the device (see `Classifier`) to float32 features (n, ...)."""
         with device.autocast(self.compute.chip, self.compute.precision):
-            return features_of(self.model.net, self.head, self.model.normalised(pixels))
+            return features_of(self.model.net, self.head, self.model.normalised(pixels, blank))
 
     def shape(self) -> tuple[int, ...]:
         """Return the shape of an item's features."""
@@ -190,7 +219,7 @@ def _extract(path: Path, body: _Body, source: PixelSource, views: tuple[str, ...
     LOG.info("features: %d views in %.0f s, %.0f a second", looks, taken, looks / taken)
 
 
-def _check_readable(source: PixelSource, batch: dict[str, Tensor]) -> None:
+def _check_readable(source: PixelSource, batch: Batch) -> None:
     """Raise a UserError for an item none of whose frames can be decoded."""
     rows, readable = batch["item"].numpy(), batch["readable"].numpy()
     if readable.all():

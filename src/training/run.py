@@ -26,6 +26,11 @@ COUNTS = ("precision", "stage", "stage_epoch", "kept", "epoch", "batch", "spent"
           "history", "best")  # fmt: skip
 KEPT_SCORES = ("log_loss", "macro_f1", "auc")  # of a stage's kept epoch, in its entry
 SUMS = ("loss_sum", "right")  # on the device while they grow
+_OF_FEATURES = {
+    None: "",
+    "cached": ", on features computed once",
+    "augmented": ", on features of augmented items",
+}
 
 
 @dataclass
@@ -93,7 +98,8 @@ class Run:
         self.schedule = SCHEDULES.get(optim.schedule)(optim, optim.epochs * self.steps, self.steps)
         self.active = self.model
         self.ema = self.swa = None
-        if stage.cached:  # a mean of the whole net's weights would cost more than training its head
+        # A mean of the whole net's weights would cost more than training its head.
+        if stage.features is not None:
             self.active = Probe(net, self.head, self.job.config.backbone.drop_rate)
         elif optim.ema_decay is not None:
             self.ema = ModelEmaV3(
@@ -194,7 +200,7 @@ class Run:
         LOG.info(
             "stage %d of %d, %s: %d of %d weights are trained (%.2f %%), at most %d epochs%s",
             self.stage + 1, len(self.stages), stage.name, count, whole, 100 * count / whole,
-            stage.optim.epochs, ", on features computed once" if stage.cached else "",
+            stage.optim.epochs, _OF_FEATURES[stage.features],
         )  # fmt: skip
 
 

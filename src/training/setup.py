@@ -13,7 +13,7 @@ from src.compute.device import compile_model
 from src.compute.memory import micro_batch
 from src.compute.request import default_workers
 from src.config import ModelConfig
-from src.data.batches.augment import check_augment, takes_batches
+from src.data.batches.augment import check_augment, read_augment
 from src.data.batches.samplers import SAMPLERS, EpochPool, EpochSampler
 from src.data.pixels.source import PixelSource
 from src.data.pixels.video_decoders import DECODERS
@@ -104,7 +104,7 @@ def make_run(
     model.to(device=chip, memory_format=torch.channels_last)  # type: ignore[call-overload]
     scaler = GradScaler(chip.type, enabled=precision == "fp16")
     run = Run(job, model, head, stages, precision, scaler, len(sampler))
-    if all(stage.cached for stage in stages):
+    if all(stage.features == "cached" for stage in stages):
         return run, sampler
     if options.auto_batch:
         run.micro_batch = _fitting_batch(run, chip)
@@ -160,7 +160,7 @@ def loader_workers(
         return default_workers(), default_workers()
     if device.type == "cpu":
         return 0, 0
-    if not takes_batches(config.augment):
+    if not read_augment(config.augment).of_batches:
         return default_workers(), 0
     small = source.nbytes <= SMALL * len(source)
     return (0 if small else min(2, default_workers())), 0

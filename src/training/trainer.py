@@ -28,7 +28,7 @@ from src.models.classifier import Classifier
 from src.progress import track
 from src.seeds import derive_seed
 from src.training import resume, setup
-from src.training.features import FeatureBatches, cached_features
+from src.training.features import AugmentedFeatures, FeatureBatches, cached_features
 from src.training.job import Job
 from src.training.monitor import (
     count_right,
@@ -106,8 +106,9 @@ class Trainer:
     def fit(self) -> None:
         """Train all stages and write what the run leaves behind."""
         job, run, options = self.job, self.run, self.job.options
-        cached = all(stage.cached for stage in run.stages)  # then each image is decoded once
-        if not cached or self.source.numbers.has_clips:
+        # Of features that are computed once each image is decoded once.
+        once = all(stage.features == "cached" for stage in run.stages)
+        if not once or self.source.numbers.has_clips:
             self.source.preload(paths.pixel_cache(job.dataset), options.cache)
         if options.overwrite:
             resume.discard(job)  # not before all that may still be refused
@@ -158,20 +159,21 @@ class Trainer:
             last = run.current.optim.swa_epochs
             LOG.info("the mean of the weights of the last %d epochs is kept", last)
 
-    def make_batches(self) -> FeatureBatches | DeviceBatches:
+    def make_batches(self) -> FeatureBatches | AugmentedFeatures | DeviceBatches:
         """Return what a stage is trained on: pixels, or the features of a frozen backbone."""
         job, run, config, source = self.job, self.run, self.config, self.source
         seed, size = derive_seed(config.seed, job.fold), run.model.spec.image_size
-        if run.current.cached:
-            steady = Compute(self.compute.device, run.precision, self.compute.workers)
+        steady = Compute(self.compute.device, run.precision, self.compute.workers)
+        if run.current.features == "cached":
             features = cached_features(job, run.model, run.head, source, steady)
             return FeatureBatches(features, job.labels, self.sampler, seed, source.numbers)
         mixes = max(config.mixup, config.cutmix) > 0
-        batches = TrainBatches(
-            source, job.labels, config.augment, size, seed, config.erase, mixes=mixes
-        )
+        batches = TrainBatches(source, job.labels, config.augment, size, seed, mixes=mixes)
         loader = make_loader(batches, self.sampler, self.workers, pin=self.chip.type == "cuda")
-        return DeviceBatches(loader, config.augment, size, self.chip, config.mixup, config.cutmix)
+        pixels = DeviceBatches(loader, config.augment, size, self.chip, config.mixup, config.cutmix)
+        if run.current.features is None:
+            return pixels
+        return AugmentedFeatures(pixels, run.model, run.head, steady)
 
     def quality(self, report: dict[str, float]) -> float | None:
         """Return what steers the run, higher is better; None where held-out items have no say."""
@@ -197,7 +199,7 @@ class Trainer:
                 self.state_file.stop()
         try:
             # schedule_free trains other weights than those that it wants used.
-            if optimizer_mode(run.optimizer, train=False) and not run.current.cached:
+            if optimizer_mode(run.optimizer, train=False) and run.current.features is None:
                 self.settle(run.model, first=max(0, run.steps - SETTLING_BATCHES))
             held = {} if self.job.is_refit else self.score()
         except KeyboardInterrupt:

@@ -68,10 +68,7 @@ FREE = {"name": "schedule_free", "schedule": "constant"}
         ({"loss": {"supcon": 0.1}, "mixup": 0.2}, "want labels of 0 or 1"),
         ({"loss": {"alignment": 0.1}, "cutmix": 0.2}, "want labels of 0 or 1"),
         ({"strategy": "feature_extractor", "mixup": 0.2}, "items that stay as they are"),
-        (
-            {"strategy": "feature_extractor", "loss": {"uniformity": 0.5}},
-            "items that stay as they are",
-        ),
+        ({"strategy": "feature_extractor", "loss": {"uniformity": 0.5}}, "moves no feature"),
     ],
 )
 def test_values_that_do_not_go_together(content: dict, message: str):
@@ -86,6 +83,10 @@ def test_values_that_do_not_go_together(content: dict, message: str):
         {"monitor": "auc", "patience": 2},
         {"optim": FREE},
         {"loss": {"uniformity": 0.5}, "mixup": 0.2},
+        {
+            **{"strategy": "feature_extractor", "mixup": 0.2},
+            "transfer": {"cache_features": False},
+        },
         {"loss": {"supcon": 0.5, "class_weights": [1.0, 2.0]}, "sampler": "paired"},
         {"optim": {"layer_decay": 1.0, "sam_rho": 0.05, "schedule": "one_cycle"}},
     ],

@@ -81,15 +81,17 @@ def test_what_each_strategy_trains():
     (stage,) = stages_of("fine_tuning")
     assert stage.train == ALL
     (stage,) = stages_of("feature_extractor")
-    assert (stage.train, stage.cached) == (HEAD, True)
+    assert (stage.train, stage.features) == (HEAD, "cached")
+    (stage,) = stages_of("feature_extractor", cache_features=False)
+    assert (stage.train, stage.features) == (HEAD, "augmented")
     head, last = stages_of("two_stage", last_blocks=2, head_epochs=4, head_lr=0.5)
-    assert (head.train, head.cached, head.patience) == (HEAD, True, None)
+    assert (head.train, head.features, head.patience) == (HEAD, "cached", None)
     assert (head.optim.epochs, head.optim.lr) == (4, 0.5)
     blocks = {name for name in ALL if name.startswith(("blocks.2.", "blocks.3."))}
     assert last.train == blocks | HEAD | {"norm.weight", "norm.bias"}
     assert last.optim == config_of().optim
     head, everything = stages_of("lp_ft")
-    assert head.cached
+    assert head.features == "cached"
     assert everything.train == ALL
     (stage,) = stages_of("layernorm_only")
     assert stage.train == HEAD | {name for name in ALL if "norm" in name}
@@ -104,9 +106,27 @@ def test_frozen_patterns_are_left_out_wherever_they_lie():
 
 
 @pytest.mark.parametrize(
+    ("freeze", "frozen"),
+    [
+        (("blocks.1",), ("blocks.1.",)),
+        (("blocks.0", "blocks.10", "patch_embed"), ("blocks.0.", "blocks.10.", "patch_embed.")),
+        (("blocks.[02]",), ("blocks.0.", "blocks.2.")),
+        (("blocks.2.attn", "blocks.3.norm1"), ("blocks.2.attn.", "blocks.3.norm1.")),
+        (("pos_embed", "blocks.1.mlp.fc1.bias"), ("pos_embed", "blocks.1.mlp.fc1.bias")),
+    ],
+)
+def test_a_name_means_a_part_and_all_that_lies_in_it_alone(freeze, frozen):
+    net = timm.create_model("vit_tiny_patch16_224", num_classes=1, **VIT | {"depth": 12})
+    (stage,) = make_stages(net, ("head",), config_of("fine_tuning", freeze=freeze))
+    every = {name for name, _ in net.named_parameters()}
+    assert every - stage.train == {name for name in every if name.startswith(frozen)}
+
+
+@pytest.mark.parametrize(
     ("strategy", "transfer", "words"),
     [
         ("fine_tuning", {"freeze": ("block.0.*",)}, r"matches no weight.*blocks\.\d"),
+        ("fine_tuning", {"freeze": ("blocks", "blocks.4")}, "'blocks.4' matches no weight"),
         ("fine_tuning", {"freeze": ("*",)}, "leave nothing to train"),
         ("two_stage", {"last_blocks": 5}, "last_blocks is 5.*has 4 blocks"),
         ("feature_extractor", {"freeze": ("blocks.0*",)}, r"has no use for transfer\.freeze"),

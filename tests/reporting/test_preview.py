@@ -40,7 +40,7 @@ def test_rows_hold_canvas_evaluation_view_and_draws(toy):
 
 
 def test_what_is_erased_has_the_mean_colour(toy):
-    rows = rows_of(augment="none", erase=1.0, draws=2)
+    rows = rows_of(augment={"name": "none", "erase": 1.0}, draws=2)
     for row in rows:
         _, view, *draws = row.pictures
         for draw in draws:

@@ -37,7 +37,7 @@ def head_then_body(parts, config):
     """Train the head, then what lies before it."""
     body = parts.everything - parts.head
     return [
-        Stage("head", parts.head, config.optim, cached=True),
+        Stage("head", parts.head, config.optim, features="cached"),
         Stage("body", body, config.optim),
     ]
 

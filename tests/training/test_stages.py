@@ -116,6 +116,25 @@ def test_features_are_computed_once_for_all_folds_and_predict_as_the_whole_net(
         np.testing.assert_allclose(found, want.numpy(), atol=1e-5)
 
 
+def test_the_head_learns_on_features_of_augmented_items(make_job):
+    def stage_of(name, augment, cached):
+        transfer = TWO["transfer"] | {"cache_features": cached}
+        changes = {"transfer": transfer, "backbone": {"drop_rate": 0.3}, "tta": "none", **SHORT}
+        job = make_job(model=name, strategy="two_stage", augment=augment, **changes)
+        assert fit_fold(job)
+        return weights_of(job, 0), record_of(job)
+
+    cached, _ = stage_of("cached", "none", True)
+    plain, record = stage_of("plain", "none", False)
+    turned, _ = stage_of("turned", "crop_flip", False)
+    blanked, _ = stage_of("blanked", {"name": "none", "erase": 1.0}, False)
+    assert record["config"]["transfer"]["cache_features"] is False
+    # Of items as they are both ways are one; only the head ever moves.
+    for key, value in cached.items():
+        torch.testing.assert_close(plain[key], value, atol=1e-5, rtol=1e-5)
+    assert changed(plain, turned) == changed(plain, blanked) == {"head.weight", "head.bias"}
+
+
 def test_an_interrupted_extraction_goes_on_and_a_damaged_file_is_made_again(
     make_job, monkeypatch, caplog
 ):

@@ -103,14 +103,14 @@ def test_where_pixels_are_kept_changes_nothing(make_job, augment, caches):
     runs = []
     for cache in caches:
         options = Options("cpu", "fp32", 0, cache=cache, track="none")
-        changes = {"augment": augment, "optim": {"epochs": 1}}
-        job = make_job(model=cache, options=options, erase=0.5, **changes)
+        changes = {"augment": {"name": augment, "erase": 0.5}, "optim": {"epochs": 1}}
+        job = make_job(model=cache, options=options, **changes)
         fit_fold(job)
         runs.append(oof_bytes(job))
         kept = list(paths.pixel_cache("tiny").rglob("pixels.u8"))
         assert len(kept) == (cache in ("disk", "auto"))  # one for all runs and folds
     assert len(set(runs)) == 1
-    plain = make_job(model="plain", **changes)
+    plain = make_job(model="plain", **changes | {"augment": augment})
     fit_fold(plain)
     assert oof_bytes(plain) != runs[0]  # without erasing
 

@@ -25,7 +25,16 @@ WAYS = {
     "schedule_free": {"optim": PLAIN | {"name": "schedule_free", "schedule": "constant"}},
     "swa": {"optim": PLAIN | {"swa_epochs": 2}},
     "sam": {"optim": {"sam_rho": 0.05, "accumulate": 2}, "backbone": {"drop_rate": 0.3}},
-    "mixed": {"mixup": 0.8, "cutmix": 1.0, "erase": 0.3, "loss": {"name": "focal"}},
+    "mixed": {
+        **{"mixup": 0.8, "cutmix": 1.0, "loss": {"name": "focal"}},
+        "augment": {"name": "crop_flip", "erase": 0.3},
+    },
+    "augmented features": {
+        "strategy": "two_stage",
+        "transfer": {"head_epochs": 1, "last_blocks": 1, "cache_features": False},
+        "augment": {"name": "crop_flip", "shift": 0.25, "erase": 0.3},
+        **{"mixup": 0.4, "optim": PLAIN | {"epochs": 2}, "backbone": {"drop_rate": 0.3}},
+    },
     "terms": {
         "loss": {"supcon": 0.1, "uniformity": 0.5, "alignment": 0.1, "class_weights": [1.0, 2.0]},
         "sampler": "oversample",

@@ -2,30 +2,46 @@
 
 Two kinds, each registered with one decorator: lists of albumentations that see one image at a time
 (`PRESETS`, in `augment_presets`), and functions that take a whole batch on the device
-(`BATCH_PRESETS`, here).
+(`BATCH_PRESETS`, here). A setting is a keyword of its function: a key beside `name` in a model's
+YAML, with that range and that default. `erase` is one of every preset.
 """
 
 import warnings
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from src.errors import UserError, unknown_name
 from src.registry import Registry
+from src.strict_yaml import Chance, Float, checked, keywords_of, make_keys
 
 if TYPE_CHECKING:
     from src.data.batches.augment_presets import Augment, Preset
 
-# (uint8 (n, canvas, canvas, 3), size, generator on the CPU) -> uint8 (n, size, size, 3)
-BatchPreset = Callable[[Tensor, int, torch.Generator], Tensor]
+Asked = str | Mapping[str, Any]  # what `augment` in a config may be
+# (uint8 (n, canvas, canvas, 3), size, generator on the CPU), settings -> uint8 (n, size, size, 3)
+BatchPreset = Callable[..., Tensor]
 BATCH_PRESETS: Registry[BatchPreset] = Registry("augmentation preset")
 
 ERASED_AREA = (0.02, 1 / 3)  # share of the image
 ERASED_ASPECT = (0.3, 1 / 0.3)  # height over width
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """A preset with its settings, as a config asks for it."""
+
+    preset: Callable[..., Any]  # a `Preset` or a `BatchPreset` with all its settings, but `erase`
+    of_batches: bool  # it works on whole batches
+    native_only: bool  # it is for pixels that were not resampled
+    erase: float  # share of images of which a random rectangle is blanked
 
 
 @BATCH_PRESETS.register("none")
@@ -36,12 +52,20 @@ def none(pixels: Tensor, size: int, generator: torch.Generator) -> Tensor:  # no
 
 
 @BATCH_PRESETS.register("crop_flip")
-def crop_flip(pixels: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """For small images: shift by up to an eighth of the side with mirrored edges, flip."""
+def crop_flip(
+    pixels: Tensor,
+    size: int,
+    generator: torch.Generator,
+    *,
+    shift: Annotated[Float, Field(ge=0, le=0.5)] = 1 / 8,
+    flip: Chance = 0.5,
+) -> Tensor:
+    """For small images: shift by up to `shift` of the side with mirrored edges, flip."""
     n, side = pixels.shape[:2]
-    wide = max(side, size + 2 * max(1, size // 8))  # with the mirrored edges
+    most = max(1, int(size * shift)) if shift else 0
+    wide = max(side, size + 2 * most)  # with the mirrored edges
     corners = torch.randint(wide - size + 1, (2, n, 1), generator=generator)
-    flipped = torch.rand((n, 1), generator=generator) < 0.5
+    flipped = torch.rand((n, 1), generator=generator) < flip
     steps = torch.arange(size)
     rows, columns = corners + steps - (wide - side) // 2
     columns = torch.where(flipped, columns.flip(1), columns)
@@ -70,51 +94,79 @@ def preset_names() -> list[str]:
     return sorted([*image_presets(), *BATCH_PRESETS])
 
 
-def takes_batches(name: str) -> bool:
-    """Tell whether a preset works on whole batches; raises a UserError for an unknown one."""
-    if name in list(BATCH_PRESETS):
-        return True
-    if name not in list(image_presets()):
+def read_augment(asked: Asked) -> Augmentation:
+    """Return the preset that a config asks for; loads albumentations where it wants it.
+
+    Raises:
+        UserError: unknown preset or setting, or a value of a wrong kind or out of its range.
+    """
+    name, given = _name_and_settings(asked)
+    of_batches = name in list(BATCH_PRESETS)
+    if not of_batches and name not in list(image_presets()):
         raise unknown_name("augmentation preset", name, preset_names())
-    return False
+    preset = (BATCH_PRESETS if of_batches else image_presets()).get(name)
+    settings = asdict(checked(given, _settings_of(preset), f"augment: {name}"))
+    erase = settings.pop("erase")
+    native_only = getattr(preset, "native_only", False)
+    return Augmentation(partial(preset, **settings), of_batches, native_only, erase)
 
 
-def check_augment(name: str, geometry: str) -> None:
+@cache
+def _settings_of(preset: "Preset | BatchPreset") -> type[Any]:
+    """Return the model of a preset's settings."""
+    erase = (Chance, getattr(preset, "erase", 0.0))
+    return make_keys("Settings", keywords_of(preset) | {"erase": erase})
+
+
+def shown_augment(asked: Asked) -> str:
+    """Return what a title says: `standard (hue 0.05, erase 0.2)`."""
+    name, given = _name_and_settings(asked)
+    settings = ", ".join(f"{key} {value}" for key, value in given.items())
+    return f"{name} ({settings})" if settings else name
+
+
+def _name_and_settings(asked: Asked) -> tuple[str, dict[str, Any]]:
+    if isinstance(asked, str):
+        return asked, {}
+    return str(asked["name"]), {key: value for key, value in asked.items() if key != "name"}
+
+
+def check_augment(asked: Asked, geometry: str) -> None:
     """Check a preset before anything is computed.
 
     Raises:
-        UserError: unknown preset, one that resamples what `geometry: native` keeps as it is, or
-            one that wants pixels as they are where another geometry has resampled them.
+        UserError: as `read_augment`; or a preset that resamples what `geometry: native` keeps as it
+            is, or that wants pixels as they are where another geometry has resampled them.
     """
-    if takes_batches(name):
+    wanted, name = read_augment(asked), _name_and_settings(asked)[0]
+    if wanted.of_batches:
         return
     from src.data.batches.augment_presets import resamples
 
-    preset = image_presets().get(name)
     if geometry != "native":
-        if getattr(preset, "native_only", False):
+        if wanted.native_only:
             raise UserError(
                 f"augment: {name} is for pixels as they are, and input.geometry: {geometry} "
                 "resamples them; take input.geometry: native, or another preset (light)"
             )
         return
-    if resamples(preset(32)):
+    if resamples(wanted.preset(32)):
         raise UserError(
             f"augment: {name} resamples, and input.geometry: native never does; take none, "
             "crop_flip, light, classic or forensic, or another geometry"
         )
 
 
-def make_augment(name: str, size: int) -> "Augment":
-    """Build a preset for a net that sees images of `size` pixels.
+def make_augment(asked: Asked, size: int) -> "Augment":
+    """Build a preset of single images for a net that sees them at `size` pixels.
 
     Raises:
-        UserError: unknown preset.
+        UserError: as `read_augment`.
         UserWarning: as an error, where albumentations would ignore a mistyped argument.
     """
     from src.data.batches.augment_presets import Augment
 
-    preset = image_presets().get(name)
+    preset = read_augment(asked).preset
     with warnings.catch_warnings():
         # 2.0.8 only warns of unknown argument names and goes on with its defaults.
         warnings.simplefilter("error", UserWarning)

@@ -1,27 +1,32 @@
 """Augmentation presets that see one image at a time: lists of albumentations transforms.
 
 A preset is one function `size -> [transform, ...]` that turns a canvas of `size` pixels or more
-into (size, size), registered with one decorator. All randomness comes from the seed that the
-caller sets on the whole list. albumentations takes long to load: `augment` imports this file where
-such a preset is asked for.
+into (size, size), registered with one decorator; its keywords are its settings. All randomness
+comes from the seed that the caller sets on the whole list. albumentations takes long to load:
+`augment` imports this file where such a preset is asked for.
 """
 
 import random
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import albumentations as A
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from src.data.pixels.images import SUBSAMPLING, reencode
 from src.registry import Registry
+from src.strict_yaml import Chance, Count, Float, Int
 
-Preset = Callable[[int], list[Any]]
+Preset = Callable[..., list[Any]]
 PRESETS: Registry[Preset] = Registry("augmentation preset")
 
-MEAN_COLOUR = (124.0, 116.0, 104.0)  # of ImageNet; near 0 once normalised
+# Settings: a `Chance` of an image, or how much is changed at most.
+Hue = Annotated[Float, Field(ge=0, le=0.5)]  # of the colour circle
+Degrees = Annotated[Float, Field(ge=0, le=180)]
+Quality = Annotated[Int, Field(ge=1, le=100)]  # of a JPEG; the worst that is drawn
 WHITE, BLACK = 255, 0
 Pass = tuple[str, int, str]  # kind of file, quality, chroma subsampling (of a JPEG)
 
@@ -108,64 +113,129 @@ def native_only(preset: Preset) -> Preset:
     return preset
 
 
+def erases(share: float) -> Callable[[Preset], Preset]:
+    """Give a preset another default of `erase`, the setting that all have, than 0."""
+
+    def mark(preset: Preset) -> Preset:
+        preset.erase = share  # type: ignore[attr-defined]
+        return preset
+
+    return mark
+
+
 @PRESETS.register("light")
-def light(size: int) -> list[Any]:
+def light(
+    size: int,
+    *,
+    flip: Chance = 0.5,
+    exposure: Chance = 0.3,
+    brightness: Chance = 0.15,
+    contrast: Chance = 0.15,
+    jpeg: Chance = 0.2,
+    quality: Quality = 60,
+) -> list[Any]:
     """Cut a random square without resampling, flip, mild exposure and re-compression."""
     return [
         A.RandomCrop(size, size),
-        A.HorizontalFlip(p=0.5),
-        A.RandomBrightnessContrast(0.15, 0.15, p=0.3),
-        Recompress((60, 100), p=0.2),
+        A.HorizontalFlip(p=flip),
+        A.RandomBrightnessContrast(brightness, contrast, p=exposure),
+        Recompress((quality, 100), p=jpeg),
     ]
 
 
 @PRESETS.register("crop_zoom")
-def crop_zoom(size: int) -> list[Any]:
-    """Crop 70-100 % of the area, flip, mild colour changes, re-compression, sometimes a blur."""
+def crop_zoom(
+    size: int,
+    *,
+    area: Annotated[Float, Field(gt=0, le=1)] = 0.7,
+    flip: Chance = 0.5,
+    colour: Chance = 0.5,
+    brightness: Chance = 0.15,
+    contrast: Chance = 0.15,
+    saturation: Chance = 0.15,
+    hue: Hue = 0.03,
+    jpeg: Chance = 0.3,
+    quality: Quality = 50,
+    blur: Chance = 0.1,
+) -> list[Any]:
+    """Crop `area` to all of it, flip, mild colour changes, re-compression, sometimes a blur."""
     return [
-        A.RandomResizedCrop((size, size), scale=(0.7, 1.0), ratio=(0.85, 1.18), p=1.0),
-        A.HorizontalFlip(p=0.5),
-        A.ColorJitter(0.15, 0.15, 0.15, 0.03, p=0.5),
-        Recompress((50, 100), p=0.3),
-        A.GaussianBlur(blur_limit=(3, 5), p=0.1),
+        A.RandomResizedCrop((size, size), scale=(area, 1.0), ratio=(0.85, 1.18), p=1.0),
+        A.HorizontalFlip(p=flip),
+        A.ColorJitter(brightness, contrast, saturation, hue, p=colour),
+        Recompress((quality, 100), p=jpeg),
+        A.GaussianBlur(blur_limit=(3, 5), p=blur),
     ]
 
 
 @PRESETS.register("standard")
-def standard(size: int) -> list[Any]:
-    """Flip, turn by up to 10 degrees, jitter the colours, erase: the FSFM system's.
+@erases(0.1)
+def standard(
+    size: int,
+    *,
+    rotate: Degrees = 10.0,
+    flip: Chance = 0.5,
+    brightness: Chance = 0.2,
+    contrast: Chance = 0.2,
+    saturation: Chance = 0.2,
+    hue: Hue = 0.1,
+) -> list[Any]:
+    """Flip, turn by up to `rotate` degrees, jitter the colours, erase: the FSFM system's.
 
     Turned and jittered is every image, as torchvision's RandomRotation(10) and
     ColorJitter(.2, .2, .2, .1) do it; the corners that turning uncovers are mirrored, not black.
     """
+    turn = A.Rotate(rotate, cv2.INTER_LINEAR, border_mode=cv2.BORDER_REFLECT_101, p=1.0)
     return [
-        A.Rotate(10, interpolation=cv2.INTER_LINEAR, border_mode=cv2.BORDER_REFLECT_101, p=1.0),
+        *([turn] if rotate else []),
         A.RandomCrop(size, size),
-        A.HorizontalFlip(p=0.5),
-        A.ColorJitter(0.2, 0.2, 0.2, 0.1, p=1.0),
-        A.Erasing(fill=MEAN_COLOUR, p=0.1),
+        A.HorizontalFlip(p=flip),
+        A.ColorJitter(brightness, contrast, saturation, hue, p=1.0),
     ]
 
 
 @PRESETS.register("classic")
-def classic(size: int) -> list[Any]:
+def classic(
+    size: int,
+    *,
+    flip: Chance = 0.5,
+    exposure: Chance = 0.5,
+    brightness: Chance = 0.2,
+    contrast: Chance = 0.2,
+    colour: Chance = 0.5,
+    hue: Hue = 1 / 9,
+    saturation: Chance = 30 / 255,
+    value: Chance = 20 / 255,
+    noise: Chance = 0.3,
+) -> list[Any]:
     """Flip, brightness and contrast, hue and saturation, Gaussian noise: the EfficientNet system's.
 
-    The noise is that of albumentations 1's default, a variance of 10 to 50 on a 0..255 scale; the
+    Its strengths are albumentations' defaults; those of hue, saturation and value are added, not
+    multiplied with. The noise is that of version 1, a variance of 10 to 50 on a 0..255 scale; the
     default of version 2 is ten times as strong.
     """
     return [
         A.RandomCrop(size, size),
-        A.HorizontalFlip(p=0.5),
-        A.RandomBrightnessContrast(p=0.5),
-        A.HueSaturationValue(p=0.5),
-        A.GaussNoise(std_range=(10**0.5 / 255, 50**0.5 / 255), p=0.3),
+        A.HorizontalFlip(p=flip),
+        A.RandomBrightnessContrast(brightness, contrast, p=exposure),
+        A.HueSaturationValue(180 * hue, 255 * saturation, 255 * value, p=colour),
+        A.GaussNoise(std_range=(10**0.5 / 255, 50**0.5 / 255), p=noise),
     ]
 
 
 @PRESETS.register("robust")
-def robust(size: int) -> list[Any]:
-    """What sharing does to a picture: screenshots, smaller copies, blur, noise, JPEG 30-100."""
+def robust(
+    size: int,
+    *,
+    flip: Chance = 0.5,
+    screenshot: Chance = 0.25,
+    smaller: Chance = 0.3,
+    blur: Chance = 0.2,
+    noise: Chance = 0.2,
+    jpeg: Chance = 0.6,
+    quality: Quality = 30,
+) -> list[Any]:
+    """What sharing does to a picture: screenshots, smaller copies, blur, noise, JPEG."""
     ways = ((cv2.INTER_AREA, cv2.INTER_LINEAR), (cv2.INTER_AREA, cv2.INTER_CUBIC),
             (cv2.INTER_LINEAR, cv2.INTER_NEAREST))  # fmt: skip
     copies: list[Any] = [
@@ -174,12 +244,12 @@ def robust(size: int) -> list[Any]:
     ]
     return [
         A.RandomCrop(size, size),
-        A.HorizontalFlip(p=0.5),
-        A.OneOf([_screenshot(page) for page in (WHITE, BLACK)], p=0.25),
-        A.OneOf(copies, p=0.3),
-        A.OneOf([A.GaussianBlur((3, 7), p=1.0), A.MotionBlur((3, 7), p=1.0)], p=0.2),
-        A.OneOf([A.GaussNoise((0.01, 0.05), p=1.0), A.ISONoise(p=1.0)], p=0.2),
-        Recompress((30, 100), p=0.6),
+        A.HorizontalFlip(p=flip),
+        A.OneOf([_screenshot(page) for page in (WHITE, BLACK)], p=screenshot),
+        A.OneOf(copies, p=smaller),
+        A.OneOf([A.GaussianBlur((3, 7), p=1.0), A.MotionBlur((3, 7), p=1.0)], p=blur),
+        A.OneOf([A.GaussNoise((0.01, 0.05), p=1.0), A.ISONoise(p=1.0)], p=noise),
+        Recompress((quality, 100), p=jpeg),
     ]
 
 
@@ -196,28 +266,38 @@ def _screenshot(page: int) -> Any:  # noqa: ANN401 - albumentations has no stubs
 
 
 @PRESETS.register("share")
-def share(size: int) -> list[Any]:
-    """What a chain of chats and sites does: a smaller copy, stored one to three times.
+def share(
+    size: int,
+    *,
+    flip: Chance = 0.5,
+    smaller: Chance = 0.5,
+    jpeg: Chance = 0.8,
+    quality: Quality = 40,
+    passes: Count = 3,
+    webp: Chance = 0.2,
+) -> list[Any]:
+    """What a chain of chats and sites does: a smaller copy, stored one to `passes` times.
 
-    Each time as JPEG 40-95 with 4:2:0, 4:2:2 or whole chroma, or as WebP. Several passes are what
+    Each time as JPEG with 4:2:0, 4:2:2 or whole chroma, or as WebP. Several passes are what
     AI-GenBench (arXiv 2511.21507) found to help most: an AUROC on generators of the next period of
     .901 without, .931 with one mild pass, .945 with up to three.
     """
+    qualities, chroma = (quality, max(quality, 95)), ("420", "422", "444")
     return [
         A.RandomCrop(size, size),
-        A.HorizontalFlip(p=0.5),
-        A.RandomScale((-0.5, -0.1), interpolation=cv2.INTER_AREA, p=0.5),
-        Recompress((40, 95), repeat=(1, 3), webp=0.2, chroma=("420", "422", "444"), p=0.8),
+        A.HorizontalFlip(p=flip),
+        A.RandomScale((-0.5, -0.1), interpolation=cv2.INTER_AREA, p=smaller),
+        Recompress(qualities, repeat=(1, passes), webp=webp, chroma=chroma, p=jpeg),
         A.Resize(size, size, interpolation=cv2.INTER_CUBIC),
     ]
 
 
 @PRESETS.register("forensic")
 @native_only
-def forensic(size: int) -> list[Any]:
+def forensic(size: int, *, flip: Chance = 0.5) -> list[Any]:
     """Cut a random square out of the pixels as they are and flip; no value is changed.
 
     For `input.geometry: native`; `input.crop_pct` says how much room there is: at .25, a net of
     224 px sees squares out of the middle 896.
     """
-    return [A.RandomCrop(size, size), A.HorizontalFlip(p=0.5)]
+    return [A.RandomCrop(size, size), A.HorizontalFlip(p=flip)]

@@ -4,7 +4,8 @@ Mixup and cutmix: batches in which every image is part another one, and its labe
 """
 
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from src.config import InputSpec
-from src.data.batches.augment import BATCH_PRESETS, draw_boxes, make_augment, takes_batches
+from src.data.batches.augment import draw_boxes, make_augment, read_augment
 from src.data.batches.samplers import BatchKey
 from src.data.pixels.images import center_crop
 from src.data.pixels.source import Canvas, PixelSource
@@ -67,26 +68,26 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
     """Augmented batches; the draw depends on (seed, epoch, batch), not on workers.
 
     A preset for whole batches is left to `DeviceBatches`; `mixes` says that it wants a seed to mix
-    images too. `erase` is the share of images of which a random rectangle is blanked.
+    images too. `augment` is a config's.
     """
 
     def __init__(
         self,
         source: PixelSource,
         labels: NDArray[np.int64],
-        augment: str,
+        augment: str | Mapping[str, Any],
         image_size: int,
         seed: int,
-        erase: float = 0.0,
         *,
         mixes: bool = False,
     ) -> None:
         self.source = source
         self.labels = torch.tensor(labels)
-        self.augment = None if takes_batches(augment) else make_augment(augment, image_size)
+        wanted = read_augment(augment)
+        self.augment = None if wanted.of_batches else make_augment(augment, image_size)
         self.image_size = image_size
         self.seed = seed
-        self.erase = erase
+        self.erase = wanted.erase
         self.mixes = mixes
 
     def __getitem__(self, key: BatchKey) -> dict[str, Tensor]:
@@ -130,14 +131,15 @@ class DeviceBatches:
     def __init__(
         self,
         loader: Iterable[dict[str, Tensor]],
-        augment: str,
+        augment: str | Mapping[str, Any],
         image_size: int,
         device: torch.device,
         mixup: float = 0.0,
         cutmix: float = 0.0,
     ) -> None:
         self.loader = loader
-        self.augment = BATCH_PRESETS.get(augment) if takes_batches(augment) else None
+        wanted = read_augment(augment)
+        self.augment = wanted.preset if wanted.of_batches else None
         self.image_size = image_size
         self.device = device
         self.mixup = mixup

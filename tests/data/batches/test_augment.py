@@ -1,12 +1,16 @@
 """Augmentation presets: shape, strictness, randomness that is used."""
 
+import colorsys
 import io
 import random
+import re
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import TypeAdapter
 from scipy.stats import binomtest
 
 from src.data.batches.augment import (
@@ -15,19 +19,30 @@ from src.data.batches.augment import (
     draw_boxes,
     make_augment,
     preset_names,
-    takes_batches,
+    read_augment,
+    shown_augment,
 )
 from src.data.batches.augment_presets import PRESETS, Recompress
 from src.errors import UserError
+from src.strict_yaml import Chance, keywords_of
+from tests.conftest import REPO
 
 import albumentations as A  # isort: skip - `src` keeps it from asking for its newest version
 
+# What must be likely for a setting to be seen.
+CHANCES = {
+    **{
+        ("crop_zoom", key): {"colour": 1.0}
+        for key in ("brightness", "contrast", "saturation", "hue")
+    },
+    **{("classic", key): {"colour": 1.0} for key in ("saturation", "value", "hue")},
+}
 CANVAS = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
 
 
 def whole(name, images, size, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    out = BATCH_PRESETS.get(name)(torch.from_numpy(images), size, generator)
+    out = read_augment(name).preset(torch.from_numpy(images), size, generator)
     assert out.dtype == torch.uint8
     return out.numpy()
 
@@ -40,7 +55,7 @@ def draws(name, image, size, n, seed=3):
 
 def as_seen(name, image, size, n, seed=3):
     """Return an image as so many draws of a preset of either kind show it."""
-    if takes_batches(name):
+    if read_augment(name).of_batches:
         return whole(name, np.stack([image] * n), size, seed)
     return draws(name, image, size, n, seed)
 
@@ -60,7 +75,7 @@ def test_every_preset_gives_the_size_that_the_net_sees(name, canvas, size):
 
 def test_every_preset_has_one_name():
     assert preset_names() == sorted({*PRESETS.names(), *BATCH_PRESETS.names()})
-    assert [takes_batches(name) for name in ("crop_flip", "standard")] == [True, False]
+    assert [read_augment(name).of_batches for name in ("crop_flip", "standard")] == [True, False]
 
 
 def test_none_is_the_central_crop():
@@ -157,13 +172,12 @@ def test_forensic_wants_pixels_as_they_are(geometry):
         check_augment("forensic", geometry)
 
 
-def test_classic_flips_half_and_adds_noise_of_old_strength_to_three_tenths(monkeypatch):
-    monkeypatch.setattr(A, "HueSaturationValue", lambda p: A.NoOp())
-    monkeypatch.setattr(A, "RandomBrightnessContrast", lambda p: A.NoOp())
+def test_classic_flips_half_and_adds_noise_of_old_strength_to_three_tenths():
     n = 600
+    calm = {"name": "classic", "colour": 0.0, "exposure": 0.0}
     ramp = np.broadcast_to(np.linspace(60, 190, 32).astype(np.uint8)[None, :, None], (32, 32, 3))
     image = np.ascontiguousarray(ramp)
-    out = draws("classic", image, 32, n).astype(float)
+    out = draws(calm, image, 32, n).astype(float)
     flipped = np.abs(out - image[:, ::-1]).mean((1, 2, 3)) < np.abs(out - image).mean((1, 2, 3))
     assert binomtest(int(flipped.sum()), n, 0.5).pvalue > 1e-4
     noise = np.where(flipped[:, None, None, None], out - image[:, ::-1], out - image).std((1, 2, 3))
@@ -172,14 +186,13 @@ def test_classic_flips_half_and_adds_noise_of_old_strength_to_three_tenths(monke
     assert 10**0.5 - 0.5 < noise[noisy].min() < noise[noisy].max() < 50**0.5 + 0.3
 
 
-def test_standard_turns_by_ten_degrees_at_most_and_erases_a_tenth(monkeypatch):
-    monkeypatch.setattr(A, "ColorJitter", lambda *_, p: A.NoOp())
+def test_standard_turns_by_ten_degrees_at_most_and_erases_a_tenth():
+    calm = dict.fromkeys(("brightness", "contrast", "saturation", "hue"), 0.0)
     image = np.full((48, 48, 3), 30, np.uint8)
     image[:, 20:28] = 220  # a vertical bar, whose slope tells the angle
-    out = draws("standard", image, 48, 600)
-    erased = (out == np.array([124, 116, 104])).all(-1).sum((1, 2)) > 20
-    assert binomtest(int(erased.sum()), 600, 0.1).pvalue > 1e-4
-    rows = (out[~erased, :, :, 0] > 125).astype(float)
+    out = draws({"name": "standard", **calm}, image, 48, 600)
+    assert read_augment("standard").erase == 0.1
+    rows = (out[:, :, :, 0] > 125).astype(float)
     centre = (rows * np.arange(48)).sum(2) / rows.sum(2)
     slope = np.polyfit(np.arange(10, 38), centre[:, 10:38].T, 1)[0]
     angle = np.degrees(np.arctan(slope))
@@ -291,6 +304,94 @@ def test_an_old_or_mistyped_argument_is_not_ignored(monkeypatch, make):
     monkeypatch.setattr(PRESETS, "_things", things)
     with pytest.raises((UserWarning, TypeError, ValueError), match="not valid"):
         make_augment("old", 32)
+
+
+# --- settings ---
+
+
+def settings() -> list[tuple[str, str, Any]]:
+    """Every setting of every preset with the edges of its range, as pydantic holds it."""
+    found = []
+    for name in preset_names():
+        function = (BATCH_PRESETS if name in list(BATCH_PRESETS) else PRESETS).get(name)
+        for key, (kind, default) in (keywords_of(function) | {"erase": (Chance, 0.0)}).items():
+            schema = TypeAdapter(kind).json_schema()
+            low = schema.get("minimum", schema.get("exclusiveMinimum", 0) or 0.01)
+            found.append((name, key, (low, schema.get("maximum", 5), default)))
+    return found
+
+
+def test_every_setting_works_at_the_edges_of_its_range_and_no_further():
+    for name, key, (low, high, default) in settings():
+        for value in (low, high, default):
+            if key != "erase" or value != default:
+                assert as_seen({"name": name, key: value}, CANVAS, 32, 3).shape == (3, 32, 32, 3)
+        for value in (low - 1, high + 1 if high != 5 else 1.5, "much", True):
+            with pytest.raises(UserError, match=f"augment: {name}: {key} must be"):
+                read_augment({"name": name, key: value})
+
+
+def test_every_setting_changes_what_is_drawn_but_erase():
+    image = np.random.default_rng(5).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    for name, key, (low, high, default) in settings():
+        lifted = {"name": name, **CHANCES.get((name, key), {})}
+        before = as_seen(lifted | {key: default}, image, 32, 12)
+        after = [as_seen(lifted | {key: value}, image, 32, 12) for value in (low, high)]
+        assert any(not np.array_equal(before, one) for one in after) == (key != "erase"), (
+            name,
+            key,
+        )
+
+
+def test_strengths_are_those_that_are_asked_for():
+    grey = np.full((32, 32, 3), 100, np.uint8)
+    calm = dict.fromkeys(("rotate", "contrast", "saturation", "hue"), 0.0)
+    seen = draws({"name": "standard", **calm, "brightness": 0.5}, grey, 32, 400)[:, 0, 0, 0]
+    assert 50 <= seen.min() < 55
+    assert 145 < seen.max() <= 150
+    red = np.broadcast_to(np.array([200, 40, 40], np.uint8), (8, 8, 3)).copy()
+    still = dict.fromkeys(("exposure", "noise", "saturation", "value"), 0.0)
+    wanted = {"name": "classic", **still, "colour": 1.0, "hue": 0.1}
+    drawn = draws(wanted, red, 8, 400)[:, 0, 0] / 255
+    hues = np.array([colorsys.rgb_to_hsv(*pixel)[0] for pixel in drawn])
+    turned = np.minimum(hues, 1 - hues)
+    assert 0.085 < turned.max() < 0.105
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"name": "standard", "hues": 0.1}, "augment: standard: 'hues'; did you mean 'hue'"),
+        ({"name": "classic", "rotate": 5.0}, "unknown key in augment: classic: 'rotate'.*contrast"),
+        ({"name": "nothing", "flip": 0.1}, "unknown augmentation preset 'nothing'"),
+        ({"name": "none", "flip": 0.1}, "unknown key in augment: none: 'flip'.*known: erase"),
+        ({"name": "standard", "hue": 0.7, "erase": -1}, "hue must be <= 0.5 .*erase must be >= 0"),
+        ({"name": "share", "passes": 1.5}, "passes must be a whole number"),
+    ],
+)
+def test_a_wrong_setting_is_told_from_the_right_ones(asked, words):
+    with pytest.raises(UserError, match=words):
+        check_augment(asked, "squash")
+
+
+def test_the_docs_list_every_setting_with_its_default():
+    text = (REPO / "docs" / "augmentation.md").read_text()
+    for name in preset_names():
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{name}`"))
+        listed = dict(re.findall(r"`(\w+): ([\d.]+)`", row))
+        keywords = keywords_of(read_augment(name).preset.func)
+        own = {key: default for key, (_, default) in keywords.items()}
+        own |= {"erase": erase} if (erase := read_augment(name).erase) else {}
+        assert listed == {key: f"{round(default, 3):g}" for key, default in own.items()}
+
+
+def test_what_a_title_says():
+    assert shown_augment("light") == "light"
+    assert shown_augment({"name": "none", "erase": 0.2, "x": 3}) == "none (erase 0.2, x 3)"
+
+
+def test_a_preset_without_what_resamples_goes_with_native():
+    check_augment({"name": "standard", "rotate": 0}, "native")
 
 
 def test_unknown_preset():

@@ -123,16 +123,17 @@ def test_an_unreadable_training_item_is_named_without_a_traceback(folder, source
 
 
 def test_erasing_changes_no_other_draw_and_follows_from_seed_epoch_and_batch(source):
-    def boxes(seed=1, epoch=0, number=0, chance=0.5):
-        batches = TrainBatches(source, LABELS, "standard", 16, seed, chance)
+    def batch(seed=1, epoch=0, number=0, chance=0.5):
+        augment = {"name": "standard", "erase": chance}
+        batches = TrainBatches(source, LABELS, augment, 16, seed)
         return batches[BatchKey(epoch, number, tuple(range(20)))]
 
-    plain = TrainBatches(source, LABELS, "standard", 16, 1)[BatchKey(0, 0, tuple(range(20)))]
+    plain = batch(chance=0.0)
     assert "blank" not in plain
-    assert torch.equal(plain["pixels"], boxes()["pixels"])
-    first = boxes()["blank"]
-    assert torch.equal(first, boxes()["blank"])
-    others = [boxes(seed=2), boxes(epoch=1), boxes(number=1)]
+    assert torch.equal(plain["pixels"], batch()["pixels"])
+    first = batch()["blank"]
+    assert torch.equal(first, batch()["blank"])
+    others = [batch(seed=2), batch(epoch=1), batch(number=1)]
     assert not any(torch.equal(first, other["blank"]) for other in others)
     assert 0 < int((first.sum(1) > 0).sum()) < 20
 
@@ -164,7 +165,7 @@ def test_evaluation_never_calls_the_training_transform(source, monkeypatch):
         raise AssertionError("augmentation in evaluation")
 
     monkeypatch.setattr(loader, "make_augment", refuse)
-    monkeypatch.setattr(loader, "takes_batches", refuse)
+    monkeypatch.setattr(loader, "read_augment", refuse)
     EvalBatches(source, [spec_of(16, 20)])[[0, 1]]
     for preset in ("none", "standard"):
         with pytest.raises(AssertionError):
