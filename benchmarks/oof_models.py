@@ -3,14 +3,15 @@
     python -m benchmarks.oof_models --input-root DIR --data cifake dfdc_faces
 
 A quarter of the groups is held out from everything; the rest gets out-of-fold predictions of
-eleven classifiers on about a hundred forensic features, the held-out part the mean logit of their
-five fold models. Features and predictions are kept in .cache/benchmarks/.
+eleven classifiers on about a hundred forensic features, the held-out part those of all five fold
+models. `--tuned 1632` is a newcomer's small data set: that many rows get the folds, all others are
+held out. Features and predictions are kept in .cache/benchmarks/.
 """
 
 import argparse
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -37,6 +38,7 @@ from src.data.folds.make import ensure_folds
 from src.data.items.files import read_bytes
 from src.data.layouts.load import load_dataset
 from src.data.pixels.images import decode_image
+from src.ensemble.predictions import Predictions
 
 SIDE = 64  # a crop of the middle; features never see a resized pixel
 FOLDS, HELD = 5, 4  # folds; one group in HELD is held out
@@ -115,25 +117,31 @@ def _groups_of(folds: pd.DataFrame, rows: int) -> int:
     return int((sizes.cumsum() <= rows).sum())
 
 
-def make_predictions(table: pd.DataFrame, seed: int) -> dict[str, np.ndarray]:
-    """Fit all models; returns label, group, fold, logits of tuned rows and of held-out rows."""
+def make_predictions(table: pd.DataFrame, seed: int, tuned: int | None) -> dict[str, np.ndarray]:
+    """Fit all models; returns label, group, fold, logits of tuned rows and of held-out rows.
+
+    `logits` is (n, models), `held_logits` (folds, n held out, models).
+    """
     label, group = table["label"].to_numpy(), pd.factorize(table["group"])[0]
     x = table.filter(regex="^f").to_numpy()
-    splitter = StratifiedGroupKFold(HELD, shuffle=True, random_state=seed)
+    parts = HELD if tuned is None else len(table) // tuned
+    splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
     rest, held = next(splitter.split(x, label, group))
+    if tuned is not None:
+        rest, held = held, rest
     fold = np.empty(len(rest), dtype=np.int64)
     inner = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
     for k, (_, part) in enumerate(inner.split(rest, label[rest], group[rest])):
         fold[part] = k
     names = list(_models(seed))
     logits = np.empty((len(rest), len(names)))
-    held_logits = np.zeros((len(held), len(names)))
+    held_logits = np.empty((FOLDS, len(held), len(names)))
     for column, name in enumerate(names):
         began = time.process_time()
         for k in range(FOLDS):
             model = _models(seed)[name]().fit(x[rest][fold != k], label[rest][fold != k])
             logits[fold == k, column] = _logit(model, x[rest][fold == k])
-            held_logits[:, column] += _logit(model, x[held]) / FOLDS
+            held_logits[k, :, column] = _logit(model, x[held])
         print(f"  {name}: {time.process_time() - began:.0f} CPU-s", flush=True)
     return {
         "label": label[rest], "group": group[rest], "fold": fold, "logits": logits,
@@ -141,15 +149,26 @@ def make_predictions(table: pd.DataFrame, seed: int) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
-def load_predictions(name: str, seed: int, input_root: Path | None, rows: int) -> dict:
+def load_predictions(
+    name: str, seed: int, input_root: Path | None, rows: int, tuned: int | None = None
+) -> dict:
     """Return the predictions of one data set and seed, made on the first call."""
-    path = paths.cache_dir() / "benchmarks" / f"{name}.{rows}.{seed}.npz"
+    path = paths.cache_dir() / "benchmarks" / f"{name}.{rows}.{tuned or 'most'}.{seed}.npz"
     if not path.exists():
         print(f"{name}, seed {seed}", flush=True)
-        made = make_predictions(load_features(name, input_root, rows), seed)
+        made = make_predictions(load_features(name, input_root, rows), seed, tuned)
         np.savez_compressed(path, **made)  # type: ignore[arg-type]
     with np.load(path) as stored:
         return {key: stored[key] for key in stored}
+
+
+def table_of(found: dict[str, np.ndarray], members: Sequence[int]) -> Predictions:
+    """Dress the predictions of some models on the tuned rows as the table that tuning looks at."""
+    blank = np.full(len(found["label"]), "", dtype=object)
+    return Predictions(
+        item_id=blank, label=found["label"], group=found["group"], fold=found["fold"],
+        domain=blank, kind=blank, logit=found["logits"][:, members],
+    )  # fmt: skip
 
 
 def make_parser(description: str | None) -> argparse.ArgumentParser:
@@ -157,8 +176,10 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--input-root", type=Path)
     parser.add_argument("--data", nargs="+", default=["cifake", "dfdc_faces"])
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="how many, from --first on")
+    parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--rows", type=int, default=12_000)
+    parser.add_argument("--tuned", type=int, help="only so many get folds, the rest is held out")
     return parser
 
 
@@ -168,8 +189,8 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     began = time.process_time()
     for name in arguments.data:
-        for seed in range(arguments.seeds):
-            load_predictions(name, seed, arguments.input_root, arguments.rows)
+        for seed in range(arguments.first, arguments.first + arguments.seeds):
+            load_predictions(name, seed, arguments.input_root, arguments.rows, arguments.tuned)
     print(f"made in {(time.process_time() - began) / 60:.1f} CPU-minutes")
 
 

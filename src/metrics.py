@@ -51,6 +51,7 @@ class Metric:
     # class and share of it that may be wrong: with fewer items than 1 / share none may
     allows: tuple[str, float] | None = None
     tuned: bool = False  # whether a data set may be scored by it
+    bounds: tuple[float, float] = (0.0, 1.0)  # the lowest and the highest value
 
     @property
     def decides(self) -> bool:
@@ -275,7 +276,7 @@ def balanced_accuracy(c: Counts) -> FloatArray:
     return 1 - hter(c)
 
 
-@metric("mcc", DECISIONS, tuned=True)
+@metric("mcc", DECISIONS, tuned=True, bounds=(-1.0, 1.0))
 def matthews(c: Counts) -> FloatArray:
     """Return the correlation of labels and decisions (Matthews 1975); 0 where one is constant."""
     reals, fakes, said = c.tn + c.fp, c.tp + c.fn, c.tp + c.fp
@@ -377,7 +378,7 @@ for _made in (_at_limit("tpr@fpr", 0.01), _at_limit("tpr@fpr", 0.001), _at_limit
     METRICS.register(_made.name)(_made)  # tnr@fnr: TPR@FPR of papers with real = positive
 
 
-@metric("log_loss", LOSSES, ANY, higher=False, tuned=True)
+@metric("log_loss", LOSSES, ANY, higher=False, tuned=True, bounds=(0.0, float("inf")))
 def cross_entropy(fake: NDArray[np.bool_], logit: FloatArray) -> FloatArray:
     """Return (n,) cross entropies in nats; from logits, so nothing has to be clipped."""
     return np.logaddexp(0.0, np.where(fake, -logit, logit))

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src.bootstrap import MIN_GROUPS, bootstrap_scores, interval
+from src.bootstrap import MIN_GROUPS, bootstrap_scores
 from src.ensemble.align import Aligned
 from src.ensemble.predictions import IntArray, Predictions, fit_threshold, votes_of
 from src.ensemble.rule import Rule, Votes
 from src.ensemble.search import STRATEGIES, Search, Strategy
+from src.ensemble.uncertainty import climb, fold_scores, gain_errors, uncertainty
 from src.metrics import Metric, score_of
 from src.stratify import stratified_group_folds
 
@@ -185,8 +186,12 @@ class Candidate:
     # the metric of answers by rules fitted without the items' part; None where there are too few
     # groups to part
     cross_fitted: float | None = None
-    # 95 % group bootstrap of `cross_fitted`; None below `MIN_GROUPS` groups
+    # 95 % interval of `cross_fitted` (`uncertainty`), and the standard errors in it: by the luck of
+    # its rows, by the spread between folds; None below `MIN_GROUPS` groups
     interval: tuple[float, float] | None = None
+    rows_se: float | None = None
+    folds_se: float | None = None
+    selection: float | None = None  # how much having been chosen flatters it; 0 of the others
     over: str | None = None  # the simpler candidate it was held against
     gain: float | None = None  # cross-fitted gain over that one; more is better for any metric
     gain_se: float | None = None  # its standard error, by the paired bootstrap
@@ -219,57 +224,62 @@ def judge(
     answers, metric = [t.votes for t in tried if t.votes is not None], search.metric
     if not answers:
         return [_candidate(t, taken=i == first) for i, t in enumerate(tried)]
-    scores = [score_of(metric, rows.label, *votes) for votes in answers]
-    draws = None
+    scores = np.array([score_of(metric, rows.label, *votes) for votes in answers])
+    draws, errors = None, np.full((len(tried), len(tried)), np.inf)  # then nothing passes
     if rows.n_groups >= MIN_GROUPS:
         draws = bootstrap_scores(metric, rows.label, answers, rows.group, seed=search.seed)
-    good = [metric.sign * score for score in scores]
-    standing, candidates = first, []
-    rounds = [range(k, k + 1) for k in range(len(tried)) if k not in rivals]
-    rounds += [rivals] if rivals else []
-    for places in sorted(rounds, key=lambda places: places.start):
-        found = [
-            _challenge(tried, metric, scores, draws, place, None if place <= first else standing)
-            for place in places
-        ]
-        passed = [k for k, c in zip(places, found, strict=True) if c.taken]
-        standing = max(passed, key=good.__getitem__, default=standing)
-        candidates += [replace(c, taken=k == standing) for k, c in zip(places, found, strict=True)]
-    return candidates
+        errors = gain_errors(draws)
+    rounds = [range(k, k + 1) for k in range(first + 1, len(tried)) if k not in rivals]
+    rounds = sorted([*rounds, rivals] if rivals else rounds, key=lambda places: places.start)
+    standing = [int(path[0]) for path in climb(metric.sign * scores[None], errors, rounds, first)]
+    over = {place: standing[i] for i, places in enumerate(rounds) for place in places}
+    found = []
+    for place, one in enumerate(tried):
+        rest: dict[str, Any] = {"optimism": metric.sign * (one.in_sample - scores[place])}
+        if place in over:
+            stood = over[place]
+            rest |= {
+                "over": tried[stood].name,
+                "gain": float(metric.sign * (scores[place] - scores[stood])),
+                "gain_se": None if draws is None else float(errors[place, stood]),
+            }
+        score = float(scores[place])
+        found.append(_candidate(one, cross_fitted=score, taken=place in standing, **rest))
+    if draws is None:
+        return found
+    chosen, anew = standing[-1], climb(metric.sign * draws, errors, rounds, first)[-1]
+    every = [np.full(len(draws), place) for place in range(len(tried))]
+    every[chosen] = anew
+    return [
+        replace(one, **_limits(metric, rows, votes, place, draws, every[place]))
+        for place, (one, votes) in enumerate(zip(found, answers, strict=True))
+    ]
 
 
-def _challenge(
-    tried: Sequence[Tried],
+def _limits(
     metric: Metric,
-    scores: Sequence[float],
-    draws: NDArray[np.float64] | None,
+    rows: Predictions,
+    votes: Votes,
     place: int,
-    standing: int | None,
-) -> Candidate:
-    """Return a candidate, `taken` where it beats the standing one by more than a standard error.
+    draws: NDArray[np.float64],
+    anew: IntArray,
+) -> dict[str, Any]:
+    """Return how sure the score of a candidate is, as fields of `Candidate`.
 
     Args:
-        tried, scores: of all, and the metric that scored them.
-        draws: (n_draws, n) scores of bootstrap samples; None where there are too few groups.
+        metric, rows, votes: what it is a score of.
         place: of the candidate.
-        standing: place of the one that it challenges; None challenges nobody.
+        draws: (b, k) bootstrap scores of all candidates.
+        anew: (b,) which one each draw would have chosen, for the chosen one; else its own place.
     """
-    sign, score = metric.sign, scores[place]
-    rest: dict[str, Any] = {
-        "cross_fitted": score,
-        "optimism": sign * (tried[place].in_sample - score),
-        "interval": None if draws is None else interval(draws[:, place]),
+    by_fold = fold_scores(metric, rows, votes)
+    found = uncertainty(metric, score_of(metric, rows.label, *votes), draws, anew, place, by_fold)
+    return {
+        "interval": found.interval,
+        "rows_se": found.rows,
+        "folds_se": found.folds,
+        "selection": found.selection,
     }
-    if standing is None:
-        return _candidate(tried[place], **rest)
-    gain = sign * (score - scores[standing])
-    error = None
-    if draws is not None:
-        error = float(np.nanstd(draws[:, place] - draws[:, standing], ddof=1))
-    taken = error is not None and gain > error
-    return _candidate(
-        tried[place], over=tried[standing].name, gain=gain, gain_se=error, taken=taken, **rest
-    )
 
 
 def _candidate(tried: Tried, **rest: Any) -> Candidate:  # noqa: ANN401 - fields by name

@@ -29,6 +29,7 @@ from src.ensemble.predictions import IntArray, votes_of
 from src.ensemble.rule import Rule, Votes, stages_of
 from src.ensemble.scales import scale_notes
 from src.ensemble.search import STRATEGIES, Search, incumbent_of, ladder
+from src.ensemble.uncertainty import PRIOR_FOLDS
 from src.errors import UserError
 from src.metrics import MACRO_F1, METRICS, Metric, score_of
 
@@ -216,6 +217,8 @@ def _notes(
             f"no interval: {aligned.n_groups} groups are fewer than {MIN_GROUPS}, so no gain can "
             "be told from luck and the simplest candidate stays"
         )
+    best = next(c for c in candidates if c.name == chosen)
+    notes += filter(None, [_interval_note(aligned, best, len(candidates) - shown_only)])
     if shown_only and parts.count:
         score = {c.name: metric.sign * (c.cross_fitted or 0) for c in candidates}
         incumbent = incumbent_of(metric)
@@ -223,6 +226,30 @@ def _notes(
         words = f"{incumbent} is shown for comparison"
         notes.append(f"{words} and is better" if better else words)
     return notes
+
+
+def _interval_note(aligned: Aligned, best: Candidate, n_tried: int) -> str:
+    """Say what the interval of the chosen candidate holds, and what is taken for granted in it."""
+    if best.rows_se is None or best.folds_se is None:
+        return ""
+    folds, nets = len(aligned.folds), len(aligned.models)
+    if folds == 1:
+        more = "; train more folds to see it" if len(aligned.all_folds) > 1 else ""
+        note = (
+            f"one fold of {nets if nets > 1 else 'one'} net{'s' * (nets > 1)}: how much folds "
+            "differ cannot be seen yet; taken for granted in the interval is that they differ as "
+            f"much again as the luck of their rows makes them (± {best.folds_se:.4f}){more}"
+        )
+    else:
+        prior = PRIOR_FOLDS / (PRIOR_FOLDS + folds - 1)
+        note = (
+            f"the interval of {best.name} holds ± {best.rows_se:.4f} by the luck of its rows and "
+            f"± {best.folds_se:.4f} by what folds differ beyond that, {prior:.0%} of it taken for "
+            f"granted and the rest seen in {folds} folds"
+        )
+    if best.selection and best.selection >= 5e-5:
+        note += f"; having been chosen of {n_tried} flatters it by {best.selection:.4f}, taken off"
+    return note
 
 
 def _threshold_interval(aligned: Aligned, rule: Rule, search: Search) -> tuple[float, float] | None:
@@ -265,6 +292,9 @@ def _recipe(
             "in_sample": best.in_sample,
             "cross_fitted": best.cross_fitted,
             "interval": best.interval,
+            "rows_se": best.rows_se,
+            "folds_se": best.folds_se,
+            "selection": best.selection,
             "optimism": best.optimism,
             "threshold_interval": _threshold_interval(aligned, rule, search),
             "incumbent": incumbent.in_sample,  # it learns nothing, so this is honest

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from src.ensemble.predictions import Predictions
+from src.ensemble.rule import Votes
+from src.metrics import Metric, score_of
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 # What is believed of the spread between folds before two of them show any: its variance is this
@@ -70,6 +74,20 @@ def climb(
     return path
 
 
+def fold_scores(metric: Metric, rows: Predictions, votes: Votes) -> tuple[FloatArray, FloatArray]:
+    """Return (f,) the score on each fold, NaN where the metric says nothing there, and its rows."""
+    scores, sizes = [], []
+    for fold in np.unique(rows.fold):
+        here = rows.fold == fold
+        label = rows.label[here]
+        fakes = int(label.sum())
+        said = not metric.undefined(label.size - fakes, fakes)
+        value = score_of(metric, label, votes.prob[here], votes.pred[here]) if said else np.nan
+        scores.append(value)
+        sizes.append(label.size)
+    return np.array(scores), np.array(sizes, dtype=np.float64)
+
+
 def fold_variance(scores: FloatArray, variances: FloatArray) -> float:
     """Return the variance between folds beyond that of their rows; below 0 where they agree well.
 
@@ -113,14 +131,12 @@ def spread_of_folds(scores: FloatArray, sizes: FloatArray, rows: float) -> tuple
 
 
 def uncertainty(
+    metric: Metric,
     score: float,
     draws: FloatArray,
     places: IntArray,
     chosen: int,
     folds: tuple[FloatArray, FloatArray],
-    *,
-    sign: int,
-    bounds: tuple[float, float],
 ) -> Uncertainty:
     """Return what is known of the chosen candidate's score.
 
@@ -132,19 +148,18 @@ def uncertainty(
     Bulletin 2 (1946) 110).
 
     Args:
+        metric: what the scores are of.
         score: of the chosen one on all rows.
         draws: (b, k) bootstrap scores of all candidates.
         places: (b,) which one each draw would have chosen.
         chosen: which one was.
-        folds: (f,) scores of the chosen one on each fold, (f,) rows of each.
-        sign: 1 where more is better, else -1.
-        bounds: lowest and highest value of the metric.
+        folds: as from `fold_scores`.
     """
     from scipy.special import ndtri, stdtrit  # slow to import
 
     drawn = draws[np.arange(len(draws)), places]
     mean = np.nanmean(draws, axis=0)
-    selection = max(0.0, sign * float(np.nanmean(drawn - mean[places])))
+    selection = max(0.0, metric.sign * float(np.nanmean(drawn - mean[places])))
     rows = float(np.nanstd(drawn, ddof=1))
     error, freedom = spread_of_folds(*folds, float(np.nanstd(draws[:, chosen], ddof=1)))
     total = rows**2 + error**2
@@ -153,6 +168,6 @@ def uncertainty(
     if error > 0:
         freedom *= (total / error**2) ** 2
         longer = np.sqrt(total) / rows * stdtrit(freedom, tail) / ndtri(tail) if rows > 0 else 1.0
-    middle, low_high = score - sign * selection, np.nanquantile(drawn, [1 - tail, tail])
-    low, high = np.clip(middle + longer * (low_high - np.nanmean(drawn)), *bounds)
+    middle, low_high = score - metric.sign * selection, np.nanquantile(drawn, [1 - tail, tail])
+    low, high = np.clip(middle + longer * (low_high - np.nanmean(drawn)), *metric.bounds)
     return Uncertainty((float(low), float(high)), rows, error, selection)

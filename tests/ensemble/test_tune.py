@@ -102,6 +102,27 @@ def test_one_fold_is_cross_fitted_inside():
     assert tuned.candidates[1].cross_fitted is not None
 
 
+def test_the_interval_says_what_is_taken_for_granted_of_the_folds():
+    folds = make_folds(n=900, groups=300)
+
+    def scores_and_note(only):
+        make_oof(folds, "a", only=only, shift=2.0)
+        tuned = tune(align(DATA, SCHEME), names=["mean@0.5", "mean"])
+        (note,) = (note for note in tuned.notes if "taken for granted" in note)
+        assert tuned.recipe.scores["interval"] == tuned.candidates[1].interval
+        return tuned.recipe.scores, note
+
+    one, note = scores_and_note([1])
+    assert note.startswith("one fold of one net: how much folds differ cannot be seen yet")
+    assert f"{one['folds_se']:.4f}" in note
+    assert "train more folds" in note
+    all_three, note = scores_and_note([0, 2])
+    assert "67% of it taken for granted and the rest seen in 3 folds" in note
+    for scores in (one, all_three):
+        low, high = scores["interval"]
+        assert high - low > 3.9 * (scores["rows_se"] ** 2 + scores["folds_se"] ** 2) ** 0.5
+
+
 def test_below_ten_groups_there_is_no_interval_and_the_incumbent_stays():
     tuned = tune(toy(1, n=90, groups=9, shift=3.0))
     assert tuned.chosen == "mean@0.5"
