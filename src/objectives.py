@@ -15,7 +15,7 @@ from src.thresholds import BINS, best_threshold, cut_values
 FloatArray = NDArray[np.float64]
 Weights = TypeVar("Weights")
 FINE = 1 << 14  # bins where no threshold is sought: ranks, and losses of their middles
-FINALISTS = 10  # of a search, scored exactly
+FINALISTS = 5  # of a search, scored exactly
 
 
 class Objective:

@@ -70,4 +70,4 @@ def test_the_end_of_a_search_is_exact_and_equals_go_to_the_earlier():
     assert best_exactly(found, {"a": 0.1, "b": 0.2, "c": 0.9, "d": 0.3}.__getitem__) == "c"
     assert best_exactly(found, lambda _: 1.0) == "a"
     many = [(-float(i), i) for i in range(30)]
-    assert best_exactly(many, float) == 9  # none but the ten that look best is scored
+    assert best_exactly(many, float) == 4  # none but the five that look best is scored
