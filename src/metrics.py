@@ -93,10 +93,20 @@ TITLES = {
 }  # fmt: skip
 ALIASES = {
     "f1": "f1_fake", "f1_macro": "macro_f1", "acc": "accuracy", "roc_auc": "auc", "auroc": "auc",
-    "average_precision": "ap", "logloss": "log_loss", "cross_entropy": "log_loss",
-    "brier_score": "brier", "matthews": "mcc",
+    "average_precision": "ap", "loss": "log_loss", "logloss": "log_loss",
+    "cross_entropy": "log_loss", "brier_score": "brier", "matthews": "mcc",
 }  # fmt: skip
 _AT_LIMIT = re.compile(r"(tpr@fpr|tnr@fnr)=([0-9.]+(?:e-?\d+)?)(%?)")
+
+
+def _find(name: str) -> Metric | None:
+    plain = name.lower().replace("-", "_")
+    plain = ALIASES.get(plain, plain)
+    at_limit = _AT_LIMIT.fullmatch(plain.replace(" ", ""))
+    if plain not in METRICS and at_limit:
+        limit = float(at_limit[2]) / (100 if at_limit[3] else 1)
+        return _at_limit(at_limit[1], limit) if 0 < limit < 1 else None
+    return METRICS.get(plain) if plain in METRICS else None
 
 
 def metric_named(name: str) -> Metric:
@@ -105,32 +115,39 @@ def metric_named(name: str) -> Metric:
     Raises:
         UserError: unknown, with the nearest known name.
     """
-    plain = name.lower().replace("-", "_")
-    plain = ALIASES.get(plain, plain)
-    at_limit = _AT_LIMIT.fullmatch(plain.replace(" ", ""))
-    if plain not in METRICS and at_limit:
-        limit = float(at_limit[2]) / (100 if at_limit[3] else 1)
-        if 0 < limit < 1:
-            return _at_limit(at_limit[1], limit)
-    if plain not in METRICS:
-        raise unknown_name("metric", name, [*METRICS, *ALIASES])
-    return METRICS.get(plain)
+    found = _find(name)
+    if found is None:
+        raise unknown_name("metric", name, METRICS)
+    return found
 
 
 def tuned_metric(name: str) -> Metric:
-    """Return a metric that a data set may be scored by.
+    """Return a metric that a data set may be scored by; see `metric_named`.
 
     Raises:
         UserError: unknown, or one that is met by calling all items real or all fake.
     """
-    found = metric_named(name)
+    found, known = _find(name), [one.name for one in METRICS.in_order() if one.tuned]
+    if found is None:
+        raise unknown_name("metric", name, known)
     if not found.tuned:
-        known = [one.name for one in METRICS.in_order() if one.tuned]
         raise UserError(
             f"metric {name!r} says too little alone to be tuned for; choose one of "
             + ", ".join(known)
         )
     return found
+
+
+def tuned_name(name: str) -> str:
+    """Return the own name of a metric that a data set may be scored by, for models of a YAML.
+
+    Raises:
+        ValueError: what `tuned_metric` raises, as pydantic wants it.
+    """
+    try:
+        return tuned_metric(name).name
+    except UserError as error:
+        raise ValueError(str(error)) from None
 
 
 def metric(name: str, wants: str, classes: str = BOTH, **rest: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - fields

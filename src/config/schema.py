@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from src.errors import UserError
 from src.losses import OF_PAIRS, TERMS, all_settings, asked_terms
-from src.metrics import DEFAULT, Metric, tuned_metric
+from src.metrics import DEFAULT, Metric, metric_named, tuned_name
 from src.strict_yaml import (
     STRICT,
     Count,
@@ -200,18 +199,6 @@ class PseudoConfig(Keys):
     balance: bool = False
 
 
-def _monitored(name: str) -> Metric:
-    return tuned_metric("log_loss" if name == "loss" else name)
-
-
-def _check_monitor(name: str) -> str:
-    try:
-        _monitored(name)
-    except UserError as error:
-        raise ValueError(str(error)) from None
-    return name
-
-
 @checked_dataclass(frozen=True, config=STRICT)
 class ModelConfig(Keys):
     """One complete, named model: what `--model` takes."""
@@ -246,7 +233,7 @@ class ModelConfig(Keys):
     # metric of the held-out items that steers a run with `selection: best` or a patience, its
     # `plateau` too: any that a data set may be scored by, decisions at 0.5; `loss` is their log
     # loss. The run's OOF is then marked as selected-on
-    monitor: Annotated[str, AfterValidator(_check_monitor)] = DEFAULT
+    monitor: Annotated[str, AfterValidator(tuned_name)] = DEFAULT
     tta: Literal["none", "flip"] = "none"  # `flip` adds the mirrored image as a second view
     # pseudo-labelled test items to train on as well; None has none
     pseudo: PseudoConfig | None = None
@@ -273,7 +260,7 @@ class ModelConfig(Keys):
     @property
     def monitored(self) -> Metric:
         """The metric that `monitor` names."""
-        return _monitored(self.monitor)
+        return metric_named(self.monitor)
 
     @property
     def start_seed(self) -> int:

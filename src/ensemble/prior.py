@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from src.ensemble.calibration import CALIBRATIONS
 from src.ensemble.rule import Rule, vote
 from src.errors import UserError
-from src.metrics import log_odds
+from src.metrics import MACRO_F1, Metric, log_odds
 from src.thresholds import best_threshold_at
 
 FloatArray = NDArray[np.float64]
@@ -51,9 +51,14 @@ def parse_prior(text: str) -> str | float:
 
 
 def correct(
-    rule: Rule, label: IntArray, logits: FloatArray, test_logits: FloatArray, prior: str | float
+    rule: Rule,
+    label: IntArray,
+    logits: FloatArray,
+    test_logits: FloatArray,
+    prior: str | float,
+    metric: Metric = MACRO_F1,
 ) -> Shift:
-    """Move a rule's threshold to where macro-F1 is best at the test items' share of fakes.
+    """Move a rule's threshold to where the metric is best at the test items' share of fakes.
 
     The out-of-fold rows are weighted by class until their share is that of the test items.
 
@@ -64,14 +69,16 @@ def correct(
         prior: see `parse_prior`.
 
     Raises:
-        UserError: hard voting, or thresholds by kind or domain; a method that finds nothing; no
-            readable test item.
+        UserError: hard voting, or thresholds by kind or domain; a metric without one; a method
+            that finds nothing; no readable test item.
     """
     if not len(test_logits):
         raise UserError("--prior: no test item could be read, so nothing says how many are fake")
     if rule.voting == "hard" or rule.by:
         what = "hard voting" if rule.voting == "hard" else f"thresholds by {rule.by}"
         raise UserError(f"--prior moves one threshold on P(fake); this recipe has {what}")
+    if not metric.decides:
+        raise UserError(f"--prior moves a threshold, and {metric.name} wants none: leave it out")
     prob, test_prob = vote(rule, logits).prob, vote(rule, test_logits).prob
     if prior == "em":
         share = _em(label, prob, test_prob)
@@ -79,7 +86,7 @@ def correct(
         share = _bbse(label, prob, test_prob, rule.threshold)
     else:
         share = float(prior)
-    moved = replace(rule, threshold=best_threshold_at(label, prob, share)[0])
+    moved = replace(rule, threshold=best_threshold_at(label, prob, share, metric)[0])
     return Shift(moved, float(label.mean()), share, prior if isinstance(prior, str) else "given")
 
 

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, Strict
+from pydantic import AfterValidator, Field, Strict
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from src.config import check_stem, model_names
 from src.ensemble.extra import refuse_extra_name
 from src.errors import UserError
 from src.merging.recipe import MergeRecipe, RecipeKeys, read_recipes
+from src.metrics import DEFAULT, tuned_name
 from src.strict_yaml import STRICT, Count, Float, Int, Keys
 
 TRIALS = 20
@@ -58,7 +59,7 @@ class OwnKeys(Keys):
     search: Annotated[dict[str, tuple[Any, ...] | Range], Field(min_length=1)] | None = None
     trials: Count | None = None  # of a search
     knots: Count | None = None  # of `learned`: weights over depth
-    metric: Literal["macro_f1", "auc", "log_loss"] | None = None  # what decides
+    metric: Annotated[str, AfterValidator(tuned_name)] | None = None  # what decides
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -71,7 +72,7 @@ class Selection:
     """What is chosen on held-out rows."""
 
     how: str = "fixed"  # `greedy`, `learned`, `search`; `fixed` chooses nothing
-    metric: str = "macro_f1"  # by what
+    metric: str = DEFAULT  # by what
     trials: int = TRIALS  # of a search
     knots: int = 1  # of `learned`: weights over depth
     space: Mapping[str, Range] = field(default_factory=dict)  # of a search
@@ -121,7 +122,7 @@ def check_name(name: str, dataset: str, scheme: str) -> None:
 
 
 def _selection(recipe: MergeRecipe, keys: OwnKeys) -> Selection:
-    trials, metric, knots = keys.trials or TRIALS, keys.metric or "macro_f1", keys.knots or 1
+    trials, metric, knots = keys.trials or TRIALS, keys.metric or DEFAULT, keys.knots or 1
     if keys.select is not None and keys.search is not None:
         raise UserError("`select` and `search` are two ways to choose; give one")
     if keys.search is not None:

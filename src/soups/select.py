@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from src.artifacts.oof import read_oof
 from src.artifacts.runs import check_oof
-from src.ensemble.predictions import fit_threshold
+from src.ensemble.predictions import ALONE, fit_threshold
 from src.errors import UserError
 from src.merging.merger import MergeRefusedError
 from src.merging.recipe import MergeRecipe, Setting
-from src.metrics import auc, log_loss
+from src.metrics import metric_named
 from src.progress import track
 from src.seeds import derive_seed
 from src.soups.bench import Bench, plain
@@ -46,13 +46,9 @@ class Chosen:
 
 
 def score_of(metric: str, label: NDArray[np.int64], logit: FloatArray) -> float:
-    """Return a score of (n,) logits that is better the higher it is.
-
-    It is `macro_f1` (at the best threshold of these rows), `auc`, or `log_loss` (negated).
-    """
-    if metric == "macro_f1":
-        return fit_threshold(label, logit)[1]
-    return auc(label, logit) if metric == "auc" else -log_loss(label, logit)
+    """Return a score of (n,) logits, at the best threshold of these rows; higher is better."""
+    found = metric_named(metric)
+    return found.sign * fit_threshold(label, logit, ALONE, found)[1]
 
 
 class Chooser:
@@ -197,24 +193,23 @@ def tried_table(
 ) -> pd.DataFrame:
     """Return a row a merge: on all held-out rows, those that the choice is made on.
 
-    Columns are `merge` in words, the swept parameter, macro-F1 at the best threshold, AUC and log
-    loss; sorted by the parameter where there is one, else by score.
+    Columns are `merge` in words, the swept parameter, what decides and `SCORES`, at the best
+    threshold; sorted by the parameter where there is one, else by what decides.
     """
     axis, rows = sweep_axis(selection), []
+    shown = [metric_named(name) for name in dict.fromkeys([selection.metric, *SCORES])]
     for recipe, logit in tried:
         row: dict[str, object] = {"merge": recipe.in_words()}
         if axis is not None:
             if axis not in recipe.parameters:
                 continue  # an ingredient, looked at alone
             row[axis] = recipe.parameters[axis]
-        row["macro_f1"] = fit_threshold(label, logit)[1]
-        row["auc"], row["log_loss"] = auc(label, logit), log_loss(label, logit)
+        row |= {one.name: fit_threshold(label, logit, ALONE, one)[1] for one in shown}
         rows.append(row)
     table = pd.DataFrame(rows)
     by = axis or selection.metric
-    return table.sort_values(
-        by, ascending=axis is not None or by == "log_loss", kind="stable", ignore_index=True
-    )
+    rising = axis is not None or not shown[0].higher
+    return table.sort_values(by, ascending=rising, kind="stable", ignore_index=True)
 
 
 def choose(

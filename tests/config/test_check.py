@@ -61,7 +61,10 @@ FREE = {"name": "schedule_free", "schedule": "constant"}
         ({"optim": {"swa_epochs": 2, "ema_decay": 0.9}}, "two means of the weights"),
         ({"optim": {"swa_epochs": 2}, "selection": "best"}, "take selection: last"),
         ({"optim": {"swa_epochs": 2}, "patience": 1}, "patience may end them before"),
-        ({"monitor": "loss"}, "monitor: loss steers nothing here: give selection: best, patience"),
+        (
+            {"monitor": "loss"},
+            "monitor: log_loss steers nothing here: give selection: best, patience",
+        ),
         ({"optim": FREE | {"ema_decay": 0.9}}, "keeps a mean of the weights itself"),
         ({"optim": FREE | {"swa_epochs": 2}}, "keeps a mean of the weights itself"),
         ({"optim": {"name": "schedule_free"}}, "wants optim.schedule: constant"),

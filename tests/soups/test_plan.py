@@ -52,7 +52,7 @@ TIES = "merge_method: ties\nbase_model: start\nparameters: {weight: 1}\n" + MODE
         (LINEAR + "select: gready\n", "did you mean 'greedy'"),
         ("merge_method: uniform\nmodels: [a]\nselect: greedy\n", "wants two or more models"),
         (LINEAR + "metric: auc\n", "metric goes with `select` or `search`"),
-        (LINEAR + "select: learned\nmetric: acc\n", "or 'log_loss' (found 'acc')"),
+        (LINEAR + "select: learned\nmetric: auk\n", "unknown metric 'auk'; did you mean"),
         (LINEAR + "select: learned\nsearch: {weight: [1]}\n", "two ways to choose"),
         (LINEAR + "search: 3\n", "search must be a mapping of keys to values (found 3)"),
         (LINEAR + "search: {wheight: [1]}\n", "did you mean 'weight'"),

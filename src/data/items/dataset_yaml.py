@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from src import paths
 from src.artifacts.competition import CompetitionRules
 from src.errors import UserError
-from src.metrics import tuned_metric
+from src.metrics import tuned_name
 from src.strict_yaml import STRICT, EachOnce, Keys, Word, checked, read_yaml
 
 GROUP, DOMAIN, IGNORE = "group", "domain", "ignore"
@@ -54,14 +54,6 @@ def _root(value: Any) -> Any:  # noqa: ANN401
     if not isinstance(value, dict) or set(value) != {"from", "to"}:
         raise ValueError("want {from: START_OF_PATHS, to: FOLDER}")
     return value["from"], value["to"]
-
-
-def _metric(name: str) -> str:
-    """Return a metric's own name; pydantic wants a ValueError."""
-    try:
-        return tuned_metric(name).name
-    except UserError as error:
-        raise ValueError(str(error)) from None
 
 
 def _inside(root: tuple[str, str]) -> tuple[str, str]:
@@ -113,7 +105,7 @@ class DatasetConfig(Keys):
     test_sets: Words = field(default_factory=list)
     submission: SampleConfig = field(default_factory=SampleConfig)  # the sample submission
     # what the competition scores by, a name in `src.metrics` (`tuned`); None is macro_f1
-    metric: Annotated[str, AfterValidator(_metric)] | None = None
+    metric: Annotated[str, AfterValidator(tuned_name)] | None = None
     # what a submission holds; None follows from the metric and the sample
     output: Literal["label", "prob", "rank"] | None = None
     # what the competition allows to predict with
