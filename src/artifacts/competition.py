@@ -1,5 +1,6 @@
 """The rules of a competition on what may be handed in, and what predicts, held against them."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import fields
 from typing import Annotated, Any
@@ -7,8 +8,13 @@ from typing import Annotated, Any
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from src import paths
+from src.artifacts.recipes import Member, Recipe
+from src.artifacts.runs import has_run, read_run
 from src.errors import UserError
 from src.strict_yaml import STRICT, Keys, checked
+
+FORWARD = 3  # passes forward in the time of a step of training
 
 
 @plain_dataclass(frozen=True)
@@ -70,6 +76,83 @@ class CompetitionRules(Keys):
 FREE = CompetitionRules()  # no rules at all
 
 
+def load_of(
+    recipe: Recipe, folds: Sequence[paths.FoldName] | None = None, items: int | None = None
+) -> Load:
+    """Return what predicts with a recipe, by the records of its runs; `folds` as `Recipe.runs`.
+
+    `items`: number of test items, where hours are wanted. They are estimated at the pace of the
+    training; see `_seconds`. Of a run that is yet to be made, another fold of the member speaks.
+    """
+    runs = recipe.runs(folds)
+    records = [_record(recipe, member, fold) for member, fold in runs]
+    known = [record for record in records if record is not None]
+    whole = len(known) == len(runs)
+    seconds = [_seconds(record, one_view=recipe.one_view) for record in known]
+    hours = None
+    if items is not None and whole and None not in seconds:
+        hours = items * sum(each or 0.0 for each in seconds) / 3600
+    return Load(
+        nets=len(runs),
+        parameters=sum(record["parameters"] for record in known) if whole else None,
+        views=max((views_of(record, one_view=recipe.one_view) for record in known), default=1),
+        hours=hours,
+    )
+
+
+def views_of(record: Mapping[str, Any], *, one_view: bool = False) -> int:
+    """Return how often a run's net looks at a picture."""
+    return 2 if record["config"]["tta"] == "flip" and not one_view else 1
+
+
+def check_obeyed(
+    name: str,
+    recipe: Recipe,
+    own: CompetitionRules,
+    folds: Sequence[paths.FoldName] | None = None,
+) -> CompetitionRules:
+    """Hold a recipe against a data set's `own` rules, and against those it was made for.
+
+    Returns the rules that hold. `name` is for messages; `folds` as in `Recipe.runs`: `all` alone is
+    `--refit`.
+
+    Raises:
+        UserError: it breaks a rule; names rule, figure and the way out.
+    """
+    made_for = read_rules(recipe.rules, f"recipe {name!r}")
+    for rules in (own, made_for):
+        if rules == FREE:
+            continue
+        if broken := rules.broken_by(load_of(recipe, folds)):
+            raise UserError(
+                f"recipe {name!r} breaks the rules of the competition ({rules}): "
+                f"{', '.join(broken)}; python tune.py --data {recipe.dataset} finds what obeys them"
+            )
+    return own if own.as_dict() else made_for
+
+
+def _record(recipe: Recipe, member: Member, fold: paths.FoldName) -> dict[str, Any] | None:
+    """Return a run's record, or that of another fold; None for a member from elsewhere."""
+    names = (recipe.dataset, recipe.scheme, member.model)
+    for one in (fold, *map(int, member.oof_sha256)):
+        if has_run(*names, one):
+            return read_run(*names, one)
+    return None
+
+
+def _seconds(record: Mapping[str, Any], *, one_view: bool) -> float | None:
+    """Return what an item costs in prediction, on the machine that trained; None if not known.
+
+    A step of training is taken for three passes forward: the way back costs two. Its slowest epoch
+    counts; where the backbone was never trained, no epoch was paced by it.
+    """
+    if record["config"]["strategy"] == "feature_extractor":
+        return None
+    paces = [epoch["items_per_second"] for epoch in record["history"]]
+    pace = min(paces, default=record["items_per_second"])
+    return views_of(record, one_view=one_view) / (FORWARD * pace) if pace else None
+
+
 def in_millions(parameters: int) -> str:
     """Return a number of parameters for people."""
     return f"{parameters / 1e6:.1f} M"
@@ -86,4 +169,8 @@ def read_rules(stored: dict[str, Any], where: str) -> CompetitionRules:
 
 
 def _word(value: Any) -> str:  # noqa: ANN401 - of a rule
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}"
+    return (
+        str(value).lower()
+        if isinstance(value, bool)
+        else f"{value:g}".replace("e+0", "e").replace("e+", "e")
+    )

@@ -19,6 +19,9 @@ VIEW_COLUMNS = ["item_id", "fold", "view", "logit"]
 MOST_LOGIT, FLAT = 1e4, 1e-9
 NO_FOLD = -1  # the fold of predictions by a checkpoint that was trained on every row
 WHOLE = "full"  # the view of an image as it is; `f03` is that of a clip's frame
+# beside a merge that held-out rows chose: which half a row is in, what either half's choice says
+CROSS_FITTED = ["item_id", "half", "logit_0", "logit_1"]
+MIRRORED = "+flip"  # how the view of a mirror image ends
 UNREADABLE = "unreadable"  # the view of a test item that could not be decoded; its logit is NaN
 _METADATA_KEY = b"rvf"
 _BROKEN = (OSError, ValueError, LookupError, TypeError, RecursionError)  # what damaged files raise

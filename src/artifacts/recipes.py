@@ -54,6 +54,9 @@ class Recipe:
     scores: dict[str, Any] = field(default_factory=dict)
     # `sampler, trials, seed` and the strategy that won
     search: dict[str, Any] = field(default_factory=dict)
+    ships: str = "ensemble"  # which kind of thing predicts: a name in `src.ensemble.offers`
+    # rules of the competition that it was made for, as in dataset.yaml; empty: none
+    rules: dict[str, Any] = field(default_factory=dict)
 
     def stage(self, name: str) -> dict[str, Any]:
         """Return the parameters of a stage; raises KeyError where there is none."""
@@ -77,6 +80,11 @@ class Recipe:
             for fold in ([paths.ALL] if refits else member.folds)
             if member.weight != 0 and (folds is None or fold in folds)
         ]
+
+    @property
+    def one_view(self) -> bool:
+        """Whether pictures are looked at as they are alone, whatever the models' `tta` says."""
+        return self.rules.get("tta") is False
 
     @property
     def is_stack(self) -> bool:

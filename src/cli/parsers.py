@@ -128,6 +128,11 @@ def _tune(parser: Parser) -> None:
         "same command goes on, several at once share the trials"
     )
     add("--study", default="", metavar="URL", help=text)
+    text = (
+        "a YAML of the competition's rules, in place of `rules` in dataset.yaml; `none` for no "
+        "rules"
+    )
+    add("--rules", metavar="FILE", help=text)
     text = "let the winner try a threshold per domain: only where the test items carry theirs"
     add("--by-domain", action="store_true", help=text)
     add("--plots", action="store_true", help="Optuna's plots, into reports/")

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from src import paths
+from src.artifacts.competition import check_obeyed
 from src.artifacts.files import sha256_file
 from src.artifacts.folds import read_folds
 from src.artifacts.outputs import check_submission
@@ -39,6 +40,7 @@ from src.ensemble.rule import rule_of, stages_of
 from src.ensemble.vote import apply_recipe
 from src.errors import UserError
 from src.inference import stored
+from src.inference.lineage import dataset_config
 from src.inference.stored import ItemsToPredict, Part
 from src.inference.unfinished import Pace, TooSlowError, fitting_parts, without
 
@@ -145,11 +147,14 @@ def _predict(name: str | None, how: Predicting, compute: Compute) -> None:
     name = choose_dataset(name, how.input_root)
     recipe_name = choose_recipe(name, how.recipe)
     recipe = read_recipe(recipe_path(name, recipe_name))
+    folds = [paths.ALL] if how.refit else None
+    rules = check_obeyed(recipe_name, recipe, dataset_config(name, how.input_root).rules, folds)
+    rules.check_hours(compute.clock.max_hours)
     if how.refit:
         from src.training.plan import check_refits  # a video decoder, which a vote does not need
 
         check_refits(recipe)
-    parts = stored.check_recipe(recipe, [paths.ALL] if how.refit else None)
+    parts = stored.check_recipe(recipe, folds)
     path = paths.submission_csv(name, _submission_name(name, recipe_name, refit=how.refit))
     check_submission(path, "recipe")
     dataset = load_dataset(name, how.input_root)

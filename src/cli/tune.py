@@ -15,23 +15,33 @@ from tqdm import tqdm
 
 from src import paths
 from src.artifacts.atomic import file_lock
+from src.artifacts.competition import FREE, CompetitionRules, read_rules
 from src.artifacts.recipes import write_recipe
 from src.cli import parsers
 from src.cli.common import choose_scheme, choose_tunable, taken
-from src.cli.tune_report import print_breakdown, print_candidates, print_members, verdict
-from src.data.items.dataset_yaml import read_dataset_yaml
-from src.ensemble.align import align, finished_folds
+from src.cli.tune_report import (
+    print_breakdown,
+    print_candidates,
+    print_kinds,
+    print_members,
+    verdict,
+    verdict_of_rules,
+)
+from src.ensemble.align import Aligned, align, finished_folds
 from src.ensemble.extra import CheckedExtra, check_extras, named_extras, write_extra
 from src.ensemble.search import CALIBRATIONS, STRATEGIES, calibrate, ladder
 from src.ensemble.strategy import Search
 from src.ensemble.tune import Tuned, n_trials, tune
+from src.ensemble.under_rules import Ruled, under_rules
 from src.errors import UserError, unknown_name
-from src.inference.lineage import check_own
+from src.inference.lineage import check_own, dataset_config
 from src.metrics import DEFAULT, Metric, tuned_metric
+from src.strict_yaml import read_yaml
 
 if TYPE_CHECKING:  # only strategies that search load it
     import optuna
 
+NO_RULES = "none"
 NO_FOLDS = """has no fold column: nothing shows that its predictions were made on these folds; \
 if they were not, its scores are too good"""
 
@@ -53,6 +63,7 @@ class Tuning:
     seed: int = 42
     by_domain: bool = False  # the winner may take a threshold per domain
     plots: bool = False  # Optuna's
+    rules: str | None = None  # a YAML in place of dataset.yaml's; `none` for no rules
     input_root: Path | None = None
 
     def __post_init__(self) -> None:
@@ -85,13 +96,17 @@ def make_recipe(dataset: str, scheme: str, wanted: Tuning) -> None:
         CALIBRATIONS.get(wanted.calibrate)  # before an extra member is written
     metric = _metric(wanted, dataset)
     with _imported_extras(wanted, dataset, scheme):
-        tuned, plots = _tune(wanted, dataset, scheme, metric)
+        tuned, ruled, plots = _tune(wanted, dataset, scheme, metric)
+    print_candidates(tuned)
+    said = verdict(tuned)
+    if ruled is not None:
+        print_kinds(ruled)
+        tuned, said = ruled.tuned(), verdict_of_rules(ruled)
     path = paths.recipe_json(dataset, wanted.recipe)
     replaced = path.exists()
     write_recipe(path, tuned.recipe)
-    print_candidates(tuned)
     print_breakdown(tuned)
-    print(f"\n{verdict(tuned)}")
+    print(f"\n{said}")
     for plot in plots:
         print(f"plot: {plot}")
     print(f"{'replaced' if replaced else 'wrote'} {path}")
@@ -105,18 +120,27 @@ def make_recipe(dataset: str, scheme: str, wanted: Tuning) -> None:
 
 def _metric(wanted: Tuning, dataset: str) -> Metric:
     """Return the metric that was asked for, else the one that the data set names."""
-    config = read_dataset_yaml(
-        paths.dataset_dir(dataset, wanted.input_root),
-        paths.readable(paths.dataset_yaml(dataset)),
-    )
+    config = dataset_config(dataset, wanted.input_root)
     metric = tuned_metric(wanted.metric or config.metric or DEFAULT)
     if wanted.metric and config.metric and metric.name != config.metric:
         print(f"WARNING --metric {metric.name}: dataset.yaml says {config.metric}")
     return metric
 
 
-def _tune(wanted: Tuning, dataset: str, scheme: str, metric: Metric) -> tuple[Tuned, list[Path]]:
-    """Align the members, climb the ladder; returns what came of it and its plots."""
+def _rules(wanted: Tuning, dataset: str) -> CompetitionRules:
+    """Return the rules of the competition: those of `--rules`, else of dataset.yaml."""
+    if wanted.rules is None:
+        return dataset_config(dataset, wanted.input_root).rules
+    if wanted.rules == NO_RULES:
+        return FREE
+    return read_rules(read_yaml(Path(wanted.rules), as_text=True) or {}, wanted.rules)
+
+
+def _tune(
+    wanted: Tuning, dataset: str, scheme: str, metric: Metric
+) -> tuple[Tuned, Ruled | None, list[Path]]:
+    """Align the members, climb the ladder; returns what came of it, under rules too, and plots."""
+    rules = _rules(wanted, dataset)
     aligned = align(dataset, scheme, wanted.models)
     check_own(dataset, scheme, aligned.models, aligned.folds, wanted.input_root)
     names = ladder(len(aligned.models), wanted.voting, wanted.strategies, metric)
@@ -136,8 +160,31 @@ def _tune(wanted: Tuning, dataset: str, scheme: str, metric: Metric) -> tuple[Tu
     with _progress(n_trials(aligned, names, search)) as on_trial:
         search = replace(search, on_trial=on_trial)
         split_by = ("kind", "domain") if wanted.by_domain else ("kind",)
-        tuned = tune(aligned, voting=wanted.voting, names=names, search=search, split_by=split_by)
-    return tuned, plots
+
+        def climb(members: Aligned) -> Tuned:
+            """Tune some members, or as they look at one view, as all of them were tuned."""
+            n = len(members.models)
+            fit = [name for name in names if not STRATEGIES.get(name).wants_more(n, metric)]
+            part = search if members is aligned else replace(search, study="")
+            return tune(members, voting=wanted.voting, names=fit, search=part, split_by=split_by)
+
+        tuned, ruled = climb(aligned), None
+        if rules != FREE:
+            items = _count_test_items(dataset, wanted.input_root)
+            ruled = under_rules(aligned, tuned, rules, climb, search, items=items)
+    return tuned, ruled, plots
+
+
+def _count_test_items(dataset: str, input_root: Path | None) -> int | None:
+    """Return how many test items there are, None where the data set is not here, or the demo."""
+    if dataset == paths.DEMO:
+        return None  # it is made where it is missing, with OpenCV
+    from src.data.layouts.load import load_dataset  # lists every file of the data set
+
+    try:
+        return len(load_dataset(dataset, input_root).test)
+    except UserError:
+        return None
 
 
 def _list_strategies() -> None:

@@ -5,11 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from src.artifacts.competition import in_millions
 from src.artifacts.label_names import read_label_names
 from src.cli.common import print_table
 from src.ensemble.align import Aligned
+from src.ensemble.offers import Offer
 from src.ensemble.predictions import ALONE, fit_threshold
 from src.ensemble.tune import Candidate, Tuned
+from src.ensemble.under_rules import Price, Ruled
 from src.metrics import Metric, auc, metric_named, score_of, sigmoid
 
 MOST_MEMBERS = 8  # of which all pairs are shown
@@ -92,6 +95,58 @@ def print_candidates(tuned: Tuned) -> None:
     print(f"{metric.title} on {scores['rows']} items in {scores['groups']} groups{which}")
     weights = ", ".join(f"{m.model} {m.weight:.3f}" for m in tuned.recipe.members)
     print(f"weights of {tuned.chosen}: {weights}; {_thresholds(tuned)}")
+
+
+def print_kinds(ruled: Ruled) -> None:
+    """Print what each kind of thing that could predict is worth, and what the rules cost."""
+    print(f"\nrules: {ruled.rules}")
+    header = ["what predicts", "who", "cross-fitted", "95 % interval", "gain ± s.e.", "over",
+              "files", "parameters", "views", "hours", ""]  # fmt: skip
+    print_table([header, *(_kind_row(offer, ruled.chosen) for offer in ruled.offers)])
+    for offer in ruled.offers:
+        if offer.note:
+            print(f"{offer.kind}: {offer.note}")
+    if any(offer.load is not None and offer.load.hours is not None for offer in ruled.offers):
+        print("hours: of the test items, at a third of a training step each, where it was trained")
+
+
+def _kind_row(offer: Offer, chosen: Offer | None) -> list[str]:
+    score, load = offer.score, offer.load
+    if load is None or score is None:
+        return [offer.kind, *["-"] * 9, offer.lacking]
+    scored = _candidate_row(score, chosen="")
+    verdict = "breaks " + ", ".join(offer.broken) if offer.broken else offer.lacking
+    return [
+        offer.kind, offer.who(), scored[3], scored[5], scored[6], scored[7],
+        str(load.nets), "?" if load.parameters is None else in_millions(load.parameters),
+        str(load.views), "?" if load.hours is None else f"{load.hours:.2g}",
+        "chosen" if offer is chosen else verdict or "obeys",
+    ]  # fmt: skip
+
+
+def verdict_of_rules(ruled: Ruled) -> str:
+    """Say in a sentence or two what predicts under the rules, why, and what they cost."""
+    chosen = ruled.chosen
+    assert chosen is not None
+    words = f"{chosen.kind} predicts ({chosen.who()})"
+    gain = None if chosen.score is None else chosen.score
+    if gain is not None and gain.taken and gain.over is not None:
+        words += f": {gain.gain:+.4f} over {gain.over}, more than one standard error"
+        words += f" ({gain.gain_se:.4f})"
+    return f"{words}.{_price(ruled.price)}"
+
+
+def _price(price: Price | None) -> str:
+    if price is None:
+        return ""
+    words = f" Cross-fitted it scores {price.obeying:.4f}, and without rules {price.free:.4f}"
+    if price.interval is None or price.error is None:
+        return f"{words}: the rules cost {price.cost:+.4f}."
+    low, high = price.interval
+    return (
+        f"{words}: the rules cost {price.cost:+.4f} ± {price.error:.4f} (95 %: {low:+.4f} .. "
+        f"{high:+.4f}; the same rows, the same draws)."
+    )
 
 
 def print_breakdown(tuned: Tuned) -> None:

@@ -90,6 +90,7 @@ class Tuned:
     candidates: list[Candidate]  # all that were tried, the incumbent first
     chosen: str  # name of the one in the recipe
     notes: list[str]  # what the scores stand on, and what could not be said
+    winner: Tried  # the chosen one, with its cross-fitted answers
 
 
 def n_trials(aligned: Aligned, names: Sequence[str], search: Search) -> int:
@@ -154,7 +155,7 @@ def tune(
     notes = _notes(aligned, parts, candidates, chosen, metric, shown_only=bool(reference))
     notes += scale_notes(aligned.under(winner.pool), winner.rule, chosen, search.seed)
     recipe = _recipe(aligned.under(winner.pool), winner, candidates, search, notes)
-    return Tuned(recipe, candidates, chosen, notes)
+    return Tuned(recipe, candidates, chosen, notes, winner)
 
 
 def _winner(tried: Sequence[Tried], candidates: Sequence[Candidate]) -> Tried:

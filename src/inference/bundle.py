@@ -16,6 +16,7 @@ from pathlib import Path
 
 from src import paths
 from src.artifacts.atomic import atomic_path
+from src.artifacts.competition import check_obeyed
 from src.artifacts.files import sha256_file
 from src.artifacts.outputs import check_output
 from src.artifacts.recipes import Recipe
@@ -25,6 +26,7 @@ from src.ensemble.extra import is_extra
 from src.errors import UserError
 from src.faces.detectors import detector_file
 from src.faces.mtcnn import INSTALL, VERSION
+from src.inference.lineage import dataset_config
 from src.inference.stored import Part, check_recipe
 from src.models.checkpoint import read_input
 from src.progress import track
@@ -104,9 +106,10 @@ def collect(name: str, recipe: Recipe) -> Contents:
     """List what predicting with a recipe needs.
 
     Raises:
-        UserError: prediction would refuse the recipe (`check_recipe`), or what finds faces is not
-            there.
+        UserError: prediction would refuse the recipe (`check_recipe`), it breaks the rules of the
+            competition, or what finds faces is not there.
     """
+    check_obeyed(name, recipe, dataset_config(recipe.dataset, None).rules)
     parts = check_recipe(recipe)
     dataset, scheme = recipe.dataset, recipe.scheme
     wanted = [paths.recipe_json(dataset, name), paths.folds_csv(dataset, scheme)]

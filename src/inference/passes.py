@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from src.artifacts.oof import write_views
+from src.artifacts.oof import MIRRORED, write_views
 from src.compute.memory import free_bytes
 from src.compute.request import Compute
 from src.config import READING
@@ -169,13 +169,7 @@ def _one_pass(
     on_batch: Callable[[int, int], None],
 ) -> None:
     """Predict with some checkpoints at once; `on_batch` is told how many rows are done of all."""
-    loaded = [
-        load_engine(
-            part.checkpoint, part.checkpoint_sha256, f"{part.model} fold {part.fold}", compute,
-            len(items.paths),
-        )
-        for part in parts
-    ]  # fmt: skip
+    loaded = [_load(part, compute, len(items.paths)) for part in parts]
 
     def marks() -> list[dict[str, str] | None]:
         return [_mark(engine, items, compute) for engine, _ in loaded]
@@ -202,10 +196,20 @@ def _one_pass(
         } | ({"partial": notes} if notes else {})
         faceless = [items.item_ids[k] for k in source.cuts.faceless(engine.spec.face, items.paths)]
         metadata |= {"no_face": faceless} if faceless else {}
+        metadata |= {"one_view": True} if part.one_view else {}
         write_views(part.views, seen.table(items.item_ids, part.fold, names), metadata)
     partial.discard()
     if broken:
         raise UserError(f"{broken} is not finite; predict again with --precision fp32")
+
+
+def _load(part: Part, compute: Compute, n_items: int) -> tuple[Engine, list[str]]:
+    """Return what predicts with a checkpoint, and the views that are wanted of it."""
+    name = f"{part.model} fold {part.fold}"
+    engine, views = load_engine(part.checkpoint, part.checkpoint_sha256, name, compute, n_items)
+    if part.one_view:
+        views = [view for view in views if not view.endswith(MIRRORED)]
+    return engine, views
 
 
 def _mark(engine: Engine, items: ItemsToPredict, compute: Compute) -> dict[str, str] | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src import paths
-from src.artifacts.oof import NO_FOLD, UNREADABLE, VIEW_COLUMNS, WHOLE
+from src.artifacts.oof import MIRRORED, NO_FOLD, UNREADABLE, VIEW_COLUMNS, WHOLE
 from src.compute.device import inference_precision
 from src.compute.memory import Pieces, advised
 from src.compute.request import Compute
@@ -24,7 +24,7 @@ from src.inference.unfinished import Partial
 from src.models.classifier import Classifier
 from src.progress import track
 
-VIEWS = {"none": ("full",), "flip": ("full", "full+flip")}
+VIEWS = {"none": (WHOLE,), "flip": (WHOLE, WHOLE + MIRRORED)}
 WAYS_OUT = (
     "--auto-batch finds how many fit; --precision bf16 (on older cards fp16) needs half, "
     "--device cpu another memory"
@@ -239,7 +239,7 @@ def predict_views(
 
 def view_pixels(pixels: Tensor, view: str) -> Tensor:
     """Return a view of uint8 (n, s, s, 3) pixels; `+flip` mirrors left and right."""
-    return pixels.flip(2) if view.endswith("+flip") else pixels
+    return pixels.flip(2) if view.endswith(MIRRORED) else pixels
 
 
 def parts_of(source: PixelSource, rows: NDArray[np.int64], size: int) -> list[list[int]]:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from src import paths
 from src.artifacts.files import sha256_json
-from src.artifacts.oof import read_views, read_views_metadata
+from src.artifacts.oof import MIRRORED, read_views, read_views_metadata
 from src.artifacts.recipes import Member, Recipe, check_recipe_fresh
 from src.artifacts.runs import check_checkpoint, has_run, read_run
 from src.data.items.contents import contents_sha256
@@ -36,6 +36,7 @@ class Part:
     checkpoint: Path  # the weights
     checkpoint_sha256: str  # of that file, as its run record says
     views: Path  # where its predictions lie or will lie
+    one_view: bool = False  # whether mirror images are left out
 
 
 @dataclass(frozen=True)
@@ -113,14 +114,16 @@ def needed_parts(recipe: Recipe, folds: Sequence[paths.FoldName] | None = None) 
         record = read_run(*names)
         sha = record["checkpoint_sha256"]
         tuned_on = member.checkpoint_sha256.get(str(fold))
-        if member.oof_sha256 and fold != paths.ALL and tuned_on != sha:
+        wanted = member.oof_sha256 and fold != paths.ALL
+        if (wanted or tuned_on is not None) and tuned_on != sha:
             raise UserError(
                 f"fold {fold} of {member.model} is not the checkpoint whose out-of-fold "
                 "predictions the recipe was tuned on: it was trained again, or copied from "
                 f"another run; run tune.py --data {recipe.dataset} again"
             )
         weights = check_checkpoint(record)
-        parts.append(Part(member.model, fold, weights, sha, paths.test_views(*names)))
+        views = paths.test_views(*names)
+        parts.append(Part(member.model, fold, weights, sha, views, recipe.one_view))
     return parts
 
 
@@ -148,7 +151,8 @@ def stored_predictions(
 ) -> pd.DataFrame | None:
     """Return a checkpoint's predictions if they are complete and of these weights and items.
 
-    Those of another `--precision` or `--engine` than asked for do not count.
+    Those of another `--precision` or `--engine` than asked for do not count, nor those without
+    mirror images where they are wanted; where they are not, they are left out.
     """
     try:
         views, metadata = read_views(part.views)
@@ -160,8 +164,11 @@ def stored_predictions(
         and precision in ("auto", metadata.get("precision"))
         and engine in (None, metadata.get("engine"))
         and set(views["item_id"]) == set(items.item_ids)
+        and (part.one_view or not metadata.get("one_view"))
     )
-    return views if same else None
+    if not same:
+        return None
+    return views[~views["view"].str.endswith(MIRRORED)] if part.one_view else views
 
 
 def member_logits(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from src import paths
 from src.artifacts.files import parse_column, read_csv, sha256_file
-from src.artifacts.oof import read_oof
+from src.artifacts.oof import CROSS_FITTED, read_oof
 from src.artifacts.runs import START, has_run, ingredients_of, oof_file, read_run, was_selected
 from src.compute.request import Compute
 from src.data.items.manifest import Dataset
@@ -28,7 +28,7 @@ from src.metrics import log_odds, sigmoid
 from src.models.checkpoint import load_checkpoint
 from src.seeds import derive_seed
 from src.soups.ingredients import is_file
-from src.soups.table import CROSS_FITTED, ENSEMBLE, Contender, FloatArray, Held
+from src.soups.table import ENSEMBLE, Contender, FloatArray, Held
 
 EDGE = 1e-12  # probs of an average are kept so far from 0 and 1 when turned into logits
 ITEMS = 2000  # of another data set

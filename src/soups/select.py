@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from src.artifacts.oof import read_oof
+from src.artifacts.oof import CROSS_FITTED, read_oof
 from src.artifacts.runs import check_oof
 from src.ensemble.predictions import ALONE, fit_threshold
 from src.errors import UserError
@@ -28,7 +28,7 @@ from src.soups.bench import Bench, plain
 from src.soups.gradients import learned_recipe
 from src.soups.ingredients import IngredientFile
 from src.soups.plan import Range, Selection
-from src.soups.table import CROSS_FITTED, TooFewGroupsError, halves_of
+from src.soups.table import TooFewGroupsError, halves_of
 from src.training.job import Job
 
 LOG = logging.getLogger("rvf")

@@ -26,7 +26,6 @@ from src.stratify import stratified_group_folds
 
 ENSEMBLE = "ensemble of probs"
 EPOCH = "epoch chosen here"
-CROSS_FITTED = ["item_id", "half", "logit_0", "logit_1"]
 
 
 class TooFewGroupsError(UserError):

@@ -13,7 +13,7 @@ def test_rules_come_back_as_they_were_given():
     rules = read_rules(given, "x")
     assert rules.as_dict() == {"single_model": True, "tta": False, "max_params": 2e9}
     assert read_rules(rules.as_dict(), "x") == rules
-    assert str(rules) == "single_model: true, tta: false, max_params: 2e+09"
+    assert str(rules) == "single_model: true, tta: false, max_params: 2e9"
     assert CompetitionRules().as_dict() == {}
 
 

@@ -76,6 +76,24 @@ def test_predictions_of_held_out_items_equal_their_oof(job: Job) -> None:
     np.testing.assert_allclose(views["logit"], oof["logit"], rtol=0, atol=1e-5)
 
 
+def test_mirror_images_are_left_out_where_one_view_is_wanted(job: Job) -> None:
+    items, (both,) = items_of(job), parts_of(job)
+    one = dataclasses.replace(both, one_view=True)
+    passes.predict_parts([one], items, CPU)
+    plain = stored.stored_predictions(one, items)
+    assert plain is not None
+    assert plain["view"].tolist() == ["full"] * len(items.item_ids)
+    assert stored.stored_predictions(both, items) is None  # its other half is not there
+
+    passes.predict_parts([both], items, CPU)
+    again = stored.stored_predictions(one, items)
+    assert again is not None
+    np.testing.assert_allclose(again["logit"], plain["logit"], rtol=0, atol=1e-5)
+    whole = stored.stored_predictions(both, items)
+    assert whole is not None
+    assert len(whole) == 2 * len(again)
+
+
 def test_an_unreadable_item_has_one_row_without_a_logit(job: Job) -> None:
     (job.root / "train" / "i005.png").write_bytes(b"GIF89a")
     items, (part,) = items_of(job), parts_of(job)

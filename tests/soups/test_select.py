@@ -10,7 +10,7 @@ import pytest
 from src import paths
 from src.artifacts.files import read_csv, sha256_file
 from src.artifacts.folds import read_folds
-from src.artifacts.oof import read_views
+from src.artifacts.oof import CROSS_FITTED, read_views
 from src.errors import UserError
 from src.merging.recipe import Ingredient, MergeRecipe
 from src.metrics import auc, log_loss
@@ -19,7 +19,7 @@ from src.soups.contenders import read_contender
 from src.soups.ingredients import resolve
 from src.soups.plan import Range, Selection
 from src.soups.select import Chooser, candidates, greedy_soup, own_logits, score_of
-from src.soups.table import CROSS_FITTED, held_rows, scores_of
+from src.soups.table import held_rows, scores_of
 from src.training.job import Job
 from src.training.trainer import fit_fold
 from tests.clips import write_clip
