@@ -67,6 +67,7 @@ def main() -> None:
             found = load_predictions(data, seed, asked.input_root, asked.rows, asked.tuned)
             for name in asked.metrics:
                 search = Search(metric=metric_named(name), seed=seed)
+                print(data, seed, name, flush=True)
                 for members in MEMBERS:
                     for finished in FINISHED:
                         row = {"data": data, "seed": seed, "metric": name, "folds": finished}

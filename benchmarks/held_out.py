@@ -142,6 +142,7 @@ def main() -> None:
             )  # fmt: skip
             every = range(found["logits"].shape[1])
             for members in (every, every[::2]):
+                print(data, seed, f"{len(members)} members", flush=True)
                 cells += judge(data, seed, found, members, search, arguments.strategies)
     table = pd.DataFrame(cells)
     if arguments.csv:
