@@ -27,6 +27,15 @@ _NO_MEMORY = (
     "Failed to allocate", "Insufficient memory",
 )  # fmt: skip
 
+# What moves a terminal's cursor, changes its state or turns round the text; names may hold it.
+UNSEEN = {
+    code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    for code in (
+        *(code for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\r\t"),
+        *range(0x202A, 0x202F), *range(0x2066, 0x206A),
+    )
+}  # fmt: skip
+
 
 class UserError(Exception):
     """A mistake the user can mend: the message says what, where, and what to do. Exit code 2."""

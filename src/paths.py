@@ -121,6 +121,8 @@ stage_checkpoint = Artefact(
 run_record = Artefact("checkpoints/{dataset}/{scheme}/{model}/fold_{fold}.json")
 # of an unfinished run
 run_state = Artefact("checkpoints/{dataset}/{scheme}/{model}/fold_{fold}.state.pt")
+# what was said while it was trained
+run_log = Artefact("checkpoints/{dataset}/{scheme}/{model}/fold_{fold}.log")
 run_lock = Artefact("checkpoints/{dataset}/{scheme}/{model}/fold_{fold}.lock")
 tensorboard_dir = Artefact("checkpoints/{dataset}/{scheme}/{model}/tensorboard/fold_{fold}")
 

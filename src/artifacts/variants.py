@@ -29,7 +29,7 @@ def taken_back_if_refused() -> Iterator[None]:
     except UserError:
         for path in _WRITTEN[first:]:
             runs = paths.checkpoints_home().glob(f"*/*/{path.stem}/fold_*")
-            if all(file.suffix == ".lock" for file in runs):
+            if all(file.suffix in (".lock", ".log") for file in runs):
                 path.unlink(missing_ok=True)
         raise
 

@@ -13,18 +13,17 @@ from typing import Any, TextIO, TypeVar
 
 from src import paths
 from src.compute.clock import Clock, TimeUpError
-from src.errors import UserError, disk_trouble, memory_trouble, message_of, unknown_name
+from src.errors import (
+    UNSEEN,
+    UserError,
+    disk_trouble,
+    memory_trouble,
+    message_of,
+    unknown_name,
+)
 
 Request = TypeVar("Request")
 DONE, USER_MISTAKE, INTERRUPTED = 0, 2, 130
-# What moves a terminal's cursor, changes its state or turns round the text; names may hold it.
-_UNSEEN = {
-    code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
-    for code in (
-        *(code for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\r\t"),
-        *range(0x202A, 0x202F), *range(0x2066, 0x206A),
-    )
-}  # fmt: skip
 
 
 def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None) -> int:
@@ -215,7 +214,7 @@ class Surviving:
     def write(self, text: str) -> int:
         """Write text, control characters as escapes; returns its length, also if nobody reads."""
         try:
-            self._stream.write(text.translate(_UNSEEN))
+            self._stream.write(text.translate(UNSEEN))
         except BrokenPipeError:
             self._give_up()
         return len(text)

@@ -257,7 +257,9 @@ def _make(row: Row, fold: int, under: Conditions) -> None:
     weights = row.weights or options.weights
     if row.merge is not None:
         plan = read_plan(config_file("merges", str(row.merge)))
-        plain = Options(options.device, options.precision, options.workers, weights=weights)
+        plain = Options(
+            options.device, options.precision, options.workers, weights=weights, report=False
+        )
         merging = Merging(fold, input_root=root)
         merge_folds([plan], under.dataset, under.scheme, merging, plain)
         return

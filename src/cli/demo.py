@@ -31,7 +31,7 @@ def run_demo(arguments: Namespace) -> None:
     again, where = arguments.overwrite, ["--data", paths.DEMO, "--scheme", SCHEME]
     for model in MODELS:
         words = ["train_folds.py", "--model", model, *where, *["--overwrite"] * again]
-        options = Options(overwrite=again)
+        options = Options(overwrite=again, report=False)
         _step(words, lambda m=model, o=options: train(m, paths.DEMO, o, changes={}, scheme=SCHEME))
     words = ["tune.py", *where, "--models", *MODELS]
     _step(words, lambda: make_recipe(paths.DEMO, SCHEME, Tuning(MODELS)))

@@ -84,6 +84,8 @@ def _add_training(parser: Parser) -> None:
     add_cache(parser, text)
     text = f"where each epoch's scores go too: {', '.join(TRACKERS)} (default: {DEFAULT})"
     add("--track", default=DEFAULT, metavar="NAME", help=text)
+    text = "no picture and summary of each fold that has ended"
+    add("--no-report", action="store_false", dest="report", help=text)
     add("--overwrite", action="store_true", help="start finished folds again")
     add("--weights", type=Path, metavar="FILE", help="weights to start from")
     add("--no-pretrained", action="store_true", help="start from random weights")

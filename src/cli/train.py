@@ -8,6 +8,7 @@ from typing import Any
 
 from src import paths
 from src.artifacts.folds import fold_numbers
+from src.artifacts.label_names import LabelNames
 from src.artifacts.variants import taken_back_if_refused, write_variant
 from src.cli import parsers
 from src.cli.common import choose_dataset, show_log, taken
@@ -16,8 +17,8 @@ from src.compute.clock import Clock
 from src.config import parse_change, read_model
 from src.data.folds.schemes import held_out_domains, is_lodo
 from src.data.layouts.load import load_dataset
-from src.errors import LockedError, UserError
-from src.training.job import Options, check_fold
+from src.errors import LockedError, UserError, message_of
+from src.training.job import Job, Options, check_fold
 from src.training.plan import plan_jobs
 from src.training.trackers import check_tracker
 
@@ -111,7 +112,10 @@ def train_models(
     busy: list[LockedError] = []
     for job in jobs:
         try:
-            if not fit_fold(job):
+            if fit_fold(job):
+                if options.report:
+                    _report(job, dataset.labels)
+            else:
                 print(
                     f"{job.model} fold {job.fold}: finished already, skipped (--overwrite trains "
                     "it again)"
@@ -125,6 +129,22 @@ def train_models(
     look = f"python -m src report {' '.join(models)} --data {name}"
     print(f"look: {look}   (learning curves, confusion, the most wrong items)")
     print(f"next: python {after} --data {name}")
+
+
+def _report(job: Job, labels: LabelNames) -> None:
+    """Draw a fold that has ended. Its record is written: what goes wrong now costs no more."""
+    again = f"python -m src report {job.model} --data {job.dataset}"
+    try:
+        from src.reporting.fold_report import report_fold  # matplotlib, for the one who looks
+
+        picture, summary = report_fold(*job.names, labels)
+    except Exception as error:
+        if Clock.raised:  # Ctrl-C, which a library made another error of
+            raise
+        reason = message_of(error) if isinstance(error, UserError) else f"{error!r}"
+        print(f"{job.title} is finished, but not drawn: {reason}; to try again: {again}")
+    else:
+        print(f"look: {picture} (curves, confusion, P(fake) by class), {summary}")
 
 
 main = partial(parsers.main, "train")

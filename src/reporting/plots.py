@@ -47,36 +47,63 @@ def reliability_bins(label: Labels, prob: FloatArray, bins: int = BINS) -> Bins:
     return Bins(mean, share, count[held])
 
 
-def draw_learning(axes: "Axes", histories: Mapping[Any, Sequence[Mapping[str, Any]]]) -> None:
-    """Draw the training loss, and held-out macro-F1 and AUC, over the epochs of runs.
+Histories = Mapping[Any, Sequence[Mapping[str, Any]]]
+
+
+def draw_losses(axes: "Axes", histories: Histories, constant: float | None = None) -> None:
+    """Draw the training loss and the held-out log loss over the epochs of runs.
 
     Args:
-        axes: where to; a second pair at its right takes the scores.
-        histories: fold -> entries with `epoch`, `train_loss`, perhaps `macro_f1`, `auc`, `stage`.
+        axes: where to.
+        histories: fold -> entries with `epoch`, `train_loss`, perhaps `log_loss`, `stage`.
+        constant: the log loss of one answer for all items, drawn as a line.
     """
-    axes.set(title="learning curves", xlabel="epoch", ylabel="training loss")
+    axes.set(title="losses", xlabel="epoch", ylabel="loss, nats")
+    lines = {
+        "train_loss": ("train, as it is minimised", "black", "--"),
+        "log_loss": ("held out, log loss", "tab:purple", "-"),
+    }
+    _draw_epochs(axes, histories, lines, constant)
+
+
+def draw_scores(axes: "Axes", histories: Histories) -> None:
+    """Draw accuracy of training and held-out items, macro-F1 and AUC of these, over the epochs.
+
+    `histories` are as of `draw_losses`, with `train_accuracy`, `accuracy`, `macro_f1`, `auc`.
+    """
+    axes.set(title="scores at 0.5", xlabel="epoch", ylabel="score")
+    lines = {
+        "train_accuracy": ("accuracy, train", "black", "--"),
+        "accuracy": ("accuracy, held out", "tab:blue", "-"),
+        "macro_f1": ("macro-F1, held out", "tab:green", "-"),
+        "auc": ("AUC, held out", "tab:orange", "-"),
+    }
+    _draw_epochs(axes, histories, lines)
+
+
+def _draw_epochs(
+    axes: "Axes",
+    histories: Histories,
+    lines: Mapping[str, tuple[str, str, str]],
+    constant: float | None = None,
+) -> None:
+    """Draw keys of histories (key -> name, colour, style of its line), and where stages begin."""
     if not any(histories.values()):
         axes.text(0.5, 0.5, "no record of a training", ha="center", transform=axes.transAxes)
         axes.set(xticks=[], yticks=[])
         return
-    right = axes.twinx()
-    right.set_ylabel("held out at 0.5")
     alpha = 1.0 if len(histories) == 1 else 0.5
     for number, history in enumerate(histories.values()):
-        for where, key, colour, name in (
-            (axes, "train_loss", "black", "loss"),
-            (right, "macro_f1", "tab:green", "macro-F1"),
-            (right, "auc", "tab:orange", "AUC"),
-        ):
+        for key, (name, colour, style) in lines.items():
             points = [(e["epoch"], e[key]) for e in history if e.get(key) is not None]
             if points:
-                where.plot(*zip(*points, strict=True), color=colour, alpha=alpha, marker=".",
-                           label=name if number == 0 else None)  # fmt: skip
+                axes.plot(*zip(*points, strict=True), color=colour, linestyle=style, alpha=alpha,
+                          marker=".", label=name if number == 0 else None)  # fmt: skip
+    if constant is not None:
+        axes.axhline(constant, **{**LINE, "linestyle": ":"}, label="one answer for all items")
     axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[attr-defined]
     _mark_stages(axes, max(histories.values(), key=len))
-    handles = [*axes.get_lines(), *right.get_lines()]
-    named = [line for line in handles if not str(line.get_label()).startswith("_")]
-    axes.legend(handles=named, loc="center right", fontsize=8)
+    axes.legend(loc="best", fontsize=8)
 
 
 def _mark_stages(axes: "Axes", history: Sequence[Mapping[str, Any]]) -> None:

@@ -21,6 +21,7 @@ from src.reporting import plots
 from src.reporting.charts import new_figure, save_figure, shown
 from src.reporting.runs import ModelRuns, RunPart
 from src.strict_yaml import dump_yaml
+from src.training.monitor import constant_loss
 
 COMMON = LabelNames()
 COLUMNS, WORST = 6, 24
@@ -207,7 +208,7 @@ def write_report(runs: ModelRuns, dataset: Dataset) -> Path:
     for fold, record in runs.records.items():
         if fold not in runs.folds:  # a refit, which holds nothing out
             path = folder / f"fold_{fold}.png"
-            _draw_history(f"{runs.model} fold {fold}", {fold: record["history"]}, path)
+            draw_history(f"{runs.model} fold {fold}", {fold: record["history"]}, path)
             sections.append(Section(f"Fold {fold}", [path.name]))
     page = folder / "index.html"
     write_text(page, make_page(runs, sections, dataset.labels))
@@ -227,24 +228,28 @@ def _draw_part(
 
 def draw_panel(part: RunPart, title: str, path: Path, labels: LabelNames) -> Path:
     """Draw all that is seen of one run, or of all runs of a model, as one picture."""
-    figure = new_figure(20, 9.2)
+    figure = new_figure(15.5, 13.5)
     text = f"{title}: {len(part.rows):,} items, {labels.polarity}"
     figure.suptitle(shown(text, 150), fontsize=14)
-    grid = figure.subplots(2, 4).ravel()
+    grid = figure.subplots(3, 3).ravel()
     label, prob, names = part.rows.label, part.rows.prob, labels.names
-    plots.draw_learning(grid[0], part.histories)
-    plots.draw_confusion(grid[1], label, part.rows.pred, part.how, names)
-    plots.draw_confusion(grid[2], label, (prob >= 0.5).astype("int64"), "threshold 0.5", names)
-    plots.draw_histograms(grid[3], label, prob, part.line, names)
-    plots.draw_reliability(grid[4], label, prob)
-    plots.draw_roc(grid[5], label, prob)
-    plots.draw_precision_recall(grid[6], label, prob)
-    plots.draw_threshold(grid[7], label, prob, part.line)
+    plots.draw_losses(grid[0], part.histories, constant_loss(label))
+    plots.draw_scores(grid[1], part.histories)
+    plots.draw_histograms(grid[2], label, prob, part.line, names)
+    plots.draw_confusion(grid[3], label, (prob >= 0.5).astype("int64"), "threshold 0.5", names)
+    plots.draw_confusion(grid[4], label, part.rows.pred, part.how, names)
+    plots.draw_threshold(grid[5], label, prob, part.line)
+    plots.draw_reliability(grid[6], label, prob)
+    plots.draw_roc(grid[7], label, prob)
+    plots.draw_precision_recall(grid[8], label, prob)
     return save_figure(figure, path)
 
 
-def _draw_history(title: str, histories: dict[paths.FoldName, Sequence], path: Path) -> Path:
-    figure = new_figure(6, 4)
+def draw_history(title: str, histories: dict[paths.FoldName, Sequence], path: Path) -> Path:
+    """Draw how runs learned that hold nothing out."""
+    figure = new_figure(10.4, 4.5)
     figure.suptitle(shown(title))
-    plots.draw_learning(figure.subplots(), histories)
+    left, right = figure.subplots(1, 2)
+    plots.draw_losses(left, histories)
+    plots.draw_scores(right, histories)
     return save_figure(figure, path)

@@ -30,6 +30,7 @@ class Options(Compute):
     cache: str = "auto"  # where decoded pixels are kept: `auto`, `disk`, `ram`, `none`
     # where the scores of each epoch go beside the log (a registered tracker)
     track: str = "tensorboard"
+    report: bool = True  # whether a command draws each fold that has ended
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,24 @@
 """What an epoch is judged by: held-out scores, which of them steers a run, and the log's line."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from src.metrics import Metric, classification_report, log_loss, score_of, sigmoid
+from src.ensemble.calibration import fit_temperature
+from src.metrics import (
+    Metric,
+    auc,
+    classification_report,
+    log_loss,
+    log_odds,
+    score_of,
+    sigmoid,
+)
 from src.training.job import Job
+
+if TYPE_CHECKING:  # the report says what is said here, without torch
+    from torch import Tensor
 
 LOSS = "log_loss"  # the metric that a config calls `loss`
 SHOWN = (LOSS, "accuracy", "macro_f1", "f1_real", "f1_fake", "precision", "recall", "auc")
@@ -36,7 +47,7 @@ def held_out_scores(
     return found
 
 
-def count_right(logit: Tensor, label: Tensor) -> Tensor:
+def count_right(logit: "Tensor", label: "Tensor") -> "Tensor":
     """Return how many of (n,) logits are on the side of their (n,) labels; stays on the device.
 
     A mixed item's label is that of its larger part.
@@ -44,12 +55,15 @@ def count_right(logit: Tensor, label: Tensor) -> Tensor:
     return ((logit.detach() >= 0) == (label >= 0.5)).sum()
 
 
-def epoch_line(entry: dict[str, Any], epochs: int, seconds: float) -> str:
-    """Return what the log says of an entry of the history, one of so many epochs."""
+def epoch_line(entry: dict[str, Any], epochs: int, seconds: float, how: str = "") -> str:
+    """Return what the log says of an entry of the history, one of so many epochs.
+
+    `how` is what the held-out items were seen by, where the run's predictions will be by more.
+    """
     known = ("epoch", "stage", "train_loss", "train_accuracy", "items_per_second", *SHOWN)
     names = [*(name for name in SHOWN if name in entry), *(n for n in entry if n not in known)]
     scores = " ".join(f"{_short(name)} {entry[name]:.4f}" for name in names)
-    scores = f"held out at 0.5: {scores}" if scores else "nothing held out"
+    scores = f"held out at 0.5{how}: {scores}" if scores else "nothing held out"
     stage = f"{entry['stage']} " if entry.get("stage") else ""
     return (
         f"{stage}epoch {entry['epoch']}/{epochs}: {train_words(entry)} | {scores} | "
@@ -78,3 +92,38 @@ def train_words(entry: dict[str, Any]) -> str:
 
 def _short(name: str) -> str:
     return "loss" if name == LOSS else name
+
+
+def constant_loss(label: NDArray[np.int64]) -> float:
+    """Return the log loss of answering every one of (n,) items with the share of fakes in them.
+
+    At most ln 2, a coin's.
+    """
+    share = log_odds(np.full(len(label), label.mean()))
+    return log_loss(label, share)
+
+
+def confidence_note(label: NDArray[np.int64], logit: NDArray[np.float64]) -> str:
+    """Say that (n,) logits are over-confident, and the way out; "" where they are not.
+
+    They are where their log loss is worse than that of one answer for all items: who pays for
+    probabilities then pays for this net. A temperature (Guo et al., ICML 2017) tells how far the
+    logits are too large.
+    """
+    loss, constant = log_loss(label, logit), constant_loss(label)
+    if loss <= constant:
+        return ""
+    slope = fit_temperature(label, logit).slope
+    cooled = log_loss(label, slope * logit)
+    said = (
+        f"over-confident: a held-out loss of {loss:.4f} is worse than that of one answer for all "
+        f"items, their share of fakes ({constant:.4f}). "
+    )
+    if constant - cooled < 0.01 * constant:
+        area = auc(label, logit)
+        return f"{said}Smaller logits would not help: they tell little apart (AUC {area:.4f})"
+    return (
+        f"{said}Divided by {1 / slope:.1f}, the logits would have one of {cooled:.4f}. AUC and a "
+        "tuned threshold do not mind; for probabilities tune.py calibrates. Or train a variant: "
+        "--set loss.label_smoothing=0.1, fewer epochs, or --set monitor=loss --set selection=best"
+    )

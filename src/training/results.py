@@ -23,7 +23,7 @@ from src.models import checkpoint
 from src.models.classifier import Classifier, count_parameters
 from src.models.weights import Start
 from src.training.job import Job
-from src.training.monitor import LOSS, held_out_scores
+from src.training.monitor import LOSS, confidence_note, held_out_scores
 from src.training.run import Run
 
 LOG = logging.getLogger("rvf")
@@ -41,7 +41,11 @@ def finish_run(job: Job, run: Run, source: PixelSource, compute: Compute, start:
     kept, path = run.averaged, paths.checkpoint(*job.names)
     seen = check_weights(job, kept) if job.is_refit else predict_held(job, kept, source, compute)
     checkpoint.save_checkpoint(path, kept, job.config.as_dict(), list(VIEWS[job.config.tta]))
-    report = {} if seen is None else write_predictions(job, seen, sha256_file(path))
+    report = {}
+    if seen is not None:
+        report = write_predictions(job, seen, sha256_file(path), unlike_epochs(job, run, compute))
+        if note := confidence_note(job.labels[job.held_rows], seen.pooled(job.config.frames.pool)):
+            LOG.warning("%s", note)
     record = {
         **opening(job, asdict(start)),
         "selection": selection_of(job),
@@ -75,6 +79,19 @@ def selection_of(job: Job) -> str:
     return "best" if job.config.selection == "best" else "stopped"
 
 
+def unlike_epochs(job: Job, run: Run, compute: Compute) -> str:
+    """Say why the score of the predictions is not the last epoch's; "" where nothing differs."""
+    views, last = VIEWS[job.config.tta], run.current.optim.swa_epochs
+    differs = {
+        f"the weights of epoch {run.kept_epoch}": run.kept_epoch != run.epoch,
+        f"the mean of the weights of {last} epochs": run.swa is not None,
+        f"{len(views)} views in place of 1 ({', '.join(views)})": len(views) > 1,
+        f"{compute.precision} in place of {run.precision}": compute.precision != run.precision,
+    }
+    said = ", ".join(what for what, does in differs.items() if does)
+    return f"other than the last epoch: {said}" if said else ""
+
+
 def predict_held(job: Job, model: Classifier, source: PixelSource, compute: Compute) -> Seen:
     """Return the held-out items' predictions."""
     views = VIEWS[job.config.tta]
@@ -83,8 +100,11 @@ def predict_held(job: Job, model: Classifier, source: PixelSource, compute: Comp
     return seen
 
 
-def write_predictions(job: Job, seen: Seen, weights_sha: str) -> dict[str, float]:
-    """Write the held-out predictions at both levels; returns their scores at 0.5."""
+def write_predictions(job: Job, seen: Seen, weights_sha: str, how: str = "") -> dict[str, float]:
+    """Write the held-out predictions at both levels; returns their scores at 0.5.
+
+    `how` goes into the log: what they were made by.
+    """
     labels, pool = job.labels[job.held_rows], job.config.frames.pool
     ids = job.table["item_id"].iloc[job.held_rows]
     made_from = {"checkpoint_sha256": weights_sha, "pool": pool}
@@ -95,9 +115,9 @@ def write_predictions(job: Job, seen: Seen, weights_sha: str) -> dict[str, float
     write_oof(paths.oof_csv(*job.names), pd.DataFrame(columns))
     report = held_out_scores(labels, pooled)
     LOG.info(
-        "out-of-fold, %d items at 0.5: loss %.4f accuracy %.4f macro_f1 %.4f auc %.4f -> %s",
+        "out-of-fold, %d items at 0.5: loss %.4f accuracy %.4f macro_f1 %.4f auc %.4f%s -> %s",
         len(labels), report[LOSS], report["accuracy"], report["macro_f1"], report["auc"],
-        paths.oof_csv(*job.names),
+        f" ({how})" if how else "", paths.oof_csv(*job.names),
     )  # fmt: skip
     return report
 

@@ -21,7 +21,7 @@ from src.data.batches.loader import DeviceBatches, TrainBatches, make_loader
 from src.data.pixels.source import Canvas, PixelSource
 from src.ensemble.extra import refuse_extra_name
 from src.errors import UserError
-from src.inference.predict import predict_items
+from src.inference.predict import VIEWS, predict_items
 from src.losses import asked_terms, total_loss
 from src.models.adapters import merge_adapters
 from src.models.classifier import Classifier
@@ -41,6 +41,7 @@ from src.training.monitor import (
 from src.training.optim import optimizer_mode, settle_statistics
 from src.training.results import check_logits, finish_run
 from src.training.run import SUMS
+from src.training.runlog import run_log
 from src.training.step import Batch, Step
 from src.training.trackers import TRACKERS, Tracked
 
@@ -70,7 +71,8 @@ def fit_fold(job: Job) -> bool:
         if resume.is_finished(job, wanted):
             return False
         job.options.clock.check_room(job.title)
-        Trainer(job, resume.read_state(job, wanted)).fit()
+        with run_log(job):
+            Trainer(job, resume.read_state(job, wanted)).fit()
     return True
 
 
@@ -214,7 +216,10 @@ class Trainer:
             run.schedule.after_epoch(-scores["train_loss"] if quality is None else quality)
             self.state_file.save()
         entry = run.history[-1]
-        LOG.info("%s", epoch_line(entry, sum(run.epochs), taken))
+        views = len(VIEWS[self.config.tta])
+        how = f", 1 of {views} views" if views > 1 else ""
+        how += ", before the mean of weights" if run.swa is not None else ""
+        LOG.info("%s", epoch_line(entry, sum(run.epochs), taken, how))
         numbers = {k: float(v) for k, v in entry.items() if isinstance(v, int | float)}
         self.tracker.log(numbers, run.epoch)
         if clock.wanted():

@@ -33,10 +33,11 @@ def command(
     for name in ("train", "predict", "merge", "models"):  # the log goes where pytest looks for it
         monkeypatch.setattr(import_module(f"src.cli.{name}"), "show_log", lambda: None)
 
-    def run(name: str, *words: str, code: int = 0) -> str:
+    def run(name: str, *words: str, code: int = 0, report: bool = False) -> str:
         extra = ["--data", "tiny"]
         extra += [] if name == "tune" else ["--device", "cpu", "--workers", "0"]
-        extra += ["--scheme", SCHEME] if name in ("variants", "train") else []
+        train = ["--scheme", SCHEME, *([] if report else ["--no-report"])]
+        extra += train if name in ("variants", "train") else []
         assert parsers.main(name, [*words, *([] if "--output" in words else extra)]) == code
         captured = capsys.readouterr()
         return captured.err if code else captured.out

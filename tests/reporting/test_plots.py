@@ -70,18 +70,24 @@ def test_histograms_hold_every_item_once():
 
 def test_learning_curves_mark_stages_and_go_without_scores():
     history = [
-        {"epoch": 1, "train_loss": 0.7, "stage": "head", "auc": 0.5},
-        {"epoch": 2, "train_loss": 0.6, "stage": "head", "auc": 0.6},
-        {"epoch": 3, "train_loss": 0.5, "stage": "all", "auc": 0.7},
+        {"epoch": 1, "train_loss": 0.7, "log_loss": 0.8, "stage": "head", "auc": 0.5},
+        {"epoch": 2, "train_loss": 0.6, "log_loss": 0.7, "stage": "head", "auc": 0.6},
+        {"epoch": 3, "train_loss": 0.5, "log_loss": 0.6, "stage": "all", "auc": 0.7},
     ]
-    axes = axes_of(plots.draw_learning, {0: history})
+    axes = axes_of(plots.draw_losses, {0: history}, 0.69)
     assert [(t.get_text().strip(), t.get_position()[0]) for t in axes.texts] == [
         ("head", 0.5), ("all", 2.5),
     ]  # fmt: skip
     assert axes.lines[0].get_ydata().tolist() == [0.7, 0.6, 0.5]
-    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["loss", "AUC"]
-    assert axes_of(plots.draw_learning, {}).texts[0].get_text() == "no record of a training"
-    assert len(axes_of(plots.draw_learning, {0: history[:1], 1: history[:2]}).lines) == 2
+    assert axes.lines[1].get_ydata().tolist() == [0.8, 0.7, 0.6]
+    assert axes.lines[2].get_ydata() == [0.69, 0.69]
+    said = [t.get_text() for t in axes.get_legend().get_texts()]
+    assert said == ["train, as it is minimised", "held out, log loss", "one answer for all items"]
+    axes = axes_of(plots.draw_scores, {0: history})
+    assert axes.lines[0].get_ydata().tolist() == [0.5, 0.6, 0.7]
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["AUC, held out"]
+    assert axes_of(plots.draw_losses, {}).texts[0].get_text() == "no record of a training"
+    assert len(axes_of(plots.draw_scores, {0: history[:1], 1: history[:2]}).lines) == 2
 
 
 @pytest.mark.parametrize("name", ["a$b$.png", "名前.png", "x\n\x00y", "\udcff.png", "مرحبا"])

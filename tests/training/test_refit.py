@@ -45,7 +45,7 @@ def test_a_refit_trains_on_every_row_and_leaves_no_predictions(make_job, monkeyp
     assert seen == set(range(len(job.table)))
     folder = paths.run_dir(job.dataset, job.scheme, job.model)
     assert {path.name for path in folder.iterdir()} == {
-        "fold_all.safetensors", "fold_all.json", "fold_all.lock"
+        "fold_all.safetensors", "fold_all.json", "fold_all.lock", "fold_all.log"
     }  # fmt: skip
     assert not paths.oof_dir(job.dataset, job.scheme, job.model).exists()
     record = record_of(job)
