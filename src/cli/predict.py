@@ -36,7 +36,7 @@ from src.data.layouts.load import load_dataset
 from src.ensemble.align import oof_of
 from src.ensemble.extra import is_extra, read_extra_record
 from src.ensemble.prior import correct, parse_prior
-from src.ensemble.rule import rule_of, stages_of
+from src.ensemble.rule import can_vote, rule_of, stages_of
 from src.ensemble.vote import apply_recipe
 from src.errors import UserError
 from src.inference import stored
@@ -284,6 +284,7 @@ def _shift_recipe(
         readable[m.model].to_numpy() if m.model in readable else np.full(len(readable), np.nan)
         for m in recipe.members
     ]
+    tuned = tuned.take(can_vote(rule, tuned.logit))
     shift = correct(rule, tuned.label, tuned.logit, np.stack(columns, axis=1), prior)
     moved = replace(recipe, stages=stages_of(shift.rule, [m.model for m in recipe.members]))
     print(

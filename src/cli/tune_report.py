@@ -8,7 +8,7 @@ import numpy as np
 from src.artifacts.competition import in_millions
 from src.artifacts.label_names import read_label_names
 from src.cli.common import print_table
-from src.ensemble.align import Aligned
+from src.ensemble.align import Aligned, correlations
 from src.ensemble.offers import Offer
 from src.ensemble.predictions import ALONE, fit_threshold
 from src.ensemble.tune import Candidate, Tuned
@@ -24,7 +24,7 @@ def _folds(folds: Sequence[int]) -> str:
 
 
 def print_members(aligned: Aligned, metric: Metric) -> None:
-    """Print the members, what was left out of them, and how alike they are."""
+    """Print the members, who has finished which folds, and how alike they are."""
     labels = read_label_names(aligned.dataset)
     used = f"{_folds(aligned.folds)} of {len(aligned.all_folds)}"
     print(
@@ -33,18 +33,21 @@ def print_members(aligned: Aligned, metric: Metric) -> None:
         f"{aligned.label.mean():.1%} {labels.names[1]}"
     )
     print(f"labels: {labels.polarity}\n")
+    ragged = ["folds", "items"] if not aligned.complete.all() else []
     cut = ["best in-sample", "at"] if metric.decides else []
     more = [] if metric.name == "auc" else ["AUC"]
-    rows = [["member", metric.title + " @0.5" * metric.decides, *cut, *more, ""]]
-    for model, logit in zip(aligned.models, aligned.logit.T, strict=True):
+    rows = [["member", *ragged, metric.title + " @0.5" * metric.decides, *cut, *more, ""]]
+    for model, column in zip(aligned.models, aligned.logit.T, strict=True):
+        label, logit = aligned.label[~np.isnan(column)], column[~np.isnan(column)]
         prob = sigmoid(logit)
-        area = auc(aligned.label, logit)
+        area = auc(label, logit)
         marks = ["selected-on"] if model in aligned.selected_on else []
         marks += ["folds not known"] if model in aligned.unsure else []
         marks += ["the wrong way round: P(real)?"] if area < 0.5 else []
-        cells = [f"{score_of(metric, aligned.label, prob, prob >= 0.5):.4f}"]
+        cells = [" ".join(map(str, aligned.folds_of(model))), str(label.size)] if ragged else []
+        cells += [f"{score_of(metric, label, prob, prob >= 0.5):.4f}"]
         if metric.decides:
-            rule, best = fit_threshold(aligned.label, logit, ALONE, metric)
+            rule, best = fit_threshold(label, logit, ALONE, metric)
             cells += [f"{best:.4f}", f"{rule.threshold:.4f}"]
         rows.append([model, *cells, *[f"{area:.4f}" for _ in more], ", ".join(marks)])
     print_table(rows)
@@ -53,11 +56,6 @@ def print_members(aligned: Aligned, metric: Metric) -> None:
             "selected-on: the epoch (or the merge) was chosen by its score on these items, which "
             "flatters it"
         )
-    for model in aligned.models:
-        left = [out for out in aligned.left_out if out.model == model]
-        if left:
-            why = "; ".join(dict.fromkeys(out.reason for out in left))
-            print(f"left out: {_folds([out.fold for out in left])} of {model} ({why})")
     for merge, member in aligned.echoes:
         print(f"left out: {merge}, which turned out to be {member} itself")
     _print_diversity(aligned)
@@ -68,12 +66,19 @@ def _print_diversity(aligned: Aligned) -> None:
     models = aligned.models
     if len(models) < 2:
         return
-    alike = np.asarray(np.corrcoef(aligned.logit.T))
-    pairs = np.triu_indices(len(models), 1)
+    alike = correlations(aligned.logit)
+    first, other = np.triu_indices(len(models), 1)
+    known = ~np.isnan(alike[first, other])  # two that share no items tell nothing
+    pairs = first[known], other[known]
+    if not known.any():
+        return
     print(f"\ncorrelation of logits, mean of {pairs[0].size} pair(s) {alike[pairs].mean():.3f}")
     if len(models) <= MOST_MEMBERS:
         rows = [["", *models]]
-        rows += [[m, *(f"{value:.3f}" for value in alike[i])] for i, m in enumerate(models)]
+        rows += [
+            [m, *("-" if np.isnan(value) else f"{value:.3f}" for value in alike[i])]
+            for i, m in enumerate(models)
+        ]
         print_table(rows)
         return
     for place in np.argsort(-alike[pairs])[:5]:
@@ -86,7 +91,12 @@ def print_candidates(tuned: Tuned) -> None:
     header = ["candidate", "voting", "in-sample", "cross-fitted", "optimism", "95 % interval",
               "gain ± s.e.", "over", ""]  # fmt: skip
     print()
-    print_table([header, *(_candidate_row(c, tuned.chosen) for c in tuned.candidates)])
+    rows = [header, *(_candidate_row(c, tuned.chosen) for c in tuned.candidates)]
+    counts = [c.decided for c in tuned.candidates]
+    if len(set(counts)) > 1:  # members have finished different folds
+        for row, count in zip(rows, ["by its own", *map(str, counts)], strict=True):
+            row.insert(2, count)
+    print_table(rows)
     for note in tuned.notes:
         print(note)
     scores = tuned.recipe.scores

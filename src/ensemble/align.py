@@ -1,6 +1,6 @@
-"""Join the members' out-of-fold predictions by item_id, and say what had to be left out.
+"""Join the members' out-of-fold predictions by item_id, every fold that each has finished.
 
-Which members have finished which folds, and on which of them all meet; which members say the same:
+Which members have finished which folds, and which items all predicted; which members say the same:
 one model twice, or a merge that is one of its ingredients.
 """
 
@@ -22,21 +22,13 @@ from src.artifacts.runs import check_oof, has_run, oof_file, read_run, was_selec
 from src.ensemble.extra import check_extra_oof, doubtful_extras, is_extra, read_extra_test
 from src.ensemble.pooling import Pooled, read_pooled, show_everyone
 from src.ensemble.predictions import Predictions, columns_of
+from src.ensemble.rule import fold_curves_of
 from src.errors import UserError, unknown_name
 
 SAME = 1 - 1e-7  # correlation of logits (or its opposite) above which two members are one
 
 
 _OOF_NAME = re.compile(r"fold_(0|[1-9]\d*)\.csv")
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A finished fold of a model that tuning cannot use, and why."""
-
-    model: str
-    fold: int
-    reason: str
 
 
 def finished_folds(dataset: str, scheme: str) -> dict[str, list[int]]:
@@ -89,35 +81,6 @@ def check_fold_numbers(
                 )
 
 
-def shared_folds(finished: dict[str, list[int]]) -> list[int]:
-    """Return the folds that all members have finished, sorted; raises UserError for none."""
-    shared = sorted(set.intersection(*map(set, finished.values())))
-    if not shared:
-        have = "; ".join(
-            f"{model} has fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))}"
-            for model, folds in finished.items()
-        )
-        raise UserError(
-            f"no fold is finished by all {len(finished)} models: {have}. Train the missing folds "
-            "(python train_folds.py --model NAME --fold K), or choose with --models"
-        )
-    return shared
-
-
-def left_out(finished: dict[str, list[int]], used: Sequence[int]) -> list[LeftOut]:
-    """Return the finished folds that are not used, each with the members that lack it."""
-    return [
-        LeftOut(
-            model,
-            fold,
-            "not finished by " + ", ".join(m for m, folds in finished.items() if fold not in folds),
-        )
-        for model, have in finished.items()
-        for fold in have
-        if fold not in used
-    ]
-
-
 def check_members(models: list[str], logits: NDArray[np.float64]) -> None:
     """Raise a UserError for members that say the same, or for more members than items (rows)."""
     if len(models) > len(logits):
@@ -134,26 +97,38 @@ def check_members(models: list[str], logits: NDArray[np.float64]) -> None:
 
 
 def _twins(models: list[str], logits: NDArray[np.float64]) -> Iterator[tuple[str, str]]:
-    """Yield pairs of members that say the same but for the scale."""
+    """Yield pairs of members that say the same, but for the scale, of what both predicted."""
+    alike = correlations(logits)
     for place, model in enumerate(models):
         for other in range(place):
-            if abs(np.corrcoef(logits[:, place], logits[:, other])[0, 1]) > SAME:
+            if abs(alike[place, other]) > SAME:
                 yield model, models[other]
 
 
+def correlations(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (m, m) correlations of the columns of (n, m), each over the rows that two share.
+
+    NaN for two that share fewer than 3.
+    """
+    if np.isnan(logits).any():
+        return pd.DataFrame(logits).corr(min_periods=3).to_numpy()
+    return np.atleast_2d(np.corrcoef(logits.T))
+
+
 def find_echoes(
-    dataset: str, scheme: str, models: list[str], folds: Sequence[int], logits: NDArray[np.float64]
+    dataset: str, scheme: str, folds_of: Mapping[str, Sequence[int]], logits: NDArray[np.float64]
 ) -> list[tuple[str, str]]:
     """Return merges that turned out to be another member, such as a greedy soup of one.
 
-    (merge, the member that it is) of each; `logits` (n, n_models).
+    (merge, the member that it is) of each; `folds_of`: model -> its folds; `logits` (n, n_models).
     """
+    models = list(folds_of)
     if len(models) > len(logits):
         return []  # refused anyway
     found: dict[str, str] = {}
     for pair in _twins(models, logits):
         if found.keys().isdisjoint(pair):
-            names = ((dataset, scheme, one, folds[0]) for one in pair)
+            names = ((dataset, scheme, one, folds_of[one][0]) for one in pair)
             runs = [read_run(*run) for run in names if has_run(*run)]
             merge = next((run["model"] for run in runs if run["merged_from"]), None)
             if merge is not None:
@@ -163,18 +138,20 @@ def find_echoes(
 
 @dataclass(frozen=True)
 class Aligned(Predictions):
-    """What the members predicted for the same items, sorted by id: a column of logits a member."""
+    """What the members predicted of the items, sorted by id: a column of logits a member.
+
+    NaN where a member has not finished the item's fold.
+    """
 
     dataset: str
     scheme: str
     folds_sha256: str  # SHA-256 of the fold file
     all_folds: list[int]  # the folds of the scheme
-    folds: list[int]  # the folds used, those every member has finished
+    folds: list[int]  # the folds whose items are here: those that some member has finished
     models: list[str]  # the members, sorted by name
     oof_sha256: dict[str, dict[str, str]]  # member -> fold (as a string) -> SHA-256 of its OOF file
     # the same of the checkpoints that made them, where a run's record is
     checkpoint_sha256: dict[str, dict[str, str]]
-    left_out: list[LeftOut]  # finished folds that are not used
     # members some of whose folds chose their epoch by the score on these items
     selected_on: list[str]
     # members from elsewhere that do not say on which folds they were made
@@ -184,11 +161,14 @@ class Aligned(Predictions):
     # the logits under every pooling of frames (or faces), where items have several
     pooled: Pooled = field(default_factory=Pooled)
 
+    def folds_of(self, model: str) -> list[int]:
+        """Return the folds that a member has finished, sorted."""
+        return [int(fold) for fold in self.oof_sha256[model]]
+
     def member(self, model: str, weight: float, threshold: float) -> Member:
         """Return one of the models as a member of a recipe."""
         files = self.oof_sha256[model], self.checkpoint_sha256[model]
-        folds: list[paths.FoldName] = [int(fold) for fold in files[0]]
-        return Member(model, weight, threshold, folds, *files)
+        return Member(model, weight, threshold, [*self.folds_of(model)], *files)
 
     def under(self, pool: str) -> "Aligned":
         """Return the same with logits of another pooling of frames; "" is the members' own."""
@@ -205,14 +185,20 @@ class Aligned(Predictions):
         return replace(self, logit=np.stack(columns, axis=1))
 
 
-def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Aligned:
+def align(
+    dataset: str,
+    scheme: str,
+    models: Sequence[str] | None = None,
+    folds_of: Mapping[str, Sequence[int]] | None = None,
+) -> Aligned:
     """Read what tuning stands on: of the models named, or of every one that has OOF.
 
+    All folds that a model has finished are used, or those of `folds_of` (model -> folds) alone.
+
     Raises:
-        UserError: no OOF; an unknown model; no fold that all members have finished; a file that
-            `read_oof` refuses; a run made with another fold file; a fold whose logits are all
-            equal; two members with equal predictions; more members than items. The message
-            names the file and the way out.
+        UserError: no OOF; an unknown model; a file that `read_oof` refuses; a run made with another
+            fold file; a fold whose logits are all equal; two members with equal predictions; more
+            members than items. The message names the file and the way out.
     """
     folds_path = paths.folds_csv(dataset, scheme)
     table = read_folds(folds_path)
@@ -220,28 +206,31 @@ def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Ali
     all_folds = fold_numbers(table)
     finished = choose_members(dataset, scheme, finished_folds(dataset, scheme), models)
     check_fold_numbers(dataset, scheme, finished, all_folds)
-    folds = shared_folds(finished)
-    _check_complete(dataset, scheme, finished, all_folds, folds)
-    items = table[table["fold"].isin(folds)].set_index("item_id")
+    _check_complete(dataset, scheme, finished, all_folds)
+    if folds_of is not None:
+        finished = {m: [k for k in have if k in folds_of[m]] for m, have in finished.items()}
+    items = table[table["fold"].isin({k for have in finished.values() for k in have})]
+    items = items.set_index("item_id")
     logit = np.empty((len(items), len(finished)))
     selected_on, checkpoints = [], {}
-    for column, model in enumerate(finished):
+    for column, (model, folds) in enumerate(finished.items()):
         runs = _read_runs(dataset, scheme, model, folds, folds_sha256)
         checkpoints[model] = {str(k): run["checkpoint_sha256"] for k, run in runs.items()}
         if any(was_selected(run) for run in runs.values()):
             selected_on.append(model)
-        logit[:, column] = _read_member(dataset, scheme, model, folds, table).loc[items.index]
+        logit[:, column] = _read_member(dataset, scheme, model, folds, table).reindex(items.index)
     echoes: list[tuple[str, str]] = []
     if models is None:
-        echoes = find_echoes(dataset, scheme, list(finished), folds, logit)
+        echoes = find_echoes(dataset, scheme, finished, logit)
     gone = {merge for merge, _ in echoes}
     logit = logit[:, [model not in gone for model in finished]]
-    members = [model for model in finished if model not in gone]
+    used = {model: folds for model, folds in finished.items() if model not in gone}
+    members = list(used)
     check_members(members, logit)
     pooled, columns = Pooled(), columns_of(items)
     has_clips = bool((items["kind"] == "video").any())
-    if has_clips or show_everyone(dataset, scheme, members, folds):
-        pooled = read_pooled(dataset, scheme, members, folds, columns["item_id"], logit)
+    if has_clips or show_everyone(dataset, scheme, used):
+        pooled = read_pooled(dataset, scheme, used, columns["item_id"], logit)
     return Aligned(
         **columns,
         logit=logit,
@@ -249,14 +238,13 @@ def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Ali
         scheme=scheme,
         folds_sha256=folds_sha256,
         all_folds=all_folds,
-        folds=folds,
+        folds=sorted({fold for folds in used.values() for fold in folds}),
         models=members,
         oof_sha256={
             model: {str(k): fingerprint_of(paths.oof_csv(dataset, scheme, model, k)) for k in folds}
-            for model in members
+            for model, folds in used.items()
         },
         checkpoint_sha256={model: checkpoints[model] for model in members},
-        left_out=left_out({model: finished[model] for model in members}, folds),
         selected_on=[one for one in selected_on if one not in gone],
         unsure=doubtful_extras(dataset, scheme, members),
         echoes=echoes,
@@ -267,6 +255,7 @@ def align(dataset: str, scheme: str, models: Sequence[str] | None = None) -> Ali
 def oof_of(recipe: Recipe) -> Predictions:
     """Return the rows that a recipe was tuned on, read again; a column a member, also of weight 0.
 
+    NaN where a member did not predict a row; through the recipe's curves of folds, if it has any.
     Files of another root that this one reads from (`paths.readable`) will do.
     """
     table = read_folds(paths.readable(paths.folds_csv(recipe.dataset, recipe.scheme)))
@@ -274,8 +263,10 @@ def oof_of(recipe: Recipe) -> Predictions:
     logit = np.empty((len(items), len(recipe.members)))
     for column, member in enumerate(recipe.members):
         names = (recipe.dataset, recipe.scheme, member.model)
-        logit[:, column] = read_logits(*names, recipe.folds, table).loc[items.index]
-    return Predictions(**columns_of(items), logit=logit)
+        folds = [int(fold) for fold in member.oof_sha256]
+        logit[:, column] = read_logits(*names, folds, table).reindex(items.index)
+    rows = Predictions(**columns_of(items), logit=logit)
+    return rows.through([member.model for member in recipe.members], fold_curves_of(recipe))
 
 
 def read_logits(
@@ -291,7 +282,6 @@ def _check_complete(
     scheme: str,
     finished: Mapping[str, Sequence[int]],
     all_folds: Sequence[int],
-    folds: Sequence[int],
 ) -> None:
     """Refuse runs whose predictions were taken away, and imports that are half done."""
     for model, done in finished.items():
@@ -300,7 +290,7 @@ def _check_complete(
                 check_oof(read_run(dataset, scheme, model, fold))
         if is_extra(dataset, scheme, model):
             read_extra_test(dataset, scheme, model)
-            check_extra_oof(dataset, scheme, model, folds)
+            check_extra_oof(dataset, scheme, model, done)
 
 
 def _read_runs(

@@ -1,7 +1,7 @@
 """Strategies fitted, judged on items they did not see, and held against the simpler one."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from src.bootstrap import MIN_GROUPS, bootstrap_scores
 from src.ensemble.align import Aligned
 from src.ensemble.predictions import IntArray, Predictions, fit_threshold, votes_of
-from src.ensemble.rule import Rule, Votes
+from src.ensemble.rule import FoldCurves, Rule, Votes, can_vote, equal_weights, plain_rule
 from src.ensemble.search import STRATEGIES, Search, Strategy
 from src.ensemble.uncertainty import climb, fold_scores, gain_errors, uncertainty
-from src.metrics import Metric, score_of
+from src.metrics import MACRO_F1, Metric, score_of
 from src.stratify import stratified_group_folds
 
 if TYPE_CHECKING:
@@ -39,30 +39,59 @@ class Parts:
 
 
 def make_parts(rows: Predictions, seed: int) -> Parts:
-    """Part the items by fold, or by group inside the only fold."""
+    """Part the items by fold; by group where there is one fold, or one that cannot be left out."""
     folds = np.unique(rows.fold)
-    if len(folds) > 1:
+    if len(folds) > 1 and _fits_without_each(rows, rows.fold):
         return Parts(rows.fold, f"{len(folds)} folds, each left out once")
-    fold = folds[0]
+    where = f"fold{'s' * (len(folds) > 1)} {' '.join(map(str, folds))}"
     fewest = min(len(np.unique(rows.group[rows.label == label])) for label in (0, 1))
     for n_parts in range(min(N_PARTS, fewest), 1, -1):
         part = stratified_group_folds(rows.label, rows.group, n_parts, seed)
         # A group may hold both classes, so enough groups do not promise both outside each part.
-        if all(len(np.unique(rows.label[part != k])) == 2 for k in range(n_parts)):
-            return Parts(part, f"{n_parts} parts of fold {fold} by group, each left out once")
+        if _fits_without_each(rows, part):
+            note = f"{n_parts} parts of {where} by group, each left out once"
+            if len(folds) > 1:
+                note += ": without a whole fold, a member or the items of all would be missing"
+            return Parts(part, note)
     return Parts(
         None,
-        f"fold {fold} alone has {rows.n_groups} group(s), {fewest} of the rarer class: too few "
+        f"{where} alone has {rows.n_groups} group(s), {fewest} of the rarer class: too few "
         "to cross-fit; train more folds",
     )
+
+
+def _fits_without_each(rows: Predictions, part: IntArray) -> bool:
+    """Tell whether without each part every member still has both classes, and so have all together.
+
+    The latter where there are such items at all.
+    """
+    known = ~np.isnan(rows.logit.reshape(len(rows), -1))
+    wanted = [*known.T, rows.complete] if can_weigh(rows) else [*known.T]
+    return all(
+        len(np.unique(rows.label[some & (part != k)])) == 2
+        for k in np.unique(part)
+        for some in wanted
+    )
+
+
+def can_weigh(rows: Predictions) -> bool:
+    """Tell whether the items that all members predicted are of both classes."""
+    return len(np.unique(rows.label[rows.complete])) == 2
 
 
 def fit_rule(
     strategy: Strategy, rows: Predictions, seen: NDArray[np.bool_], search: Search
 ) -> Rule:
-    """Fit a strategy on the items `seen`, (n,), with as many trials as were asked for."""
+    """Fit a strategy on the items `seen`, (n,), with as many trials as were asked for.
+
+    What learns weights sees those that all members predicted; its threshold is the best on all.
+    """
     search = replace(search, trials=search.trials or strategy.trials)
-    return strategy.fit(rows.label[seen], rows.logit[seen], search)
+    label, logit, complete = rows.label[seen], rows.logit[seen], rows.complete[seen]
+    if not strategy.weighs or complete.all():
+        return strategy.fit(label, logit, search)
+    rule = strategy.fit(label[complete], logit[complete], search)
+    return rule if rule.voting == "hard" else fit_threshold(label, logit, rule, search.metric)[0]
 
 
 def split_rule(
@@ -94,12 +123,39 @@ def cross_rules(
     }
 
 
-def cross_vote(rules: dict[int, Rule], rows: Predictions, part: IntArray) -> Votes:
+def cross_vote(
+    rules: dict[int, Rule], rows: Predictions, part: IntArray, metric: Metric = MACRO_F1
+) -> Votes:
     """Decide every item, (n,), with the rule that was fitted without its part."""
     votes = Votes(np.empty(len(rows)), np.empty(len(rows), dtype=np.int64))
     for k, rule in rules.items():
         held = part == k
-        votes.prob[held], votes.pred[held] = votes_of(rule, rows.take(held))
+        votes.prob[held], votes.pred[held] = answers_of(rule, rows, held, part != k, metric)
+    return votes
+
+
+def answers_of(
+    rule: Rule,
+    rows: Predictions,
+    asked: NDArray[np.bool_],
+    seen: NDArray[np.bool_],
+    metric: Metric,
+) -> Votes:
+    """Decide the items `asked`, (n,), by a rule that was fitted on those `seen`, (n,).
+
+    Where none of its members predicted an item (`can_vote`), the plain mean of those that did
+    decides, which is neither for the rule nor against it.
+    """
+    some = rows.take(asked)
+    known = can_vote(rule, some.logit)
+    if known.all():
+        return votes_of(rule, some)
+    votes = Votes(np.empty(len(some)), np.empty(len(some), dtype=np.int64))
+    mean = plain_rule("soft", equal_weights(rule.weights.size))
+    mean = fit_threshold(rows.label[seen], rows.logit[seen], mean, metric)[0]
+    for by, which in ((rule, known), (mean, ~known)):
+        if which.any():
+            votes.prob[which], votes.pred[which] = votes_of(by, some.take(which))
     return votes
 
 
@@ -115,7 +171,10 @@ class Tried:
     trials: int  # completed in the search on all rows
     in_sample: float = float("nan")  # the metric of `rule` on all rows
     votes: Votes | None = None  # of `rules`, each on its part; None where there are none
+    decided: int = 0  # items that `rule` can decide; see `answers_of`
     pool: str = ""  # of the frames whose logits the rules were fitted on; "" is the members' own
+    # member -> curves of its folds' models, likewise; empty: none
+    curves: dict[str, FoldCurves] = field(default_factory=dict)
 
 
 def try_strategy(name: str, rows: Predictions, parts: Parts, search: Search) -> Tried:
@@ -144,20 +203,32 @@ def try_split(plain: Tried, rows: Predictions, parts: Parts, by: str, metric: Me
 
 
 def try_pooling(plain: Tried, aligned: Aligned, parts: Parts, search: Search, pool: str) -> Tried:
-    """Fit a candidate's strategy to another pooling of frames, a name in `POOLING`.
+    """Fit a candidate's strategy to another pooling of frames, a name in `POOLING`."""
+    again = _again(plain, aligned.under(pool), parts, search)
+    return replace(again, name=f"{plain.name} of {pool}", pool=pool)
 
-    A strategy that runs trials keeps its weights and finds its thresholds again.
+
+def try_fold_calibration(
+    plain: Tried, calibrated: Aligned, parts: Parts, search: Search, curves: dict[str, FoldCurves]
+) -> Tried:
+    """Fit a candidate's strategy to logits through curves of folds; see `calibrate_folds`."""
+    again = _again(plain, calibrated, parts, search)
+    return replace(again, name=f"{plain.name} of calibrated folds", pool=plain.pool, curves=curves)
+
+
+def _again(plain: Tried, rows: Aligned, parts: Parts, search: Search) -> Tried:
+    """Fit a candidate's strategy to other logits of its items.
+
+    One that runs trials keeps its weights and finds its thresholds again.
     """
-    rows, name = aligned.under(pool), f"{plain.name} of {pool}"
     if not STRATEGIES.get(plain.strategy).sampler:
-        return replace(try_strategy(plain.strategy, rows, parts, search), name=name, pool=pool)
+        return try_strategy(plain.strategy, rows, parts, search)
 
-    def again(rule: Rule, seen: NDArray[np.bool_]) -> Rule:
+    def refitted(rule: Rule, seen: NDArray[np.bool_]) -> Rule:
         return fit_threshold(rows.label[seen], rows.logit[seen], rule, search.metric)[0]
 
-    rule, rules = _changed(plain, parts, again)
-    pooled = replace(plain, name=name, rule=rule, rules=rules, pool=pool)
-    return _scored(pooled, rows, parts, search.metric)
+    rule, rules = _changed(plain, parts, refitted)
+    return _scored(replace(plain, rule=rule, rules=rules), rows, parts, search.metric)
 
 
 def _changed(
@@ -172,9 +243,15 @@ def _changed(
 
 def _scored(fitted: Tried, rows: Predictions, parts: Parts, metric: Metric) -> Tried:
     """Fill in what the rules are worth."""
-    in_sample = score_of(metric, rows.label, *votes_of(fitted.rule, rows))
-    votes = None if parts.part is None else cross_vote(fitted.rules, rows, parts.part)
-    return replace(fitted, in_sample=in_sample, votes=votes)
+    everything = np.ones(len(rows), dtype=bool)
+    own = answers_of(fitted.rule, rows, everything, everything, metric)
+    votes = None if parts.part is None else cross_vote(fitted.rules, rows, parts.part, metric)
+    return replace(
+        fitted,
+        in_sample=score_of(metric, rows.label, *own),
+        votes=votes,
+        decided=int(can_vote(fitted.rule, rows.logit).sum()),
+    )
 
 
 @dataclass(frozen=True)
@@ -199,6 +276,8 @@ class Candidate:
     voting: str = ""  # what its rule votes by
     trials: int = 0  # of one of its searches
     optimism: float | None = None  # how much the score on its own rows flatters it
+    # items that its own members predicted; on the others the plain mean decides (`answers_of`)
+    decided: int = 0
 
 
 def judge(
@@ -284,5 +363,6 @@ def _limits(
 
 def _candidate(tried: Tried, **rest: Any) -> Candidate:  # noqa: ANN401 - fields by name
     return Candidate(
-        tried.name, tried.in_sample, voting=tried.rule.voting, trials=tried.trials, **rest
-    )
+        tried.name, tried.in_sample, voting=tried.rule.voting, trials=tried.trials,
+        decided=tried.decided, **rest,
+    )  # fmt: skip

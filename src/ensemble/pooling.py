@@ -5,7 +5,7 @@ an image, keeps that logit bit for bit, whatever the pooling. The stage is chose
 logits under every pooling.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -126,12 +126,13 @@ class Pooled:
         return tuple((pool or own) if own else "" for own in self.defaults)
 
 
-def show_everyone(dataset: str, scheme: str, models: Sequence[str], folds: Sequence[int]) -> bool:
+def show_everyone(dataset: str, scheme: str, folds_of: Mapping[str, Sequence[int]]) -> bool:
     """Tell from the run records whether a member judges every face of an item by itself.
 
-    Then an image, too, may have several views to pool. Views themselves are not read for it.
+    `folds_of`: model -> its folds. Then an image, too, may have several views to pool. Views
+    themselves are not read for it.
     """
-    for model in models:
+    for model, folds in folds_of.items():
         for fold in folds:
             if not has_run(dataset, scheme, model, fold):  # a member from elsewhere
                 continue
@@ -145,21 +146,20 @@ def show_everyone(dataset: str, scheme: str, models: Sequence[str], folds: Seque
 def read_pooled(
     dataset: str,
     scheme: str,
-    models: Sequence[str],
-    folds: Sequence[int],
+    folds_of: Mapping[str, Sequence[int]],
     ids: NDArray[np.object_],
     logits: FloatArray,
 ) -> Pooled:
     """Read the members' views of (n,) items and pool them in every way there is.
 
-    `logits` (n, m) are those of the OOF CSVs.
+    `folds_of`: member -> its folds; `logits` (n, m) are those of the OOF CSVs, NaN elsewhere.
 
     Raises:
         UserError: views that do not belong to the CSV beside them.
     """
     found = {pool: logits.copy() for pool in POOLING}
     defaults = []
-    for column, model in enumerate(models):
+    for column, (model, folds) in enumerate(folds_of.items()):
         views = [paths.oof_views(dataset, scheme, model, fold) for fold in folds]
         for path, fold in zip(views, folds, strict=True):
             if path.is_file() and has_run(dataset, scheme, model, fold):
@@ -174,6 +174,7 @@ def read_pooled(
             rows[:, column] = pool_table(table, pool).reindex(ids).to_numpy()
         pooled, stored = found[defaults[-1]][:, column], logits[:, column]
         same = np.abs(pooled - stored) <= SAME * np.maximum(1.0, np.abs(stored))
+        same |= np.isnan(pooled) & np.isnan(stored)
         if not same.all():
             item = ids[int((~same).argmax())]
             raise UserError(

@@ -4,6 +4,7 @@
 evaluation, reports and merges do both here.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from src.ensemble.rule import Rule, Votes, plain_rule, vote
+from src.ensemble.rule import FoldCurves, Rule, Votes, can_vote, plain_rule, vote
 from src.metrics import MACRO_F1, Metric, log_odds, score_of
 from src.thresholds import best_threshold
 
@@ -31,7 +32,9 @@ class Predictions:
     fold: IntArray  # (n,)
     domain: Names  # (n,) str objects
     kind: Names  # (n,) str objects, `image` or `video`
-    logit: FloatArray  # (n, m) finite; (n,) of one model, or of what several decided together
+    # (n, m), NaN where a model did not predict an item; (n,) of one model, or of what several
+    # decided together
+    logit: FloatArray
 
     def __len__(self) -> int:
         return self.label.size
@@ -41,9 +44,26 @@ class Predictions:
         """Return the number of groups among the items."""
         return len(np.unique(self.group))
 
+    @property
+    def complete(self) -> NDArray[np.bool_]:
+        """Return (n,) which items all models predicted."""
+        return np.asarray(~np.isnan(self.logit.reshape(len(self), -1)).any(axis=1))
+
     def values(self, by: str) -> Names:
         """Return (n,) the `kind` or the `domain` of the items."""
         return {"kind": self.kind, "domain": self.domain}[by]
+
+    def through(self, models: Sequence[str], curves: Mapping[str, FoldCurves]) -> Self:
+        """Return the same with some models' logits through the curves of their folds' models.
+
+        `models`: of the columns of `logit`.
+        """
+        logit = self.logit.copy()
+        for model, by_fold in curves.items():
+            for fold, curve in by_fold.items() if model in models else ():
+                here = self.fold == int(fold), list(models).index(model)
+                logit[here] = curve.logit(logit[here])
+        return replace(self, logit=logit)
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Self:
         """Return some rows, of every column."""
@@ -116,7 +136,8 @@ def fit_threshold(
 ) -> tuple[Rule, float]:
     """Return a rule at its best threshold on some items, and the metric there.
 
-    A metric of probs or ranks wants no threshold: the rule stays as it is.
+    A metric of probs or ranks wants no threshold: the rule stays as it is. Items that the rule
+    cannot decide (`can_vote`) do not count.
 
     Args:
         label: (n,) 0/1.
@@ -124,7 +145,9 @@ def fit_threshold(
         rule: any but hard voting, whose members have thresholds of their own.
         metric: what the threshold is best for.
     """
-    votes = vote(rule, logit.reshape(label.size, -1))
+    logit = logit.reshape(label.size, -1)
+    known = can_vote(rule, logit)
+    label, votes = label[known], vote(rule, logit[known])
     if not metric.decides:
         return rule, score_of(metric, label, *votes)
     threshold, score = best_threshold(label, votes.prob, metric)

@@ -1,7 +1,7 @@
 """A rule: how it votes, from members' logits to a decision an item, and as stages of a recipe."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,8 +16,10 @@ from src.registry import Registry
 
 FloatArray = NDArray[np.float64]
 TIE = 1e-9  # a share of votes this close to one half is a tie: weights are rounded floats
-ORDER = ("pooling", "calibration", "voting", "threshold")  # of a recipe's stages
-OPTIONAL = ORDER[:2]
+# of a recipe's stages
+ORDER = ("pooling", "fold_calibration", "calibration", "voting", "threshold")
+OPTIONAL = ORDER[:3]
+FoldCurves = dict[str, Curve]  # fold (as a string) -> what its model's logits go through
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ class Rule:
     # one name in `POOLING` a member: how its frames' logits became the logits that the rule was
     # fitted on; empty where there are no clips. Voting does not look at it.
     pools: tuple[str, ...] = ()
+    # member -> curves of its folds' models, where these score on different scales: what their
+    # logits went through before, likewise
+    folds: dict[str, FoldCurves] = field(default_factory=dict)
 
     def used(self) -> NDArray[np.bool_]:
         """Return (m,) which members have a say."""
@@ -141,33 +146,64 @@ VOTING.register("logit")(Voting(_logit))  # the weighted mean of logits
 VOTING.register("stack")(Voting(_logit, free=True))  # a logistic regression on logits
 
 
+def can_vote(rule: Rule, logits: FloatArray) -> NDArray[np.bool_]:
+    """Return (n,) which items a rule can decide: a member that has a say predicted them.
+
+    With coefficients (stack) all such members must have, for those of the rest would not do.
+    """
+    there = ~np.isnan(logits[:, rule.used()])
+    return np.asarray(there.all(axis=1) if VOTING.get(rule.voting).free else there.any(axis=1))
+
+
 def vote(rule: Rule, logits: FloatArray, values: NDArray[np.object_] | None = None) -> Votes:
     """Decide items: what tuning scores and what prediction submits.
 
     Args:
         rule: weights, thresholds, voting.
-        logits: (n, m); columns of members of weight 0 are not looked at.
+        logits: (n, m); columns of members of weight 0 are not looked at. NaN where a member did not
+            predict an item: the weights of the others are brought to sum 1 there.
         values: (n,) kind or domain of the items, where the rule has thresholds by it.
 
     Raises:
-        ValueError: another number of members, or a logit that is not finite.
+        ValueError: another number of members, an infinite logit, or an item that the rule cannot
+            decide (`can_vote`).
         UserError: unknown voting.
     """
     voting = VOTING.get(rule.voting)
     if logits.ndim != 2 or logits.shape[1] != rule.weights.size:
         raise ValueError(f"logits {logits.shape} are not (n, {rule.weights.size})")
-    ballot = voting.count(_members(rule, logits, free=voting.free))
-    pred = ballot.decided
-    if pred is None:
-        pred = ballot.prob >= rule.threshold_of(values, len(logits))
-    return Votes(ballot.prob, pred.astype(np.int64))
+    if np.isinf(logits[:, rule.used()]).any() or not can_vote(rule, logits).all():
+        raise ValueError("a logit is infinite, or an item has none")
+    prob, pred = np.empty(len(logits)), np.empty(len(logits), dtype=np.int64)
+    thresholds = rule.threshold_of(values, len(logits))
+    for rows, there in _patterns(~np.isnan(logits) & rule.used()):
+        voters = replace(rule, weights=np.where(there, rule.weights, 0.0))
+        ballot = voting.count(_members(voters, logits[rows], free=voting.free))
+        decided = ballot.decided
+        prob[rows] = ballot.prob
+        pred[rows] = ballot.prob >= thresholds[rows] if decided is None else decided
+    return Votes(prob, pred)
+
+
+def _patterns(
+    there: NDArray[np.bool_],
+) -> Iterator[tuple[slice | NDArray[np.intp], NDArray[np.bool_]]]:
+    """Yield the rows of each distinct row of (n, m) flags, and those flags, (m,)."""
+    if not len(there):
+        return
+    if (there == there[0]).all():
+        yield slice(None), there[0]
+        return
+    _, first, code = np.unique(
+        np.packbits(there, axis=1), axis=0, return_index=True, return_inverse=True
+    )
+    for k, row in enumerate(first):
+        yield np.flatnonzero(code.reshape(-1) == k), there[row]
 
 
 def _members(rule: Rule, logits: FloatArray, *, free: bool) -> Members:
     used = rule.used()
     rows = np.ascontiguousarray(logits[:, used].T)
-    if not np.isfinite(rows).all():
-        raise ValueError("a logit is not finite")
     weights = rule.weights[used]
     if not free:
         weights = weights / weights.sum()
@@ -186,6 +222,9 @@ def stages_of(rule: Rule, models: Sequence[str]) -> list[dict[str, Any]]:
     if rule.pools:
         pools = {m: pool for m, pool in zip(models, rule.pools, strict=True) if pool}
         stages.append({"name": "pooling", "params": {"pools": pools}})
+    if rule.folds:
+        by_fold = {m: {k: asdict(c) for k, c in each.items()} for m, each in rule.folds.items()}
+        stages.append({"name": "fold_calibration", "params": {"curves": by_fold}})
     if rule.curves:
         curves = {m: asdict(curve) for m, curve in zip(models, rule.curves, strict=True)}
         stages.append({"name": "calibration", "params": {"curves": curves}})
@@ -209,8 +248,8 @@ def rule_of(recipe: Recipe) -> Rule:
     names = [stage.get("name") for stage in recipe.stages]
     if names != [name for name in ORDER if name in names or name not in OPTIONAL]:
         raise UserError(
-            f"the recipe's stages are {names}, this version knows {list(ORDER)} (the first two may "
-            "be absent); run tune.py again"
+            f"the recipe's stages are {names}, this version knows {list(ORDER)} (the first three "
+            "may be absent); run tune.py again"
         )
     try:
         return _build(recipe, calibrated="calibration" in names)
@@ -236,6 +275,23 @@ def pools_of(recipe: Recipe) -> dict[str, str]:
     return {str(model): str(pool) for model, pool in pools.items()}
 
 
+def fold_curves_of(recipe: Recipe) -> dict[str, FoldCurves]:
+    """Return model -> curves of its folds' models, for the members that have some.
+
+    Raises:
+        UserError: a damaged stage, or a fold that predicts and has no curve.
+    """
+    if not any(stage["name"] == "fold_calibration" for stage in recipe.stages):
+        return {}
+    try:
+        stored = recipe.stage("fold_calibration")["curves"].items()
+        return {m: {str(k): _curve(c) for k, c in each.items()} for m, each in stored}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise UserError(
+            "the fold calibration stage of the recipe is damaged; run tune.py again"
+        ) from None
+
+
 def _build(recipe: Recipe, *, calibrated: bool) -> Rule:
     voting, threshold = recipe.stage("voting"), recipe.stage("threshold")
     pools = pools_of(recipe)
@@ -257,6 +313,7 @@ def _build(recipe: Recipe, *, calibrated: bool) -> Rule:
         by=threshold.get("by", ""),
         cuts=cuts,
         pools=tuple(pools.get(member.model, "") for member in recipe.members) if pools else (),
+        folds=fold_curves_of(recipe),
     )
 
 

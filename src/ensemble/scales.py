@@ -1,100 +1,197 @@
-"""Whether the folds of a member score on one scale: AUC within folds against that over all rows."""
+"""Whether the folds of a member score on one scale, and each fold's model brought to one.
+
+They do not where the AUC within folds exceeds the one over all rows by more than the standard error
+of that difference. Then each fold's model can be calibrated on the rows that it held out, before
+the folds' logits are averaged: a stage that has to earn its place (`tune`).
+"""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from src.bootstrap import strata_of
 from src.ensemble.align import Aligned
+from src.ensemble.calibration import Curve, fit_platt
 from src.ensemble.predictions import votes_of
-from src.ensemble.rule import Rule
-from src.metrics import auc
+from src.ensemble.rule import FoldCurves, Rule
+from src.metrics import log_odds
+from src.stratify import stratified_group_folds
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-MATERIAL = 0.02  # of AUC; less is not worth a line
-SHUFFLES = 199  # all of which must show less: 1 false alarm in 200 where the folds are alike
-FEWEST = 19  # of a million rows, whose chance differences are far below what is material
-ROWS = 10_000_000  # in all shuffles
+MATERIAL = 0.02  # of AUC; less is not worth a line ...
+CLEAR = 2  # ... nor is less than so many standard errors
+N_PARTS = 5  # of a fold, for curves that did not see a row
+FEWEST = 20  # groups with a row of each class, in a fold whose model is calibrated
 
 
-def auc_within(label: IntArray, score: FloatArray, fold: IntArray) -> float:
-    """Return the mean AUC of the folds, weighted by their pairs of a fake and a real.
+class Spread(NamedTuple):
+    """How far apart the folds' scales lie."""
 
-    P(score of a fake > score of a real of its own fold); NaN where no fold holds both classes.
+    within: float  # AUC within folds: mean by pairs of a fake and a real; NaN without such a pair
+    whole: float  # AUC over all rows
+    error: float  # standard error of the difference
+
+    @property
+    def is_real(self) -> bool:
+        """Tell whether the difference exceeds its standard error: 1 in 12 of alike folds does."""
+        return self.within - self.whole > self.error
+
+    @property
+    def is_clear(self) -> bool:
+        """Tell whether a line is due: hardly ever where folds are alike."""
+        return self.within - self.whole > max(CLEAR * self.error, MATERIAL)
+
+
+def spread_of(label: IntArray, score: FloatArray, fold: IntArray, group: IntArray) -> Spread:
+    """Compare the AUC within folds, P(fake > real of its own fold), with that over all rows.
+
+    The standard error is that of the difference's first-order term, summed by group: the placements
+    of DeLong, DeLong & Clarke-Pearson (Biometrics 1988), for clusters as in Obuchowski (Biometrics
+    1997), groups of a fold and of reals, of fakes and of both among themselves. All are (n,).
     """
-    total = pairs = 0.0
-    for k in np.unique(fold):
-        rows = fold == k
-        fakes = int(label[rows].sum())
-        here = fakes * (int(rows.sum()) - fakes)
-        if here:
-            total, pairs = total + here * auc(label[rows], score[rows]), pairs + here
-    return total / pairs if pairs else float("nan")
-
-
-def apart(
-    label: IntArray, score: FloatArray, fold: IntArray, group: IntArray, seed: int
-) -> tuple[float, float] | None:
-    """Return the AUC within folds and over all rows where the folds' scales lie apart, else None.
-
-    They do where the first is larger by more than `MATERIAL`, and larger than in each of
-    `SHUFFLES` that deal the groups to the folds anew (Fisher's permutation test), groups of reals,
-    of fakes and of both among themselves. All are (n,).
-    """
-    order = np.argsort(score, kind="stable")  # each AUC sorts what is sorted already
-    label, score, fold, group = label[order], score[order], fold[order], group[order]
-    whole = auc(label, score)
-    within = auc_within(label, score, fold)
-    if not within - whole > MATERIAL:
-        return None
+    within, inside = _placements(label, score, fold)
+    whole, outside = _placements(label, score, np.zeros_like(fold))
     _, first, code = np.unique(group, return_index=True, return_inverse=True)
-    dealt, strata = fold[first], strata_of(label, code)
-    rng = np.random.default_rng(seed)
-    for _ in range(int(np.clip(ROWS // label.size, FEWEST, SHUFFLES))):
-        for rows in strata:
-            dealt[rows] = rng.permutation(dealt[rows])
-        if auc_within(label, score, dealt[code]) >= within:
-            return None
-    return within, whole
+    by_group = np.bincount(code, weights=inside - outside)
+    variance = 0.0
+    for alike in strata_of(label, code):
+        for k in np.unique(fold[first[alike]]):
+            some = by_group[alike[fold[first[alike]] == k]]
+            variance += some.size * np.var(some, ddof=1) if some.size > 1 else some[0] ** 2
+    return Spread(within, whole, float(np.sqrt(variance)))
 
 
-def scale_notes(aligned: Aligned, rule: Rule, name: str, seed: int) -> list[str]:
-    """Return a line on the members, and the rule where it joins several, whose folds lie apart."""
+def _placements(label: IntArray, score: FloatArray, part: IntArray) -> tuple[float, FloatArray]:
+    """Return the AUC over pairs of one part, and what each row adds to its error, (n,)."""
+    right, partners = np.zeros(label.size), np.zeros(label.size)
+    for k in np.unique(part):
+        for fake in (False, True):
+            mine = (part == k) & ((label == 1) == fake)
+            others = np.sort(score[(part == k) & ((label == 1) != fake)])
+            below = np.searchsorted(others, score[mine], "left")
+            below = (below + np.searchsorted(others, score[mine], "right")) / 2  # ties count half
+            right[mine] = below if fake else others.size - below
+            partners[mine] = others.size
+    pairs = partners[label == 1].sum()
+    if not pairs:
+        return float("nan"), np.full(label.size, np.nan)
+    area = right[label == 1].sum() / pairs
+    return float(area), (right - area * partners) / pairs
+
+
+def spreads_of(aligned: Aligned) -> dict[str, Spread]:
+    """Return the members whose folds lie apart, and how far."""
+    found = {}
+    for model, logit in zip(aligned.models, aligned.logit.T, strict=True):
+        rows = ~np.isnan(logit)
+        spread = spread_of(
+            aligned.label[rows], logit[rows], aligned.fold[rows], aligned.group[rows]
+        )
+        if len(aligned.folds_of(model)) > 1 and spread.is_real:
+            found[model] = spread
+    return found
+
+
+def by_domain(aligned: Aligned) -> bool:
+    """Tell whether each fold is a domain of its own: domains differ then, not the folds' models."""
+    domains = {(int(k), str(d)) for k, d in zip(aligned.fold, aligned.domain, strict=True)}
+    return len(domains) == len(aligned.folds) == len({domain for _, domain in domains})
+
+
+def calibrate_folds(
+    aligned: Aligned, models: Sequence[str], seed: int
+) -> tuple[Aligned, dict[str, FoldCurves]]:
+    """Calibrate each fold's model of some members on the rows that it held out.
+
+    Returns:
+        The same rows, each with the logit of a curve that was fitted on its fold's other parts (by
+        group), so that no label has a say in its own prediction; and by member the curves of
+        whole folds, which predict. Members with a fold of too few rows are left as they are.
+    """
+    logit, curves = aligned.logit.copy(), {}
+    for model in models:
+        column = aligned.models.index(model)
+        fitted: FoldCurves = {}
+        for fold in aligned.folds_of(model):
+            rows = np.flatnonzero(aligned.fold == fold)
+            label, score, group = (
+                aligned.label[rows],
+                aligned.logit[rows, column],
+                aligned.group[rows],
+            )
+            if min(np.unique(group[label == one]).size for one in (0, 1)) < FEWEST:
+                break
+            share = float(aligned.label.mean())
+            fitted[str(fold)] = _fit(label, score, share)
+            part = stratified_group_folds(label, group, N_PARTS, seed)
+            for k in range(N_PARTS):
+                curve = _fit(label[part != k], score[part != k], share)
+                logit[rows[part == k], column] = curve.logit(score[part == k])
+        else:
+            curves[model] = fitted
+            continue
+        logit[:, column] = aligned.logit[:, column]
+    return replace(aligned, logit=logit), curves
+
+
+def _fit(label: IntArray, score: FloatArray, share: float) -> Curve:
+    """Fit Platt's curve, as if the rows held a share of fakes that is the same for all folds.
+
+    Else a fold with more fakes would get a higher intercept: of help on its own rows alone. Prior
+    correction as in King & Zeng, Political Analysis 2001, eq. 7.
+    """
+    curve = fit_platt(label, score)
+    shift = log_odds(np.array([share, label.mean()]))
+    return replace(curve, intercept=curve.intercept + float(shift[0] - shift[1]))
+
+
+def scale_notes(aligned: Aligned, rule: Rule, name: str, *, mended: bool) -> list[str]:
+    """Return a line on the members, and the rule where it joins several, whose folds lie apart.
+
+    `mended`: calibrated folds are among the candidates.
+    """
+    found = spreads_of(aligned)
     scores = dict(zip(aligned.models, aligned.logit.T, strict=True))
-    if int(rule.used().sum()) > 1:
-        scores[name] = votes_of(rule, aligned).prob
-    rows = aligned.label, aligned.fold, aligned.group
-    found = {what: apart(rows[0], score, *rows[1:], seed) for what, score in scores.items()}
+    if int(rule.used().sum()) > 1 and aligned.complete.any():
+        rows = aligned.take(aligned.complete)
+        prob = votes_of(rule, rows).prob
+        spread = spread_of(rows.label, prob, rows.fold, rows.group)
+        found[name] = spread
     said = [
-        f"{what} {seen[0]:.4f} within folds, {seen[1]:.4f} over all"
+        f"{what} {seen.within:.4f} within folds, {seen.whole:.4f} over all"
         + (f" (median logits {_medians(scores[what], aligned.fold)})" if what != name else "")
         for what, seen in found.items()
-        if seen is not None
+        if seen.is_clear
     ]
     if not said:
         return []
-    bad = [model for model in aligned.models if found[model] is not None]
-    return [f"AUC of {'; '.join(said)}: {_advice(aligned, bad)}"]
+    bad = [model for model in aligned.models if model in found and found[model].is_clear]
+    return [f"AUC of {'; '.join(said)}: {_advice(aligned, bad, mended=mended)}"]
 
 
 def _medians(score: FloatArray, fold: IntArray) -> str:
-    return " ".join(f"{np.median(score[fold == k]):+.2f}" for k in np.unique(fold))
+    known = [np.median(score[fold == k]) for k in np.unique(fold[~np.isnan(score)])]
+    return " ".join(f"{median:+.2f}" for median in known)
 
 
-def _advice(aligned: Aligned, bad: Sequence[str]) -> str:
+def _advice(aligned: Aligned, bad: Sequence[str], *, mended: bool) -> str:
     """Say what folds of different scale mean, and what to do."""
-    domains = {(int(k), str(d)) for k, d in zip(aligned.fold, aligned.domain, strict=True)}
-    if len(domains) == len(aligned.folds) == len({domain for _, domain in domains}):
+    if by_domain(aligned):
         return (
             "the held-out domains are scored on different scales, so no one threshold suits them, "
             "nor need it suit a new domain: choose by the table by domain, not by the pooled score"
         )
     others = [model for model in aligned.models if model not in bad]
     leave = f", or tune without (--models {' '.join(others)})" if bad and others else ""
+    what = "calibration and ranks, which all folds share, do not mend it"
+    if mended:
+        what = "what calibrating each on its own rows gains stands at `of calibrated folds`"
     return (
-        "the folds' models score on different scales, so no one threshold suits them; calibration "
-        "and ranks, which all folds share, do not mend it. Models trained briefly differ so: train "
-        f"longer (--set optim.epochs=N --as NAME){leave}"
+        "the folds' models score on different scales, so no one threshold suits them; "
+        f"{what}. Models trained briefly differ so: train longer "
+        f"(--set optim.epochs=N --as NAME){leave}"
     )

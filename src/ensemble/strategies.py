@@ -25,7 +25,7 @@ def fit_incumbent(_label: IntArray, logits: FloatArray, _search: Search) -> Rule
     return plain_rule("soft", equal_weights(logits.shape[1]))
 
 
-@strategy("best-member", voting="soft", rung=1, min_members=2, scale_matters=False)
+@strategy("best-member", voting="soft", rung=1, min_members=2, scale_matters=False, weighs=True)
 def fit_best_member(label: IntArray, logits: FloatArray, search: Search) -> Rule:
     """Take the best member, each at its exact threshold, and drop the others."""
     metric = search.metric
@@ -68,12 +68,12 @@ def fit_logit_mean(label: IntArray, logits: FloatArray, search: Search) -> Rule:
 )
 def fit_rank_mean(label: IntArray, logits: FloatArray, search: Search) -> Rule:
     """Take the mean of ranks among the out-of-fold rows, at the exact best threshold."""
-    curves = tuple(fit_rank(logit) for logit in logits.T)
+    curves = tuple(fit_rank(logit[~np.isnan(logit)]) for logit in logits.T)
     weights = equal_weights(logits.shape[1])
     return with_best_threshold(label, logits, search, "rank", weights, curves=curves)
 
 
-@strategy("scaled-logit-mean", voting="stack", rung=5, min_members=2, suits=(LOSSES,))
+@strategy("scaled-logit-mean", voting="stack", rung=5, min_members=2, suits=(LOSSES,), weighs=True)
 def fit_scaled_logit_mean(label: IntArray, logits: FloatArray, search: Search) -> Rule:
     """Take the mean of logits, then calibrate it (Platt): a slope and an offset for all members."""
     mean = logits.mean(axis=1, keepdims=True)
@@ -82,7 +82,7 @@ def fit_scaled_logit_mean(label: IntArray, logits: FloatArray, search: Search) -
     return with_best_threshold(label, logits, search, "stack", weights, intercept=intercept)
 
 
-@strategy("log-loss-weights", voting="soft", rung=7, min_members=2)
+@strategy("log-loss-weights", voting="soft", rung=7, min_members=2, weighs=True)
 def fit_log_loss_weights(label: IntArray, logits: FloatArray, search: Search) -> Rule:
     """Find the weights of sum 1 whose mean prob has the least log loss (SLSQP)."""
     from scipy.optimize import minimize
@@ -113,13 +113,13 @@ def fit_log_loss_weights(label: IntArray, logits: FloatArray, search: Search) ->
     return with_best_threshold(label, logits, search, "soft", weights)
 
 
-@strategy("stack", voting="stack", rung=8, min_members=2)
+@strategy("stack", voting="stack", rung=8, min_members=2, weighs=True)
 def fit_stack(label: IntArray, logits: FloatArray, search: Search) -> Rule:
     """Fit a logistic regression on the members' logits (L2; Wolpert 1992), weights >= 0."""
     return _stacked(label, logits, search, positive=True)
 
 
-@strategy("stack-free", voting="stack", rung=9, min_members=2)
+@strategy("stack-free", voting="stack", rung=9, min_members=2, weighs=True)
 def fit_stack_free(label: IntArray, logits: FloatArray, search: Search) -> Rule:
     """Fit the same with weights of any sign: a member may correct another."""
     return _stacked(label, logits, search, positive=False)
@@ -132,7 +132,7 @@ def _stacked(label: IntArray, logits: FloatArray, search: Search, *, positive: b
     return with_best_threshold(label, logits, search, "stack", weights, intercept=intercept)
 
 
-@strategy("greedy", voting="soft", rung=10, min_members=2)
+@strategy("greedy", voting="soft", rung=10, min_members=2, weighs=True)
 def fit_greedy(label: IntArray, logits: FloatArray, search: Search) -> Rule:
     """Add the member that helps most, 50 times, with replacement; keep the best round."""
     probs = sigmoid(np.ascontiguousarray(logits.T))
@@ -140,7 +140,7 @@ def fit_greedy(label: IntArray, logits: FloatArray, search: Search) -> Rule:
     return with_best_threshold(label, logits, search, "soft", weights)
 
 
-@strategy("greedy-bagged", voting="soft", rung=11, min_members=4)
+@strategy("greedy-bagged", voting="soft", rung=11, min_members=4, weighs=True)
 def fit_bagged_greedy(label: IntArray, logits: FloatArray, search: Search) -> Rule:
     """Average ten greedy selections, each from half the members on a bootstrap of half the rows."""
     probs = sigmoid(np.ascontiguousarray(logits.T))

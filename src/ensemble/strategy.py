@@ -70,6 +70,9 @@ class Strategy:
     # counts, nor for the incumbent, which learns nothing
     scale_matters: bool = True
     calibrates: bool = False  # whether its members are calibrated first
+    # whether it learns weights: fitted on the items that all members predicted, its threshold on
+    # all; the others, which only average, are fitted on whatever there is
+    weighs: bool = False
 
     def wants_more(self, n_members: int, metric: Metric) -> bool:
         """Tell whether so few members leave it nothing to do.
@@ -122,7 +125,11 @@ def _calibrated(name: str, bare: Strategy, method: str, default: tuple[str, ...]
     """
 
     def fit(label: IntArray, logits: FloatArray, search: Search) -> Rule:
-        curves = tuple(CALIBRATIONS.get(method)(label, logit) for logit in logits.T)
+        known = ~np.isnan(logits)
+        curves = tuple(
+            CALIBRATIONS.get(method)(label[rows], logit[rows])
+            for rows, logit in zip(known.T, logits.T, strict=True)
+        )
         rows = [curve.logit(logit) for curve, logit in zip(curves, logits.T, strict=True)]
         return replace(bare.fit(label, np.stack(rows, axis=1), search), curves=curves)
 

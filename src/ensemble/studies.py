@@ -36,13 +36,17 @@ BLOCK = 1 << 16
 JOURNAL = b'{"op_code":'  # what every line of a journal begins with
 
 
-@strategy("tpe", voting="soft", rung=12, min_members=2, sampler="TPESampler", trials=100)
+@strategy(
+    "tpe", voting="soft", rung=12, min_members=2, sampler="TPESampler", trials=100, weighs=True
+)
 def fit_tpe(label: IntArray, logits: FloatArray, search: Search) -> Rule:
     """Search weights with Optuna's TPE (Bergstra et al., NIPS 2011), the threshold inside."""
     return _searched(label, logits, search, "TPESampler")
 
 
-@strategy("cma-es", voting="soft", rung=12, min_members=2, sampler="CmaEsSampler", trials=300)
+@strategy(
+    "cma-es", voting="soft", rung=12, min_members=2, sampler="CmaEsSampler", trials=300, weighs=True
+)
 def fit_cma_es(label: IntArray, logits: FloatArray, search: Search) -> Rule:
     """Search weights with Optuna's CMA-ES (Hansen 2016), the threshold inside."""
     return _searched(label, logits, search, "CmaEsSampler")
@@ -259,7 +263,7 @@ def fit_majority(label: IntArray, logits: FloatArray, search: Search) -> Rule:
 
 @strategy(
     "weighted-majority", voting="hard", rung=12, min_members=3, sampler="TPESampler", trials=100,
-    suits=DECIDING,
+    suits=DECIDING, weighs=True,
 )  # fmt: skip
 def fit_weighted_majority(label: IntArray, logits: FloatArray, search: Search) -> Rule:
     """Search the weights of the members' votes with TPE."""

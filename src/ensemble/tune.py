@@ -21,13 +21,16 @@ from src.ensemble.crossfit import (
     Tried,
     judge,
     make_parts,
+    try_fold_calibration,
     try_pooling,
     try_split,
     try_strategy,
 )
+from src.ensemble.extra import is_extra
 from src.ensemble.predictions import IntArray, votes_of
-from src.ensemble.rule import Rule, Votes, stages_of
-from src.ensemble.scales import scale_notes
+from src.ensemble.ragged import ragged_notes, tunable
+from src.ensemble.rule import FoldCurves, Rule, Votes, can_vote, stages_of
+from src.ensemble.scales import by_domain, calibrate_folds, scale_notes, spreads_of
 from src.ensemble.search import STRATEGIES, Search, incumbent_of, ladder
 from src.ensemble.uncertainty import PRIOR_FOLDS
 from src.errors import UserError
@@ -96,7 +99,7 @@ class Tuned:
 def n_trials(aligned: Aligned, names: Sequence[str], search: Search) -> int:
     """Return how many trials `tune` will run in all, for a progress bar."""
     rounds = 1 + make_parts(aligned, search.seed).count
-    strategies = [STRATEGIES.get(name) for name in names]
+    strategies = [STRATEGIES.get(name) for name in tunable(names, aligned)]
     return rounds * sum(search.trials or s.trials for s in strategies if s.sampler)
 
 
@@ -113,8 +116,8 @@ def tune(
     A candidate replaces the simpler one that stands only if its cross-fitted gain over it exceeds
     one standard error of that gain. Where no standard error is to be had, the simplest stays.
     Other poolings of frames (where items have several) challenge the winner in the same way, all of
-    them the members' own; the best of those that pass is taken. Then thresholds by kind (or domain)
-    challenge that.
+    them the members' own; the best of those that pass is taken. Then folds' models calibrated each
+    on its own rows, where they score on different scales; then thresholds by kind (or domain).
 
     Args:
         aligned: the members' predictions.
@@ -133,7 +136,7 @@ def tune(
     problem = [aligned.folds_sha256, aligned.oof_sha256, aligned.folds, search.seed, metric.name]
     search = replace(search, fingerprint=sha256_json(problem))
     parts = make_parts(aligned, search.seed)
-    names = ladder(len(aligned.models), voting, names, metric)
+    names = tunable(ladder(len(aligned.models), voting, names, metric), aligned)
     incumbent = incumbent_of(metric)
     reference = [] if names[0] == incumbent else [incumbent]
     tried = [try_strategy(name, aligned, parts, search) for name in [*reference, *names]]
@@ -145,16 +148,24 @@ def tune(
         tried += [try_pooling(plain, aligned, parts, search, pool) for pool in pools]
         candidates = judge(tried, aligned, search, len(reference), rivals)
         plain = _winner(tried, candidates)
+    rows, before = aligned.under(plain.pool), plain
+    calibrated, curves = _calibrated_folds(rows, parts, search.seed)
+    if curves:
+        for base in _on_calibrated_folds(tried, plain, names):
+            tried.append(try_fold_calibration(base, calibrated, parts, search, curves))
+        candidates = judge(tried, aligned, search, len(reference), rivals)
+        plain = _winner(tried, candidates)
+    scaled = calibrated if plain.curves else rows
     by = _values_to_split_by(aligned, plain.strategy, split_by) if parts.count else []
     if by and metric.decides:
-        rows = aligned.under(plain.pool)
-        tried += [try_split(plain, rows, parts, value, metric) for value in by]
+        tried += [try_split(plain, scaled, parts, value, metric) for value in by]
         candidates = judge(tried, aligned, search, len(reference), rivals)
     winner = _winner(tried, candidates)
     chosen = winner.name
     notes = _notes(aligned, parts, candidates, chosen, metric, shown_only=bool(reference))
-    notes += scale_notes(aligned.under(winner.pool), winner.rule, chosen, search.seed)
-    recipe = _recipe(aligned.under(winner.pool), winner, candidates, search, notes)
+    notes += ragged_notes(aligned, winner)
+    notes += scale_notes(rows, before.rule, before.name, mended=bool(curves))
+    recipe = _recipe(scaled, winner, candidates, search, notes)
     return Tuned(recipe, candidates, chosen, notes, winner)
 
 
@@ -162,6 +173,29 @@ def _winner(tried: Sequence[Tried], candidates: Sequence[Candidate]) -> Tried:
     """Return the last candidate that was taken."""
     name = next(c.name for c in reversed(candidates) if c.taken)
     return next(t for t in tried if t.name == name)
+
+
+def _calibrated_folds(
+    rows: Aligned, parts: Parts, seed: int
+) -> tuple[Aligned, dict[str, FoldCurves]]:
+    """Return items with the folds' models calibrated, of members whose folds lie apart; see there.
+
+    Not where each fold is a domain: then the curve would be of the domain, and the test items are
+    of others.
+    """
+    if not parts.count or rows.n_groups < MIN_GROUPS or by_domain(rows):
+        return rows, {}
+    own = [m for m in spreads_of(rows) if not is_extra(rows.dataset, rows.scheme, m)]
+    return calibrate_folds(rows, own, seed)
+
+
+def _on_calibrated_folds(tried: Sequence[Tried], plain: Tried, names: Sequence[str]) -> list[Tried]:
+    """Return what is fitted again to calibrated folds: the winner, and the mean, simplest first.
+
+    The mean, too, for it was judged on scores of several scales.
+    """
+    mean = [t for t in tried if t.name == "mean" != plain.strategy and "mean" in names]
+    return sorted([plain, *mean], key=lambda t: STRATEGIES.get(t.strategy).rung)
 
 
 def _poolings(aligned: Aligned, plain: Tried) -> list[str]:
@@ -258,8 +292,9 @@ def _threshold_interval(aligned: Aligned, rule: Rule, search: Search) -> tuple[f
     metric = search.metric
     if rule.voting == "hard" or aligned.n_groups < MIN_GROUPS or not metric.decides:
         return None
-    prob = votes_of(rule, aligned).prob
-    draws = bootstrap_threshold(metric, aligned.label, prob, aligned.group, seed=search.seed)
+    rows = aligned.take(can_vote(rule, aligned.logit))
+    prob = votes_of(rule, rows).prob
+    draws = bootstrap_threshold(metric, rows.label, prob, rows.group, seed=search.seed)
     low, high = interval(draws)
     # Draws lie on a grid of 1/4096, the threshold itself between two probs.
     return min(low, rule.threshold), max(high, rule.threshold)
@@ -274,7 +309,7 @@ def _recipe(
 ) -> Recipe:
     best = next(c for c in candidates if c.name == winner.name)
     incumbent = next(c for c in candidates if c.name == incumbent_of(search.metric))
-    rule = replace(winner.rule, pools=aligned.pooled.names(winner.pool))
+    rule = replace(winner.rule, pools=aligned.pooled.names(winner.pool), folds=winner.curves)
     members = [
         aligned.member(model, float(weight), float(threshold))
         for model, weight, threshold in zip(

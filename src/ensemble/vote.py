@@ -9,16 +9,19 @@ import pandas as pd
 from src.artifacts.oof import UNREADABLE, VIEW_COLUMNS, WHOLE
 from src.artifacts.recipes import Recipe
 from src.ensemble.pooling import DEFAULT, frame_of, pool_table
-from src.ensemble.rule import rule_of, vote
+from src.ensemble.rule import FoldCurves, rule_of, vote
 from src.errors import UserError
 
 
-def pool_views(views: pd.DataFrame, pool: str = DEFAULT) -> pd.Series:
+def pool_views(
+    views: pd.DataFrame, pool: str = DEFAULT, curves: FoldCurves | None = None
+) -> pd.Series:
     """Pool one member's view-level logits: mean over views, frames pooled, mean over folds.
 
     Args:
         views: `item_id, fold, view, logit`; the logit is NaN where the item is unreadable.
         pool: name in `POOLING`; of no account for items of one frame.
+        curves: fold -> what its logits go through before the mean over folds; None: nothing.
 
     Returns:
         float64 logits by item_id, sorted; NaN for unreadable items.
@@ -44,6 +47,12 @@ def pool_views(views: pd.DataFrame, pool: str = DEFAULT) -> pd.Series:
             pooled = pool_table(part, pool)
             places = pd.MultiIndex.from_product([pooled.index, [fold]])
             per_fold.loc[places, "mean"] = pooled.to_numpy()
+    if curves is not None:
+        for fold in views["fold"].unique():
+            here = per_fold.index.get_level_values("fold") == fold
+            per_fold.loc[here, "mean"] = curves[str(fold)].logit(
+                per_fold.loc[here, "mean"].to_numpy(np.float64)
+            )
     per_item = per_fold.groupby("item_id").agg(
         folds=("size", "size"), seen=("count", "sum"), views=("size", "sum"), logit=("mean", "mean")
     )

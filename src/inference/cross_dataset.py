@@ -173,7 +173,8 @@ def cross_logits(
         is unreadable; and how many checkpoints had to predict.
 
     Raises:
-        UserError: a checkpoint is missing, or a member came from elsewhere (`tune.py --extra`).
+        UserError: a checkpoint is missing, none is of these folds, or a member came from elsewhere
+            (`tune.py --extra`).
     """
     for member in recipe.members:
         if member.weight and is_extra(recipe.dataset, recipe.scheme, member.model):
@@ -186,6 +187,12 @@ def cross_logits(
         replace(part, views=paths.cross_views(*own, part.model, part.fold, other, split))
         for part in stored.needed_parts(recipe, folds)
     ]
+    lacking = sorted({m.model for m, _ in recipe.runs()} - {part.model for part in parts})
+    if lacking and (recipe.is_stack or not parts):
+        raise UserError(
+            f"--folds {' '.join(map(str, folds or []))}: {lacking[0]} has no checkpoint of them"
+            + (", and coefficients (stack) want all members" if recipe.is_stack else "")
+        )
     missing = [p for p in parts if stored.stored_predictions(p, items, compute.precision) is None]
     if missing:
         from src.inference import passes  # torch, which stored predictions do not need

@@ -19,7 +19,7 @@ from src.data.items.contents import contents_sha256
 from src.data.items.dataset_yaml import part_of, says_cropped
 from src.ensemble.extra import is_extra, read_extra_test
 from src.ensemble.pooling import DEFAULT
-from src.ensemble.rule import pools_of, rule_of
+from src.ensemble.rule import fold_curves_of, pools_of, rule_of
 from src.ensemble.vote import pool_views
 from src.errors import UserError
 
@@ -101,10 +101,17 @@ def needed_parts(recipe: Recipe, folds: Sequence[paths.FoldName] | None = None) 
     none.
 
     Raises:
-        UserError: a run is not finished, or its checkpoint is gone.
+        UserError: a run is not finished, or its checkpoint is gone; a fold for which the recipe
+            has no curve (`fold_curves_of`).
     """
-    parts = []
+    parts, curves = [], fold_curves_of(recipe)
     for member, fold in recipe.runs(folds):
+        if str(fold) not in curves.get(member.model, {str(fold): None}):
+            raise UserError(
+                f"the recipe calibrates the model of each fold of {member.model} on the rows that "
+                f"it held out, and knows nothing of fold {fold}"
+                + (": predict without --refit" if fold == paths.ALL else ": run tune.py again")
+            )
         names = (recipe.dataset, recipe.scheme, member.model, fold)
         if is_extra(*names[:3]):
             continue
@@ -176,10 +183,13 @@ def member_logits(
 ) -> dict[str, pd.Series]:
     """Return logits of the items by member of some weight: stored ones pooled, and extra ones.
 
+    Of a member without any checkpoint among `parts` there are none.
+
     Raises:
         UserError: predictions that are not complete, or of other ids than the test items.
     """
     logits, pools = {}, default_pools(parts) | pools_of(recipe)
+    curves = fold_curves_of(recipe)
     for member in recipe.members:
         if member.weight == 0:
             continue
@@ -188,7 +198,11 @@ def member_logits(
             continue
         views = [stored_predictions(part, items) for part in parts if part.model == member.model]
         known = [table for table in views if table is not None]
-        logits[member.model] = pool_views(pd.concat(known, ignore_index=True), pools[member.model])
+        if not views:
+            continue
+        logits[member.model] = pool_views(
+            pd.concat(known, ignore_index=True), pools[member.model], curves.get(member.model)
+        )
     return logits
 
 

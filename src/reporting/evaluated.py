@@ -14,7 +14,7 @@ from src.artifacts.recipes import Recipe
 from src.data.items.identities import video_of_frame
 from src.ensemble.align import Aligned, align
 from src.ensemble.predictions import ALONE, Decided, IntArray, Predictions, columns_of, decide
-from src.ensemble.rule import Rule, pools_of, rule_of, stages_of
+from src.ensemble.rule import Rule, can_vote, fold_curves_of, pools_of, rule_of, stages_of
 from src.errors import UserError
 from src.metrics import eer_cut, log_odds, roc
 from src.reporting.runs import own_recipe
@@ -46,7 +46,7 @@ def subject_of_model(dataset: str, scheme: str, model: str) -> Subject:
     if found is not None:
         name, recipe = found
         tuned = rule_of(recipe)
-        if tuned.voting in ("soft", "logit") and not tuned.curves:
+        if tuned.voting in ("soft", "logit") and not (tuned.curves or tuned.folds):
             pool = pools_of(recipe).get(model)
             pools = {} if pool is None else {model: pool}
             aligned = aligned.pooled_as(pools)
@@ -68,8 +68,14 @@ def subject_of_model(dataset: str, scheme: str, model: str) -> Subject:
 
 def subject_of_recipe(name: str, recipe: Recipe) -> Subject:
     """Return a recipe with the predictions it was tuned on; raises as `align`."""
-    models = [member.model for member in recipe.members if member.weight]
-    aligned = align(recipe.dataset, recipe.scheme, models).pooled_as(pools_of(recipe))
+    folds_of = {
+        member.model: [int(fold) for fold in member.oof_sha256]
+        for member in recipe.members
+        if member.weight
+    }
+    aligned = align(recipe.dataset, recipe.scheme, list(folds_of), folds_of)
+    aligned = aligned.pooled_as(pools_of(recipe))
+    aligned = aligned.through(aligned.models, fold_curves_of(recipe))
     rule = rule_of(recipe)
     cross = recipe.scores.get("cross_fitted")
     honest = "" if cross is None else f"; cross-fitted, its macro-F1 is {cross:.4f}"
@@ -110,10 +116,27 @@ def check_folds(subject: Subject, folds: Sequence[int] | None) -> list[int]:
 
 
 def own_rows(subject: Subject, folds: Sequence[int] | None = None) -> Decided:
-    """Return the out-of-fold predictions of some folds (None: all), decided by the rule."""
+    """Return the out-of-fold predictions of some folds (None: all), decided by the rule.
+
+    Rows that it cannot decide (`can_vote`) are left out.
+
+    Raises:
+        UserError: it can decide none of them.
+    """
     aligned = subject.aligned
-    rows = aligned.take(np.isin(aligned.fold, check_folds(subject, folds)))
-    return _decided(subject, rows, dict(zip(aligned.models, rows.logit.T, strict=True)))
+    chosen = check_folds(subject, folds)
+    rows = aligned.take(np.isin(aligned.fold, chosen))
+    rows = rows.take(can_vote(rule_of(subject.recipe), _columns(subject, _by_member(rows))))
+    if not len(rows):
+        raise UserError(
+            f"{subject.name}: no item of fold {' '.join(map(str, chosen))} was predicted by all "
+            "members, and coefficients (stack) want all of them"
+        )
+    return _decided(subject, rows, _by_member(rows))
+
+
+def _by_member(rows: Aligned) -> dict[str, NDArray[np.float64]]:
+    return dict(zip(rows.models, rows.logit.T, strict=True))
 
 
 def other_rows(
@@ -146,13 +169,19 @@ def other_rows(
 def _decided(
     subject: Subject, rows: Predictions, members: Mapping[str, NDArray[np.float64]]
 ) -> Decided:
-    """Decide rows by (n,) logits by member: a member of weight 0 is not looked at."""
-    zeros = np.zeros(len(rows))
-    columns = [members.get(member.model, zeros) for member in subject.recipe.members]
-    decided = decide(rule_of(subject.recipe), replace(rows, logit=np.stack(columns, axis=1)))
+    """Decide rows by (n,) logits by member: those of no checkpoint have no say."""
+    logit = _columns(subject, members)
+    decided = decide(rule_of(subject.recipe), replace(rows, logit=logit))
     if subject.is_recipe:
         return decided
     return replace(decided, logit=members[subject.name])  # which saturates later than its prob
+
+
+def _columns(subject: Subject, members: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return (n, m) logits in the order of the recipe's members, NaN where there are none."""
+    nobody = np.full(len(next(iter(members.values()))), np.nan)
+    columns = [members.get(member.model, nobody) for member in subject.recipe.members]
+    return np.stack(columns, axis=1)
 
 
 def clips_of(rows: Predictions) -> IntArray:

@@ -21,7 +21,7 @@ from src.ensemble.predictions import (
     decide,
     fit_threshold,
 )
-from src.ensemble.rule import pools_of, rule_of
+from src.ensemble.rule import fold_curves_of, pools_of, rule_of
 from src.errors import UserError, unknown_name
 
 
@@ -106,7 +106,9 @@ def decide_alone(
     """
     own = decide(ALONE, replace(rows, logit=rows.logit[:, None]))
     found = own_recipe(dataset, scheme, model)
-    if found is not None and _pools_otherwise(dataset, scheme, model, found[1]):
+    if found is not None and (
+        _pools_otherwise(dataset, scheme, model, found[1]) or fold_curves_of(found[1])
+    ):
         found = None  # its threshold is one of other logits
     if found is None:
         rule, _ = fit_threshold(rows.label, rows.logit)

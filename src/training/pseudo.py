@@ -23,6 +23,7 @@ from src.ensemble.rule import rule_of
 from src.ensemble.vote import apply_recipe
 from src.errors import UserError
 from src.inference import stored
+from src.inference.unfinished import without
 
 LOG = logging.getLogger("rvf")
 ALWAYS_TRAINED = -1  # the fold of pseudo-labelled rows
@@ -134,10 +135,11 @@ class PseudoLabels:
     def _votes(self, fold: paths.FoldName) -> tuple[pd.DataFrame, dict[str, str]]:
         """Return the recipe's votes by the models that may label for a fold, and their files."""
         recipe = self.recipe
-        if fold != paths.ALL and fold not in recipe.folds:
+        known = sorted({str(of_fold) for _, of_fold in recipe.runs()})
+        if fold != paths.ALL and str(fold) not in known:
             raise UserError(
-                f"recipe {self.config.recipe!r} knows fold{'s' * (len(recipe.folds) > 1)} "
-                f"{', '.join(map(str, recipe.folds))} of its members; pseudo-labels for fold "
+                f"recipe {self.config.recipe!r} knows fold{'s' * (len(known) > 1)} "
+                f"{', '.join(known)} of its members; pseudo-labels for fold "
                 f"{fold} come from their fold {fold}: train it (python train_folds.py --model "
                 f"MEMBER --fold {fold}), then {self._command('tune.py')} and "
                 f"{self._command('predict_ensemble.py')}"
@@ -151,7 +153,7 @@ class PseudoLabels:
                 )
         logits = stored.member_logits(recipe, parts, self._items)
         test = self.dataset.test.set_index("item_id")[["kind", "domain"]]
-        votes = apply_recipe(recipe, logits, 0.5, test)
+        votes = apply_recipe(without(recipe, parts), logits, 0.5, test)
         files = {f"{part.model} fold {part.fold}": sha256_file(part.views) for part in parts}
         return votes, files
 

@@ -49,19 +49,35 @@ def test_one_fold_of_one_model():
     folds = make_folds()
     make_oof(folds, only=[1])
     aligned = align(DATA, SCHEME)
-    assert (aligned.folds, aligned.models, aligned.left_out) == ([1], ["a"], [])
+    assert (aligned.folds, aligned.models) == ([1], ["a"])
     assert set(aligned.item_id) == set(folds.loc[folds["fold"] == 1, "item_id"])
 
 
 @pytest.mark.parametrize("models", [None, ["b", "a"]])
-def test_uses_the_shared_folds_and_says_what_is_left_out(models):
+def test_uses_every_fold_that_a_member_has_finished(models):
     folds = make_folds()
-    make_oof(folds, "a")
-    make_oof(folds, "b", only=[0, 2], seed=1)
+    make_oof(folds, "a", only=[0, 1])
+    logit = make_oof(folds, "b", only=[0, 2], seed=1)
     aligned = align(DATA, SCHEME, models)
-    assert aligned.folds == [0, 2]
-    assert [(out.model, out.fold) for out in aligned.left_out] == [("a", 1)]
-    assert aligned.left_out[0].reason == "not finished by b"
+    assert (aligned.folds, len(aligned)) == ([0, 1, 2], len(folds))
+    assert np.array_equal(np.isnan(aligned.logit), aligned.fold[:, None] == [2, 1])
+    assert np.array_equal(aligned.complete, aligned.fold == 0)
+    there = aligned.fold != 1
+    assert np.array_equal(aligned.logit[there, 1], logit.loc[aligned.item_id[there]])
+    assert [aligned.member(m, 0.5, 0.5).folds for m in "ab"] == [[0, 1], [0, 2]]
+    assert [list(aligned.oof_sha256[m]) for m in "ab"] == [["0", "1"], ["0", "2"]]
+    only = align(DATA, SCHEME, ["a", "b"], {"a": [1], "b": [0, 2]})
+    assert np.array_equal(np.isnan(only.logit[:, 0]), only.fold != 1)
+
+
+def test_members_that_share_no_item_are_joined_and_twins_are_looked_for_where_they_meet():
+    folds = make_folds()
+    make_oof(folds, "a", only=[0])
+    make_oof(folds, "same", only=[1, 2])
+    assert align(DATA, SCHEME).folds == [0, 1, 2]
+    make_oof(folds, "same", only=[0])
+    with pytest.raises(UserError, match="'same' equal those of 'a'"):
+        align(DATA, SCHEME)
 
 
 def damaged_record(text):
@@ -72,8 +88,6 @@ def damaged_record(text):
 @pytest.mark.parametrize(
     ("change", "models", "match"),
     [
-        (lambda: oof_path(fold=2).unlink(), ["b", "c"],
-         r"b has fold 0; c has folds 1, 2.*train_folds"),
         (lambda: None, ["aa"], r"'aa'; did you mean 'a'\?.*train_folds"),
         (lambda: None, ["a", "a"], "'a' is named twice"),
         (lambda: oof_path(fold=0).rename(oof_path(fold=7)), ["a"], r"fold_7.csv.*has no fold 7"),

@@ -63,7 +63,7 @@ def test_whole_folds_only_and_a_second_import_replaces_the_first(tmp_path, table
     assert bring(tmp_path, table[columns]) == [0, 1, 2]
     assert bring(tmp_path, table.loc[table["fold"] == 1, columns]) == [1]
     assert not paths.oof_csv(DATA, SCHEME, "theirs", 0).exists()
-    assert align(DATA, SCHEME).folds == [1]
+    assert align(DATA, SCHEME).folds_of("theirs") == [1]
 
 
 @pytest.mark.parametrize(

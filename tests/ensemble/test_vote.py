@@ -7,7 +7,7 @@ import pytest
 from src.artifacts.oof import UNREADABLE
 from src.artifacts.recipes import Member, Recipe, read_recipe, write_recipe
 from src.ensemble.calibration import Curve, fit_rank
-from src.ensemble.rule import VOTING, Rule, rule_of, stages_of, vote
+from src.ensemble.rule import VOTING, Rule, can_vote, fold_curves_of, rule_of, stages_of, vote
 from src.ensemble.vote import apply_recipe, pool_views
 from src.errors import UserError
 from src.metrics import sigmoid
@@ -135,10 +135,37 @@ def test_thresholds_by_kind():
 def test_vote_refuses_other_shapes_names_and_nan():
     with pytest.raises(ValueError, match=r"\(n, 4\)"):
         vote(rule(), LOGITS[:, :3])
-    with pytest.raises(ValueError, match="not finite"):
-        vote(rule(), np.full((2, 4), np.nan))
+    with pytest.raises(ValueError, match="infinite, or an item has none"):
+        vote(rule(), np.full((2, 4), np.inf))
+    one = np.where(np.arange(8).reshape(2, 4) == 1, np.nan, 0.3)
+    with pytest.raises(ValueError, match="infinite, or an item has none"):
+        vote(rule("stack"), one)  # coefficients of the others would not do
+    with pytest.raises(ValueError, match="infinite, or an item has none"):
+        vote(rule(weights=[0, 1, 0, 0]), one)
     with pytest.raises(UserError, match="unknown voting 'sofft'; did you mean 'soft'"):
         vote(rule("sofft"), LOGITS)
+
+
+@pytest.mark.parametrize("voting", ["soft", "hard", "logit", "rank"])
+def test_an_item_is_decided_by_those_that_predicted_it(voting):
+    logits = np.where(RNG.random(LOGITS.shape) < 0.4, np.nan, LOGITS)
+    curves = (Curve(2.0, 1.0), Curve(), Curve(0.5, -1.0), fit_rank(LOGITS[:, 3]))
+    cuts = {"image": 0.4, "video": 0.6}
+    kinds = np.array(["image", "video"] * 100, dtype=object)
+    weights = np.array([0.5, 0.0, 0.3, 0.2])  # the second has no say, there or not
+    a_rule = dataclasses.replace(rule(voting, weights), curves=curves, by="kind", cuts=cuts)
+    known = can_vote(a_rule, logits)
+    assert np.array_equal(known, ~np.isnan(logits[:, [0, 2, 3]]).all(axis=1))
+    assert 0.85 < known.mean() < 1
+    got = vote(a_rule, logits[known], kinds[known])
+    for row, (logit, kind) in enumerate(zip(logits[known], kinds[known], strict=True)):
+        there = np.flatnonzero(~np.isnan(logit))  # a rule of these alone, by hand
+        alone = dataclasses.replace(
+            a_rule, weights=weights[there], thresholds=OWN[there],
+            curves=tuple(curves[i] for i in there),
+        )  # fmt: skip
+        want = vote(alone, logit[there][None], np.array([kind], dtype=object))
+        assert (got.prob[row], got.pred[row]) == (want.prob[0], want.pred[0])
 
 
 @pytest.mark.parametrize("voting", VOTING.names())
@@ -222,6 +249,23 @@ def test_views_are_pooled_per_fold_and_then_over_folds():
     assert pooled.index.tolist() == ["bad", "v"]
     assert np.isnan(pooled["bad"])
     assert pooled["v"] == 3.5  # (2 + 5) / 2, not the mean of all three
+
+
+def test_each_fold_goes_through_its_own_curve_before_the_mean_over_folds(tmp_path):
+    curves = {"0": Curve(2.0, 1.0), "1": Curve(0.5, -1.0)}
+    a_rule = dataclasses.replace(rule(), folds={"a": curves})
+    write_recipe(tmp_path / "r.json", recipe_of(a_rule))
+    recipe = read_recipe(tmp_path / "r.json")
+    assert fold_curves_of(recipe) == rule_of(recipe).folds == {"a": curves}
+    table = views([("x", 0, "full", 1.0), ("x", 0, "full+flip", 3.0), ("x", 1, "full", -2.0),
+                   ("x", 1, "full+flip", 0.0), ("y", 0, "f00", 1.0), ("y", 0, "f01", 5.0),
+                   ("y", 1, "f00", 0.0), ("y", 1, "f01", 4.0)])  # fmt: skip
+    pooled = pool_views(table, "max", curves)
+    assert pooled["x"] == pytest.approx(((2 * 2 + 1) + (-1 * 0.5 - 1)) / 2)
+    assert pooled["y"] == pytest.approx(((5 * 2 + 1) + (4 * 0.5 - 1)) / 2)
+    recipe.stages[0]["params"] = {"curves": {"a": {"0": {}}}}
+    with pytest.raises(UserError, match="fold calibration stage of the recipe is damaged"):
+        fold_curves_of(recipe)
 
 
 @pytest.mark.parametrize(
