@@ -113,6 +113,8 @@ def print_kinds(ruled: Ruled) -> None:
     header = ["what predicts", "who", "cross-fitted", "95 % interval", "gain ± s.e.", "over",
               "files", "parameters", "views", "hours", ""]  # fmt: skip
     print_table([header, *(_kind_row(offer, ruled.chosen) for offer in ruled.offers)])
+    if ruled.note:
+        print(ruled.note)
     for offer in ruled.offers:
         if offer.note:
             print(f"{offer.kind}: {offer.note}")

@@ -7,7 +7,7 @@ one model twice, or a merge that is one of its ingredients.
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -169,6 +169,11 @@ class Aligned(Predictions):
         """Return one of the models as a member of a recipe."""
         files = self.oof_sha256[model], self.checkpoint_sha256[model]
         return Member(model, weight, threshold, [*self.folds_of(model)], *files)
+
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Self:
+        """Return some rows, of every column and every pooling."""
+        logits = {pool: logit[rows] for pool, logit in self.pooled.logits.items()}
+        return replace(super().take(rows), pooled=replace(self.pooled, logits=logits))
 
     def under(self, pool: str) -> "Aligned":
         """Return the same with logits of another pooling of frames; "" is the members' own."""

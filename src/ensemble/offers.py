@@ -116,7 +116,7 @@ class Offers:
         made = {model: sha for model in members if (sha := self._refit_of(model))}
         if not members:
             return Offer(REFIT, lacking=f"none: {NONE_YET[REFIT]}")
-        tuned = self._best_of(list(made) or members)
+        tuned = self._best_of(list(made) or members, by_fold=False)
         (member,) = tuned.recipe.members
         sha256 = member.checkpoint_sha256 | {paths.ALL: made.get(member.model, "")}
         refit = replace(member, folds=[paths.ALL], checkpoint_sha256=sha256)
@@ -148,23 +148,23 @@ class Offers:
         seen = self.seen
         return kind_of(seen.dataset, seen.scheme, model, [*map(int, seen.oof_sha256[model])])
 
-    def _best_of(self, members: Sequence[str]) -> Tuned:
+    def _best_of(self, members: Sequence[str], *, by_fold: bool = True) -> Tuned:
         """Return one of some members; those that break a rule even alone count only if all do."""
         fitting = [model for model in members if not self.rules.broken_by(self._alone(model))]
         members = fitting or members
         rows, chosen = chosen_elsewhere(only(self.seen, members), one_view=not self.rules.tta)
         if not chosen:
-            return self._tuned(members, self.seen)
-        honest = self._tuned(members, rows)
-        own = self._tuned([honest.recipe.members[0].model], self.seen)
+            return self._tuned(members, self.seen, by_fold=by_fold)
+        honest = self._tuned(members, rows, by_fold=by_fold)
+        own = self._tuned([honest.recipe.members[0].model], self.seen, by_fold=by_fold)
         votes, left = honest.winner.votes, honest.recipe.scores["selected_on"]
         recipe = replace(own.recipe, scores=own.recipe.scores | {"selected_on": left})
         return replace(own, recipe=recipe, winner=replace(own.winner, votes=votes))
 
-    def _tuned(self, members: Sequence[str], rows: Aligned) -> Tuned:
+    def _tuned(self, members: Sequence[str], rows: Aligned, *, by_fold: bool) -> Tuned:
         """Return the best of some members at its threshold, and that one alone as a recipe."""
         name = "best-member" if len(members) > 1 else "mean"
-        tuned = tune(only(rows, members), names=[name], search=self.search)
+        tuned = tune(only(rows, members), names=[name], search=self.search, by_fold=by_fold)
         found = _with_say(tuned.recipe)
         on = [model for model in rows.selected_on if model == found[0].model]
         scores = tuned.recipe.scores | {"selected_on": on}

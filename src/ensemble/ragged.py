@@ -22,7 +22,7 @@ def tunable(names: Sequence[str], aligned: Aligned) -> list[str]:
         return list(names)
     found = [name for name in names if not STRATEGIES.get(name).weighs]
     if not found:
-        raise UserError(f"{', '.join(names)}: {_on_weights(aligned)}")
+        raise UserError(f"{', '.join(names)}: {line_on_weights(aligned)}")
     return found
 
 
@@ -30,7 +30,7 @@ def ragged_notes(aligned: Aligned, winner: Tried) -> list[str]:
     """Return lines on what the members' different folds cost, none where they are the same."""
     if aligned.complete.all():
         return []
-    lines = [_on_weights(aligned)]
+    lines = [line_on_weights(aligned)]
     if winner.decided < len(aligned):
         models = [m for m, say in zip(aligned.models, winner.rule.used(), strict=True) if say]
         lines.append(
@@ -40,7 +40,8 @@ def ragged_notes(aligned: Aligned, winner: Tried) -> list[str]:
     return lines
 
 
-def _on_weights(aligned: Aligned) -> str:
+def line_on_weights(aligned: Aligned) -> str:
+    """Say on which items weights are learned, and which members alone have more in common."""
     complete = int(aligned.complete.sum())
     n = len(aligned.models)
     if can_weigh(aligned):

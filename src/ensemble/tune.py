@@ -110,6 +110,7 @@ def tune(
     names: Sequence[str] | None = None,
     search: Search | None = None,
     split_by: Sequence[str] = ("kind",),
+    by_fold: bool = True,
 ) -> Tuned:
     """Fit every strategy, cross-fit it, and choose by the one-standard-error rule.
 
@@ -125,6 +126,7 @@ def tune(
         search: trials, seed, callback, storage.
         split_by: `kind`, `domain`: what the winner may have thresholds by. Domain only where the
             test items carry theirs.
+        by_fold: whether folds' models may be calibrated each by itself.
 
     Raises:
         UserError: unknown voting or strategy, or one that does not fit; a metric that these items
@@ -149,7 +151,7 @@ def tune(
         candidates = judge(tried, aligned, search, len(reference), rivals)
         plain = _winner(tried, candidates)
     rows, before = aligned.under(plain.pool), plain
-    calibrated, curves = _calibrated_folds(rows, parts, search.seed)
+    calibrated, curves = _calibrated_folds(rows, parts, search.seed) if by_fold else (rows, {})
     if curves:
         for base in _on_calibrated_folds(tried, plain, names):
             tried.append(try_fold_calibration(base, calibrated, parts, search, curves))

@@ -14,8 +14,9 @@ from src.artifacts.competition import CompetitionRules
 from src.artifacts.recipes import Member
 from src.bootstrap import MIN_GROUPS, bootstrap_scores, interval
 from src.ensemble.align import Aligned
-from src.ensemble.crossfit import Candidate, judge
+from src.ensemble.crossfit import Candidate, can_weigh, judge
 from src.ensemble.offers import ACROSS, ENSEMBLE, ONE, WITHIN, Offer, Offers, Tune
+from src.ensemble.ragged import line_on_weights
 from src.ensemble.search import Search
 from src.ensemble.stand_ins import one_view
 from src.ensemble.tune import Tuned
@@ -44,6 +45,7 @@ class Ruled:
     offers: list[Offer]  # one of each kind, the simplest first
     chosen: Offer | None  # None where nothing obeys
     price: Price | None  # None where nothing was chosen, or nothing could be cross-fitted
+    note: str = ""  # on which items, where members have finished different folds
 
     def tuned(self) -> Tuned:
         """Return what predicts, with the table of kinds in its recipe.
@@ -98,9 +100,20 @@ def under_rules(
         search: metric and seed.
         items: number of test items, for hours; None where it is not known.
 
+    Where members have finished different folds, the items that all predicted tell them apart.
+
     Raises:
-        UserError: stored views are gone that the score of a single view wants.
+        UserError: stored views are gone that the score of a single view wants; no items of both
+            classes that all members predicted.
     """
+    note = ""
+    if not aligned.complete.all():
+        if not can_weigh(aligned):
+            raise UserError(f"rules: {line_on_weights(aligned)}")
+        aligned = aligned.take(aligned.complete)
+        note = f"scored on the {len(aligned)} items that all members predicted"
+        aligned = replace(aligned, folds=np.unique(aligned.fold).tolist())
+        free = tune_all(aligned)
     seen = aligned if rules.tta else one_view(aligned)
     together = free if seen is aligned else tune_all(seen)
     kinds = Offers(seen, rules, search, items)
@@ -115,7 +128,7 @@ def under_rules(
     if offers[-1].fits and len(several) > 1 and several == together.recipe.runs():
         chosen = offers[-1]  # the rules forbid nothing of what tuning chose
     price = None if chosen is None else _price(free, chosen, aligned, search)
-    return Ruled(rules, search.metric, offers, chosen, price)
+    return Ruled(rules, search.metric, offers, chosen, price, note)
 
 
 def _scored(offers: Sequence[Offer], rows: Aligned, search: Search) -> list[Offer]:

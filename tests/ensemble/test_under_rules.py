@@ -276,3 +276,15 @@ def test_a_merge_that_these_rows_chose_is_scored_as_other_rows_chose_it():
     assert offer_of(found, ACROSS).score.cross_fitted < 0.7  # its own logits are perfect
     assert found.chosen.kind == ONE
     assert MACRO_F1.name == "macro_f1"
+
+
+def test_members_of_different_folds_are_told_apart_where_all_predicted():
+    folds = make_folds(n=600, groups=300)
+    member(folds, "a", noise=2.0)
+    member(folds, "b", seed=1, only=(0,))
+    aligned = align(DATA, SCHEME)
+    found = under_rules(aligned, ladder(aligned), read_rules(SINGLE, ""), ladder, Search())
+    assert found.note == "scored on the 200 items that all members predicted"
+    one = offer_of(found, ONE)
+    assert [(m.model, m.folds) for m in one.tuned.recipe.members] == [("b", [0])]
+    assert one.tuned.recipe.folds == [0]
