@@ -88,8 +88,8 @@ def _print_diversity(aligned: Aligned) -> None:
 
 def print_candidates(tuned: Tuned) -> None:
     """Print every candidate's scores and the chosen weights."""
-    header = ["candidate", "voting", "in-sample", "cross-fitted", "optimism", "95 % interval",
-              "gain ± s.e.", "over", ""]  # fmt: skip
+    header = ["candidate", "voting", "cross-fitted", "95 % interval", "gain ± s.e.", "over",
+              "in-sample", "optimism", ""]  # fmt: skip
     print()
     rows = [header, *(_candidate_row(c, tuned.chosen) for c in tuned.candidates)]
     counts = [c.decided for c in tuned.candidates]
@@ -129,7 +129,7 @@ def _kind_row(offer: Offer, chosen: Offer | None) -> list[str]:
     scored = _candidate_row(score, chosen="")
     verdict = "breaks " + ", ".join(offer.broken) if offer.broken else offer.lacking
     return [
-        offer.kind, offer.who(), scored[3], scored[5], scored[6], scored[7],
+        offer.kind, offer.who(), *scored[2:6],
         str(load.nets), "?" if load.parameters is None else in_millions(load.parameters),
         str(load.views), "?" if load.hours is None else f"{load.hours:.2g}",
         "chosen" if offer is chosen else verdict or "obeys",
@@ -222,12 +222,12 @@ def _candidate_row(candidate: Candidate, chosen: str) -> list[str]:
     return [
         f"{c.name} ({c.trials} trials)" if c.trials else c.name,
         c.voting,
-        f"{c.in_sample:.4f}",
         "-" if c.cross_fitted is None else f"{c.cross_fitted:.4f}",
-        "-" if c.optimism is None else f"{c.optimism:+.4f}",
         "-" if c.interval is None else f"{c.interval[0]:.4f} .. {c.interval[1]:.4f}",
         gain if c.gain_se is None else f"{gain} ± {c.gain_se:.4f}",
         c.over or "",
+        f"{c.in_sample:.4f}",
+        "-" if c.optimism is None else f"{c.optimism:+.4f}",
         "chosen" if c.name == chosen else "",
     ]
 
