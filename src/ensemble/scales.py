@@ -22,7 +22,8 @@ from src.stratify import stratified_group_folds
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-MATERIAL = 0.02  # of AUC; less is not worth a line ...
+LEAST = 0.001  # of AUC; less is not worth a candidate, however sure
+MATERIAL = 0.02  # nor a line, ...
 CLEAR = 2  # ... nor is less than so many standard errors
 N_PARTS = 5  # of a fold, for curves that did not see a row
 FEWEST = 20  # groups with a row of each class, in a fold whose model is calibrated
@@ -38,7 +39,7 @@ class Spread(NamedTuple):
     @property
     def is_real(self) -> bool:
         """Tell whether the difference exceeds its standard error: 1 in 12 of alike folds does."""
-        return self.within - self.whole > self.error
+        return self.within - self.whole > max(self.error, LEAST)
 
     @property
     def is_clear(self) -> bool:

@@ -75,13 +75,20 @@ def climb(
 
 
 def fold_scores(metric: Metric, rows: Predictions, votes: Votes) -> tuple[FloatArray, FloatArray]:
-    """Return (f,) the score on each fold, NaN where the metric says nothing there, and its rows."""
+    """Return (f,) the score on each fold, and its rows.
+
+    NaN where the metric says nothing there, and where other members predicted it than the most
+    items: folds then differ by who votes, not by luck.
+    """
+    who = np.packbits(~np.isnan(rows.logit.reshape(len(rows), -1)), axis=1)
+    _, voters, items = np.unique(who, axis=0, return_inverse=True, return_counts=True)
+    most = voters.reshape(-1) == np.argmax(items)
     scores, sizes = [], []
     for fold in np.unique(rows.fold):
         here = rows.fold == fold
         label = rows.label[here]
         fakes = int(label.sum())
-        said = not metric.undefined(label.size - fakes, fakes)
+        said = most[here].all() and not metric.undefined(label.size - fakes, fakes)
         value = score_of(metric, label, votes.prob[here], votes.pred[here]) if said else np.nan
         scores.append(value)
         sizes.append(label.size)

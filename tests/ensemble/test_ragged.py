@@ -15,14 +15,15 @@ from src.cli.evaluate import main as evaluate
 from src.cli.tune import main
 from src.ensemble.align import align
 from src.ensemble.crossfit import fit_rule, judge, make_parts, try_strategy
-from src.ensemble.rule import equal_weights
+from src.ensemble.rule import Votes, equal_weights
 from src.ensemble.search import STRATEGIES, Search, Strategy
 from src.ensemble.strategy import with_best_threshold
 from src.ensemble.tune import tune
+from src.ensemble.uncertainty import fold_scores
 from src.ensemble.vote import apply_recipe
 from src.errors import UserError
 from src.inference import stored
-from src.metrics import sigmoid
+from src.metrics import MACRO_F1, sigmoid
 from src.reporting.evaluated import own_rows, subject_of_recipe
 from src.thresholds import best_threshold
 from tests.ensemble.synthetic import DATA, SCHEME, make_folds, make_oof
@@ -111,6 +112,17 @@ def test_where_a_rule_cannot_decide_the_plain_mean_does():
     whole = f1_score(aligned.label, row_mean(aligned) >= 0.5, average="macro")
     assert found[0].cross_fitted == pytest.approx(whole)
     assert plain.votes.prob == pytest.approx(row_mean(aligned))
+
+
+def test_what_folds_differ_by_is_asked_of_those_with_the_same_members():
+    aligned = ragged({"a": [0, 1, 2], "b": [0, 1]})
+    votes = Votes(row_mean(aligned), (row_mean(aligned) >= 0.5).astype(np.int64))
+    scores, sizes = fold_scores(MACRO_F1, aligned, votes)
+    assert np.isnan(scores).tolist() == [False, False, True]
+    assert sizes.tolist() == [200, 200, 200]
+    assert scores[1] == pytest.approx(
+        f1_score(aligned.label[aligned.fold == 1], votes.pred[aligned.fold == 1], average="macro")
+    )
 
 
 def test_what_fewer_members_would_win_is_said():
