@@ -292,30 +292,37 @@ def test_a_recipe_with_nan_is_not_written(tmp_path):
 # -- submissions
 
 LAYOUT = SubmissionFormat("id", "class", ["007", "b", "a"], ("real", "fake"))
-PREDS = pd.Series({"a": 1, "b": 0, "007": 1})
+VOTES = pd.DataFrame({"prob": [0.9, 0.2, 0.6], "pred": [1, 0, 1]}, index=["a", "b", "007"])
 
 
 def test_a_submission_has_the_rows_order_and_words_of_the_sample(tmp_path):
     path = tmp_path / "s.csv"
-    write_submission(path, LAYOUT, PREDS, {"recipe": "tuned"})
+    write_submission(path, LAYOUT, VOTES, {"recipe": "tuned"})
     assert path.read_text() == "id,class\n007,fake\nb,real\na,fake\n"
     want = {"schema": 1, "submission_sha256": sha256_file(path), "recipe": "tuned"}
+    want["holds"] = {"output": "label", "means": "written as real (real) and fake (fake)"}
     assert json.loads((tmp_path / "s.json").read_text()) == want
 
 
 @pytest.mark.parametrize(
-    ("preds", "match"),
+    ("votes", "output", "match"),
     [
-        (PREDS.drop("b"), "1 of the 3 ids of the sample submission have no prediction.*'b'"),
-        (pd.concat([PREDS, pd.Series({"z": 1})]), "'z' is not in the sample submission"),
-        (pd.concat([PREDS, PREDS[:1]]), "'a' was predicted twice"),
-        (PREDS.replace(0, 2), "a decision is not 0 or 1"),
-        (PREDS.astype(float).replace(0, np.nan), "a decision is not 0 or 1"),
+        (VOTES.drop("b"), "label", "1 of the 3 ids of the sample .* have no prediction.*'b'"),
+        (VOTES.rename({"b": "z"}), "label", "have no prediction.*'b'"),
+        (pd.concat([VOTES, VOTES[:1].rename({"a": "z"})]), "prob", "'z' is not in the sample"),
+        (pd.concat([VOTES, VOTES[:1]]), "rank", "'a' was predicted twice"),
+        (VOTES.replace(0, 2), "label", "a decision is not 0 or 1"),
+        (VOTES.assign(pred=np.nan), "label", "a decision is not 0 or 1"),
+        (VOTES.replace(0.2, np.nan), "prob", r"item 'b': P\(fake\) is nan, want a number from 0"),
+        (VOTES.replace(0.2, -1e-9), "rank", r"item 'b': P\(fake\) is -1e-09"),
+        (VOTES.replace(0.9, 1.5), "prob", r"item 'a': P\(fake\) is 1.5.*1 such of 3"),
+        (VOTES.assign(prob=0.5), "prob", "all 3 answers would be 0.5, which ranks nothing"),
+        (VOTES.assign(prob=0.5), "rank", "all 3 answers would be 0.5, which ranks nothing"),
     ],
 )
-def test_an_incomplete_submission_is_not_written(tmp_path, preds, match):
+def test_a_wrong_submission_is_not_written(tmp_path, votes, output, match):
     with pytest.raises(UserError, match=match):
-        write_submission(tmp_path / "s.csv", LAYOUT, preds, {})
+        write_submission(tmp_path / "s.csv", LAYOUT, votes, {}, output=output)
     no_leftovers(tmp_path)
 
 

@@ -1,6 +1,7 @@
 """The book of submissions: `submissions/log.csv`."""
 
 import datetime
+import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from src.errors import UserError
 from src.strict_yaml import Float, Int, checked
 
 NUMBERS = ["rows", "share_fake", "in_sample", "cross_fitted", "low", "high", "incumbent", "public"]
+_BOUNDS = {"log_loss": (0, math.inf), "mcc": (-1, 1)}  # of metrics that do not go from 0 to 1
 _SOME = ConfigDict(extra="ignore", allow_inf_nan=False)  # sidecars say more than the book wants
 
 
@@ -37,10 +39,17 @@ class _LeftOutKeys:
 
 
 @checked_dataclass(frozen=True, config=_SOME)
+class _HoldsKeys:
+    output: str = ""
+
+
+@checked_dataclass(frozen=True, config=_SOME)
 class _Sidecar:
     """What the book wants of the JSON beside a submission."""
 
     submission_sha256: str
+    metric: str | None = None
+    holds: _HoldsKeys | None = None
     rows: Int | None = None
     share_fake: Float | None = None
     scores: _ScoreKeys | None = None
@@ -71,6 +80,8 @@ class Submitted:
     time: str
     data: str
     recipe: str
+    metric: str  # that the scores are of
+    output: str  # what the answers are: label, prob or rank
     rows: int | None
     share_fake: float | None
     in_sample: float | None
@@ -87,8 +98,8 @@ class Submitted:
         """Make the line of a submission from its sidecar; the note says what the sidecar does.
 
         Raises:
-            UserError: no sidecar, one that is not readable, or a value of a wrong kind there;
-                names file and key.
+            UserError: a public score that the metric cannot have; no sidecar, one that is not
+                readable, or a value of a wrong kind there; names file and key.
         """
         file = path.with_suffix(".json")
         content = read_json(file, schema=1, what="submission sidecar")
@@ -99,12 +110,15 @@ class Submitted:
                 f"{file} is not about {path} as it is now (changed since, or another's); predict "
                 "or vote again, and log what was handed in"
             )
+        _check_public(public, sidecar.metric)
         scores = sidecar.scores or _ScoreKeys()
         low, high = scores.interval or (None, None)
         return cls(
             time=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             data=data,
             recipe=recipe,
+            metric=sidecar.metric or "",
+            output=sidecar.holds.output if sidecar.holds else "",
             rows=sidecar.rows,
             share_fake=sidecar.share_fake,
             in_sample=scores.in_sample,
@@ -116,6 +130,14 @@ class Submitted:
             note="; ".join(sidecar.caveats),
             sha256=sha256,
         )
+
+
+def _check_public(score: float | None, metric: str | None) -> None:
+    low, high = _BOUNDS.get(metric or "", (0, 1))
+    if score is not None and not low <= score <= high:
+        of = f" of {metric}" if metric else ""
+        most = f"from {low} to {high}" if math.isfinite(high) else f"of {low} or more"
+        raise UserError(f"--public {score}: want a score{of} {most}")
 
 
 COLUMNS = [field.name for field in fields(Submitted)]

@@ -167,10 +167,12 @@ def _predict(parser: Parser) -> None:
     add_hours(parser, "refuse early if the predictions would take longer")
     text = "with --max-hours: rather vote without the members of the lowest weight"
     add("--fit-in-time", action="store_true", help=text)
-    text = "share of fakes among the test items: em or bbse estimate it; moves the threshold"
+    text = "share of fakes among the test items, for threshold or probs: em or bbse estimate it"
     add("--prior", metavar="SHARE", help=text)
+    text = "what the answers are (default: what the metric scores and the sample asks for)"
+    add("--output-kind", choices=["label", "prob", "rank"], help=text)
     files = parser.add_argument_group("submission files alone")
-    text = "majority of these CSVs, or of a YAML's list"
+    text = "majority of these CSVs (of probabilities: mean), or of a YAML's list"
     files.add_argument("--vote", nargs="+", metavar="FILE", help=text)
     files.add_argument("--vote-weights", nargs="+", type=float, metavar="W", help="one a file")
     folder = parser.add_argument_group("any folder")
@@ -183,7 +185,7 @@ def _predict(parser: Parser) -> None:
     text = "images and videos, searched recursively; or one file"
     folder.add_argument("--input-dir", type=Path, metavar="DIR", help=text)
     folder.add_argument("--output", type=Path, metavar="CSV", help="where to write the answers")
-    folder.add_argument("--prob", action="store_true", help="write P(fake) as a third column too")
+    folder.add_argument("--prob", action="store_true", help="write P(fake) as a column too")
     folder.add_argument("--threshold", type=float, default=0.5, help="on P(fake); default 0.5")
 
 

@@ -2,15 +2,15 @@
 
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from src import paths
+from src.artifacts.answers import Answer, Output, cut_elsewhere, describe, settle_answer
 from src.artifacts.competition import check_obeyed
 from src.artifacts.files import sha256_file
 from src.artifacts.folds import read_folds
@@ -33,10 +33,9 @@ from src.compute.clock import Clock, TimeUpError, in_words
 from src.compute.request import Compute
 from src.data.items.manifest import Dataset
 from src.data.layouts.load import load_dataset
-from src.ensemble.align import oof_of
 from src.ensemble.extra import is_extra, read_extra_record
-from src.ensemble.prior import correct, parse_prior
-from src.ensemble.rule import can_vote, rule_of, stages_of
+from src.ensemble.prior import at_share, parse_prior, shift_recipe
+from src.ensemble.rule import rule_of
 from src.ensemble.vote import apply_recipe
 from src.errors import UserError
 from src.inference import stored
@@ -58,6 +57,9 @@ PRIOR = (
 )
 
 
+HALF = 0.5  # the default of --threshold
+
+
 @dataclass(frozen=True)
 class Predicting:
     """How a recipe is voted with."""
@@ -67,6 +69,7 @@ class Predicting:
     overwrite: bool = False  # predict again what is there
     fit_in_time: bool = False  # rather without members of low weight than not at all
     prior: str | None = None  # `em`, `bbse` or the share of fakes among the test items
+    output_kind: Output | None = None  # what the answers are, instead of what dataset.yaml says
     input_root: Path | None = None  # folder of data sets, instead of `input/`
 
 
@@ -101,6 +104,7 @@ def _check_arguments(arguments: Namespace) -> bool:
         raise UserError("--vote-weights wants --vote FILE FILE ...")
     if given and lacking:
         raise UserError(f"{' and '.join(given)} want {' and '.join(lacking)} too")
+    _check_kind(arguments)
     recipe_only = {
         "max_hours": "is about a recipe's members; any folder is whole",
         "refit": "is about a recipe's members; name the weights",
@@ -110,6 +114,15 @@ def _check_arguments(arguments: Namespace) -> bool:
         if given and getattr(arguments, name) not in (None, False):
             raise UserError(f"{_flag(name)} {why}")
     return bool(given)
+
+
+def _check_kind(arguments: Namespace) -> None:
+    """Raise for flags that say nothing beside `--output-kind`, or the same."""
+    kind = arguments.output_kind
+    if kind in ("prob", "rank") and arguments.threshold != HALF:
+        raise UserError(f"--threshold makes labels, and --output-kind {kind} writes none")
+    if kind == "prob" and arguments.prob:
+        raise UserError("--output-kind prob writes P(fake) already; leave --prob out")
 
 
 def _flag(name: str) -> str:
@@ -147,18 +160,11 @@ def _predict(name: str | None, how: Predicting, compute: Compute) -> None:
     name = choose_dataset(name, how.input_root)
     recipe_name = choose_recipe(name, how.recipe)
     recipe = read_recipe(recipe_path(name, recipe_name))
-    folds = [paths.ALL] if how.refit else None
-    rules = check_obeyed(recipe_name, recipe, dataset_config(name, how.input_root).rules, folds)
-    rules.check_hours(compute.clock.max_hours)
-    if how.refit:
-        from src.training.plan import check_refits  # a video decoder, which a vote does not need
-
-        check_refits(recipe)
-    parts = stored.check_recipe(recipe, folds)
+    parts = _parts(name, recipe_name, recipe, how, compute.clock.max_hours)
     path = paths.submission_csv(name, _submission_name(name, recipe_name, refit=how.refit))
     check_submission(path, "recipe")
     dataset = load_dataset(name, how.input_root)
-    dataset.require_test()
+    answer = _settle(recipe, dataset, how)
     items = stored.items_to_predict(dataset)
     missing = _missing(parts, items, compute, overwrite=how.overwrite)
     print(f"labels: {dataset.labels.polarity}")
@@ -177,8 +183,37 @@ def _predict(name: str | None, how: Predicting, compute: Compute) -> None:
         raise UserError("no checkpoint's predictions fit into the time that is left")
     logits = stored.member_logits(recipe, parts, items)
     if prior is not None:
-        recipe, extras["prior"] = _shift_recipe(recipe, logits, prior)
-    _vote(path, recipe_name, recipe, dataset, logits, parts, extras)
+        recipe, extras["prior"] = _shift(recipe, logits, prior, answer.output)
+    votes, prevalence = _vote(recipe, dataset, logits, extras.get("prior"))
+    made_from = _sidecar(recipe_name, recipe, parts, dataset.sha256) | extras
+    _write(path, dataset, votes, prevalence, answer, made_from)
+
+
+def _parts(
+    dataset: str, name: str, recipe: Recipe, how: Predicting, hours: float | None
+) -> list[Part]:
+    """Return the checkpoints that predict; raises where they break a rule, or are not there."""
+    folds = [paths.ALL] if how.refit else None
+    rules = check_obeyed(name, recipe, dataset_config(dataset, how.input_root).rules, folds)
+    rules.check_hours(hours)
+    if how.refit:
+        from src.training.plan import check_refits  # a video decoder, which a vote does not need
+
+        check_refits(recipe)
+    return stored.check_recipe(recipe, folds)
+
+
+def _settle(recipe: Recipe, dataset: Dataset, how: Predicting) -> Answer:
+    """Settle what is handed in, before anything is predicted, and say so."""
+    layout, config = dataset.require_test(), dataset.config
+    given = how.output_kind or config.output
+    answer = settle_answer(recipe.metric, config.metric, layout.asked, given)
+    if how.prior is not None and answer.output == "rank":
+        raise UserError("--prior changes no rank; leave it out, or write probs: --output-kind prob")
+    print(f"answers: {answer.output}, {describe(answer.output, layout.label_names)}")
+    for doubt in answer.doubts:
+        print(f"WARNING {doubt}")
+    return answer
 
 
 def _submission_name(dataset: str, recipe_name: str, *, refit: bool) -> str:
@@ -269,27 +304,17 @@ def _refusal(
     )
 
 
-def _shift_recipe(
-    recipe: Recipe, logits: Mapping[str, pd.Series], prior: str | float
+def _shift(
+    recipe: Recipe, logits: Mapping[str, pd.Series], prior: str | float, output: Output
 ) -> tuple[Recipe, dict[str, Any]]:
-    """Move a recipe's threshold to the test items' share of fakes, and say so.
-
-    Returns the moved recipe, and what the sidecar says of it; `logits`: by model, NaN where an item
-    is unreadable.
-    """
-    rule = rule_of(recipe)
-    tuned = oof_of(recipe)
-    readable = pd.DataFrame(logits).dropna()
-    columns = [
-        readable[m.model].to_numpy() if m.model in readable else np.full(len(readable), np.nan)
-        for m in recipe.members
-    ]
-    tuned = tuned.take(can_vote(rule, tuned.logit))
-    shift = correct(rule, tuned.label, tuned.logit, np.stack(columns, axis=1), prior)
-    moved = replace(recipe, stages=stages_of(shift.rule, [m.model for m in recipe.members]))
+    """Move a recipe to the test items' share of fakes; returns it, and what the sidecar says."""
+    before = rule_of(recipe).threshold
+    moved, shift = shift_recipe(recipe, logits, prior)
+    done = f"threshold {before:.4f} -> {shift.rule.threshold:.4f}"
+    done = done if output == "label" else "the odds of P(fake) are scaled to that"
     print(
         f"prior ({shift.method}): {shift.test:.1%} fake among the test items, {shift.train:.1%} "
-        f"among the out-of-fold rows; threshold {rule.threshold:.4f} -> {shift.rule.threshold:.4f}"
+        f"among the out-of-fold rows; {done}"
     )
     print(f"WARNING {PRIOR}")
     return moved, {
@@ -297,45 +322,60 @@ def _shift_recipe(
         "train_share": shift.train,
         "test_share": shift.test,
         "threshold": shift.rule.threshold,
-        "tuned_threshold": rule.threshold,
+        "tuned_threshold": before,
         "assumes": PRIOR,
     }
 
 
 def _vote(
-    path: Path,
-    name: str,
-    recipe: Recipe,
-    dataset: Dataset,
-    logits: dict[str, pd.Series],
-    parts: Sequence[Part],
-    extras: dict[str, Any],
-) -> None:
-    """Vote on predicted items and write the submission with its sidecar."""
+    recipe: Recipe, dataset: Dataset, logits: dict[str, pd.Series], prior: Mapping[str, Any] | None
+) -> tuple[pd.DataFrame, float]:
+    """Return the votes by item_id, and the share of fakes among the training items.
+
+    With a `prior`, what the sidecar says of it, probs are those at the test items' share.
+    """
     folds = read_folds(paths.readable(paths.folds_csv(recipe.dataset, recipe.scheme)))
     prevalence = float(folds.loc[folds["fold"] >= 0, "label"].mean())
     values = dataset.test.set_index("item_id")[["kind", "domain"]]
     votes = apply_recipe(recipe, logits, prevalence, values).set_index("item_id")
+    if prior is not None:
+        shares = prior["train_share"], prior["test_share"]
+        votes["prob"] = at_share(votes["prob"].to_numpy(), *shares)
+    return votes, prevalence
+
+
+def _write(
+    path: Path,
+    dataset: Dataset,
+    votes: pd.DataFrame,
+    prevalence: float,
+    answer: Answer,
+    made_from: Mapping[str, Any],
+) -> None:
+    """Write the submission with its sidecar, and say what is in it."""
+    layout, is_label = dataset.require_test(), answer.output == "label"
     lost = votes.index[votes["fallback"]].tolist()
-    partial, faceless = stored.partly_read(parts), stored.without_face(parts)
-    made_from = {
-        **_sidecar(name, recipe, parts, dataset.sha256),
+    doubts = [*answer.doubts, *cut_elsewhere(answer, votes)]
+    record = {
+        **made_from,
         "rows": len(votes),
-        "share_fake": float(votes["pred"].mean()),
+        "share_fake": float(votes["pred"].mean()) if is_label else None,
         "fallback": {
             "items": lost,
-            "prob": prevalence,
+            "prob": float(votes.loc[lost, "prob"].max()) if lost else prevalence,
             "why": "not decodable; got the share of fakes among the training items",
         },
-        "partial": partial,
-        "no_face": faceless,
-        **extras,
+        "doubts": doubts,
     }
-    write_submission(path, dataset.require_test(), votes["pred"], made_from)
-    print_not_whole(partial, faceless)
-    fake = dataset.labels.names[1]
-    share = votes["pred"].mean()
-    print(f"{len(votes)} items, {share:.1%} {fake} (training items: {prevalence:.1%})")
+    held = write_submission(path, layout, votes, record, output=answer.output, metric=answer.metric)
+    print_not_whole(record["partial"], record["no_face"])
+    fake, training = dataset.labels.names[1], f"(training items: {prevalence:.1%})"
+    share = f"{votes['pred'].mean():.1%} {fake}" if is_label else f"{votes['prob'].mean():.1%} "
+    share += "" if is_label else "P(fake) in the mean"
+    print(f"{len(votes)} items, {share} {training}")
+    print(f"column {layout.answer_column or answer.output!r}: {held}")
+    for doubt in doubts[len(answer.doubts) :]:
+        print(f"WARNING {doubt}")
     if lost:
         print(f"{len(lost)} could not be read and got the fallback: {listed(lost)}")
     print(f"submission: {path}")
@@ -352,6 +392,7 @@ def _sidecar(
         "dataset": recipe.dataset,
         "manifest_sha256": manifest_sha256,
         "scheme": recipe.scheme,
+        "metric": recipe.metric,
         "stages": recipe.stages,
         "members": {member.model: member.weight for member in recipe.members},
         "checkpoints": {f"{part.model} fold {part.fold}": part.checkpoint_sha256 for part in parts},
@@ -361,6 +402,8 @@ def _sidecar(
             if is_extra(*extra)
         },
         "scores": recipe.scores,
+        "partial": stored.partly_read(parts),
+        "no_face": stored.without_face(parts),
     }
 
 

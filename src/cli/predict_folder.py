@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from src.artifacts.answers import Output, hold
 from src.artifacts.files import sha256_file
 from src.artifacts.outputs import check_submission
 from src.artifacts.submissions import write_answers
@@ -37,15 +38,16 @@ SHOWN = 5  # names of files left aside for one reason
 def predict_folder(arguments: Namespace) -> None:
     """Write `filename,label` for every image and video under a folder, and a JSON beside it.
 
-    With `--prob` a third column, `prob`, is P(fake): the sigmoid of the mean logit over checkpoints
-    and views, of a video pooled over its frames. A file that cannot be decoded keeps its row, with
-    label and prob empty. The JSON (`_summary`) names what was not judged as a whole file that
-    shows a face, and says of detectors from elsewhere what they were taken for.
+    `--output-kind` writes `filename,prob` or `filename,rank` instead; with `--prob` a third column,
+    `prob`, is P(fake): the sigmoid of the mean logit over checkpoints and views, of a video pooled
+    over its frames. A file that cannot be decoded keeps its row, without an answer. The JSON
+    (`_summary`) names what was not judged as a whole file that shows a face, and says of detectors
+    from elsewhere what they were taken for.
     """
-    folder, output = arguments.input_dir, arguments.output
+    folder, path = arguments.input_dir, arguments.output
     if not folder.is_dir() and not folder.is_file():
         raise UserError(f"--input-dir {folder}: no such folder or file")
-    place = partial(check_submission, output, "answers", read=folder, is_own_place=False)
+    place = partial(check_submission, path, "answers", read=folder, is_own_place=False)
     place()
     listing = list_files(folder)
     _print_left_aside(listing)
@@ -57,32 +59,38 @@ def predict_folder(arguments: Namespace) -> None:
         path: sha256_file(path) if path.is_file() else "" for path in arguments.checkpoint
     }
     judged = _judge(arguments, names, checkpoints)
-    label = pd.array(judged.prob >= arguments.threshold, dtype="boolean").astype("Int8")
-    label[~judged.readable] = pd.NA
-    table = pd.DataFrame({"filename": names, "label": label, "prob": judged.prob})
+    pred = (judged.prob >= arguments.threshold).astype(np.int64)
+    votes = pd.DataFrame({"prob": judged.prob, "pred": pred}, index=names)[judged.readable]
+    output: Output = arguments.output_kind or "label"
+    answers, held = hold(votes, ("0", "1"), output)
+    table = pd.DataFrame({"filename": names, output: answers.reindex(names).to_numpy()})
+    if arguments.prob:
+        table["prob"] = judged.prob
     lost = [name for name, fine in zip(names, judged.readable, strict=True) if not fine]
     sidecar = {
-        "answers": output.name,
+        "answers": path.name,
         "input_dir": str(folder),
         "checkpoints": {str(path): sha256 for path, sha256 in checkpoints.items()},
         "threshold": arguments.threshold,
-        **_summary(table, lost, listing),
+        "holds": held.record(),
+        **_summary(votes, lost, listing),
         "partial": judged.partial,
         "no_face": judged.no_face,
     }
     if judged.origins:
         sidecar["detectors"] = {path: origin.as_dict() for path, origin in judged.origins.items()}
-    columns = ["filename", "label", *(["prob"] if arguments.prob else [])]
     place()  # once more: predicting may have taken hours
-    write_answers(output, table[columns], sidecar)
+    write_answers(path, table, sidecar)
     what = f"{len(names) - judged.clips} images"
     what += f", {judged.clips} videos" if judged.clips else ""
-    print(f"{what}, {int(judged.readable.sum())} read, {int(label.sum())} fake")
+    fakes = f", {int(votes['pred'].sum())} fake" * (output == "label")
+    print(f"{what}, {len(votes)} read{fakes}")
+    print(f"column {output!r}: {held}")
     if lost:
         print(f"not readable, left empty: {listed(lost)}")
     print_not_whole(judged.partial, judged.no_face)
-    beside = output.with_suffix(".json")
-    print(f"answers: {output}; what they were made from, and every name above: {beside}")
+    beside = path.with_suffix(".json")
+    print(f"answers: {path}; what they were made from, and every name above: {beside}")
 
 
 class Judged(NamedTuple):
@@ -191,16 +199,15 @@ def _check_ours(path: Path, model: str, fake: int | None) -> None:
         )
 
 
-def _summary(table: pd.DataFrame, lost: Sequence[str], listing: Listing) -> dict[str, Any]:
+def _summary(votes: pd.DataFrame, lost: Sequence[str], listing: Listing) -> dict[str, Any]:
     """Return what is said of the answers in the JSON beside them, as in a submission's sidecar."""
-    known = table["label"].dropna()
     return {
-        "rows": len(table),
-        "share_fake": float(known.mean()) if len(known) else None,
+        "rows": len(votes) + len(lost),
+        "share_fake": float(votes["pred"].mean()) if len(votes) else None,
         "fallback": {
             "items": list(lost),
             "prob": None,
-            "why": "not decodable; label and prob are empty",
+            "why": "not decodable; without an answer",
         },
         "left_aside": {
             "counts": listing.ignored,

@@ -40,8 +40,6 @@ def _add(arguments: Namespace) -> None:
         if not names:
             raise UserError(f"{home} holds no submission; python predict_ensemble.py writes one")
         raise unknown_name("submission", arguments.recipe, names)
-    if arguments.public is not None and not 0 <= arguments.public <= 1:
-        raise UserError(f"--public {arguments.public}: want a score from 0 to 1")
     submitted = Submitted.of(path, arguments.data, arguments.recipe, arguments.public)
     if arguments.upload:
         read_log(paths.submission_log_csv())  # what cannot be written down is not handed in
@@ -63,18 +61,24 @@ def _upload(competition: str, path: str, message: str) -> None:
 
 
 def _show(table: Any) -> None:  # noqa: ANN401 - a data frame, loaded lazily
-    columns = ["time", "data", "recipe", "cross_fitted", "low", "high", "public", "note"]
+    columns = ["time", "data", "recipe", "metric", "output", "cross_fitted", "low", "high",
+               "public", "note"]  # fmt: skip
     shown = table[columns].map(lambda v: f"{v:.4f}" if isinstance(v, float) else str(v))
     shown = shown.mask(table[columns].isna(), "")
     print_table([columns, *shown.to_numpy().tolist()])
     scored = table.dropna(subset=["public", "cross_fitted"])
-    if len(scored) >= 2:
-        gap = (scored["public"] - scored["cross_fitted"]).mean()
-        print(f"public - cross-fitted: mean {gap:+.4f} over {len(scored)} submissions")
-        if len(scored) >= 3:
-            agree = scored["public"].corr(scored["cross_fitted"], method="spearman")
+    for metric, part in scored.groupby("metric"):
+        if len(part) < 2:
+            continue
+        gap = (part["public"] - part["cross_fitted"]).mean()
+        print(f"{metric}: public - cross-fitted: mean {gap:+.4f} over {len(part)} submissions")
+        if len(part) >= 3:
+            agree = part["public"].corr(part["cross_fitted"], method="spearman")
             print(f"rank correlation {agree:+.2f}: trust the one that stays high")
-        print(f"plot: {plot_log(scored, paths.submission_log_png())}")
+    if scored["metric"].duplicated().any():
+        most = scored["metric"].mode()[0]
+        part = scored[scored["metric"] == most]
+        print(f"plot of {most}: {plot_log(part, paths.submission_log_png())}")
 
 
 main = partial(parsers.main, "submit_log")

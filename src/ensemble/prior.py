@@ -4,15 +4,19 @@ All of it assumes that pictures of a class look alike in both splits and only th
 differ, p(x | label) equal: where the fakes themselves are new, it misleads.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from src.artifacts.recipes import Recipe
+from src.ensemble.align import oof_of
 from src.ensemble.calibration import CALIBRATIONS
-from src.ensemble.rule import Rule, vote
+from src.ensemble.rule import Rule, can_vote, rule_of, stages_of, vote
 from src.errors import UserError
-from src.metrics import MACRO_F1, Metric, log_odds
+from src.metrics import MACRO_F1, RANKS, Metric, log_odds, metric_named
 from src.thresholds import best_threshold_at
 
 FloatArray = NDArray[np.float64]
@@ -77,8 +81,8 @@ def correct(
     if rule.voting == "hard" or rule.by:
         what = "hard voting" if rule.voting == "hard" else f"thresholds by {rule.by}"
         raise UserError(f"--prior moves one threshold on P(fake); this recipe has {what}")
-    if not metric.decides:
-        raise UserError(f"--prior moves a threshold, and {metric.name} wants none: leave it out")
+    if metric.wants == RANKS:
+        raise UserError(f"--prior changes no rank, and {metric.name} scores nothing else: leave it")
     prob, test_prob = vote(rule, logits).prob, vote(rule, test_logits).prob
     if prior == "em":
         share = _em(label, prob, test_prob)
@@ -86,8 +90,38 @@ def correct(
         share = _bbse(label, prob, test_prob, rule.threshold)
     else:
         share = float(prior)
-    moved = replace(rule, threshold=best_threshold_at(label, prob, share, metric)[0])
+    moved = rule
+    if metric.decides:
+        moved = replace(rule, threshold=best_threshold_at(label, prob, share, metric)[0])
     return Shift(moved, float(label.mean()), share, prior if isinstance(prior, str) else "given")
+
+
+def shift_recipe(
+    recipe: Recipe, logits: Mapping[str, pd.Series], prior: str | float
+) -> tuple[Recipe, Shift]:
+    """Return a recipe with its threshold at the test items' share of fakes, and how it got there.
+
+    `logits`: by model, NaN where an item is unreadable. Raises as `correct`.
+    """
+    tuned, models = oof_of(recipe), [member.model for member in recipe.members]
+    readable = pd.DataFrame(logits).dropna()
+    unseen = np.full(len(readable), np.nan)  # of members without a say
+    columns = [readable[m].to_numpy() if m in readable else unseen for m in models]
+    test, metric = np.stack(columns, axis=1), metric_named(recipe.metric)
+    rule = rule_of(recipe)
+    tuned = tuned.take(can_vote(rule, tuned.logit))
+    shift = correct(rule, tuned.label, tuned.logit, test, prior, metric)
+    return replace(recipe, stages=stages_of(shift.rule, models)), shift
+
+
+def at_share(prob: FloatArray, train: float, test: float) -> FloatArray:
+    """Return (n,) probs as they are where another share of the items is fake.
+
+    Saerens, Latinne & Decaestecker 2002, eq. 2.4: it assumes that `prob` is calibrated at the share
+    `train`, 0 < share < 1.
+    """
+    fake, real = prob * test / train, (1 - prob) * (1 - test) / (1 - train)
+    return fake / np.maximum(fake + real, TINY)
 
 
 def _em(label: IntArray, prob: FloatArray, test_prob: FloatArray) -> float:
@@ -97,9 +131,7 @@ def _em(label: IntArray, prob: FloatArray, test_prob: FloatArray) -> float:
     train = float(label.mean())
     share = train
     for _ in range(STEPS):
-        fake = calibrated * share / train
-        real = (1 - calibrated) * (1 - share) / (1 - train)
-        found = float((fake / np.maximum(fake + real, TINY)).mean())
+        found = float(at_share(calibrated, train, share).mean())
         if abs(found - share) < 1e-9:
             break
         share = found

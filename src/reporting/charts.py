@@ -182,7 +182,8 @@ def _html(study: "optuna.Study", plot: str, path: Path) -> None:
 def plot_log(table: pd.DataFrame, path: Path) -> Path:
     """Draw public over cross-fitted scores, with intervals, beside the diagonal.
 
-    `table`: `recipe, cross_fitted, low, high, public`, all but the interval known.
+    `table`: `recipe, metric, cross_fitted, low, high, public`, all but the interval known; of one
+    metric.
     """
     figure = new_figure(6, 6)
     axes = figure.subplots()
@@ -198,5 +199,7 @@ def plot_log(table: pd.DataFrame, path: Path) -> Path:
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     both = [min(left, low), max(right, high)]
     axes.plot(both, both, color="grey", linewidth=0.8)
-    axes.set(xlabel="cross-fitted macro-F1 (95 % interval)", ylabel="public score")
+    axes.set(
+        xlabel=f"cross-fitted {table['metric'].iloc[0]} (95 % interval)", ylabel="public score"
+    )
     return save_figure(figure, path)

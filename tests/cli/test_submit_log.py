@@ -16,9 +16,10 @@ pytestmark = pytest.mark.usefixtures("artefact_root")
 def hand_in(recipe="tuned", labels=(0, 1, 1), more=None, **scores):
     ids = ["a", "b", "c"]
     layout = SubmissionFormat("id", "label", ids)
-    sidecar = {"rows": 3, "share_fake": 0.5, "scores": scores, **(more or {})}
+    sidecar = {"metric": "macro_f1", "rows": 3, "share_fake": 0.5, "scores": scores, **(more or {})}
     path = paths.submission_csv("toy", recipe)
-    write_submission(path, layout, pd.Series(labels, index=ids), sidecar)
+    votes = pd.DataFrame({"prob": labels, "pred": labels}, index=ids)
+    write_submission(path, layout, votes, sidecar)
 
 
 def book():
@@ -46,7 +47,7 @@ def test_three_scores_make_a_plot_and_a_rank_correlation(capsys):
         hand_in(f"r{k}", labels, cross_fitted=0.9 + k / 100, interval=[0.88, 0.95])
         main(["--data", "toy", "--recipe", f"r{k}", "--public", str(0.89 + k / 100)])
     out = capsys.readouterr().out
-    assert "mean -0.0100 over 3 submissions" in out
+    assert "macro_f1: public - cross-fitted: mean -0.0100 over 3 submissions" in out
     assert "rank correlation +1.00" in out
     assert paths.submission_log_png().read_bytes().startswith(b"\x89PNG")
 
@@ -67,11 +68,24 @@ def test_mistakes_write_nothing(capsys):
         (["--public", "0.5"], "named by --data and --recipe"),
         (["--data", "toy", "--recipe", "tunde"], "did you mean 'tuned'"),
         (["--data", "other", "--recipe", "tuned"], "holds no submission"),
-        (["--data", "toy", "--recipe", "tuned", "--public", "93"], "a score from 0 to 1"),
+        (["--data", "toy", "--recipe", "tuned", "--public", "93"], "score of macro_f1 from 0 to 1"),
     ):
         assert main(argv) == 2
         assert match in capsys.readouterr().err
     assert not paths.submission_log_csv().exists()
+
+
+def test_scores_of_several_metrics_are_told_apart(capsys):
+    for metric, cross_fitted, public in (("log_loss", 0.7, 1.5), ("auc", 0.9, 0.8)):
+        for k in range(2):
+            more, name = {"metric": metric}, f"{metric}{k}"
+            hand_in(name, (k, 0, metric == "auc"), more, cross_fitted=cross_fitted)
+            assert main(["--data", "toy", "--recipe", name, "--public", str(public)]) == 0
+    out = capsys.readouterr().out
+    assert "log_loss: public - cross-fitted: mean +0.8000 over 2 submissions" in out
+    assert "auc: public - cross-fitted: mean -0.1000 over 2 submissions" in out
+    assert main(["--data", "toy", "--recipe", "log_loss0", "--public", "-1"]) == 2
+    assert "want a score of log_loss of 0 or more" in capsys.readouterr().err
 
 
 def fake_client(folder, code, says):
@@ -124,12 +138,15 @@ def test_a_vote_on_files_is_written_down_and_rows_stay_whole():
     table = pd.read_csv(paths.submission_log_csv(), dtype=str, keep_default_na=False)
     assert table["rows"].tolist() == ["3", "3"]
     assert table["share_fake"].tolist() == ["0.5", ""]
+    assert table["metric"].tolist() == ["macro_f1", ""]
+    assert table["output"].tolist() == ["label", ""]
     assert table["note"].tolist() == ["", "vote of 3 files"]
 
 
 @pytest.mark.parametrize(
     ("more", "match"),
     [
+        ({"metric": 3}, "metric must be text (found 3)"),
         ({"rows": "3"}, "rows must be a whole number (found '3')"),
         ({"share_fake": True}, "share_fake must be a number (found True)"),
         ({"scores": []}, "scores must be a mapping of keys to values (found [])"),
@@ -149,7 +166,7 @@ def test_a_damaged_book_is_refused_and_kept(capsys):
     hand_in()
     main(["--data", "toy", "--recipe", "tuned"])
     path = paths.submission_log_csv()
-    broken = path.read_text().replace("tuned,3", "tuned,three")
+    broken = path.read_text().replace("label,3", "label,three")
     path.write_text(broken)
     assert main(["--data", "toy", "--recipe", "tuned"]) == 2
     assert "row 2: rows is 'three', want a number" in capsys.readouterr().err

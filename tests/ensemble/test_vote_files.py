@@ -1,8 +1,9 @@
-"""Hard voting of submission files."""
+"""Votes on submission files: majority of labels, mean of probabilities or of their ranks."""
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import rankdata
 
 from src.ensemble.vote_files import read_ballots, vote_files
 from src.errors import UserError
@@ -25,8 +26,8 @@ def test_the_majority_wins_whatever_the_order_of_rows(submit):
     rng = np.random.default_rng(0)
     votes = rng.integers(0, 2, (3, 8))
     files = [submit("x" * (k + 1), vote) for k, vote in enumerate(votes)]
-    table, ties = vote_files(read_ballots(files, None))
-    assert ties == 0
+    table, _, _, output, ties, _ = vote_files(read_ballots(files, None))
+    assert (output, ties) == ("label", 0)
     found = table.set_index("filename")["label"].astype(int).loc[IDS]
     assert found.tolist() == (votes.sum(axis=0) >= 2).astype(int).tolist()
     assert table["filename"].tolist() == pd.read_csv(files[0])["filename"].tolist()
@@ -34,20 +35,66 @@ def test_the_majority_wins_whatever_the_order_of_rows(submit):
 
 def test_weights_and_ties(submit):
     files = [submit("a", ["real"] * 8), submit("b", ["fake"] * 8), submit("c", ["fake"] * 8)]
-    heavy, ties = vote_files(read_ballots(files, [3.0, 1.0, 1.0]))
-    assert (set(heavy["label"]), ties) == ({"real"}, 0)
-    even, ties = vote_files(read_ballots(files, [2.0, 1.0, 1.0]))
-    assert (set(even["label"]), ties) == ({"real"}, 8)  # the heaviest decides
-    two, ties = vote_files(read_ballots(files[1::-1], None))
-    assert (set(two["label"]), ties) == ({"fake"}, 8)  # else the first
+    heavy = vote_files(read_ballots(files, [3.0, 1.0, 1.0]))
+    assert (set(heavy.table["label"]), heavy.ties) == ({"real"}, 0)
+    even = vote_files(read_ballots(files, [2.0, 1.0, 1.0]))
+    assert (set(even.table["label"]), even.ties) == ({"real"}, 8)  # the heaviest decides
+    two = vote_files(read_ballots(files[1::-1], None))
+    assert (set(two.table["label"]), two.ties) == ({"fake"}, 8)  # else the first
 
 
 def test_a_yaml_lists_them(submit, tmp_path):
     submit("a", [0] * 8)
     submit("b", [1] * 8)
     (tmp_path / "v.yaml").write_text("files:\n  - a.csv\n  - {path: b.csv, weight: 2}\n")
-    table, _ = vote_files(read_ballots([str(tmp_path / "v.yaml")], None))
-    assert set(table["label"]) == {"1"}
+    assert set(vote_files(read_ballots([str(tmp_path / "v.yaml")], None)).table["label"]) == {"1"}
+
+
+PROBS = np.random.default_rng(3).uniform(size=(3, 8)).round(2)
+
+
+@pytest.mark.parametrize("kind", [None, "prob", "rank"])
+def test_probabilities_are_averaged_or_their_ranks(submit, kind):
+    probs, weights = PROBS.copy(), np.array([1.0, 2.0, 0.5])
+    probs[1, :3] = probs[1, 3]  # equal ones share their rank
+    files = [submit("x" * (k + 1), row, header=("id", "prob")) for k, row in enumerate(probs)]
+    voted = vote_files(read_ballots(files, list(weights)), kind)
+    want = np.stack([(rankdata(row) - 0.5) / 8 for row in probs]) if kind == "rank" else probs
+    found = voted.table.set_index("id")["prob"].loc[IDS]
+    np.testing.assert_allclose(found, weights @ want / weights.sum(), rtol=0, atol=1e-15)
+    assert voted.hold().output == voted.output == (kind or "prob")
+    assert (voted.hold().low, voted.hold().high) == (found.min(), found.max())
+
+
+def test_the_answer_among_several_columns_is_settled_by_its_name(tmp_path):
+    for name, prob in (("a", 0.2), ("b", 0.6)):
+        rows = f"id,Usage,y_pred,fold\nx,Public,{prob},1\nz,Private,0.1,1\n"
+        (tmp_path / f"{name}.csv").write_text(rows)
+    files = [str(tmp_path / f"{name}.csv") for name in "ab"]
+    table = vote_files(read_ballots(files, None)).table
+    assert table.to_csv(index=False) == "id,Usage,y_pred,fold\nx,Public,0.4,1\nz,Private,0.1,1\n"
+    (tmp_path / "a.csv").write_text("id,label,prob\nx,1,0.7\nz,0,0.1\n")
+    with pytest.raises(UserError, match=r"which of the columns label, prob is the answer\?"):
+        vote_files(read_ballots(files, None))
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "match"),
+    [
+        ([0, 1] * 4, None, r"b.csv: holds labels alone, beside probabilities"),
+        ([0.5, 1.5, *[0.1] * 6], None, r"b.csv: row \d: '1.5' is no probability from 0 to 1"),
+        ([0.5, "fake", *[0.1] * 6], None, r"b.csv: row \d: 'fake' is no probability"),
+        ([0.5, "nan", *[0.1] * 6], None, r"b.csv: row \d: 'nan' is no probability"),
+        (PROBS[1], "label", "hold probabilities, of which no label is made.*prob, or rank"),
+    ],
+)
+def test_files_that_hold_other_things_are_refused(submit, labels, kind, match):
+    files = [submit("a", PROBS[0]), submit("b", labels)]
+    with pytest.raises(UserError, match=match):
+        vote_files(read_ballots(files, None), kind)
+    labels_alone = read_ballots([submit("c", [0, 1] * 4), submit("d", [1, 1] * 4)], None)
+    with pytest.raises(UserError, match=r"hold labels, of which no rank is made.*label"):
+        vote_files(labels_alone, "rank")
 
 
 @pytest.mark.parametrize(
@@ -82,7 +129,7 @@ def test_a_wrong_list_is_refused(submit, tmp_path, content, match):
         ({"ids": [*IDS, "z"], "labels": [0] * 9}, r"b.csv: id 'z' is not in .*a.csv"),
         ({"ids": [*IDS, "i0.jpg"], "labels": [0] * 9}, "'i0.jpg' stands there twice"),
         ({"header": ("id", "label"), "labels": [0] * 8}, "columns are"),
-        ({"labels": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]}, "labels, not probabilities"),
+        ({"labels": [0, 1, 2, 0, 0, 0, 0, 0]}, "label '2' is a third one beside"),
         ({"labels": [0, 1, "", 0, 0, 0, 0, 0]}, "is empty"),
     ],
 )

@@ -32,9 +32,9 @@ def answer(make_job, monkeypatch, tmp_path):
     fit_fold(job)
     checkpoint = paths.checkpoint(*job.names)
 
-    def run(output="out.csv"):
+    def run(output="out.csv", *more):
         words = ["--checkpoint", checkpoint, "--input-dir", folder, "--output", tmp_path / output]
-        return predict([str(word) for word in [*words, "--device", "cpu", "--workers", "0"]])
+        return predict([str(word) for word in [*words, *more, "--device", "cpu", "--workers", "0"]])
 
     run.checkpoint, run.folder, run.home = checkpoint, folder, tmp_path
     return run
@@ -55,6 +55,7 @@ def test_the_json_beside_the_answers_names_every_item_and_what_is_left_aside(ans
     assert set(said["left_aside"]["files"]) == {"notes.md", "photo.jxl", "code.ts"}
     assert said["left_aside"]["tables"] == ["labels.csv"]
     assert {path.name for path in answer.home.glob("out*")} == {"out.csv", "out.json"}
+    assert said["holds"] == {"output": "label", "means": "written as 0 (real) and 1 (fake)"}
     out = capsys.readouterr().out
     for text in (
         "13 show no face",
@@ -66,6 +67,25 @@ def test_the_json_beside_the_answers_names_every_item_and_what_is_left_aside(ans
         "left aside: 1 x table: labels.csv",
     ):
         assert text in out
+
+
+def test_probabilities_and_ranks_alone(answer, capsys):
+    assert answer("p.csv", "--output-kind", "prob") == 0
+    assert "'prob': prob, P(fake) in [0, 1], from 0." in capsys.readouterr().out
+    assert answer("r.csv", "--output-kind", "rank", "--prob") == 0
+    probs, ranks = pd.read_csv(answer.home / "p.csv"), pd.read_csv(answer.home / "r.csv")
+    assert list(probs.columns) == ["filename", "prob"]
+    assert list(ranks.columns) == ["filename", "rank", "prob"]
+    assert ranks["prob"].equals(probs["prob"])
+    assert ranks["rank"].isna().sum() == 12  # what cannot be decoded has no answer
+    share = (probs["prob"].rank(method="average") - 0.5) / 15
+    assert ranks["rank"].tolist() == pytest.approx(share.tolist(), nan_ok=True)
+    said = json.loads((answer.home / "p.json").read_text())["holds"]
+    assert said["range"] == [probs["prob"].min(), probs["prob"].max()]
+    for more, why in ((["--threshold", "0.4"], "--threshold makes labels"),
+                      (["--prob"], "writes P(fake) already")):  # fmt: skip
+        assert answer("q.csv", "--output-kind", "prob", *more) == 2
+        assert why in capsys.readouterr().err
 
 
 def test_no_file_that_is_read_or_of_somebody_else_is_replaced(answer, artefact_root, capsys):

@@ -7,12 +7,13 @@ from dataclasses import field
 from functools import lru_cache
 from glob import escape
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from src import paths
+from src.artifacts.answers import Output
 from src.artifacts.competition import CompetitionRules
 from src.errors import UserError
 from src.metrics import tuned_name
@@ -56,6 +57,17 @@ def _root(value: Any) -> Any:  # noqa: ANN401
     return value["from"], value["to"]
 
 
+def _pattern(pattern: str) -> str:
+    """Check a regular expression whose first group is wanted."""
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"domain_from is no regular expression: {error}") from None
+    if not groups:
+        raise ValueError("domain_from has no group; put what is the domain into (): '^(easy|mid)_'")
+    return pattern
+
+
 def _inside(root: tuple[str, str]) -> tuple[str, str]:
     if re.match(r"[A-Za-z]:|[/\\~]", root[1]) or ".." in re.split(r"[/\\]", root[1]):
         raise ValueError(
@@ -81,7 +93,7 @@ class SampleConfig(Keys):
 
     file: Word | None = None  # the sample submission, path in the data set's folder
     id_column: Word | None = None
-    label_column: Word | None = None
+    answer_column: Word | None = None
     # what to write for real and for fake
     label_names: Annotated[tuple[Word, Word], EachOnce] | None = None
 
@@ -98,6 +110,8 @@ class DatasetConfig(Keys):
     label_column: Word | None = None
     group_column: Word | None = None
     domain_column: Word | None = None
+    # a regular expression, searched in each file's name; its first group is the domain
+    domain_from: Annotated[str, AfterValidator(_pattern)] | None = None
     fold_column: Word | None = None
     # data sets whose train items join, always trained on and never scored
     extra: Words = field(default_factory=list)
@@ -107,7 +121,7 @@ class DatasetConfig(Keys):
     # what the competition scores by, a name in `src.metrics` (`tuned`); None is macro_f1
     metric: Annotated[str, AfterValidator(tuned_name)] | None = None
     # what a submission holds; None follows from the metric and the sample
-    output: Literal["label", "prob", "rank"] | None = None
+    output: Output | None = None
     # what the competition allows to predict with
     rules: CompetitionRules = field(default_factory=CompetitionRules)
     # what folders below a class folder are: `group` (one person or one video each), `domain` or
@@ -144,6 +158,12 @@ class DatasetConfig(Keys):
     # how many frames of a video of train (and val) and of test become items, where videos are
     # folders or lists of frames
     frames_per_video: Annotated[tuple[Frames, Frames], BeforeValidator(_frames)] = (None, None)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.domain_from is not None and self.domain_column is not None:
+            raise ValueError("domain_from and domain_column both say what the domain is; keep one")
+        return self
 
 
 def read_dataset_yaml(root: Path, instead: Path | None = None) -> DatasetConfig:

@@ -1,6 +1,7 @@
 """The manifest: one row an item, and the data set it belongs to."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from src.artifacts.answers import choose_output, describe
 from src.artifacts.label_names import LabelNames
 from src.artifacts.submissions import SubmissionFormat
 from src.data.items.dataset_yaml import DatasetConfig
@@ -15,6 +17,7 @@ from src.data.items.files import kind_of
 from src.data.items.listing import Entry
 from src.data.items.words import number_names
 from src.errors import UserError
+from src.metrics import DEFAULT
 
 COLUMNS = [
     "item_id", "path", "kind", "split", "label", "group", "domain", "width", "height", "bytes",
@@ -187,11 +190,52 @@ def answer_names(config: DatasetConfig) -> tuple[str, str]:
     return config.submission.label_names or number_names(config.labels)
 
 
+def plain_format(config: DatasetConfig, id_column: str, ids: list[str]) -> SubmissionFormat:
+    """Return what to hand in where there is no sample: two columns, named as dataset.yaml says."""
+    given = config.submission
+    return SubmissionFormat(
+        given.id_column or id_column, given.answer_column, ids, answer_names(config)
+    )
+
+
+def summary(layout: SubmissionFormat, config: DatasetConfig) -> str:
+    """Say what is handed in by the metric that dataset.yaml names; raises as `choose_output`."""
+    output = choose_output(config.metric or DEFAULT, layout.asked, config.output)
+    return f"{','.join(layout.header_of(output))}, {describe(output, layout.label_names)}"
+
+
 def without_sample(
     ids: Iterable[str], config: DatasetConfig
 ) -> tuple[SubmissionFormat | None, list[str]]:
     """Return what to hand in of test items that no sample submission names, and a note on it."""
-    layout = SubmissionFormat("filename", "label", sorted(ids), answer_names(config))
+    layout = plain_format(config, "filename", sorted(ids))
     if not layout.item_ids:
         return None, ["no test items"]
-    return layout, [f"no sample submission: it will be filename,label, {layout.written}"]
+    return layout, [f"no sample submission: it will be {summary(layout, config)}"]
+
+
+def name_domains(items: pd.DataFrame, pattern: str, where: Path) -> tuple[pd.DataFrame, str]:
+    """Return a manifest with the domains that file names say, and a note on them.
+
+    Args:
+        items: the manifest.
+        pattern: searched in each file's name; its first group is the domain. An item in whose name
+            it finds nothing has none.
+        where: the data set's folder, for messages.
+
+    Raises:
+        UserError: it finds nothing in any name.
+    """
+    names = items["path"].str.rpartition("/")[2]
+    domain = names.str.extract(pattern, expand=True)[0].fillna("").astype(object)
+    if not len(items) or (domain == "").all():
+        example = f", such as {names.iloc[0]!r}" if len(items) else ""
+        raise UserError(
+            f"{where}: domain_from {pattern!r} in dataset.yaml finds nothing in the names of its "
+            f"{len(items)} files{example}"
+        )
+    count = Counter(zip(domain, items["split"], strict=True))
+    found = ", ".join(f"{name or 'none'} {n} {split}" for (name, split), n in sorted(count.items()))
+    lost = names[domain == ""]
+    more = f" (none: such as {lost.iloc[0]})" if len(lost) else ""
+    return items.assign(domain=domain), f"domains: in file names, by domain_from: {found}{more}"

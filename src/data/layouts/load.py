@@ -25,6 +25,7 @@ from src.data.items.manifest import (
     fingerprint,
     make_items,
     make_manifest,
+    name_domains,
 )
 from src.data.items.places import note_splits, place_files, refuse_outside
 from src.data.items.words import make_split_map
@@ -61,7 +62,7 @@ def load_dataset(
     opener = _Opener(input_root, group_by)
     root, config = opener.open(dataset)
     if config.combine:
-        entries, loaded = _combine(dataset, root, config, opener)
+        entries, loaded = _with_domains(_combine(dataset, root, config, opener))
     else:
         entries, loaded = _load(dataset, root, config)
     for name in config.extra:
@@ -113,7 +114,21 @@ class _Opener:
         return _load(name, root, config)
 
 
+def _with_domains(loaded: Loaded) -> Loaded:
+    """Take the domains from the names of files, where dataset.yaml says so."""
+    entries, dataset = loaded
+    pattern = dataset.config.domain_from
+    if pattern is None:
+        return loaded
+    items, note = name_domains(dataset.items, pattern, dataset.root)
+    return entries, replace(dataset, items=items, notes=[*dataset.notes, note])
+
+
 def _load(name: str, root: Path, config: DatasetConfig) -> Loaded:
+    return _with_domains(_read(name, root, config))
+
+
+def _read(name: str, root: Path, config: DatasetConfig) -> Loaded:
     listing = list_files(root, tuple(config.ignore))
     rows = read_parquet_sets(Folder(name, root, config, listing))
     media = sorted([*listing.media, *rows.media], key=attrgetter("logical"))

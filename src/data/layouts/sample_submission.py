@@ -6,16 +6,19 @@ from pathlib import PurePosixPath
 
 import pandas as pd
 
+from src.artifacts.answers import Asked, answer_columns, asks_for_prob, means_real
 from src.artifacts.submissions import SubmissionFormat
+from src.data.items.dataset_yaml import DatasetConfig
 from src.data.items.files import suffix_of
 from src.data.items.folder import Folder
 from src.data.items.listing import TEXT_SUFFIX, Entry
-from src.data.items.manifest import answer_names
-from src.data.items.words import normalise
+from src.data.items.manifest import answer_names, summary
 from src.data.layouts.finder import FileIndex
 from src.data.layouts.lists import read_rows
-from src.data.layouts.table_columns import MEANS_REAL, Table
+from src.data.layouts.table_columns import Table
 from src.errors import UserError, unknown_name
+
+_LOOKED_AT = 50  # rows that tell which column holds ids
 
 
 @dataclass(frozen=True)
@@ -117,36 +120,72 @@ def _read_sample(folder: Folder, entry: Entry) -> Sample:
     rows = read_rows(folder, entry)
     if rows is None:
         raise UserError(f"{where}: no list of files, want rows of an id and an answer")
-    for key, column in (("id_column", given.id_column), ("label_column", given.label_column)):
+    for key, column in (("id_column", given.id_column), ("answer_column", given.answer_column)):
         if column is not None and column not in rows.columns:
             raise unknown_name(f"column (submission.{key}) of {where}:", column, rows.columns)
     header = bool(rows.attrs["header"])
-    id_column = given.id_column or ("filename" if not header else str(rows.columns[0]))
-    others = [str(column) for column in rows.columns if column != id_column]
-    label_column = given.label_column or (others[0] if others else "label")
-    if len(others) > 1 or label_column == id_column or not (others or given.file):
-        raise UserError(
-            f"{where}: its columns are {list(rows.columns)}, want two: an id and an answer"
-        )
+    id_column = given.id_column or ("filename" if not header else _id_column(folder, rows))
+    answer_column = _answer_column(where, rows, id_column, folder)
     if rows.empty:
         raise UserError(f"{where}: it has a header and no rows")
     table = Table(where, rows, folder.config)
     table.check_ids(id_column)
-    answers = rows[label_column] if others else pd.Series([""])
+    others = [str(column) for column in rows.columns if column not in (id_column, answer_column)]
+    answers = rows[answer_column] if answer_column else pd.Series([""])
     names, notes = _label_names(where, answers, folder)
-    if not (given.label_names or folder.config.labels) and normalise(label_column) in MEANS_REAL:
+    if not (given.label_names or folder.config.labels) and means_real(answer_column or ""):
         raise UserError(
-            f"{where}: does 1 in column {label_column!r} mean real? Say in dataset.yaml how real "
+            f"{where}: does 1 in column {answer_column!r} mean real? Say in dataset.yaml how real "
             "and fake are written: `submission: {label_names: ['1', '0']}`, or else "
             "`submission: {label_names: ['0', '1']}`"
         )
-    if rows.attrs["separator"] != "," and others:
+    if rows.attrs["separator"] != "," and len(rows.columns) > 1:
         mark = rows.attrs["separator"]
         notes.append(f"{where} is separated by {mark!r}; the submission is written with commas")
     if not header:
         notes.append(f"{where} has no header, and neither will the submission")
-    layout = SubmissionFormat(id_column, label_column, rows[id_column].tolist(), names, header)
-    return Sample(table, layout, notes)
+    if others:
+        kept = f"{', '.join(others)} as in the sample"
+        notes.append(f"submission: {answer_column} is the answer; {kept}")
+    layout = SubmissionFormat(
+        id_column,
+        answer_column,
+        rows[id_column].tolist(),
+        names,
+        header,
+        further={name: rows[name].tolist() for name in others},
+        columns=tuple(map(str, rows.columns)) if answer_column else (),
+        asked=_asked(table.name, answer_column or "", answers, folder),
+    )
+    return Sample(table, layout, [_summary(table.name, layout, folder.config), *notes])
+
+
+def _id_column(folder: Folder, rows: pd.DataFrame) -> str:
+    """Return the column of ids: the first, unless it names no file and another one does."""
+    head = rows.iloc[:_LOOKED_AT]
+    hits = {str(name): int(head[name].map(folder.has_named).sum()) for name in rows.columns}
+    first = next(iter(hits))
+    return first if hits[first] or len(hits) < 3 else max(hits, key=lambda name: hits[name])
+
+
+def _answer_column(where: str, rows: pd.DataFrame, id_column: str, folder: Folder) -> str | None:
+    """Return the column of answers; None of a list of ids that dataset.yaml calls the sample."""
+    given = folder.config.submission
+    others = [str(column) for column in rows.columns if column != id_column]
+    if given.answer_column is not None and given.answer_column != id_column:
+        return given.answer_column
+    if given.answer_column == id_column or not (others or given.file):
+        raise UserError(
+            f"{where}: its columns are {list(rows.columns)}, want two or more: an id and an answer"
+        )
+    found = answer_columns(others) if len(others) > 1 else others
+    if len(found) == 1 or not others:
+        return found[0] if found else None
+    ways = " or ".join(f"`submission: {{answer_column: {name}}}`" for name in found or others)
+    raise UserError(
+        f"{where}: which of the columns {', '.join(others)} is the answer? Say in dataset.yaml: "
+        f"{ways}; the others are written as they are"
+    )
 
 
 def _label_names(
@@ -158,14 +197,10 @@ def _label_names(
     written = list(dict.fromkeys(values))
     numbers = pd.to_numeric(values, errors="coerce")
     if all(value == "" for value in written) or not numbers.isna().any():
-        notes = []
-        if not numbers.isin([0, 1]).all() and not numbers.isna().any():
-            notes.append(
-                f"{where} holds numbers other than 0 and 1 (the first rows: "
-                f"{', '.join(written[:3])}): if the competition wants probabilities, note that "
-                "submissions here are decisions, 0 or 1"
-            )
-        return answer_names(folder.config), notes
+        known = values.map(folder.labels.get).notna() | numbers.between(0, 1)
+        odd = [] if numbers.isna().any() else values[~known].tolist()
+        note = f"{where} holds neither labels nor probabilities, such as {''.join(odd[:1])}: taken "
+        return answer_names(folder.config), [note + "for what is to be written over"] * bool(odd)
     by_label = {folder.labels.get(value): value for value in written}
     if set(by_label) == {0, 1} and len(written) == 2:
         return (by_label[0], by_label[1]), []
@@ -176,3 +211,29 @@ def _label_names(
         f"real and fake are written: `submission: {{label_names: [{one}, {two}]}}`"
         f"{other * (len(written) == 2)}"
     )
+
+
+def _asked(name: str, column: str, answers: pd.Series, folder: Folder) -> Asked | None:
+    """Tell by a sample's answers, or else by the name of their column, what it asks for."""
+    given = folder.config.submission.label_names
+    words = [word for word in given or () if not word.replace(".", "", 1).isdigit()]
+    if words:
+        return Asked("label", f"dataset.yaml writes the answers as {' and '.join(given or ())}")
+    numbers = pd.to_numeric(answers, errors="coerce")
+    said = ", ".join(dict.fromkeys(answers[numbers.isna() & (answers != "")][:3]))
+    if said:
+        return Asked("label", f"{name} holds the answers {said}")
+    between = answers[(numbers > 0) & (numbers < 1)]
+    if len(between):
+        return Asked("prob", f"{name} holds answers such as {between.iloc[0]}")
+    if asks_for_prob(column):
+        return Asked("prob", f"{name} calls its answers {column!r}")
+    return None
+
+
+def _summary(name: str, layout: SubmissionFormat, config: DatasetConfig) -> str:
+    """Say what is to be handed in; a WARNING where metric and sample contradict each other."""
+    try:
+        return f"submission: {name}, {len(layout.item_ids)} rows of {summary(layout, config)}"
+    except UserError as error:
+        return f"WARNING {error}"

@@ -11,7 +11,7 @@ from src.artifacts.submissions import SubmissionFormat
 from src.data.items.dataset_yaml import DatasetConfig, offer_ignore
 from src.data.items.folder import Folder
 from src.data.items.listing import TEXT_SUFFIX, Entry
-from src.data.items.manifest import Item, answer_names, without_sample
+from src.data.items.manifest import Item, plain_format, summary, without_sample
 from src.data.items.places import MediaFile, own_folders
 from src.data.layouts.class_folders import thin_folders
 from src.data.layouts.finder import FileIndex, Finder, choose_of_folder
@@ -213,11 +213,7 @@ def _find_sampled(
                 "files, move them into test/"
             )
         return TestItems({}, None, [said])
-    note = (
-        f"submission: {sample.table.name}, {len(layout.item_ids)} rows of "
-        f"{layout.id_column},{layout.label_column}, {layout.written}"
-    )
-    return TestItems(match_sample(sample, index, unread), layout, [note, *sample.notes])
+    return TestItems(match_sample(sample, index, unread), layout, sample.notes)
 
 
 def _find_listed(
@@ -240,11 +236,9 @@ def _find_listed(
         found |= items
         if listed.labels is not None:
             labels |= dict.fromkeys(items.values(), listed.labels[row])
-    layout = SubmissionFormat(listed.id_column, "label", list(found.values()), answer_names(config))
-    note = (
-        f"test items: the {len(found)} files of {table.name}; handed in as {layout.id_column},label"
-    )
-    note += f", in its order, {layout.written}"
+    layout = plain_format(config, listed.id_column, list(found.values()))
+    note = f"test items: the {len(found)} files of {table.name}; handed in, in its order, as "
+    note += summary(layout, config)
     kept = ["its labels are kept apart: no prediction reads them"] if labels else []
     return TestItems(found, layout, [note, *kept], labels, thinned)
 

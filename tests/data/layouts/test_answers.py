@@ -32,6 +32,7 @@ def test_answers_are_in_the_numbers_of_the_table(toy, way, turned):
     assert truth == {"a": int(not turned), "b": int(turned)}
     assert dataset.require_test().label_names == (("1", "0") if turned else ("0", "1"))
     want = "written as 1 (real) and 0 (fake)" if turned else "written as 0 (real) and 1 (fake)"
+    want = "answers such as 0.5, so the competition asks" if way == "sample of floats" else want
     assert any(want in note for note in dataset.notes), dataset.notes
 
 
@@ -60,6 +61,84 @@ def test_a_sample_whose_column_means_real_is_asked_about(toy, offer):
         toy(["train/real/a.png", "train/fake/b.png", *TEST], sample)
     dataset = toy([], {"dataset.yaml": str(caught.value).split("`")[1 + 2 * offer] + "\n"})
     assert dataset.require_test().label_names == (("1", "0"), ("0", "1"))[offer]
+
+
+SAMPLES = {
+    # what a sample asks for, and its answer and further columns
+    "id,label\ns,0\nt,1\n": (None, "label", []),
+    "id,label\ns,\nt,\n": (None, "label", []),
+    "id,label\ns,0.0\nt,1.0\n": (None, "label", []),
+    "id,y_pred\ns,0\nt,0\n": ("prob", "y_pred", []),
+    "id,Pred-Prob\ns,0\nt,0\n": ("prob", "Pred-Prob", []),
+    "id,confidence\ns,0\nt,0\n": ("prob", "confidence", []),
+    "id,label\ns,0\nt,0.5\n": ("prob", "label", []),
+    "id,score\ns,real\nt,fake\n": ("label", "score", []),
+    "id,label,Usage\ns,0,Public\nt,0,\n": (None, "label", ["Usage"]),
+    "n,Usage,id,prob\n1,Public,s,0\n2,Private,t,0\n": ("prob", "prob", ["n", "Usage"]),
+    "s,0.5\nt,0.5\n": ("prob", "column_2", []),
+}
+
+
+@pytest.mark.parametrize("text", SAMPLES)
+def test_what_a_sample_asks_for_is_told_by_its_answers_or_its_name(toy, text):
+    asked, column, further = SAMPLES[text]
+    layout = toy([*TRAIN, *TEST], TABLE | {"sample_submission.csv": text}).require_test()
+    assert layout.answer_column == column
+    assert (layout.asked.output if layout.asked else None) == asked
+    assert list(layout.further) == further
+    assert layout.item_ids == ["s", "t"]
+    header = text.split("\n")[0].split(",")
+    if layout.header:
+        assert layout.header_of("label") == header
+    rows = layout.table("label", ["x", "x"]).drop(columns=column).to_numpy().tolist()
+    cells = [line.split(",") for line in text.splitlines()[layout.header :]]
+    at = header.index(column) if layout.header else 1
+    assert rows == [[*row[:at], *row[at + 1 :]] for row in cells]
+
+
+@pytest.mark.parametrize(
+    ("text", "offer"),
+    [("id,label,prob\ns,0,0\nt,0,0\n", "submission: {answer_column: prob}"),
+     ("id,a,b\ns,0,0\nt,0,0\n", "submission: {answer_column: b}")],
+)  # fmt: skip
+def test_an_answer_column_that_no_name_tells_is_asked_for(toy, text, offer):
+    with refused("which of the columns .* is the answer") as caught:
+        toy([*TRAIN, *TEST], TABLE | {"sample_submission.csv": text})
+    assert f"`{offer}`" in str(caught.value)
+    layout = toy([], {"dataset.yaml": offer + "\n"}).require_test()
+    assert layout.answer_column == offer.split(": ")[2].rstrip("}")
+
+
+@pytest.mark.parametrize("column", ["prob_real", "live_score", "Bona-fide", "p_real"])
+def test_probabilities_of_real_are_asked_about(toy, column):
+    sample = {"sample_submission.csv": f"id,{column}\ns,0.5\nt,0.5\n"}
+    with refused("does 1 in column .* mean real"):
+        toy([*TRAIN, *TEST], TABLE | sample)
+    yaml = "submission: {label_names: ['1', '0']}\nmetric: auc\n"
+    dataset = toy([], {"dataset.yaml": yaml})
+    assert f"2 rows of id,{column}, P(real) in [0, 1]" in "\n".join(dataset.notes)
+
+
+def test_without_a_sample_the_answers_are_called_what_they_are(toy):
+    dataset = toy([*TRAIN, *TEST], TABLE | {"dataset.yaml": "metric: log_loss\n"})
+    assert dataset.require_test().header_of("prob") == ["filename", "prob"]
+    assert "no sample submission: it will be filename,prob, P(fake) in [0, 1]" in dataset.notes
+    yaml = "submission: {id_column: id, answer_column: y}\noutput: rank\n"
+    dataset = toy([], {"dataset.yaml": yaml})
+    assert any("id,y, the rank of P(fake)" in note for note in dataset.notes)
+
+
+def test_domains_are_read_from_the_names_of_files(toy):
+    files = ["train/real/easy_1.png", "train/fake/mid_2.png", "train/fake/hard/x_easy_3.png",
+             "test/hard_4.png", "test/other.png"]  # fmt: skip
+    yaml = "domain_from: '^(easy|mid|hard)_'\nsubfolders: ignore\n"
+    dataset = toy(files, {"dataset.yaml": yaml})
+    found = dict(zip(dataset.items["path"], dataset.items["domain"], strict=True))
+    assert found == dict(zip(files, ["easy", "mid", "", "hard", ""], strict=True))
+    [note] = [note for note in dataset.notes if "domain_from" in note]
+    assert "none 1 test, none 1 train, easy 1 train, hard 1 test, mid 1 train" in note
+    with refused(r"domain_from '\(foo\)_' in dataset.yaml finds nothing in the names of its 5"):
+        toy([], {"dataset.yaml": yaml.replace("^(easy|mid|hard)_", "(foo)_")})
 
 
 def test_columns_at_odds_offer_first_what_works_with_class_folders(toy):

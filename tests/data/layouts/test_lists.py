@@ -155,15 +155,15 @@ def test_a_sample_without_header_keeps_its_first_row_and_form(toy, tmp_path, tex
     layout = dataset.require_test()
     ids = [line.split(",")[0] for line in text.splitlines()]
     assert layout.item_ids == ids
-    preds = dataset.test.set_index("item_id")["path"].str.contains("8").astype(int)
-    write_submission(tmp_path / "s.csv", layout, preds, {})
+    pred = dataset.test.set_index("item_id")["path"].str.contains("8").astype(int)
+    write_submission(tmp_path / "s.csv", layout, pred.to_frame("pred").assign(prob=pred), {})
     assert (tmp_path / "s.csv").read_text() == "".join(f"{i},{int('8' in i)}\n" for i in ids)
 
 
 def test_a_test_csv_of_ids_is_the_sample(toy):
     files = [*TRAIN, *expand("test/{3,1,2}.png")]
     layout = toy(files, {"test.csv": "id,width\n3,24\n1,24\n2,24\n"}).require_test()
-    assert (layout.id_column, layout.label_column) == ("id", "label")
+    assert (layout.id_column, layout.answer_column) == ("id", None)
     assert layout.item_ids == ["3", "1", "2"]
 
 

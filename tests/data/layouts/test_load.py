@@ -60,7 +60,7 @@ def test_zips_in_place(toy, top):
     assert dataset.test["item_id"].tolist() == ["007"]
     assert dataset.test["path"].tolist() == ["test.zip!/images/007.png"]
     layout = dataset.require_test()
-    assert (layout.id_column, layout.label_column) == ("id", "answer")
+    assert (layout.id_column, layout.answer_column) == ("id", "answer")
     # The fingerprint follows content, not place.
     assert load_dataset("toy").sha256 == dataset.sha256
     zips["train.zip"].append(f"{top}fake/d.png")
@@ -251,8 +251,8 @@ BAD_SAMPLES = {
     "no rows": ("id,label\n", "header and no rows"),
     "id twice": ("id,label\nt.png,0\ns.png,0\nt.png,0\n", r"row 4: id 't\.png' stands there twice"),
     "two names": ("id,label\nt.png,0\nt,0\ns,0\n", r"row 3: id 't' and id 't\.png' fit the same"),
-    "one column": ("id\nt.png\n", "want two: an id and an answer"),
-    "three columns": ("id,a,b\nt.png,0,0\n", "want two: an id and an answer"),
+    "one column": ("id\nt.png\n", "want two or more: an id and an answer"),
+    "three columns": ("id,a,b\nt.png,0,0\n", "which of the columns a, b is the answer?"),
     "unknown word": ("id,label\nt.png,maybe\ns.png,maybe\n", r"'maybe'.*label_names"),
     "missing id": ("id,label\nt.png,0\n", r"no row for test/s\.png.*unlisted_files"),
 }
