@@ -113,30 +113,26 @@ def calibrate_folds(
         group), so that no label has a say in its own prediction; and by member the curves of
         whole folds, which predict. Members with a fold of too few rows are left as they are.
     """
-    logit, curves = aligned.logit.copy(), {}
+    logit, curves = aligned.logit.copy(), dict[str, FoldCurves]()
+    share = float(aligned.label.mean())
     for model in models:
         column = aligned.models.index(model)
-        fitted: FoldCurves = {}
-        for fold in aligned.folds_of(model):
-            rows = np.flatnonzero(aligned.fold == fold)
-            label, score, group = (
-                aligned.label[rows],
-                aligned.logit[rows, column],
-                aligned.group[rows],
-            )
-            if min(np.unique(group[label == one]).size for one in (0, 1)) < FEWEST:
-                break
-            share = float(aligned.label.mean())
-            fitted[str(fold)] = _fit(label, score, share)
-            part = stratified_group_folds(label, group, N_PARTS, seed)
+        folds = {k: np.flatnonzero(aligned.fold == k) for k in aligned.folds_of(model)}
+        if any(_has_few(aligned.label[rows], aligned.group[rows]) for rows in folds.values()):
+            continue
+        curves[model] = {}
+        for fold, rows in folds.items():
+            label, score = aligned.label[rows], aligned.logit[rows, column]
+            curves[model][str(fold)] = _fit(label, score, share)
+            part = stratified_group_folds(label, aligned.group[rows], N_PARTS, seed)
             for k in range(N_PARTS):
                 curve = _fit(label[part != k], score[part != k], share)
                 logit[rows[part == k], column] = curve.logit(score[part == k])
-        else:
-            curves[model] = fitted
-            continue
-        logit[:, column] = aligned.logit[:, column]
     return replace(aligned, logit=logit), curves
+
+
+def _has_few(label: IntArray, group: IntArray) -> bool:
+    return min(np.unique(group[label == one]).size for one in (0, 1)) < FEWEST
 
 
 def _fit(label: IntArray, score: FloatArray, share: float) -> Curve:

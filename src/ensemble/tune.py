@@ -153,8 +153,8 @@ def tune(
     rows, before = aligned.under(plain.pool), plain
     calibrated, curves = _calibrated_folds(rows, parts, search.seed) if by_fold else (rows, {})
     if curves:
-        for base in _on_calibrated_folds(tried, plain, names):
-            tried.append(try_fold_calibration(base, calibrated, parts, search, curves))
+        bases = _on_calibrated_folds(tried, plain, names)
+        tried += [try_fold_calibration(t, calibrated, parts, search, curves) for t in bases]
         candidates = judge(tried, aligned, search, len(reference), rivals)
         plain = _winner(tried, candidates)
     scaled = calibrated if plain.curves else rows
