@@ -4,7 +4,7 @@ import pytest
 
 from src import paths
 from src.artifacts.recipes import read_recipe
-from src.cli import bundle, predict, tune
+from src.cli import parsers, predict, tune
 from tests.ensemble.synthetic import DATA, SCHEME, make_folds, make_oof
 from tests.records import make_record
 
@@ -25,7 +25,7 @@ def home(artefact_root):
     return home
 
 
-@pytest.mark.parametrize("command", [predict, bundle])
+@pytest.mark.parametrize("command", ["predict", "bundle"])
 @pytest.mark.parametrize(
     ("rules", "broken"),
     [
@@ -36,7 +36,7 @@ def home(artefact_root):
 )
 def test_a_recipe_that_breaks_a_rule(home, capsys, command, rules, broken):
     (home / "dataset.yaml").write_text(f"rules: {rules}")
-    assert command.main(["--data", DATA]) == 2
+    assert parsers.main(command, ["--data", DATA]) == 2
     said = capsys.readouterr().err
     assert "recipe 'tuned' breaks the rules of the competition" in said
     assert broken in said
