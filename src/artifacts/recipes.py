@@ -38,6 +38,17 @@ class Member:
 
 
 @dataclass(frozen=True)
+class PartRule:
+    """How a part of the rows is decided in the cross-fitted score: as was fitted without it."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    weights: list[float]  # one a member, in their order
+    thresholds: list[float]  # likewise
+    stages: list[dict[str, Any]]  # as the recipe's
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What tune writes and predict reads."""
 
@@ -57,6 +68,9 @@ class Recipe:
     ships: str = "ensemble"  # which kind of thing predicts: a name in `src.ensemble.offers`
     # rules of the competition that it was made for, as in dataset.yaml; empty: none
     rules: dict[str, Any] = field(default_factory=dict)
+    # part of the rows (a fold; of a single fold, a number of `crossfit.make_parts`) -> the rule
+    # that was fitted without it; empty where there were too few groups
+    crossfit: dict[str, PartRule] = field(default_factory=dict)
 
     def stage(self, name: str) -> dict[str, Any]:
         """Return the parameters of a stage; raises KeyError where there is none."""

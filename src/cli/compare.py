@@ -23,6 +23,7 @@ from src.data.layouts.load import load_dataset
 from src.errors import UserError, disk_trouble, message_of
 from src.inference.cross_dataset import check_parts, labelled_items, leave_out_seen, trained_ids
 from src.inference.lineage import check_own
+from src.metrics import metric_named
 from src.reporting.card_table import cell
 from src.reporting.comparison import (
     Comparison,
@@ -33,13 +34,21 @@ from src.reporting.comparison import (
     read_comparison,
     training_of,
 )
-from src.reporting.evaluated import check_folds, levels_of, own_rows, subject_of_model
+from src.reporting.evaluated import (
+    check_folds,
+    honest_rows,
+    how_decided,
+    levels_of,
+    own_rows,
+    subject_of_model,
+)
+from src.reporting.paired import differences, disagreement, same_items, sentence
 from src.reporting.scorecard import score_rows
 from src.soups.plan import read_plan
 from src.training.job import Options, check_fold
 from src.training.setup import check_names
 
-SHOWN = ("macro_f1", "auc", "eer", "hter")
+SHOWN = ("macro_f1", "auc", "ap", "eer", "hter")
 ONE_CLASS = ("accuracy",)  # what is left to say of a data set of one class
 
 
@@ -69,6 +78,7 @@ def print_comparison(results: Sequence[Result], under: Conditions) -> None:
         sets = [data for data in first.cards if first.card(data, level) is not None]
         if sets:
             _print_level(scored, under, sets, level)
+            _print_apart(scored, sets, level)
     notes = {f"{result.row}: {note}" for result in scored for note in result.notes}
     notes |= {
         f"{data}, {card.level} level: {note}"
@@ -142,6 +152,23 @@ def _print_level(
             lines.append([result.row, *cells])
         print()
         print_table(lines)
+
+
+def _print_apart(scored: Sequence[Result], sets: Sequence[str], level: str) -> None:
+    """Say of every row and data set which is better, it or the first row, where both are told."""
+    print()
+    for data in sets:
+        first = scored[0].card(data, level)
+        for result in scored[1:]:
+            card = result.card(data, level)
+            if first is None or card is None or not same_items(first, card):
+                continue
+            found = {one.metric: one for one in differences(first, card)}
+            for metric in ("macro_f1", "auc"):
+                if not math.isnan(found[metric].value):
+                    text = sentence(scored[0].row, result.row, found[metric], metric_named(metric))
+                    share = f"; {disagreement(first, card):.1%} of verdicts differ"
+                    print(f"{data}: {text}{share if metric == 'macro_f1' else ''}")
 
 
 def run_compare(arguments: Namespace) -> None:
@@ -279,7 +306,7 @@ def _score(row: Row, under: Conditions) -> Result:
     subject = subject_of_model(under.dataset, under.scheme, row.model)
     folds = check_folds(subject, under.folds)
     check_own(under.dataset, under.scheme, [row.model], folds, under.input_root)
-    decided = {under.dataset: levels_of(own_rows(subject), folds=folds)}
+    decided = {under.dataset: levels_of(honest_rows(subject), folds=folds)}
     for other in under.others:
         rows, _ = predict_other(subject, folds, other, under.options, under.input_root)
         decided[other] = levels_of(rows, development=own_rows(subject, folds))
@@ -288,7 +315,9 @@ def _score(row: Row, under: Conditions) -> Result:
         for data, levels in decided.items()
     }
     cost = training_of(under.dataset, under.scheme, row.model, folds)
-    return Result(row.name, row.model, cost, subject.threshold, subject.notes, cards)
+    how = how_decided(subject)
+    threshold = f"{subject.threshold}; in-domain decisions are {how}" if how else subject.threshold
+    return Result(row.name, row.model, cost, threshold, subject.notes, cards)
 
 
 main = partial(parsers.main, "compare")

@@ -33,18 +33,24 @@ from src.data.items.manifest import Dataset
 from src.ensemble.predictions import Decided
 from src.errors import UserError, unknown_name
 from src.inference.lineage import check_own, records_of, trained_sets
-from src.reporting.card_table import reasons, records, table_of
+from src.metrics import metric_named
+from src.reporting.card_table import cell, mean_words, reasons, records, table_of
 from src.reporting.evaluated import (
+    CROSS_FITTED,
+    Rows,
     Subject,
     check_folds,
+    honest_rows,
     levels_of,
     other_rows,
+    own_levels,
     own_rows,
     parts,
     subject_of_model,
     subject_of_recipe,
 )
-from src.reporting.scorecard import Card, score_rows
+from src.reporting.paired import differences, disagreement, same_items, sentence
+from src.reporting.scorecard import Card, score_all, score_rows
 
 if TYPE_CHECKING:
     from src.inference.cross_dataset import LabelledRows
@@ -81,7 +87,7 @@ def run_evaluate(arguments: Namespace) -> None:
     folds = check_folds(subject, arguments.folds)
     models, scheme = subject.aligned.models, subject.recipe.scheme
     check_own(name, scheme, models, subject.aligned.folds, arguments.input_root)
-    decided, split = {name: levels_of(own_rows(subject), folds=folds)}, "train"
+    decided, split = own_levels(subject, folds), "train"
     where = other
     if other is not None:
         rows, split = predict_other(
@@ -93,14 +99,16 @@ def run_evaluate(arguments: Namespace) -> None:
             arguments.split,
         )
         where = other if split == "train" else f"{other} {split}"
-        decided[where] = levels_of(rows, development=own_rows(subject, folds))
+        decided[Rows(where)] = levels_of(rows, development=own_rows(subject, folds))
     if arguments.only:
         _check_only(decided, arguments.by, arguments.only)
-    cards = _cards(decided, arguments.by, arguments.only)
+    cards = score_all(decided, arguments.by, arguments.only, metric_named(subject.metric))
     path = paths.scorecard_csv(
         name, subject.recipe.scheme, subject.name, other, split=split, is_recipe=subject.is_recipe
     )
     print_cards(subject, folds, cards, where)
+    if arguments.versus is not None:
+        _print_versus(subject, folds, next(iter(cards.values()))[0], arguments.versus)
     write_cards(path, subject, folds, cards)
     print(f"\nscorecard: {path}")
 
@@ -206,24 +214,7 @@ def _with_groups(table: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     return table.assign(group=table["item_id"].map(known).fillna(table["group"]))
 
 
-def _cards(
-    decided: dict[str, dict[str, Decided]], by: str | None, only: Sequence[str] | None
-) -> dict[str, list[Card]]:
-    """Return data set -> cards: of each level the whole, then its parts."""
-    found: dict[str, list[Card]] = {}
-    for name, levels in decided.items():
-        found[name] = []
-        for level, rows in levels.items():
-            found[name].append(score_rows(rows, level))
-            if not by:
-                continue
-            for value, mask, note in parts(rows, by):
-                if not only or value in only:
-                    found[name].append(score_rows(rows.take(mask), level, by, value, note))
-    return found
-
-
-def _check_only(decided: dict[str, dict[str, Decided]], by: str, only: Sequence[str]) -> None:
+def _check_only(decided: dict[Rows, dict[str, Decided]], by: str, only: Sequence[str]) -> None:
     items = [levels["item"] for levels in decided.values()]
     known = {value for rows in items for value, _, _ in parts(rows, by)}
     for value in only:
@@ -232,7 +223,7 @@ def _check_only(decided: dict[str, dict[str, Decided]], by: str, only: Sequence[
 
 
 def print_cards(
-    subject: Subject, folds: Sequence[int], cards: dict[str, list[Card]], other: str | None
+    subject: Subject, folds: Sequence[int], cards: dict[Rows, list[Card]], other: str | None
 ) -> None:
     """Print what is scored, the tables, what is undefined and why."""
     recipe, labels = subject.recipe, read_label_names(subject.recipe.dataset)
@@ -243,12 +234,10 @@ def print_cards(
         f"{'s' * (len(folds) > 1)} {' '.join(map(str, folds))} of {count}, out-of-fold"
     )
     print(f"threshold: {subject.threshold}; labels: {labels.polarity}")
-    for note in subject.notes:
+    for note in [*_how_fitted(subject, cards), *subject.notes]:
         print(note)
-    titles = {name: f"in-domain ({name})" if other else name for name in cards}
+    titles = {rows: rows.title(recipe.dataset, other) for rows in cards}
     if other is not None:
-        own = other == f"{recipe.dataset} test"
-        titles[other] = f"test items ({recipe.dataset})" if own else f"cross-domain ({other})"
         print(
             f"{other}: mean logit of {len(folds)} checkpoint(s) trained on {recipe.dataset}, all "
             "thresholds carried over from there"
@@ -263,6 +252,41 @@ def print_cards(
     print("\n" + LEGEND.format(dev=dev))
 
 
+def _print_versus(subject: Subject, folds: list[int], card: Card, name: str) -> None:
+    """Say whether another model or recipe is better on the same out-of-fold rows."""
+    dataset, scheme = subject.recipe.dataset, subject.recipe.scheme
+    if name in recipe_names(dataset):
+        recipe = read_recipe(recipe_path(dataset, name))
+        check_recipe_fresh(recipe)
+        other = subject_of_recipe(name, recipe)
+    else:
+        other = subject_of_model(dataset, scheme, name)
+    check_folds(other, folds)
+    check_own(dataset, scheme, other.aligned.models, other.aligned.folds, None)
+    rows = levels_of(honest_rows(other), folds=folds)["item"]
+    metrics = {one: metric_named(one) for one in (subject.metric, "macro_f1", "auc")}
+    held = score_rows(rows, also=tuple(metrics.values()))
+    if not same_items(card, held):
+        raise UserError(f"--versus {name}: its rows are not those of {subject.name}")
+    found = {one.metric: one for one in differences(card, held)}
+    print()
+    for metric in metrics.values():
+        share = f"; {disagreement(card, held):.1%} of verdicts differ" if metric.decides else ""
+        print(sentence(subject.name, name, found[metric.name], metric) + share)
+
+
+def _how_fitted(subject: Subject, cards: dict[Rows, list[Card]]) -> list[str]:
+    """Say the score that a rule was fitted for, first as others than its own rows give it."""
+    found = {rows.how: group[0] for rows, group in cards.items() if rows.how}
+    said = [f"{how} {cell(card.scores[subject.metric])}" for how, card in found.items()]
+    if CROSS_FITTED in found:
+        told = "each part of the rows decided by what was fitted on the others"
+        said[0] += f" ({told})"
+        return [f"{subject.metric}: {'; '.join(said)}"]
+    why = "fitted on these very rows, which flatters; nothing could be cross-fitted"
+    return [f"{subject.metric}: {said[0]} ({why})"] if found else []
+
+
 def _print_parts(title: str, group: Sequence[Card], names: tuple[str, str]) -> None:
     if not group:
         return
@@ -272,6 +296,9 @@ def _print_parts(title: str, group: Sequence[Card], names: tuple[str, str]) -> N
     print_tables([(card.value, card) for card in group if card.value in shown], names)
     if len(group) > MOST_PARTS:
         print(f"the {MOST_PARTS} worst of {len(group)} by macro_f1; all are in the CSV")
+    if len(group) > 1:
+        print(f"plain mean over each {group[0].by} that tells it, as papers print it: "
+              f"{', '.join(mean_words(group))}")  # fmt: skip
 
 
 def _order(value: float) -> float:
@@ -290,14 +317,18 @@ def print_tables(columns: Sequence[tuple[str, Card]], names: tuple[str, str]) ->
 
 
 def write_cards(
-    path: Path, subject: Subject, folds: Sequence[int], cards: dict[str, list[Card]]
+    path: Path, subject: Subject, folds: Sequence[int], cards: dict[Rows, list[Card]]
 ) -> None:
     """Write every score as a row of a CSV; an undefined one is empty, its note says why."""
     head = {"trained_on": subject.recipe.dataset}
     tail = {"name": subject.name, "folds": " ".join(map(str, folds))}
     rows = [
-        head | {"data": name} | tail | record | {"threshold": subject.threshold}
-        for name, group in cards.items()
+        head
+        | {"data": rows.data, "decided": rows.how}
+        | tail
+        | record
+        | {"threshold": subject.threshold}
+        for rows, group in cards.items()
         for card in group
         for record in records(card)
     ]

@@ -322,6 +322,7 @@ def _report(parser: Parser) -> None:
 
   python -m src evaluate --model effnet_b0                   or: --recipe tuned
   python -m src evaluate --model effnet_b0 --by domain       a column a domain
+  python -m src evaluate --recipe tuned --versus effnet_b0   ... and which of two is better
   python -m src evaluate --model effnet_b0 --data B --from A
                           checkpoints and threshold of A on the labelled items of B (its test
                           items where their labels are there), beside A's own scores
@@ -337,6 +338,8 @@ def _evaluate(parser: Parser) -> None:
     text = "score each alone too; a manipulation is the domain of fakes, against reals"
     add("--by", choices=["domain", "manipulation", "kind"], help=text)
     add("--only", nargs="+", metavar="VALUE", help="of --by, these alone")
+    text = "another model or recipe: which is better on the same out-of-fold rows?"
+    add("--versus", metavar="NAME", help=text)
     add("--from", dest="source", metavar="A", help="predict --data with what was trained on A")
     text = "labelled items of --data to predict; default: test, where it is labelled"
     add("--split", choices=["train", "test"], help=text)

@@ -9,7 +9,7 @@ from src.cli.common import choose_dataset, show_log
 from src.data.layouts.load import load_dataset
 from src.errors import UserError
 from src.inference.lineage import check_own
-from src.reporting.report import scores_of, write_report
+from src.reporting.report import CROSS, FITTED, scores_of, write_report
 from src.reporting.runs import collect_runs, reportable
 
 
@@ -37,9 +37,11 @@ def run_report(arguments: Namespace) -> None:
         scores = scores_of(runs.whole) if runs.whole is not None else None
         text = "nothing held out"
         if scores is not None:
+            cross = f"{scores[CROSS]:.4f} cross-fitted, " if CROSS in scores else ""
             text = (
-                f"{scores['items']} items, macro_f1 {scores['macro_f1']:.4f} at 0.5, "
-                f"auc {scores['auc']:.4f}, ece {scores['ece']:.4f}"
+                f"{scores['items']} items, macro_f1 {cross}{scores['macro_f1']:.4f} at 0.5 "
+                f"(in-sample {scores[FITTED]:.4f}), auc {scores['auc']:.4f}, "
+                f"ece {scores['ece']:.4f}"
             )
         print(f"{runs.model}: {text} -> {page}")
 

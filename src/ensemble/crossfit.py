@@ -151,12 +151,19 @@ def answers_of(
     if known.all():
         return votes_of(rule, some)
     votes = Votes(np.empty(len(some)), np.empty(len(some), dtype=np.int64))
-    mean = plain_rule("soft", equal_weights(rule.weights.size))
-    mean = fit_threshold(rows.label[seen], rows.logit[seen], mean, metric)[0]
-    for by, which in ((rule, known), (mean, ~known)):
+    for by, which in ((rule, known), (fallback(rows, seen, metric), ~known)):
         if which.any():
             votes.prob[which], votes.pred[which] = votes_of(by, some.take(which))
     return votes
+
+
+def fallback(rows: Predictions, seen: NDArray[np.bool_], metric: Metric) -> Rule:
+    """Return what decides items of which no member of a rule knows: the plain mean of the others.
+
+    At its best threshold on the items `seen`, (n,).
+    """
+    mean = plain_rule("soft", equal_weights(rows.logit.shape[1]))
+    return fit_threshold(rows.label[seen], rows.logit[seen], mean, metric)[0]
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from src.ensemble.crossfit import (
     try_split,
     try_strategy,
 )
+from src.ensemble.crossfitted import PARTS, kept_rules, parted_by
 from src.ensemble.extra import is_extra
 from src.ensemble.predictions import IntArray, votes_of
 from src.ensemble.ragged import ragged_notes, tunable
@@ -167,7 +168,7 @@ def tune(
     notes = _notes(aligned, parts, candidates, chosen, metric, shown_only=bool(reference))
     notes += ragged_notes(aligned, winner)
     notes += scale_notes(rows, before.rule, before.name, mended=bool(curves))
-    recipe = _recipe(scaled, winner, candidates, search, notes)
+    recipe = _recipe(scaled, winner, candidates, search, parts, notes)
     return Tuned(recipe, candidates, chosen, notes, winner)
 
 
@@ -307,6 +308,7 @@ def _recipe(
     winner: Tried,
     candidates: list[Candidate],
     search: Search,
+    parts: Parts,
     notes: list[str],
 ) -> Recipe:
     best = next(c for c in candidates if c.name == winner.name)
@@ -348,5 +350,7 @@ def _recipe(
             "sampler": STRATEGIES.get(winner.strategy).sampler or None,
             "trials": winner.trials,
             "seed": search.seed,
+            PARTS: parted_by(parts, aligned),
         },
+        crossfit=kept_rules(winner.rules, aligned.models),
     )

@@ -16,6 +16,7 @@ from src import paths
 from src.artifacts.runs import read_run
 from src.config import ModelConfig, check_stem, config_file, model_names, read_model
 from src.errors import UserError
+from src.reporting.card_table import mean_of
 from src.reporting.charts import LINE, new_figure, save_figure, shown
 from src.reporting.scorecard import Card, Score
 from src.strict_yaml import STRICT, EachOnce, Int, Keys, Plain, Word
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FloatArray = NDArray[np.float64]
-METRICS = ("macro_f1", "auc", "eer", "hter", "accuracy", "recall_real", "recall_fake")
+METRICS = ("macro_f1", "auc", "ap", "eer", "hter", "accuracy", "recall_real", "recall_fake")
 PLOTTED = {"macro_f1": "macro-F1", "auc": "AUC"}
 ITEM = "item"
 
@@ -162,9 +163,7 @@ class Result:
 
     def mean(self, others: Sequence[str], level: str, metric: str) -> float:
         """Return the mean of a metric over other data sets where it is defined, else NaN."""
-        found = [self.score(data, level, metric) for data in others]
-        values = [s.value for s in found if s is not None and not np.isnan(s.value)]
-        return float(np.mean(values)) if values else float("nan")
+        return mean_of(self.score(data, level, metric) for data in others)
 
 
 def training_of(
@@ -195,6 +194,8 @@ def training_of(
 def comparison_table(results: Sequence[Result], dataset: str) -> pd.DataFrame:
     """Return a line a row, data set and level; a row without scores has one line with the reason.
 
+    Where a row has several other data sets, their plain means follow, as `mean of B, C`.
+
     Args:
         results: the rows.
         dataset: the one trained on.
@@ -210,12 +211,25 @@ def comparison_table(results: Sequence[Result], dataset: str) -> pd.DataFrame:
             domain = "in" if data == dataset else "out"
             where = {"data": data, "domain": domain}
             lines += [own | where | _of_card(card, result) for card in cards]
+        others = [data for data in result.cards if data != dataset]
+        if len(others) > 1:
+            where = {"data": f"mean of {', '.join(others)}", "domain": "out"}
+            lines += [own | where | means for means in _means(result, others)]
         if not result.cards:
             lines.append(own | {"note": result.failure})
     scores = [metric + end for metric in METRICS for end in ("", "_low", "_high")]
     of_card = ["data", "domain", "level", "items", "reals", "fakes", "groups", *scores, "note"]
     columns = [*_of_row(Result("", "")), *of_card]
     return pd.DataFrame(lines, columns=columns)
+
+
+def _means(result: Result, others: Sequence[str]) -> list[dict[str, object]]:
+    """Return the mean over other data sets of every metric, a record a level that they have."""
+    levels = dict.fromkeys(card.level for data in others for card in result.cards[data])
+    return [
+        {"level": level} | {metric: result.mean(others, level, metric) for metric in METRICS}
+        for level in levels
+    ]
 
 
 def _of_row(result: Result) -> dict[str, object]:

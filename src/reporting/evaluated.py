@@ -3,8 +3,9 @@
 Of them also what is scored apart: groups pooled to one row, domains, manipulations, kinds.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,13 +14,32 @@ from numpy.typing import NDArray
 from src.artifacts.recipes import Recipe
 from src.data.items.identities import video_of_frame
 from src.ensemble.align import Aligned, align
+from src.ensemble.crossfitted import part_rules
 from src.ensemble.predictions import ALONE, Decided, IntArray, Predictions, columns_of, decide
 from src.ensemble.rule import Rule, can_vote, fold_curves_of, pools_of, rule_of, stages_of
+from src.ensemble.scales import calibrate_folds
 from src.errors import UserError
-from src.metrics import eer_cut, log_odds, roc
+from src.metrics import DEFAULT, eer_cut, log_odds, roc
 from src.reporting.runs import own_recipe
 
 NO_NAME = "(none)"  # a domain of which nothing is known
+# How rows were decided: by what was fitted on others, or on these very ones.
+CROSS_FITTED, IN_SAMPLE = "cross-fitted", "in-sample"
+
+
+class Rows(NamedTuple):
+    """Which rows a column of the table is of."""
+
+    data: str  # the data set, with the split where it is not the train items
+    how: str = ""  # `CROSS_FITTED` or `IN_SAMPLE` where something was fitted on the data set
+
+    def title(self, own: str, other: str | None) -> str:
+        """Return the head of its columns; `own` is the data set that was trained on."""
+        if self.data != own:
+            is_own = self.data == f"{own} test"
+            return f"test items ({own})" if is_own else f"cross-domain ({self.data})"
+        name = f"in-domain ({own})" if other else own
+        return f"{name}, {self.how}" if self.how else name
 
 
 @dataclass(frozen=True)
@@ -32,6 +52,12 @@ class Subject:
     aligned: Aligned  # the out-of-fold predictions of its members
     threshold: str  # in words: what it is and where it comes from
     notes: list[str]  # what its scores stand on
+    # its rows, decided by what was not fitted on them, and by which thresholds; None where its own
+    # rule was not fitted on them either, or nothing was cross-fitted
+    crossfitted: Decided | None = None
+    cuts: str = ""
+    fitted: bool = False  # whether its rule was fitted on these rows
+    metric: str = DEFAULT  # what it was fitted for
 
 
 def subject_of_model(dataset: str, scheme: str, model: str) -> Subject:
@@ -42,6 +68,7 @@ def subject_of_model(dataset: str, scheme: str, model: str) -> Subject:
     """
     aligned = align(dataset, scheme, [model])
     rule, threshold = ALONE, f"{ALONE.threshold} (no recipe is of this model alone)"
+    crossfitted, cuts = None, ""
     found = own_recipe(dataset, scheme, model)
     if found is not None:
         name, recipe = found
@@ -56,6 +83,10 @@ def subject_of_model(dataset: str, scheme: str, model: str) -> Subject:
             )  # fmt: skip
             how = f", frames pooled by {pools[model]}" if pools else ""
             threshold = _words(rule, f"recipe {name}{how}, fitted on these rows")
+            parts = part_rules(recipe, aligned, alone=model)
+            if parts is not None:
+                decided = parts.at_thresholds(rule).decide(aligned)
+                crossfitted, cuts = replace(decided, logit=aligned.logit[:, 0]), parts.words()
         else:
             why = f"recipe {name} decides on something else: --recipe {name}"
             threshold = f"{ALONE.threshold} ({why})"
@@ -63,27 +94,38 @@ def subject_of_model(dataset: str, scheme: str, model: str) -> Subject:
     stages = stages_of(rule, [model])
     folds = aligned.folds
     whole = Recipe(dataset, scheme, folds, aligned.folds_sha256, members, stages)
-    return Subject(model, False, whole, aligned, threshold, _notes(aligned))
+    notes, fitted = _notes(aligned, [model]), rule is not ALONE
+    metric = DEFAULT if found is None else found[1].metric
+    return Subject(
+        model, False, whole, aligned, threshold, notes, crossfitted, cuts, fitted, metric
+    )
 
 
 def subject_of_recipe(name: str, recipe: Recipe) -> Subject:
     """Return a recipe with the predictions it was tuned on; raises as `align`."""
     folds_of = {
-        member.model: [int(fold) for fold in member.oof_sha256]
-        for member in recipe.members
-        if member.weight
+        member.model: [int(fold) for fold in member.oof_sha256] for member in recipe.members
     }
     aligned = align(recipe.dataset, recipe.scheme, list(folds_of), folds_of)
     aligned = aligned.pooled_as(pools_of(recipe))
-    aligned = aligned.through(aligned.models, fold_curves_of(recipe))
-    rule = rule_of(recipe)
-    cross = recipe.scores.get("cross_fitted")
-    honest = "" if cross is None else f"; cross-fitted, its macro-F1 is {cross:.4f}"
-    notes = _notes(aligned)
-    notes.append(f"weights and threshold were fitted on these rows: in-sample{honest}")
-    hard = rule.voting == "hard"
-    threshold = "the members' own, by hard voting" if hard else _words(rule, f"recipe {name}")
-    return Subject(name, True, recipe, aligned, threshold, notes)
+    curves = fold_curves_of(recipe)
+    fair = aligned  # in whose logits no item's own label has a say
+    if curves:
+        fair, _ = calibrate_folds(aligned, list(curves), int(recipe.search["seed"]))
+        aligned = aligned.through(aligned.models, curves)
+    rule, parts = rule_of(recipe), part_rules(recipe, fair)
+    crossfitted, cuts = None, ""
+    if parts is not None:
+        given = replace(fair, logit=_columns(recipe, _by_member(fair)))
+        crossfitted, cuts = parts.decide(given), parts.words()
+    threshold = _words(rule, f"recipe {name}")
+    if rule.voting == "hard":
+        threshold, cuts = "the members' own, by hard voting", ""
+    said = {member.model for member in recipe.members if member.weight}
+    notes = _notes(aligned, said)
+    return Subject(
+        name, True, recipe, aligned, threshold, notes, crossfitted, cuts, True, recipe.metric
+    )
 
 
 def _words(rule: Rule, where: str) -> str:
@@ -91,11 +133,12 @@ def _words(rule: Rule, where: str) -> str:
     return f"{rule.threshold:.4f}{cuts} ({where})"
 
 
-def _notes(aligned: Aligned) -> list[str]:
+def _notes(aligned: Aligned, models: Collection[str]) -> list[str]:
     return [
         f"selected-on: {model} chose its epoch, or what it merges, by its score on these rows, "
         "which flatters it"
         for model in aligned.selected_on
+        if model in models
     ]
 
 
@@ -118,7 +161,8 @@ def check_folds(subject: Subject, folds: Sequence[int] | None) -> list[int]:
 def own_rows(subject: Subject, folds: Sequence[int] | None = None) -> Decided:
     """Return the out-of-fold predictions of some folds (None: all), decided by the rule.
 
-    Rows that it cannot decide (`can_vote`) are left out.
+    In-sample, where the rule was fitted on them. Rows that it cannot decide (`can_vote`) are left
+    out.
 
     Raises:
         UserError: it can decide none of them.
@@ -126,7 +170,7 @@ def own_rows(subject: Subject, folds: Sequence[int] | None = None) -> Decided:
     aligned = subject.aligned
     chosen = check_folds(subject, folds)
     rows = aligned.take(np.isin(aligned.fold, chosen))
-    rows = rows.take(can_vote(rule_of(subject.recipe), _columns(subject, _by_member(rows))))
+    rows = rows.take(can_vote(rule_of(subject.recipe), _columns(subject.recipe, _by_member(rows))))
     if not len(rows):
         raise UserError(
             f"{subject.name}: no item of fold {' '.join(map(str, chosen))} was predicted by all "
@@ -137,6 +181,36 @@ def own_rows(subject: Subject, folds: Sequence[int] | None = None) -> Decided:
 
 def _by_member(rows: Aligned) -> dict[str, NDArray[np.float64]]:
     return dict(zip(rows.models, rows.logit.T, strict=True))
+
+
+def honest_rows(subject: Subject) -> Decided:
+    """Return all out-of-fold predictions, decided by what was not fitted on them.
+
+    Cross-fitted, or by a rule that was not fitted on them; where it was, and nothing is
+    cross-fitted, they are in-sample as `own_rows`.
+    """
+    return own_rows(subject) if subject.crossfitted is None else subject.crossfitted
+
+
+def how_decided(subject: Subject) -> str:
+    """Return `CROSS_FITTED` or `IN_SAMPLE` for the honest rows; "" where nothing was fitted."""
+    if subject.crossfitted is not None:
+        return CROSS_FITTED
+    return IN_SAMPLE if subject.fitted else ""
+
+
+def own_levels(subject: Subject, folds: list[int]) -> dict[Rows, dict[str, Decided]]:
+    """Return the levels of a subject's own rows: cross-fitted first, in-sample beside.
+
+    In-sample is left out where it is the same, since nothing was fitted.
+    """
+    name, rows = subject.recipe.dataset, honest_rows(subject)
+    decided = {Rows(name, how_decided(subject)): levels_of(rows, folds=folds)}
+    fitted = own_rows(subject)
+    same = np.array_equal(rows.pred, fitted.pred) and np.array_equal(rows.prob, fitted.prob)
+    if not same:
+        decided[Rows(name, IN_SAMPLE)] = levels_of(fitted, folds=folds)
+    return decided
 
 
 def other_rows(
@@ -170,17 +244,17 @@ def _decided(
     subject: Subject, rows: Predictions, members: Mapping[str, NDArray[np.float64]]
 ) -> Decided:
     """Decide rows by (n,) logits by member: those of no checkpoint have no say."""
-    logit = _columns(subject, members)
+    logit = _columns(subject.recipe, members)
     decided = decide(rule_of(subject.recipe), replace(rows, logit=logit))
     if subject.is_recipe:
         return decided
     return replace(decided, logit=members[subject.name])  # which saturates later than its prob
 
 
-def _columns(subject: Subject, members: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+def _columns(recipe: Recipe, members: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
     """Return (n, m) logits in the order of the recipe's members, NaN where there are none."""
     nobody = np.full(len(next(iter(members.values()))), np.nan)
-    columns = [members.get(member.model, nobody) for member in subject.recipe.members]
+    columns = [members.get(member.model, nobody) for member in recipe.members]
     return np.stack(columns, axis=1)
 
 

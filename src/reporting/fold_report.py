@@ -95,8 +95,8 @@ def _score_lines(part: RunPart, labels: LabelNames) -> list[str]:
         f"at 0.5: accuracy {found['accuracy']:.4f}, macro-F1 {found['macro_f1']:.4f}",
         *_class_lines(rows, half, labels),
         "",
-        f"at {part.how}, chosen with a view to these items: macro-F1 "
-        f"{macro_f1(label, rows.pred):.4f}",
+        f"{part.how}: macro-F1 {macro_f1(label, rows.pred):.4f} (in-sample, at {part.tuned}: "
+        f"{macro_f1(label, part.in_sample):.4f})",
         *_class_lines(rows, rows.pred, labels),
         *(["", note] if note else []),
     ]

@@ -37,9 +37,14 @@ def differences(one: Card, other: Card) -> list[Difference]:
     Raises:
         ValueError: cards of other items.
     """
-    if not np.array_equal(one.rows.item_id, other.rows.item_id):
+    if not same_items(one, other):
         raise ValueError(f"{one.items} and {other.items} rows are not the same items")
     return [_difference(one, other, name) for name in one.scores if name in other.scores]
+
+
+def same_items(one: Card, other: Card) -> bool:
+    """Tell whether two cards are of the same items, in the same order."""
+    return np.array_equal(one.rows.item_id, other.rows.item_id)
 
 
 def _difference(one: Card, other: Card, name: str) -> Difference:

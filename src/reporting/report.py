@@ -28,6 +28,7 @@ COLUMNS, WORST = 6, 24
 SIDE = 160  # px of a thumbnail
 CANVAS = Canvas(SIDE, "short_side", "bicubic")
 CELL = 1.7  # inches
+CROSS, FITTED = "cross_fitted_macro_f1", "in_sample_macro_f1"
 SCORES = ("macro_f1", "accuracy", "f1_real", "f1_fake", "auc", "log_loss", "ece")
 FACTS = ("selection", "epoch", "start", "precision", "device", "trainable", "seconds",
          "items_per_second")  # fmt: skip
@@ -50,13 +51,14 @@ class Section(NamedTuple):
 
 
 def scores_of(part: RunPart) -> dict[str, float]:
-    """Return the scores of a part: `tuned_macro_f1`, at 0.5 `SCORES`, and `items`."""
+    """Return `items`, macro-F1 cross-fitted (if it is), at 0.5 `SCORES`, in-sample macro-F1."""
     rows = part.rows
     found = classification_report(rows.label, rows.logit, 0.5)
     found["log_loss"] = log_loss(rows.label, rows.logit)
     found["ece"] = calibration_error(rows.label == 1, rows.prob)
-    tuned = macro_f1(rows.label, rows.pred)
-    return {"items": len(rows), "tuned_macro_f1": tuned, **{k: found[k] for k in SCORES}}
+    first = {CROSS: macro_f1(rows.label, rows.pred)} if part.is_cross_fitted else {}
+    at_half = {k: found[k] for k in SCORES}
+    return {"items": len(rows), **first, **at_half, FITTED: macro_f1(rows.label, part.in_sample)}
 
 
 def make_page(runs: ModelRuns, sections: Sequence[Section], labels: LabelNames = COMMON) -> str:
@@ -91,9 +93,10 @@ def _scores(runs: ModelRuns, names: tuple[str, str]) -> list[str]:
         rows[-1][1] = ""
         whole = scores_of(runs.whole)
         rows.append(["all items together", *(_number(whole[column]) for column in columns)])
+    cross = f"{CROSS}: {runs.whole.how.partition(': ')[2]}, each found on other items. "
     note = (
-        f"tuned_macro_f1: {runs.whole.how}; chosen with a view to these very items; "
-        "tune.py prints the cross-fitted score. The other scores are at 0.5."
+        f"{cross if runs.whole.is_cross_fitted else ''}{FITTED}: {runs.whole.tuned}, found on "
+        "these very items, which flatters. The other scores are at 0.5."
     )
     own = {"f1_real": f"f1_{names[0]}", "f1_fake": f"f1_{names[1]}"}
     heads = [own.get(column, column) for column in columns]

@@ -12,10 +12,12 @@ from src.artifacts.oof import read_views
 from src.artifacts.recipes import Recipe, check_recipe_fresh, read_recipe
 from src.artifacts.runs import has_run, read_run
 from src.ensemble.align import finished_folds, read_logits
+from src.ensemble.crossfitted import cross_threshold, part_rules
 from src.ensemble.pooling import DEFAULT
 from src.ensemble.predictions import (
     ALONE,
     Decided,
+    IntArray,
     Predictions,
     columns_of,
     decide,
@@ -24,15 +26,21 @@ from src.ensemble.predictions import (
 from src.ensemble.rule import fold_curves_of, pools_of, rule_of
 from src.errors import UserError, unknown_name
 
+SEED = 42  # of the parts of a single fold, as tune.py's default
+
 
 @dataclass(frozen=True)
 class RunPart:
     """Predictions of one fold, or of all finished folds together."""
 
     name: str  # `fold 0`, `all finished folds`
-    rows: Decided  # at the tuned threshold; `prob` and `logit` are the model's own
-    how: str  # that threshold and where it comes from, for a title
-    # the threshold on P(fake) itself; None where it is on something else, or several
+    # cross-fitted where that could be done; `prob` and `logit` are the model's own
+    rows: Decided
+    in_sample: IntArray  # (n,) 0/1, decided by the threshold that was fitted on these very items
+    how: str  # how `rows` were decided, for a title
+    is_cross_fitted: bool  # else they are the in-sample ones
+    tuned: str  # the threshold that was fitted on all of them, and where it comes from
+    # the same on P(fake) itself; None where it is on something else, or several
     line: float | None
     # of each run: its fold and its entries an epoch; empty without a record
     histories: dict[paths.FoldName, list[dict[str, Any]]]
@@ -81,28 +89,28 @@ def collect_runs(dataset: str, scheme: str, model: str) -> ModelRuns:
     logit = read_logits(dataset, scheme, model, done, table)
     columns = columns_of(table.set_index("item_id").loc[logit.index])
     own = Predictions(**columns, logit=logit.to_numpy(np.float64))
-    rows, how, line = decide_alone(dataset, scheme, model, own)
     histories = {fold: record["history"] for fold, record in records.items()}
     name = "all finished folds" if len(done) > 1 else f"fold {done[0]}"
-    whole = RunPart(name, rows, how, line, histories)
+    whole = decide_alone(dataset, scheme, model, own, name)
+    whole = replace(whole, histories=histories)
     parts = {
-        fold: RunPart(
-            f"fold {fold}", rows.take(rows.fold == fold), how, line,
-            {key: entries for key, entries in histories.items() if key == fold},
+        fold: replace(
+            whole, name=f"fold {fold}", rows=whole.rows.take(whole.rows.fold == fold),
+            in_sample=whole.in_sample[whole.rows.fold == fold],
+            histories={key: entries for key, entries in histories.items() if key == fold},
         )
         for fold in done
     }  # fmt: skip
     return ModelRuns(dataset, scheme, model, parts, whole, records)
 
 
-def decide_alone(
-    dataset: str, scheme: str, model: str, rows: Predictions
-) -> tuple[Decided, str, float | None]:
+def decide_alone(dataset: str, scheme: str, model: str, rows: Predictions, name: str) -> RunPart:
     """Decide items as a recipe of this model alone does, else at their own best threshold.
 
-    Returns:
-        The rows, with the model's own prob; the threshold in words; the threshold on that prob,
-        None where there is no one such.
+    Args:
+        dataset, scheme, model: whose items they are.
+        rows: all of the finished folds, sorted by id; `logit` (n,).
+        name: see `RunPart`.
     """
     own = decide(ALONE, replace(rows, logit=rows.logit[:, None]))
     found = own_recipe(dataset, scheme, model)
@@ -112,18 +120,25 @@ def decide_alone(
         found = None  # its threshold is one of other logits
     if found is None:
         rule, _ = fit_threshold(rows.label, rows.logit)
-        how = f"threshold {rule.threshold:.4f}, the best of its out-of-fold items"
+        crossfit = cross_threshold(rows, SEED)
+        tuned = f"threshold {rule.threshold:.4f}, the best of its out-of-fold items"
         logits = rows.logit[:, None]
     else:
-        rule = rule_of(found[1])
+        rule, crossfit = rule_of(found[1]), part_rules(found[1], rows, alone=model)
         cut = f"thresholds by {rule.by}" if rule.by else f"threshold {rule.threshold:.4f}"
-        how = f"{cut}, recipe {found[0]}"
+        tuned = f"{cut}, recipe {found[0]}"
         is_this = np.array([member.model == model for member in found[1].members])
         logits = np.where(is_this, rows.logit[:, None], 0.0)
-    decided = decide(rule, replace(rows, logit=logits))
-    plain = not rule.by and np.array_equal(decided.prob, own.prob)
+    given = replace(rows, logit=logits)
+    fitted = decide(rule, given)
+    decided, how = fitted, f"in-sample: {tuned}"
+    if crossfit is not None:
+        decided = crossfit.decide(given)
+        how = f"cross-fitted: {crossfit.words()}"
+    plain = not rule.by and np.array_equal(fitted.prob, own.prob)
     decided = replace(decided, prob=own.prob, logit=rows.logit)
-    return decided, how, rule.threshold if plain else None
+    line = rule.threshold if plain else None
+    return RunPart(name, decided, fitted.pred, how, crossfit is not None, tuned, line, {})
 
 
 def _pools_otherwise(dataset: str, scheme: str, model: str, recipe: Recipe) -> bool:

@@ -16,7 +16,7 @@ from src import metrics
 from src.bootstrap import MIN_GROUPS, interval, resamples
 from src.ensemble.predictions import Decided, FloatArray, IntArray
 from src.metrics import DEVELOPMENT, FAKE, LOSSES, METRICS, Metric
-from src.reporting.evaluated import NO_NAME
+from src.reporting.evaluated import NO_NAME, Rows, parts
 
 MOST_REPLICATES, FEWEST_REPLICATES = 1000, 200
 _ROWS_DRAWN = 100_000_000  # of all replicates together, about: 10 seconds
@@ -156,6 +156,29 @@ def score_rows(
         found[key] = Score(score, low, high, one.limited(n - fakes, fakes))
     counted = (n, n - fakes, fakes, rows.n_groups)
     return Card(level, by, value, *counted, found, notes, rows, draws)
+
+
+def score_all(
+    decided: dict[Rows, dict[str, Decided]],
+    by: str | None,
+    only: Sequence[str] | None,
+    metric: Metric,
+) -> dict[Rows, list[Card]]:
+    """Return rows -> cards: of each level the whole, then its parts.
+
+    In-sample decisions beside cross-fitted ones are scored as a whole alone.
+    """
+    found: dict[Rows, list[Card]] = {}
+    for place, (name, levels) in enumerate(decided.items()):
+        found[name] = []
+        for level, rows in levels.items():
+            found[name].append(score_rows(rows, level, also=(metric,)))
+            if not by or (place and name.how):
+                continue
+            for value, mask, note in parts(rows, by):
+                if not only or value in only:
+                    found[name].append(score_rows(rows.take(mask), level, by, value, note))
+    return found
 
 
 def _draw(scorer: Scorer, rows: Decided, seed: int) -> dict[str, FloatArray]:

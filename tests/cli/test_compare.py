@@ -70,6 +70,10 @@ def test_rows_are_trained_once_and_scored_on_both_data_sets(run):
     assert "out-of-domain (two)" in out
     found = table()
     assert found.index.tolist() == [(r, d) for r in ("probe", "full") for d in ("one", "two")]
+    assert found["ap"].notna().all()
+    for data in ("one", "two"):  # each row is held against the first, on the same items
+        said = [line for line in out.splitlines() if line.startswith(f"{data}: ")]
+        assert any(all(word in line for word in ("probe", "full", " auc ")) for line in said)
     assert found.loc[("full", "one"), "trained_share"] == 1
     assert 0 < found.loc[("probe", "one"), "trained_share"] < 0.1
     assert found["epochs"].tolist() == [2, 2, 4, 4]

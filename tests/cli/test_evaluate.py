@@ -11,7 +11,9 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
 from src import paths
 from src.artifacts.folds import write_folds
+from src.artifacts.recipes import read_recipe
 from src.cli import evaluate, train, tune
+from src.delong import delong
 from src.metrics import METRICS, eer_cut, roc, sigmoid
 from src.reporting.card_table import cell
 from src.reporting.scorecard import Score
@@ -65,12 +67,19 @@ def test_the_threshold_of_its_own_recipe_and_of_a_named_one(capsys):
     assert evaluate.main(["--model", "a"]) == 0
     assert "(recipe tuned, fitted on these rows)" in capsys.readouterr().out
     assert evaluate.main(["--recipe", "tuned"]) == 0
-    assert "in-sample; cross-fitted, its macro-F1 is 0." in capsys.readouterr().out
+    out = capsys.readouterr().out
+    scores = read_recipe(paths.recipe_json(DATA, "tuned")).scores
+    assert f"macro_f1: cross-fitted {scores['cross_fitted']:.4f} [" in out
+    assert f"; in-sample {scores['in_sample']:.4f} [" in out
+    assert out.index("toy, cross-fitted") < out.index("toy, in-sample")
     one, other = scorecard(), scorecard("tuned", is_recipe=True)
-    keys = ["level", "metric"]
+    keys = ["decided", "level", "metric"]
     both = one.merge(other, on=keys, validate="one_to_one")
     assert len(both) == len(one)
     assert np.allclose(both["score_x"], both["score_y"], atol=1e-9)
+    found = one[(one["level"] == "item") & (one["metric"] == "macro_f1")].set_index("decided")
+    for how, key in (("cross-fitted", "cross_fitted"), ("in-sample", "in_sample")):
+        assert found.loc[how, "score"] == pytest.approx(scores[key], abs=1e-12)
 
 
 def test_domains_of_one_class_are_named_and_counted(capsys):
@@ -90,6 +99,11 @@ def test_domains_of_one_class_are_named_and_counted(capsys):
     reals = int((folds["label"] == 0).sum())
     assert f"against all {reals} reals" in capsys.readouterr().out
     assert set(scorecard().query("by != ''")["value"]) == {"m1"}
+    assert evaluate.main(["--model", "a", "--by", "manipulation"]) == 0
+    parts = scorecard().query("by != '' and level == 'item' and metric == 'auc'")["score"]
+    out = capsys.readouterr().out
+    assert "plain mean over each manipulation that tells it, as papers print it: macro_f1" in out
+    assert f"auc {parts.mean():.4f}, ap" in out
 
 
 def test_leaving_one_domain_out_takes_the_cut_of_the_other_domains():
@@ -129,6 +143,25 @@ def test_mistakes_are_named(capsys):
     assert "(no development rows: no other fold is finished): hter" in capsys.readouterr().out
     oof_path("a", 0).write_text("item_id,fold,label,logit\nx,1,0,nan\n")
     assert f"{oof_path('a', 0)}: row 2: logit is 'nan'" in refused(capsys, "--model", "a")
+
+
+def test_two_are_held_against_each_other_on_the_same_rows(capsys):
+    folds = make_folds()
+    one, other = make_oof(folds, "a", noise=2.0), make_oof(folds, "b", noise=0.7, seed=1)
+    assert tune.main(["--strategies", "mean"]) == 0
+    capsys.readouterr()
+    assert evaluate.main(["--model", "a", "--versus", "b"]) == 0
+    out = capsys.readouterr().out
+    label, group = folds["label"], folds["group"]
+    found = delong(label, one.loc[folds["item_id"]], other.loc[folds["item_id"]], group)
+    amount = f"{-found.gain:.4f} [{-found.high:.4f}, {-found.low:.4f}] auc"
+    assert f"b is better than a by {amount} (DeLong by group, p " in out
+    assert " macro_f1 (bootstrap by group, p = " in out
+    assert evaluate.main(["--recipe", "tuned", "--versus", "a"]) == 0
+    assert "tuned is better than a by 0." in capsys.readouterr().out
+    assert "unknown model with out-of-fold predictions 'x'" in refused(
+        capsys, "--model", "a", "--versus", "x"
+    )
 
 
 def test_a_damaged_recipe_is_named(capsys):

@@ -12,6 +12,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from src import paths
 from src.artifacts.files import sha256_file
 from src.artifacts.recipes import Member, Recipe, write_recipe
+from src.cli import tune
 from src.cli.report import main
 from src.metrics import sigmoid
 from src.reporting.report import scores_of, worst_rows
@@ -125,17 +126,17 @@ def test_threshold_comes_from_the_recipe_of_the_model_alone():
     own, _ = best_threshold(oof["label"], sigmoid(oof["logit"]))
     assert collect_runs("toy", "s", "m").whole.line == own
     recipe("both", "m", weight=0.5, other="x")
-    assert "the best of its out-of-fold items" in collect_runs("toy", "s", "m").whole.how
+    assert "the best of its out-of-fold items" in collect_runs("toy", "s", "m").whole.tuned
     recipe("alone", "m", 0.7, other="x")
     runs = collect_runs("toy", "s", "m")
-    assert runs.whole.how == "threshold 0.7000, recipe alone"
+    assert runs.whole.how == "in-sample: threshold 0.7000, recipe alone"  # it kept no others
     assert runs.whole.line == 0.7
     assert np.array_equal(runs.whole.rows.pred, runs.whole.rows.prob >= 0.7)
     assert np.array_equal(runs.folds[1].rows.pred, runs.folds[1].rows.prob >= 0.7)
     recipe("tuned", "m", 0.6)
-    assert collect_runs("toy", "s", "m").whole.how == "threshold 0.6000, recipe tuned"
+    assert collect_runs("toy", "s", "m").whole.tuned == "threshold 0.6000, recipe tuned"
     predict("m", [2], seed=5)  # trained again: no recipe stands on these any more
-    assert "out-of-fold" in collect_runs("toy", "s", "m").whole.how
+    assert "out-of-fold" in collect_runs("toy", "s", "m").whole.tuned
 
 
 def test_thresholds_by_kind_are_no_line():
@@ -144,7 +145,7 @@ def test_thresholds_by_kind_are_no_line():
     voting = {"name": "voting", "params": {"rule": "soft"}}
     recipe("tuned", "m", stages=[voting, {"name": "threshold", "params": params}])
     whole = collect_runs("toy", "s", "m").whole
-    assert (whole.how, whole.line) == ("thresholds by kind, recipe tuned", None)
+    assert (whole.tuned, whole.line) == ("thresholds by kind, recipe tuned", None)
     assert np.array_equal(whole.rows.pred, whole.rows.prob >= 0.8)
 
 
@@ -169,7 +170,32 @@ def test_scores_of_a_part():
     scores = scores_of(part)
     assert scores["items"] == 20
     assert scores["auc"] == pytest.approx(roc_auc_score(part.rows.label, part.rows.logit))
-    assert scores["tuned_macro_f1"] == f1_score(part.rows.label, part.rows.pred, average="macro")
+    assert scores["in_sample_macro_f1"] == f1_score(
+        part.rows.label, part.in_sample, average="macro"
+    )
+
+
+def test_the_cross_fitted_score_comes_first_and_each_fold_took_the_others_threshold(capsys):
+    oof = predict("m")
+    _, text = report("m")
+    prob, label = sigmoid(oof["logit"].to_numpy()), oof["label"].to_numpy()
+    pred = np.empty(len(oof), dtype=int)
+    for fold in range(3):
+        held = oof["fold"].to_numpy() == fold
+        pred[held] = prob[held] >= best_threshold(label[~held], prob[~held])[0]
+    cross = f1_score(label, pred, average="macro")
+    fitted = f1_score(label, prob >= best_threshold(label, prob)[0], average="macro")
+    heads = [cell for cell in Page(text).cells if cell.endswith("macro_f1")]
+    assert heads == ["cross_fitted_macro_f1", "macro_f1", "in_sample_macro_f1"]
+    assert "found on these very items, which flatters" in text
+    out = capsys.readouterr().out
+    assert f"macro_f1 {cross:.4f} cross-fitted" in out
+    assert f"(in-sample {fitted:.4f})" in out
+    assert tune.main(["--models", "m", "--strategies", "mean", "--recipe", "alone"]) == 0
+    whole = collect_runs("toy", "s", "m").whole
+    assert np.array_equal(whole.rows.pred, pred)  # the recipe's rules say the same
+    assert whole.tuned.endswith("recipe alone")
+    assert whole.how.startswith("cross-fitted: thresholds 0.")
 
 
 def test_all_models_are_reported_by_default(capsys):
