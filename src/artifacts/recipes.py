@@ -174,7 +174,15 @@ def _checked(record: dict[str, Any], path: Path) -> Recipe:
         names = [fold for fold in member.folds if isinstance(fold, str) and fold != paths.ALL]
         if names or not member.folds:
             raise UserError(f"{path}: member {member.model!r} predicts with folds {member.folds}")
+    _check_crossfit(recipe, path)
     total = sum(abs(member.weight) for member in recipe.members)
     if not (math.isfinite(total) and total > 0):
         raise UserError(f"{path}: the members' weights sum to {total}; run tune.py again")
     return recipe
+
+
+def _check_crossfit(recipe: Recipe, path: Path) -> None:
+    for part, rule in recipe.crossfit.items():
+        counts = {len(rule.weights), len(rule.thresholds), len(recipe.members)}
+        if not part.isdecimal() or len(counts) > 1:
+            raise UserError(f"{path}: crossfit.{part} is of other members; run tune.py again")

@@ -233,7 +233,8 @@ def print_cards(
         f"{word} {subject.name} on {recipe.dataset}/{recipe.scheme}: fold"
         f"{'s' * (len(folds) > 1)} {' '.join(map(str, folds))} of {count}, out-of-fold"
     )
-    print(f"threshold: {subject.threshold}; labels: {labels.polarity}")
+    cross = "" if subject.crossfit is None else f"; cross-fitted: {subject.crossfit.words()}"
+    print(f"threshold: {subject.threshold}{cross}; labels: {labels.polarity}")
     for note in [*_how_fitted(subject, cards), *subject.notes]:
         print(note)
     titles = {rows: rows.title(recipe.dataset, other) for rows in cards}

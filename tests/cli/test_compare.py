@@ -73,7 +73,7 @@ def test_rows_are_trained_once_and_scored_on_both_data_sets(run):
     assert found["ap"].notna().all()
     for data in ("one", "two"):  # each row is held against the first, on the same items
         said = [line for line in out.splitlines() if line.startswith(f"{data}: ")]
-        assert any(all(word in line for word in ("probe", "full", " auc ")) for line in said)
+        assert any(all(word in line for word in ("probe", "full", " auc")) for line in said)
     assert found.loc[("full", "one"), "trained_share"] == 1
     assert 0 < found.loc[("probe", "one"), "trained_share"] < 0.1
     assert found["epochs"].tolist() == [2, 2, 4, 4]
@@ -119,10 +119,12 @@ def test_a_row_that_fails_leaves_the_others_their_turn(run):
     assert "1 of 3 rows failed; the same command tries them again\n  wild: " in err
     assert "is nan" in err or "not finite" in err
     found = pd.read_csv(paths.comparison_csv("one", SCHEME, "trial"))
-    assert found["row"].tolist() == ["probe"] * 3 + ["wild"] + ["full"] * 3
+    assert found["row"].tolist() == ["probe"] * 4 + ["wild"] + ["full"] * 4
     lost = found[found["row"] == "wild"].iloc[0]
     assert np.isnan(lost["auc"])
     assert lost["note"] in err
+    means = found[found["data"] == "mean of two, three"].set_index("row")["auc"]
+    assert means.to_dict() == found[found["data"] == "two"].set_index("row")["auc"].to_dict()
     one_class = found[found["data"] == "three"]  # only fakes: what is defined is scored
     assert one_class["auc"].isna().all()
     assert one_class["accuracy"].notna().all()
