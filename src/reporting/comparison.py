@@ -226,10 +226,10 @@ def comparison_table(results: Sequence[Result], dataset: str) -> pd.DataFrame:
 def _means(result: Result, others: Sequence[str]) -> list[dict[str, object]]:
     """Return the mean over other data sets of every metric, a record a level that they have."""
     levels = dict.fromkeys(card.level for data in others for card in result.cards[data])
-    return [
-        {"level": level} | {metric: result.mean(others, level, metric) for metric in METRICS}
-        for level in levels
-    ]
+    lines: list[dict[str, object]] = [{"level": level} for level in levels]
+    for line, level in zip(lines, levels, strict=True):
+        line |= {metric: result.mean(others, level, metric) for metric in METRICS}
+    return lines
 
 
 def _of_row(result: Result) -> dict[str, object]:

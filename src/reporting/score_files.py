@@ -1,7 +1,7 @@
 """Truth and scores as bare CSVs, of any tool: which column is what, and what it holds."""
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -62,7 +62,7 @@ class Truth:
     """Labelled items."""
 
     path: Path
-    columns: list[Hashable]  # of the file
+    columns: list[str]  # of the file
     rows: pd.DataFrame  # `item_id, label, group, domain, kind`, see `columns_of`; ids once each
     words: LabelMap  # what labels mean, here and in the files
     group_column: str | None  # None where each item stands alone
@@ -73,7 +73,7 @@ class ScoreFile:
     """What a file says of the items that it names."""
 
     path: Path
-    columns: list[Hashable]  # of the file
+    columns: list[str]  # of the file
     ids: list[str]  # (n,) as written, once each
     score: FloatArray  # (n,) what orders the items, fakes high; decisions where it has no more
     logit: FloatArray  # (n,) of P(fake), where that is known
@@ -137,9 +137,16 @@ def read_scores(path: Path, words: LabelMap, how_read: HowRead) -> ScoreFile:
     if found is None and labels is None:
         raise _no_column(table, "score", [*_SCORES["prob"], *_SCORES["logit"], *_SCORES["score"]])
     if found is None:
+        said_real = normalise(str(labels)) in MEANS_REAL
         if all(words.get(value) is not None for value in table.rows[labels]):
+            if said_real and not words.given and NUMBERS & set(table.rows[labels]):
+                raise UserError(
+                    f"{path}: does 1 in column {labels!r} mean real? Labels of files mean what "
+                    "those of the truth do (--fake says which is fake); turn one of them round"
+                )
             return _of_labels(path, table, ids, words, str(labels))
-        found, labels = (str(labels), "score", how_read.higher == "fake"), None
+        found = str(labels), "score", how_read.higher == "fake" and not said_real
+        labels = None
     scores = _of_scores(path, table, ids, found, how_read)
     if labels is None or how_read.threshold is not None:
         return scores

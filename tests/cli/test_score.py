@@ -146,6 +146,11 @@ def test_directions_are_said_and_never_guessed(call):
     assert "up: auc is below 0.5; are its scores higher for reals? --higher real" in out
     call("truth.csv", "up.csv", "--higher", "real", "--output", "out.csv")
     assert scores()["up.csv"].loc["auc", "score"] == pytest.approx(want, abs=1e-12)
+    write("is.csv", id=IDS, is_real=sigmoid(-logit))
+    call("truth.csv", "is.csv", "--output", "out.csv")
+    assert scores()["is.csv"].loc["auc", "score"] == pytest.approx(want, abs=1e-12)
+    write("is.csv", id=IDS, is_real=(logit < 0).astype(int))
+    assert "does 1 in column 'is_real' mean real?" in call("truth.csv", "is.csv", code=2)
     turned = np.where(LABEL, "no", "yes")
     write("odd.csv", image=IDS, genuine=turned, x=1)
     words = ["odd.csv", "soft.csv", "--columns", "label=genuine", "--fake", "no"]
