@@ -233,7 +233,7 @@ def print_cards(
         f"{word} {subject.name} on {recipe.dataset}/{recipe.scheme}: fold"
         f"{'s' * (len(folds) > 1)} {' '.join(map(str, folds))} of {count}, out-of-fold"
     )
-    cross = "" if subject.crossfit is None else f"; cross-fitted: {subject.crossfit.words()}"
+    cross = f"; cross-fitted: {subject.cuts}" if subject.cuts else ""
     print(f"threshold: {subject.threshold}{cross}; labels: {labels.polarity}")
     for note in [*_how_fitted(subject, cards), *subject.notes]:
         print(note)
