@@ -43,8 +43,8 @@ class PartRule:
 
     __pydantic_config__: ClassVar = STRICT
 
-    weights: list[float]  # one a member, in their order
-    thresholds: list[float]  # likewise
+    weights: dict[str, float]  # of each model it was fitted on
+    thresholds: dict[str, float]  # likewise
     stages: list[dict[str, Any]]  # as the recipe's
 
 
@@ -183,6 +183,6 @@ def _checked(record: dict[str, Any], path: Path) -> Recipe:
 
 def _check_crossfit(recipe: Recipe, path: Path) -> None:
     for part, rule in recipe.crossfit.items():
-        counts = {len(rule.weights), len(rule.thresholds), len(recipe.members)}
-        if not part.isdecimal() or len(counts) > 1:
+        models = {member.model for member in recipe.members}
+        if not part.isdecimal() or not models <= rule.weights.keys() & rule.thresholds.keys():
             raise UserError(f"{path}: crossfit.{part} is of other members; run tune.py again")

@@ -27,8 +27,8 @@ def kept_rules(rules: dict[int, Rule], models: Sequence[str]) -> dict[str, PartR
     """Return part -> the rule fitted without it, as a recipe of these members keeps it."""
     return {
         str(part): PartRule(
-            [float(weight) for weight in rule.weights],
-            [float(cut) for cut in rule.thresholds],
+            dict(zip(models, map(float, rule.weights), strict=True)),
+            dict(zip(models, map(float, rule.thresholds), strict=True)),
             stages_of(rule, models),
         )
         for part, rule in rules.items()
@@ -89,24 +89,27 @@ def part_rules(recipe: Recipe, rows: Predictions, alone: str = "") -> PartRules 
     Raises:
         UserError: as `rule_of`.
     """
+    if not recipe.crossfit:
+        return None
     inside = np.isin(rows.fold, recipe.folds)
-    if not recipe.crossfit or int(inside.sum()) != recipe.scores["rows"]:
+    by_fold, members = recipe.search.get(PARTS) == BY_FOLD, [one.model for one in recipe.members]
+    say = {m for kept in recipe.crossfit.values() for m, weight in kept.weights.items() if weight}
+    same_rows = by_fold or int(inside.sum()) == recipe.scores["rows"]
+    if not same_rows or not say <= set(members):
         return None
     part = np.full(len(rows), REST, dtype=np.int64)
     part[inside] = rows.fold[inside]
-    if recipe.search[PARTS] != BY_FOLD:
+    if not by_fold:
         label, group, count = rows.label[inside], rows.group[inside], len(recipe.crossfit)
         part[inside] = stratified_group_folds(label, group, count, int(recipe.search["seed"]))
     rules = {REST: rule_of(recipe)}
     for name, kept in recipe.crossfit.items():
-        members = [
-            replace(member, weight=weight, threshold=threshold)
-            for member, weight, threshold in zip(
-                recipe.members, kept.weights, kept.thresholds, strict=True
-            )
+        own = [
+            replace(m, weight=kept.weights[m.model], threshold=kept.thresholds[m.model])
+            for m in recipe.members
         ]
-        rules[int(name)] = rule_of(replace(recipe, members=members, stages=kept.stages))
-    is_alone = [member.model == alone for member in recipe.members]
+        rules[int(name)] = rule_of(replace(recipe, members=own, stages=kept.stages))
+    is_alone = [model == alone for model in members]
     if alone and not all(rule.used().tolist() == is_alone for rule in rules.values()):
         return None
     return PartRules(rules, part, metric_named(recipe.metric))

@@ -73,7 +73,7 @@ def test_rules_of_other_members_are_refused():
     path = paths.recipe_json(DATA, "tuned")
     write_recipe(path, tune(align(DATA, SCHEME), names=["mean"]).recipe)
     record = read_json(path, schema=1, what="recipe", sealed=True)
-    record["crossfit"]["0"]["weights"].append(0.5)
+    record["crossfit"]["0"]["weights"] = {"b": 1.0}
     write_json(path, record, seal=True)
     with pytest.raises(UserError, match="is of other members"):
         read_recipe(path)

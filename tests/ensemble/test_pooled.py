@@ -191,5 +191,5 @@ def test_a_report_takes_no_threshold_of_other_pooling(clips):
 
     tuned = tune(align(DATA, SCHEME, ["a"]), names=["mean@0.5", "mean"])
     write_recipe(paths.recipe_json(DATA, "tuned"), tuned.recipe)
-    how = collect_runs(DATA, SCHEME, "a").whole.how
+    how = collect_runs(DATA, SCHEME, "a").whole.tuned
     assert "the best of its out-of-fold items" in how
