@@ -20,7 +20,8 @@ BY_FOLD, BY_GROUP = "fold", "group"
 
 def parted_by(parts: Parts, rows: Predictions) -> str:
     """Return `BY_FOLD` or `BY_GROUP`: how items were parted."""
-    return BY_FOLD if np.array_equal(parts.part, rows.fold) else BY_GROUP
+    is_fold = parts.part is not None and np.array_equal(parts.part, rows.fold)
+    return BY_FOLD if is_fold else BY_GROUP
 
 
 def kept_rules(rules: dict[int, Rule], models: Sequence[str]) -> dict[str, PartRule]:
