@@ -80,26 +80,31 @@ def fold_scores(metric: Metric, rows: Predictions, votes: Votes) -> tuple[FloatA
     NaN where the metric says nothing there, and where other members predicted it than the most
     items: folds then differ by who votes, not by luck.
     """
-    who = np.packbits(~np.isnan(rows.logit.reshape(len(rows), -1)), axis=1)
-    _, voters, items = np.unique(who, axis=0, return_inverse=True, return_counts=True)
-    most = voters.reshape(-1) == np.argmax(items)
-    scores, sizes = [], []
-    for fold in np.unique(rows.fold):
-        here = rows.fold == fold
+    voted = ~np.isnan(rows.logit.reshape(len(rows), -1))
+    parts = [rows.fold == fold for fold in np.unique(rows.fold)]
+    sizes = np.array([np.count_nonzero(here) for here in parts])
+    voters = [_same_row(voted[here]) for here in parts]
+    items = {who: sum(sizes[i] for i, w in enumerate(voters) if w == who) for who in voters if who}
+    most = max(items, key=items.__getitem__, default=b"")
+    scores = np.full(len(parts), np.nan)
+    for i, here in enumerate(parts):
         label = rows.label[here]
         fakes = int(label.sum())
-        said = most[here].all() and not metric.undefined(label.size - fakes, fakes)
-        value = score_of(metric, label, votes.prob[here], votes.pred[here]) if said else np.nan
-        scores.append(value)
-        sizes.append(label.size)
-    return np.array(scores), np.array(sizes, dtype=np.float64)
+        if voters[i] and voters[i] == most and not metric.undefined(label.size - fakes, fakes):
+            scores[i] = score_of(metric, label, votes.prob[here], votes.pred[here])
+    return scores, sizes.astype(np.float64)
+
+
+def _same_row(table: NDArray[np.bool_]) -> bytes:
+    """Return the row that all rows of a table are, as bytes; none where they differ."""
+    return table[0].tobytes() if (table == table[0]).all() else b""
 
 
 def fold_variance(scores: FloatArray, variances: FloatArray) -> float:
     """Return the variance between folds beyond that of their rows; below 0 where they agree well.
 
     The moment estimate of DerSimonian & Laird, "Meta-analysis in clinical trials", Controlled
-    Clinical Trials 7 (1986), eq. 8, before it is cut off at 0.
+    Clinical Trials 7 (1986) 177, before it is cut off at 0.
 
     Args:
         scores: (k,) of two folds or more.
