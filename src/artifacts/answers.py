@@ -66,9 +66,10 @@ class Holding(NamedTuple):
 
     def __str__(self) -> str:
         """Say it in a sentence."""
+        kind = {"label": "labels", "prob": "probabilities", "rank": "ranks"}[self.output]
         if self.output == "label" or self.low is None:
-            return f"{self.output}, {self.means}"
-        said = f"{self.output}, {self.means}, from {self.low:.6g} to {self.high:.6g}; "
+            return f"{kind}, {self.means}"
+        said = f"{kind}, {self.means}, from {self.low:.6g} to {self.high:.6g}; "
         said += f"{self.distinct} distinct values in {self.rows} rows"
         said += f" ({self.distinct / self.rows:.1%})"
         if self.clipped:
@@ -110,16 +111,16 @@ def choose_output(metric: str, asked: Asked | None, given: Output | None = None)
     wanted: Output = "label" if metric_named(metric).decides else "prob"
     if given is not None or asked is None or asked.output == wanted:
         return given or wanted
-    wants, scores, fitting = (
-        ("labels", "probabilities or their ranks", "macro_f1")
+    wants, scores, fitting, others = (
+        ("labels", "probabilities or their ranks", "macro_f1", "f1, accuracy, mcc ...")
         if asked.output == "label"
-        else ("probabilities", "decisions", "auc")
+        else ("probabilities", "decisions", "auc", "log_loss, brier, ap ...")
     )
     raise UserError(
         f"{asked.why}, so the competition asks for {wants}, and the metric {metric} scores "
-        f"{scores}. Say in dataset.yaml what the competition scores, such as `metric: {fitting}`, "
-        f"and run tune.py again; or what to write all the same: `output: {asked.output}` or "
-        f"`output: {wanted}`"
+        f"{scores}. Say in dataset.yaml what the competition scores, such as `metric: {fitting}` "
+        f"(or {others}), and run tune.py again; or what to write all the same: "
+        f"`output: {asked.output}` or `output: {wanted}`"
     )
 
 

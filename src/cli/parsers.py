@@ -149,7 +149,7 @@ def _tune(parser: Parser) -> None:
   python predict_ensemble.py --refit              each member by the one model that was trained on
                           every row (train_folds.py --fold all), not by its folds' mean
   python predict_ensemble.py --vote a.csv b.csv c.csv --output voted.csv
-                          the majority of submission files
+                          the majority of submission files; of probabilities the mean
   python predict_ensemble.py --checkpoint FILE --input-dir DIR --output out.csv
                           any folder of images and videos (or one file), without recipe or data set
   python predict_ensemble.py --checkpoint detector.pth --model NAME --input-dir DIR --output out.csv

@@ -373,7 +373,7 @@ def _write(
     share = f"{votes['pred'].mean():.1%} {fake}" if is_label else f"{votes['prob'].mean():.1%} "
     share += "" if is_label else "P(fake) in the mean"
     print(f"{len(votes)} items, {share} {training}")
-    print(f"column {layout.answer_column or answer.output!r}: {held}")
+    print(f"column {layout.answer_column or answer.output!r} holds {held}")
     for doubt in doubts[len(answer.doubts) :]:
         print(f"WARNING {doubt}")
     if lost:

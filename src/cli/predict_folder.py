@@ -85,7 +85,7 @@ def predict_folder(arguments: Namespace) -> None:
     what += f", {judged.clips} videos" if judged.clips else ""
     fakes = f", {int(votes['pred'].sum())} fake" * (output == "label")
     print(f"{what}, {len(votes)} read{fakes}")
-    print(f"column {output!r}: {held}")
+    print(f"column {output!r} holds {held}")
     if lost:
         print(f"not readable, left empty: {listed(lost)}")
     print_not_whole(judged.partial, judged.no_face)

@@ -99,7 +99,7 @@ def test_labels_for_decisions_and_columns_of_the_sample(toy, capsys):
     assert (table["id"].tolist(), set(table["split"]), set(table["Usage"])) == (
         IDS[::-1], {"3"}, {"Private"})  # fmt: skip
     assert table["label"].tolist() == ["FAKE" if one == "1" else "REAL" for one in want]
-    assert "'label': label, written as REAL (real) and FAKE (fake)" in capsys.readouterr().out
+    assert "'label' holds labels, written as REAL (real) and FAKE (fake)" in capsys.readouterr().out
 
 
 def test_probabilities_for_auc_and_log_loss_and_ranks_where_asked(toy, capsys):

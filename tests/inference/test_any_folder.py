@@ -71,7 +71,7 @@ def test_the_json_beside_the_answers_names_every_item_and_what_is_left_aside(ans
 
 def test_probabilities_and_ranks_alone(answer, capsys):
     assert answer("p.csv", "--output-kind", "prob") == 0
-    assert "'prob': prob, P(fake) in [0, 1], from 0." in capsys.readouterr().out
+    assert "'prob' holds probabilities, P(fake) in [0, 1], from 0." in capsys.readouterr().out
     assert answer("r.csv", "--output-kind", "rank", "--prob") == 0
     probs, ranks = pd.read_csv(answer.home / "p.csv"), pd.read_csv(answer.home / "r.csv")
     assert list(probs.columns) == ["filename", "prob"]

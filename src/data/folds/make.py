@@ -1,5 +1,6 @@
 """Folds that cannot leak: made once per data set and scheme, then only read."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,8 @@ from src.data.items.manifest import Dataset
 from src.data.layouts.load import load_dataset
 from src.errors import UserError
 from src.stratify import stratified_group_folds
+
+LOG = logging.getLogger("rvf")
 
 
 def ensure_folds(
@@ -107,7 +110,7 @@ def make_folds(dataset: Dataset, scheme: str) -> FoldReport:
 
 
 def check_fit(dataset: Dataset, scheme: str, folds: pd.DataFrame) -> None:
-    """Check that a fold file is about the train items that lie in `input/` now.
+    """Check that a fold file is about the train items that lie in `input/` now; warn of domains.
 
     Raises:
         UserError: an item of the file is gone, has another label, or a new item is in no fold.
@@ -133,6 +136,17 @@ def check_fit(dataset: Dataset, scheme: str, folds: pd.DataFrame) -> None:
             f"{path}: row {row + 2}: item {folds['item_id'].iloc[row]!r} has label "
             f"{folds['label'].iloc[row]}, in {dataset.root} it is {now[row]}; {way_out}"
         )
+    domains = train["domain"].to_numpy(object)[rows]
+    moved = domains != folds["domain"].to_numpy(object)
+    if moved.any():
+        row = int(moved.argmax())
+        LOG.warning(
+            "WARNING %s was made when items were of other domains (%r: %r there, %r now), and "
+            "scores by domain go by the file; for others make folds under another name, such as "
+            "--scheme sgkf%d_s%d",
+            path, folds["item_id"].iloc[row], folds["domain"].iloc[row], domains[row],
+            dataset.config.n_folds, dataset.config.seed + 1,
+        )  # fmt: skip
     known = np.zeros(len(ids) + 1, bool)  # the last stands for -1, an item that is gone
     known[rows] = True
     excluded = paths.excluded_csv(dataset.name, scheme)

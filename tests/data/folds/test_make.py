@@ -44,6 +44,19 @@ def test_made_once_and_then_only_read(toy):
     assert (later.groups, later.leaks, later.plain) == (report.groups, report.leaks, report.plain)
 
 
+def test_other_domains_than_those_of_the_file_are_told(toy, caplog):
+    caplog.set_level("INFO", logger="rvf")
+    files = [f"{kind}/{'ab'[i % 2]}_{i}.png" for kind in ("real", "fake") for i in range(4)]
+    ensure_folds(toy(files), "sgkf2_s0")
+    ensure_folds(toy([]), None)
+    assert "domains" not in caplog.text
+    later = toy([], {"dataset.yaml": "domain_from: ^(a|b)_\nn_folds: 2\nseed: 0\n"})
+    _, folds, _ = ensure_folds(later, "sgkf2_s0")
+    assert "of other domains ('fake/a_0.png': '' there, 'a' now)" in caplog.text
+    assert set(folds["domain"]) == {""}
+    assert set(ensure_folds(later, "sgkf2_s1")[1]["domain"]) == {"a", "b"}
+
+
 def test_the_same_seed_gives_the_same_folds(toy):
     dataset = toy(EIGHT)
     first = ensure_folds(dataset, "sgkf4_s7")[1]
