@@ -11,7 +11,7 @@ import pandas as pd
 
 from src import paths
 from src.artifacts.answers import Answer, Output, cut_elsewhere, describe, settle_answer
-from src.artifacts.competition import check_obeyed
+from src.artifacts.competition import FREE, check_obeyed
 from src.artifacts.files import sha256_file
 from src.artifacts.folds import read_folds
 from src.artifacts.outputs import check_submission
@@ -196,6 +196,8 @@ def _parts(
     folds = [paths.ALL] if how.refit else None
     rules = check_obeyed(name, recipe, dataset_config(dataset, how.input_root).rules, folds)
     rules.check_hours(hours)
+    if rules != FREE:
+        print(f"rules, which {name} obeys: {rules}")
     if how.refit:
         from src.training.plan import check_refits  # a video decoder, which a vote does not need
 

@@ -9,7 +9,7 @@ from src.artifacts.competition import in_millions
 from src.artifacts.label_names import read_label_names
 from src.cli.common import print_table
 from src.ensemble.align import Aligned, correlations
-from src.ensemble.offers import Offer
+from src.ensemble.offers import ONE, Offer
 from src.ensemble.predictions import ALONE, fit_threshold
 from src.ensemble.tune import Candidate, Tuned
 from src.ensemble.under_rules import Price, Ruled
@@ -145,7 +145,14 @@ def verdict_of_rules(ruled: Ruled) -> str:
     if gain is not None and gain.taken and gain.over is not None:
         words += f": {gain.gain:+.4f} over {gain.over}, more than one standard error"
         words += f" ({gain.gain_se:.4f})"
-    return f"{words}.{_price(ruled.price)}"
+    hint = ""
+    if chosen.kind == ONE and chosen.tuned is not None:
+        model = chosen.tuned.recipe.members[0].model
+        hint = (
+            f" A refit of it would have seen all rows: train_folds.py --model {model} --fold all, "
+            "then tune again."
+        )
+    return f"{words}.{_price(ruled.price)}{hint}"
 
 
 def _price(price: Price | None) -> str:

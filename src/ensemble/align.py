@@ -20,7 +20,13 @@ from src.artifacts.oof import is_flat, read_oof
 from src.artifacts.recipes import Member, Recipe
 from src.artifacts.runs import check_oof, has_run, oof_file, read_run, was_selected
 from src.ensemble.extra import check_extra_oof, doubtful_extras, is_extra, read_extra_test
-from src.ensemble.pooling import Pooled, read_pooled, show_everyone
+from src.ensemble.pooling import (
+    Pooled,
+    pool_table,
+    read_plain_views,
+    read_pooled,
+    show_everyone,
+)
 from src.ensemble.predictions import Predictions, columns_of
 from src.ensemble.rule import fold_curves_of
 from src.errors import UserError, unknown_name
@@ -269,7 +275,9 @@ def oof_of(recipe: Recipe) -> Predictions:
     for column, member in enumerate(recipe.members):
         names = (recipe.dataset, recipe.scheme, member.model)
         folds = [int(fold) for fold in member.oof_sha256]
-        logit[:, column] = read_logits(*names, folds, table).reindex(items.index)
+        plain = read_plain_views(*names, folds) if recipe.one_view else None
+        logits = read_logits(*names, folds, table) if plain is None else pool_table(*plain)
+        logit[:, column] = logits.reindex(items.index)
     rows = Predictions(**columns_of(items), logit=logit)
     return rows.through([member.model for member in recipe.members], fold_curves_of(recipe))
 

@@ -33,7 +33,10 @@ NONE_YET = {
     WITHIN: "python -m src merge makes one of checkpoints of one model",
     ACROSS: "python -m src variants, then python -m src merge make one",
 }
-BORROWED = "nothing is held out of it: the score is that of its folds' models"
+BORROWED = (
+    "nothing is held out of it: the score is that of its folds' models; where one of these would "
+    "predict, it does, for it saw all rows"
+)
 FLATTERED = "its epoch (or which merge it is) was chosen on these rows, which flatters it"
 CLEARLY = 2.0  # standard errors by which the best of several folds must be ahead: one is luck
 
@@ -146,7 +149,7 @@ class Offers:
 
     def _kind_of(self, model: str) -> str:
         seen = self.seen
-        return kind_of(seen.dataset, seen.scheme, model, [*map(int, seen.oof_sha256[model])])
+        return kind_of(seen.dataset, seen.scheme, model, seen.folds_of(model))
 
     def _best_of(self, members: Sequence[str], *, by_fold: bool = True) -> Tuned:
         """Return one of some members; those that break a rule even alone count only if all do."""
@@ -244,7 +247,7 @@ class Offers:
         if not has_run(*names, paths.ALL):
             return ""
         refit = read_run(*names, paths.ALL)
-        folds = [int(fold) for fold in seen.oof_sha256[model]]
+        folds = seen.folds_of(model)
         runs = [refit, *(read_run(*names, fold) for fold in folds if has_run(*names, fold))]
         same = len({run["config_sha256"] for run in runs}) == 1
         same &= refit["folds_sha256"] == seen.folds_sha256

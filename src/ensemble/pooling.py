@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src import paths
-from src.artifacts.oof import read_views
+from src.artifacts.oof import MIRRORED, read_views
 from src.artifacts.runs import check_views, has_run, read_run
 from src.ensemble.extra import is_extra
 from src.errors import UserError
@@ -109,6 +109,24 @@ def pool_table(views: pd.DataFrame, name: str) -> pd.Series:
     )
     pooled = pool_frames(by_frame.to_numpy(np.float64), item.astype(np.int64), len(ids), name)
     return pd.Series(pooled, pd.Index(ids, name="item_id"), dtype="float64")
+
+
+def read_plain_views(
+    dataset: str, scheme: str, model: str, folds: Sequence[int]
+) -> tuple[pd.DataFrame, str] | None:
+    """Return a member's views without mirror images, and its own pooling; None where it has none.
+
+    Raises:
+        UserError: its stored views are gone, or not those of its run.
+    """
+    there = [fold for fold in folds if has_run(dataset, scheme, model, fold)]
+    runs = [read_run(dataset, scheme, model, fold) for fold in there]
+    if not any(run["config"]["tta"] == "flip" for run in runs):
+        return None
+    found = [read_views(check_views(run)) for run in runs]
+    table = pd.concat([views for views, _ in found], ignore_index=True)
+    plain = table[~table["view"].str.endswith(MIRRORED)]
+    return plain, str(found[0][1].get("pool", DEFAULT))
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from src import paths
 from src.artifacts.files import parse_column, read_csv, sha256_file
-from src.artifacts.oof import CROSS_FITTED, MIRRORED, read_views
-from src.artifacts.runs import check_views, has_run, read_run
+from src.artifacts.oof import CROSS_FITTED
+from src.artifacts.runs import has_run, read_run
 from src.ensemble.align import Aligned
-from src.ensemble.pooling import DEFAULT, pool_table
+from src.ensemble.pooling import pool_table, read_plain_views
 
 
 def one_view(aligned: Aligned) -> Aligned:
@@ -29,13 +29,11 @@ def one_view(aligned: Aligned) -> Aligned:
     logit = aligned.logit.copy()
     pooled = {name: rows.copy() for name, rows in aligned.pooled.logits.items()}
     for column, model in enumerate(aligned.models):
-        runs = _runs(aligned, model)
-        if not any(run["config"]["tta"] == "flip" for run in runs):
+        found = read_plain_views(aligned.dataset, aligned.scheme, model, aligned.folds_of(model))
+        if found is None:
             continue
-        found = [read_views(check_views(run)) for run in runs]
-        table = pd.concat([views for views, _ in found], ignore_index=True)
-        table = table[~table["view"].str.endswith(MIRRORED)]
-        logit[:, column] = _pooled(table, str(found[0][1].get("pool", DEFAULT)), aligned)
+        table, own = found
+        logit[:, column] = _pooled(table, own, aligned)
         for name, rows in pooled.items():
             rows[:, column] = _pooled(table, name, aligned)
     return replace(aligned, logit=logit, pooled=replace(aligned.pooled, logits=pooled))
@@ -65,7 +63,7 @@ def chosen_elsewhere(aligned: Aligned, *, one_view: bool) -> tuple[Aligned, list
 
 def _runs(aligned: Aligned, model: str) -> list[dict[str, Any]]:
     names = (aligned.dataset, aligned.scheme, model)
-    folds = [int(fold) for fold in aligned.oof_sha256[model]]
+    folds = aligned.folds_of(model)
     return [read_run(*names, fold) for fold in folds if has_run(*names, fold)]
 
 

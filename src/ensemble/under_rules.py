@@ -1,7 +1,8 @@
 """Which kind of thing predicts under the rules of a competition, and what the rules cost.
 
 Kinds that obey challenge each other by the one-standard-error rule of all tuning, the simplest
-first: a soup has to beat the single model by more than luck gives.
+first: a soup has to beat the single model by more than luck gives. A refit is scored by its folds'
+models, so no score can prefer it; but it saw all rows, and where it was made it takes their place.
 """
 
 from collections.abc import Sequence
@@ -124,11 +125,23 @@ def under_rules(
     offers = _scored(offers, seen, search)
     taken = [offer for offer in offers if offer.score is not None and offer.score.taken]
     chosen = taken[-1] if taken else None
+    if chosen is not None and chosen.kind == ONE and _is_refit_of(offers[1], chosen):
+        chosen = offers[1] = replace(offers[1], score=chosen.score)
     several = _runs(offers[-1])
     if offers[-1].fits and len(several) > 1 and several == together.recipe.runs():
         chosen = offers[-1]  # the rules forbid nothing of what tuning chose
     price = None if chosen is None else _price(free, chosen, aligned, search)
     return Ruled(rules, search.metric, offers, chosen, price, note)
+
+
+def _is_refit_of(refit: Offer, one: Offer) -> bool:
+    """Tell whether a refit that is there and obeys is of the very model that would predict.
+
+    Where its folds' models had to be calibrated each by itself, nothing is known of its scale.
+    """
+    models = [[member.model for member, _ in _runs(offer)] for offer in (refit, one)]
+    stages = [] if one.tuned is None else [stage["name"] for stage in one.tuned.recipe.stages]
+    return refit.fits and models[0] == models[1] and "fold_calibration" not in stages
 
 
 def _scored(offers: Sequence[Offer], rows: Aligned, search: Search) -> list[Offer]:

@@ -123,6 +123,9 @@ def collect(name: str, recipe: Recipe) -> Contents:
         tuned_on = {paths.oof_csv(*names, int(k)): sha for k, sha in member.oof_sha256.items()}
         wanted += tuned_on
         sealed |= tuned_on
+        if recipe.one_view:  # the CSVs hold means with mirror images
+            views = (paths.oof_views(*names, int(fold)) for fold in member.oof_sha256)
+            wanted += [path for path in views if paths.readable(path).is_file()]
         if is_extra(*names):
             wanted.append(paths.extra_record(*names))
             wanted += [paths.extra_test_csv(*names)] if member.weight else []

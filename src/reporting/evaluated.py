@@ -18,6 +18,7 @@ from src.ensemble.crossfitted import part_rules
 from src.ensemble.predictions import ALONE, Decided, IntArray, Predictions, columns_of, decide
 from src.ensemble.rule import Rule, can_vote, fold_curves_of, pools_of, rule_of, stages_of
 from src.ensemble.scales import calibrate_folds
+from src.ensemble.stand_ins import one_view
 from src.errors import UserError
 from src.metrics import DEFAULT, eer_cut, log_odds, roc
 from src.reporting.runs import own_recipe
@@ -107,6 +108,7 @@ def subject_of_recipe(name: str, recipe: Recipe) -> Subject:
         member.model: [int(fold) for fold in member.oof_sha256] for member in recipe.members
     }
     aligned = align(recipe.dataset, recipe.scheme, list(folds_of), folds_of)
+    aligned = one_view(aligned) if recipe.one_view else aligned
     aligned = aligned.pooled_as(pools_of(recipe))
     curves = fold_curves_of(recipe)
     fair = aligned  # in whose logits no item's own label has a say

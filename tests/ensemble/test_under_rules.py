@@ -1,7 +1,5 @@
 """What predicts under the rules of a competition, on members whose worth is known."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,14 +8,14 @@ from src import paths
 from src.artifacts.competition import read_rules
 from src.artifacts.files import sha256_file, write_csv
 from src.artifacts.oof import write_views
-from src.ensemble.align import align
+from src.ensemble.align import align, oof_of
 from src.ensemble.offers import ACROSS, ENSEMBLE, ONE, REFIT, WITHIN, kind_of
 from src.ensemble.search import Search
 from src.ensemble.stand_ins import chosen_elsewhere, one_view
 from src.ensemble.tune import tune
 from src.ensemble.under_rules import under_rules
 from src.errors import UserError
-from src.metrics import MACRO_F1, macro_f1
+from src.metrics import macro_f1
 from tests.ensemble.synthetic import DATA, SCHEME, make_folds, make_oof
 from tests.records import make_record
 
@@ -117,9 +115,12 @@ def test_of_equal_kinds_the_simplest_stands():
     assert refit.score.cross_fitted == offer_of(found, ONE).score.cross_fitted
 
 
-def test_a_refit_of_the_same_settings_is_offered():
+def test_a_refit_takes_the_place_of_its_own_folds():
     folds = make_folds()
     member(folds, "a")
+    member(folds, "b", 3.0, seed=1)
+    make_record(DATA, SCHEME, "b", paths.ALL)
+    assert ruled(SINGLE).chosen.kind == ONE  # a refit of the worse model is none of the better one
     refit = make_record(DATA, SCHEME, "a", paths.ALL, checkpoint_sha256="5" * 64)
     found = ruled(SINGLE)
     offer = offer_of(found, REFIT)
@@ -127,9 +128,13 @@ def test_a_refit_of_the_same_settings_is_offered():
     assert runs_of(offer) == [("a", paths.ALL)]
     recipe = offer.tuned.recipe
     assert recipe.members[0].checkpoint_sha256[paths.ALL] == refit["checkpoint_sha256"]
-    assert found.chosen.kind == ONE  # nothing shows that it is better
+    assert found.chosen is offer
+    assert found.chosen.score == offer_of(found, ONE).score
     make_record(DATA, SCHEME, "a", paths.ALL, config_sha256="of another config")
-    assert offer_of(ruled(SINGLE), REFIT).lacking.startswith("not trained")
+    paths.run_record(DATA, SCHEME, "b", paths.ALL).unlink()
+    found = ruled(SINGLE)
+    assert offer_of(found, REFIT).lacking.startswith("not trained")
+    assert found.chosen.kind == ONE
 
 
 def test_the_fold_that_predicts():
@@ -245,7 +250,9 @@ def test_one_view_is_scored_by_the_logits_of_one_view():
     assert found.chosen.load.views == 1
     recipe = found.tuned().recipe
     assert recipe.one_view
-    own = tune(replace(seen, **{}), names=["best-member"])
+    (column,) = oof_of(recipe).logit.T
+    np.testing.assert_array_equal(column, plain.loc[seen.item_id])
+    own = tune(seen, names=["best-member"])
     assert recipe.scores["cross_fitted"] == pytest.approx(
         macro_f1(seen.label, own.winner.votes.pred)
     )
@@ -275,7 +282,6 @@ def test_a_merge_that_these_rows_chose_is_scored_as_other_rows_chose_it():
     found = ruled(SINGLE)
     assert offer_of(found, ACROSS).score.cross_fitted < 0.7  # its own logits are perfect
     assert found.chosen.kind == ONE
-    assert MACRO_F1.name == "macro_f1"
 
 
 def test_members_of_different_folds_are_told_apart_where_all_predicted():
