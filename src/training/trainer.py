@@ -215,15 +215,20 @@ class Trainer:
             run.count_epoch(taken, scores | {"items_per_second": rate} | held, quality)
             run.schedule.after_epoch(-scores["train_loss"] if quality is None else quality)
             self.state_file.save()
-        entry = run.history[-1]
-        views = len(VIEWS[self.config.tta])
-        how = f", 1 of {views} views" if views > 1 else ""
-        how += ", before the mean of weights" if run.swa is not None else ""
-        LOG.info("%s", epoch_line(entry, sum(run.epochs), taken, how))
-        numbers = {k: float(v) for k, v in entry.items() if isinstance(v, int | float)}
-        self.tracker.log(numbers, run.epoch)
+        self.log_epoch(taken)
         if clock.wanted():
             clock.leave()
+
+    def log_epoch(self, seconds: float) -> None:
+        """Say what came of the epoch that has ended, in the log and to the tracker."""
+        run, entry, views = self.run, self.run.history[-1], len(VIEWS[self.config.tta])
+        how = f", 1 of {views} views" if views > 1 else ""
+        how += ", before the mean of weights" if run.swa is not None else ""
+        line = epoch_line(entry, sum(run.epochs), seconds, how)
+        is_best = run.best.get("epoch") == run.epoch
+        LOG.info("%s%s", line, f" | best {self.config.monitor} so far" if is_best else "")
+        numbers = {k: float(v) for k, v in entry.items() if isinstance(v, int | float)}
+        self.tracker.log(numbers, run.epoch)
 
     def train_batches(self) -> dict[str, float]:
         """Take one pass over the training items, or the rest of one; see `running`."""

@@ -88,6 +88,7 @@ def test_patience_ends_a_run_whose_last_epoch_is_kept_and_the_run_is_marked(
     record = record_of(job)
     assert (record["epoch"], len(record["history"]), record["selection"]) == (4, 4, "stopped")
     assert was_selected(record)
+    assert caplog.text.count("| best log_loss so far") == 2
     assert "the held-out loss was best in epoch 2 (0.5000); the weights of epoch 4" in caplog.text
     assert refit_epochs("tiny", "s", "m", job.config, [0, 1, 2]) == 4
 
