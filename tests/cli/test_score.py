@@ -23,7 +23,7 @@ def logits(seed):
 @pytest.fixture
 def call(tmp_path, monkeypatch, capsys):
     """Return `call(words, code)`, in a folder where `truth.csv` lies; it returns what was said."""
-    monkeypatch.setattr(scorecard, "MOST_REPLICATES", 200)
+    monkeypatch.setattr(scorecard, "MOST_REPLICATES", 100)
     monkeypatch.chdir(tmp_path)
     write("truth.csv", id=IDS, label=LABEL, video=GROUP)
 
@@ -86,7 +86,7 @@ def test_the_sentence_says_who_is_ahead_and_if_that_is_sure(call):
     write("poor.csv", id=IDS, logit=logits(1))
     out = call("truth.csv", "poor.csv", "good.csv")
     assert "good is better than poor by 0." in out
-    assert " macro_f1 (bootstrap by group, p = 0.01); " in out
+    assert " macro_f1 (bootstrap by group, p = 0.02); " in out
     out = call("truth.csv", "good.csv", "poor.csv", "--metric", "logloss")
     assert "good is better than poor by 0." in out  # where less is better
     write("like.csv", id=IDS, prob=sigmoid(logits(1)))

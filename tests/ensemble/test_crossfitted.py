@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("artefact_root")
         (None, ["greedy"], "mcc"),
         ([1], ["platt-mean"], "macro_f1"),
         ([1], ["best-member"], "log_loss"),
-        (None, ["isotonic-stack-free"], "auc"),
+        (None, ["stack-free"], "auc"),
     ],
 )
 def test_the_kept_rules_give_the_cross_fitted_score(only, names, metric):
