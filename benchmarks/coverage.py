@@ -6,7 +6,8 @@ What ships with k finished folds, the chosen rule over their k models, is scored
 rows. `before` is the interval by a bootstrap of rows alone, `after` the one that tune.py prints.
 The score on the held-out rows has a noise of its own; as a leaderboard's reader compares the two
 scores, it is added to both intervals (`held-out noise`: its standard error, bootstrap by group),
-and without it the interval alone is asked (`alone`). Strategies that run trials are left out.
+and without it the interval alone is asked (`alone`; `worse`: beyond its worse end). Strategies
+that run trials are left out.
 """
 
 from pathlib import Path
@@ -49,6 +50,7 @@ def cell(found: dict[str, np.ndarray], members: list[int], finished: int, search
         wide = middle - np.hypot(middle - low, noise), middle + np.hypot(high - middle, noise)
         row |= {
             f"{name}_alone": low <= truth <= high,
+            f"{name}_worse": truth < low if metric.higher else truth > high,
             name: wide[0] <= truth <= wide[1],
             f"{name}_width": high - low,
         }
@@ -76,7 +78,7 @@ def main() -> None:
     table = pd.DataFrame(cells)
     if asked.csv:
         table.to_csv(asked.csv, index=False)
-    shown = ["before", "after", "before_alone", "after_alone"]
+    shown = [f"{name}{part}" for part in ("", "_alone", "_worse") for name in ("before", "after")]
     for by in (["metric", "folds"], ["members", "folds"], ["folds"]):
         part = table.groupby(by, sort=False)
         mean = part[shown].mean().assign(cells=part.size(), wider=_wider(part))
