@@ -16,7 +16,6 @@ from src.artifacts.files import sha256_file
 from src.artifacts.folds import read_folds
 from src.artifacts.outputs import check_submission
 from src.artifacts.recipes import Recipe, read_recipe
-from src.artifacts.runs import read_record
 from src.artifacts.submissions import write_submission
 from src.cli import parsers
 from src.cli.common import (
@@ -29,7 +28,7 @@ from src.cli.common import (
     taken,
 )  # fmt: skip
 from src.cli.predict_votes import vote_on_files
-from src.compute.clock import Clock, TimeUpError, in_words
+from src.compute.clock import Clock, TimeUpError
 from src.compute.request import Compute
 from src.data.items.manifest import Dataset
 from src.data.layouts.load import load_dataset
@@ -39,9 +38,10 @@ from src.ensemble.rule import rule_of
 from src.ensemble.vote import apply_recipe
 from src.errors import UserError
 from src.inference import stored
+from src.inference.in_time import fill_in_time, names_of
 from src.inference.lineage import dataset_config
 from src.inference.stored import ItemsToPredict, Part
-from src.inference.unfinished import Pace, TooSlowError, fitting_parts, without
+from src.inference.unfinished import without
 
 REFIT = (
     "weights and thresholds are the recipe's, tuned on the members' folds; models trained on "
@@ -176,8 +176,8 @@ def _predict(name: str | None, how: Predicting, compute: Compute) -> None:
         extras["refit"] = REFIT
         print(f"refit: {REFIT}")
     if left_out:
-        print(f"left out: {', '.join(_names_of(left_out))}; {LEFT_OUT}")
-        extras["left_out"] = {"checkpoints": _names_of(left_out), "why": LEFT_OUT}
+        print(f"left out: {', '.join(names_of(left_out))}; {LEFT_OUT}")
+        extras["left_out"] = {"checkpoints": names_of(left_out), "why": LEFT_OUT}
     recipe = without(recipe, parts)
     if not any(member.weight for member in recipe.members):
         raise UserError("no checkpoint's predictions fit into the time that is left")
@@ -242,68 +242,6 @@ def _missing(
         return list(parts)
     wanted = (compute.precision, compute.engine)
     return [part for part in parts if stored.stored_predictions(part, items, *wanted) is None]
-
-
-def fill_in_time(
-    missing: Sequence[Part],
-    items: ItemsToPredict,
-    recipe: Recipe,
-    compute: Compute,
-    *,
-    fit_in_time: bool,
-) -> list[Part]:
-    """Predict the test items with the checkpoints that have not yet, within the clock's limit.
-
-    Returns those that were left out for want of time (only with `fit_in_time`); otherwise a
-    UserError says for what the time would suffice.
-    """
-    if not missing:
-        return []
-    from src.inference import passes  # torch, which stored predictions do not need
-
-    clock = compute.clock
-    todo, left_out = list(missing), []
-    while todo:
-        limited = clock.max_hours is not None
-        pace = Pace(clock, keep_watching=fit_in_time) if limited else None
-        try:
-            passes.predict_parts(todo, items, compute, pace)
-            break
-        except TooSlowError as slow:
-            todo = [part for part in todo if part not in slow.finished]
-            costs = [_cost(part) for part in todo]
-            share = slow.left / slow.needed if slow.needed > 0 else 1.0
-            kept = fitting_parts(recipe, todo, costs, sum(costs) * share)
-            if not fit_in_time:
-                raise _refusal(slow, todo, kept, clock) from None
-            dropped = _names_of([part for part in todo if part not in kept])
-            print(f"too slow for --max-hours: {slow}; goes on without {', '.join(dropped)}")
-            left_out += [part for part in todo if part not in kept]
-            todo = kept
-    return left_out
-
-
-def _names_of(parts: Sequence[Part]) -> list[str]:
-    return [f"{part.model} fold {part.fold}" for part in parts]
-
-
-def _cost(part: Part) -> float:
-    """Return what an item costs, in seconds of the machine that trained: a ratio is wanted."""
-    record = read_record(Path(part.checkpoint).with_suffix(".json"))
-    views = 2 if record["config"]["tta"] == "flip" else 1
-    return views / record["items_per_second"]
-
-
-def _refusal(
-    slow: TooSlowError, todo: Sequence[Part], kept: Sequence[Part], clock: Clock
-) -> UserError:
-    fits = f"{', '.join(_names_of(kept))} would fit" if kept else "not even one of them fits"
-    return UserError(
-        f"predicting with {len(todo)} checkpoints takes about {in_words(slow.needed)} more, and "
-        f"{in_words(slow.left)} are left of --max-hours {clock.max_hours:g}; {fits}. "
-        "--fit-in-time drops members by weight; a larger --max-hours goes on from here, for what "
-        "is predicted by now is kept"
-    )
 
 
 def _shift(

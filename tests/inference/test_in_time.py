@@ -7,11 +7,11 @@ import pytest
 
 from src.artifacts.recipes import Member, Recipe
 from src.cli import predict
-from src.cli.predict import fill_in_time
 from src.compute.clock import Clock
 from src.compute.request import Compute
 from src.errors import UserError
-from src.inference import passes
+from src.inference import in_time, passes
+from src.inference.in_time import fill_in_time
 from src.inference.stored import ItemsToPredict, Part
 from src.inference.unfinished import TooSlowError
 
@@ -27,7 +27,7 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
         rate, tta = speeds[path.parent.name]
         return {"items_per_second": rate, "config": {"tta": tta}}
 
-    monkeypatch.setattr(predict, "read_record", read_record)
+    monkeypatch.setattr(in_time, "read_record", read_record)
     return [
         Part(model, fold, Path(model, f"fold_{fold}.safetensors"), "", Path("v"))
         for model in speeds
@@ -58,14 +58,15 @@ class Predicting:
 
 
 def test_the_member_of_less_weight_is_left_out(
-    parts: list[Part], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    parts: list[Part], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", logger="rvf")
     # An item costs 0.1 s with a fold of big and 2/40 s with one of small: 0.3 s in all.
     predicting = Predicting(monkeypatch, TooSlowError(300, 210))
     out = fill_in_time(parts, ITEMS, recipe(big=0.7, small=0.3), compute(), fit_in_time=True)
     assert predicting.calls == [["big0", "big1", "small0", "small1"], ["big0", "big1"]]
     assert out == parts[2:]
-    assert "goes on without small fold 0, small fold 1" in capsys.readouterr().out
+    assert "goes on without small fold 0, small fold 1" in caplog.text
 
 
 def test_it_measures_again_and_leaves_out_folds_of_the_last_member(
