@@ -40,6 +40,8 @@ def run_score(arguments: Namespace) -> None:
     for place, path in enumerate(paths):
         if path in paths[:place]:
             raise UserError(f"{path} is named twice")
+    if arguments.threshold is not None and not math.isfinite(arguments.threshold):
+        raise UserError(f"--threshold {arguments.threshold}: want a finite number")
     asked = None if arguments.metric is None else metric_named(arguments.metric)
     if arguments.output is not None:
         check_output(arguments.output, ".csv", _is_ours)

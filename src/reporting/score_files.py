@@ -182,7 +182,7 @@ def _is_label(column: str) -> bool:
 
 def _no_column(table: Table, what: str, known: Sequence[str]) -> UserError:
     return UserError(
-        f"{table.where}: no column of a {what} among {list(table.rows.columns)} (known: "
+        f"{table.where}: no {what} column in the header {list(table.rows.columns)} (known: "
         f"{', '.join(known)}); say which: --columns {what}=NAME"
     )
 

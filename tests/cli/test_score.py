@@ -184,10 +184,10 @@ def test_ids_that_fit_two_are_not_taken(call):
 
 MISTAKES = {
     "prob": ({"prob": [1.5] + [0.5] * (N - 1)}, [], "a.csv: row 2: prob is '1.5', want a prob"),
-    "nan": ({"logit": ["x"] + [0.5] * (N - 1)}, [], "a.csv: row 2: logit is 'x', want a finite"),
+    "word": ({"logit": ["x"] + [0.5] * (N - 1)}, [], "a.csv: row 2: logit is 'x', want a finite"),
     "inf": ({"score": ["inf"] + [0.5] * (N - 1)}, [], "row 2: score is 'inf', want a finite"),
     "two": ({"prob": 0.5, "p_fake": 0.5}, [], "columns 'prob' and 'p_fake' could both be the prob"),
-    "none": ({"x": 0.5, "z": 0.5}, [], "no column of a score among ['id', 'x', 'z']"),
+    "none": ({"x": 0.5, "z": 0.5}, [], "no score column in the header ['id', 'x', 'z']"),
     "metric": ({"prob": 0.5}, ["--metric", "acuracy"], "did you mean 'accuracy'"),
     "limit": ({"prob": 0.5}, ["--metric", "tpr@fpr=0.1%"], "wants 1,000 reals or more, there are"
               " 144: among so few the limit allows no error at all; the finest is 0.7%"),
@@ -197,6 +197,7 @@ MISTAKES = {
     "column": ({"prob": 0.5}, ["--columns", "label=y"], "unknown column (--columns label=) 'y'"),
     "fake": ({"prob": 0.5}, ["--fake", "FAKE"], "unknown value (--fake) of column label"),
     "threshold": ({"prob": 0.5}, ["--threshold", "50"], "holds P(fake), want one from 0 to 1"),
+    "nan": ({"score": 5.0}, ["--threshold", "nan"], "--threshold nan: want a finite number"),
     "output": ({"prob": 0.5}, ["--output", "truth.csv"], "is there, and not as this command wrote"),
 }  # fmt: skip
 
@@ -217,7 +218,7 @@ def test_mistakes_of_the_truth(call):
         ({"is_real": LABEL}, "does 1 in column 'is_real' mean real? Say which is fake: --fake 1"),
         ({"label": [2, *LABEL[1:]]}, "row 2: label is '2', want 0 or 1"),
         ({"label": LABEL, "y": LABEL}, "columns 'label' and 'y' could both be the label"),
-        ({"x": LABEL}, "no column of a label"),
+        ({"x": LABEL}, "no label column in the header"),
         ({"label": LABEL, "video": 1, "person": 1}, "could both be the group"),
     ):
         write("truth.csv", id=IDS, **columns)
