@@ -7,6 +7,9 @@ five folds. Tuned both ways, each recipe is scored on the groups that no model a
 a member says there the mean logit of the fold models that the recipe knows of.
 """
 
+from itertools import product
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -14,12 +17,13 @@ from benchmarks.oof_models import load_predictions, make_parser
 from src.bootstrap import bootstrap_scores
 from src.ensemble.align import Aligned
 from src.ensemble.rule import rule_of, vote
-from src.ensemble.search import Search
 from src.ensemble.tune import tune
 from src.metrics import MACRO_F1, score_of
 
 FOLDS_OF = ((0, 1, 2), (0, 1), (0,))  # folds that the first, second and third member have finished
-TRIALS = 30  # of a search
+# Without Optuna's searches, which take most of the time.
+LADDER = ["mean@0.5", "best-member", "mean", "logit-mean", "rank-mean", "mean-plug-in",
+          "platt-mean", "log-loss-weights", "stack", "greedy"]  # fmt: skip
 TRIOS = (("logistic", "boosting", "mlp"), ("lda", "extra-trees", "neighbours"))
 NAMES = ["logistic", "logistic-dct", "lda", "naive-bayes", "quantile-bayes", "boosting",
          "boosting-slow", "extra-trees", "forest", "mlp", "neighbours"]  # fmt: skip
@@ -43,52 +47,47 @@ def aligned_of(found: dict[str, np.ndarray], folds_of: dict[str, tuple[int, ...]
     )  # fmt: skip
 
 
-def judge(data: str, seed: int, found: dict[str, np.ndarray]) -> list[dict]:
-    """Tune both ways for every trio, each of its members in turn being the one with three folds."""
-    cells = []
-    for trio in TRIOS:
-        for turn in range(len(trio)):
-            order = (*trio[turn:], *trio[:turn])
-            ragged: dict[str, tuple[int, ...]] = dict(zip(order, FOLDS_OF, strict=True))
-            common: dict[str, tuple[int, ...]] = dict.fromkeys(order, (0,))
-            row: dict = {"data": data, "seed": seed, "members": " ".join(order)}
-            preds = []
-            for way, folds_of in (("all", ragged), ("common", common)):
-                tuned = tune(aligned_of(found, folds_of), search=Search(seed=42, trials=TRIALS))
-                logit = np.stack(
-                    [
-                        found["held_logits"][list(have), :, NAMES.index(model)].mean(axis=0)
-                        for model, have in folds_of.items()
-                    ],
-                    axis=1,
-                )
-                votes = vote(rule_of(tuned.recipe), logit)
-                preds.append(votes)
-                row[way] = score_of(MACRO_F1, found["held_label"], *votes)
-                row[f"{way}_said"] = tuned.recipe.scores["cross_fitted"]
-                row[f"{way}_chosen"] = tuned.chosen
-            draws = bootstrap_scores(
-                MACRO_F1, found["held_label"], preds, found["held_group"], seed=seed, replicates=400
-            )
-            row["se"] = float(np.std(draws[:, 0] - draws[:, 1], ddof=1))
-            cells.append(row)
-            print(
-                f"{data} {seed} {row['members']}: all {row['all']:.4f} ({row['all_said']:.4f} "
-                f"said, {row['all_chosen']}), common {row['common']:.4f} "
-                f"({row['common_said']:.4f}, {row['common_chosen']})",
-                flush=True,
-            )
-    return cells
+def judge(
+    data: str, seed: int, found: dict[str, np.ndarray], order: tuple[str, ...]
+) -> dict[str, Any]:
+    """Tune three members both ways, the first of them with three folds; score unseen rows."""
+    ragged: dict[str, tuple[int, ...]] = dict(zip(order, FOLDS_OF, strict=True))
+    common: dict[str, tuple[int, ...]] = dict.fromkeys(order, (0,))
+    row: dict[str, Any] = {"data": data, "seed": seed, "members": " ".join(order)}
+    answers = []
+    for way, folds_of in (("all", ragged), ("common", common)):
+        tuned = tune(aligned_of(found, folds_of), names=LADDER)
+        fold_means = [
+            found["held_logits"][list(have), :, NAMES.index(model)].mean(axis=0)
+            for model, have in folds_of.items()
+        ]
+        votes = vote(rule_of(tuned.recipe), np.stack(fold_means, axis=1))
+        answers.append(votes)
+        row[way] = score_of(MACRO_F1, found["held_label"], *votes)
+        row[f"{way}_said"] = tuned.recipe.scores["cross_fitted"]
+        row[f"{way}_chosen"] = tuned.chosen
+    label, group = found["held_label"], found["held_group"]
+    draws = bootstrap_scores(MACRO_F1, label, answers, group, seed=seed, replicates=400)
+    row["se"] = float(np.std(draws[:, 0] - draws[:, 1], ddof=1))
+    print(
+        f"{data} {seed} {row['members']}: all {row['all']:.4f} ({row['all_said']:.4f} said, "
+        f"{row['all_chosen']}), common {row['common']:.4f} ({row['common_said']:.4f}, "
+        f"{row['common_chosen']})",
+        flush=True,
+    )
+    return row
 
 
 def main() -> None:
     """Run everything and print the table."""
     arguments = make_parser(__doc__).parse_args()
-    cells = []
-    for data in arguments.data:
-        for seed in range(arguments.seeds):
-            found = load_predictions(data, seed, arguments.input_root, arguments.rows)
-            cells += judge(data, seed, found)
+    where = list(product(arguments.data, range(arguments.seeds)))
+    found = {
+        key: load_predictions(*key, arguments.input_root, arguments.rows, arguments.tuned)
+        for key in where
+    }
+    orders = [(*trio[k:], *trio[:k]) for k in range(3) for trio in TRIOS]
+    cells = [judge(*key, found[key], order) for order in orders for key in where]
     table = pd.DataFrame(cells)
     table["gain"] = table["all"] - table["common"]
     by = table.groupby(["data", "seed"])[["all", "common", "gain"]].mean()
