@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import fields
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -25,7 +26,8 @@ class Load:
     # one at least
     nets: int
     parameters: int | None  # of all nets together; None where one of them is not known
-    views: int  # of a picture (of a frame, a face) by one net: 2 with its mirror image
+    # of a picture (of a frame, a face) by one net: 2 with its mirror image; None likewise
+    views: int | None
     hours: float | None = None  # of predicting the test items; None where that is not known
 
 
@@ -52,7 +54,7 @@ class CompetitionRules(Keys):
         nets = f"{load.nets} files of weights"
         found = {
             f"single_model ({nets})": self.single_model and load.nets > 1,
-            f"tta ({load.views} views)": not self.tta and load.views > 1,
+            f"tta ({load.views or 'an unknown number of'} views)": not self.tta and load.views != 1,
             f"max_files ({nets})": self.max_files is not None and load.nets > self.max_files,
         }
         if self.max_params is not None:
@@ -88,6 +90,7 @@ def load_of(
     records = [_record(recipe, member, fold) for member, fold in runs]
     known = [record for record in records if record is not None]
     whole = len(known) == len(runs)
+    look = partial(views_of, one_view=recipe.one_view)
     seconds = [_seconds(record, one_view=recipe.one_view) for record in known]
     hours = None
     if items is not None and whole and None not in seconds:
@@ -95,7 +98,7 @@ def load_of(
     return Load(
         nets=len(runs),
         parameters=sum(record["parameters"] for record in known) if whole else None,
-        views=max((views_of(record, one_view=recipe.one_view) for record in known), default=1),
+        views=max(map(look, known), default=1) if whole else None,
         hours=hours,
     )
 

@@ -131,7 +131,7 @@ def _kind_row(offer: Offer, chosen: Offer | None) -> list[str]:
     return [
         offer.kind, offer.who(), *scored[2:6],
         str(load.nets), "?" if load.parameters is None else in_millions(load.parameters),
-        str(load.views), "?" if load.hours is None else f"{load.hours:.2g}",
+        str(load.views or "?"), "?" if load.hours is None else f"{load.hours:.2g}",
         "chosen" if offer is chosen else verdict or "obeys",
     ]  # fmt: skip
 

@@ -24,6 +24,7 @@ def test_rules_come_back_as_they_were_given():
         ({"single_model": True}, ONE, []),
         ({"single_model": True}, Load(2, 1, 1), ["single_model (2 files of weights)"]),
         ({"tta": False}, Load(1, 1, 2), ["tta (2 views)"]),
+        ({"tta": False}, Load(2, None, None), ["tta (an unknown number of views)"]),
         ({"max_files": 2}, Load(3, 1, 1), ["max_files (3 files of weights)"]),
         ({"max_params": 2e6}, ONE, []),  # the limit itself is allowed
         ({"max_params": 1.9e6}, ONE, ["max_params (2.0 M parameters)"]),
