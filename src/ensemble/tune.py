@@ -271,6 +271,11 @@ def _interval_note(aligned: Aligned, best: Candidate, n_tried: int) -> str:
     if best.rows_se is None or best.folds_se is None:
         return ""
     folds, nets = len(aligned.folds), len(aligned.models)
+    if best.rows_se == 0:  # the rule of three (Hanley & Lippman-Hand, JAMA 249 (1983) 1743)
+        return (
+            "all draws of the rows score the same, so the interval has no width; errors in fewer "
+            f"than 3 of {aligned.n_groups} groups may have gone unseen"
+        )
     if folds == 1:
         more = "; train more folds to see it" if len(aligned.all_folds) > 1 else ""
         note = (

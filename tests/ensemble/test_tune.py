@@ -123,6 +123,12 @@ def test_the_interval_says_what_is_taken_for_granted_of_the_folds():
         assert high - low > 3.9 * (scores["rows_se"] ** 2 + scores["folds_se"] ** 2) ** 0.5
 
 
+def test_a_perfect_score_does_not_pass_for_certainty():
+    tuned = tune(toy(1, noise=0.01), names=["mean@0.5"])
+    assert tuned.recipe.scores["interval"] == (1.0, 1.0)
+    assert any("fewer than 3 of 80 groups may have gone unseen" in note for note in tuned.notes)
+
+
 def test_below_ten_groups_there_is_no_interval_and_the_incumbent_stays():
     tuned = tune(toy(1, n=90, groups=9, shift=3.0))
     assert tuned.chosen == "mean@0.5"
