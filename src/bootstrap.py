@@ -15,7 +15,7 @@ THRESHOLDS = 200  # replicates of the threshold's interval
 MIN_GROUPS = 10  # below this an interval would be fiction
 _CELLS = 4_000_000  # of one block of draws: 32 MB
 _ROWS = 10_000_000  # of all replicates together that look at every row, about: some seconds
-_RANKS = 4096  # bins of a ROC curve
+_RANKS = 1 << 16  # bins of a ROC curve: a rate at a limit of 1e-4 must not share one
 
 
 def bootstrap_scores(

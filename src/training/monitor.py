@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.ensemble.calibration import fit_temperature
+from src.errors import UserError
 from src.metrics import (
     Metric,
     auc,
@@ -29,6 +30,22 @@ def monitored(job: Job) -> Metric | None:
     if job.is_refit or not job.config.is_steered:
         return None
     return job.config.monitored
+
+
+def check_monitor(job: Job) -> None:
+    """Raise a UserError where the held-out items cannot tell the metric that steers a run."""
+    metric = monitored(job)
+    if metric is None:
+        return
+    label = job.labels[job.held_rows]
+    fakes = int(label.sum())
+    reals = len(label) - fakes
+    if why := metric.undefined(reals, fakes) or metric.limited(reals, fakes):
+        raise UserError(
+            f"{job.title}: no epoch can be judged by monitor: {metric.name}, for the held-out "
+            f"items are too few of a kind ({why}); take monitor: accuracy or loss, or no choice "
+            "among epochs (selection: last, no patience)"
+        )
 
 
 def held_out_scores(

@@ -31,6 +31,7 @@ from src.training import resume, setup
 from src.training.features import AugmentedFeatures, FeatureBatches, cached_features
 from src.training.job import Job
 from src.training.monitor import (
+    check_monitor,
     count_right,
     epoch_line,
     held_out_scores,
@@ -65,6 +66,7 @@ def fit_fold(job: Job) -> bool:
             finite, or another process is at work on this fold (`LockedError`).
     """
     setup.check_names(job.config)
+    check_monitor(job)
     refuse_extra_name(job.dataset, job.scheme, job.model)
     with file_lock(paths.run_lock(*job.names), job.title):
         wanted = resume.wanted_start(job)

@@ -1,6 +1,7 @@
 """What training says of an epoch, and what held-out items may steer."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -62,6 +63,14 @@ def test_an_epoch_tells_loss_and_accuracy_of_both_kinds_of_items(make_job):
     plain = log_loss(oof["label"], sigmoid(oof["logit"]))  # neither weighed nor smoothed
     assert entry["log_loss"] == pytest.approx(plain, abs=1e-6)
     assert record_of(job)["metrics"]["log_loss"] == pytest.approx(plain, abs=1e-9)
+
+
+def test_a_metric_that_held_out_items_cannot_tell_steers_nothing(make_job):
+    job = make_job(selection="best", monitor="auc")
+    table = job.table.assign(label=np.where(job.table["fold"] == job.fold, 1, job.table["label"]))
+    with pytest.raises(UserError, match=r"only fakes.*take monitor: accuracy or loss"):
+        fit_fold(replace(job, table=table))
+    assert not paths.checkpoint(*job.names).exists()
 
 
 @pytest.mark.parametrize(("monitor", "best"), [("loss", 2), ("auc", 1), ("eer", 3)])
