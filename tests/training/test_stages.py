@@ -127,8 +127,11 @@ def test_the_head_learns_on_features_of_augmented_items(make_job):
     cached, _ = stage_of("cached", "none", True)
     plain, record = stage_of("plain", "none", False)
     turned, _ = stage_of("turned", "crop_flip", False)
-    blanked, _ = stage_of("blanked", {"name": "none", "erase": 1.0}, False)
+    erasing = {"name": "none", "erase": 1.0}
+    blanked, erased = stage_of("blanked", erasing, False)
     assert record["config"]["transfer"]["cache_features"] is False
+    assert erased["config"]["augment"] == erasing
+    assert erased["config_sha256"] != record["config_sha256"]
     # Of items as they are both ways are one; only the head ever moves.
     for key, value in cached.items():
         torch.testing.assert_close(plain[key], value, atol=1e-5, rtol=1e-5)
