@@ -28,10 +28,6 @@ _PROB_WORDS = frozenset((
     "likelihood",
 ))  # fmt: skip
 _PROB_NAMES = frozenset(("y_pred", "p", "p_fake", "p_real", "pfake", "preal"))
-_MEANS_REAL = re.compile(
-    r"((is|p|prob|probability|y)_?)?(real|live|genuine|bona_?fide)"
-    r"(_(prob|proba|probability|score|confidence))?"
-)
 _ANSWER_WORDS = _PROB_WORDS | {
     "label", "labels", "target", "targets", "class", "answer", "answers", "prediction",
     "predictions", "predicted", "pred", "preds", "fake", "real", "verdict", "y", "p", "pfake",
@@ -88,11 +84,6 @@ def asks_for_prob(column: str) -> bool:
     """Tell whether an answer column's name asks for probabilities: `prob`, `y_pred`, `score`."""
     words = _words(column)
     return not _PROB_WORDS.isdisjoint(words) or "_".join(words) in _PROB_NAMES
-
-
-def means_real(column: str) -> bool:
-    """Tell whether an answer column's name says that 1 is real: `is_real`, `prob_real`, `live`."""
-    return _MEANS_REAL.fullmatch("_".join(_words(column))) is not None
 
 
 def answer_columns(columns: Sequence[str]) -> list[str]:

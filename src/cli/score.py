@@ -46,7 +46,7 @@ def run_score(arguments: Namespace) -> None:
     if arguments.output is not None:
         check_output(arguments.output, ".csv", _is_ours)
     truth = read_truth(arguments.truth, how_read)
-    files = [read_scores(path, truth.words, how_read) for path in paths]
+    files = [read_scores(path, truth, how_read) for path in paths]
     _check_columns(how_read, truth, files)
     rows, left_out = join(truth, files, common=arguments.common)
     _print_read(truth, files, left_out, len(rows[0]))

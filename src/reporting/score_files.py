@@ -12,10 +12,15 @@ from src import metrics
 from src.data.items.dataset_yaml import DatasetConfig
 from src.data.items.listing import Entry
 from src.data.items.tables import is_empty, read_table
-from src.data.items.words import FAKE_WORDS, REAL_WORDS, LabelMap, make_label_map, normalise
+from src.data.items.words import (
+    LabelMap,
+    make_label_map,
+    means_real,
+    normalise,
+    read_column,
+)
 from src.data.layouts.table_columns import (
     KNOWN,
-    MEANS_REAL,
     NUMBERS,
     ORIGINAL_COLUMNS,
     Table,
@@ -44,6 +49,10 @@ _SCORES = {
 }
 _LABELS = (*KNOWN["label"], "truth", "ground_truth", "gt", "y_true", "pred", "prediction",
            "predicted", "y_pred", "decision", "verdict", "answer")  # fmt: skip
+# What may stand beside a class in a column's name and says nothing: `prob_of_real`, `is_live`.
+_FILLERS = frozenset(("of", "is", "the", "class", "pred", "predicted"))
+_NUMBERED = re.compile(r"(.*?)_?([0-9]*)", re.DOTALL)  # `prob_1`, `p1`
+_ROUNDED = 0.01  # how far a written softmax may be from a sum of 1
 _SHOWN = 4  # words that a message lists
 
 
@@ -66,6 +75,7 @@ class Truth:
     rows: pd.DataFrame  # `item_id, label, group, domain, kind`, see `columns_of`; ids once each
     words: LabelMap  # what labels mean, here and in the files
     group_column: str | None  # None where each item stands alone
+    by_number: bool = True  # the labels are written 0 and 1, so 1 is a class of score files too
 
 
 @dataclass(frozen=True)
@@ -113,10 +123,11 @@ def read_truth(path: Path, how_read: HowRead) -> Truth:
         groups = join_originals(ids.tolist(), groups)
     rows = pd.DataFrame({"item_id": ids.tolist(), "label": _labels(table, label, words),
                          "group": groups, "domain": domains, "kind": "image"})  # fmt: skip
-    return Truth(path, list(map(str, table.rows)), rows, words, group)
+    by_number = NUMBERS.issuperset(table.rows[label])
+    return Truth(path, list(map(str, table.rows)), rows, words, group, by_number)
 
 
-def read_scores(path: Path, words: LabelMap, how_read: HowRead) -> ScoreFile:
+def read_scores(path: Path, truth: Truth, how_read: HowRead) -> ScoreFile:
     """Read a CSV of an id and a prob, a logit, another score or a label, in any order.
 
     A column of labels beside scores is taken for decisions where a threshold on the scores gives
@@ -126,8 +137,8 @@ def read_scores(path: Path, words: LabelMap, how_read: HowRead) -> ScoreFile:
         UserError: no such file or columns, several that may be meant, an id twice, a value that is
             no finite number or, in a column called a probability, not from 0 to 1.
     """
-    table = _read(path)
-    found = _score_column(table, how_read)
+    table, words = _read(path), truth.words
+    found = _score_column(table, how_read) or _fake_of_pair(table, truth)
     taken = None if found is None else found[0]
     ids = _ids(table, how_read, taken=taken)
     left = [str(c) for c in table.rows if c not in (ids.name, taken)]
@@ -137,7 +148,7 @@ def read_scores(path: Path, words: LabelMap, how_read: HowRead) -> ScoreFile:
     if found is None and labels is None:
         raise _no_column(table, "score", [*_SCORES["prob"], *_SCORES["logit"], *_SCORES["score"]])
     if found is None:
-        said_real = normalise(str(labels)) in MEANS_REAL
+        said_real = means_real(str(labels))
         if all(words.get(value) is not None for value in table.rows[labels]):
             if said_real and not words.given and NUMBERS & set(table.rows[labels]):
                 raise UserError(
@@ -177,7 +188,10 @@ def _column(table: Table, what: str, candidates: Sequence[str], how_read: HowRea
 
 
 def _is_label(column: str) -> bool:
-    return normalise(column) in _LABELS or normalise(column) in MEANS_REAL
+    named = read_column(column)
+    known = normalise(column) in (*KNOWN["group"], *KNOWN["domain"])
+    is_class = named.label == 0 and not known and {*named.rest} <= {*_LABELS, *_FILLERS}
+    return normalise(column) in _LABELS or is_class
 
 
 def _no_column(table: Table, what: str, known: Sequence[str]) -> UserError:
@@ -206,7 +220,7 @@ def _words(table: Table, column: str, fake: str | None) -> LabelMap:
     if fake is None:
         unclear = [value for value in values if common.get(value) is None]
         ways = " or ".join(f"--fake {value}" for value in values[:2])
-        if normalise(column) in MEANS_REAL and NUMBERS & set(values):
+        if means_real(column) and NUMBERS & set(values):
             raise UserError(
                 f"{table.where}: does 1 in column {column!r} mean real? Say which is fake: {ways}"
             )
@@ -254,17 +268,48 @@ def _score_column(table: Table, how_read: HowRead) -> tuple[str, str, bool] | No
     return None
 
 
+def _fake_of_pair(table: Table, truth: Truth) -> tuple[str, str, bool] | None:
+    """Return P(fake) of a softmax written as NAME_0 and NAME_1, as `_score_column` does.
+
+    Raises:
+        UserError: the truth does not say which number is fake, there are more classes than two, or
+            the two do not sum to 1.
+    """
+    by_stem: dict[str, dict[str, str]] = {}
+    for column in map(str, table.rows):
+        stem, number = _NUMBERED.fullmatch(normalise(column)).groups()  # type: ignore[union-attr]
+        if number and _meaning(stem):
+            by_stem.setdefault(stem, {})[number] = column
+    pairs = [found for found in by_stem.values() if {"0", "1"} <= set(found)]
+    if not pairs:
+        return None
+    found = pairs[0]
+    names = " and ".join(map(repr, found.values()))
+    ways = " or ".join(f"--columns score={found[number]}" for number in "10")
+    if len(pairs) > 1 or len(found) > 2 or not truth.by_number:
+        raise UserError(
+            f"{table.where}: which of the columns {names} holds the score of fakes? Say which: "
+            f"{ways}"
+        )
+    total = sum(_numbers(table, column) for column in found.values())
+    if not np.allclose(total, 1, atol=_ROUNDED):
+        row = int(np.abs(total - 1).argmax())
+        raise UserError(
+            f"{table.at(row)}: {names} sum to {total[row]:g}, so they are no probabilities of two "
+            f"classes; say which column orders the items, fakes high: {ways}"
+        )
+    fake = next(number for number in found if truth.words.get(number) == 1)
+    return found[fake], "prob", True
+
+
 def _meaning(column: str) -> tuple[str, bool | None] | None:
     """Return what a column's name says: a key of `_SCORES`, and whether of fakes or reals."""
-    word = "_".join(re.findall(r"[a-z0-9]+", column.lower()))
-    for what, names in _SCORES.items():
-        for name in names:
-            if word == name:
-                return what, None
-            for rest in {word.removeprefix(f"{name}_"), word.removesuffix(f"_{name}")} - {word}:
-                if rest in FAKE_WORDS or rest in REAL_WORDS:
-                    return what, rest in FAKE_WORDS
-    return None
+    named = read_column(column)
+    words = [word for word in named.rest if named.label is None or word not in _FILLERS]
+    what = next((key for key, names in _SCORES.items() if "_".join(words) in names), None)
+    if what is None:
+        return None
+    return what, None if named.label is None else named.label == 1
 
 
 def _of_labels(path: Path, table: Table, ids: pd.Series, words: LabelMap, column: str) -> ScoreFile:

@@ -151,11 +151,37 @@ def test_directions_are_said_and_never_guessed(call):
     assert scores()["is.csv"].loc["auc", "score"] == pytest.approx(want, abs=1e-12)
     write("is.csv", id=IDS, is_real=(logit < 0).astype(int))
     assert "does 1 in column 'is_real' mean real?" in call("truth.csv", "is.csv", code=2)
+    for name in ("liveness", "liveness_score", "prob_of_real", "authenticity", "pReal"):
+        write("is.csv", id=IDS, **{name: sigmoid(-logit)})
+        call("truth.csv", "is.csv", "--output", "out.csv")
+        assert scores()["is.csv"].loc["auc", "score"] == pytest.approx(want, abs=1e-12), name
     turned = np.where(LABEL, "no", "yes")
     write("odd.csv", image=IDS, genuine=turned, x=1)
     words = ["odd.csv", "soft.csv", "--columns", "label=genuine", "--fake", "no"]
     call(*words, "--output", "out.csv")
     assert scores()["soft.csv"].loc["auc", "score"] == pytest.approx(want, abs=1e-12)
+
+
+def test_a_softmax_of_two_columns_is_understood(call):
+    prob = sigmoid(logits(0))
+    want = sk.roc_auc_score(LABEL, prob)
+    write("soft.csv", id=IDS, prob_0=(1 - prob).round(3), prob_1=prob.round(3))
+    out = call("truth.csv", "soft.csv", "--output", "out.csv")
+    assert "P(fake) of column prob_1" in out
+    assert scores()["soft.csv"].loc["auc", "score"] == pytest.approx(want, abs=1e-3)
+    write("turned.csv", id=IDS, label=1 - LABEL)
+    out = call("turned.csv", "soft.csv", "--fake", "0", "--output", "out.csv")
+    assert "P(fake) of column prob_0" in out
+    write("words.csv", id=IDS, label=np.where(LABEL, "fake", "real"))
+    ways = "which of the columns 'prob_0' and 'prob_1' holds the score of fakes? Say which: "
+    ways += "--columns score=prob_1 or --columns score=prob_0"
+    assert ways in call("words.csv", "soft.csv", code=2)
+    call("words.csv", "soft.csv", "--columns", "score=prob_1", "--output", "out.csv")
+    assert scores()["soft.csv"].loc["auc", "score"] == pytest.approx(want, abs=1e-3)
+    write("logits.csv", id=IDS, logit_0=-1.0, logit_1=logits(0))
+    assert "so they are no probabilities of two classes" in call("truth.csv", "logits.csv", code=2)
+    write("three.csv", id=IDS, prob_0=0.5, prob_1=0.3, prob_2=0.2)
+    assert "which of the columns 'prob_0' and" in call("truth.csv", "three.csv", code=2)
 
 
 def test_common_goes_on_with_what_is_there_and_says_so(call):

@@ -15,7 +15,7 @@ from src.artifacts.submissions import SubmissionFormat
 from src.data.items.dataset_yaml import DatasetConfig
 from src.data.items.files import kind_of
 from src.data.items.listing import Entry
-from src.data.items.words import number_names
+from src.data.items.words import means_real, number_names
 from src.errors import UserError
 from src.metrics import DEFAULT
 
@@ -190,9 +190,37 @@ def answer_names(config: DatasetConfig) -> tuple[str, str]:
     return config.submission.label_names or number_names(config.labels)
 
 
+def check_direction(
+    where: str, column: str | None, names: tuple[str, str], config: DatasetConfig
+) -> None:
+    """Raise a UserError for an answer column whose name says that 1 is real, if nothing settles it.
+
+    What settles it: `submission.label_names` in numbers, a `labels:` that holds both 0 and 1, or
+    words as `names`, which mean what they say where labels are handed in.
+    """
+    given, numbers = config.submission.label_names, (is_number(name) for name in names)
+    by_words = not any(numbers) and config.output in (None, "label")
+    by_numbers = given is not None and all(map(is_number, given))
+    whole = {word.removesuffix(".0"): label for word, label in (config.labels or {}).items()}
+    settled = {whole.get("0"), whole.get("1")} == {0, 1}
+    if column is None or not means_real(column) or by_words or by_numbers or settled:
+        return
+    raise UserError(
+        f"{where}: does 1 in column {column!r} mean real? Say in dataset.yaml how real and fake "
+        "are written: `submission: {label_names: ['1', '0']}`, or else "
+        "`submission: {label_names: ['0', '1']}`"
+    )
+
+
+def is_number(word: str) -> bool:
+    """Tell whether a label is written as a number."""
+    return word.replace(".", "", 1).isdigit()
+
+
 def plain_format(config: DatasetConfig, id_column: str, ids: list[str]) -> SubmissionFormat:
     """Return what to hand in where there is no sample: two columns, named as dataset.yaml says."""
     given = config.submission
+    check_direction("dataset.yaml", given.answer_column, answer_names(config), config)
     return SubmissionFormat(
         given.id_column or id_column, given.answer_column, ids, answer_names(config)
     )

@@ -161,6 +161,22 @@ FAKE_WORDS = frozenset((
     "synthetic", "synthesized", "synthesised", "spoof", "spoofed", "attack", "attacks",
     "deepfake", "deepfakes", "manipulated", "forged", "tampered",
 ))  # fmt: skip
+# In the name of a column these say real or fake too, alone or glued (`pReal`, `isreal`).
+_REAL_NAMES = frozenset((
+    "realism", "realistic", "liveness", "alive", "bona", "fide", "authenticity", "genuineness",
+    "human", "humans", "humanness", "original", "originals", "originality", "pristineness",
+    "untampered", "unmanipulated", "unaltered", "natural", "legit", "legitimate",
+))  # fmt: skip
+_FAKE_NAMES = frozenset((
+    "fakeness", "spoofing", "spoofness", "forgery", "manipulation", "tampering", "machine",
+    "artificial", "generator", "gan", "diffusion", "altered", "imposter", "impostor",
+))  # fmt: skip
+_ALL_NAMES = dict.fromkeys(REAL_WORDS | _REAL_NAMES, 0) | dict.fromkeys(FAKE_WORDS | _FAKE_NAMES, 1)
+_GLUED_TO_CLASS = re.compile(
+    r"(?P<before>is|p|y|prob|proba|score|label)?"
+    rf"(?P<word>{'|'.join(word for word in _ALL_NAMES if len(word) > 3)})"  # `pai` is no `ai`
+    r"(?P<after>prob|proba|score|label)?"
+)
 # Folders that say nothing: `test/images`, `train_videos`, `train_sample_videos`.
 NEUTRAL_WORDS = frozenset((
     "image", "images", "img", "imgs", "jpg", "jpeg", "png", "frame", "frames", "face", "faces",
@@ -213,6 +229,36 @@ def make_label_map(given: dict[str, int] | None) -> LabelMap:
     if all(_NUMBER.match(word) for word in words):
         return LabelMap(common | words, given=True)
     return LabelMap(words, given=True, common=False)
+
+
+@dataclass(frozen=True)
+class ColumnName:
+    """The words of a column's name: those of a class, and the rest."""
+
+    label: int | None  # 0 where it says real, 1 where it says fake (or both: `real_or_fake`)
+    rest: tuple[str, ...]  # its other words, lower case
+
+
+def read_column(name: str) -> ColumnName:
+    """Read a column's name: `liveness_score` is the `score` of label 0, `pFake` the `p` of 1."""
+    parts = (part for part in re.split(r"[^A-Za-z0-9]+|_", name) if part)
+    labels, rest = set(), []
+    for word in (word.lower() for part in parts for word in _CAMEL.split(part)):
+        glued = None if word in _ALL_NAMES else _GLUED_TO_CLASS.fullmatch(word)
+        if word in _ALL_NAMES or glued is not None:
+            labels.add(_ALL_NAMES[word if glued is None else glued["word"]])
+            rest += [one for one in glued.group("before", "after") if one] if glued else []
+        else:
+            rest.append(word)
+    label = max(labels) if labels else None
+    if len(labels) == 1 and not {"not", "non", "no"}.isdisjoint(rest):
+        label = 1 - max(labels)
+    return ColumnName(label, tuple(rest))
+
+
+def means_real(column: str) -> bool:
+    """Tell whether a column's name says that 1 is real: `is_real`, `liveness_score`, `original`."""
+    return read_column(column).label == 0
 
 
 def number_names(given: Mapping[str, int]) -> tuple[str, str]:

@@ -6,13 +6,13 @@ from pathlib import PurePosixPath
 
 import pandas as pd
 
-from src.artifacts.answers import Asked, answer_columns, asks_for_prob, means_real
+from src.artifacts.answers import Asked, answer_columns, asks_for_prob
 from src.artifacts.submissions import SubmissionFormat
 from src.data.items.dataset_yaml import DatasetConfig
 from src.data.items.files import suffix_of
 from src.data.items.folder import Folder
 from src.data.items.listing import TEXT_SUFFIX, Entry
-from src.data.items.manifest import answer_names, summary
+from src.data.items.manifest import answer_names, check_direction, is_number, summary
 from src.data.layouts.finder import FileIndex
 from src.data.layouts.lists import read_rows
 from src.data.layouts.table_columns import Table
@@ -133,12 +133,7 @@ def _read_sample(folder: Folder, entry: Entry) -> Sample:
     others = [str(column) for column in rows.columns if column not in (id_column, answer_column)]
     answers = rows[answer_column] if answer_column else pd.Series([""])
     names, notes = _label_names(where, answers, folder)
-    if not (given.label_names or folder.config.labels) and means_real(answer_column or ""):
-        raise UserError(
-            f"{where}: does 1 in column {answer_column!r} mean real? Say in dataset.yaml how real "
-            "and fake are written: `submission: {label_names: ['1', '0']}`, or else "
-            "`submission: {label_names: ['0', '1']}`"
-        )
+    check_direction(where, answer_column, names, folder.config)
     if rows.attrs["separator"] != "," and len(rows.columns) > 1:
         mark = rows.attrs["separator"]
         notes.append(f"{where} is separated by {mark!r}; the submission is written with commas")
@@ -216,7 +211,7 @@ def _label_names(
 def _asked(name: str, column: str, answers: pd.Series, folder: Folder) -> Asked | None:
     """Tell by a sample's answers, or else by the name of their column, what it asks for."""
     given = folder.config.submission.label_names
-    words = [word for word in given or () if not word.replace(".", "", 1).isdigit()]
+    words = [word for word in given or () if not is_number(word)]
     if words:
         return Asked("label", f"dataset.yaml writes the answers as {' and '.join(given or ())}")
     numbers = pd.to_numeric(answers, errors="coerce")

@@ -10,7 +10,7 @@ from src.data.items.dataset_yaml import DatasetConfig, offer
 from src.data.items.files import without_suffix
 from src.data.items.identities import linked
 from src.data.items.tables import is_empty
-from src.data.items.words import NONE, make_label_map, make_split_map, normalise
+from src.data.items.words import NONE, make_label_map, make_split_map, means_real, normalise
 from src.errors import UserError, unknown_name
 
 KNOWN = {
@@ -28,8 +28,6 @@ KNOWN = {
     # Where every value is the word of a split.
     "split": ("split", "set", "subset", "partition", "phase"),
 }  # fmt: skip
-# Of labels, in these 1 means real.
-MEANS_REAL = frozenset({"is_real", "real", "is_live", "live", "genuine", "bonafide"})
 # Of groups, these name another item: the real one that a fake was made from.
 ORIGINAL_COLUMNS = frozenset({"original", "original_id", "original_video", "source_video"})
 # Of these some are values too: a header of `real` or `video` alone proves nothing.
@@ -140,7 +138,7 @@ class Table:
         """
         rows, first = self.rows, columns[0]
         numbers = NUMBERS & set(rows[first])
-        if not self.config.labels and numbers and normalise(first) in MEANS_REAL:
+        if not self.config.labels and numbers and means_real(first):
             raise UserError(
                 f"{self.where}: does 1 in column {first!r} mean real? Say so in dataset.yaml: "
                 "`labels: {1: 0, 0: 1}` (0 is real and 1 is fake on the right)"

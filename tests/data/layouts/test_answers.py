@@ -1,7 +1,10 @@
 """What 0 and 1 of a submission mean: what they mean in the competition's own table."""
 
+import pandas as pd
 import pytest
 
+from src.artifacts.answers import hold
+from src.data.items.words import means_real
 from tests.data.conftest import expand, refused
 
 TRAIN = ["train/a.png", "train/b.png"]
@@ -61,6 +64,63 @@ def test_a_sample_whose_column_means_real_is_asked_about(toy, offer):
         toy(["train/real/a.png", "train/fake/b.png", *TEST], sample)
     dataset = toy([], {"dataset.yaml": str(caught.value).split("`")[1 + 2 * offer] + "\n"})
     assert dataset.require_test().label_names == (("1", "0"), ("0", "1"))[offer]
+
+
+REAL_COLUMNS = (
+    "liveness", "liveness_score", "prob_of_real", "probability_of_real", "score_real", "label_real",
+    "target_real", "confidence_real", "real_likelihood", "authentic", "is_authentic", "pristine",
+    "authenticity", "prob_authentic", "is_human", "original", "isReal", "preal", "not_fake",
+)  # fmt: skip
+OTHER_COLUMNS = (
+    "label", "prob", "p_fake", "pfake", "prob_ai", "spoof_score", "liveness_attack", "not_real",
+    "is_not_human", "generated", "y_pred",
+)  # fmt: skip
+
+
+def test_names_of_columns_that_mean_real():
+    assert [name for name in REAL_COLUMNS if not means_real(name)] == []
+    assert [name for name in OTHER_COLUMNS if means_real(name)] == []
+
+
+FOLDER_WORDS = "labels: {photo: 0, aiart: 1}\n"
+SETTLED = {
+    # dataset.yaml, which settles what 1 in a column means, or leaves it open
+    "": False,
+    FOLDER_WORDS: False,
+    FOLDER_WORDS + "output: prob\n": False,
+    "labels: {photo: 0, aiart: 1, 1: 0}\n": False,
+    "labels: {photo: 0, aiart: 1, 1: 0, 0: 1}\n": True,
+    FOLDER_WORDS + "submission: {label_names: ['1', '0']}\n": True,
+    "output: prob\nsubmission: {label_names: [live, spoof]}\n": False,
+}
+
+
+@pytest.mark.parametrize("yaml", SETTLED)
+@pytest.mark.parametrize("sample", ["0", "0.5", None])
+def test_words_of_folders_do_not_settle_what_1_means(toy, yaml, sample):
+    folders = ("photo", "aiart") if "photo" in yaml else ("real", "fake")
+    files = [f"train/{folders[0]}/a.png", f"train/{folders[1]}/b.png", *TEST]
+    texts = {"dataset.yaml": yaml}
+    if sample is None:
+        given = "submission: {answer_column: liveness_score"
+        more = yaml.replace("submission: {", given + ", ")
+        texts["dataset.yaml"] = more if more != yaml else yaml + given + "}\n"
+    else:
+        texts["sample_submission.csv"] = f"id,liveness_score\ns,{sample}\nt,{sample}\n"
+    if not SETTLED[yaml]:
+        with refused("does 1 in column 'liveness_score' mean real"):
+            toy(files, texts)
+        return
+    layout = toy(files, texts).require_test()
+    assert layout.label_names == ("1", "0")
+    votes = pd.DataFrame({"prob": [0.9, 0.2], "pred": [1, 0]}, index=["s", "t"])
+    assert hold(votes, layout.label_names, "prob")[0].tolist() == pytest.approx([0.1, 0.8])
+
+
+def test_words_of_a_sample_mean_what_they_say(toy):
+    text = {"sample_submission.csv": "id,liveness\ns,live\nt,spoof\n"}
+    files = ["train/real/a.png", "train/fake/b.png", *TEST]
+    assert toy(files, text).require_test().label_names == ("live", "spoof")
 
 
 SAMPLES = {
