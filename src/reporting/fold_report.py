@@ -118,4 +118,5 @@ def _class_lines(rows: Decided, pred: Any, labels: LabelNames) -> list[str]:  # 
 def _aligned(rows: list[list[str]]) -> list[str]:
     """Return rows of cells as lines, numbers below each other."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
+    cells = [[cell.rjust(w) for cell, w in zip(row, widths, strict=True)] for row in rows]
+    return ["  ".join(row).rstrip() for row in cells]

@@ -225,6 +225,7 @@ class Trainer:
         """Say what came of the epoch that has ended, in the log and to the tracker."""
         run, entry, views = self.run, self.run.history[-1], len(VIEWS[self.config.tta])
         how = f", 1 of {views} views" if views > 1 else ""
+        how += ", by the EMA of weights" if run.ema is not None else ""
         how += ", before the mean of weights" if run.swa is not None else ""
         line = epoch_line(entry, sum(run.epochs), seconds, how)
         is_best = run.best.get("epoch") == run.epoch
