@@ -291,7 +291,7 @@ def _fake_of_pair(table: Table, truth: Truth) -> tuple[str, str, bool] | None:
             f"{table.where}: which of the columns {names} holds the score of fakes? Say which: "
             f"{ways}"
         )
-    total = sum(_numbers(table, column) for column in found.values())
+    total = _numbers(table, found["0"]) + _numbers(table, found["1"])
     if not np.allclose(total, 1, atol=_ROUNDED):
         row = int(np.abs(total - 1).argmax())
         raise UserError(

@@ -171,7 +171,10 @@ _FAKE_NAMES = frozenset((
     "fakeness", "spoofing", "spoofness", "forgery", "manipulation", "tampering", "machine",
     "artificial", "generator", "gan", "diffusion", "altered", "imposter", "impostor",
 ))  # fmt: skip
-_ALL_NAMES = dict.fromkeys(REAL_WORDS | _REAL_NAMES, 0) | dict.fromkeys(FAKE_WORDS | _FAKE_NAMES, 1)
+_ALL_NAMES: dict[str, int] = {
+    **dict.fromkeys(REAL_WORDS | _REAL_NAMES, 0),
+    **dict.fromkeys(FAKE_WORDS | _FAKE_NAMES, 1),
+}
 _GLUED_TO_CLASS = re.compile(
     r"(?P<before>is|p|y|prob|proba|score|label)?"
     rf"(?P<word>{'|'.join(word for word in _ALL_NAMES if len(word) > 3)})"  # `pai` is no `ai`
