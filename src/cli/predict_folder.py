@@ -27,11 +27,12 @@ from src.inference.passes import load_engine, predict_with
 from src.inference.predict import VIEWS
 from src.inference.stored import ItemsToPredict
 from src.machine import keep_freed_memory
-from src.metrics import sigmoid
+from src.metrics import log_odds, sigmoid
 from src.models.checkpoint import is_ours, read_facts
 from src.models.detector import Origin, load_detector
 from src.training.setup import check_names
 
+SAME = 1e-5  # in log odds: what the size of a batch may change
 SHOWN = 5  # names of files left aside for one reason
 
 
@@ -40,9 +41,9 @@ def predict_folder(arguments: Namespace) -> None:
 
     `--output-kind` writes `filename,prob` or `filename,rank` instead; with `--prob` a third column,
     `prob`, is P(fake): the sigmoid of the mean logit over checkpoints and views, of a video pooled
-    over its frames. A file that cannot be decoded keeps its row, without an answer. The JSON
-    (`_summary`) names what was not judged as a whole file that shows a face, and says of detectors
-    from elsewhere what they were taken for.
+    over its frames. Where it is the same of all files, that is warned of. A file that cannot be
+    decoded keeps its row, without an answer. The JSON (`_summary`) names what was not judged as a
+    whole file that shows a face, and says of detectors from elsewhere what they were taken for.
     """
     folder, path = arguments.input_dir, arguments.output
     if not folder.is_dir() and not folder.is_file():
@@ -76,6 +77,7 @@ def predict_folder(arguments: Namespace) -> None:
         **_summary(votes, lost, listing),
         "partial": judged.partial,
         "no_face": judged.no_face,
+        "doubts": _doubts(votes["prob"].to_numpy(np.float64)),
     }
     if judged.origins:
         sidecar["detectors"] = {path: origin.as_dict() for path, origin in judged.origins.items()}
@@ -86,6 +88,8 @@ def predict_folder(arguments: Namespace) -> None:
     fakes = f", {int(votes['pred'].sum())} fake" * (output == "label")
     print(f"{what}, {len(votes)} read{fakes}")
     print(f"column {output!r} holds {held}")
+    for doubt in sidecar["doubts"]:
+        print(f"WARNING {doubt}")
     if lost:
         print(f"not readable, left empty: {listed(lost)}")
     print_not_whole(judged.partial, judged.no_face)
@@ -197,6 +201,16 @@ def _check_ours(path: Path, model: str, fake: int | None) -> None:
             f"{path}: --fake-index 0 contradicts the file, a checkpoint of this repo, in which a "
             "positive logit is fake; leave --fake-index out"
         )
+
+
+def _doubts(prob: NDArray[np.float64]) -> list[str]:
+    """Say so where several files, read (n,), all have the same P(fake)."""
+    if len(prob) < 2 or np.ptp(log_odds(prob)) > SAME:
+        return []
+    return [
+        f"P(fake) is {prob[0]:.6g} of all {len(prob)} files: unless they are copies of one, this "
+        "detector tells nothing apart; look at its weights and at what it sees of a file"
+    ]
 
 
 def _summary(votes: pd.DataFrame, lost: Sequence[str], listing: Listing) -> dict[str, Any]:

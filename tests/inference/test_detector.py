@@ -173,6 +173,23 @@ def test_small_pictures_are_enlarged_as_the_file_says(pictures, resample):
     assert off[resample] < off[5 - resample] / 2
 
 
+@pytest.mark.parametrize("kind", ["label", "prob", "rank"])
+def test_a_detector_that_tells_nothing_apart_is_warned_of(pictures, capsys, kind):
+    net = net_of(1)
+    for dead in (False, True):
+        if dead:
+            torch.nn.init.zeros_(net.classifier.weight)
+        path = save(tensors_of(net), pictures)
+        words = ["--model", MODEL, "--fake-index", 1, "--output-kind", kind]
+        assert predict(path, pictures, *words) == 0
+        doubts = answers(pictures)[1]["doubts"]
+        assert len(doubts) == dead
+        assert ("WARNING P(fake) is 0." in capsys.readouterr().out) == dead
+    assert "of all 3 files: unless they are copies of one, this detector tells" in doubts[0]
+    assert predict(path, pictures / "a.png", *words) == 0
+    assert answers(pictures / "a.png")[1]["doubts"] == []
+
+
 def test_exactly_filename_and_label_unless_more_is_asked_for(pictures):
     path = save(tensors_of(net_of(2)), pictures)
     (pictures / "broken.jpg").write_bytes(b"no picture")
