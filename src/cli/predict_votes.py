@@ -7,6 +7,7 @@ import pandas as pd
 
 from src import paths
 from src.artifacts.answers import LOG_LOSS, Output, keep_off
+from src.artifacts.competition import FREE, CompetitionRules, Load
 from src.artifacts.files import sha256_file
 from src.artifacts.outputs import check_submission
 from src.artifacts.submissions import SubmissionFormat, refuse_constant, write_answers
@@ -21,17 +22,19 @@ from src.metrics import metric_named
 def vote_on_files(arguments: Namespace) -> None:
     """Write what submission files say together as a submission, with a sidecar.
 
-    With `--data` the answer is checked against the competition's sample, put into its order and
-    written to submissions/<data set>/; without, `--output` says where.
+    With `--data` the answer is checked against the competition's rules and its sample, put into its
+    order and written to submissions/<data set>/; without, `--output` says where.
     """
     _refuse_flags(arguments)
     ballots = read_ballots(arguments.vote, arguments.vote_weights)
     path: Path | None = arguments.output
+    doubts: list[str] = []
     if arguments.data is None:
         voted = vote_files(ballots, arguments.output_kind)
     else:
         name = choose_dataset(arguments.data, arguments.input_root)
         dataset = load_dataset(name, arguments.input_root)
+        doubts = _check_rules(dataset.config.rules, ballots)
         voted = _vote_for(dataset, ballots, arguments.output_kind)
         path = path or paths.submission_csv(name, "voted")
     if path is None:
@@ -47,6 +50,7 @@ def vote_on_files(arguments: Namespace) -> None:
         for file, weight in zip(ballots.paths, ballots.weights, strict=True)
     ]
     sidecar = {"voted": files, "ties": voted.ties, "rows": held.rows, "holds": held.record()}
+    sidecar["doubts"] = doubts
     said = str(held)
     if voted.output == "label":
         shares = voted.table[voted.answer_column].value_counts(normalize=True).round(6).to_dict()
@@ -57,7 +61,29 @@ def vote_on_files(arguments: Namespace) -> None:
     print(f"{len(ballots.paths)} files, {held.rows} items: {said}")
     if voted.ties:
         print("a tie went to the file of the highest weight, of equal ones to the first")
+    for doubt in doubts:
+        print(f"WARNING {doubt}")
     print(f"submission: {path}")
+
+
+def _check_rules(rules: CompetitionRules, ballots: Ballots) -> list[str]:
+    """Return what is doubtful of files under a competition's rules: most of these files hide.
+
+    Raises a UserError where the number of files breaks one: a net each is the least behind them.
+    """
+    if rules == FREE:
+        return []
+    n = len(ballots.paths)
+    if rules.broken_by(Load(nets=n, parameters=0, views=1)):
+        raise UserError(
+            f"--vote: {n} files come of {n} nets at least, which breaks the rules of the "
+            f"competition ({rules}): hand in one of them, or a recipe that obeys (python tune.py); "
+            "without --data and with --output CSV the vote is written to look at"
+        )
+    return [
+        f"the rules of the competition ({rules}) were not checked: files of answers do not say "
+        "which nets made them, nor how"
+    ]
 
 
 def _vote_for(dataset: Dataset, ballots: Ballots, given: Output | None) -> Voted:

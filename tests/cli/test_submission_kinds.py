@@ -184,6 +184,28 @@ def test_votes_follow_the_sample_and_what_the_files_hold(toy, tmp_path, capsys):
     assert "the files hold probs, and dataset.yaml says `output: label`" in capsys.readouterr().err
 
 
+def test_votes_on_files_under_rules(toy, tmp_path, capsys):
+    files = [str(tmp_path / f"{name}.csv") for name in "ab"]
+    for path in files:
+        pd.DataFrame({"id": IDS, "prob": toy.to_numpy()}).to_csv(path, index=False)
+    words, path = ["--vote", *files, "--data", "toy"], paths.submission_csv("toy", "voted")
+    for rule in ("single_model: true", "max_files: 1"):
+        settle("id,prob\n{id},0", f"rules: {{{rule}}}\n")
+        assert predict(words) == 2
+        said = f"2 files come of 2 nets at least, which breaks the rules of the competition ({rule}"
+        assert said in capsys.readouterr().err
+        assert not path.exists()
+    settle("id,prob\n{id},0", "rules: {tta: false, max_files: 2}\n")
+    assert predict(words) == 0
+    doubt = "the rules of the competition (tta: false, max_files: 2) were not checked"
+    assert f"WARNING {doubt}" in capsys.readouterr().out
+    assert json.loads(path.with_suffix(".json").read_text())["doubts"][0].startswith(doubt)
+    settle("id,prob\n{id},0")
+    assert predict(words) == 0
+    assert "WARNING" not in capsys.readouterr().out
+    assert json.loads(path.with_suffix(".json").read_text())["doubts"] == []
+
+
 def test_domains_of_file_names_reach_thresholds_by_domain(toy):
     path, cuts = paths.recipe_json("toy", "tuned"), {"easy": 0.9, "hard": 0.1}
     recipe = read_recipe(path)
