@@ -38,7 +38,7 @@ from src.cli.train import main
 sys.exit(main(sys.argv[1:]))
 """
 ARTEFACTS = {
-    ".cache", "bundles", "checkpoints", "configs", "folds", "input", "oof", "recipes",
+    ".cache", "bundles", "checkpoints", "configs", "folds", "input", "oof", "recipes", "reports",
     "submissions",
 }  # fmt: skip
 

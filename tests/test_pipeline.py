@@ -137,7 +137,7 @@ def test_the_three_commands_make_a_checked_submission(
 ) -> None:
     """One fold of one model is enough; the other folds, another model and recipe come after."""
     said = world[1]
-    assert "epoch 4/4 loss" in said["train"]
+    assert "epoch 4/4: loss" in said["train"]
     assert "f1_real" in said["train"]
     sample = pd.read_csv(trained / "input/tiny/sample_submission.csv", dtype=str)
     for recipe in ("tuned", "two"):

@@ -6,6 +6,7 @@ of a search; cross-fitted against public scores.
 
 import importlib.util
 import itertools
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
+from src import paths
 from src.artifacts.atomic import atomic_path
 
 if TYPE_CHECKING:
@@ -30,9 +32,15 @@ FEWEST = 3  # trials below which importances say nothing
 
 def new_figure(width: float, height: float) -> "Figure":
     """Return an empty figure of `width` x `height` inches, laid out by itself."""
+    _keep_fonts_here()
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def _keep_fonts_here() -> None:
+    """Let matplotlib keep its list of fonts beside our caches: a home may not be writable."""
+    os.environ.setdefault("MPLCONFIGDIR", str(paths.cache_dir() / "matplotlib"))
 
 
 def save_figure(figure: "Figure", path: Path) -> Path:
@@ -157,6 +165,7 @@ def plot_study(study: "optuna.Study", folder: Path, name: str) -> list[Path]:
 
 
 def _png(study: "optuna.Study", plot: str, path: Path) -> None:
+    _keep_fonts_here()
     import matplotlib as mpl
 
     mpl.use("Agg")
