@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from src.cli.common import (
 from src.cli.predict_votes import vote_on_files
 from src.compute.clock import Clock, TimeUpError
 from src.compute.request import Compute
-from src.data.items.manifest import Dataset
+from src.data.items.manifest import Dataset, check_direction
 from src.data.layouts.load import load_dataset
 from src.ensemble.extra import is_extra, read_extra_record
 from src.ensemble.prior import at_share, parse_prior, shift_recipe
@@ -210,6 +210,9 @@ def _settle(recipe: Recipe, dataset: Dataset, how: Predicting) -> Answer:
     layout, config = dataset.require_test(), dataset.config
     given = how.output_kind or config.output
     answer = settle_answer(recipe.metric, config.metric, layout.asked, given)
+    # Words of a sample settle labels alone, and a flag may ask for probs.
+    written = replace(config, output=answer.output)
+    check_direction(dataset.name, layout.answer_column, layout.label_names, written)
     if how.prior is not None and answer.output == "rank":
         raise UserError("--prior changes no rank; leave it out, or write probs: --output-kind prob")
     print(f"answers: {answer.output}, {describe(answer.output, layout.label_names)}")

@@ -184,6 +184,16 @@ def test_votes_follow_the_sample_and_what_the_files_hold(toy, tmp_path, capsys):
     assert "the files hold probs, and dataset.yaml says `output: label`" in capsys.readouterr().err
 
 
+def test_words_of_a_sample_do_not_settle_which_way_probabilities_point(toy, capsys):
+    settle("id,liveness\n{id},fake")
+    path = paths.dataset_dir("toy") / "sample_submission.csv"
+    path.write_text(path.read_text().replace(",fake", ",real", 1))
+    assert predict(["--data", "toy"]) == 0
+    assert set(handed_in()[0]["liveness"]) == {"real", "fake"}
+    assert predict(["--data", "toy", "--output-kind", "prob"]) == 2
+    assert "does 1 in column 'liveness' mean real?" in capsys.readouterr().err
+
+
 def test_votes_on_files_under_rules(toy, tmp_path, capsys):
     files = [str(tmp_path / f"{name}.csv") for name in "ab"]
     for path in files:
