@@ -107,7 +107,7 @@ class Offers:
             return Offer(kind, lacking=f"none: {NONE_YET[kind]}")
         tuned = self._best_of(members)
         offer = self._offer(kind, tuned, tuned.recipe.members)
-        offer = self._with_one_fold(offer) if offer.broken else offer
+        offer = self._with_fewer_folds(offer) if offer.broken else offer
         if tuned.recipe.scores["selected_on"]:
             notes = [offer.note] if offer.note else []
             offer = replace(offer, note="; ".join([*notes, FLATTERED]))
@@ -134,7 +134,7 @@ class Offers:
             tuned: what tuning chose.
             tune_all: tunes some of the members in the same way.
         """
-        whole = self._offer(ENSEMBLE, tuned, _with_say(tuned.recipe))
+        whole = self.of_what_was_tuned(tuned)
         if not whole.broken or self.rules.single_model:
             return whole
         offer = self._with_one_fold(whole)
@@ -147,13 +147,17 @@ class Offers:
             offer = self._with_one_fold(self._offer(ENSEMBLE, fewer, _with_say(fewer.recipe)))
         return whole if offer.broken else offer
 
+    def of_what_was_tuned(self, tuned: Tuned) -> Offer:
+        """Return all the members that have a say, each with all of its folds."""
+        return self._offer(ENSEMBLE, tuned, _with_say(tuned.recipe))
+
     def _kind_of(self, model: str) -> str:
         seen = self.seen
         return kind_of(seen.dataset, seen.scheme, model, seen.folds_of(model))
 
     def _best_of(self, members: Sequence[str], *, by_fold: bool = True) -> Tuned:
         """Return one of some members; those that break a rule even alone count only if all do."""
-        fitting = [model for model in members if not self.rules.broken_by(self._alone(model))]
+        fitting = [model for model in members if not self.breaks_alone(model)]
         members = fitting or members
         rows, chosen = chosen_elsewhere(only(self.seen, members), one_view=not self.rules.tta)
         if not chosen:
@@ -173,9 +177,10 @@ class Offers:
         scores = tuned.recipe.scores | {"selected_on": on}
         return replace(tuned, recipe=replace(tuned.recipe, members=found, scores=scores))
 
-    def _alone(self, model: str) -> Load:
+    def breaks_alone(self, model: str) -> bool:
+        """Tell whether even one fold of a model breaks a rule."""
         member = self.seen.member(model, 1.0, 0.5)
-        return self._load(replace(member, folds=member.folds[:1]))
+        return bool(self.rules.broken_by(self._load(replace(member, folds=member.folds[:1]))))
 
     def _load(self, *members: Member) -> Load:
         seen, rules = self.seen, self.rules.as_dict()
@@ -188,6 +193,25 @@ class Offers:
         recipe = replace(tuned.recipe, members=[*members], ships=kind, rules=self.rules.as_dict())
         broken = tuple(self.rules.broken_by(load))
         return Offer(kind, replace(tuned, recipe=recipe), load, broken)
+
+    def _with_fewer_folds(self, offer: Offer) -> Offer:
+        """Return the offer of one member with as many of its folds as fit, else with one.
+
+        The fold that would predict alone comes first, then the others by number.
+        """
+        one = self._with_one_fold(offer)
+        assert offer.tuned is not None
+        assert one.tuned is not None
+        (member,) = offer.tuned.recipe.members
+        (first,) = one.tuned.recipe.members[0].folds
+        order = sorted(member.folds, key=lambda fold: (fold != first, fold))
+        for count in range(len(order) - 1, 1, -1):
+            folds = sorted(order[:count])
+            fewer = self._offer(offer.kind, offer.tuned, [replace(member, folds=folds)])
+            if not fewer.broken:
+                said = f"{count} of its {len(order)} folds, as many as the rules let predict"
+                return replace(fewer, note="; ".join(filter(None, [said, one.note])))
+        return one
 
     def _with_one_fold(self, offer: Offer) -> Offer:
         """Return the offer with one fold of each member."""
@@ -259,8 +283,11 @@ def _with_say(recipe: Recipe) -> list[Member]:
 
 
 def only(aligned: Aligned, models: Sequence[str]) -> Aligned:
-    """Return the predictions of some of the members."""
+    """Return the predictions of some of the members: of the items that any of them predicted."""
     places = [aligned.models.index(model) for model in models]
+    known = ~np.isnan(aligned.logit[:, places]).all(axis=1)
+    if not known.all():
+        aligned = replace(aligned.take(known), folds=np.unique(aligned.fold[known]).tolist())
     pooled = aligned.pooled
     defaults = tuple(pooled.defaults[place] for place in places) if pooled.defaults else ()
     logits = {name: rows[:, places] for name, rows in pooled.logits.items()}

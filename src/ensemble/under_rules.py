@@ -5,25 +5,38 @@ first: a soup has to beat the single model by more than luck gives. A refit is s
 models, so no score can prefer it; but it saw all rows, and where it was made it takes their place.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from src.artifacts.competition import CompetitionRules
 from src.artifacts.recipes import Member
 from src.bootstrap import MIN_GROUPS, bootstrap_scores, interval
 from src.ensemble.align import Aligned
 from src.ensemble.crossfit import Candidate, can_weigh, judge
-from src.ensemble.offers import ACROSS, ENSEMBLE, ONE, WITHIN, Offer, Offers, Tune
-from src.ensemble.ragged import line_on_weights
+from src.ensemble.offers import (
+    ACROSS,
+    ENSEMBLE,
+    ONE,
+    REFIT,
+    WITHIN,
+    Offer,
+    Offers,
+    Tune,
+    only,
+)
 from src.ensemble.search import Search
 from src.ensemble.stand_ins import one_view
 from src.ensemble.tune import Tuned
 from src.errors import UserError
 from src.metrics import Metric, score_of
 from src.paths import FoldName
+
+Ask = Callable[[Aligned], Offers]  # what each kind would be, of some members and items
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,8 @@ class Ruled:
     chosen: Offer | None  # None where nothing obeys
     price: Price | None  # None where nothing was chosen, or nothing could be cross-fitted
     note: str = ""  # on which items, where members have finished different folds
+    # the chosen one with its score on all items of its own, where others have not predicted them
+    own: Offer | None = None
 
     def tuned(self) -> Tuned:
         """Return what predicts, with the table of kinds in its recipe.
@@ -56,7 +71,7 @@ class Ruled:
         """
         if self.chosen is None or self.chosen.tuned is None:
             raise self._refusal()
-        recipe, best = self.chosen.tuned.recipe, self.chosen.score
+        recipe, best = self.chosen.tuned.recipe, (self.own or self.chosen).score
         scores = {
             **recipe.scores,
             **{key: getattr(best, key) for key in recipe.scores if hasattr(best, key)},
@@ -101,23 +116,107 @@ def under_rules(
         search: metric and seed.
         items: number of test items, for hours; None where it is not known.
 
-    Where members have finished different folds, the items that all predicted tell them apart.
+    Where members have finished different folds, the items that all predicted tell them apart (where
+    there are none, the member with the most items is taken); what predicts is then fitted and
+    scored on all items of its own.
 
     Raises:
-        UserError: stored views are gone that the score of a single view wants; no items of both
-            classes that all members predicted.
+        UserError: stored views are gone that the score of a single view wants.
     """
-    note = ""
-    if not aligned.complete.all():
-        if not can_weigh(aligned):
-            raise UserError(f"rules: {line_on_weights(aligned)}")
-        aligned = aligned.take(aligned.complete)
-        note = f"scored on the {len(aligned)} items that all members predicted"
-        aligned = replace(aligned, folds=np.unique(aligned.fold).tolist())
-        free = tune_all(aligned)
-    seen = aligned if rules.tta else one_view(aligned)
+    ask = partial(Offers, rules=rules, search=search, items=items)
+    if aligned.complete.all():
+        return _compared(aligned, free, ask, tune_all)
+    whole = _as_tuned(aligned, free, ask, tune_all)
+    shared = can_weigh(aligned)
+    rows, note = _on_shared(aligned) if shared else _on_most(aligned, ask)
+    found = _compared(rows, tune_all(rows), ask, tune_all)
+    best = found.chosen if whole is None else whole
+    if best is None or best.tuned is None:
+        return replace(found, note=note, price=None)
+    if whole is None:
+        best = _on_own_rows(best, aligned, ask, tune_all)
+    shown = [best if whole else replace(best, score=one.score) for one in found.offers]
+    offers = [
+        one if one.kind != best.kind else own for one, own in zip(found.offers, shown, strict=True)
+    ]
+    chosen = next(one for one in offers if one.kind == best.kind)
+    note += _line_on_own(best, len(rows), search.metric)
+    price = found.price if shared and whole is None else None
+    return replace(found, offers=offers, chosen=chosen, own=best, price=price, note=note)
+
+
+def _as_tuned(aligned: Aligned, free: Tuned, ask: Ask, tune_all: Tune) -> Offer | None:
+    """Return what tuning chose of members of different folds, where the rules forbid none of it."""
+    seen = _seen(aligned, ask)
+    offer = ask(seen).of_what_was_tuned(free if seen is aligned else tune_all(seen))
+    if not offer.fits or len(_runs(offer)) < 2:
+        return None
+    return replace(offer, score=_judged([offer], seen, ask(seen).search)[0])
+
+
+def _on_shared(aligned: Aligned) -> tuple[Aligned, str]:
+    """Return the items that all members predicted, and a line that says so."""
+    rows = _some(aligned, aligned.complete)
+    return rows, f"compared on the {len(rows)} items that all members predicted"
+
+
+def _on_most(aligned: Aligned, ask: Ask) -> tuple[Aligned, str]:
+    """Return the items of the member that has most, with what else predicted them, and a line.
+
+    A member that breaks a rule even alone is passed over, unless all do.
+    """
+    offers = ask(_seen(aligned, ask))
+    able = [m for m in aligned.models if not offers.breaks_alone(m)] or aligned.models
+    counts = dict(zip(aligned.models, (~np.isnan(aligned.logit)).sum(axis=0), strict=True))
+    most = max(able, key=lambda model: counts[model])
+    folds = {*aligned.folds_of(most)}
+    models = [m for m in aligned.models if folds <= {*aligned.folds_of(m)}]
+    left = [f"{m} ({counts[m]})" for m in aligned.models if m not in models]
+    rows = only(aligned, models)
+    return _some(rows, np.isin(rows.fold, [*folds])), (
+        f"the {len(aligned.models)} members share no items of both classes, so nothing compares "
+        f"them on the same ones: {most} speaks for them, having the most ({counts[most]}); left "
+        f"out unseen are {', '.join(left)}; train the same folds of all to compare them"
+    )
+
+
+def _some(aligned: Aligned, rows: NDArray[np.bool_]) -> Aligned:
+    return replace(aligned.take(rows), folds=np.unique(aligned.fold[rows]).tolist())
+
+
+def _on_own_rows(best: Offer, aligned: Aligned, ask: Ask, tune_all: Tune) -> Offer:
+    """Return an offer fitted and scored on all items of its members."""
+    models = list(dict.fromkeys(member.model for member, _ in _runs(best)))
+    seen = _seen(only(aligned, models), ask)
+    if best.tuned is not None and len(seen) == best.tuned.recipe.scores["rows"]:
+        return best
+    kinds = ask(seen)
+    if best.kind == ENSEMBLE:
+        offer = kinds.of_all(tune_all(seen), tune_all)
+    else:
+        offer = kinds.of_refits() if best.kind == REFIT else kinds.of_one(best.kind)
+    return replace(offer, score=_judged([offer], seen, kinds.search)[0]) if offer.fits else best
+
+
+def _line_on_own(best: Offer, compared: int, metric: Metric) -> str:
+    if best.tuned is None or best.score is None or best.score.cross_fitted is None:
+        return ""
+    rows = best.tuned.recipe.scores["rows"]
+    score = f"{metric.name} {best.score.cross_fitted:.4f} cross-fitted"
+    return f"; {best.who()} is fitted on all {rows} of its own: {score}" if rows > compared else ""
+
+
+def _seen(aligned: Aligned, ask: Ask) -> Aligned:
+    """Return the members as the rules let them be seen."""
+    return aligned if ask(aligned).rules.tta else one_view(aligned)
+
+
+def _compared(aligned: Aligned, free: Tuned, ask: Ask, tune_all: Tune) -> Ruled:
+    """Let the kinds challenge each other on items that all members predicted."""
+    seen = _seen(aligned, ask)
     together = free if seen is aligned else tune_all(seen)
-    kinds = Offers(seen, rules, search, items)
+    kinds = ask(seen)
+    rules, search = kinds.rules, kinds.search
     offers = [
         kinds.of_one(ONE), kinds.of_refits(), kinds.of_one(WITHIN), kinds.of_one(ACROSS),
         kinds.of_all(together, tune_all),
@@ -131,7 +230,7 @@ def under_rules(
     if offers[-1].fits and len(several) > 1 and several == together.recipe.runs():
         chosen = offers[-1]  # the rules forbid nothing of what tuning chose
     price = None if chosen is None else _price(free, chosen, aligned, search)
-    return Ruled(rules, search.metric, offers, chosen, price, note)
+    return Ruled(rules, search.metric, offers, chosen, price)
 
 
 def _is_refit_of(refit: Offer, one: Offer) -> bool:

@@ -155,8 +155,9 @@ def test_members_that_break_a_rule_alone_are_passed_over():
     member(folds, "small", 1.2, seed=1, parameters=1_000_000)
     assert runs_of(ruled(SINGLE).chosen) == [("large", 0)]
     found = ruled({"max_params": 2e6})
-    # As many folds of the small one as there is room for: all three, or one.
-    assert runs_of(found.chosen) == [("small", 0)]
+    assert runs_of(found.chosen) == [("small", 0), ("small", 1)]  # as many as there is room for
+    assert found.chosen.note.startswith("2 of its 3 folds, as many as the rules let predict")
+    assert runs_of(ruled({"max_params": 1e6}).chosen) == [("small", 0)]
     assert runs_of(ruled({"max_params": 3e6}).chosen) == [("small", k) for k in range(3)]
 
 
@@ -290,7 +291,49 @@ def test_members_of_different_folds_are_told_apart_where_all_predicted():
     member(folds, "b", seed=1, only=(0,))
     aligned = align(DATA, SCHEME)
     found = under_rules(aligned, ladder(aligned), read_rules(SINGLE, ""), ladder, Search())
-    assert found.note == "scored on the 200 items that all members predicted"
+    assert found.note == "compared on the 200 items that all members predicted"
     one = offer_of(found, ONE)
     assert [(m.model, m.folds) for m in one.tuned.recipe.members] == [("b", [0])]
     assert one.tuned.recipe.folds == [0]
+
+
+def test_what_is_chosen_on_shared_items_is_fitted_on_all_of_its_own():
+    folds = make_folds(n=600, groups=300)
+    member(folds, "a", noise=2.0, only=(0, 1))
+    member(folds, "b", noise=2.0, seed=1, only=(0,))
+    member(folds, "c", noise=0.8, seed=2)
+    found = ruled(SINGLE)
+    assert offer_of(found, ONE).score.cross_fitted != found.own.score.cross_fitted
+    recipe = found.tuned().recipe
+    alone = tune(align(DATA, SCHEME, ["c"]), names=["mean"]).recipe
+    assert recipe.folds == [0, 1, 2]
+    assert recipe.scores["rows"] == 600
+    assert recipe.scores["cross_fitted"] == pytest.approx(alone.scores["cross_fitted"])
+    assert recipe.stages == alone.stages
+    assert "compared on the 200 items that all members predicted; c, fold" in found.note
+    assert "is fitted on all 600 of its own" in found.note
+    assert found.price.interval is not None
+
+
+@pytest.mark.parametrize(
+    ("rules", "runs"),
+    [
+        (SINGLE, {("c", 1), ("c", 2)}),
+        ({"max_files": 2}, {("c", 1), ("c", 2)}),
+        ({"max_params": 1.5e6}, {("a", 0)}),  # c is too large
+        ({"max_files": 4}, {("a", 0), ("b", 0), ("c", 1), ("c", 2)}),  # nothing is forbidden
+    ],
+)
+def test_members_that_share_no_items_are_not_compared(rules, runs):
+    folds = make_folds(n=600, groups=300)
+    member(folds, "a", noise=2.0, only=(0,), parameters=1_000_000)
+    member(folds, "b", noise=0.5, seed=1, only=(0,), parameters=2_000_000)
+    member(folds, "c", noise=1.0, seed=2, only=(1, 2), parameters=2_000_000)
+    found = ruled(rules)
+    assert {*runs_of(found.chosen)} <= runs
+    assert "nothing compares them on the same ones" in found.note
+    assert found.price is None
+    recipe = found.tuned().recipe
+    assert recipe.scores["rows"] == (600 if len(runs) == 4 else 200 if ("a", 0) in runs else 400)
+    if "max_files" in rules:
+        assert {*runs_of(found.chosen)} == runs
