@@ -120,7 +120,7 @@ def _print_basis(scored: Sequence[Result], under: Conditions) -> None:
             f"lines above say how many), by the mean logit of the same {len(under.folds)} "
             "checkpoint(s)\n"
             f"thresholds: carried over from {under.dataset}; hter: at the EER cut of in-domain "
-            "predictions. Intervals: 95 %, by group."
+            "predictions. Intervals: 95 %, by group, by the luck of the rows alone."
         )
     for threshold in dict.fromkeys(result.threshold for result in scored):
         rows = [result.row for result in scored if result.threshold == threshold]

@@ -34,7 +34,7 @@ from src.ensemble.predictions import Decided
 from src.errors import UserError, unknown_name
 from src.inference.lineage import check_own, records_of, trained_sets
 from src.metrics import metric_named
-from src.reporting.card_table import cell, mean_words, reasons, records, table_of
+from src.reporting.card_table import mean_words, reasons, records, table_of
 from src.reporting.evaluated import (
     CROSS_FITTED,
     Rows,
@@ -49,6 +49,7 @@ from src.reporting.evaluated import (
     subject_of_model,
     subject_of_recipe,
 )
+from src.reporting.fitted import Fitted, how_fitted
 from src.reporting.paired import differences, disagreement, same_items, sentence
 from src.reporting.scorecard import Card, score_all, score_rows
 
@@ -63,7 +64,9 @@ hter_test_eer: at the EER cut of the scored rows themselves: flattering, but pap
 apcer: of the worst kind of attack (domain of fakes). It, bpcer and acer (ISO/IEC 30107-3), f1,
 precision, recall and accuracy stand at the threshold.
 tnr@fnr=1%: what papers with real = positive (FLIP) call TPR@FPR=1%.
-ece: 15 equally wide bins of P(fake). Intervals: 95 %, by group, thresholds held fixed."""
+ece: 15 equally wide bins of P(fake). Intervals: 95 %, by group, by the luck of the rows alone:
+thresholds held fixed, nothing chosen anew, no other folds."""
+WIDER = "But {metric}, {how}: also by the choice among candidates and by how much folds differ."
 
 
 def run_evaluate(arguments: Namespace) -> None:
@@ -103,12 +106,14 @@ def run_evaluate(arguments: Namespace) -> None:
     if arguments.only:
         _check_only(decided, arguments.by, arguments.only)
     cards = score_all(decided, arguments.by, arguments.only, metric_named(subject.metric))
+    said = how_fitted(subject, cards)
     path = paths.scorecard_csv(
         name, subject.recipe.scheme, subject.name, other, split=split, is_recipe=subject.is_recipe
     )
-    print_cards(subject, folds, cards, where)
+    print_cards(subject, folds, cards, where, said)
     if arguments.versus is not None:
-        _print_versus(subject, folds, next(iter(cards.values()))[0], arguments.versus)
+        first = next(iter(cards.values()))[0]
+        _print_versus(subject, folds, first, arguments.versus, arguments.input_root)
     write_cards(path, subject, folds, cards)
     print(f"\nscorecard: {path}")
 
@@ -223,7 +228,11 @@ def _check_only(decided: dict[Rows, dict[str, Decided]], by: str, only: Sequence
 
 
 def print_cards(
-    subject: Subject, folds: Sequence[int], cards: dict[Rows, list[Card]], other: str | None
+    subject: Subject,
+    folds: Sequence[int],
+    cards: dict[Rows, list[Card]],
+    other: str | None,
+    said: Fitted,
 ) -> None:
     """Print what is scored, the tables, what is undefined and why."""
     recipe, labels = subject.recipe, read_label_names(subject.recipe.dataset)
@@ -235,7 +244,7 @@ def print_cards(
     )
     cross = f"; cross-fitted: {subject.cuts}" if subject.cuts else ""
     print(f"threshold: {subject.threshold}{cross}; labels: {labels.polarity}")
-    for note in [*_how_fitted(subject, cards), *subject.notes]:
+    for note in [*said.notes, *subject.notes]:
         print(note)
     titles = {rows: rows.title(recipe.dataset, other) for rows in cards}
     if other is not None:
@@ -251,9 +260,13 @@ def print_cards(
             _print_parts(titles[name], parts, labels.names)
     dev = "the other folds" if other is None else f"the other folds, or all of {recipe.dataset}"
     print("\n" + LEGEND.format(dev=dev))
+    if said.wider:
+        print(WIDER.format(metric=subject.metric, how=CROSS_FITTED))
 
 
-def _print_versus(subject: Subject, folds: list[int], card: Card, name: str) -> None:
+def _print_versus(
+    subject: Subject, folds: list[int], card: Card, name: str, root: Path | None
+) -> None:
     """Say whether another model or recipe is better on the same out-of-fold rows."""
     dataset, scheme = subject.recipe.dataset, subject.recipe.scheme
     if name in recipe_names(dataset):
@@ -263,7 +276,7 @@ def _print_versus(subject: Subject, folds: list[int], card: Card, name: str) -> 
     else:
         other = subject_of_model(dataset, scheme, name)
     check_folds(other, folds)
-    check_own(dataset, scheme, other.aligned.models, other.aligned.folds, None)
+    check_own(dataset, scheme, other.aligned.models, other.aligned.folds, root)
     rows = levels_of(honest_rows(other), folds=folds)["item"]
     metrics = {one: metric_named(one) for one in (subject.metric, "macro_f1", "auc")}
     held = score_rows(rows, also=tuple(metrics.values()))
@@ -274,18 +287,6 @@ def _print_versus(subject: Subject, folds: list[int], card: Card, name: str) -> 
     for metric in metrics.values():
         share = f"; {disagreement(card, held):.1%} of verdicts differ" if metric.decides else ""
         print(sentence(subject.name, name, found[metric.name], metric) + share)
-
-
-def _how_fitted(subject: Subject, cards: dict[Rows, list[Card]]) -> list[str]:
-    """Say the score that a rule was fitted for, first as others than its own rows give it."""
-    found = {rows.how: group[0] for rows, group in cards.items() if rows.how}
-    said = [f"{how} {cell(card.scores[subject.metric])}" for how, card in found.items()]
-    if CROSS_FITTED in found:
-        told = "each part of the rows decided by what was fitted on the others"
-        said[0] += f" ({told})"
-        return [f"{subject.metric}: {'; '.join(said)}"]
-    why = "fitted on these very rows, which flatters; nothing could be cross-fitted"
-    return [f"{subject.metric}: {said[0]} ({why})"] if found else []
 
 
 def _print_parts(title: str, group: Sequence[Card], names: tuple[str, str]) -> None:

@@ -120,10 +120,10 @@ class Offers:
         if not members:
             return Offer(REFIT, lacking=f"none: {NONE_YET[REFIT]}")
         tuned = self._best_of(list(made) or members, by_fold=False)
-        (member,) = tuned.recipe.members
+        member, *others = tuned.recipe.members
         sha256 = member.checkpoint_sha256 | {paths.ALL: made.get(member.model, "")}
         refit = replace(member, folds=[paths.ALL], checkpoint_sha256=sha256)
-        offer = replace(self._offer(REFIT, tuned, [refit]), note=BORROWED)
+        offer = replace(self._offer(REFIT, tuned, [refit, *others]), note=BORROWED)
         how = f"train_folds.py --model {member.model} --fold all"
         return offer if made else replace(offer, lacking=f"not trained: {how}")
 
@@ -144,12 +144,12 @@ class Offers:
             offer = self._with_one_fold(self._offer(ENSEMBLE, tuned, members))
         if len(members) < len(_with_say(tuned.recipe)) and not offer.broken:
             fewer = tune_all(only(self.seen, [member.model for member in members]))
-            offer = self._with_one_fold(self._offer(ENSEMBLE, fewer, _with_say(fewer.recipe)))
+            offer = self._with_one_fold(self._offer(ENSEMBLE, fewer, _voters(fewer.recipe)))
         return whole if offer.broken else offer
 
     def of_what_was_tuned(self, tuned: Tuned) -> Offer:
         """Return all the members that have a say, each with all of its folds."""
-        return self._offer(ENSEMBLE, tuned, _with_say(tuned.recipe))
+        return self._offer(ENSEMBLE, tuned, _voters(tuned.recipe))
 
     def _kind_of(self, model: str) -> str:
         seen = self.seen
@@ -169,10 +169,10 @@ class Offers:
         return replace(own, recipe=recipe, winner=replace(own.winner, votes=votes))
 
     def _tuned(self, members: Sequence[str], rows: Aligned, *, by_fold: bool) -> Tuned:
-        """Return the best of some members at its threshold, and that one alone as a recipe."""
+        """Return the best of some members at its threshold, as a recipe in which it alone votes."""
         name = "best-member" if len(members) > 1 else "mean"
         tuned = tune(only(rows, members), names=[name], search=self.search, by_fold=by_fold)
-        found = _with_say(tuned.recipe)
+        found = _voters(tuned.recipe)
         on = [model for model in rows.selected_on if model == found[0].model]
         scores = tuned.recipe.scores | {"selected_on": on}
         return replace(tuned, recipe=replace(tuned.recipe, members=found, scores=scores))
@@ -202,12 +202,13 @@ class Offers:
         one = self._with_one_fold(offer)
         assert offer.tuned is not None
         assert one.tuned is not None
-        (member,) = offer.tuned.recipe.members
+        member, *others = offer.tuned.recipe.members
         (first,) = one.tuned.recipe.members[0].folds
         order = sorted(member.folds, key=lambda fold: (fold != first, fold))
         for count in range(len(order) - 1, 1, -1):
             folds = sorted(order[:count])
-            fewer = self._offer(offer.kind, offer.tuned, [replace(member, folds=folds)])
+            alone = replace(member, folds=folds)
+            fewer = self._offer(offer.kind, offer.tuned, [alone, *others])
             if not fewer.broken:
                 said = f"{count} of its {len(order)} folds, as many as the rules let predict"
                 return replace(fewer, note="; ".join(filter(None, [said, one.note])))
@@ -217,10 +218,14 @@ class Offers:
         """Return the offer with one fold of each member."""
         assert offer.tuned is not None
         members = offer.tuned.recipe.members
-        shared = sorted(set.intersection(*({*member.folds} for member in members)))
+        voting = _with_say(offer.tuned.recipe)
+        shared = sorted(set.intersection(*({*member.folds} for member in voting)))
         fold, why = self._fold_to_ship(offer.tuned, shared) if shared else (None, "")
         fewer = [
-            replace(member, folds=[member.folds[0] if fold is None else fold]) for member in members
+            replace(member, folds=[member.folds[0] if fold is None else fold])
+            if member in voting
+            else member
+            for member in members
         ]
         return replace(self._offer(offer.kind, offer.tuned, fewer), note=why)
 
@@ -280,6 +285,17 @@ class Offers:
 
 def _with_say(recipe: Recipe) -> list[Member]:
     return [member for member in recipe.members if member.weight != 0]
+
+
+def _voters(recipe: Recipe) -> list[Member]:
+    """Return the members with a say, then those that have one in a part's rule alone.
+
+    Of no weight, these load nothing; but without them nobody could tell the cross-fitted score.
+    """
+    rules = recipe.crossfit.values()
+    say = {model for rule in rules for model, weight in rule.weights.items() if weight}
+    rest = [one for one in recipe.members if one.weight == 0 and one.model in say]
+    return [*_with_say(recipe), *rest]
 
 
 def only(aligned: Aligned, models: Sequence[str]) -> Aligned:

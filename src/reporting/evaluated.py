@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from src.artifacts.recipes import Recipe
 from src.data.items.identities import video_of_frame
 from src.ensemble.align import Aligned, align
-from src.ensemble.crossfitted import part_rules
+from src.ensemble.crossfitted import PartRules, part_rules
 from src.ensemble.predictions import ALONE, Decided, IntArray, Predictions, columns_of, decide
 from src.ensemble.rule import Rule, can_vote, fold_curves_of, pools_of, rule_of, stages_of
 from src.ensemble.scales import calibrate_folds
 from src.ensemble.stand_ins import one_view
 from src.errors import UserError
-from src.metrics import DEFAULT, eer_cut, log_odds, roc
+from src.metrics import DEFAULT, eer_cut, log_odds, metric_named, roc
 from src.reporting.runs import own_recipe
 
 NO_NAME = "(none)"  # a domain of which nothing is known
@@ -59,6 +59,7 @@ class Subject:
     cuts: str = ""
     fitted: bool = False  # whether its rule was fitted on these rows
     metric: str = DEFAULT  # what it was fitted for
+    tuned: Recipe | None = None  # the recipe whose rule it is, with its scores
 
 
 def subject_of_model(dataset: str, scheme: str, model: str) -> Subject:
@@ -83,11 +84,12 @@ def subject_of_model(dataset: str, scheme: str, model: str) -> Subject:
                 pools=tuple(pools.values()),
             )  # fmt: skip
             how = f", frames pooled by {pools[model]}" if pools else ""
-            threshold = _words(rule, f"recipe {name}{how}, fitted on these rows")
+            threshold = _words(rule, f"recipe {name}{how}", recipe.metric, ", fitted on these rows")
             parts = part_rules(recipe, aligned, alone=model)
             if parts is not None:
                 decided = parts.at_thresholds(rule).decide(aligned)
-                crossfitted, cuts = replace(decided, logit=aligned.logit[:, 0]), parts.words()
+                crossfitted = replace(decided, logit=aligned.logit[:, 0])
+                cuts = _cuts(parts)
         else:
             why = f"recipe {name} decides on something else: --recipe {name}"
             threshold = f"{ALONE.threshold} ({why})"
@@ -97,8 +99,9 @@ def subject_of_model(dataset: str, scheme: str, model: str) -> Subject:
     whole = Recipe(dataset, scheme, folds, aligned.folds_sha256, members, stages)
     notes, fitted = _notes(aligned, [model]), rule is not ALONE
     metric = DEFAULT if found is None else found[1].metric
+    source = found[1] if fitted and found else None
     return Subject(
-        model, False, whole, aligned, threshold, notes, crossfitted, cuts, fitted, metric
+        model, False, whole, aligned, threshold, notes, crossfitted, cuts, fitted, metric, source
     )
 
 
@@ -113,24 +116,34 @@ def subject_of_recipe(name: str, recipe: Recipe) -> Subject:
     curves = fold_curves_of(recipe)
     fair = aligned  # in whose logits no item's own label has a say
     if curves:
-        fair, _ = calibrate_folds(aligned, list(curves), int(recipe.search["seed"]))
+        own = [model for model in curves if model in aligned.models]
+        fair, _ = calibrate_folds(aligned, own, int(recipe.search["seed"]))
         aligned = aligned.through(aligned.models, curves)
     rule, parts = rule_of(recipe), part_rules(recipe, fair)
     crossfitted, cuts = None, ""
     if parts is not None:
         given = replace(fair, logit=_columns(recipe, _by_member(fair)))
-        crossfitted, cuts = parts.decide(given), parts.words()
-    threshold = _words(rule, f"recipe {name}")
+        crossfitted, cuts = parts.decide(given), _cuts(parts)
+    threshold = _words(rule, f"recipe {name}", recipe.metric)
     if rule.voting == "hard":
         threshold, cuts = "the members' own, by hard voting", ""
     said = {member.model for member in recipe.members if member.weight}
     notes = _notes(aligned, said)
     return Subject(
-        name, True, recipe, aligned, threshold, notes, crossfitted, cuts, True, recipe.metric
-    )
+        name, True, recipe, aligned, threshold, notes, crossfitted, cuts, True, recipe.metric,
+        recipe,
+    )  # fmt: skip
 
 
-def _words(rule: Rule, where: str) -> str:
+def _cuts(parts: PartRules) -> str:
+    """Return the thresholds that were fitted without each part, in words; "" where none was."""
+    return parts.words() if parts.metric.decides else ""
+
+
+def _words(rule: Rule, where: str, metric: str, more: str = "") -> str:
+    if not metric_named(metric).decides:
+        return f"none was fitted, for {metric} ({where}) wants none: decisions are taken at 0.5"
+    where += more
     cuts = "".join(f", {cut:.4f} for {value}" for value, cut in rule.cuts.items())
     return f"{rule.threshold:.4f}{cuts} ({where})"
 

@@ -25,6 +25,7 @@ from src.ensemble.predictions import (
 )
 from src.ensemble.rule import fold_curves_of, pools_of, rule_of
 from src.errors import UserError, unknown_name
+from src.metrics import metric_named
 
 SEED = 42  # of the parts of a single fold, as tune.py's default
 
@@ -115,9 +116,11 @@ def decide_alone(dataset: str, scheme: str, model: str, rows: Predictions, name:
     own = decide(ALONE, replace(rows, logit=rows.logit[:, None]))
     found = own_recipe(dataset, scheme, model)
     if found is not None and (
-        _pools_otherwise(dataset, scheme, model, found[1]) or fold_curves_of(found[1])
+        _pools_otherwise(dataset, scheme, model, found[1])
+        or fold_curves_of(found[1])
+        or not metric_named(found[1].metric).decides
     ):
-        found = None  # its threshold is one of other logits
+        found = None  # its threshold is one of other logits, or was never fitted
     if found is None:
         rule, _ = fit_threshold(rows.label, rows.logit)
         crossfit = cross_threshold(rows, SEED)

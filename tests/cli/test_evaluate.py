@@ -69,7 +69,9 @@ def test_the_threshold_of_its_own_recipe_and_of_a_named_one(capsys):
     assert evaluate.main(["--recipe", "tuned"]) == 0
     out = capsys.readouterr().out
     scores = read_recipe(paths.recipe_json(DATA, "tuned")).scores
-    assert f"macro_f1: cross-fitted {scores['cross_fitted']:.4f} [" in out
+    low, high = scores["interval"]
+    assert f"macro_f1: cross-fitted {scores['cross_fitted']:.4f} [{low:.4f}, {high:.4f}]" in out
+    assert "But macro_f1, cross-fitted: also by the choice" in out
     assert f"; in-sample {scores['in_sample']:.4f} [" in out
     assert out.index("toy, cross-fitted") < out.index("toy, in-sample")
     one, other = scorecard(), scorecard("tuned", is_recipe=True)
@@ -80,6 +82,42 @@ def test_the_threshold_of_its_own_recipe_and_of_a_named_one(capsys):
     found = one[(one["level"] == "item") & (one["metric"] == "macro_f1")].set_index("decided")
     for how, key in (("cross-fitted", "cross_fitted"), ("in-sample", "in_sample")):
         assert found.loc[how, "score"] == pytest.approx(scores[key], abs=1e-12)
+
+
+def test_the_interval_of_tuning_is_of_the_score_that_was_tuned_for_alone(capsys):
+    make_oof(make_folds(), "a", shift=1.5)
+    assert tune.main(["--strategies", "mean"]) == 0
+    scores = read_recipe(paths.recipe_json(DATA, "tuned")).scores
+    capsys.readouterr()
+    for words in (["--model", "a"], ["--recipe", "tuned"]):
+        assert evaluate.main(words) == 0
+        assert "by the luck of the rows alone" in capsys.readouterr().out
+        name = words[1]
+        found = scorecard(name, is_recipe=name == "tuned").query("level == 'item'")
+        found = found.set_index(["decided", "metric"])[["low", "high"]]
+        assert found.loc["cross-fitted", "macro_f1"].tolist() == pytest.approx(scores["interval"])
+        inner = found.loc["in-sample", "macro_f1"]
+        assert inner["high"] - inner["low"] < np.ptp(scores["interval"])
+    assert evaluate.main(["--recipe", "tuned", "--folds", "0"]) == 0
+    out = capsys.readouterr().out
+    low, high = scores["interval"]
+    words = f"macro_f1 is {scores['cross_fitted']:.4f} [{low:.4f}, {high:.4f}]"
+    assert f"tune.py's own cross-fitted {words}: that one is of 240 rows" in out
+    assert "also by the choice" not in out
+
+
+@pytest.mark.parametrize("words", [["--model", "a"], ["--recipe", "tuned"]])
+def test_a_metric_that_wants_no_threshold_has_none(capsys, words):
+    make_oof(make_folds(), "a", shift=1.5)
+    assert tune.main(["--strategies", "mean", "--metric", "auc"]) == 0
+    capsys.readouterr()
+    assert evaluate.main(words) == 0
+    out = capsys.readouterr().out
+    assert (
+        "threshold: none was fitted, for auc (recipe tuned) wants none: decisions are taken at "
+        "0.5; labels"
+    ) in out
+    assert "fitted on these" not in out
 
 
 def test_domains_of_one_class_are_named_and_counted(capsys):
@@ -162,6 +200,18 @@ def test_two_are_held_against_each_other_on_the_same_rows(capsys):
     assert "unknown model with out-of-fold predictions 'x'" in refused(
         capsys, "--model", "a", "--versus", "x"
     )
+
+
+def test_both_are_held_against_the_data_of_the_given_root(monkeypatch, tmp_path):
+    folds = make_folds()
+    for seed, model in enumerate("ab"):
+        make_oof(folds, model, seed=seed)
+    roots = []
+    monkeypatch.setattr(evaluate, "check_own", lambda *given: roots.append(given[-1]))
+    (tmp_path / "elsewhere" / DATA).mkdir(parents=True)
+    root = str(tmp_path / "elsewhere")
+    assert evaluate.main(["--model", "a", "--versus", "b", "--input-root", root]) == 0
+    assert list(map(str, roots)) == [root, root]
 
 
 def test_a_damaged_recipe_is_named(capsys):

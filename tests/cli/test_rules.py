@@ -4,7 +4,7 @@ import pytest
 
 from src import paths
 from src.artifacts.recipes import read_recipe
-from src.cli import parsers, predict, tune
+from src.cli import evaluate, parsers, predict, tune
 from tests.ensemble.synthetic import DATA, SCHEME, make_folds, make_oof
 from tests.records import make_record
 
@@ -85,6 +85,34 @@ def test_tuning_finds_what_obeys(home, capsys, tmp_path):
     assert read_recipe(paths.recipe_json(DATA, "tuned")).rules == {"max_files": 6}
     assert tune.main([*words, "--rules", "none"]) == 0
     assert read_recipe(paths.recipe_json(DATA, "tuned")).rules == {}
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_what_was_chosen_under_rules_is_evaluated_cross_fitted(artefact_root, capsys, refit):
+    """Also where some part of the rows had chosen another of the models."""
+    home = artefact_root / "input" / DATA
+    home.mkdir(parents=True)
+    (home / "dataset.yaml").write_text("rules: {single_model: true}")
+    folds = make_folds()
+    for seed, model in enumerate("abcd"):
+        make_oof(folds, model, seed=seed, noise=1.5)
+        for fold in [*range(3), *["all"] * refit]:
+            make_record(DATA, SCHEME, model, fold, **MILLION)
+    assert tune.main(["--data", DATA, "--strategies", "mean"]) == 0
+    recipe = read_recipe(paths.recipe_json(DATA, "tuned"))
+    assert len(recipe.runs()) == 1
+    chosen = {m for rule in recipe.crossfit.values() for m, w in rule.weights.items() if w}
+    assert len(chosen) > 1
+    capsys.readouterr()
+    assert evaluate.main(["--data", DATA, "--recipe", "tuned"]) == 0
+    said = capsys.readouterr().out
+    low, high = recipe.scores["interval"]
+    stated = f"{recipe.scores['cross_fitted']:.4f} [{low:.4f}, {high:.4f}]"
+    assert f"macro_f1: cross-fitted {stated} (each part" in said
+    (model,) = {member.model for member, _ in recipe.runs()}
+    assert evaluate.main(["--data", DATA, "--model", model]) == 0
+    said = capsys.readouterr().out
+    assert f"tune.py's own cross-fitted macro_f1 is {stated}: there other models decided" in said
 
 
 def test_nothing_obeys(home, capsys):
