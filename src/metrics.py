@@ -485,8 +485,10 @@ def roc(label: ArrayLike, score: ArrayLike) -> Roc:
 
 def roc_of_counts(real: NDArray[Any], fake: NDArray[Any]) -> Roc:
     """Return the ROC curve of a histogram: (b,) reals and fakes of rising scores, in any unit."""
-    fp, tp = (np.append(0.0, np.cumsum(part[::-1], dtype=np.float64)) for part in (real, fake))
-    return Roc(np.arange(fp.size, 0.0, -1.0), fp, tp)
+    called = np.zeros((2, real.size + 1))
+    for row, part in zip(called, (real, fake), strict=True):
+        row[1:] = np.cumsum(part[::-1])  # of whole numbers, several times as fast as of floats
+    return Roc(np.arange(real.size + 1, 0.0, -1.0), *called)
 
 
 def swapped(curve: Roc) -> Roc:

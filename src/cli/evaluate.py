@@ -33,6 +33,7 @@ from src.data.items.manifest import Dataset
 from src.ensemble.predictions import Decided
 from src.errors import UserError, unknown_name
 from src.inference.lineage import check_own, records_of, trained_sets
+from src.machine import keep_freed_memory
 from src.metrics import metric_named
 from src.reporting.card_table import mean_words, reasons, records, table_of
 from src.reporting.evaluated import (
@@ -71,6 +72,7 @@ WIDER = "But {metric}, {how}: also by the choice among candidates and by how muc
 
 def run_evaluate(arguments: Namespace) -> None:
     """Do what the flags ask for."""
+    keep_freed_memory()
     if arguments.only and not arguments.by:
         raise UserError("--only names values of --by domain, manipulation or kind: give --by too")
     show_log()

@@ -16,6 +16,7 @@ from src.cli import parsers
 from src.cli.common import print_table
 from src.cli.evaluate import print_tables
 from src.errors import UserError, unknown_name
+from src.machine import keep_freed_memory
 from src.metrics import DECISIONS, DEFAULT, REAL, Metric, metric_named
 from src.reporting.card_table import cell, records
 from src.reporting.paired import Difference, differences, disagreement, sentence
@@ -33,6 +34,7 @@ Intervals: 95 %, {by}, thresholds held fixed."""
 
 def run_score(arguments: Namespace) -> None:
     """Do what the flags ask for."""
+    keep_freed_memory()
     how_read = HowRead(
         _columns(arguments.columns), arguments.fake, arguments.higher, arguments.threshold
     )

@@ -35,6 +35,7 @@ from src.ensemble.tune import Tuned, n_trials, tune
 from src.ensemble.under_rules import Ruled, under_rules
 from src.errors import UserError, unknown_name
 from src.inference.lineage import check_own, dataset_config
+from src.machine import keep_freed_memory
 from src.metrics import DEFAULT, Metric, tuned_metric
 from src.strict_yaml import read_yaml
 
@@ -94,6 +95,7 @@ def make_recipe(dataset: str, scheme: str, wanted: Tuning) -> None:
     """Tune on a data set's out-of-fold predictions, write the recipe and say what it is worth."""
     if wanted.calibrate:
         CALIBRATIONS.get(wanted.calibrate)  # before an extra member is written
+    keep_freed_memory()
     metric = _metric(wanted, dataset)
     with _imported_extras(wanted, dataset, scheme):
         tuned, ruled, plots = _tune(wanted, dataset, scheme, metric)
