@@ -301,7 +301,7 @@ def _voters(recipe: Recipe) -> list[Member]:
 def only(aligned: Aligned, models: Sequence[str]) -> Aligned:
     """Return the predictions of some of the members: of the items that any of them predicted."""
     places = [aligned.models.index(model) for model in models]
-    known = ~np.isnan(aligned.logit[:, places]).all(axis=1)
+    known = np.asarray((~np.isnan(aligned.logit[:, places])).any(axis=1))
     if not known.all():
         aligned = replace(aligned.take(known), folds=np.unique(aligned.fold[known]).tolist())
     pooled = aligned.pooled
