@@ -113,11 +113,12 @@ def check_obeyed(
     recipe: Recipe,
     own: CompetitionRules,
     folds: Sequence[paths.FoldName] | None = None,
+    items: int | None = None,
 ) -> CompetitionRules:
     """Hold a recipe against a data set's `own` rules, and against those it was made for.
 
     Returns the rules that hold. `name` is for messages; `folds` as in `Recipe.runs`: `all` alone is
-    `--refit`.
+    `--refit`; `items` as in `load_of`: without it hours are not looked at.
 
     Raises:
         UserError: it breaks a rule; names rule, figure and the way out.
@@ -126,12 +127,33 @@ def check_obeyed(
     for rules in (own, made_for):
         if rules == FREE:
             continue
-        if broken := rules.broken_by(load_of(recipe, folds)):
+        if broken := rules.broken_by(load_of(recipe, folds, items)):
             raise UserError(
                 f"recipe {name!r} breaks the rules of the competition ({rules}): "
                 f"{', '.join(broken)}; python tune.py --data {recipe.dataset} finds what obeys them"
             )
     return own if own.as_dict() else made_for
+
+
+def hours_of(recipe: Recipe, own: CompetitionRules) -> float | None:
+    """Return the hours that a data set's rules and a recipe's give; None where neither does."""
+    both = own.max_hours, read_rules(recipe.rules, "recipe").max_hours
+    return min((hours for hours in both if hours is not None), default=None)
+
+
+def line_on_hours(recipe: Recipe, own: CompetitionRules, items: int | None) -> str:
+    """Say how long the test items will take, of how many hours; "" where no rule asks."""
+    given = hours_of(recipe, own)
+    if given is None:
+        return ""
+    found = load_of(recipe, items=items).hours
+    if found is not None:
+        return (
+            f"max_hours: about {found:.2g} of {given:g} h for {items} test items, at a third of a "
+            "training step each, where it was trained"
+        )
+    why = "the test items are not here" if items is None else "some member has no pace of training"
+    return f"max_hours: {given:g} h, and how long prediction takes is not known: {why}"
 
 
 def _record(recipe: Recipe, member: Member, fold: paths.FoldName) -> dict[str, Any] | None:

@@ -260,3 +260,15 @@ def _occupy(number: int) -> None:
         if null != number:
             os.dup2(null, number)
             os.close(null)
+
+
+def count_test_items(dataset: str, input_root: Path | None) -> int | None:
+    """Return how many test items there are, None where none are here, or of the demo."""
+    if dataset == paths.DEMO:
+        return None  # it is made where it is missing, with OpenCV
+    from src.data.layouts.load import load_dataset  # lists every file of the data set
+
+    try:
+        return len(load_dataset(dataset, input_root).test) or None
+    except UserError:
+        return None

@@ -4,16 +4,25 @@ from argparse import Namespace
 from functools import partial
 
 from src import paths
+from src.artifacts.competition import hours_of, line_on_hours
 from src.artifacts.files import sha256_file
 from src.artifacts.folds import existing_scheme, read_folds
 from src.artifacts.recipes import read_recipe
 from src.artifacts.runs import check_checkpoint, read_run
 from src.cli import parsers
-from src.cli.common import choose_dataset, choose_recipe, choose_tunable, recipe_path, show_log
+from src.cli.common import (
+    choose_dataset,
+    choose_recipe,
+    choose_tunable,
+    count_test_items,
+    recipe_path,
+    show_log,
+)
 from src.data.layouts.load import load_dataset
 from src.errors import UserError
 from src.inference.bundle import bundle_output, collect, write_bundle
 from src.inference.export import Order, check_order, export_checkpoint, is_exported, read_items
+from src.inference.lineage import dataset_config
 from src.training.job import job_table
 
 CALIBRATION = 128  # training items from which int8 takes its ranges
@@ -87,7 +96,12 @@ def run_bundle(arguments: Namespace) -> None:
     name = choose_recipe(dataset, arguments.recipe)
     show_log()
     target = bundle_output(arguments.output, dataset, name)
-    contents = collect(name, read_recipe(recipe_path(dataset, name)))
+    recipe, rules = read_recipe(recipe_path(dataset, name)), dataset_config(dataset, None).rules
+    timed = hours_of(recipe, rules) is not None
+    items = count_test_items(dataset, None) if timed else None
+    if timed:
+        print(line_on_hours(recipe, rules, items))
+    contents = collect(name, recipe, items)
     for kind, (count, size) in contents.sizes().items():
         print(f"{kind:<12} {count:>4} files {_megabytes(size):>12}")
     for note in contents.notes:

@@ -165,7 +165,7 @@ def _predict(parser: Parser) -> None:
     text = "what runs the models; others than eager want python -m src export"
     add("--engine", choices=["eager", "onnx", "openvino"], help=text)
     add_hours(parser, "refuse early if the predictions would take longer")
-    text = "with --max-hours: rather vote without the members of the lowest weight"
+    text = "with a limit of hours: rather vote without the members of the lowest weight"
     add("--fit-in-time", action="store_true", help=text)
     text = "share of fakes among the test items, for threshold or probs: em or bbse estimate it"
     add("--prior", metavar="SHARE", help=text)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from src import paths
 from src.artifacts.answers import Answer, Output, cut_elsewhere, describe, settle_answer
-from src.artifacts.competition import FREE, check_obeyed
+from src.artifacts.competition import FREE, check_obeyed, hours_of
 from src.artifacts.files import sha256_file
 from src.artifacts.folds import read_folds
 from src.artifacts.outputs import check_submission
@@ -90,8 +90,6 @@ def run_predict(arguments: Namespace) -> None:
 
 def _check_arguments(arguments: Namespace) -> bool:
     """Raise for flags that do not go together; returns whether any folder is to be predicted."""
-    if arguments.fit_in_time and arguments.max_hours is None:
-        raise UserError("--fit-in-time wants --max-hours H too")
     if not 0 <= arguments.threshold <= 1:
         raise UserError(f"--threshold {arguments.threshold}: want a probability, 0 to 1")
     folder = ("checkpoint", "input_dir", "output")
@@ -107,6 +105,7 @@ def _check_arguments(arguments: Namespace) -> bool:
     _check_kind(arguments)
     recipe_only = {
         "max_hours": "is about a recipe's members; any folder is whole",
+        "fit_in_time": "is about a recipe's members; any folder is whole",
         "refit": "is about a recipe's members; name the weights",
         "prior": "moves a recipe's threshold; any folder has --threshold",
     }
@@ -145,6 +144,7 @@ def _check_folder_only(arguments: Namespace, lacking: Sequence[str]) -> None:
 
 def predict(name: str | None, how: Predicting, compute: Compute) -> None:
     """Predict a data set's test items, vote with a recipe and write the submission."""
+    compute = _in_time_of_rules(name, how, compute)
     try:
         with compute.clock.running():
             _predict(name, how, compute)
@@ -153,6 +153,21 @@ def predict(name: str | None, how: Predicting, compute: Compute) -> None:
             f"{end}, and no submission was written; what is predicted by now is kept, and the same "
             "command (without --overwrite) goes on from here"
         ) from None
+
+
+def _in_time_of_rules(name: str | None, how: Predicting, compute: Compute) -> Compute:
+    """Return what to compute with, until the rules' time is over where no other limit was given."""
+    if compute.clock.max_hours is not None:
+        return compute
+    name = choose_dataset(name, how.input_root)
+    recipe = read_recipe(recipe_path(name, choose_recipe(name, how.recipe)))
+    hours = hours_of(recipe, dataset_config(name, how.input_root).rules)
+    if hours is not None:
+        print(f"--max-hours {hours:g}, which the rules of the competition give")
+        return replace(compute, clock=Clock(hours))
+    if how.fit_in_time:
+        raise UserError("--fit-in-time wants --max-hours H too (or max_hours among the rules)")
+    return compute
 
 
 def _predict(name: str | None, how: Predicting, compute: Compute) -> None:
@@ -166,6 +181,9 @@ def _predict(name: str | None, how: Predicting, compute: Compute) -> None:
     dataset = load_dataset(name, how.input_root)
     answer = _settle(recipe, dataset, how)
     items = stored.items_to_predict(dataset)
+    if not how.fit_in_time:  # which leaves out what the time does not suffice for
+        folds = [paths.ALL] if how.refit else None
+        check_obeyed(recipe_name, recipe, dataset.config.rules, folds, len(items.item_ids))
     missing = _missing(parts, items, compute, overwrite=how.overwrite)
     print(f"labels: {dataset.labels.polarity}")
     print(f"{recipe_name}: {len(parts)} checkpoints, {len(missing)} of them to predict with")

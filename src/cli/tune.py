@@ -18,7 +18,7 @@ from src.artifacts.atomic import file_lock
 from src.artifacts.competition import FREE, CompetitionRules, read_rules
 from src.artifacts.recipes import write_recipe
 from src.cli import parsers
-from src.cli.common import choose_scheme, choose_tunable, taken
+from src.cli.common import choose_scheme, choose_tunable, count_test_items, taken
 from src.cli.tune_report import (
     print_breakdown,
     print_candidates,
@@ -172,21 +172,9 @@ def _tune(
 
         tuned, ruled = climb(aligned), None
         if rules != FREE:
-            items = _count_test_items(dataset, wanted.input_root)
+            items = count_test_items(dataset, wanted.input_root)
             ruled = under_rules(aligned, tuned, rules, climb, search, items=items)
     return tuned, ruled, plots
-
-
-def _count_test_items(dataset: str, input_root: Path | None) -> int | None:
-    """Return how many test items there are, None where the data set is not here, or the demo."""
-    if dataset == paths.DEMO:
-        return None  # it is made where it is missing, with OpenCV
-    from src.data.layouts.load import load_dataset  # lists every file of the data set
-
-    try:
-        return len(load_dataset(dataset, input_root).test)
-    except UserError:
-        return None
 
 
 def _list_strategies() -> None:

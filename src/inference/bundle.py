@@ -102,14 +102,16 @@ class Contents:
         return dict(sorted(sizes.items()))
 
 
-def collect(name: str, recipe: Recipe) -> Contents:
+def collect(name: str, recipe: Recipe, items: int | None = None) -> Contents:
     """List what predicting with a recipe needs.
+
+    `items`: number of test items, for the hours that the rules give; None where it is not known.
 
     Raises:
         UserError: prediction would refuse the recipe (`check_recipe`), it breaks the rules of the
             competition, or what finds faces is not there.
     """
-    check_obeyed(name, recipe, dataset_config(recipe.dataset, None).rules)
+    check_obeyed(name, recipe, dataset_config(recipe.dataset, None).rules, items=items)
     parts = check_recipe(recipe)
     dataset, scheme = recipe.dataset, recipe.scheme
     wanted = [paths.recipe_json(dataset, name), paths.folds_csv(dataset, scheme)]

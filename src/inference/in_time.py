@@ -73,6 +73,6 @@ def _refusal(
     return UserError(
         f"predicting with {len(todo)} checkpoints takes about {in_words(slow.needed)} more, and "
         f"{in_words(slow.left)} are left of --max-hours {clock.max_hours:g}; {fits}. "
-        "--fit-in-time drops members by weight; a larger --max-hours goes on from here, for what "
-        "is predicted by now is kept"
+        "--fit-in-time drops members by weight; more time (--max-hours, or max_hours of the rules) "
+        "goes on from here, for what is predicted by now is kept"
     )

@@ -137,3 +137,30 @@ def test_a_rule_that_there_is_not(home, capsys, text, said):
     (home / "dataset.yaml").write_text(text)
     assert tune.main(["--data", DATA]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_hours_of_the_test_items_that_are_here(home, make_images, capsys):
+    for model in "ab":
+        for fold in range(3):  # an hour an item and net
+            make_record(DATA, SCHEME, model, fold, **MILLION, items_per_second=1 / (3 * 3600))
+    (home / "dataset.yaml").write_text("rules: {max_hours: 17}")
+    assert parsers.main("bundle", ["--data", DATA]) == 2  # for want of checkpoints
+    said = capsys.readouterr()
+    assert "max_hours: 17 h, and how long prediction takes is not known: the test" in said.out
+    assert "breaks the rules" not in said.err
+    for seed, folder in enumerate(("train/real", "train/fake", "test")):
+        make_images(home / folder, 3, seed=seed)
+    assert parsers.main("bundle", ["--data", DATA]) == 2
+    said = capsys.readouterr()
+    assert "max_hours: about 18 of 17 h for 3 test items, at a third of a" in said.out
+    assert "max_hours (about 18 h)" in said.err
+
+
+def test_fitting_into_no_limit(home, capsys):
+    assert predict.main(["--data", DATA, "--fit-in-time"]) == 2
+    assert "--fit-in-time wants --max-hours H too (or max_hours" in capsys.readouterr().err
+    (home / "dataset.yaml").write_text("rules: {max_hours: 1}")
+    assert predict.main(["--data", DATA, "--fit-in-time"]) == 2  # for want of checkpoints
+    said = capsys.readouterr()
+    assert "--max-hours 1, which the rules of the competition give" in said.out
+    assert "--fit-in-time" not in said.err

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from src import paths
+from src.artifacts.competition import Load
 from src.artifacts.recipes import read_recipe, write_recipe
 from src.cli.folds import main as make_folds
 from src.cli.predict import main as predict
@@ -226,3 +227,28 @@ def test_domains_of_file_names_reach_thresholds_by_domain(toy):
     cut = pd.Series({name: cuts[name.split("_")[0]] for name in IDS})
     found = handed_in()[0].set_index("filename")["label"].loc[IDS]
     assert found.tolist() == (toy >= cut).astype(int).astype(str).tolist()
+
+
+@pytest.mark.usefixtures("toy")
+def test_the_hours_of_the_rules_are_kept_to(monkeypatch, capsys):
+    settle("filename,label\n{id},0", "rules: {max_hours: 2.5}\n")
+    clocks = []
+
+    def watched(_missing, _items, _recipe, compute, **_):
+        clocks.append(compute.clock.max_hours)
+        return []
+
+    monkeypatch.setattr("src.cli.predict.fill_in_time", watched)
+    assert predict(["--data", "toy"]) == 0
+    assert "--max-hours 2.5, which the rules of the competition give" in capsys.readouterr().out
+    assert predict(["--data", "toy", "--max-hours", "1"]) == 0
+    assert clocks == [2.5, 1]
+
+    def an_hour_an_item(_recipe, _folds=None, items=None):
+        return Load(1, None, None, items)
+
+    monkeypatch.setattr("src.artifacts.competition.load_of", an_hour_an_item)
+    assert predict(["--data", "toy"]) == 2
+    assert "max_hours (about 16 h)" in capsys.readouterr().err
+    assert predict(["--data", "toy", "--max-hours", "2", "--fit-in-time"]) == 0
+    assert len(clocks) == 3

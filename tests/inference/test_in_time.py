@@ -118,7 +118,6 @@ def test_nothing_missing_predicts_nothing(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.usefixtures("artefact_root")
 def test_flags_that_make_no_sense_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     for words, wanted in (
-        (["--fit-in-time"], "--fit-in-time wants --max-hours"),
         (["--max-hours", "0"], "want hours, such as 8.5, found '0'"),
         (["--max-hours", "nan"], "want hours"),
         (["--max-hours", "8h"], "want hours"),
