@@ -15,7 +15,8 @@ THRESHOLDS = 200  # replicates of the threshold's interval
 MIN_GROUPS = 10  # below this an interval would be fiction
 _CELLS = 4_000_000  # of one block of draws: 32 MB
 _ROWS = 10_000_000  # of all replicates together that look at every row, about: some seconds
-_RANKS = 1 << 16  # bins of a ROC curve: a rate at a limit of 1e-4 must not share one
+_RANKS = 1 << 12  # bins of a ROC curve
+_FINE_RANKS = 1 << 16  # of one that is read at a limit: 1e-4 must not share a bin
 
 
 def bootstrap_scores(
@@ -54,22 +55,23 @@ def bootstrap_scores(
     if metric.wants == LOSSES:
         loss = np.stack([metric.compute(label == 1, log_odds(prob)) for prob in probs], axis=1)
         return np.stack([copies @ loss / copies.sum() for copies in draws])
-    fake, ranks = label == 1, [_ranks(prob) for prob in probs]
+    bins = _FINE_RANKS if metric.allows else _RANKS
+    fake, ranks = label == 1, [_ranks(prob, bins) for prob in probs]
     parts = [(rank[~fake], rank[fake]) for rank in ranks]
     scores = []
     for copies in draws:
         weight = copies[~fake], copies[fake]
-        counts = (map(np.bincount, part, weight, [_RANKS] * 2) for part in parts)
+        counts = (map(np.bincount, part, weight, [bins] * 2) for part in parts)
         scores.append([metric.compute(roc_of_counts(*both)) for both in counts])
     return np.array(scores)
 
 
-def _ranks(prob: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return (n,) codes below `_RANKS` in the order of probs: equal ones share one."""
+def _ranks(prob: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
+    """Return (n,) codes below `bins` in the order of probs: equal ones share one."""
     value, code = np.unique(prob, return_inverse=True)
-    if value.size <= _RANKS:
+    if value.size <= bins:
         return code
-    return np.searchsorted(np.sort(prob), prob, "left") * _RANKS // prob.size
+    return np.searchsorted(np.sort(prob), prob, "left") * bins // prob.size
 
 
 def _scores_of_counts(

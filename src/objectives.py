@@ -14,7 +14,7 @@ from src.thresholds import BINS, best_threshold, cut_values
 
 FloatArray = NDArray[np.float64]
 Weights = TypeVar("Weights")
-FINE = 1 << 14  # bins where no threshold is sought: ranks, and losses of their middles
+
 FINALISTS = 5  # of a search, scored exactly
 
 
@@ -30,9 +30,8 @@ class Objective:
         self.metric, self.order = metric, np.argsort(label, kind="stable")
         self.label = label[self.order]
         self.n_real = int(np.count_nonzero(label == 0))
-        self.bins = BINS if metric.decides else FINE
         if metric.wants == LOSSES:
-            middle = log_odds(np.minimum((np.arange(self.bins + 1) + 0.5) / self.bins, 1.0))
+            middle = log_odds(np.minimum((np.arange(BINS + 1) + 0.5) / BINS, 1.0))
             shape = middle.shape
             self.losses = [metric.compute(np.full(shape, fake), middle) for fake in (False, True)]
 
@@ -45,9 +44,9 @@ class Objective:
 
         Single precision will do: rounding beyond 1 by less than a bin is harmless.
         """
-        place = (prob * (scale * self.bins)).astype(np.int64)
-        real = np.bincount(place[: self.n_real], minlength=self.bins + 1)
-        fake = np.bincount(place[self.n_real :], minlength=self.bins + 1)
+        place = (prob * (scale * BINS)).astype(np.int64)
+        real = np.bincount(place[: self.n_real], minlength=BINS + 1)
+        fake = np.bincount(place[self.n_real :], minlength=BINS + 1)
         if self.metric.decides:
             # Whole numbers until they are divided: running sums of floats take several times as
             # long.

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from src.metrics import LOSSES, METRICS, Counts, metric_named, score_of, sigmoid
-from src.objectives import FINE, Objective, best_exactly
-from src.thresholds import best_threshold
+from src.objectives import Objective, best_exactly
+from src.thresholds import BINS, best_threshold
 
 TUNED = [one for one in METRICS.in_order() if one.tuned]
 DECIDING = [one for one in TUNED if one.decides]
@@ -61,7 +61,7 @@ def test_auc_of_many_bins_is_near_scikit_learns_and_exact_at_the_end():
     prob = sigmoid(rng.normal(size=20_000) + 2 * label)
     objective, want = Objective(metric_named("auc"), label), roc_auc_score(label, prob)
     rows = objective.arrange(prob)
-    assert objective.quick(rows.astype(np.float32)) == pytest.approx(want, abs=2 / FINE)
+    assert objective.quick(rows.astype(np.float32)) == pytest.approx(want, abs=1 / BINS)
     assert objective.exact(rows) == pytest.approx(want, abs=1e-12)
 
 
