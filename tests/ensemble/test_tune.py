@@ -56,7 +56,9 @@ def test_a_shifted_mean_gets_its_threshold():
     assert scores["incumbent"] == tuned.candidates[0].cross_fitted < scores["cross_fitted"]
     assert scores["interval"][0] < scores["cross_fitted"] < scores["interval"][1]
     assert (scores["rows"], scores["groups"]) == (900, 300)
-    assert tuned.recipe.search == {"strategy": "mean", "sampler": None, "trials": 0, "seed": 42}
+    assert tuned.recipe.search == {
+        "strategy": "mean", "sampler": None, "trials": 0, "seed": 42, "parts": "fold"
+    }  # fmt: skip
 
 
 def test_nothing_to_gain_keeps_the_incumbent():
@@ -82,7 +84,7 @@ def test_a_noise_member_is_weighted_down():
     assert weights["a"] > 0.7 * sum(weights.values())
     only = tune(align(DATA, SCHEME), names=["tpe"], search=QUICK)
     assert only.recipe.search == {
-        "strategy": "tpe", "sampler": "TPESampler", "trials": 15, "seed": 0
+        "strategy": "tpe", "sampler": "TPESampler", "trials": 15, "seed": 0, "parts": "fold"
     }  # fmt: skip
 
 
