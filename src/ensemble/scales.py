@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.bootstrap import strata_of
+from src.delong import placements
 from src.ensemble.align import Aligned
 from src.ensemble.calibration import Curve, fit_platt
 from src.ensemble.predictions import votes_of
@@ -54,8 +55,8 @@ def spread_of(label: IntArray, score: FloatArray, fold: IntArray, group: IntArra
     of DeLong, DeLong & Clarke-Pearson (Biometrics 1988), for clusters as in Obuchowski (Biometrics
     1997), groups of a fold and of reals, of fakes and of both among themselves. All are (n,).
     """
-    within, inside = _placements(label, score, fold)
-    whole, outside = _placements(label, score, np.zeros_like(fold))
+    within, inside = _within_parts(label, score, fold)
+    whole, outside = _within_parts(label, score, np.zeros_like(fold))
     _, first, code = np.unique(group, return_index=True, return_inverse=True)
     by_group = np.bincount(code, weights=inside - outside)
     variance = 0.0
@@ -66,17 +67,15 @@ def spread_of(label: IntArray, score: FloatArray, fold: IntArray, group: IntArra
     return Spread(within, whole, float(np.sqrt(variance)))
 
 
-def _placements(label: IntArray, score: FloatArray, part: IntArray) -> tuple[float, FloatArray]:
+def _within_parts(label: IntArray, score: FloatArray, part: IntArray) -> tuple[float, FloatArray]:
     """Return the AUC over pairs of one part, and what each row adds to its error, (n,)."""
     right, partners = np.zeros(label.size), np.zeros(label.size)
     for k in np.unique(part):
-        for fake in (False, True):
-            mine = (part == k) & ((label == 1) == fake)
-            others = np.sort(score[(part == k) & ((label == 1) != fake)])
-            below = np.searchsorted(others, score[mine], "left")
-            below = (below + np.searchsorted(others, score[mine], "right")) / 2  # ties count half
-            right[mine] = below if fake else others.size - below
-            partners[mine] = others.size
+        rows = np.flatnonzero(part == k)
+        fakes = int(label[rows].sum())
+        if 0 < fakes < rows.size:
+            partners[rows] = np.where(label[rows] == 1, rows.size - fakes, fakes)
+            right[rows] = placements(label[rows], score[rows]) * partners[rows]
     pairs = partners[label == 1].sum()
     if not pairs:
         return float("nan"), np.full(label.size, np.nan)

@@ -176,12 +176,17 @@ def test_nothing_obeys():
     assert "breaks max_params (3.0 M parameters)" in said
 
 
-def test_rules_that_the_ensemble_obeys_change_nothing():
+def means_of(names):
+    """Return the predictions of alike members, and their mean as tuned without rules."""
     folds = make_folds()
-    for seed, name in enumerate("abc"):
+    for seed, name in enumerate(names):
         member(folds, name, 1.5, seed=seed)
     aligned = align(DATA, SCHEME)
-    free = tune(aligned, names=["mean"])
+    return aligned, tune(aligned, names=["mean"])
+
+
+def test_rules_that_the_ensemble_obeys_change_nothing():
+    aligned, free = means_of("abc")
     found = under_rules(aligned, free, read_rules({"max_files": 9}, ""), ladder, Search())
     assert found.chosen.kind == ENSEMBLE
     assert found.chosen.tuned.recipe.members == free.recipe.members
@@ -203,11 +208,7 @@ def test_hours_are_of_the_test_items_at_a_third_of_a_step_of_training():
 
 
 def test_the_price_is_paired():
-    folds = make_folds()
-    for seed, name in enumerate("abcd"):
-        member(folds, name, 1.5, seed=seed)
-    aligned = align(DATA, SCHEME)
-    free = tune(aligned, names=["mean"])
+    aligned, free = means_of("abcd")
     found = under_rules(aligned, free, read_rules(SINGLE, ""), ladder, Search())
     both = [each.winner.votes.pred for each in (free, found.chosen.tuned)]
     scores = [macro_f1(aligned.label, pred) for pred in both]
