@@ -212,7 +212,10 @@ def test_kill_9_in_mid_epoch_and_the_same_command_gives_equal_bytes(tiny: Path) 
             ["'optim.lrr'", "'optim.lr'"],
         ),
         (["train_folds.py", "--model", "tiny", "--scheme", "sgkf1_s4"], ["scheme 'sgkf1_s4'"]),
-        (["train_folds.py", "--model", "effnet_b0", "--fold", "0"], ["--weights", "--no-pretrain"]),
+        (
+            ["train_folds.py", "--model", "effnet_b0", "--fold", "0"],
+            ["--model effnet_lite0", "--weights", "--no-pretrain"],
+        ),
         (["train_folds.py", "--model", "mobilenetv2_100", "--fold", "0"], ["--weights FILE"]),
         (["predict_ensemble.py"], ["no recipe", "tune.py"]),
         (["predict_ensemble.py", "--checkpoint", "x"], ["--input-dir", "--output"]),

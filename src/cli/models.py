@@ -21,7 +21,7 @@ from src.training.job import Options
 from src.training.trackers import check_tracker
 
 HEAD = (
-    f"{'model':<20} {'weights':>9} {'GMACs':>7} {'px':>4}  {'mean':<14} {'std':<14} {'start':<5} "
+    f"{'model':<20} {'weights':>9} {'GMACs':>7} {'px':>4}  {'mean':<14} {'std':<14} {'start':<7} "
     f"{'strategy':<17} licence of weights; about"
 )
 
@@ -37,7 +37,7 @@ def run_models(_: Namespace) -> None:
             mean = std = "of the file"
         print(
             f"{name:<20} {parameters / 1e6:>7.2f} M {macs / 1e9:>7.2f} "
-            f"{spec.image_size:>4}  {mean:<14} {std:<14} {settings.backbone.pretrained:<5} "
+            f"{spec.image_size:>4}  {mean:<14} {std:<14} {settings.backbone.pretrained:<7} "
             f"{settings.strategy:<17} {settings.licence}; {settings.about}"
         )
     print("GMACs: multiplications of one image; start: where the weights come from")

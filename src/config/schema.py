@@ -37,8 +37,9 @@ class BackboneConfig(Keys):
     """The net and where it starts from."""
 
     name: str  # a registered backbone, or any timm name
-    # `hub` downloads through timm, `file` wants `--weights FILE`, `none` is random
-    pretrained: Literal["hub", "file", "none"] = "hub"
+    # `hub` downloads through timm, `package` takes what an installed package carries, `file` wants
+    # `--weights FILE`, `none` is random
+    pretrained: Literal["hub", "package", "file", "none"] = "hub"
     drop_rate: Share = 0.0  # dropout before the head
     drop_path_rate: Share | None = None  # stochastic depth; None leaves the backbone's default
     # trade time for memory: activations are computed again on the way back

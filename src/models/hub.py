@@ -16,8 +16,9 @@ HUB_SECONDS = 6.0
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 WAYS_OUT = (
-    "ways out: --weights FILE (a .safetensors, .pth or .pt of this backbone), --no-pretrained "
-    "(random start), or an HF cache folder that holds it (set HF_HOME)"
+    "ways out: --model effnet_lite0 (its ImageNet weights are installed, no network), --weights "
+    "FILE (a .safetensors, .pth or .pt of this backbone), --no-pretrained (random start), or an HF "
+    "cache folder that holds it (set HF_HOME)"
 )
 
 

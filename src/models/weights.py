@@ -16,6 +16,7 @@ from src.models.classifier import Classifier
 from src.models.formats import IGNORABLE, Foreign, Target, WeightsFile
 from src.models.formats.fit import OURS, PLAIN, adapt, look, recognise
 from src.models.hub import hub_weights
+from src.models.packages import package_weights
 from src.tensor_files import INDEX, check_finite, read_metadata, read_tensors, shards_of
 from src.wrappers import Weights, find_weights
 
@@ -30,7 +31,7 @@ Turn = Callable[[str, Foreign, WeightsFile, Target], Foreign]
 class Start:
     """Where a run's weights came from; part of the run record."""
 
-    source: str  # `file`, `hub` or `random`
+    source: str  # `file`, `hub`, `package` or `random`
     name: str = ""  # file name or pretrained tag
     sha256: str = ""  # of the file, where there is one
     missing: list[str] = field(default_factory=list)  # keys of the net that were kept random
@@ -49,6 +50,7 @@ class Start:
     # itself; empty where there is no record of it. None of all other weights
     origin: dict[str, Any] | None = None
     interpolation: str = ""  # by which pixels were enlarged for the weights, where the file says so
+    package: str = ""  # that the file came with: name and version
 
 
 def load_weights(
@@ -238,7 +240,8 @@ def start_weights(
     """Give a freshly built net the weights it starts from (`--weights`, `--no-pretrained`).
 
     Raises:
-        UserError: both flags; a file that does not fit; a hub that cannot be reached.
+        UserError: both flags; a file that does not fit; a hub that cannot be reached; a package
+            that is not installed.
     """
     if weights is not None and no_pretrained:
         raise UserError("--weights and --no-pretrained contradict each other; give one")
@@ -250,8 +253,12 @@ def start_weights(
         raise UserError(
             f"this model starts from a weights file of {config.backbone.name}: --weights FILE "
             "(docs/models.md says which), or --no-pretrained; for timm's own weights use "
-            f"--model timm:{config.backbone.name}"
+            f"--model timm:{config.backbone.name}; or --model effnet_lite0, whose weights are "
+            "installed"
         )
+    if config.backbone.pretrained == "package":
+        path, package = package_weights(config.backbone.name)
+        return replace(load_weights(net, path, head), source="package", package=package)
     tensors, tag, sha256 = hub_weights(config.backbone, config.input.image_size)
     # timm draws a head of another size anew; ours, near zero, stays.
     target = Target(net, head)

@@ -26,7 +26,6 @@ COST_SHARE = 50  # a save is not repeated before this many times its own length 
 SLOW_DISK = 50e6  # bytes/s, a guess until the first save is measured
 AGAIN = "start this fold again with --overwrite"
 _STATE_KEYS = {"identity", "start", "model", "optimizer", "scaler", "schedule", *COUNTS, *SUMS}
-_SOURCES = {"hub": "hub", "file": "file", "none": "random"}
 
 
 def wanted_start(job: Job) -> dict[str, Any]:
@@ -44,7 +43,8 @@ def wanted_start(job: Job) -> dict[str, Any]:
     if options.no_pretrained:
         return {"source": "random", "sha256": ""}
     if options.weights is None:
-        return {"source": _SOURCES[job.config.backbone.pretrained], "sha256": None}
+        source = job.config.backbone.pretrained
+        return {"source": "random" if source == "none" else source, "sha256": None}
     check_file(options.weights)
     return {"source": "file", "sha256": sha256_weights(options.weights)}
 

@@ -23,6 +23,7 @@ from src.losses import LOSSES
 from src.models.backbones import check_backbone
 from src.models.checkpoint import is_ours
 from src.models.classifier import Classifier, build_classifier, count_parameters
+from src.models.packages import package_for
 from src.models.strategies import STRATEGIES, make_stages
 from src.models.weights import Start, carry_input, start_weights
 from src.seeds import derive_seed
@@ -38,6 +39,8 @@ SMALL = 3 * 64 * 64  # bytes of an item; a batch of such is copied faster than i
 def check_names(config: ModelConfig) -> None:
     """Raise for a name that no registry knows, before anything is computed."""
     check_backbone(config.backbone.name)
+    if config.backbone.pretrained == "package":
+        package_for(config.backbone.name)
     check_augment(config.augment, config.input.geometry)
     LOSSES.get(config.loss.name)
     STRATEGIES.get(config.strategy)
@@ -81,9 +84,10 @@ def log_start(job: Job, start: Start, model: Classifier, chip: torch.device) -> 
         LOG.info("start: random weights")
         return
     missing, unexpected = ", ".join(start.missing), ", ".join(start.unexpected)
+    where = f"{start.source} {start.package}".strip()
     LOG.info(
         "start: %s %s (new: %s; left out: %s)",
-        start.source, start.name, missing or "none", unexpected or "none",
+        where, start.name, missing or "none", unexpected or "none",
     )  # fmt: skip
 
 

@@ -40,6 +40,7 @@ TOWERS = {
 TWINS = {
     *("clip_vit_b16", "clip_vit_l14", "dinov2_vit_b14", "dinov3_vit_b16", "vit_small"),
     *("convnext_tiny", "compact64", "effnet_b1", "effnet_b2", "effnet_b3", "effnet_b4"),
+    *("effnet_lite1", "effnet_lite2"),
 }
 
 

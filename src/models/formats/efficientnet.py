@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
+from src.config import model_names
 from src.errors import UserError
 from src.models.formats import FORMATS, Foreign, WeightsFile, logit_of_two, prefix_of, under
 
@@ -44,8 +45,7 @@ def efficientnet_pytorch(source: WeightsFile, net: nn.Module) -> Foreign | None:
         raise UserError(
             f"{source.path}: weights of the package efficientnet_pytorch pad and normalise as "
             "TensorFlow does; this backbone has their names but other arithmetic, and would "
-            "compute something else: take timm's tf_efficientnet_* (model effnet_b4_tf, or "
-            "--model timm:tf_efficientnet_b0)"
+            f"compute something else: take {_way_out(net, source.tensors)}"
         )
     tower = under(source.tensors, prefix)
     tensors = {_new_name(key, tower, places): value for key, value in tower.items()}
@@ -60,6 +60,19 @@ def efficientnet_pytorch(source: WeightsFile, net: nn.Module) -> Foreign | None:
         "outputs will differ a little"
     )
     return Foreign(tensors, sorted(dropped), logit, *BENCH_SCALE, note, fake=1)
+
+
+def _way_out(net: nn.Module, tensors: Mapping[str, Tensor]) -> str:
+    """Name the net that pads as the weights do: without squeezing they are EfficientNet-Lite's."""
+    lite = not any(key.endswith("_se_reduce.weight") for key in tensors)
+    name = str((getattr(net, "pretrained_cfg", None) or {}).get("architecture", ""))
+    if name.startswith("efficientnet_lite" if lite else "efficientnet_b"):
+        config = f"effnet_{name.removeprefix('efficientnet_')}{'' if lite else '_tf'}"
+        known = f"--model {config}, or " if config in model_names() else ""
+        return f"{known}--model timm:tf_{name}"
+    if lite:
+        return "timm's tf_efficientnet_lite* (models effnet_lite0, effnet_lite1, effnet_lite2)"
+    return "timm's tf_efficientnet_* (model effnet_b4_tf, or --model timm:tf_efficientnet_b0)"
 
 
 def _places(net: nn.Module) -> list[str]:

@@ -1,14 +1,19 @@
 """Names of efficientnet_pytorch. Oracle: its forward pass written down on the state dict alone."""
 
+import re
+
 import pytest
 import timm
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from src.config import read_model
 from src.errors import UserError
+from src.models.classifier import build_classifier
+from src.models.packages import package_weights
 from src.models.weights import load_weights
-from tests.models.small import images, save
+from tests.models.small import features, images, plain_load, save
 
 # Tan and Le 2019, table 1: repeats, kernel, stride, expansion, inputs, outputs.
 B0 = [
@@ -66,7 +71,12 @@ def make_file() -> dict[str, Tensor]:
 
 
 def run(t: dict[str, Tensor], x: Tensor) -> Tensor:
-    """Pooled features (n, 1280) of an efficientnet_pytorch state dict."""
+    """Pooled features (n, 1280) of an efficientnet_pytorch state dict, of B0 or of Lite0.
+
+    Lite0 is B0 without squeezing, with ReLU6 in place of SiLU.
+    """
+    lite = "_blocks.0._se_reduce.weight" not in t
+    bend = functional.relu6 if lite else functional.silu
 
     def conv(x: Tensor, name: str, stride: int = 1, groups: int = 1) -> Tensor:
         weight, side = t[f"{name}.weight"], x.shape[-1]
@@ -79,19 +89,18 @@ def run(t: dict[str, Tensor], x: Tensor) -> Tensor:
         keys = ("running_mean", "running_var", "weight", "bias")
         return functional.batch_norm(x, *(t[f"{name}.{key}"] for key in keys), eps=1e-3)
 
-    x = functional.silu(bn(conv(x, "_conv_stem", 2), "_bn0"))
+    x = bend(bn(conv(x, "_conv_stem", 2), "_bn0"))
     for index, (_, stride, expansion, inputs, outputs) in enumerate(flat()):
         name, kept = f"_blocks.{index}", x
         if expansion > 1:
-            x = functional.silu(bn(conv(x, f"{name}._expand_conv"), f"{name}._bn0"))
-        x = functional.silu(
-            bn(conv(x, f"{name}._depthwise_conv", stride, x.shape[1]), f"{name}._bn1")
-        )
-        gate = functional.silu(conv(x.mean((2, 3), keepdim=True), f"{name}._se_reduce"))
-        x = x * torch.sigmoid(conv(gate, f"{name}._se_expand"))
+            x = bend(bn(conv(x, f"{name}._expand_conv"), f"{name}._bn0"))
+        x = bend(bn(conv(x, f"{name}._depthwise_conv", stride, x.shape[1]), f"{name}._bn1"))
+        if not lite:
+            gate = bend(conv(x.mean((2, 3), keepdim=True), f"{name}._se_reduce"))
+            x = x * torch.sigmoid(conv(gate, f"{name}._se_expand"))
         x = bn(conv(x, f"{name}._project_conv"), f"{name}._bn2")
         x = x + kept if stride == 1 and inputs == outputs else x
-    return functional.silu(bn(conv(x, "_conv_head"), "_bn1")).mean((2, 3))
+    return bend(bn(conv(x, "_conv_head"), "_bn1")).mean((2, 3))
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +144,43 @@ def test_deepfakebenchs_detector_keeps_its_head(tensors, tmp_path, caplog):
     torch.testing.assert_close(prob, wanted, atol=1e-5, rtol=1e-4)
 
 
-def test_timms_own_nets_pad_otherwise_and_refuse_it(tensors, tmp_path):
-    torch.save(tensors, tmp_path / "efficientnet-b0.pth")
-    net = timm.create_model("efficientnet_b0", num_classes=1)
-    with pytest.raises(UserError, match=r"other arithmetic.*tf_efficientnet"):
-        load_weights(net, tmp_path / "efficientnet-b0.pth", ("classifier",))
+def test_googles_lite0_as_it_lies_in_its_package():
+    path, _ = package_weights("tf_efficientnet_lite0")
+    net = timm.create_model("tf_efficientnet_lite0", num_classes=1000).eval()
+    start = load_weights(net, path, HEAD)
+    assert (start.missing, start.unexpected, start.dropped) == ([], [], [])
+    own = plain_load(path)
+    pooled = run(own, images(64))
+    torch.testing.assert_close(features(net, images(64)), pooled, atol=1e-5, rtol=1e-4)
+    with torch.inference_mode():
+        wanted = functional.linear(pooled, own["_fc.weight"], own["_fc.bias"])
+        torch.testing.assert_close(net(images(64)), wanted, atol=1e-4, rtol=1e-4)
+        # Why the plain net is refused: it takes every key, and computes something else.
+        plain = timm.create_model("efficientnet_lite0", num_classes=1000).eval()
+        plain.load_state_dict(net.state_dict())
+        assert float((plain(images(64)) - wanted).abs().max()) > 1
+
+
+@pytest.mark.parametrize(
+    ("lite", "backbone", "advised"),
+    [
+        (False, "efficientnet_b0", "timm:tf_efficientnet_b0"),
+        (False, "efficientnet_b4", "effnet_b4_tf"),
+        (False, "efficientnet_lite0", "effnet_b4_tf"),
+        (True, "efficientnet_lite0", "effnet_lite0"),
+        (True, "efficientnet_lite1", "effnet_lite1"),
+        (True, "mobilenetv2_100", "effnet_lite0"),
+    ],
+)
+def test_nets_that_pad_otherwise_refuse_it_and_name_the_one_that_does_not(
+    tensors, tmp_path, lite, backbone, advised
+):
+    path = save({k: v for k, v in tensors.items() if not (lite and "_se_" in k)}, tmp_path)
+    with torch.device("meta"):
+        net = timm.create_model(backbone, num_classes=1)
+    with pytest.raises(UserError, match=r"other arithmetic.*tf_efficientnet") as caught:
+        load_weights(net, path, HEAD)
+    assert advised in re.split(r"[ ,()]+", str(caught.value).rpartition("take ")[2])
+    if backbone.endswith(("_b0", "_lite0")) and backbone.endswith("lite0") == lite:
+        built, native = build_classifier(read_model(advised, {"input.image_size": 32}))
+        assert load_weights(built.net, path, native.head).format == "efficientnet_pytorch"
