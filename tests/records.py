@@ -28,7 +28,8 @@ def make_record(
     found |= {"dataset": dataset, "scheme": scheme, "model": model, "fold": fold, **prints}
     found |= {"config": config.as_dict(), "history": [], "epoch": 2, "metrics": {}, "stages": []}
     found |= {"start": {"source": "random", "sha256": ""}, "selection": "last"}
-    found |= {"merged_from": None, "pseudo": None, "stop_after": None, "parameters": 7}
+    found |= dict.fromkeys(["merged_from", "pseudo", "stop_after", "paces", "budget"])
+    found |= {"parameters": 7}
     found |= {"seconds": 3.25, "items_per_second": 5.0, "trainable": 7, "device": "cpu"}
     record = {"schema": SCHEMA, **found, **changes}
     write_record(paths.run_record(*names), record)

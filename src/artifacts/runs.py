@@ -28,6 +28,8 @@ KEYS = [
     "folds_sha256",
     "pseudo",
     "stop_after",
+    "paces",
+    "budget",
     "selection",
     "epoch",
     "precision",

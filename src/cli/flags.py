@@ -55,13 +55,21 @@ def _read_workers(text: str) -> int:
 
 
 def _read_hours(text: str) -> float:
+    return _read_time(text, "hours, such as 8.5")
+
+
+def _read_minutes(text: str) -> float:
+    return _read_time(text, "minutes, such as 20")
+
+
+def _read_time(text: str, wanted: str) -> float:
     try:
-        hours = float(text)
+        time = float(text)
     except ValueError:
-        hours = float("nan")
-    if not 0 < hours < float("inf"):
-        raise argparse.ArgumentTypeError(f"want hours, such as 8.5, found {text[:40]!r}")
-    return hours
+        time = float("nan")
+    if not 0 < time < float("inf"):
+        raise argparse.ArgumentTypeError(f"want {wanted}, found {text[:40]!r}")
+    return time
 
 
 def _read_fold(text: str) -> paths.FoldName:
@@ -94,6 +102,12 @@ def add_cache(parser: Parser, text: str) -> None:
 def add_hours(parser: Parser, text: str) -> None:
     """Add `--max-hours`, counted from the start of the process."""
     parser.add_argument("--max-hours", type=_read_hours, metavar="H", help=text)
+
+
+def add_minutes(parser: Parser, text: str, *, required: bool = False) -> None:
+    """Add `--minutes`, counted from the start of the process."""
+    add = parser.add_argument
+    add("--minutes", type=_read_minutes, metavar="M", required=required, help=text)
 
 
 def add_device(parser: Parser, *also: str) -> None:

@@ -11,7 +11,7 @@ from src import config
 from src.artifacts.variants import taken_back_if_refused, write_variant
 from src.cli import parsers
 from src.cli.common import choose_dataset, show_log, taken
-from src.cli.train import train_models
+from src.cli.train import check_time, train_models
 from src.compute.clock import Clock
 from src.data.batches.augment import check_augment
 from src.errors import UserError
@@ -55,6 +55,7 @@ def run_variants(arguments: Namespace) -> None:
     names = [f"{stem}_v{number}" for number in range(arguments.n)]
     show_log()
     options = taken(Options, arguments, clock=Clock(arguments.max_hours))
+    check_time(arguments.minutes, options)
     with options.clock.running(), taken_back_if_refused():
         for name, changes in zip(names, drawn, strict=True):
             write_variant(name, model, changes)
@@ -63,6 +64,7 @@ def run_variants(arguments: Namespace) -> None:
         train_models(
             names, dataset, options,
             scheme=arguments.scheme, fold=arguments.fold, input_root=arguments.input_root,
+            minutes=arguments.minutes,
         )  # fmt: skip
     listed = ", ".join(names)
     print(f"merge: models: [{listed}] in configs/merges/NAME.yaml, then python -m src merge NAME")

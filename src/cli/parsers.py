@@ -13,6 +13,7 @@ from src.cli.flags import (
     add_device,
     add_fold,
     add_hours,
+    add_minutes,
 )
 from src.training.trackers import DEFAULT, TRACKERS
 
@@ -60,6 +61,8 @@ def main(name: str, argv: Sequence[str] | None = None) -> int:
   python train_folds.py --model effnet_b0              all folds; finished ones are skipped
   python train_folds.py --model timm:resnet18          any timm backbone, default settings
   python train_folds.py --model effnet_b0 --seeds 3    three members: seeds 42, 43 and 44
+  python train_folds.py --model effnet_b0 --minutes 20 all folds in that time: each makes the whole
+                                                       schedule in as many epochs as fit
   python train_folds.py --model effnet_b0 --fold all   one model on every row, nothing held out,
                                                        for predict_ensemble.py --refit
 
@@ -80,6 +83,7 @@ def _add_training(parser: Parser) -> None:
     add_data(parser)
     add_compute(parser)
     add_hours(parser, "stop before this is over; the same command goes on from there")
+    add_minutes(parser, "fit the training of all folds asked for into this time, and finish it")
     text = "where decoded pixels are kept; default: on disk if there is room, else in memory"
     add_cache(parser, text)
     text = f"where each epoch's scores go too: {', '.join(TRACKERS)} (default: {DEFAULT})"

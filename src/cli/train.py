@@ -1,7 +1,7 @@
 """`train_folds.py`: train one model on one fold, or on all folds that are not finished."""
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,12 @@ from typing import Any
 from src import paths
 from src.artifacts.folds import fold_numbers
 from src.artifacts.label_names import LabelNames
+from src.artifacts.runs import read_run
 from src.artifacts.variants import taken_back_if_refused, write_variant
 from src.cli import parsers
 from src.cli.common import choose_dataset, show_log, taken
 from src.cli.folds import folds_of
+from src.compute.budget import Budget
 from src.compute.clock import Clock
 from src.config import parse_change, read_model
 from src.data.folds.schemes import held_out_domains, is_lodo
@@ -43,6 +45,7 @@ def run_train(arguments: Namespace) -> None:
         scheme=arguments.scheme,
         fold=arguments.fold,
         input_root=arguments.input_root,
+        minutes=arguments.minutes,
     )
 
 
@@ -57,13 +60,15 @@ def train(
     scheme: str | None = None,
     fold: paths.FoldName | None = None,
     input_root: Path | None = None,
+    minutes: float | None = None,
 ) -> None:
     """Train a model, or a variant of it, on the folds that are asked for and not finished.
 
     Without names, the only data set and its only (or default) fold scheme are taken, and each fold
     in turn; `changes` (dotted keys of the config) are written as a variant of a `new_name`; `seeds`
-    members differ in their seed.
+    members differ in their seed. In `minutes` all of them are finished, where they are given.
     """
+    check_time(minutes, options)
     check_tracker(options.track)
     read_model(model, changes)  # a typo answers before a data set is read
     name = choose_dataset(dataset, input_root)
@@ -72,7 +77,19 @@ def train(
         if new_name is not None:
             write_variant(new_name, model, changes)
         models = _with_seeds(new_name or model, seeds)
-        train_models(models, name, options, scheme=scheme, fold=fold, input_root=input_root)
+        train_models(
+            models, name, options,
+            scheme=scheme, fold=fold, input_root=input_root, minutes=minutes,
+        )  # fmt: skip
+
+
+def check_time(minutes: float | None, options: Options) -> None:
+    """Raise a UserError where two limits of time were given."""
+    if minutes is not None and options.clock.max_hours is not None:
+        raise UserError(
+            "--minutes and --max-hours: give one. --minutes fits the training into the time and "
+            "finishes it, --max-hours stops what takes longer, and the same command goes on"
+        )
 
 
 def _with_seeds(model: str, seeds: int) -> list[str]:
@@ -94,8 +111,12 @@ def train_models(
     scheme: str | None,
     fold: paths.FoldName | None,
     input_root: Path | None,
+    minutes: float | None = None,
 ) -> None:
-    """Train models on a data set, model by model; folds that are finished are skipped."""
+    """Train models on a data set, model by model; folds that are finished are skipped.
+
+    With `minutes` those that are not share what is left of them (`Budget`).
+    """
     dataset = load_dataset(name, input_root)
     scheme, folds, report = folds_of(dataset, scheme)
     if report is None:
@@ -106,29 +127,50 @@ def train_models(
     if fold is not None:
         check_fold(folds, fold)
     numbers = fold_numbers(folds) if fold is None else [fold]
-    jobs = plan_jobs(models, dataset, scheme, folds, numbers, options)
-    from src.training.trainer import fit_fold  # torch, timm: seconds a mistake need not wait for
-
-    busy: list[LockedError] = []
-    for job in jobs:
-        try:
-            if fit_fold(job):
-                if options.report:
-                    _report(job, dataset.labels)
-            else:
-                print(
-                    f"{job.model} fold {job.fold}: finished already, skipped (--overwrite trains "
-                    "it again)"
-                )
-        except LockedError as error:
-            busy.append(error)
-            print(f"{error}")
+    budget = None
+    if minutes is not None:
+        names = (name, scheme, models, numbers)
+        budget = Budget.of(minutes, *names, overwrite=options.overwrite)
+    jobs = plan_jobs(models, dataset, scheme, folds, numbers, options, budget)
+    busy = _train_each(jobs, dataset.labels, budget)
     if busy and len(busy) == len(numbers) * len(models):
         raise busy[0]
     after = "predict_ensemble.py --refit" if fold == paths.ALL else "tune.py"
     look = f"python -m src report {' '.join(models)} --data {name}"
     print(f"look: {look}   (learning curves, confusion, the most wrong items)")
     print(f"next: python {after} --data {name}")
+
+
+def _train_each(
+    jobs: Iterable[Job], labels: LabelNames, budget: Budget | None
+) -> list[LockedError]:
+    """Train what is not finished; returns what says that another process is at work on a run."""
+    from src.training.trainer import fit_fold  # torch, timm: seconds a mistake need not wait for
+
+    busy: list[LockedError] = []
+    for job in jobs:
+        try:
+            if not fit_fold(job):
+                print(
+                    f"{job.model} fold {job.fold}: finished already{_in_time(job)}, skipped "
+                    "(--overwrite trains it again)"
+                )
+            elif job.options.report:
+                _report(job, labels)
+        except LockedError as error:
+            busy.append(error)
+            print(f"{error}")
+        if budget is not None:
+            budget.end(job.names)
+    return busy
+
+
+def _in_time(job: Job) -> str:
+    """Say what a finished run was made in, where that was not its config's length."""
+    made = read_run(*job.names)["budget"]
+    if made is None:
+        return ""
+    return f" ({made['epochs']:.1f} epochs in --minutes {made['ask']['minutes']:g})"
 
 
 def _report(job: Job, labels: LabelNames) -> None:

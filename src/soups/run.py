@@ -231,6 +231,7 @@ def _record_of(
         "trainable": 0,
         "stages": [],
         "history": [],
+        "budget": None,
         "metrics": scores,
         "merged_from": {
             "fingerprint": merged.fingerprint,

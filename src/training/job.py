@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from src import paths
 from src.artifacts.files import sha256_file, sha256_json
 from src.artifacts.folds import fold_numbers
+from src.compute.budget import Budget
 from src.compute.request import Compute
 from src.config import ModelConfig
 from src.errors import UserError
@@ -52,6 +53,10 @@ class Job:
     # epochs to train of each stage, of its schedule (a number where there is one stage); None
     # trains all of them
     stop_after: int | list[int] | None = None
+    # how far along each stage's schedule a batch goes (`Run.pace`): in a refit as in its folds;
+    # None for 1, or for what the budget says
+    paces: list[float] | None = None
+    budget: Budget | None = None  # the time that the runs of a command share; None has no limit
     # paths of items that other folds may train on: one pixel cache serves all folds
     siblings: tuple[str, ...] = ()
 
@@ -90,6 +95,7 @@ class Job:
             "start": {"source": start["source"], "sha256": start["sha256"]},
             "pseudo": self.pseudo,
             "stop_after": self.stop_after,
+            "paces": self.paces,
         }
 
     @property

@@ -127,14 +127,17 @@ class Schedule(ABC):
         self.low = min(config.min_lr, config.lr)
         self.warmup = min(round(config.warmup_epochs * steps_per_epoch), steps - 1)
 
-    def lr(self, step: int) -> float:
-        """Return the learning rate of a step of the stage (from 0), of a group of scale 1."""
+    def lr(self, step: float) -> float:
+        """Return the learning rate of a step of the stage (from 0), of a group of scale 1.
+
+        With a budget there are steps between the whole ones, or some are passed over.
+        """
         if step < self.warmup:
             return self.config.lr * (step + 1) / (self.warmup + 1)
         return self.after_warmup(step)
 
     @abstractmethod
-    def after_warmup(self, step: int) -> float:
+    def after_warmup(self, step: float) -> float:
         """Return the learning rate of a step that is past the warmup."""
 
     def after_epoch(self, score: float) -> None:  # noqa: B027 - most have no use for it
@@ -160,7 +163,7 @@ SCHEDULES: Registry[Callable[[OptimConfig, int, int], Schedule]] = Registry("sch
 class Cosine(Schedule):
     """Half a cosine from `lr` to `min_lr` (Loshchilov and Hutter 2017, eq. 5, one period)."""
 
-    def after_warmup(self, step: int) -> float:  # noqa: D102
+    def after_warmup(self, step: float) -> float:  # noqa: D102
         share = (step - self.warmup) / max(1, self.steps - self.warmup)
         return _half_cosine(self.config.lr, self.low, share)
 
@@ -169,7 +172,7 @@ class Cosine(Schedule):
 class Constant(Schedule):
     """The same learning rate for every step."""
 
-    def after_warmup(self, step: int) -> float:  # noqa: ARG002, D102
+    def after_warmup(self, step: float) -> float:  # noqa: ARG002, D102
         return self.config.lr
 
 
@@ -177,8 +180,8 @@ class Constant(Schedule):
 class Decay(Schedule):
     """A cut by `decay_rate` every `decay_epochs` epochs of the stage, down to `min_lr`."""
 
-    def after_warmup(self, step: int) -> float:  # noqa: D102
-        cuts = step // self.steps_per_epoch // self.config.decay_epochs
+    def after_warmup(self, step: float) -> float:  # noqa: D102
+        cuts = int(step / self.steps_per_epoch / self.config.decay_epochs)
         return max(self.low, self.config.lr * self.config.decay_rate**cuts)
 
 
@@ -192,7 +195,7 @@ class Plateau(Schedule):
 
     best, waited, cuts = -math.inf, 0, 0
 
-    def after_warmup(self, step: int) -> float:  # noqa: ARG002, D102
+    def after_warmup(self, step: float) -> float:  # noqa: ARG002, D102
         return max(self.low, self.config.lr * self.config.decay_rate**self.cuts)
 
     def after_epoch(self, score: float) -> None:
@@ -223,7 +226,7 @@ class OneCycle(Schedule):
         super().__init__(config, steps, steps_per_epoch)
         self.warmup = 0
 
-    def after_warmup(self, step: int) -> float:  # noqa: D102
+    def after_warmup(self, step: float) -> float:  # noqa: D102
         peak = self.config.lr
         top = max(ONE_CYCLE_RISE * self.steps - 1, 1e-9)
         if step <= top:

@@ -5,6 +5,7 @@ A refit, which trains on every row, borrows its epochs from the folds.
 
 import logging
 from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from src import paths
 from src.artifacts.folds import fold_numbers
 from src.artifacts.recipes import Recipe
 from src.artifacts.runs import has_run, read_run
+from src.compute.budget import Budget
 from src.config import ModelConfig, read_model
 from src.data.folds.scan import scan_items
 from src.data.items.manifest import Dataset
@@ -23,6 +25,14 @@ from src.training.pseudo import PseudoLabels
 LOG = logging.getLogger("rvf")
 
 
+class Length(NamedTuple):
+    """What says how long a run is: see `Job`."""
+
+    budget: Budget | None
+    stop_after: int | list[int] | None = None
+    paces: list[float] | None = None
+
+
 def plan_jobs(
     models: Sequence[str],
     dataset: Dataset,
@@ -30,8 +40,11 @@ def plan_jobs(
     folds: pd.DataFrame,
     wanted: Sequence[paths.FoldName],
     options: Options,
+    budget: Budget | None = None,
 ) -> Iterator[Job]:
     """Return the runs of some models on the wanted folds of a fold file, model by model.
+
+    They share the `budget`, where there is one; a refit makes the epochs that its folds made.
 
     What would refuse a whole model is found out here and now, a fold's rows only at its turn.
 
@@ -41,23 +54,30 @@ def plan_jobs(
     table = job_table(dataset.train, folds)
     plans, siblings = [], ()
     for model in models:
-        config, stop, labeller = read_model(model), None, None
+        config, labeller, refit = read_model(model), None, Length(budget)
         if config.pseudo is not None:
             labeller = PseudoLabels(model, config.pseudo, dataset, scheme)
             labeller.check()
             siblings = siblings or _readable_test_paths(dataset)
         if paths.ALL in wanted:
-            stop = refit_epochs(dataset.name, scheme, model, config, fold_numbers(folds))
-        plans.append((model, config, stop, labeller))
+            names = (dataset.name, scheme, model)
+            numbers = fold_numbers(folds)
+            refit = Length(
+                None if _trained(*names, config, numbers) else budget,
+                refit_epochs(*names, config, numbers),
+                refit_paces(*names, config, numbers),
+            )
+        plans.append((model, config, refit, labeller))
 
     def jobs() -> Iterator[Job]:
-        for model, config, stop, labeller in plans:
+        for model, config, refit, labeller in plans:
             for fold in wanted:
                 rows, source = (table, None) if labeller is None else labeller.add(table, fold)
+                length = refit if fold == paths.ALL else Length(budget)
                 yield Job(
                     model, config, dataset.name, scheme, fold, dataset.root, rows, options,
-                    pseudo=source, stop_after=stop if fold == paths.ALL else None,
-                    siblings=siblings if labeller is not None else (),
+                    pseudo=source, siblings=siblings if labeller is not None else (),
+                    **length._asdict(),
                 )  # fmt: skip
 
     return jobs()
@@ -86,12 +106,9 @@ def refit_epochs(
     if not config.is_steered:
         return None
     best = {}
-    for fold in folds:
-        if has_run(dataset, scheme, model, fold):
-            found = read_run(dataset, scheme, model, fold)
-            if found["config_sha256"] == config_sha256(config):
-                stages = [int(stage["epochs"]) for stage in found["stages"]]
-                best[fold] = stages or [int(found["epoch"])]
+    for fold, found in _trained(dataset, scheme, model, config, folds).items():
+        stages = [int(stage["epochs"]) for stage in found["stages"]]
+        best[fold] = stages or [int(found["epoch"])]
     if not best:
         raise UserError(
             f"{model} is steered by held-out items (selection: best, or patience), and a refit "
@@ -109,6 +126,35 @@ def refit_epochs(
     if config.optim.schedule == "plateau":
         LOG.info("its plateau schedule listens to the training loss, for nothing is held out")
     return means if len(means) > 1 else means[0]
+
+
+def refit_paces(
+    dataset: str, scheme: str, model: str, config: ModelConfig, folds: list[int]
+) -> list[float] | None:
+    """Return the pace of each stage of a refit (`Run.pace`), so that it makes its folds' epochs.
+
+    Of folds of several lengths their mean. None where they made the config's, or none is finished.
+    """
+    trained = _trained(dataset, scheme, model, config, folds).values()
+    made = [[1 / stage["pace"] for stage in found["stages"]] for found in trained]
+    means = np.mean([one for one in made if one], axis=0).tolist() if any(made) else []
+    if all(mean == 1 for mean in means):
+        return None
+    LOG.info(
+        "the refit makes as many epochs as its folds did in --minutes: %s times the config's",
+        " and ".join(f"{mean:.2f}" for mean in means),
+    )  # fmt: skip
+    return [1 / mean for mean in means]
+
+
+def _trained(
+    dataset: str, scheme: str, model: str, config: ModelConfig, folds: list[int]
+) -> dict[int, dict[str, Any]]:
+    """Return the records of the folds that are finished with this config."""
+    names = (dataset, scheme, model)
+    found = {fold: read_run(*names, fold) for fold in folds if has_run(*names, fold)}
+    wanted = config_sha256(config)
+    return {fold: one for fold, one in found.items() if one["config_sha256"] == wanted}
 
 
 def check_refits(recipe: Recipe) -> None:

@@ -62,6 +62,7 @@ def finish_run(job: Job, run: Run, source: PixelSource, compute: Compute, start:
         "trainable": run.kept[-1]["trainable"],
         "stages": run.kept,
         "history": run.history,
+        "budget": run.budget,
         "metrics": report,
         "merged_from": None,
         **closing(job),

@@ -97,6 +97,8 @@ def check_identity(found: dict[str, Any], want: dict[str, Any], path: Path) -> N
             f"the mean of the folds' kept epochs was {found.get('stop_after')}, now "
             f"{want['stop_after']}"
         )
+    if found.get("paces") != want["paces"]:
+        differs.append("its folds make another number of epochs now")
     if found.get("merged_from") is not None:
         differs.append("it was merged from others, not trained")
     began, wanted = found["start"], want["start"]
@@ -170,7 +172,7 @@ def take_over(run: Run, state: dict[str, Any], device: str) -> None:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(f"{path}: does not fit this run ({reason}); or {AGAIN}") from error
     batch = f", batch {run.batch}" if run.batch else ""
-    LOG.info("resumed after epoch %d of %d%s", run.epoch, sum(run.epochs), batch)
+    LOG.info("resumed after epoch %d of %d%s", run.epoch, run.epochs, batch)
 
 
 def discard(job: Job) -> None:
@@ -221,7 +223,7 @@ class StateFile:
 
     def stop(self) -> None:
         """Save, say what is left to do, and raise what ends the command."""
-        run, epochs = self.run, sum(self.run.epochs)
+        run, epochs = self.run, self.run.epochs
         self.save()
         done = run.epoch + run.batch / run.steps
         each = (run.seconds + run.spent) / done if done else 0.0

@@ -22,8 +22,9 @@ from src.training.optim import SCHEDULES, Schedule, build_optimizer, freeze_mode
 
 LOG = logging.getLogger("rvf")
 EMA_WARMUP_POWER = 0.75  # decay grows as 1 - (1 + step)^-0.75, so that short runs average too
-COUNTS = ("precision", "stage", "stage_epoch", "kept", "epoch", "batch", "spent", "seconds",
-          "history", "best")  # fmt: skip
+COUNTS = ("precision", "stage", "stage_epoch", "stage_batches", "position", "pace", "kept", "epoch",
+          "batch", "batches", "spent", "seconds", "history", "best", "budget")  # fmt: skip
+TINY = 1e-6  # of a batch: what sums of paces may be off by
 KEPT_SCORES = ("log_loss", "macro_f1", "auc")  # of a stage's kept epoch, in its entry
 SUMS = ("loss_sum", "right")  # on the device while they grow
 _OF_FEATURES = {
@@ -49,6 +50,10 @@ class Run:
     # Of the stage that is under way; `enter_stage` makes what has no value here.
     stage: int = 0  # its number
     stage_epoch: int = 0  # epochs done of it
+    stage_batches: int = 0  # batches done of it
+    position: float = 0.0  # how far along its schedule they went, in batches of the config's
+    # how far along it a batch goes: 1 without a budget; 0 until the time for one is measured
+    pace: float = 1.0
     optimizer: torch.optim.Optimizer = field(init=False)
     schedule: Schedule = field(init=False)
     active: nn.Module = field(init=False)  # what a step calls: the model, or its head alone
@@ -59,12 +64,15 @@ class Run:
     # Of the whole run.
     epoch: int = 0  # epochs done
     batch: int = 0  # batches done of the next one; only whole optimizer steps count
+    batches: int = 0  # batches done in all
     loss_sum: torch.Tensor | float = 0.0  # of their losses
     right: torch.Tensor | float = 0.0  # items of them that were called right; NaN: not counted
     spent: float = 0.0  # seconds spent on them in earlier processes
     seconds: float = 0.0  # of the epochs done
     history: list[dict[str, Any]] = field(default_factory=list)  # an entry an epoch
     kept: list[dict[str, Any]] = field(default_factory=list)  # an entry a finished stage
+    # what was asked of `--minutes` and what was made of it; None without
+    budget: dict[str, Any] | None = None
 
     @property
     def current(self) -> Stage:
@@ -82,17 +90,43 @@ class Run:
         return int(self.best["epoch"]) if "net" in self.best else self.epoch
 
     @property
-    def epochs(self) -> list[int]:
-        """How many epochs each stage has, unless patience ends it."""
-        stop = self.job.stop_after
+    def passes(self) -> float:
+        """How often the training items were passed over, parts of an epoch included."""
+        return self.batches / self.steps
+
+    @property
+    def left(self) -> int:
+        """How many batches the stage has left at its pace, unless patience ends it."""
+        rest = self.schedule.steps - self.position
+        if not self.pace:
+            return math.ceil(rest)
+        left, stop = max(0, math.ceil(rest / self.pace - TINY)), self.job.stop_after
         if stop is None:
-            return [stage.optim.epochs for stage in self.stages]
-        return [stop] * len(self.stages) if isinstance(stop, int) else stop
+            return left
+        epochs = stop if isinstance(stop, int) else stop[self.stage]
+        return min(left, epochs * self.steps - self.stage_batches)
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs the run has, those done included, unless patience ends a stage."""
+        later = sum(round(stage.optim.epochs) for stage in self.stages[self.stage + 1 :])
+        return self.epoch + math.ceil((self.batch + self.left) / self.steps) + later
+
+    def advance(self, batches: int) -> None:
+        """Count the batches of a step that was made."""
+        self.position += batches * self.pace
+        self.batch, self.batches = self.batch + batches, self.batches + batches
+        self.stage_batches += batches
 
     def enter_stage(self, number: int) -> None:
         """Make the optimizer, the schedule and the mean of weights of a stage; weights stay."""
-        self.stage, self.stage_epoch, self.best = number, 0, {}
+        self.stage, self.stage_epoch, self.stage_batches, self.best = number, 0, 0, {}
         stage, net, optim = self.current, self.model.net, self.current.optim
+        self.position, self.pace = 0.0, 1.0
+        if self.job.paces is not None:
+            self.pace = self.job.paces[number]
+        elif self.job.budget is not None:
+            self.pace = 0.0
         _train_only(net, stage.train)
         self.optimizer = build_optimizer(net, optim)
         self.schedule = SCHEDULES.get(optim.schedule)(optim, optim.epochs * self.steps, self.steps)
@@ -116,7 +150,9 @@ class Run:
     def begin_epoch(self) -> None:
         """Set what is trained in the coming epoch, and what is in training mode."""
         every = self.job.config.transfer.unfreeze_every
-        _train_only(self.model.net, self.current.trained_in(self.stage_epoch, every))
+        _train_only(
+            self.model.net, self.current.trained_in(int(self.position / self.steps + TINY), every)
+        )
         self.model.train()
         self.active.train()
         freeze_modes(self.model.net)
@@ -131,8 +167,8 @@ class Run:
         """
         self.epoch, self.stage_epoch = self.epoch + 1, self.stage_epoch + 1
         self.batch, self.loss_sum, self.right = 0, 0.0, 0.0
-        last = self.current.optim.swa_epochs
-        if self.swa is not None and self.stage_epoch > self.epochs[self.stage] - (last or 0):
+        last = (self.current.optim.swa_epochs or 0) * self.steps
+        if self.swa is not None and self.position > self.schedule.steps - last + TINY:
             # The plain mean of the weights after the last epochs (Izmailov et al. 2018, alg. 1).
             self.swa.update_parameters(self.model)
         self.seconds += seconds
@@ -158,7 +194,8 @@ class Run:
         scores = next((entry for entry in self.history if entry["epoch"] == number), {})
         epoch = self.stage_epoch - (self.epoch - number)
         trained = _trained_count(net, self.current.train)
-        entry = {"name": self.current.name, "epochs": epoch, "trainable": trained}
+        pace = self.position / self.stage_batches if self.stage_batches else 1.0
+        entry = {"name": self.current.name, "epochs": epoch, "pace": pace, "trainable": trained}
         self.kept.append(entry | {k: scores[k] for k in KEPT_SCORES if k in scores})
         if self.stage + 1 < len(self.stages):
             path = paths.stage_checkpoint(*self.job.names, self.stage)

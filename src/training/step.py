@@ -57,6 +57,8 @@ class Step:
         run.scaler.update()
         run.optimizer.zero_grad(set_to_none=True)
         if run.ema is not None:
+            # As far back along the schedule as the config says, at whatever pace it is made.
+            run.ema.decay = (self.optim.ema_decay or 0.0) ** run.pace
             run.ema.update(run.model, number)
         return True
 

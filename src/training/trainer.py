@@ -40,6 +40,7 @@ from src.training.monitor import (
     train_words,
 )
 from src.training.optim import optimizer_mode, settle_statistics
+from src.training.pacing import Pacer
 from src.training.results import check_logits, finish_run
 from src.training.run import SUMS
 from src.training.runlog import run_log
@@ -73,8 +74,11 @@ def fit_fold(job: Job) -> bool:
         if resume.is_finished(job, wanted):
             return False
         job.options.clock.check_room(job.title)
+        state = resume.read_state(job, wanted)
+        if job.budget is not None:
+            job.budget.begin(job.names, state["budget"] if state else None)
         with run_log(job):
-            Trainer(job, resume.read_state(job, wanted)).fit()
+            Trainer(job, state).fit()
     return True
 
 
@@ -101,6 +105,7 @@ class Trainer:
         self.run, self.sampler = setup.make_run(job, model, head, self.chip, precision)
         weights = setup.class_weights(self.config, job.labels[job.train_rows])
         self.class_weights = torch.tensor(weights, device=self.chip)
+        self.pacer = Pacer(self.run, job.budget)
 
     def choose_precision(self, model: Classifier) -> str:
         """Return the precision to train in."""
@@ -124,6 +129,7 @@ class Trainer:
         self.compute = Compute(options.device, run.precision, decoders, batch_size=2 * batch_size)
         with advised(self.chip, batch_size, image_size, WAYS_OUT):
             self.train_stages()
+        self.pacer.end_run()
         merge_adapters(run.averaged.net)
         final = Compute(options.device, device.inference_precision(self.chip, "auto"), decoders)
         finish_run(job, run, self.source, final, self.start)
@@ -153,9 +159,10 @@ class Trainer:
         """Train what is left of a stage; with `swa_epochs` the mean of its last weights is kept."""
         run = self.run
         self.batches = self.make_batches()
+        self.pacer.begin_stage()
         while not self.is_over():
             self.train_epoch()
-        if run.stage_epoch < run.epochs[run.stage] and run.best:
+        if run.left and run.best:
             LOG.info("%s", stop_line(self.job, run.history, run.best["epoch"]))
         if run.swa is not None:
             self.settle(run.swa.module, first=0)  # type: ignore[arg-type]
@@ -185,9 +192,9 @@ class Trainer:
         return None if metric is None else metric.sign * report[metric.name]
 
     def is_over(self) -> bool:
-        """Tell whether the stage has no epoch left, or no patience."""
+        """Tell whether the stage has no batch left, or no patience."""
         run, patience = self.run, self.run.current.patience
-        if run.stage_epoch >= run.epochs[run.stage]:
+        if not run.left:
             return True
         return bool(patience is not None and run.best and run.epoch - run.best["epoch"] >= patience)
 
@@ -195,6 +202,7 @@ class Trainer:
         """Train what is left of an epoch, score it, and save the state."""
         run, clock = self.run, self.clock
         self.state_file.begin_epoch()
+        self.pacer.begin_epoch()
         self.sampler.epoch, self.sampler.first = run.epoch, run.batch
         run.begin_epoch()
         with clock.noting():
@@ -212,7 +220,8 @@ class Trainer:
             raise
         with clock.noting():  # a signal in mid-save would cost the whole epoch
             taken = self.state_file.end_epoch()
-            rate = run.steps * self.sampler.pool.batch_size / taken
+            self.pacer.end_epoch()
+            rate = run.batch * self.sampler.pool.batch_size / taken
             quality = self.quality(held)
             run.count_epoch(taken, scores | {"items_per_second": rate} | held, quality)
             run.schedule.after_epoch(-scores["train_loss"] if quality is None else quality)
@@ -227,7 +236,7 @@ class Trainer:
         how = f", 1 of {views} views" if views > 1 else ""
         how += ", by the EMA of weights" if run.ema is not None else ""
         how += ", before the mean of weights" if run.swa is not None else ""
-        line = epoch_line(entry, sum(run.epochs), seconds, how)
+        line = epoch_line(entry, run.epochs, seconds, how)
         is_best = run.best.get("epoch") == run.epoch
         LOG.info("%s%s", line, f" | best {self.config.monitor} so far" if is_best else "")
         numbers = {k: float(v) for k, v in entry.items() if isinstance(v, int | float)}
@@ -239,15 +248,15 @@ class Trainer:
         for name in SUMS:
             start = torch.as_tensor(getattr(run, name), dtype=torch.float32, device=self.chip)
             setattr(run, name, start)
-        if run.batch < run.steps:  # else the weights to be used are in place, or soon are
+        left = min(run.steps - run.batch, run.left)
+        if left:  # else the weights to be used are in place, or soon are
             optimizer_mode(run.optimizer, train=True)
         run.optimizer.zero_grad(set_to_none=True)
-        title = f"epoch {run.epoch + 1}/{sum(run.epochs)}"
-        left = run.steps - run.batch
+        title = f"epoch {run.epoch + 1}/{run.epochs}"
         bar = track(self.batches, title, total=left, unit="batch", said=self.said)
         for first in bar:
             self.train_step(chain([first], bar))
-            if self.state_file.after_step():
+            if self.state_file.after_step() or not run.left:
                 break
         return self.running()
 
@@ -274,10 +283,10 @@ class Trainer:
                 made with it.
         """
         run, optim = self.run, self.run.current.optim
-        share = min(optim.accumulate, run.steps - run.batch)
-        last = run.stage_epoch * run.steps + run.batch + share - 1  # batch of the stage
+        share = min(optim.accumulate, run.steps - run.batch, run.left)
+        lr = run.schedule.lr(max(0.0, run.position + share * run.pace - 1))
         for group in run.optimizer.param_groups:
-            group["lr"] = run.schedule.lr(last) * group.get("lr_scale", 1.0)
+            group["lr"] = lr * group.get("lr_scale", 1.0)
         step, total, right, batch = Step(run, self.loss, share), run.loss_sum, run.right, {}
         for number, given in enumerate(islice(batches, share), run.batch):
             # Everything random follows from (seed, fold, epoch, batch): resuming needs no more.
@@ -290,9 +299,11 @@ class Trainer:
             if not torch.isfinite(loss):
                 self.stop_on(f"loss is {loss.item()}", batch)
             total, right = total + loss, right + (sum(self.right) if self.right else math.nan)
-        if not step.make(last // optim.accumulate):
+        if not step.make((run.stage_batches + share - 1) // optim.accumulate):
             self.stop_on("gradient is nan", batch)
-        run.batch, run.loss_sum, run.right = run.batch + share, total, right
+        run.loss_sum, run.right = total, right
+        run.advance(share)
+        self.pacer.after_step(share)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean loss of a batch, or of a piece of one, with its gradients."""
