@@ -87,6 +87,8 @@ pixel_cache = Artefact(".cache/pixels/{dataset}")  # its decoded pixels
 face_cache = Artefact(".cache/faces/{dataset}/{detector}")
 # features of its items by one frozen net
 feature_cache = Artefact(".cache/features/{dataset}/{key}.npy")
+# augmented views of its items by the first blocks of a net
+prefix_views = Artefact(".cache/views/{dataset}/{key}")
 study_lock = Artefact(".cache/studies/{key}.lock")  # the storage of a study is opened under it
 # what merges are made from and is not kept: starts, resized weights
 merge_parts = Artefact(".cache/merges")

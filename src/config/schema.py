@@ -24,6 +24,7 @@ MOST_FRAMES = 1024  # of a clip; views are named with two digits or more
 Frames = Annotated[Int, Field(ge=1, le=MOST_FRAMES)]
 Inside = Annotated[Float, Field(gt=0, lt=1)]
 Share = Annotated[Float, Field(ge=0, lt=1)]
+NotNegativeInt = Annotated[Int, Field(ge=0)]
 UpToOne = Annotated[Float, Field(gt=0, le=1)]
 Triple = tuple[Float, Float, Float]
 STANDARD = "standard"  # the preset of a config that names none
@@ -118,11 +119,19 @@ class TransferConfig(Keys):
     head_lr: Positive = 1e-3  # peak learning rate of that stage
     # epochs without a gain before that stage ends; None never ends it early
     head_patience: Count | None = None
-    # while the head alone is trained: on features of items as they are, computed once; false
-    # computes them of every augmented batch
+    # while a part is frozen: on features that are computed once, for the head alone of items as
+    # they are, for `frozen_prefix` of `views`; false computes them of every augmented batch
     cache_features: bool = True
     # how many of the backbone's last blocks `two_stage` trains in its second stage
     last_blocks: Count = 3
+    # how many of its first blocks `frozen_prefix` leaves as they are, with all that precedes them
+    prefix_blocks: Count = 3
+    # augmented views of each item that these have seen and that are drawn from at a time
+    views: Count = 4
+    # epochs after which a new view takes the place of the oldest one
+    renew_views: Count = 1
+    full_epochs: NotNegativeInt = 0  # last epochs, in which `frozen_prefix` trains all weights
+    full_lr: Positive = 2e-4  # peak learning rate of these
     lora_r: Count = 16  # rank of the low-rank updates
     lora_alpha: Positive = 32.0  # their scale is alpha / r
     lora_dropout: Share = 0.1  # before them
@@ -280,6 +289,7 @@ def _together(config: ModelConfig) -> dict[str, bool]:
     free, averages = optim.name == "schedule_free", optim.swa_epochs is not None
     frozen = config.strategy == "feature_extractor"
     cached = frozen and config.transfer.cache_features
+    viewed = config.strategy == "frozen_prefix" and config.transfer.cache_features
     terms = asked_terms(loss)
     pairs = any(name in OF_PAIRS for name in terms)
     every, of_pairs = ([f"loss.{name}" for name in names] for names in (TERMS, OF_PAIRS))
@@ -308,6 +318,8 @@ def _together(config: ModelConfig) -> dict[str, bool]:
         ),
         "strategy: feature_extractor trains on features of items that stay as they are: leave "
         "mixup and cutmix out, or take transfer.cache_features: false": not (cached and mixes),
+        "strategy: frozen_prefix trains on views that are augmented beforehand: leave mixup and "
+        "cutmix out, or take transfer.cache_features: false": not (viewed and mixes),
         "strategy: feature_extractor moves no feature: leave "
         f"{', '.join(every[:-1])} and {every[-1]} out": not (frozen and terms),
     }

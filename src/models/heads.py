@@ -124,20 +124,6 @@ def entering(layer: nn.Module) -> Iterator[list[Tensor]]:
         hook.remove()
 
 
-@torch.inference_mode()
-def features_of(net: nn.Module, head: tuple[str, ...], pixels: Tensor) -> Tensor:
-    """Return what enters the one classifier of a net in evaluation mode, float32 (n, ...).
-
-    Args:
-        net: in evaluation mode.
-        head: names of its classifier layers; one.
-        pixels: normalised, float (n, 3, s, s).
-    """
-    with entering(net.get_submodule(head[0])) as seen:
-        net(pixels)
-    return seen[0].float()
-
-
 class Probe(nn.Module):
     """Runs the classifier of a net, which is no copy, and nothing but dropout before it.
 

@@ -11,6 +11,7 @@ from src.config import ModelConfig, OptimConfig
 from src.errors import UserError
 from src.models.adapters import add_lora
 from src.models.anatomy import Anatomy, Names, anatomy_of
+from src.models.prefix import cut_of, prefix_state
 from src.registry import Registry
 
 
@@ -22,12 +23,19 @@ class Stage:
     train: Names  # names of the weights that are trained
     optim: OptimConfig  # how; its epochs are those of this stage alone
     patience: int | None = None  # epochs without a gain before it ends; None never ends it early
-    # the backbone is frozen and in evaluation mode, and only the head is run on its features: of
-    # items as they are, computed once, or of each augmented batch; None runs the whole net
-    features: Literal["cached", "augmented"] | None = None
+    # what is frozen is in evaluation mode, and only what lies behind it is run, on its features:
+    # the head on those of items as they are, computed once (`cached`), or of each augmented batch;
+    # or what lies behind `cut` on those of `views`, augmented and kept. None runs the whole net
+    features: Literal["cached", "augmented", "views"] | None = None
+    cut: str = ""  # with `views`: path of the first module that is trained
     # with gradual unfreezing: what is trained from the first epochs on, block by block; each lasts
     # `unfreeze_every` epochs, the last (which is `train`) to the end
     thaw: tuple[Names, ...] = ()
+
+    @property
+    def trains_body(self) -> bool:
+        """Whether more is trained than the head on what a frozen backbone gives."""
+        return self.features is None or bool(self.cut)
 
     def trained_in(self, epoch: int, unfreeze_every: int | None) -> Names:
         """Return the names of the weights that are trained in an epoch, counted from 0."""
@@ -74,6 +82,28 @@ def two_stage(parts: Anatomy, config: ModelConfig) -> list[Stage]:
 def lp_ft(parts: Anatomy, config: ModelConfig) -> list[Stage]:
     """Train the head, then everything (Kumar et al., ICLR 2022, "Fine-tuning can distort...")."""
     return [_head_stage(parts, config), _main("all", parts.everything, parts, config)]
+
+
+@STRATEGIES.register("frozen_prefix")
+def frozen_prefix(parts: Anatomy, config: ModelConfig) -> list[Stage]:
+    """Train what lies behind the first blocks, on views that these have seen; then, perhaps, all.
+
+    The first blocks cost most and learn least (Brock et al. 2017, "FreezeOut"): at full resolution
+    they take more than half of a step's time.
+    """
+    wanted, optim, name = config.transfer, config.optim, config.backbone.name
+    cut = cut_of(parts, wanted.prefix_blocks, name)
+    behind = parts.everything - prefix_state(parts.net, cut).keys()
+    first = _main(f"behind {wanted.prefix_blocks} blocks", behind, parts, config)
+    if wanted.cache_features:
+        first = replace(first, features="views", cut=cut)
+    if not wanted.full_epochs:
+        return [first]
+    optim = replace(optim, epochs=wanted.full_epochs, lr=wanted.full_lr)
+    return [
+        replace(first, patience=None),
+        _main("all", parts.everything, parts, replace(config, optim=optim)),
+    ]
 
 
 @STRATEGIES.register("layernorm_only")

@@ -9,9 +9,10 @@ import io
 import json
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ from src.inference.engines import fused
 from src.inference.predict import VIEWS, Seen, parts_of, view_pixels
 from src.models.anatomy import anatomy_of
 from src.models.classifier import Classifier
-from src.models.heads import features_of
+from src.models.prefix import entering_at
 from src.progress import track
 from src.seeds import derive_seed
 from src.training.job import Job
@@ -91,17 +92,19 @@ class FeatureBatches:
                 found[place] += slots[int(draw * len(slots))]
         return found
 
-    def predict(self, probe: nn.Module, items: NDArray[np.int64], chip: torch.device) -> Seen:
-        """Return what the head says of the first view of items, all evaluation frames of each."""
+    def predict(
+        self, probe: nn.Module, items: NDArray[np.int64], chip: torch.device, views: int = 1
+    ) -> Seen:
+        """Return what the head says of the first views of items, all evaluation frames of each."""
         rows, frames = self._eval_rows(items)
         probe.eval()
+        logits = []
         with torch.inference_mode():
-            parts = [
-                probe({"features": torch.from_numpy(np.array(part)).to(chip)})["logit"]
-                for part in np.array_split(self.features[rows, 0], max(1, len(rows) // 4096))
-            ]
-            logits = torch.cat([part.double().cpu() for part in parts]).numpy()
-        return Seen(frames, logits[:, None], np.ones(len(rows), bool), len(items))
+            for part in np.array_split(rows, max(1, len(rows) // 4096)):
+                features = torch.from_numpy(self.features[part, :views]).to(chip).flatten(0, 1)
+                logits.append(probe({"features": features})["logit"].double().cpu())
+        logits = torch.cat(logits).numpy().reshape(len(rows), views)
+        return Seen(frames, logits, np.ones(len(rows), bool), len(items))
 
     def _eval_rows(self, items: NDArray[np.int64]) -> tuple[NDArray[np.int64], FrameRows]:
         """Return the slots that evaluation looks at, (n,), and which frames of which item."""
@@ -128,7 +131,7 @@ class AugmentedFeatures:
     def __init__(
         self, batches: Iterable[Batch], model: Classifier, head: tuple[str, ...], compute: Compute
     ) -> None:
-        self.batches, self.body = batches, _Body(copy.deepcopy(model), head, compute)
+        self.batches, self.body = batches, Body(copy.deepcopy(model), head[0], compute)
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield batches with `features` float32 (n, ...) in place of pixels."""
@@ -151,20 +154,29 @@ def cached_features(
     Raises:
         UserError: an item cannot be decoded.
     """
-    path = paths.feature_cache(job.dataset, _key(job, model, head, source, compute))
+    in_head = anatomy_of(model.net, head).head
+    weights = {name: w for name, w in model.net.state_dict().items() if name not in in_head}
+    words = [VIEWS[job.config.tta], job.config.as_dict()["head"]]
+    path = paths.feature_cache(job.dataset, key_of(job, model, weights, source, compute, words))
     with file_lock(path.with_suffix(".lock"), "the features", wait=True):
-        if not _is_whole(path):
-            _extract(path, _Body(model, head, compute), source, VIEWS[job.config.tta])
+        if not is_whole(path):
+            _extract(path, Body(model, head[0], compute), source, VIEWS[job.config.tta])
     features = np.load(path, mmap_mode="r")
     LOG.info("features: %s of %s -> %s", "x".join(map(str, features.shape)), job.model, path)
     return features
 
 
-class _Body:
-    """What a net sees before it judges, in evaluation mode; on a CPU by a faster copy of it."""
+class Body:
+    """What enters a module of a net in evaluation mode; on a CPU by a faster copy of it.
 
-    def __init__(self, model: Classifier, head: tuple[str, ...], compute: Compute) -> None:
-        self.model, self.head, self.compute = model.eval(), head, compute
+    Args:
+        model: is put into evaluation mode.
+        cut: path of the module: the classifier, or the first of a part that is trained.
+        compute: where, and how exactly.
+    """
+
+    def __init__(self, model: Classifier, cut: str, compute: Compute) -> None:
+        self.model, self.cut, self.compute = model.eval(), cut, compute
         if compute.chip.type == "cpu":
             plain = compute.precision == "bf16"
             net = fused(model.net, model.spec.image_size, plain_attention=plain)
@@ -173,7 +185,8 @@ class _Body:
     def __call__(self, pixels: Tensor, blank: Tensor | None = None) -> Tensor:
         """Map pixels on the device (see `Classifier`) to float32 features (n, ...)."""
         with device.autocast(self.compute.chip, self.compute.precision):
-            return features_of(self.model.net, self.head, self.model.normalised(pixels, blank))
+            seen = entering_at(self.model.net, self.cut, self.model.normalised(pixels, blank))
+        return seen.float()
 
     def shape(self) -> tuple[int, ...]:
         """Return the shape of an item's features."""
@@ -182,7 +195,7 @@ class _Body:
         return tuple(self(pixels).shape[1:])
 
 
-def _is_whole(path: Path) -> bool:
+def is_whole(path: Path) -> bool:
     """Tell whether a file of features is there, and as long as its header says."""
     try:
         np.load(path, mmap_mode="r")
@@ -194,7 +207,7 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
-def _extract(path: Path, body: _Body, source: PixelSource, views: tuple[str, ...]) -> None:
+def _extract(path: Path, body: Body, source: PixelSource, views: tuple[str, ...]) -> None:
     """Write the features of one batch after the other; an interrupted extraction goes on."""
     compute, chip = body.compute, body.compute.chip
     source.find_faces()
@@ -204,7 +217,7 @@ def _extract(path: Path, body: _Body, source: PixelSource, views: tuple[str, ...
     parts = parts_of(source, np.arange(count), compute.batch_size)
     ends = np.cumsum([len(part) for part in parts]) * 4 * int(np.prod(shape[1:]))
     began = time.monotonic()
-    with GrowingFile(path, _header(shape), ends.tolist()) as file, eagerly():
+    with GrowingFile(path, npy_header(shape), ends.tolist()) as file, eagerly():
         left = parts[file.done :]
         batches = EvalBatches(source, [body.model.spec])
         loader = make_loader(batches, left, compute.processes(count), pin=chip.type == "cuda")
@@ -231,30 +244,41 @@ def _check_readable(source: PixelSource, batch: Batch) -> None:
         source.read_or_stop(int(items[lost.argmax()]))
 
 
-def _header(shape: tuple[int, ...]) -> bytes:
-    """Return the first bytes of a .npy file of float32."""
+def npy_header(shape: tuple[int, ...], kind: str = "<f4") -> bytes:
+    """Return the first bytes of a .npy file, of float32 where nothing else is said."""
     file = io.BytesIO()
-    content = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    content = {"descr": kind, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, content)
     return file.getvalue()
 
 
-def _key(
-    job: Job, model: Classifier, head: tuple[str, ...], source: PixelSource, compute: Compute
+def key_of(
+    job: Job,
+    model: Classifier,
+    weights: Mapping[str, Tensor],
+    source: PixelSource,
+    compute: Compute,
+    words: Sequence[Any],
 ) -> str:
-    """Return a name that changes with the body's weights, the preprocessing and the items."""
+    """Return a name of features; it changes with all that decides them.
+
+    Args:
+        job: its items, and the settings of its backbone.
+        model: its preprocessing.
+        weights: that have seen the items, by name.
+        source: of their pixels.
+        compute: how exactly they were looked at.
+        words: what else decides; as JSON holds it.
+    """
     digest = hashlib.sha256()
-    in_head = anatomy_of(model.net, head).head
-    for name, tensor in sorted(model.net.state_dict().items()):
-        if name not in in_head:
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    config = job.config.as_dict()
+    for name, tensor in sorted(weights.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     spec = asdict(model.spec)
     if not source.numbers.has_clips:
         del spec["frames"]
     # As of the pixel cache: features of pixels made in another way are not those of its pixels.
-    words = [spec, identity(Canvas.of(model.spec)), VIEWS[job.config.tta], compute.precision]
-    digest.update(json.dumps([*words, config["backbone"], config["head"]]).encode())
+    known = [spec, identity(Canvas.of(model.spec)), compute.precision, asdict(job.config.backbone)]
+    digest.update(json.dumps([*known, *words]).encode())
     digest.update(source.marks().tobytes())
     return digest.hexdigest()[:16]

@@ -13,7 +13,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from src.compute import device
 from src.config import OptimConfig
 from src.errors import UserError
-from src.models.classifier import Classifier
 from src.registry import Registry
 
 LOG = logging.getLogger("rvf")
@@ -239,7 +238,7 @@ def _half_cosine(start: float, end: float, share: float) -> float:
 
 
 def settle_statistics(
-    model: Classifier, batches: Iterable[dict[str, Tensor]], chip: torch.device, precision: str
+    model: nn.Module, batches: Iterable[dict[str, Tensor]], chip: torch.device, precision: str
 ) -> None:
     """Estimate anew what BatchNorm knows of the data, as the plain mean over batches.
 
@@ -261,7 +260,7 @@ def settle_statistics(
 
 
 def fill_statistics(
-    model: Classifier,
+    model: nn.Module,
     layers: Sequence[_BatchNorm],
     batches: Iterable[dict[str, Tensor]],
     chip: torch.device,

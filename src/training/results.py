@@ -30,16 +30,30 @@ LOG = logging.getLogger("rvf")
 PACKAGES = ("torch", "timm", "albumentations", "numpy", "cv2", "simplejpeg", "sklearn")
 
 
-def finish_run(job: Job, run: Run, source: PixelSource, compute: Compute, start: Start) -> None:
+def finish_run(
+    job: Job,
+    run: Run,
+    source: PixelSource,
+    compute: Compute,
+    start: Start,
+    known: Seen | None = None,
+) -> None:
     """Predict the held-out fold with the kept weights and write every artefact, the record last.
 
-    A refit holds nothing out, so it leaves a checkpoint and a record and no predictions.
+    A refit holds nothing out, so it leaves a checkpoint and a record and no predictions. `known`
+    are the held-out items' predictions where they need not be made.
 
     Raises:
         UserError: a logit (of a refit: a weight) is not finite.
     """
     kept, path = run.averaged, paths.checkpoint(*job.names)
-    seen = check_weights(job, kept) if job.is_refit else predict_held(job, kept, source, compute)
+    if known is not None:
+        check_logits(job, known)
+    seen = known
+    if seen is None and job.is_refit:
+        check_weights(job, kept)
+    elif seen is None:
+        seen = predict_held(job, kept, source, compute)
     checkpoint.save_checkpoint(path, kept, job.config.as_dict(), list(VIEWS[job.config.tta]))
     report = {}
     if seen is not None:

@@ -16,6 +16,7 @@ from src.models import checkpoint
 from src.models.anatomy import Names
 from src.models.classifier import Classifier
 from src.models.heads import Probe
+from src.models.prefix import Suffix
 from src.models.strategies import Stage
 from src.training.job import Job
 from src.training.optim import SCHEDULES, Schedule, build_optimizer, freeze_modes
@@ -31,6 +32,7 @@ _OF_FEATURES = {
     None: "",
     "cached": ", on features computed once",
     "augmented": ", on features of augmented items",
+    "views": ", on augmented views that what is frozen has seen",
 }
 
 
@@ -56,7 +58,7 @@ class Run:
     pace: float = 1.0
     optimizer: torch.optim.Optimizer = field(init=False)
     schedule: Schedule = field(init=False)
-    active: nn.Module = field(init=False)  # what a step calls: the model, or its head alone
+    active: nn.Module = field(init=False)  # what a step calls: the model, or what is trained of it
     ema: ModelEmaV3 | None = None
     swa: AveragedModel | None = None
     # its best epoch, where held-out items steer the run; with `selection: best` its weights too
@@ -132,8 +134,10 @@ class Run:
         self.schedule = SCHEDULES.get(optim.schedule)(optim, optim.epochs * self.steps, self.steps)
         self.active = self.model
         self.ema = self.swa = None
+        if stage.cut:
+            self.active = Suffix(net, stage.cut)
         # A mean of the whole net's weights would cost more than training its head.
-        if stage.features is not None:
+        if not stage.trains_body:
             self.active = Probe(net, self.head, self.job.config.backbone.drop_rate)
         elif optim.ema_decay is not None:
             self.ema = ModelEmaV3(

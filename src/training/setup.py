@@ -24,6 +24,7 @@ from src.models.backbones import check_backbone
 from src.models.checkpoint import is_ours
 from src.models.classifier import Classifier, build_classifier, count_parameters
 from src.models.packages import package_for
+from src.models.prefix import check_cut
 from src.models.strategies import STRATEGIES, make_stages
 from src.models.weights import Start, carry_input, start_weights
 from src.seeds import derive_seed
@@ -105,6 +106,9 @@ def make_run(
     pool = EpochPool(rows, job.labels[rows], config.optim.batch_size, config.per_class, groups)
     sampler = EpochSampler(pool, config.sampler, derive_seed(config.seed, job.fold))
     stages = make_stages(model.net, head, config)
+    for stage in stages:
+        if stage.cut:
+            check_cut(model, stage.cut, config.backbone.name)
     model.to(device=chip, memory_format=torch.channels_last)  # type: ignore[call-overload]
     scaler = GradScaler(chip.type, enabled=precision == "fp16")
     run = Run(job, model, head, stages, precision, scaler, len(sampler))

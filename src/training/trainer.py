@@ -6,6 +6,7 @@ A run goes on exactly after any step that it was stopped at.
 import logging
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain, islice
 from typing import Any
 
@@ -21,10 +22,11 @@ from src.data.batches.loader import DeviceBatches, TrainBatches, make_loader
 from src.data.pixels.source import Canvas, PixelSource
 from src.ensemble.extra import refuse_extra_name
 from src.errors import UserError
-from src.inference.predict import VIEWS, predict_items
+from src.inference.predict import VIEWS, Seen, predict_items
 from src.losses import asked_terms, total_loss
 from src.models.adapters import merge_adapters
 from src.models.classifier import Classifier
+from src.models.prefix import Suffix
 from src.progress import track
 from src.seeds import derive_seed
 from src.training import resume, setup
@@ -46,8 +48,10 @@ from src.training.run import SUMS
 from src.training.runlog import run_log
 from src.training.step import Batch, Step
 from src.training.trackers import TRACKERS, Tracked
+from src.training.views import PrefixViews, ViewBatches
 
 LOG = logging.getLogger("rvf")
+VIEW_BATCH = 16  # items that a prefix sees at once: more no longer fit a CPU's cache
 SETTLING_BATCHES = 50  # that BatchNorm is estimated from after an epoch of schedule_free
 WAYS_OUT = (
     "--auto-batch trains the same batch in pieces that fit (on a GPU); or train a variant of its "
@@ -132,7 +136,14 @@ class Trainer:
         self.pacer.end_run()
         merge_adapters(run.averaged.net)
         final = Compute(options.device, device.inference_precision(self.chip, "auto"), decoders)
-        finish_run(job, run, self.source, final, self.start)
+        finish_run(job, run, self.source, final, self.start, self.known(final))
+
+    def known(self, final: Compute) -> Seen | None:
+        """Return the held-out predictions where they follow from features that were computed."""
+        views, same = VIEWS[self.config.tta], self.run.precision == final.precision
+        if self.job.is_refit or not same or not isinstance(self.batches, FeatureBatches):
+            return None
+        return self.batches.predict(self.run.active, self.job.held_rows, self.chip, len(views))
 
     def train_stages(self) -> None:
         """Train one stage after the other, from where a state left off."""
@@ -170,14 +181,18 @@ class Trainer:
             last = run.current.optim.swa_epochs
             LOG.info("the mean of the weights of the last %d epochs is kept", last)
 
-    def make_batches(self) -> FeatureBatches | AugmentedFeatures | DeviceBatches:
-        """Return what a stage is trained on: pixels, or the features of a frozen backbone."""
+    def make_batches(self) -> FeatureBatches | AugmentedFeatures | ViewBatches | DeviceBatches:
+        """Return what a stage is trained on: pixels, or the features of what is frozen."""
         job, run, config, source = self.job, self.run, self.config, self.source
         seed, size = derive_seed(config.seed, job.fold), run.model.spec.image_size
         steady = Compute(self.compute.device, run.precision, self.compute.workers)
         if run.current.features == "cached":
             features = cached_features(job, run.model, run.head, source, steady)
             return FeatureBatches(features, job.labels, self.sampler, seed, source.numbers)
+        if run.current.features == "views":
+            looks = replace(steady, workers=self.workers, batch_size=VIEW_BATCH)
+            views = PrefixViews(job, run.model, run.current.cut, source, looks)
+            return ViewBatches(views, job.labels, self.sampler, seed)
         mixes = max(config.mixup, config.cutmix) > 0
         batches = TrainBatches(source, job.labels, config.augment, size, seed, mixes=mixes)
         loader = make_loader(batches, self.sampler, self.workers, pin=self.chip.type == "cuda")
@@ -211,7 +226,7 @@ class Trainer:
                 self.state_file.stop()
         try:
             # schedule_free trains other weights than those that it wants used.
-            if optimizer_mode(run.optimizer, train=False) and run.current.features is None:
+            if optimizer_mode(run.optimizer, train=False) and run.current.trains_body:
                 self.settle(run.model, first=max(0, run.steps - SETTLING_BATCHES))
             held = {} if self.job.is_refit else self.score()
         except KeyboardInterrupt:
@@ -331,7 +346,9 @@ class Trainer:
         """Make the BatchNorm statistics of a model anew, of an epoch's batches from `first` on."""
         torch.manual_seed(derive_seed(self.config.seed, self.job.fold, "settle", self.run.epoch))
         self.sampler.epoch, self.sampler.first = self.run.epoch, first
-        settle_statistics(model, self.batches, self.chip, self.run.precision)
+        cut = self.run.current.cut
+        taken = Suffix(model.net, cut) if cut else model
+        settle_statistics(taken, self.batches, self.chip, self.run.precision)
 
     def score(self) -> dict[str, float]:
         """Return the scores of the held-out items, of one view each, at 0.5."""

@@ -148,7 +148,7 @@ def test_an_interrupted_extraction_goes_on_and_a_damaged_file_is_made_again(
         "cached_features",
         lambda *a: whole(*a[:4], dataclasses.replace(a[4], batch_size=16)),
     )
-    real, calls = features._Body.__call__, []
+    real, calls = features.Body.__call__, []
 
     def stop(*arguments):
         calls.append(len(arguments[1]))
@@ -157,12 +157,12 @@ def test_an_interrupted_extraction_goes_on_and_a_damaged_file_is_made_again(
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(features._Body, "__call__", stop)
+        patch.setattr(features.Body, "__call__", stop)
         with pytest.raises(KeyboardInterrupt):
             fit_fold(job)
     calls.clear()
     monkeypatch.setattr(
-        features._Body, "__call__", lambda *a: (calls.append(len(a[1])), real(*a))[1]
+        features.Body, "__call__", lambda *a: (calls.append(len(a[1])), real(*a))[1]
     )
     assert fit_fold(job)
     assert calls[1:] == [16, 16]  # of 48 items in batches of 16

@@ -210,7 +210,7 @@ class _Loader(DataLoader[dict[str, Tensor]]):
 
 def make_loader(
     batches: Dataset[dict[str, Tensor]],
-    sampler: Sampler[BatchKey] | Sequence[Sequence[int]],
+    sampler: Sampler[BatchKey] | Sequence[BatchKey] | Sequence[Sequence[int]],
     workers: int,
     *,
     pin: bool,
