@@ -21,7 +21,7 @@ WINDOWS = 7  # whose median is the speed: a hiccup is no slow machine
 FEWEST_STEPS = 20  # of a stage, or an epoch where that is fewer: less is no training
 FORWARD_SHARE = 0.4  # of a training step, by FLOPs a third: looking without learning
 # An epoch of a stage over one that trains the whole net, by what its batches are (`Stage.features`)
-STAGE_COSTS = {None: 1.0, "augmented": FORWARD_SHARE, "cached": 0.02}
+STAGE_COSTS = {None: 1.0, "views": 0.6, "augmented": FORWARD_SHARE, "cached": 0.02}
 MANY_EPOCHS = 3.0  # times the config's: said, for few models gain from it
 
 

@@ -84,7 +84,9 @@ class PrefixViews:
         header = npy_header((len(rows), *shape), f"<f{_KIND.itemsize}")
         with GrowingFile(path, header, ends.tolist(), reserve=True) as file, eagerly():
             left = keys[file.done :]
-            loader = make_loader(pixels, left, self.compute.processes(len(rows)), pin=chip.type == "cuda")
+            loader = make_loader(
+                pixels, left, self.compute.processes(len(rows)), pin=chip.type == "cuda"
+            )
             batches = DeviceBatches(loader, config.augment, size, chip)
             for batch in track(batches, f"view {number + 1}", total=len(left), unit="batch"):
                 file.add(self._look(batch).tobytes())

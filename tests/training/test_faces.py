@@ -65,8 +65,8 @@ def test_the_crop_travels_with_the_weights_and_boxes_are_found_once(
 def test_a_frozen_backbone_sees_faces_too_and_its_features_are_those_of_its_pixels(
     make_job, red, monkeypatch
 ):
-    key, calls = features._key, []
-    monkeypatch.setattr(features, "_key", lambda *given: calls.append(given) or key(*given))
+    key, calls = features.key_of, []
+    monkeypatch.setattr(features, "key_of", lambda *given: calls.append(given) or key(*given))
     jobs = [make_job(model="face", **FACE, strategy="feature_extractor")]
     jobs += [make_job(model="full", strategy="feature_extractor")]
     assert all(fit_fold(job) for job in jobs)
