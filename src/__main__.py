@@ -8,6 +8,7 @@ from src.cli.common import run_command
 from src.errors import unknown_name
 
 VERBS = {
+    "plan": "what to train in the minutes there are: this data, this machine, the commands to type",
     "demo": "the whole job on an embedded data set: folds, two models, tuning, submission",
     "data": "what was understood of a data set: counts, sizes, duplicates, unreadable files",
     "folds": "make the fold file and say what a naive split would have leaked",

@@ -23,7 +23,11 @@ DEFAULT_RECIPE = "tuned"
 
 
 COMMANDS: dict[str, tuple[str, AddFlags]] = {}  # the head of --help, what adds the other flags
-HOMES = {"bundle": "export", "variants": "models"}  # modules of another name than the command's
+HOMES = {
+    "bundle": "export",
+    "variants": "models",
+    "submit_log": "report",
+}  # modules of another name than the command's
 SCRIPTS = {"train": "train_folds.py", "tune": "tune.py", "predict": "predict_ensemble.py"}
 
 
@@ -96,6 +100,24 @@ def _add_training(parser: Parser) -> None:
     text = "change the config (optim.lr=1e-4); only with --as"
     add("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help=text)
     add("--as", metavar="NEW_NAME", dest="new_name", help="name of the variant")
+
+
+@command("""Look at a data set and time this machine: what to train in the minutes there are.
+
+  python -m src plan --minutes 20                  the one data set in input/
+  python -m src plan --minutes 120 --data dfdc     that one
+  python -m src plan --minutes 20 --weights FILE   with models that start from a file
+  python -m src plan --minutes 20 --models effnet_lite0 timm:resnet18   of these alone
+
+A sample of the items is opened and a few real steps are made; nothing is trained, nothing written.
+What is proposed, and why: docs/plan.md.""")
+def _plan(parser: Parser) -> None:
+    add_minutes(parser, "for training, tuning and predicting together", required=True)
+    add_data(parser)
+    add = parser.add_argument
+    add("--models", nargs="+", metavar="NAME", help="choose among these, the best first")
+    add("--weights", type=Path, metavar="FILE", help="for models that start from a file")
+    add_device(parser)
 
 
 @command("""Find the weights and the threshold of an ensemble on out-of-fold predictions.

@@ -102,8 +102,12 @@ def training_precision(
         return _gpu_precision()
     if device.type != "cpu":
         return "fp32"
-    net = [backbone.name, backbone.kwargs, model.spec.image_size, batch_size]
-    return remembered([net, this_machine()], lambda: _probe(model, batch_size))
+    return remembered(precision_key(model, backbone, batch_size), lambda: _probe(model, batch_size))
+
+
+def precision_key(model: Classifier, backbone: BackboneConfig, batch_size: int) -> list[object]:
+    """Return what the precision of a training on a CPU is remembered under."""
+    return [[backbone.name, backbone.kwargs, model.spec.image_size, batch_size], this_machine()]
 
 
 def this_machine() -> list[str | int]:

@@ -2,14 +2,16 @@
 
 import os
 import stat
+from functools import partial
 
 import pandas as pd
 import pytest
 
 from src import paths
 from src.artifacts.submissions import SubmissionFormat, write_answers, write_submission
-from src.cli.submit_log import main
+from src.cli import parsers
 
+main = partial(parsers.main, "submit_log")
 pytestmark = pytest.mark.usefixtures("artefact_root")
 
 

@@ -1,0 +1,62 @@
+"""What `python -m src plan` chooses from, and why: the one place to change it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Pictures = Literal["small", "large"]
+SMALL_SIDE = 64  # px of the shorter side: up to here pictures are small
+# Without a measurement a model wants this share of its config's epochs.
+LEAST_SHARE = 0.45
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A config that may be worth some minutes."""
+
+    model: str  # a config of `configs/models/`
+    pictures: Pictures  # that it is for
+    # share of the config's epochs that a fold wants at least: with fewer another is better
+    least: float
+    why: str  # what was measured, in the words that are shown
+
+
+# Best first, for each kind of pictures. A better one on one fold comes before a worse one on all:
+# what a fold's model is worth shows at once, and more folds can follow. AUC and macro-F1 are those
+# of README and of docs/plan.md, on one fold.
+CANDIDATES = (
+    Candidate(
+        "mobilenetv2_100", "large", 0.45,
+        "ImageNet weights, all trained: AUC .877 on DFDC faces in 9 epochs, .831 in 4",
+    ),
+    Candidate(
+        "effnet_lite0", "large", 0.45,
+        "ImageNet weights that a package carries, all trained at 128 px",
+    ),
+    Candidate(
+        "effnet_lite0_probe", "large", 0.2,
+        "its head alone, on features computed once: AUC .70 on DFDC faces in a minute",
+    ),
+    Candidate(
+        "compact64", "large", 0.3,
+        "from scratch, where nothing pretrained is here: expect little of large pictures",
+    ),
+    Candidate(
+        "mobilenetv2_100_two_stage", "small", 0.5,
+        "ImageNet weights at 96 px: macro-F1 .968 with 6,400 rows of CIFAKE",
+    ),
+    Candidate(
+        "compact32", "small", 0.3,
+        "from scratch at 32 px: macro-F1 .955 on CIFAKE in 10 epochs, .942 in 3",
+    ),
+)  # fmt: skip
+
+
+def candidates_for(pictures: Pictures) -> tuple[Candidate, ...]:
+    """Return the candidates for a kind of pictures, the best first."""
+    return tuple(one for one in CANDIDATES if one.pictures == pictures)
+
+
+def candidate_of(model: str, pictures: Pictures) -> Candidate:
+    """Return what is known of a model; of one that is not in the table, a guess."""
+    known = {one.model: one for one in reversed(CANDIDATES)}
+    return known.get(model) or Candidate(model, pictures, LEAST_SHARE, "not measured here")

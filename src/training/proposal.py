@@ -1,0 +1,152 @@
+"""Which models, folds and minutes to propose for the time there is: sums of what was timed."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from src.compute.clock import in_words
+from src.errors import UserError
+from src.training.candidates import Candidate
+from src.training.rehearsal import Timing
+
+OPENING = 10.0  # seconds of a run that are neither training nor predicting: net, files, a picture
+TUNING = 5.0  # seconds of tune.py, and its start
+STARTING = 6.0  # seconds until a command has its libraries and its data set
+SLACK = 0.05  # of the time, for what nobody foresees
+MOST_MEMBERS = 3
+ROUND = 0.5  # minutes that are proposed are whole multiples, rounded down
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How many items a data set has."""
+
+    train: int  # labelled
+    test: int  # to be predicted
+    folds: int
+    reading: float  # seconds to open and decode all of them once, and to find their faces
+
+
+@dataclass(frozen=True)
+class Option:
+    """A candidate, and what it costs here."""
+
+    candidate: Candidate
+    timing: Timing
+
+    def fold_seconds(self, rows: Rows, share: float) -> float:
+        """Return the seconds of one fold with a share of the config's epochs, all included."""
+        timing, held = self.timing, rows.train / rows.folds
+        trained = rows.train - held
+        seconds = OPENING + timing.views * held * timing.look
+        for stage in timing.stages:
+            if stage.features == "cached":  # once for all folds; the epochs are next to nothing
+                seconds += timing.views * rows.train * timing.look / rows.folds
+                continue
+            seconds += share * stage.epochs * (trained * stage.seconds + held * timing.look)
+        return seconds
+
+    @property
+    def stretches(self) -> bool:
+        """Whether more time makes more epochs; a head on features computed once has its own."""
+        return any(stage.features != "cached" for stage in self.timing.stages)
+
+    def share_in(self, rows: Rows, seconds: float) -> float:
+        """Return the share of the config's epochs that one fold makes in some seconds."""
+        fixed = self.fold_seconds(rows, 0.0)
+        whole = self.fold_seconds(rows, 1.0) - fixed
+        return (seconds - fixed) / whole if whole else 1.0
+
+    def predict_seconds(self, rows: Rows, folds: int) -> float:
+        """Return the seconds in which so many folds predict the test items."""
+        if not rows.test:
+            return 0.0
+        return rows.test * self.timing.views * folds * self.timing.look
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model of a plan."""
+
+    option: Option
+    minutes: float  # of its training, finding and decoding the items included
+    folds: int  # that are trained: 0, 1, ...
+    share: float  # of the config's epochs that each of them makes
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What to do with the time."""
+
+    members: list[Member]  # the first one's training opens the items, too
+    predict: float  # minutes
+    tune: float  # minutes
+
+    @property
+    def minutes(self) -> float:
+        """All of it."""
+        return sum(member.minutes for member in self.members) + self.predict + self.tune
+
+
+def propose(minutes: float, rows: Rows, options: Sequence[Option]) -> Proposal:
+    """Return a plan for some minutes; `options` are in the order in which they are preferred.
+
+    The first one that makes the least it needs on one fold is taken, on as many folds as can have
+    that. Where time is left when it makes all epochs of its config on all folds, others that can do
+    so join it.
+
+    Raises:
+        UserError: no option can be of use in the time.
+    """
+    left = 60 * minutes * (1 - SLACK) - 2 * STARTING - TUNING - rows.reading
+    members: list[Member] = []
+    predict = STARTING
+    for option in options:
+        least = 1.0 if members else option.candidate.least
+        after = option.predict_seconds(rows, 1)
+        folds = int(min(rows.folds, max(0.0, left) // (option.fold_seconds(rows, least) + after)))
+        if folds < (rows.folds if members else 1):
+            continue
+        seconds = left - folds * after
+        whole = folds * option.fold_seconds(rows, 1.0)
+        later = options[options.index(option) + 1 :]
+        room = len(members) + 1 < MOST_MEMBERS
+        joined = folds == rows.folds and room and _one_fits(later, rows, seconds - whole)
+        if joined or not option.stretches:
+            seconds = min(seconds, whole)
+        first = 0.0 if members else rows.reading
+        made = max(ROUND, math.floor((seconds + first) / 60 / ROUND) * ROUND)
+        if not option.stretches:
+            made += ROUND
+        share = option.share_in(rows, (60 * made - first) / folds)
+        members.append(Member(option, made, folds, share))
+        predict += folds * after
+        left -= seconds + folds * after
+        if not joined:
+            break
+    if not members:
+        raise UserError(_too_little(minutes, rows, options))
+    return Proposal(members, predict / 60, (STARTING + TUNING) / 60)
+
+
+def _one_fits(options: Sequence[Option], rows: Rows, seconds: float) -> bool:
+    """Tell whether another model can be trained whole, on all folds, in what is left."""
+    return any(
+        rows.folds * (one.fold_seconds(rows, 1.0) + one.predict_seconds(rows, 1)) <= seconds
+        for one in options
+    )
+
+
+def _too_little(minutes: float, rows: Rows, options: Sequence[Option]) -> str:
+    """Say what the fastest model would need."""
+    needs = [
+        (one.fold_seconds(rows, one.candidate.least) + one.predict_seconds(rows, 1), one)
+        for one in options
+    ]
+    need, fastest = min(needs, key=lambda pair: pair[0])
+    whole = (need + 2 * STARTING + TUNING + rows.reading) / (1 - SLACK)
+    return (
+        f"--minutes {minutes:g} is less than one fold can use: {fastest.timing.model} is the "
+        f"fastest here, and one fold of it, tuned and predicted with, takes {in_words(whole)}: "
+        f"python -m src plan --minutes {math.ceil(whole / 60)}"
+    )

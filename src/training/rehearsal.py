@@ -1,0 +1,182 @@
+"""A few real steps of a model on this machine, before anything is trained: what they cost."""
+
+import os
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import NamedTuple
+
+import torch
+
+from src.compute import device
+from src.config import ModelConfig
+from src.inference.engines import fused
+from src.inference.predict import VIEWS
+from src.losses import asked_terms, total_loss
+from src.machine import cpu_count
+from src.models.classifier import Classifier
+from src.models.hub import HUB_FILES
+from src.training import setup
+from src.training.job import Job
+from src.training.run import Run
+from src.training.step import Batch, Step
+
+IMAGES = 16  # of a step on a CPU, whose cost per image is that of a whole batch
+STEPS = 3  # that count; one more warms up
+SPREAD = 1.4  # slowest over fastest of equal steps: above it others were at work
+FREE_SHARE = 0.75  # of the cores' time that was ours: below it others had the rest
+OTHERS = 0.5  # of the cores: load average beyond our own
+
+
+class StageTime(NamedTuple):
+    """What a stage of a model costs."""
+
+    features: str | None  # `Stage.features`
+    epochs: int  # of the config
+    seconds: float  # a training item and epoch
+
+
+class Timing(NamedTuple):
+    """What a model costs on this machine."""
+
+    model: str
+    image_size: int  # side in px
+    views: int  # that predictions look at
+    stages: list[StageTime]
+    look: float  # seconds an item and view that is predicted
+    start: str  # where its weights come from
+    took: float  # seconds of this rehearsal
+
+
+class Watch:
+    """Tells whether others were at work while something was timed."""
+
+    def __init__(self) -> None:
+        self.spread = 1.0
+        self.wall = self.cpu = 0.0
+
+    def repeat(self, step: Callable[[], None]) -> float:
+        """Return the median seconds of a step that is made `STEPS` times, once before in vain."""
+        step()
+        taken = []
+        for _ in range(STEPS):
+            wall, cpu = time.monotonic(), time.process_time()
+            step()
+            taken.append(time.monotonic() - wall)
+            self.wall, self.cpu = self.wall + taken[-1], self.cpu + time.process_time() - cpu
+        self.spread = max(self.spread, max(taken) / max(min(taken), 1e-9))
+        return median(taken)
+
+    def disturbed(self) -> str:
+        """Say by what the timings were disturbed; "" where they were not."""
+        threads = torch.get_num_threads()
+        ours = self.cpu / max(threads * self.wall, 1e-9)
+        load, cores = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, cpu_count()
+        signs = {
+            f"equal steps differed by a factor of {self.spread:.1f}": self.spread > SPREAD,
+            f"only {ours:.0%} of the time of {threads} threads was ours": ours < FREE_SHARE,
+            f"the load average is {load:.1f} on {cores} cores": load - threads > OTHERS * cores,
+        }
+        return "; ".join(sign for sign, there in signs.items() if there)
+
+
+def rehearse(job: Job, watch: Watch) -> Timing:
+    """Time a few steps of each stage of a job's model, and predictions by it.
+
+    Raises:
+        UserError: its weights are out of reach or do not fit.
+    """
+    began = time.monotonic()
+    config, chip = job.config, job.options.chip
+    model, start, head = setup.build_model(job, None)
+    precision = _precision(job, model)
+    run, _ = setup.make_run(job, model, head, chip, precision)
+    size = model.spec.image_size
+    images = config.optim.batch_size if chip.type == "cuda" else IMAGES
+    batch = {
+        "pixels": torch.randint(256, (images, size, size, 3), dtype=torch.uint8, device=chip),
+        "label": torch.arange(images, device=chip) % 2,
+        "item": torch.arange(images, device=chip),
+    }
+    look = watch.repeat(_look(model, batch, precision)) / images
+    stages = []
+    for number, stage in enumerate(run.stages):
+        run.enter_stage(number)
+        run.begin_epoch()
+        if stage.features is None:
+            seconds = watch.repeat(_step(run, batch)) / images
+        else:  # what is frozen looks, and little more
+            seconds = 0.0 if stage.features == "cached" else look
+        stages.append(StageTime(stage.features, stage.optim.epochs, seconds))
+    views = len(VIEWS[config.tta])
+    taken = time.monotonic() - began
+    return Timing(job.model, size, views, stages, look, start.source, taken)
+
+
+def reachable(config: ModelConfig) -> bool:
+    """Tell whether a model's weights are here, as far as that takes no network."""
+    if config.backbone.pretrained != "hub":
+        return True
+    import timm
+    from huggingface_hub import try_to_load_from_cache
+
+    known = timm.get_pretrained_cfg(config.backbone.name)
+    repo = known.hf_hub_id if known else None
+    return bool(repo) and any(
+        isinstance(try_to_load_from_cache(str(repo), file), str) for file in HUB_FILES
+    )
+
+
+def _precision(job: Job, model: Classifier) -> str:
+    """Return the precision to time: what is remembered, for to find out takes seconds."""
+    options, config, chip = job.options, job.config, job.options.chip
+    if chip.type != "cpu" or options.precision != "auto":
+        asked = (options.precision, chip, model, config.backbone, config.optim.batch_size)
+        return device.training_precision(*asked)
+    return (
+        device.remembered(device.precision_key(model, config.backbone, config.optim.batch_size))
+        or "fp32"
+    )
+
+
+def _step(run: Run, batch: Batch) -> Callable[[], None]:
+    """Return what makes a whole training step of a batch."""
+    config, chip = run.job.config, run.job.options.chip
+    weights = torch.ones(2, device=chip)
+    asked = {"features": True} if asked_terms(config.loss) else {}
+
+    def loss(piece: Batch) -> torch.Tensor:
+        with device.autocast(chip, run.precision):
+            outputs = run.active(piece, **asked)
+        return total_loss(piece, outputs, config.loss, weights)
+
+    def step() -> None:
+        made = Step(run, loss, 1)
+        made.add(batch)
+        made.make(0)
+        _wait(chip)
+
+    return step
+
+
+def _look(model: Classifier, batch: Batch, precision: str) -> Callable[[], None]:
+    """Return what predicts a batch, as `inference.predict` does."""
+    chip, net = batch["item"].device, model.net
+    if chip.type == "cpu":
+        net = fused(net, model.spec.image_size, plain_attention=False)
+    copy = Classifier(net, model.spec).eval()
+
+    def look() -> None:
+        with (
+            torch.inference_mode(),
+            device.autocast(chip, "fp32" if chip.type == "cpu" else precision),
+        ):
+            copy({"pixels": batch["pixels"]})
+        _wait(chip)
+
+    return look
+
+
+def _wait(chip: torch.device) -> None:
+    if chip.type == "cuda":
+        torch.cuda.synchronize(chip)

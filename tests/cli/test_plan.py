@@ -1,0 +1,104 @@
+"""`python -m src plan` and `train_folds.py --minutes`, as they are typed."""
+
+import json
+import shlex
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from src import paths
+from src.cli import plan
+from src.compute import clock
+from src.compute.clock import process_seconds
+from src.training import rehearsal
+from tests.cli.conftest import SCHEME, Command, write_pictures
+from tests.shared import tiny_model
+
+
+@pytest.fixture
+def tiny(artefact_root: Path) -> Path:
+    write_pictures(artefact_root / "input" / "tiny", 32, 16, np.random.default_rng(0))
+    configs = artefact_root / "configs" / "models"
+    configs.mkdir(parents=True)
+    (configs / "tiny.yaml").write_text(tiny_model())
+    return artefact_root
+
+
+def proposed(said: str) -> list[list[str]]:
+    """Return the commands of a plan, as words."""
+    return [shlex.split(line[line.index("python ") :]) for line in said.splitlines()
+            if " python " in line]  # fmt: skip
+
+
+@pytest.mark.usefixtures("tiny")
+def test_what_a_plan_proposes_can_be_typed_and_ends_in_time(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = command("plan", "--minutes", "1.5", "--models", "tiny", "--scheme", SCHEME)
+    assert "tiny: 32 labelled items, 50% fake, 16 to predict" in said
+    assert "no groups are given" in said
+    assert "faces not looked for: pictures are too small for it" in said
+    assert not paths.folds_dir("tiny").exists()  # nothing is written
+    commands = proposed(said)
+    assert [words[1] for words in commands] == [
+        "train_folds.py", "tune.py", "predict_ensemble.py"
+    ]  # fmt: skip
+    monkeypatch.setattr(clock, "_STARTED", time.monotonic())  # as if this were a process
+    words = commands[0][2:]
+    minutes = float(words[words.index("--minutes") + 1])
+    assert minutes <= 1.5
+    words[words.index("--minutes") + 1] = "0.12"  # for the test
+    command("train", *words)
+    assert process_seconds() < 0.12 * 60 * 1.1
+    record = json.loads(paths.run_record("tiny", SCHEME, "tiny", 1).read_text())
+    assert record["budget"]["ask"]["folds"] == [0, 1]
+    assert "finished already (" in command("train", *words)
+    assert "epochs in --minutes 0.12), skipped" in command("train", "--model", "tiny")
+
+
+@pytest.mark.usefixtures("tiny")
+def test_what_cannot_be_planned_is_said(command: Command) -> None:
+    both = command("train", "--model", "tiny", "--minutes", "5", "--max-hours", "1", code=2)
+    assert "--minutes and --max-hours: give one" in both
+    assert "want minutes, such as 20" in command("plan", "--minutes", "-3", code=2)
+    assert "the following arguments are required: --minutes" in command("plan", code=2)
+    assert "did you mean" in command("plan", "--minutes", "5", "--models", "compact23", code=2)
+    short = command("plan", "--minutes", "0.2", "--models", "tiny", code=2)
+    assert "--minutes 0.2 is less than one fold can use: tiny is the fastest here" in short
+    assert not paths.oof_home().exists()
+    hub = command("plan", "--minutes", "5", "--models", "effnet_b0", "mobilenetv2_100", code=2)
+    assert "effnet_b0: its weights are in no HF cache here" in hub
+    assert "mobilenetv2_100: its weights are a file of yours: --weights FILE" in hub
+    assert "none of these models can start here" in hub
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_busy_machine_is_named(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rehearsal.os, "getloadavg", lambda: (64.0, 1.0, 1.0))
+    said = command("plan", "--minutes", "5", "--models", "tiny")
+    assert "WARNING these timings were disturbed: " in said
+    assert "the load average is 64.0 on" in said
+    watch = rehearsal.Watch()
+    watch.spread, watch.wall, watch.cpu = 2.5, 1.0, 0.2
+    assert "differed by a factor of 2.5; only" in watch.disturbed()
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(
+    ("side", "seconds", "cropped", "said"),
+    [
+        (0.3, 0.01, True, "cropped, a model sees more of them"),
+        (0.3, 60.0, False, "too much of 20 min"),
+        (0.9, 0.01, False, "they fill the pictures"),
+    ],
+)
+def test_faces_are_cropped_where_that_gains_and_there_is_time(
+    command: Command, monkeypatch, side, seconds, cropped, said
+) -> None:
+    look = plan.Look(600, 600, 0.001, 0.9, side, seconds, "")
+    monkeypatch.setattr(plan, "_look", lambda _: look)
+    found = command("plan", "--minutes", "20", "--models", "tiny")
+    assert said in found
+    assert ("--set input.crop=face --as tiny_face" in found) == cropped
