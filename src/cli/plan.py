@@ -30,13 +30,13 @@ from src.faces.detectors import detect_each, detector_of, shrink
 from src.machine import cpu_count
 from src.training.candidates import (
     SMALL_SIDE,
-    Candidate,
     Pictures,
+    Prospect,
     candidate_of,
     candidates_for,
 )
 from src.training.job import Job, Options, job_table
-from src.training.proposal import Member, Option, Proposal, Rows, propose
+from src.training.proposal import DataSize, Option, Planned, Proposal, propose
 from src.training.rehearsal import Watch, reachable, rehearse
 
 SAMPLE = 24  # items that are opened
@@ -47,7 +47,7 @@ CROP_BELOW = 0.5  # a face's side over the picture's shorter one: below it cropp
 CROP_SHARE = 0.35  # of the time, that finding faces may take
 
 
-class Look(NamedTuple):
+class Sampled(NamedTuple):
     """What a sample of the items showed."""
 
     width: int  # median, px
@@ -79,14 +79,15 @@ def run_plan(arguments: Namespace) -> None:
     crop = _crop(arguments.minutes, rows, look)
     if crop:
         rows = replace(rows, reading=rows.reading + look.face_seconds * (rows.train + rows.test))
+    if not timed:
+        why = "; ".join(f"{model}: {reason}" for model, reason in refused.items())
+        raise UserError(f"no model can start here: {why}. Without --models others are tried")
     _print_timings(timed, refused, rows)
     if why := watch.disturbed():
         print(
             f"WARNING these timings were disturbed: {why}. A quiet machine makes more epochs in "
             "the same minutes"
         )
-    if not timed:
-        raise UserError("none of these models can start here; the reasons stand above")
     _print_proposal(propose(arguments.minutes, rows, timed), arguments, name, rows, crop=crop)
 
 
@@ -106,7 +107,7 @@ def _table(dataset: Dataset, scheme: str | None, asked: str | None) -> pd.DataFr
     return items.assign(fold=np.arange(len(items)) % max(1, count))
 
 
-def _look(dataset: Dataset) -> Look:
+def _look(dataset: Dataset) -> Sampled:
     """Open a sample of the labelled items, evenly spaced, and look for faces in some."""
     train = dataset.train
     rows = np.unique(np.linspace(0, len(train) - 1, SAMPLE).astype(int))
@@ -125,12 +126,12 @@ def _look(dataset: Dataset) -> Look:
     seconds = (time.monotonic() - began) / len(sizes)
     width, height = (int(median(side)) for side in zip(*sizes, strict=True))
     if min(width, height) <= SMALL_SIDE:
-        return Look(width, height, seconds, None, 0.0, 0.0, "pictures are too small for it")
+        return Sampled(width, height, seconds, None, 0.0, 0.0, "pictures are too small for it")
     pictures = sample[sample["kind"] == "image"]["path"].tolist()[:: max(1, SAMPLE // FACES)]
-    return _look_for_faces(dataset, pictures, Look(width, height, seconds, None, 0.0, 0.0, ""))
+    return _look_for_faces(dataset, pictures, Sampled(width, height, seconds, None, 0.0, 0.0, ""))
 
 
-def _look_for_faces(dataset: Dataset, pictures: list[str], look: Look) -> Look:
+def _look_for_faces(dataset: Dataset, pictures: list[str], look: Sampled) -> Sampled:
     """Say how many of some pictures show a face, how large, and how long to find it takes."""
     if not pictures:
         return look._replace(note="clips: python -m src faces looks into them")
@@ -155,17 +156,17 @@ def _look_for_faces(dataset: Dataset, pictures: list[str], look: Look) -> Look:
     )
 
 
-def _rows(dataset: Dataset, table: pd.DataFrame, look: Look) -> Rows:
+def _rows(dataset: Dataset, table: pd.DataFrame, look: Sampled) -> DataSize:
     """Return how many items there are, and what reading all of them once takes."""
     count = len(table) + len(dataset.test)
     # Folds open every file, and training decodes it once more; what is remembered is less.
     known = paths.manifest_cache(dataset.name).exists()
     reading = look.seconds * (0.5 * len(table) if known else count) / cpu_count()
     folds = table.loc[table["fold"] >= 0, "fold"].nunique()
-    return Rows(len(table), len(dataset.test), folds, reading)
+    return DataSize(len(table), len(dataset.test), folds, reading)
 
 
-def _wanted(models: Sequence[str] | None, look: Look) -> list[Candidate]:
+def _wanted(models: Sequence[str] | None, look: Sampled) -> list[Prospect]:
     """Return the candidates, the best first."""
     pictures: Pictures = "small" if min(look.width, look.height) <= SMALL_SIDE else "large"
     if models:
@@ -174,7 +175,7 @@ def _wanted(models: Sequence[str] | None, look: Look) -> list[Candidate]:
 
 
 def _rehearse_all(
-    wanted: Sequence[Candidate], job: Job, watch: Watch, until: float
+    wanted: Sequence[Prospect], job: Job, watch: Watch, until: float
 ) -> tuple[list[Option], dict[str, str]]:
     """Time the candidates that can start here; returns them, and why others cannot."""
     timed: list[Option] = []
@@ -201,7 +202,7 @@ def _rehearse_all(
     return timed, refused
 
 
-def _print_data(dataset: Dataset, table: pd.DataFrame, look: Look) -> None:
+def _print_data(dataset: Dataset, table: pd.DataFrame, look: Sampled) -> None:
     """Print what was seen of the data."""
     groups = table["group"][table["group"] != ""]
     print(
@@ -223,26 +224,26 @@ def _print_data(dataset: Dataset, table: pd.DataFrame, look: Look) -> None:
         print(f"a face in {look.faces:.0%} of {FACES} pictures{side}")
 
 
-def _print_timings(timed: Sequence[Option], refused: Mapping[str, str], rows: Rows) -> None:
+def _print_timings(timed: Sequence[Option], refused: Mapping[str, str], rows: DataSize) -> None:
     """Print what each candidate costs, and what it is worth."""
     table = [
-        ["model", "px", "start", "ms to train, to look", "an epoch", "a fold", "what is known"]
+        ["model", "px", "start", "ms to train", "to look", "its config", "a fold", "what is known"]
     ]
     for option in timed:
-        timing, stage = option.timing, option.timing.stages[-1]
-        epoch = option.fold_seconds(rows, 1 / stage.epochs) - option.fold_seconds(rows, 0)
+        timing = option.timing
+        epochs = sum(stage.epochs for stage in timing.stages)
         table.append([
             timing.model, str(timing.image_size), timing.start,
-            f"{1000 * stage.seconds:.1f}, {1000 * timing.look:.1f}", f"{epoch / 60:.1f} min",
-            f"{option.fold_seconds(rows, 1) / 60:.1f} min, {stage.epochs} epochs",
-            option.candidate.why,
+            " ".join(f"{1000 * stage.seconds:.1f}" for stage in timing.stages),
+            f"{1000 * timing.look:.1f}", f"{epochs} epochs",
+            f"{option.fold_seconds(rows, 1, rows.folds) / 60:.1f} min", option.candidate.why,
         ])  # fmt: skip
     print_table(table)
     for model, why in refused.items():
         print(f"{model}: {why}")
 
 
-def _crop(minutes: float, rows: Rows, look: Look) -> bool:
+def _crop(minutes: float, rows: DataSize, look: Sampled) -> bool:
     """Tell whether faces should be cropped, and say why, or why not."""
     if look.faces is None or look.faces < 0.5:
         return False
@@ -262,7 +263,7 @@ def _crop(minutes: float, rows: Rows, look: Look) -> bool:
 
 
 def _print_proposal(
-    proposal: Proposal, asked: Namespace, name: str, rows: Rows, *, crop: bool
+    proposal: Proposal, asked: Namespace, name: str, rows: DataSize, *, crop: bool
 ) -> None:
     """Print the steps, with their minutes and commands."""
     data = ["--data", name]
@@ -280,7 +281,7 @@ def _print_proposal(
 
 
 def _training(
-    member: Member, asked: Namespace, data: list[str], rows: Rows, *, crop: bool
+    member: Planned, asked: Namespace, data: list[str], rows: DataSize, *, crop: bool
 ) -> list[list[str]]:
     """Return the lines of a member's training: one for all folds, or one a fold."""
     timing, model = member.option.timing, member.option.timing.model

@@ -7,6 +7,7 @@ import numpy as np
 
 from src.artifacts.competition import in_millions
 from src.artifacts.label_names import read_label_names
+from src.artifacts.runs import has_run, read_run
 from src.cli.common import print_table
 from src.ensemble.align import Aligned, correlations
 from src.ensemble.offers import ONE, Offer
@@ -16,6 +17,7 @@ from src.ensemble.under_rules import Price, Ruled
 from src.metrics import Metric, auc, metric_named, score_of, sigmoid
 
 MOST_MEMBERS = 8  # of which all pairs are shown
+UNEVEN = 1.2  # times as many epochs in one fold as in another: said
 MOST_VALUES = 20  # of domains; the worst are shown
 
 
@@ -56,9 +58,25 @@ def print_members(aligned: Aligned, metric: Metric) -> None:
             "selected-on: the epoch (or the merge) was chosen by its score on these items, which "
             "flatters it"
         )
+    for model in aligned.models:
+        made = _epochs_made(aligned, model)
+        if made and max(made) > UNEVEN * min(made):
+            print(
+                f"{model}: its folds made {min(made):.1f} to {max(made):.1f} epochs (--minutes), "
+                "so they are not equally good"
+            )
     for merge, member in aligned.echoes:
         print(f"left out: {merge}, which turned out to be {member} itself")
     _print_diversity(aligned)
+
+
+def _epochs_made(aligned: Aligned, model: str) -> list[float]:
+    """Return how many epochs each fold of a model made, where `--minutes` had a say in it."""
+    places = [(aligned.dataset, aligned.scheme, model, fold) for fold in aligned.folds_of(model)]
+    records = [read_run(*place) for place in places if has_run(*place)]
+    if not any(record["budget"] for record in records):
+        return []
+    return [(r["budget"] or {"epochs": len(r["history"])})["epochs"] for r in records]
 
 
 def _print_diversity(aligned: Aligned) -> None:

@@ -10,7 +10,7 @@ LEAST_SHARE = 0.45
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Prospect:
     """A config that may be worth some minutes."""
 
     model: str  # a config of `configs/models/`
@@ -24,39 +24,39 @@ class Candidate:
 # what a fold's model is worth shows at once, and more folds can follow. AUC and macro-F1 are those
 # of README and of docs/plan.md, on one fold.
 CANDIDATES = (
-    Candidate(
+    Prospect(
         "mobilenetv2_100", "large", 0.45,
         "ImageNet weights, all trained: AUC .877 on DFDC faces in 9 epochs, .831 in 4",
     ),
-    Candidate(
+    Prospect(
         "effnet_lite0", "large", 0.45,
         "ImageNet weights that a package carries, all trained at 128 px",
     ),
-    Candidate(
+    Prospect(
         "effnet_lite0_probe", "large", 0.2,
         "its head alone, on features computed once: AUC .70 on DFDC faces in a minute",
     ),
-    Candidate(
+    Prospect(
         "compact64", "large", 0.3,
         "from scratch, where nothing pretrained is here: expect little of large pictures",
     ),
-    Candidate(
+    Prospect(
         "mobilenetv2_100_two_stage", "small", 0.5,
         "ImageNet weights at 96 px: macro-F1 .968 with 6,400 rows of CIFAKE",
     ),
-    Candidate(
+    Prospect(
         "compact32", "small", 0.3,
         "from scratch at 32 px: macro-F1 .955 on CIFAKE in 10 epochs, .942 in 3",
     ),
 )  # fmt: skip
 
 
-def candidates_for(pictures: Pictures) -> tuple[Candidate, ...]:
+def candidates_for(pictures: Pictures) -> tuple[Prospect, ...]:
     """Return the candidates for a kind of pictures, the best first."""
     return tuple(one for one in CANDIDATES if one.pictures == pictures)
 
 
-def candidate_of(model: str, pictures: Pictures) -> Candidate:
+def candidate_of(model: str, pictures: Pictures) -> Prospect:
     """Return what is known of a model; of one that is not in the table, a guess."""
     known = {one.model: one for one in reversed(CANDIDATES)}
-    return known.get(model) or Candidate(model, pictures, LEAST_SHARE, "not measured here")
+    return known.get(model) or Prospect(model, pictures, LEAST_SHARE, "not measured here")

@@ -70,6 +70,8 @@ class Pacer:
         if self._fresh and self._speeds:  # what an epoch begins with is no step
             self._beside = max(0.0, taken - batches * median(self._speeds))
             taken -= self._beside
+            if self.run.current.features == "views":  # made for all folds
+                self._trained -= self._beside
         self._fresh = False
         self._window, self._batches = self._window + taken, self._batches + batches
         window = WINDOW_SHARE * self.budget.total / max(1, len(self.budget.waiting))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from src.compute.clock import in_words
 from src.errors import UserError
-from src.training.candidates import Candidate
+from src.training.candidates import Prospect
 from src.training.rehearsal import Timing
 
 OPENING = 10.0  # seconds of a run that are neither training nor predicting: net, files, a picture
@@ -18,7 +18,7 @@ ROUND = 0.5  # minutes that are proposed are whole multiples, rounded down
 
 
 @dataclass(frozen=True)
-class Rows:
+class DataSize:
     """How many items a data set has."""
 
     train: int  # labelled
@@ -31,33 +31,48 @@ class Rows:
 class Option:
     """A candidate, and what it costs here."""
 
-    candidate: Candidate
+    candidate: Prospect
     timing: Timing
 
-    def fold_seconds(self, rows: Rows, share: float) -> float:
-        """Return the seconds of one fold with a share of the config's epochs, all included."""
+    def fold_seconds(self, rows: DataSize, share: float, folds: int) -> float:
+        """Return the seconds of a fold, all included.
+
+        Args:
+            rows: of the data set.
+            share: of the config's epochs that it makes.
+            folds: that are trained, for they share some of the work.
+        """
         timing, held = self.timing, rows.train / rows.folds
         trained = rows.train - held
         seconds = OPENING + timing.views * held * timing.look
         for stage in timing.stages:
-            if stage.features == "cached":  # once for all folds; the epochs are next to nothing
-                seconds += timing.views * rows.train * timing.look / rows.folds
-                continue
-            seconds += share * stage.epochs * (trained * stage.seconds + held * timing.look)
+            seconds += stage.once * rows.train / folds
+            if stage.stretches:
+                epoch = trained * stage.seconds + held * timing.look
+                epoch += stage.shared * rows.train / folds
+                seconds += share * stage.epochs * epoch
         return seconds
+
+    def folds_in(self, rows: DataSize, share: float, seconds: float) -> int:
+        """Return how many folds can make a share of the epochs, and predict, in some seconds."""
+        for folds in range(rows.folds, 0, -1):
+            each = self.fold_seconds(rows, share, folds) + self.predict_seconds(rows, 1)
+            if folds * each <= seconds:
+                return folds
+        return 0
 
     @property
     def stretches(self) -> bool:
         """Whether more time makes more epochs; a head on features computed once has its own."""
-        return any(stage.features != "cached" for stage in self.timing.stages)
+        return any(stage.stretches for stage in self.timing.stages)
 
-    def share_in(self, rows: Rows, seconds: float) -> float:
-        """Return the share of the config's epochs that one fold makes in some seconds."""
-        fixed = self.fold_seconds(rows, 0.0)
-        whole = self.fold_seconds(rows, 1.0) - fixed
+    def share_in(self, rows: DataSize, seconds: float, folds: int) -> float:
+        """Return the share of the config's epochs that each fold makes in some seconds a fold."""
+        fixed = self.fold_seconds(rows, 0.0, folds)
+        whole = self.fold_seconds(rows, 1.0, folds) - fixed
         return (seconds - fixed) / whole if whole else 1.0
 
-    def predict_seconds(self, rows: Rows, folds: int) -> float:
+    def predict_seconds(self, rows: DataSize, folds: int) -> float:
         """Return the seconds in which so many folds predict the test items."""
         if not rows.test:
             return 0.0
@@ -65,7 +80,7 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Member:
+class Planned:
     """A model of a plan."""
 
     option: Option
@@ -78,7 +93,7 @@ class Member:
 class Proposal:
     """What to do with the time."""
 
-    members: list[Member]  # the first one's training opens the items, too
+    members: list[Planned]  # the first one's training opens the items, too
     predict: float  # minutes
     tune: float  # minutes
 
@@ -88,7 +103,7 @@ class Proposal:
         return sum(member.minutes for member in self.members) + self.predict + self.tune
 
 
-def propose(minutes: float, rows: Rows, options: Sequence[Option]) -> Proposal:
+def propose(minutes: float, rows: DataSize, options: Sequence[Option]) -> Proposal:
     """Return a plan for some minutes; `options` are in the order in which they are preferred.
 
     The first one that makes the least it needs on one fold is taken, on as many folds as can have
@@ -99,16 +114,16 @@ def propose(minutes: float, rows: Rows, options: Sequence[Option]) -> Proposal:
         UserError: no option can be of use in the time.
     """
     left = 60 * minutes * (1 - SLACK) - 2 * STARTING - TUNING - rows.reading
-    members: list[Member] = []
+    members: list[Planned] = []
     predict = STARTING
     for option in options:
         least = 1.0 if members else option.candidate.least
         after = option.predict_seconds(rows, 1)
-        folds = int(min(rows.folds, max(0.0, left) // (option.fold_seconds(rows, least) + after)))
+        folds = option.folds_in(rows, least, left)
         if folds < (rows.folds if members else 1):
             continue
         seconds = left - folds * after
-        whole = folds * option.fold_seconds(rows, 1.0)
+        whole = folds * option.fold_seconds(rows, 1.0, folds)
         later = options[options.index(option) + 1 :]
         room = len(members) + 1 < MOST_MEMBERS
         joined = folds == rows.folds and room and _one_fits(later, rows, seconds - whole)
@@ -118,8 +133,8 @@ def propose(minutes: float, rows: Rows, options: Sequence[Option]) -> Proposal:
         made = max(ROUND, math.floor((seconds + first) / 60 / ROUND) * ROUND)
         if not option.stretches:
             made += ROUND
-        share = option.share_in(rows, (60 * made - first) / folds)
-        members.append(Member(option, made, folds, share))
+        share = option.share_in(rows, (60 * made - first) / folds, folds)
+        members.append(Planned(option, made, folds, share))
         predict += folds * after
         left -= seconds + folds * after
         if not joined:
@@ -129,18 +144,15 @@ def propose(minutes: float, rows: Rows, options: Sequence[Option]) -> Proposal:
     return Proposal(members, predict / 60, (STARTING + TUNING) / 60)
 
 
-def _one_fits(options: Sequence[Option], rows: Rows, seconds: float) -> bool:
+def _one_fits(options: Sequence[Option], rows: DataSize, seconds: float) -> bool:
     """Tell whether another model can be trained whole, on all folds, in what is left."""
-    return any(
-        rows.folds * (one.fold_seconds(rows, 1.0) + one.predict_seconds(rows, 1)) <= seconds
-        for one in options
-    )
+    return any(one.folds_in(rows, 1.0, seconds) == rows.folds for one in options)
 
 
-def _too_little(minutes: float, rows: Rows, options: Sequence[Option]) -> str:
+def _too_little(minutes: float, rows: DataSize, options: Sequence[Option]) -> str:
     """Say what the fastest model would need."""
     needs = [
-        (one.fold_seconds(rows, one.candidate.least) + one.predict_seconds(rows, 1), one)
+        (one.fold_seconds(rows, one.candidate.least, 1) + one.predict_seconds(rows, 1), one)
         for one in options
     ]
     need, fastest = min(needs, key=lambda pair: pair[0])

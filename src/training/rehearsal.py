@@ -1,5 +1,6 @@
 """A few real steps of a model on this machine, before anything is trained: what they cost."""
 
+import copy
 import os
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from src.machine import cpu_count
 from src.models.classifier import Classifier
 from src.models.hub import HUB_FILES
 from src.training import setup
+from src.training.features import Body
 from src.training.job import Job
 from src.training.run import Run
 from src.training.step import Batch, Step
@@ -31,9 +33,11 @@ OTHERS = 0.5  # of the cores: load average beyond our own
 class StageTime(NamedTuple):
     """What a stage of a model costs."""
 
-    features: str | None  # `Stage.features`
     epochs: int  # of the config
-    seconds: float  # a training item and epoch
+    seconds: float  # a training item and epoch, of each fold
+    shared: float = 0.0  # an item and epoch, once for all folds: a view that frozen blocks keep
+    once: float = 0.0  # an item, once for all folds and epochs: features of a frozen backbone
+    stretches: bool = True  # more time makes more epochs
 
 
 class Timing(NamedTuple):
@@ -99,16 +103,20 @@ def rehearse(job: Job, watch: Watch) -> Timing:
         "item": torch.arange(images, device=chip),
     }
     look = watch.repeat(_look(model, batch, precision)) / images
+    views = len(VIEWS[config.tta])
     stages = []
     for number, stage in enumerate(run.stages):
         run.enter_stage(number)
         run.begin_epoch()
-        if stage.features is None:
-            seconds = watch.repeat(_step(run, batch)) / images
-        else:  # what is frozen looks, and little more
-            seconds = 0.0 if stage.features == "cached" else look
-        stages.append(StageTime(stage.features, stage.optim.epochs, seconds))
-    views = len(VIEWS[config.tta])
+        epochs = stage.optim.epochs
+        if stage.features == "cached":  # what a head takes is next to nothing
+            stages.append(StageTime(epochs, 0.0, once=views * look, stretches=False))
+        elif stage.features == "augmented":
+            stages.append(StageTime(epochs, look))
+        elif stage.features == "views":
+            stages.append(_behind(run, batch, watch))
+        else:
+            stages.append(StageTime(epochs, watch.repeat(_step(run, batch)) / images))
     taken = time.monotonic() - began
     return Timing(job.model, size, views, stages, look, start.source, taken)
 
@@ -139,6 +147,22 @@ def _precision(job: Job, model: Classifier) -> str:
     )
 
 
+def _behind(run: Run, batch: Batch, watch: Watch) -> StageTime:
+    """Time a stage whose first blocks are frozen: a view by them, and a step behind them."""
+    options, images, config = run.job.options, len(batch["item"]), run.job.config
+    body = Body(copy.deepcopy(run.model), run.current.cut, options)
+    features = body(batch["pixels"])
+
+    def view() -> None:
+        body(batch["pixels"])
+        _wait(options.chip)
+
+    shared = watch.repeat(view) / images / config.transfer.renew_views
+    kept = {"features": features.half(), "label": batch["label"], "item": batch["item"]}
+    seconds = watch.repeat(_step(run, kept)) / images
+    return StageTime(run.current.optim.epochs, seconds, shared)
+
+
 def _step(run: Run, batch: Batch) -> Callable[[], None]:
     """Return what makes a whole training step of a batch."""
     config, chip = run.job.config, run.job.options.chip
@@ -164,14 +188,14 @@ def _look(model: Classifier, batch: Batch, precision: str) -> Callable[[], None]
     chip, net = batch["item"].device, model.net
     if chip.type == "cpu":
         net = fused(net, model.spec.image_size, plain_attention=False)
-    copy = Classifier(net, model.spec).eval()
+    looking = Classifier(net, model.spec).eval()
 
     def look() -> None:
         with (
             torch.inference_mode(),
             device.autocast(chip, "fp32" if chip.type == "cpu" else precision),
         ):
-            copy({"pixels": batch["pixels"]})
+            looking({"pixels": batch["pixels"]})
         _wait(chip)
 
     return look

@@ -14,6 +14,7 @@ from src.compute import clock
 from src.compute.clock import process_seconds
 from src.training import rehearsal
 from tests.cli.conftest import SCHEME, Command, write_pictures
+from tests.records import change_sealed
 from tests.shared import tiny_model
 
 
@@ -55,6 +56,11 @@ def test_what_a_plan_proposes_can_be_typed_and_ends_in_time(
     record = json.loads(paths.run_record("tiny", SCHEME, "tiny", 1).read_text())
     assert record["budget"]["ask"]["folds"] == [0, 1]
     assert "finished already (" in command("train", *words)
+    made = [0.5, 3.0]
+    for fold, epochs in enumerate(made):
+        place = paths.run_record("tiny", SCHEME, "tiny", fold)
+        change_sealed(place, {"budget": record["budget"] | {"epochs": epochs}})
+    assert "tiny: its folds made 0.5 to 3.0 epochs (--minutes)" in command("tune")
     assert "epochs in --minutes 0.12), skipped" in command("train", "--model", "tiny")
 
 
@@ -71,7 +77,7 @@ def test_what_cannot_be_planned_is_said(command: Command) -> None:
     hub = command("plan", "--minutes", "5", "--models", "effnet_b0", "mobilenetv2_100", code=2)
     assert "effnet_b0: its weights are in no HF cache here" in hub
     assert "mobilenetv2_100: its weights are a file of yours: --weights FILE" in hub
-    assert "none of these models can start here" in hub
+    assert "no model can start here" in hub
 
 
 @pytest.mark.usefixtures("tiny")
@@ -97,7 +103,7 @@ def test_a_busy_machine_is_named(command: Command, monkeypatch: pytest.MonkeyPat
 def test_faces_are_cropped_where_that_gains_and_there_is_time(
     command: Command, monkeypatch, side, seconds, cropped, said
 ) -> None:
-    look = plan.Look(600, 600, 0.001, 0.9, side, seconds, "")
+    look = plan.Sampled(600, 600, 0.001, 0.9, side, seconds, "")
     monkeypatch.setattr(plan, "_look", lambda _: look)
     found = command("plan", "--minutes", "20", "--models", "tiny")
     assert said in found

@@ -1,29 +1,27 @@
 """Plans by hand-made timings: whole folds, in time, the best model that can be of use."""
 
-import re
-
 import pytest
 
 from src.config import model_names, read_model
 from src.errors import UserError
-from src.training.candidates import CANDIDATES, Candidate, candidate_of, candidates_for
-from src.training.proposal import Option, Rows, propose
+from src.training.candidates import CANDIDATES, Prospect, candidate_of, candidates_for
+from src.training.proposal import DataSize, Option, propose
 from src.training.rehearsal import StageTime, Timing
 
-ROWS = Rows(train=7000, test=2000, folds=5, reading=20.0)
+ROWS = DataSize(train=7000, test=2000, folds=5, reading=20.0)
 
 
 def option(model: str, train: float, look: float, epochs: int = 9, least: float = 0.45) -> Option:
     """Return a model that trains and looks at an item in so many milliseconds."""
-    stages = [StageTime(None, epochs, train / 1000)]
+    stages = [StageTime(epochs, train / 1000)]
     timing = Timing(model, 128, 2, stages, look / 1000, "package", 1.0)
-    return Option(Candidate(model, "large", least, ""), timing)
+    return Option(Prospect(model, "large", least, ""), timing)
 
 
 GOOD, SMALL = option("good", 27, 6), option("small", 3, 1)
 
 
-def spent(rows: Rows, member) -> float:
+def spent(rows: DataSize, member) -> float:
     """Return the seconds of a member's training, computed by hand."""
     (stage,), look = member.option.timing.stages, member.option.timing.look
     held, trained = rows.train / rows.folds, rows.train * (1 - 1 / rows.folds)
@@ -59,7 +57,7 @@ def test_in_a_night_others_join_with_all_their_epochs():
 
 
 def test_a_head_on_features_computed_once_is_given_no_more_than_it_can_use():
-    timing = GOOD.timing._replace(stages=[StageTime("cached", 20, 0.0)])
+    timing = GOOD.timing._replace(stages=[StageTime(20, 0.0, once=0.012, stretches=False)])
     probe = Option(GOOD.candidate, timing)
     (member,) = propose(60, ROWS, [probe]).members
     assert (member.folds, member.share) == (5, 1)
@@ -69,7 +67,7 @@ def test_a_head_on_features_computed_once_is_given_no_more_than_it_can_use():
 def test_less_than_one_fold_can_use_is_refused_with_what_is_enough():
     with pytest.raises(UserError, match="less than one fold can use: small is the fast") as error:
         propose(1.5, ROWS, [GOOD, SMALL])
-    enough = int(re.search(r"--minutes (\d+)$", str(error.value)).group(1))
+    enough = int(str(error.value).rsplit("--minutes ", 1)[1])
     assert propose(enough, ROWS, [GOOD, SMALL]).members[0].option is SMALL
 
 
