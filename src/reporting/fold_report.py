@@ -65,6 +65,18 @@ def _run_lines(record: dict[str, Any]) -> list[str]:
         f"{epochs} epochs in {record['seconds']:.0f} s, {record['items_per_second']:.0f} items/s, "
         f"{record['device']}, {record['precision']}; start: {start['source']}",
         f"kept: epoch {kept} ({selection})",
+        *_budget_lines(record["budget"]),
+    ]
+
+
+def _budget_lines(budget: dict[str, Any] | None) -> list[str]:
+    """Say what was made of `--minutes`, where a run had them."""
+    if budget is None:
+        return []
+    ask = budget["ask"]
+    return [
+        f"--minutes {ask['minutes']:g} for {len(ask['models']) * len(ask['folds'])} runs: the "
+        f"whole schedule in {budget['epochs']:.2f} epochs"
     ]
 
 

@@ -124,11 +124,7 @@ class Run:
         """Make the optimizer, the schedule and the mean of weights of a stage; weights stay."""
         self.stage, self.stage_epoch, self.stage_batches, self.best = number, 0, 0, {}
         stage, net, optim = self.current, self.model.net, self.current.optim
-        self.position, self.pace = 0.0, 1.0
-        if self.job.paces is not None:
-            self.pace = self.job.paces[number]
-        elif self.job.budget is not None:
-            self.pace = 0.0
+        self.position, self.pace = 0.0, 0.0 if self.job.budget else self._given_pace()
         _train_only(net, stage.train)
         self.optimizer = build_optimizer(net, optim)
         self.schedule = SCHEDULES.get(optim.schedule)(optim, optim.epochs * self.steps, self.steps)
@@ -219,6 +215,12 @@ class Run:
             part.load_state_dict(state[name])
         for name in (*COUNTS, *SUMS):
             setattr(self, name, state[name])
+        if self.job.budget is None:  # though the run may have begun with one
+            self.pace, self.budget = self._given_pace(), None
+
+    def _given_pace(self) -> float:
+        """Return the pace of the stage where no budget sets it."""
+        return 1.0 if self.job.paces is None else self.job.paces[self.stage]
 
     def _parts(self) -> dict[str, Any]:
         """Return what has a state of its own."""

@@ -299,7 +299,8 @@ class Trainer:
         """
         run, optim = self.run, self.run.current.optim
         share = min(optim.accumulate, run.steps - run.batch, run.left)
-        lr = run.schedule.lr(max(0.0, run.position + share * run.pace - 1))
+        last = run.position + share * run.pace - 1  # batch of the schedule
+        lr = run.schedule.lr(min(max(last, 0.0), run.schedule.steps - 1))
         for group in run.optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
         step, total, right, batch = Step(run, self.loss, share), run.loss_sum, run.right, {}

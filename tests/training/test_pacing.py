@@ -1,5 +1,6 @@
 """`--minutes`: the whole schedule in the time there is, whatever the machine does in it."""
 
+import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -192,6 +193,24 @@ def test_a_stop_costs_no_time_and_the_same_command_goes_on_in_what_is_left(make_
         assert record_of(job)["stages"][0]["pace"] == pytest.approx(9 / (seconds[cut] / 3), rel=0.1)
         paths.run_record(*job.names).unlink()
     assert all(48 <= one <= 60 for one in seconds.values()), seconds
+
+
+def test_without_minutes_the_rest_of_a_run_goes_at_the_pace_of_its_config(make_job, monkeypatch):
+    time = Time()
+    job = replace(make_job(optim={"epochs": 6}), budget=budget_of(0.5, time))
+    with monkeypatch.context() as patch:
+        Slow(patch, time, 3.0)
+        interrupt_at_batch(patch, 4)  # the next batches would go along 4 of the schedule's each
+        with pytest.raises(KeyboardInterrupt):
+            fit_fold(job)
+    plain = make_job(optim={"epochs": 6})
+    assert fit_fold(plain)
+    record = record_of(plain)
+    assert record["budget"] is None
+    # Two batches were measured, which go nowhere, and one went at the pace of half a minute.
+    first = 18 / 4
+    rest = math.ceil(18 - first)
+    assert record["stages"][0]["pace"] == pytest.approx((first + rest) / (3 + rest), rel=0.05)
 
 
 def test_too_little_time_is_refused_with_what_is_enough(make_job, monkeypatch):
