@@ -21,7 +21,7 @@ from src.metrics import macro_f1
 from src.training.job import Options
 
 SCHEME = "sgkf3_s42"
-MODELS = ("compact64", "compact64_highpass")
+MODELS = ("effnet_lite0_probe", "compact64_highpass")
 
 
 def run_demo(arguments: Namespace) -> None:

@@ -85,10 +85,10 @@ def test_torchvisions_net_computes_the_same_to_the_last_bit():
 
 
 def test_every_model_that_starts_from_a_package_tells_its_licence_and_is_in_the_table():
-    found = {name for name in model_names() if read_model(name).backbone.pretrained == "package"}
-    assert found >= set(TRAINED)
-    for name in found:
-        settings = read_model(name)
+    every = {name: read_model(name) for name in model_names()}
+    found = {name: one for name, one in every.items() if one.backbone.pretrained == "package"}
+    assert set(found) >= set(TRAINED)
+    for settings in found.values():
         assert settings.licence == PACKAGES[settings.backbone.name].licence
     assert all(sha in one.file for one in PACKAGES.values() for sha in [one.sha256[:8]])
 
