@@ -9,12 +9,12 @@ import pytest
 from numpy.typing import NDArray
 
 from src.faces.crop import Face
-from src.faces.detectors import DETECTORS
+from src.faces.detectors import DETECTORS, Detector
 
 RED, GREY = (255, 0, 0), 60
 
 
-class Red:
+class Red(Detector):
     """Finds red patches; `looked` counts the pictures of all instances."""
 
     identity = "red"

@@ -267,7 +267,7 @@ def _folds(parser: Parser) -> None:
 
 @command("""Find the faces in every image and clip of a data set.
 
-  python -m src faces                        the one data set in input/, with MTCNN
+  python -m src faces                        the one data set in input/
   python -m src faces --data dfdc --preview  and draw boxes and crops of some items
   python -m src faces --detector yunet --detector-file face_detection_yunet_2023mar.onnx
 
@@ -277,7 +277,7 @@ the same command goes on where it stopped.""")
 def _faces(parser: Parser) -> None:
     add = parser.add_argument
     add_data(parser, scheme=False)
-    add("--detector", default="mtcnn", metavar="NAME", help="default: mtcnn")
+    add("--detector", default="blazeface", metavar="NAME", help="default: blazeface")
     add("--detector-file", metavar="FILE", help="its weights, for yunet")
     text = "of the crops drawn by --preview: side of the square over that of the box"
     add("--margin", type=float, default=1.3, metavar="M", help=text)

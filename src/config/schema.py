@@ -74,7 +74,7 @@ class InputConfig(Keys):
 class FaceConfig(Keys):
     """How `input.crop: face` finds and cuts out faces; of no account otherwise."""
 
-    detector: str = "mtcnn"  # a registered face detector
+    detector: str = "blazeface"  # a registered face detector
     detector_file: str | None = None  # its weights, for a detector that wants a file (`yunet`)
     detector_sha256: str = ""  # of that file; "" takes any, and a checkpoint keeps what it was
     # side of the square over the longer side of the face's box

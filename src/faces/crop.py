@@ -62,6 +62,13 @@ def scaled(face: Face, across: float, down: float) -> Face:
     return Face((across * x0, down * y0, across * x1, down * y1), face.score, points)
 
 
+def moved(face: Face, right: float, down: float) -> Face:
+    """Return a face so many pixels farther right and down."""
+    x0, y0, x1, y1 = face.box
+    points = face.points and tuple((x + right, y + down) for x, y in face.points)
+    return Face((x0 + right, y0 + down, x1 + right, y1 + down), face.score, points)
+
+
 def inside(faces: list[Face], picture: NDArray) -> list[Face]:
     """Return the faces at least half of whose box lies in the picture."""
     height, width = picture.shape[:2]

@@ -5,6 +5,7 @@ gone. A new detector is a file of this folder, which registers itself.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -17,6 +18,7 @@ from src.artifacts.files import sha256_file
 from src.config import FaceConfig, ModelConfig
 from src.errors import UserError
 from src.faces.crop import Face, Picture, inside, scaled
+from src.faces.tracks import SURE
 from src.registry import Registry
 
 CROPPING = 2  # version of tracking and cutting out: pixels cut out otherwise are made again
@@ -26,12 +28,22 @@ class Detector(Protocol):
     """Finds the faces in pictures."""
 
     identity: str  # name and everything that decides what is found; boxes on disk are kept under it
-    batch: int  # so many pictures are handed over at once, at most
+    # so many pictures are handed over at once, at most; where it is 1, from several threads
+    batch: int
     longest: int | None  # px; a larger picture is looked at at this size. None takes any as it is.
+    sure: float = SURE  # score from which a face is hardly ever a piece of background
 
     def detect(self, pictures: Sequence[Picture]) -> list[list[Face]]:
         """Return the faces of each picture (uint8 RGB, height, width, 3), in any order."""
         ...
+
+    def exact(self, picture: Picture, face: Face) -> Face:
+        """Return a face found in a picture with points good enough to turn it upright by.
+
+        Only asked for where a crop is aligned, so a detector may find them more slowly there.
+        """
+        del picture
+        return face
 
 
 # A function from the detector's file (None where the config names none) to a `Detector`; it loads
@@ -58,15 +70,23 @@ def shrink(picture: Picture, detector: Detector) -> Shrunk:
     return Shrunk(np.asarray(small, np.uint8), height, width)
 
 
-def detect_each(detector: Detector, pictures: Sequence[Shrunk]) -> list[list[Face]]:
+def detect_each(
+    detector: Detector, pictures: Sequence[Shrunk], pool: Executor | None = None
+) -> list[list[Face]]:
     """Return the faces of each picture in pixels of its size before, the surest first.
 
-    Those that lie outside of it are left out.
+    Those that lie outside of it are left out. A detector of single pictures looks at several side
+    by side where there is a pool of threads.
     """
     found: list[list[Face]] = []
-    for start in range(0, len(pictures), detector.batch):
-        part = pictures[start : start + detector.batch]
-        seen = detector.detect([one.picture for one in part])
+    starts = range(0, len(pictures), detector.batch)
+    parts = [pictures[start : start + detector.batch] for start in starts]
+    spread = map if pool is None or detector.batch > 1 else pool.map
+    for part, seen in zip(
+        parts,
+        spread(lambda part: detector.detect([one.picture for one in part]), parts),
+        strict=True,
+    ):
         for one, faces in zip(part, seen, strict=True):
             across, down = one.width / one.picture.shape[1], one.height / one.picture.shape[0]
             kept = [scaled(face, across, down) for face in inside(faces, one.picture)]
@@ -75,7 +95,7 @@ def detect_each(detector: Detector, pictures: Sequence[Shrunk]) -> list[list[Fac
 
 
 @DETECTORS.register("whole")
-class Whole:
+class Whole(Detector):
     """No detector: the whole picture stands for a face."""
 
     identity = "whole"
@@ -97,7 +117,7 @@ def refuse_file(name: str, file: Path | None) -> None:
         raise UserError(f"face.detector_file: {name} reads no file; leave it out (null)")
 
 
-class AbsentDetector:
+class AbsentDetector(Detector):
     """Stands for a checkpoint's detector, whose weights are not there, until a picture comes."""
 
     batch = 1

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from src.faces.crop import Face, area, between, iou
 
 MIN_IOU = 0.3
-SURE = 0.95  # a detector's score from which a face is hardly ever a piece of background
+SURE = 0.95  # MTCNN's score from which a face is hardly ever a piece of background
 MAX_FACES = 3  # people of an item, at most
 MIN_SHARE = 0.25  # of the frames, that a second person must be seen in
 REACH = 2.0  # sides of its box that a head may move from one frame looked at to the next
@@ -59,18 +59,18 @@ def link(frames: Mapping[int, Sequence[Face]]) -> list[Track]:
     return tracks
 
 
-def people(frames: Frames) -> list[Track]:
+def people(frames: Frames, sure: float = SURE) -> list[Track]:
     """Return the people of an item, `MAX_FACES` at most, the one to be seen most first.
 
-    A track of which no face is sure (`SURE`) counts only where none of the item is. They are
-    ranked by their area, summed over the frames; from the second on, each is in at least
+    A track of which no face has a score of at least `sure` counts only where none of the item is.
+    They are ranked by their area, summed over the frames; from the second on, each is in at least
     `MIN_SHARE` of the frames, and in one together with the first: who never is may be the first
     after a cut. In a frame without a person's face, the person takes the largest sure face that
     is nobody else's of those returned.
     """
     tracks = link(frames)
-    if any(_is_sure(track) for track in tracks):
-        tracks = [track for track in tracks if _is_sure(track)]
+    if any(_is_sure(track, sure) for track in tracks):
+        tracks = [track for track in tracks if _is_sure(track, sure)]
     tracks.sort(key=_size, reverse=True)
     others = [
         track
@@ -79,7 +79,7 @@ def people(frames: Frames) -> list[Track]:
     ]
     kept = [*tracks[:1], *others][:MAX_FACES]
     for number, faces in frames.items():
-        _share_out(kept, number, faces)
+        _share_out(kept, number, [face for face in faces if face.score >= sure])
     return kept
 
 
@@ -123,10 +123,10 @@ def _pairs(faces: Sequence[tuple[int, Face]]) -> list[tuple[int, int]]:
     return [(one, other) for _, one, other in sorted(found)]
 
 
-def _share_out(kept: Sequence[Track], number: int, faces: Sequence[Face]) -> None:
+def _share_out(kept: Sequence[Track], number: int, sure: Sequence[Face]) -> None:
     """Give a frame's sure faces that are nobody's to those whom it lacks, the largest first."""
     owned = [track[number] for track in kept if number in track]
-    free = [face for face in faces if face.score >= SURE and face not in owned]
+    free = [face for face in sure if face not in owned]
     free.sort(key=lambda face: area(face.box), reverse=True)
     lacking = [track for track in kept if number not in track]
     for track, face in zip(lacking, free, strict=False):
@@ -145,5 +145,5 @@ def _size(track: Track) -> float:
     return sum(area(face.box) for face in track.values())
 
 
-def _is_sure(track: Track) -> bool:
-    return any(face.score >= SURE for face in track.values())
+def _is_sure(track: Track, sure: float) -> bool:
+    return any(face.score >= sure for face in track.values())

@@ -9,14 +9,14 @@ import numpy as np
 from src.artifacts.files import sha256_file
 from src.errors import UserError
 from src.faces.crop import Face, Picture
-from src.faces.detectors import DETECTORS
+from src.faces.detectors import DETECTORS, Detector
 
 LONGEST = 640
 MIN_SCORE = 0.8
 
 
 @DETECTORS.register("yunet")
-class YuNet:
+class YuNet(Detector):
     """Boxes and five points, on the CPU; fast."""
 
     batch = 16

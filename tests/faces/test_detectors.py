@@ -1,10 +1,13 @@
 import builtins
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from src.errors import UserError
-from src.faces.crop import Face
+from src.faces import mtcnn
+from src.faces.crop import Face, iou
 from src.faces.detectors import DETECTORS, detect_each, shrink
 
 
@@ -51,7 +54,7 @@ def test_whole_is_the_whole_picture():
 def test_an_unknown_detector_lists_the_known_ones():
     with pytest.raises(UserError, match=r"unknown face detector 'mtcn'.*did you mean 'mtcnn'"):
         DETECTORS.get("mtcn")(None)
-    assert {"mtcnn", "yunet", "whole"} <= set(DETECTORS.names())
+    assert {"blazeface", "mtcnn", "yunet", "whole"} <= set(DETECTORS.names())
 
 
 def test_files_that_are_missing_unwanted_or_no_detector(tmp_path):
@@ -82,13 +85,84 @@ def test_without_the_package_the_message_says_what_to_install(monkeypatch):
         detect_each(DETECTORS.get("mtcnn")(None), [picture])
 
 
+def test_a_detector_of_single_pictures_looks_at_several_side_by_side():
+    class Slow(Corner):
+        batch = 1
+
+        def detect(self, pictures):
+            meeting.wait()  # breaks where no second thread comes
+            return super().detect(pictures)
+
+    meeting = threading.Barrier(2, timeout=20)
+    pictures = [shrink(np.zeros((20, 30 + k, 3), np.uint8), Slow()) for k in range(4)]
+    with ThreadPoolExecutor(2) as pool:
+        found = detect_each(Slow(), pictures, pool)
+    assert [faces[0].box for faces in found] == [(0, 0, 15 + k / 2, 10) for k in range(4)]
+
+
+class Fill:
+    """Stands for MTCNN's net: the face fills what is not black, and reaches over its edge."""
+
+    def detect(self, pictures, landmarks):
+        assert landmarks
+        rows = [np.nonzero(picture[..., 0])[:2] for picture in pictures]
+        boxes = [np.array([[x.min() - 3, y.min(), x.max() + 1, y.max() + 1]]) for y, x in rows]
+        points = [np.full((1, 5, 2), box[0, :2]) for box in boxes]
+        return boxes, [[1.0]] * len(boxes), points
+
+
+def test_mtcnn_looks_again_with_a_margin_where_a_face_reaches_over_the_edge(monkeypatch):
+    looked = []
+
+    class Net(Fill):
+        def detect(self, pictures, landmarks):
+            looked.append([picture.shape[:2] for picture in pictures])
+            return super().detect(pictures, landmarks)
+
+    monkeypatch.setattr(mtcnn, "_load", Net)
+    roomy = np.zeros((80, 40, 3), np.uint8)
+    roomy[10:50, 10:30] = 9
+    tight = np.full((80, 40, 3), 9, np.uint8)
+    first, second = DETECTORS.get("mtcnn")(None).detect([roomy, tight])
+    assert looked == [[(80, 40), (80, 40)], [(120, 80)]]
+    assert first[0].box == (7, 10, 30, 50)
+    assert second[0].box == (-3, 0, 40, 80)
+    assert second[0].points == ((-3, 0),) * 5
+
+
+def reader(shared_data):
+    from src.data.pixels.video import read_frames
+
+    return read_frames(shared_data / "videos" / "train" / "real" / "634.mp4", 1).frames[0]
+
+
+@pytest.mark.real
+def test_blazeface_agrees_with_mtcnn_on_a_frame_and_on_a_tight_crop(shared_data):
+    pytest.importorskip("facenet_pytorch")
+    frame = reader(shared_data)
+    ways = [DETECTORS.get(name)(None) for name in ("mtcnn", "blazeface")]
+    (truth,), (face,) = (detect_each(way, [shrink(frame, way)])[0] for way in ways)
+    x0, y0, x1, y1 = (round(v) for v in truth.box)
+    crop = np.ascontiguousarray(frame[y0:y1, x0:x1])
+    eyes = float(np.linalg.norm(np.subtract(*truth.points[:2])))
+
+    def apart(one, x=0, y=0):
+        return np.linalg.norm(np.add(one.points, (x, y)) - truth.points, axis=1).mean() / eyes
+
+    assert face.score >= ways[1].sure
+    assert iou(face.box, truth.box) > 0.8
+    assert apart(face) < 0.12
+    assert apart(ways[1].exact(frame, face)) < 0.08
+    for way, most in zip(ways, (0.1, 0.15), strict=True):
+        (tight,) = detect_each(way, [shrink(crop, way)])[0]
+        assert apart(tight, x0, y0) < most
+        assert apart(way.exact(crop, tight), x0, y0) < 0.1
+
+
 @pytest.mark.real
 def test_mtcnn_finds_the_news_reader_and_no_face_in_noise(shared_data):
     pytest.importorskip("facenet_pytorch")
-    from src.data.pixels.video import read_frames
-
-    clip = shared_data / "videos" / "train" / "real" / "634.mp4"
-    frame = read_frames(clip, 1).frames[0]
+    frame = reader(shared_data)
     noise = np.random.default_rng(0).integers(0, 255, frame.shape, np.uint8)
     tiny = np.zeros((9, 9, 3), np.uint8)
     detector = DETECTORS.get("mtcnn")(None)

@@ -47,6 +47,7 @@ def test_the_largest_is_the_largest_over_all_frames():
 def test_a_doubtful_face_counts_only_where_no_face_is_sure():
     wall, true = face(0, 0, side=50, score=0.9), face(60, 0, score=0.99)
     assert people({0: [wall, true]}) == [{0: true}]
+    assert people({0: [wall, true]}, sure=wall.score)[0] == {0: wall}  # another detector's
     assert people({0: [wall]}) == [{0: wall}]
     assert people({0: [], 1: []}) == people({}) == []
 

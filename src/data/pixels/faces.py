@@ -23,7 +23,7 @@ from src.errors import UnreadableImageError, UserError
 from src.faces.crop import area, crop_face
 from src.faces.detectors import Detector, Shrunk, detect_each, detector_of, shrink
 from src.faces.store import Found, join_parts, read_boxes, write_part
-from src.faces.tracks import Frames, Track, people, place
+from src.faces.tracks import Frames, Placed, Track, people, place
 from src.machine import decoding_threads
 from src.progress import track
 
@@ -142,8 +142,15 @@ class FaceBoxes:
         who = self.people(path)
         if not who:
             return picture
-        face = place(who[person] if person < len(who) else who[0], frame).face
-        return crop_face(picture, face, self.face.margin, align=self.face.align)
+        placed = place(who[person] if person < len(who) else who[0], frame)
+        return self.cut(picture, placed, align=self.face.align)
+
+    def cut(self, picture: Picture, placed: Placed, *, align: bool) -> Picture:
+        """Cut a person out of the picture of a frame; see `crop_face`."""
+        face = placed.face
+        if align and not placed.is_filled:
+            face = self.detector.exact(picture, face)
+        return crop_face(picture, face, self.face.margin, align=align)
 
     def read_frame(self, path: str, number: int) -> Picture:
         """Return one of the frames of a clip that were looked at, uint8 RGB (height, width, 3)."""
@@ -162,7 +169,7 @@ class FaceBoxes:
                 frames = {} if self.is_cropped(path) else self._read(path)
                 found = detect_each(self.detector, list(frames.values()))
                 self._known[path] = dict(zip(frames, found, strict=True))
-            self._people[path] = people(self._known[path])
+            self._people[path] = people(self._known[path], self.detector.sure)
         return self._people[path]
 
     def frames_of(self, path: str) -> Frames:
@@ -252,7 +259,7 @@ class FaceBoxes:
                 read = list(pool.map(self._read, batch))
                 pictures = [one for frames in read for one in frames.values()]
                 begun = time.perf_counter()
-                seen = detect_each(self.detector, pictures)
+                seen = detect_each(self.detector, pictures, pool)
                 faces = iter(seen)
                 self._shares += [
                     max(area(face.box) for face in found) / (one.height * one.width)
