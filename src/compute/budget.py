@@ -24,7 +24,7 @@ class Budget:
         folds: likewise.
         waiting: (model, fold) of those that are not finished.
         used: seconds that the same command has used before.
-        now: the seconds of this process.
+        now: returns the seconds of this process; None for its own clock.
     """
 
     def __init__(
@@ -34,10 +34,11 @@ class Budget:
         folds: Sequence[paths.FoldName],
         waiting: set[tuple[str, paths.FoldName]],
         used: float = 0.0,
-        now: Callable[[], float] = process_seconds,
+        now: Callable[[], float] | None = None,
     ) -> None:
         self.ask = {"minutes": minutes, "models": list(models), "folds": list(folds)}
-        self.total, self.waiting, self.used, self.now = 60 * minutes, waiting, used, now
+        self.total, self.waiting, self.used = 60 * minutes, waiting, used
+        self.now = now or process_seconds
         self.opening = min(GUESS_SECONDS, GUESS_SHARE * self.total)  # from a run to the next
         self.closing: float | None = None  # from the last step of a run to its end; None: not seen
         self.runs = 0  # begun in this process

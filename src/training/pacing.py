@@ -135,7 +135,7 @@ class Pacer:
         self._said = True
         optim, passes = run.current.optim, batches / run.steps
         least = min(run.steps, FEWEST_STEPS * optim.accumulate, run.schedule.steps)
-        if not run.position and batches < least:
+        if not run.position and run.stage_batches + batches < least:
             epoch = ((run.steps + self._steps) * each + evaluation) / self._stage_share()
             epoch += self._closing()
             why = f"{in_words(max(0.0, seconds))} of training, {batches} batches, are left"

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import time
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +9,12 @@ import pytest
 
 from src import paths
 from src.cli import plan
-from src.compute import clock
-from src.compute.clock import process_seconds
+from src.compute import budget
 from src.training import rehearsal
 from tests.cli.conftest import SCHEME, Command, write_pictures
 from tests.records import change_sealed
 from tests.shared import tiny_model
+from tests.training.test_pacing import Slow, Time
 
 
 @pytest.fixture
@@ -46,13 +45,14 @@ def test_what_a_plan_proposes_can_be_typed_and_ends_in_time(
     assert [words[1] for words in commands] == [
         "train_folds.py", "tune.py", "predict_ensemble.py"
     ]  # fmt: skip
-    monkeypatch.setattr(clock, "_STARTED", time.monotonic())  # as if this were a process
+    time = Time()
+    Slow(monkeypatch, time, 4.0)
+    monkeypatch.setattr(budget, "process_seconds", time)
     words = commands[0][2:]
     minutes = float(words[words.index("--minutes") + 1])
-    assert minutes <= 1.5
-    words[words.index("--minutes") + 1] = "0.12"  # for the test
+    assert minutes == 1
     command("train", *words)
-    assert process_seconds() < 0.12 * 60 * 1.1
+    assert 0.8 * 60 * minutes < time.seconds < 1.1 * 60 * minutes
     record = json.loads(paths.run_record("tiny", SCHEME, "tiny", 1).read_text())
     assert record["budget"]["ask"]["folds"] == [0, 1]
     assert "finished already (" in command("train", *words)
@@ -61,7 +61,7 @@ def test_what_a_plan_proposes_can_be_typed_and_ends_in_time(
         place = paths.run_record("tiny", SCHEME, "tiny", fold)
         change_sealed(place, {"budget": record["budget"] | {"epochs": epochs}})
     assert "tiny: its folds made 0.5 to 3.0 epochs (--minutes)" in command("tune")
-    assert "epochs in --minutes 0.12), skipped" in command("train", "--model", "tiny")
+    assert "epochs in --minutes 1), skipped" in command("train", "--model", "tiny")
 
 
 @pytest.mark.usefixtures("tiny")
