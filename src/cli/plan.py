@@ -18,7 +18,7 @@ from src.artifacts.folds import existing_scheme, read_folds
 from src.cli import parsers
 from src.cli.common import choose_dataset, print_table, taken
 from src.compute.clock import in_words
-from src.config import FaceConfig, read_model
+from src.config import FaceConfig, FramesConfig, read_model
 from src.data.folds.scan import look_at, look_at_clip
 from src.data.folds.schemes import default_scheme, is_lodo, parse_scheme
 from src.data.items.files import read_bytes
@@ -163,7 +163,9 @@ def _rows(dataset: Dataset, table: pd.DataFrame, look: Sampled) -> DataSize:
     known = paths.manifest_cache(dataset.name).exists()
     reading = look.seconds * (0.5 * len(table) if known else count) / cpu_count()
     folds = table.loc[table["fold"] >= 0, "fold"].nunique()
-    return DataSize(len(table), len(dataset.test), folds, reading)
+    clips = float((dataset.items["kind"] == "video").mean())
+    frames = 1 + clips * (FramesConfig().eval - 1)
+    return DataSize(len(table), len(dataset.test), folds, reading, frames)
 
 
 def _wanted(models: Sequence[str] | None, look: Sampled) -> list[Prospect]:

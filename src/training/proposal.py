@@ -25,6 +25,7 @@ class DataSize:
     test: int  # to be predicted
     folds: int
     reading: float  # seconds to open and decode all of them once, and to find their faces
+    frames: float = 1.0  # of an item that are looked at where it is predicted: of clips several
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,12 @@ class Option:
             folds: that are trained, for they share some of the work.
         """
         timing, held = self.timing, rows.train / rows.folds
-        trained = rows.train - held
-        seconds = OPENING + timing.views * held * timing.look
+        trained, looked = rows.train - held, held * rows.frames * self.timing.look
+        seconds = OPENING + timing.views * looked
         for stage in timing.stages:
-            seconds += stage.once * rows.train / folds
+            seconds += stage.once * rows.train * rows.frames / folds
             if stage.stretches:
-                epoch = trained * stage.seconds + held * timing.look
+                epoch = trained * stage.seconds + looked
                 epoch += stage.shared * rows.train / folds
                 seconds += share * stage.epochs * epoch
         return seconds
@@ -76,7 +77,7 @@ class Option:
         """Return the seconds in which so many folds predict the test items."""
         if not rows.test:
             return 0.0
-        return rows.test * self.timing.views * folds * self.timing.look
+        return rows.test * rows.frames * self.timing.views * folds * self.timing.look
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Plans by hand-made timings: whole folds, in time, the best model that can be of use."""
 
+from dataclasses import replace
+
 import pytest
 
 from src.config import model_names, read_model
@@ -36,6 +38,13 @@ def test_a_plan_is_in_time_and_its_shares_are_what_the_minutes_hold(minutes):
     first = plan.members[0]
     assert 60 * first.minutes == pytest.approx(spent(ROWS, first) + ROWS.reading, rel=0.01)
     assert all(member.share >= 0.4 for member in plan.members)
+
+
+def test_clips_are_looked_at_frame_by_frame_and_trained_on_one():
+    still, clips = (replace(ROWS, frames=frames) for frames in (1.0, 16.0))
+    assert GOOD.predict_seconds(clips, 1) == 16 * GOOD.predict_seconds(still, 1)
+    more = GOOD.fold_seconds(clips, 1.0, 5) - GOOD.fold_seconds(still, 1.0, 5)
+    assert more == pytest.approx((9 + 2) * 15 * 1400 * 0.006)
 
 
 def test_a_good_model_on_a_fold_comes_before_a_small_one_on_all():
