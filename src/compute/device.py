@@ -92,7 +92,7 @@ def training_precision(
 ) -> str:
     """Return the precision to train in.
 
-    On a CPU `auto` times a few steps in fp32 and bf16 once (see `remembered`).
+    On a CPU that computes in bf16 `auto` times a few steps in it and in fp32 once (`remembered`).
     """
     if wanted == "fp16" and device.type != "cuda":
         raise UserError("--precision fp16 wants a GPU; on a CPU use fp32, bf16 or auto")
@@ -100,9 +100,19 @@ def training_precision(
         return wanted
     if device.type == "cuda":
         return _gpu_precision()
-    if device.type != "cpu":
+    if device.type != "cpu" or not native_bf16():
         return "fp32"
     return remembered(precision_key(model, backbone, batch_size), lambda: _probe(model, batch_size))
+
+
+def native_bf16() -> bool:
+    """Tell whether this CPU multiplies bf16 in hardware; others emulate it, far slower than fp32.
+
+    As AVX512-BF16, AMX, or the bf16 of ARM.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return False
+    return any(there for name, there in torch.cpu.get_capabilities().items() if "bf16" in name)
 
 
 def precision_key(model: Classifier, backbone: BackboneConfig, batch_size: int) -> list[object]:

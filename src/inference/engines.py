@@ -186,13 +186,6 @@ class Trial:
         return gain, float((bf16 - fp32).abs().max() / spread)
 
 
-def native_bf16() -> bool:
-    """Tell whether this CPU multiplies bf16 in hardware (AVX512-BF16 or AMX)."""
-    if not torch.backends.mkldnn.is_available():
-        return False
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
 def engine_for(model: Classifier, sha256: str, name: str, compute: Compute, n_items: int) -> Engine:
     """Return what predicts so many test items with a model, which is on the device already.
 
@@ -205,7 +198,7 @@ def engine_for(model: Classifier, sha256: str, name: str, compute: Compute, n_it
     chip, wanted = compute.chip, compute.precision
     if wanted == "int8":
         raise UserError("--precision int8 wants --engine onnx or openvino")
-    if wanted == "auto" and chip.type == "cpu" and n_items >= TRIAL_ITEMS and native_bf16():
+    if wanted == "auto" and chip.type == "cpu" and n_items >= TRIAL_ITEMS and devices.native_bf16():
         return Trial(model, sha256, name, compile_it=compute.compile)
     precision = devices.inference_precision(chip, wanted)
     return Eager(model, chip, precision, compile_it=compute.compile)

@@ -97,7 +97,7 @@ def test_a_net_that_calls_its_layers_in_another_order_is_left_as_it_is() -> None
 @pytest.fixture
 def native(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this CPU have bf16 and every data set be worth a trial."""
-    monkeypatch.setattr(engines, "native_bf16", lambda: True)
+    monkeypatch.setattr(device, "native_bf16", lambda: True)
     monkeypatch.setattr(engines, "TRIAL_ITEMS", 1)
 
 
@@ -152,11 +152,11 @@ def test_few_items_and_other_cpus_are_predicted_in_fp32(monkeypatch: pytest.Monk
     def chosen(count: int, wanted: str = "auto") -> engines.Engine:
         return engines.engine_for(model, "0" * 64, "net", Compute("cpu", wanted), count)
 
-    monkeypatch.setattr(engines, "native_bf16", lambda: True)
+    monkeypatch.setattr(device, "native_bf16", lambda: True)
     assert isinstance(chosen(engines.TRIAL_ITEMS), Trial)
     assert chosen(engines.TRIAL_ITEMS - 1).precision == "fp32"
     assert chosen(10**6, "bf16").precision == "bf16"
-    monkeypatch.setattr(engines, "native_bf16", lambda: False)
+    monkeypatch.setattr(device, "native_bf16", lambda: False)
     assert chosen(10**6).precision == "fp32"
     with pytest.raises(UserError, match="int8 wants --engine"):
         chosen(5, "int8")
