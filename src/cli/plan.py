@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from statistics import median
+from statistics import fmean, median
 from typing import NamedTuple
 
 import numpy as np
@@ -112,18 +112,20 @@ def _look(dataset: Dataset) -> Sampled:
     train = dataset.train
     rows = np.unique(np.linspace(0, len(train) - 1, SAMPLE).astype(int))
     sample = train.iloc[rows]
-    began, sizes = time.monotonic(), []
+    sizes, taken, begun = [], [], time.monotonic()
     for path, kind in zip(sample["path"], sample["kind"], strict=True):
+        began = time.monotonic()
         opened = (look_at_clip if kind == "video" else look_at)(dataset.root, path)
+        taken.append(time.monotonic() - began)  # of the first one, with loading libraries
         if opened.width:
             sizes.append((opened.width, opened.height))
-        if time.monotonic() - began > MOST_SECONDS / 8 and sizes:
+        if time.monotonic() - begun > MOST_SECONDS / 8 and sizes:
             break
     if not sizes:
         raise UserError(
             f"none of {len(sample)} items can be opened: python -m src data --data {dataset.name}"
         )
-    seconds = (time.monotonic() - began) / len(sizes)
+    seconds = fmean(taken[1:] or taken)
     width, height = (int(median(side)) for side in zip(*sizes, strict=True))
     if min(width, height) <= SMALL_SIDE:
         return Sampled(width, height, seconds, None, 0.0, 0.0, "pictures are too small for it")

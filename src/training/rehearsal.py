@@ -23,7 +23,7 @@ from src.training.job import Job
 from src.training.run import Run
 from src.training.step import Batch, Step
 
-IMAGES = 16  # of a step on a CPU, whose cost per image is that of a whole batch
+PIXELS = 16 * 128 * 128  # of a step on a CPU: from here on an image costs what it does in a batch
 STEPS = 3  # that count; one more warms up
 SPREAD = 1.4  # slowest over fastest of equal steps: above it others were at work
 FREE_SHARE = 0.75  # of the cores' time that was ours: below it others had the rest
@@ -78,8 +78,8 @@ class Watch:
         load, cores = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, cpu_count()
         signs = {
             f"equal steps differed by a factor of {self.spread:.1f}": self.spread > SPREAD,
-            f"only {ours:.0%} of the time of {threads} threads was ours": ours < FREE_SHARE,
-            f"the load average is {load:.1f} on {cores} cores": load - threads > OTHERS * cores,
+            f"only {ours:.0%} of the time of its threads ({threads}) was ours": ours < FREE_SHARE,
+            f"the load average is {load:.1f}, of {cores} cores": load - threads > OTHERS * cores,
         }
         return "; ".join(sign for sign, there in signs.items() if there)
 
@@ -96,7 +96,9 @@ def rehearse(job: Job, watch: Watch) -> Timing:
     precision = _precision(job, model)
     run, _ = setup.make_run(job, model, head, chip, precision)
     size = model.spec.image_size
-    images = config.optim.batch_size if chip.type == "cuda" else IMAGES
+    images = config.optim.batch_size
+    if chip.type == "cpu":
+        images = min(images, max(2, PIXELS // size**2))
     batch = {
         "pixels": torch.randint(256, (images, size, size, 3), dtype=torch.uint8, device=chip),
         "label": torch.arange(images, device=chip) % 2,

@@ -85,7 +85,7 @@ def test_a_busy_machine_is_named(command: Command, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(rehearsal.os, "getloadavg", lambda: (64.0, 1.0, 1.0))
     said = command("plan", "--minutes", "5", "--models", "tiny")
     assert "WARNING these timings were disturbed: " in said
-    assert "the load average is 64.0 on" in said
+    assert "the load average is 64.0, of" in said
     watch = rehearsal.Watch()
     watch.spread, watch.wall, watch.cpu = 2.5, 1.0, 0.2
     assert "differed by a factor of 2.5; only" in watch.disturbed()
