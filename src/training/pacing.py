@@ -19,9 +19,11 @@ LOG = logging.getLogger("rvf")
 WINDOW_SHARE = 0.01  # of a run's time: how often its pace is set anew
 WINDOWS = 7  # whose median is the speed: a hiccup is no slow machine
 FEWEST_STEPS = 20  # of a stage, or an epoch where that is fewer: less is no training
-FORWARD_SHARE = 0.4  # of a training step, by FLOPs a third: looking without learning
+SURE_STEPS = 10  # that are measured before a run is refused: the first ones are slow
+FORWARD_SHARE = 0.35  # of a training step, by FLOPs a third: a pass without learning
+LOOK_SHARE = 0.25  # likewise, of a prediction, which is computed faster: .15 to .27 on an AVX2 chip
 # An epoch of a stage over one that trains the whole net, by what its batches are (`Stage.features`)
-STAGE_COSTS = {None: 1.0, "views": 0.6, "augmented": FORWARD_SHARE, "cached": 0.02}
+STAGE_COSTS = {None: 1.0, "views": 0.6, "augmented": LOOK_SHARE, "cached": 0.02}
 MANY_EPOCHS = 3.0  # times the config's: said, for few models gain from it
 
 
@@ -123,19 +125,23 @@ class Pacer:
         batches = batches_in(seconds, each, evaluation, run.batch, run.steps)
         if run.current.features == "cached":  # a head alone is soon as good as it gets
             batches = min(batches, math.ceil(rest))
-        if not self._said:
-            self._say(seconds, batches, each, evaluation)
+        if not self._said and not self._say(seconds, batches, each, evaluation):
+            return
         run.pace = rest / max(1, batches)
         self._note()
 
-    def _say(self, seconds: float, batches: int, each: float, evaluation: float) -> None:
-        """Say what the first plan of a stage is; raises a UserError where it holds too little."""
+    def _say(self, seconds: float, batches: int, each: float, evaluation: float) -> bool:
+        """Say what the first plan of a stage is; raises a UserError where it holds too little.
+
+        Returns False where that is not sure yet.
+        """
         run, budget = self.run, self.budget
         assert budget is not None
-        self._said = True
         optim, passes = run.current.optim, batches / run.steps
         least = min(run.steps, FEWEST_STEPS * optim.accumulate, run.schedule.steps)
         if not run.position and run.stage_batches + batches < least:
+            if self._steps < SURE_STEPS and seconds > 0:
+                return False
             epoch = ((run.steps + self._steps) * each + evaluation) / self._stage_share()
             epoch += self._closing()
             why = f"{in_words(max(0.0, seconds))} of training, {batches} batches, are left"
@@ -145,11 +151,13 @@ class Pacer:
             "of %d", budget.flag, in_words(seconds), "stage" if len(run.stages) > 1 else "fold",
             batches, passes, optim.epochs,
         )  # fmt: skip
+        self._said = True
         if passes > MANY_EPOCHS * optim.epochs:
             LOG.info(
                 "that is %.0f times the config's epochs: a larger model or picture may make more "
                 "of it (python -m src plan)", passes / optim.epochs,
             )  # fmt: skip
+        return True
 
     def _stage_share(self) -> float:
         """Return the share of a run's time that the stage has, of what it and later ones want."""
@@ -166,7 +174,7 @@ class Pacer:
         """Return the seconds that one look at the held-out items may take, by a step's."""
         run = self.run
         batches = len(run.job.held_rows) / run.job.config.optim.batch_size
-        return FORWARD_SHARE * median(self._speeds) * batches
+        return LOOK_SHARE * median(self._speeds) * batches
 
     def _closing(self) -> float:
         """Return the seconds from the last step to the end of the run: its predictions."""

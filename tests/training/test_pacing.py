@@ -210,9 +210,9 @@ def test_without_minutes_the_rest_of_a_run_goes_at_the_pace_of_its_config(make_j
     assert fit_fold(plain)
     record = record_of(plain)
     assert record["budget"] is None
-    # Two batches were measured, which go nowhere, and one went half of the way, for there was time
-    # for one more; the other 9 of the 18 are made one by one.
-    assert record["stages"][0]["pace"] == 18 / 12
+    # Two batches were measured, which go nowhere, and one went a third of the way, for there was
+    # time for two more; the other 12 of the 18 are made one by one.
+    assert record["stages"][0]["pace"] == 18 / 15
 
 
 def test_too_little_time_is_refused_with_what_is_enough(make_job, monkeypatch):
@@ -220,7 +220,7 @@ def test_too_little_time_is_refused_with_what_is_enough(make_job, monkeypatch):
     Slow(monkeypatch, time, 4.0)
     job = replace(make_job(), budget=budget_of(0.3, time, folds=2))
     with pytest.raises(
-        UserError, match=r"--minutes 0.3: .* fold 0 of m. Take --minutes 2, one fol"
+        UserError, match=r"--minutes 0.3: .* fold 0 of m. Take --minutes 1, one fol"
     ):
         fit_fold(job)
     assert not paths.run_state(*job.names).exists()
