@@ -45,7 +45,7 @@ CANDIDATES = (
         "from scratch, where nothing pretrained is here: expect little of large pictures",
     ),
     Prospect(
-        "mobilenetv2_100_tv_prefix", "small", 0.6,
+        "mobilenetv2_100_tv_small", "small", 0.6,
         "ImageNet weights from a package at 96 px, behind frozen blocks: for many small pictures",
     ),
     Prospect(
