@@ -239,3 +239,17 @@ def test_damaged_answers_are_not_remembered(tmp_path: Path, text: str) -> None:
     assert device.read_known(path) == {}
     path.write_text('{"a": "bf16", "b": "int9", "c": ["fp32"], "d": {}, "e": null}')
     assert device.read_known(path) == {"a": "bf16"}
+
+
+def test_a_cpu_that_emulates_bf16_is_not_timed(monkeypatch):
+    monkeypatch.setattr(device, "_probe", lambda *_: pytest.fail("it would take minutes"))
+    monkeypatch.setattr(device, "native_bf16", lambda: False)
+    asked = (torch.device("cpu"), None, None, 32)
+    assert device.training_precision("auto", *asked) == "fp32"
+    assert device.training_precision("bf16", *asked) == "bf16"  # whoever asks gets it
+
+
+def test_a_cpu_that_multiplies_bf16_says_so(monkeypatch):
+    for has, want in (({"avx512_bf16": True}, True), ({"avx2": True, "amx_bf16": False}, False)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: has)
+        assert device.native_bf16() is want
