@@ -4,6 +4,7 @@ import copy
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import median
 from typing import NamedTuple
 
@@ -152,7 +153,9 @@ def _precision(job: Job, model: Classifier) -> str:
 def _behind(run: Run, batch: Batch, watch: Watch) -> StageTime:
     """Time a stage whose first blocks are frozen: a view by them, and a step behind them."""
     options, images, config = run.job.options, len(batch["item"]), run.job.config
-    body = Body(copy.deepcopy(run.model), run.current.cut, options)
+    body = Body(
+        copy.deepcopy(run.model), run.current.cut, replace(options, precision=run.precision)
+    )
     features = body(batch["pixels"])
 
     def view() -> None:

@@ -64,6 +64,14 @@ def test_what_a_plan_proposes_can_be_typed_and_ends_in_time(
     assert "epochs in --minutes 1), skipped" in command("train", "--model", "tiny")
 
 
+@pytest.mark.parametrize("strategy", ["frozen_prefix", "feature_extractor", "two_stage"])
+def test_every_kind_of_stage_is_timed(tiny: Path, command: Command, strategy: str) -> None:
+    words = f"strategy: {strategy}, transfer: {{prefix_blocks: 1, full_epochs: 1, last_blocks: 1}}"
+    (tiny / "configs" / "models" / "part.yaml").write_text(f"{{extends: tiny, {words}}}")
+    said = command("plan", "--minutes", "3", "--models", "part", "--scheme", SCHEME)
+    assert any("train_folds.py" in words and "part" in words for words in proposed(said))
+
+
 @pytest.mark.usefixtures("tiny")
 def test_what_cannot_be_planned_is_said(command: Command) -> None:
     both = command("train", "--model", "tiny", "--minutes", "5", "--max-hours", "1", code=2)
