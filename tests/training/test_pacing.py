@@ -119,6 +119,17 @@ def test_on_a_steady_machine_the_pace_is_steady_and_the_folds_are_alike(make_job
     assert 0.96 * 1200 < time.seconds < 1.01 * 1200
 
 
+def test_a_head_whose_features_took_all_of_the_time_is_trained_all_the_same(make_job):
+    time, job = Time(), make_job()
+    budget, run = budget_of(1, time), bare_run(job, steps=50, epochs=4)
+    run.stages[0].features = "cached"  # type: ignore[misc]
+    time.seconds = 65.0  # its features
+    rates = list(walk(run, budget, time, lambda _: 0.001, look=0.01))
+    assert len(rates) == 200
+    assert rates[-1] < 0.01 * max(rates)
+    assert time.seconds < 1.1 * budget.total
+
+
 @pytest.mark.parametrize(("seconds", "batch"), [(100, 0), (13, 3), (4, 0), (40.5, 9), (1, 9)])
 def test_batches_in_is_the_most_that_fit(seconds, batch):
     def cost(batches: int) -> float:
