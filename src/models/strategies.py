@@ -92,6 +92,11 @@ def frozen_prefix(parts: Anatomy, config: ModelConfig) -> list[Stage]:
     they take more than half of a step's time.
     """
     wanted, optim, name = config.transfer, config.optim, config.backbone.name
+    if wanted.unfreeze_every is not None:
+        raise UserError(
+            "strategy 'frozen_prefix' has no use for transfer.unfreeze_every; leave it out (null), "
+            "or take fine_tuning"
+        )
     cut = cut_of(parts, wanted.prefix_blocks, name)
     behind = parts.everything - prefix_state(parts.net, cut).keys()
     first = _main(f"behind {wanted.prefix_blocks} blocks", behind, parts, config)
@@ -99,11 +104,8 @@ def frozen_prefix(parts: Anatomy, config: ModelConfig) -> list[Stage]:
         first = replace(first, features="views", cut=cut)
     if not wanted.full_epochs:
         return [first]
-    optim = replace(optim, epochs=wanted.full_epochs, lr=wanted.full_lr)
-    return [
-        replace(first, patience=None),
-        _main("all", parts.everything, parts, replace(config, optim=optim)),
-    ]
+    last = replace(config, optim=replace(optim, epochs=wanted.full_epochs, lr=wanted.full_lr))
+    return [first, _main("all", parts.everything, parts, last)]
 
 
 @STRATEGIES.register("layernorm_only")

@@ -328,7 +328,7 @@ class Trainer:
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
         """Return what the net says of a batch, and count what it calls right."""
-        asked = bool(asked_terms(self.config.loss)) and "features" not in batch
+        asked = bool(asked_terms(self.config.loss)) and self.run.current.trains_body
         with device.autocast(self.chip, self.run.precision):
             outputs = self.run.active(batch, features=True) if asked else self.run.active(batch)
         self.right.append(count_right(outputs["logit"], batch["label"]))
@@ -348,6 +348,10 @@ class Trainer:
         torch.manual_seed(derive_seed(self.config.seed, self.job.fold, "settle", self.run.epoch))
         self.sampler.epoch, self.sampler.first = self.run.epoch, first
         cut = self.run.current.cut
+        if (
+            cut and not self.run.batch
+        ):  # between epochs: the last one's views, the next has none yet
+            self.sampler.epoch -= 1
         taken = Suffix(model.net, cut) if cut else model
         settle_statistics(taken, self.batches, self.chip, self.run.precision)
 

@@ -127,7 +127,11 @@ class ViewBatches:
         self.kept: dict[int, View] = {}
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        """Yield `features` float16 (n, ...) or (n, c, h, w), `label` and `item` int64 (n,)."""
+        """Yield `features` float16 (n, ...) or (n, c, h, w), `label` and `item` int64 (n,).
+
+        Raises:
+            UserError: a view cannot be made (`PrefixViews`), or was damaged since.
+        """
         numbers = self.window(self.sampler.epoch)
         self.kept = {k: self.kept[k] if k in self.kept else self.views[k] for k in numbers}
         for key in self.sampler:
@@ -136,6 +140,11 @@ class ViewBatches:
             drawn = rng.choice(numbers, len(rows))
             pairs = zip(drawn.tolist(), key.rows, strict=True)
             features = torch.from_numpy(np.stack([self.kept[view][row] for view, row in pairs]))
+            if not torch.isfinite(features).all():
+                raise UserError(
+                    f"{self.views.folder}: its views are damaged; delete that folder, and the same "
+                    "command makes them again"
+                )
             yield {
                 "features": features.permute(0, 3, 1, 2) if features.ndim == 4 else features,
                 "label": torch.from_numpy(self.labels[rows]),

@@ -119,9 +119,38 @@ def test_an_interrupted_run_behind_a_prefix_goes_on_to_the_same_bytes(donor, mon
     assert damaged.read_bytes() == kept
 
 
+def test_a_view_that_was_damaged_is_named_and_no_item(donor):
+    _, like = donor
+    assert fit_fold(like(model="first"))
+    content = bytearray(files()[0].read_bytes())
+    content[200:] = b"\xff" * (len(content) - 200)  # NaN, to float16
+    files()[0].write_bytes(content)
+    with pytest.raises(UserError, match="its views are damaged; delete that folder"):
+        fit_fold(like(model="second"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "views"),
+    [
+        ({"loss": {"supcon": 0.1}}, 3),
+        ({"optim": {"epochs": 2, "swa_epochs": 1, "ema_decay": None}}, 2),
+        ({"optim": {"name": "schedule_free", "schedule": "constant", "ema_decay": None}}, 3),
+        ({"optim": {"sam_rho": 0.05}, "patience": 1, "selection": "best"}, 3),
+    ],
+)
+def test_what_else_a_config_asks_for_works_behind_a_prefix(donor, changes, views):
+    _, like = donor
+    job = like(model="other", transfer={"prefix_blocks": 1, "views": 2}, **changes)
+    assert fit_fold(job)
+    assert len(record_of(job)["history"]) <= views
+    assert len(files()) <= views  # no view is made that no epoch is trained on
+
+
 def test_a_prefix_that_does_not_fit_is_refused_by_name(donor):
     _, like = donor
     with pytest.raises(UserError, match=r"prefix_blocks is 2, and compact_net has 2 blocks"):
         fit_fold(like(transfer={"prefix_blocks": 2}))
+    with pytest.raises(UserError, match=r"no use for transfer\.unfreeze_every"):
+        fit_fold(like(transfer={"prefix_blocks": 1, "unfreeze_every": 1}))
     with pytest.raises(UserError, match="leave mixup and cutmix out"):
         like(mixup=0.2)
