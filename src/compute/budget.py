@@ -83,6 +83,10 @@ class Budget:
         self._before = float(kept["seconds"]) if same and kept is not None else 0.0
         self.used += self._before
         self.current, self.runs = (names[2], names[3]), self.runs + 1
+        self.check_left()
+
+    def check_left(self) -> None:
+        """Raise a UserError where no time is left for the current run."""
         if self.left() <= 0:
             raise UserError(self.too_short("no time is left"))
 

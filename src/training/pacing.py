@@ -42,6 +42,7 @@ class Pacer:
         self._mark = self._trained = self._window = self._beside = 0.0
         self._steps = self._batches = 0
         self._fresh = True  # no step of this epoch was made
+        self._first = (0.0, 0)  # seconds until a stage's first step was made, and its batches
 
     def begin_stage(self) -> None:
         """Start the stopwatch: what comes first (features computed once) is over."""
@@ -56,6 +57,8 @@ class Pacer:
         self._ends.clear()
         self._steps, self._window, self._batches = 0, 0.0, 0
         self._mark = self.budget.now()
+        if not self.run.position and self.run.current.features != "cached":
+            self.budget.check_left()
         self._note()
 
     def begin_epoch(self) -> None:
@@ -69,6 +72,7 @@ class Pacer:
         self._steps += 1
         taken = self._lap()
         if self._steps == 1:  # allocators and kernels warm up
+            self._first = (taken, batches)
             return
         if self._fresh and self._speeds:  # what an epoch begins with is no step
             self._beside = max(0.0, taken - batches * median(self._speeds))
@@ -79,6 +83,8 @@ class Pacer:
         self._window, self._batches = self._window + taken, self._batches + batches
         window = WINDOW_SHARE * self.budget.total / max(1, len(self.budget.waiting))
         if self._window >= window or (not self._said and self._steps > 2):
+            if not self._speeds:
+                self._forget_view(self._window / self._batches)
             self._speeds.append(self._window / self._batches)
             self._window, self._batches = 0.0, 0
             if self.run.left:
@@ -101,6 +107,16 @@ class Pacer:
             "%s: %.2f epochs in %s of training; the learning rate came to its end",
             self.budget.flag, self.run.passes, in_words(self._trained),
         )  # fmt: skip
+
+    def _forget_view(self, speed: float) -> None:
+        """Count what came before a stage's first step as no training of this fold.
+
+        Args:
+            speed: seconds a batch.
+        """
+        seconds, batches = self._first
+        if self.run.current.features == "views":  # made for all folds
+            self._trained -= max(0.0, seconds - batches * speed)
 
     def _lap(self) -> float:
         """Return the seconds since the last lap; they count as training."""
@@ -144,7 +160,9 @@ class Pacer:
         assert budget is not None
         optim, passes = run.current.optim, batches / run.steps
         least = min(run.steps, FEWEST_STEPS * optim.accumulate, run.schedule.steps)
-        if not run.position and run.stage_batches + batches < least:
+        # Of short epochs those measured may be enough, and yet no step be left for the schedule.
+        over = batches < 1 and run.current.features != "cached"
+        if not run.position and (over or run.stage_batches + batches < least):
             if self._steps < SURE_STEPS and seconds > 0:
                 return False
             epoch = ((run.steps + self._steps) * each + evaluation) / self._stage_share()

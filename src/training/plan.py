@@ -62,8 +62,15 @@ def plan_jobs(
         if paths.ALL in wanted:
             names = (dataset.name, scheme, model)
             numbers = fold_numbers(folds)
+            trained = _trained(*names, config, numbers)
+            if budget is not None and trained:
+                LOG.warning(
+                    "%s does not count for fold all of %s: it makes as many epochs as the folds "
+                    "that are finished (%s), however long that takes",
+                    budget.flag, model, ", ".join(map(str, trained)),
+                )  # fmt: skip
             refit = Length(
-                None if _trained(*names, config, numbers) else budget,
+                None if trained else budget,
                 refit_epochs(*names, config, numbers),
                 refit_paces(*names, config, numbers),
             )

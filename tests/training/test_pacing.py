@@ -130,6 +130,35 @@ def test_a_head_whose_features_took_all_of_the_time_is_trained_all_the_same(make
     assert time.seconds < 1.1 * budget.total
 
 
+@pytest.mark.parametrize("start", [0.0, 30.0])
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_of_short_epochs_too_little_time_is_refused_as_well(make_job, caplog, steps, start):
+    time, job = Time(), make_job()
+    budget = budget_of(0.4, time)
+    budget.begin(("d", "s", "m", 0), None)
+    time.seconds = start  # opened: in its 24 s, or not
+    run = bare_run(job, steps=steps, epochs=10)
+    with pytest.raises(UserError, match=r"--minutes 0.4: .* Take .*--minutes") as error:
+        list(walk(run, budget, time, lambda _: 6.0, look=3.0))
+    assert "-" not in str(error.value).replace("--", "")
+    assert time.seconds == start or time.seconds < 1.2 * budget.total
+    assert not caplog.records
+
+
+def test_a_view_that_serves_all_folds_is_no_training_of_the_one_that_makes_it(make_job):
+    time, job = Time(), make_job()
+    budget, run = budget_of(10, time, 2), bare_run(job, steps=20, epochs=9)
+    budget.begin(("d", "s", "m", 0), None)
+    run.stages[0].features = "views"  # type: ignore[misc]
+    steps = iter([90.0])
+    list(walk(run, budget, time, lambda _: next(steps, 0.5), look=1.0))
+    assert run.budget is not None
+    view = 90.0 - 0.5
+    assert run.budget["trained"] == pytest.approx(time.seconds - view)
+    # what is left of the view's time is shared: this fold has half of it
+    assert time.seconds - view == pytest.approx((600 - view) / 2, rel=0.08)
+
+
 @pytest.mark.parametrize(("seconds", "batch"), [(100, 0), (13, 3), (4, 0), (40.5, 9), (1, 9)])
 def test_batches_in_is_the_most_that_fit(seconds, batch):
     def cost(batches: int) -> float:
