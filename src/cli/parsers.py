@@ -116,7 +116,8 @@ def _plan(parser: Parser) -> None:
     add_data(parser)
     add = parser.add_argument
     add("--models", nargs="+", metavar="NAME", help="choose among these, the best first")
-    add("--weights", type=Path, metavar="FILE", help="for models that start from a file")
+    text = "for models that start from a file or the hub; for any that is named alone"
+    add("--weights", type=Path, metavar="FILE", help=text)
     add_device(parser)
 
 

@@ -4,7 +4,8 @@ import math
 import shlex
 import time
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from statistics import fmean, median
@@ -12,12 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from src import paths
-from src.artifacts.folds import existing_scheme, read_folds
+from src.artifacts.folds import existing_scheme, fold_numbers, read_folds
+from src.artifacts.runs import has_run
 from src.cli import parsers
 from src.cli.common import choose_dataset, print_table, taken
-from src.compute.clock import in_words
+from src.compute.clock import in_words, process_seconds
 from src.config import FaceConfig, FramesConfig, read_model
 from src.data.folds.scan import look_at, look_at_clip
 from src.data.folds.schemes import default_scheme, is_lodo, parse_scheme
@@ -41,8 +44,10 @@ from src.training.rehearsal import Watch, reachable, rehearse
 
 SAMPLE = 24  # items that are opened
 FACES = 8  # of them, in which faces are looked for
-SHARE = 0.05  # of the time that is planned for, which the plan may take
+SHARE = 0.05  # of the time that is planned for: when it is over, no further model is timed
 MOST_SECONDS = 40.0
+FEW_MINUTES = 5.0  # below them the cheap candidates are timed first: others could not be used
+COMPUTE = ("device", "precision", "workers")
 CROP_BELOW = 0.5  # a face's side over the picture's shorter one: below it cropping is proposed
 CROP_SHARE = 0.35  # of the time, that finding faces may take
 
@@ -57,11 +62,11 @@ class Sampled(NamedTuple):
     face_side: float  # median, of the box over the picture's shorter side
     face_seconds: float  # to find the faces of a picture
     note: str  # why faces were not looked for
+    looked: int = 0  # pictures in which they were
 
 
 def run_plan(arguments: Namespace) -> None:
     """Look, time, propose."""
-    until = time.monotonic() + min(MOST_SECONDS, SHARE * 60 * arguments.minutes)
     name = choose_dataset(arguments.data, arguments.input_root)
     for model in arguments.models or ():
         read_model(model)  # a typo answers before a data set is read
@@ -74,11 +79,12 @@ def run_plan(arguments: Namespace) -> None:
     wanted, watch = _wanted(arguments.models, look), Watch()
     options = taken(Options, arguments, track="none", report=False)
     job = Job("", read_model(wanted[0].model), name, "", 0, dataset.root, table, options)
-    timed, refused = _rehearse_all(wanted, job, watch, until)
     rows = _rows(dataset, table, look)
     crop = _crop(arguments.minutes, rows, look)
     if crop:
         rows = replace(rows, reading=rows.reading + look.face_seconds * (rows.train + rows.test))
+    done = {} if scheme is None else _finished(wanted, name, scheme, table, crop=crop)
+    timed, refused = _rehearse_all(wanted, job, watch, arguments.minutes, done)
     if not timed:
         why = "; ".join(f"{model}: {reason}" for model, reason in refused.items())
         raise UserError(f"no model can start here: {why}. Without --models others are tried")
@@ -139,12 +145,14 @@ def _look_for_faces(dataset: Dataset, pictures: list[str], look: Sampled) -> Sam
         return look._replace(note="clips: python -m src faces looks into them")
     try:
         detector = detector_of(FaceConfig())
-        read = [decode_image(read_bytes(dataset.root, path)) for path in pictures]
+        read = list(_decoded(dataset, pictures))
+        if not read:
+            return look._replace(note="none of the pictures that were tried can be read")
         shrunk = [shrink(picture, detector) for picture in read]
         detect_each(detector, shrunk[:1])  # loads the net
         began = time.monotonic()
         found = detect_each(detector, shrunk)
-    except (UserError, UnreadableImageError) as error:
+    except UserError as error:
         return look._replace(note=str(error).splitlines()[0])
     seconds = (time.monotonic() - began) / len(read)
     sides = [
@@ -152,10 +160,17 @@ def _look_for_faces(dataset: Dataset, pictures: list[str], look: Sampled) -> Sam
         for faces, one in zip(found, read, strict=True)
         if faces
     ]
-    share = len(sides) / len(read)
+    side = median(sides) if sides else 0.0
     return look._replace(
-        faces=share, face_side=median(sides) if sides else 0.0, face_seconds=seconds
+        faces=len(sides) / len(read), face_side=side, face_seconds=seconds, looked=len(read)
     )
+
+
+def _decoded(dataset: Dataset, pictures: Iterable[str]) -> Iterable[NDArray[np.uint8]]:
+    """Yield those pictures that can be read."""
+    for path in pictures:
+        with suppress(UnreadableImageError, UserError):
+            yield decode_image(read_bytes(dataset.root, path))
 
 
 def _rows(dataset: Dataset, table: pd.DataFrame, look: Sampled) -> DataSize:
@@ -178,22 +193,47 @@ def _wanted(models: Sequence[str] | None, look: Sampled) -> list[Prospect]:
     return list(candidates_for(pictures))
 
 
+def _trained_as(model: str, *, crop: bool) -> str:
+    """Return the name that a model is trained under."""
+    return f"{model.replace(':', '_')}_face" if crop else model
+
+
+def _finished(
+    wanted: Sequence[Prospect], name: str, scheme: str, table: pd.DataFrame, *, crop: bool
+) -> dict[str, tuple[int, ...]]:
+    """Return the folds of each candidate that are finished."""
+    done = {}
+    for one in wanted:
+        names = (name, scheme, _trained_as(one.model, crop=crop))
+        done[one.model] = tuple(fold for fold in fold_numbers(table) if has_run(*names, fold))
+        if 0 < len(done[one.model]) < len(fold_numbers(table)):
+            print(f"{names[2]}: finished folds: {', '.join(map(str, done[one.model]))}")
+    return done
+
+
 def _rehearse_all(
-    wanted: Sequence[Prospect], job: Job, watch: Watch, until: float
+    wanted: Sequence[Prospect],
+    job: Job,
+    watch: Watch,
+    minutes: float,
+    done: Mapping[str, tuple[int, ...]],
 ) -> tuple[list[Option], dict[str, str]]:
     """Time the candidates that can start here; returns them, and why others cannot."""
     timed: list[Option] = []
     refused: dict[str, str] = {}
-    weights = job.options.weights
-    for candidate in wanted:
+    asked, folds = job.options.weights, len(fold_numbers(job.table))
+    until = min(MOST_SECONDS, SHARE * 60 * minutes)
+    for candidate in wanted if minutes >= FEW_MINUTES else reversed(wanted):
         name, settings = candidate.model, read_model(candidate.model)
-        kind = settings.backbone.pretrained
-        given = weights if kind == "file" else None
-        if kind == "file" and weights is None:
+        kind, finished = settings.backbone.pretrained, done.get(name, ())
+        given = asked if kind in ("file", "hub") or len(wanted) == 1 else None
+        if len(finished) == folds:
+            refused[name] = f"all its folds are finished: python tune.py --data {job.dataset}"
+        elif kind == "file" and given is None:
             refused[name] = "its weights are a file of yours: --weights FILE"
-        elif not reachable(settings):
+        elif given is None and not reachable(settings):
             refused[name] = "its weights are in no HF cache here (HF_HOME), and none are downloaded"
-        elif time.monotonic() > until and timed:
+        elif process_seconds() > until and timed:
             refused[name] = "not timed, for a plan takes little of the time"
         else:
             options = replace(job.options, weights=given)
@@ -202,8 +242,8 @@ def _rehearse_all(
             except UserError as error:
                 refused[name] = message_of(error)
             else:
-                timed.append(Option(candidate, timing))
-    return timed, refused
+                timed.append(Option(candidate, timing, finished))
+    return sorted(timed, key=lambda option: wanted.index(option.candidate)), refused
 
 
 def _print_data(dataset: Dataset, table: pd.DataFrame, look: Sampled) -> None:
@@ -225,7 +265,7 @@ def _print_data(dataset: Dataset, table: pd.DataFrame, look: Sampled) -> None:
         print(f"faces not looked for: {look.note}")
     elif look.faces is not None:
         side = f", {min(1.0, look.face_side):.0%} of the shorter side" if look.faces else ""
-        print(f"a face in {look.faces:.0%} of {FACES} pictures{side}")
+        print(f"a face in {look.faces * look.looked:.0f} of {look.looked} pictures{side}")
 
 
 def _print_timings(timed: Sequence[Option], refused: Mapping[str, str], rows: DataSize) -> None:
@@ -270,42 +310,50 @@ def _print_proposal(
     proposal: Proposal, asked: Namespace, name: str, rows: DataSize, *, crop: bool
 ) -> None:
     """Print the steps, with their minutes and commands."""
-    data = ["--data", name]
-    if asked.input_root is not None:
-        data += ["--input-root", str(asked.input_root)]
     table = [["minutes", "step", "type"]]
     for member in proposal.members:
-        table += _training(member, asked, data, rows, crop=crop)
-    table.append([f"{proposal.tune:.1f}", "tune", _typed("tune.py", *data)])
+        table += _training(member, asked, name, rows, crop=crop)
+    tune = _typed("tune.py", *_passed_on(asked, name, "scheme"))
+    table.append([f"{proposal.tune:.1f}", "tune", tune])
     if rows.test:
         step = f"predict {rows.test} items"
-        table.append([f"{proposal.predict:.1f}", step, _typed("predict_ensemble.py", *data)])
+        predict = _typed("predict_ensemble.py", *_passed_on(asked, name, *COMPUTE))
+        table.append([f"{proposal.predict:.1f}", step, predict])
     print()
     print_table([*table, [f"{proposal.minutes:.1f}", "in all", ""]])
 
 
+def _passed_on(asked: Namespace, name: str, *flags: str) -> list[str]:
+    """Return what says which data, and those of some flags that this command was given."""
+    words = ["--data", name]
+    for flag in ("input_root", *flags):
+        value = getattr(asked, flag)
+        if value not in (None, "auto"):
+            words += [f"--{flag.replace('_', '-')}", str(value)]
+    return words
+
+
 def _training(
-    member: Planned, asked: Namespace, data: list[str], rows: DataSize, *, crop: bool
+    member: Planned, asked: Namespace, name: str, rows: DataSize, *, crop: bool
 ) -> list[list[str]]:
     """Return the lines of a member's training: one for all folds, or one a fold."""
     timing, model = member.option.timing, member.option.timing.model
-    words = ["--model", model, *data]
-    if asked.scheme is not None:
-        words += ["--scheme", asked.scheme]
+    words = ["--model", model, *_passed_on(asked, name, "scheme", *COMPUTE)]
     if asked.weights is not None and timing.start == "file":
         words += ["--weights", str(asked.weights)]
     if crop:
-        words += ["--set", "input.crop=face", "--as", f"{model.replace(':', '_')}_face"]
+        words += ["--set", "input.crop=face", "--as", _trained_as(model, crop=True)]
     epochs = [f"{member.share * stage.epochs:.1f} of {stage.epochs}" for stage in timing.stages]
     what = f"{model}, {timing.image_size} px, {' and '.join(epochs)} epochs each"
     if member.folds == rows.folds:
         step = f"train {member.folds} folds of {what}"
         time = ["--minutes", f"{member.minutes:g}"]
         return [[f"{member.minutes:.1f}", step, _typed("train_folds.py", *words, *time)]]
-    lines = []
+    done = member.option.done
+    lines, numbers = [], [fold for fold in range(rows.folds) if fold not in done]
     each = (60 * member.minutes - rows.reading) / member.folds
-    for fold in range(member.folds):
-        minutes = math.floor((each + (0 if fold else rows.reading)) / 6) / 10
+    for fold in numbers[: member.folds]:
+        minutes = math.floor((each + (0 if lines else rows.reading)) / 6) / 10
         time = ["--fold", str(fold), "--minutes", f"{minutes:g}"]
         step = f"train fold {fold} of {what}"
         lines.append([f"{minutes:.1f}", step, _typed("train_folds.py", *words, *time)])

@@ -34,6 +34,7 @@ class Option:
 
     candidate: Prospect
     timing: Timing
+    done: tuple[int, ...] = ()  # folds that are finished already
 
     def fold_seconds(self, rows: DataSize, share: float, folds: int) -> float:
         """Return the seconds of a fold, all included.
@@ -55,12 +56,16 @@ class Option:
         return seconds
 
     def folds_in(self, rows: DataSize, share: float, seconds: float) -> int:
-        """Return how many folds can make a share of the epochs, and predict, in some seconds."""
-        for folds in range(rows.folds, 0, -1):
+        """Return how many more folds can make a share of the epochs, and predict, in some time."""
+        for folds in range(self.open_folds(rows), 0, -1):
             each = self.fold_seconds(rows, share, folds) + self.predict_seconds(rows, 1)
             if folds * each <= seconds:
                 return folds
         return 0
+
+    def open_folds(self, rows: DataSize) -> int:
+        """Return how many folds are not finished."""
+        return rows.folds - len(self.done)
 
     @property
     def stretches(self) -> bool:
@@ -86,7 +91,7 @@ class Planned:
 
     option: Option
     minutes: float  # of its training, finding and decoding the items included
-    folds: int  # that are trained: 0, 1, ...
+    folds: int  # that are trained: the first ones that are not finished
     share: float  # of the config's epochs that each of them makes
 
 
@@ -120,14 +125,17 @@ def propose(minutes: float, rows: DataSize, options: Sequence[Option]) -> Propos
     for option in options:
         least = 1.0 if members else option.candidate.least
         after = option.predict_seconds(rows, 1)
-        folds = option.folds_in(rows, least, left)
-        if folds < (rows.folds if members else 1):
+        finished = len(option.done) * after  # those folds predict, too
+        folds = option.folds_in(rows, least, left - finished)
+        if folds < (option.open_folds(rows) if members else 1):
             continue
-        seconds = left - folds * after
+        seconds = left - finished - folds * after
         whole = folds * option.fold_seconds(rows, 1.0, folds)
         later = options[options.index(option) + 1 :]
         room = len(members) + 1 < MOST_MEMBERS
-        joined = folds == rows.folds and room and _one_fits(later, rows, seconds - whole)
+        joined = (
+            folds == option.open_folds(rows) and room and _one_fits(later, rows, seconds - whole)
+        )
         if joined or not option.stretches:
             seconds = min(seconds, whole)
         first = 0.0 if members else rows.reading
@@ -136,8 +144,8 @@ def propose(minutes: float, rows: DataSize, options: Sequence[Option]) -> Propos
             made += ROUND
         share = option.share_in(rows, (60 * made - first) / folds, folds)
         members.append(Planned(option, made, folds, share))
-        predict += folds * after
-        left -= seconds + folds * after
+        predict += finished + folds * after
+        left -= seconds + finished + folds * after
         if not joined:
             break
     if not members:
@@ -147,11 +155,11 @@ def propose(minutes: float, rows: DataSize, options: Sequence[Option]) -> Propos
 
 def _one_fits(options: Sequence[Option], rows: DataSize, seconds: float) -> bool:
     """Tell whether another model can be trained whole, on all folds, in what is left."""
-    return any(one.folds_in(rows, 1.0, seconds) == rows.folds for one in options)
+    return any(one.folds_in(rows, 1.0, seconds) == one.open_folds(rows) for one in options)
 
 
 def _too_little(minutes: float, rows: DataSize, options: Sequence[Option]) -> str:
-    """Say what the fastest model would need."""
+    """Say what the fastest of the models would need."""
     needs = [
         (one.fold_seconds(rows, one.candidate.least, 1) + one.predict_seconds(rows, 1), one)
         for one in options
@@ -159,7 +167,8 @@ def _too_little(minutes: float, rows: DataSize, options: Sequence[Option]) -> st
     need, fastest = min(needs, key=lambda pair: pair[0])
     whole = (need + 2 * STARTING + TUNING + rows.reading) / (1 - SLACK)
     return (
-        f"--minutes {minutes:g} is less than one fold can use: {fastest.timing.model} is the "
-        f"fastest here, and one fold of it, tuned and predicted with, takes {in_words(whole)}: "
+        f"--minutes {minutes:g} is less than one fold can use: of those timed here "
+        f"{fastest.timing.model} is the fastest, and one fold of it, tuned and predicted with, "
+        f"takes {in_words(whole)}: "
         f"python -m src plan --minutes {math.ceil(whole / 60)}"
     )

@@ -45,6 +45,10 @@ def test_what_a_plan_proposes_can_be_typed_and_ends_in_time(
     assert [words[1] for words in commands] == [
         "train_folds.py", "tune.py", "predict_ensemble.py"
     ]  # fmt: skip
+    for words, given in zip(commands, ("sdw", "s", "dw"), strict=True):  # as it was timed
+        assert ("--scheme" in words) == ("s" in given)
+        assert ("--device" in words) == ("d" in given)
+        assert ("--workers" in words) == ("w" in given)
     time = Time()
     Slow(monkeypatch, time, 4.0)
     monkeypatch.setattr(budget, "process_seconds", time)
@@ -56,6 +60,8 @@ def test_what_a_plan_proposes_can_be_typed_and_ends_in_time(
     record = json.loads(paths.run_record("tiny", SCHEME, "tiny", 1).read_text())
     assert record["budget"]["ask"]["folds"] == [0, 1]
     assert "finished already (" in command("train", *words)
+    again = command("plan", "--minutes", "5", "--models", "tiny", code=2)
+    assert "tiny: all its folds are finished: python tune.py" in again
     made = [0.5, 3.0]
     for fold, epochs in enumerate(made):
         place = paths.run_record("tiny", SCHEME, "tiny", fold)
@@ -80,7 +86,7 @@ def test_what_cannot_be_planned_is_said(command: Command) -> None:
     assert "the following arguments are required: --minutes" in command("plan", code=2)
     assert "did you mean" in command("plan", "--minutes", "5", "--models", "compact23", code=2)
     short = command("plan", "--minutes", "0.2", "--models", "tiny", code=2)
-    assert "--minutes 0.2 is less than one fold can use: tiny is the fastest here" in short
+    assert "0.2 is less than one fold can use: of those timed here tiny is the fastest" in short
     assert not paths.oof_home().exists()
     hub = command("plan", "--minutes", "5", "--models", "effnet_b0", "mobilenetv2_100", code=2)
     assert "effnet_b0: its weights are in no HF cache here" in hub

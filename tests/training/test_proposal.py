@@ -58,6 +58,15 @@ def test_a_good_model_on_a_fold_comes_before_a_small_one_on_all():
     assert folds[-1] == 5
 
 
+def test_finished_folds_are_not_trained_again():
+    some, last = (replace(GOOD, done=done) for done in ((0,), (0, 2, 3, 4)))
+    assert propose(150, ROWS, [GOOD]).members[0].folds == 5
+    assert propose(150, ROWS, [some]).members[0].folds == 4
+    plan = propose(20, ROWS, [last])
+    assert plan.members[0].folds == 1
+    assert plan.predict > propose(20, ROWS, [GOOD]).predict  # five folds predict, not one
+
+
 def test_in_a_night_others_join_with_all_their_epochs():
     plan = propose(480, ROWS, [GOOD, SMALL])
     assert [m.option for m in plan.members] == [GOOD, SMALL]
@@ -74,7 +83,9 @@ def test_a_head_on_features_computed_once_is_given_no_more_than_it_can_use():
 
 
 def test_less_than_one_fold_can_use_is_refused_with_what_is_enough():
-    with pytest.raises(UserError, match="less than one fold can use: small is the fast") as error:
+    with pytest.raises(
+        UserError, match="less than one fold can use: of those timed here small is the fast"
+    ) as error:
         propose(1.5, ROWS, [GOOD, SMALL])
     enough = int(str(error.value).rsplit("--minutes ", 1)[1])
     assert propose(enough, ROWS, [GOOD, SMALL]).members[0].option is SMALL
