@@ -45,6 +45,8 @@ def track(
         if now - shown >= LOG_SECONDS:
             shown = now
             rate = done / (now - start)
+            if total and done > total:  # a guess of a run whose pace changes (--minutes)
+                total = None
             left = f", {(total - done) / rate:.0f} s left" if total else ""
             also = f", {words}" if (words := said()) else ""
             LOG.info("%s: %d/%s, %.1f %s/s%s%s", what, done, total or "?", rate, unit, left, also)

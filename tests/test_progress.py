@@ -38,3 +38,13 @@ def test_what_else_is_to_be_shown_is_asked_only_when_it_is_shown(monkeypatch, ca
     asked.clear()
     assert list(track("abc", "epoch 1/2", said=said)) == ["a", "b", "c"]
     assert len(asked) == (3 if seconds < 0 else 0)
+
+
+def test_a_total_that_was_too_small_is_no_longer_told(monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "rvf")
+    monkeypatch.setattr(progress, "LOG_SECONDS", -1.0)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert list(track("abc", "epoch 1/2", total=2)) == ["a", "b", "c"]
+    assert ": 2/2, " in caplog.messages[1]
+    assert ": 3/?, " in caplog.messages[2]
+    assert "left" not in caplog.messages[2]
