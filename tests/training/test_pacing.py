@@ -1,6 +1,7 @@
 """`--minutes`: the whole schedule in the time there is, whatever the machine does in it."""
 
 import random
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -140,7 +141,7 @@ def test_of_short_epochs_too_little_time_is_refused_as_well(make_job, caplog, st
     run = bare_run(job, steps=steps, epochs=10)
     with pytest.raises(UserError, match=r"--minutes 0.4: .* Take .*--minutes") as error:
         list(walk(run, budget, time, lambda _: 6.0, look=3.0))
-    assert "-" not in str(error.value).replace("--", "")
+    assert not re.search(r"-\d", str(error.value))  # no negative time
     assert time.seconds == start or time.seconds < 1.2 * budget.total
     assert not caplog.records
 
