@@ -121,7 +121,13 @@ def write_record(path: Path) -> None:
     values |= {"start": {"source": "random", "sha256": ""}, "config": {}, "metrics": {}}
     values |= {"history": [], "checkpoint_sha256": "ab", "selection": "last"}
     values |= {"oof_sha256": "cd", "views_sha256": "ef", "data_sha256": "d"}
-    values |= {"config_sha256": "c", "folds_sha256": "f", "pseudo": None, "stop_after": None}
+    values |= {
+        "config_sha256": "c",
+        "folds_sha256": "f",
+        "pseudo": None,
+        "stop_after": None,
+        "paces": None,
+    }
     values["merged_from"] = None
     runs.write_record(path, {"schema": 1, **values})
 
@@ -129,7 +135,8 @@ def write_record(path: Path) -> None:
 def read_record(path: Path) -> object:
     found = runs.read_record(path)
     want = {"config_sha256": "c", "data_sha256": "d", "folds_sha256": "f", "pseudo": None,
-            "stop_after": None, "start": {"source": "random", "sha256": ""}}  # fmt: skip
+            "stop_after": None, "paces": None,
+            "start": {"source": "random", "sha256": ""}}  # fmt: skip
     resume.check_identity(found, want, path)
     return found
 
