@@ -50,7 +50,7 @@ SMALL = 96  # px; `short` takes any size, and finds as many at 96 as at 128, at 
 class BlazeFace(Detector):
     """Boxes and five points, on the CPU; a tenth of MTCNN's time."""
 
-    identity = f"blazeface-{tflite.WHEEL.version}-1-{LONGEST}-{MIN_SCORE}"
+    identity = f"blazeface-{tflite.PACKAGE.version}-1-{LONGEST}-{MIN_SCORE}"
     batch = 1
     longest: int | None = LONGEST
     sure = SURE

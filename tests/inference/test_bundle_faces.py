@@ -17,10 +17,10 @@ import pandas as pd
 import pytest
 
 from src.artifacts.files import sha256_file
+from src.artifacts.packages import Package
 from src.cli import parsers, train, tune
 from src.data.items.dataset_yaml import says_cropped
 from src.faces import tflite
-from src.faces.wheels import Wheel
 from src.inference import bundle as module
 from tests.shared import NO_NETWORK, tiny_model
 
@@ -84,7 +84,7 @@ def say_cropped(root: Path, *, cropped: bool) -> None:
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train a model that looks for faces with mtcnn, and one with blazeface; returns the root."""
-    if any(wheel.home() is None for wheel in module.WHEELS.values()):
+    if not all(package.folders() for package in module.PACKAGES.values()):
         pytest.skip("the extra `face` is not installed")
     faces = "{detector: mtcnn}", "{detector: blazeface}"
     return train_faces(tmp_path_factory.mktemp("wheels"), *faces, cropped=False)
@@ -235,13 +235,13 @@ def test_a_file_that_is_needed_and_gone_stops_the_bundle(yunet, capsys):
 def test_a_package_that_is_needed_and_not_installed_stops_the_bundle(
     wheels, monkeypatch, capsys, module_name, pip
 ):
-    home = Wheel.home
+    real = Package.folders
     monkeypatch.setattr(
-        Wheel, "home", lambda wheel: None if wheel.folder == module_name else home(wheel)
+        Package, "folders", lambda one: [] if one.folder == module_name else real(one)
     )
     say_cropped(wheels, cropped=True)
     assert pack(wheels) == 0
-    assert f"{pip.split('==')[0]} is not installed, nor needed" in capsys.readouterr().out
+    assert f"{pip.split('==')[0]} is not packed, nor needed" in capsys.readouterr().out
     say_cropped(wheels, cropped=False)
     assert pack(wheels) == 2
     assert f"pip install --no-deps {pip}" in capsys.readouterr().err

