@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from src.faces import mesh, tflite
 from src.faces.crop import Box, Face, Picture, Points, iou, scaled
 from src.faces.detectors import DETECTORS, Detector, refuse_file
+from src.faces.parts import halved, look
 from src.faces.tflite import TFLite
-from src.faces.views import halved, look
 
 LONGEST = 1920
 MIN_SCORE = 0.5
@@ -96,11 +96,11 @@ class BlazeFace(Detector):
 
     def _find(self, net: Net, picture: Picture, part: Box, side: int) -> list[Face]:
         """Return the faces that a net finds in a part of a picture, shown to it at `side` px."""
-        view = look(picture, part, side)
-        outputs = self._nets[net].run(view.pixels.astype(np.float32) / 127.5 - 1)
+        shown = look(picture, part, side)
+        outputs = self._nets[net].run(shown.pixels.astype(np.float32) / 127.5 - 1)
         rows = next(array for name, array in outputs.items() if "regress" in name)
         logits = next(array for name, array in outputs.items() if "classif" in name)
-        return [view.back(face) for face in decode(net, side, rows[0], logits[0, :, 0])]
+        return [shown.back(face) for face in decode(net, side, rows[0], logits[0, :, 0])]
 
 
 def anchors(net: Net, side: int) -> Array:

@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 
 from src.faces import tflite
 from src.faces.crop import Face, Picture, Points
+from src.faces.parts import look
 from src.faces.tflite import TFLite
-from src.faces.views import look
 
 COUNT = 468
 SIDE = 192  # px of the net's input
@@ -39,14 +39,14 @@ def landmarks(picture: Picture, face: Face) -> Landmarks:
     x0, y0, x1, y1 = face.box
     longer = max(x1 - x0, y1 - y0)
     x, y, reach = (x0 + x1) / 2, (y0 + y1) / 2 + LOWER * longer, ROOM * WIDE * longer / 2
-    view = look(picture, (x - reach, y - reach, x + reach, y + reach), round(ROOM * SIDE))
+    part = look(picture, (x - reach, y - reach, x + reach, y + reach), round(ROOM * SIDE))
     shown = _level(face)
-    pixels = cv2.warpAffine(view.pixels, shown, (SIDE, SIDE), flags=cv2.INTER_LINEAR)
+    pixels = cv2.warpAffine(part.pixels, shown, (SIDE, SIDE), flags=cv2.INTER_LINEAR)
     outputs = _NET.run(np.asarray(pixels, np.float32) / np.float32(255))
     points = next(out for out in outputs.values() if out.size == 3 * COUNT).reshape(COUNT, 3)
     back = cv2.invertAffineTransform(shown)
     flat = points[:, :2].astype(np.float64) @ back[:, :2].T + back[:, 2]
-    return flat / (view.across, view.down) + (view.left, view.top)
+    return flat / (part.across, part.down) + (part.left, part.top)
 
 
 def five_points(marks: Landmarks) -> Points:
@@ -57,7 +57,7 @@ def five_points(marks: Landmarks) -> Points:
 
 
 def _level(face: Face) -> NDArray[np.float64]:
-    """Return the (2, 3) turn about the middle of the view that brings the eyes level."""
+    """Return the (2, 3) turn about the middle of the part that brings the eyes level."""
     turn = 0.0
     if face.points is not None:
         (ax, ay), (bx, by) = face.points[:2]

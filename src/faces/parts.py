@@ -8,17 +8,17 @@ import numpy as np
 from src.faces.crop import Box, Face, Picture
 
 
-class View(NamedTuple):
+class Window(NamedTuple):
     """A square of a picture, as a net sees it; black where the picture ends."""
 
     pixels: Picture
-    across: float  # px of the view for one of the picture
+    across: float  # px of the part for one of the picture
     down: float
-    left: float  # px of the picture at which the view begins
+    left: float  # px of the picture at which the part begins
     top: float
 
     def back(self, face: Face) -> Face:
-        """Return a face of the view in pixels of the picture."""
+        """Return a face of the part in pixels of the picture."""
 
         def point(x: float, y: float) -> tuple[float, float]:
             return x / self.across + self.left, y / self.down + self.top
@@ -28,13 +28,13 @@ class View(NamedTuple):
         return Face((*point(x0, y0), *point(x1, y1)), face.score, points)
 
 
-def look(picture: Picture, part: Box, side: int) -> View:
+def look(picture: Picture, box: Box, side: int) -> Window:
     """Show a part of a picture, which may reach over its edge, in the middle of `side` x `side` px.
 
     Shape and colours stay; what lies beyond the picture, or fills up the square, is black.
     """
     height, width = picture.shape[:2]
-    x0, y0, x1, y1 = part
+    x0, y0, x1, y1 = box
     scale = side / max(x1 - x0, y1 - y0, 1e-6)
     begin_x, begin_y = (x0 + x1) / 2 - side / scale / 2, (y0 + y1) / 2 - side / scale / 2
     left, right = _within(x0, x1, width)
@@ -49,7 +49,7 @@ def look(picture: Picture, part: Box, side: int) -> View:
     pixels = np.zeros((side, side, 3), np.uint8)
     pixels[y : y + size[1], x : x + size[0]] = small
     across, down = size[0] / (right - left), size[1] / (bottom - top)
-    return View(pixels, across, down, left - x / across, top - y / down)
+    return Window(pixels, across, down, left - x / across, top - y / down)
 
 
 def halved(picture: Picture, longest: float) -> tuple[Picture, int]:

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.faces.crop import Face
-from src.faces.views import halved, look
+from src.faces.parts import halved, look
 
 
 @given(
@@ -14,13 +14,13 @@ from src.faces.views import halved, look
 def test_a_part_is_shown_in_its_place_and_black_beyond_the_picture(size, part, side):
     x, y, reach = part
     picture = np.full((*size, 3), 200, np.uint8)
-    view = look(picture, (x, y, x + reach, y + reach), side)
-    assert view.pixels.shape == (side, side, 3)
+    shown = look(picture, (x, y, x + reach, y + reach), side)
+    assert shown.pixels.shape == (side, side, 3)
     if x < size[1] and y < size[0] and x + reach > 0 and y + reach > 0:
-        rows, columns = np.nonzero(view.pixels[..., 0] > 100)
+        rows, columns = np.nonzero(shown.pixels[..., 0] > 100)
         seen = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
         there = (max(x, 0), max(y, 0), min(x + reach, size[1]), min(y + reach, size[0]))
-        back = view.back(Face(tuple(map(float, seen)), 1.0)).box
+        back = shown.back(Face(tuple(map(float, seen)), 1.0)).box
         assert np.allclose(back, there, atol=2 + 2 * reach / side)
 
 
