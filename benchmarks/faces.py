@@ -34,6 +34,7 @@ from src.faces import mtcnn
 from src.faces.blazeface import BlazeFace
 from src.faces.crop import Face, Picture, area, iou
 from src.faces.detectors import Detector, detect_each, shrink
+from src.faces.parts import look_wider
 
 FRAMES = 16
 FOUND = 0.3  # IoU from which it is the same face
@@ -59,7 +60,7 @@ class Wide(Old):
 
     def detect(self, pictures: Sequence[Picture]) -> list[list[Face]]:
         """See `Detector`."""
-        return self.finder.look_wider(pictures)
+        return look_wider(self.finder.look_once, pictures)
 
 
 @dataclass

@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from src.faces import mesh, tflite
 from src.faces.crop import Box, Face, Picture, Points, iou, scaled
 from src.faces.detectors import DETECTORS, Detector, refuse_file
-from src.faces.parts import halved, look
+from src.faces.parts import MARGIN, halved, look
 from src.faces.tflite import TFLite
 
 LONGEST = 1920
 MIN_SCORE = 0.5
 OVERLAP = 0.3  # IoU from which two boxes are one face
-MARGIN = 0.25  # of black on each side of a picture, times its longer side: faces may fill it
 TIGHT = 0.4  # times the picture's shorter side: beside a sure face as large, none is looked for
 SURE = 0.7  # hardly any box on pictures without people reaches it
 AROUND = 2.0  # sides of a box that are looked at to place it exactly

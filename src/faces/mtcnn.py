@@ -12,14 +12,14 @@ import numpy as np
 from src import paths
 from src.artifacts.packages import Package
 from src.errors import UserError
-from src.faces.crop import Face, Picture, moved
+from src.faces.crop import Face, Picture
 from src.faces.detectors import DETECTORS, Detector, refuse_file
+from src.faces.parts import MARGIN, look_again
 
 LOG = logging.getLogger("rvf")
 LONGEST = 960
 SMALLEST = 24  # px of a face
 MIN_SCORE = 0.8
-MARGIN = 0.25  # of black on each side of a picture, times its longer side, where faces fill it
 PACKAGE = Package(
     "facenet-pytorch",
     "2.6.0",
@@ -62,22 +62,7 @@ class Mtcnn(Detector):
         Raises:
             UserError: facenet-pytorch is not installed.
         """
-        found = self.look_once(pictures)
-        again = [k for k, faces in enumerate(found) if _is_tight(faces, pictures[k])]
-        wider = self.look_wider([pictures[k] for k in again])
-        for place, faces in zip(again, wider, strict=True):
-            found[place] = faces or found[place]
-        return found
-
-    def look_wider(self, pictures: Sequence[Picture]) -> list[list[Face]]:
-        """Return the faces of pictures with a black margin round each."""
-        margins = [round(MARGIN * max(picture.shape[:2])) for picture in pictures]
-        sides = [((margin, margin), (margin, margin), (0, 0)) for margin in margins]
-        found = self.look_once([np.pad(*both) for both in zip(pictures, sides, strict=True)])
-        return [
-            [moved(face, -margin, -margin) for face in faces]
-            for margin, faces in zip(margins, found, strict=True)
-        ]
+        return look_again(self.look_once, pictures)
 
     def look_once(self, pictures: Sequence[Picture]) -> list[list[Face]]:
         """Return the faces of pictures as they are; those of one size are looked at together."""
@@ -113,12 +98,6 @@ class Mtcnn(Detector):
             return [[]]
         rows = zip(boxes, scores, points, strict=True)
         return [_faces(*row) if row[0] is not None else [] for row in rows]
-
-
-def _is_tight(faces: Sequence[Face], picture: Picture) -> bool:
-    height, width = picture.shape[:2]
-    boxes = [face.box for face in faces]
-    return any(b[0] < 0 or b[1] < 0 or b[2] > width or b[3] > height for b in boxes)
 
 
 def _load() -> Any:  # noqa: ANN401 - an optional package's own kind

@@ -1,11 +1,15 @@
-"""A part of a picture as a net sees it, and back."""
+"""A part of a picture as a net sees it, and back; a second look with black around the picture."""
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from src.faces.crop import Box, Face, Picture
+from src.faces.crop import Box, Face, Picture, moved
+
+MARGIN = 0.25  # of black on each side of a picture, times its longer side: faces may fill it
+Look = Callable[[Sequence[Picture]], list[list[Face]]]
 
 
 class Window(NamedTuple):
@@ -66,6 +70,33 @@ def halved(picture: Picture, longest: float) -> tuple[Picture, int]:
         picture = np.asarray(small, np.uint8)
         times *= 2
     return picture, times
+
+
+def look_again(look_once: Look, pictures: Sequence[Picture]) -> list[list[Face]]:
+    """Return the faces of pictures; where one reaches over an edge, of a look with a margin."""
+    found = look_once(pictures)
+    again = [k for k, faces in enumerate(found) if _is_tight(faces, pictures[k])]
+    wider = look_wider(look_once, [pictures[k] for k in again])
+    for place, faces in zip(again, wider, strict=True):
+        found[place] = faces or found[place]
+    return found
+
+
+def look_wider(look_once: Look, pictures: Sequence[Picture]) -> list[list[Face]]:
+    """Return the faces of pictures with a black margin round each."""
+    margins = [round(MARGIN * max(picture.shape[:2])) for picture in pictures]
+    sides = [((margin, margin), (margin, margin), (0, 0)) for margin in margins]
+    found = look_once([np.pad(*both) for both in zip(pictures, sides, strict=True)])
+    return [
+        [moved(face, -margin, -margin) for face in faces]
+        for margin, faces in zip(margins, found, strict=True)
+    ]
+
+
+def _is_tight(faces: Sequence[Face], picture: Picture) -> bool:
+    height, width = picture.shape[:2]
+    boxes = [face.box for face in faces]
+    return any(b[0] < 0 or b[1] < 0 or b[2] > width or b[3] > height for b in boxes)
 
 
 def _within(low: float, high: float, end: int) -> tuple[int, int]:

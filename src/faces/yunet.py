@@ -10,6 +10,7 @@ from src.artifacts.files import sha256_file
 from src.errors import UserError
 from src.faces.crop import Face, Picture
 from src.faces.detectors import DETECTORS, Detector
+from src.faces.parts import MARGIN, look_again
 
 LONGEST = 640
 MIN_SCORE = 0.8
@@ -30,17 +31,17 @@ class YuNet(Detector):
             )
         if not file.is_file():
             raise UserError(f"face.detector_file: {file} is not there")
-        self.identity = f"yunet-{sha256_file(file)[:12]}-{LONGEST}-{MIN_SCORE}"
+        self.identity = f"yunet-{sha256_file(file)[:12]}-{LONGEST}-{MIN_SCORE}-{MARGIN}"
         self._file = file
         self._net: cv2.FaceDetectorYN | None = None
 
     def detect(self, pictures: Sequence[Picture]) -> list[list[Face]]:
-        """See `Detector`.
+        """See `Detector`; a picture with a face over its edge is looked at again, with a margin.
 
         Raises:
             UserError: the file is not a YuNet.
         """
-        return [self._look(picture) for picture in pictures]
+        return look_again(lambda some: [self._look(one) for one in some], pictures)
 
     def _look(self, picture: Picture) -> list[Face]:
         height, width = picture.shape[:2]

@@ -2,6 +2,7 @@ import builtins
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
 import pytest
 
@@ -128,6 +129,35 @@ def test_mtcnn_looks_again_with_a_margin_where_a_face_reaches_over_the_edge(monk
     assert first[0].box == (7, 10, 30, 50)
     assert second[0].box == (-3, 0, 40, 80)
     assert second[0].points == ((-3, 0),) * 5
+
+
+def test_yunet_looks_again_with_a_margin_where_a_face_reaches_over_the_edge(tmp_path, monkeypatch):
+    class Net:
+        """Fills what is not black, one pixel over its left edge."""
+
+        def setInputSize(self, size):  # noqa: N802 - OpenCV's name
+            looked.append(size)
+
+        def detect(self, picture):
+            y, x = np.nonzero(picture[..., 0])
+            row = np.full((1, 15), 1.0, np.float32)
+            row[0, :4] = x.min() - 1, y.min(), np.ptp(x) + 2, np.ptp(y) + 1
+            row[0, 4:14] = x.min()
+            return 1, row
+
+    looked = []
+    monkeypatch.setattr(cv2.FaceDetectorYN, "create", lambda *_: Net())
+    file = tmp_path / "net.onnx"
+    file.write_bytes(b"any")
+    roomy, tight = np.zeros((80, 40, 3), np.uint8), np.full((80, 40, 3), 9, np.uint8)
+    roomy[10:50, 10:30] = 9
+    detector = DETECTORS.get("yunet")(file)
+    first, second = detector.detect([roomy, tight])
+    assert looked == [(40, 80), (40, 80), (80, 120)]  # width, height
+    assert first[0].box == (9, 10, 30, 50)
+    assert second[0].box == (-1, 0, 40, 80)
+    assert second[0].points[0] == (0, 0)
+    assert detector.identity.endswith("-0.25")
 
 
 def reader(shared_data):
