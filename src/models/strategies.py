@@ -88,8 +88,8 @@ def lp_ft(parts: Anatomy, config: ModelConfig) -> list[Stage]:
 def frozen_prefix(parts: Anatomy, config: ModelConfig) -> list[Stage]:
     """Train what lies behind the first blocks, on views that these have seen; then, perhaps, all.
 
-    The first blocks cost most and learn least (Brock et al. 2017, "FreezeOut"): at full resolution
-    they take more than half of a step's time.
+    The first blocks work at the highest resolution: of a convolutional net they take more than half
+    of a step's time. Of layers frozen early: Brock et al. 2017, "FreezeOut".
     """
     wanted, optim, name = config.transfer, config.optim, config.backbone.name
     if wanted.unfreeze_every is not None:

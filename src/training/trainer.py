@@ -348,9 +348,7 @@ class Trainer:
         torch.manual_seed(derive_seed(self.config.seed, self.job.fold, "settle", self.run.epoch))
         self.sampler.epoch, self.sampler.first = self.run.epoch, first
         cut = self.run.current.cut
-        if (
-            cut and not self.run.batch
-        ):  # between epochs: the last one's views, the next has none yet
+        if cut and not self.run.batch:  # an epoch has ended: by its views, the next has none yet
             self.sampler.epoch -= 1
         taken = Suffix(model.net, cut) if cut else model
         settle_statistics(taken, self.batches, self.chip, self.run.precision)
