@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from src.cli import parsers
+from tests.shared import tiny_model
 
 SCHEME = "sgkf2_s0"
 Command = Callable[..., str]
@@ -43,3 +44,13 @@ def command(
         return captured.err if code else captured.out
 
     return run
+
+
+@pytest.fixture
+def tiny(artefact_root: Path) -> Path:
+    """Write input/tiny and the config `tiny`."""
+    write_pictures(artefact_root / "input" / "tiny", 32, 16, np.random.default_rng(0))
+    configs = artefact_root / "configs" / "models"
+    configs.mkdir(parents=True)
+    (configs / "tiny.yaml").write_text(tiny_model())
+    return artefact_root

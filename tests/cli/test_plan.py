@@ -4,26 +4,15 @@ import json
 import shlex
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from src import paths
 from src.cli import plan
 from src.compute import budget
 from src.training import rehearsal
-from tests.cli.conftest import SCHEME, Command, write_pictures
+from tests.cli.conftest import SCHEME, Command
 from tests.records import change_sealed
-from tests.shared import tiny_model
 from tests.training.test_pacing import Slow, Time
-
-
-@pytest.fixture
-def tiny(artefact_root: Path) -> Path:
-    write_pictures(artefact_root / "input" / "tiny", 32, 16, np.random.default_rng(0))
-    configs = artefact_root / "configs" / "models"
-    configs.mkdir(parents=True)
-    (configs / "tiny.yaml").write_text(tiny_model())
-    return artefact_root
 
 
 def proposed(said: str) -> list[list[str]]:

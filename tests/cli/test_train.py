@@ -5,24 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from src import paths
 from src.artifacts.folds import read_folds
 from src.artifacts.oof import read_oof, read_views
 from src.config import read_model
-from tests.cli.conftest import SCHEME, Command, write_pictures
-from tests.shared import tiny_model
-
-
-@pytest.fixture
-def tiny(artefact_root: Path) -> Path:
-    """Write input/tiny and the config `tiny`."""
-    write_pictures(artefact_root / "input" / "tiny", 32, 16, np.random.default_rng(0))
-    configs = artefact_root / "configs" / "models"
-    configs.mkdir(parents=True)
-    (configs / "tiny.yaml").write_text(tiny_model())
-    return artefact_root
+from tests.cli.conftest import SCHEME, Command
 
 
 def names(model: str, fold: int | str = 0) -> tuple[str, str, str, int | str]:
