@@ -3,7 +3,8 @@
 What a model costs, counted without computing: on torch's meta device, which holds no numbers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from src.config import READING, InputSpec, ModelConfig
 from src.errors import UserError
 from src.faces.detectors import face_spec
 from src.models.backbones import Native, build_backbone, checkpoint_gradients, size_hint
-from src.models.heads import classifier_of, entering
+from src.models.intermediates import watching
 
 
 class Classifier(nn.Module):
@@ -26,23 +27,22 @@ class Classifier(nn.Module):
         self.register_buffer("mean", 255 * torch.tensor(spec.mean).view(1, 3, 1, 1), False)
         self.register_buffer("std", 255 * torch.tensor(spec.std).view(1, 3, 1, 1), False)
 
-    def forward(self, batch: Mapping[str, Tensor], *, features: bool = False) -> dict[str, Tensor]:
-        """Map a batch to `logit`, float (n,), where positive means fake, and perhaps to `features`.
+    def forward(self, batch: Mapping[str, Tensor], *, also: Collection[str] = ()) -> dict[str, Any]:
+        """Map a batch to `logit`, float (n,), where positive means fake, and what else is asked.
 
         Args:
             batch: `pixels`, uint8 (n, s, s, 3) RGB, or float on the same scale where they are
                 mixed; in training perhaps `blank`, int64 (n, 4): top, bottom, left, right of a
                 rectangle that becomes the mean colour.
-            features: return what enters the net's last linear layer, float (n, ...), too; a
-                compiled net then runs as if it were not. UserError for a net with several
-                classifiers.
+            also: names of `INTERMEDIATES` to return as well; a compiled net then runs as if it
+                were not. UserError for a net without.
         """
         pixels = self.normalised(batch["pixels"], batch.get("blank"))
-        if not features:
+        if not also:
             return {"logit": self.net(pixels).squeeze(1)}
-        with entering(classifier_of(self.net)[1]) as seen:
+        with watching(self.net, also) as seen:
             logit = self.net.forward(pixels).squeeze(1)  # not compiled
-        return {"logit": logit, "features": seen[0]}
+        return {"logit": logit, **seen}
 
     def normalised(self, pixels: Tensor, blank: Tensor | None = None) -> Tensor:
         """Return pixels as the net takes them, float (n, 3, s, s); see `forward`."""

@@ -114,9 +114,9 @@ def classifier_of(net: nn.Module) -> tuple[str, nn.Module]:
 
 
 @contextmanager
-def entering(layer: nn.Module) -> Iterator[list[Tensor]]:
+def entering(layer: nn.Module, seen: list[Tensor] | None = None) -> Iterator[list[Tensor]]:
     """Collect what enters a layer while its net runs, and is not compiled code."""
-    seen: list[Tensor] = []
+    seen = [] if seen is None else seen
     hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:
         yield seen

@@ -1,8 +1,9 @@
 """A net cut in two between its blocks: what lies before the cut, and what lies behind it."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from src.errors import UserError
 from src.models.anatomy import Anatomy
 from src.models.classifier import Classifier
-from src.models.heads import classifier_of, entering
+from src.models.intermediates import watching
 
 TOLERANCE = 1e-4  # of a logit, between the net and its two parts one after the other
 
@@ -31,16 +32,14 @@ class Suffix(nn.Module):
         super().__init__()
         self.net = _without_prefix(net, cut)
 
-    def forward(self, batch: Mapping[str, Tensor], *, features: bool = False) -> dict[str, Tensor]:
+    def forward(self, batch: Mapping[str, Tensor], *, also: Collection[str] = ()) -> dict[str, Any]:
         """Map `features` of `entering_at`, of any float type, to what a `Classifier` returns."""
         entered = batch["features"].float()
         if entered.ndim == 4:
             entered = entered.contiguous(memory_format=torch.channels_last)
-        if not features:
-            return {"logit": self.net(entered).squeeze(1)}
-        with entering(classifier_of(self.net)[1]) as seen:
+        with watching(self.net, also) as seen:
             logit = self.net(entered).squeeze(1)
-        return {"logit": logit, "features": seen[0]}
+        return {"logit": logit, **seen}
 
 
 def cut_of(parts: Anatomy, blocks: int, name: str) -> str:

@@ -330,7 +330,7 @@ class Trainer:
         """Return what the net says of a batch, and count what it calls right."""
         asked = bool(asked_terms(self.config.loss)) and self.run.current.trains_body
         with device.autocast(self.chip, self.run.precision):
-            outputs = self.run.active(batch, features=True) if asked else self.run.active(batch)
+            outputs = self.run.active(batch, also=("features",) if asked else ())
         self.right.append(count_right(outputs["logit"], batch["label"]))
         return outputs
 

@@ -153,7 +153,7 @@ def test_features_are_what_enters_the_last_layer(name: str):
     size = SIZES.get(name, 64)
     batch = {"pixels": torch.randint(256, (2, size, size, 3), dtype=torch.uint8)}
     with torch.inference_mode():
-        plain, asked = model(batch), model(batch, features=True)
+        plain, asked = model(batch), model(batch, also=("features",))
         path, head = classifier_of(model.net)
         torch.testing.assert_close(head(asked["features"]).squeeze(1), plain["logit"])
     assert set(plain) == {"logit"}

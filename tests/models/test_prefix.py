@@ -31,9 +31,9 @@ def test_the_parts_of_a_net_make_the_whole(name, blocks, cut):
     size = model.spec.image_size
     pixels = torch.randint(0, 256, (2, size, size, 3), dtype=torch.uint8)
     with torch.inference_mode():
-        want = model({"pixels": pixels}, features=True)
+        want = model({"pixels": pixels}, also=("features",))
         entered = entering_at(model.net, cut, model.normalised(pixels))
-        got = Suffix(model.net, cut).eval()({"features": entered}, features=True)
+        got = Suffix(model.net, cut).eval()({"features": entered}, also=("features",))
     for key, value in want.items():
         torch.testing.assert_close(got[key], value, atol=1e-4, rtol=1e-4)
     # Every weight is on one side, and a step behind the cut reaches those of that side alone.

@@ -80,6 +80,10 @@ class CompactNet(nn.Module):
         self.stages = nn.Sequential(
             *(Residual(a, b, 1 if i == 0 else 2) for i, (a, b) in enumerate(pairs))
         )
+        self.feature_info = [  # as timm's nets have it
+            {"module": f"stages.{i}", "num_chs": width, "reduction": 2**i}
+            for i, width in enumerate(widths[1:])
+        ]
         self.global_pool = Pool("avg")
         self.drop = nn.Dropout(drop_rate)
         self.head = nn.Linear(widths[-1], num_classes)
