@@ -28,7 +28,7 @@ def make_record(
     found |= {"dataset": dataset, "scheme": scheme, "model": model, "fold": fold, **prints}
     found |= {"config": config.as_dict(), "history": [], "epoch": 2, "metrics": {}, "stages": []}
     found |= {"start": {"source": "random", "sha256": ""}, "selection": "last"}
-    found |= dict.fromkeys(["merged_from", "pseudo", "stop_after", "paces", "budget"])
+    found |= dict.fromkeys(["merged_from", "pseudo", "teachers", "stop_after", "paces", "budget"])
     found |= {"parameters": 7}
     found |= {"seconds": 3.25, "items_per_second": 5.0, "trainable": 7, "device": "cpu"}
     record = {"schema": SCHEMA, **found, **changes}

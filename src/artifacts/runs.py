@@ -27,6 +27,7 @@ KEYS = [
     "data_sha256",
     "folds_sha256",
     "pseudo",
+    "teachers",
     "stop_after",
     "paces",
     "budget",

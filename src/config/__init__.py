@@ -14,6 +14,7 @@ from src.config.read import (
 from src.config.schema import (
     READING,
     BackboneConfig,
+    DistilConfig,
     FaceConfig,
     FramesConfig,
     HeadConfig,
@@ -29,6 +30,7 @@ from src.config.schema import (
 __all__ = [
     "READING",
     "BackboneConfig",
+    "DistilConfig",
     "FaceConfig",
     "FramesConfig",
     "HeadConfig",

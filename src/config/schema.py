@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from src.distillation import DISTIL, LEAST_ITEMS, asked_of, distil_keys
 from src.losses import OF_PAIRS, TERMS, all_settings, asked_terms
 from src.metrics import DEFAULT, Metric, metric_named, tuned_name
 from src.strict_yaml import (
@@ -156,6 +157,31 @@ else:  # with a key for each setting of a loss and each weight of a term (`src/l
 
 
 @checked_dataclass(frozen=True, config=STRICT)
+class DistilKeys(Keys):
+    """Who teaches a student, whatever it is taught."""
+
+    # a model (its run of the same fold), a recipe (its members' runs of it), a file of weights, or
+    # a list of models and files, each of which teaches
+    teacher: str | tuple[str, ...]
+    # the model as which a file of weights from elsewhere is read (its net and its input)
+    read_as: str | None = None
+    # class of that file's head that means fake, where its format does not say
+    fake_index: Annotated[Int, Field(ge=0, le=1)] | None = None
+    labels: NotNegative = 1.0  # weight of the loss on labels; 0 learns from the teacher alone
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The teachers, one or more."""
+        return (self.teacher,) if isinstance(self.teacher, str) else self.teacher
+
+
+if TYPE_CHECKING:
+    DistilConfig = DistilKeys
+else:  # with a key for each term (`src/distillation.py`): its settings, or None
+    DistilConfig = make_keys("DistilConfig", distil_keys(), DistilKeys, "What a teacher teaches.")
+
+
+@checked_dataclass(frozen=True, config=STRICT)
 class OptimConfig(Keys):
     """How it is minimised."""
 
@@ -235,6 +261,8 @@ class ModelConfig(Keys):
     sampler: str = "shuffle"
     per_class: Count = 250  # of `oversample`: items a class and epoch, at least
     loss: LossConfig = field(default_factory=LossConfig)  # what is minimised
+    # what is learned from a teacher beside the labels; None has none
+    distil: DistilConfig | None = None
     optim: OptimConfig = field(default_factory=OptimConfig)  # how
     # `last` keeps the last epoch, `best` the one that `monitor` finds best
     selection: Literal["last", "best"] = "last"
@@ -294,7 +322,7 @@ def _together(config: ModelConfig) -> dict[str, bool]:
     pairs = any(name in OF_PAIRS for name in terms)
     every, of_pairs = ([f"loss.{name}" for name in names] for names in (TERMS, OF_PAIRS))
     means = optim.ema_decay is not None or averages
-    return {
+    return _distilling(config) | {
         f"optim.swa_epochs must be in 1..{optim.epochs} (optim.epochs)": not averages
         or (optim.swa_epochs or 0) <= optim.epochs,
         "input.crop: native is written input.geometry: native; it goes with crop: full and with "
@@ -322,6 +350,33 @@ def _together(config: ModelConfig) -> dict[str, bool]:
         "cutmix out, or take transfer.cache_features: false": not (viewed and mixes),
         "strategy: feature_extractor moves no feature: leave "
         f"{', '.join(every[:-1])} and {every[-1]} out": not (frozen and terms),
+    }
+
+
+def _distilling(config: ModelConfig) -> dict[str, bool]:
+    """Return what `distil` asks of the rest of a config -> whether it holds."""
+    distil = config.distil
+    if distil is None:
+        return {}
+    names, asked = distil.teachers, asked_of(distil)
+    relation, unread = asked.get("relation"), config.strategy in ("feature_extractor", "zero_shot")
+    viewed = config.strategy == "frozen_prefix" and config.transfer.cache_features
+    layered = "attention" in asked or "channel_attention" in asked
+    return {
+        f"distil: teaches nothing: give one or more of {', '.join(DISTIL)}": bool(asked),
+        "distil.teacher names no teacher, or one twice": all(names)
+        and len(set(names)) == len(names) > 0,
+        "distil.relation: distance and angle are both 0, so it teaches nothing": relation is None
+        or relation.distance + relation.angle > 0,
+        f"distil.relation wants batches of 3 items or more, and optim.batch_size is "
+        f"{config.optim.batch_size}": relation is None or config.optim.batch_size >= LEAST_ITEMS,
+        f"strategy: {config.strategy} trains no feature of the net, so there is nothing to distil "
+        "into it: take fine_tuning": not unread,
+        "strategy: frozen_prefix shows views of items that no teacher sees: leave distil out, or "
+        "take transfer.cache_features: false": not viewed,
+        "distil: attention and channel_attention look into blocks, whose activations "
+        "backbone.grad_checkpointing does not keep: leave one of them out": not layered
+        or not config.backbone.grad_checkpointing,
     }
 
 

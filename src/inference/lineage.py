@@ -1,9 +1,10 @@
 """What weights were trained on: their run, the merges and starts it came from; no leaked score.
 
 One answer for every command that scores. A run names its data set, folds and pseudo-labels; a
-merge names its ingredients, and a run the weights that it started from and what their record said
-when it began (`origin_of`): that stays known when the run that made them is gone, was made again,
-or was on another machine. Where nothing says what was trained on, there is no score.
+merge names its ingredients, and a run its teachers, the weights that it started from and what
+their record said when it began (`origin_of`): that stays known when the run that made them is gone,
+was made again, or was on another machine. Where nothing says what was trained on, there is no
+score.
 """
 
 import re
@@ -31,7 +32,7 @@ ACROSS = (
     "all, and scored with --holdout on a data set that no ingredient saw"
 )
 _STAGE = re.compile(r"\.stage_\d+$")
-_ORIGIN = ("dataset", "scheme", "model", "fold", "folds_sha256", "pseudo", "start")
+_ORIGIN = ("dataset", "scheme", "model", "fold", "folds_sha256", "pseudo", "start", "teachers")
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,9 @@ def origin_of(weights: Path, sha256: str, *, ours: bool) -> dict[str, Any] | Non
     """Return which run wrote a file of weights, for the record of a run that starts from it.
 
     Its record lies beside the file, or is found among the runs here by the file's SHA-256; a file's
-    name says nothing. Returned are `dataset, scheme, model, fold, folds_sha256, pseudo, start` and,
-    of a merge, `merged_from` with its `ingredients`; without a record, nothing for a checkpoint of
-    this program (`ours`) and None for all other weights.
+    name says nothing. Returned are `dataset, scheme, model, fold, folds_sha256, pseudo, start,
+    teachers` and, of a merge, `merged_from` with its `ingredients`; without a record, nothing for a
+    checkpoint of this program (`ours`) and None for all other weights.
     """
     record = next(_records_of_weights(weights, sha256), None)
     if record is None:
@@ -118,8 +119,13 @@ def check_own(
     for fold in folds:
         names = [(dataset, scheme, model, fold) for model in models]
         records = [(one[2], read_run(*one)) for one in names if has_run(*one)]
-        if any(run["merged_from"] or run["start"].get("source") == "file" for _, run in records):
+        if any(_has_past(run) for _, run in records):
             check_unseen(records, (dataset, scheme, fold), read(), input_root)
+
+
+def _has_past(run: Run) -> bool:
+    """Tell whether more than the run's own rows is behind its weights."""
+    return bool(run["merged_from"] or run["teachers"] or run["start"].get("source") == "file")
 
 
 def check_unseen(
@@ -232,19 +238,21 @@ def share_items(first: Run, other: Run, input_root: Path | None = None) -> bool:
 
 
 def _before(run: Run, name: str, done: set[str]) -> Iterator[Training]:
-    """Yield what a run comes from: ingredients and starts, and theirs."""
+    """Yield what a run comes from: ingredients, starts and teachers, and theirs."""
     for one in (run, *ingredients_of(run)):
         if one is not run and one["name"] != START:
             yield Training(f"{one['name']}, an ingredient of {name},", one)
         start = one.get("start") or {}
-        origin, sha256 = start.get("origin"), str(start.get("sha256") or "")
-        if origin is None or sha256 in done:
-            continue
-        done.add(sha256)
-        what = origin.get("model") or f"{start['name']} (sha256 {sha256[:12]})"
-        advice = f"Train {name} from weights that did not see them"
-        yield Training(f"{what}, from which {name} started,", origin, advice)
-        yield from _before(origin, name, done)
+        ways = [(start, f"from which {name} started,", "from weights that did not see them")]
+        taught = f"which taught {name},", "with a teacher that did not see them"
+        for source, how, better in [*ways, *((t, *taught) for t in one.get("teachers") or [])]:
+            origin, sha256 = source.get("origin"), str(source.get("sha256") or "")
+            if origin is None or sha256 in done:
+                continue
+            done.add(sha256)
+            what = origin.get("model") or f"{source['name']} (sha256 {sha256[:12]})"
+            yield Training(f"{what}, {how}", origin, f"Train {name} {better}")
+            yield from _before(origin, name, done)
 
 
 def _check_pseudo(one: Training, other: Dataset, input_root: Path | None) -> None:

@@ -3,12 +3,14 @@
 Distillation compares it between two nets, pictures show it. A name is one function here.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from src.errors import UserError
 from src.models.heads import classifier_of, entering
@@ -19,7 +21,7 @@ Seen = dict[str, Any]  # name -> Tensor, or list of Tensor in the order of the n
 Watch = Callable[[nn.Module, str, list[Tensor]], ExitStack]
 INTERMEDIATES: Registry[Watch] = Registry("intermediate")
 ONE = {"features"}  # a single tensor, not a list
-MAPS = {"attention", "mean_attention"}
+MAPS = {"attention", "mean_attention", "head_tokens"}
 
 
 @contextmanager
@@ -71,6 +73,26 @@ def mean_attention(net: nn.Module, name: str, found: list[Tensor]) -> ExitStack:
     return _attention(net, name, lambda maps: found.append(maps.mean(1)))
 
 
+@INTERMEDIATES.register("head_tokens")
+def head_tokens(net: nn.Module, name: str, found: list[Tensor]) -> ExitStack:
+    """What each layer's heads give the class token, side by side, float (n, heads * d).
+
+    The mean of all tokens where there is no class token.
+    """
+    stack, layers = ExitStack(), attention_layers(net)
+    if not layers or not all(hasattr(layer, "proj") for layer in layers):
+        raise _no_attention(name)
+    has_class = getattr(net, "cls_token", None) is not None
+
+    def look(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        tokens = inputs[0]
+        found.append(tokens[:, 0] if has_class else tokens.flatten(1, -2).mean(1))
+
+    for layer in layers:
+        stack.callback(layer.proj.register_forward_pre_hook(look).remove)  # type: ignore[union-attr]
+    return stack
+
+
 def _attention(net: nn.Module, name: str, keep: Callable[[Tensor], None]) -> ExitStack:
     stack, layers = ExitStack(), attention_layers(net)
     if not layers:
@@ -110,6 +132,49 @@ def attention_layers(net: nn.Module) -> list[nn.Module]:
         and "attn_pool" not in path
         and "Window" not in type(module).__name__
     ]
+
+
+def with_tokens(maps: Tensor, prefix: int, count: int, wanted_prefix: int) -> Tensor:
+    """Return attention maps (n, t, t) as those of a net of other tokens, (n, count, count).
+
+    The class token stays the class token, other prefix tokens are dropped, or attend to nothing and
+    are not attended to; patches, in a square, are interpolated. Rows sum to 1 again.
+
+    Args:
+        maps: float, heads averaged; each row sums to 1.
+        prefix: how many of their tokens are no patches (`prefix_tokens`).
+        count: tokens that are wanted.
+        wanted_prefix: how many of those are no patches.
+    """
+    if maps.shape[1] == count and prefix == wanted_prefix:
+        return maps
+    side, wanted = patches_of(maps.shape[1], prefix), patches_of(count, wanted_prefix)
+    n, both = len(maps), min(1, prefix, wanted_prefix)
+
+    def brought(rows: Tensor) -> Tensor:
+        """Map (n, k, t) to (n, k, count), as far as the second axis says what is attended to."""
+        patches = rows[:, :, prefix:].reshape(-1, 1, side, side)
+        patches = functional.interpolate(patches, (wanted, wanted), mode="bilinear")
+        patches = patches.reshape(n, -1, wanted**2) * (side / wanted) ** 2
+        head = rows.new_zeros(n, rows.shape[1], wanted_prefix)
+        head[:, :, :both] = rows[:, :, :both]
+        return torch.cat([head, patches], 2)
+
+    # Keys first; queries are no shares, so that their patches keep their size.
+    found = brought(brought(maps.float()).mT).mT
+    found[:, wanted_prefix:] *= (wanted / side) ** 2
+    return found / found.sum(2, keepdim=True).clamp(min=1e-12)
+
+
+def patches_of(tokens: int, prefix: int, name: str = "") -> int:
+    """Return the side of the square that a net's patches form; UserError where they form none."""
+    side = math.isqrt(tokens - prefix)
+    if side**2 != tokens - prefix:
+        raise UserError(
+            f"{name}: its {tokens} tokens are no square of patches and {prefix} others, so its "
+            "attention maps cannot be held against those of another net"
+        )
+    return side
 
 
 def prefix_tokens(net: nn.Module) -> int:

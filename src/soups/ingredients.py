@@ -49,7 +49,10 @@ class IngredientFile:
         """Return what the record of a merge says of it."""
         run = self.record or {}
         merged, start = run.get("merged_from") or {}, run.get("start") or {}
-        keys = ("dataset", "scheme", "model", "fold", "folds_sha256", "selection", "pseudo")
+        keys = (
+            *("dataset", "scheme", "model", "fold", "folds_sha256", "selection", "pseudo"),
+            "teachers",
+        )
         found = {
             "name": self.name,
             "sha256": self.sha256,

@@ -77,8 +77,9 @@ def epoch_line(entry: dict[str, Any], epochs: int, seconds: float, how: str = ""
 
     `how` is what the held-out items were seen by, where the run's predictions will be by more.
     """
-    known = ("epoch", "stage", "train_loss", "train_accuracy", "items_per_second", *SHOWN)
-    names = [*(name for name in SHOWN if name in entry), *(n for n in entry if n not in known)]
+    known = ("epoch", "stage", "items_per_second", *SHOWN)
+    rest = [name for name in entry if name not in known and not name.startswith("train_")]
+    names = [*(name for name in SHOWN if name in entry), *rest]
     scores = " ".join(f"{_short(name)} {entry[name]:.4f}" for name in names)
     scores = f"held out at 0.5{how}: {scores}" if scores else "nothing held out"
     stage = f"{entry['stage']} " if entry.get("stage") else ""
@@ -102,8 +103,8 @@ def stop_line(job: Job, history: list[dict[str, Any]], best: int) -> str:
 
 
 def train_words(entry: dict[str, Any]) -> str:
-    """Return the loss and the accuracy of the training items as text."""
-    names = [name for name in ("train_loss", "train_accuracy") if name in entry]
+    """Return the loss of the training items, its terms and the accuracy as text; no layers."""
+    names = [name for name in entry if name.startswith("train_") and not name[-1].isdigit()]
     return " ".join(f"{name.removeprefix('train_')} {entry[name]:.4f}" for name in names)
 
 

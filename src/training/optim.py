@@ -70,10 +70,13 @@ def optimizer_mode(optimizer: torch.optim.Optimizer, *, train: bool) -> bool:
     return switch is not None
 
 
-def build_optimizer(net: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+def build_optimizer(
+    net: nn.Module, config: OptimConfig, others: Sequence[nn.Module] = ()
+) -> torch.optim.Optimizer:
     """Build the optimizer of what is trainable; biases and norms are not decayed.
 
-    Every group has an `lr_scale`: its learning rate over that of the schedule.
+    `others` are trained along, at the learning rate of the head. Every group has an `lr_scale`: its
+    learning rate over that of the schedule.
 
     Raises:
         UserError: `layer_decay`, and a net that does not say what its layers are.
@@ -81,14 +84,21 @@ def build_optimizer(net: nn.Module, config: OptimConfig) -> torch.optim.Optimize
     if config.layer_decay is not None:
         groups = _layer_groups(net, config, config.layer_decay)
     else:
-        trainable = [parameter for parameter in net.parameters() if parameter.requires_grad]
-        matrices = [p for p in trainable if p.ndim > 1]
-        vectors = [p for p in trainable if p.ndim <= 1]
-        groups = [
-            {"params": matrices, "weight_decay": config.weight_decay, "lr_scale": 1.0},
-            {"params": vectors, "weight_decay": 0.0, "lr_scale": 1.0},
-        ]
+        groups = _two_groups(net, config)
+    for other in others:
+        groups += [group for group in _two_groups(other, config) if group["params"]]
     return OPTIMIZERS.get(config.name)(groups, config)
+
+
+def _two_groups(module: nn.Module, config: OptimConfig) -> Groups:
+    """Return what is trainable of a module: what is decayed, and what is not."""
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    matrices = [p for p in trainable if p.ndim > 1]
+    vectors = [p for p in trainable if p.ndim <= 1]
+    return [
+        {"params": matrices, "weight_decay": config.weight_decay, "lr_scale": 1.0},
+        {"params": vectors, "weight_decay": 0.0, "lr_scale": 1.0},
+    ]
 
 
 def _layer_groups(net: nn.Module, config: OptimConfig, decay: float) -> Groups:

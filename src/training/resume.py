@@ -25,7 +25,11 @@ EVERY_SECONDS = 600.0  # within an epoch: what a power cut may cost
 COST_SHARE = 50  # a save is not repeated before this many times its own length has passed
 SLOW_DISK = 50e6  # bytes/s, a guess until the first save is measured
 AGAIN = "start this fold again with --overwrite"
-_STATE_KEYS = {"identity", "start", "model", "optimizer", "scaler", "schedule", *COUNTS, *SUMS}
+_STATE_KEYS = {
+    *("identity", "start", "model", "optimizer", "scaler", "schedule", "terms"),
+    *COUNTS,
+    *SUMS,
+}
 
 
 def wanted_start(job: Job) -> dict[str, Any]:
@@ -92,13 +96,9 @@ def check_identity(found: dict[str, Any], want: dict[str, Any], path: Path) -> N
         differs.append(
             "its pseudo-labels have changed since (the recipe, or its members' test predictions)"
         )
-    if found.get("stop_after") != want["stop_after"]:
-        differs.append(
-            f"the mean of the folds' kept epochs was {found.get('stop_after')}, now "
-            f"{want['stop_after']}"
-        )
-    if found.get("paces") != want["paces"]:
-        differs.append("its folds make another number of epochs now")
+    if want["teachers"] is not None and found.get("teachers") != want["teachers"]:
+        differs.append("its teachers have changed since")
+    differs += _of_its_folds(found, want)
     if found.get("merged_from") is not None:
         differs.append("it was merged from others, not trained")
     began, wanted = found["start"], want["start"]
@@ -112,6 +112,19 @@ def check_identity(found: dict[str, Any], want: dict[str, Any], path: Path) -> N
             f"{path} is of another run: {'; '.join(differs)}. Train it again with --overwrite, or "
             "give the variant its own name (--as NEW_NAME, or a new config file)"
         )
+
+
+def _of_its_folds(found: dict[str, Any], want: dict[str, Any]) -> list[str]:
+    """Return what differs in what a refit borrows from its folds."""
+    differs = []
+    if found.get("stop_after") != want["stop_after"]:
+        differs.append(
+            f"the mean of the folds' kept epochs was {found.get('stop_after')}, now "
+            f"{want['stop_after']}"
+        )
+    if found.get("paces") != want["paces"]:
+        differs.append("its folds make another number of epochs now")
+    return differs
 
 
 def _check_words(found: Any, path: Path) -> None:  # noqa: ANN401 - whatever a file held

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ from src.models.classifier import Classifier
 from src.models.heads import Probe
 from src.models.prefix import Suffix
 from src.models.strategies import Stage
+from src.training.auxiliary import Auxiliary
 from src.training.job import Job
 from src.training.optim import SCHEDULES, Schedule, build_optimizer, freeze_modes
 
@@ -47,6 +49,8 @@ class Run:
     precision: str
     scaler: GradScaler
     steps: int  # batches of an epoch
+    # losses with weights of their own (`Auxiliary`)
+    auxiliaries: nn.ModuleList = field(default_factory=nn.ModuleList)
     # images computed at once; 0 for the whole batch. A matter of the machine, so not in the state
     micro_batch: int = 0
     # Of the stage that is under way; `enter_stage` makes what has no value here.
@@ -68,6 +72,8 @@ class Run:
     batch: int = 0  # batches done of the next one; only whole optimizer steps count
     batches: int = 0  # batches done in all
     loss_sum: torch.Tensor | float = 0.0  # of their losses
+    # of the terms that auxiliaries add to it, by name, (k,) of layers; times the items
+    terms: dict[str, torch.Tensor] = field(default_factory=dict)
     right: torch.Tensor | float = 0.0  # items of them that were called right; NaN: not counted
     spent: float = 0.0  # seconds spent on them in earlier processes
     seconds: float = 0.0  # of the epochs done
@@ -80,6 +86,11 @@ class Run:
     def current(self) -> Stage:
         """The stage that is under way."""
         return self.stages[self.stage]
+
+    @property
+    def at_work(self) -> list[Auxiliary]:
+        """The auxiliaries of this stage: none where it sees features in place of pixels."""
+        return list(self.auxiliaries) if self.current.features is None else []  # type: ignore[arg-type]
 
     @property
     def averaged(self) -> Classifier:
@@ -114,6 +125,11 @@ class Run:
         later = sum(round(stage.optim.epochs) for stage in self.stages[self.stage + 1 :])
         return self.epoch + math.ceil((self.batch + self.left) / self.steps) + later
 
+    def weights(self) -> Iterator[nn.Parameter]:
+        """Iterate over what may be trained: of the net, and of what is trained along."""
+        yield from self.model.parameters()
+        yield from self.auxiliaries.parameters()
+
     def advance(self, batches: int) -> None:
         """Count the batches of a step that was made."""
         self.position += batches * self.pace
@@ -126,7 +142,7 @@ class Run:
         stage, net, optim = self.current, self.model.net, self.current.optim
         self.position, self.pace = 0.0, 0.0 if self.job.budget else self._given_pace()
         _train_only(net, stage.train)
-        self.optimizer = build_optimizer(net, optim)
+        self.optimizer = build_optimizer(net, optim, self.at_work)
         self.schedule = SCHEDULES.get(optim.schedule)(optim, optim.epochs * self.steps, self.steps)
         self.active = self.model
         self.ema = self.swa = None
@@ -155,6 +171,7 @@ class Run:
         )
         self.model.train()
         self.active.train()
+        self.auxiliaries.train()
         freeze_modes(self.model.net)
 
     def count_epoch(self, seconds: float, scores: dict[str, float], quality: float | None) -> None:
@@ -166,7 +183,7 @@ class Run:
             quality: what `Trainer.quality` says of these.
         """
         self.epoch, self.stage_epoch = self.epoch + 1, self.stage_epoch + 1
-        self.batch, self.loss_sum, self.right = 0, 0.0, 0.0
+        self.batch, self.loss_sum, self.right, self.terms = 0, 0.0, 0.0, {}
         last = (self.current.optim.swa_epochs or 0) * self.steps
         if self.swa is not None and self.position > self.schedule.steps - last + TINY:
             # The plain mean of the weights after the last epochs (Izmailov et al. 2018, alg. 1).
@@ -207,7 +224,8 @@ class Run:
         counts = {name: getattr(self, name) for name in COUNTS}
         parts = {name: part.state_dict() for name, part in self._parts().items()}
         sums = {name: float(getattr(self, name)) for name in SUMS}
-        return {**sums, **counts, **parts}
+        terms = {name: found.tolist() for name, found in self.terms.items()}
+        return {**sums, **counts, **parts, "terms": terms}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` returned; its stage was entered before."""
@@ -215,6 +233,7 @@ class Run:
             part.load_state_dict(state[name])
         for name in (*COUNTS, *SUMS):
             setattr(self, name, state[name])
+        self.terms = {name: torch.tensor(found) for name, found in state["terms"].items()}
         if self.job.budget is None:  # though the run may have begun with one
             self.pace, self.budget = self._given_pace(), None
 
@@ -234,6 +253,8 @@ class Run:
             parts["ema"] = self.averaged.net
         if self.swa is not None:
             parts["swa"] = self.swa
+        if len(self.auxiliaries):
+            parts["auxiliaries"] = self.auxiliaries
         return parts
 
     def _log_share(self) -> None:

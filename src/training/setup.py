@@ -1,11 +1,13 @@
 """What a run begins with: a model with weights, what computes on it, and how much at once."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
 from src.compute import device
@@ -28,6 +30,8 @@ from src.models.prefix import check_cut
 from src.models.strategies import STRATEGIES, make_stages
 from src.models.weights import Start, carry_input, start_weights
 from src.seeds import derive_seed
+from src.training.auxiliary import Auxiliary
+from src.training.distil import Distillation
 from src.training.job import Job
 from src.training.optim import OPTIMIZERS, SCHEDULES
 from src.training.run import Run
@@ -92,8 +96,26 @@ def log_start(job: Job, start: Start, model: Classifier, chip: torch.device) -> 
     )  # fmt: skip
 
 
+def make_auxiliaries(job: Job, model: Classifier, chip: torch.device) -> list[Auxiliary]:
+    """Return the losses of a job that bring weights of their own along, on the device.
+
+    Raises:
+        UserError: see `find_teachers` and `Distillation`.
+    """
+    found: list[Auxiliary] = []
+    torch.manual_seed(derive_seed(job.config.start_seed, "auxiliary", job.fold))
+    if job.teachers is not None:
+        found.append(Distillation(job, job.teachers, model, chip))
+    return [one.to(chip) for one in found]
+
+
 def make_run(
-    job: Job, model: Classifier, head: tuple[str, ...], chip: torch.device, precision: str
+    job: Job,
+    model: Classifier,
+    head: tuple[str, ...],
+    chip: torch.device,
+    precision: str,
+    auxiliaries: Sequence[Auxiliary] = (),
 ) -> tuple[Run, EpochSampler]:
     """Return the model with its stages on the device, no stage entered yet, and its batches' rows.
 
@@ -111,7 +133,8 @@ def make_run(
             check_cut(model, stage.cut, config.backbone.name)
     model.to(device=chip, memory_format=torch.channels_last)  # type: ignore[call-overload]
     scaler = GradScaler(chip.type, enabled=precision == "fp16")
-    run = Run(job, model, head, stages, precision, scaler, len(sampler))
+    modules = nn.ModuleList(auxiliaries)
+    run = Run(job, model, head, stages, precision, scaler, len(sampler), auxiliaries=modules)
     if all(stage.features == "cached" for stage in stages):
         return run, sampler
     if options.auto_batch:

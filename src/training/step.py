@@ -50,7 +50,7 @@ class Step:
         if rho is not None and not self._look_around(rho):
             return False
         limit = float("inf") if limit is None else limit
-        norm = nn.utils.clip_grad_norm_(run.model.parameters(), limit)
+        norm = nn.utils.clip_grad_norm_(run.weights(), limit)
         if not run.scaler.is_enabled() and not torch.isfinite(norm):
             return False
         run.scaler.step(run.optimizer)
@@ -80,7 +80,7 @@ class Step:
         that were added up. Returns False where the loss or a gradient there is not finite.
         """
         model = self.run.model
-        trained = [weight for weight in model.parameters() if weight.grad is not None]
+        trained = [weight for weight in self.run.weights() if weight.grad is not None]
         slopes = [weight.grad for weight in trained if weight.grad is not None]
         norm = nn.utils.get_total_norm(slopes)
         if not torch.isfinite(norm):

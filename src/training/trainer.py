@@ -30,6 +30,7 @@ from src.models.prefix import Suffix
 from src.progress import track
 from src.seeds import derive_seed
 from src.training import resume, setup
+from src.training.distil import at_size, looks_alike_always
 from src.training.features import AugmentedFeatures, FeatureBatches, cached_features
 from src.training.job import Job
 from src.training.monitor import (
@@ -47,6 +48,7 @@ from src.training.results import check_logits, finish_run
 from src.training.run import SUMS
 from src.training.runlog import run_log
 from src.training.step import Batch, Step
+from src.training.teachers import check_teachers_since, find_teachers
 from src.training.trackers import TRACKERS, Tracked
 from src.training.views import PrefixViews, ViewBatches
 
@@ -76,7 +78,10 @@ def fit_fold(job: Job) -> bool:
     with file_lock(paths.run_lock(*job.names), job.title):
         wanted = resume.wanted_start(job)
         if resume.is_finished(job, wanted):
+            check_teachers_since(job)
             return False
+        if job.config.distil is not None:
+            job = replace(job, teachers=find_teachers(job))
         job.options.clock.check_room(job.title)
         state = resume.read_state(job, wanted)
         if job.budget is not None:
@@ -104,9 +109,14 @@ class Trainer:
         device.set_deterministic(self.chip)
         model, self.start, head = setup.build_model(job, state)
         precision = state["precision"] if state else self.choose_precision(model)
-        canvases, files = [Canvas.of(model.spec)], job.table["path"].tolist()
+        others = setup.make_auxiliaries(job, model, self.chip)
+        # A teacher that sees more pixels than its student has them augmented at its own size.
+        self.look_size = max([model.spec.image_size, *(one.look_size for one in others)])
+        own = Canvas.of(model.spec)
+        wide = own._replace(size=round(own.size * self.look_size / model.spec.image_size))
+        canvases, files = list(dict.fromkeys([own, wide])), job.table["path"].tolist()
         self.source = PixelSource(job.root, files, canvases, job.siblings, self.config.frames)
-        self.run, self.sampler = setup.make_run(job, model, head, self.chip, precision)
+        self.run, self.sampler = setup.make_run(job, model, head, self.chip, precision, others)
         weights = setup.class_weights(self.config, job.labels[job.train_rows])
         self.class_weights = torch.tensor(weights, device=self.chip)
         self.pacer = Pacer(self.run, job.budget)
@@ -184,7 +194,7 @@ class Trainer:
     def make_batches(self) -> FeatureBatches | AugmentedFeatures | ViewBatches | DeviceBatches:
         """Return what a stage is trained on: pixels, or the features of what is frozen."""
         job, run, config, source = self.job, self.run, self.config, self.source
-        seed, size = derive_seed(config.seed, job.fold), run.model.spec.image_size
+        seed, size = derive_seed(config.seed, job.fold), self.look_size
         steady = Compute(self.compute.device, run.precision, self.compute.workers)
         if run.current.features == "cached":
             features = cached_features(job, run.model, run.head, source, steady)
@@ -195,6 +205,10 @@ class Trainer:
             return ViewBatches(views, job.labels, self.sampler, seed)
         mixes = max(config.mixup, config.cutmix) > 0
         batches = TrainBatches(source, job.labels, config.augment, size, seed, mixes=mixes)
+        batches.canvas = len(source.canvases) - 1
+        if looks_alike_always(config) and not source.numbers.has_clips:
+            for one in run.at_work:
+                one.know_beforehand(job.train_rows, batches.as_they_are)
         loader = make_loader(batches, self.sampler, self.workers, pin=self.chip.type == "cuda")
         pixels = DeviceBatches(loader, config.augment, size, self.chip, config.mixup, config.cutmix)
         if run.current.features is None:
@@ -278,13 +292,21 @@ class Trainer:
     def running(self) -> dict[str, float]:
         """Return the mean loss and the accuracy of the epoch's training items so far.
 
-        As they were trained on: augmented, and by weights that changed in the meantime. There is no
-        accuracy where a `loss` of one's own does without `outputs`.
+        As they were trained on: augmented, and by weights that changed in the meantime; with each
+        term that was added to the loss, layer by layer too. There is no accuracy where a `loss` of
+        one's own does without `outputs`.
         """
         run, items = self.run, self.run.batch * self.sampler.pool.batch_size
         found = {"train_loss": float(run.loss_sum) / run.batch}
         accuracy = float(run.right) / items
-        return found if math.isnan(accuracy) else found | {"train_accuracy": accuracy}
+        if not math.isnan(accuracy):
+            found["train_accuracy"] = accuracy
+        for name, term in run.terms.items():
+            found[f"train_{name}"] = float(term.mean()) / items
+            if term.ndim:
+                layers = enumerate((term / items).tolist(), 1)
+                found |= {f"train_{name}_{layer}": value for layer, value in layers}
+        return found
 
     def said(self) -> str:
         """Return what stands beside the progress bar."""
@@ -304,6 +326,7 @@ class Trainer:
         for group in run.optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
         step, total, right, batch = Step(run, self.loss, share), run.loss_sum, run.right, {}
+        terms = dict(run.terms)
         for number, given in enumerate(islice(batches, share), run.batch):
             # Everything random follows from (seed, fold, epoch, batch): resuming needs no more.
             torch.manual_seed(
@@ -311,28 +334,49 @@ class Trainer:
             )
             batch = {key: tensor.to(self.chip, non_blocking=True) for key, tensor in given.items()}
             self.right: list[Tensor] = []
+            self.terms: dict[str, Tensor] = {}
             loss = step.add(batch)
             if not torch.isfinite(loss):
                 self.stop_on(f"loss is {loss.item()}", batch)
+            for name, term in self.terms.items():
+                terms[name] = terms.get(name, 0) + term
             total, right = total + loss, right + (sum(self.right) if self.right else math.nan)
         if not step.make((run.stage_batches + share - 1) // optim.accumulate):
             self.stop_on("gradient is nan", batch)
-        run.loss_sum, run.right = total, right
+        run.loss_sum, run.right, run.terms = total, right, terms
         run.advance(share)
         self.pacer.after_step(share)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean loss of a batch, or of a piece of one, with its gradients."""
         outputs = self.outputs(batch)
-        return total_loss(batch, outputs, self.config.loss, self.class_weights)
+        loss = total_loss(batch, outputs, self.config.loss, self.class_weights)
+        for one in self.run.at_work:
+            loss = loss * one.labels
+        for one in self.run.at_work:
+            for name, term in one(batch, outputs, self.shown).items():
+                self.terms[name] = self.terms.get(name, 0) + term.detach() * len(batch["item"])
+                loss = loss + term.mean()
+        return loss
 
-    def outputs(self, batch: Batch) -> dict[str, Tensor]:
+    def outputs(self, batch: Batch) -> dict[str, Any]:
         """Return what the net says of a batch, and count what it calls right."""
-        asked = bool(asked_terms(self.config.loss)) and self.run.current.trains_body
-        with device.autocast(self.chip, self.run.precision):
-            outputs = self.run.active(batch, also=("features",) if asked else ())
+        outputs = self.shown(batch)
+        for one in self.run.at_work:
+            outputs["logit"] = one.logit(outputs)
         self.right.append(count_right(outputs["logit"], batch["label"]))
         return outputs
+
+    def shown(self, batch: Batch) -> dict[str, Any]:
+        """Return what the net shows of a batch: all that the loss and its terms look at."""
+        run = self.run
+        asked = {name for one in run.at_work for name in one.wants}
+        if asked_terms(self.config.loss) and run.current.trains_body:
+            asked.add("features")
+        if run.current.features is None:
+            batch = at_size(batch, run.model.spec.image_size)
+        with device.autocast(self.chip, run.precision):
+            return run.active(batch, also=sorted(asked)) if asked else run.active(batch)
 
     def stop_on(self, what: str, batch: Batch) -> None:
         """Raise the UserError of a loss or gradient that is not finite; names the batch's items."""

@@ -125,6 +125,7 @@ def write_record(path: Path) -> None:
         "config_sha256": "c",
         "folds_sha256": "f",
         "pseudo": None,
+        "teachers": None,
         "stop_after": None,
         "paces": None,
     }
@@ -135,7 +136,7 @@ def write_record(path: Path) -> None:
 def read_record(path: Path) -> object:
     found = runs.read_record(path)
     want = {"config_sha256": "c", "data_sha256": "d", "folds_sha256": "f", "pseudo": None,
-            "stop_after": None, "paces": None,
+            "teachers": None, "stop_after": None, "paces": None,
             "start": {"source": "random", "sha256": ""}}  # fmt: skip
     resume.check_identity(found, want, path)
     return found

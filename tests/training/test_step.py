@@ -37,7 +37,7 @@ def run_of(config):
 
 def added(run, config, *batches):
     """Return a step to which the gradients of some batches were added."""
-    asked = {"features": True} if asked_terms(config.loss) else {}
+    asked = {"also": ("features",)} if asked_terms(config.loss) else {}
 
     def loss(batch):
         return total_loss(batch, run.active(batch, **asked), config.loss, torch.ones(2))

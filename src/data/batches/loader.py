@@ -89,6 +89,7 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
         self.seed = seed
         self.erase = wanted.erase
         self.mixes = mixes
+        self.canvas = 0  # of the source's canvases, the one that is augmented
 
     def __getitem__(self, key: BatchKey) -> dict[str, Tensor]:
         """Return `pixels` uint8 (n, s, s, 3), `label` and `item` (row numbers) int64 (n,).
@@ -104,10 +105,10 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
         frames = draw_frames(self.seed, key)
         if self.augment is None:
             batch["draw"] = torch.tensor(draw)
-            pixels = self.source.stack(key.rows, frames)
+            pixels = self.source.stack(key.rows, frames, self.canvas)
         else:
             self.augment.set_random_seed(draw)
-            canvases = (found[0] for found in self.source.read_train(key.rows, frames))
+            canvases = (found[self.canvas] for found in self.source.read_train(key.rows, frames))
             pixels = np.stack([self.augment(image=canvas)["image"] for canvas in canvases])
         if self.mixes:
             batch["mix"] = torch.tensor(derive_seed(self.seed, "mix", key.epoch, key.number))
@@ -116,6 +117,11 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
             boxes = draw_boxes(len(key.rows), self.image_size, self.erase, seed)
             batch["blank"] = torch.from_numpy(boxes)
         return {"pixels": torch.from_numpy(pixels), **batch}
+
+    def as_they_are(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the middle of items that are not augmented, uint8 (n, s, s, 3)."""
+        canvases = self.source.stack(rows.tolist(), canvas=self.canvas)
+        return np.stack([center_crop(canvas, self.image_size) for canvas in canvases])
 
 
 def draw_frames(seed: int, key: BatchKey) -> NDArray[np.float64]:

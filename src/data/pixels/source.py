@@ -131,9 +131,9 @@ class PixelSource(ItemReader):
             yield self.slots_or_stop(item, wanted)[0]
 
     def stack(
-        self, items: Sequence[int], draws: NDArray[np.float64] | None = None
+        self, items: Sequence[int], draws: NDArray[np.float64] | None = None, canvas: int = 0
     ) -> NDArray[np.uint8]:
-        """Return the first canvas of `read_train`, uint8 (n, size, size, 3), a copy.
+        """Return one canvas of `read_train`, uint8 (n, size, size, 3), a copy.
 
         Without `draws` a clip gives the first of its frames.
 
@@ -141,10 +141,10 @@ class PixelSource(ItemReader):
             UserError: an item cannot be decoded; names it.
         """
         if self._kept is not None and not self.numbers.has_clips:
-            kept = self._kept[0]
+            kept = self._kept[canvas]
             return np.take(kept.pixels, kept.rows[list(items)], axis=0)
         draws = np.zeros(len(items)) if draws is None else draws
-        return np.stack([canvases[0] for canvases in self.read_train(items, draws)])
+        return np.stack([canvases[canvas] for canvases in self.read_train(items, draws)])
 
     def image(self, item: int) -> tuple[Canvases, bool]:
         """See `ItemReader.image`; what is kept is not decoded."""
