@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,9 +17,6 @@ from src.compute.budget import Budget
 from src.compute.request import Compute
 from src.config import ModelConfig
 from src.errors import UserError
-
-if TYPE_CHECKING:
-    from src.training.teachers import Teachers
 
 WORDS = ("about", "licence")  # fields that describe a model and do not change what is trained
 
@@ -53,8 +50,8 @@ class Job:
     options: Options = field(default_factory=Options)  # where and how fast
     # what the pseudo-labels among the rows were made from; None without
     pseudo: dict[str, Any] | None = None
-    # who teaches it, with `distil`; found where it is trained
-    teachers: "Teachers | None" = None
+    # which nets teach it, with `distil`, as its record says; found where it is trained
+    teachers: list[dict[str, Any]] | None = None
     # epochs to train of each stage, of its schedule (a number where there is one stage); None
     # trains all of them
     stop_after: int | list[int] | None = None
@@ -99,7 +96,7 @@ class Job:
             "folds_sha256": self.folds_sha256,
             "start": {"source": start["source"], "sha256": start["sha256"]},
             "pseudo": self.pseudo,
-            "teachers": None if self.teachers is None else self.teachers.record,
+            "teachers": self.teachers,
             "stop_after": self.stop_after,
             "paces": self.paces,
         }

@@ -36,6 +36,7 @@ from src.training.job import Job
 from src.training.optim import OPTIMIZERS, SCHEDULES
 from src.training.run import Run
 from src.training.step import check_step
+from src.training.teachers import find_teachers
 
 LOG = logging.getLogger("rvf")
 SMALL = 3 * 64 * 64  # bytes of an item; a batch of such is copied faster than it is handed over
@@ -104,8 +105,8 @@ def make_auxiliaries(job: Job, model: Classifier, chip: torch.device) -> list[Au
     """
     found: list[Auxiliary] = []
     torch.manual_seed(derive_seed(job.config.start_seed, "auxiliary", job.fold))
-    if job.teachers is not None:
-        found.append(Distillation(job, job.teachers, model, chip))
+    if job.config.distil is not None:
+        found.append(Distillation(job, find_teachers(job), model, chip))
     return [one.to(chip) for one in found]
 
 

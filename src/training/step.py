@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from src.compute.memory import split
 from src.config import ModelConfig
 from src.errors import UserError
+from src.distillation import DISTIL, asked_of
 from src.losses import asked_terms
 from src.training.run import Run
 
@@ -110,16 +111,19 @@ def check_step(config: ModelConfig, precision: str, micro_batch: int, *, compile
             "optim.sam_rho takes two gradients a step, and the loss scale of fp16 belongs to one: "
             "train with --precision bf16 or fp32"
         )
-    terms = " and ".join(f"loss.{name}" for name in asked_terms(config.loss))
-    if compiled and terms:
+    distil = {} if config.distil is None else asked_of(config.distil)
+    terms = [f"loss.{name}" for name in asked_terms(config.loss)]
+    inside = [f"distil.{n}" for n, one in distil.items() if DISTIL.get(n).needed(one) != "logit"]
+    if compiled and (terms or inside):
         raise UserError(
-            f"--compile: {terms} look at features that compiled code does not show: "
-            "leave --compile out"
+            f"--compile: {' and '.join([*terms, *inside])} look at features that compiled code "
+            "does not show: leave --compile out"
         )
-    if micro_batch and terms:
+    pairs = [*terms, *(f"distil.{name}" for name in distil if DISTIL.get(name).of_pairs)]
+    if micro_batch and pairs:
         raise UserError(
             f"--auto-batch: only {micro_batch} of {config.optim.batch_size} images fit at once, "
-            f"and {terms} look at all pairs of a batch: train a variant with "
+            f"and {' and '.join(pairs)} look at all pairs of a batch: train a variant with "
             f"optim.batch_size={micro_batch} under its own name (--set ... --as NAME)"
         )
 

@@ -47,6 +47,7 @@ class Teacher:
     sha256: str  # of that file
     # which run wrote it, as of a run's start (`lineage.origin_of`); None of weights from elsewhere
     origin: dict[str, Any] | None
+    note: str = ""  # what the log should say of it
 
     def load(self, distil: DistilConfig, chip: torch.device) -> Classifier:
         """Return the net in evaluation mode, on a device.
@@ -55,6 +56,8 @@ class Teacher:
             UserError: the file is damaged, does not fit `distil.read_as`, or has no head that could
                 teach logits.
         """
+        if self.note:
+            LOG.warning("teacher %s %s", self.name, self.note)
         if is_ours(self.path):
             return load_checkpoint(self.path, chip)[0]
         if distil.read_as is None:
@@ -118,13 +121,9 @@ def find_teachers(job: Job) -> Teachers:
         found = Teachers(tuple(_teacher(job, name) for name in names))
     held_out = (job.dataset, job.scheme, job.fold)
     for one in found.each:
-        if one.origin is None:
-            LOG.info(
-                "teacher %s was not trained here: that it saw none of %s is taken on your word",
-                one.name, job.dataset,
-            )  # fmt: skip
-            continue
-        check_unseen([(f"teacher {one.name}", one.origin)], held_out, job.table, job.root.parent)
+        if one.origin is not None:
+            records = [(f"teacher {one.name}", one.origin)]
+            check_unseen(records, held_out, job.table, job.root.parent)
     return found
 
 
@@ -168,8 +167,10 @@ def _teacher(job: Job, name: str) -> Teacher:
     if _is_file(name):
         path = Path(name)
         check_file(path)
-        ours, sha256 = is_ours(path), sha256_weights(path)
-        return Teacher(name, path, sha256, origin_of(path, sha256, ours=ours))
+        sha256 = sha256_weights(path)
+        origin = origin_of(path, sha256, ours=is_ours(path))
+        word = f"was not trained here: that it saw no item of {job.dataset} is taken on your word"
+        return Teacher(name, path, sha256, origin, word if origin is None else "")
     if name == job.model:
         raise UserError(f"distil.teacher: {name} cannot teach itself; give the student its own "
                         "name (--as NAME)")  # fmt: skip
@@ -199,13 +200,14 @@ def _of_run(job: Job, model: str) -> Teacher:
         )
     record = read_run(*names)
     path = check_checkpoint(record)
+    note = ""
     if was_selected(record):
-        LOG.warning(
-            "teacher %s was steered by the rows that are held out here (selection %s): a trace of "
-            "them is in what it teaches", model, record["selection"],
-        )  # fmt: skip
+        note = (
+            f"was steered by the rows that are held out here (selection: {record['selection']}), "
+            "so a trace of them is in what it teaches"
+        )
     sha256 = record["checkpoint_sha256"]
-    return Teacher(model, path, sha256, origin_of(path, sha256, ours=True))
+    return Teacher(model, path, sha256, origin_of(path, sha256, ours=True), note)
 
 
 def _of_recipe(job: Job, name: str) -> Teachers:

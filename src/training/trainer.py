@@ -81,7 +81,7 @@ def fit_fold(job: Job) -> bool:
             check_teachers_since(job)
             return False
         if job.config.distil is not None:
-            job = replace(job, teachers=find_teachers(job))
+            job = replace(job, teachers=find_teachers(job).record)
         job.options.clock.check_room(job.title)
         state = resume.read_state(job, wanted)
         if job.budget is not None:
