@@ -9,8 +9,8 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from src.compute.memory import split
 from src.config import ModelConfig
-from src.errors import UserError
 from src.distillation import DISTIL, asked_of
+from src.errors import UserError
 from src.losses import asked_terms
 from src.training.run import Run
 

@@ -186,7 +186,6 @@ def test_who_may_not_teach(make_job, tmp_path) -> None:
 
 def test_a_teacher_that_says_the_same_of_everything_is_refused(taught) -> None:
     job = taught({"logit": {}})
-    from safetensors import safe_open
 
     trainer = Trainer(job)
     [found] = trainer.run.auxiliaries
