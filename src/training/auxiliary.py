@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from src.models.classifier import Classifier
 
@@ -50,3 +51,18 @@ class Auxiliary(nn.Module):
 
     def settle(self, model: Classifier) -> None:
         """Bring what was learned here into a net that is to be scored or saved; nothing here."""
+
+
+def at_size(batch: Batch, size: int) -> dict[str, Tensor]:
+    """Return a batch with its `pixels` (n, s, s, 3) at another size, and what is blank in them."""
+    pixels = batch["pixels"]
+    side = pixels.shape[1]
+    if side == size:
+        return dict(batch)
+    brought = functional.interpolate(
+        pixels.permute(0, 3, 1, 2).float(), (size, size), mode="bilinear", antialias=True
+    )
+    found = {**batch, "pixels": brought.clamp(0, 255).permute(0, 2, 3, 1)}
+    if "blank" in batch:
+        found["blank"] = (batch["blank"].float() * (size / side)).round().long()
+    return found

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from src.compute import device
 from src.config import InputSpec, ModelConfig
@@ -22,7 +21,7 @@ from src.models.classifier import Classifier
 from src.models.intermediates import check_intermediates, patches_of, prefix_tokens, with_tokens
 from src.progress import track
 from src.strict_yaml import keywords_of
-from src.training.auxiliary import Auxiliary, Batch, Shown
+from src.training.auxiliary import Auxiliary, Batch, Shown, at_size
 from src.training.job import Job
 from src.training.teachers import Teachers
 
@@ -196,21 +195,6 @@ class Distillation(Auxiliary):
 
     def _projected(self, shown: Shown, number: int) -> Shown:
         return {**shown, "features": self.projections[number](shown["features"].flatten(1).float())}
-
-
-def at_size(batch: Batch, size: int) -> dict[str, Tensor]:
-    """Return a batch with its `pixels` (n, s, s, 3) at another size, and what is blank in them."""
-    pixels = batch["pixels"]
-    side = pixels.shape[1]
-    if side == size:
-        return dict(batch)
-    brought = functional.interpolate(
-        pixels.permute(0, 3, 1, 2).float(), (size, size), mode="bilinear", antialias=True
-    )
-    found = {**batch, "pixels": brought.clamp(0, 255).permute(0, 2, 3, 1)}
-    if "blank" in batch:
-        found["blank"] = (batch["blank"].float() * (size / side)).round().long()
-    return found
 
 
 def looks_alike_always(config: ModelConfig) -> bool:

@@ -14,7 +14,6 @@ from src.compute import device
 from src.config import ModelConfig
 from src.inference.engines import fused
 from src.inference.predict import VIEWS
-from src.losses import asked_terms, total_loss
 from src.machine import cpu_count
 from src.models.classifier import Classifier
 from src.models.hub import HUB_FILES
@@ -22,7 +21,7 @@ from src.training import setup
 from src.training.features import Body
 from src.training.job import Job
 from src.training.run import Run
-from src.training.step import Batch, Step
+from src.training.step import Batch, Step, loss_and_terms, shown
 
 PIXELS = 16 * 128 * 128  # of a step on a CPU: from here on an image costs what it does in a batch
 STEPS = 3  # that count; one more warms up
@@ -95,13 +94,15 @@ def rehearse(job: Job, watch: Watch) -> Timing:
     config, chip = job.config, job.options.chip
     model, start, head = setup.build_model(job, None)
     precision = _precision(job, model)
-    run, _ = setup.make_run(job, model, head, chip, precision)
+    others = setup.make_auxiliaries(job, model, chip)
+    run, _ = setup.make_run(job, model, head, chip, precision, others)
     size = model.spec.image_size
+    wide = max([size, *(one.look_size for one in others)])
     images = config.optim.batch_size
     if chip.type == "cpu":
         images = min(images, max(2, PIXELS // size**2))
     batch = {
-        "pixels": torch.randint(256, (images, size, size, 3), dtype=torch.uint8, device=chip),
+        "pixels": torch.randint(256, (images, wide, wide, 3), dtype=torch.uint8, device=chip),
         "label": torch.arange(images, device=chip) % 2,
         "item": torch.arange(images, device=chip),
     }
@@ -170,14 +171,11 @@ def _behind(run: Run, batch: Batch, watch: Watch) -> StageTime:
 
 def _step(run: Run, batch: Batch) -> Callable[[], None]:
     """Return what makes a whole training step of a batch."""
-    config, chip = run.job.config, run.job.options.chip
+    chip = run.job.options.chip
     weights = torch.ones(2, device=chip)
-    asked = {"features": True} if asked_terms(config.loss) else {}
 
     def loss(piece: Batch) -> torch.Tensor:
-        with device.autocast(chip, run.precision):
-            outputs = run.active(piece, **asked)
-        return total_loss(piece, outputs, config.loss, weights)
+        return loss_and_terms(run, piece, shown(run, piece), weights)[0]
 
     def step() -> None:
         made = Step(run, loss, 1)

@@ -2,20 +2,53 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from src.compute import device
 from src.compute.memory import split
 from src.config import ModelConfig
 from src.distillation import DISTIL, asked_of
 from src.errors import UserError
-from src.losses import asked_terms
+from src.losses import asked_terms, total_loss
+from src.training.auxiliary import at_size
 from src.training.run import Run
 
 TINY = 1e-12  # keeps a gradient of zero from being divided by
 Batch = dict[str, Tensor]
+
+
+def shown(run: Run, batch: Batch) -> dict[str, Any]:
+    """Return what the net of a run shows of a batch: all that the loss and its terms look at."""
+    asked = {name for one in run.at_work for name in one.wants}
+    if asked_terms(run.job.config.loss) and run.current.trains_body:
+        asked.add("features")
+    if run.current.features is None:
+        batch = at_size(batch, run.model.spec.image_size)
+    with device.autocast(batch["item"].device, run.precision):
+        found = run.active(batch, also=sorted(asked)) if asked else run.active(batch)
+    for one in run.at_work:
+        found["logit"] = one.logit(found)
+    return found
+
+
+def loss_and_terms(
+    run: Run, batch: Batch, outputs: dict[str, Any], class_weights: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the loss of a batch, of which `shown` are the outputs, and the terms in it by name.
+
+    `class_weights`, float (2,), are those of real and of fake.
+    """
+    loss, terms = total_loss(batch, outputs, run.job.config.loss, class_weights), {}
+    for one in run.at_work:
+        loss = loss * one.labels
+    for one in run.at_work:
+        terms |= one(batch, outputs, partial(shown, run))
+    return loss + sum(term.mean() for term in terms.values()), terms
 
 
 class Step:

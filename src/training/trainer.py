@@ -23,14 +23,13 @@ from src.data.pixels.source import Canvas, PixelSource
 from src.ensemble.extra import refuse_extra_name
 from src.errors import UserError
 from src.inference.predict import VIEWS, Seen, predict_items
-from src.losses import asked_terms, total_loss
 from src.models.adapters import merge_adapters
 from src.models.classifier import Classifier
 from src.models.prefix import Suffix
 from src.progress import track
 from src.seeds import derive_seed
 from src.training import resume, setup
-from src.training.distil import at_size, looks_alike_always
+from src.training.distil import looks_alike_always
 from src.training.features import AugmentedFeatures, FeatureBatches, cached_features
 from src.training.job import Job
 from src.training.monitor import (
@@ -47,7 +46,7 @@ from src.training.pacing import Pacer
 from src.training.results import check_logits, finish_run
 from src.training.run import SUMS
 from src.training.runlog import run_log
-from src.training.step import Batch, Step
+from src.training.step import Batch, Step, loss_and_terms, shown
 from src.training.teachers import check_teachers_since, find_teachers
 from src.training.trackers import TRACKERS, Tracked
 from src.training.views import PrefixViews, ViewBatches
@@ -349,34 +348,16 @@ class Trainer:
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean loss of a batch, or of a piece of one, with its gradients."""
-        outputs = self.outputs(batch)
-        loss = total_loss(batch, outputs, self.config.loss, self.class_weights)
-        for one in self.run.at_work:
-            loss = loss * one.labels
-        for one in self.run.at_work:
-            for name, term in one(batch, outputs, self.shown).items():
-                self.terms[name] = self.terms.get(name, 0) + term.detach() * len(batch["item"])
-                loss = loss + term.mean()
+        loss, terms = loss_and_terms(self.run, batch, self.outputs(batch), self.class_weights)
+        for name, term in terms.items():
+            self.terms[name] = self.terms.get(name, 0) + term.detach() * len(batch["item"])
         return loss
 
     def outputs(self, batch: Batch) -> dict[str, Any]:
         """Return what the net says of a batch, and count what it calls right."""
-        outputs = self.shown(batch)
-        for one in self.run.at_work:
-            outputs["logit"] = one.logit(outputs)
+        outputs = shown(self.run, batch)
         self.right.append(count_right(outputs["logit"], batch["label"]))
         return outputs
-
-    def shown(self, batch: Batch) -> dict[str, Any]:
-        """Return what the net shows of a batch: all that the loss and its terms look at."""
-        run = self.run
-        asked = {name for one in run.at_work for name in one.wants}
-        if asked_terms(self.config.loss) and run.current.trains_body:
-            asked.add("features")
-        if run.current.features is None:
-            batch = at_size(batch, run.model.spec.image_size)
-        with device.autocast(self.chip, run.precision):
-            return run.active(batch, also=sorted(asked)) if asked else run.active(batch)
 
     def stop_on(self, what: str, batch: Batch) -> None:
         """Raise the UserError of a loss or gradient that is not finite; names the batch's items."""

@@ -13,7 +13,8 @@ from src.artifacts.runs import read_run
 from src.errors import UserError
 from src.models.checkpoint import load_checkpoint
 from src.training import resume
-from src.training.distil import Distillation, at_size
+from src.training.auxiliary import at_size
+from src.training.distil import Distillation
 from src.training.job import Job
 from src.training.setup import build_model
 from src.training.teachers import find_teachers
