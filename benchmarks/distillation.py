@@ -1,18 +1,23 @@
-"""What a teacher costs: a distilled step over the student's own step and the teacher's forward pass.
+"""What a teacher costs: a distilled step over the student's own and the teacher's forward pass.
 
-    python benchmarks/distillation.py [--student vit_tiny] [--teacher vit_small] [--batch 16]
+  python benchmarks/distillation.py [--student vit_tiny] [--teacher vit_small] [--batch 16]
 
 Random weights, random pixels, one thread; the three are timed in turn, in CPU seconds, and a line
 is the median of the rounds. Arithmetic allows a ratio of 1.
 """
 
 import argparse
+import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+
+os.environ["OMP_NUM_THREADS"] = "1"
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import pandas as pd
@@ -58,7 +63,7 @@ def main() -> None:
 
 
 def line(asked: argparse.Namespace, name: str, path: Path, teacher: Classifier) -> None:
-    """Print the milliseconds an image of the three, and what a distilled step costs of their sum."""
+    """Print the milliseconds an image of the three, and the distilled step over the sum of two."""
     changes = {"distil.teacher": str(path), **{f"distil.{k}": v for k, v in TERMS[name].items()}}
     config = read_model(asked.student, changes | {"optim.batch_size": asked.batch})
     plain, taught = (
@@ -92,12 +97,10 @@ def make_run(config, path: Path, batch_size: int):  # noqa: ANN001, ANN201
         "label": index % 2, "group": index.astype(str), "fold": 0,
     })  # fmt: skip
     table.loc[batch_size:, "fold"] = 1
-    options = Options(device="cpu", precision="fp32", workers=0)
+    options = Options(device="cpu", precision="fp32", workers=0, no_pretrained=True)
     job = Job("student", config, "d", "s", 0, paths.root(), table, options)
     chip = torch.device("cpu")
-    model, _, head = setup.build_model(
-        replace(job, options=replace(options, no_pretrained=True)), None
-    )
+    model, _, head = setup.build_model(job, None)
     others = []
     if config.distil is not None:
         teachers = Teachers((Teacher(str(path), path, "", None),))
