@@ -10,7 +10,7 @@ from pathlib import Path
 
 from src import paths
 from src.artifacts.files import write_csv
-from src.artifacts.folds import existing_scheme, fold_numbers
+from src.artifacts.folds import existing_scheme, fold_numbers, read_folds
 from src.cli import parsers
 from src.cli.common import choose_dataset, print_table, show_log, taken
 from src.cli.evaluate import predict_other
@@ -19,6 +19,7 @@ from src.cli.merge import Merging, merge_folds
 from src.cli.train import train
 from src.compute.clock import Clock
 from src.config import config_file
+from src.data.folds.schemes import held_out_domains, is_lodo
 from src.data.layouts.load import load_dataset
 from src.errors import UserError, disk_trouble, message_of
 from src.inference.cross_dataset import check_parts, labelled_items, leave_out_seen, trained_ids
@@ -26,14 +27,13 @@ from src.inference.lineage import check_own
 from src.metrics import metric_named
 from src.reporting.card_table import cell
 from src.reporting.comparison import (
-    Comparison,
     Result,
-    Row,
     comparison_table,
+    cost_lines,
     plot_comparison,
-    read_comparison,
     training_of,
 )
+from src.reporting.comparison_file import Comparison, Row, in_order, read_comparison
 from src.reporting.evaluated import (
     check_folds,
     honest_rows,
@@ -43,6 +43,13 @@ from src.reporting.evaluated import (
     subject_of_model,
 )
 from src.reporting.paired import differences, disagreement, same_items, sentence
+from src.reporting.scenarios import (
+    LEGEND,
+    held_against,
+    plot_scenarios,
+    scenario_tables,
+    scenarios_of,
+)
 from src.reporting.scorecard import score_rows
 from src.soups.plan import read_plan
 from src.training.job import Options, check_fold
@@ -60,6 +67,7 @@ class Conditions:
     scheme: str
     folds: list[int]
     others: list[str]  # data sets that are scored on as well
+    against: str  # the row that others are held against
     options: Options  # its weights are started from where a row names none
     max_hours: float | None
     input_root: Path | None
@@ -68,18 +76,22 @@ class Conditions:
 def print_comparison(results: Sequence[Result], under: Conditions) -> None:
     """Print what every row cost and scored, and what the scores stand on."""
     print()
-    _print_costs(results)
+    print_table(cost_lines(results))
+    print("seconds: of the epochs, or of the merge; features computed once are not among them.")
     scored = [result for result in results if result.cards]
     if not scored:
         return
     _print_basis(scored, under)
-    first = scored[0]
+    base = next((result for result in scored if result.row == under.against), scored[0])
     for level in ("item", "group"):
-        sets = [data for data in first.cards if first.card(data, level) is not None]
+        sets = [data for data in base.cards if base.card(data, level) is not None]
         if sets:
             _print_level(scored, under, sets, level)
-            _print_apart(scored, sets, level)
+            _print_apart(scored, base, sets, level)
+            _print_scenarios(scored, base, level)
     notes = {f"{result.row}: {note}" for result in scored for note in result.notes}
+    if base.scenarios:
+        print(f"\n{LEGEND}")
     notes |= {
         f"{data}, {card.level} level: {note}"
         for result in scored
@@ -91,27 +103,12 @@ def print_comparison(results: Sequence[Result], under: Conditions) -> None:
         print(note)
 
 
-def _print_costs(results: Sequence[Result]) -> None:
-    lines = [["row", "model", "trained", "of parameters", "epochs", "seconds", "device"]]
-    for result in results:
-        cost = result.training
-        if cost is None:
-            lines.append([result.row, result.model, "failed", *[""] * 4])
-            continue
-        share = "merged" if cost.share is None else f"{cost.share:.2%}"
-        lines.append(
-            [result.row, result.model, share, f"{cost.parameters:,}", f"{cost.epochs:g}",
-             f"{cost.seconds:.1f}", cost.device]
-        )  # fmt: skip
-    print_table(lines)
-    print("seconds: of the epochs, or of the merge; features computed once are not among them.")
-
-
 def _print_basis(scored: Sequence[Result], under: Conditions) -> None:
     numbers = " ".join(map(str, under.folds))
     word = "folds" if len(under.folds) > 1 else "fold"
     print(
         f"\nin-domain: out-of-fold predictions of {under.dataset}/{under.scheme}, {word} {numbers}"
+        + ("; each fold is a domain that was not trained on" if is_lodo(under.scheme) else "")
     )
     if under.others:
         print(
@@ -154,21 +151,32 @@ def _print_level(
         print_table(lines)
 
 
-def _print_apart(scored: Sequence[Result], sets: Sequence[str], level: str) -> None:
-    """Say of every row and data set which is better, it or the first row, where both are told."""
+def _print_apart(scored: Sequence[Result], base: Result, sets: Sequence[str], level: str) -> None:
+    """Say of every row and data set which is better, it or the base, where both are told."""
     print()
     for data in sets:
-        first = scored[0].card(data, level)
-        for result in scored[1:]:
+        first = base.card(data, level)
+        for result in scored:
             card = result.card(data, level)
-            if first is None or card is None or not same_items(first, card):
+            if result is base or first is None or card is None or not same_items(first, card):
                 continue
             found = {one.metric: one for one in differences(first, card)}
             for metric in ("macro_f1", "auc"):
                 if not math.isnan(found[metric].value):
-                    text = sentence(scored[0].row, result.row, found[metric], metric_named(metric))
+                    text = sentence(base.row, result.row, found[metric], metric_named(metric))
                     share = f"; {disagreement(first, card):.1%} of verdicts differ"
                     print(f"{data}: {text}{share if metric == 'macro_f1' else ''}")
+
+
+def _print_scenarios(scored: Sequence[Result], base: Result, level: str) -> None:
+    """Print a table a metric of the scenarios, and which mean is better, a row's or the base's."""
+    named = {result.row: result.scenarios for result in scored}
+    for lines in scenario_tables(named, level):
+        print()
+        print_table(lines)
+    print()
+    for text in held_against(named, base.row, level):
+        print(text)
 
 
 def run_compare(arguments: Namespace) -> None:
@@ -179,8 +187,7 @@ def run_compare(arguments: Namespace) -> None:
     _check_rows(comparison, under)
     results: dict[str, Result] = {}
     csv = paths.comparison_csv(under.dataset, under.scheme, comparison.name)
-    # Merges last: they are made of what the other rows train.
-    for row in sorted(comparison.rows, key=lambda row: row.merge is not None):
+    for row in in_order(comparison.rows, comparison.path):
         print(f"\nrow {row.name}: {row.model}")
         results[row.name] = _result(row, under)
         done = [results[one.name] for one in comparison.rows if one.name in results]
@@ -192,6 +199,12 @@ def run_compare(arguments: Namespace) -> None:
         png = paths.comparison_png(under.dataset, under.scheme, comparison.name)
         drawn = plot_comparison(rows, under.dataset, under.others, png)
         print(f"plot: {drawn or 'none, for no row has both scores'}")
+    named = {row.row: row.scenarios for row in rows if row.scenarios}
+    if named:
+        png = paths.comparison_png(under.dataset, under.scheme, f"{comparison.name}_scenarios")
+        last = next(iter(named.values()))[0].cards[-1].level  # of clips, where frames pool
+        title = f"{comparison.name} on {under.dataset}/{under.scheme}, {last} level"
+        print(f"plot of scenarios: {plot_scenarios(named, last, title, png)}")
     _raise_failures(rows)
 
 
@@ -220,8 +233,9 @@ def _choose_conditions(comparison: Comparison, arguments: Namespace) -> Conditio
         check_fold(folds, fold)
     options = taken(Options, arguments, weights=weights)
     return Conditions(
-        name, scheme, wanted, others, options, arguments.max_hours, arguments.input_root
-    )
+        name, scheme, wanted, others, comparison.given.against or comparison.rows[0].name, options,
+        arguments.max_hours, arguments.input_root,
+    )  # fmt: skip
 
 
 def _check_other(other: str, name: str, scheme: str | None, root: Path | None) -> None:
@@ -253,7 +267,7 @@ def _check_rows(comparison: Comparison, under: Conditions) -> None:
             check_names(config)
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
-        if config.backbone.pretrained != "file" or row.weights or under.options.weights:
+        if config.backbone.pretrained != "file" or _weights_of(row, under):
             continue
         names = (under.dataset, under.scheme, row.model)
         if not all(paths.run_record(*names, fold).is_file() for fold in under.folds):
@@ -281,7 +295,7 @@ def _result(row: Row, under: Conditions) -> Result:
 
 def _make(row: Row, fold: int, under: Conditions) -> None:
     options, root = under.options, under.input_root
-    weights = row.weights or options.weights
+    weights = _weights_of(row, under)
     if row.merge is not None:
         plan = read_plan(config_file("merges", str(row.merge)))
         plain = Options(
@@ -302,11 +316,21 @@ def _make(row: Row, fold: int, under: Conditions) -> None:
     )
 
 
+def _weights_of(row: Row, under: Conditions) -> Path | None:
+    """Return the file that a row starts from: its own, else the comparison's.
+
+    A row that starts at random (`backbone.pretrained: none`) takes the comparison's not.
+    """
+    random = row.merge is None and row.config().backbone.pretrained == "none"
+    return row.weights or (None if random else under.options.weights)
+
+
 def _score(row: Row, under: Conditions) -> Result:
     subject = subject_of_model(under.dataset, under.scheme, row.model)
     folds = check_folds(subject, under.folds)
     check_own(under.dataset, under.scheme, [row.model], folds, under.input_root)
-    decided = {under.dataset: levels_of(honest_rows(subject), folds=folds)}
+    own = levels_of(honest_rows(subject), folds=folds)
+    decided = {under.dataset: own}
     for other in under.others:
         rows, _ = predict_other(subject, folds, other, under.options, under.input_root)
         decided[other] = levels_of(rows, development=own_rows(subject, folds))
@@ -317,7 +341,14 @@ def _score(row: Row, under: Conditions) -> Result:
     cost = training_of(under.dataset, under.scheme, row.model, folds)
     how = how_decided(subject)
     threshold = f"{subject.threshold}; in-domain decisions are {how}" if how else subject.threshold
-    return Result(row.name, row.model, cost, threshold, subject.notes, cards)
+    scenarios = scenarios_of(own, _domains(under, folds)) if is_lodo(under.scheme) else ()
+    return Result(row.name, row.model, cost, threshold, subject.notes, cards, scenarios=scenarios)
+
+
+def _domains(under: Conditions, folds: Sequence[int]) -> dict[int, str]:
+    """Return the domain that each fold holds out."""
+    names = held_out_domains(read_folds(paths.folds_csv(under.dataset, under.scheme)))
+    return {fold: names[fold] for fold in folds}
 
 
 main = partial(parsers.main, "compare")

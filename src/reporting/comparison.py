@@ -1,131 +1,34 @@
-"""A comparison: ways to train side by side as written down, and their scores here and elsewhere."""
+"""Ways to train side by side: what each cost, and its scores here and elsewhere."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field
-from pydantic.dataclasses import dataclass as checked_dataclass
 
 from src import paths
 from src.artifacts.runs import read_run
-from src.config import ModelConfig, check_stem, config_file, model_names, read_model
-from src.errors import UserError
+from src.config import parse_model
+from src.models.classifier import measure
 from src.reporting.card_table import mean_of
 from src.reporting.charts import LINE, new_figure, save_figure, shown
+from src.reporting.scenarios import MEAN, SHOWN, Scenario, mean_over
 from src.reporting.scorecard import Card, Score
-from src.strict_yaml import STRICT, EachOnce, Int, Keys, Plain, Word
-from src.strict_yaml import read_model as read_checked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FloatArray = NDArray[np.float64]
-METRICS = ("macro_f1", "auc", "ap", "eer", "hter", "accuracy", "recall_real", "recall_fake")
+METRICS = (
+    *("macro_f1", "auc", "ap", "eer", "hter", "hter_test_eer", "tnr@fnr=1%"),
+    *("accuracy", "recall_real", "recall_fake"),
+)
 PLOTTED = {"macro_f1": "macro-F1", "auc": "AUC"}
 ITEM = "item"
-
-
-@checked_dataclass(frozen=True, config=STRICT)
-class RowKeys(Keys):
-    """A row as written down: a model with other settings, or a merge."""
-
-    model: Word | None = None  # the model that it changes, or is; None takes the file's
-    set: dict[str, Any] | None = None  # keys of the config to other values
-    weights: Path | None = None  # to start from; None leaves it to the comparison
-    merge: Word | None = None  # a merge by name or file; it takes no other key
-
-
-@checked_dataclass(frozen=True, config=STRICT)
-class ComparisonKeys(Keys):
-    """A comparison as written down."""
-
-    rows: Annotated[dict[Plain, RowKeys], Field(min_length=1)]  # the ways to train, by name
-    about: str | None = None  # what it is for
-    data: Word | None = None  # data set to train on; None leaves it to the command
-    scheme: Word | None = None  # fold scheme; None takes the only one, or the default
-    folds: Annotated[tuple[Int, ...], EachOnce] | None = None  # to train; none stands for all
-    model: Word | None = None  # of rows that name none
-    weights: Path | None = None  # to start from, where a row names none
-    # data sets to score on as well
-    out_of_domain: Annotated[tuple[Word, ...], EachOnce] | None = None
-
-
-@dataclass(frozen=True)
-class Row:
-    """One way to come by a model."""
-
-    name: str  # of the row
-    model: str  # what it makes, the name under which its artefacts lie
-    parent: str = ""  # the model that it changes, or is; "" for a merge
-    # dotted keys of the config to other values
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    weights: Path | None = None  # to start from; None leaves it to the comparison
-    merge: Path | None = None  # the file of a merge; None where something is trained
-
-    def config(self) -> ModelConfig:
-        """Return the config that a row trains."""
-        return read_model(self.parent, dict(self.changes))
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A file of rows."""
-
-    name: str  # of the file
-    path: Path  # of the file
-    rows: tuple[Row, ...]  # in its order
-    given: ComparisonKeys  # what else it says
-
-
-def read_comparison(path: Path) -> Comparison:
-    """Read a comparison.
-
-    Raises:
-        UserError: not readable, a key that is unknown (with the nearest known one) or stands
-            twice, a value of a wrong kind, no row, a row whose config is refused, two rows of
-            one model, a row whose model's name was given to something else before.
-    """
-    check_stem(path)
-    given = read_checked(path, ComparisonKeys, "`rows`, the ways to train: NAME: {set: ...}")
-    rows = [_row(name, keys, given.model, path) for name, keys in given.rows.items()]
-    for place, row in enumerate(rows):
-        for other in rows[:place]:
-            if row.model == other.model:
-                raise UserError(f"{path}: rows {other.name} and {row.name} are both {row.model}")
-    return Comparison(path.stem, path, tuple(rows), given)
-
-
-def _row(name: str, keys: RowKeys, model: str | None, path: Path) -> Row:
-    try:
-        if keys.merge is not None:
-            if keys != RowKeys(merge=keys.merge):
-                raise UserError("a merge takes no other key; they go into its own file")
-            merge = config_file("merges", keys.merge)
-            return Row(name, merge.stem, merge=merge)
-        parent, changes = keys.model or model, keys.set or {}
-        if parent is None:
-            raise UserError("which model? give the row, or the file, a `model: NAME`")
-        own = f"{path.stem}_{name}" if changes else parent
-        row = Row(name, own, parent, changes, keys.weights)
-        _check_config(row)
-    except UserError as error:
-        raise UserError(f"{path}: row {name}: {error}") from None
-    return row
-
-
-def _check_config(row: Row) -> None:
-    wanted = row.config()
-    if row.changes and row.model in model_names() and read_model(row.model) != wanted:
-        raise UserError(
-            f"there is a model {row.model} of other settings (the row was changed since?):"
-            " give the row another name"
-        )
 
 
 @dataclass(frozen=True)
@@ -133,6 +36,7 @@ class TrainingCost:
     """What a row cost; over several folds the sum, epochs and share their mean."""
 
     parameters: int  # of the net
+    gmacs: float  # multiply-accumulates of one image, in 10^9, as `python -m src models` counts
     share: float | None  # of them that was trained, in the stage that trains most; None for a merge
     epochs: float  # of all stages
     seconds: float  # of these epochs, or of the merge; computing cached features is not among them
@@ -151,6 +55,8 @@ class Result:
     # data set -> cards of its levels, the one trained on first
     cards: Mapping[str, Sequence[Card]] = field(default_factory=dict)
     failure: str = ""  # why there are none
+    # of the data set trained on, fold by fold, where each holds out a domain
+    scenarios: Sequence[Scenario] = ()
 
     def card(self, data: str, level: str) -> Card | None:
         """Return the card of a data set at a level, if there is one."""
@@ -184,6 +90,7 @@ def training_of(
     share = float(np.mean(shares))
     return TrainingCost(
         first["parameters"],
+        measure(parse_model(first["config"], model))[1] / 1e9,
         share if share else None,
         float(np.mean([len(record["history"]) for record in records])),
         float(sum(record["seconds"] for record in records)),
@@ -191,18 +98,36 @@ def training_of(
     )
 
 
+def cost_lines(results: Sequence[Result]) -> list[list[str]]:
+    """Return what every row cost, as lines of a table."""
+    lines = [["row", "model", "trained", "of parameters", "GMACs", "epochs", "seconds", "device"]]
+    for result in results:
+        cost = result.training
+        if cost is None:
+            lines.append([result.row, result.model, "failed", *[""] * 5])
+            continue
+        share = "merged" if cost.share is None else f"{cost.share:.2%}"
+        lines.append(
+            [result.row, result.model, share, f"{cost.parameters:,}", f"{cost.gmacs:.3g}",
+             f"{cost.epochs:g}", f"{cost.seconds:.1f}", cost.device]
+        )  # fmt: skip
+    return lines
+
+
 def comparison_table(results: Sequence[Result], dataset: str) -> pd.DataFrame:
     """Return a line a row, data set and level; a row without scores has one line with the reason.
 
-    Where a row has several other data sets, their plain means follow, as `mean of B, C`.
+    Where a row has scenarios, they follow with their mean, at each level; where it has several
+    other data sets, their plain means, as `mean of B, C`.
 
     Args:
         results: the rows.
         dataset: the one trained on.
 
     Returns:
-        `row, model, trained_share, parameters, epochs, seconds, device, threshold, data, domain,
-        level, items, reals, fakes, groups`, each of `METRICS` with `_low` and `_high`, `note`.
+        `row, model, trained_share, parameters, gmacs, epochs, seconds, device, threshold, data,
+        domain, scenario, level, items, reals, fakes, groups`, each of `METRICS` with `_low` and
+        `_high`, those that are shown of scenarios with `_sd` (between them) too, `note`.
     """
     lines = []
     for result in results:
@@ -211,6 +136,8 @@ def comparison_table(results: Sequence[Result], dataset: str) -> pd.DataFrame:
             domain = "in" if data == dataset else "out"
             where = {"data": data, "domain": domain}
             lines += [own | where | _of_card(card, result) for card in cards]
+            if data == dataset:
+                lines += [own | where | line for line in _of_scenarios(result)]
         others = [data for data in result.cards if data != dataset]
         if len(others) > 1:
             where = {"data": f"mean of {', '.join(others)}", "domain": "out"}
@@ -218,9 +145,28 @@ def comparison_table(results: Sequence[Result], dataset: str) -> pd.DataFrame:
         if not result.cards:
             lines.append(own | {"note": result.failure})
     scores = [metric + end for metric in METRICS for end in ("", "_low", "_high")]
-    of_card = ["data", "domain", "level", "items", "reals", "fakes", "groups", *scores, "note"]
+    spreads = [f"{metric}_sd" for metric in SHOWN]
+    counted = ["level", "items", "reals", "fakes", "groups"]
+    of_card = ["data", "domain", "scenario", *counted, *scores, *spreads, "note"]
     columns = [*_of_row(Result("", "")), *of_card]
     return pd.DataFrame(lines, columns=columns)
+
+
+def _of_scenarios(result: Result) -> list[dict[str, object]]:
+    """Return a record a scenario and level, and of each level that of their mean."""
+    cards = [(one.name, card) for one in result.scenarios for card in one.cards]
+    lines = [{"scenario": name} | _of_card(card, result) for name, card in cards]
+    for level in dict.fromkeys(card.level for _, card in cards):
+        own = [card for _, card in cards if card.level == level]
+        line: dict[str, object] = {"scenario": MEAN, "level": level}
+        for metric in METRICS:
+            mean = mean_over(own, metric)
+            found = {"": mean.value, "_low": mean.low, "_high": mean.high}
+            if metric in SHOWN:
+                found["_sd"] = mean.spread
+            line |= {metric + end: value for end, value in found.items()}
+        lines.append(line)
+    return lines
 
 
 def _means(result: Result, others: Sequence[str]) -> list[dict[str, object]]:
@@ -234,10 +180,10 @@ def _means(result: Result, others: Sequence[str]) -> list[dict[str, object]]:
 
 def _of_row(result: Result) -> dict[str, object]:
     cost = result.training
-    costs = [None] * 4 + [""]
+    names = ("trained_share", "parameters", "gmacs", "epochs", "seconds", "device")
+    costs: Sequence[float | str | None] = [*[None] * 5, ""]
     if cost is not None:
-        costs = [cost.share, cost.parameters, cost.epochs, cost.seconds, cost.device]
-    names = ("trained_share", "parameters", "epochs", "seconds", "device")
+        costs = [cost.share, cost.parameters, cost.gmacs, cost.epochs, cost.seconds, cost.device]
     own: dict[str, object] = {"row": result.row, "model": result.model}
     return own | dict(zip(names, costs, strict=True)) | {"threshold": result.threshold}
 

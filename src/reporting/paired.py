@@ -7,7 +7,7 @@ import numpy as np
 
 from src.bootstrap import MIN_GROUPS, interval
 from src.delong import delong
-from src.metrics import NAN, Metric
+from src.metrics import NAN, FloatArray, Metric
 from src.reporting.scorecard import Card
 
 DELONG, BOOTSTRAP = "DeLong", "bootstrap"
@@ -59,15 +59,19 @@ def _difference(one: Card, other: Card, name: str) -> Difference:
         rows = one.rows
         found = delong(rows.label, rows.ranked, other.rows.ranked, rows.group)
         return Difference(name, value, found.low, found.high, found.p, how, found.why)
-    drawn = one.draws[name] - other.draws[name]
+    return of_draws(name, value, one.draws[name] - other.draws[name], how)
+
+
+def of_draws(metric: str, value: float, drawn: FloatArray, how: str) -> Difference:
+    """Return a difference with what (b,) paired draws of it say; see `differences`."""
     drawn = drawn[np.isfinite(drawn)]
     if not drawn.size:
-        return Difference(name, value, NAN, NAN, NAN, how, "no draw has both classes")
+        return Difference(metric, value, NAN, NAN, NAN, how, "no draw has both classes")
     if not drawn.any() and not value:
-        return Difference(name, value, NAN, NAN, NAN, how, "both are equal in every draw")
+        return Difference(metric, value, NAN, NAN, NAN, how, "both are equal in every draw")
     tail = min(np.count_nonzero(drawn <= 0), np.count_nonzero(drawn >= 0))
     p = min(1.0, 2 * (1 + tail) / (1 + drawn.size))
-    return Difference(name, value, *interval(drawn), p, how)
+    return Difference(metric, value, *interval(drawn), p, how)
 
 
 def disagreement(one: Card, other: Card) -> float:

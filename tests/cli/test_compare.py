@@ -3,10 +3,11 @@
 import json
 import shutil
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import f1_score, roc_auc_score
+from sklearn.metrics import f1_score, roc_auc_score, roc_curve
 
 from src import paths
 from src.artifacts.oof import read_views
@@ -194,6 +195,7 @@ def test_merges_come_after_what_they_are_made_of(run, monkeypatch):
         ("model: net\nrows", "rows", "row probe: which model?"),
         ("[0]", "[0, 0]", "folds: 0 stands there twice"),
         ("[0]", "[7]", "there is no fold 7; folds are 0, 1"),
+        ("model: net\nrows", "model: net\nagainst: ful\nrows", "unknown row 'ful'; did you mean"),
         ("[two]", "two", "out_of_domain must be a list (found 'two')"),
         ("[two]", "[tow]", "unknown data set 'tow'; did you mean 'two'"),
         ("[two]", "[one]", "out_of_domain: one is the data set that is trained on"),
@@ -253,8 +255,58 @@ def test_a_row_that_was_changed_needs_another_name(run):
     assert "row probe: there is a model trial_probe of other settings" in said
 
 
+def write_flip(name):
+    """Write three domains of 6 real and 6 fake videos of two frames, as FLIP keeps them."""
+    rng = np.random.default_rng(1)
+    for shift, domain in enumerate(("casia", "msu", "replay")):
+        for number in range(12):
+            word = ("real", "fake")[number % 2]
+            home = paths.dataset_dir(name) / "frame" / domain / "train" / word
+            home.mkdir(parents=True, exist_ok=True)
+            for frame in range(2):
+                low = 20 * shift + 40 * (number % 2)
+                pixels = rng.integers(low, low + 120, (16, 16, 3), dtype=np.uint8)
+                cv2.imwrite(str(home / f"{number}_frame{frame}.png"), pixels)
+
+
+def test_lodo_is_a_table_of_scenarios_and_their_mean(run):
+    write_flip("flip")
+    text = ROWS.replace("data: one\nscheme: sgkf2_s0\nfolds: [0]\nout_of_domain: [two]", "")
+    text = text.replace("model: net\nrows", "model: net\nagainst: full\nrows")
+    text = text.replace("probe: {set: {", "probe: {set: {optim.batch_size: 24, ")
+    out = run(text, "--data", "flip", "--scheme", "lodo")
+    assert "each fold is a domain that was not trained on" in out
+    assert "mean of 3 scenarios: full " in out
+    assert paths.comparison_png("flip", "lodo", "trial_scenarios").read_bytes()[:4] == b"\x89PNG"
+    found = pd.read_csv(paths.comparison_csv("flip", "lodo", "trial"))
+    found = found[(found["row"] == "full") & (found["level"] == "group")].set_index("scenario")
+    names = ["casia", "msu", "replay"]
+    assert found.index.dropna().tolist() == [*names, "mean of scenarios"]
+    parts = [pd.read_csv(paths.oof_csv("flip", "lodo", "net", fold)) for fold in range(3)]
+    videos = pd.concat(part.assign(fold=fold) for fold, part in enumerate(parts))
+    videos["video"] = videos["item_id"].str.rpartition("_frame")[0]
+    videos["prob"] = sigmoid(videos["logit"].to_numpy())
+    videos = videos.groupby(["fold", "video"])[["label", "prob"]].mean().reset_index()
+    wanted = []
+    for fold, name in enumerate(names):
+        own, others = (videos[(videos["fold"] == fold) == mine] for mine in (True, False))
+        fpr, tpr, cuts = roc_curve(others["label"], others["prob"], drop_intermediate=False)
+        cut = cuts[np.argmin(np.abs(fpr + tpr - 1))]
+        said = own["prob"] >= cut - 1e-9
+        errors = [(said != own["label"])[own["label"] == label].mean() for label in (0, 1)]
+        wanted.append((np.mean(errors), roc_auc_score(own["label"], own["prob"])))
+        assert found.loc[name, "auc"] == pytest.approx(wanted[-1][1])
+        assert found.loc[name, "hter"] == pytest.approx(wanted[-1][0])
+    mean = found.loc["mean of scenarios"]
+    assert mean[["hter", "auc"]].tolist() == pytest.approx(np.mean(wanted, 0).tolist())
+    spread = mean[["hter_sd", "auc_sd"]].tolist()
+    assert spread == pytest.approx(np.std(wanted, 0, ddof=1).tolist())
+    assert mean["auc_low"] <= mean["auc"] <= mean["auc_high"]
+    assert found["gmacs"].gt(0).all()
+
+
 def test_the_shipped_comparison_can_be_read():
-    from src.reporting.comparison import read_comparison
+    from src.reporting.comparison_file import read_comparison
 
     found = read_comparison(config_file("comparisons", "transfer"))
     assert {row.config().strategy for row in found.rows if row.merge is None} == {
