@@ -1,4 +1,4 @@
-"""What a teacher costs: a distilled step over the student's own and the teacher's forward pass.
+"""What a teacher costs: a distilled step over the student's step and the teacher's forward pass.
 
   python benchmarks/distillation.py [--student vit_tiny] [--teacher vit_small] [--batch 16]
 
