@@ -105,6 +105,9 @@ class HeadConfig(Keys):
     # (class token and mean of the patches side by side)
     pool: Literal["native", "avg", "max", "gem", "cls", "cls_avg"] = "native"
     normalize: bool = False  # the linear layer sees features of length 1 (CLIP probes, GenD)
+    # width of a linear layer without bias between pooling and classifier, which CLIP's files fill
+    # (512 of ViT-B); None has none
+    project: Count | None = None
 
 
 @checked_dataclass(frozen=True, config=STRICT)

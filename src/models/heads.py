@@ -2,7 +2,7 @@
 
 A head is put into a net that is built already: the keys of the state dict stay those of the
 published net, so that its weights load as before. None adds weights but `cls_avg`, whose last layer
-is twice as wide.
+is twice as wide, and `project`, CLIP's way into the space that it shares with texts.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,6 +19,7 @@ from src.losses import TERMS
 
 GEM_POWER = 3.0  # what Radenović et al. start from; it is not learned here
 LEAST = 1e-6
+PROJECTION = "fc_norm"  # the place between pooling and classifier that timm keeps for a norm
 HEAD_STD = 0.01  # a new head starts near zero, so that first losses do not tear at the net
 
 
@@ -84,6 +85,8 @@ def apply_head(net: nn.Module, head: HeadConfig, name: str) -> None:
     """
     if head.pool != "native":
         _set_pool(net, head.pool, name)
+    if head.project is not None:
+        _set_projection(net, head.project, name)
     if head.normalize:
         path, layer = classifier_of(net)
         if type(layer) is not nn.Linear:
@@ -94,6 +97,12 @@ def apply_head(net: nn.Module, head: HeadConfig, name: str) -> None:
         made = NormalizedLinear(layer.in_features, layer.out_features, device=layer.weight.device)
         made.weight, made.bias = layer.weight, layer.bias
         net.set_submodule(path, made)
+
+
+def projection_of(net: nn.Module) -> nn.Linear | None:
+    """Return the layer that `head.project` put into a net; None where there is none."""
+    layer = getattr(net, PROJECTION, None)
+    return layer if isinstance(layer, nn.Linear) else None
 
 
 def classifier_of(net: nn.Module) -> tuple[str, nn.Module]:
@@ -178,6 +187,23 @@ def _set_pool(net: nn.Module, kind: str, name: str) -> None:
     else:
         made = Pool(kind)
     net.set_submodule(path, made)
+
+
+def _set_projection(net: Any, width: int, name: str) -> None:  # noqa: ANN401
+    """Put a linear layer before the classifier, drawn as CLIP draws its own (std d^-.5)."""
+    if not isinstance(getattr(net, PROJECTION, None), nn.Identity):
+        raise UserError(
+            f"head.project: {name} has no place for a projection between pooling and classifier; "
+            "leave it out (null), or take a vision transformer whose last norm precedes the "
+            "pooling (vit_*_clip_*, vit_tiny_patch16_224)"
+        )
+    wide, head = net.head.in_features, net.head
+    layer = nn.Linear(wide, width, bias=False)
+    nn.init.normal_(layer.weight, std=wide**-0.5)
+    setattr(net, PROJECTION, layer)
+    net.head = nn.Linear(width, head.out_features)
+    nn.init.normal_(net.head.weight, std=HEAD_STD)
+    nn.init.zeros_(net.head.bias)
 
 
 def _set_token_pool(net: Any, kind: str, name: str, *, strips: bool) -> None:  # noqa: ANN401

@@ -216,6 +216,7 @@ def _facts_of(one: IngredientFile) -> dict[str, Any]:
         "backbone.kwargs": config.backbone.kwargs,
         "head.pool": config.head.pool,
         "head.normalize": config.head.normalize,
+        "head.project": config.head.project,
         "label order": one.metadata.get("label_order"),
         "mean": spec.mean,
         "std": spec.std,

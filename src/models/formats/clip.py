@@ -1,5 +1,7 @@
 """Image towers of CLIP: OpenAI's and open_clip's names, and those of Hugging Face."""
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
 from src.models.formats import (
@@ -12,6 +14,7 @@ from src.models.formats import (
     renamed,
     under,
 )
+from src.models.heads import PROJECTION, projection_of
 
 # Order matters: `ln_` is a part of `ln_pre` and `ln_post`. As timm's own converter.
 OPENAI = (
@@ -51,7 +54,8 @@ def clip(source: WeightsFile, net: nn.Module) -> Foreign | None:
     """Read a tower named as in OpenAI's CLIP (Radford et al. 2021) and in open_clip.
 
     It may be the whole CLIP, the tower alone, or a detector that keeps one (ForensicsAdapter:
-    `clip_model.visual.`); text tower, projection and adapters are dropped.
+    `clip_model.visual.`); text tower and adapters are dropped, the projection too where the net has
+    no `head.project`.
     """
     anchors = (
         *("class_embedding", "conv1.weight", "positional_embedding"),
@@ -62,15 +66,17 @@ def clip(source: WeightsFile, net: nn.Module) -> Foreign | None:
         return None
     tower = under(source.tensors, prefix)
     dropped = {key for key in source.tensors if not key.startswith(prefix)}
-    if tower.pop("proj", None) is not None:
+    projection = tower.pop("proj", None)
+    if projection is not None:
         dropped.add(f"{prefix}proj")
     from_openai = all(mark in source.tensors for mark in OPENAI_MARKS)
     note = _activation_note(net) if from_openai else ""
-    return Foreign(_tokens(renamed(tower, OPENAI)), sorted(dropped), note=note)
+    found = Foreign(_tokens(renamed(tower, OPENAI)), sorted(dropped), note=note)
+    return found if projection is None else _projected(found, f"{prefix}proj", projection.T, net)
 
 
 @FORMATS.register("hf_clip")
-def hf_clip(source: WeightsFile, net: nn.Module) -> Foreign | None:  # noqa: ARG001 - a format's signature
+def hf_clip(source: WeightsFile, net: nn.Module) -> Foreign | None:
     """Read a tower named as in transformers' `CLIPModel` and `CLIPVisionModel`.
 
     DeepfakeBench's CLIP detector is one under `backbone.`, with a linear head (2, d) on the pooled
@@ -87,12 +93,23 @@ def hf_clip(source: WeightsFile, net: nn.Module) -> Foreign | None:  # noqa: ARG
     tower.pop("embeddings.position_ids", None)
     dropped = set(source.tensors) - {f"{prefix}{key}" for key in tower}
     tensors = _tokens(fused(renamed(tower, HUGGING_FACE), source.path))
+    key = f"{prefix.removesuffix('vision_model.')}visual_projection.weight"
+    if key in source.tensors:
+        return _projected(Foreign(tensors, sorted(dropped)), key, source.tensors[key], net)
     logit = logit_of_two(source.tensors, "head", fake=1) if prefix == "backbone." else {}
     if not logit:
         return Foreign(tensors, sorted(dropped))
     dropped -= {"head.weight", "head.bias"}
     mean, std = CLIP_SCALE if source.joined else BENCH_SCALE
     return Foreign(tensors, sorted(dropped), logit, mean, std, fake=1)
+
+
+def _projected(found: Foreign, key: str, weight: Tensor, net: nn.Module) -> Foreign:
+    """Add a file's projection (width, d), there under `key`, where the net has a place for it."""
+    if projection_of(net) is None:
+        return found
+    tensors = found.tensors | {f"{PROJECTION}.weight": weight}
+    return replace(found, tensors=tensors, dropped=[one for one in found.dropped if one != key])
 
 
 def _tokens(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

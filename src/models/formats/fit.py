@@ -27,6 +27,7 @@ from src.models.formats import (
     under,
 )
 from src.models.formats.beside import look_beside
+from src.models.heads import PROJECTION, projection_of
 
 PLAIN, OURS = "plain", "ours"
 
@@ -155,7 +156,9 @@ def adapt(foreign: Foreign, target: Target, path: Path) -> tuple[Foreign, tuple[
         tensors["pos_embed"] = _resized(grid, own["pos_embed"], target.net, path)
     found, fresh = replace(foreign, tensors=tensors), ()
     if _pools_otherwise(tensors, own):
-        found, fresh = _without_norm(found), ("fc_norm.",)
+        found, fresh = _without_norm(found), (f"{PROJECTION}.",)
+    elif projection_of(target.net) is not None and f"{PROJECTION}.weight" not in tensors:
+        fresh = (f"{PROJECTION}.",)  # of weights that were trained without one
     for part, value in found.logit.items():
         key = f"{target.place}.{part}"
         if key in own and own[key].shape == value.shape:
