@@ -12,11 +12,13 @@ from src.metrics import DEFAULT, Metric, metric_named, tuned_name
 from src.strict_yaml import (
     STRICT,
     Count,
+    EachOnce,
     Float,
     Int,
     Keys,
     NotNegative,
     Positive,
+    Word,
     make_keys,
 )
 
@@ -30,6 +32,7 @@ UpToOne = Annotated[Float, Field(gt=0, le=1)]
 Triple = tuple[Float, Float, Float]
 STANDARD = "standard"  # the preset of a config that names none
 OTHER_NAMES = {"peft_lora": "lora"}  # what others call a strategy
+OTHER_LOSSES = {"clip_ce": "ce"}  # and a loss: FLIP's, a softmax of two cosines
 # Which frames of a clip are read, and how they become RGB; what other numbers kept is made again.
 READING = 3
 
@@ -146,7 +149,8 @@ class TransferConfig(Keys):
 class LossKeys(Keys):
     """What is minimised, whichever loss it is."""
 
-    name: str = "bce"  # a registered loss
+    # a registered loss
+    name: Annotated[str, AfterValidator(lambda name: OTHER_LOSSES.get(name, name))] = "bce"
     label_smoothing: Share = 0.0  # 0 and 1 become s/2 and 1 - s/2
     # `balanced` weighs each class by n / (2 n_class) of the training rows; a pair is [weight of
     # real, weight of fake]
@@ -182,6 +186,55 @@ if TYPE_CHECKING:
     DistilConfig = DistilKeys
 else:  # with a key for each term (`src/distillation.py`): its settings, or None
     DistilConfig = make_keys("DistilConfig", distil_keys(), DistilKeys, "What a teacher teaches.")
+
+
+Texts = Annotated[tuple[Word, ...], Field(min_length=1), EachOnce]
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class PromptsConfig(Keys):
+    """What is said of pictures of a class, a sentence each."""
+
+    real: Texts
+    fake: Texts
+
+
+# FLIP's (Srivatsan et al., ICCV 2023), of faces.
+FLIP_PROMPTS = PromptsConfig(
+    real=(
+        *("This is an example of a real face", "This is a bonafide face"),
+        *("This is a real face", "This is how a real face looks like"),
+        *("a photo of a real face", "This is not a spoof face"),
+    ),
+    fake=(
+        *("This is an example of a spoof face", "This is an example of an attack face"),
+        *("This is not a real face", "This is how a spoof face looks like"),
+        *("a photo of a spoof face", "a printout shown to be a spoof face"),
+    ),
+)
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class LanguageConfig(Keys):
+    """Prompts take the place of the classifier; CLIP's text tower reads them."""
+
+    prompts: PromptsConfig = FLIP_PROMPTS  # both classes
+    text_mse: NotNegative = 0.0  # weight of two views' agreement on two halves of the prompts
+    train_text: bool = True  # the text tower and the scale are trained along
+    # the CLIP that the text tower is taken from; None for the file that the model starts from
+    file: str | None = None
+    # the text tower's activation; None takes the image tower's, of `file` what its makers used
+    quick_gelu: bool | None = None
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class SimclrConfig(Keys):
+    """Two views of an image are to be alike (Chen et al. 2020), beside the loss on labels."""
+
+    weight: Positive = 1.0  # of this loss
+    temperature: Positive = 0.1  # that cosines are divided by
+    hidden: Count = 4096  # width of the projector's two inner layers
+    width: Count = 256  # of what it projects to
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -266,6 +319,11 @@ class ModelConfig(Keys):
     loss: LossConfig = field(default_factory=LossConfig)  # what is minimised
     # what is learned from a teacher beside the labels; None has none
     distil: DistilConfig | None = None
+    # prompts in place of a classifier; None has a plain one
+    language: LanguageConfig | None = None
+    simclr: SimclrConfig | None = None  # two views of an image alike; None asks for none
+    # a registered preset, of the two views that `simclr` and `language.text_mse` look at
+    view_augment: Annotated[str | dict[str, Any], AfterValidator(_shortest)] = "simclr"
     optim: OptimConfig = field(default_factory=OptimConfig)  # how
     # `last` keeps the last epoch, `best` the one that `monitor` finds best
     selection: Literal["last", "best"] = "last"
@@ -287,7 +345,8 @@ class ModelConfig(Keys):
 
     @model_validator(mode="after")
     def _fits(self) -> "ModelConfig":
-        broken = [text for text, fine in _together(self).items() if not fine]
+        wanted = _together(self) | _distilling(self) | _guided(self)
+        broken = [text for text, fine in wanted.items() if not fine]
         if broken:
             raise ValueError("; ".join(broken))
         return self
@@ -297,6 +356,12 @@ class ModelConfig(Keys):
         """Whether held-out items have a say in what is kept, or in when a stage ends."""
         patient = self.patience is not None or self.transfer.head_patience is not None
         return self.selection == "best" or patient
+
+    @property
+    def wants_views(self) -> bool:
+        """Whether a loss looks at two more views of each item."""
+        guided = self.language is not None and self.language.text_mse > 0
+        return guided or self.simclr is not None
 
     @property
     def monitored(self) -> Metric:
@@ -325,7 +390,7 @@ def _together(config: ModelConfig) -> dict[str, bool]:
     pairs = any(name in OF_PAIRS for name in terms)
     every, of_pairs = ([f"loss.{name}" for name in names] for names in (TERMS, OF_PAIRS))
     means = optim.ema_decay is not None or averages
-    return _distilling(config) | {
+    return {
         f"optim.swa_epochs must be in 1..{optim.epochs} (optim.epochs)": not averages
         or (optim.swa_epochs or 0) <= optim.epochs,
         "input.crop: native is written input.geometry: native; it goes with crop: full and with "
@@ -380,6 +445,41 @@ def _distilling(config: ModelConfig) -> dict[str, bool]:
         "distil: attention and channel_attention look into blocks, whose activations "
         "backbone.grad_checkpointing does not keep: leave one of them out": not layered
         or not config.backbone.grad_checkpointing,
+    }
+
+
+def _guided(config: ModelConfig) -> dict[str, bool]:
+    """Return what `language` and `simclr` ask of the rest of a config -> whether it holds."""
+    language, strategy = config.language, config.strategy
+    frozen = strategy in ("feature_extractor", "two_stage", "lp_ft", "frozen_prefix")
+    asked = [name for name in ("language", "simclr") if getattr(config, name) is not None]
+    found = {
+        f"{' and '.join(asked)}: strategy {strategy} has a stage on features of what is frozen, "
+        "that sees no picture: take fine_tuning, layernorm_only, bitfit or lora": not (
+            asked and frozen
+        ),
+        "strategy: zero_shot asks prompts, and there are none: give language": (
+            strategy != "zero_shot" or language is not None
+        ),
+        "strategy: zero_shot trains nothing: leave simclr and language.text_mse out": (
+            strategy != "zero_shot" or not config.wants_views
+        ),
+    }
+    if language is None:
+        return found
+    halves = min(len(language.prompts.real), len(language.prompts.fake)) > 1
+    both = set(language.prompts.real) & set(language.prompts.fake)
+    return found | {
+        "language wants head: {project: 512, normalize: true} (512 is the width of ViT-B)": (
+            config.head.project is not None and config.head.normalize
+        ),
+        f"language.prompts: {', '.join(map(repr, sorted(both)))} is said of both classes": not both,
+        "language.text_mse splits the prompts of a class in two: give two or more of each": (
+            not language.text_mse or halves
+        ),
+        "language.text_mse wants labels of 0 or 1: leave mixup and cutmix out": not (
+            language.text_mse and max(config.mixup, config.cutmix) > 0
+        ),
     }
 
 

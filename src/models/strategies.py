@@ -32,6 +32,9 @@ class Stage:
     # `unfreeze_every` epochs, the last (which is `train`) to the end
     thaw: tuple[Names, ...] = ()
 
+    # its head is written (from prompts), not trained: no step is made
+    untrained: bool = False
+
     @property
     def trains_body(self) -> bool:
         """Whether more is trained than the head on what a frozen backbone gives."""
@@ -129,6 +132,13 @@ def lora(parts: Anatomy, config: ModelConfig) -> list[Stage]:
     _refuse_unread(config)
     added = add_lora(parts.net, config.transfer, parts.head, _image_size(parts.net, config))
     return [Stage("lora", added | parts.head, config.optim, config.patience)]
+
+
+@STRATEGIES.register("zero_shot")
+def zero_shot(parts: Anatomy, config: ModelConfig) -> list[Stage]:
+    """Train nothing: the head is what the prompts of `language` say (Radford et al. 2021)."""
+    _refuse_unread(config)
+    return [Stage("zero_shot", parts.head, config.optim, untrained=True)]
 
 
 def make_stages(net: nn.Module, head: tuple[str, ...], config: ModelConfig) -> list[Stage]:

@@ -106,6 +106,8 @@ def rehearse(job: Job, watch: Watch) -> Timing:
         "label": torch.arange(images, device=chip) % 2,
         "item": torch.arange(images, device=chip),
     }
+    if config.wants_views:
+        batch["views"] = batch["pixels"][:, None].expand(-1, 2, -1, -1, -1)
     look = watch.repeat(_look(model, batch, precision)) / images
     views = len(VIEWS[config.tta])
     stages = []

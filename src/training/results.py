@@ -71,7 +71,7 @@ def finish_run(
         "device": device.device_name(compute.chip),
         "threads": torch.get_num_threads(),
         "seconds": run.seconds,
-        "items_per_second": float(np.mean([e["items_per_second"] for e in run.history])),
+        "items_per_second": float(np.mean([e["items_per_second"] for e in run.history] or [0.0])),
         "parameters": count_parameters(kept),
         "trainable": run.kept[-1]["trainable"],
         "stages": run.kept,

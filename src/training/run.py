@@ -110,6 +110,8 @@ class Run:
     @property
     def left(self) -> int:
         """How many batches the stage has left at its pace, unless patience ends it."""
+        if self.current.untrained:
+            return 0
         rest = self.schedule.steps - self.position
         if not self.pace:
             return math.ceil(rest)
@@ -124,6 +126,13 @@ class Run:
         """How many epochs the run has, those done included, unless patience ends a stage."""
         later = sum(round(stage.optim.epochs) for stage in self.stages[self.stage + 1 :])
         return self.epoch + math.ceil((self.batch + self.left) / self.steps) + later
+
+    def settle(self) -> None:
+        """Bring what auxiliaries learned into the nets that are scored and saved."""
+        for one in self.at_work:
+            one.settle(self.model)
+            if self.averaged is not self.model:
+                one.settle(self.averaged)
 
     def weights(self) -> Iterator[nn.Parameter]:
         """Iterate over what may be trained: of the net, and of what is trained along."""

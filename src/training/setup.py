@@ -33,8 +33,10 @@ from src.seeds import derive_seed
 from src.training.auxiliary import Auxiliary
 from src.training.distil import Distillation
 from src.training.job import Job
+from src.training.language import Guidance, check_zero_shot, text_file
 from src.training.optim import OPTIMIZERS, SCHEDULES
 from src.training.run import Run
+from src.training.simclr import SimCLR
 from src.training.step import check_step
 from src.training.teachers import find_teachers
 
@@ -48,6 +50,8 @@ def check_names(config: ModelConfig) -> None:
     if config.backbone.pretrained == "package":
         package_for(config.backbone.name)
     check_augment(config.augment, config.input.geometry)
+    if config.wants_views:
+        check_augment(config.view_augment, config.input.geometry)
     LOSSES.get(config.loss.name)
     STRATEGIES.get(config.strategy)
     OPTIMIZERS.get(config.optim.name)
@@ -79,6 +83,8 @@ def build_model(
             origin = origin_of(given, start.sha256, ours=is_ours(given))
             start = replace(start, origin=origin)
     carry_input(model, job.config, start)
+    if job.config.strategy == "zero_shot":
+        check_zero_shot(model.net, start)
     return model, start, native.head
 
 
@@ -101,12 +107,18 @@ def make_auxiliaries(job: Job, model: Classifier, chip: torch.device) -> list[Au
     """Return the losses of a job that bring weights of their own along, on the device.
 
     Raises:
-        UserError: see `find_teachers` and `Distillation`.
+        UserError: see `find_teachers`, `Distillation` and `Guidance`.
     """
     found: list[Auxiliary] = []
+    config, options = job.config, job.options
     torch.manual_seed(derive_seed(job.config.start_seed, "auxiliary", job.fold))
     if job.config.distil is not None:
         found.append(Distillation(job, find_teachers(job), model, chip))
+    if config.language is not None:
+        path = text_file(config.language, options.weights, at_random=options.no_pretrained)
+        found.append(Guidance(config.language, model, path))
+    if config.simclr is not None:
+        found.append(SimCLR(config.simclr, model, job.model))
     return [one.to(chip) for one in found]
 
 

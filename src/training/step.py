@@ -147,12 +147,14 @@ def check_step(config: ModelConfig, precision: str, micro_batch: int, *, compile
     distil = {} if config.distil is None else asked_of(config.distil)
     terms = [f"loss.{name}" for name in asked_terms(config.loss)]
     inside = [f"distil.{n}" for n, one in distil.items() if DISTIL.get(n).needed(one) != "logit"]
+    inside += [name for name in ("language", "simclr") if getattr(config, name) is not None]
     if compiled and (terms or inside):
         raise UserError(
             f"--compile: {' and '.join([*terms, *inside])} look at features that compiled code "
             "does not show: leave --compile out"
         )
     pairs = [*terms, *(f"distil.{name}" for name in distil if DISTIL.get(name).of_pairs)]
+    pairs += ["simclr"] if config.simclr is not None else []
     if micro_batch and pairs:
         raise UserError(
             f"--auto-batch: only {micro_batch} of {config.optim.batch_size} images fit at once, "

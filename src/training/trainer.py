@@ -180,6 +180,7 @@ class Trainer:
         run = self.run
         self.batches = self.make_batches()
         self.pacer.begin_stage()
+        run.settle()
         while not self.is_over():
             self.train_epoch()
         if run.left and run.best:
@@ -204,6 +205,8 @@ class Trainer:
             return ViewBatches(views, job.labels, self.sampler, seed)
         mixes = max(config.mixup, config.cutmix) > 0
         batches = TrainBatches(source, job.labels, config.augment, size, seed, mixes=mixes)
+        if config.wants_views:
+            batches.see_twice(config.view_augment)
         batches.canvas = len(source.canvases) - 1
         if looks_alike_always(config) and not source.numbers.has_clips:
             for one in run.at_work:
@@ -238,6 +241,7 @@ class Trainer:
             if clock.wanted():
                 self.state_file.stop()
         try:
+            run.settle()
             # schedule_free trains other weights than those that it wants used.
             if optimizer_mode(run.optimizer, train=False) and run.current.trains_body:
                 self.settle(run.model, first=max(0, run.steps - SETTLING_BATCHES))

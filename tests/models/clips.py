@@ -9,8 +9,6 @@ from torch import nn
 from tests.models.small import stir
 
 WIDTH = 16  # of the space that images and texts share
-VISION = {"width": 32, "layers": 2, "image": 32, "patch": 8}
-TEXT = {"width": 64, "layers": 2}
 
 
 @cache
@@ -20,7 +18,7 @@ def open_clips(*, quick_gelu: bool = True) -> Any:
 
     torch.manual_seed(3)
     vision = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "head_width": 16}
-    text = {"width": 64, "heads": 1, "layers": 2}
+    text = {"width": 16, "heads": 1, "layers": 2}
     net = CLIP(WIDTH, vision, text, quick_gelu=quick_gelu)  # type: ignore[arg-type]
     return _calm(net)
 
@@ -34,7 +32,7 @@ def hugging_faces() -> Any:
     sizes = {"num_hidden_layers": 2, "hidden_act": "quick_gelu"}
     vision = {"hidden_size": 32, "intermediate_size": 128, "num_attention_heads": 2}
     vision |= {"image_size": 32, "patch_size": 8, **sizes}
-    text = {"hidden_size": 64, "intermediate_size": 256, "num_attention_heads": 1, **sizes}
+    text = {"hidden_size": 16, "intermediate_size": 64, "num_attention_heads": 1, **sizes}
     return _calm(CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)))
 
 

@@ -168,6 +168,31 @@ def crop_zoom(
     ]
 
 
+@PRESETS.register("simclr")
+def simclr(
+    size: int,
+    *,
+    area: Annotated[Float, Field(gt=0, le=1)] = 0.08,
+    flip: Chance = 0.5,
+    colour: Chance = 0.8,
+    strength: Annotated[Float, Field(ge=0, le=0.5)] = 0.4,
+    hue: Hue = 0.1,
+    grey: Chance = 0.2,
+    blur: Chance = 0.5,
+) -> list[Any]:
+    """Views of contrastive learning: `area` to all of it, strong colour changes, grey, blur.
+
+    Chen et al. 2020, appendix A, at the strength of FLIP (.4, .4, .4, .1).
+    """
+    return [
+        A.RandomResizedCrop((size, size), scale=(area, 1.0), p=1.0),
+        A.HorizontalFlip(p=flip),
+        A.ColorJitter(strength, strength, strength, hue, p=colour),
+        A.ToGray(p=grey),
+        A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, 2.0), p=blur),
+    ]
+
+
 @PRESETS.register("standard")
 @erases(0.1)
 def standard(

@@ -90,13 +90,18 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
         self.erase = wanted.erase
         self.mixes = mixes
         self.canvas = 0  # of the source's canvases, the one that is augmented
+        self.views: str | Mapping[str, Any] | None = None  # the preset of `see_twice`
+
+    def see_twice(self, augment: str | Mapping[str, Any]) -> None:
+        """Put two more views of each item into every batch, by a preset of their own."""
+        self.views = augment
 
     def __getitem__(self, key: BatchKey) -> dict[str, Tensor]:
         """Return `pixels` uint8 (n, s, s, 3), `label` and `item` (row numbers) int64 (n,).
 
         Where the preset takes whole batches, `pixels` are canvases and `draw` int64 () is the seed
         for it; with `mixes`, `mix` is one more. With `erase`: `blank` int64 (n, 4), see
-        `draw_boxes`.
+        `draw_boxes`. After `see_twice`: `views` uint8 (n, 2, s, s, 3).
         """
         item = torch.tensor(key.rows)
         batch = {"label": self.labels[item], "item": item}
@@ -116,7 +121,25 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
             seed = derive_seed(self.seed, "erase", key.epoch, key.number)
             boxes = draw_boxes(len(key.rows), self.image_size, self.erase, seed)
             batch["blank"] = torch.from_numpy(boxes)
+        if self.views is not None:
+            batch["views"] = self._views(key, frames, self.views)
         return {"pixels": torch.from_numpy(pixels), **batch}
+
+    def _views(
+        self, key: BatchKey, frames: NDArray[np.float64], asked: str | Mapping[str, Any]
+    ) -> Tensor:
+        """Return two views of each item, uint8 (n, 2, s, s, 3)."""
+        canvases = self.source.stack(key.rows, frames, self.canvas)
+        seed, wanted = derive_seed(self.seed, "views", key.epoch, key.number), read_augment(asked)
+        if wanted.of_batches:
+            draws = torch.Generator().manual_seed(seed)
+            both = torch.from_numpy(canvases)
+            views = [wanted.preset(both, self.image_size, draws) for _ in range(2)]
+            return torch.stack(views, 1)
+        augment = make_augment(asked, self.image_size)
+        augment.set_random_seed(seed)
+        pairs = [[augment(image=one)["image"] for _ in range(2)] for one in canvases]
+        return torch.from_numpy(np.array(pairs))
 
     def as_they_are(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the middle of items that are not augmented, uint8 (n, s, s, 3)."""
