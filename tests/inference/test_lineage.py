@@ -161,6 +161,22 @@ def test_what_a_start_was_trained_on_outlives_its_run(tmp_path: Path) -> None:
     assert (origin["model"], origin["start"]["origin"]["model"]) == ("first", "zero")
 
 
+@pytest.mark.usefixtures("first")
+def test_what_taught_a_model_counts_and_what_taught_that() -> None:
+    def taught_by(sha256: str) -> list[dict[str, Any]]:
+        return [{key: start_of(sha256)[key] for key in ("name", "sha256", "origin")}]
+
+    write_record("a", "between", "8" * 64, teachers=taught_by(FIRST))
+    write_record(teachers=taught_by("8" * 64))
+    refused(r"first, which taught between, was trained on b: no leaked score")
+    soup = write_record(model="soup", **merged(teachers=taught_by(FIRST)))
+    with pytest.raises(UserError, match="first, which taught soup, was trained on b"):
+        trained_sets([("soup", soup)], load_dataset("b"))
+    # Of weights from elsewhere their user has said that they saw nothing.
+    write_record(teachers=[{"name": "clip.bin", "sha256": "7" * 64, "origin": None}])
+    check()
+
+
 def test_ingredients_and_their_starts_count() -> None:
     write_set("b")
     fold_file("a", PLAIN)
