@@ -168,7 +168,7 @@ def test_what_taught_a_model_counts_and_what_taught_that() -> None:
 
     write_record("a", "between", "8" * 64, teachers=taught_by(FIRST))
     write_record(teachers=taught_by("8" * 64))
-    refused(r"first, which taught between, was trained on b: no leaked score")
+    refused(r"first, which taught m, was trained on b: no leaked score")
     soup = write_record(model="soup", **merged(teachers=taught_by(FIRST)))
     with pytest.raises(UserError, match="first, which taught soup, was trained on b"):
         trained_sets([("soup", soup)], load_dataset("b"))
