@@ -160,6 +160,8 @@ adversarial_csv = Artefact("reports/{dataset}/adversarial.csv")
 audit_csv = Artefact("reports/{dataset}/audit.csv")
 study_plots_dir = Artefact("reports/{dataset}/tune/{recipe}")
 report_dir = Artefact("reports/{dataset}/{scheme}/{model}")  # pictures and `index.html`
+# where its net looks; a CSV of the same stem says how far another's agrees
+attention_png = Artefact("reports/{dataset}/{scheme}/{model}/attention_fold_{fold}.png")
 comparison_csv = Artefact("reports/{dataset}/{scheme}/comparisons/{name}.csv")
 comparison_png = Artefact("reports/{dataset}/{scheme}/comparisons/{name}.png")
 # plots and tables that compare merges

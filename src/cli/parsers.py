@@ -27,6 +27,7 @@ HOMES = {
     "bundle": "export",
     "variants": "models",
     "submit_log": "report",
+    "attention": "report",
 }  # modules of another name than the command's
 SCRIPTS = {"train": "train_folds.py", "tune": "tune.py", "predict": "predict_ensemble.py"}
 
@@ -342,6 +343,30 @@ Writes reports/<data set>/<scheme>/<model>/index.html and the pictures it shows,
 def _report(parser: Parser) -> None:
     add = parser.add_argument
     add("models", nargs="*", metavar="MODEL", help="default: all with a run")
+    add_data(parser)
+
+
+@command("""Draw where a vision transformer looks in held-out items, layer by layer.
+
+  python -m src attention vit_tiny                       some surest wrong and surest right items
+  python -m src attention tflip_attention --against tflip_teacher   beside its teacher, and how far
+                          their maps agree (cosine), a number a layer
+  python -m src attention vit_tiny --items real/a.png --layers 1 6 12 --rollout
+
+Writes attention_fold_K.png (and .csv with --against) to reports/<data set>/<scheme>/<model>/.
+What a map is: docs/reports.md.""")
+def _attention(parser: Parser) -> None:
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a model with a finished fold")
+    add("--against", metavar="TEACHER", help="another one, of the same fold, to draw beside it")
+    add(
+        "--items", nargs="+", metavar="ID", help="held-out items (default: 3 surest wrong, 3 right)"
+    )
+    add("--fold", type=int, metavar="K", help="default: the first finished one")
+    add("--layers", type=int, nargs="+", metavar="L", help="of the model, from 1 (default: all)")
+    text = "attention to the input through all layers up to each (Abnar & Zuidema 2020)"
+    add("--rollout", action="store_true", help=text)
+    add("--output", type=Path, metavar="PNG", help="write the picture there")
     add_data(parser)
 
 

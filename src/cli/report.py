@@ -1,4 +1,4 @@
-"""`python -m src report`: a page a model; `python -m src submit-log`: the book of submissions."""
+"""`python -m src report`: a page a model; `attention`: where a net looks; `submit-log`: a book."""
 
 import shutil
 import subprocess
@@ -10,10 +10,11 @@ from src import paths
 from src.artifacts.folds import existing_scheme
 from src.artifacts.submission_log import Submitted, add_submission, read_log
 from src.cli import parsers
-from src.cli.common import choose_dataset, print_table, show_log
+from src.cli.common import choose_dataset, choose_scheme, print_table, show_log, taken
 from src.data.layouts.load import load_dataset
 from src.errors import UserError, unknown_name
 from src.inference.lineage import check_own
+from src.reporting.attention_sheet import AttentionRequest, draw_attention
 from src.reporting.charts import plot_log
 from src.reporting.report import CROSS, FITTED, scores_of, write_report
 from src.reporting.runs import collect_runs, reportable
@@ -50,6 +51,31 @@ def run_report(arguments: Namespace) -> None:
                 f"ece {scores['ece']:.4f}"
             )
         print(f"{runs.model}: {text} -> {page}")
+
+
+def run_attention(arguments: Namespace) -> None:
+    """Do what the flags ask for."""
+    name = choose_dataset(arguments.data, arguments.input_root)
+    scheme = choose_scheme(name, arguments.scheme)
+    output = arguments.output
+    if output is not None and output.suffix.lower() != ".png":
+        raise UserError(f"--output {output}: want a .png file; the CSV is written beside it")
+    dataset = load_dataset(name, arguments.input_root)
+    asked = taken(AttentionRequest, arguments, scheme=scheme)
+    png, table = draw_attention(dataset, arguments.model, asked, output)
+    print(f"picture: {png}")
+    if table is None:
+        return
+    print_table([
+        [arguments.model, asked.against or "", "agreement", "sd between items"],
+        *([row.layer, row.other_layer, f"{row.agreement:.4f}", f"{row.sd:.4f}"]
+          for row in table.itertuples()),
+    ])  # fmt: skip
+    print(
+        "agreement: mean cosine of both maps over "
+        f"{table['items'].iloc[0]} pictures; two maps of equal shares everywhere have 1"
+    )
+    print(f"table: {png.with_suffix('.csv')}")
 
 
 def run_submit_log(arguments: Namespace) -> None:

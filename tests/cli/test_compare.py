@@ -321,3 +321,24 @@ def test_the_shipped_comparison_can_be_read():
 
     for path in soups:
         assert {one["model"] for one in read_mapping(path)["models"]} < names
+
+
+@pytest.mark.parametrize("name", ["tflip", "tflip_conv"])
+def test_teachers_come_before_their_students_and_may_be_rows(name):
+    from src.reporting.comparison_file import in_order, read_comparison
+
+    found = read_comparison(config_file("comparisons", name))
+    teacher = next(row.model for row in found.rows if row.name == "teacher")
+    taught = [row for row in found.rows if row.name not in ("teacher", "alone")]
+    assert {row.teachers() for row in taught} == {(teacher,)}
+    order = [row.name for row in in_order(found.rows[::-1], found.path)]
+    assert all(order.index("teacher") < order.index(row.name) for row in taught)
+
+
+def test_rows_that_teach_each_other_are_refused(run):
+    rows = "".join(
+        f"  {one}: {{set: {{distil: {{teacher: {other}, logit: {{}}}}}}}}\n"
+        for one, other in (("a", "b"), ("b", "a"))
+    )
+    said = run(ROWS + rows, code=2)
+    assert "rows a, b wait for each other: distil.teacher goes round" in said
