@@ -219,7 +219,7 @@ class Run:
         number = self.kept_epoch
         scores = next((entry for entry in self.history if entry["epoch"] == number), {})
         epoch = self.stage_epoch - (self.epoch - number)
-        trained = _trained_count(net, self.current.train)
+        trained = 0 if self.current.untrained else _trained_count(net, self.current.train)
         pace = self.position / self.stage_batches if self.stage_batches else 1.0
         entry = {"name": self.current.name, "epochs": epoch, "pace": pace, "trainable": trained}
         self.kept.append(entry | {k: scores[k] for k in KEPT_SCORES if k in scores})
@@ -268,6 +268,9 @@ class Run:
 
     def _log_share(self) -> None:
         stage, net = self.current, self.model.net
+        if stage.untrained:
+            LOG.info("%s: nothing is trained, the head is what the prompts say", stage.name)
+            return
         count = _trained_count(net, stage.train)
         whole = sum(weight.numel() for weight in net.parameters())
         LOG.info(

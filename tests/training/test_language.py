@@ -87,7 +87,7 @@ def test_zero_shot_is_open_clips_answer_and_a_run_like_any(make_guided):
     assert float(want.std()) > 0.01
     record, oof = record_of(job), pd.read_csv(paths.oof_csv(*job.names))
     assert len(oof) == len(job.held_rows)
-    assert record["history"] == []
+    assert (record["history"], record["trainable"]) == ([], 0)
     assert oof["logit"].nunique() > 10
 
 
