@@ -17,6 +17,7 @@ VERBS = {
     "merge": "average the weights of models (soups, TIES, ...), and see whether it helped",
     "variants": "train N variants of a model, the ingredients of a soup",
     "report": "learning curves, confusion, reliability, the most wrong items: a page a model",
+    "attention": "where a transformer looks, layer by layer, beside its teacher",
     "evaluate": "the metrics of the field, with intervals; on another data set too (--from)",
     "score": "CSVs of scores from anywhere: every metric, and which of two is better",
     "compare": "many ways to train, in one go: in-domain against out-of-domain scores",
