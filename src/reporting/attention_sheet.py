@@ -144,8 +144,10 @@ def _pictures(
         for k in (there[int(pick)] for pick in picks):
             clip = kind_of(files[number]) == "video"
             rows.append((f"{item} f{k:02d}" if clip else item, int(label[item])))
-            for own, net, canvas in zip(seen, nets, frames[k].canvases or (), strict=True):
-                own.append(center_crop(canvas, net.spec.image_size))
+            shown = frames[k].canvases or ()
+            for own, net, canvas in zip(seen, nets, canvases, strict=True):
+                picture = shown[source.canvases.index(canvas)]  # nets of one canvas share it
+                own.append(center_crop(picture, net.spec.image_size))
     return rows, seen
 
 

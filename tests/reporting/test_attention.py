@@ -95,6 +95,8 @@ def test_the_command_draws_a_model_beside_another_and_names_mistakes(toy, coarse
     lines = png.with_suffix(".csv").read_text().splitlines()
     assert [line.split(",")[:2] for line in lines[1:]] == [["1", "2"], ["2", "3"], ["all", ""]]
     assert "over 6 pictures" in out
+    run("small", "--against", "small", "--layers", "2")  # both see one and the same canvas
+    assert png.with_suffix(".csv").read_text().splitlines()[-1].startswith("all,,1.0,")
     assert "small has layers 1 to 2" in run("small", "--layers", "3", code=2)
     assert "unknown item of fold 0 'nowhere.png'" in run("small", "--items", "nowhere.png", code=2)
     assert "--fold 7" in run("small", "--fold", "7", code=2)
