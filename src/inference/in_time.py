@@ -54,6 +54,9 @@ def fill_in_time(
     return left_out
 
 
+UNTIMED = 1.0  # items a second of a refit that nothing was trained of: as slow as any
+
+
 def names_of(parts: Sequence[Part]) -> list[str]:
     """Return what people call checkpoints."""
     return [f"{part.model} fold {part.fold}" for part in parts]
@@ -63,7 +66,7 @@ def _cost(part: Part) -> float:
     """Return what an item costs, in seconds of the machine that trained: a ratio is wanted."""
     record = read_record(Path(part.checkpoint).with_suffix(".json"))
     views = 2 if record["config"]["tta"] == "flip" else 1
-    return views / record["items_per_second"]
+    return views / (record["items_per_second"] or UNTIMED)
 
 
 def _refusal(

@@ -138,8 +138,8 @@ def text_mse(first: Tensor, second: Tensor, prompts: Prompts, label: Tensor) -> 
         if len(rows):
             for half, share in zip(halves, draw_halves(len(rows), of_class), strict=True):
                 half[rows] = functional.normalize(share @ of_class, dim=1)
-    cosines = [(view * half).sum(1) for view, half in zip((first, second), halves, strict=True)]
-    return functional.mse_loss(*cosines)
+    one, other = ((view * half).sum(1) for view, half in zip((first, second), halves, strict=True))
+    return functional.mse_loss(one, other)
 
 
 def draw_halves(n: int, prompts: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+import time
 from dataclasses import asdict
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 import torch
 
 from src import paths
+from src.artifacts.competition import FORWARD
 from src.artifacts.files import sha256_file
 from src.artifacts.oof import write_oof, write_views
 from src.artifacts.runs import SCHEMA, write_record
@@ -46,7 +48,7 @@ def finish_run(
     Raises:
         UserError: a logit (of a refit: a weight) is not finite.
     """
-    kept, path = run.averaged, paths.checkpoint(*job.names)
+    kept, path, began = run.averaged, paths.checkpoint(*job.names), time.monotonic()
     if known is not None:
         check_logits(job, known)
     seen = known
@@ -71,7 +73,7 @@ def finish_run(
         "device": device.device_name(compute.chip),
         "threads": torch.get_num_threads(),
         "seconds": run.seconds,
-        "items_per_second": float(np.mean([e["items_per_second"] for e in run.history] or [0.0])),
+        "items_per_second": rate_of(run, job, seen, time.monotonic() - began),
         "parameters": count_parameters(kept),
         "trainable": run.kept[-1]["trainable"],
         "stages": run.kept,
@@ -85,6 +87,17 @@ def finish_run(
     paths.run_state(*job.names).unlink(missing_ok=True)
     if seen is None:
         LOG.info("trained on all %d items -> %s", len(job.table), path)
+
+
+def rate_of(run: Run, job: Job, seen: Seen | None, seconds: float) -> float:
+    """Return how many items a second were trained on, the mean of the epochs.
+
+    Where nothing was trained (`zero_shot`), a step is taken for three passes forward, as the held-
+    out items took them in these seconds; 0 where there are none.
+    """
+    if run.history:
+        return float(np.mean([entry["items_per_second"] for entry in run.history]))
+    return 0.0 if seen is None else len(job.held_rows) / (FORWARD * seconds)
 
 
 def selection_of(job: Job) -> str:
