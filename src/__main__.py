@@ -14,6 +14,7 @@ VERBS = {
     "folds": "make the fold file and say what a naive split would have leaked",
     "faces": "find the faces in images and clips, for the models that crop them",
     "models": "the models that --model takes",
+    "card": "what models cost beside each other: weights, GMACs, speed, latency, file, memory",
     "merge": "average the weights of models (soups, TIES, ...), and see whether it helped",
     "variants": "train N variants of a model, the ingredients of a soup",
     "report": "learning curves, confusion, reliability, the most wrong items: a page a model",

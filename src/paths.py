@@ -164,6 +164,9 @@ report_dir = Artefact("reports/{dataset}/{scheme}/{model}")  # pictures and `ind
 attention_png = Artefact("reports/{dataset}/{scheme}/{model}/attention_fold_{fold}.png")
 comparison_csv = Artefact("reports/{dataset}/{scheme}/comparisons/{name}.csv")
 comparison_png = Artefact("reports/{dataset}/{scheme}/comparisons/{name}.png")
+# what models cost, the scores of some data set beside
+cost_csv = Artefact("reports/{dataset}/{scheme}/cost.csv")
+unscored_cost_csv = Artefact("reports/cost.csv")
 # plots and tables that compare merges
 merge_report_dir = Artefact("reports/{dataset}/{scheme}/merges")
 

@@ -25,6 +25,7 @@ DEFAULT_RECIPE = "tuned"
 COMMANDS: dict[str, tuple[str, AddFlags]] = {}  # the head of --help, what adds the other flags
 HOMES = {
     "bundle": "export",
+    "card": "models",
     "variants": "models",
     "submit_log": "report",
     "attention": "report",
@@ -289,6 +290,38 @@ def _faces(parser: Parser) -> None:
 @command("List the models of configs/models/.")
 def _models(_: Parser) -> None:
     pass
+
+
+@command("""Say what models cost beside each other, measured in turns on this machine.
+
+  python -m src card mobilenetv4_conv_small vit_tiny --against vit_small
+  python -m src card mobilenetv2_100 --data dfdc --engine eager openvino --threads 1
+  python -m src card checkpoints/dfdc/sgkf5_s42/effnet_b0/fold_0.safetensors
+  python -m src card vit_tiny --budget "2 GMAC, 6 M, 25 MB"
+
+Parameters, GMACs, images/s, latency of the first image and of later ones, file, peak memory; with
+out-of-fold predictions on --data, scores with intervals and a picture. docs/card.md says how each
+is measured.""")
+def _card(parser: Parser) -> None:
+    add = parser.add_argument
+    text = "a config, timm:NAME, a trained model, a checkpoint or an exported file"
+    add("models", nargs="+", metavar="MODEL", help=text)
+    add("--against", metavar="TEACHER", help="print shares of this one's figures, and factors")
+    text = "mark what fits: GMAC, MMAC, M, k (parameters), MB, KB (file), ms (warm), images/s"
+    add("--budget", metavar="LIMITS", help=text)
+    add("--batch", type=int, default=32, metavar="N", help="images a pass; default: 32")
+    add("--threads", type=int, default=1, metavar="N", help="of the CPU; default: 1")
+    add("--rounds", type=int, default=7, metavar="N", help="turns of each model; default: 7")
+    text = "about how long a turn takes; default: 1"
+    add("--seconds", type=float, default=1.0, metavar="S", help=text)
+    engines = ["eager", "onnx", "openvino"]
+    add("--engine", nargs="+", default=["eager"], choices=engines, help="default: eager")
+    add("--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16", "int8"])
+    add("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
+    text = "print parameters with CLIP's text tower too, as papers on FLIP count"
+    add("--text-tower", action="store_true", help=text)
+    add("--output", type=Path, metavar="CSV", help="default: reports/.../cost.csv")
+    add_data(parser)
 
 
 @command("""Merge the weights of trained models into members like any other.

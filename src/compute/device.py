@@ -4,6 +4,7 @@ import atexit
 import json
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -54,6 +55,15 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type} ({platform.processor() or platform.machine()})"
+
+
+def chip_name(device: torch.device) -> str:
+    """Return the name of the chip in full, as it goes beside measured figures."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if device.type != "cpu" or not cpuinfo.is_file():
+        return device_name(device)
+    names = re.findall(r"^model name\s*: (.*)$", cpuinfo.read_text(), re.MULTILINE)
+    return names[0] if names else device_name(device)
 
 
 def set_deterministic(device: torch.device) -> None:

@@ -22,6 +22,7 @@ SCHEMA = 1
 PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
 PRECISIONS = {"onnx": ("fp32", "int8"), "openvino": ("fp32", "bf16", "int8")}
 INPUT, OUTPUT = "pixels", "logit"
+DYNAMIC = b"DynamicQuantizeLinear"
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ class OnnxEngine:
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
+        _refuse_dynamic(path)
         try:
             self.session = runtime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
@@ -132,6 +134,16 @@ class OnnxEngine:
     def __call__(self, pixels: Tensor) -> Tensor:
         """Map uint8 (n, s, s, 3) to float logits (n,)."""
         return torch.from_numpy(self.session.run([OUTPUT], {INPUT: pixels.numpy()})[0])
+
+
+def _refuse_dynamic(path: Path) -> None:
+    """Raise where activations are quantised by a scale of each batch; the graph says so."""
+    if DYNAMIC in path.read_bytes():  # the name of the operator, as it stands in the file
+        raise UserError(
+            f"{path}: dynamically quantised ({DYNAMIC.decode()}): its scales are of each batch, so "
+            "that an item's logit depends on its neighbours; only static int8 is run: "
+            "python -m src export MODEL --engine onnx --precision int8"
+        )
 
 
 class OpenVinoEngine:

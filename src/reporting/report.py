@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from src import paths
@@ -75,7 +76,7 @@ def make_page(runs: ModelRuns, sections: Sequence[Section], labels: LabelNames =
     for section in sections:
         parts.append(f"<h2>{_text(section.heading)}</h2>")
         parts += [_image(name, section.heading) for name in section.pictures]
-    parts += [*_facts(runs), *_config(runs), "</body></html>", ""]
+    parts += [*_cost(runs), *_facts(runs), *_config(runs), "</body></html>", ""]
     return "\n".join(parts)
 
 
@@ -101,6 +102,16 @@ def _scores(runs: ModelRuns, names: tuple[str, str]) -> list[str]:
     own = {"f1_real": f"f1_{names[0]}", "f1_fake": f"f1_{names[1]}"}
     heads = [own.get(column, column) for column in columns]
     return [_table(["", *heads], rows), f"<p>{_text(note)}</p>"]
+
+
+def _cost(runs: ModelRuns) -> list[str]:
+    """Return a link to what `python -m src card` measured, where this model is in it."""
+    path = paths.cost_csv(runs.dataset, runs.scheme)
+    if not path.is_file() or runs.model not in set(pd.read_csv(path, dtype=str)["model"]):
+        return []
+    parts = ["<h2>Cost</h2>", f'<p><a href="../{path.name}">table of costs</a></p>']
+    picture = path.with_suffix(".png")
+    return [*parts, *([_image(f"../{picture.name}", "score against cost")] * picture.is_file())]
 
 
 def _facts(runs: ModelRuns) -> list[str]:
