@@ -24,6 +24,7 @@ from src.compute.device import chip_name, choose_device
 from src.data.batches.augment import check_augment
 from src.errors import UserError
 from src.inference.cost import (
+    Cost,
     Way,
     load_average,
     measure_ways,
@@ -35,12 +36,12 @@ from src.inference.lineage import check_own
 from src.machine import cpu_count
 from src.models.classifier import measure
 from src.reporting.cost_card import (
-    NOISY,
     MeasuredOn,
     Scored,
     against_lines,
     cost_lines,
     cost_table,
+    is_disturbed,
     plot_costs,
 )
 from src.reporting.cost_limits import read_budget
@@ -92,9 +93,9 @@ def run_card(arguments: Namespace) -> None:
     ]
     show_log()
     scores = {} if where is None else _scores(where, [way.name for way in ways], arguments)
-    conditions = MeasuredOn(
+    measured_on = MeasuredOn(
         chip_name(chip), arguments.batch, arguments.threads, arguments.rounds,
-        load_average(), cpu_count(),
+        chip.type == "cpu", load_average(), cpu_count(),
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         costs = measure_ways(
@@ -103,12 +104,12 @@ def run_card(arguments: Namespace) -> None:
         )  # fmt: skip
     teacher = costs[0] if arguments.against else None
     text = arguments.text_tower or any(way.config.language for way in ways)
-    table = cost_table(costs, scores, teacher, limits, conditions, text=text)
-    print_table(cost_lines(costs, scores, limits, text=text))
+    table = cost_table(costs, scores, teacher, limits, measured_on, text=text)
+    print_table(cost_lines(costs, scores, limits, measured_on, text=text))
     if teacher is not None and len(costs) > 1:
         print()
         print_table(against_lines(costs, teacher, table))
-    for line in _said_of_cost(conditions, costs, scores, text=text):
+    for line in _said_of_cost(measured_on, costs, scores, text=text):
         print(line)
     path = arguments.output or (
         paths.unscored_cost_csv() if where is None else paths.cost_csv(*where)
@@ -165,22 +166,21 @@ def _scores(
 
 
 def _said_of_cost(
-    conditions: MeasuredOn, costs: Sequence[Any], scores: dict[str, Scored], *, text: bool
+    measured_on: MeasuredOn, costs: Sequence[Cost], scores: dict[str, Scored], *, text: bool
 ) -> list[str]:
     """Return what the figures stand on."""
-    threads = f"{conditions.threads} thread{'s' * (conditions.threads != 1)}"
+    threads = f"{measured_on.threads} thread{'s' * (measured_on.threads != 1)}"
     lines = [
-        f"on {conditions.device}, {threads}, batch {conditions.batch}, {conditions.rounds} rounds "
-        f"in turns: median [lowest, highest]; load {conditions.load:.2f}, "
-        f"{conditions.cores} cores",
+        f"on {measured_on.device}, {threads}, batch {measured_on.batch}, {measured_on.rounds} rounds "
+        f"in turns: median [lowest, highest]; load {measured_on.load:.2f}, "
+        f"{measured_on.cores} cores",
         "first: the first image after loading, warm: the median of later ones; peak: of a process "
         "of its own that ran nothing else (libraries: what it held before the model)",
     ]
-    busy = conditions.load > conditions.cores - conditions.threads + 0.5
-    if busy or any(cost.turns.spread > NOISY for cost in costs):
+    if any(is_disturbed(cost, measured_on) for cost in costs):
         lines.append(
-            "this machine was busy or its speed changed: trust factors, which are of the same "
-            "turns, and images_per_cpu_second in the CSV before images/s and ms"
+            "other work slowed models down: images/s and ms are not this machine's. Factors are of "
+            "the same turns, images_per_cpu_second in the CSV is of CPU time; or measure again"
         )
     if text:
         lines.append(f"with text tower: CLIP's for ViT-B, {text_tower():,} weights")

@@ -79,6 +79,12 @@ class Turns:
         """Return highest less lowest, as a share of the median."""
         return float(np.ptp(self.images_per_second)) / self.median
 
+    @property
+    def share(self) -> float:
+        """Return the share of its threads' time that the process had its cores, the median."""
+        wall, cpu = np.array(self.images_per_second), np.array(self.images_per_cpu_second)
+        return float(np.median(wall / cpu))
+
     def factor(self, other: "Turns") -> float:
         """Return how many times faster this is, the median over rounds of the same turn."""
         mine, others = np.array(self.images_per_second), np.array(other.images_per_second)

@@ -15,6 +15,7 @@ from src.reporting.scorecard import Card
 
 SCORES = {"macro_f1": "macro-F1", "auc": "AUC"}
 NOISY = 0.2  # a spread of throughput from which the figure is marked
+ALONE = 0.9  # of its cores; below it other work slowed the model down
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class MeasuredOn:
     batch: int
     threads: int
     rounds: int
+    on_cpu: bool
     load: float  # average of the machine's last minute, as measuring began
     cores: int  # of the machine
 
@@ -43,7 +45,7 @@ def cost_table(
     scores: Mapping[str, Scored],
     teacher: Cost | None,
     limits: list[Limit],
-    conditions: MeasuredOn,
+    measured_on: MeasuredOn,
     *,
     text: bool,
 ) -> pd.DataFrame:
@@ -62,6 +64,7 @@ def cost_table(
             "images_per_second": turns.median, "lowest": min(turns.images_per_second),
             "highest": max(turns.images_per_second),
             "images_per_cpu_second": float(np.median(turns.images_per_cpu_second)),
+            "share_of_cores": turns.share if measured_on.on_cpu else None,
             "load_seconds": run.load_seconds, "first_seconds": run.first_seconds,
             "warm_seconds": run.warm_seconds, "peak_bytes": run.peak_bytes,
             "library_bytes": run.library_bytes,
@@ -80,8 +83,14 @@ def cost_table(
         if limits:
             row["over_budget"] = ", ".join(broken(cost, limits))
         row |= _scores_of(scores.get(cost.way.name), scores, teacher)
-        rows.append(row | vars(conditions))
+        rows.append(row | vars(measured_on))
     return pd.DataFrame(rows)
+
+
+def is_disturbed(cost: Cost, measured_on: MeasuredOn) -> bool:
+    """Tell whether other work, or a chip that changed its pace, shows in the throughput."""
+    waited = measured_on.on_cpu and cost.turns.share < ALONE
+    return waited or cost.turns.spread > NOISY
 
 
 def _scores_of(
@@ -104,7 +113,12 @@ def _scores_of(
 
 
 def cost_lines(
-    costs: Sequence[Cost], scores: Mapping[str, Scored], limits: list[Limit], *, text: bool
+    costs: Sequence[Cost],
+    scores: Mapping[str, Scored],
+    limits: list[Limit],
+    measured_on: MeasuredOn,
+    *,
+    text: bool,
 ) -> list[list[str]]:
     """Return the figures as lines of a table, with units."""
     head = [
@@ -117,6 +131,8 @@ def cost_lines(
         turns, run, scored = cost.turns, cost.fresh, scores.get(cost.way.name)
         speeds = turns.images_per_second
         noisy = " noisy" if turns.spread > NOISY else ""
+        if measured_on.on_cpu and turns.share < ALONE:
+            noisy += f", had {turns.share:.0%} of its cores"
         line = [
             cost.way.name, f"{cost.way.engine} {cost.way.precision}", str(cost.image_size),
             f"{cost.parameters:,}", *([f"{cost.parameters + text_tower():,}"] if text else []),
