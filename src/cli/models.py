@@ -171,8 +171,8 @@ def _said_of_cost(
     """Return what the figures stand on."""
     threads = f"{measured_on.threads} thread{'s' * (measured_on.threads != 1)}"
     lines = [
-        f"on {measured_on.device}, {threads}, batch {measured_on.batch}, {measured_on.rounds} rounds "
-        f"in turns: median [lowest, highest]; load {measured_on.load:.2f}, "
+        f"on {measured_on.device}, {threads}, batch {measured_on.batch}, {measured_on.rounds} "
+        f"rounds in turns: median [lowest, highest]; load {measured_on.load:.2f}, "
         f"{measured_on.cores} cores",
         "first: the first image after loading, warm: the median of later ones; peak: of a process "
         "of its own that ran nothing else (libraries: what it held before the model)",
