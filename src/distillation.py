@@ -37,11 +37,15 @@ class Term:
     needs: str | Mapping[str, str]
     # a layer, trained along, brings the student's `features` to the teacher's width before
     projects: bool = False
-    of_pairs: bool = False  # it looks at pairs of items, so that a batch may not come in pieces
+    of_pairs: bool = False  # it looks at pairs of items
 
     def needed(self, settings: Any) -> str:  # noqa: ANN401 - a model that `distil_keys` made
         """Return what both nets must show."""
         return self.needs if isinstance(self.needs, str) else self.needs[settings.kind]
+
+    def wants_whole(self, settings: Any) -> bool:  # noqa: ANN401
+        """Tell whether a batch may not come in pieces: items are held against each other."""
+        return self.of_pairs or self.needed(settings) == "head_tokens"
 
 
 DISTIL: Registry[Term] = Registry("distillation term")
@@ -141,8 +145,9 @@ def attention(
     `map`: squared distance of the maps, heads averaged, as T-FLIP takes it; in units of a uniform
     map, since the numbers of one of 197 tokens are .005 and their differences vanish: the plain
     mean squared error times the number of tokens squared. `head_correlation`: the teacher's class
-    tokens, all heads side by side, rebuilt from the student's through their correlation over the
-    batch, so that no number of heads need agree (HaTFAS 2024, its published code).
+    tokens, all heads side by side and each item's of length 1, rebuilt from the student's through
+    their product over the batch, so that no number of heads need agree (HaTFAS 2024, its published
+    code; items in a batch should outnumber the student's width, else any student rebuilds much).
     """
     import torch
 
@@ -186,8 +191,9 @@ def _points(shown: Shown) -> Tensor:
 def _distances(points: Tensor) -> Tensor:
     """Return distances (n, n) over their mean; the diagonal is exactly 0, as `cdist`'s is not."""
     squares = (points[None] - points[:, None]).square().sum(2)
-    found = squares.clamp(min=_TINY).sqrt() * (squares > 0)
-    return found / found[found > 0].mean().clamp(min=_TINY) if (found > 0).any() else found
+    apart = squares > 0
+    found = squares.clamp(min=_TINY).sqrt() * apart
+    return found / (found.sum() / apart.sum().clamp(min=1)).clamp(min=_TINY)
 
 
 def _angles(points: Tensor) -> Tensor:

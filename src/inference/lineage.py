@@ -75,14 +75,15 @@ def _records_of_weights(weights: Path, sha256: str) -> Iterator[dict[str, Any]]:
             yield record
 
 
-def lineage(records: Iterable[tuple[str, Run | None]]) -> Iterator[Training]:
+def lineage(records: Iterable[tuple[str, Run | None]], advice: str = ACROSS) -> Iterator[Training]:
     """Yield every training that models come from, their own first, each once.
 
-    A model is its name and its run record, None where there is none: so everywhere below.
+    A model is its name and its run record, None where there is none: so everywhere below. `advice`
+    says how not to have the model itself among them.
     """
     done: set[tuple[Any, ...]] = set()
     for name, record in records:
-        for one in (Training(name, record or {}), *_before(record or {}, name, set())):
+        for one in (Training(name, record or {}, advice), *_before(record or {}, name, set())):
             keys = ("dataset", "scheme", "fold", "folds_sha256", "pseudo")
             mark = tuple(str(one.run.get(key)) for key in keys)
             if mark not in done:
@@ -133,17 +134,19 @@ def check_unseen(
     held_out: tuple[str, str, paths.FoldName],
     table: pd.DataFrame,
     input_root: Path | None = None,
+    advice: str = ACROSS,
 ) -> None:
     """Check that no model, and nothing it comes from, was trained on the rows of a fold.
 
-    `held_out` is their data set, scheme and fold, `table` that fold file (`item_id`, `fold`).
+    `held_out` is their data set, scheme and fold, `table` that fold file (`item_id`, `fold`);
+    `advice` as in `lineage`.
 
     Raises:
         UserError: one saw some of them, or nothing says what it saw.
     """
     dataset, scheme, fold = held_out
     held = set(table.loc[table["fold"] == fold, "item_id"])
-    for one in lineage(records):
+    for one in lineage(records, advice):
         _trained_set(one, f"the {len(held)} rows to be scored")
         leaked = held & trained_on(one, dataset, scheme, table, input_root)
         if leaked:

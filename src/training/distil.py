@@ -1,6 +1,7 @@
 """A frozen teacher beside the student: both see the same augmented pixels of a batch."""
 
 import logging
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -30,6 +31,8 @@ FITNETS_START = 0.005  # a projection begins within this much of 0, as FitNets' 
 MEMORY_SHARE = 0.1  # of what is free, that a teacher's answers to all items may take
 AHEAD = 64  # items that a teacher is shown at once beforehand
 MAPS = "mean_attention"
+SAME = 1e-5  # logits of a teacher that differ by less, relatively, are equal
+ENOUGH = 8  # equal ones that are no accident
 
 
 class Frozen:
@@ -100,7 +103,9 @@ class Distillation(Auxiliary):
             for net in self.nets
             if any(DISTIL.get(name).projects for name in self.terms)
         )
-        self.constant = len(self.nets)  # teachers of which no two answers differed yet
+        # lowest and highest logit of each teacher that has said the same of every item so far
+        self.constant = dict.fromkeys(range(len(self.nets)), (math.inf, -math.inf))
+        self.looked = 0  # items that these have seen
         self.place: Tensor | None = None  # of an item in what is known beforehand, int64 (n_items,)
         self.known: list[Shown] = []
 
@@ -176,14 +181,19 @@ class Distillation(Auxiliary):
         return answers
 
     def _refuse_constant(self, answers: list[Shown]) -> None:
-        """Raise a UserError for a teacher that says the same of all items of the first batch."""
-        self.constant = 0
-        for net, shown in zip(self.nets, answers, strict=True):
-            logit = shown["logit"]
-            if len(logit) > 2 and float(logit.max() - logit.min()) == 0:
+        """Raise a UserError for a teacher that says the same of all items that it has seen."""
+        self.looked += len(answers[0]["logit"])
+        for number, (low, high) in list(self.constant.items()):
+            logit = answers[number]["logit"].float()
+            low, high = min(low, float(logit.min())), max(high, float(logit.max()))
+            self.constant[number] = low, high
+            if high - low > SAME * (1 + abs(high)):
+                del self.constant[number]
+            elif self.looked >= ENOUGH:
                 raise UserError(
-                    f"distil.teacher: {net.name} gives every item the logit {float(logit[0]):.4g}, "
-                    "so it teaches nothing; look at its own score (python -m src evaluate)"
+                    f"distil.teacher: {self.nets[number].name} gives every item the logit "
+                    f"{high:.4g}, so it teaches nothing; look at its own score (python -m src "
+                    "evaluate)"
                 )
 
     def _joined_logit(self, answers: list[Shown]) -> Tensor:
@@ -216,6 +226,14 @@ def _loaded(name: str, model: Classifier, student: InputSpec) -> Classifier:
             raise UserError(
                 f"distil.teacher: {name} was trained with input.{what}: {own}, and the student has "
                 f"{wanted}; both see the same pixels, so give the student input.{what}={own}"
+            )
+    own, wanted = model.spec.face, student.face
+    for what in ("margin", "align", "detector") if own and wanted else ():
+        if getattr(own, what) != getattr(wanted, what):
+            raise UserError(
+                f"distil.teacher: {name} was trained on faces with face.{what}: "
+                f"{getattr(own, what)}, and the student has {getattr(wanted, what)}; give both the "
+                "same"
             )
     if (model.spec.face is None) != (student.face is None):
         sees = "faces" if model.spec.face else "whole pictures"

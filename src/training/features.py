@@ -36,6 +36,7 @@ from src.models.classifier import Classifier
 from src.models.prefix import entering_at
 from src.progress import track
 from src.seeds import derive_seed
+from src.training.auxiliary import at_size
 from src.training.job import Job
 
 LOG = logging.getLogger("rvf")
@@ -135,7 +136,8 @@ class AugmentedFeatures:
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield batches with `features` float32 (n, ...) in place of pixels."""
-        for batch in self.batches:
+        for wide in self.batches:  # a later stage's teacher may see more pixels
+            batch = at_size(wide, self.body.model.spec.image_size)
             kept = {key: batch[key] for key in ("label", "item")}
             # Made without a gradient; the head's needs a tensor that may take part in one.
             features = self.body(batch["pixels"], batch.get("blank"))

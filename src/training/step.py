@@ -153,7 +153,10 @@ def check_step(config: ModelConfig, precision: str, micro_batch: int, *, compile
             f"--compile: {' and '.join([*terms, *inside])} look at features that compiled code "
             "does not show: leave --compile out"
         )
-    pairs = [*terms, *(f"distil.{name}" for name in distil if DISTIL.get(name).of_pairs)]
+    pairs = [
+        *terms,
+        *(f"distil.{n}" for n, one in distil.items() if DISTIL.get(n).wants_whole(one)),
+    ]
     pairs += ["simclr"] if config.simclr is not None else []
     if micro_batch and pairs:
         raise UserError(

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from src import paths
+from src.artifacts.files import sha256_file
 from src.artifacts.recipes import Recipe, check_recipe_fresh, read_recipe
 from src.artifacts.runs import check_checkpoint, has_run, read_run, was_selected
 from src.config import DistilConfig, model_names, read_model
@@ -35,6 +36,9 @@ from src.tensor_files import SUFFIXES, check_file
 from src.training.job import Job
 
 LOG = logging.getLogger("rvf")
+OF_ITS_FOLD = (
+    "Fold K is taught only by what never saw it: name the model, whose run of the same fold teaches"
+)
 SURE = 1e-6  # a recipe's P(fake) that is nearer to 0 or 1 is taken as this far away
 
 
@@ -86,11 +90,12 @@ class Teachers:
     # of a recipe's members: brings the logits of this fold's model to the scale of all folds
     curves: tuple[Curve, ...] = ()
     recipe: str = ""  # its name
+    sha256: str = ""  # of its file
 
     @property
     def record(self) -> list[dict[str, Any]]:
         """What a run's record says of them."""
-        words = {"recipe": self.recipe} if self.recipe else {}
+        words = {"recipe": self.recipe, "recipe_sha256": self.sha256} if self.recipe else {}
         return [
             {"name": one.name, "sha256": one.sha256, "origin": one.origin, **words}
             for one in self.each
@@ -123,22 +128,34 @@ def find_teachers(job: Job) -> Teachers:
     for one in found.each:
         if one.origin is not None:
             records = [(f"teacher {one.name}", one.origin)]
-            check_unseen(records, held_out, job.table, job.root.parent)
+            check_unseen(records, held_out, job.table, job.root.parent, OF_ITS_FOLD)
+    foreign = any(one.origin is None for one in found.each)
+    if not foreign and (distil.read_as is not None or distil.fake_index is not None):
+        raise UserError(
+            "distil: read_as and fake_index say how a file of weights from elsewhere is read, and "
+            "no teacher is one: leave them out"
+        )
     return found
 
 
 def check_teachers_since(job: Job) -> None:
-    """Raise a UserError where a teacher of a finished run was trained again after it."""
-    record = read_run(*job.names)
-    for one in record["teachers"] or []:
-        origin = one["origin"] or {}
+    """Raise a UserError where a teacher of a finished run, or its recipe, is another one now."""
+    for one in read_run(*job.names)["teachers"] or []:
+        origin, path = one["origin"] or {}, Path(one["name"])
         names = [origin.get(key) for key in ("dataset", "scheme", "model", "fold")]
-        if None in names or not has_run(*names):  # type: ignore[arg-type]
-            continue
-        if read_run(*names)["checkpoint_sha256"] != one["sha256"]:  # type: ignore[arg-type]
+        now = [one["sha256"], one.get("recipe_sha256")]
+        if _is_file(one["name"]):
+            now[0] = sha256_weights(path) if path.is_file() else now[0]
+        elif None not in names and has_run(*names):  # type: ignore[arg-type]
+            now[0] = read_run(*names)["checkpoint_sha256"]  # type: ignore[arg-type]
+        recipe = paths.recipe_json(job.dataset, one.get("recipe", ""))
+        if "recipe" in one and recipe.is_file():
+            now[1] = sha256_file(recipe)
+        if now != [one["sha256"], one.get("recipe_sha256")]:
+            what = "its teacher" if now[0] != one["sha256"] else f"the recipe {one['recipe']} of"
             raise UserError(
-                f"{job.title}: its teacher {one['name']} was trained again since; train the "
-                "student again too (--overwrite), or under a name of its own (--as NAME)"
+                f"{job.title}: {what} {one['name']} was made again since; train the student again "
+                "too (--overwrite), or under a name of its own (--as NAME)"
             )
 
 
@@ -227,7 +244,12 @@ def _of_recipe(job: Job, name: str) -> Teachers:
     each = tuple(_of_run(job, one.model) for one in members)
     scales = fold_curves_of(recipe)
     curves = tuple(scales.get(one.model, {}).get(str(job.fold), Curve()) for one in members)
-    return Teachers(each, _rule_of(recipe), curves, name)
+    note = (
+        "teaches in a recipe whose weights were tuned on out-of-fold rows, those held out here "
+        "among them: a trace of them is in how its members vote"
+    )
+    each = (replace(each[0], note="; ".join(filter(None, [each[0].note, note]))), *each[1:])
+    return Teachers(each, _rule_of(recipe), curves, name, sha256_file(path))
 
 
 def _rule_of(recipe: Recipe) -> Rule:

@@ -5,7 +5,7 @@ A run goes on exactly after any step that it was stopped at.
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain, islice
 from typing import Any
@@ -29,6 +29,7 @@ from src.models.prefix import Suffix
 from src.progress import track
 from src.seeds import derive_seed
 from src.training import resume, setup
+from src.training.auxiliary import at_size
 from src.training.distil import looks_alike_always
 from src.training.features import AugmentedFeatures, FeatureBatches, cached_features
 from src.training.job import Job
@@ -241,9 +242,10 @@ class Trainer:
             if clock.wanted():
                 self.state_file.stop()
         try:
-            run.settle()
             # schedule_free trains other weights than those that it wants used.
-            if optimizer_mode(run.optimizer, train=False) and run.current.trains_body:
+            exchanged = optimizer_mode(run.optimizer, train=False)
+            run.settle()
+            if exchanged and run.current.trains_body:
                 self.settle(run.model, first=max(0, run.steps - SETTLING_BATCHES))
             held = {} if self.job.is_refit else self.score()
         except KeyboardInterrupt:
@@ -280,6 +282,7 @@ class Trainer:
         for name in SUMS:
             start = torch.as_tensor(getattr(run, name), dtype=torch.float32, device=self.chip)
             setattr(run, name, start)
+        run.terms = {name: found.to(self.chip) for name, found in run.terms.items()}
         left = min(run.steps - run.batch, run.left)
         if left:  # else the weights to be used are in place, or soon are
             optimizer_mode(run.optimizer, train=True)
@@ -380,7 +383,10 @@ class Trainer:
         if cut and not self.run.batch:  # an epoch has ended: by its views, the next has none yet
             self.sampler.epoch -= 1
         taken = Suffix(model.net, cut) if cut else model
-        settle_statistics(taken, self.batches, self.chip, self.run.precision)
+        batches: Iterable[Batch] = self.batches
+        if self.run.current.features is None:  # a teacher may see more pixels
+            batches = (at_size(batch, model.spec.image_size) for batch in batches)
+        settle_statistics(taken, batches, self.chip, self.run.precision)
 
     def score(self) -> dict[str, float]:
         """Return the scores of the held-out items, of one view each, at 0.5."""

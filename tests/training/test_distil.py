@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from src import paths
+from src.artifacts.files import sha256_file
+from src.artifacts.recipes import Member, Recipe, write_recipe
 from src.artifacts.runs import read_run
 from src.errors import UserError
 from src.models.checkpoint import load_checkpoint
@@ -173,7 +175,7 @@ def test_who_may_not_teach(make_job, tmp_path) -> None:
     copy = tmp_path / "copied.safetensors"
     copy.write_bytes(paths.checkpoint(*make_job().names).read_bytes())
     saw = replace(make_job(model="s4", distil={"teacher": str(copy)} | logit), fold=1)
-    refused(saw, "was trained on .* of the .* rows that are to be scored")
+    refused(saw, "name the model, whose run of the same fold teaches")
     fit_fold(make_job(model="s5", distil={"teacher": str(copy)} | logit))
     assert record_of(make_job(model="s5"))["teachers"][0]["sha256"] == made["checkpoint_sha256"]
     foreign = tmp_path / "elsewhere.pth"
@@ -205,5 +207,65 @@ def test_a_student_whose_teacher_was_trained_again_is_not_taken_for_finished(
     assert not fit_fold(job)
     again = make_job(seed=5)
     fit_fold(replace(again, options=replace(again.options, overwrite=True)))
-    with pytest.raises(UserError, match="teacher m was trained again since"):
+    with pytest.raises(UserError, match="its teacher m was made again since"):
+        fit_fold(job)
+
+
+def test_batchnorm_is_settled_at_the_students_size(make_job) -> None:
+    """The mean of one epoch's weights is that epoch's, whatever its teacher sees."""
+    fit_fold(make_job(input={"image_size": 24, "crop_pct": 0.75}))
+    distil = {"teacher": "m", "logit": {}, "labels": 0.0}
+    optim = {"ema_decay": None, "swa_epochs": 1}
+    job = make_job(model="student", distil=distil, optim=optim, augment="none")
+    trainer = Trainer(job)
+    sides: list[int] = []
+    trainer.run.model.net.register_forward_pre_hook(lambda _, x: sides.append(x[0].shape[-1]))
+    trainer.fit()
+    assert set(sides) == {12}
+
+
+def test_a_head_stage_sees_the_students_size_and_no_teacher(make_job) -> None:
+    fit_fold(make_job(input={"image_size": 24, "crop_pct": 0.75}))
+    job = make_job(
+        model="student", distil={"teacher": "m", "logit": {}}, strategy="lp_ft",
+        transfer={"head_epochs": 1, "cache_features": False},
+    )  # fmt: skip
+    fit_fold(job)
+    head, *rest = record_of(job)["history"]
+    assert "train_distil_logit" not in head
+    assert all(entry["train_distil_logit"] > 0 for entry in rest)
+
+
+def test_a_recipe_teaches_with_its_members_of_the_fold(make_job) -> None:
+    jobs = [make_job(fold, model=name, seed=seed) for fold in range(3)
+            for name, seed in (("m", 1), ("other", 2))]  # fmt: skip
+    for one in jobs:
+        fit_fold(one)
+    member = {"threshold": 0.5, "folds": [0, 1, 2]}
+    folds = paths.folds_csv("tiny", "s")
+    members = []
+    for name, weight in (("m", 0.75), ("other", 0.25)):
+        runs = {str(fold): read_run("tiny", "s", name, fold) for fold in range(3)}
+        members.append(Member(
+            name, weight, **member,
+            oof_sha256={k: run["oof_sha256"] for k, run in runs.items()},
+            checkpoint_sha256={k: run["checkpoint_sha256"] for k, run in runs.items()},
+        ))  # fmt: skip
+    stages = [{"name": "voting", "params": {"rule": "soft"}},
+              {"name": "threshold", "params": {"value": 0.4}}]  # fmt: skip
+    path = paths.recipe_json("tiny", "duo")
+    write_recipe(path, Recipe("tiny", "s", [0, 1, 2], sha256_file(folds), members, stages))
+    job = make_job(1, model="student", distil={"teacher": "duo", "logit": {}})
+    found = find_teachers(job)
+    assert [one.path for one in found.each] == [
+        paths.checkpoint("tiny", "s", n, 1) for n in ("m", "other")
+    ]
+    logits = np.array([[1.0, -2.0], [0.5, 3.0]])
+    want = 0.75 / (1 + np.exp(-logits[0])) + 0.25 / (1 + np.exp(-logits[1]))
+    np.testing.assert_allclose(1 / (1 + np.exp(-found.joined(list(logits)))), want, rtol=1e-6)
+    fit_fold(job)
+    assert not fit_fold(job)
+    stages[1]["params"]["value"] = 0.6
+    write_recipe(path, Recipe("tiny", "s", [0, 1, 2], sha256_file(folds), members, stages))
+    with pytest.raises(UserError, match="the recipe duo of m was made again since"):
         fit_fold(job)
