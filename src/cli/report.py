@@ -67,13 +67,14 @@ def run_attention(arguments: Namespace) -> None:
     if table is None:
         return
     print_table([
-        [arguments.model, asked.against or "", "agreement", "sd between items"],
-        *([row.layer, row.other_layer, f"{row.agreement:.4f}", f"{row.sd:.4f}"]
+        [arguments.model, asked.against or "", "agreement", "correlation"],
+        *([row.layer, row.other_layer, f"{row.agreement:.4f}", f"{row.correlation:.4f}"]
           for row in table.itertuples()),
     ])  # fmt: skip
     print(
         "agreement: mean cosine of both maps over "
-        f"{table['items'].iloc[0]} pictures; two maps of equal shares everywhere have 1"
+        f"{table['items'].iloc[0]} pictures, near 1 where both are even; correlation: of what "
+        "each has above its mean"
     )
     print(f"table: {png.with_suffix('.csv')}")
 

@@ -99,7 +99,12 @@ def pairs_of(own: AttentionMaps, other: AttentionMaps) -> list[int]:
 
 
 def agreement(own: AttentionMaps, other: AttentionMaps) -> NDArray[np.float64]:
-    """Return (layers, n) cosines of a net's maps with another's, brought to its own tokens."""
+    """Return how far a net's maps agree with another's, brought to its own tokens.
+
+    Returns:
+        (layers, 2, n): cosines, and cosines of what each map has above its mean (Pearson's
+        correlation), which even maps do not flatter; 0 where one is even all over.
+    """
     found = []
     count = own.maps[0].shape[1]
     for layer, place in enumerate(pairs_of(own, other)):
@@ -108,21 +113,25 @@ def agreement(own: AttentionMaps, other: AttentionMaps) -> NDArray[np.float64]:
         theirs = patch_maps(given, own.prefix, has_class=has_class)
         mine = patch_maps(own.maps[layer], own.prefix, has_class=has_class)
         pair = mine.flatten(1).double(), theirs.flatten(1).double()
-        found.append(functional.cosine_similarity(*pair, dim=1).numpy())
+        above = [one - one.mean(1, keepdim=True) for one in pair]
+        both = [functional.cosine_similarity(a, b, dim=1) for a, b in (pair, above)]
+        found.append(torch.stack(both).numpy())
     return np.stack(found)
 
 
 def agreement_table(
     own: AttentionMaps, other: AttentionMaps, layers: Sequence[int]
 ) -> pd.DataFrame:
-    """Return `layer, other_layer, agreement, sd, items`, a line a layer (from 1), then `all`."""
+    """Return `layer, other_layer, agreement, correlation, items`, a line a layer, then `all`."""
     found, places = agreement(own, other)[list(layers)], pairs_of(own, other)
     lines = [
-        (str(layer + 1), str(places[layer] + 1), row.mean(), row.std(), row.size)
+        (str(layer + 1), str(places[layer] + 1), *row.mean(1), row.shape[1])
         for layer, row in zip(layers, found, strict=True)
     ]
-    lines.append(("all", "", found.mean(), found.mean(0).std(), found.shape[1]))
-    return pd.DataFrame(lines, columns=["layer", "other_layer", "agreement", "sd", "items"])
+    lines.append(("all", "", *found.mean((0, 2)), found.shape[2]))
+    return pd.DataFrame(
+        lines, columns=["layer", "other_layer", "agreement", "correlation", "items"]
+    )
 
 
 def layers_of(own: AttentionMaps, asked: Sequence[int] | None) -> list[int]:

@@ -63,7 +63,9 @@ def test_agreement_is_the_cosine_with_the_layer_of_the_same_depth():
     for layer, place in enumerate((1, 3)):
         a, b = own.maps[layer].numpy()[:, 0, 1:], other.maps[place].numpy()[:, 0, 1:]
         want = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
-        np.testing.assert_allclose(found[layer], want, atol=1e-12)
+        np.testing.assert_allclose(found[layer, 0], want, atol=1e-12)
+        want = [np.corrcoef(*pair)[0, 1] for pair in zip(a, b, strict=True)]
+        np.testing.assert_allclose(found[layer, 1], want, atol=1e-12)
     np.testing.assert_allclose(agreement(own, own), 1)
 
 
@@ -96,7 +98,7 @@ def test_the_command_draws_a_model_beside_another_and_names_mistakes(toy, coarse
     assert [line.split(",")[:2] for line in lines[1:]] == [["1", "2"], ["2", "3"], ["all", ""]]
     assert "over 6 pictures" in out
     run("small", "--against", "small", "--layers", "2")  # both see one and the same canvas
-    assert png.with_suffix(".csv").read_text().splitlines()[-1].startswith("all,,1.0,")
+    assert png.with_suffix(".csv").read_text().splitlines()[-1].startswith("all,,1.0,1.0,")
     assert "small has layers 1 to 2" in run("small", "--layers", "3", code=2)
     assert "unknown item of fold 0 'nowhere.png'" in run("small", "--items", "nowhere.png", code=2)
     assert "--fold 7" in run("small", "--fold", "7", code=2)
