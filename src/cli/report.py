@@ -68,7 +68,7 @@ def run_attention(arguments: Namespace) -> None:
         return
     print_table([
         [arguments.model, asked.against or "", "agreement", "correlation"],
-        *([row.layer, row.other_layer, f"{row.agreement:.4f}", f"{row.correlation:.4f}"]
+        *([str(row.layer), str(row.other_layer), f"{row.agreement:.4f}", f"{row.correlation:.4f}"]
           for row in table.itertuples()),
     ])  # fmt: skip
     print(

@@ -135,7 +135,7 @@ def way_of(what: str, config: Callable[[str], ModelConfig]) -> Way:
             f"{path}: want a file that python -m src export wrote, with its checkpoint in the "
             "folder above"
         )
-    way = Way(_label(checkpoint), read_facts(checkpoint)[1], checkpoint, *parts[1:], path)
+    way = Way(_label(checkpoint), read_facts(checkpoint)[1], checkpoint, parts[1], parts[2], path)
     check_exported(Order(checkpoint, fingerprint_of(checkpoint), way.engine, way.precision))
     return way
 
@@ -251,7 +251,7 @@ def run_fresh(way: Way, device: str, batch: int, threads: int) -> FreshRun:
 
 
 def _run_here(sent: dict[str, Any], device: str, batch: int, threads: int) -> FreshRun:
-    way = Way(**sent | {"config": parse_model(sent["config"], sent["name"])})
+    way = Way(**{**sent, "config": parse_model(sent["config"], sent["name"])})
     torch.set_num_threads(threads)
     chip = choose_device(device)
     on_gpu = chip.type == "cuda"

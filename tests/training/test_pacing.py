@@ -43,7 +43,7 @@ def budget_of(minutes: float, time: Time, folds: int = 1, used: float = 0.0) -> 
 def bare_run(job: Job, steps: int, epochs: int) -> Run:
     """Return a run without a net, that only counts, in its first stage."""
     run = Run(job, None, (), [], "fp32", None, steps)  # type: ignore[arg-type]
-    stage = type("Stage", (), {"features": None, "optim": job.config.optim})
+    stage = type("Stage", (), {"features": None, "optim": job.config.optim, "untrained": False})
     run.stages, run.pace = [stage], 0.0  # type: ignore[list-item]
     run.schedule = SCHEDULES.get("cosine")(job.config.optim, epochs * steps, steps)
     return run
