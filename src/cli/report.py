@@ -55,6 +55,7 @@ def run_report(arguments: Namespace) -> None:
 
 def run_attention(arguments: Namespace) -> None:
     """Do what the flags ask for."""
+    show_log()
     name = choose_dataset(arguments.data, arguments.input_root)
     scheme = choose_scheme(name, arguments.scheme)
     output = arguments.output
