@@ -12,6 +12,7 @@ from src.config.read import (
     set_dotted,
 )
 from src.config.schema import (
+    AUTO,
     READING,
     BackboneConfig,
     DistilConfig,
@@ -30,6 +31,7 @@ from src.config.schema import (
 )
 
 __all__ = [
+    "AUTO",
     "READING",
     "BackboneConfig",
     "DistilConfig",

@@ -31,6 +31,7 @@ NotNegativeInt = Annotated[Int, Field(ge=0)]
 UpToOne = Annotated[Float, Field(gt=0, le=1)]
 Triple = tuple[Float, Float, Float]
 STANDARD = "standard"  # the preset of a config that names none
+AUTO: Literal["auto"] = "auto"
 OTHER_NAMES = {"peft_lora": "lora"}  # what others call a strategy
 OTHER_LOSSES = {"clip_ce": "ce"}  # and a loss: FLIP's, a softmax of two cosines
 # Which frames of a clip are read, and how they become RGB; what other numbers kept is made again.
@@ -142,7 +143,9 @@ class TransferConfig(Keys):
     lora_r: Count = 16  # rank of the low-rank updates
     lora_alpha: Positive = 32.0  # their scale is alpha / r
     lora_dropout: Share = 0.1  # before them
-    lora_targets: tuple[str, ...] = ("qkv",)  # names of the layers that get them
+    # names of layers in the blocks, or paths of any; `auto` takes the blocks' linear layers
+    # (attention, MLP) and 1 x 1 convolutions that are wider than the rank
+    lora_targets: Literal["auto"] | Annotated[tuple[str, ...], Field(min_length=1)] = AUTO
 
 
 @checked_dataclass(frozen=True, config=STRICT)

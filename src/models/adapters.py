@@ -1,26 +1,32 @@
 """Low-rank adapters through peft: put into a net, and added up into its plain weights."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import nn
 
-from src.config import TransferConfig
+from src.config import AUTO, TransferConfig
 from src.errors import UserError
-from src.models.anatomy import Names
+from src.models.anatomy import Anatomy, Names
 from src.models.heads import entering
 
+POSITIONS = ".cpb_mlp."  # of Swin V2, which sees coordinates and no image
+SEPARATE = "qkv_bias_separate"  # timm's name for the way of attention in which `qkv` is called
 
-def add_lora(net: nn.Module, config: TransferConfig, head: Names, image_size: int) -> Names:
+
+def add_lora(parts: Anatomy, config: TransferConfig, image_size: int) -> Names:
     """Put LoRA layers around the `lora_targets` of a net; returns the names of the new weights.
 
-    The head's layers are never wrapped. The others are tried on one black picture of `image_size`
-    px: a UserError says where a net has no such layers, or reads their weights itself and never
-    calls them.
+    A name means the layers of the net's blocks that are called so, a path any one layer, `auto` the
+    projections of the blocks. The head's layers are never wrapped. Attention that adds its bias
+    past the module (EVA-02, BEiT, Swin V2, DINOv3 with biases) is told to call it. The layers are
+    tried on one black picture of `image_size` px: a UserError says where a net has no such layers,
+    or reads their weights itself and never calls them.
     """
-    layers = _targets(net, config.lora_targets, head)
+    net = parts.net
+    layers = _targets(parts, config, image_size)
     try:
         import peft
     except ImportError as error:
@@ -36,45 +42,92 @@ def add_lora(net: nn.Module, config: TransferConfig, head: Names, image_size: in
         ),
         net,
     )
-    _refuse_uncalled(net, layers, image_size)
     return frozenset(name for name, _ in net.named_parameters() if ".lora_" in name)
 
 
-def _targets(net: nn.Module, targets: Sequence[str], head: Names) -> list[str]:
-    """Return the paths of the layers outside the head that the targets name."""
-    in_head = {name.rpartition(".")[0] for name in head}
-    kinds = (nn.Linear, nn.Conv2d)
-    layers = [
-        p for p, layer in net.named_modules() if isinstance(layer, kinds) and p not in in_head
+def _targets(parts: Anatomy, config: TransferConfig, image_size: int) -> list[str]:
+    """Return the paths of the layers that are to get adapters, each of which the net calls."""
+    in_head = _modules_of(parts.head)
+    layers = {
+        path: layer
+        for path, layer in parts.net.named_modules()
+        if isinstance(layer, nn.Linear | nn.Conv2d) and path not in in_head
+    }
+    in_blocks = [path for path in layers if path in _modules_of(frozenset().union(*parts.blocks))]
+    if config.lora_targets != AUTO:
+        found = _named(config.lora_targets, list(layers), in_blocks)
+        _refuse_uncalled(parts.net, found, image_size)
+        return found
+    wide = [
+        path
+        for path in in_blocks
+        if POSITIONS not in path and _is_projection(layers[path], config.lora_r)
     ]
+    uncalled = _uncalled(parts.net, wide, image_size)
+    found = [path for path in wide if path not in uncalled]
+    if not found:
+        raise UserError(
+            "transfer.lora_targets: auto finds no linear layer or 1 x 1 convolution in the blocks "
+            f"of this net that is wider than the rank (transfer.lora_r: {config.lora_r}); its "
+            f"layers are called {_names(in_blocks or layers)}"
+        )
+    return found
+
+
+def _modules_of(names: Names) -> set[str]:
+    return {name.rpartition(".")[0] for name in names}
+
+
+def _is_projection(layer: nn.Module, rank: int) -> bool:
+    """Tell whether a layer mixes channels alone, and has more weights than its adapter would."""
+    if isinstance(layer, nn.Conv2d) and (layer.groups > 1 or set(layer.kernel_size) != {1}):
+        return False
+    return min(layer.weight.shape[:2]) > rank  # type: ignore[index,union-attr]
+
+
+def _named(targets: Iterable[str], layers: list[str], in_blocks: list[str]) -> list[str]:
     found = []
     for target in targets:
-        named = [path for path in layers if path == target or path.endswith(f".{target}")]
+        # `proj` would else mean the patch embedding's, too.
+        named = [path for path in in_blocks if path.endswith(f".{target}")]
+        named += [path for path in layers if path == target]
         if not named:
-            shown = dict.fromkeys(path.split(".")[-1] for path in layers)
             raise UserError(
-                f"transfer.lora_targets: {target} fits no layer of this net outside its head; its "
-                f"layers are called {', '.join(shown)}"
+                f"transfer.lora_targets: {target} fits no layer in the blocks of this net, and is "
+                f"no path of a layer outside its head; its layers are called {_names(layers)}; "
+                "auto takes the projections of the blocks, whatever they are called"
             )
         found += named
     return list(dict.fromkeys(found))
 
 
-def _refuse_uncalled(net: nn.Module, layers: Sequence[str], image_size: int) -> None:
-    """Raise for layers whose weights the net reads past them: their adapters would do nothing."""
+def _names(layers: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(path.split(".")[-1] for path in layers))
+
+
+def _uncalled(net: nn.Module, layers: list[str], image_size: int) -> list[str]:
+    """Return the layers that a net does not call, once attention is told to call what it can."""
+    for path in layers:
+        around: Any = net.get_submodule(path.rpartition(".")[0])
+        if path.endswith(".qkv") and hasattr(around, SEPARATE):
+            setattr(around, SEPARATE, True)
     weight, training = next(net.parameters()), net.training
     with ExitStack() as stack, torch.no_grad():
         seen = {path: stack.enter_context(entering(net.get_submodule(path))) for path in layers}
         stack.callback(net.train, training)
         black = torch.zeros(1, 3, image_size, image_size, device=weight.device)
         net.eval()(black.to(weight.dtype))
-    silent = [path for path in layers if not seen[path]]
+    return [path for path in layers if not seen[path]]
+
+
+def _refuse_uncalled(net: nn.Module, layers: list[str], image_size: int) -> None:
+    """Raise for layers whose weights the net reads past them: their adapters would do nothing."""
+    silent = _uncalled(net, layers, image_size)
     if silent:
-        kinds = dict.fromkeys(path.split(".")[-1] for path in silent)
         raise UserError(
             f"transfer.lora_targets: this net reads the weights of {len(silent)} layers itself and "
-            f"never calls them ({', '.join(kinds)}; the first is {silent[0]}), so adapters there "
-            "would train nothing; name others, such as proj, fc1, fc2, or take another strategy"
+            f"never calls them ({_names(silent)}; the first is {silent[0]}), so adapters there "
+            "would train nothing; auto takes those that it calls, or take another strategy"
         )
 
 
@@ -89,8 +142,11 @@ def merge_adapters(net: nn.Module) -> None:
     ]
     for path, layer in around:
         layer.merge()  # type: ignore[operator]
-        parent, _, name = path.rpartition(".")
-        setattr(net.get_submodule(parent), name, layer.get_base_layer())
+        place, _, name = path.rpartition(".")
+        parent: Any = net.get_submodule(place)
+        setattr(parent, name, layer.get_base_layer())
+        if hasattr(parent, SEPARATE):  # as a net that is built anew
+            setattr(parent, SEPARATE, False)
 
 
 def has_adapters(net: nn.Module) -> bool:

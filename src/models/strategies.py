@@ -130,7 +130,7 @@ def lora(parts: Anatomy, config: ModelConfig) -> list[Stage]:
     They are added up into plain weights before the run predicts and saves.
     """
     _refuse_unread(config)
-    added = add_lora(parts.net, config.transfer, parts.head, _image_size(parts.net, config))
+    added = add_lora(parts, config.transfer, _image_size(parts.net, config))
     return [Stage("lora", added | parts.head, config.optim, config.patience)]
 
 

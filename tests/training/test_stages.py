@@ -181,7 +181,7 @@ def test_an_interrupted_extraction_goes_on_and_a_damaged_file_is_made_again(
 def test_few_weights_are_trained_and_the_checkpoint_is_plain(make_job, monkeypatch, strategy):
     if strategy == "lora":
         pytest.importorskip("peft")
-    job = make_job(**vit(strategy=strategy, transfer={"lora_r": 2}))
+    job = make_job(**vit(strategy=strategy, transfer={"lora_r": 2, "lora_targets": ["qkv"]}))
     start = start_of(job, monkeypatch)
     end = weights_of(job)
     plain = {key.replace(".base_layer", ""): v for key, v in start.items() if "lora_" not in key}
