@@ -85,6 +85,8 @@ manifest_cache = Artefact(".cache/manifest/{dataset}.parquet")
 pixel_cache = Artefact(".cache/pixels/{dataset}")  # its decoded pixels
 # the faces that a detector found in its items
 face_cache = Artefact(".cache/faces/{dataset}/{detector}")
+# landmarks of the faces that its canvases show
+landmarks = Artefact(".cache/landmarks/{dataset}")
 # features of its items by one frozen net
 feature_cache = Artefact(".cache/features/{dataset}/{key}.npy")
 # augmented views of its items by the first blocks of a net

@@ -11,6 +11,7 @@ from src.losses import OF_PAIRS, TERMS, all_settings, asked_terms
 from src.metrics import DEFAULT, Metric, metric_named, tuned_name
 from src.strict_yaml import (
     STRICT,
+    Chance,
     Count,
     EachOnce,
     Float,
@@ -240,6 +241,22 @@ class SimclrConfig(Keys):
     width: Count = 256  # of what it projects to
 
 
+Hull = Literal["face", "lower", "inner", "wide", "eyes", "nose", "mouth"]
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class BlendConfig(Keys):
+    """Pseudo-fakes: real faces blended with changed copies of themselves, new ones every epoch."""
+
+    # hulls of landmarks that are replaced, each drawn as often as it stands here: the face up to
+    # its hairline, without the forehead, eyes to mouth, or 1.1 times as wide; or one part of it
+    hulls: Annotated[tuple[Hull, ...], Field(min_length=1)] = ("face", "lower", "inner", "wide")
+    poisson: Chance = 0.0  # chance that gradients are blended in place of pixels
+    # chance that a pair carries text, shapes or patches, which say nothing of being fake
+    distractors: Chance = 0.0
+    fakes: bool = False  # train on the data set's own fakes too
+
+
 @checked_dataclass(frozen=True, config=STRICT)
 class OptimConfig(Keys):
     """How it is minimised."""
@@ -311,6 +328,8 @@ class ModelConfig(Keys):
     transfer: TransferConfig = field(default_factory=TransferConfig)  # settings of the strategy
     # a registered preset for training items; `{name: standard, hue: 0.05}` changes what it does
     augment: Annotated[str | dict[str, Any], AfterValidator(_shortest)] = STANDARD
+    # fakes made of the real faces in training; None makes none
+    blend: BlendConfig | None = None
     mixup: NotNegative = 0.0  # alpha of mixup's Beta distribution; 0 has none
     # alpha of cutmix's Beta distribution; 0 has none. With both, each batch takes one.
     cutmix: NotNegative = 0.0
@@ -348,7 +367,7 @@ class ModelConfig(Keys):
 
     @model_validator(mode="after")
     def _fits(self) -> "ModelConfig":
-        wanted = _together(self) | _distilling(self) | _guided(self)
+        wanted = _together(self) | _distilling(self) | _guided(self) | _blending(self)
         broken = [text for text, fine in wanted.items() if not fine]
         if broken:
             raise ValueError("; ".join(broken))
@@ -365,6 +384,11 @@ class ModelConfig(Keys):
         """Whether a loss looks at two more views of each item."""
         guided = self.language is not None and self.language.text_mse > 0
         return guided or self.simclr is not None
+
+    @property
+    def wants_masks(self) -> bool:
+        """Whether a loss looks at which pixels were manipulated."""
+        return False
 
     @property
     def monitored(self) -> Metric:
@@ -483,6 +507,25 @@ def _guided(config: ModelConfig) -> dict[str, bool]:
         "language.text_mse wants labels of 0 or 1: leave mixup and cutmix out": not (
             language.text_mse and max(config.mixup, config.cutmix) > 0
         ),
+    }
+
+
+def _blending(config: ModelConfig) -> dict[str, bool]:
+    """Return what `blend` asks of the rest of a config -> whether it holds."""
+    if config.blend is None:
+        return {}
+    staged = config.strategy in ("feature_extractor", "two_stage", "lp_ft", "frozen_prefix")
+    return {
+        f"blend makes other fakes in every epoch, and strategy {config.strategy} keeps features or "
+        "views of items: take transfer.cache_features: false": not (
+            staged and config.transfer.cache_features
+        ),
+        "blend and mixup or cutmix both mix pictures: leave one of them out": not (
+            config.mixup > 0 or config.cutmix > 0
+        ),
+        "blend trains on blends of reals in place of the data set's fakes, of which pseudo adds "
+        "more: take blend: {fakes: true}, or leave pseudo out": config.pseudo is None
+        or config.blend.fakes,
     }
 
 

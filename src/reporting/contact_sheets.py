@@ -12,11 +12,13 @@ from src import paths
 from src.config import InputSpec, ModelConfig
 from src.data.batches.augment import check_augment, shown_augment
 from src.data.batches.loader import DeviceBatches, TrainBatches
+from src.data.batches.made import Masked, PseudoFakes
 from src.data.batches.samplers import BatchKey
 from src.data.items.files import kind_of
 from src.data.items.manifest import Dataset
 from src.data.pixels.faces import FaceBoxes
 from src.data.pixels.images import center_crop
+from src.data.pixels.landmarks import Landmarks
 from src.data.pixels.source import Canvas, PixelSource
 from src.data.pixels.video import read_picture
 from src.errors import UnreadableImageError, UserError
@@ -55,9 +57,10 @@ def draw_preview(
 ) -> Path:
     """Draw some real and some fake training items: the canvas, the evaluation view, draws.
 
-    With `mixup` or `cutmix` the items of the sheet are mixed with each other. A stage that trains
-    the head on cached features sees the evaluation view alone. Items are drawn from the config's
-    seed, `per_class` of each label, and augmented `draws` times, as in as many epochs.
+    With `mixup` or `cutmix` the items of the sheet are mixed with each other; with `blend` it shows
+    reals, and beside each draw the blend that shares it. A stage that trains the head on cached
+    features sees the evaluation view alone. Items are drawn from the config's seed, `per_class` of
+    each label, and augmented `draws` times, as in as many epochs.
 
     Raises:
         UserError: unknown preset, or one that does not go with the geometry; no training items, or
@@ -67,7 +70,10 @@ def draw_preview(
     spec = spec_of(config)
     rows = collect_rows(config, spec, dataset, per_class, draws)
     titles = [f"canvas, {spec.canvas} px", f"evaluation, {spec.image_size} px"]
-    titles += [f"draw {number + 1}" for number in range(draws)]
+    for number in range(draws):
+        titles += [f"draw {number + 1}"]
+        if config.blend is not None:
+            titles += ["its blend", "mask"]
     also = {"mixup": config.mixup, "cutmix": config.cutmix}
     more = "".join(f", {key} {value:g}" for key, value in also.items() if value)
     title = (
@@ -85,6 +91,8 @@ def collect_rows(
     labels = items["label"].to_numpy(np.int64)
     canvas = Canvas.of(spec)
     chosen = _choose(dataset, items["path"].tolist(), labels, canvas, per_class, config.seed)
+    if config.blend is not None:
+        chosen = [number for number in chosen if labels[number] == 0]
     files = items["path"].iloc[chosen].tolist()
     source = PixelSource(dataset.root, files, [canvas], frames=config.frames)
     seen = [np.stack([source.read(row)[0] for row in range(len(chosen))])]
@@ -132,11 +140,22 @@ def _draw(
         source, labels, config.augment, spec.image_size, derive_seed(config.seed, 0), mixes=mixes
     )
     rows = tuple(range(len(source)))
+    if config.blend is not None:
+        batches.fakes = PseudoFakes(config.blend, Landmarks(None))
+        batches.masked = Masked(spec.canvas)
+        rows += tuple(len(source) + row for row in rows)
     loader = [batches[BatchKey(epoch, 0, rows)] for epoch in range(draws)]
     on_device = DeviceBatches(
         loader, config.augment, spec.image_size, torch.device("cpu"), config.mixup, config.cutmix
     )
-    return [_blanked(batch, spec) for batch in on_device]
+    drawn: list[Picture] = []
+    for batch in on_device:
+        pixels = _blanked(batch, spec)
+        drawn.append(pixels[: len(source)])
+        if "mask" in batch:
+            masks = batch["mask"].numpy()[len(source) :, :, :, None]
+            drawn += [pixels[len(source) :], masks.repeat(3, axis=3)]
+    return drawn
 
 
 def _blanked(batch: dict[str, torch.Tensor], spec: InputSpec) -> Picture:

@@ -211,7 +211,9 @@ def looks_alike_always(config: ModelConfig) -> bool:
     """Tell whether pictures are the same in every epoch, so that a teacher need look only once."""
     augment = read_augment(config.augment)
     name = config.augment if isinstance(config.augment, str) else config.augment["name"]
-    return name == "none" and augment.erase == 0 and config.mixup == 0 and config.cutmix == 0
+    if config.mixup > 0 or config.cutmix > 0 or config.blend is not None:
+        return False
+    return name == "none" and augment.erase == 0
 
 
 def _loaded(name: str, model: Classifier, student: InputSpec) -> Classifier:

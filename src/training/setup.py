@@ -10,16 +10,20 @@ import torch
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
+from src import paths
 from src.compute import device
 from src.compute.device import compile_model
 from src.compute.memory import micro_batch
 from src.compute.request import default_workers
 from src.config import ModelConfig
 from src.data.batches.augment import check_augment, read_augment
+from src.data.batches.made import PseudoFakes
 from src.data.batches.samplers import SAMPLERS, EpochPool, EpochSampler
+from src.data.pixels.landmarks import Landmarks
 from src.data.pixels.source import PixelSource
 from src.data.pixels.video_decoders import DECODERS
 from src.ensemble.pooling import POOLING
+from src.errors import UserError
 from src.inference.lineage import origin_of
 from src.losses import LOSSES
 from src.models.backbones import check_backbone
@@ -136,10 +140,8 @@ def make_run(
         UserError: the strategy does not fit the net, a batch does not fit the fold, or a step is
             asked for that this machine or these options cannot make.
     """
-    rows, config, options = job.train_rows, job.config, job.options
-    groups = job.groups[rows] if config.sampler == "paired" else None
-    pool = EpochPool(rows, job.labels[rows], config.optim.batch_size, config.per_class, groups)
-    sampler = EpochSampler(pool, config.sampler, derive_seed(config.seed, job.fold))
+    config, options = job.config, job.options
+    sampler = EpochSampler(epoch_pool(job), config.sampler, derive_seed(config.seed, job.fold))
     stages = make_stages(model.net, head, config)
     for stage in stages:
         if stage.cut:
@@ -158,6 +160,49 @@ def make_run(
         with device.untouched(model):
             compile_model(model, chip, precision, job.model, backward=True)
     return run, sampler
+
+
+def epoch_pool(job: Job) -> EpochPool:
+    """Return what the epochs of a job are drawn from.
+
+    With `blend` each real row has a twin, numbered by the items that there are beyond it: a blend
+    of it, and a fake. `paired` then puts these two side by side.
+    """
+    config, rows = job.config, job.train_rows
+    labels, groups = job.labels[rows], job.groups[rows]
+    if config.blend is not None:
+        reals = rows[labels == 0]
+        rows = np.concatenate([rows if config.blend.fakes else reals, reals + len(job.table)])
+        labels = np.append(job.labels, np.ones(len(job.table), np.int64))[rows]
+        groups = (rows % len(job.table)).astype(np.str_)
+    paired = groups if config.sampler == "paired" else None
+    return EpochPool(rows, labels, config.optim.batch_size, config.per_class, paired)
+
+
+def make_pseudo_fakes(job: Job, source: PixelSource, canvas: int) -> PseudoFakes | None:
+    """Return what blends the real faces of a job, their landmarks found; None without `blend`.
+
+    Raises:
+        UserError: no real item shows a face; the package of the landmarks is not installed.
+    """
+    if job.config.blend is None:
+        return None
+    reals = [row for row in job.train_rows.tolist() if job.labels[row] == 0]
+    found = Landmarks(paths.landmarks(job.dataset))
+    lost = found.find(source, reals, canvas)
+    names = job.table["item_id"].iloc[lost[:3]].tolist()
+    if len(lost) == len(reals):
+        raise UserError(
+            f"blend: none of the {len(reals)} real training items shows a face as this model sees "
+            f"it (such as {names[0]}), and pseudo-fakes are made of faces: leave blend out (null), "
+            "or look with python -m src data --preview MODEL"
+        )
+    if lost:
+        LOG.warning(
+            "blend: %d of %d real items show no face and take part unblended: %s%s",
+            len(lost), len(reals), ", ".join(names), " ..." if len(lost) > len(names) else "",
+        )  # fmt: skip
+    return PseudoFakes(job.config.blend, found)
 
 
 def _fitting_batch(run: Run, chip: torch.device) -> int:

@@ -19,6 +19,7 @@ from src.compute import device
 from src.compute.memory import advised
 from src.compute.request import Compute
 from src.data.batches.loader import DeviceBatches, TrainBatches, make_loader
+from src.data.batches.made import Masked
 from src.data.pixels.source import Canvas, PixelSource
 from src.ensemble.extra import refuse_extra_name
 from src.errors import UserError
@@ -117,7 +118,7 @@ class Trainer:
         canvases, files = list(dict.fromkeys([own, wide])), job.table["path"].tolist()
         self.source = PixelSource(job.root, files, canvases, job.siblings, self.config.frames)
         self.run, self.sampler = setup.make_run(job, model, head, self.chip, precision, others)
-        weights = setup.class_weights(self.config, job.labels[job.train_rows])
+        weights = setup.class_weights(self.config, self.sampler.pool.labels)
         self.class_weights = torch.tensor(weights, device=self.chip)
         self.pacer = Pacer(self.run, job.budget)
 
@@ -209,6 +210,9 @@ class Trainer:
         if config.wants_views:
             batches.see_twice(config.view_augment)
         batches.canvas = len(source.canvases) - 1
+        batches.fakes = setup.make_pseudo_fakes(job, source, batches.canvas)
+        if config.wants_masks:
+            batches.masked = Masked(source.canvases[-1].size)
         if looks_alike_always(config) and not source.numbers.has_clips:
             for one in run.at_work:
                 one.know_beforehand(job.train_rows, batches.as_they_are)

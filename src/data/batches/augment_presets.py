@@ -45,9 +45,12 @@ class Augment:
         """
         self.compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
 
-    def __call__(self, *, image: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
-        """Return `image` as the net sees it, with the next draws of the stream."""
-        return self.compose(image=image)
+    def __call__(self, **pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
+        """Return `image` as the net sees it, with the next draws of the stream.
+
+        And its `mask`, (canvas, canvas), where one is given: cropped, flipped and turned along.
+        """
+        return self.compose(**pictures)
 
 
 def resamples(steps: Iterable[Any]) -> bool:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from src.config import InputSpec
 from src.data.batches.augment import draw_boxes, make_augment, read_augment
+from src.data.batches.made import Made, Masked, PseudoFakes
 from src.data.batches.samplers import BatchKey
 from src.data.pixels.images import center_crop
 from src.data.pixels.source import Canvas, PixelSource
@@ -91,6 +92,8 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
         self.mixes = mixes
         self.canvas = 0  # of the source's canvases, the one that is augmented
         self.views: str | Mapping[str, Any] | None = None  # the preset of `see_twice`
+        self.fakes: PseudoFakes | None = None  # blends of reals; rows beyond the items are theirs
+        self.masked: Masked | None = None  # where items were manipulated, for losses that ask
 
     def see_twice(self, augment: str | Mapping[str, Any]) -> None:
         """Put two more views of each item into every batch, by a preset of their own."""
@@ -101,8 +104,11 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
 
         Where the preset takes whole batches, `pixels` are canvases and `draw` int64 () is the seed
         for it; with `mixes`, `mix` is one more. With `erase`: `blank` int64 (n, 4), see
-        `draw_boxes`. After `see_twice`: `views` uint8 (n, 2, s, s, 3).
+        `draw_boxes`. After `see_twice`: `views` uint8 (n, 2, s, s, 3). With `masked`: `mask` uint8
+        (n, s, s), 255 where a pixel was replaced, and `has_mask` bool (n,).
         """
+        if self.fakes is not None or self.masked is not None:
+            return self._made(key)
         item = torch.tensor(key.rows)
         batch = {"label": self.labels[item], "item": item}
         # albumentations would repeat one random stream in every worker and every epoch.
@@ -124,6 +130,48 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
         if self.views is not None:
             batch["views"] = self._views(key, frames, self.views)
         return {"pixels": torch.from_numpy(pixels), **batch}
+
+    def _made(self, key: BatchKey) -> dict[str, Tensor]:
+        """Return a batch of blends among items, or with masks.
+
+        An item and its blend share all that is drawn, so that they differ in the blend alone.
+        """
+        rows, count = np.array(key.rows), len(self.labels)
+        items, twins = rows % count, rows >= count
+        _, first, same = np.unique(items, return_index=True, return_inverse=True)
+        frames = draw_frames(self.seed, key)[first][same]
+        draw = derive_seed(self.seed, "augment", key.epoch, key.number)
+        labels, pictures = self.labels[items].clone(), []
+        canvases = (found[self.canvas] for found in self.source.read_train(items.tolist(), frames))
+        for place, (item, canvas) in enumerate(zip(items.tolist(), canvases, strict=True)):
+            one: Made = Made(canvas, None)
+            if self.masked is not None:
+                one = Made(canvas, self.masked.of(item, int(labels[place])))
+            if self.fakes is not None:
+                seed = derive_seed(self.seed, "blend", key.epoch, key.number, item)
+                one = self.fakes.make(one, seed, blend=bool(twins[place]))
+                labels[place] = max(int(labels[place]), int(one.is_blend))
+            if self.augment is not None:
+                self.augment.set_random_seed(derive_seed(draw, item))
+                one = one.augmented(self.augment)
+            pictures.append(one)
+        batch = {"label": labels, "item": torch.from_numpy(items)}
+        batch["pixels"] = torch.from_numpy(np.stack([one.pixels for one in pictures]))
+        if self.augment is None:
+            batch["draw"] = torch.tensor(draw)
+        if self.erase:
+            seed = derive_seed(self.seed, "erase", key.epoch, key.number)
+            boxes = draw_boxes(len(first), self.image_size, self.erase, seed)[same]
+            batch["blank"] = torch.from_numpy(boxes)
+        if self.masked is not None:
+            side = pictures[0].pixels.shape[0]
+            none = np.zeros((side, side), np.uint8)
+            masks = [none if one.mask is None else one.mask for one in pictures]
+            batch["mask"] = torch.from_numpy(np.stack(masks))
+            batch["has_mask"] = torch.tensor([one.mask is not None for one in pictures])
+        if self.views is not None:
+            batch["views"] = self._views(key._replace(rows=tuple(items.tolist())), frames, self.views)
+        return batch
 
     def _views(
         self, key: BatchKey, frames: NDArray[np.float64], asked: str | Mapping[str, Any]
@@ -183,6 +231,11 @@ class DeviceBatches:
             if self.augment is not None and draw is not None:
                 generator = torch.Generator().manual_seed(int(draw))
                 moved["pixels"] = self.augment(moved["pixels"], self.image_size, generator)
+                if "mask" in moved:
+                    generator.manual_seed(int(draw))
+                    layers = moved["mask"][..., None].expand(-1, -1, -1, 3)
+                    layers = self.augment(layers, self.image_size, generator)
+                    moved["mask"] = layers[..., 0].contiguous()
             if mix is not None:
                 moved["pixels"], moved["label"] = mix_batch(
                     moved["pixels"], moved["label"], self.mixup, self.cutmix, int(mix)
