@@ -45,11 +45,14 @@ class Augment:
         """
         self.compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
 
-    def __call__(self, **pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
+    def __call__(
+        self, *, image: NDArray[np.uint8], **masks: NDArray[np.uint8]
+    ) -> dict[str, NDArray[np.uint8]]:
         """Return `image` as the net sees it, with the next draws of the stream.
 
         And its `mask`, (canvas, canvas), where one is given: cropped, flipped and turned along.
         """
+        pictures: dict[str, Any] = {"image": image, **masks}
         return self.compose(**pictures)
 
 

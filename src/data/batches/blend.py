@@ -26,6 +26,7 @@ COARSER = 4
 SHIFT_X, SHIFT_Y, SCALE = 0.03, 0.015, 0.95  # of the copy: shares of the side; SCALE to 1 / SCALE
 STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)  # how much of the copy is seen
 WIDER = 1.1
+TINY = 1e-6  # what a blur of ones may be off by
 # Of MediaPipe's canonical face model.
 BROWS = (70, 63, 105, 66, 107, 55, 65, 52, 53, 46, 300, 293, 334, 296, 336, 285, 295, 282, 283, 276)
 EYES = (33, 133, 159, 145, 246, 7, 163, 144, 153, 154, 155, 173, 157, 158, 160, 161,
@@ -35,6 +36,7 @@ MOUTH = (61, 291, 0, 17, 37, 267, 39, 269, 40, 270, 185, 409, 84, 314, 181, 405,
 CHIN, FOREHEAD = 152, 10
 
 Pixels = NDArray[np.uint8]
+Layer = NDArray[np.float32]
 Mask = NDArray[np.uint8]  # (height, width): 0 as it was, 255 replaced
 Points = NDArray[np.float64]
 Rng = np.random.Generator
@@ -75,7 +77,7 @@ def self_blend(
     return blended, np.rint(255 * mask).clip(0, 255).astype(np.uint8)
 
 
-def distract(pixels: Pixels, rng: Rng) -> tuple[Pixels, NDArray[np.float32]]:
+def distract(pixels: Pixels, rng: Rng) -> tuple[Pixels, Layer]:
     """Return a picture with a few lines, shapes or words on it, and how much of each pixel is left.
 
     Equal generators put equal things into pictures of equal size, so that a pair shares them.
@@ -83,15 +85,15 @@ def distract(pixels: Pixels, rng: Rng) -> tuple[Pixels, NDArray[np.float32]]:
     height, width = pixels.shape[:2]
     drawn, cover = pixels.copy(), np.zeros((height, width), np.float32)
     for _ in range(int(rng.integers(1, 4))):
-        colour = tuple(int(value) for value in rng.integers(0, 256, 3))
+        colour = rng.integers(0, 256, 3).astype(np.float32)
         opacity, layer = float(rng.uniform(0.5, 1.0)), np.zeros((height, width), np.uint8)
         x, y = (int(rng.integers(0, side)) for side in (width, height))
         size = max(2, round(float(rng.uniform(0.05, 0.25)) * min(height, width)))
         _DISTRACTORS[int(rng.integers(len(_DISTRACTORS)))](layer, (x, y), size, rng)
         share = layer[:, :, None] / np.float32(255) * np.float32(opacity)
-        drawn = np.rint(drawn * (1 - share) + share * np.float32(colour)).astype(np.uint8)
-        cover = 1 - (1 - cover) * (1 - share[:, :, 0])
-    return drawn, 1 - cover
+        drawn = np.rint(drawn * (1 - share) + share * colour).astype(np.uint8)
+        cover = np.asarray(1 - (1 - cover) * (1 - share[:, :, 0]), np.float32)
+    return drawn, np.asarray(1 - cover, np.float32)
 
 
 def _hull_points(marks: Points, hull: str) -> Points:
@@ -122,20 +124,14 @@ def _changes() -> Any:  # noqa: ANN401 - albumentations has no stubs
     """
     import albumentations as A
 
-    ways = {"downscale": cv2.INTER_NEAREST, "upscale": cv2.INTER_LINEAR}
-    return A.Compose(
-        [
-            A.RGBShift(20, 20, 20, p=0.3),
-            A.RandomBrightnessContrast(0.1, 0.1, p=1.0),
-            A.OneOf(
-                [
-                    A.OneOf([A.Downscale((r, r), ways, p=1.0) for r in (0.5, 0.25)], p=1.0),
-                    A.Sharpen((0.2, 0.5), (0.5, 1.0), p=1.0),
-                ],
-                p=1.0,
-            ),
-        ]
-    )
+    ways: Any = {"downscale": cv2.INTER_NEAREST, "upscale": cv2.INTER_LINEAR}
+    smaller: list[Any] = [A.Downscale((r, r), ways, p=1.0) for r in (0.5, 0.25)]
+    sharper: list[Any] = [A.OneOf(smaller, p=1.0), A.Sharpen((0.2, 0.5), (0.5, 1.0), p=1.0)]
+    colours: list[Any] = [
+        A.RGBShift(20, 20, 20, p=0.3),
+        A.RandomBrightnessContrast(0.1, 0.1, p=1.0),
+    ]
+    return A.Compose([*colours, A.OneOf(sharper, p=1.0)])
 
 
 def _change(pixels: Pixels, rng: Rng) -> Pixels:
@@ -156,9 +152,9 @@ def _moved(
     return np.asarray(cv2.warpAffine(picture, matrix, (width, height), borderMode=border))
 
 
-def _bend(mask: NDArray[np.float32], rng: Rng) -> NDArray[np.float32]:
+def _bend(mask: Layer, rng: Rng) -> Layer:
     """Bend a mask (Simard et al. 2003): every pixel from a place nearby, smoothly."""
-    # Smooth noise, drawn on a coarser grid: smoothed over so many fewer pixels it is as much larger.
+    # Smooth noise of a coarser grid: smoothed over so many fewer pixels it is as much larger.
     coarse, size = SIDE // COARSER, (SIDE, SIDE)
     noise = rng.uniform(-1, 1, (2, coarse, coarse)).astype(np.float32)
     across, down = (
@@ -166,10 +162,11 @@ def _bend(mask: NDArray[np.float32], rng: Rng) -> NDArray[np.float32]:
         for one in noise
     )
     rows, columns = np.indices(mask.shape, np.float32)
-    return np.asarray(cv2.remap(mask, columns + across, rows + down, cv2.INTER_LINEAR))
+    bent = cv2.remap(mask, columns + across, rows + down, cv2.INTER_LINEAR)
+    return np.asarray(bent, np.float32)
 
 
-def _soften(mask: NDArray[np.float32], rng: Rng) -> NDArray[np.float32]:
+def _soften(mask: Layer, rng: Rng) -> Layer:
     """Draw a mask in by a blur, and soften its edge by another, at a side of 192 to 256 px."""
     high, wide = (int(rng.integers(192, 257)) for _ in range(2))
     mask = np.asarray(cv2.resize(mask, (wide, high)), np.float32)
@@ -177,16 +174,16 @@ def _soften(mask: NDArray[np.float32], rng: Rng) -> NDArray[np.float32]:
     sigma = float(rng.integers(5, 46))
     thin = min(cv2.boundingRect((mask > 0).astype(np.uint8))[2:])
     inner = min(inner, 2 * (thin // 6) + 1)  # the mask of a mouth would vanish
-    mask = cv2.GaussianBlur(mask, (inner, inner), 0)  # type: ignore[assignment]
-    most = mask.max()
-    if most > 0:
-        drawn = (mask >= most * (1 - 1e-6)).astype(np.float32)
-        mask = cv2.GaussianBlur(drawn, (outer, outer), sigma)  # type: ignore[assignment]
-        mask = mask / mask.max()
-    return mask
+    blurred = np.asarray(cv2.GaussianBlur(mask, (inner, inner), 0), np.float32)
+    most = blurred.max()
+    if most == 0:
+        return mask
+    kept = (blurred >= most * (1 - TINY)).astype(np.float32)
+    soft = np.asarray(cv2.GaussianBlur(kept, (outer, outer), sigma), np.float32)
+    return soft / soft.max()
 
 
-def _poisson(source: Pixels, target: Pixels, mask: NDArray[np.float32]) -> Pixels:
+def _poisson(source: Pixels, target: Pixels, mask: Layer) -> Pixels:
     """Return a target with the gradients of a source where a mask is (Pérez et al. 2003)."""
     height, width = mask.shape
     inside = np.zeros((height, width), np.uint8)

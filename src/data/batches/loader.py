@@ -170,7 +170,9 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
             batch["mask"] = torch.from_numpy(np.stack(masks))
             batch["has_mask"] = torch.tensor([one.mask is not None for one in pictures])
         if self.views is not None:
-            batch["views"] = self._views(key._replace(rows=tuple(items.tolist())), frames, self.views)
+            batch["views"] = self._views(
+                key._replace(rows=tuple(items.tolist())), frames, self.views
+            )
         return batch
 
     def _views(

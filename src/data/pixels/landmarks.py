@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from src.artifacts.atomic import atomic_path
 from src.config import FaceConfig
@@ -82,7 +81,7 @@ class Landmarks:
 
 def key_of(canvas: Picture) -> bytes:
     """Return what a canvas is known by: a digest of its pixels and its shape."""
-    digest = hashlib.blake2b(np.ascontiguousarray(canvas), digest_size=8)
+    digest = hashlib.blake2b(canvas.tobytes(), digest_size=8)
     digest.update(str(canvas.shape).encode())
     return digest.digest()
 
@@ -101,7 +100,7 @@ def _read_parts(home: Path | None) -> Iterator[tuple[bytes, Points | None]]:
     """Yield what was found earlier; a damaged file counts as none."""
     for file in sorted(home.glob("*.npz")) if home is not None and home.is_dir() else ():
         try:
-            with np.load(file) as part:
+            with file.open("rb") as data, np.load(data) as part:
                 keys, points = part["keys"], part["points"]
             if keys.dtype != np.uint64 or points.shape != (len(keys), COUNT, 2):
                 raise ValueError("other contents")
