@@ -113,6 +113,7 @@ class DatasetConfig(Keys):
     # a regular expression, searched in each file's name; its first group is the domain
     domain_from: Annotated[str, AfterValidator(_pattern)] | None = None
     fold_column: Word | None = None
+    mask_column: Word | None = None  # paths of masks of manipulated pixels
     # data sets whose train items join, always trained on and never scored
     extra: Words = field(default_factory=list)
     # data sets to be tested on: what is akin to their items is not trained on

@@ -74,6 +74,9 @@ class Listing:
     # logical path -> reason, of the files left aside for what they are: no image, video or table
     # that is read here
     unread: dict[str, str] = field(default_factory=dict)
+    # files that are masks, and so not among the media (`src.data.items.masks`)
+    mask_files: list[Entry] = field(default_factory=list)
+    mask_of: dict[str, Entry] = field(default_factory=dict)  # logical path of a picture -> its mask
 
 
 def list_files(root: Path, ignore: tuple[str, ...] = ()) -> Listing:

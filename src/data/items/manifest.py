@@ -44,6 +44,8 @@ class Dataset:
     given_folds: pd.Series | None = None
     # given_folds are published splits, used where scheme `fixed` is asked for
     from_splits: bool = False
+    # item_id -> path of the mask of manipulated pixels, of the train items that have one
+    masks: pd.Series = field(default_factory=lambda: pd.Series(dtype=object, name="mask"))
     # train items of `extra:` data sets, always trained on, never scored
     extra_ids: frozenset[str] = frozenset()
     config: DatasetConfig = field(default_factory=DatasetConfig)  # what `dataset.yaml` said

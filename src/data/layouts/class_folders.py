@@ -10,6 +10,7 @@ from src.data.items.files import kind_of, without_suffix
 from src.data.items.folder import Folder
 from src.data.items.folder_groups import FolderGroup, ask_above, read_origins
 from src.data.items.identities import tie_swaps, video_of_frame
+from src.data.items.listing import Entry
 from src.data.items.manifest import Item
 from src.data.items.places import MediaFile, Place, offer_aside, own_folders
 from src.data.items.words import NO_SPLITS, SplitMap, read_word
@@ -35,6 +36,8 @@ class Labelled:
     origins: dict[Place, FolderGroup] = field(default_factory=dict)
     # (label, what says so, as it is written)
     words: set[tuple[int, str]] = field(default_factory=set)
+    # logical path of a picture -> its mask, where a table names it
+    masks: dict[str, Entry] = field(default_factory=dict)
 
     def origins_of(self, test: Iterable[int]) -> list[FolderGroup]:
         """Return the groups and domains of test items (numbers of files).

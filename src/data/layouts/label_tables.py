@@ -1,5 +1,6 @@
 """Tables of labels, a CSV, a list or Kaggle's metadata.json: read, and matched to train items."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,7 @@ class LabelTable(Table):
     # logical path of the folder that ids are relative to; None for anywhere
     beside: str | None = None
     home: str = ""  # logical path of the folder that the file lies in
+    masks: Sequence[Entry | None] = ()  # by row, where a column names them
 
     @property
     def logical(self) -> str:
@@ -227,6 +229,9 @@ def _apply_table(done: Labelled, table: LabelTable, tables: list[LabelTable]) ->
                 file.entry, in_val + name, labels[row], of, more.domains[row], more.folds[row],
                 bool(in_val),
             )  # fmt: skip
+            mask = table.masks[row] if table.masks else None
+            if mask is not None:
+                done.masks[file.entry.logical] = mask
     done.words |= set(zip(labels, table.rows[table.label_column], strict=True))
     where = Path(table.where).relative_to(root)
     if fits.start:

@@ -27,10 +27,12 @@ from src.data.items.manifest import (
     make_manifest,
     name_domains,
 )
+from src.data.items.masks import as_series, describe_masks, masks_of_items, part_masks
 from src.data.items.places import note_splits, place_files, refuse_outside
 from src.data.items.words import make_split_map
 from src.data.layouts.class_folders import Labelled, label_by_folders
 from src.data.layouts.label_tables import find_label_tables, label_by_tables
+from src.data.layouts.mask_column import take_masks
 from src.data.layouts.parquet_sets import read_parquet_sets
 from src.data.layouts.sample_submission import find_sample
 from src.data.layouts.test_items import (
@@ -71,6 +73,7 @@ def load_dataset(
     check_items(loaded.items, root)
     return replace(
         loaded,
+        notes=[*loaded.notes, *describe_masks(loaded.items, loaded.masks)],
         stamps=[entry.stamp for entry in entries],
         sha256=fingerprint(loaded.items, [entry.crc for entry in entries]),
     )
@@ -132,7 +135,8 @@ def _read(name: str, root: Path, config: DatasetConfig) -> Loaded:
     listing = list_files(root, tuple(config.ignore))
     rows = read_parquet_sets(Folder(name, root, config, listing))
     media = sorted([*listing.media, *rows.media], key=attrgetter("logical"))
-    folder = Folder(name, root, config, replace(listing, media=media, tables=rows.tables))
+    listed = replace(listing, media=media, tables=rows.tables)
+    folder = part_masks(Folder(name, root, config, listed))
     sample, tables = find_sample(folder)
     reading = read_published(folder, has_sample=sample is not None)
     if reading is not None:
@@ -143,6 +147,7 @@ def _read(name: str, root: Path, config: DatasetConfig) -> Loaded:
         return make_dataset(folder, reading)
     _check_not_empty(root, folder.listing)
     label_tables, apart, aside = find_label_tables(folder, tables)
+    folder, label_tables, of_masks = take_masks(folder, label_tables)
     listed, why = find_test_list(folder, tables, apart, read=sample is None)
     aside += why
     splits = make_split_map(config.splits, folder.on_disk, (e.logical for e in tables))
@@ -164,6 +169,7 @@ def _read(name: str, root: Path, config: DatasetConfig) -> Loaded:
     given, about_val = given_folds(root, labelled.items.values())
     labelled.ignored[BEYOND] = len(labelled.thinned)
     ignored = Counter(listing.ignored) + Counter(labelled.ignored) + found.ignored
+    ignored += Counter({BEYOND: len(found.thinned)})
     return entries, Dataset(
         name=name,
         root=root,
@@ -173,11 +179,12 @@ def _read(name: str, root: Path, config: DatasetConfig) -> Loaded:
         test_labels=truth,
         given_folds=given,
         from_splits=bool(about_val),
+        masks=masks_of_items(folder.listing, entries, items, ignored, labelled.masks),
         config=config,
         labels=make_label_names(labelled.words),
         notes=[*labelled.notes, *about_val, *note_splits(files, splits), *named, *found.notes,
-               *rows.notes, *aside],
-        ignored=dict(ignored + Counter({BEYOND: len(found.thinned)})),
+               *rows.notes, *of_masks, *aside],
+        ignored=dict(ignored),
     )  # fmt: skip
 
 
@@ -220,9 +227,11 @@ def _combine(name: str, root: Path, config: DatasetConfig, opener: _Opener) -> L
     items, entries, notes = [make_items({}, [])], [], []
     ignored: dict[str, int] = {}
     missing: list[str] = []
+    masks: dict[str, str] = {}
     for other_entries, part in parts:
         added, kept = _prefixed(part, other_entries, config.domains)
         items.append(added)
+        masks |= _masks(part)
         entries += kept
         missing += _missing(part)
         notes.append(
@@ -243,6 +252,7 @@ def _combine(name: str, root: Path, config: DatasetConfig, opener: _Opener) -> L
         root=root,
         items=table.loc[order].reset_index(drop=True),
         stamps=[],
+        masks=as_series(masks),
         config=config,
         labels=make_label_names(
             (label, word)
@@ -271,11 +281,12 @@ def _join_extra(main: Loaded, other: Loaded) -> Loaded:
     note = f"extra: {len(added)} train items of {extra.name}, always trained on and never scored"
     if any(related):
         note += f"; {sum(related)} left out, for they share a group with items that are scored"
-    order = _order(items)
+    order, ids = _order(items), set(added["item_id"])
     return [both[i] for i in order], replace(
         dataset,
         items=items.loc[order].reset_index(drop=True),
-        extra_ids=dataset.extra_ids | set(added["item_id"]),
+        masks=as_series({**dataset.masks, **{k: v for k, v in _masks(extra).items() if k in ids}}),
+        extra_ids=dataset.extra_ids | ids,
         notes=[*dataset.notes, note],
         missing=(*dataset.missing, *_missing(extra)),
     )
@@ -299,6 +310,10 @@ def _prefixed(
         added["domain"] = added["domain"].where(added["domain"] != "", part.name)
     added["path"] = f"../{part.name}/" + added["path"]
     return added, [entry for entry, keep in zip(entries, is_train, strict=True) if keep]
+
+
+def _masks(part: Dataset) -> dict[str, str]:
+    return {f"{part.name}/{item}": f"../{part.name}/{path}" for item, path in part.masks.items()}
 
 
 def _missing(part: Dataset) -> list[str]:

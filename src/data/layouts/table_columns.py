@@ -25,13 +25,17 @@ KNOWN = {
         "client", "client_id", "actor", "actor_id", "participant", "participant_id"),
     "domain": ("domain", "dataset", "generator", "attack", "attack_type"),
     "fold": ("fold", "kfold", "fold_id"),
+    "mask": ("mask", "mask_path", "mask_file", "mask_filename", "mask_name"),
     # Where every value is the word of a split.
     "split": ("split", "set", "subset", "partition", "phase"),
 }  # fmt: skip
 # Of groups, these name another item: the real one that a fake was made from.
 ORIGINAL_COLUMNS = frozenset({"original", "original_id", "original_video", "source_video"})
 # Of these some are values too: a header of `real` or `video` alone proves nothing.
-_HEADERS = {name for what in KNOWN if what != "split" for name in KNOWN[what]} - {"fake", "video"}
+_HEADERS = {name for what in KNOWN if what not in ("split", "mask") for name in KNOWN[what]} - {
+    "fake",
+    "video",
+}
 NUMBERS = frozenset(("0", "1", "0.0", "1.0"))
 _MOST_UNREAD = 5  # columns that a note names
 _MOST_SPLITS = 8  # values of a column that may be splits
@@ -81,7 +85,7 @@ class Table:
 
     def without_absent(self) -> "Table":
         """Return it without the columns of dataset.yaml that it lacks: one of test items may."""
-        keys = [f"{what}_column" for what in ("id", "label", "group", "domain", "fold")]
+        keys = [f"{what}_column" for what in ("id", "label", "group", "domain", "fold", "mask")]
         absent = [key for key in keys if getattr(self.config, key) not in self.rows.columns]
         return replace(self, config=replace(self.config, **dict.fromkeys(absent)))
 
@@ -205,6 +209,7 @@ class Table:
     def _unread(self, read: Collection[str | None], group: str | None) -> list[str]:
         """Say which columns nobody reads whose values repeat: people, videos, generators."""
         rows, known = self.rows, {*KNOWN["id"], *KNOWN["label"]}
+        read = {*read, *self.candidates("mask")}
         left = [c for c in rows.columns if c not in read and normalise(c) not in known]
         left = [column for column in left if 1 < rows[column].nunique() <= len(rows) / 2]
         if not left:

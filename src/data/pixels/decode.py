@@ -215,22 +215,72 @@ def _turn(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image[::rows, ::columns])
 
 
-def _by_pillow(data: bytes, kind: str) -> tuple[NDArray[np.uint8], str]:
-    if kind == "heic":
-        _register_heic()
-    image, problem = _opened(data, kind)
-    with image:
-        check_size(image.height, image.width)
-        try:
-            image.load()
-        except Exception as error:  # noqa: BLE001 - each format has errors of its own
-            if not _holds_pixels(image):
-                raise _unreadable(kind, error) from None
-            problem = _damage(error)
-        problem = problem or _damage_within(image, data)
+def decode_values(data: bytes) -> NDArray[Any]:
+    """Decode the values of a picture file as they are stored, upright: (height, width[, channels]).
+
+    Of any depth, integers or floats; one bit as 0 and 255, a palette as its colours, what is
+    transparent as black. So a mask is read, whose values mean something.
+
+    Raises:
+        UnreadableImageError: see `decode`; or it can be read only in part.
+    """
+    kind = file_format(data)
+    if not data or kind in ("unknown", "jpeg"):
+        found = decode(data, [None])
+        values, problem = found.pixels[0], found.problem
+    else:
+        image, problem = _loaded(data, kind)
+        with image:
+            if image.mode not in ("L", "RGB", "I", "F") and not image.mode.startswith("I;16"):
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+                image = image.convert("RGB")
+            values = np.array(image)
+    if problem:
+        raise UnreadableImageError(problem)
+    return values
+
+
+def size_of(data: bytes) -> tuple[int, int]:
+    """Return height and width of a picture file, upright, from its header.
+
+    Raises:
+        UnreadableImageError: no format that is read, or a header that cannot be.
+    """
+    kind = file_format(data)
+    if kind == "unknown":
+        raise UnreadableImageError(describe_unknown(data))
+    with _opened(data, kind)[0] as image:
+        turned = 1
         with suppress(Exception):  # metadata that cannot be read turn nothing
-            ImageOps.exif_transpose(image, in_place=True)
+            # Not a PNG's own, which decodes all pixels to look behind them.
+            turned = Image.Image.getexif(image).get(0x0112, 1)
+        if kind == "jpeg":
+            turned = jpeg_orientation(data)
+        lies = turned in (5, 6, 7, 8)
+        return (image.width, image.height) if lies else (image.height, image.width)
+
+
+def _by_pillow(data: bytes, kind: str) -> tuple[NDArray[np.uint8], str]:
+    image, problem = _loaded(data, kind)
+    with image:
         return _as_rgb(image, kind), problem
+
+
+def _loaded(data: bytes, kind: str) -> tuple[Image.Image, str]:
+    """Return an image, decoded and upright, and what is wrong with it."""
+    image, problem = _opened(data, kind)
+    check_size(image.height, image.width)
+    try:
+        image.load()
+    except Exception as error:  # noqa: BLE001 - each format has errors of its own
+        if not _holds_pixels(image):
+            raise _unreadable(kind, error) from None
+        problem = _damage(error)
+    problem = problem or _damage_within(image, data)
+    with suppress(Exception):  # metadata that cannot be read turn nothing
+        ImageOps.exif_transpose(image, in_place=True)
+    return image, problem
 
 
 def _damage_within(image: Image.Image, data: bytes) -> str:
@@ -250,6 +300,8 @@ def _damage_within(image: Image.Image, data: bytes) -> str:
 
 def _opened(data: bytes, kind: str) -> tuple[Image.Image, str]:
     """Return an image whose header was read, and what is wrong with it."""
+    if kind == "heic":
+        _register_heic()
     try:
         return Image.open(io.BytesIO(data), formats=[_BY_PILLOW[kind]]), ""
     except Exception as error:  # noqa: BLE001 - a broken header fails in many ways

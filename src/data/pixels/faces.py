@@ -132,25 +132,36 @@ class FaceBoxes:
             if left:
                 self._look_and_keep(left, kept)
 
-    def crop(self, path: str, picture: Picture, frame: int = 0, person: int = 0) -> Picture:
+    def crop(
+        self,
+        path: str,
+        picture: Picture,
+        frame: int = 0,
+        person: int = 0,
+        over: Picture | None = None,
+    ) -> Picture:
         """Return what a model sees of an image or of a frame of a clip, before it is resized.
 
         A square round the person, the largest where there are fewer people; the picture as it is
-        where the item shows no face, or is cropped already.
+        where the item shows no face, or is cropped already. `over`, uint8 (height, width), lies
+        over the picture (a mask), and is cut out in its stead.
         """
         self._lost.discard(path)  # here is its picture
         who = self.people(path)
         if not who:
-            return picture
+            return picture if over is None else over
         placed = place(who[person] if person < len(who) else who[0], frame)
-        return self.cut(picture, placed, align=self.face.align)
+        return self.cut(picture, placed, align=self.face.align, over=over)
 
-    def cut(self, picture: Picture, placed: Placed, *, align: bool) -> Picture:
-        """Cut a person out of the picture of a frame; see `crop_face`."""
+    def cut(
+        self, picture: Picture, placed: Placed, *, align: bool, over: Picture | None = None
+    ) -> Picture:
+        """Cut a person out of the picture of a frame, or of what lies `over`; see `crop_face`."""
         face = placed.face
         if align and not placed.is_filled:
             face = self.detector.exact(picture, face)
-        return crop_face(picture, face, self.face.margin, align=align)
+        cut = picture if over is None else over
+        return crop_face(cut, face, self.face.margin, align=align)
 
     def read_frame(self, path: str, number: int) -> Picture:
         """Return one of the frames of a clip that were looked at, uint8 RGB (height, width, 3)."""

@@ -45,6 +45,13 @@ class Canvas(NamedTuple):
         square = resize_image(image, self.size, self.geometry, self.interpolation)
         return square if self.reencode is None else reencode(square, self.reencode)
 
+    def draw_mask(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Bring a mask (uint8, height, width) to this canvas: (size, size).
+
+        It is enlarged by straight lines: bicubic ones would ring beside every edge.
+        """
+        return resize_image(mask, self.size, self.geometry, "bilinear")
+
 
 def decode_image(data: bytes) -> NDArray[np.uint8]:
     """Decode an image file's bytes at full size; of a damaged picture what could be decoded.
@@ -83,7 +90,7 @@ def make_canvases(
 def resize_image(
     image: NDArray[np.uint8], size: int, geometry: str, interpolation: str
 ) -> NDArray[np.uint8]:
-    """Bring an image (uint8 RGB, height, width, 3) to a square canvas (size, size, 3), contiguous.
+    """Bring an image (uint8, height, width[, 3]) to a square canvas (size, size[, 3]), contiguous.
 
     `squash` ignores the aspect ratio; `short_side` keeps it and cuts the middle; `native` cuts the
     middle out of the pixels as they are, and continues an image that is smaller by reflection
@@ -94,7 +101,7 @@ def resize_image(
     """
     height, width = image.shape[:2]
     if geometry == "squash":
-        return _resize(image, size, size, interpolation)
+        return resize(image, size, size, interpolation)
     if geometry == "native":
         return _reflect(_center(image, min(height, size), min(width, size)), size)
     if geometry != "short_side":
@@ -104,7 +111,7 @@ def resize_image(
         image = _center(image, min(height, LONGEST * short), min(width, LONGEST * short))
         height, width = image.shape[:2]
     scale = size / short
-    image = _resize(
+    image = resize(
         image, max(size, round(height * scale)), max(size, round(width * scale)), interpolation
     )
     return center_crop(image, size)
@@ -129,9 +136,10 @@ def _reflect(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image)
 
 
-def _resize(
+def resize(
     image: NDArray[np.uint8], height: int, width: int, interpolation: str
 ) -> NDArray[np.uint8]:
+    """Bring an image (uint8, height, width[, 3]) to another height and width."""
     # One side may shrink while the other grows: each has its own way.
     low, narrow = min(height, image.shape[0]), min(width, image.shape[1])
     if image.shape[:2] != (low, narrow):

@@ -43,11 +43,18 @@ class FaceCuts:
         for boxes in self.boxes.values():
             boxes.search(items)
 
-    def cut(self, path: str, frame: int, canvas: Canvas, picture: Picture) -> Picture:
+    def cut(
+        self,
+        path: str,
+        frame: int,
+        canvas: Canvas,
+        picture: Picture,
+        over: Picture | None = None,
+    ) -> Picture:
         """Return what a canvas shows of a picture, before it is resized; see `FaceBoxes.crop`."""
         if canvas.face is None:
-            return picture
-        return self.boxes[canvas.face].crop(path, picture, frame, self.person)
+            return picture if over is None else over
+        return self.boxes[canvas.face].crop(path, picture, frame, self.person, over)
 
     def count_people(self, face: FaceConfig, items: Sequence[str]) -> list[int]:
         """Return how many people each item shows."""

@@ -6,6 +6,7 @@ One file: `{DATASET: {LABEL: {split: {[compression:] {video: {label, frames, mas
 import re
 from collections import Counter
 from collections.abc import Hashable, ItemsView, Iterable, Iterator
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from src.data.items.dataset_yaml import DatasetConfig
@@ -91,6 +92,7 @@ def read(folder: Folder) -> Reading | None:
         for frame in _frames(record):
             rename.add(record, key, frame)
     found = rename.places()
+    _find_masks(records, rename, reading)
     for key, video in videos.items():
         video.paths = found.get(key, [])
     reading.videos = list(videos.values())
@@ -249,17 +251,42 @@ def _several_fakes(records: list[_Record], labels: LabelMap) -> set[str]:
     return {dataset for dataset, found in names.items() if len(found) > 1}
 
 
-def _frames(record: _Record) -> list[str]:
-    frames = record.content["frames"]
+def _frames(record: _Record, key: str = "frames") -> list[str]:
+    frames = record.content.get(key) or []
     if not isinstance(frames, list) or not all(isinstance(f, str) and f for f in frames):
-        raise UserError(f"{record.at}: frames is no list of paths")
+        raise UserError(f"{record.at}: {key} is no list of paths")
     return frames
+
+
+def _find_masks(records: list[_Record], rename: "_Renamer", reading: Reading) -> None:
+    """Note the masks that records name: of the frame of equal name, else of equal place.
+
+    Those that lie where the frames do, in `masks` in place of `frames`, are known without.
+    """
+    named = lost = 0
+    for record in records:
+        masks = [rename.place_of(record, path) for path in _frames(record, "masks")]
+        if not masks:
+            continue
+        frames = [rename.place_of(record, path) for path in _frames(record)]
+        names = [{PurePosixPath(one).stem: one for one in part} for part in (frames, masks)]
+        pairs = [(names[0][stem], names[1][stem]) for stem in names[0].keys() & names[1].keys()]
+        if not pairs and len(frames) == len(masks):
+            pairs = list(zip(frames, masks, strict=True))
+        found = {frame: rename.files[mask] for frame, mask in pairs if mask in rename.files}
+        reading.masks |= found
+        named, lost = named + len(masks), lost + sum(mask not in rename.files for mask in masks)
+    if lost:
+        reading.notes.append(f"{lost} of {named} masks are named but not there")
 
 
 class _Renamer:
     """From the paths of several JSON to those of the data set's folder."""
 
     def __init__(self, folder: Folder) -> None:
+        # logical path -> file, of frames and masks
+        listing = folder.listing
+        self.files = {one.logical: one for one in (*listing.media, *listing.mask_files)}
         self._on_disk = folder.on_disk
         self._root = folder.config.root
         self._videos: dict[Hashable, dict[str, str]] = {}  # video -> path -> what is dropped of it
@@ -273,6 +300,12 @@ class _Renamer:
         if path not in paths:
             known = self._root is not None or path in self._on_disk
             paths[path] = "" if known else self._dropped_of(record.where, path)
+
+    def place_of(self, record: _Record, path: str) -> str:
+        """Return where a frame or mask is, once all frames were added; as named if nowhere."""
+        path = self._tidy(record.at, path)
+        starts = ("", *(start for start in self._where if path.startswith(start)))
+        return next((path[len(s) :] for s in starts if path[len(s) :] in self.files), path)
 
     def places(self) -> dict[Hashable, list[str]]:
         """Return the files of each video, relative to the data set's folder, in order.

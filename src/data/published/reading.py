@@ -18,6 +18,7 @@ from src.data.items.folder import Folder
 from src.data.items.identities import VIDEO, group_sources, sources_of, video_of_frame
 from src.data.items.listing import Entry
 from src.data.items.manifest import Dataset, Item, make_manifest, without_sample
+from src.data.items.masks import masks_of_items
 from src.data.pixels.frames import BEYOND, choose_frames
 from src.errors import UserError, unknown_name
 from src.registry import import_all
@@ -61,6 +62,8 @@ class Reading:
     # (label, what says so, as it is written), where two words do
     words: set[tuple[int, str]] = field(default_factory=set)
     layout: str = ""  # the reader's name
+    # logical path of a picture -> its mask, where a table names it
+    masks: dict[str, Entry] = field(default_factory=dict)
 
 
 Reader = Callable[[Folder], Reading | None]
@@ -145,6 +148,7 @@ def make_dataset(folder: Folder, reading: Reading) -> tuple[list[Entry], Dataset
         0, unnamed - reading.ignored.total()
     )
     submission, about_test = without_sample(test, config)
+    ignored = {k: n for k, n in (Counter(folder.listing.ignored) + reading.ignored).items() if n}
     return chosen, Dataset(
         name=folder.name,
         root=folder.root,
@@ -154,10 +158,11 @@ def make_dataset(folder: Folder, reading: Reading) -> tuple[list[Entry], Dataset
         test_labels=truth,
         given_folds=folds,
         from_splits=folds is not None,
+        masks=masks_of_items(folder.listing, chosen, items, ignored, reading.masks),
         config=config,
         labels=make_label_names(reading.words),
         notes=[f"layout: {reading.layout}", *_summary(reading), *about_test, *reading.notes],
-        ignored={k: n for k, n in (Counter(folder.listing.ignored) + reading.ignored).items() if n},
+        ignored=ignored,
         missing=tuple(sorted(missing)),
     )
 

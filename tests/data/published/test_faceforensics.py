@@ -38,7 +38,8 @@ def test_faceforensics_frames(toy):
     assert set(train.loc[train["group"] == "FaceForensics++/001", "item_id"]) == {
         path for path in FRAMES if path.split("/")[-2][:3] in ("001", "870")
     }
-    assert dataset.ignored == {"masks and landmarks": len(MASKS)}
+    assert dataset.masks.to_dict() == {f"{ff('Deepfakes', '000_003')}/0000.png": MASKS[-1]}
+    assert dataset.ignored == {"masks and landmarks": len(MASKS) - 1}
 
 
 def test_leaving_a_manipulation_out_leaks_no_person(toy):
