@@ -47,23 +47,21 @@ def self_blend(
 ) -> tuple[Pixels, Mask]:
     """Return a pseudo-fake of a real face, and how much of each of its pixels was replaced.
 
+    Where nothing was replaced it is `beside_blend` of an equal generator.
+
     Args:
         pixels: uint8 RGB (height, width, 3).
         marks: 468 points of its face (`src.faces.mesh`), x, y in pixels.
         asked: which masks and ways of blending.
         rng: all that is drawn; equal generators make equal blends.
     """
+    source, target = _two_versions(pixels, rng)
     height, width = pixels.shape[:2]
     hull = str(rng.choice(np.array(asked.hulls)))
     points = _hull_points(marks, hull) * (SIDE / width, SIDE / height)
     mask = np.zeros((SIDE, SIDE), np.float32)
     outline = cv2.convexHull(np.rint(points).astype(np.int32))
     cv2.fillConvexPoly(mask, outline, 1.0)
-    source, target = pixels, pixels
-    if rng.random() < 0.5:
-        source = _change(source, rng)
-    else:
-        target = _change(target, rng)
     x, y = rng.uniform(-SHIFT_X, SHIFT_X), rng.uniform(-SHIFT_Y, SHIFT_Y)
     scale = rng.uniform(SCALE, 1 / SCALE)
     source = _moved(source, x, y, scale)
@@ -75,6 +73,20 @@ def self_blend(
     share = mask[:, :, None]
     blended = np.rint(share * source + (1 - share) * target).clip(0, 255).astype(np.uint8)
     return blended, np.rint(255 * mask).clip(0, 255).astype(np.uint8)
+
+
+def beside_blend(pixels: Pixels, rng: Rng) -> Pixels:
+    """Return a picture as it stands beside its blend: half of all are changed, as the blend's rest.
+
+    Else what surrounds a blend would tell it, and no seam need be looked for.
+    """
+    return _two_versions(pixels, rng)[1]
+
+
+def _two_versions(pixels: Pixels, rng: Rng) -> tuple[Pixels, Pixels]:
+    """Return what is blended in and what it is blended into: by a coin, either is changed."""
+    copy_is_changed, changed = rng.random() < 0.5, _change(pixels, rng)
+    return (changed, pixels) if copy_is_changed else (pixels, changed)
 
 
 def distract(pixels: Pixels, rng: Rng) -> tuple[Pixels, Layer]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.config import BlendConfig
-from src.data.batches.blend import distract, self_blend
+from src.data.batches.blend import beside_blend, distract, self_blend
 from src.data.pixels.landmarks import Landmarks
 from src.seeds import derive_seed
 
@@ -61,11 +61,14 @@ class PseudoFakes:
         """Return an item's picture, or a blend of it; either with distractors, where asked for.
 
         `seed` is of the item in this batch: the picture and its blend get equal distractors. One
-        that shows no face is not blended, and stays what it was.
+        that shows no face is not blended, and stays what it was. Whatever is not blended is changed
+        as what surrounds a blend.
         """
+        rng = np.random.default_rng(derive_seed(seed, "face"))
         if blend and (marks := self.landmarks.of(one.pixels)) is not None:
-            rng = np.random.default_rng(derive_seed(seed, "face"))
             one = Made(*self_blend(one.pixels, marks, self.asked, rng), is_blend=True)
+        else:
+            one = one._replace(pixels=beside_blend(one.pixels, rng))
         rng = np.random.default_rng(derive_seed(seed, "distract"))
         if rng.random() >= self.asked.distractors:
             return one

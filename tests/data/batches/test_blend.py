@@ -6,7 +6,7 @@ import pytest
 
 from src.config import BlendConfig
 from src.data.batches import blend
-from src.data.batches.blend import CHIN, FOREHEAD, distract, self_blend
+from src.data.batches.blend import CHIN, FOREHEAD, beside_blend, distract, self_blend
 
 SIDES = (96, 128)  # height, width
 HULLS = ("face", "lower", "inner", "wide", "eyes", "nose", "mouth")
@@ -43,6 +43,8 @@ def test_a_blend_is_its_formula_and_nothing_outside_its_mask(monkeypatch, hull):
         share = mask[:, :, None] / 255
         source, target = 255.0 - before, before.astype(float)
         ways = [share * a + (1 - share) * b for a, b in ((source, target), (target, source))]
+        beside = beside_blend(before, np.random.default_rng(seed))
+        assert (made == beside)[mask == 0].all()
         # The mask is rounded to a level, so that the formula holds to one of 255.
         off = min(float(np.abs(made - way).max()) for way in ways)
         assert off <= 1.5

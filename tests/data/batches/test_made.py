@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from src.config import BlendConfig
-from src.data.batches import blend
 from src.data.batches.loader import DeviceBatches, TrainBatches
 from src.data.batches.made import Masked, PseudoFakes
 from src.data.batches.samplers import BatchKey, EpochPool, EpochSampler
@@ -47,8 +46,7 @@ def on_device(batches, augment, key):
 
 
 @pytest.mark.parametrize("augment", ["standard", "light", "none"])
-def test_a_real_and_its_blend_differ_in_the_blend_alone(source, augment, monkeypatch):
-    monkeypatch.setattr(blend, "_change", lambda pixels, rng: pixels)  # else of the whole picture
+def test_a_real_and_its_blend_differ_in_the_blend_alone(source, augment):
     batches = batches_of(source, augment)
     found = on_device(batches, augment, BatchKey(0, 0, (0, 6, 4, 10, 2)))
     assert found["label"].tolist() == [0, 1, 0, 1, 1]
@@ -63,7 +61,7 @@ def test_a_real_and_its_blend_differ_in_the_blend_alone(source, augment, monkeyp
         if augment == "none":
             assert not differ[mask[fake] == 0].any()
         elif augment == "standard":  # contrast is about a picture's own mean
-            assert differ[far].mean() <= 0.1
+            assert differ[far].mean() < 1
         assert differ.max() > 20
         if "blank" in found:
             assert (found["blank"][real] == found["blank"][fake]).all()
@@ -107,8 +105,7 @@ def test_a_real_without_a_face_stays_a_real(source):
     assert (found["pixels"][0] == found["pixels"][1]).all()
 
 
-def test_distractors_stand_on_both_of_a_pair(source, monkeypatch):
-    monkeypatch.setattr(blend, "_change", lambda pixels, rng: pixels)
+def test_distractors_stand_on_both_of_a_pair(source):
     asked = BlendConfig(hulls=("eyes",), distractors=1.0)
     plain = batches_of(source, "none", BlendConfig(hulls=("eyes",)))
     for epoch in range(3):
