@@ -59,6 +59,8 @@ class Job:
     # None for 1, or for what the budget says
     paces: list[float] | None = None
     budget: Budget | None = None  # the time that the runs of a command share; None has no limit
+    # item_id -> path of its mask, of items that have one; looked at where `config.wants_masks`
+    masks: pd.Series = field(default_factory=lambda: pd.Series(dtype=object))
     # paths of items that other folds may train on: one pixel cache serves all folds
     siblings: tuple[str, ...] = ()
 
@@ -79,10 +81,13 @@ class Job:
 
     @cached_property
     def data_sha256(self) -> str:
-        """The fingerprint of the items: their ids and sizes in bytes, packed or not."""
+        """The fingerprint of the items: their ids and sizes in bytes, and masks that are used."""
         digest = hashlib.sha256()
         for item_id, size in zip(self.table["item_id"], self.table["bytes"], strict=True):
             digest.update(f"{item_id}\0{size}\n".encode())
+        if self.config.wants_masks:
+            for path in self.mask_paths:
+                digest.update(f"{path}\n".encode())
         return digest.hexdigest()
 
     def identity(self, start: dict[str, Any]) -> dict[str, Any]:
@@ -100,6 +105,11 @@ class Job:
             "stop_after": self.stop_after,
             "paces": self.paces,
         }
+
+    @cached_property
+    def mask_paths(self) -> list[str]:
+        """The path of each row's mask, "" for none."""
+        return self.table["item_id"].map(self.masks).fillna("").astype(str).tolist()
 
     @property
     def labels(self) -> NDArray[np.int64]:

@@ -84,7 +84,7 @@ def plan_jobs(
                 yield Job(
                     model, config, dataset.name, scheme, fold, dataset.root, rows, options,
                     pseudo=source, siblings=siblings if labeller is not None else (),
-                    **length._asdict(),
+                    masks=dataset.masks, **length._asdict(),
                 )  # fmt: skip
 
     return jobs()

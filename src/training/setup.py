@@ -17,9 +17,10 @@ from src.compute.memory import micro_batch
 from src.compute.request import default_workers
 from src.config import ModelConfig
 from src.data.batches.augment import check_augment, read_augment
-from src.data.batches.made import PseudoFakes
+from src.data.batches.made import Masked, PseudoFakes
 from src.data.batches.samplers import SAMPLERS, EpochPool, EpochSampler
 from src.data.pixels.landmarks import Landmarks
+from src.data.pixels.masks import MaskReader
 from src.data.pixels.source import PixelSource
 from src.data.pixels.video_decoders import DECODERS
 from src.ensemble.pooling import POOLING
@@ -203,6 +204,31 @@ def make_pseudo_fakes(job: Job, source: PixelSource, canvas: int) -> PseudoFakes
             len(lost), len(reals), ", ".join(names), " ..." if len(lost) > len(names) else "",
         )  # fmt: skip
     return PseudoFakes(job.config.blend, found)
+
+
+def make_masks(job: Job, source: PixelSource, canvas: int) -> Masked | None:
+    """Return what says where a job's items were manipulated; None where no loss asks.
+
+    Raises:
+        UserError: nobody knows where: no fake has a mask, and none is made.
+    """
+    blend, size = job.config.blend, source.canvases[canvas].size
+    if not job.config.wants_masks:
+        return None
+    if blend is not None and not blend.fakes:  # of the data set's own fakes none is seen
+        return Masked(size)
+    reader = MaskReader(source, job.mask_paths)
+    reader.preload(job.labels)
+    fakes = [row for row in job.train_rows.tolist() if job.labels[row] == 1]
+    known = sum(reader.read(row, canvas) is not None for row in fakes)
+    if not known and blend is None:
+        raise UserError(
+            f"localise: none of the {len(fakes)} fakes that are trained on has a mask that can be "
+            "used, so there is nothing to learn from: put masks beside the items "
+            "(docs/localisation.md), or take blend: {fakes: true}, whose masks are exact"
+        )
+    LOG.info("masks: of %d of %d fakes that are trained on", known, len(fakes))
+    return Masked(size, reader, canvas)
 
 
 def _fitting_batch(run: Run, chip: torch.device) -> int:

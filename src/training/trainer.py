@@ -19,7 +19,6 @@ from src.compute import device
 from src.compute.memory import advised
 from src.compute.request import Compute
 from src.data.batches.loader import DeviceBatches, TrainBatches, make_loader
-from src.data.batches.made import Masked
 from src.data.pixels.source import Canvas, PixelSource
 from src.ensemble.extra import refuse_extra_name
 from src.errors import UserError
@@ -211,8 +210,7 @@ class Trainer:
             batches.see_twice(config.view_augment)
         batches.canvas = len(source.canvases) - 1
         batches.fakes = setup.make_pseudo_fakes(job, source, batches.canvas)
-        if config.wants_masks:
-            batches.masked = Masked(source.canvases[-1].size)
+        batches.masked = setup.make_masks(job, source, batches.canvas)
         if looks_alike_always(config) and not source.numbers.has_clips:
             for one in run.at_work:
                 one.know_beforehand(job.train_rows, batches.as_they_are)
