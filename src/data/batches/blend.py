@@ -26,6 +26,7 @@ COARSER = 4
 SHIFT_X, SHIFT_Y, SCALE = 0.03, 0.015, 0.95  # of the copy: shares of the side; SCALE to 1 / SCALE
 STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)  # how much of the copy is seen
 WIDER = 1.1
+ON = cv2.BORDER_REPLICATE  # a mask that leaves the picture goes on outside
 TINY = 1e-6  # what a blur of ones may be off by
 # Of MediaPipe's canonical face model.
 BROWS = (70, 63, 105, 66, 107, 55, 65, 52, 53, 46, 300, 293, 334, 296, 336, 285, 295, 282, 283, 276)
@@ -65,7 +66,7 @@ def self_blend(
     x, y = rng.uniform(-SHIFT_X, SHIFT_X), rng.uniform(-SHIFT_Y, SHIFT_Y)
     scale = rng.uniform(SCALE, 1 / SCALE)
     source = _moved(source, x, y, scale)
-    mask = _soften(_bend(_moved(mask, x, y, scale, cv2.BORDER_CONSTANT), rng), rng)
+    mask = _soften(_bend(_moved(mask, x, y, scale, ON), rng), rng)
     mask = np.asarray(cv2.resize(mask, (width, height)), np.float32)
     if rng.random() < asked.poisson:
         source = _poisson(source, target, mask)
@@ -174,7 +175,7 @@ def _bend(mask: Layer, rng: Rng) -> Layer:
         for one in noise
     )
     rows, columns = np.indices(mask.shape, np.float32)
-    bent = cv2.remap(mask, columns + across, rows + down, cv2.INTER_LINEAR)
+    bent = cv2.remap(mask, columns + across, rows + down, cv2.INTER_LINEAR, borderMode=ON)
     return np.asarray(bent, np.float32)
 
 
