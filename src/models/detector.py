@@ -87,7 +87,9 @@ def load_detector(
     """
     classifier, native = build_classifier(config)
     start = load_weights(classifier.net, path, native.head, partial(turn_head, fake=fake))
-    lost = [*start.missing, *start.unexpected]
+    # Layers that start at zero say nothing.
+    silent = tuple(getattr(classifier.net, "fresh", ()))
+    lost = [key for key in (*start.missing, *start.unexpected) if not key.startswith(silent)]
     if lost:
         raise UserError(
             f"{path}: does not fill {model} ({', '.join(lost[:3])}), so its answers would be "

@@ -20,7 +20,7 @@ Seen = dict[str, Any]  # name -> Tensor, or list of Tensor in the order of the n
 # (net, its name, list) -> context in which the list is filled; UserError where the net has none
 Watch = Callable[[nn.Module, str, list[Tensor]], ExitStack]
 INTERMEDIATES: Registry[Watch] = Registry("intermediate")
-ONE = {"features"}  # a single tensor, not a list
+ONE = {"features", "boundary", "tower_patches"}  # a single tensor, not a list
 MAPS = {"attention", "mean_attention", "head_tokens"}
 
 
@@ -34,7 +34,7 @@ def watching(net: nn.Module, wanted: Collection[str], name: str = "") -> Iterato
         name: of the net, for messages.
 
     Yields:
-        What `features`, `attention`, `mean_attention`, `stages` say, filled in when the net ran.
+        What their functions here say, filled in when the net ran.
 
     Raises:
         UserError: the net has no such thing; says which nets do.
@@ -207,6 +207,41 @@ def stages(net: nn.Module, name: str, found: list[Tensor]) -> ExitStack:
         module, channels = net.get_submodule(one["module"]), one["num_chs"]
         hook = module.register_forward_hook(lambda _, __, out, c=channels: keep(c, out))
         stack.callback(hook.remove)
+    return stack
+
+
+@INTERMEDIATES.register("boundary")
+def boundary(net: nn.Module, name: str, found: list[Tensor]) -> ExitStack:
+    """Where two pictures meet, by what the net says of pixels: float (n, h, w), about 0 to 1."""
+    return _shown(net, name, "boundary", found)
+
+
+@INTERMEDIATES.register("side_patches")
+def side_patches(net: nn.Module, name: str, found: list[Tensor]) -> ExitStack:
+    """Patches of a localising net's own blocks, float (n, t, d) each (its `intra_blocks`)."""
+    return _shown(net, name, "side_patches", found)
+
+
+@INTERMEDIATES.register("tower_patches")
+def tower_patches(net: nn.Module, name: str, found: list[Tensor]) -> ExitStack:
+    """What is learned on the patches of a localising net's frozen tower, float (n, t, d)."""
+    return _shown(net, name, "tower_patches", found)
+
+
+def _shown(net: nn.Module, name: str, what: str, found: list[Tensor]) -> ExitStack:
+    """Collect what leaves the module that a net of ours says (`shows`)."""
+    path = getattr(net, "shows", {}).get(what)
+    if path is None:
+        raise UserError(
+            f"{name} has no boundary map, so it cannot say where a picture was manipulated: take "
+            "forensics_adapter_b16 or forensics_adapter_l14"
+        )
+
+    def keep(_: nn.Module, __: Any, output: Tensor) -> None:  # noqa: ANN401 - a hook's inputs
+        found.append(output)
+
+    stack = ExitStack()
+    stack.callback(net.get_submodule(path).register_forward_hook(keep).remove)
     return stack
 
 

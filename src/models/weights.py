@@ -13,8 +13,9 @@ from src.artifacts.files import sha256_file, sha256_json
 from src.config import ModelConfig
 from src.errors import UserError
 from src.models.classifier import Classifier
-from src.models.formats import IGNORABLE, Foreign, Target, WeightsFile
+from src.models.formats import IGNORABLE, Foreign, Target, WeightsFile, tower_of
 from src.models.formats.fit import OURS, PLAIN, adapt, look, recognise
+from src.models.heads import PROJECTION, projection_of
 from src.models.hub import hub_weights
 from src.models.packages import package_weights
 from src.tensor_files import INDEX, check_finite, read_metadata, read_tensors, shards_of
@@ -24,6 +25,8 @@ HEADS = ("head", "heads", "fc", "linear", "classifier", "last_linear", "last_lay
          "cls_head", "logits", "output")  # fmt: skip
 LOG = logging.getLogger("rvf")
 TOLERANCE = 1e-3  # of mean and std
+# Ends of keys that only a file for the whole of a net with a tower has, ours and the published one.
+WHOLE = ("side.query", "adapter.query_embed")
 Turn = Callable[[str, Foreign, WeightsFile, Target], Foreign]
 
 
@@ -58,6 +61,8 @@ def load_weights(
 ) -> Start:
     """Load a checkpoint of any known format into a net (`FORMATS`; docs/models.md lists them).
 
+    Of a net that has a CLIP tower a file may hold the tower alone; the rest then stays random.
+
     A head that says real or fake becomes the net's one logit where its class order is known; a
     head of another size is left out and stays random. Position embeddings are resampled to the
     net's grid.
@@ -72,8 +77,17 @@ def load_weights(
         UserError: unreadable, or weights of another architecture (a key outside the head is
             missing or has another shape); or what `turn` raises.
     """
-    target = Target(net, head)
     source, weights = _read(path)
+    tower = tower_of(net)
+    if tower is None or any(key.endswith(WHOLE) for key in source.tensors):
+        return _load(Target(net, head), source, weights, turn)
+    start = _load(Target(tower, ()), source, weights, _with_projection)
+    return _of_tower(start, net, path)
+
+
+def _load(target: Target, source: WeightsFile, weights: Weights, turn: Turn | None) -> Start:
+    """Load what was read from a file into a net; see `load_weights`."""
+    net, path = target.net, source.path
     name, found = recognise(source, target)
     found, fresh = adapt(found, target, path)
     form = "" if name == PLAIN else name
@@ -112,6 +126,41 @@ def load_weights(
         labels=list(found.labels),
         interpolation=found.interpolation,
     )
+
+
+def _with_projection(
+    name: str,  # noqa: ARG001 - a `Turn`
+    found: Foreign,
+    source: WeightsFile,
+    target: Target,
+) -> Foreign:
+    """Give a tower CLIP's projection where timm keeps it as a classifier (`Turn`).
+
+    Raises:
+        UserError: it wants one, and the file has none.
+    """
+    layer = projection_of(target.net)
+    key, theirs = f"{PROJECTION}.weight", found.tensors.get("head.weight")
+    if layer is None or key in found.tensors:
+        return found
+    if theirs is None or theirs.shape != layer.weight.shape:
+        raise UserError(
+            f"{source.path}: has a CLIP tower, but not its projection to {layer.out_features} "
+            "(`visual.proj`, `visual_projection.weight`): take the whole CLIP, or do without it "
+            "(backbone.kwargs.project: null)"
+        )
+    rest = {k: v for k, v in found.tensors.items() if not k.startswith("head.")}
+    return replace(found, tensors=rest | {key: theirs})
+
+
+def _of_tower(start: Start, net: nn.Module, where: Path | str) -> Start:
+    """Return the start of a net whose tower alone was loaded, under the net's own keys."""
+    rest = [k for k in net.state_dict() if not k.startswith("tower.") and not k.endswith(IGNORABLE)]
+    LOG.info("%s: fills the CLIP tower, the other %d tensors start at random", where, len(rest))
+    missing, unexpected = (
+        [f"tower.{k}" for k in keys] for keys in (start.missing, start.unexpected)
+    )
+    return replace(start, missing=sorted([*missing, *rest]), unexpected=unexpected)
 
 
 def _read(path: Path) -> tuple[WeightsFile, Weights]:
@@ -259,12 +308,27 @@ def start_weights(
     if config.backbone.pretrained == "package":
         path, package = package_weights(config.backbone.name)
         return replace(load_weights(net, path, head), source="package", package=package)
+    tower = tower_of(net)
+    if tower is not None:
+        return _tower_from_hub(net, tower, config)
     tensors, tag, sha256 = hub_weights(config.backbone, config.input.image_size)
     # timm draws a head of another size anew; ours, near zero, stays.
     target = Target(net, head)
     own = {key: value for key, value in tensors.items() if not target.in_head(key)}
     missing = sorted(net.load_state_dict(own, strict=False).missing_keys)
     return Start("hub", tag, sha256, missing)
+
+
+def _tower_from_hub(net: nn.Module, tower: nn.Module, config: ModelConfig) -> Start:
+    layer, asked = projection_of(tower), config.backbone.kwargs
+    name = str(asked.get("tower", net.keys.tower))  # type: ignore[union-attr]
+    # timm keeps CLIP's projection as a classifier of that many classes.
+    kwargs = {"num_classes": layer.out_features if layer else 0, **asked.get("tower_kwargs", {})}
+    tensors, tag, sha256 = hub_weights(replace(config.backbone, name=name, kwargs=kwargs), None)
+    source, target = WeightsFile(Path(name), tensors), Target(tower, ())
+    found = _with_projection(PLAIN, Foreign(tensors), source, target)
+    lost = tower.load_state_dict(found.tensors, strict=False).missing_keys
+    return _of_tower(Start("hub", tag, sha256, sorted(lost)), net, tag)
 
 
 def carry_input(model: Classifier, config: ModelConfig, start: Start) -> None:

@@ -1,7 +1,7 @@
 """Nets by name: ours are registered in this folder, every other name is timm's."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -29,6 +29,10 @@ class Native:
     mean: tuple[float, float, float]  # per RGB channel on a 0..1 scale
     std: tuple[float, float, float]
     head: tuple[str, ...]  # names of the classifier layers, prefixes of their keys
+
+
+# Of a registered backbone that says nothing (`native`).
+UNTRAINED = Native(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), ("head",))
 
 
 def check_backbone(name: str) -> None:
@@ -62,8 +66,10 @@ def build_backbone(
         raise UserError(f"backbone.kwargs may not set {', '.join(taken)}: they are set elsewhere")
     arguments = {"drop_rate": config.drop_rate, **config.kwargs}
     if config.name in BACKBONES.names():
-        net = _construct(BACKBONES.get(config.name), config.name, arguments)
-        native = Native(image_size or 32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), ("head",))
+        make = BACKBONES.get(config.name)
+        net = _construct(make, config.name, arguments)
+        native = getattr(make, "native", UNTRAINED)
+        native = replace(native, image_size=image_size or native.image_size)
     else:
         net, native = _build_timms(config, image_size, arguments)
     if head is not None:
@@ -137,6 +143,8 @@ def _calm_head(net: nn.Module) -> None:
 def _construct(make: Callable[..., nn.Module], name: str, arguments: dict[str, Any]) -> nn.Module:
     try:
         return make(**arguments)
+    except UserError:  # of a constructor of ours
+        raise
     except Exception as error:  # whatever a constructor makes of arguments it does not expect
         raise UserError(f"backbone {name!r} refuses {arguments}: {error}") from error
 

@@ -81,6 +81,7 @@ class Foreign:
     labels: tuple[str, ...] = ()  # names of the head's classes in the order of their numbers
     interpolation: str = ""  # by which pixels are enlarged, where it is known
     idle: frozenset[str] = frozenset()  # of `dropped`, what has no say in what the head sees
+    fresh: tuple[str, ...] = ()  # prefixes of keys of the net that such files lack
 
     def __post_init__(self) -> None:
         """Raise ValueError for a logit without the class that it was made for."""
@@ -101,6 +102,12 @@ def classifier_of(net: nn.Module) -> str:
     """Return the name of a net's classifier as timm has it; empty where it is not one layer."""
     name = (getattr(net, "pretrained_cfg", None) or {}).get("classifier")
     return name if isinstance(name, str) else ""
+
+
+def tower_of(net: nn.Module) -> nn.Module | None:
+    """Return the CLIP tower of a net that has one as its part `tower`; None of every other net."""
+    tower = getattr(net, "tower", None)
+    return tower if isinstance(tower, nn.Module) else None
 
 
 def prefix_of(tensors: Mapping[str, Tensor], anchors: Sequence[str], path: Path) -> str | None:

@@ -12,6 +12,7 @@ from src.models.formats import (
     logit_of_two,
     prefix_of,
     renamed,
+    tower_of,
     under,
 )
 from src.models.heads import PROJECTION, projection_of
@@ -61,6 +62,8 @@ def clip(source: WeightsFile, net: nn.Module) -> Foreign | None:
         *("class_embedding", "conv1.weight", "positional_embedding"),
         *("ln_pre.weight", "transformer.resblocks.0.attn.in_proj_weight"),
     )
+    if tower_of(net) is not None:
+        return None  # a file for the whole of such a net has a format of its own
     prefix = prefix_of(source.tensors, anchors, source.path)
     if prefix is None:
         return None

@@ -154,7 +154,7 @@ def adapt(foreign: Foreign, target: Target, path: Path) -> tuple[Foreign, tuple[
     grid = tensors.get("pos_embed")
     if grid is not None and "pos_embed" in own and grid.shape != own["pos_embed"].shape:
         tensors["pos_embed"] = _resized(grid, own["pos_embed"], target.net, path)
-    found, fresh = replace(foreign, tensors=tensors), ()
+    found, fresh = replace(foreign, tensors=tensors), foreign.fresh
     if _pools_otherwise(tensors, own):
         found, fresh = _without_norm(found), (f"{PROJECTION}.",)
     elif projection_of(target.net) is not None and f"{PROJECTION}.weight" not in tensors:
