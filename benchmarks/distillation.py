@@ -29,10 +29,10 @@ from src.distillation import asked_of
 from src.models.checkpoint import save_checkpoint
 from src.models.classifier import Classifier, build_classifier
 from src.training import setup
-from src.training.distil import Distillation, Frozen
+from src.training.auxiliary.distil import Distillation, Frozen
+from src.training.auxiliary.teachers import Teacher, Teachers
 from src.training.job import Job, Options
 from src.training.step import Batch, Step, loss_and_terms, shown
-from src.training.teachers import Teacher, Teachers
 
 TERMS = {
     "logit": {"logit": {}},

@@ -258,6 +258,20 @@ class BlendConfig(Keys):
 
 
 @checked_dataclass(frozen=True, config=STRICT)
+class LocaliseConfig(Keys):
+    """Where a picture was manipulated is learned beside its label, from masks.
+
+    Weights of the losses; defaults are those of ForensicsAdapter (Cui et al., CVPR 2025).
+    """
+
+    labels: NotNegative = 10.0  # of the loss on labels
+    boundary: NotNegative = 200.0  # of the squared error of the boundary map
+    # of manipulated patches unlike those that were left alone, in the net's own blocks
+    intra: NotNegative = 20.0
+    clip: NotNegative = 10.0  # likewise in its CLIP tower, and of real pictures unlike fakes
+
+
+@checked_dataclass(frozen=True, config=STRICT)
 class OptimConfig(Keys):
     """How it is minimised."""
 
@@ -344,6 +358,8 @@ class ModelConfig(Keys):
     # prompts in place of a classifier; None has a plain one
     language: LanguageConfig | None = None
     simclr: SimclrConfig | None = None  # two views of an image alike; None asks for none
+    # where a picture was manipulated, beside its label; None learns labels alone
+    localise: LocaliseConfig | None = None
     # a registered preset, of the two views that `simclr` and `language.text_mse` look at
     view_augment: Annotated[str | dict[str, Any], AfterValidator(_shortest)] = "simclr"
     optim: OptimConfig = field(default_factory=OptimConfig)  # how
@@ -367,7 +383,8 @@ class ModelConfig(Keys):
 
     @model_validator(mode="after")
     def _fits(self) -> "ModelConfig":
-        wanted = _together(self) | _distilling(self) | _guided(self) | _blending(self)
+        wanted = _together(self) | _distilling(self) | _guided(self)
+        wanted |= _blending(self) | _localising(self)
         broken = [text for text, fine in wanted.items() if not fine]
         if broken:
             raise ValueError("; ".join(broken))
@@ -388,7 +405,7 @@ class ModelConfig(Keys):
     @property
     def wants_masks(self) -> bool:
         """Whether a loss looks at which pixels were manipulated."""
-        return False
+        return self.localise is not None
 
     @property
     def monitored(self) -> Metric:
@@ -479,7 +496,8 @@ def _guided(config: ModelConfig) -> dict[str, bool]:
     """Return what `language` and `simclr` ask of the rest of a config -> whether it holds."""
     language, strategy = config.language, config.strategy
     frozen = strategy in ("feature_extractor", "two_stage", "lp_ft", "frozen_prefix")
-    asked = [name for name in ("language", "simclr") if getattr(config, name) is not None]
+    inside = ("language", "simclr", "localise")
+    asked = [name for name in inside if getattr(config, name) is not None]
     found = {
         f"{' and '.join(asked)}: strategy {strategy} has a stage on features of what is frozen, "
         "that sees no picture: take fine_tuning, layernorm_only, bitfit or lora": not (
@@ -526,6 +544,25 @@ def _blending(config: ModelConfig) -> dict[str, bool]:
         "blend trains on blends of reals in place of the data set's fakes, of which pseudo adds "
         "more: take blend: {fakes: true}, or leave pseudo out": config.pseudo is None
         or config.blend.fakes,
+    }
+
+
+def _localising(config: ModelConfig) -> dict[str, bool]:
+    """Return what `localise` asks of the rest of a config -> whether it holds."""
+    asked = config.localise
+    if asked is None:
+        return {}
+    mixes = config.mixup > 0 or config.cutmix > 0
+    return {
+        "localise: boundary, intra and clip are 0, so it teaches nothing: leave it out (null)": (
+            asked.boundary + asked.intra + asked.clip > 0
+        ),
+        "localise wants pictures of one mask and labels of 0 or 1: leave mixup and cutmix out": (
+            not mixes
+        ),
+        "localise: strategy zero_shot trains nothing: take fine_tuning": (
+            config.strategy != "zero_shot"
+        ),
     }
 
 

@@ -1,6 +1,7 @@
 """What a run begins with: a model with weights, what computes on it, and how much at once."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -36,16 +37,18 @@ from src.models.strategies import STRATEGIES, make_stages
 from src.models.weights import Start, carry_input, start_weights
 from src.seeds import derive_seed
 from src.training.auxiliary import Auxiliary
-from src.training.distil import Distillation
+from src.training.auxiliary.distil import Distillation
+from src.training.auxiliary.language import Guidance, check_zero_shot, text_file
+from src.training.auxiliary.localisation import Localisation
+from src.training.auxiliary.simclr import SimCLR
+from src.training.auxiliary.teachers import find_teachers
 from src.training.job import Job
-from src.training.language import Guidance, check_zero_shot, text_file
 from src.training.optim import OPTIMIZERS, SCHEDULES
 from src.training.run import Run
-from src.training.simclr import SimCLR
 from src.training.step import check_step
-from src.training.teachers import find_teachers
 
 LOG = logging.getLogger("rvf")
+MOST_NAMED = 12  # weights, in a line of the log
 SMALL = 3 * 64 * 64  # bytes of an item; a batch of such is copied faster than it is handed over
 
 
@@ -100,7 +103,7 @@ def log_start(job: Job, start: Start, model: Classifier, chip: torch.device) -> 
     if start.source == "random":
         LOG.info("start: random weights")
         return
-    missing, unexpected = ", ".join(start.missing), ", ".join(start.unexpected)
+    missing, unexpected = _few(start.missing), _few(start.unexpected)
     where = f"{start.source} {start.package}".strip()
     LOG.info(
         "start: %s %s (new: %s; left out: %s)",
@@ -108,11 +111,19 @@ def log_start(job: Job, start: Start, model: Classifier, chip: torch.device) -> 
     )  # fmt: skip
 
 
+def _few(keys: Sequence[str]) -> str:
+    """Return names of weights for a line of the log; of many, how many lie in each part."""
+    if len(keys) <= MOST_NAMED:
+        return ", ".join(keys)
+    parts = Counter(key.split(".")[0] for key in keys)
+    return ", ".join(f"{count} of {part}" for part, count in parts.items())
+
+
 def make_auxiliaries(job: Job, model: Classifier, chip: torch.device) -> list[Auxiliary]:
     """Return the losses of a job that bring weights of their own along, on the device.
 
     Raises:
-        UserError: see `find_teachers`, `Distillation` and `Guidance`.
+        UserError: see `find_teachers`, `Distillation`, `Guidance` and `Localisation`.
     """
     found: list[Auxiliary] = []
     config, options = job.config, job.options
@@ -124,6 +135,8 @@ def make_auxiliaries(job: Job, model: Classifier, chip: torch.device) -> list[Au
         found.append(Guidance(config.language, model, path))
     if config.simclr is not None:
         found.append(SimCLR(config.simclr, model, job.model))
+    if config.localise is not None:
+        found.append(Localisation(config.localise, model, job.model))
     return [one.to(chip) for one in found]
 
 

@@ -147,7 +147,8 @@ def check_step(config: ModelConfig, precision: str, micro_batch: int, *, compile
     distil = {} if config.distil is None else asked_of(config.distil)
     terms = [f"loss.{name}" for name in asked_terms(config.loss)]
     inside = [f"distil.{n}" for n, one in distil.items() if DISTIL.get(n).needed(one) != "logit"]
-    inside += [name for name in ("language", "simclr") if getattr(config, name) is not None]
+    others = ("language", "simclr", "localise")
+    inside += [name for name in others if getattr(config, name) is not None]
     if compiled and (terms or inside):
         raise UserError(
             f"--compile: {' and '.join([*terms, *inside])} look at features that compiled code "
@@ -158,6 +159,8 @@ def check_step(config: ModelConfig, precision: str, micro_batch: int, *, compile
         *(f"distil.{n}" for n, one in distil.items() if DISTIL.get(n).wants_whole(one)),
     ]
     pairs += ["simclr"] if config.simclr is not None else []
+    if config.localise is not None:
+        pairs += [f"localise.{n}" for n in ("intra", "clip") if getattr(config.localise, n)]
     if micro_batch and pairs:
         raise UserError(
             f"--auto-batch: only {micro_batch} of {config.optim.batch_size} images fit at once, "

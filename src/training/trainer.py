@@ -30,7 +30,8 @@ from src.progress import track
 from src.seeds import derive_seed
 from src.training import resume, setup
 from src.training.auxiliary import at_size
-from src.training.distil import looks_alike_always
+from src.training.auxiliary.distil import looks_alike_always
+from src.training.auxiliary.teachers import check_teachers_since, find_teachers
 from src.training.features import AugmentedFeatures, FeatureBatches, cached_features
 from src.training.job import Job
 from src.training.monitor import (
@@ -48,7 +49,6 @@ from src.training.results import check_logits, finish_run
 from src.training.run import SUMS
 from src.training.runlog import run_log
 from src.training.step import Batch, Step, loss_and_terms, shown
-from src.training.teachers import check_teachers_since, find_teachers
 from src.training.trackers import TRACKERS, Tracked
 from src.training.views import PrefixViews, ViewBatches
 

@@ -16,10 +16,10 @@ from src.errors import UserError
 from src.models.checkpoint import load_checkpoint
 from src.training import resume
 from src.training.auxiliary import at_size
-from src.training.distil import Distillation
+from src.training.auxiliary.distil import Distillation
+from src.training.auxiliary.teachers import find_teachers
 from src.training.job import Job
 from src.training.setup import build_model
-from src.training.teachers import find_teachers
 from src.training.trainer import Trainer, fit_fold
 from tests.jobs import interrupt_at_batch, oof_bytes, record_of
 
@@ -125,7 +125,7 @@ def test_a_teacher_of_more_pixels_sees_them(make_job) -> None:
 
 def test_without_augmentation_a_teacher_looks_once(taught, monkeypatch) -> None:
     looks: list[int] = []
-    from src.training.distil import Frozen
+    from src.training.auxiliary.distil import Frozen
 
     look = Frozen.__call__
     monkeypatch.setattr(
@@ -135,7 +135,7 @@ def test_without_augmentation_a_teacher_looks_once(taught, monkeypatch) -> None:
     fit_fold(job)
     assert sum(looks) == len(job.train_rows), "of three epochs"
     once = record_of(job)["history"]
-    monkeypatch.setattr("src.training.distil.MEMORY_SHARE", 0.0)
+    monkeypatch.setattr("src.training.auxiliary.distil.MEMORY_SHARE", 0.0)
     other = taught({"logit": {}, "feature": {}}, augment="none")
     fit_fold(replace(other, options=replace(other.options, overwrite=True)))
     for one, two in zip(once, record_of(other)["history"], strict=True):

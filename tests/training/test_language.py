@@ -16,10 +16,10 @@ from src.models.backbones import build_backbone
 from src.models.checkpoint import load_checkpoint
 from src.models.classifier import build_classifier, count_parameters
 from src.models.text import tokens_of
-from src.training import language
+from src.training.auxiliary import language
+from src.training.auxiliary.language import Prompts, draw_halves, text_mse
+from src.training.auxiliary.simclr import SimCLR, info_nce
 from src.training.job import Options
-from src.training.language import Prompts, draw_halves, text_mse
-from src.training.simclr import SimCLR, info_nce
 from src.training.step import shown
 from src.training.trainer import Trainer, fit_fold
 from tests.jobs import interrupt_at_batch, make_job, oof_bytes, record_of, with_options  # noqa: F401

@@ -23,8 +23,8 @@ from src.models.intermediates import check_intermediates, patches_of, prefix_tok
 from src.progress import track
 from src.strict_yaml import keywords_of
 from src.training.auxiliary import Auxiliary, Batch, Shown, at_size
+from src.training.auxiliary.teachers import Teachers
 from src.training.job import Job
-from src.training.teachers import Teachers
 
 LOG = logging.getLogger("rvf")
 FITNETS_START = 0.005  # a projection begins within this much of 0, as FitNets' regressors

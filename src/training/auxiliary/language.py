@@ -23,7 +23,7 @@ from src.models.text import TextTower, read_text_tower, tokens_of
 from src.models.weights import Start
 from src.tensor_files import read_tensors
 from src.training.auxiliary import Auxiliary, Batch, Shown
-from src.training.simclr import features_of_views
+from src.training.auxiliary.simclr import features_of_views
 
 LOG = logging.getLogger("rvf")
 EMBEDDED = "prompts"  # what `logit` leaves in what is shown
