@@ -14,6 +14,7 @@ from src.config.read import (
 from src.config.schema import (
     AUTO,
     READING,
+    TOKEN_POOLS,
     BackboneConfig,
     BlendConfig,
     DistilConfig,
@@ -35,6 +36,7 @@ from src.config.schema import (
 __all__ = [
     "AUTO",
     "READING",
+    "TOKEN_POOLS",
     "BackboneConfig",
     "BlendConfig",
     "DistilConfig",

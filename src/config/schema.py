@@ -33,6 +33,7 @@ UpToOne = Annotated[Float, Field(gt=0, le=1)]
 Triple = tuple[Float, Float, Float]
 STANDARD = "standard"  # the preset of a config that names none
 AUTO: Literal["auto"] = "auto"
+TOKEN_POOLS = ("registers+patches", "layers", "attention")  # heads that see several tokens
 OTHER_NAMES = {"peft_lora": "lora"}  # what others call a strategy
 OTHER_LOSSES = {"clip_ce": "ce"}  # and a loss: FLIP's, a softmax of two cosines
 # Which frames of a clip are read, and how they become RGB; what other numbers kept is made again.
@@ -106,13 +107,30 @@ class FramesConfig(Keys):
 class HeadConfig(Keys):
     """From a backbone's feature map to one logit."""
 
-    # `native` is the backbone's own; `avg`, `max`, `gem` (generalised mean), `cls`, or `cls_avg`
-    # (class token and mean of the patches side by side)
-    pool: Literal["native", "avg", "max", "gem", "cls", "cls_avg"] = "native"
+    # `native` is the backbone's own; `avg`, `max`, `gem` (generalised mean), `cls`, `cls_avg`
+    # (class token and mean of the patches side by side); or with trained weights
+    # `registers+patches` (registers and mean of the patches), `layers` (class tokens of all
+    # blocks), `attention` (all tokens, by one learned query)
+    pool: Literal[
+        "native",
+        "avg",
+        "max",
+        "gem",
+        "cls",
+        "cls_avg",
+        "registers+patches",
+        "layers",
+        "attention",
+    ] = "native"
     normalize: bool = False  # the linear layer sees features of length 1 (CLIP probes, GenD)
     # width of a linear layer without bias between pooling and classifier, which CLIP's files fill
     # (512 of ViT-B); None has none
     project: Count | None = None
+    # of the three with trained weights: width of their hidden layer, and dropout in them
+    hidden: Count = 512
+    dropout: Share = 0.3
+    # of `registers+patches`: how many of the registers, from the first; None takes all
+    registers: Count | None = None
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -434,7 +452,18 @@ def _together(config: ModelConfig) -> dict[str, bool]:
     pairs = any(name in OF_PAIRS for name in terms)
     every, of_pairs = ([f"loss.{name}" for name in names] for names in (TERMS, OF_PAIRS))
     means = optim.ema_decay is not None or averages
+    head, plain = config.head, HeadConfig()
+    tokens = head.pool in TOKEN_POOLS
+    settings = (head.hidden, head.dropout) == (plain.hidden, plain.dropout)
     return {
+        f"head.hidden and head.dropout are of head.pool {', '.join(TOKEN_POOLS)}: leave them out": (
+            tokens or settings
+        ),
+        "head.registers is of head.pool registers+patches: leave it out (null)": (
+            head.registers is None or head.pool == TOKEN_POOLS[0]
+        ),
+        f"head.project wants one vector, and head.pool {head.pool} gives several tokens: leave it "
+        "out (null)": head.project is None or not tokens,
         f"optim.swa_epochs must be in 1..{optim.epochs} (optim.epochs)": not averages
         or (optim.swa_epochs or 0) <= optim.epochs,
         "input.crop: native is written input.geometry: native; it goes with crop: full and with "
@@ -461,7 +490,7 @@ def _together(config: ModelConfig) -> dict[str, bool]:
         "strategy: frozen_prefix trains on views that are augmented beforehand: leave mixup and "
         "cutmix out, or take transfer.cache_features: false": not (viewed and mixes),
         "strategy: feature_extractor moves no feature: leave "
-        f"{', '.join(every[:-1])} and {every[-1]} out": not (frozen and terms),
+        f"{', '.join(every[:-1])} and {every[-1]} out": not (frozen and terms) or tokens,
     }
 
 

@@ -2,7 +2,8 @@
 
 A head is put into a net that is built already: the keys of the state dict stay those of the
 published net, so that its weights load as before. None adds weights but `cls_avg`, whose last layer
-is twice as wide, and `project`, CLIP's way into the space that it shares with texts.
+is twice as wide, `project`, CLIP's way into the space that it shares with texts, and the three that
+see several tokens (`token_heads`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,14 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from src.config import HeadConfig
+from src.config import TOKEN_POOLS, HeadConfig
 from src.errors import UserError
 from src.losses import TERMS
+from src.models.token_heads import TokenHead, new_linear, set_token_head
 
 GEM_POWER = 3.0  # what Radenović et al. start from; it is not learned here
 LEAST = 1e-6
 PROJECTION = "fc_norm"  # the place between pooling and classifier that timm keeps for a norm
-HEAD_STD = 0.01  # a new head starts near zero, so that first losses do not tear at the net
 
 
 class Pool(nn.Module):
@@ -83,7 +84,9 @@ def apply_head(net: nn.Module, head: HeadConfig, name: str) -> None:
     Raises:
         UserError: the net cannot have that; says what would fit.
     """
-    if head.pool != "native":
+    if head.pool in TOKEN_POOLS:
+        set_token_head(net, head, name)
+    elif head.pool != "native":
         _set_pool(net, head.pool, name)
     if head.project is not None:
         _set_projection(net, head.project, name)
@@ -112,6 +115,7 @@ def classifier_of(net: nn.Module) -> tuple[str, nn.Module]:
         UserError: it has several, or does not say which it is.
     """
     found: Any = net.get_classifier() if hasattr(net, "get_classifier") else None  # type: ignore[operator]
+    found = found.last if isinstance(found, TokenHead) else found
     for path, module in net.named_modules():
         if module is found and path:
             return path, module
@@ -136,7 +140,8 @@ def entering(layer: nn.Module, seen: list[Tensor] | None = None) -> Iterator[lis
 class Probe(nn.Module):
     """Runs the classifier of a net, which is no copy, and nothing but dropout before it.
 
-    UserError where `head` names several classifiers.
+    What it shows as `features` enters the last layer, as of a whole net. UserError where `head`
+    names several classifiers.
     """
 
     def __init__(self, net: nn.Module, head: tuple[str, ...], drop_rate: float) -> None:
@@ -152,7 +157,10 @@ class Probe(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Map `features`, float (n, ...), to `logit` (n,), as `Classifier` does pixels."""
         features = functional.dropout(batch["features"], self.drop_rate, self.training)
-        return {"logit": self.head(features).reshape(len(features)), "features": features}
+        last = self.head
+        if isinstance(last, TokenHead):
+            features, last = last.pool(features), last.last
+        return {"logit": last(features).reshape(len(features)), "features": features}
 
 
 def _set_pool(net: nn.Module, kind: str, name: str) -> None:
@@ -201,9 +209,7 @@ def _set_projection(net: Any, width: int, name: str) -> None:  # noqa: ANN401
     layer = nn.Linear(wide, width, bias=False)
     nn.init.normal_(layer.weight, std=wide**-0.5)
     setattr(net, PROJECTION, layer)
-    net.head = nn.Linear(width, head.out_features)
-    nn.init.normal_(net.head.weight, std=HEAD_STD)
-    nn.init.zeros_(net.head.bias)
+    net.head = new_linear(width, head.out_features)
 
 
 def _set_token_pool(net: Any, kind: str, name: str, *, strips: bool) -> None:  # noqa: ANN401
@@ -222,9 +228,7 @@ def _set_token_pool(net: Any, kind: str, name: str, *, strips: bool) -> None:  #
                 f"head.pool: cls_avg does not fit {name}, whose last norm follows the pooling"
             )
         net.attn_pool, net.pool_include_prefix = ClsAvgPool(net.num_prefix_tokens), True
-        net.head = nn.Linear(2 * net.head.in_features, net.head.out_features)
-        nn.init.normal_(net.head.weight, std=HEAD_STD)
-        nn.init.zeros_(net.head.bias)
+        net.head = new_linear(2 * net.head.in_features, net.head.out_features)
         return
     net.attn_pool = None
     if kind == "gem":

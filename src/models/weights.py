@@ -102,7 +102,8 @@ def _load(target: Target, source: WeightsFile, weights: Weights, turn: Turn | No
     fitting = {key: value for key, value in found.tensors.items() if key not in other_size}
     result = net.load_state_dict(fitting, strict=False)
     missing = sorted(key for key in result.missing_keys if not key.endswith(IGNORABLE))
-    unexpected = sorted([*result.unexpected_keys, *other_size])
+    # torch's own list lacks what lies in a module that was taken out (an attention pooling)
+    unexpected = sorted([key for key in fitting if key not in target.own] + other_size)
     if form:
         LOG.info("%s: read as %s, %d of its tensors dropped", path.name, form, len(found.dropped))
     if found.note:

@@ -217,6 +217,8 @@ def _facts_of(one: IngredientFile) -> dict[str, Any]:
         "head.pool": config.head.pool,
         "head.normalize": config.head.normalize,
         "head.project": config.head.project,
+        "head.hidden": config.head.hidden,
+        "head.registers": config.head.registers,
         "label order": one.metadata.get("label_order"),
         "mean": spec.mean,
         "std": spec.std,

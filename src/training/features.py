@@ -158,7 +158,8 @@ def cached_features(
     """
     in_head = anatomy_of(model.net, head).head
     weights = {name: w for name, w in model.net.state_dict().items() if name not in in_head}
-    words = [VIEWS[job.config.tta], job.config.as_dict()["head"]]
+    pooled = job.config.head
+    words = [VIEWS[job.config.tta], pooled.pool, pooled.registers]
     path = paths.feature_cache(job.dataset, key_of(job, model, weights, source, compute, words))
     with file_lock(path.with_suffix(".lock"), "the features", wait=True):
         if not is_whole(path):

@@ -8,13 +8,17 @@ import pytest
 import torch
 
 from src import paths
+from src.artifacts.oof import read_views
 from src.cli.export import _finished
+from src.compute.request import Compute
+from src.inference import passes
 from src.models.checkpoint import load_checkpoint
 from src.tensor_files import read_tensors
 from src.training import features, results, trainer
 from src.training.plan import refit_epochs
 from src.training.run import Run
 from src.training.trainer import fit_fold
+from tests.asked import items_of, parts_of
 from tests.jobs import interrupt_at_batch, oof_bytes, record_of
 
 VIT = {"embed_dim": 16, "depth": 3, "num_heads": 2, "patch_size": 4}
@@ -175,6 +179,23 @@ def test_an_interrupted_extraction_goes_on_and_a_damaged_file_is_made_again(
     assert fit_fold(other)
     assert file.read_bytes() == content
     assert "is damaged; made again" in caplog.text
+
+
+def test_a_head_on_tokens_learns_on_kept_features_with_terms_on_what_its_last_layer_sees(
+    make_job, monkeypatch
+):
+    head = {"pool": "layers", "hidden": 8}
+    job = make_job(**vit(strategy="feature_extractor", head=head, loss={"supcon": 0.1}))
+    start = start_of(job, monkeypatch)
+    moved = changed(start, weights_of(job))
+    assert moved == {key for key in start if key.startswith("head.")}
+    (file,) = paths.feature_cache(job.dataset, "x").parent.glob("*.npy")
+    assert np.load(file).shape[2:] == (3, 16)  # what three blocks give, nothing of the head
+    passes.predict_parts(parts_of(job), items_of(job), Compute("cpu", "fp32", 0))
+    (part,) = parts_of(job)
+    whole = read_views(part.views)[0].set_index("item_id")["logit"]
+    kept = pd.read_csv(paths.oof_csv(*job.names)).set_index("item_id")["logit"]
+    np.testing.assert_allclose(kept, whole.loc[kept.index], atol=1e-4)
 
 
 @pytest.mark.parametrize("strategy", ["layernorm_only", "bitfit", "lora"])

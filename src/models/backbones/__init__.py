@@ -8,7 +8,8 @@ from torch import nn
 
 from src.config import BackboneConfig, HeadConfig
 from src.errors import UserError, unknown_name
-from src.models.heads import HEAD_STD, apply_head
+from src.models.heads import apply_head
+from src.models.token_heads import HEAD_STD
 from src.registry import Registry, import_all
 
 BACKBONES: Registry[Callable[..., nn.Module]] = Registry("backbone")

@@ -27,7 +27,8 @@ from src.models.backbones.side_network import (
     SideNetwork,
     on_grid,
 )
-from src.models.heads import HEAD_STD, PROJECTION
+from src.models.heads import PROJECTION
+from src.models.token_heads import HEAD_STD
 from src.strict_yaml import STRICT, Chance, Count, Int, Keys, Positive, checked
 
 FAR = -100.0  # added to what a query must not attend to

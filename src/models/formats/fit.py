@@ -159,10 +159,12 @@ def adapt(foreign: Foreign, target: Target, path: Path) -> tuple[Foreign, tuple[
         found, fresh = _without_norm(found), (f"{PROJECTION}.",)
     elif projection_of(target.net) is not None and f"{PROJECTION}.weight" not in tensors:
         fresh = (f"{PROJECTION}.",)  # of weights that were trained without one
-    for part, value in found.logit.items():
-        key = f"{target.place}.{part}"
-        if key in own and own[key].shape == value.shape:
-            found.tensors[key] = value
+    placed = {f"{target.place}.{part}": value for part, value in found.logit.items()}
+    if all(key in own and own[key].shape == value.shape for key, value in placed.items()):
+        found.tensors.update(placed)
+    else:
+        why = "its head sees other features than this net's (head): a new head"
+        found = replace(found, logit={}, note=notes(found.note, why), fake=None)
     return found, fresh
 
 
