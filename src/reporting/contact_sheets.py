@@ -60,7 +60,7 @@ def draw_preview(
     With `mixup` or `cutmix` the items of the sheet are mixed with each other; with `blend` it shows
     reals, and beside each draw the blend that shares it. A stage that trains the head on cached
     features sees the evaluation view alone. Items are drawn from the config's seed, `per_class` of
-    each label, and augmented `draws` times, as in as many epochs.
+    each label, and augmented `draws` times (a third of it with `blend`), as in as many epochs.
 
     Raises:
         UserError: unknown preset, or one that does not go with the geometry; no training items, or
@@ -68,6 +68,8 @@ def draw_preview(
     """
     check_augment(config.augment, config.input.geometry)
     spec = spec_of(config)
+    if config.blend is not None:
+        draws = max(1, draws // 3)  # each has a blend and a mask beside it
     rows = collect_rows(config, spec, dataset, per_class, draws)
     titles = [f"canvas, {spec.canvas} px", f"evaluation, {spec.image_size} px"]
     for number in range(draws):

@@ -62,6 +62,23 @@ def test_mixed_items_are_shown_mixed(toy):
         assert min(gaps) < 2
 
 
+def test_a_real_stands_beside_its_blend_and_the_mask(toy, monkeypatch):
+    def points_of(canvas):
+        angle = np.linspace(0, 2 * np.pi, 468)
+        return np.stack([np.sin(angle), np.cos(angle)], 1) * 5 + 8
+
+    monkeypatch.setattr("src.data.pixels.landmarks.points_of", points_of)
+    rows = rows_of(augment="none", blend={"hulls": ["face"]}, draws=2)
+    assert [row.label for row in rows] == [0, 0]
+    for row in rows:
+        _, _, *draws = row.pictures
+        assert len(draws) == 6
+        for real, blend, mask in (draws[:3], draws[3:]):
+            assert mask.any()
+            assert (mask[..., :1] == mask).all()
+            assert (real[mask == 0] == blend[mask == 0]).all()
+
+
 def test_an_unreadable_item_is_not_chosen(toy):
     root = paths.dataset_dir("toy") / "train" / "real"
     for path in sorted(root.iterdir())[:-1]:

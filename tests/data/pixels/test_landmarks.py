@@ -5,6 +5,8 @@ import logging
 import numpy as np
 import pytest
 
+from src.data.batches.blend import CHIN, EYES, MOUTH, NOSE
+from src.data.layouts.load import load_dataset
 from src.data.pixels import landmarks
 from src.data.pixels.landmarks import Landmarks
 from src.data.pixels.source import Canvas, PixelSource
@@ -65,3 +67,21 @@ def test_a_folder_that_cannot_be_written_costs_nothing_but_time(source, looked, 
     found.find(source, [0, 1])
     found.of(source.read(1)[0])
     assert len(looked) == 2
+
+
+@pytest.mark.real
+def test_real_faces_have_points_on_their_features(shared_data, artefact_root):
+    dataset = load_dataset("dfdc_faces", shared_data)
+    reals = dataset.train[dataset.train["label"] == 0]["path"].tolist()[:24]
+    source = PixelSource(dataset.root, reals, [Canvas(224, "squash", "bicubic")])
+    found = Landmarks(None)
+    assert len(found.find(source, range(24))) <= 1
+    for row in range(24):
+        marks = found.of(source.read(row)[0])
+        if marks is not None:
+            eyes, nose, mouth, chin = (marks[list(k)].mean(0) for k in (EYES, NOSE, MOUTH, [CHIN]))
+            down = chin - eyes
+            places = [(part - eyes) @ down / (down @ down) for part in (nose, mouth)]
+            assert 0 < places[0] < places[1] < 1
+            assert (marks > -60).all()
+            assert (marks < 284).all()
