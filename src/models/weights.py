@@ -82,7 +82,7 @@ def load_weights(
     if tower is None or any(key.endswith(WHOLE) for key in source.tensors):
         return _load(Target(net, head), source, weights, turn)
     start = _load(Target(tower, ()), source, weights, _with_projection)
-    return _of_tower(start, net, path)
+    return _of_tower(start, net, path.name)
 
 
 def _load(target: Target, source: WeightsFile, weights: Weights, turn: Turn | None) -> Start:
@@ -154,7 +154,7 @@ def _with_projection(
     return replace(found, tensors=rest | {key: theirs})
 
 
-def _of_tower(start: Start, net: nn.Module, where: Path | str) -> Start:
+def _of_tower(start: Start, net: nn.Module, where: str) -> Start:
     """Return the start of a net whose tower alone was loaded, under the net's own keys."""
     rest = [k for k in net.state_dict() if not k.startswith("tower.") and not k.endswith(IGNORABLE)]
     LOG.info("%s: fills the CLIP tower, the other %d tensors start at random", where, len(rest))
@@ -320,11 +320,10 @@ def start_weights(
     return Start("hub", tag, sha256, missing)
 
 
-def _tower_from_hub(net: nn.Module, tower: nn.Module, config: ModelConfig) -> Start:
-    layer, asked = projection_of(tower), config.backbone.kwargs
-    name = str(asked.get("tower", net.keys.tower))  # type: ignore[union-attr]
+def _tower_from_hub(net: Any, tower: nn.Module, config: ModelConfig) -> Start:  # noqa: ANN401
+    name, layer = net.keys.tower, projection_of(tower)
     # timm keeps CLIP's projection as a classifier of that many classes.
-    kwargs = {"num_classes": layer.out_features if layer else 0, **asked.get("tower_kwargs", {})}
+    kwargs = {"num_classes": layer.out_features if layer else 0, **net.keys.tower_kwargs}
     tensors, tag, sha256 = hub_weights(replace(config.backbone, name=name, kwargs=kwargs), None)
     source, target = WeightsFile(Path(name), tensors), Target(tower, ())
     found = _with_projection(PLAIN, Foreign(tensors), source, target)

@@ -108,6 +108,8 @@ def rehearse(job: Job, watch: Watch) -> Timing:
     }
     if config.wants_views:
         batch["views"] = batch["pixels"][:, None].expand(-1, 2, -1, -1, -1)
+    if config.wants_masks:
+        batch["mask"], batch["has_mask"] = batch["pixels"][..., 0], batch["label"] >= 0
     look = watch.repeat(_look(model, batch, precision)) / images
     views = len(VIEWS[config.tta])
     stages = []

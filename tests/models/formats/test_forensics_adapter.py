@@ -5,9 +5,9 @@ them.
 """
 
 from pathlib import Path
-from typing import Any
 
 import pytest
+import timm
 import torch
 
 from src.config import BackboneConfig, parse_model
@@ -19,7 +19,7 @@ from src.models.detector import load_detector
 from src.models.formats import FORMATS, Target, WeightsFile
 from src.models.formats.fit import adapt
 from src.models.heads import entering
-from src.models.weights import load_weights
+from src.models.weights import load_weights, start_weights
 from tests.models.adapter import KWARGS, TOWER, small_adapter
 from tests.models.small import HEAD, images, same, save, tensors_of
 
@@ -222,8 +222,8 @@ def test_the_published_file_is_read_whole(file, tmp_path, wrapped):
     assert float(logit.std()) > 1e-5
 
 
-def settings(**changes: Any):
-    net = {"name": "forensics_adapter", "pretrained": "file", "kwargs": {**KWARGS, **changes}}
+def settings(pretrained: str = "file"):
+    net = {"name": "forensics_adapter", "pretrained": pretrained, "kwargs": KWARGS}
     return parse_model({"backbone": net, "input": {"image_size": 64}}, "small")
 
 
@@ -312,6 +312,27 @@ def test_a_clip_file_goes_into_the_tower(file, tmp_path, monkeypatch, caplog, la
     trained = {key for key in rest if not key.endswith("num_batches_tracked")}
     assert (set(start.missing), start.unexpected) == (trained, [])
     assert f"fills the CLIP tower, the other {len(trained)} tensors start at random" in caplog.text
+
+
+def test_timms_hub_fills_the_tower(monkeypatch):
+    torch.manual_seed(8)
+    theirs = timm.create_model(KWARGS["tower"], num_classes=64, **TOWER)
+
+    def hub(config: BackboneConfig, image_size: int | None):
+        assert (config.name, config.kwargs["num_classes"], image_size) == (
+            KWARGS["tower"],
+            64,
+            None,
+        )
+        return tensors_of(theirs), "vit.openai", "abc"
+
+    monkeypatch.setattr("src.models.weights.hub_weights", hub)
+    net = small_adapter()
+    start = start_weights(net, settings(pretrained="hub"), HEAD, None, no_pretrained=False)
+    assert (start.source, start.name, start.sha256) == ("hub", "vit.openai", "abc")
+    assert not any(key.startswith("tower.") for key in start.missing)
+    assert torch.equal(net.tower.fc_norm.weight, theirs.head.weight)
+    assert torch.equal(net.tower.blocks[3].mlp.fc1.bias, theirs.blocks[3].mlp.fc1.bias)
 
 
 def test_a_clip_file_that_does_not_do_is_refused(file, tmp_path):
