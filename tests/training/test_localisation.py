@@ -1,20 +1,25 @@
 """ForensicsAdapter's losses. Oracles: loops over patches and pixels, OpenCV's blur."""
 
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.nn import functional
 
+from src import paths
 from src.config import LocaliseConfig, parse_model
 from src.errors import UserError
+from src.models.checkpoint import load_checkpoint
 from src.models.classifier import Classifier, InputSpec, build_classifier
 from src.training.auxiliary.localisation import Localisation, boundary_of, inter, intra, touched
+from src.training.rehearsal import Watch, rehearse
 from src.training.step import check_step
-from src.training.trainer import Trainer
-from tests.jobs import make_job  # noqa: F401
+from src.training.trainer import Trainer, fit_fold
+from tests.jobs import make_job, record_of  # noqa: F401
 from tests.models.adapter import KWARGS, small_adapter
 
 ADAPTER = {
@@ -214,3 +219,33 @@ def test_nets_and_steps_that_cannot_are_told(make_job):  # noqa: F811
         *(True, False),
     )
     assert isinstance(small_model().spec, InputSpec)
+
+
+@pytest.fixture
+def masked_job(make_job):  # noqa: F811
+    """A run in which every second fake has a mask, of its left half."""
+    job = make_job(**ADAPTER | {"input": {"image_size": 32, "crop_pct": 1.0}}, optim={"epochs": 1})
+    mask = np.zeros((16, 16), np.uint8)
+    mask[:, :8] = 255
+    (job.root / "masks").mkdir()
+    kept = job.table["item_id"][(job.table["label"] == 1).to_numpy()][::2]
+    for item in kept:
+        cv2.imwrite(str(job.root / "masks" / item), mask)
+    return replace(job, masks=pd.Series({item: f"masks/{item}" for item in kept}))
+
+
+def test_a_run_learns_where_and_its_checkpoint_is_a_plain_net(masked_job):
+    assert fit_fold(masked_job)
+    history = record_of(masked_job)["history"]
+    for entry in history:
+        assert min(entry[f"train_{name}"] for name in ("boundary", "intra", "clip")) > 0
+    model, _ = load_checkpoint(paths.checkpoint(*masked_job.names), torch.device("cpu"))
+    fresh, _ = build_classifier(masked_job.config)
+    assert set(model.net.state_dict()) == set(fresh.net.state_dict())
+    pixels = {"pixels": torch.full((1, 32, 32, 3), 90, dtype=torch.uint8)}
+    assert model(pixels, also=("boundary",))["boundary"].shape == (1, 32, 32)
+
+
+def test_a_rehearsal_makes_its_steps(masked_job):
+    timing = rehearse(masked_job, Watch())
+    assert timing.stages[0].seconds > 0
