@@ -50,6 +50,9 @@ class BackboneConfig(Keys):
     pretrained: Literal["hub", "package", "file", "none"] = "hub"
     drop_rate: Share = 0.0  # dropout before the head
     drop_path_rate: Share | None = None  # stochastic depth; None leaves the backbone's default
+    # pixels from one step of a convolutional net's first convolution to the next: 1 keeps the
+    # finest traces, at four times the work of the usual 2; None leaves the backbone's own
+    stem_stride: Literal[1, 2] | None = None
     # trade time for memory: activations are computed again on the way back
     grad_checkpointing: bool = False
     kwargs: dict[str, Any] = field(default_factory=dict)  # passed on to the constructor

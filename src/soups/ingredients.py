@@ -214,6 +214,7 @@ def _facts_of(one: IngredientFile) -> dict[str, Any]:
     return {
         "backbone": config.backbone.name.split(".")[0],
         "backbone.kwargs": config.backbone.kwargs,
+        "backbone.stem_stride": config.backbone.stem_stride,
         "head.pool": config.head.pool,
         "head.normalize": config.head.normalize,
         "head.project": config.head.project,

@@ -9,6 +9,7 @@ from torch import nn
 from src.config import BackboneConfig, HeadConfig
 from src.errors import UserError, unknown_name
 from src.models.heads import apply_head
+from src.models.stem import set_stem_stride
 from src.models.token_heads import HEAD_STD
 from src.registry import Registry, import_all
 
@@ -59,7 +60,7 @@ def build_backbone(
 
     It maps (n, 3, s, s) to (n, 1); None for `image_size` or `head` leaves it as it is. A UserError
     says where the name is unknown, the constructor refuses the arguments, or the net cannot have
-    that head.
+    that stem or head.
     """
     check_backbone(config.name)
     taken = sorted(set(config.kwargs) & OURS)
@@ -73,6 +74,8 @@ def build_backbone(
         native = replace(native, image_size=image_size or native.image_size)
     else:
         net, native = _build_timms(config, image_size, arguments)
+    if config.stem_stride is not None:
+        set_stem_stride(net, config.stem_stride, config.name)
     if head is not None:
         apply_head(net, head, config.name)
     return net, native
