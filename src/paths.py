@@ -164,6 +164,9 @@ study_plots_dir = Artefact("reports/{dataset}/tune/{recipe}")
 report_dir = Artefact("reports/{dataset}/{scheme}/{model}")  # pictures and `index.html`
 # where its net looks; a CSV of the same stem says how far another's agrees
 attention_png = Artefact("reports/{dataset}/{scheme}/{model}/attention_fold_{fold}.png")
+# how well it says which pixels were manipulated; and how that looks
+localisation_csv = Artefact("reports/{dataset}/{scheme}/{model}/localisation.csv")
+localisation_png = Artefact("reports/{dataset}/{scheme}/{model}/localisation.png")
 comparison_csv = Artefact("reports/{dataset}/{scheme}/comparisons/{name}.csv")
 comparison_png = Artefact("reports/{dataset}/{scheme}/comparisons/{name}.png")
 # what models cost, the scores of some data set beside

@@ -73,6 +73,15 @@ WIDER = "But {metric}, {how}: also by the choice among candidates and by how muc
 def run_evaluate(arguments: Namespace) -> None:
     """Do what the flags ask for."""
     keep_freed_memory()
+    if arguments.by == "mask" or arguments.blends:
+        from src.cli.report import run_localisation  # torch, which own predictions do not need
+
+        run_localisation(arguments)
+    else:
+        _score_labels(arguments)
+
+
+def _score_labels(arguments: Namespace) -> None:
     if arguments.only and not arguments.by:
         raise UserError("--only names values of --by domain, manipulation or kind: give --by too")
     show_log()

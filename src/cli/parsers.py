@@ -412,6 +412,7 @@ def _attention(parser: Parser) -> None:
                           checkpoints and threshold of A on the labelled items of B (its test
                           items where their labels are there), beside A's own scores
   python -m src evaluate --model effnet_b0 --split test      on A's own test items, if labelled
+  python -m src evaluate --model forensics_adapter_b16 --by mask   where it says pixels were changed
 
 Writes reports/<data set>/<scheme>/<model>/scorecard.csv.""")
 def _evaluate(parser: Parser) -> None:
@@ -420,8 +421,12 @@ def _evaluate(parser: Parser) -> None:
     what.add_argument("--model", metavar="NAME", help="a model with out-of-fold predictions")
     what.add_argument("--recipe", metavar="NAME", help="a recipe that tune.py wrote")
     add("--folds", type=int, nargs="+", metavar="K", help="default: every finished one")
-    text = "score each alone too; a manipulation is the domain of fakes, against reals"
-    add("--by", choices=["domain", "manipulation", "kind"], help=text)
+    text = (
+        "score each alone too; a manipulation is the domain of fakes, against reals; mask: pixels"
+    )
+    add("--by", choices=["domain", "manipulation", "kind", "mask"], help=text)
+    text = "with --by mask: blends of held-out reals are the truth, where there are masks too"
+    add("--blends", action="store_true", help=text)
     add("--only", nargs="+", metavar="VALUE", help="of --by, these alone")
     text = "another model or recipe: which is better on the same out-of-fold rows?"
     add("--versus", metavar="NAME", help=text)

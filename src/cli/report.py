@@ -1,4 +1,7 @@
-"""`python -m src report`: a page a model; `attention`: where a net looks; `submit-log`: a book."""
+"""`python -m src report`: a page a model; `submit-log`: a book.
+
+Where a net looks (`attention`), and where it says that pixels were changed (`evaluate --by mask`).
+"""
 
 import shutil
 import subprocess
@@ -6,18 +9,46 @@ from argparse import Namespace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from src import paths
+from src.artifacts.files import write_csv
 from src.artifacts.folds import existing_scheme
 from src.artifacts.submission_log import Submitted, add_submission, read_log
 from src.cli import parsers
-from src.cli.common import choose_dataset, choose_scheme, print_table, show_log, taken
+from src.cli.common import (
+    choose_dataset,
+    choose_scheme,
+    choose_tunable,
+    print_table,
+    show_log,
+    taken,
+)
+from src.compute.request import Compute
 from src.data.layouts.load import load_dataset
 from src.errors import UserError, unknown_name
 from src.inference.lineage import check_own
 from src.reporting.attention_sheet import AttentionRequest, draw_attention
 from src.reporting.charts import plot_log
+from src.reporting.evaluated import check_folds, subject_of_model
+from src.reporting.localised import localise
+from src.reporting.localised_card import (
+    choose_cuts,
+    draw_localised,
+    records,
+    score_localised,
+    table_of,
+)
 from src.reporting.report import CROSS, FITTED, scores_of, write_report
 from src.reporting.runs import collect_runs, reportable
+
+COLUMNS = 4  # of a printed table
+LEGEND = """Map and truth are compared in {side} x {side} cells a picture. boundary: cells where two
+pictures meet; region: cells of which more than a tenth was replaced. pixel_auc, iou and f1 are of
+all cells of all pictures together, a real's all untouched; image_auc and image_iou are means over
+manipulated pictures; false_alarms is the share of the reals' cells that are called so. Called so is
+what reaches, for the boundary, {boundary}; for the region, {region}.
+Intervals: 95 %, by group, cuts held fixed."""
 
 
 def run_report(arguments: Namespace) -> None:
@@ -78,6 +109,57 @@ def run_attention(arguments: Namespace) -> None:
         "each has above its mean"
     )
     print(f"table: {png.with_suffix('.csv')}")
+
+
+def run_localisation(arguments: Namespace) -> None:
+    """Score where a model says that held-out items were manipulated: `evaluate --by mask`."""
+    _check_flags(arguments)
+    show_log()
+    name = choose_tunable(arguments.data, arguments.input_root)
+    scheme, model = choose_scheme(name, arguments.scheme), arguments.model
+    subject = subject_of_model(name, scheme, model)
+    folds = check_folds(subject, arguments.folds)
+    check_own(name, scheme, [model], folds, arguments.input_root)
+    dataset = load_dataset(name, arguments.input_root)
+    rows = subject.aligned.take(np.isin(subject.aligned.fold, folds))
+    compute = taken(Compute, arguments)
+    found = localise(dataset, scheme, model, rows, compute, blends=arguments.blends)
+    cuts = choose_cuts(found)
+    cards = score_localised(found, cuts)
+    which = f"fold{'s' * (len(folds) > 1)} {' '.join(map(str, folds))}"
+    print(f"model {model} on {name}/{scheme}: {which}, each by its checkpoint, out-of-fold")
+    print(f"truth: {found.source}")
+    for start in range(0, len(cards), COLUMNS):
+        print()
+        print_table(table_of(cards[start : start + COLUMNS]))
+    for one in cards:
+        if one.note:
+            print(f"  {one.value}: {one.note}")
+    print("\n" + LEGEND.format(side=found.side, **cuts.words))
+    path = paths.localisation_csv(name, scheme, model)
+    head = {"data": name, "name": model, "folds": " ".join(map(str, folds))}
+    write_csv(path, records(cards, cuts, head | {"source": found.source}))
+    title = f"{model} on {name}/{scheme}: told best, told worst, brightest reals"
+    picture = paths.localisation_png(name, scheme, model)
+    draw_localised(found, title, picture, dataset.labels.names)
+    print(f"\nscores: {path}\npicture: {picture}")
+
+
+def _check_flags(arguments: Namespace) -> None:
+    flags = {
+        "--blends": arguments.by != "mask",
+        "--recipe": arguments.recipe is not None,  # only a net shows maps
+        "--only": arguments.only is not None,
+        "--versus": arguments.versus is not None,
+        "--from": arguments.source is not None,
+        "--split": arguments.split is not None,
+    }
+    for flag, is_odd in flags.items():
+        if is_odd:
+            raise UserError(
+                f"{flag} goes not with that: where pixels were changed is scored of a model's own "
+                "held-out items: --model NAME --by mask [--blends] [--folds K]"
+            )
 
 
 def run_submit_log(arguments: Namespace) -> None:

@@ -173,10 +173,15 @@ def draw_looks(
     return draw_rows(sheet, titles, title, path, names)
 
 
-def heat(picture: Picture, where: NDArray[np.floating]) -> Picture:
-    """Return a picture under the colours of a map (side, side), from its least to its largest."""
-    low, high = float(where.min()), float(where.max())
-    scaled = (where - low) / (high - low) if high > low else np.zeros_like(where)
+def heat(
+    picture: Picture, where: NDArray[np.floating], limits: tuple[float, float] | None = None
+) -> Picture:
+    """Return a picture under the colours of a map (side, side), from its least to its largest.
+
+    With `limits` from and to these values, which maps of several pictures share.
+    """
+    low, high = limits or (float(where.min()), float(where.max()))
+    scaled = ((where - low) / (high - low) if high > low else np.zeros_like(where)).clip(0, 1)
     size = picture.shape[1], picture.shape[0]
     grey = cv2.resize((255 * scaled).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
     colours = cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)

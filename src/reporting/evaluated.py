@@ -354,7 +354,7 @@ def levels_of(
     return {level: some.take(np.isin(some.fold, folds)) for level, some in levels.items()}
 
 
-def parts(rows: Decided, by: str) -> Iterator[tuple[str, NDArray[np.bool_], str]]:
+def parts(rows: Predictions, by: str) -> Iterator[tuple[str, NDArray[np.bool_], str]]:
     """Yield value, (n,) mask and a note for every `kind`, `domain` or `manipulation`.
 
     A manipulation is the domain of fakes; they stand against the reals of that domain, or against

@@ -76,7 +76,8 @@ def make_page(runs: ModelRuns, sections: Sequence[Section], labels: LabelNames =
     for section in sections:
         parts.append(f"<h2>{_text(section.heading)}</h2>")
         parts += [_image(name, section.heading) for name in section.pictures]
-    parts += [*_cost(runs), *_facts(runs), *_config(runs), "</body></html>", ""]
+    parts += [*_localisation(runs), *_cost(runs), *_facts(runs), *_config(runs)]
+    parts += ["</body></html>", ""]
     return "\n".join(parts)
 
 
@@ -102,6 +103,16 @@ def _scores(runs: ModelRuns, names: tuple[str, str]) -> list[str]:
     own = {"f1_real": f"f1_{names[0]}", "f1_fake": f"f1_{names[1]}"}
     heads = [own.get(column, column) for column in columns]
     return [_table(["", *heads], rows), f"<p>{_text(note)}</p>"]
+
+
+def _localisation(runs: ModelRuns) -> list[str]:
+    """Return the sheet of `python -m src evaluate --by mask`, where it was drawn."""
+    names = runs.dataset, runs.scheme, runs.model
+    picture, table = paths.localisation_png(*names), paths.localisation_csv(*names)
+    if not (picture.is_file() and table.is_file()):
+        return []
+    link = f'<p><a href="{table.name}">scores of pixels</a></p>'
+    return ["<h2>Where pictures were changed</h2>", link, _image(picture.name, "boundary maps")]
 
 
 def _cost(runs: ModelRuns) -> list[str]:
