@@ -183,6 +183,24 @@ def fused(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     return result
 
 
+def split_attention(tensors: dict[str, Tensor], layer: str, joint: str) -> dict[str, Tensor]:
+    """Part an attention pooling's projections as timm does: `q` of the query, `kv` of the tokens.
+
+    Args:
+        tensors: some under `layer.joint`, or none.
+        layer: the pooling's name, ends in a dot.
+        joint: how the weight and the bias of all three begin.
+    """
+    found = dict(tensors)
+    for part in ("weight", "bias"):
+        all_three = found.pop(f"{layer}{joint}{part}", None)
+        if all_three is not None:
+            queries, keys, values = all_three.chunk(3)
+            found[f"{layer}q.{part}"] = queries
+            found[f"{layer}kv.{part}"] = torch.cat([keys, values])
+    return found
+
+
 def one_logit(weight: Tensor, bias: Tensor | None, fake: int) -> dict[str, Tensor]:
     """Turn a linear head of one or two outputs into one logit, fake > 0.
 

@@ -1,4 +1,4 @@
-"""Image towers of CLIP: OpenAI's and open_clip's names, and those of Hugging Face."""
+"""Image towers of CLIP: OpenAI's and open_clip's names, Meta's PE-Core, those of Hugging Face."""
 
 from dataclasses import replace
 
@@ -12,6 +12,7 @@ from src.models.formats import (
     logit_of_two,
     prefix_of,
     renamed,
+    split_attention,
     tower_of,
     under,
 )
@@ -30,6 +31,13 @@ OPENAI = (
     ("out_proj", "proj"),
     (r"mlp\.c_fc", "mlp.fc1"),
     (r"mlp\.c_proj", "mlp.fc2"),
+)
+# What PE-Core has beside: an attention pooling.
+PERCEPTION = (
+    (r"^attn_pool\.attn\.", "attn_pool."),
+    (r"^attn_pool\.layernorm\.", "attn_pool.norm."),
+    (r"^attn_pool\.probe$", "attn_pool.latent"),
+    (r"\.ls_([12])\.gamma$", r".gamma_\1"),
 )
 HUGGING_FACE = (
     (r"embeddings\.patch_embedding", "patch_embed.proj"),
@@ -54,9 +62,9 @@ OPENAI_MARKS = ("input_resolution", "context_length", "vocab_size")
 def clip(source: WeightsFile, net: nn.Module) -> Foreign | None:
     """Read a tower named as in OpenAI's CLIP (Radford et al. 2021) and in open_clip.
 
-    It may be the whole CLIP, the tower alone, or a detector that keeps one (ForensicsAdapter:
-    `clip_model.visual.`); text tower and adapters are dropped, the projection too where the net has
-    no `head.project`.
+    Meta's PE-Core (Bolya et al. 2025) is one with an attention pooling. It may be the whole CLIP,
+    the tower alone, or a detector that keeps one (ForensicsAdapter: `clip_model.visual.`); text
+    tower and adapters are dropped, the projection too where the net has no `head.project`.
     """
     anchors = (
         *("class_embedding", "conv1.weight", "positional_embedding"),
@@ -74,7 +82,9 @@ def clip(source: WeightsFile, net: nn.Module) -> Foreign | None:
         dropped.add(f"{prefix}proj")
     from_openai = all(mark in source.tensors for mark in OPENAI_MARKS)
     note = _activation_note(net) if from_openai else ""
-    found = Foreign(_tokens(renamed(tower, OPENAI)), sorted(dropped), note=note)
+    tower = renamed(renamed(tower, OPENAI), PERCEPTION)
+    tower = split_attention(tower, "attn_pool.", "qkv.")
+    found = Foreign(_tokens(tower), sorted(dropped), note=note)
     return found if projection is None else _projected(found, f"{prefix}proj", projection.T, net)
 
 

@@ -22,6 +22,7 @@ from src.models.formats import (
     prefix_of,
     renamed,
     split,
+    split_attention,
     under,
 )
 from src.models.formats.beside import look_beside
@@ -199,12 +200,7 @@ def hf_siglip(source: WeightsFile, net: nn.Module) -> Tower | None:
         return Tower(
             {k: v for k, v in tensors.items() if not k.startswith("attn_pool.")}, ("head.",)
         )
-    for part in ("weight", "bias"):
-        joint = tensors.pop(f"attn_pool.in_proj_{part}", None)
-        if joint is not None:
-            queries, keys, values = joint.chunk(3)
-            tensors[f"attn_pool.q.{part}"] = queries
-            tensors[f"attn_pool.kv.{part}"] = torch.cat([keys, values])
+    tensors = split_attention(tensors, "attn_pool.", "in_proj_")
     why = "its head sees the mean of all tokens, as vit_*_siglip_gap_* do"
     return Tower(tensors, no_head=why)
 

@@ -1,4 +1,4 @@
-"""Vision transformers as self-supervised training saves them: FSFM, MAE, DINO, DINOv2, DINOv3."""
+"""Vision transformers as self-supervised training saves them: FSFM, MAE, DINO to v3, EVA-02."""
 
 import json
 from argparse import Namespace
@@ -9,7 +9,17 @@ from typing import Any
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.formats import FORMATS, Foreign, Triple, WeightsFile, logit_of_two, renamed, split
+from src.models.formats import (
+    FORMATS,
+    Foreign,
+    Triple,
+    WeightsFile,
+    logit_of_two,
+    prefix_of,
+    renamed,
+    split,
+    under,
+)
 
 FSFM_SIDECAR = "pretrain_ds_mean_std.txt"
 # Of VGGFace2, on which the published files were pretrained.
@@ -23,6 +33,15 @@ MAE_PRETRAINING = ("mask_token", "decoder_")
 DINO_HEADS = ("head.", "dino_head.", "ibot_head.")
 DINOV2 = ((r"\.mlp\.w12\.", ".mlp.fc1."), (r"\.mlp\.w3\.", ".mlp.fc2."))
 DINOV3 = ((r"\.ls([12])\.gamma$", r".gamma_\1"), ("storage_tokens", "reg_token"))
+
+EVA02 = (
+    (r"\.mlp\.ffn_ln\.", ".mlp.norm."),
+    (r"\.attn\.inner_attn_ln\.", ".attn.norm."),
+    (r"\.mlp\.w12\.", ".mlp.fc1."),
+    (r"\.mlp\.w1\.", ".mlp.fc1_g."),
+    (r"\.mlp\.w2\.", ".mlp.fc1_x."),
+    (r"\.mlp\.w3\.", ".mlp.fc2."),
+)
 
 
 @FORMATS.register("fsfm")
@@ -141,3 +160,30 @@ def dinov3(source: WeightsFile, net: nn.Module) -> Foreign | None:
         tensors[key.replace("qkv.bias", "q_bias")] = queries
         tensors[key.replace("qkv.bias", "v_bias")] = values
     return Foreign(tensors, dropped)
+
+
+@FORMATS.register("eva02")
+def eva02(source: WeightsFile, net: nn.Module) -> Foreign | None:
+    """Read EVA-02 (Fang et al. 2023) as its authors publish it, pretrained or fine-tuned.
+
+    Pretraining predicts CLIP's features of every patch, behind the last norm: where the net has a
+    norm behind the mean of the patches instead, it starts from that one, as timm's own copies do.
+    """
+    for gate in ("w1", "w12"):
+        anchors = ("patch_embed.proj.weight", "blocks.0.attn.q_bias", f"blocks.0.mlp.{gate}.weight")
+        prefix = prefix_of(source.tensors, anchors, source.path)
+        if prefix is not None:
+            break
+    else:
+        return None
+    tower = under(source.tensors, prefix)
+    unwanted = ("mask_token", "lm_head.weight", "lm_head.bias")
+    kept, lost = split(tower, lambda key: key in unwanted or "rope." in key)
+    tensors = renamed(kept, EVA02)
+    if "blocks.0.attn.q_proj.weight" in tensors:
+        tensors = renamed(tensors, ((r"\.attn\.([qv])_bias$", r".attn.\1_proj.bias"),))
+    if "lm_head.weight" in tower and "fc_norm.weight" in net.state_dict():
+        tensors = renamed(tensors, ((r"^norm\.", "fc_norm."),))
+    dropped = {f"{prefix}{key}" for key in lost}
+    dropped |= {key for key in source.tensors if not key.startswith(prefix)}
+    return Foreign(tensors, sorted(dropped))

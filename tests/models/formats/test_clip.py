@@ -6,10 +6,13 @@ from copy import deepcopy
 import pytest
 import timm
 import torch
+from timm.models.eva import checkpoint_filter_fn as timm_eva
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import nn
 
+from src.config import BackboneConfig, HeadConfig
 from src.errors import UserError
+from src.models.backbones import build_backbone
 from src.models.weights import load_weights
 from tests.models.small import HEAD, clip_vit, features, images, save, stir, tensors_of, vit
 
@@ -230,3 +233,39 @@ def test_a_lost_projection_is_named(hugging, tmp_path):
     del tensors["encoder.layers.1.self_attn.k_proj.weight"]
     with pytest.raises(UserError, match=r"blocks\.1\.attn\.qkv\.weight lacks its k projection"):
         load_weights(clip_vit(), save(tensors, tmp_path), HEAD)
+
+
+# From timm's names to those of Meta's perception_models.
+PERCEPTION = (
+    (r"^attn_pool\.latent", "attn_pool.probe"), (r"^attn_pool\.norm", "attn_pool.layernorm"),
+    (r"^attn_pool\.proj", "attn_pool.attn.out_proj"), (r"mlp\.fc1", "mlp.c_fc"),
+    (r"mlp\.fc2", "mlp.c_proj"), *RENAMES,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("pool", ["native", "cls"])
+def test_perception_encoder_with_its_pooling(tmp_path, pool):
+    name, small = "vit_pe_core_base_patch16_224", {"embed_dim": 32, "depth": 2, "num_heads": 2}
+    config = BackboneConfig(name, kwargs=small | {"patch_size": 8})
+    donor, net = build_backbone(config, 32)[0], build_backbone(config, 32, HeadConfig(pool))[0]
+    stir(donor)
+    found = {"proj": torch.ones(32, 16)}
+    for key, value in tensors_of(donor).items():
+        for old, new in PERCEPTION:
+            key = re.sub(old, new, key)
+        if not key.startswith("head."):
+            found[key] = value[0] if key == "positional_embedding" else value
+    found["class_embedding"] = found["class_embedding"].flatten()
+    for part in ("weight", "bias"):
+        halves = found.pop(f"attn_pool.q.{part}"), found.pop(f"attn_pool.kv.{part}")
+        found[f"attn_pool.attn.in_proj_{part}"] = torch.cat(halves)
+    path = save({f"visual.{key}": value for key, value in found.items()} | TEXT, tmp_path)
+    wanted = timm_eva({f"visual.{key}": value for key, value in found.items()}, donor)
+    assert {k: v.shape for k, v in wanted.items() if "head" not in k} == {
+        k: v.shape for k, v in donor.state_dict().items() if "head" not in k
+    }  # the file is as timm knows Meta's
+    start = load_weights(net, path, HEAD)
+    assert (start.format, start.missing) == ("clip", NEW)
+    own = net.state_dict()
+    assert all(torch.equal(own[key], wanted[key]) for key in own if key not in NEW)
+    assert bool(start.unexpected) == (pool == "cls")

@@ -1,7 +1,9 @@
 """FSFM, MAE, DINO. Oracles: their forward passes written down; timm's own converters."""
 
 import json
+import re
 from argparse import Namespace
+from functools import partial
 
 import pytest
 import timm
@@ -10,6 +12,7 @@ from timm.models import eva, vision_transformer
 from torch import nn
 
 from src.errors import UserError
+from src.models.detector import turn_head
 from src.models.formats.self_supervised import FSFM_SIDECAR, IMAGENET, VGGFACE2
 from src.models.weights import load_weights
 from tests.models.small import (
@@ -297,3 +300,50 @@ def test_dinov3(tmp_path, biases, capsys):
     theirs.load_state_dict(eva.checkpoint_filter_fn(dict(tensors), theirs), strict=False)
     capsys.readouterr()  # timm prints
     assert torch.equal(features(net, images()), features(theirs, images()))
+
+
+EVA02 = (
+    (r"\.attn\.([qv])_proj\.bias", r".attn.\1_bias"), (r"mlp\.norm", "mlp.ffn_ln"),
+    (r"mlp\.fc1_g", "mlp.w1"), (r"mlp\.fc1_x", "mlp.w2"), (r"mlp\.fc1\.", "mlp.w12."),
+    (r"mlp\.fc2", "mlp.w3"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["eva02_large_patch14_224", "eva02_small_patch14_224"])
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_eva02_as_its_authors_publish_it(tmp_path, name, pretrained):
+    donor, net = (stirred(name, 1, seed, patch_size=8) for seed in (5, 1))
+    file = {}
+    for key, value in tensors_of(donor).items():
+        for old, new in EVA02:
+            key = re.sub(old, new, key)
+        if not (pretrained and key.startswith("head.")):
+            file[key.replace("fc_norm.", "norm.") if pretrained else key] = value
+    file["blocks.0.attn.rope.freqs_cos"] = torch.ones(16, 16)
+    if pretrained:
+        file |= {"mask_token": torch.ones(1, 1, 32), "lm_head.weight": torch.ones(8, 32)}
+        file["lm_head.bias"] = torch.ones(8)
+    wanted = eva.checkpoint_filter_fn(dict(file), net)
+    start = load_weights(net, save({"module": file}, tmp_path), HEAD)
+    assert start.format == "eva02"
+    assert start.missing == (["head.bias", "head.weight"] if pretrained else [])
+    assert start.unexpected == []
+    own = net.state_dict()
+    assert all(torch.equal(own[key], wanted[key]) for key in own if key in wanted)
+    torch.testing.assert_close(features(net, images()), features(donor, images()))
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_community_forensics_is_read_whole_and_means_fake_where_positive(tmp_path, wrapped, caplog):
+    """Its file on the Hub is that of a module with timm's ViT as `vit`, one output, fake is 1."""
+    caplog.set_level("INFO")
+    donor, net = vit(seed=5), vit(seed=1)
+    file = {f"vit.{key}": value for key, value in tensors_of(donor).items()}
+    path = save({"model": file, "epoch": 3} if wrapped else file, tmp_path)
+    start = load_weights(net, path, HEAD, partial(turn_head, fake=1))
+    assert start.missing == start.unexpected == []
+    assert start.fake == 1
+    torch.testing.assert_close(net(images()), donor(images()))
+    other = vit(seed=2)
+    load_weights(other, path, HEAD, partial(turn_head, fake=0))
+    torch.testing.assert_close(other(images()), -donor(images()))
