@@ -46,8 +46,9 @@ COLUMNS = 4  # of a printed table
 LEGEND = """Map and truth are compared in {side} x {side} cells a picture. boundary: cells where two
 pictures meet; region: cells of which more than a tenth was replaced. pixel_auc, iou and f1 are of
 all cells of all pictures together, a real's all untouched; image_auc and image_iou are means over
-manipulated pictures; false_alarms is the share of the reals' cells that are called so. Called so is
-what reaches, for the boundary, {boundary}; for the region, {region}.
+manipulated pictures; false_alarms is the share of the reals' cells that are called so.
+called so from: boundary {boundary}
+                region {region}
 Intervals: 95 %, by group, cuts held fixed."""
 
 
@@ -139,7 +140,7 @@ def run_localisation(arguments: Namespace) -> None:
     path = paths.localisation_csv(name, scheme, model)
     head = {"data": name, "name": model, "folds": " ".join(map(str, folds))}
     write_csv(path, records(cards, cuts, head | {"source": found.source}))
-    title = f"{model} on {name}/{scheme}: told best, told worst, brightest reals"
+    title = f"{model} on {name}/{scheme}"
     picture = paths.localisation_png(name, scheme, model)
     draw_localised(found, title, picture, dataset.labels.names)
     print(f"\nscores: {path}\npicture: {picture}")

@@ -4,6 +4,7 @@ The truth is that of masks, or of blends made of held-out real faces.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -56,11 +57,14 @@ class Localised:
         """Return how many cells a side map and truth have."""
         return self.maps.shape[1]
 
+    @cached_property
+    def codes(self) -> NDArray[np.uint16]:
+        """Return the maps as (n, cells) numbers of their order."""
+        return codes_of(self.maps)
+
     def of(self, truth: str) -> PixelRows:
         """Return the pixels with one truth."""
-        return PixelRows(
-            self.rows, codes_of(self.maps), self.truth[truth].reshape(len(self.maps), -1)
-        )
+        return PixelRows(self.rows, self.codes, self.truth[truth].reshape(len(self.maps), -1))
 
     def look(self, row: int) -> tuple[Picture, Mask]:
         """Return what the net saw in a row, and its mask."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from src.reporting.attention_maps import heat
@@ -16,6 +17,7 @@ from src.reporting.evaluated import parts
 from src.reporting.localised import TRUTHS, Localised
 from src.reporting.pixel_scores import cuts_of_others, image_aucs, score_pixels, value_of
 from src.reporting.scorecard import Score
+from src.training.auxiliary.localisation import boundary_of
 
 EACH, REALS = 4, 2  # manipulated pictures that are told best, and worst; reals that light up most
 BY = "manipulation"
@@ -97,23 +99,25 @@ def records(cards: Sequence[PixelCard], cuts: Cuts, head: dict[str, Any]) -> pd.
 def draw_localised(found: Localised, title: str, path: Path, names: tuple[str, str]) -> Path:
     """Draw the manipulated items whose boundary is told best, and worst, and the brightest reals.
 
-    Each as the net sees it, its mask, and its map in colours that all share.
+    Each as the net sees it, its mask, where the mask says that two pictures meet, and the map in
+    colours that all share.
     """
     aucs = image_aucs(found.of("boundary"))
-    shown = np.argsort(np.where(np.isnan(aucs), -1, aucs), kind="stable")[::-1]
-    shown = [int(row) for row in shown if not np.isnan(aucs[row])]
-    chosen = shown[:EACH] + shown[EACH:][-EACH:]
-    bright = found.maps.astype(np.float32).mean((1, 2)) * (found.rows.label == 0)
-    reals = np.argsort(-bright, kind="stable")[:REALS].tolist()
-    chosen += [row for row in reals if found.rows.label[row] == 0]
+    told = np.flatnonzero(~np.isnan(aucs))
+    told = told[np.argsort(-aucs[told], kind="stable")].tolist()
+    reals = np.flatnonzero(found.rows.label == 0)
+    bright = found.maps[reals].astype(np.float32).mean((1, 2))
+    chosen = [*told[:EACH], *told[EACH:][-EACH:]]
+    chosen += reals[np.argsort(-bright, kind="stable")[:REALS]].tolist()
     limits = float(found.maps[chosen].min()), float(found.maps[chosen].max())
     sheet = []
     for row in chosen:
         picture, mask = found.look(row)
+        meets = boundary_of(torch.from_numpy(mask[None]), len(mask))[0].numpy()
+        layers = [np.repeat(one[:, :, None], 3, axis=2) for one in (mask, np.uint8(255 * meets))]
         auc = "" if np.isnan(aucs[row]) else f" AUC {aucs[row]:.2f}"
         where = heat(picture, found.maps[row].astype(np.float32), limits)
         name = f"{found.rows.item_id[row]}{auc}"
-        pictures = [picture, np.repeat(mask[:, :, None], 3, axis=2), where]
-        sheet.append(SheetRow(name, int(found.rows.label[row]), pictures))
-    titles = ["the net's input", "mask", f"map, {limits[0]:.2f} to {limits[1]:.2f}"]
+        sheet.append(SheetRow(name, int(found.rows.label[row]), [picture, *layers, where]))
+    titles = ["input", "mask", "its boundary", f"map, {limits[0]:.2f} to {limits[1]:.2f}"]
     return draw_rows(sheet, titles, title, path, names)

@@ -120,7 +120,7 @@ class MaskReader:
         packed = self._kept[key]
         if packed is None:
             return None
-        return np.frombuffer(zlib.decompress(packed), np.uint8).reshape(size, size)
+        return np.frombuffer(bytearray(zlib.decompress(packed)), np.uint8).reshape(size, size)
 
     def _draw(self, item: int, canvas: Canvas) -> Mask:
         root, path = self._source.root, self._source.paths[item]
