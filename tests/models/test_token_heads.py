@@ -11,8 +11,9 @@ from torch.nn import functional
 from src.config import BackboneConfig, HeadConfig, parse_model
 from src.errors import UserError
 from src.inference.engines import fused
+from src.merging.depth import DepthByName
 from src.models.anatomy import anatomy_of
-from src.models.backbones import build_backbone
+from src.models.backbones import build_backbone, checkpoint_gradients
 from src.models.checkpoint import load_checkpoint, save_checkpoint
 from src.models.classifier import build_classifier
 from src.models.heads import NormalizedLinear, Probe, classifier_of
@@ -221,6 +222,33 @@ def test_layers_decay_towards_the_input_and_the_head_has_the_whole_rate(name: st
     rates = {key: scale[id(weight)] for key, weight in net.named_parameters()}
     assert {rate for key, rate in rates.items() if key.startswith("head.")} == {1.0}
     assert rates["blocks.2.mlp.fc2.weight"] == 2 * rates["blocks.1.mlp.fc2.weight"] < 1
+    depth = DepthByName(net.state_dict())  # as merges see it
+    assert {depth(key) for key in net.state_dict() if key.startswith("head.")} == {1.0}
+
+
+@some
+def test_adapters_lie_in_the_blocks_alone(name: str, pool: str):
+    pytest.importorskip("peft", reason="the extra `peft`")
+    settings = config_of(name, pool, strategy="lora", transfer={"lora_r": 2})
+    net = net_of(name, pool)
+    (stage,) = make_stages(net, ("head",), settings)
+    head = {key for key, _ in net.named_parameters() if key.startswith("head.")}
+    adapters = {key for key in stage.train if ".lora_" in key}
+    assert stage.train == head | adapters
+    assert all(key.startswith("blocks.") for key in adapters)
+    assert len(adapters) == 3 * 4 * 2
+
+
+def test_blocks_that_are_computed_again_give_the_same_gradient():
+    def gradients_of(*, checkpointed: bool) -> dict[str, Tensor]:
+        net = net_of(FAMILIES[0], "layers", dropout=0.0).train()
+        if checkpointed:
+            checkpoint_gradients(net, FAMILIES[0])
+        net(images()).sum().backward()
+        return {key: weight.grad for key, weight in net.named_parameters()}  # type: ignore[misc]
+
+    plain, again = (gradients_of(checkpointed=one) for one in (False, True))
+    assert all(torch.equal(again[key], plain[key]) for key in plain)
 
 
 @pytest.mark.parametrize(
