@@ -148,17 +148,17 @@ def run_localisation(arguments: Namespace) -> None:
 
 def _check_flags(arguments: Namespace) -> None:
     flags = {
-        "--blends": arguments.by != "mask",
+        "--blends without --by mask": arguments.by != "mask",
         "--recipe": arguments.recipe is not None,  # only a net shows maps
         "--only": arguments.only is not None,
         "--versus": arguments.versus is not None,
         "--from": arguments.source is not None,
         "--split": arguments.split is not None,
     }
-    for flag, is_odd in flags.items():
-        if is_odd:
+    for flag, given in flags.items():
+        if given:
             raise UserError(
-                f"{flag} goes not with that: where pixels were changed is scored of a model's own "
+                f"{flag} does not fit: where pixels were changed is scored of a model's own "
                 "held-out items: --model NAME --by mask [--blends] [--folds K]"
             )
 

@@ -24,9 +24,9 @@ def part_masks(folder: Folder) -> Folder:
     """Return a folder in whose listing the masks are told from what may become items.
 
     `A/masks/B` is the mask of the picture `A/B`, or of `A/frames/B` (images, faces ...), whatever
-    the suffixes; one of `masks/`, not `mask/`, also of `A/fake/B` and `A/train/B`. A folder of
-    which no file fits a picture is none of masks (an attack with a mask, say), nor is one that
-    `labels:` of dataset.yaml calls a class.
+    the suffixes; one of `masks/`, not `mask/`, also of `A/fake/B` and `A/train/B`. Where no file in
+    folders of one of the two names fits a picture, they are none of masks (an attack with a mask,
+    say), nor is one that `labels:` of dataset.yaml calls a class.
     """
     media = folder.listing.media
     if not any("mask" in entry.logical.lower() for entry in media):
@@ -35,19 +35,18 @@ def part_masks(folder: Folder) -> Folder:
     pictures = [entry for entry in media if not homes[entry.logical]]
     index: dict[str, list[str]] = {}
     for entry in pictures:
-        if kind_of(entry.logical) != "video":
-            index.setdefault(_key(entry.logical), []).append(entry.logical)
+        index.setdefault(_key(entry.logical), []).append(entry.logical)
     beside = _siblings({entry.logical.rpartition("/")[0] for entry in pictures}, folder.labels)
     of: dict[str, Entry] = {}
-    found: set[str] = set()  # folders of masks
+    found: set[str] = set()  # what folders of masks are called here
     for entry in media:
         home = homes[entry.logical]
         picture = _picture_of(entry.logical, home, index, beside) if home else ""
         if picture:
-            found.add(home)
-        if picture and kind_of(entry.logical) != "video":
+            found.add(_word(home))
+        if picture and "video" not in (kind_of(entry.logical), kind_of(picture)):
             of[picture] = entry
-    return set_apart(folder, [entry for entry in media if homes[entry.logical] in found], of)
+    return set_apart(folder, [e for e in media if _word(homes[e.logical]) in found], of)
 
 
 def set_apart(folder: Folder, masks: Iterable[Entry], of: Mapping[str, Entry]) -> Folder:
@@ -95,11 +94,11 @@ def as_series(masks: Mapping[str, str]) -> pd.Series:
 
 def describe_masks(items: pd.DataFrame, masks: pd.Series) -> list[str]:
     """Say how many fakes have a mask; nothing where no item has one."""
+    if not len(masks):
+        return []
     train = items[items["split"] == "train"]
     has = train["item_id"].isin(masks.index)
     fakes, reals = (int((has & (train["label"] == label)).sum()) for label in (1, 0))
-    if not len(masks):
-        return []
     also = f"; {reals:,} reals have one too, which must be empty" if reals else ""
     return [f"masks: {fakes:,} of {int((train['label'] == 1).sum()):,} fakes have one{also}"]
 
@@ -111,6 +110,11 @@ def _home_of(logical: str, labels: LabelMap) -> str:
         if part.lower() in _WORDS and labels.get(part) is None:
             return "/".join(parts[: place + 1])
     return ""
+
+
+def _word(home: str) -> str:
+    """Return what a folder is called."""
+    return home.rpartition("/")[2].lower()
 
 
 def _key(logical: str) -> str:
@@ -132,9 +136,8 @@ def _picture_of(
     logical: str, home: str, index: Mapping[str, list[str]], beside: Mapping[str, list[str]]
 ) -> str:
     """Return the one picture that a mask is of; "" where none fits, or several do."""
-    above, _, word = home.rpartition("/")
-    below = logical[len(home) + 1 :]
-    for names in ([""], beside[word.lower()]):
+    above, below = home.rpartition("/")[0], logical[len(home) + 1 :]
+    for names in ([""], beside[_word(home)]):
         tried = ("/".join(filter(None, (above, name, below))) for name in names)
         found = {picture for path in tried for picture in index.get(_key(path), ())}
         if found:

@@ -57,6 +57,15 @@ def test_in_zips_in_test_and_of_reals(toy, capsys):
     assert "left aside: 1 x masks of no train picture" in printed
 
 
+def test_masks_of_clips_are_no_items_and_nobodys(toy):
+    clips = expand("train/{real,fake}/{a,b}.mp4")
+    masks = ["train/fake/masks/a.mp4", "train/fake/masks/b.png"]
+    dataset = toy([], {name: f"clip {name}" for name in [*clips, *masks]})
+    assert sorted(dataset.items["path"]) == sorted(clips)
+    assert dataset.masks.empty
+    assert dataset.ignored == {"masks of no train picture": 2}
+
+
 @pytest.mark.parametrize(
     ("files", "yaml"),
     [
