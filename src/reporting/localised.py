@@ -14,7 +14,7 @@ from torch.nn import functional
 from src import paths
 from src.compute.request import Compute
 from src.config import BlendConfig, InputSpec
-from src.data.batches.blend import self_blend
+from src.data.batches.blend import beside_blend, self_blend
 from src.data.items.manifest import Dataset
 from src.data.pixels.images import Canvas, center_crop
 from src.data.pixels.landmarks import Landmarks
@@ -102,8 +102,11 @@ class HeldOut:
             self.items, self.rows = np.array(keep, np.int64), wanted.take(np.array(keep, np.intp))
             self.lost = len(wanted) - len(keep)
             return
-        lost = self._landmarks.find(self.source, every.tolist())
-        faces = np.setdiff1d(every, lost)
+        lost = {*self._landmarks.find(self.source, every.tolist())}
+        for item in np.flatnonzero(self.source.numbers.is_clip):  # some other frame may show one
+            shown = self.source.read_or_stop(int(item))[0]
+            lost |= set() if self._landmarks.of(shown) is not None else {int(item)}
+        faces = np.setdiff1d(every, [*lost])
         self.items, self.lost = np.concatenate([every, faces]), len(lost)
         label = np.repeat([0, 1], [len(every), len(faces)])
         self.rows = replace(wanted.take(self.items), label=label)
@@ -122,18 +125,20 @@ class HeldOut:
         return self.source.read_or_stop(int(self.items[row]))[0]
 
     def finish(self, row: int, canvas: Picture) -> tuple[Picture, Mask]:
-        """Return what the net sees of a canvas, blended where the row is a blend, and the mask."""
-        mask = np.zeros(canvas.shape[:2], np.uint8)
-        if self.rows.label[row] and self.blend is None:
-            given = self._masks.read(int(self.items[row]))
-            assert given is not None  # only such fakes are here
-            mask = given
-        elif self.rows.label[row] and self.blend is not None:
-            marks = self._landmarks.of(canvas)
+        """Return what the net sees of a canvas, blended where the row is a blend, and the mask.
+
+        A real beside blends is changed as what surrounds its blend: the seam alone tells them.
+        """
+        changed, size = bool(self.rows.label[row]), self.spec.image_size
+        mask = self._masks.read(int(self.items[row])) if changed else None
+        if self.blend is not None:
             rng = np.random.default_rng(derive_seed(SEED, "blend", str(self.rows.item_id[row])))
-            if marks is not None:
+            marks = self._landmarks.of(canvas) if changed else None
+            if marks is None:
+                canvas = beside_blend(canvas, rng)
+            else:
                 canvas, mask = self_blend(canvas, marks, self.blend, rng)
-        size = self.spec.image_size
+        mask = np.zeros(canvas.shape[:2], np.uint8) if mask is None else mask
         return center_crop(canvas, size), center_crop(mask, size)
 
 
@@ -230,5 +235,5 @@ def _source(dataset: Dataset, fakes: int, of: int, reals: int, *, masked: bool, 
     lost = f", {of - fakes:,} show no face" * (of > fakes)
     return (
         f"blends of {fakes:,} of {of:,} held-out real faces, seed {SEED} ({why}){lost}; beside "
-        f"them the {reals:,} reals, untouched all over"
+        f"them the {reals:,} reals, changed as a whole and blended nowhere"
     )

@@ -166,7 +166,7 @@ def test_blends_of_held_out_reals_are_the_truth_where_asked_for_or_where_masks_l
     monkeypatch.setattr(localised, "Landmarks", Middle)
     out = run("--blends", "--folds", "0", "1")
     assert "blends of 18 of 20 held-out real faces, seed 0 (--blends), 2 show no face" in out
-    assert "the 20 reals, untouched all over" in out
+    assert "the 20 reals, changed as a whole and blended nowhere" in out
     first = scores_of()
     assert run("--blends", "--folds", "0", "1") == out
     assert scores_of().equals(first)
