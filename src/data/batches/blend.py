@@ -38,7 +38,7 @@ CHIN, FOREHEAD = 152, 10
 
 Pixels = NDArray[np.uint8]
 Layer = NDArray[np.float32]
-Mask = NDArray[np.uint8]  # (height, width): 0 as it was, 255 replaced
+Mask = NDArray[np.uint8]  # (height, width): 0 as it was, 255 replaced or mixed with the copy
 Points = NDArray[np.float64]
 Rng = np.random.Generator
 
@@ -46,9 +46,11 @@ Rng = np.random.Generator
 def self_blend(
     pixels: Pixels, marks: Landmarks, asked: BlendConfig, rng: Rng
 ) -> tuple[Pixels, Mask]:
-    """Return a pseudo-fake of a real face, and how much of each of its pixels was replaced.
+    """Return a pseudo-fake of a real face, and where the copy lies in it.
 
-    Where nothing was replaced it is `beside_blend` of an equal generator.
+    Where it does not, the picture is `beside_blend` of an equal generator. The mask does not say at
+    which strength the copy is seen: 4 m (1 - m) of it would be high all over a faint one, and no
+    boundary.
 
     Args:
         pixels: uint8 RGB (height, width, 3).
@@ -70,8 +72,7 @@ def self_blend(
     mask = np.asarray(cv2.resize(mask, (width, height)), np.float32)
     if rng.random() < asked.poisson:
         source = _poisson(source, target, mask)
-    mask *= float(rng.choice(STRENGTHS))
-    share = mask[:, :, None]
+    share = mask[:, :, None] * np.float32(rng.choice(STRENGTHS))
     blended = np.rint(share * source + (1 - share) * target).clip(0, 255).astype(np.uint8)
     return blended, np.rint(255 * mask).clip(0, 255).astype(np.uint8)
 
