@@ -114,7 +114,9 @@ def draw_localised(found: Localised, title: str, path: Path, names: tuple[str, s
     for row in chosen:
         picture, mask = found.look(row)
         meets = boundary_of(torch.from_numpy(mask[None]), len(mask))[0].numpy()
-        layers = [np.repeat(one[:, :, None], 3, axis=2) for one in (mask, np.uint8(255 * meets))]
+        layers = [
+            np.repeat(one[:, :, None], 3, axis=2) for one in (mask, (255 * meets).astype(np.uint8))
+        ]
         auc = "" if np.isnan(aucs[row]) else f" AUC {aucs[row]:.2f}"
         where = heat(picture, found.maps[row].astype(np.float32), limits)
         name = f"{found.rows.item_id[row]}{auc}"
