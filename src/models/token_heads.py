@@ -104,7 +104,7 @@ def _check_tokens(net: nn.Module, head: HeadConfig, name: str) -> None:
     if not isinstance(net, kinds) or not isinstance(net.head, nn.Linear):
         raise UserError(
             f"{asked} wants the tokens of a vision transformer (ViT, CLIP, DINO, SigLIP, PE, "
-            f"EVA-02, BEiT), and {name} is a {type(net).__name__}; native fits it"
+            f"EVA-02, BEiT), and {name} ({type(net).__name__}) is none; native fits it"
         )
     if isinstance(net, kinds) and getattr(net, "head_dist", None) is not None:
         raise UserError(f"{asked} wants one classifier, and {name} has two; native fits it")

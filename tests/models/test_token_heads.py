@@ -254,8 +254,12 @@ def test_blocks_that_are_computed_again_give_the_same_gradient():
 @pytest.mark.parametrize(
     ("name", "pool", "words"),
     [
-        ("test_resnet", "attention", "tokens of a vision transformer.*test_resnet is a ResNet"),
-        ("swin_tiny_patch4_window7_224", "layers", "is a SwinTransformer; native fits it"),
+        (
+            "test_resnet",
+            "attention",
+            r"tokens of a vision transformer.*test_resnet \(ResNet\) is none",
+        ),
+        ("swin_tiny_patch4_window7_224", "layers", r"\(SwinTransformer\) is none; native fits it"),
         (SIGLIP, "layers", f"wants a class token, and {SIGLIP} has none; attention"),
         (SIGLIP, "registers[+]patches", "register tokens, and .* has none: take attention, or"),
         ("vit_tiny_patch16_224", "registers[+]patches", "has none: take cls_avg .*DINOv3"),
