@@ -14,8 +14,9 @@ from src.config import ModelConfig
 from src.errors import UserError
 from src.models.classifier import Classifier
 from src.models.formats import IGNORABLE, Foreign, Target, WeightsFile, tower_of
+from src.models.formats.clip import with_projection
 from src.models.formats.fit import OURS, PLAIN, adapt, look, recognise
-from src.models.heads import PROJECTION, projection_of
+from src.models.heads import projection_of
 from src.models.hub import hub_weights
 from src.models.packages import package_weights
 from src.tensor_files import INDEX, check_finite, read_metadata, read_tensors, shards_of
@@ -81,7 +82,7 @@ def load_weights(
     tower = tower_of(net)
     if tower is None or any(key.endswith(WHOLE) for key in source.tensors):
         return _load(Target(net, head), source, weights, turn)
-    start = _load(Target(tower, ()), source, weights, _with_projection)
+    start = _load(Target(tower, ()), source, weights, with_projection)
     return _of_tower(start, net, path.name)
 
 
@@ -127,31 +128,6 @@ def _load(target: Target, source: WeightsFile, weights: Weights, turn: Turn | No
         labels=list(found.labels),
         interpolation=found.interpolation,
     )
-
-
-def _with_projection(
-    name: str,  # noqa: ARG001 - a `Turn`
-    found: Foreign,
-    source: WeightsFile,
-    target: Target,
-) -> Foreign:
-    """Give a tower CLIP's projection where timm keeps it as a classifier (`Turn`).
-
-    Raises:
-        UserError: it wants one, and the file has none.
-    """
-    layer = projection_of(target.net)
-    key, theirs = f"{PROJECTION}.weight", found.tensors.get("head.weight")
-    if layer is None or key in found.tensors:
-        return found
-    if theirs is None or theirs.shape != layer.weight.shape:
-        raise UserError(
-            f"{source.path}: has a CLIP tower, but not its projection to {layer.out_features} "
-            "(`visual.proj`, `visual_projection.weight`): take the whole CLIP, or do without it "
-            "(backbone.kwargs.project: null)"
-        )
-    rest = {k: v for k, v in found.tensors.items() if not k.startswith("head.")}
-    return replace(found, tensors=rest | {key: theirs})
 
 
 def _of_tower(start: Start, net: nn.Module, where: str) -> Start:
@@ -326,7 +302,7 @@ def _tower_from_hub(net: Any, tower: nn.Module, config: ModelConfig) -> Start:  
     kwargs = {"num_classes": layer.out_features if layer else 0, **net.keys.tower_kwargs}
     tensors, tag, sha256 = hub_weights(replace(config.backbone, name=name, kwargs=kwargs), None)
     source, target = WeightsFile(Path(name), tensors), Target(tower, ())
-    found = _with_projection(PLAIN, Foreign(tensors), source, target)
+    found = with_projection(PLAIN, Foreign(tensors), source, target)
     lost = tower.load_state_dict(found.tensors, strict=False).missing_keys
     return _of_tower(Start("hub", tag, sha256, sorted(lost)), net, tag)
 

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
+from src.errors import UserError
 from src.models.formats import (
     FORMATS,
     Foreign,
+    Target,
     WeightsFile,
     fused,
     logit_of_two,
@@ -115,6 +117,33 @@ def hf_clip(source: WeightsFile, net: nn.Module) -> Foreign | None:
     dropped -= {"head.weight", "head.bias"}
     mean, std = CLIP_SCALE if source.joined else BENCH_SCALE
     return Foreign(tensors, sorted(dropped), logit, mean, std, fake=1)
+
+
+def with_projection(
+    name: str,  # noqa: ARG001 - a `Turn`
+    found: Foreign,
+    source: WeightsFile,
+    target: Target,
+) -> Foreign:
+    """Give a tower CLIP's projection where timm keeps it as a classifier.
+
+    It is a `Turn` (`models/weights`): what it makes of what a format read.
+
+    Raises:
+        UserError: it wants one, and the file has none.
+    """
+    layer = projection_of(target.net)
+    key, theirs = f"{PROJECTION}.weight", found.tensors.get("head.weight")
+    if layer is None or key in found.tensors:
+        return found
+    if theirs is None or theirs.shape != layer.weight.shape:
+        raise UserError(
+            f"{source.path}: has a CLIP tower, but not its projection to {layer.out_features} "
+            "(`visual.proj`, `visual_projection.weight`): take the whole CLIP, or do without it "
+            "(backbone.kwargs.project: null)"
+        )
+    rest = {k: v for k, v in found.tensors.items() if not k.startswith("head.")}
+    return replace(found, tensors=rest | {key: theirs})
 
 
 def _projected(found: Foreign, key: str, weight: Tensor, net: nn.Module) -> Foreign:
