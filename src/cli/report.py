@@ -9,8 +9,6 @@ from argparse import Namespace
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from src import paths
 from src.artifacts.files import write_csv
 from src.artifacts.folds import existing_scheme
@@ -30,8 +28,7 @@ from src.errors import UserError, unknown_name
 from src.inference.lineage import check_own
 from src.reporting.attention_sheet import AttentionRequest, draw_attention
 from src.reporting.charts import plot_log
-from src.reporting.evaluated import check_folds, subject_of_model
-from src.reporting.localised import localise
+from src.reporting.localised import held_out, localise
 from src.reporting.localised_card import (
     choose_cuts,
     draw_localised,
@@ -118,11 +115,9 @@ def run_localisation(arguments: Namespace) -> None:
     show_log()
     name = choose_tunable(arguments.data, arguments.input_root)
     scheme, model = choose_scheme(name, arguments.scheme), arguments.model
-    subject = subject_of_model(name, scheme, model)
-    folds = check_folds(subject, arguments.folds)
+    folds, rows = held_out(name, scheme, model, arguments.folds)
     check_own(name, scheme, [model], folds, arguments.input_root)
     dataset = load_dataset(name, arguments.input_root)
-    rows = subject.aligned.take(np.isin(subject.aligned.fold, folds))
     compute = taken(Compute, arguments)
     found = localise(dataset, scheme, model, rows, compute, blends=arguments.blends)
     cuts = choose_cuts(found)

@@ -3,6 +3,7 @@
 The truth is that of masks, or of blends made of held-out real faces.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from src import paths
+from src.artifacts.fingerprints import fingerprint_of
+from src.artifacts.folds import read_folds
+from src.artifacts.runs import has_run, read_run
 from src.compute.request import Compute
 from src.config import BlendConfig, InputSpec
 from src.data.batches.blend import beside_blend, self_blend
@@ -20,8 +24,9 @@ from src.data.pixels.images import Canvas, center_crop
 from src.data.pixels.landmarks import Landmarks
 from src.data.pixels.masks import MaskReader
 from src.data.pixels.source import PixelSource
-from src.ensemble.predictions import Predictions
-from src.errors import UserError
+from src.ensemble.align import finished_folds
+from src.ensemble.predictions import Predictions, columns_of
+from src.errors import UserError, unknown_name
 from src.inference.maps import MapPredictor, Maps
 from src.machine import decoding_threads
 from src.models.checkpoint import load_checkpoint, read_facts
@@ -140,6 +145,35 @@ class HeldOut:
                 canvas, mask = self_blend(canvas, marks, self.blend, rng)
         mask = np.zeros(canvas.shape[:2], np.uint8) if mask is None else mask
         return center_crop(canvas, size), center_crop(mask, size)
+
+
+def held_out(
+    dataset: str, scheme: str, model: str, folds: Sequence[int] | None
+) -> tuple[list[int], Predictions]:
+    """Return the folds to look at, those asked for or all finished ones, and their rows.
+
+    Whatever its logits are: maps are looked at, not labels.
+
+    Raises:
+        UserError: no such fold is finished, or it was made with another fold file.
+    """
+    path = paths.folds_csv(dataset, scheme)
+    table, done = read_folds(path), finished_folds(dataset, scheme)
+    if model not in done:
+        raise unknown_name("model with a finished fold", model, done, "train_folds.py")
+    wanted = sorted(set(folds or done[model]))
+    for fold in wanted:
+        if fold not in done[model]:
+            have = ", ".join(map(str, done[model]))
+            raise UserError(f"--folds {fold}: {model} has predictions of folds {have}")
+        run = (dataset, scheme, model, fold)
+        if has_run(*run) and read_run(*run)["folds_sha256"] != fingerprint_of(path):
+            raise UserError(
+                f"{paths.run_record(*run)}: made with another fold file than {path}, so its items "
+                "may have been trained on; train it again: --overwrite"
+            )
+    rows = columns_of(table[table["fold"].isin(wanted)])
+    return wanted, Predictions(**rows, logit=np.empty((len(rows["label"]), 0)))
 
 
 def localise(
