@@ -15,6 +15,7 @@ from src.errors import UserError
 from src.faces.detectors import face_spec
 from src.models.backbones import Native, build_backbone, checkpoint_gradients, size_hint
 from src.models.intermediates import watching
+from src.models.stem import stem_hint
 
 
 class Classifier(nn.Module):
@@ -50,16 +51,20 @@ class Classifier(nn.Module):
         pixels = pixels.permute(0, 3, 1, 2).float()
         pixels = (pixels - self.get_buffer("mean")) / self.get_buffer("std")
         if blank is not None:
-            pixels = _blank(pixels, blank)
+            pixels = pixels.masked_fill(in_boxes(blank, pixels.shape[-1])[:, None], 0.0)
         return pixels.contiguous(memory_format=torch.channels_last)
 
 
-def _blank(pixels: Tensor, boxes: Tensor) -> Tensor:
+def in_boxes(boxes: Tensor, size: int) -> Tensor:
+    """Return which pixels lie in the box of their picture, bool (n, size, size).
+
+    `boxes` are int64 (n, 4): top, bottom, left, right.
+    """
     top, bottom, left, right = boxes[:, :, None].unbind(1)
-    place = torch.arange(pixels.shape[-1], device=pixels.device)
+    place = torch.arange(size, device=boxes.device)
     rows = (place >= top) & (place < bottom)
     columns = (place >= left) & (place < right)
-    return pixels.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
+    return rows[:, :, None] & columns[:, None, :]
 
 
 def input_spec(config: ModelConfig, native: Native) -> InputSpec:
@@ -99,7 +104,7 @@ def build_classifier(config: ModelConfig) -> tuple[Classifier, Native]:
     except Exception as error:  # a net that was not made for this size fails in its own way
         raise UserError(
             f"backbone {config.backbone.name!r} refuses images of {size} px: {error}"
-            f"{size_hint(net, size)}"
+            f"{size_hint(net, size)}{stem_hint(config.backbone)}"
         ) from error
     if logit["logit"].shape != (1,):
         raise UserError(f"backbone {config.backbone.name!r} does not give one logit an image")

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from src.config import BackboneConfig
 from src.errors import UserError
 
 
@@ -29,7 +30,7 @@ def set_stem_stride(net: nn.Module, stride: int, name: str) -> None:
             "(null)"
         )
     own = next(iter(stem.values())).stride[0]
-    if stride > own:
+    if stride > own or own == 1:
         raise UserError(
             f"{asked}: the first convolution of {name} has stride {own} already; leave it out "
             "(null)"
@@ -39,6 +40,16 @@ def set_stem_stride(net: nn.Module, stride: int, name: str) -> None:
     info: Any = getattr(net, "feature_info", None) or []
     for one in info if isinstance(info, list) else info.info:
         one["reduction"] = one["reduction"] * stride // own
+
+
+def stem_hint(config: BackboneConfig) -> str:
+    """Say that the stride may be at fault where a net fails; empty without one."""
+    if config.stem_stride is None:
+        return ""
+    return (
+        f"; backbone.stem_stride: {config.stem_stride} makes its maps larger, which attention of a "
+        "fixed grid (CoAtNet, LeViT) does not take: leave it out (null)"
+    )
 
 
 def _first_convolutions(net: nn.Module) -> dict[str, nn.Conv2d]:

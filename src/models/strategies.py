@@ -130,6 +130,11 @@ def lora(parts: Anatomy, config: ModelConfig) -> list[Stage]:
     They are added up into plain weights before the run predicts and saves.
     """
     _refuse_unread(config)
+    if hasattr(parts.net, "tower"):
+        raise UserError(
+            f"strategy lora leaves all but the head as it is, and much of {config.backbone.name} "
+            "starts at random: take strategy: fine_tuning with transfer: {freeze: [tower]}"
+        )
     added = add_lora(parts, config.transfer, _image_size(parts.net, config))
     return [Stage("lora", added | parts.head, config.optim, config.patience)]
 

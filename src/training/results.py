@@ -86,7 +86,8 @@ def finish_run(
     write_record(paths.run_record(*job.names), record)
     paths.run_state(*job.names).unlink(missing_ok=True)
     if seen is None:
-        LOG.info("trained on all %d items -> %s", len(job.table), path)
+        own = "items" if job.config.blend is None else "items there are, as blend says"
+        LOG.info("trained on all %d %s -> %s", len(job.table), own, path)
 
 
 def rate_of(run: Run, job: Job, seen: Seen | None, seconds: float) -> float:

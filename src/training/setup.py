@@ -211,6 +211,11 @@ def make_pseudo_fakes(job: Job, source: PixelSource, canvas: int) -> PseudoFakes
             f"it (such as {names[0]}), and pseudo-fakes are made of faces: leave blend out (null), "
             "or look with python -m src data --preview MODEL"
         )
+    aside = len(job.train_rows) - len(reals)
+    LOG.info(
+        "blend: %d reals and a blend of each, new in every epoch; the data set's %d fakes %s",
+        len(reals), aside, "are trained on too" if job.config.blend.fakes else "are left aside",
+    )  # fmt: skip
     if lost:
         LOG.warning(
             "blend: %d of %d real items show no face and take part unblended: %s%s",

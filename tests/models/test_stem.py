@@ -86,6 +86,7 @@ def test_it_travels_in_a_config_and_a_stride_of_the_nets_own_changes_nothing():
         ("swin_tiny_patch4_window7_224", 2, "swin_tiny_.* has none: .* smaller patches"),
         ("compact_net", 1, "compact_net has none"),
         ("vgg11", 2, "the first convolution of vgg11 has stride 1 already"),
+        ("vgg11", 1, "the first convolution of vgg11 has stride 1 already"),
     ],
 )
 def test_a_net_without_a_strided_stem_is_refused_with_what_helps(
@@ -93,3 +94,12 @@ def test_a_net_without_a_strided_stem_is_refused_with_what_helps(
 ):
     with torch.device("meta"), pytest.raises(UserError, match=f"stem_stride: {stride}.*{words}"):
         build_backbone(BackboneConfig(name, stem_stride=stride), None)  # type: ignore[arg-type]
+
+
+def test_a_net_that_attends_on_a_fixed_grid_says_what_is_at_fault():
+    content = {
+        "backbone": {"name": "coatnet_pico_rw_224", "pretrained": "none", "stem_stride": 1},
+        "input": {"image_size": 64},
+    }
+    with pytest.raises(UserError, match="stem_stride: 1 makes its maps larger"):
+        build_classifier(parse_model(content, "test"))

@@ -158,7 +158,7 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
         batch = {"label": labels, "item": torch.from_numpy(items)}
         batch["pixels"] = torch.from_numpy(np.stack([one.pixels for one in pictures]))
         if self.augment is None:
-            batch["draw"] = torch.tensor(draw)
+            batch |= {"draw": torch.tensor(draw), "same": torch.from_numpy(same)}
         if self.erase:
             seed = derive_seed(self.seed, "erase", key.epoch, key.number)
             boxes = draw_boxes(len(first), self.image_size, self.erase, seed)[same]
@@ -230,19 +230,36 @@ class DeviceBatches:
             # Seeds stay on the CPU: reading them must not wait for a GPU.
             draw, mix = batch.pop("draw", None), batch.pop("mix", None)
             moved = {k: tensor.to(self.device, non_blocking=True) for k, tensor in batch.items()}
-            if self.augment is not None and draw is not None:
-                generator = torch.Generator().manual_seed(int(draw))
-                moved["pixels"] = self.augment(moved["pixels"], self.image_size, generator)
+            if draw is not None:
+                same = moved.pop("same", None)
+                moved["pixels"] = self._augmented(moved["pixels"], int(draw), same)
                 if "mask" in moved:
-                    generator.manual_seed(int(draw))
                     layers = moved["mask"][..., None].expand(-1, -1, -1, 3)
-                    layers = self.augment(layers, self.image_size, generator)
-                    moved["mask"] = layers[..., 0].contiguous()
+                    moved["mask"] = self._augmented(layers, int(draw), same)[..., 0].contiguous()
             if mix is not None:
                 moved["pixels"], moved["label"] = mix_batch(
                     moved["pixels"], moved["label"], self.mixup, self.cutmix, int(mix)
                 )
             yield moved
+
+    def _augmented(self, pixels: Tensor, draw: int, same: Tensor | None) -> Tensor:
+        """Return pixels (n, ...) by the preset; where `same` (n,) is equal, by the same draws."""
+        if self.augment is None:
+            return pixels
+        if same is None:
+            return self.augment(pixels, self.image_size, torch.Generator().manual_seed(draw))
+        # One call for the first picture of every item, one for the second ones ...
+        found: list[Tensor] = []
+        _, order = same.sort(stable=True)
+        counts = torch.bincount(same)
+        starts = counts.cumsum(0) - counts
+        for rank in range(int(counts.max())):
+            places = order[starts + torch.clamp(counts - 1, max=rank)]
+            generator = torch.Generator().manual_seed(draw)
+            found.append(self.augment(pixels[places], self.image_size, generator))
+        ranks = torch.empty_like(same)
+        ranks[order] = torch.arange(len(same), device=same.device) - starts[same[order]]
+        return torch.stack(found)[ranks, same]
 
 
 class EvalBatches(Dataset[dict[str, Tensor]]):

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from src.artifacts.atomic import atomic_path
 from src.config import FaceConfig
@@ -37,7 +38,8 @@ class Landmarks:
 
     def __init__(self, home: Path | None) -> None:
         self._home = None if home is None else home / detector_of(FACE).identity
-        self._known: dict[bytes, Points | None] = {}
+        # float16, for there are many: to a quarter of a pixel at 512 px
+        self._known: dict[bytes, NDArray[np.float16] | None] = {}
 
     def find(self, source: ItemReader, items: Sequence[int], canvas: int = 0) -> list[int]:
         """Look for the points of items' canvases, in every frame; return items that show no face.
@@ -45,17 +47,19 @@ class Landmarks:
         Raises:
             UserError: an item cannot be decoded; the package of the nets is not installed.
         """
-        self._known |= dict(_read_parts(self._home))
+        earlier = dict(_read_parts(self._home))
         lost: list[int] = []
-        new: dict[bytes, Points | None] = {}
+        new: dict[bytes, NDArray[np.float16] | None] = {}
         parts = [items[start : start + TOGETHER] for start in range(0, len(items), TOGETHER)]
         with decoding_threads() as pool:
             for part in track(parts, "landmarks", unit="batch"):
                 drawn = list(pool.map(source.slots_or_stop, part))
                 canvases = [slot[canvas] for slots in drawn for slot in slots]
                 keys = list(pool.map(key_of, canvases))
+                self._known |= {key: earlier[key] for key in keys if key in earlier}
                 left = {k: c for k, c in zip(keys, canvases, strict=True) if k not in self._known}
-                found = dict(zip(left, pool.map(points_of, left.values()), strict=True))
+                points = map(_packed, pool.map(points_of, left.values()))
+                found = dict(zip(left, points, strict=True))
                 self._known |= found
                 new |= found
                 ends = iter(keys)
@@ -75,8 +79,9 @@ class Landmarks:
         """
         key = key_of(canvas)
         if key not in self._known:
-            self._known[key] = points_of(canvas)
-        return self._known[key]
+            self._known[key] = _packed(points_of(canvas))
+        found = self._known[key]
+        return None if found is None else found.astype(np.float64)
 
 
 def key_of(canvas: Picture) -> bytes:
@@ -92,32 +97,36 @@ def points_of(canvas: Picture) -> Points | None:
     faces = detect_each(detector, [shrink(canvas, detector)])[0]
     if not faces:
         return None
-    points = landmarks(canvas, max(faces, key=lambda face: area(face.box)))
-    return points.astype(np.float32).astype(np.float64)  # as they come back from the disk
+    return landmarks(canvas, max(faces, key=lambda face: area(face.box)))
 
 
-def _read_parts(home: Path | None) -> Iterator[tuple[bytes, Points | None]]:
+def _packed(points: Points | None) -> NDArray[np.float16] | None:
+    return None if points is None else points.astype(np.float16)
+
+
+def _read_parts(home: Path | None) -> Iterator[tuple[bytes, NDArray[np.float16] | None]]:
     """Yield what was found earlier; a damaged file counts as none."""
     for file in sorted(home.glob("*.npz")) if home is not None and home.is_dir() else ():
         try:
             with file.open("rb") as data, np.load(data) as part:
                 keys, points = part["keys"], part["points"]
-            if keys.dtype != np.uint64 or points.shape != (len(keys), COUNT, 2):
+            shape, kinds = (len(keys), COUNT, 2), (keys.dtype, points.dtype)
+            if points.shape != shape or kinds != (np.uint64, np.float16):
                 raise ValueError("other contents")
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             LOG.warning("landmarks: %s is damaged (%s): its faces are looked for anew", file, error)
             continue
-        for key, marks in zip(keys, points.astype(np.float64), strict=True):
-            yield key.tobytes(), None if np.isnan(marks).any() else marks
+        for key, marks in zip(keys, points, strict=True):
+            yield key.tobytes(), None if np.isnan(marks).any() else marks.copy()
 
 
-def _write_part(home: Path | None, new: dict[bytes, Points | None]) -> None:
+def _write_part(home: Path | None, new: dict[bytes, NDArray[np.float16] | None]) -> None:
     """Write what was found into a file of its own, where that can be."""
     if home is None or not new:
         return
     keys = np.frombuffer(b"".join(new), np.uint64)
-    none = np.full((COUNT, 2), np.nan, np.float32)
-    points = np.stack([none if one is None else one for one in new.values()]).astype(np.float32)
+    none = np.full((COUNT, 2), np.nan, np.float16)
+    points = np.stack([none if one is None else one for one in new.values()])
     name = hashlib.blake2b(keys.tobytes(), digest_size=8).hexdigest()
     try:
         with atomic_path(home / f"{name}.npz") as temporary, temporary.open("wb") as file:

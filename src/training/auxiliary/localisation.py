@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from src.config import LocaliseConfig
-from src.models.classifier import Classifier
+from src.models.classifier import Classifier, in_boxes
 from src.models.intermediates import check_intermediates
 from src.training.auxiliary import Auxiliary, Batch, Shown
 
@@ -52,9 +52,14 @@ class Localisation(Auxiliary):
         shown: Shown,
         again: Callable[[Batch], Shown],  # noqa: ARG002 - as `Auxiliary` has it
     ) -> dict[str, Tensor]:
-        """Return the terms of a batch with `mask` uint8 (n, s, s) and `has_mask` bool (n,)."""
-        config, masked = self.config, batch["has_mask"]
-        mask, label = batch["mask"][masked], batch["label"][masked]
+        """Return the terms of a batch with `mask` uint8 (n, s, s) and `has_mask` bool (n,).
+
+        What is blank in a picture counts as left alone.
+        """
+        config, masked, mask = self.config, batch["has_mask"], batch["mask"]
+        if "blank" in batch:  # nothing is seen there
+            mask = mask.masked_fill(in_boxes(batch["blank"], mask.shape[1]), 0)
+        mask, label = mask[masked], batch["label"][masked]
         found: dict[str, Tensor] = {}
         if config.boundary:
             said = shown["boundary"][masked].float()
