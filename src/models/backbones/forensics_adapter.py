@@ -250,7 +250,8 @@ def _heads(block: Block, tokens: Tensor) -> tuple[Tensor, ...]:
 
 
 def _behind(block: Block, tokens: Tensor, looked: Tensor) -> Tensor:
-    tokens = tokens + _attention(block).proj(looked.transpose(1, 2).flatten(2))
+    # Not transposed and flattened: ONNX's exporter fails there, for a mask changes the strides.
+    tokens = tokens + _attention(block).proj(torch.cat(looked.unbind(1), 2))
     return tokens + block.mlp(block.norm2(tokens))
 
 

@@ -97,7 +97,7 @@ class SideNetwork(nn.Module):
         x = self.patch(pixels)
         size, count = (x.shape[2], x.shape[3]), self.query.shape[1]
         position = torch.cat([self.query_position, on_grid(self.position, size)], 1)
-        x = torch.cat([self.query.expand(len(x), -1, -1), x.flatten(2).mT], 1)
+        x = torch.cat([self.query.expand(x.shape[0], -1, -1), x.flatten(2).mT], 1)
         x = self.norm(x + position)
         for number, block in enumerate(self.blocks, 1):
             if number > 1:
