@@ -237,6 +237,7 @@ def _quietly() -> Iterator[None]:
             log.setLevel(level)
 
 
+@torch.no_grad()  # attention with a learned bias is traced as another kernel where it has gradients
 def _write_onnx(model: Classifier, path: Path) -> None:
     size = model.spec.image_size
     pixels = torch.zeros(2, size, size, 3, dtype=torch.uint8)  # one would fix the batch's length

@@ -13,15 +13,19 @@ import pytest
 import torch
 
 from src import paths
-from src.artifacts.files import read_json, write_json
+from src.artifacts.files import read_json, sha256_file, write_json
 from src.artifacts.oof import read_views
 from src.cli.export import main
 from src.compute.request import Compute
+from src.config import parse_model
 from src.errors import UserError
 from src.inference import export, exported, passes, stored
+from src.models.checkpoint import save_checkpoint
+from src.models.classifier import build_classifier
 from src.training.job import Job
 from src.training.trainer import fit_fold
 from tests.asked import items_of, parts_of
+from tests.models.adapter import KWARGS, TOWER, small_adapter
 
 MakeJob = Callable[..., Job]
 WAYS = [("onnx", "fp32", 1e-3), ("openvino", "fp32", 1e-3), ("openvino", "int8", 0.5)]
@@ -85,6 +89,28 @@ def test_every_engine_answers_as_torch_does(job: Job, order: export.Order) -> No
     with pytest.raises(UserError, match=r"exported in fp32, int8: say which with --precision"):
         predict(job, "openvino")
     assert not export.is_exported(replace(order, sha256="0" * 64))
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_net_whose_attention_has_a_learned_bias_answers_alike(tmp_path: Path) -> None:
+    """ForensicsAdapter's, on batches of 32 and of one."""
+    small = {
+        "tower_kwargs": {**TOWER, "depth": 1}, "side_depth": 1, "fusions": [[1, 0]],
+        "intra_blocks": [1], "bottleneck_after": 1,
+    }  # fmt: skip
+    backbone = {"name": "forensics_adapter", "pretrained": "none", "kwargs": {**KWARGS, **small}}
+    config = parse_model({"backbone": backbone, "input": {"image_size": 64}}, "small")
+    model, _ = build_classifier(config)
+    model.net.load_state_dict(small_adapter(**small).state_dict())
+    path = tmp_path / "fold_0.safetensors"
+    save_checkpoint(path, model, config.as_dict(), ["full"])
+    shape = (export.BATCH + 1, 64, 64, 3)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    for engine in ("onnx", "openvino"):  # the second one starts from the first one's file
+        order = export.Order(path, sha256_file(path), engine, "fp32")
+        check = export.export_checkpoint(order, pixels, np.arange(len(pixels)) % 2, pixels)
+        assert check["logit_spread"] > 0.01
+        assert check["max_logit_difference"] <= 1e-3 * check["logit_spread"]
 
 
 def test_a_file_without_its_record_or_of_other_weights_is_refused(
