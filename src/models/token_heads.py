@@ -110,7 +110,9 @@ def _check_tokens(net: nn.Module, head: HeadConfig, name: str) -> None:
         raise UserError(f"{asked} wants one classifier, and {name} has two; native fits it")
     if head.pool == "registers+patches" and _registers(net) == 0:
         plain = _has_class(net) and isinstance(net.fc_norm, nn.Identity)
-        instead = "cls_avg (class token and mean of the patches)" if plain else "attention"
+        instead = (
+            "cls_avg (class token and mean of the patches) or attention" if plain else "attention"
+        )
         raise UserError(
             f"{asked} wants register tokens, and {name} has none: take {instead}, or a backbone "
             "that has them (DINOv3, vit_*_reg4_dinov2)"
