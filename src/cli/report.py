@@ -142,8 +142,12 @@ def run_localisation(arguments: Namespace) -> None:
 
 
 def _check_flags(arguments: Namespace) -> None:
+    if arguments.by != "mask":  # then --blends led here
+        place = f", in place of --by {arguments.by}" if arguments.by else ""
+        raise UserError(
+            f"--blends makes the blends that --by mask is scored on: add --by mask{place}"
+        )
     flags = {
-        "--blends without --by mask": arguments.by != "mask",
         "--recipe": arguments.recipe is not None,  # only a net shows maps
         "--only": arguments.only is not None,
         "--versus": arguments.versus is not None,

@@ -58,9 +58,23 @@ def pooled_auc(counts: NDArray[np.int64] | Floats) -> float:
 
 
 def best_cut(counts: Counts) -> int:
-    """Return the code from which on pixels are called so with the largest IoU, and F1."""
+    """Return the code from which on pixels are called so with the largest IoU, and F1.
+
+    It lies midway between the lowest value called so and the next lower one; where all are called
+    so, or no number lies between the two, it is the lowest value itself.
+    """
     wrong, right = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
-    return int(np.argmax(right / np.maximum(counts[1].sum() + wrong, 1)))
+    best = int(np.argmax(right / np.maximum(counts[1].sum() + wrong, 1)))
+    found = np.flatnonzero(counts.sum(axis=0))
+    place = int(np.searchsorted(found, best))
+    lowest = int(found[place])
+    if place == 0:
+        return lowest
+    below = int(found[place - 1])
+    with np.errstate(invalid="ignore"):  # infinite ones
+        middle = np.float16(value_of(below) / 2 + value_of(lowest) / 2)
+    code = int(codes_of(np.array([[middle]], np.float16))[0, 0])
+    return code if below < code < lowest else lowest
 
 
 def cuts_of_others(rows: PixelRows, seed: int = 0) -> tuple[NDArray[np.uint16], str]:

@@ -68,6 +68,30 @@ def test_the_best_cut_is_that_of_a_search_through_all(seed):
     code = best_cut(count(rows))
     called = rows.codes >= code
     assert jaccard_score(rows.truth.ravel(), called.ravel()) == pytest.approx(max(found)[0])
+    # It lies midway between the two values that it parts.
+    low, high = maps.ravel()[~called.ravel()].max(), maps.ravel()[called.ravel()].min()
+    assert value_of(code) == (low + high) / 2
+
+
+@pytest.mark.parametrize(
+    ("maps", "truth", "cut"),
+    [
+        ([0.1, 0.2, 0.3, 0.4], [1, 0, 1, 1], 0.1),  # all are called so
+        ([-2, -1, 1, 3], [0, 0, 1, 1], 0),
+        ([-8, -4, -2], [0, 1, 1], -6),
+        ([1, 1 + 2**-10], [0, 1], 1 + 2**-10),  # no number between them
+        ([-np.inf, 5], [0, 1], 5),
+        ([-np.inf, np.inf], [0, 1], np.inf),
+        ([-65504, 65504], [0, 1], 0),
+        ([1, 2], [0, 0], 1),
+    ],
+)
+def test_the_cut_is_a_number_between_what_it_parts(maps, truth, cut):
+    given = np.array(maps, np.float16)
+    counts = np.zeros((2, BINS), np.int64)
+    for code, so in zip(codes_of(given[:, None])[:, 0], truth, strict=True):
+        counts[so, code] += 1
+    assert value_of(best_cut(counts)) == np.float16(cut)
 
 
 def test_cuts_come_from_other_folds_and_scores_stand_there():

@@ -27,12 +27,13 @@ from src.data.items.manifest import (
     make_manifest,
     name_domains,
 )
-from src.data.items.masks import as_series, describe_masks, masks_of_items, part_masks
+from src.data.items.masks import as_series, describe_masks, masks_of_items
 from src.data.items.places import note_splits, place_files, refuse_outside
 from src.data.items.words import make_split_map
 from src.data.layouts.class_folders import Labelled, label_by_folders
 from src.data.layouts.label_tables import find_label_tables, label_by_tables
 from src.data.layouts.mask_column import take_masks
+from src.data.layouts.mask_folders import part_masks
 from src.data.layouts.parquet_sets import read_parquet_sets
 from src.data.layouts.sample_submission import find_sample
 from src.data.layouts.test_items import (
@@ -52,7 +53,9 @@ Loaded = tuple[list[Entry], Dataset]  # entry i belongs to item i
 def load_dataset(
     dataset: str, input_root: Path | None = None, group_by: str | None = None
 ) -> Dataset:
-    """Understand a data set from its names and CSV alone; nothing is decoded.
+    """Understand a data set from its names and CSV alone.
+
+    Decoded are a few files of a folder `masks` beside those of classes, and nothing else.
 
     `dataset` is a folder of `input/` (or of `input_root`), or `demo`; `group_by` tells what ties
     face swaps, instead of dataset.yaml.
@@ -136,10 +139,11 @@ def _read(name: str, root: Path, config: DatasetConfig) -> Loaded:
     rows = read_parquet_sets(Folder(name, root, config, listing))
     media = sorted([*listing.media, *rows.media], key=attrgetter("logical"))
     listed = replace(listing, media=media, tables=rows.tables)
-    folder = part_masks(Folder(name, root, config, listed))
+    folder, in_folders = part_masks(Folder(name, root, config, listed))
     sample, tables = find_sample(folder)
     reading = read_published(folder, has_sample=sample is not None)
     if reading is not None:
+        reading.notes += in_folders
         left = (entry for entry in tables if entry.suffix != TEXT_SUFFIX)
         unread = [entry.path for entry in left if entry.logical not in reading.tables]
         if unread:
@@ -183,7 +187,7 @@ def _read(name: str, root: Path, config: DatasetConfig) -> Loaded:
         config=config,
         labels=make_label_names(labelled.words),
         notes=[*labelled.notes, *about_val, *note_splits(files, splits), *named, *found.notes,
-               *rows.notes, *of_masks, *aside],
+               *rows.notes, *in_folders, *of_masks, *aside],
         ignored=dict(ignored),
     )  # fmt: skip
 

@@ -125,7 +125,13 @@ class MaskReader:
     def _draw(self, item: int, canvas: Canvas) -> Mask:
         root, path = self._source.root, self._source.paths[item]
         data = read_bytes(root, path)
-        mask = lay_over(decode_mask(read_bytes(root, self._masks[item])), *size_of(data))
+        mask = decode_mask(read_bytes(root, self._masks[item]))
+        if 0 < mask.max(initial=0) < FAINT:
+            raise UnreadableImageError(
+                f"its largest value is {mask.max()} of 255: an index mask? "
+                "0/1 or 0..255 is expected"
+            )
+        mask = lay_over(mask, *size_of(data))
         # Only the place of a face that is turned upright hangs on what the picture shows.
         aligned = canvas.face is not None and canvas.face.align
         picture: NDArray[Any] = decode_image(data) if aligned else mask

@@ -1,14 +1,31 @@
 """Masks are told from pictures: in folders, in columns, in DeepfakeBench's JSON; never items."""
 
+import io
 import json
 
+import cv2
+import numpy as np
 import pytest
+from PIL import Image
 
 from src.cli.data import main as data_command
 from src.data.layouts.load import load_dataset
-from tests.data.conftest import expand, refused
+from tests.data.conftest import expand, picture, refused
 
 PICTURES = expand("train/{real,fake}/{a,b,c}.png")
+
+
+def grey(shows: str, seed: int = 0) -> bytes:
+    """A picture file: a mask of some kind, a grey `face`, or a `picture` in colours."""
+    if shows == "picture":
+        return picture(seed)
+    pixels = np.zeros((48, 48, 3), np.uint8)
+    pixels[10:24, 8:30] = (0, 0, 255) if shows == "colours" else 255
+    if shows == "soft mask":
+        pixels = cv2.GaussianBlur(pixels, (0, 0), 1.5)
+    if shows == "face":
+        pixels = np.array(Image.open(io.BytesIO(picture(seed, 48))).convert("L"))
+    return cv2.imencode(".jpg" if shows == "jpeg mask" else ".png", pixels)[1].tobytes()
 
 
 def said(dataset, text: str) -> bool:
@@ -30,7 +47,7 @@ def said(dataset, text: str) -> bool:
 def test_a_folder_of_masks(toy, pictures, masks):
     yaml = {"dataset.yaml": "subfolders: group\n"} if "frames" in pictures[0] else {}
     spare = [masks[0].replace("a.png", "nobody.png"), masks[0].replace("a.png", "c.mp4")]
-    plain, dataset = toy(pictures, yaml), toy([*pictures, *masks, *spare], yaml)
+    plain, dataset = toy(pictures, yaml), toy(dict.fromkeys([*masks, *spare], grey("mask")), yaml)
     # What is an item, and its fingerprint, are as without the masks.
     assert dataset.items.equals(plain.items)
     assert dataset.sha256 == plain.sha256
@@ -42,6 +59,44 @@ def test_a_folder_of_masks(toy, pictures, masks):
     assert set(labels[dataset.masks.index]) == {1}
     assert said(dataset, f"masks: {len(masks)} of 3 fakes have one")
     assert dataset.ignored == {"masks of no train picture": 2}
+
+
+ATTACKS = expand("{live,spoof}/{000,001,002,003,004,005}.png")
+WORN = [f"masks/{k:03d}.png" for k in range(6)]
+OTHERWISE = "`labels: {live: 0, spoof: 1, masks: 1}` in dataset.yaml"
+
+
+@pytest.mark.parametrize("shows", ["mask", "soft mask", "colours", "jpeg mask"])
+def test_a_folder_beside_classes_that_holds_masks(toy, shows):
+    pictures = {path: grey("picture", k) for k, path in enumerate(ATTACKS)}
+    dataset = toy(pictures, dict.fromkeys(WORN, grey(shows)))
+    assert dataset.masks.to_dict() == {f"spoof/{k:03d}.png": path for k, path in enumerate(WORN)}
+    assert said(
+        dataset, f"read as masks, no pictures: masks (6 files); for pictures say {OTHERWISE}"
+    )
+
+
+@pytest.mark.parametrize("attacks", [ATTACKS, [path.replace("/", "/p1/") for path in ATTACKS]])
+@pytest.mark.parametrize("shows", ["picture", "face"])
+def test_attacks_with_masks_beside_the_other_classes_are_no_masks(toy, shows, attacks):
+    """Running numbers as names fit: what the files show tells, or else that they fit reals too."""
+    worn = [path.replace("/", "/p1/") if "p1" in attacks[0] else path for path in WORN]
+    made = {path: grey(shows, k) for k, path in enumerate([*attacks, *worn])}
+    yaml = "subfolders: group\n" * ("p1" in attacks[0])
+    with refused("6 of 18 train files have no label.*`labels: {live: 0, spoof: 1, masks: 0|1}`"):
+        toy(made, {"dataset.yaml": yaml})
+    dataset = toy(made, {"dataset.yaml": f"{yaml}labels: {{live: 0, spoof: 1, masks: 1}}\n"})
+    assert sorted(dataset.train["path"]) == sorted(made)
+    assert dataset.masks.empty
+
+
+def test_grey_files_with_names_of_fakes_alone_are_masks_and_unreadable_ones_say_nothing(toy):
+    pictures = expand("train/real/{r,s}.png", "train/fake/{a,b}.png")
+    soft = {"train/masks/a.png": grey("face"), "train/masks/b.png": b"no picture"}
+    dataset = toy({path: grey("picture", k) for k, path in enumerate(pictures)}, soft)
+    assert dataset.masks.to_dict() == {f"fake/{k}.png": f"train/masks/{k}.png" for k in "ab"}
+    soft["train/masks/a.png"] = b"no picture"
+    assert toy(soft).masks.to_dict() == dataset.masks.to_dict()
 
 
 def test_in_zips_in_test_and_of_reals(toy, capsys):

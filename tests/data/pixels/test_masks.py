@@ -122,28 +122,33 @@ def test_what_counts_at_any_depth(tmp_path):
 def test_masks_that_cannot_be_used_count_as_none(pair, caplog, monkeypatch):
     root, mask = pair
     bad = {
-        "wide.png": mask[:40], "empty.png": np.full_like(mask, 20), "cut.png": mask,
-        "fine.png": mask, "real.png": mask, "zero.png": 0 * mask,
+        "wide.png": mask[:40], "empty.png": np.zeros_like(mask), "cut.png": mask,
+        "index.png": np.minimum(mask, 2), "fine.png": mask, "real.png": mask, "zero.png": 0 * mask,
     }  # fmt: skip
     for name, values in bad.items():
         Image.fromarray(values).save(root / name)
     (root / "cut.png").write_bytes((root / "cut.png").read_bytes()[:200])
     (root / "text.png").write_text("no picture")
     names = [*bad, "text.png", "", ""]
-    labels = np.array([1, 1, 1, 1, 0, 0, 1, 1, 0])
-    pictures = ["x.png"] * 8 + ["clip.mp4"]
+    labels = np.array([1, 1, 1, 1, 1, 0, 0, 1, 1, 0])
+    pictures = ["x.png"] * 9 + ["clip.mp4"]
     found = reader(root, Canvas(32, "squash", "bicubic"), [*names[:-1], "m.png"], pictures)
     with caplog.at_level(logging.WARNING):
         found.preload(labels)
     monkeypatch.setattr("src.data.pixels.masks.read_bytes", None)  # all is in memory
-    assert [found.read(item) is not None for item in range(9)] == [False] * 3 + [True] + [False] * 5
+    assert [found.read(item) is not None for item in range(10)] == [False] * 4 + [True] + [
+        False
+    ] * 5
     first, second = (record.getMessage() for record in caplog.records)
     assert "1 reals have one that is not empty" in first
     assert first.endswith("real.png")
-    assert "4 of 5 cannot be used, their items count as having none: wide.png" in second
+    assert "5 of 6 cannot be used, their items count as having none: wide.png" in second
     assert "130x40 pixels, its picture 130x90, of another shape" in second
     assert "empty.png: the mask is empty where the model looks" in second
-    assert sorted(found.problems) == [0, 1, 2, 6]
+    assert found.problems[3].startswith(
+        "its largest value is 2 of 255: an index mask? 0/1 or 0..255"
+    )
+    assert sorted(found.problems) == [0, 1, 2, 3, 7]
 
 
 def test_the_picture_is_turned_upright_first(pair):
