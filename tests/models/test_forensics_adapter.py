@@ -132,7 +132,7 @@ def test_its_parts_and_what_they_cost():
         ({"side_heads": 5}, "side_heads: 5 do not divide side_width, 24"),
         ({"head_num": 3}, "head_num: 3 does not divide the tower's 4 heads"),
         ({"queries": 2}, "queries must be >= 4"),
-        ({"querys": 8}, "did you mean 'queries'"),
+        ({"queries_": 8}, "did you mean 'queries'"),
         ({"tower": "vit_tiny_patch16_224"}, "vit_tiny_patch16_224 is no CLIP ViT"),
         ({"tower": "resnet18", "tower_kwargs": {}}, "resnet18 is no CLIP ViT"),
         ({"tower": "vit_base_patch16_clap_224"}, "vit_base_patch16_clip_224"),

@@ -195,7 +195,7 @@ def test_a_step_trains_all_but_the_tower(make_job, has_mask):  # noqa: F811
         ({"mixup": 0.2}, "localise wants pictures of one mask.*mixup"),
         ({"cutmix": 1.0}, "localise wants pictures of one mask"),
         ({"localise": {"boundary": 0, "intra": 0, "clip": 0}}, "it teaches nothing"),
-        ({"localise": {"boundry": 1}}, "did you mean.*boundary"),
+        ({"localise": {"boundary_map": 1}}, "did you mean.*boundary"),
         ({"strategy": "feature_extractor", "transfer": {}}, "localise: strategy feature_extractor"),
         ({"strategy": "lp_ft"}, "localise: strategy lp_ft has a stage on features"),
     ],
