@@ -1,17 +1,6 @@
 """A model's config (`schema`); configs by name, read from YAML (`read`)."""
 
-from src.config.read import (
-    check_stem,
-    config_file,
-    config_files,
-    model_names,
-    model_path,
-    parse_change,
-    parse_model,
-    read_model,
-    set_dotted,
-)
-from src.config.schema import (
+from src.config.parts import (
     AUTO,
     READING,
     TOKEN_POOLS,
@@ -26,12 +15,23 @@ from src.config.schema import (
     LanguageConfig,
     LocaliseConfig,
     LossConfig,
-    ModelConfig,
     OptimConfig,
     PseudoConfig,
     SimclrConfig,
     TransferConfig,
 )
+from src.config.read import (
+    check_stem,
+    config_file,
+    config_files,
+    model_names,
+    model_path,
+    parse_change,
+    parse_model,
+    read_model,
+    set_dotted,
+)
+from src.config.schema import ModelConfig
 
 __all__ = [
     "AUTO",

@@ -1,6 +1,6 @@
 """Training pictures that are more than a file: pseudo-fakes of reals, and masks of fakes."""
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from src.config import BlendConfig
 from src.data.batches.blend import beside_blend, distract, self_blend
 from src.data.pixels.landmarks import Landmarks
+from src.data.pixels.masks import MaskReader
 from src.seeds import derive_seed
 
 if TYPE_CHECKING:  # it loads albumentations
@@ -30,18 +31,10 @@ class Made(NamedTuple):
         return self._replace(pixels=found["image"], mask=found["mask"])
 
 
-class MaskFiles(Protocol):
-    """Masks of items that come with a data set (`src.data.pixels.masks`)."""
-
-    def read(self, item: int, canvas: int = 0) -> NDArray[np.uint8] | None:
-        """Return an item's mask as its canvas shows it, (size, size); None where it has none."""
-        ...
-
-
 class Masked:
     """Says where items were manipulated: reals nowhere, fakes where their files say."""
 
-    def __init__(self, size: int, files: MaskFiles | None = None, canvas: int = 0) -> None:
+    def __init__(self, size: int, files: MaskReader | None = None, canvas: int = 0) -> None:
         self.size, self.files, self.canvas = size, files, canvas
 
     def of(self, item: int, label: int) -> NDArray[np.uint8] | None:
