@@ -151,6 +151,22 @@ def check_recipe_fresh(recipe: Recipe) -> None:
             raise UserError(f"{path} {what} since the recipe was tuned on it; run tune.py again")
 
 
+def read_fresh_recipe(path: Path, scheme: str) -> Recipe:
+    """Read a recipe whose members are to label or teach within the folds of a scheme.
+
+    Raises:
+        UserError: as `read_recipe` and `check_recipe_fresh`; or it is of another scheme.
+    """
+    recipe = read_recipe(path)
+    check_recipe_fresh(recipe)
+    if recipe.scheme != scheme:
+        raise UserError(
+            f"{path} was tuned on the folds of {recipe.scheme}, not {scheme}: models that never "
+            "saw a fold of one saw parts of it in the other"
+        )
+    return recipe
+
+
 def _checked(record: dict[str, Any], path: Path) -> Recipe:
     """Return a recipe whose values are of the kinds that its classes name."""
     from src.strict_yaml import checked  # slow to import

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from src import paths
 from src.artifacts.files import sha256_file
-from src.artifacts.recipes import Recipe, check_recipe_fresh, read_recipe
+from src.artifacts.recipes import Recipe, read_fresh_recipe
 from src.config import PseudoConfig
 from src.data.folds.overlap import Relatives, find_relatives
 from src.data.items.manifest import Dataset
@@ -95,13 +95,7 @@ class PseudoLabels:
         if not path.is_file():
             raise UserError(f"{self.model}: pseudo.recipe is {name!r}, and {path} is not there: "
                             f"{commands}")  # fmt: skip
-        recipe = read_recipe(path)
-        check_recipe_fresh(recipe)
-        if recipe.scheme != self.scheme:
-            raise UserError(
-                f"{path} was tuned on the folds of {recipe.scheme}, not {self.scheme}: models that "
-                "never saw a fold of one saw parts of it in the other"
-            )
+        recipe = read_fresh_recipe(path, self.scheme)
         if any(member.model == self.model and member.weight != 0 for member in recipe.members):
             raise UserError(
                 f"{path} has {self.model} itself as a member, which cannot label its own training "

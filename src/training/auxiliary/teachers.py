@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from src import paths
 from src.artifacts.files import sha256_file
-from src.artifacts.recipes import Recipe, check_recipe_fresh, read_recipe
+from src.artifacts.recipes import Recipe, read_fresh_recipe
 from src.artifacts.runs import check_checkpoint, has_run, read_run, was_selected
 from src.config import DistilConfig, model_names, read_model
 from src.distillation import asked_of
@@ -229,13 +229,7 @@ def _of_run(job: Job, model: str) -> Teacher:
 
 def _of_recipe(job: Job, name: str) -> Teachers:
     path = paths.recipe_json(job.dataset, name)
-    recipe = read_recipe(path)
-    check_recipe_fresh(recipe)
-    if recipe.scheme != job.scheme:
-        raise UserError(
-            f"distil.teacher: {path} was tuned on the folds of {recipe.scheme}, not {job.scheme}: "
-            "models that never saw a fold of one saw parts of it in the other"
-        )
+    recipe = read_fresh_recipe(path, job.scheme)
     members = [one for one in recipe.members if one.weight != 0]
     if any(one.model == job.model for one in members):
         raise UserError(f"distil.teacher: {path} has {job.model} itself as a member: tune without "
