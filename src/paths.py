@@ -139,6 +139,13 @@ oof_csv = Artefact("oof/{dataset}/{scheme}/{model}/fold_{fold}.csv")
 oof_views = Artefact("oof/{dataset}/{scheme}/{model}/fold_{fold}.views.parquet")
 # of the test items
 test_views = Artefact("oof/{dataset}/{scheme}/{model}/test_fold_{fold}.views.parquet")
+# of out-of-fold and of test items as they are delivered, at all levels that were asked for
+delivered_views = Artefact(
+    "oof/{dataset}/{scheme}/{model}/delivered_{seed}_fold_{fold}.views.parquet"
+)
+delivered_test_views = Artefact(
+    "oof/{dataset}/{scheme}/{model}/delivered_{seed}_test_fold_{fold}.views.parquet"
+)
 # logits of what a merge chose on either half of a fold
 cross_fitted_csv = Artefact("oof/{dataset}/{scheme}/{model}/cross_fitted_fold_{fold}.csv")
 # marks a member from elsewhere

@@ -23,6 +23,9 @@ WHOLE = "full"  # the view of an image as it is; `f03` is that of a clip's frame
 CROSS_FITTED = ["item_id", "half", "logit_0", "logit_1"]
 MIRRORED = "+flip"  # how the view of a mirror image ends
 UNREADABLE = "unreadable"  # the view of a test item that could not be decoded; its logit is NaN
+# between a level and a view: `jpeg50:full` is the whole picture after it was stored at quality 50
+DELIVERED = ":"
+CLEAN = ""  # the level of a picture as it is
 _METADATA_KEY = b"rvf"
 _BROKEN = (OSError, ValueError, LookupError, TypeError, RecursionError)  # what damaged files raise
 
@@ -82,6 +85,17 @@ def _check_sane(oof: pd.DataFrame, path: Path) -> None:
             f"{path}: row {row + 2}: logit is {oof['logit'].iloc[row]!r}; beyond {MOST_LOGIT:g} no "
             "log-odds make sense, and a few outweigh all other items: that training diverged"
         )
+
+
+def split_delivery(view: str) -> tuple[str, str]:
+    """Return the level that a view was delivered at, `CLEAN` for none, and the view itself."""
+    level, found, rest = view.rpartition(DELIVERED)
+    return (level, rest) if found else (CLEAN, view)
+
+
+def delivered(level: str, view: str) -> str:
+    """Return the name of a view of a picture that is delivered at a level."""
+    return f"{level}{DELIVERED}{view}" if level else view
 
 
 def is_flat(logit: pd.Series) -> bool:

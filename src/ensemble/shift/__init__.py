@@ -1,0 +1,1 @@
+"""Scores and recipes under shift: what held-out items say when they are delivered otherwise."""

@@ -1,0 +1,129 @@
+"""Out-of-fold predictions of delivered items: stored once, joined to the clean ones by item_id."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from src import paths
+from src.artifacts.oof import CLEAN, read_views, split_delivery
+from src.ensemble.align import Aligned
+from src.ensemble.extra import is_extra
+from src.ensemble.pooling import DEFAULT, Pooled, pool_table
+from src.errors import UserError
+
+SEED = 42  # of the draws of levels that are random
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """The same items and members, clean and at several levels."""
+
+    clean: Aligned  # as they are
+    levels: Mapping[str, Aligned]  # level -> the same rows, logits of the pictures it delivers
+
+    def at(self, level: str) -> Aligned:
+        """Return the rows at a level; `CLEAN` are those as they are."""
+        return self.clean if level == CLEAN else self.levels[level]
+
+
+def read_delivered(
+    aligned: Aligned, levels: Sequence[str] | None = None, seed: int = SEED
+) -> Delivered:
+    """Read what the members predicted of the rows as each level delivers them.
+
+    Every level's rows are pooled in all ways in which the clean ones are. `levels`: None takes
+    those that all members have.
+
+    Raises:
+        UserError: a member lacks a level, or all of them; its predictions are of other weights.
+            The message says what to run.
+    """
+    tables = {model: _read_member(aligned, model, seed) for model in aligned.models}
+    if levels is None:
+        shared = set.intersection(*(set(found) for found, _ in tables.values()))
+        first = next(iter(tables.values()))[0]
+        levels = [level for level in first if level in shared]
+        if not levels:
+            lacking = aligned.models[-1]
+            raise UserError(f"the members share no level; {_way_out(aligned, lacking, seed)}")
+    for model, (found, _) in tables.items():
+        for level in levels:
+            if level not in found:
+                raise UserError(
+                    f"{model} has no predictions at level {level!r} with seed {seed}; "
+                    + _way_out(aligned, model, seed, [level])
+                )
+    return Delivered(aligned, {level: _at_level(aligned, tables, level) for level in levels})
+
+
+def _way_out(aligned: Aligned, model: str, seed: int, levels: Sequence[str] = ()) -> str:
+    words = f"python -m src robustness --data {aligned.dataset} --model {model}"
+    words += f" --scheme {aligned.scheme}"
+    words += f" --levels {' '.join(levels)}" if levels else ""
+    words += f" --seed {seed}" if seed != SEED else ""
+    return f"make them: {words}; or leave it out (--models)"
+
+
+def _read_member(aligned: Aligned, model: str, seed: int) -> tuple[dict[str, pd.DataFrame], str]:
+    """Return level -> a member's views of all its folds, without the level; and its pooling."""
+    names = (aligned.dataset, aligned.scheme, model)
+    if is_extra(*names):
+        raise UserError(
+            f"{model} came from elsewhere (--extra): nothing of ours can look at delivered "
+            "pictures with it; leave it out (--models)"
+        )
+    found, pool = [], DEFAULT
+    for fold in aligned.folds_of(model):
+        path = paths.readable(paths.delivered_views(*names, seed, fold))
+        if not path.is_file():
+            raise UserError(
+                f"{path}: no predictions of delivered pictures; {_way_out(aligned, model, seed)}"
+            )
+        views, metadata = read_views(path)
+        _check(path, metadata.get("checkpoint_sha256"), aligned, model, fold)
+        pool = str(metadata.get("pool", DEFAULT))
+        found.append(views)
+    table = pd.concat(found, ignore_index=True)
+    split = {view: split_delivery(view) for view in table["view"].unique()}
+    level = table["view"].map({view: one for view, (one, _) in split.items()})
+    table["view"] = table["view"].map({view: rest for view, (_, rest) in split.items()})
+    parts = {str(one): part for one, part in table.groupby(level, sort=False) if one != CLEAN}
+    return parts, pool
+
+
+def _check(path: Path, sha256: object, aligned: Aligned, model: str, fold: int) -> None:
+    known = aligned.checkpoint_sha256[model].get(str(fold))
+    if known is None or sha256 != known:
+        raise UserError(
+            f"{path}: made by other weights than the out-of-fold predictions beside it; "
+            + _way_out(aligned, model, SEED)
+        )
+
+
+def _at_level(
+    aligned: Aligned, tables: Mapping[str, tuple[dict[str, pd.DataFrame], str]], level: str
+) -> Aligned:
+    """Return the rows at a level that every member has, pooled in every way the clean ones are."""
+    pools = list(aligned.pooled.logits)
+    logit = np.full_like(aligned.logit, np.nan)
+    pooled = {pool: logit.copy() for pool in pools}
+    for column, model in enumerate(aligned.models):
+        parts, own = tables[model]
+        views = parts[level]
+        for name in dict.fromkeys([own, *pools]):
+            values = pool_table(views, name).reindex(aligned.item_id).to_numpy()
+            if name == own:
+                logit[:, column] = values
+            if name in pooled:
+                pooled[name][:, column] = values
+    lost = np.isnan(logit) & ~np.isnan(aligned.logit)
+    if lost.any():
+        row, column = np.argwhere(lost)[0]
+        raise UserError(
+            f"{aligned.models[column]} has no prediction of {aligned.item_id[row]!r} at level "
+            f"{level!r}; {_way_out(aligned, aligned.models[column], SEED, [level])}"
+        )
+    return replace(aligned, logit=logit, pooled=Pooled(aligned.pooled.defaults, pooled))
