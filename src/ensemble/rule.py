@@ -17,9 +17,16 @@ from src.registry import Registry
 FloatArray = NDArray[np.float64]
 TIE = 1e-9  # a share of votes this close to one half is a tie: weights are rounded floats
 # of a recipe's stages
-ORDER = ("pooling", "fold_calibration", "calibration", "voting", "threshold")
-OPTIONAL = ORDER[:3]
+ORDER = ("pooling", "deliveries", "fold_calibration", "calibration", "voting", "threshold")
+OPTIONAL = ORDER[:4]
 FoldCurves = dict[str, Curve]  # fold (as a string) -> what its model's logits go through
+
+
+class Deliveries(NamedTuple):
+    """How else an item is looked at: the mean of its logits as it is and at these levels counts."""
+
+    levels: tuple[str, ...]  # names of levels, one at least
+    seed: int  # of the draws of levels that are random
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,8 @@ class Rule:
     # one name in `POOLING` a member: how its frames' logits became the logits that the rule was
     # fitted on; empty where there are no clips. Voting does not look at it.
     pools: tuple[str, ...] = ()
+    # what else each member looked at for the logits that the rule was fitted on, likewise
+    deliveries: Deliveries | None = None
     # member -> curves of its folds' models, where these score on different scales: what their
     # logits went through before, likewise
     folds: dict[str, FoldCurves] = field(default_factory=dict)
@@ -222,6 +231,9 @@ def stages_of(rule: Rule, models: Sequence[str]) -> list[dict[str, Any]]:
     if rule.pools:
         pools = {m: pool for m, pool in zip(models, rule.pools, strict=True) if pool}
         stages.append({"name": "pooling", "params": {"pools": pools}})
+    if rule.deliveries:
+        levels, seed = rule.deliveries
+        stages.append({"name": "deliveries", "params": {"levels": list(levels), "seed": seed}})
     if rule.folds:
         by_fold = {m: {k: asdict(c) for k, c in each.items()} for m, each in rule.folds.items()}
         stages.append({"name": "fold_calibration", "params": {"curves": by_fold}})
@@ -248,7 +260,7 @@ def rule_of(recipe: Recipe) -> Rule:
     names = [stage.get("name") for stage in recipe.stages]
     if names != [name for name in ORDER if name in names or name not in OPTIONAL]:
         raise UserError(
-            f"the recipe's stages are {names}, this version knows {list(ORDER)} (the first three "
+            f"the recipe's stages are {names}, this version knows {list(ORDER)} (the first four "
             "may be absent); run tune.py again"
         )
     try:
@@ -273,6 +285,26 @@ def pools_of(recipe: Recipe) -> dict[str, str]:
     for pool in pools.values():
         POOLING.get(str(pool))
     return {str(model): str(pool) for model, pool in pools.items()}
+
+
+def deliveries_of(recipe: Recipe) -> Deliveries | None:
+    """Return how else a recipe looks at every item, None where it does not.
+
+    Each member's logit of an item is then the mean over the item as it is and every level; at each
+    its frames are pooled, and its folds averaged, as the item's as it is are.
+
+    Raises:
+        UserError: a damaged stage.
+    """
+    if not any(stage["name"] == "deliveries" for stage in recipe.stages):
+        return None
+    params = recipe.stage("deliveries")
+    levels, seed = params.get("levels"), params.get("seed")
+    if not isinstance(levels, list) or not levels or not all(isinstance(a, str) for a in levels):
+        raise UserError("the deliveries stage of the recipe names no levels; run tune.py again")
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise UserError("the deliveries stage of the recipe has no seed; run tune.py again")
+    return Deliveries(tuple(levels), seed)
 
 
 def fold_curves_of(recipe: Recipe) -> dict[str, FoldCurves]:
@@ -313,6 +345,7 @@ def _build(recipe: Recipe, *, calibrated: bool) -> Rule:
         by=threshold.get("by", ""),
         cuts=cuts,
         pools=tuple(pools.get(member.model, "") for member in recipe.members) if pools else (),
+        deliveries=deliveries_of(recipe),
         folds=fold_curves_of(recipe),
     )
 

@@ -7,7 +7,17 @@ import pytest
 from src.artifacts.oof import UNREADABLE
 from src.artifacts.recipes import Member, Recipe, read_recipe, write_recipe
 from src.ensemble.calibration import Curve, fit_rank
-from src.ensemble.rule import VOTING, Rule, can_vote, fold_curves_of, rule_of, stages_of, vote
+from src.ensemble.rule import (
+    VOTING,
+    Deliveries,
+    Rule,
+    can_vote,
+    deliveries_of,
+    fold_curves_of,
+    rule_of,
+    stages_of,
+    vote,
+)
 from src.ensemble.vote import apply_recipe, pool_views
 from src.errors import UserError
 from src.metrics import sigmoid
@@ -229,6 +239,25 @@ def test_a_recipe_of_a_later_version_is_refused():
     del recipe.stages[1]["params"]["value"]
     with pytest.raises(UserError, match="lacks 'value'"):
         rule_of(recipe)
+
+
+@pytest.mark.parametrize(
+    ("params", "match"),
+    [
+        ({"levels": [], "seed": 42}, "names no levels; run tune.py"),
+        ({"levels": "jpeg70", "seed": 42}, "names no levels; run tune.py"),
+        ({"levels": ["jpeg70"], "seed": "42"}, "has no seed; run tune.py"),
+    ],
+)
+def test_deliveries_are_a_stage_that_a_recipe_keeps(tmp_path, params, match):
+    looked = Deliveries(("jpeg70", "blur1"), 7)
+    write_recipe(tmp_path / "r.json", recipe_of(dataclasses.replace(rule(), deliveries=looked)))
+    recipe = read_recipe(tmp_path / "r.json")
+    assert deliveries_of(recipe) == rule_of(recipe).deliveries == looked
+    assert deliveries_of(recipe_of(rule())) is None
+    recipe.stages[0]["params"] = params
+    with pytest.raises(UserError, match=match):
+        deliveries_of(recipe)
 
 
 def views(rows):
