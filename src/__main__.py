@@ -20,6 +20,7 @@ VERBS = {
     "report": "learning curves, confusion, reliability, the most wrong items: a page a model",
     "attention": "where a transformer looks, layer by layer, beside its teacher",
     "evaluate": "the metrics of the field, with intervals; on another data set too (--from)",
+    "robustness": "how scores hold when pictures come as JPEG, blurred, smaller, noisy, retouched",
     "score": "CSVs of scores from anywhere: every metric, and which of two is better",
     "compare": "many ways to train, in one go: in-domain against out-of-domain scores",
     "export": "checkpoints as files for ONNX Runtime or OpenVINO, checked against torch",

@@ -251,6 +251,11 @@ def cross_views(
     return _below(oof_dir(dataset, scheme, model), "cross", other, f"{stem}.views.parquet")
 
 
+def robustness_csv(dataset: str, scheme: str, name: str, *, is_recipe: bool = False) -> Path:
+    """Return the scores of a model, or a recipe, at many levels; a PNG of that stem is beside."""
+    return _scored_dir(dataset, scheme, name, is_recipe=is_recipe) / "robustness.csv"
+
+
 def scorecard_csv(
     dataset: str,
     scheme: str,
@@ -261,8 +266,12 @@ def scorecard_csv(
     is_recipe: bool = False,
 ) -> Path:
     """Return the metrics of a model, or a recipe, on its own data set or on another."""
-    home = report_dir(dataset, scheme, name)
-    if is_recipe:
-        home = _below(root(), "reports", dataset, scheme, "recipes", name)
+    home = _scored_dir(dataset, scheme, name, is_recipe=is_recipe)
     part = "" if split == "train" else f"_{split}"
     return _below(home, "scorecard.csv" if other is None else f"scorecard_on_{other}{part}.csv")
+
+
+def _scored_dir(dataset: str, scheme: str, name: str, *, is_recipe: bool) -> Path:
+    if is_recipe:
+        return _below(root(), "reports", dataset, scheme, "recipes", name)
+    return report_dir(dataset, scheme, name)

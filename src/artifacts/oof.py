@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -85,6 +85,13 @@ def _check_sane(oof: pd.DataFrame, path: Path) -> None:
             f"{path}: row {row + 2}: logit is {oof['logit'].iloc[row]!r}; beyond {MOST_LOGIT:g} no "
             "log-odds make sense, and a few outweigh all other items: that training diverged"
         )
+
+
+class Levels(NamedTuple):
+    """Levels at which pictures are delivered (`data.pixels.deliveries`)."""
+
+    names: tuple[str, ...]  # one or more
+    seed: int  # of what they draw
 
 
 def split_delivery(view: str) -> tuple[str, str]:

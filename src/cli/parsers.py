@@ -29,6 +29,7 @@ HOMES = {
     "variants": "models",
     "submit_log": "report",
     "attention": "report",
+    "robustness": "report",
 }  # modules of another name than the command's
 SCRIPTS = {"train": "train_folds.py", "tune": "tune.py", "predict": "predict_ensemble.py"}
 
@@ -433,6 +434,33 @@ def _evaluate(parser: Parser) -> None:
     add("--from", dest="source", metavar="A", help="predict --data with what was trained on A")
     text = "labelled items of --data to predict; default: test, where it is labelled"
     add("--split", choices=["train", "test"], help=text)
+    add_data(parser)
+    add_compute(parser)
+
+
+@command("""Score held-out items as messengers and sites deliver them, at the clean threshold.
+
+  python -m src robustness --model effnet_b0        clean; JPEG 90 70 50 30; blur 0.5 1 2; resize
+                          to 0.5, 0.25 and back; noise 0.02 0.05 0.1; jitter 20 %; crop 80 %; and
+                          retouched reals
+  python -m src robustness --recipe tuned           all its members in one decode of each item
+  python -m src robustness --model effnet_b0 --levels card gend chain3 long1024-jpeg50
+  python -m src robustness --list                   what there is
+
+AUC, the metric, false alarms on reals and flipped verdicts at each level, with 95 % intervals by
+group; a table, a CSV and a picture. What was predicted is kept: tune.py --under robustness chooses
+a recipe on it. docs/robustness.md says what each level does.""")
+def _robustness(parser: Parser) -> None:
+    add = parser.add_argument
+    what = parser.add_mutually_exclusive_group(required=True)
+    text = "models with out-of-fold predictions, a card each"
+    what.add_argument("--model", nargs="+", metavar="NAME", help=text)
+    what.add_argument("--recipe", metavar="NAME", help="a recipe that tune.py wrote")
+    what.add_argument("--list", action="store_true", help="say what levels there are")
+    text = "levels and sets of them; default: card retouch"
+    add("--levels", nargs="+", default=["card", "retouch"], metavar="LEVEL", help=text)
+    text = "of what levels draw; default: 42"
+    add("--seed", type=int, default=42, metavar="N", help=text)
     add_data(parser)
     add_compute(parser)
 

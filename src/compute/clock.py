@@ -1,5 +1,6 @@
 """When to stop: a limit of time, SIGTERM, Ctrl-C; and a stop that the same command goes on from."""
 
+import os
 import signal
 import threading
 import time
@@ -30,6 +31,11 @@ _STARTED = time.monotonic() - _age()  # once, and from there on a clock that nob
 def process_seconds() -> float:
     """Return the seconds since this process started, imports included."""
     return time.monotonic() - _STARTED
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time of this process, and of those that it started and that have ended."""
+    return sum(os.times()[:4])
 
 
 def in_words(seconds: float) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from src.artifacts.oof import MIRRORED, write_views
+from src.artifacts.oof import MIRRORED, Levels, write_views
 from src.compute.memory import free_bytes
 from src.compute.request import Compute
 from src.config import READING
@@ -17,8 +17,8 @@ from src.data.pixels.source import Canvas, PixelSource
 from src.errors import UserError
 from src.inference.engines import Engine, engine_for
 from src.inference.exported import load_exported
-from src.inference.predict import Seen, predict_each
-from src.inference.stored import ItemsToPredict, Part
+from src.inference.predict import Seen, predict_each, views_at
+from src.inference.stored import ItemsToPredict, Part, add_delivered
 from src.inference.unfinished import Partial, TooSlowError
 from src.machine import keep_freed_memory
 from src.models.checkpoint import load_checkpoint, read_input
@@ -89,7 +89,10 @@ def _passes(parts: Sequence[Part], chip: torch.device, *, clips: bool) -> list[l
     """Return the checkpoints of each pass: those that fit, and see the same frames of clips."""
     room, copies = _room(chip), COPIES.get(chip.type, 1)
     passes: list[list[Part]] = []
-    by = _frames_of if clips else lambda _: ""
+
+    def by(part: Part) -> str:
+        return f"{_frames_of(part) if clips else ''} {part.levels}"
+
     for _, same in groupby(sorted(parts, key=by), by):
         alike = list(same)
         sizes = [part.checkpoint.stat().st_size * copies for part in alike]
@@ -133,8 +136,11 @@ def predict_with(
     items: ItemsToPredict,
     compute: Compute,
     partial: Partial | None = None,
+    levels: Levels | None = None,
 ) -> tuple[list[Seen], dict[str, str], PixelSource]:
     """Predict items with engines, and the views of each, that see the same frames of clips.
+
+    With `levels` the pictures are seen as each of them delivers them, and not as they are.
 
     Returns:
         What each engine saw; item_id -> what is wrong, of clips read only in part or named
@@ -143,6 +149,7 @@ def predict_with(
     engines = [engine for engine, _ in loaded]
     canvases = [Canvas.of(engine.spec) for engine in engines]
     source = PixelSource(items.root, items.paths, canvases, frames=engines[0].spec.frames)
+    source = source if levels is None else source.delivering(levels)
     warn_of_reading(engines, source)
     seen, cut = predict_each(
         engines, [views for _, views in loaded], source, np.arange(len(items.paths)), compute,
@@ -169,19 +176,20 @@ def _one_pass(
     on_batch: Callable[[int, int], None],
 ) -> None:
     """Predict with some checkpoints at once; `on_batch` is told how many rows are done of all."""
-    loaded = [_load(part, compute, len(items.paths)) for part in parts]
+    loaded, levels = [_load(part, compute, len(items.paths)) for part in parts], parts[0].levels
+    names = [views_at(levels, views) for _, views in loaded]
 
     def marks() -> list[dict[str, str] | None]:
-        return [_mark(engine, items, compute) for engine, _ in loaded]
+        return [_mark(engine, items, compute, levels) for engine, _ in loaded]
 
-    partial = Partial(parts, [views for _, views in loaded], marks, on_batch)
+    partial = Partial(parts, names, marks, on_batch)
     try:
-        each, notes, source = predict_with(loaded, items, compute, partial)
+        each, notes, source = predict_with(loaded, items, compute, partial, levels)
     except (KeyboardInterrupt, TooSlowError):
         partial.save()
         raise
     broken = ""
-    for part, (engine, names), seen in zip(parts, loaded, each, strict=True):
+    for part, (engine, _), views, seen in zip(parts, loaded, names, each, strict=True):
         bad = seen.there & ~np.isfinite(seen.logits).all(1)
         if bad.any():
             item = items.item_ids[seen.frames.place[bad.argmax()]]
@@ -197,7 +205,11 @@ def _one_pass(
         faceless = [items.item_ids[k] for k in source.cuts.faceless(engine.spec.face, items.paths)]
         metadata |= {"no_face": faceless} if faceless else {}
         metadata |= {"one_view": True} if part.one_view else {}
-        write_views(part.views, seen.table(items.item_ids, part.fold, names), metadata)
+        table = seen.table(items.item_ids, part.fold, views)
+        if levels is None:
+            write_views(part.views, table, metadata)
+        else:
+            add_delivered(part, table, metadata)
     partial.discard()
     if broken:
         raise UserError(f"{broken} is not finite; predict again with --precision fp32")
@@ -212,7 +224,9 @@ def _load(part: Part, compute: Compute, n_items: int) -> tuple[Engine, list[str]
     return engine, views
 
 
-def _mark(engine: Engine, items: ItemsToPredict, compute: Compute) -> dict[str, str] | None:
+def _mark(
+    engine: Engine, items: ItemsToPredict, compute: Compute, levels: Levels | None
+) -> dict[str, str] | None:
     """Return what rows must agree in to count; None as long as a first batch will decide."""
     if not engine.precision:
         return None
@@ -222,4 +236,5 @@ def _mark(engine: Engine, items: ItemsToPredict, compute: Compute) -> dict[str, 
         "precision": engine.precision,
         "batch_size": str(compute.batch_size),
         "frames": f"{engine.spec.frames!r} {READING}",
+        "levels": f"{levels}",
     }

@@ -11,7 +11,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src import paths
-from src.artifacts.oof import MIRRORED, NO_FOLD, UNREADABLE, VIEW_COLUMNS, WHOLE
+from src.artifacts.oof import (
+    CLEAN,
+    MIRRORED,
+    NO_FOLD,
+    UNREADABLE,
+    VIEW_COLUMNS,
+    WHOLE,
+    Levels,
+    delivered,
+    split_delivery,
+)
 from src.compute.device import inference_precision
 from src.compute.memory import Pieces, advised
 from src.compute.request import Compute
@@ -34,7 +44,9 @@ WAYS_OUT = (
 class Looked(NamedTuple):
     """What models saw of some rows, images or frames."""
 
-    logits: list[NDArray[np.float64]]  # of each model (n_rows, n_views); NaN where not `there`
+    # of each model (n_rows, n_views), of a source that delivers at several levels all views of the
+    # first, then those of the second ...; NaN where not `there`
+    logits: list[NDArray[np.float64]]
     there: NDArray[np.bool_]  # (n_rows,), which rows could be decoded
     cut: NDArray[np.bool_]  # (n_rows,), which are of a clip that was read only in part
 
@@ -64,7 +76,8 @@ class Seen(NamedTuple):
 
         Of a clip's frames `full+flip` becomes `f03+flip`; with several people `full` becomes
         `face0` for the largest, `face1`, and of a clip `f03face0`. An item that could not be read
-        has one row and no logit. The fold `all` is written as `NO_FOLD`.
+        has one row and no logit. The fold `all` is written as `NO_FOLD`. `views` name the columns
+        of the logits, with the level before each where pictures are delivered (`views_at`).
         """
         number = NO_FOLD if fold == paths.ALL else fold
         every = np.asarray(ids, dtype=object)
@@ -72,7 +85,7 @@ class Seen(NamedTuple):
         for person in [0] if self.person is None else np.unique(self.person).tolist():
             names, rows = views, np.ones(len(self.there), bool)
             if self.person is not None:
-                names = [f"face{person}{view.removeprefix(WHOLE)}" for view in views]
+                names = [_renamed(view, f"face{person}") for view in views]
                 rows = self.person == person
             tables.append(self._rows(rows & self.there, every, number, names))
             # An item without this person is not one that could not be read.
@@ -91,7 +104,7 @@ class Seen(NamedTuple):
         names: Sequence[str],
     ) -> pd.DataFrame:
         views = [
-            names if frame < 0 else [f"f{frame:02d}{name.removeprefix(WHOLE)}" for name in names]
+            names if frame < 0 else [_renamed(name, f"f{frame:02d}") for name in names]
             for frame in self.frames.frame[rows].tolist()
         ]
         return pd.DataFrame(
@@ -102,6 +115,18 @@ class Seen(NamedTuple):
                 "logit": self.logits[rows].reshape(-1),
             }
         )
+
+
+def views_at(levels: Levels | None, views: Sequence[str]) -> list[str]:
+    """Return the names of what is predicted of a source's pictures, in the logits' order."""
+    names = (CLEAN,) if levels is None else levels.names
+    return [delivered(level, view) for level in names for view in views]
+
+
+def _renamed(view: str, start: str) -> str:
+    """Return the view with `start` in place of its `full`."""
+    level, rest = split_delivery(view)
+    return delivered(level, start + rest.removeprefix(WHOLE))
 
 
 def predict_items(
@@ -187,7 +212,7 @@ def predict_views(
     Args:
         models: models, in any mode, which `compute.precision` runs eagerly; or engines that say
             themselves how they compute.
-        views: for each model, the views it takes of an item.
+        views: for each model, the views it takes of an item, at each level that `source` delivers.
         source: pixels, with every model's canvas.
         rows: rows of `source` (`FrameNumbers.eval_rows`; of images the items' own numbers).
         compute: where and how fast.
@@ -205,12 +230,14 @@ def predict_views(
         for model in models
     ]
     distinct = list(dict.fromkeys(engine.spec for engine in engines))
+    levels = source.n_levels
     pieces = Pieces(size, shrinks=compute.auto_batch, device=chip)
     looks = [(number, view) for number, names in enumerate(views) for view in names]
-    table = np.full((len(rows), len(looks)), np.nan)
+    own = [[k for k, (who, _) in enumerate(looks) if who == one] for one in range(len(views))]
+    table = np.full((len(rows), levels * len(looks)), np.nan)
     there, cut = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
     done = 0 if partial is None else partial.begin(table, there, cut)
-    parts = parts_of(source, rows[done:], size)
+    parts = parts_of(source, rows[done:], max(1, size // levels))
     loader = make_loader(
         EvalBatches(source, distinct), parts, compute.processes(len(rows)), pin=chip.type == "cuda"
     )
@@ -229,11 +256,14 @@ def predict_views(
                 for number, view in looks
             ]
             # One copy a batch: each would wait for all that the card still has to do.
-            table[place] = torch.stack(logits, 1).double().cpu().numpy()
+            found = torch.stack(logits).double().cpu().numpy().reshape(len(looks), levels, -1)
+            table[place] = np.concatenate(
+                [found[group].transpose(2, 1, 0).reshape(found.shape[2], -1) for group in own], 1
+            )
             if partial is not None:
                 partial.after_batch(done)
     table[~there] = np.nan
-    ends = np.cumsum([len(names) for names in views])[:-1]
+    ends = np.cumsum([levels * len(names) for names in views])[:-1]
     return Looked(np.split(table, ends, axis=1), there, cut)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from src import paths
 from src.artifacts.files import sha256_json
-from src.artifacts.oof import MIRRORED, read_views, read_views_metadata
+from src.artifacts.oof import MIRRORED, Levels, read_views, read_views_metadata, write_views
 from src.artifacts.recipes import Member, Recipe, check_recipe_fresh
 from src.artifacts.runs import check_checkpoint, has_run, read_run
 from src.data.items.contents import contents_sha256
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Part:
-    """The test predictions of one checkpoint."""
+    """The predictions of some items by one checkpoint."""
 
     model: str  # name of the member
     fold: paths.FoldName  # the fold its checkpoint held out; `all` for a refit
@@ -37,6 +37,12 @@ class Part:
     checkpoint_sha256: str  # of that file, as its run record says
     views: Path  # where its predictions lie or will lie
     one_view: bool = False  # whether mirror images are left out
+    levels: Levels | None = None  # at which the pictures are delivered; None as they are
+
+    @property
+    def key(self) -> str:
+        """Return the name under which an unfinished pass keeps its rows."""
+        return self.checkpoint_sha256 + ("" if self.levels is None else ".delivered")
 
 
 @dataclass(frozen=True)
@@ -165,17 +171,56 @@ def stored_predictions(
         views, metadata = read_views(part.views)
     except UserError:
         return None  # not there, or damaged: predicted again
-    same = (
+    there = set(views["item_id"]) == set(items.item_ids)
+    if not there or not _is_of(metadata, part, items, precision, engine):
+        return None
+    return views[~views["view"].str.endswith(MIRRORED)] if part.one_view else views
+
+
+def _is_of(
+    metadata: dict[str, Any],
+    part: Part,
+    items: ItemsToPredict,
+    precision: str,
+    engine: str | None,
+) -> bool:
+    """Tell whether predictions are of these weights and items, and made as asked for."""
+    return (
         metadata.get("checkpoint_sha256") == part.checkpoint_sha256
         and metadata.get("manifest_sha256") == items.manifest_sha256
         and precision in ("auto", metadata.get("precision"))
         and engine in (None, metadata.get("engine"))
-        and set(views["item_id"]) == set(items.item_ids)
         and (part.one_view or not metadata.get("one_view"))
     )
-    if not same:
-        return None
-    return views[~views["view"].str.endswith(MIRRORED)] if part.one_view else views
+
+
+def missing_levels(
+    part: Part, items: ItemsToPredict, precision: str = "auto", engine: str | None = None
+) -> tuple[str, ...]:
+    """Return the levels of a part that its stored predictions lack; see `stored_predictions`."""
+    assert part.levels is not None
+    metadata = _metadata(part)
+    if not _is_of(metadata, part, items, precision, engine):
+        return part.levels.names
+    return tuple(name for name in part.levels.names if name not in metadata["levels"])
+
+
+def add_delivered(part: Part, views: pd.DataFrame, metadata: dict[str, Any]) -> None:
+    """Store predictions at a part's levels, beside those at others by the same means.
+
+    Args:
+        part: whose they are.
+        views: `VIEW_COLUMNS`, named with their levels.
+        metadata: what they were made from, but for the levels.
+    """
+    assert part.levels is not None
+    names = list(part.levels.names)
+    before = _metadata(part)
+    if metadata.items() <= before.items():
+        views = pd.concat([read_views(part.views)[0], views], ignore_index=True)
+        views = views.drop_duplicates(["item_id", "view"], keep="last")
+        names = list(dict.fromkeys([*before["levels"], *names]))
+    write_views(part.views, views, metadata | {"levels": names, "seed": part.levels.seed})
 
 
 def member_logits(

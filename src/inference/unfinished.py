@@ -56,7 +56,7 @@ class Partial:
         on_batch: Callable[[int, int], None] = lambda *_: None,
     ) -> None:
         self.parts, self.views, self.marks, self.on_batch = parts, views, marks, on_batch
-        self.files = [paths.partial_views(part.checkpoint_sha256) for part in parts]
+        self.files = [paths.partial_views(part.key) for part in parts]
         self.done = 0
         self.there = [("", 0)] * len(parts)  # mark and rows of each file at the beginning
         self.saved, self.cost = time.monotonic(), 0.0

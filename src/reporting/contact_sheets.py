@@ -243,7 +243,10 @@ def _pictures(root: Path, path: str, boxes: FaceBoxes) -> list[Picture]:
     if placed is None:
         return [_small(one) for one in (marked, picture, picture)]
     marked = _marked(marked, [placed.face], FILLED if placed.is_filled else CHOSEN)
-    crops = [boxes.cut(picture, placed, align=align) for align in (False, True)]
+    crops = [
+        boxes.cut(picture, placed.face, align=False),
+        boxes.cut(picture, boxes.exact(picture, placed), align=True),
+    ]
     return [_small(one) for one in (marked, *crops)]
 
 

@@ -60,6 +60,7 @@ class Subject:
     fitted: bool = False  # whether its rule was fitted on these rows
     metric: str = DEFAULT  # what it was fitted for
     tuned: Recipe | None = None  # the recipe whose rule it is, with its scores
+    parts: PartRules | None = None  # by which rows were cross-fitted
 
 
 def subject_of_model(dataset: str, scheme: str, model: str) -> Subject:
@@ -70,7 +71,7 @@ def subject_of_model(dataset: str, scheme: str, model: str) -> Subject:
     """
     aligned = align(dataset, scheme, [model])
     rule, threshold = ALONE, f"{ALONE.threshold} (no recipe is of this model alone)"
-    crossfitted, cuts = None, ""
+    crossfitted, cuts, parts = None, "", None
     found = own_recipe(dataset, scheme, model)
     if found is not None:
         name, recipe = found
@@ -87,8 +88,8 @@ def subject_of_model(dataset: str, scheme: str, model: str) -> Subject:
             threshold = _words(rule, f"recipe {name}{how}", recipe.metric, ", fitted on these rows")
             parts = part_rules(recipe, aligned, alone=model)
             if parts is not None:
-                decided = parts.at_thresholds(rule).decide(aligned)
-                crossfitted = replace(decided, logit=aligned.logit[:, 0])
+                parts = parts.at_thresholds(rule)
+                crossfitted = replace(parts.decide(aligned), logit=aligned.logit[:, 0])
                 cuts = _cuts(parts)
         else:
             why = f"recipe {name} decides on something else: --recipe {name}"
@@ -101,8 +102,9 @@ def subject_of_model(dataset: str, scheme: str, model: str) -> Subject:
     metric = DEFAULT if found is None else found[1].metric
     source = found[1] if fitted and found else None
     return Subject(
-        model, False, whole, aligned, threshold, notes, crossfitted, cuts, fitted, metric, source
-    )
+        model, False, whole, aligned, threshold, notes, crossfitted, cuts, fitted, metric, source,
+        parts,
+    )  # fmt: skip
 
 
 def subject_of_recipe(name: str, recipe: Recipe) -> Subject:
@@ -131,7 +133,7 @@ def subject_of_recipe(name: str, recipe: Recipe) -> Subject:
     notes = _notes(aligned, said)
     return Subject(
         name, True, recipe, aligned, threshold, notes, crossfitted, cuts, True, recipe.metric,
-        recipe,
+        recipe, parts,
     )  # fmt: skip
 
 
@@ -205,6 +207,25 @@ def honest_rows(subject: Subject) -> Decided:
     cross-fitted, they are in-sample as `own_rows`.
     """
     return own_rows(subject) if subject.crossfitted is None else subject.crossfitted
+
+
+def rows_as(subject: Subject, seen: Aligned) -> Decided:
+    """Return the rows of `honest_rows` with logits of pictures that came another way.
+
+    Decided by the rules that decide the clean ones, which were fitted to them.
+
+    Args:
+        subject: a model or a recipe.
+        seen: the same rows, members and poolings as `subject.aligned`.
+    """
+    seen = seen.pooled_as(pools_of(subject.recipe))
+    seen = seen.through(seen.models, fold_curves_of(subject.recipe))
+    if subject.parts is None:
+        return _decided(subject, seen, _by_member(seen))
+    if subject.is_recipe:
+        given = replace(seen, logit=_columns(subject.recipe, _by_member(seen)))
+        return subject.parts.decide(given)
+    return replace(subject.parts.decide(seen), logit=seen.logit[:, 0])
 
 
 def how_decided(subject: Subject) -> str:

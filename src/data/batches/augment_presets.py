@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from src.data.pixels.images import SUBSAMPLING, reencode
+from src.data.pixels.images import SUBSAMPLING, reencode, webp
 from src.registry import Registry
 from src.strict_yaml import Chance, Count, Float, Int
 
@@ -103,14 +103,8 @@ class Recompress(A.ImageOnlyTransform):
     def apply(self, img: NDArray[np.uint8], passes: list[Pass], **_: object) -> NDArray[np.uint8]:
         """Return a picture (uint8 RGB) as it comes back from its passes."""
         for kind, quality, chroma in passes:
-            img = _webp(img, quality) if kind == "webp" else reencode(img, quality, chroma)
+            img = webp(img, quality) if kind == "webp" else reencode(img, quality, chroma)
         return img
-
-
-def _webp(pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    data = cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, quality])[1]
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), np.uint8)
 
 
 def native_only(preset: Preset) -> Preset:

@@ -272,12 +272,16 @@ class EvalBatches(Dataset[dict[str, Tensor]]):
     def __getitem__(self, rows: Sequence[int]) -> dict[str, Tensor]:
         """Return `pixels<k>` uint8 (n, s, s, 3), `item` int64 (n,), `readable`, `cut` bool (n,).
 
+        Of a source that delivers at L levels `pixels<k>` are (L n, s, s, 3), level by level.
+
         Rows are `FrameNumbers.eval_rows`, and so is `item`: for images the items' own. The pixels
         of an item that cannot be decoded, or of a frame that a clip is too short to have, are
         zeros, and `readable` is False; `cut` is True for frames of a clip read only in part
         (`pixels.Frame`).
         """
-        pixels = [np.zeros((len(rows), size, size, 3), np.uint8) for _, size in self.specs]
+        levels, step = self.source.n_levels, len(self.source.canvases)
+        shape = (levels, len(rows))
+        pixels = [np.zeros((*shape, size, size, 3), np.uint8) for _, size in self.specs]
         readable = torch.ones(len(rows), dtype=torch.bool)
         cut = torch.zeros(len(rows), dtype=torch.bool)
         for place, frame in enumerate(self.source.read_eval(rows)):
@@ -286,8 +290,13 @@ class EvalBatches(Dataset[dict[str, Tensor]]):
                 readable[place] = False
                 continue
             for array, (canvas, size) in zip(pixels, self.specs, strict=True):
-                array[place] = center_crop(frame.canvases[canvas], size)
-        batch = {f"pixels{k}": torch.from_numpy(array) for k, array in enumerate(pixels)}
+                for level in range(levels):
+                    drawn = frame.canvases[level * step + canvas]
+                    array[level, place] = center_crop(drawn, size)
+        batch = {
+            f"pixels{k}": torch.from_numpy(array.reshape(-1, *array.shape[2:]))
+            for k, array in enumerate(pixels)
+        }
         return batch | {"item": torch.tensor(list(rows)), "readable": readable, "cut": cut}
 
 

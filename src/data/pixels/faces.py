@@ -20,7 +20,7 @@ from src.data.items.files import IN_ZIP, kind_of, stamp_of
 from src.data.pixels.cache import mark_items
 from src.data.pixels.video import read_clip, read_picture
 from src.errors import UnreadableImageError, UserError
-from src.faces.crop import area, crop_face
+from src.faces.crop import Face, area, crop_face
 from src.faces.detectors import Detector, Shrunk, detect_each, detector_of, shrink
 from src.faces.store import Found, join_parts, read_boxes, write_part
 from src.faces.tracks import Frames, Placed, Track, people, place
@@ -146,22 +146,26 @@ class FaceBoxes:
         where the item shows no face, or is cropped already. `over`, uint8 (height, width), lies
         over the picture (a mask), and is cut out in its stead.
         """
+        seen = picture if over is None else over
+        face = self.spot(path, picture, frame, person)
+        return seen if face is None else self.cut(seen, face, align=self.face.align)
+
+    def spot(self, path: str, picture: Picture, frame: int = 0, person: int = 0) -> Face | None:
+        """Return the face that `crop` cuts out; None where it is the picture as it is."""
         self._lost.discard(path)  # here is its picture
         who = self.people(path)
         if not who:
-            return picture if over is None else over
+            return None
         placed = place(who[person] if person < len(who) else who[0], frame)
-        return self.cut(picture, placed, align=self.face.align, over=over)
+        return self.exact(picture, placed) if self.face.align else placed.face
 
-    def cut(
-        self, picture: Picture, placed: Placed, *, align: bool, over: Picture | None = None
-    ) -> Picture:
-        """Cut a person out of the picture of a frame, or of what lies `over`; see `crop_face`."""
-        face = placed.face
-        if align and not placed.is_filled:
-            face = self.detector.exact(picture, face)
-        cut = picture if over is None else over
-        return crop_face(cut, face, self.face.margin, align=align)
+    def exact(self, picture: Picture, placed: Placed) -> Face:
+        """Return a face in the picture of its frame with the points that aligning takes."""
+        return placed.face if placed.is_filled else self.detector.exact(picture, placed.face)
+
+    def cut(self, picture: Picture, face: Face, *, align: bool) -> Picture:
+        """Cut a face out of a picture with the config's margin; see `crop_face`."""
+        return crop_face(picture, face, self.face.margin, align=align)
 
     def read_frame(self, path: str, number: int) -> Picture:
         """Return one of the frames of a clip that were looked at, uint8 RGB (height, width, 3)."""

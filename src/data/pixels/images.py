@@ -167,3 +167,10 @@ def reencode(
     compression took away, detail and colour alike, stays away.
     """
     return simplejpeg.decode_jpeg(to_jpeg(pixels, quality, chroma), "RGB")
+
+
+def webp(pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """Return the pixels that are left of a picture (uint8 RGB) when it was stored as WebP."""
+    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    data = cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, quality])[1]
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), np.uint8)

@@ -1,6 +1,6 @@
 """One item at a time to square uint8 canvases: an image, frames of a clip, their face crops."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -11,17 +11,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from src.artifacts.oof import Levels
 from src.config import READING, FaceConfig, FramesConfig
 from src.data.items.files import read_bytes, stamp_of
 from src.data.pixels import images
 from src.data.pixels.cache import Marks, mark_items
 from src.data.pixels.decode import decode
+from src.data.pixels.deliveries import level_named
 from src.data.pixels.faces import FaceBoxes, Picture
 from src.data.pixels.formats import is_clip
 from src.data.pixels.frames import FrameNumbers
 from src.data.pixels.images import Canvas
 from src.data.pixels.video import NAMED_AS_IMAGE, Clip, Convert, Pick, middle_frame, read_clip
 from src.errors import UnreadableImageError, UserError
+from src.faces.crop import moved, scaled
 
 cv2.setNumThreads(1)  # parallelism lies in workers and torch; nested pools slow both
 
@@ -55,6 +58,26 @@ class FaceCuts:
         if canvas.face is None:
             return picture if over is None else over
         return self.boxes[canvas.face].crop(path, picture, frame, self.person, over)
+
+    def cut_delivered(
+        self, path: str, frame: int, canvases: Sequence[Canvas], picture: Picture, levels: Levels
+    ) -> Iterator[tuple[Canvas, Picture]]:
+        """Yield canvases, level by level, with what each shows of a picture as it is delivered.
+
+        Faces are looked for in the picture as it is, and are where the delivery took them.
+        """
+        faces = {face: boxes.spot(path, picture, frame, self.person)
+                 for face, boxes in self.boxes.items()}  # fmt: skip
+        for name in levels.names:
+            sent = level_named(name).deliver(picture, path, frame, levels.seed)
+            for canvas in canvases:
+                face = None if canvas.face is None else faces[canvas.face]
+                if canvas.face is None or face is None:
+                    yield canvas, sent.pixels
+                    continue
+                there = moved(scaled(face, sent.across, sent.down), -sent.left, -sent.top)
+                cut = self.boxes[canvas.face].cut
+                yield canvas, cut(sent.pixels, there, align=canvas.face.align)
 
     def count_people(self, face: FaceConfig, items: Sequence[str]) -> list[int]:
         """Return how many people each item shows."""
@@ -93,6 +116,7 @@ class ItemReader:
         self.canvases = list(dict.fromkeys(canvases))
         self.numbers = FrameNumbers(self.paths, frames or FramesConfig())
         self.cuts = cuts or FaceCuts(root, self.canvases, self.numbers.frames)
+        self.levels: Levels | None = None  # None: pictures are as they are
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -104,6 +128,11 @@ class ItemReader:
         each = sum(3 * canvas.size**2 for canvas in self.canvases)
         return each * int(self.numbers.slot_starts[-1])
 
+    @property
+    def n_levels(self) -> int:
+        """Return at how many levels each picture is delivered: 1 where they are as they are."""
+        return 1 if self.levels is None else len(self.levels.names)
+
     def image(self, item: int) -> tuple[Canvases, bool]:
         """Return an image's canvases, and whether `describe` has something to say of it.
 
@@ -113,6 +142,9 @@ class ItemReader:
         path = self.paths[item]
         data = read_bytes(self.root, path)
         try:
+            if self.levels is not None:
+                decoded, problem = decode(data, [None])
+                return self._draw_frame(path, decoded[0], 0), bool(problem)
             cut = partial(self.cuts.cut, path, 0)
             drawn, problem = images.make_canvases(data, self.canvases, cut)
             return drawn, bool(problem)
@@ -139,6 +171,9 @@ class ItemReader:
         return read_clip(self.root, path, count, pick=pick, convert=convert, decoder=decoder)
 
     def _draw_frame(self, path: str, picture: Picture, number: int) -> Canvases:
+        if self.levels is not None:
+            shown = self.cuts.cut_delivered(path, number, self.canvases, picture, self.levels)
+            return [canvas.draw(part) for canvas, part in shown]
         cut = self.cuts.cut
         return [canvas.draw(cut(path, number, canvas, picture)) for canvas in self.canvases]
 
@@ -183,6 +218,15 @@ class ItemReader:
         other = copy(self)
         other.cuts = copy(self.cuts)
         other.cuts.person = person
+        return other
+
+    def delivering(self, levels: Levels) -> Self:
+        """Return a reader of the pictures as each level delivers them, from one decode.
+
+        It gives all canvases of the first level, then those of the second ...
+        """
+        other = copy(self)
+        other.levels = levels
         return other
 
     def find_faces(self) -> None:

@@ -14,6 +14,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from src.artifacts.oof import Levels
 from src.config import FramesConfig
 from src.data.pixels.cache import (
     ABSENT,
@@ -168,6 +169,12 @@ class PixelSource(ItemReader):
     def of_person(self, person: int) -> Self:
         """Return a source that shows another person of the items than the largest; not kept."""
         other = super().of_person(person)
+        other._siblings, other._kept = [], None
+        return other
+
+    def delivering(self, levels: Levels) -> Self:
+        """See `ItemReader.delivering`; not kept."""
+        other = super().delivering(levels)
         other._siblings, other._kept = [], None
         return other
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from src import paths
-from src.artifacts.oof import CLEAN, read_views, split_delivery
+from src.artifacts.oof import CLEAN, MIRRORED, read_views, split_delivery
 from src.ensemble.align import Aligned
 from src.ensemble.extra import is_extra
 from src.ensemble.pooling import DEFAULT, Pooled, pool_table
@@ -30,18 +30,24 @@ class Delivered:
 
 
 def read_delivered(
-    aligned: Aligned, levels: Sequence[str] | None = None, seed: int = SEED
+    aligned: Aligned,
+    levels: Sequence[str] | None = None,
+    seed: int = SEED,
+    *,
+    one_view: bool = False,
 ) -> Delivered:
     """Read what the members predicted of the rows as each level delivers them.
 
     Every level's rows are pooled in all ways in which the clean ones are. `levels`: None takes
-    those that all members have.
+    those that all members have. `one_view` leaves mirror images out.
 
     Raises:
         UserError: a member lacks a level, or all of them; its predictions are of other weights.
             The message says what to run.
     """
-    tables = {model: _read_member(aligned, model, seed) for model in aligned.models}
+    tables = {
+        model: _read_member(aligned, model, seed, one_view=one_view) for model in aligned.models
+    }
     if levels is None:
         shared = set.intersection(*(set(found) for found, _ in tables.values()))
         first = next(iter(tables.values()))[0]
@@ -59,6 +65,16 @@ def read_delivered(
     return Delivered(aligned, {level: _at_level(aligned, tables, level) for level in levels})
 
 
+def check_ours(dataset: str, scheme: str, models: Sequence[str]) -> None:
+    """Raise a UserError for a member from elsewhere, which nothing here can show pictures."""
+    for model in models:
+        if is_extra(dataset, scheme, model):
+            raise UserError(
+                f"{model} came from elsewhere (--extra): nothing here can show it delivered "
+                "pictures; leave it out (--models)"
+            )
+
+
 def _way_out(aligned: Aligned, model: str, seed: int, levels: Sequence[str] = ()) -> str:
     words = f"python -m src robustness --data {aligned.dataset} --model {model}"
     words += f" --scheme {aligned.scheme}"
@@ -67,15 +83,13 @@ def _way_out(aligned: Aligned, model: str, seed: int, levels: Sequence[str] = ()
     return f"make them: {words}; or leave it out (--models)"
 
 
-def _read_member(aligned: Aligned, model: str, seed: int) -> tuple[dict[str, pd.DataFrame], str]:
+def _read_member(
+    aligned: Aligned, model: str, seed: int, *, one_view: bool
+) -> tuple[dict[str, pd.DataFrame], str]:
     """Return level -> a member's views of all its folds, without the level; and its pooling."""
     names = (aligned.dataset, aligned.scheme, model)
-    if is_extra(*names):
-        raise UserError(
-            f"{model} came from elsewhere (--extra): nothing of ours can look at delivered "
-            "pictures with it; leave it out (--models)"
-        )
-    found, pool = [], DEFAULT
+    check_ours(aligned.dataset, aligned.scheme, [model])
+    found, pool, ordered = [], DEFAULT, {}
     for fold in aligned.folds_of(model):
         path = paths.readable(paths.delivered_views(*names, seed, fold))
         if not path.is_file():
@@ -85,13 +99,14 @@ def _read_member(aligned: Aligned, model: str, seed: int) -> tuple[dict[str, pd.
         views, metadata = read_views(path)
         _check(path, metadata.get("checkpoint_sha256"), aligned, model, fold)
         pool = str(metadata.get("pool", DEFAULT))
-        found.append(views)
+        ordered |= dict.fromkeys(metadata.get("levels", []))
+        found.append(views[~views["view"].str.endswith(MIRRORED)] if one_view else views)
     table = pd.concat(found, ignore_index=True)
     split = {view: split_delivery(view) for view in table["view"].unique()}
     level = table["view"].map({view: one for view, (one, _) in split.items()})
     table["view"] = table["view"].map({view: rest for view, (_, rest) in split.items()})
-    parts = {str(one): part for one, part in table.groupby(level, sort=False) if one != CLEAN}
-    return parts, pool
+    parts = {str(one): part for one, part in table.groupby(level) if one != CLEAN}
+    return {one: parts[one] for one in ordered if one in parts}, pool
 
 
 def _check(path: Path, sha256: object, aligned: Aligned, model: str, fold: int) -> None:
