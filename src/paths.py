@@ -109,6 +109,9 @@ folds_dir = Artefact("folds/{dataset}")
 folds_csv = Artefact("folds/{dataset}/{scheme}.csv")
 # items that a fold file leaves out, and why
 excluded_csv = Artefact("folds/{dataset}/{scheme}.excluded.csv")
+# of a scheme `clusters`: which item is in which, and where their centres lie
+clusters_csv = Artefact("folds/{dataset}/{scheme}.clusters.csv")
+cluster_centres = Artefact("folds/{dataset}/{scheme}.clusters.safetensors")
 label_names_json = Artefact("folds/{dataset}/labels.json")  # what a data set calls its classes
 # stands for its own `dataset.yaml`, where its folder is read-only
 dataset_yaml = Artefact("input/{dataset}.yaml")

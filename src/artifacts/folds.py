@@ -10,6 +10,7 @@ from src.errors import UserError
 
 COLUMNS = ["item_id", "label", "group", "domain", "kind", "fold"]
 EXCLUDED_COLUMNS = ["item_id", "reason"]
+CLUSTERS = "clusters"  # how the names of schemes begin that hold out whole clusters
 
 
 def check_folds(folds: pd.DataFrame, path: Path) -> None:
@@ -80,16 +81,25 @@ def fold_numbers(folds: pd.DataFrame) -> list[int]:
     return sorted(int(n) for n in set(folds["fold"]) - {-1})
 
 
+def scheme_names(dataset: str) -> list[str]:
+    """Return the schemes whose fold files exist."""
+    home = paths.folds_dir(dataset)
+    files = home.glob("*.csv") if home.is_dir() else []
+    return sorted(path.stem for path in files if "." not in path.stem)  # `.excluded`, `.clusters`
+
+
 def existing_scheme(dataset: str, wanted: str | None) -> str | None:
     """Return the scheme to use among the fold files that exist; None if there is none yet.
+
+    `clusters` stands for the one whose name begins so.
 
     Raises:
         UserError: several exist and none was named.
     """
-    home = paths.folds_dir(dataset)
-    files = home.glob("*.csv") if home.is_dir() else []
-    names = sorted(path.stem for path in files if not path.name.endswith(".excluded.csv"))
-    if wanted is not None:
+    names = scheme_names(dataset)
+    if wanted == CLUSTERS:
+        names = [name for name in names if name.startswith(CLUSTERS)]
+    elif wanted is not None:
         return wanted if wanted in names else None
     if len(names) > 1:
         raise UserError(

@@ -113,7 +113,8 @@ def choose_tunable(wanted: str | None, input_root: Path | None) -> str:
 
 def choose_scheme(dataset: str, wanted: str | None) -> str:
     """Return the fold scheme to tune on; raises UserError where none, or several, fit."""
-    from src.artifacts.folds import existing_scheme  # pandas, which no parser waits for
+    # pandas, which no parser waits for
+    from src.artifacts.folds import existing_scheme, scheme_names
 
     scheme = existing_scheme(dataset, wanted)
     if scheme is not None:
@@ -124,7 +125,7 @@ def choose_scheme(dataset: str, wanted: str | None) -> str:
         raise UserError(
             f"{home} holds no fold file and nothing is trained on it yet; run {train} first"
         )
-    names = [p.stem for p in home.glob("*.csv") if not p.name.endswith(".excluded.csv")]
+    names = scheme_names(dataset)
     raise unknown_name("fold scheme", wanted, names, f"looked in {home}; {train} makes one")
 
 

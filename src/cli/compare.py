@@ -227,11 +227,11 @@ def _choose_conditions(comparison: Comparison, arguments: Namespace) -> Conditio
     for other in others:
         _check_other(other, name, scheme, arguments.input_root)
     dataset = load_dataset(name, arguments.input_root)
-    scheme, folds, _ = folds_of(dataset, scheme)
+    options = taken(Options, arguments, weights=weights)
+    scheme, folds, _ = folds_of(dataset, scheme, options)
     wanted = sorted(set(arguments.folds or comparison.given.folds or fold_numbers(folds)))
     for fold in wanted:
         check_fold(folds, fold)
-    options = taken(Options, arguments, weights=weights)
     return Conditions(
         name, scheme, wanted, others, comparison.given.against or comparison.rows[0].name, options,
         arguments.max_hours, arguments.input_root,

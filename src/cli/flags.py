@@ -88,6 +88,13 @@ def add_data(parser: Parser, *, scheme: bool = True) -> None:
         add("--scheme", metavar="NAME", help=text)
 
 
+def add_start(parser: Parser, text: str) -> None:
+    """Add `--weights` and `--no-pretrained`."""
+    add = parser.add_argument
+    add("--weights", type=Path, metavar="FILE", help=f"weights {text}")
+    add("--no-pretrained", action="store_true", help="random weights")
+
+
 def add_fold(parser: Parser, text: str) -> None:
     """Add `--fold`: a number, or `all`."""
     parser.add_argument("--fold", type=_read_fold, metavar="K", help=text)

@@ -2,55 +2,101 @@
 
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import pandas as pd
 
 from src import paths
 from src.artifacts.atomic import file_lock
+from src.artifacts.clusters import Clusters
+from src.artifacts.folds import CLUSTERS
 from src.cli import parsers
-from src.cli.common import choose_dataset, print_first, show_log
+from src.cli.common import choose_dataset, print_first, show_log, taken
+from src.config import read_model
+from src.data.folds.clusters import FeaturesOf, FrozenFeatures
 from src.data.folds.fold_report import FoldReport, report_folds
 from src.data.folds.groups import GroupReport
 from src.data.folds.make import ensure_folds
 from src.data.folds.near_duplicates import MAX_DISTANCE
-from src.data.folds.schemes import UNSCANNED, default_scheme
+from src.data.folds.schemes import UNSCANNED, default_scheme, full_name
 from src.data.items.manifest import Dataset
 from src.data.layouts.load import load_dataset
 from src.errors import UserError
+from src.training.job import Job, Options
+
+FROZEN = "effnet_lite0_probe"  # whose weights come with the installation
 
 
 def run_folds(arguments: Namespace) -> None:
     """Do what the flags ask for."""
     name = choose_dataset(arguments.data, arguments.input_root)
     numbers = arguments.n_folds is not None or arguments.seed is not None
-    if numbers and arguments.scheme is not None:
+    if numbers and arguments.scheme not in (None, CLUSTERS):
         raise UserError("--scheme already says how many folds and which seed; drop one of the two")
     if arguments.no_scan and arguments.scheme is not None:
         raise UserError("--scheme already says it (NAME_unscanned); drop --no-scan")
+    read_model(arguments.features or FROZEN)  # a typo answers before a data set is read
     show_log()
     dataset = load_dataset(name, arguments.input_root)
     scheme = arguments.scheme
-    if numbers:
+    if numbers and scheme == CLUSTERS:
+        scheme = full_name(dataset, scheme, arguments.n_folds, arguments.seed)
+    elif numbers:
         n_folds = dataset.config.n_folds if arguments.n_folds is None else arguments.n_folds
         seed = dataset.config.seed if arguments.seed is None else arguments.seed
         scheme = f"sgkf{n_folds}_s{seed}"
     if arguments.no_scan:
         scheme = (scheme or default_scheme(dataset)) + UNSCANNED
-    scheme, folds, report = ensure_folds(dataset, scheme)
+    options = taken(Options, arguments, track="none", report=False)
+    features_of = frozen_features(dataset, options, arguments.features or FROZEN)
+    scheme, folds, report = ensure_folds(dataset, scheme, features_of)
     if report is None:
         print(f"{name}: the folds exist already; a fold file is written once")
         report = report_folds(dataset, scheme, folds)
+        _check_features(report, arguments.features)
     _print_report(report)
 
 
-def folds_of(dataset: Dataset, scheme: str | None) -> tuple[str, pd.DataFrame, FoldReport | None]:
-    """Return a scheme and its fold file; where it is made here and now, it is printed."""
+def folds_of(
+    dataset: Dataset, scheme: str | None, options: Options
+) -> tuple[str, pd.DataFrame, FoldReport | None]:
+    """Return a scheme and its fold file; where it is made here and now, it is printed.
+
+    `options` say what computes the features of scheme `clusters`, which are `FROZEN`'s.
+    """
+    features_of = frozen_features(dataset, replace(options, weights=None, no_pretrained=False))
     with file_lock(paths.folds_lock(dataset.name), "the folds", wait=True):
-        scheme, folds, report = ensure_folds(dataset, scheme)
+        scheme, folds, report = ensure_folds(dataset, scheme, features_of)
     if report is not None:
         _print_report(report)
     return scheme, folds, report
+
+
+def frozen_features(dataset: Dataset, options: Options, model: str = FROZEN) -> FeaturesOf:
+    """Return what gives the features of a data set's items; see `item_features`.
+
+    `dataset`: whose items; `options`: what computes, and from which weights; `model`: its config.
+    """
+
+    def features_of(table: pd.DataFrame) -> FrozenFeatures:
+        from src.training.features import item_features  # torch, which other schemes do not need
+
+        job = Job(model, read_model(model), dataset.name, "", 0, dataset.root, table, options)
+        return item_features(job)
+
+    return features_of
+
+
+def _check_features(report: FoldReport, wanted: str | None) -> None:
+    """Raise where clusters of other features were asked for than those that the folds are of."""
+    made = report.clusters
+    if wanted is None or made is None or made.model == wanted:
+        return
+    raise UserError(
+        f"{report.path} was made of {made.model}'s features, not of {wanted}'s, and a fold file is "
+        "written once: take another seed (--scheme clusters20_s43)"
+    )
 
 
 def _print_report(report: FoldReport) -> None:
@@ -63,7 +109,7 @@ def _print_report(report: FoldReport) -> None:
         f"  {'fold':>5} {'items':>8} {real:>{wide[0]}} {fake:>{wide[1]}} "
         f"{fake + ' %':>{wide[2]}} {'groups':>8}"
     )
-    held_out: dict[object, str] = dict(enumerate(report.domains))
+    held_out = _held_out(report)
     for fold, part in report.folds.groupby("fold"):
         fakes = int(part["label"].sum())
         print(
@@ -77,6 +123,8 @@ def _print_report(report: FoldReport) -> None:
         f"  label balance: share of fakes differs by {100 * (shares.max() - shares.min()):.2f} "
         "points between folds"
     )
+    if report.clusters is not None:
+        _print_clusters(report.clusters, report.folds)
     print_excluded(report.excluded["item_id"].tolist(), report.excluded["reason"].tolist())
     if report.scheme.endswith("_unscanned"):
         print(
@@ -90,6 +138,25 @@ def _print_report(report: FoldReport) -> None:
         print(f"  {leak.reason + ':':<14} {leak.items:>8} items, {100 * leak.share:6.2f} %")
     for warning in report.warnings:
         print(warning)
+
+
+def _held_out(report: FoldReport) -> dict[object, str]:
+    """Return what each fold holds out: a domain, or clusters by number."""
+    if report.clusters is None:
+        return dict(enumerate(report.domains))
+    clusters = report.folds.merge(report.clusters.table, on="item_id").groupby("fold")["cluster"]
+    return {fold: "clusters " + " ".join(map(str, sorted(set(part)))) for fold, part in clusters}
+
+
+def _print_clusters(clusters: Clusters, folds: pd.DataFrame) -> None:
+    """Print what the clusters hold: how even they are, and how many follow the label."""
+    table = folds.merge(clusters.table, on="item_id").groupby("cluster")["label"]
+    sizes, means = table.size(), table.mean()
+    alone = sizes[(means == 0) | (means == 1)]
+    print(
+        f"clusters: {len(sizes)} by features of {clusters.model}, of {sizes.min()} to "
+        f"{sizes.max()} items; {len(alone)} hold one class alone ({alone.sum()} items)"
+    )
 
 
 def print_excluded(ids: Sequence[str], reasons: Sequence[str]) -> None:

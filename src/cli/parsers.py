@@ -14,6 +14,7 @@ from src.cli.flags import (
     add_fold,
     add_hours,
     add_minutes,
+    add_start,
 )
 from src.training.trackers import DEFAULT, TRACKERS
 
@@ -98,8 +99,7 @@ def _add_training(parser: Parser) -> None:
     text = "no picture and summary of each fold that has ended"
     add("--no-report", action="store_false", dest="report", help=text)
     add("--overwrite", action="store_true", help="start finished folds again")
-    add("--weights", type=Path, metavar="FILE", help="weights to start from")
-    add("--no-pretrained", action="store_true", help="start from random weights")
+    add_start(parser, "to start from")
     text = "change the config (optim.lr=1e-4); only with --as"
     add("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help=text)
     add("--as", metavar="NEW_NAME", dest="new_name", help="name of the variant")
@@ -254,6 +254,8 @@ def _data(parser: Parser) -> None:
   python -m src folds                        5 folds, seed 42
   python -m src folds --n-folds 10 --seed 7  written as sgkf10_s7.csv
   python -m src folds --scheme lodo          a fold a domain: leave one domain out
+  python -m src folds --scheme clusters      whole clusters of what the items look like are held
+                                             out: clusters20_s42 (20 of them, 5 folds, seed 42)
   python -m src folds --no-scan              opens no file: sgkf5_s42_unscanned.csv
 
 Copies and given groups never straddle a fold. A fold file is never overwritten.""")
@@ -267,6 +269,11 @@ def _folds(parser: Parser) -> None:
         "an unreadable item is found only in training"
     )
     add("--no-scan", action="store_true", help=text)
+    text = "of `clusters`: whose frozen backbone looks (default: effnet_lite0_probe)"
+    add("--features", metavar="MODEL", help=text)
+    add_start(parser, "of that backbone, instead of its config's")
+    add_device(parser)
+    add_cache(parser, "where decoded clips are kept, as in train_folds.py")
 
 
 @command("""Find the faces in every image and clip of a data set.

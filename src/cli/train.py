@@ -118,7 +118,7 @@ def train_models(
     With `minutes` those that are not share what is left of them (`Budget`).
     """
     dataset = load_dataset(name, input_root)
-    scheme, folds, report = folds_of(dataset, scheme)
+    scheme, folds, report = folds_of(dataset, scheme, options)
     if report is None:
         print(f"labels: {dataset.labels.polarity}")
         if is_lodo(scheme):

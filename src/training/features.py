@@ -26,6 +26,7 @@ from src.compute.device import eagerly
 from src.compute.request import Compute
 from src.data.batches.loader import EvalBatches, draw_frames, make_loader
 from src.data.batches.samplers import BatchKey, EpochSampler
+from src.data.folds.clusters import FrozenFeatures
 from src.data.pixels.cache import identity
 from src.data.pixels.frames import FrameNumbers, FrameRows
 from src.data.pixels.source import Canvas, PixelSource
@@ -167,6 +168,52 @@ def cached_features(
     features = np.load(path, mmap_mode="r")
     LOG.info("features: %s of %s -> %s", "x".join(map(str, features.shape)), job.model, path)
     return features
+
+
+def item_features(job: Job) -> FrozenFeatures:
+    """Return what a frozen backbone says of each item of a job.
+
+    (n, d): the mean over an item's views and frames of `cached_features`, in the job's precision,
+    so that a run of strategy `feature_extractor` on the same items finds them made, and this
+    function finds those of such a run. d is that of what enters the classifier, tokens or places of
+    a map averaged.
+
+    Raises:
+        UserError: the weights are out of reach or do not fit; an item cannot be decoded.
+    """
+    from src.training import setup  # which asks every strategy; a run has loaded it
+
+    config, options, chip = job.config, job.options, job.options.chip
+    device.set_deterministic(chip)
+    model, start, head = setup.build_model(job, None)
+    batch_size = config.optim.batch_size
+    asked = options.precision
+    precision = device.training_precision(asked, chip, model, config.backbone, batch_size)
+    model.to(device=chip, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    files, canvas = job.table["path"].tolist(), Canvas.of(model.spec)
+    source = PixelSource(job.root, files, [canvas], frames=config.frames)
+    if source.numbers.has_clips:
+        source.preload(paths.pixel_cache(job.dataset), options.cache)
+    _, decoders = setup.loader_workers(options.workers, source, config, chip)
+    compute = Compute(options.device, precision, decoders, batch_size=2 * batch_size)
+    slots = cached_features(job, model, head, source, compute)
+    means = _item_means(slots, source.numbers.slot_starts)
+    return FrozenFeatures(means, job.model, start.sha256)
+
+
+def _item_means(slots: Features, starts: NDArray[np.int64], at_once: int = 4096) -> Features:
+    """Return the mean of an item's slots (NaN where its clip has none) and views, (n, d)."""
+    # A head takes (slots, views, d), or tokens before the d, or places of a map after it.
+    across = {4: (1, 2), 5: (1, 3, 4)}.get(slots.ndim, 1)
+    means = np.empty((len(starts) - 1, slots.shape[3 if slots.ndim == 4 else 2]), np.float32)
+    for first in range(0, len(means), at_once):
+        bounds = starts[first : first + at_once + 1]
+        seen = slots[bounds[0] : bounds[-1]].astype(np.float64).mean(across)
+        there = np.isfinite(seen[:, 0])
+        total = np.add.reduceat(np.where(there[:, None], seen, 0.0), bounds[:-1] - bounds[0])
+        counts = np.add.reduceat(there.astype(np.int64), bounds[:-1] - bounds[0])
+        means[first : first + at_once] = total / counts[:, None]
+    return means
 
 
 class Body:

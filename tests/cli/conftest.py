@@ -31,13 +31,20 @@ def command(
     tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Command:
     """Return `command("train", "--model", ...)` on the CPU, which returns what was printed."""
-    for name in ("train", "predict", "merge", "models"):  # the log goes where pytest looks for it
+    for name in (
+        "train",
+        "predict",
+        "merge",
+        "models",
+        "folds",
+    ):  # the log goes where pytest looks for it
         monkeypatch.setattr(import_module(f"src.cli.{name}"), "show_log", lambda: None)
 
     def run(name: str, *words: str, code: int = 0, report: bool = False) -> str:
         extra = ["--data", "tiny"]
         extra += [] if name == "tune" else ["--device", "cpu", "--workers", "0"]
-        train = ["--scheme", SCHEME, *([] if report else ["--no-report"])]
+        scheme = [] if "--scheme" in words else ["--scheme", SCHEME]
+        train = [*scheme, *([] if report else ["--no-report"])]
         extra += train if name in ("variants", "train") else []
         assert parsers.main(name, [*words, *([] if "--output" in words else extra)]) == code
         captured = capsys.readouterr()

@@ -8,13 +8,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src import paths
+from src.artifacts.clusters import Clusters, read_clusters
 from src.artifacts.files import read_csv
 from src.artifacts.folds import EXCLUDED_COLUMNS
 from src.artifacts.label_names import LabelNames
 from src.data.folds.groups import Components, GroupReport, find_components, report_groups
 from src.data.folds.near_duplicates import Looks, find_looks
 from src.data.folds.scan import scan_for
-from src.data.folds.schemes import by_domain_alone, held_out_domains, is_lodo, parse_scheme
+from src.data.folds.schemes import (
+    by_domain_alone,
+    held_out_domains,
+    is_lodo,
+    number_of_clusters,
+    parse_scheme,
+)
 from src.data.items.manifest import Dataset
 
 Survey = tuple[pd.DataFrame, Looks]  # a scan, and the look-alikes in it
@@ -43,6 +50,7 @@ class FoldReport:
     plain: str  # what `leaks` is about: "StratifiedKFold", or "the given folds"
     labels: LabelNames = field(default_factory=LabelNames)  # what its classes are called
     domains: tuple[str, ...] = ()  # of scheme `lodo`, the domain that each fold holds out
+    clusters: Clusters | None = None  # of scheme `clusters`, what its folds were dealt by
     warnings: tuple[str, ...] = ()  # of the data set: what may belong together and is not known to
 
 
@@ -53,7 +61,10 @@ def report_folds(dataset: Dataset, scheme: str, folds: pd.DataFrame) -> FoldRepo
     if path.exists():
         excluded = read_csv(path, EXCLUDED_COLUMNS, what="list of excluded items")
     scan = scan_for(dataset, scheme)
-    return make_report(dataset, scheme, folds, excluded, (scan, find_looks(scan)))
+    clusters = None
+    if number_of_clusters(scheme) and paths.clusters_csv(dataset.name, scheme).exists():
+        clusters = read_clusters(dataset.name, scheme)
+    return make_report(dataset, scheme, folds, excluded, (scan, find_looks(scan)), clusters)
 
 
 def report_copies(dataset: Dataset, scan: pd.DataFrame) -> GroupReport | None:
@@ -92,7 +103,12 @@ def find_leaks(components: Components, folds: NDArray[np.int64]) -> list[Leak]:
 
 
 def make_report(
-    dataset: Dataset, scheme: str, folds: pd.DataFrame, excluded: pd.DataFrame, survey: Survey
+    dataset: Dataset,
+    scheme: str,
+    folds: pd.DataFrame,
+    excluded: pd.DataFrame,
+    survey: Survey,
+    clusters: Clusters | None = None,
 ) -> FoldReport:
     """Return the report of a fold file and of what it leaves out (`item_id, reason`)."""
     own = folds if not dataset.extra_ids else folds[~folds["item_id"].isin(dataset.extra_ids)]
@@ -118,6 +134,7 @@ def make_report(
         plain=name,
         labels=dataset.labels,
         domains=domains,
+        clusters=clusters,
         warnings=tuple(note for note in dataset.notes if note.startswith("WARNING")),
     )
 

@@ -1,7 +1,7 @@
 """Folds that cannot leak: made once per data set and scheme, then only read."""
 
 import logging
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -9,10 +9,18 @@ from numpy.typing import NDArray
 
 from src import paths
 from src.artifacts.atomic import remove_orphans
+from src.artifacts.clusters import Clusters, write_clusters
 from src.artifacts.files import read_csv, write_csv
-from src.artifacts.folds import EXCLUDED_COLUMNS, existing_scheme, read_folds, write_folds
+from src.artifacts.folds import (
+    CLUSTERS,
+    EXCLUDED_COLUMNS,
+    existing_scheme,
+    read_folds,
+    write_folds,
+)
 from src.artifacts.label_names import write_label_names
-from src.data.folds.fold_report import FoldReport, make_report
+from src.data.folds.clusters import FeaturesOf, deal_clusters, fit_clusters
+from src.data.folds.fold_report import FoldReport, Survey, make_report
 from src.data.folds.groups import find_components
 from src.data.folds.near_duplicates import find_looks
 from src.data.folds.overlap import find_overlap
@@ -21,7 +29,9 @@ from src.data.folds.schemes import (
     LEFT_OUT,
     default_scheme,
     domain_folds,
+    full_name,
     is_lodo,
+    number_of_clusters,
     parse_scheme,
     spanning,
 )
@@ -34,12 +44,22 @@ from src.stratify import stratified_group_folds
 LOG = logging.getLogger("rvf")
 
 
+class Dealt(NamedTuple):
+    """Folds that are not written yet."""
+
+    folds: pd.DataFrame  # columns of a fold file, by item_id
+    excluded: pd.DataFrame  # `item_id, reason` of what is left out
+    survey: Survey
+    clusters: Clusters | None = None  # of scheme `clusters`
+
+
 def ensure_folds(
-    dataset: Dataset, scheme: str | None
+    dataset: Dataset, scheme: str | None, features_of: FeaturesOf | None = None
 ) -> tuple[str, pd.DataFrame, FoldReport | None]:
     """Return a data set's scheme and folds, and the report of a fold file that is made only now.
 
-    Without a `scheme` it is that of the file that exists, else `default_scheme`.
+    Without a `scheme` it is that of the file that exists, else `default_scheme`. `features_of` is
+    called where scheme `clusters` is made.
 
     Raises:
         UserError: several files exist and none was named; a bad name; the file does not fit the
@@ -50,22 +70,46 @@ def ensure_folds(
     dataset.require_train()
     remove_orphans(paths.folds_dir(dataset.name))  # no later run writes there any more
     write_label_names(dataset.name, dataset.labels)
+    if scheme is not None and scheme != CLUSTERS:
+        scheme = full_name(dataset, scheme)
     found = existing_scheme(dataset.name, scheme)
     if found is None:
-        report = make_folds(dataset, scheme or default_scheme(dataset))
+        wanted = full_name(dataset, scheme or default_scheme(dataset))
+        report = make_folds(dataset, wanted, features_of)
         return report.scheme, report.folds, report
     folds = read_folds(paths.folds_csv(dataset.name, found))
     check_fit(dataset, found, folds)
     return found, folds, None
 
 
-def make_folds(dataset: Dataset, scheme: str) -> FoldReport:
-    """Make a fold file and the list of what it leaves out.
+def make_folds(dataset: Dataset, scheme: str, features_of: FeaturesOf | None = None) -> FoldReport:
+    """Make a fold file and the list of what it leaves out, and clusters where they are asked for.
 
     Raises:
         UserError: see `ensure_folds`; also if no train item can be read.
     """
-    fixed = parse_scheme(dataset, scheme) is None and not is_lodo(scheme)
+    dealt = deal_folds(dataset, scheme, features_of)
+    path = paths.folds_csv(dataset.name, scheme)
+    try:
+        _write(dataset, scheme, dealt)
+    except UserError as error:
+        if not (_is_fixed(dataset, scheme) and dataset.from_splits):
+            raise
+        raise UserError(
+            f"{error}; where equal folder names in train and val are chance, say so in "
+            "dataset.yaml: `same_names: ignore`; else take folds that are made: `--scheme "
+            f"sgkf{dataset.config.n_folds}_s{dataset.config.seed}`"
+        ) from None
+    made = dealt.excluded, dealt.survey, dealt.clusters
+    return make_report(dataset, scheme, read_folds(path), *made)
+
+
+def deal_folds(dataset: Dataset, scheme: str, features_of: FeaturesOf | None = None) -> Dealt:
+    """Deal the items to the folds of a scheme; nothing is written.
+
+    Raises:
+        UserError: see `make_folds`.
+    """
     scan = scan_for(dataset, scheme)
     looks = find_looks(scan)
     good, excluded = _usable(dataset, scan, scheme)
@@ -84,29 +128,61 @@ def make_folds(dataset: Dataset, scheme: str) -> FoldReport:
             }
         )
         excluded = pd.concat([excluded, reasons]).sort_values("item_id")
-    folds = items[["item_id", "label", "domain", "kind"]].assign(fold=-1)
+    folds, clusters = items[["item_id", "label", "domain", "kind"]].assign(fold=-1), None
     folds["group"] = name_groups(items, components.joint)
-    if fixed:
+    if _is_fixed(dataset, scheme):
         assert dataset.given_folds is not None  # parse_scheme
         folds.loc[own, "fold"] = dataset.given_folds.reindex(items["item_id"][own]).to_numpy()
         # Given folds stand as they are, so look-alikes cannot bind; they are reported instead.
         folds["group"] = name_groups(items, components.given)
+    elif number_of_clusters(scheme):
+        rows = items[["item_id", "path", "bytes", "label"]].assign(group=folds["group"])
+        rows["joint"], rows["own"] = components.joint, own
+        in_order = rows[~copied].sort_values("item_id", kind="stable")
+        fold, clusters = _by_clusters(dataset, scheme, in_order, features_of)
+        folds.loc[fold.index, "fold"] = fold
     else:
         folds.loc[own, "fold"] = _split(dataset, scheme, folds[own], components.joint[own])
         excluded = pd.concat([excluded, spanning(folds)]).sort_values("item_id")
     kept = ~copied & (folds["fold"] != LEFT_OUT).to_numpy()
-    path = paths.folds_csv(dataset.name, scheme)
-    try:
-        _write(path, paths.excluded_csv(dataset.name, scheme), folds[kept], excluded)
-    except UserError as error:
-        if not (fixed and dataset.from_splits):
-            raise
+    return Dealt(folds[kept], excluded, (scan, looks), clusters)
+
+
+def _is_fixed(dataset: Dataset, scheme: str) -> bool:
+    return parse_scheme(dataset, scheme) is None and not is_lodo(scheme)
+
+
+def _by_clusters(
+    dataset: Dataset, scheme: str, rows: pd.DataFrame, features_of: FeaturesOf | None
+) -> tuple[pd.Series, Clusters]:
+    """Return the fold of each scored item (`own`) by row, and the clusters that were dealt.
+
+    `rows`: `item_id, path, bytes, label, group`, the component `joint`, and `own`; of every item
+    of the fold file in its order, so that a run finds the features that were made here.
+    """
+    parsed = parse_scheme(dataset, scheme)
+    assert parsed is not None  # such a name has numbers
+    n_folds, seed = parsed
+    if features_of is None:
         raise UserError(
-            f"{error}; where equal folder names in train and val are chance, say so in "
-            "dataset.yaml: `same_names: ignore`; else take folds that are made: `--scheme "
-            f"sgkf{dataset.config.n_folds}_s{dataset.config.seed}`"
-        ) from None
-    return make_report(dataset, scheme, read_folds(path), excluded, (scan, looks))
+            f"scheme {scheme} wants features of a frozen backbone; make its folds first: "
+            f"python -m src folds --data {dataset.name} --scheme {scheme}"
+        )
+    frozen = features_of(rows.drop(columns=["joint", "own"]).assign(fold=-1))
+    own = rows["own"].to_numpy(bool)
+    mine, component = rows[own], rows["joint"].to_numpy(np.int64)[own]
+    if not own.all():
+        frozen = frozen._replace(features=frozen.features[own])
+    k = number_of_clusters(scheme)
+    try:
+        clusters = fit_clusters(frozen, mine["item_id"], component, k, seed)
+    except UserError as error:
+        raise UserError(f"{dataset.root}: scheme {scheme}: {error}") from None
+    labels, cluster = (
+        column.to_numpy(np.int64) for column in (mine["label"], clusters.table["cluster"])
+    )
+    fold = deal_clusters(labels, cluster, n_folds, seed, str(dataset.root))
+    return pd.Series(fold, mine.index), clusters
 
 
 def check_fit(dataset: Dataset, scheme: str, folds: pd.DataFrame) -> None:
@@ -262,16 +338,20 @@ def _hint(groups: pd.Series) -> str:
     )  # fmt: skip
 
 
-def _write(path: Path, excluded_path: Path, folds: pd.DataFrame, excluded: pd.DataFrame) -> None:
-    """Write what is left out first: the fold file's presence means that both are there."""
+def _write(dataset: Dataset, scheme: str, dealt: Dealt) -> None:
+    """Write what lies beside it first: the fold file's presence means that all is there."""
+    path = paths.folds_csv(dataset.name, scheme)
     if path.exists():
         return
-    if len(excluded):
-        write_csv(excluded_path, excluded[EXCLUDED_COLUMNS])
+    excluded_path = paths.excluded_csv(dataset.name, scheme)
+    if len(dealt.excluded):
+        write_csv(excluded_path, dealt.excluded[EXCLUDED_COLUMNS])
     else:
         excluded_path.unlink(missing_ok=True)
+    if dealt.clusters is not None:
+        write_clusters(dataset.name, scheme, dealt.clusters)
     try:
-        write_folds(path, folds)
+        write_folds(path, dealt.folds)
     except UserError:
         if not path.exists():  # else another process made the same file in the meantime
             raise

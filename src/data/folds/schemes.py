@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from src.artifacts.folds import CLUSTERS
 from src.data.items.manifest import Dataset
 from src.errors import UserError
 
@@ -14,11 +15,16 @@ FIXED = "fixed"
 LODO = "lodo"
 UNSCANNED = "_unscanned"
 _STRATIFIED = re.compile(r"^sgkf(\d{1,3})_s(\d{1,9})$")
+_CLUSTERED = re.compile(rf"^{CLUSTERS}(\d{{1,5}})(?:x(\d{{1,3}}))?_s(\d{{1,9}})$")
+_N_CLUSTERS = 20  # as the winners of Inclusion 2024 took (JTGroup, arXiv 2412.20833)
+_N_FOLDS = 5  # of a name that does not say it
 FORMS = (
     "sgkf<k>_s<seed>, such as sgkf5_s42 (5 folds, seed 42); fixed (the CSV's fold column, "
     "or train/ and val/ as they stand); "
-    f"lodo (leave one domain out); each with {UNSCANNED} at its end (made without opening a "
-    "file, so copies are not kept together)"
+    "lodo (leave one domain out); clusters<k>_s<seed>, such as clusters20_s42 (whole clusters of "
+    "the items' features are held out; 20 of them, 5 folds, seed 42; clusters20x3_s42 has 3 folds; "
+    f"clusters alone is clusters20_s42); each but clusters with {UNSCANNED} at its end (made "
+    "without opening a file, so copies are not kept together)"
 )
 LEFT_OUT = -2  # of a group that belongs to the fold of another domain
 SPANNING = "its group spans domains and is held out with "
@@ -46,13 +52,41 @@ def is_lodo(scheme: str) -> bool:
     return scheme.removesuffix(UNSCANNED) == LODO
 
 
+def number_of_clusters(scheme: str) -> int:
+    """Return how many clusters a scheme makes: 20 of `clusters20_s42`, 0 of all others."""
+    match = _CLUSTERED.match(scheme)
+    return int(match[1]) if match else 0
+
+
+def clusters_name(k: int, n_folds: int, seed: int) -> str:
+    """Return the name of a scheme of k clusters."""
+    return f"{CLUSTERS}{k}{'' if n_folds == _N_FOLDS else f'x{n_folds}'}_s{seed}"
+
+
+def full_name(
+    dataset: Dataset, scheme: str, n_folds: int | None = None, seed: int | None = None
+) -> str:
+    """Return a scheme under the one name that it has: `clusters` alone gets its numbers.
+
+    They are those given, else those of dataset.yaml.
+    """
+    match = _CLUSTERED.match(scheme)
+    if match:
+        return clusters_name(int(match[1]), int(match[2] or _N_FOLDS), int(match[3]))
+    if scheme != CLUSTERS:
+        return scheme
+    own = dataset.config
+    return clusters_name(_N_CLUSTERS, n_folds or own.n_folds, own.seed if seed is None else seed)
+
+
 def parse_scheme(dataset: Dataset, scheme: str) -> tuple[int, int] | None:
-    """Return (number of folds, seed) of a stratified scheme, None for `fixed` and `lodo`.
+    """Return (number of folds, seed) of a scheme, None for `fixed` and `lodo`.
 
     Raises:
-        UserError: no such form, fewer than 2 folds, or `fixed` without given folds.
+        UserError: no such form, fewer than 2 folds, fewer clusters than folds, or `fixed` without
+            given folds.
     """
-    whole, scheme = scheme, scheme.removesuffix(UNSCANNED)
+    whole, scheme = scheme, full_name(dataset, scheme.removesuffix(UNSCANNED))
     if scheme == FIXED:
         if dataset.given_folds is None:
             raise UserError(
@@ -64,9 +98,24 @@ def parse_scheme(dataset: Dataset, scheme: str) -> tuple[int, int] | None:
     if scheme == LODO:
         return None
     match = _STRATIFIED.match(scheme)
-    if match is None or int(match[1]) < 2:
+    if match is not None and int(match[1]) > 1:
+        return int(match[1]), int(match[2])
+    match = _CLUSTERED.match(scheme)
+    if match is None:
         raise UserError(f"unknown scheme {whole!r}; its forms are: {FORMS}")
-    return int(match[1]), int(match[2])
+    k, n_folds, seed = int(match[1]), int(match[2] or _N_FOLDS), int(match[3])
+    if not is_scanned(whole):
+        raise UserError(
+            f"{whole}: clusters are made of what the pictures show, so every file is opened; take "
+            f"{whole.removesuffix(UNSCANNED)}"
+        )
+    if not 2 <= n_folds <= k:
+        other = clusters_name(max(k, 4 * n_folds), max(2, n_folds), seed)
+        raise UserError(
+            f"{whole}: {k} clusters and {n_folds} folds; each of two folds or more holds out at "
+            f"least one whole cluster: take {other}"
+        )
+    return n_folds, seed
 
 
 def domain_folds(
