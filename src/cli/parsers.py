@@ -165,6 +165,16 @@ def _tune(parser: Parser) -> None:
         "rules"
     )
     add("--rules", metavar="FILE", help=text)
+    text = (
+        "robustness (held-out items as python -m src robustness delivers them), another fold "
+        "scheme (clusters, lodo ...): choose on these and on the items as they are together"
+    )
+    add("--under", nargs="+", default=[], metavar="WHAT", help=text)
+    add("--also", nargs="+", default=[], metavar="WHAT", help="the same, only to be scored on")
+    text = "of the items as they are among the rows that --under chooses on (default: 0.5)"
+    add("--clean-share", type=float, metavar="SHARE", help=text)
+    text = "levels of robustness (default: all that the members have)"
+    add("--levels", nargs="+", metavar="LEVEL", help=text)
     text = "let the winner try a threshold per domain: only where the test items carry theirs"
     add("--by-domain", action="store_true", help=text)
     add("--plots", action="store_true", help="Optuna's plots, into reports/")

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tqdm import tqdm
 
@@ -22,14 +22,20 @@ from src.cli.common import choose_scheme, choose_tunable, count_test_items, take
 from src.cli.tune_report import (
     print_breakdown,
     print_candidates,
+    print_conditions,
     print_kinds,
     print_members,
     verdict,
     verdict_of_rules,
+    verdict_under,
 )
 from src.ensemble.align import Aligned, align, finished_folds
+from src.ensemble.crossfit import Parts
 from src.ensemble.extra import CheckedExtra, check_extras, named_extras, write_extra
 from src.ensemble.search import CALIBRATIONS, STRATEGIES, calibrate, ladder
+from src.ensemble.shift.chosen import Chosen, choose, look
+from src.ensemble.shift.conditions import ROBUSTNESS, Conditions, read_conditions, scheme_named
+from src.ensemble.shift.mixture import HALF
 from src.ensemble.strategy import Search
 from src.ensemble.tune import Tuned, n_trials, tune
 from src.ensemble.under_rules import Ruled, under_rules
@@ -65,6 +71,12 @@ class Tuning:
     by_domain: bool = False  # the winner may take a threshold per domain
     plots: bool = False  # Optuna's
     rules: str | None = None  # a YAML in place of dataset.yaml's; `none` for no rules
+    # other conditions that the outcome is scored under, and that it is chosen on: `robustness`,
+    # other schemes
+    also: Sequence[str] = ()
+    under: Sequence[str] = ()
+    clean_share: float | None = None  # of the rows that are then tuned on; None takes a half
+    levels: Sequence[str] | None = None  # of `robustness`; None takes all that the members have
     input_root: Path | None = None
 
     def __post_init__(self) -> None:
@@ -74,6 +86,11 @@ class Tuning:
             raise UserError(f"--timeout {self.timeout}: want seconds, more than 0")
         if not 0 <= self.seed < 2**32:
             raise UserError(f"--seed {self.seed}: want 0 to {2**32 - 1}")
+        if self.clean_share is not None and not (self.under and 0 <= self.clean_share < 1):
+            what = "want 0 or more, and less than 1" if self.under else "it goes with --under"
+            raise UserError(f"--clean-share {self.clean_share}: {what}")
+        if self.levels is not None and ROBUSTNESS not in (*self.under, *self.also):
+            raise UserError(f"--levels goes with --under {ROBUSTNESS} or --also {ROBUSTNESS}")
         name = self.recipe
         if not paths.is_plain(name) or name.startswith(".") or "\\" in name:
             raise UserError(
@@ -98,12 +115,15 @@ def make_recipe(dataset: str, scheme: str, wanted: Tuning) -> None:
     keep_freed_memory()
     metric = _metric(wanted, dataset)
     with _imported_extras(wanted, dataset, scheme):
-        tuned, ruled, plots = _tune(wanted, dataset, scheme, metric)
+        tuned, ruled, chosen, plots = _tune(wanted, dataset, scheme, metric)
     print_candidates(tuned)
     said = verdict(tuned)
     if ruled is not None:
         print_kinds(ruled)
         tuned, said = ruled.tuned(), verdict_of_rules(ruled)
+    if chosen is not None:
+        print_conditions(chosen)
+        tuned, said = chosen.tuned, verdict_under(chosen) or said
     path = paths.recipe_json(dataset, wanted.recipe)
     replaced = path.exists()
     write_recipe(path, tuned.recipe)
@@ -138,13 +158,37 @@ def _rules(wanted: Tuning, dataset: str) -> CompetitionRules:
     return read_rules(read_yaml(Path(wanted.rules), as_text=True) or {}, wanted.rules)
 
 
-def _tune(
-    wanted: Tuning, dataset: str, scheme: str, metric: Metric
-) -> tuple[Tuned, Ruled | None, list[Path]]:
-    """Align the members, climb the ladder; returns what came of it, under rules too, and plots."""
+class Outcome(NamedTuple):
+    """What came of tuning."""
+
+    tuned: Tuned  # on the rows as they are, without rules
+    ruled: Ruled | None  # under the competition's rules, where there are some
+    chosen: Chosen | None  # under other conditions, where some were named
+    plots: list[Path]
+
+
+def _conditions(wanted: Tuning, aligned: Aligned, rules: CompetitionRules) -> Conditions | None:
+    """Read the conditions that `--also` and `--under` name; None where they name none."""
+    words = [*wanted.under, *wanted.also]
+    if not words:
+        return None
+    if rules != FREE:
+        raise UserError(
+            f"--under and --also do not go with the competition's rules ({rules}): what these let "
+            "predict is chosen and scored on the rows as they are; --rules none leaves them out"
+        )
+    found = read_conditions(aligned, words, wanted.levels, seed=wanted.seed)
+    for scheme, (rows, _) in found.schemes.items():
+        check_own(aligned.dataset, scheme, rows.models, rows.folds, wanted.input_root)
+    return found
+
+
+def _tune(wanted: Tuning, dataset: str, scheme: str, metric: Metric) -> Outcome:
+    """Align the members and climb the ladder, under rules and other conditions too."""
     rules = _rules(wanted, dataset)
     aligned = align(dataset, scheme, wanted.models)
     check_own(dataset, scheme, aligned.models, aligned.folds, wanted.input_root)
+    conditions = _conditions(wanted, aligned, rules)
     names = ladder(len(aligned.models), wanted.voting, wanted.strategies, metric)
     if wanted.calibrate:
         plain, names = names, calibrate(names, wanted.calibrate, len(aligned.models), metric)
@@ -159,22 +203,34 @@ def _tune(
     print_members(aligned, metric)
     search, plots = _search(wanted, dataset)
     search = replace(search, metric=metric)
-    with _progress(n_trials(aligned, names, search)) as on_trial:
+    rounds = 2 if wanted.under else 1
+    with _progress(rounds * n_trials(aligned, names, search)) as on_trial:
         search = replace(search, on_trial=on_trial)
         split_by = ("kind", "domain") if wanted.by_domain else ("kind",)
 
-        def climb(members: Aligned) -> Tuned:
+        def climb(members: Aligned, parts: Parts | None = None, own: Search | None = None) -> Tuned:
             """Tune some members, or as they look at one view, as all of them were tuned."""
             n = len(members.models)
             fit = [name for name in names if not STRATEGIES.get(name).wants_more(n, metric)]
-            part = search if members is aligned else replace(search, study="")
-            return tune(members, voting=wanted.voting, names=fit, search=part, split_by=split_by)
+            part = own or (search if members is aligned else replace(search, study=""))
+            # Curves of folds' models would be of no use where others predicted the rows.
+            return tune(
+                members, voting=wanted.voting, names=fit, search=part, split_by=split_by,
+                by_fold=conditions is None, parts=parts,
+            )  # fmt: skip
 
-        tuned, ruled = climb(aligned), None
+        tuned, ruled, chosen = climb(aligned), None, None
         if rules != FREE:
             items = count_test_items(dataset, wanted.input_root)
             ruled = under_rules(aligned, tuned, rules, climb, search, items=items)
-    return tuned, ruled, plots
+        if conditions is not None and wanted.under:
+            names_of = [w if w == ROBUSTNESS else scheme_named(aligned, w) for w in wanted.under]
+            share = HALF if wanted.clean_share is None else wanted.clean_share
+            under = list(dict.fromkeys(names_of))
+            chosen = choose(conditions, under, share, tuned, climb, search)
+        elif conditions is not None:
+            chosen = look(conditions, tuned, search)
+    return Outcome(tuned, ruled, chosen, plots)
 
 
 def _list_strategies() -> None:

@@ -12,12 +12,16 @@ from src.cli.common import print_table
 from src.ensemble.align import Aligned, correlations
 from src.ensemble.offers import ONE, Offer
 from src.ensemble.predictions import ALONE, fit_threshold
+from src.ensemble.shift.chosen import Chosen
+from src.ensemble.shift.compare import WORST, Line
+from src.ensemble.shift.conditions import CLEAN
 from src.ensemble.tune import Candidate, Tuned
 from src.ensemble.under_rules import Price, Ruled
 from src.metrics import Metric, auc, metric_named, score_of, sigmoid
 
 MOST_MEMBERS = 8  # of which all pairs are shown
 UNEVEN = 1.2  # times as many epochs in one fold as in another: said
+CHOSEN = ("clean-chosen", "shift-chosen")
 MOST_VALUES = 20  # of domains; the worst are shown
 
 
@@ -104,8 +108,8 @@ def _print_diversity(aligned: Aligned) -> None:
         print(f"  most alike: {models[one]}, {models[other]}: {alike[one, other]:.3f}")
 
 
-def print_candidates(tuned: Tuned) -> None:
-    """Print every candidate's scores and the chosen weights."""
+def print_candidates(tuned: Tuned, what: str = "items") -> None:
+    """Print every candidate's scores and the chosen weights; `what`: its rows are called."""
     header = ["candidate", "voting", "cross-fitted", "95 % interval", "gain ± s.e.", "over",
               "in-sample", "optimism", ""]  # fmt: skip
     print()
@@ -120,7 +124,7 @@ def print_candidates(tuned: Tuned) -> None:
     scores = tuned.recipe.scores
     metric = metric_named(tuned.recipe.metric)
     which = "" if metric.higher else ", less is better (a gain is shown as more)"
-    print(f"{metric.title} on {scores['rows']} items in {scores['groups']} groups{which}")
+    print(f"{metric.title} on {scores['rows']} {what} in {scores['groups']} groups{which}")
     weights = ", ".join(f"{m.model} {m.weight:.3f}" for m in tuned.recipe.members)
     print(f"weights of {tuned.chosen}: {weights}; {_thresholds(tuned)}")
 
@@ -183,6 +187,59 @@ def _price(price: Price | None) -> str:
     return (
         f"{words}: the rules cost {price.cost:+.4f} ± {price.error:.4f} (95 %: {low:+.4f} .. "
         f"{high:+.4f}; the same rows, the same draws)."
+    )
+
+
+def print_conditions(chosen: Chosen) -> None:
+    """Print what was chosen on a mixture, and what is worth what under each condition."""
+    names = [chosen.clean.chosen]
+    if chosen.mixture is not None and chosen.mixed is not None:
+        print(f"\nchosen under shift: on a mixture of {chosen.mixture.words()}")
+        print_candidates(chosen.mixed, "rows")
+        names.append(chosen.mixed.chosen)
+    heads = [f"{how}: {name}" for how, name in zip(CHOSEN, names, strict=False)]
+    compared = ["difference", "95 % interval"] if len(names) > 1 else ["95 % interval"]
+    rows = [["cross-fitted", "rows", *heads, *compared]]
+    print()
+    print_table(rows + [_condition_row(line) for line in chosen.lines if not line.is_level])
+    for look in chosen.looks[1:]:
+        print(
+            f"{look.name}: {look.cross_fitted:.4f} on the items as they are, {look.gain:+.4f} over "
+            f"{look.over}{_error(look)}: {'taken' if look.taken else 'not taken'}; how delivered "
+            "items look when delivered again is not known"
+        )
+
+
+def _condition_row(line: Line) -> list[str]:
+    cells = [f"{score:.4f}" for score in line.scores]
+    if line.worst:
+        cells = [f"{cell} ({level})" for cell, level in zip(cells, line.worst, strict=True)]
+    limits = line.interval
+    if line.gain is not None:
+        cells, limits = [*cells, f"{line.gain:+.4f}"], line.gain_interval
+    sign = "+" if line.gain is not None else ""
+    text = "-" if limits is None else f"{limits[0]:{sign}.4f} .. {limits[1]:{sign}.4f}"
+    return [line.name, str(line.rows), *cells, text]
+
+
+def _error(look: Candidate) -> str:
+    return "" if look.gain_se is None else f" (s.e. {look.gain_se:.4f})"
+
+
+def verdict_under(chosen: Chosen) -> str:
+    """Say what being chosen under shift gains where, and its price on the items as they are.
+
+    "" where nothing was chosen so.
+    """
+    if chosen.mixed is None:
+        return ""
+    gains = {line.name: line.gain or 0.0 for line in chosen.lines if not line.is_level}
+    price = -gains.pop(CLEAN)
+    gains.pop(WORST, None)
+    said = ", ".join(f"{gain:+.4f} {name}" for name, gain in gains.items())
+    return (
+        f"{chosen.mixed.chosen}, chosen under shift, gains {said} over {chosen.clean.chosen}, "
+        f"which the items as they are choose; on these it costs {price:+.4f}."
     )
 
 

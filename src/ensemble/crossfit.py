@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from src.bootstrap import MIN_GROUPS, bootstrap_scores
 from src.ensemble.align import Aligned
 from src.ensemble.predictions import IntArray, Predictions, fit_threshold, votes_of
-from src.ensemble.rule import FoldCurves, Rule, Votes, can_vote, equal_weights, plain_rule
+from src.ensemble.rule import (
+    Deliveries,
+    FoldCurves,
+    Rule,
+    Votes,
+    can_vote,
+    equal_weights,
+    plain_rule,
+)
 from src.ensemble.search import STRATEGIES, Search, Strategy
 from src.ensemble.uncertainty import climb, fold_scores, gain_errors, uncertainty
 from src.metrics import MACRO_F1, Metric, score_of
@@ -182,6 +190,7 @@ class Tried:
     pool: str = ""  # of the frames whose logits the rules were fitted on; "" is the members' own
     # member -> curves of its folds' models, likewise; empty: none
     curves: dict[str, FoldCurves] = field(default_factory=dict)
+    deliveries: Deliveries | None = None  # what else each item was looked at as, likewise
 
 
 def try_strategy(name: str, rows: Predictions, parts: Parts, search: Search) -> Tried:
@@ -197,7 +206,7 @@ def try_strategy(name: str, rows: Predictions, parts: Parts, search: Search) -> 
     whole = replace(search, study_name=f"{search.study_name}/all", on_study=count)
     rule = fit_rule(strategy, rows, np.ones(len(rows), dtype=bool), whole)
     rules = {} if parts.part is None else cross_rules(strategy, rows, parts.part, search)
-    return _scored(Tried(name, name, rule, rules, trials=sum(done)), rows, parts, search.metric)
+    return scored(Tried(name, name, rule, rules, trials=sum(done)), rows, parts, search.metric)
 
 
 def try_split(plain: Tried, rows: Predictions, parts: Parts, by: str, metric: Metric) -> Tried:
@@ -206,7 +215,7 @@ def try_split(plain: Tried, rows: Predictions, parts: Parts, by: str, metric: Me
         plain, parts, lambda rule, seen: split_rule(rule, rows, seen, by, metric)
     )
     split = replace(plain, name=f"{plain.name} by {by}", rule=rule, rules=rules)
-    return _scored(split, rows, parts, metric)
+    return scored(split, rows, parts, metric)
 
 
 def try_pooling(plain: Tried, aligned: Aligned, parts: Parts, search: Search, pool: str) -> Tried:
@@ -235,7 +244,7 @@ def _again(plain: Tried, rows: Aligned, parts: Parts, search: Search) -> Tried:
         return fit_threshold(rows.label[seen], rows.logit[seen], rule, search.metric)[0]
 
     rule, rules = _changed(plain, parts, refitted)
-    return _scored(replace(plain, rule=rule, rules=rules), rows, parts, search.metric)
+    return scored(replace(plain, rule=rule, rules=rules), rows, parts, search.metric)
 
 
 def _changed(
@@ -248,7 +257,7 @@ def _changed(
     return change(plain.rule, np.ones(len(parts.part), dtype=bool)), rules
 
 
-def _scored(fitted: Tried, rows: Predictions, parts: Parts, metric: Metric) -> Tried:
+def scored(fitted: Tried, rows: Predictions, parts: Parts, metric: Metric) -> Tried:
     """Fill in what the rules are worth."""
     everything = np.ones(len(rows), dtype=bool)
     own = answers_of(fitted.rule, rows, everything, everything, metric)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from src.artifacts.recipes import Recipe
 from src.ensemble.align import oof_of
 from src.ensemble.calibration import CALIBRATIONS
-from src.ensemble.rule import Rule, can_vote, rule_of, stages_of, vote
+from src.ensemble.rule import Rule, can_vote, deliveries_of, rule_of, stages_of, vote
 from src.errors import UserError
 from src.metrics import MACRO_F1, RANKS, Metric, log_odds, metric_named
 from src.thresholds import best_threshold_at
@@ -103,6 +103,11 @@ def shift_recipe(
 
     `logits`: by model, NaN where an item is unreadable. Raises as `correct`.
     """
+    if deliveries_of(recipe):
+        raise UserError(
+            "--prior moves a threshold on items as they are; this recipe looks at deliveries of "
+            "them too: leave --prior, or tune without --under"
+        )
     tuned, models = oof_of(recipe), [member.model for member in recipe.members]
     readable = pd.DataFrame(logits).dropna()
     unseen = np.full(len(readable), np.nan)  # of members without a say

@@ -112,6 +112,7 @@ def tune(
     search: Search | None = None,
     split_by: Sequence[str] = ("kind",),
     by_fold: bool = True,
+    parts: Parts | None = None,
 ) -> Tuned:
     """Fit every strategy, cross-fit it, and choose by the one-standard-error rule.
 
@@ -128,6 +129,7 @@ def tune(
         split_by: `kind`, `domain`: what the winner may have thresholds by. Domain only where the
             test items carry theirs.
         by_fold: whether folds' models may be calibrated each by itself.
+        parts: of the items for cross-fitting; None makes them.
 
     Raises:
         UserError: unknown voting or strategy, or one that does not fit; a metric that these items
@@ -137,8 +139,9 @@ def tune(
     metric = search.metric
     _check_metric(aligned, metric)
     problem = [aligned.folds_sha256, aligned.oof_sha256, aligned.folds, search.seed, metric.name]
+    problem += [search.fingerprint] * bool(search.fingerprint)
     search = replace(search, fingerprint=sha256_json(problem))
-    parts = make_parts(aligned, search.seed)
+    parts = parts or make_parts(aligned, search.seed)
     names = tunable(ladder(len(aligned.models), voting, names, metric), aligned)
     incumbent = incumbent_of(metric)
     reference = [] if names[0] == incumbent else [incumbent]
@@ -165,10 +168,10 @@ def tune(
         candidates = judge(tried, aligned, search, len(reference), rivals)
     winner = _winner(tried, candidates)
     chosen = winner.name
-    notes = _notes(aligned, parts, candidates, chosen, metric, shown_only=bool(reference))
+    notes = notes_on(aligned, parts, candidates, chosen, metric, shown_only=bool(reference))
     notes += ragged_notes(aligned, winner)
     notes += scale_notes(rows, before.rule, before.name, mended=bool(curves))
-    recipe = _recipe(scaled, winner, candidates, search, parts, notes)
+    recipe = recipe_of(scaled, winner, candidates, search, parts, notes)
     return Tuned(recipe, candidates, chosen, notes, winner)
 
 
@@ -235,7 +238,7 @@ def _check_metric(aligned: Aligned, metric: Metric) -> None:
         )
 
 
-def _notes(
+def notes_on(
     aligned: Aligned,
     parts: Parts,
     candidates: list[Candidate],
@@ -244,6 +247,7 @@ def _notes(
     *,
     shown_only: bool,
 ) -> list[str]:
+    """Return what the scores of candidates stand on; `shown_only`: the first is no candidate."""
     notes = [f"cross-fitted over {parts.note}" if parts.count else parts.note]
     if aligned.unsure:
         notes.append(
@@ -308,7 +312,7 @@ def _threshold_interval(aligned: Aligned, rule: Rule, search: Search) -> tuple[f
     return min(low, rule.threshold), max(high, rule.threshold)
 
 
-def _recipe(
+def recipe_of(
     aligned: Aligned,
     winner: Tried,
     candidates: list[Candidate],
@@ -316,9 +320,11 @@ def _recipe(
     parts: Parts,
     notes: list[str],
 ) -> Recipe:
+    """Return a winner's recipe; `candidates`: it and the incumbent among them."""
     best = next(c for c in candidates if c.name == winner.name)
     incumbent = next(c for c in candidates if c.name == incumbent_of(search.metric))
-    rule = replace(winner.rule, pools=aligned.pooled.names(winner.pool), folds=winner.curves)
+    pools = aligned.pooled.names(winner.pool)
+    rule = replace(winner.rule, pools=pools, folds=winner.curves, deliveries=winner.deliveries)
     members = [
         aligned.member(model, float(weight), float(threshold))
         for model, weight, threshold in zip(

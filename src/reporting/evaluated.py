@@ -18,6 +18,7 @@ from src.ensemble.crossfitted import PartRules, part_rules
 from src.ensemble.predictions import ALONE, Decided, IntArray, Predictions, columns_of, decide
 from src.ensemble.rule import Rule, can_vote, fold_curves_of, pools_of, rule_of, stages_of
 from src.ensemble.scales import calibrate_folds
+from src.ensemble.shift.delivered import seen_by
 from src.ensemble.stand_ins import one_view
 from src.errors import UserError
 from src.metrics import DEFAULT, eer_cut, log_odds, metric_named, roc
@@ -76,7 +77,8 @@ def subject_of_model(dataset: str, scheme: str, model: str) -> Subject:
     if found is not None:
         name, recipe = found
         tuned = rule_of(recipe)
-        if tuned.voting in ("soft", "logit") and not (tuned.curves or tuned.folds):
+        plain = not (tuned.curves or tuned.folds or tuned.deliveries)
+        if tuned.voting in ("soft", "logit") and plain:
             pool = pools_of(recipe).get(model)
             pools = {} if pool is None else {model: pool}
             aligned = aligned.pooled_as(pools)
@@ -114,7 +116,7 @@ def subject_of_recipe(name: str, recipe: Recipe) -> Subject:
     }
     aligned = align(recipe.dataset, recipe.scheme, list(folds_of), folds_of)
     aligned = one_view(aligned) if recipe.one_view else aligned
-    aligned = aligned.pooled_as(pools_of(recipe))
+    aligned = seen_by(recipe, aligned)
     curves = fold_curves_of(recipe)
     fair = aligned  # in whose logits no item's own label has a say
     if curves:

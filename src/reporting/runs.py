@@ -23,7 +23,7 @@ from src.ensemble.predictions import (
     decide,
     fit_threshold,
 )
-from src.ensemble.rule import fold_curves_of, pools_of, rule_of
+from src.ensemble.rule import deliveries_of, fold_curves_of, pools_of, rule_of
 from src.errors import UserError, unknown_name
 from src.metrics import metric_named
 
@@ -118,6 +118,7 @@ def decide_alone(dataset: str, scheme: str, model: str, rows: Predictions, name:
     if found is not None and (
         _pools_otherwise(dataset, scheme, model, found[1])
         or fold_curves_of(found[1])
+        or deliveries_of(found[1])
         or not metric_named(found[1].metric).decides
     ):
         found = None  # its threshold is one of other logits, or was never fitted

@@ -9,9 +9,11 @@ import pandas as pd
 
 from src import paths
 from src.artifacts.oof import CLEAN, MIRRORED, read_views, split_delivery
+from src.artifacts.recipes import Recipe
 from src.ensemble.align import Aligned
 from src.ensemble.extra import is_extra
 from src.ensemble.pooling import DEFAULT, Pooled, pool_table
+from src.ensemble.rule import deliveries_of, pools_of
 from src.errors import UserError
 
 SEED = 42  # of the draws of levels that are random
@@ -39,7 +41,7 @@ def read_delivered(
     """Read what the members predicted of the rows as each level delivers them.
 
     Every level's rows are pooled in all ways in which the clean ones are. `levels`: None takes
-    those that all members have. `one_view` leaves mirror images out.
+    all that any member has. `one_view` leaves mirror images out.
 
     Raises:
         UserError: a member lacks a level, or all of them; its predictions are of other weights.
@@ -49,19 +51,14 @@ def read_delivered(
         model: _read_member(aligned, model, seed, one_view=one_view) for model in aligned.models
     }
     if levels is None:
-        shared = set.intersection(*(set(found) for found, _ in tables.values()))
-        first = next(iter(tables.values()))[0]
-        levels = [level for level in first if level in shared]
-        if not levels:
-            lacking = aligned.models[-1]
-            raise UserError(f"the members share no level; {_way_out(aligned, lacking, seed)}")
+        levels = list(dict.fromkeys(level for found, _ in tables.values() for level in found))
     for model, (found, _) in tables.items():
-        for level in levels:
-            if level not in found:
-                raise UserError(
-                    f"{model} has no predictions at level {level!r} with seed {seed}; "
-                    + _way_out(aligned, model, seed, [level])
-                )
+        lacking = [level for level in levels if level not in found]
+        if lacking:
+            raise UserError(
+                f"{model} has no predictions at level {lacking[0]!r} with seed {seed}; "
+                + _way_out(aligned, model, seed, lacking)
+            )
     return Delivered(aligned, {level: _at_level(aligned, tables, level) for level in levels})
 
 
@@ -81,6 +78,21 @@ def _way_out(aligned: Aligned, model: str, seed: int, levels: Sequence[str] = ()
     words += f" --levels {' '.join(levels)}" if levels else ""
     words += f" --seed {seed}" if seed != SEED else ""
     return f"make them: {words}; or leave it out (--models)"
+
+
+def seen_by(recipe: Recipe, aligned: Aligned) -> Aligned:
+    """Return a recipe's rows as it sees them: frames pooled its way, the mean over deliveries.
+
+    Raises:
+        UserError: a damaged stage; see `read_delivered`.
+    """
+    pools, looked = pools_of(recipe), deliveries_of(recipe)
+    rows = aligned.pooled_as(pools)
+    if looked is None:
+        return rows
+    read = read_delivered(aligned, looked.levels, looked.seed, one_view=recipe.one_view)
+    logits = [rows.logit, *(read.at(one).pooled_as(pools).logit for one in looked.levels)]
+    return replace(rows, logit=np.mean(logits, axis=0))
 
 
 def _read_member(
