@@ -33,8 +33,8 @@ from src.ensemble.align import Aligned, align, finished_folds
 from src.ensemble.crossfit import Parts
 from src.ensemble.extra import CheckedExtra, check_extras, named_extras, write_extra
 from src.ensemble.search import CALIBRATIONS, STRATEGIES, calibrate, ladder
-from src.ensemble.shift.chosen import Chosen, choose, look
-from src.ensemble.shift.conditions import ROBUSTNESS, Conditions, read_conditions, scheme_named
+from src.ensemble.shift.chosen import Shifted, choose, look
+from src.ensemble.shift.conditions import ROBUSTNESS, AllConditions, read_conditions, scheme_named
 from src.ensemble.shift.mixture import HALF
 from src.ensemble.strategy import Search
 from src.ensemble.tune import Tuned, n_trials, tune
@@ -163,11 +163,11 @@ class Outcome(NamedTuple):
 
     tuned: Tuned  # on the rows as they are, without rules
     ruled: Ruled | None  # under the competition's rules, where there are some
-    chosen: Chosen | None  # under other conditions, where some were named
+    chosen: Shifted | None  # under other conditions, where some were named
     plots: list[Path]
 
 
-def _conditions(wanted: Tuning, aligned: Aligned, rules: CompetitionRules) -> Conditions | None:
+def _conditions(wanted: Tuning, aligned: Aligned, rules: CompetitionRules) -> AllConditions | None:
     """Read the conditions that `--also` and `--under` name; None where they name none."""
     words = [*wanted.under, *wanted.also]
     if not words:

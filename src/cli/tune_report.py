@@ -12,8 +12,8 @@ from src.cli.common import print_table
 from src.ensemble.align import Aligned, correlations
 from src.ensemble.offers import ONE, Offer
 from src.ensemble.predictions import ALONE, fit_threshold
-from src.ensemble.shift.chosen import Chosen
-from src.ensemble.shift.compare import WORST, Line
+from src.ensemble.shift.chosen import Shifted
+from src.ensemble.shift.compare import WORST, Worth
 from src.ensemble.shift.conditions import CLEAN
 from src.ensemble.tune import Candidate, Tuned
 from src.ensemble.under_rules import Price, Ruled
@@ -190,7 +190,7 @@ def _price(price: Price | None) -> str:
     )
 
 
-def print_conditions(chosen: Chosen) -> None:
+def print_conditions(chosen: Shifted) -> None:
     """Print what was chosen on a mixture, and what is worth what under each condition."""
     names = [chosen.clean.chosen]
     if chosen.mixture is not None and chosen.mixed is not None:
@@ -210,7 +210,7 @@ def print_conditions(chosen: Chosen) -> None:
         )
 
 
-def _condition_row(line: Line) -> list[str]:
+def _condition_row(line: Worth) -> list[str]:
     cells = [f"{score:.4f}" for score in line.scores]
     if line.worst:
         cells = [f"{cell} ({level})" for cell, level in zip(cells, line.worst, strict=True)]
@@ -226,7 +226,7 @@ def _error(look: Candidate) -> str:
     return "" if look.gain_se is None else f" (s.e. {look.gain_se:.4f})"
 
 
-def verdict_under(chosen: Chosen) -> str:
+def verdict_under(chosen: Shifted) -> str:
     """Say what being chosen under shift gains where, and its price on the items as they are.
 
     "" where nothing was chosen so.

@@ -16,6 +16,7 @@ from src.bootstrap import MIN_GROUPS, bootstrap_scores, interval, resamples
 from src.data.pixels.deliveries import HARD_REAL, SETS
 from src.ensemble.crossfitted import cross_threshold
 from src.ensemble.predictions import Decided
+from src.ensemble.rule import deliveries_of
 from src.ensemble.shift.delivered import read_delivered
 from src.metrics import METRICS, Metric, metric_named, score_of
 from src.reporting.charts import LINE, new_figure, save_figure, shown
@@ -68,6 +69,11 @@ def score_levels(subject: Subject, levels: Sequence[str], seed: int) -> Robustne
     """
     subject, notes = _with_threshold(subject, seed)
     delivered = read_delivered(subject.aligned, levels, seed, one_view=subject.recipe.one_view)
+    if deliveries_of(subject.recipe):
+        notes.append(
+            "clean items are decided by the mean over deliveries, those at a level by that level "
+            "alone: how a delivered item looks when it is delivered again is not known"
+        )
     clean = honest_rows(subject)
     decided = {CLEAN_ROW: clean} | {
         level: rows_as(subject, delivered.at(level)) for level in levels

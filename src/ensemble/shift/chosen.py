@@ -17,8 +17,8 @@ from src.ensemble.crossfit import Candidate, Parts, Tried, judge, scored, try_st
 from src.ensemble.predictions import FloatArray, votes_of
 from src.ensemble.rule import Deliveries, Rule, can_vote
 from src.ensemble.search import Search, incumbent_of
-from src.ensemble.shift.compare import Line, compare
-from src.ensemble.shift.conditions import ROBUSTNESS, Conditions
+from src.ensemble.shift.compare import Worth, compare
+from src.ensemble.shift.conditions import ROBUSTNESS, AllConditions
 from src.ensemble.shift.few import FOUR
 from src.ensemble.shift.mixture import Mixture, mix
 from src.ensemble.tune import Tuned, notes_on, recipe_of
@@ -29,11 +29,11 @@ Tune = Callable[[Aligned, Parts, Search], Tuned]
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Shifted:
     """What tuning under several conditions came to."""
 
     tuned: Tuned  # to write; its scores are of the clean rows
-    lines: list[Line]  # under each condition: of the clean-chosen, then of the shift-chosen
+    lines: list[Worth]  # under each condition: of the clean-chosen, then of the shift-chosen
     clean: Tuned  # what the clean rows alone choose
     # what was tuned on, and the outcome there; None where other conditions are only looked at
     mixture: Mixture | None = None
@@ -42,22 +42,22 @@ class Chosen:
     looks: Sequence[Candidate] = ()
 
 
-def look(conditions: Conditions, tuned: Tuned, search: Search) -> Chosen:
+def look(conditions: AllConditions, tuned: Tuned, search: Search) -> Shifted:
     """Score what the clean rows chose under every condition; nothing is chosen by it."""
     lines = compare(conditions, [tuned.winner], search.metric, search.seed)
     kept = {"lines": [asdict(line) for line in lines], "schemes": _schemes(conditions)}
     recipe = replace(tuned.recipe, scores={**tuned.recipe.scores, ALSO: kept})
-    return Chosen(replace(tuned, recipe=recipe), lines, tuned)
+    return Shifted(replace(tuned, recipe=recipe), lines, tuned)
 
 
 def choose(
-    conditions: Conditions,
+    conditions: AllConditions,
     under: Sequence[str],
     clean_share: float,
     clean: Tuned,
     tune_on: Tune,
     search: Search,
-) -> Chosen:
+) -> Shifted:
     """Tune on a mixture, and hold the outcome against what the clean rows chose.
 
     Args:
@@ -104,10 +104,10 @@ def choose(
         scores={**tuned.recipe.scores, UNDER: kept},
         search={**tuned.recipe.search, UNDER: said},
     )
-    return Chosen(replace(tuned, recipe=recipe), lines, clean, mixture, mixed, looks)
+    return Shifted(replace(tuned, recipe=recipe), lines, clean, mixture, mixed, looks)
 
 
-def _schemes(conditions: Conditions, under: Sequence[str] | None = None) -> dict[str, str]:
+def _schemes(conditions: AllConditions, under: Sequence[str] | None = None) -> dict[str, str]:
     """Return scheme -> SHA-256 of its fold file."""
     dataset = conditions.clean.rows.dataset
     return {
@@ -117,18 +117,18 @@ def _schemes(conditions: Conditions, under: Sequence[str] | None = None) -> dict
     }
 
 
-def _parts(conditions: Conditions) -> Parts:
+def _parts(conditions: AllConditions) -> Parts:
     return Parts(conditions.clean.part, conditions.note)
 
 
-def _on_clean_rows(tried: Tried, conditions: Conditions, metric: Metric) -> Tried:
+def _on_clean_rows(tried: Tried, conditions: AllConditions, metric: Metric) -> Tried:
     """Return a candidate that other rows chose, scored on the clean ones."""
     rows = conditions.clean.rows.under(tried.pool)
     return scored(tried, rows, _parts(conditions), metric)
 
 
 def _restated(
-    winner: Tried, rows: Aligned, mixed: Tuned, conditions: Conditions, search: Search
+    winner: Tried, rows: Aligned, mixed: Tuned, conditions: AllConditions, search: Search
 ) -> Tuned:
     """Return the outcome with a recipe whose scores are of clean rows, as those of any recipe."""
     parts, incumbent = _parts(conditions), incumbent_of(search.metric)
@@ -150,7 +150,7 @@ def _restated(
 
 
 def _of_deliveries(
-    plain: Tried, conditions: Conditions, metric: Metric
+    plain: Tried, conditions: AllConditions, metric: Metric
 ) -> tuple[Tried, Aligned] | None:
     """Return a candidate whose members look at every item at `FOUR` levels too, and its rows.
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from src.bootstrap import MIN_GROUPS, bootstrap_scores, interval
 from src.ensemble.crossfit import Tried, cross_vote
 from src.ensemble.rule import Votes
-from src.ensemble.shift.conditions import CLEAN, Condition, Conditions
+from src.ensemble.shift.conditions import CLEAN, AllConditions, Condition
 from src.metrics import Metric, score_of
 
 FloatArray = NDArray[np.float64]
@@ -17,7 +17,7 @@ MEAN, WORST = "mean transformed", "worst level"
 
 
 @dataclass(frozen=True)
-class Line:
+class Worth:
     """What recipes are worth under one condition, each row decided without its own part."""
 
     name: str  # `clean`, `mean transformed`, `worst level`, a level, or another scheme
@@ -32,8 +32,8 @@ class Line:
 
 
 def compare(
-    conditions: Conditions, recipes: Sequence[Tried], metric: Metric, seed: int
-) -> list[Line]:
+    conditions: AllConditions, recipes: Sequence[Tried], metric: Metric, seed: int
+) -> list[Worth]:
     """Score the cross-fitted rules of one recipe, or of two, under every condition.
 
     Args:
@@ -63,7 +63,7 @@ def answers_under(condition: Condition, recipe: Tried, metric: Metric) -> Votes:
 
 def _of_same_rows(
     conditions: Mapping[str, Condition], recipes: Sequence[Tried], metric: Metric, seed: int
-) -> list[Line]:
+) -> list[Worth]:
     """Return the lines of conditions that are of the same items in the same order."""
     rows = next(iter(conditions.values())).rows
     answers = [
@@ -77,7 +77,7 @@ def _of_same_rows(
     if rows.n_groups >= MIN_GROUPS:
         drawn = bootstrap_scores(metric, rows.label, answers, rows.group, seed=seed)
         draws = drawn.reshape(len(drawn), *shape)
-    table = _Table(metric, len(rows), list(conditions), scores, draws)
+    table = _Drawn(metric, len(rows), list(conditions), scores, draws)
     if len(conditions) == 1:
         return [table.line(0)]
     levels = [replace(table.line(place), is_level=True) for place in range(1, len(conditions))]
@@ -85,7 +85,7 @@ def _of_same_rows(
 
 
 @dataclass(frozen=True)
-class _Table:
+class _Drawn:
     """Scores of conditions, (c, r), and their draws, (b, c, r)."""
 
     metric: Metric
@@ -94,16 +94,16 @@ class _Table:
     scores: FloatArray
     draws: FloatArray | None
 
-    def line(self, place: int) -> Line:
+    def line(self, place: int) -> Worth:
         draws = None if self.draws is None else self.draws[:, place]
         return self._line(self.names[place], self.scores[place], draws)
 
-    def mean(self) -> Line:
+    def mean(self) -> Worth:
         """Return the line of the mean over all but the first."""
         draws = None if self.draws is None else self.draws[:, 1:].mean(axis=1)
         return self._line(MEAN, self.scores[1:].mean(axis=0), draws)
 
-    def worst(self) -> Line:
+    def worst(self) -> Worth:
         """Return the line of each recipe's worst but the first; each draw has its own worst."""
         sign = self.metric.sign
         place = (sign * self.scores[1:]).argmin(axis=0)
@@ -117,11 +117,11 @@ class _Table:
         scores: FloatArray,
         draws: FloatArray | None,
         worst: list[str] | None = None,
-    ) -> Line:
+    ) -> Worth:
         limits = None if draws is None else interval(draws[:, -1])
         gain, gain_limits = None, None
         if scores.size > 1:
             gain = float(self.metric.sign * (scores[-1] - scores[0]))
             if draws is not None:
                 gain_limits = interval(self.metric.sign * (draws[:, -1] - draws[:, 0]))
-        return Line(name, self.rows, scores.tolist(), limits, gain, gain_limits, worst)
+        return Worth(name, self.rows, scores.tolist(), limits, gain, gain_limits, worst)

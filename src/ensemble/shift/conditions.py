@@ -33,7 +33,7 @@ class Condition(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Conditions:
+class AllConditions:
     """All conditions of some members."""
 
     clean: Condition
@@ -55,7 +55,7 @@ def read_conditions(
     *,
     seed: int,
     delivered_seed: int = SEED,
-) -> Conditions:
+) -> AllConditions:
     """Read what the members of a table predicted under other conditions.
 
     Args:
@@ -79,7 +79,7 @@ def read_conditions(
     if ROBUSTNESS in words:
         read = read_delivered(aligned, levels, delivered_seed)
         at = {level: Condition(rows, parts.part) for level, rows in read.levels.items()}
-    return Conditions(clean, parts.note, at, found, delivered_seed)
+    return AllConditions(clean, parts.note, at, found, delivered_seed)
 
 
 def scheme_named(aligned: Aligned, word: str) -> str:

@@ -18,8 +18,8 @@ from src.ensemble.predictions import IntArray, Predictions
 from src.ensemble.shift.conditions import (
     CLEAN,
     ROBUSTNESS,
+    AllConditions,
     Condition,
-    Conditions,
 )
 from src.errors import UserError
 
@@ -43,7 +43,7 @@ class Mixture:
 
 
 def mix(
-    conditions: Conditions, under: Sequence[str], clean_share: float = HALF, *, seed: int
+    conditions: AllConditions, under: Sequence[str], clean_share: float = HALF, *, seed: int
 ) -> Mixture:
     """Draw a mixture.
 
@@ -75,7 +75,9 @@ def mix(
     return Mixture(_stack([one.rows for one in tables]), Parts(part, note), counts)
 
 
-def _sizes(n: int, conditions: Conditions, under: Sequence[str], share: float) -> tuple[int, int]:
+def _sizes(
+    n: int, conditions: AllConditions, under: Sequence[str], share: float
+) -> tuple[int, int]:
     """Return how often the clean rows stand in a mixture, and the rows of each thing beside them.
 
     As many as `MOST_ROWS` allows, and no more than show every level of every item once.
@@ -101,7 +103,7 @@ def _filled(condition: Condition, count: int, rng: np.random.Generator) -> Condi
     return Condition(condition.rows.take(rows), condition.part[rows])
 
 
-def _at_levels(conditions: Conditions, count: int, rng: np.random.Generator) -> list[Condition]:
+def _at_levels(conditions: AllConditions, count: int, rng: np.random.Generator) -> list[Condition]:
     """Return `count` rows, every item and every level equally often, as far as that goes."""
     item, level = draw_levels(conditions.clean.rows.label, count, len(conditions.levels), rng)
     found = []
