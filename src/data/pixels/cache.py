@@ -99,7 +99,7 @@ def canvas_name(canvas: Canvas) -> str:
 
 def identity(canvas: Canvas) -> list[Any]:
     """Return what decides the pixels of an item, beside its file."""
-    way = list(canvas[:3] if canvas.reencode is None else canvas[:4])  # older caches stay good
+    way = list(canvas[:3] if canvas.reencode is None else [*canvas[:4], "OpenCV's JPEG"])
     if canvas.face is not None:
         way += face_key(canvas.face)
     return [VERSION, way, cv2.__version__, simplejpeg.__version__, PIL.__version__]

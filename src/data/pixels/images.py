@@ -23,6 +23,11 @@ INTERPOLATIONS = {
 }
 GEOMETRIES = ("squash", "short_side", "native")
 SUBSAMPLING = "420"  # of chroma, as nearly every JPEG of the web
+CHROMA = {
+    "420": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
+    "422": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422,
+    "444": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+}
 LONGEST = 16  # times the short side; `short_side` leaves the rest of a thin strip aside at once
 
 
@@ -151,11 +156,15 @@ def resize(
 
 
 def to_jpeg(pixels: NDArray[np.uint8], quality: int, chroma: str = SUBSAMPLING) -> bytes:
-    """Return a picture (uint8 RGB) as a JPEG: baseline, the IJG's tables.
+    """Return a picture (uint8 RGB) as a JPEG: baseline, the IJG's tables, Pillow's pixels.
 
     `quality` is 1 to 100 on the scale of libjpeg (IJG, 1991), `chroma` is `420`, `422` or `444`.
     """
-    return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality, colorsubsampling=chroma)
+    # Not by simplejpeg, which reads them: below quality 96 it stores with a coarser DCT than files
+    # of the web have, whatever `fastdct` says (`findings/simplejpeg_encodes_by_the_fast_dct.sh`).
+    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    how = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, CHROMA[chroma]]
+    return cv2.imencode(".jpg", bgr, how)[1].tobytes()
 
 
 def reencode(
