@@ -46,8 +46,22 @@ def mean_logit(logits: FloatArray) -> float:
 @POOLING.register("top_k_mean")
 def top_k_mean(logits: FloatArray) -> float:
     """Return the mean logit of the quarter of frames (one at least) that look most fake."""
+    return float(_most_fake(logits).mean())
+
+
+@POOLING.register("top_k_median")
+def top_k_median(logits: FloatArray) -> float:
+    """Return the median logit of the quarter of frames (one at least) that look most fake.
+
+    Of 16 frames those of the four highest, as the winner of the HAI challenge 2025 has it (there of
+    probabilities): one frame that is wrong by far moves a mean, and not this.
+    """
+    return float(np.median(_most_fake(logits)))
+
+
+def _most_fake(logits: FloatArray) -> FloatArray:
     count = max(1, round(TOP_SHARE * logits.size))
-    return float(np.sort(logits)[-count:].mean())
+    return np.sort(logits)[-count:]
 
 
 @POOLING.register("trimmed_mean")

@@ -205,12 +205,20 @@ def _on_calibrated_folds(tried: Sequence[Tried], plain: Tried, names: Sequence[s
 
 
 def _poolings(aligned: Aligned, plain: Tried) -> list[str]:
-    """Return the poolings to try for a candidate: those that some member does not have already."""
+    """Return the poolings to try for a candidate: those that some member does not have already.
+
+    Of poolings that give the same logits (of a few frames the highest quarter is one) the first.
+    """
     found = STRATEGIES.get(plain.strategy)
     if found.sampler and found.voting == "hard":
         return []  # the members' own thresholds are what it searched
     own = set(aligned.pooled.defaults) - {""}
-    return [pool for pool in aligned.pooled.logits if {pool} != own]
+    logits, pools = aligned.pooled.logits, []
+    for pool in logits:
+        same = (np.array_equal(logits[pool], logits[other], equal_nan=True) for other in pools)
+        if {pool} != own and not any(same):
+            pools.append(pool)
+    return pools
 
 
 def _values_to_split_by(aligned: Aligned, chosen: str, wanted: Sequence[str]) -> list[str]:

@@ -15,6 +15,7 @@ ORACLES = {
     "mean_prob": lambda x: logit(expit(x).mean()),
     "mean_logit": np.mean,
     "top_k_mean": lambda x: np.sort(x)[::-1][:5].mean(),
+    "top_k_median": lambda x: np.median(sorted(x, reverse=True)[:5]),
     "trimmed_mean": lambda x: trim_mean(x, 0.2),
     "max": max,
     "median": np.median,
@@ -34,6 +35,12 @@ def test_poolings_equal_their_oracles(name):
     low, high = pool(np.array([-900.0, -800.0])), pool(np.array([800.0, 900.0]))
     assert -900 <= low <= -800
     assert 800 <= high <= 900
+
+
+def test_the_median_of_the_four_highest_of_16_is_not_moved_by_one_of_them():
+    frames = np.array([*np.linspace(-3, -1, 12), 0.5, 1.0, 2.0, 90.0])
+    assert POOLING.get("top_k_median")(frames) == 1.5  # between 1.0 and 2.0
+    assert POOLING.get("top_k_mean")(frames) == 23.375
 
 
 @pytest.mark.parametrize("name", sorted(ORACLES))
