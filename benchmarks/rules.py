@@ -32,6 +32,7 @@ from src.ensemble.tune import tune
 from src.ensemble.under_rules import under_rules
 from src.ensemble.vote import apply_recipe
 from src.inference import passes, stored
+from src.inference.member_logits import member_logits
 from src.metrics import MACRO_F1, macro_f1, sigmoid
 from src.stratify import stratified_group_folds
 from src.thresholds import best_threshold
@@ -98,7 +99,7 @@ def answers_of(recipe: Recipe, items: stored.ItemsToPredict) -> pd.Series:
     missing = [part for part in parts if stored.stored_predictions(part, items) is None]
     if missing:
         passes.predict_parts(missing, items, Compute("cpu", "fp32", 0))
-    logits = stored.member_logits(recipe, parts, items)
+    logits = member_logits(recipe, parts, items)
     return apply_recipe(recipe, logits, 0.5).set_index("item_id")["pred"]
 
 

@@ -209,6 +209,8 @@ def _predict(parser: Parser) -> None:
     add("--fit-in-time", action="store_true", help=text)
     text = "share of fakes among the test items, for threshold or probs: em or bbse estimate it"
     add("--prior", metavar="SHARE", help=text)
+    text = "see each item as N levels deliver it too (1 to 8), and say which verdicts flip"
+    add("--deliveries", type=int, metavar="N", help=text)
     text = "what the answers are (default: what the metric scores and the sample asks for)"
     add("--output-kind", choices=["label", "prob", "rank"], help=text)
     files = parser.add_argument_group("submission files alone")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from src.artifacts.oof import UNREADABLE, VIEW_COLUMNS, WHOLE
+from src.artifacts.oof import CLEAN, UNREADABLE, VIEW_COLUMNS, WHOLE, split_delivery
 from src.artifacts.recipes import Recipe
 from src.ensemble.pooling import DEFAULT, frame_of, pool_table
 from src.ensemble.rule import FoldCurves, rule_of, vote
@@ -18,6 +18,9 @@ def pool_views(
 ) -> pd.Series:
     """Pool one member's view-level logits: mean over views, frames pooled, mean over folds.
 
+    Where there are views of delivered pictures too, this is done at each level, and each fold's
+    mean over them, and over the picture as it is, stands for the fold.
+
     Args:
         views: `item_id, fold, view, logit`; the logit is NaN where the item is unreadable.
         pool: name in `POOLING`; of no account for items of one frame.
@@ -28,7 +31,7 @@ def pool_views(
 
     Raises:
         UserError: a view twice, an infinite logit, an item that some fold has not predicted, or
-            that is readable in one view and not in another.
+            not at every level, or that is readable in one view and not in another.
     """
     views = views[VIEW_COLUMNS]
     twice = views.duplicated(["item_id", "fold", "view"])
@@ -39,14 +42,7 @@ def pool_views(
     if infinite.any():
         item, fold = views.loc[infinite, ["item_id", "fold"]].iloc[0]
         raise UserError(f"item {item!r}, fold {fold}: the logit is infinite; predict it again")
-    per_fold = views.groupby(["item_id", "fold"])["logit"].agg(["mean", "count", "size"])
-    frames = {view: frame_of(view) for view in views["view"].unique()}
-    if len(set(frames.values()) - {UNREADABLE}) > 1:
-        clips = views[views["view"].map(frames) != WHOLE]
-        for fold, part in clips[clips["logit"].notna()].groupby("fold"):
-            pooled = pool_table(part, pool)
-            places = pd.MultiIndex.from_product([pooled.index, [fold]])
-            per_fold.loc[places, "mean"] = pooled.to_numpy()
+    per_fold = _over_levels(views, pool)
     if curves is not None:
         for fold in views["fold"].unique():
             here = per_fold.index.get_level_values("fold") == fold
@@ -65,6 +61,37 @@ def pool_views(
             f"item {mixed[0]!r} is readable in one view and unreadable in another; predict it again"
         )
     return per_item["logit"].astype("float64")
+
+
+def _over_levels(views: pd.DataFrame, pool: str) -> pd.DataFrame:
+    """Return `_per_fold`, the mean over the levels at which there are views."""
+    split = {view: split_delivery(view) for view in views["view"].unique()}
+    if all(level == CLEAN for level, _ in split.values()):
+        return _per_fold(views, pool)
+    level = views["view"].map({view: level for view, (level, _) in split.items()})
+    plain = views.assign(view=views["view"].map({view: rest for view, (_, rest) in split.items()}))
+    each = [_per_fold(part, pool) for _, part in plain.groupby(level)]
+    per_fold = pd.concat(each).groupby(level=["item_id", "fold"]).agg(
+        levels=("size", "size"), mean=("mean", "mean"), count=("count", "sum"),
+        size=("size", "sum"),
+    )  # fmt: skip
+    short = per_fold.index[(per_fold["levels"] < len(each)) & (per_fold["count"] > 0)]
+    if len(short):
+        raise UserError(f"item {short[0][0]!r} was not predicted at every level; predict it again")
+    return per_fold
+
+
+def _per_fold(views: pd.DataFrame, pool: str) -> pd.DataFrame:
+    """Return `mean, count, size` by item_id and fold: its logit, its views read, and all views."""
+    per_fold = views.groupby(["item_id", "fold"])["logit"].agg(["mean", "count", "size"])
+    frames = {view: frame_of(view) for view in views["view"].unique()}
+    if len(set(frames.values()) - {UNREADABLE}) > 1:
+        clips = views[views["view"].map(frames) != WHOLE]
+        for fold, part in clips[clips["logit"].notna()].groupby("fold"):
+            pooled = pool_table(part, pool)
+            places = pd.MultiIndex.from_product([pooled.index, [fold]])
+            per_fold.loc[places, "mean"] = pooled.to_numpy()
+    return per_fold
 
 
 def apply_recipe(

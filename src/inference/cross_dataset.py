@@ -22,6 +22,7 @@ from src.ensemble.extra import is_extra
 from src.errors import UserError
 from src.inference import stored
 from src.inference.lineage import dataset_config
+from src.inference.member_logits import levels_of, member_logits
 
 LOG = logging.getLogger("rvf")
 
@@ -198,4 +199,9 @@ def cross_logits(
         from src.inference import passes  # torch, which stored predictions do not need
 
         passes.predict_parts(missing, items, compute)
-    return stored.member_logits(recipe, parts, items), len(missing)
+    levels = levels_of(recipe)
+    if levels is not None:
+        from src.inference.deliveries import deliver  # torch, likewise
+
+        deliver([stored.as_delivered(part, levels) for part in parts], items, compute)
+    return member_logits(recipe, parts, items), len(missing)

@@ -4,7 +4,7 @@ This module loads no torch, so that another recipe over the same predictions vot
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +12,19 @@ import pandas as pd
 
 from src import paths
 from src.artifacts.files import sha256_json
-from src.artifacts.oof import MIRRORED, Levels, read_views, read_views_metadata, write_views
+from src.artifacts.oof import (
+    MIRRORED,
+    Levels,
+    read_views,
+    read_views_metadata,
+    write_views,
+)
 from src.artifacts.recipes import Member, Recipe, check_recipe_fresh
 from src.artifacts.runs import check_checkpoint, has_run, read_run
 from src.data.items.contents import contents_sha256
 from src.data.items.dataset_yaml import part_of, says_cropped
 from src.ensemble.extra import is_extra, read_extra_test
-from src.ensemble.pooling import DEFAULT
-from src.ensemble.rule import fold_curves_of, pools_of, rule_of
-from src.ensemble.vote import pool_views
+from src.ensemble.rule import fold_curves_of, rule_of
 from src.errors import UserError
 
 if TYPE_CHECKING:
@@ -199,7 +203,7 @@ def missing_levels(
 ) -> tuple[str, ...]:
     """Return the levels of a part that its stored predictions lack; see `stored_predictions`."""
     assert part.levels is not None
-    metadata = _metadata(part)
+    metadata = metadata_of(part)
     if not _is_of(metadata, part, items, precision, engine):
         return part.levels.names
     return tuple(name for name in part.levels.names if name not in metadata["levels"])
@@ -215,7 +219,7 @@ def add_delivered(part: Part, views: pd.DataFrame, metadata: dict[str, Any]) -> 
     """
     assert part.levels is not None
     names = list(part.levels.names)
-    before = _metadata(part)
+    before = metadata_of(part)
     if metadata.items() <= before.items():
         views = pd.concat([read_views(part.views)[0], views], ignore_index=True)
         views = views.drop_duplicates(["item_id", "view"], keep="last")
@@ -223,67 +227,28 @@ def add_delivered(part: Part, views: pd.DataFrame, metadata: dict[str, Any]) -> 
     write_views(part.views, views, metadata | {"levels": names, "seed": part.levels.seed})
 
 
-def member_logits(
-    recipe: Recipe, parts: Sequence[Part], items: ItemsToPredict
-) -> dict[str, pd.Series]:
-    """Return logits of the items by member of some weight: stored ones pooled, and extra ones.
-
-    Of a member without any checkpoint among `parts` there are none.
-
-    Raises:
-        UserError: predictions that are not complete, or of other ids than the test items.
-    """
-    logits, pools = {}, default_pools(parts) | pools_of(recipe)
-    curves = fold_curves_of(recipe)
-    for member in recipe.members:
-        if member.weight == 0:
-            continue
-        if is_extra(recipe.dataset, recipe.scheme, member.model):
-            logits[member.model] = _extra_logits(recipe, member.model, items)
-            continue
-        views = [stored_predictions(part, items) for part in parts if part.model == member.model]
-        known = [table for table in views if table is not None]
-        if not views:
-            continue
-        logits[member.model] = pool_views(
-            pd.concat(known, ignore_index=True), pools[member.model], curves.get(member.model)
-        )
-    return logits
-
-
-def default_pools(parts: Sequence[Part]) -> dict[str, str]:
-    """Return model -> the pooling of frames that its predictions name: its config's."""
-    return {part.model: str(_metadata(part).get("pool", DEFAULT)) for part in parts}
+def as_delivered(part: Part, levels: Levels) -> Part:
+    """Return the predictions of the same items by the same checkpoint, delivered at levels."""
+    views = part.views.with_name(f"delivered_{levels.seed}_{part.views.name}")
+    return replace(part, views=views, levels=levels)
 
 
 def partly_read(parts: Sequence[Part]) -> dict[str, str]:
     """Return item_id -> what is wrong, of test items that were read only in part."""
     found: dict[str, str] = {}
     for part in parts:
-        found |= _metadata(part).get("partial", {})
+        found |= metadata_of(part).get("partial", {})
     return dict(sorted(found.items()))
 
 
 def without_face(parts: Sequence[Part]) -> list[str]:
     """Return the test items in which a model that crops faces found none: it saw all of them."""
-    return sorted({item for part in parts for item in _metadata(part).get("no_face", [])})
+    return sorted({item for part in parts for item in metadata_of(part).get("no_face", [])})
 
 
-def _metadata(part: Part) -> dict[str, Any]:
+def metadata_of(part: Part) -> dict[str, Any]:
+    """Return what a part's stored predictions were made from; empty where there are none."""
     try:
         return read_views_metadata(part.views)
     except UserError:
         return {}  # none: whoever wants its predictions will say so
-
-
-def _extra_logits(recipe: Recipe, model: str, items: ItemsToPredict) -> pd.Series:
-    series = read_extra_test(recipe.dataset, recipe.scheme, model)
-    lacking = pd.Index(items.item_ids).difference(series.index)
-    unknown = series.index.difference(pd.Index(items.item_ids))
-    if len(lacking) or len(unknown):
-        what = f"lack {lacking[0]!r}" if len(lacking) else f"name {unknown[0]!r}, no test item"
-        raise UserError(
-            f"the test predictions of {model} {what} ({len(lacking)} missing, {len(unknown)} "
-            f"unknown); import complete ones: tune.py --extra {model}=OOF.csv,TEST.csv"
-        )
-    return series

@@ -23,6 +23,7 @@ from src.ensemble.rule import rule_of
 from src.ensemble.vote import apply_recipe
 from src.errors import UserError
 from src.inference import stored
+from src.inference.member_logits import member_logits
 from src.inference.unfinished import without
 
 LOG = logging.getLogger("rvf")
@@ -145,7 +146,7 @@ class PseudoLabels:
                     f"{part.views} is not there, or not of these weights and test items: "
                     f"{self._command('predict_ensemble.py')}"
                 )
-        logits = stored.member_logits(recipe, parts, self._items)
+        logits = member_logits(recipe, parts, self._items)
         test = self.dataset.test.set_index("item_id")[["kind", "domain"]]
         votes = apply_recipe(without(recipe, parts), logits, 0.5, test)
         files = {f"{part.model} fold {part.fold}": sha256_file(part.views) for part in parts}

@@ -238,7 +238,7 @@ def test_the_hours_of_the_rules_are_kept_to(monkeypatch, capsys):
         clocks.append(compute.clock.max_hours)
         return []
 
-    monkeypatch.setattr("src.cli.predict.fill_in_time", watched)
+    monkeypatch.setattr("src.cli.predict.submission.fill_in_time", watched)
     assert predict(["--data", "toy"]) == 0
     assert "--max-hours 2.5, which the rules of the competition give" in capsys.readouterr().out
     assert predict(["--data", "toy", "--max-hours", "1"]) == 0

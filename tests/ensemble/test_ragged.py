@@ -23,6 +23,7 @@ from src.ensemble.uncertainty import fold_scores
 from src.ensemble.vote import apply_recipe
 from src.errors import UserError
 from src.inference import stored
+from src.inference.member_logits import member_logits
 from src.metrics import MACRO_F1, sigmoid
 from src.reporting.evaluated import own_rows, subject_of_recipe
 from src.thresholds import best_threshold
@@ -172,7 +173,7 @@ def test_each_member_predicts_with_all_of_its_own_folds():
     recipe = read_recipe(path)
     parts = stored.check_recipe(recipe)
     assert [(p.model, p.fold) for p in parts] == [("a", 0), ("a", 1), ("a", 2), ("b", 0)]
-    votes = apply_recipe(recipe, stored.member_logits(recipe, parts, items), 0.5)
+    votes = apply_recipe(recipe, member_logits(recipe, parts, items), 0.5)
     mean = {m: np.mean([said[m, k] for k in some], axis=0) for m, some in folds_of.items()}
     want = (sigmoid(mean["a"]) + sigmoid(mean["b"])) / 2
     assert votes["prob"].to_numpy() == pytest.approx(want)

@@ -20,6 +20,7 @@ from src.ensemble.tune import tune
 from src.ensemble.vote import apply_recipe
 from src.errors import UserError
 from src.inference import stored
+from src.inference.member_logits import member_logits
 from src.reporting.evaluated import own_rows, subject_of_recipe
 from src.stratify import stratified_group_folds
 from tests.ensemble.synthetic import DATA, SCHEME, make_folds, make_oof, oof_path
@@ -121,7 +122,7 @@ def check_predictions(recipe):
     again = tune(align(DATA, SCHEME), names=["mean@0.5", "mean"]).recipe  # of these checkpoints
     assert again.stages == recipe.stages
     parts = stored.check_recipe(again)
-    votes = apply_recipe(again, stored.member_logits(again, parts, items), 0.5)
+    votes = apply_recipe(again, member_logits(again, parts, items), 0.5)
     assert f1_score(truth, votes["pred"], average="macro") > 0.9
 
 

@@ -292,6 +292,13 @@ def test_each_fold_goes_through_its_own_curve_before_the_mean_over_folds(tmp_pat
     pooled = pool_views(table, "max", curves)
     assert pooled["x"] == pytest.approx(((2 * 2 + 1) + (-1 * 0.5 - 1)) / 2)
     assert pooled["y"] == pytest.approx(((5 * 2 + 1) + (4 * 0.5 - 1)) / 2)
+    # Delivered pictures count as the picture does, frame by frame, before the curve.
+    blurred = table.assign(view="blur1:" + table["view"], logit=table["logit"] + 4)
+    pooled = pool_views(pd.concat([table, blurred]), "max", curves)
+    assert pooled["x"] == pytest.approx((((2 + 2) * 2 + 1) + ((-1 + 2) * 0.5 - 1)) / 2)
+    assert pooled["y"] == pytest.approx((((5 + 2) * 2 + 1) + ((4 + 2) * 0.5 - 1)) / 2)
+    with pytest.raises(UserError, match="'y' was not predicted at every level"):
+        pool_views(pd.concat([table, blurred[blurred["item_id"] == "x"]]), "max", curves)
     recipe.stages[0]["params"] = {"curves": {"a": {"0": {}}}}
     with pytest.raises(UserError, match="fold calibration stage of the recipe is damaged"):
         fold_curves_of(recipe)

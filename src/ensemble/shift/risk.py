@@ -237,9 +237,7 @@ def check_halves(
     half = stratified_group_folds(rows.label, rows.group, 2, seed)
     sure = np.zeros(len(rows), dtype=bool)
     for side in (0, 1):
-        band, other = _band(rows.take(half == side), risk, confidence), half != side
-        sure[other] = band.is_sure(
-            *(each[other] for each in (rows.prob, rows.threshold, rows.pred))
-        )
+        band = _band(rows.take(half == side), risk, confidence)
+        sure |= (half != side) & band.is_sure(rows.prob, rows.threshold, rows.pred)
     wrong = int((rows.pred != rows.label)[sure].sum())
     return Check(len(rows), rows.n_groups, int(sure.sum()), wrong)

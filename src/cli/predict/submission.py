@@ -1,9 +1,7 @@
-"""`predict_ensemble.py`: fill in missing test predictions, vote, write the checked submission."""
+"""A recipe on a data set's test items: fill in what is missing, vote, write the submission."""
 
-from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +12,17 @@ from src.artifacts.answers import Answer, Output, cut_elsewhere, describe, settl
 from src.artifacts.competition import FREE, check_obeyed, hours_of
 from src.artifacts.files import sha256_file
 from src.artifacts.folds import read_folds
+from src.artifacts.oof import Levels
 from src.artifacts.outputs import check_submission
 from src.artifacts.recipes import Recipe, read_recipe
 from src.artifacts.submissions import write_submission
-from src.cli import parsers
 from src.cli.common import (
     choose_dataset,
     choose_recipe,
     listed,
     print_not_whole,
     recipe_path,
-    show_log,
-    taken,
 )  # fmt: skip
-from src.cli.predict_votes import vote_on_files
 from src.compute.clock import Clock, TimeUpError
 from src.compute.request import Compute
 from src.data.items.manifest import Dataset, check_direction
@@ -35,11 +30,13 @@ from src.data.layouts.load import load_dataset
 from src.ensemble.extra import is_extra, read_extra_record
 from src.ensemble.prior import at_share, parse_prior, shift_recipe
 from src.ensemble.rule import rule_of
+from src.ensemble.shift.stability import stability_of
 from src.ensemble.vote import apply_recipe
 from src.errors import UserError
 from src.inference import stored
 from src.inference.in_time import fill_in_time, names_of
 from src.inference.lineage import dataset_config
+from src.inference.member_logits import levels_of, logits_at, member_logits
 from src.inference.stored import ItemsToPredict, Part
 from src.inference.unfinished import without
 
@@ -57,9 +54,6 @@ PRIOR = (
 )
 
 
-HALF = 0.5  # the default of --threshold
-
-
 @dataclass(frozen=True)
 class Predicting:
     """How a recipe is voted with."""
@@ -68,78 +62,10 @@ class Predicting:
     refit: bool = False  # each member by its model that was trained on every row
     overwrite: bool = False  # predict again what is there
     fit_in_time: bool = False  # rather without members of low weight than not at all
+    deliveries: int | None = None  # at how many levels each item is seen too (`few.first`)
     prior: str | None = None  # `em`, `bbse` or the share of fakes among the test items
     output_kind: Output | None = None  # what the answers are, instead of what dataset.yaml says
     input_root: Path | None = None  # folder of data sets, instead of `input/`
-
-
-def run_predict(arguments: Namespace) -> None:
-    """Do what the flags ask for."""
-    any_folder = _check_arguments(arguments)
-    show_log()
-    if arguments.vote is not None:
-        vote_on_files(arguments)
-    elif any_folder:
-        from src.cli.predict_folder import predict_folder  # torch, which votes do not need
-
-        predict_folder(arguments)
-    else:
-        compute = taken(Compute, arguments, clock=Clock(arguments.max_hours))
-        predict(arguments.data, taken(Predicting, arguments), compute)
-
-
-def _check_arguments(arguments: Namespace) -> bool:
-    """Raise for flags that do not go together; returns whether any folder is to be predicted."""
-    if not 0 <= arguments.threshold <= 1:
-        raise UserError(f"--threshold {arguments.threshold}: want a probability, 0 to 1")
-    folder = ("checkpoint", "input_dir", "output")
-    given = [_flag(name) for name in folder if getattr(arguments, name) is not None]
-    lacking = [_flag(name) for name in folder if _flag(name) not in given]
-    _check_folder_only(arguments, lacking)
-    if arguments.vote is not None:
-        return False
-    if arguments.vote_weights is not None:
-        raise UserError("--vote-weights wants --vote FILE FILE ...")
-    if given and lacking:
-        raise UserError(f"{' and '.join(given)} want {' and '.join(lacking)} too")
-    _check_kind(arguments)
-    recipe_only = {
-        "max_hours": "is about a recipe's members; any folder is whole",
-        "fit_in_time": "is about a recipe's members; any folder is whole",
-        "refit": "is about a recipe's members; name the weights",
-        "prior": "moves a recipe's threshold; any folder has --threshold",
-    }
-    for name, why in recipe_only.items():
-        if given and getattr(arguments, name) not in (None, False):
-            raise UserError(f"{_flag(name)} {why}")
-    return bool(given)
-
-
-def _check_kind(arguments: Namespace) -> None:
-    """Raise for flags that say nothing beside `--output-kind`, or the same."""
-    kind = arguments.output_kind
-    if kind in ("prob", "rank") and arguments.threshold != HALF:
-        raise UserError(f"--threshold makes labels, and --output-kind {kind} writes none")
-    if kind == "prob" and arguments.prob:
-        raise UserError("--output-kind prob writes P(fake) already; leave --prob out")
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-def _check_folder_only(arguments: Namespace, lacking: Sequence[str]) -> None:
-    """Raise for flags that only say something beside `lacking`, or beside each other."""
-    if arguments.fake_index is not None and arguments.model is None:
-        raise UserError(
-            "--fake-index is about a detector from elsewhere: it wants --model NAME, the net that "
-            "the file holds, and --checkpoint FILE"
-        )
-    for name in ("model", "prob"):
-        if getattr(arguments, name) not in (None, False) and lacking:
-            raise UserError(
-                f"{_flag(name)} is about any folder: it wants {' and '.join(lacking)} too"
-            )
 
 
 def predict(name: str | None, how: Predicting, compute: Compute) -> None:
@@ -176,6 +102,7 @@ def _predict(name: str | None, how: Predicting, compute: Compute) -> None:
     recipe_name = choose_recipe(name, how.recipe)
     recipe = read_recipe(recipe_path(name, recipe_name))
     parts = _parts(name, recipe_name, recipe, how, compute.clock.max_hours)
+    levels = levels_of(recipe, how.deliveries)
     path = paths.submission_csv(name, _submission_name(name, recipe_name, refit=how.refit))
     check_submission(path, "recipe")
     dataset = load_dataset(name, how.input_root)
@@ -184,11 +111,42 @@ def _predict(name: str | None, how: Predicting, compute: Compute) -> None:
     if not how.fit_in_time:  # which leaves out what the time does not suffice for
         folds = [paths.ALL] if how.refit else None
         check_obeyed(recipe_name, recipe, dataset.config.rules, folds, len(items.item_ids))
-    missing = _missing(parts, items, compute, overwrite=how.overwrite)
     print(f"labels: {dataset.labels.polarity}")
-    print(f"{recipe_name}: {len(parts)} checkpoints, {len(missing)} of them to predict with")
+    parts, extras = _fill_in(recipe_name, recipe, parts, items, how, compute)
+    recipe = without(recipe, parts)
+    if not any(member.weight for member in recipe.members):
+        raise UserError("no checkpoint's predictions fit into the time that is left")
+    if levels is not None:
+        _deliver(parts, levels, items, compute, overwrite=how.overwrite)
+    logits = member_logits(recipe, parts, items)
+    if prior is not None:
+        recipe, extras["prior"] = _shift(recipe, logits, prior, answer.output)
+    decide, prevalence = _decider(recipe, dataset)
+    votes = decide(logits)
+    if levels is not None:
+        at = logits_at(recipe, parts, items, levels)
+        stability = stability_of(votes, {one: decide(some) for one, some in at.items()}, levels)
+        print(stability.words())
+        extras["deliveries"] = stability.record()
+    if prior is not None:
+        shares = extras["prior"]["train_share"], extras["prior"]["test_share"]
+        votes["prob"] = at_share(votes["prob"].to_numpy(), *shares)
+    made_from = _sidecar(recipe_name, recipe, parts, dataset.sha256) | extras
+    _write(path, dataset, votes, prevalence, answer, made_from)
+
+
+def _fill_in(
+    name: str,
+    recipe: Recipe,
+    parts: Sequence[Part],
+    items: ItemsToPredict,
+    how: Predicting,
+    compute: Compute,
+) -> tuple[list[Part], dict[str, Any]]:
+    """Predict what is missing; returns the checkpoints that vote, and what the sidecar says."""
+    missing = _missing(parts, items, compute, overwrite=how.overwrite)
+    print(f"{name}: {len(parts)} checkpoints, {len(missing)} of them to predict with")
     left_out = fill_in_time(missing, items, recipe, compute, fit_in_time=how.fit_in_time)
-    parts = [part for part in parts if part not in left_out]
     extras: dict[str, Any] = {}
     if how.refit:
         extras["refit"] = REFIT
@@ -196,15 +154,7 @@ def _predict(name: str | None, how: Predicting, compute: Compute) -> None:
     if left_out:
         print(f"left out: {', '.join(names_of(left_out))}; {LEFT_OUT}")
         extras["left_out"] = {"checkpoints": names_of(left_out), "why": LEFT_OUT}
-    recipe = without(recipe, parts)
-    if not any(member.weight for member in recipe.members):
-        raise UserError("no checkpoint's predictions fit into the time that is left")
-    logits = stored.member_logits(recipe, parts, items)
-    if prior is not None:
-        recipe, extras["prior"] = _shift(recipe, logits, prior, answer.output)
-    votes, prevalence = _vote(recipe, dataset, logits, extras.get("prior"))
-    made_from = _sidecar(recipe_name, recipe, parts, dataset.sha256) | extras
-    _write(path, dataset, votes, prevalence, answer, made_from)
+    return [part for part in parts if part not in left_out], extras
 
 
 def _parts(
@@ -288,21 +238,38 @@ def _shift(
     }
 
 
-def _vote(
-    recipe: Recipe, dataset: Dataset, logits: dict[str, pd.Series], prior: Mapping[str, Any] | None
-) -> tuple[pd.DataFrame, float]:
-    """Return the votes by item_id, and the share of fakes among the training items.
+def _deliver(
+    parts: Sequence[Part],
+    levels: Levels,
+    items: ItemsToPredict,
+    compute: Compute,
+    *,
+    overwrite: bool,
+) -> None:
+    """Predict what is missing of the test items as levels deliver them."""
+    delivered = [stored.as_delivered(part, levels) for part in parts]
+    if overwrite:
+        for part in delivered:
+            part.views.unlink(missing_ok=True)
+    wanted = (compute.precision, compute.engine)
+    if any(stored.missing_levels(part, items, *wanted) for part in delivered):
+        from src.inference.deliveries import deliver  # torch, which stored predictions do not need
 
-    With a `prior`, what the sidecar says of it, probs are those at the test items' share.
-    """
+        deliver(delivered, items, compute)
+
+
+def _decider(
+    recipe: Recipe, dataset: Dataset
+) -> tuple[Callable[[Mapping[str, pd.Series]], pd.DataFrame], float]:
+    """Return what makes votes of members' logits, and the training items' share of fakes."""
     folds = read_folds(paths.readable(paths.folds_csv(recipe.dataset, recipe.scheme)))
     prevalence = float(folds.loc[folds["fold"] >= 0, "label"].mean())
     values = dataset.test.set_index("item_id")[["kind", "domain"]]
-    votes = apply_recipe(recipe, logits, prevalence, values).set_index("item_id")
-    if prior is not None:
-        shares = prior["train_share"], prior["test_share"]
-        votes["prob"] = at_share(votes["prob"].to_numpy(), *shares)
-    return votes, prevalence
+
+    def decide(logits: Mapping[str, pd.Series]) -> pd.DataFrame:
+        return apply_recipe(recipe, logits, prevalence, values).set_index("item_id")
+
+    return decide, prevalence
 
 
 def _write(
@@ -366,6 +333,3 @@ def _sidecar(
         "partial": stored.partly_read(parts),
         "no_face": stored.without_face(parts),
     }
-
-
-main = partial(parsers.main, "predict")

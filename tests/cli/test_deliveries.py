@@ -1,0 +1,85 @@
+"""predict_ensemble.py on test items that are delivered otherwise, from training to the sidecar."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from src import paths
+from src.artifacts.oof import UNREADABLE, read_views, split_delivery
+from src.artifacts.recipes import read_recipe, write_recipe
+from src.ensemble.shift.few import first
+from src.metrics import log_odds
+from tests.cli.conftest import SCHEME
+
+STAGE = {"name": "deliveries", "params": {"levels": ["blur1", "jpeg30"], "seed": 7}}
+
+
+@pytest.fixture
+def tuned(tiny, command):
+    """Train two folds of a tiny net and tune; the last test picture cannot be read."""
+    (tiny / "input" / "tiny" / "test" / "47.png").write_bytes(b"\x89PNG no picture")
+    for fold in "01":
+        command("train", "--model", "tiny", "--fold", fold)
+    command("tune", "--strategies", "mean@0.5")
+    return tiny
+
+
+def means(seed=None):
+    """Return level -> each item's logit, averaged by pandas over views, then over folds."""
+    names, found = ("tiny", SCHEME, "tiny"), []
+    for fold in (0, 1):
+        path = paths.test_views(*names, fold)
+        path = path if seed is None else paths.delivered_test_views(*names, seed, fold)
+        found.append(read_views(path)[0])
+    table = pd.concat(found)
+    table = table[table["view"] != UNREADABLE]
+    table["level"] = table["view"].map(lambda view: split_delivery(view)[0])
+    per_fold = table.groupby(["level", "item_id", "fold"])["logit"].mean()
+    return per_fold.groupby(level=["level", "item_id"]).mean()
+
+
+def answers():
+    path = paths.submission_csv("tiny", "tuned")
+    return pd.read_csv(path, index_col=0).iloc[:, 0], json.loads(
+        path.with_suffix(".json").read_text()
+    )
+
+
+def test_verdicts_that_flip_are_named_and_answers_stay_the_clean_ones(tuned, command):
+    command("predict")
+    before, sidecar = answers()
+    assert "deliveries" not in sidecar
+    out = command("predict", "--deliveries", "2")
+    after, sidecar = answers()
+    assert after.equals(before)
+    found, lost = sidecar["deliveries"], sidecar["fallback"]["items"]
+    assert found["levels"] == list(first(2))
+    assert (found["items"], len(lost)) == (15, 1)
+    logits, clean = means(seed=found["seed"]), means().loc[""]
+    expected = {}
+    for item in clean.index:
+        moved = [one for one in first(2) if (logits[one, item] >= 0) != (clean[item] >= 0)]
+        expected |= {item: moved} if moved else {}
+    assert found["flipped"] == expected
+    assert f"{15 - len(expected)} of 15 keep their verdict at 2 levels (jpeg70 resize0.5)" in out
+    assert "0 of them to predict with" in command("predict", "--deliveries", "2")
+    for count in ("0", "9"):
+        assert "want 1 to 8" in command("predict", "--deliveries", count, code=2)
+
+
+def test_a_recipe_that_looks_at_levels_answers_by_their_mean(tuned, command):
+    path = paths.recipe_json("tiny", "tuned")
+    recipe = read_recipe(path)
+    write_recipe(path, replace(recipe, stages=[STAGE, *recipe.stages]))
+    command("predict", "--output-kind", "prob")
+    probs, sidecar = answers()
+    assert sidecar["deliveries"]["levels"] == ["blur1", "jpeg30"]
+    looked = means(seed=7)
+    mean = (means().loc[""] + looked["blur1"] + looked["jpeg30"]) / 3
+    got = pd.Series(log_odds(probs.to_numpy()), probs.index.astype(str))
+    ids = [item for item in mean.index if item in got.index]
+    assert len(ids) == 15
+    np.testing.assert_allclose(got[ids], mean[ids], atol=1e-6)
