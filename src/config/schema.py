@@ -42,6 +42,13 @@ def _shortest(augment: str | dict[str, Any]) -> str | dict[str, Any]:
     return {"name": name} | augment if set(augment) - {"name"} else name
 
 
+def _shortest_if_any(augment: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
+    """Return a treatment of reals likewise; it has no default."""
+    if isinstance(augment, dict) and "name" not in augment:
+        raise ValueError("name what is done to reals, such as {name: retouch, share: 0.3}")
+    return None if augment is None else _shortest(augment)
+
+
 @checked_dataclass(frozen=True, config=STRICT)
 class ModelConfig(Keys):
     """One complete, named model: what `--model` takes."""
@@ -59,6 +66,9 @@ class ModelConfig(Keys):
     transfer: TransferConfig = field(default_factory=TransferConfig)  # settings of the strategy
     # a registered preset for training items; `{name: standard, hue: 0.05}` changes what it does
     augment: Annotated[str | dict[str, Any], AfterValidator(_shortest)] = STANDARD
+    # how some reals are treated first and stay real, so that retouched photos are not called fake:
+    # `retouch`, or `{name: smooth, share: 0.3}`; None treats none
+    augment_real: Annotated[str | dict[str, Any] | None, AfterValidator(_shortest_if_any)] = None
     # fakes made of the real faces in training; None makes none
     blend: BlendConfig | None = None
     mixup: NotNegative = 0.0  # alpha of mixup's Beta distribution; 0 has none
@@ -186,6 +196,10 @@ def _together(config: ModelConfig) -> dict[str, bool]:
         ),
         "strategy: feature_extractor trains on features of items that stay as they are: leave "
         "mixup and cutmix out, or take transfer.cache_features: false": not (cached and mixes),
+        "strategy: feature_extractor trains on features of items that stay as they are: leave "
+        "augment_real out, or take transfer.cache_features: false": not (
+            cached and config.augment_real is not None
+        ),
         "strategy: frozen_prefix trains on views that are augmented beforehand: leave mixup and "
         "cutmix out, or take transfer.cache_features: false": not (viewed and mixes),
         "strategy: feature_extractor moves no feature: leave "

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from src import paths
 from src.config import InputSpec, ModelConfig
 from src.data.batches.augment import check_augment, shown_augment
+from src.data.batches.hard_reals import HardReals
 from src.data.batches.loader import DeviceBatches, TrainBatches
 from src.data.batches.made import Masked, PseudoFakes
 from src.data.batches.samplers import BatchKey
@@ -142,6 +143,7 @@ def _draw(
         source, labels, config.augment, spec.image_size, derive_seed(config.seed, 0), mixes=mixes
     )
     rows = tuple(range(len(source)))
+    batches.reals = HardReals.of(config.augment_real)
     if config.blend is not None:
         batches.fakes = PseudoFakes(config.blend, Landmarks(None))
         batches.masked = Masked(spec.canvas)

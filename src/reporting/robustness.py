@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src.bootstrap import MIN_GROUPS, bootstrap_scores, interval, resamples
-from src.data.pixels.deliveries import HARD_REAL, SETS
+from src.data.pixels.deliveries import TREATMENTS
 from src.ensemble.crossfitted import cross_threshold
 from src.ensemble.predictions import Decided
 from src.ensemble.rule import deliveries_of
@@ -55,7 +55,7 @@ class RobustnessCard:
 
 def is_treatment(level: str) -> bool:
     """Tell whether a level is a treatment of real pictures, which the mean leaves out."""
-    return level == HARD_REAL or level in SETS["treatments"]
+    return level in TREATMENTS
 
 
 def score_levels(subject: Subject, levels: Sequence[str], seed: int) -> RobustnessCard:

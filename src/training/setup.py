@@ -18,6 +18,7 @@ from src.compute.memory import micro_batch
 from src.compute.request import default_workers
 from src.config import ModelConfig
 from src.data.batches.augment import check_augment, read_augment
+from src.data.batches.hard_reals import HardReals
 from src.data.batches.made import Masked, PseudoFakes
 from src.data.batches.samplers import SAMPLERS, EpochPool, EpochSampler
 from src.data.pixels.landmarks import Landmarks
@@ -58,6 +59,7 @@ def check_names(config: ModelConfig) -> None:
     if config.backbone.pretrained == "package":
         package_for(config.backbone.name)
     check_augment(config.augment, config.input.geometry)
+    HardReals.of(config.augment_real)
     if config.wants_views:
         check_augment(config.view_augment, config.input.geometry)
     LOSSES.get(config.loss.name)

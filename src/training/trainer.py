@@ -18,6 +18,7 @@ from src.artifacts.atomic import file_lock
 from src.compute import device
 from src.compute.memory import advised
 from src.compute.request import Compute
+from src.data.batches.hard_reals import HardReals
 from src.data.batches.loader import DeviceBatches, TrainBatches, make_loader
 from src.data.pixels.source import Canvas, PixelSource
 from src.ensemble.extra import refuse_extra_name
@@ -209,6 +210,7 @@ class Trainer:
         if config.wants_views:
             batches.see_twice(config.view_augment)
         batches.canvas = len(source.canvases) - 1
+        batches.reals = HardReals.of(config.augment_real)
         batches.fakes = setup.make_pseudo_fakes(job, source, batches.canvas)
         batches.masked = setup.make_masks(job, source, batches.canvas)
         if looks_alike_always(config) and not source.numbers.has_clips:

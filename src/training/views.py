@@ -14,6 +14,7 @@ from src import paths
 from src.artifacts.atomic import GrowingFile, file_lock
 from src.compute.device import eagerly
 from src.compute.request import Compute
+from src.data.batches.hard_reals import HardReals
 from src.data.batches.loader import DeviceBatches, TrainBatches, make_loader
 from src.data.batches.samplers import BatchKey, EpochSampler
 from src.data.pixels.source import PixelSource
@@ -53,6 +54,7 @@ class PrefixViews:
         self.body = Body(model, cut, compute)
         self.seed = derive_seed(job.config.seed, "views")
         words = [cut, job.config.augment, self.seed]
+        words += [] if job.config.augment_real is None else [job.config.augment_real]
         weights = prefix_state(model.net, cut)
         self.folder = paths.prefix_views(
             job.dataset, key_of(job, model, weights, source, compute, words)
@@ -80,6 +82,7 @@ class PrefixViews:
         shape = self._shape()
         ends = np.cumsum([len(part) for part in parts]) * _KIND.itemsize * int(np.prod(shape))
         pixels = TrainBatches(self.source, self.job.labels, config.augment, size, self.seed)
+        pixels.reals = HardReals.of(config.augment_real)
         began = time.monotonic()
         header = npy_header((len(rows), *shape), f"<f{_KIND.itemsize}")
         with GrowingFile(path, header, ends.tolist(), reserve=True) as file, eagerly():

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from src.config import InputSpec
 from src.data.batches.augment import draw_boxes, make_augment, read_augment
+from src.data.batches.hard_reals import HardReals
 from src.data.batches.made import Made, Masked, PseudoFakes
 from src.data.batches.samplers import BatchKey
 from src.data.pixels.images import center_crop
@@ -92,6 +93,7 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
         self.mixes = mixes
         self.canvas = 0  # of the source's canvases, the one that is augmented
         self.views: str | Mapping[str, Any] | None = None  # the preset of `see_twice`
+        self.reals: HardReals | None = None  # what some reals are treated by first
         self.fakes: PseudoFakes | None = None  # blends of reals; rows beyond the items are theirs
         self.masked: Masked | None = None  # where items were manipulated, for losses that ask
 
@@ -117,9 +119,12 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
         if self.augment is None:
             batch["draw"] = torch.tensor(draw)
             pixels = self.source.stack(key.rows, frames, self.canvas)
+            if self.reals is not None:
+                pixels = np.stack(list(self._treated(key, key.rows, pixels)))
         else:
             self.augment.set_random_seed(draw)
             canvases = (found[self.canvas] for found in self.source.read_train(key.rows, frames))
+            canvases = self._treated(key, key.rows, canvases)
             pixels = np.stack([self.augment(image=canvas)["image"] for canvas in canvases])
         if self.mixes:
             batch["mix"] = torch.tensor(derive_seed(self.seed, "mix", key.epoch, key.number))
@@ -143,6 +148,7 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
         draw = derive_seed(self.seed, "augment", key.epoch, key.number)
         labels, pictures = self.labels[items].clone(), []
         canvases = (found[self.canvas] for found in self.source.read_train(items.tolist(), frames))
+        canvases = self._treated(key, items.tolist(), canvases)
         for place, (item, canvas) in enumerate(zip(items.tolist(), canvases, strict=True)):
             one: Made = Made(canvas, None)
             if self.masked is not None:
@@ -174,6 +180,16 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
                 key._replace(rows=tuple(items.tolist())), frames, self.views
             )
         return batch
+
+    def _treated(
+        self, key: BatchKey, rows: Sequence[int], canvases: Iterable[NDArray[np.uint8]]
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Yield canvases of items, some reals as `reals` treats them: a blend's as its twin's."""
+        for row, canvas in zip(rows, canvases, strict=True):
+            if self.reals is None or self.labels[row] != 0:
+                yield canvas
+                continue
+            yield self.reals(canvas, derive_seed(self.seed, "reals", key.epoch, key.number, row))
 
     def _views(
         self, key: BatchKey, frames: NDArray[np.float64], asked: str | Mapping[str, Any]

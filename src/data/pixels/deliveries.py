@@ -54,6 +54,8 @@ SETS: dict[str, tuple[str, ...]] = {
     "treatments": ("denoise", "sharpen", "upscale2", "tones", "smooth"),
 }  # fmt: skip
 
+TREATMENTS = (HARD_REAL, *SETS["treatments"])  # no deliveries: they keep a picture's size
+
 
 class Draws(NamedTuple):
     """The streams that a level draws from."""

@@ -213,6 +213,8 @@ def looks_alike_always(config: ModelConfig) -> bool:
     name = config.augment if isinstance(config.augment, str) else config.augment["name"]
     if config.mixup > 0 or config.cutmix > 0 or config.blend is not None:
         return False
+    if config.augment_real is not None:
+        return False
     return name == "none" and augment.erase == 0
 
 
