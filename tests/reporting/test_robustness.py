@@ -1,4 +1,4 @@
-"""`python -m src robustness`: scores at levels against loops over the files; what is kept; errors."""
+"""`python -m src robustness`: scores against loops over the files; what is kept; errors."""
 
 import cv2
 import numpy as np
@@ -109,7 +109,7 @@ def test_scores_at_a_level_are_those_of_loops_over_the_files_at_the_clean_thresh
         values = np.sort(clean[others])
         scores = [f1_score(label[others], clean[others] >= v, average="macro") for v in values]
         best = int(np.argmax(scores))
-        cuts |= {name: (values[best - 1], values[best]) for name in fold.index[fold == held]}
+        cuts |= dict.fromkeys(fold.index[fold == held], (values[best - 1], values[best]))
     for level in ("clean", "jpeg30", "noise0.1", "crop0.8", "jitter0.2"):
         sent = {
             name: pixels
