@@ -13,6 +13,7 @@ import pandas as pd
 
 from src import paths
 from src.artifacts.folds import read_folds
+from src.artifacts.oof import read_views_metadata
 from src.ensemble.align import Aligned, align, finished_folds
 from src.ensemble.crossfit import make_parts
 from src.ensemble.extra import is_extra
@@ -23,6 +24,9 @@ from src.stratify import stratified_group_folds
 
 ROBUSTNESS = "robustness"  # stands for all levels
 CLEAN = "clean"  # the items as they are
+# Levels that are treatments of real pictures, which make no picture fake: of no mixture, and no
+# delivery. As `data/pixels/deliveries.py` names them.
+TREATMENTS = ("retouch", "denoise", "sharpen", "upscale2", "tones", "smooth")
 
 
 class Condition(NamedTuple):
@@ -61,7 +65,7 @@ def read_conditions(
     Args:
         aligned: their predictions of the items as they are.
         words: `robustness`, and names of schemes as `scheme_named` takes them.
-        levels: None takes all that the members have.
+        levels: None takes all deliveries that some member has.
         seed: of the parts, as tuning's.
         delivered_seed: of levels that are drawn.
 
@@ -77,9 +81,22 @@ def read_conditions(
     found = {name: _by_scheme(clean, name, seed) for name in dict.fromkeys(schemes)}
     at: dict[str, Condition] = {}
     if ROBUSTNESS in words:
-        read = read_delivered(aligned, levels, delivered_seed)
+        names = _stored_levels(aligned, delivered_seed) if levels is None else levels
+        read = read_delivered(aligned, names, delivered_seed)
         at = {level: Condition(rows, parts.part) for level, rows in read.levels.items()}
     return AllConditions(clean, parts.note, at, found, delivered_seed)
+
+
+def _stored_levels(aligned: Aligned, seed: int) -> list[str]:
+    """Return the deliveries that some member has predicted something of, in their order."""
+    found: dict[str, None] = {}
+    for model in aligned.models:
+        for fold in aligned.folds_of(model):
+            names = (aligned.dataset, aligned.scheme, model)
+            path = paths.readable(paths.delivered_views(*names, seed, fold))
+            if path.is_file():
+                found |= dict.fromkeys(read_views_metadata(path).get("levels", []))
+    return [level for level in found if not set(level.split("-")) & set(TREATMENTS)]
 
 
 def scheme_named(aligned: Aligned, word: str) -> str:

@@ -5,8 +5,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from src.data.pixels.deliveries import CARD, HARD_REAL, SETS
 from src.ensemble.align import align
-from src.ensemble.shift.conditions import ROBUSTNESS, read_conditions, scheme_named
+from src.ensemble.shift.conditions import ROBUSTNESS, TREATMENTS, read_conditions, scheme_named
+from src.ensemble.shift.few import FOUR, IN_TURN
 from src.ensemble.shift.mixture import draw_levels, mix
 from src.errors import UserError
 from tests.ensemble.shift.synthetic import LEVELS, make_member, make_other_scheme
@@ -87,6 +89,16 @@ def test_a_mixture_holds_the_stated_share_of_stored_logits(share):
     assert (label.loc[rows.item_id].to_numpy() == rows.label).all()
     again = mix(conditions, [ROBUSTNESS], share, seed=3).rows
     np.testing.assert_array_equal(again.logit, rows.logit)
+
+
+def test_treatments_of_real_pictures_and_levels_to_look_at_are_those_there_are():
+    assert set(TREATMENTS) == {HARD_REAL, *SETS["treatments"]}
+    assert set(FOUR) <= set(IN_TURN) <= set(CARD)
+    folds = make_folds()
+    levels = {"jpeg50": (0.0, 1.0), "retouch": (0.0, 1.0), "retouch-jpeg50": (0.0, 1.0)}
+    make_member(folds, "a", levels=levels)
+    conditions = read_conditions(align(DATA, SCHEME), [ROBUSTNESS], seed=42)
+    assert list(conditions.levels) == ["jpeg50"]
 
 
 def test_what_is_lacking_is_named_with_the_command_that_makes_it():
