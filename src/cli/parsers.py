@@ -30,7 +30,6 @@ HOMES = {
     "variants": "models",
     "submit_log": "report",
     "attention": "report",
-    "robustness": "report",
 }  # modules of another name than the command's
 SCRIPTS = {"train": "train_folds.py", "tune": "tune.py", "predict": "predict_ensemble.py"}
 
