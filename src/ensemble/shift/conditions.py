@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from src import paths
-from src.artifacts.folds import read_folds
+from src.artifacts.folds import CLUSTERS, read_folds, scheme_names
 from src.artifacts.oof import read_views_metadata
 from src.ensemble.align import Aligned, align, finished_folds
 from src.ensemble.crossfit import make_parts
@@ -100,14 +100,13 @@ def _stored_levels(aligned: Aligned, seed: int) -> list[str]:
 
 
 def scheme_named(aligned: Aligned, word: str) -> str:
-    """Return the other scheme of a data set that a word names, whole or by its beginning.
+    """Return the other scheme of a data set that a word names; `clusters` is short for one.
 
     Raises:
         UserError: none, or several; the scheme of the predictions themselves.
     """
-    home = paths.folds_dir(aligned.dataset)
-    files = sorted(p.stem for p in home.glob("*.csv") if not p.name.endswith(".excluded.csv"))
-    fit = [word] if word in files else [name for name in files if name.startswith(word)]
+    files = scheme_names(aligned.dataset)
+    fit = [name for name in files if word == name or (word == CLUSTERS and name.startswith(word))]
     if len(fit) > 1:
         raise UserError(f"{word!r} may be any of the schemes {', '.join(fit)}: say which")
     if not fit:

@@ -120,8 +120,8 @@ def test_what_is_lacking_is_named_with_the_command_that_makes_it():
         scheme_named(aligned, "clusters")
     with pytest.raises(UserError, match=r"unknown fold scheme 'lodo'.*src folds --data toy --sch"):
         scheme_named(aligned, "lodo")
-    with pytest.raises(UserError, match="'sgkf3' is the scheme that is tuned on"):
-        scheme_named(aligned, "sgkf3")
+    with pytest.raises(UserError, match="'sgkf3_s0' is the scheme that is tuned on"):
+        scheme_named(aligned, SCHEME)
     few = aligned.take(np.isin(aligned.group, aligned.group[:2]))
     with pytest.raises(UserError, match=r"nothing can be said of other conditions.*too few"):
         read_conditions(few, [ROBUSTNESS], seed=42)
