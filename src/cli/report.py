@@ -28,14 +28,14 @@ from src.errors import UserError, unknown_name
 from src.inference.lineage import check_own
 from src.reporting.attention_sheet import AttentionRequest, draw_attention
 from src.reporting.charts import plot_log
-from src.reporting.localised import held_out, localise
-from src.reporting.localised_card import (
+from src.reporting.localisation.card import (
     choose_cuts,
     draw_localised,
     records,
     score_localised,
     table_of,
 )
+from src.reporting.localisation.localised import held_out, localise
 from src.reporting.report import CROSS, FITTED, scores_of, write_report
 from src.reporting.runs import collect_runs, reportable
 

@@ -31,7 +31,7 @@ from src.inference.maps import MapPredictor, Maps
 from src.machine import decoding_threads
 from src.models.checkpoint import load_checkpoint, read_facts
 from src.progress import track
-from src.reporting.pixel_scores import PixelRows, codes_of
+from src.reporting.localisation.pixel_scores import PixelRows, codes_of
 from src.seeds import derive_seed
 from src.training.auxiliary.localisation import boundary_of
 

@@ -16,8 +16,8 @@ from src.config import read_model
 from src.models.backbones import BACKBONES
 from src.models.checkpoint import save_checkpoint
 from src.models.classifier import build_classifier
-from src.reporting import localised, pixel_scores
-from src.reporting.localised import truths_of
+from src.reporting.localisation import localised, pixel_scores
+from src.reporting.localisation.localised import truths_of
 from src.reporting.report import make_page
 from src.reporting.runs import collect_runs
 from src.training.auxiliary.localisation import boundary_of

@@ -14,8 +14,13 @@ from src.reporting.attention_maps import heat
 from src.reporting.card_table import cell
 from src.reporting.contact_sheets import SheetRow, draw_rows
 from src.reporting.evaluated import parts
-from src.reporting.localised import TRUTHS, Localised
-from src.reporting.pixel_scores import cuts_of_others, image_aucs, score_pixels, value_of
+from src.reporting.localisation.localised import TRUTHS, Localised
+from src.reporting.localisation.pixel_scores import (
+    cuts_of_others,
+    image_aucs,
+    score_pixels,
+    value_of,
+)
 from src.reporting.scorecard import Score
 from src.training.auxiliary.localisation import boundary_of
 

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import f1_score, jaccard_score, roc_auc_score
 
 from src.ensemble.predictions import Predictions
-from src.reporting.pixel_scores import (
+from src.reporting.localisation.pixel_scores import (
     BINS,
     HALVES,
     OTHERS,
