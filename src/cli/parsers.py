@@ -191,6 +191,8 @@ def _tune(parser: Parser) -> None:
                           the majority of submission files; of probabilities the mean
   python predict_ensemble.py --checkpoint FILE --input-dir DIR --output out.csv
                           any folder of images and videos (or one file), without recipe or data set
+  python predict_ensemble.py --recipe NAME --input-dir DIR --output out.csv --deliveries 4
+                          ... by a recipe: real, fake or unsure, with the reason
   python predict_ensemble.py --checkpoint detector.pth --model NAME --input-dir DIR --output out.csv
                           a detector from elsewhere; --fake-index 0|1 where the file does not say
                           which class is fake""")
@@ -226,6 +228,8 @@ def _predict(parser: Parser) -> None:
     text = "images and videos, searched recursively; or one file"
     folder.add_argument("--input-dir", type=Path, metavar="DIR", help=text)
     folder.add_argument("--output", type=Path, metavar="CSV", help="where to write the answers")
+    text = "with --recipe: share of sure verdicts that may be wrong (default 0.05; 0: no band)"
+    folder.add_argument("--risk", type=float, metavar="R", help=text)
     folder.add_argument("--prob", action="store_true", help="write P(fake) as a column too")
     folder.add_argument("--threshold", type=float, default=0.5, help="on P(fake); default 0.5")
 

@@ -35,7 +35,8 @@ def _check_arguments(arguments: Namespace) -> bool:
     """Raise for flags that do not go together; returns whether any folder is to be predicted."""
     if not 0 <= arguments.threshold <= 1:
         raise UserError(f"--threshold {arguments.threshold}: want a probability, 0 to 1")
-    folder = ("checkpoint", "input_dir", "output")
+    by_recipe = arguments.recipe is not None and arguments.input_dir is not None
+    folder = ["input_dir", "output"] if by_recipe else ["checkpoint", "input_dir", "output"]
     given = [_flag(name) for name in folder if getattr(arguments, name) is not None]
     lacking = [_flag(name) for name in folder if _flag(name) not in given]
     _check_folder_only(arguments, lacking)
@@ -44,8 +45,15 @@ def _check_arguments(arguments: Namespace) -> bool:
     if arguments.vote_weights is not None:
         raise UserError("--vote-weights wants --vote FILE FILE ...")
     if given and lacking:
-        raise UserError(f"{' and '.join(given)} want {' and '.join(lacking)} too")
+        way = ", or --recipe NAME in its place" if lacking == ["--checkpoint"] else ""
+        raise UserError(f"{' and '.join(given)} want {' and '.join(lacking)} too{way}")
     _check_kind(arguments)
+    _check_recipe_only(arguments, any_folder=bool(given), by_recipe=by_recipe)
+    return bool(given)
+
+
+def _check_recipe_only(arguments: Namespace, *, any_folder: bool, by_recipe: bool) -> None:
+    """Raise for flags about a recipe's members where any folder is judged, or by checkpoints."""
     recipe_only = {
         "max_hours": "is about a recipe's members; any folder is whole",
         "fit_in_time": "is about a recipe's members; any folder is whole",
@@ -53,9 +61,19 @@ def _check_arguments(arguments: Namespace) -> bool:
         "prior": "moves a recipe's threshold; any folder has --threshold",
     }
     for name, why in recipe_only.items():
-        if given and getattr(arguments, name) not in (None, False):
+        if any_folder and getattr(arguments, name) not in (None, False):
             raise UserError(f"{_flag(name)} {why}")
-    return bool(given)
+    if any_folder and not by_recipe and arguments.deliveries is not None:
+        raise UserError("--deliveries sees what a recipe answers: it wants --recipe NAME")
+    if arguments.risk is not None and not by_recipe:
+        raise UserError(
+            "--risk says which of a recipe's verdicts on any folder are sure: it wants --recipe "
+            "NAME and --input-dir DIR (a submission never abstains)"
+        )
+    if by_recipe:
+        for name, none in (("checkpoint", None), ("model", None), ("threshold", HALF)):
+            if getattr(arguments, name) != none:
+                raise UserError(f"{_flag(name)} and --recipe do not go together")
 
 
 def _check_kind(arguments: Namespace) -> None:

@@ -1,9 +1,9 @@
-"""Predict any folder of images with checkpoints alone: no data set, folds or recipe."""
+"""Any folder's answers: by checkpoints alone, without data set, folds or recipe; or by a recipe."""
 
 import json
 from argparse import Namespace
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,12 +17,14 @@ from src.artifacts.files import sha256_file
 from src.artifacts.outputs import check_submission
 from src.artifacts.submissions import write_answers
 from src.cli.common import listed, print_not_whole, taken
+from src.cli.predict.verdicts import Judged, count_verdicts, judge
 from src.compute.request import Compute
 from src.config import read_model
 from src.data.items.files import kind_of
 from src.data.items.listing import Listing, list_files
 from src.errors import UserError
 from src.inference.engines import Engine, engine_for
+from src.inference.folder import items_of
 from src.inference.passes import load_engine, predict_with
 from src.inference.predict import VIEWS
 from src.inference.stored import ItemsToPredict
@@ -39,11 +41,12 @@ SHOWN = 5  # names of files left aside for one reason
 def predict_folder(arguments: Namespace) -> None:
     """Write `filename,label` for every image and video under a folder, and a JSON beside it.
 
-    `--output-kind` writes `filename,prob` or `filename,rank` instead; with `--prob` a third column,
-    `prob`, is P(fake): the sigmoid of the mean logit over checkpoints and views, of a video pooled
-    over its frames. Where it is the same of all files, that is warned of. A file that cannot be
-    decoded keeps its row, without an answer. The JSON (`_summary`) names what was not judged as a
-    whole file that shows a face, and says of detectors from elsewhere what they were taken for.
+    `--output-kind` writes `filename,prob` or `filename,rank` instead; with `--prob` a further
+    column, `prob`, is P(fake): of checkpoints the sigmoid of the mean logit over them and their
+    views, of a video pooled over its frames; of a recipe what its rule says, and then `verdict` and
+    `reason` follow (`verdicts_of`). Where P(fake) is the same of all files, that is warned of. A
+    file that cannot be decoded keeps its row, without an answer. The JSON (`_summary`) names what
+    was not judged as a whole file that shows a face, and says who judged, by which threshold.
     """
     folder, path = arguments.input_dir, arguments.output
     if not folder.is_dir() and not folder.is_file():
@@ -52,41 +55,39 @@ def predict_folder(arguments: Namespace) -> None:
     place()
     listing = list_files(folder)
     _print_left_aside(listing)
-    names = sorted(entry.path for entry in listing.media)
+    items = items_of(folder if folder.is_dir() else folder.parent, listing)
+    names = items.item_ids
     if not names:
         raise UserError(f"--input-dir {folder}: holds no images and no videos that are read")
-    # Of a file that is not there, loading says what is wrong.
-    checkpoints = {
-        path: sha256_file(path) if path.is_file() else "" for path in arguments.checkpoint
-    }
-    judged = _judge(arguments, names, checkpoints)
-    pred = (judged.prob >= arguments.threshold).astype(np.int64)
-    votes = pd.DataFrame({"prob": judged.prob, "pred": pred}, index=names)[judged.readable]
+    judged = _judge(arguments, items) if arguments.recipe is None else judge(arguments, items)
+    votes = pd.DataFrame({"prob": judged.prob, "pred": judged.pred}, index=names)[judged.readable]
     output: Output = arguments.output_kind or "label"
     answers, held = hold(votes, ("0", "1"), output)
     table = pd.DataFrame({"filename": names, output: answers.reindex(names).to_numpy()})
     if arguments.prob:
         table["prob"] = judged.prob
+    if judged.verdicts is not None:
+        table[["verdict", "reason"]] = judged.verdicts[["verdict", "reason"]].to_numpy()
     lost = [name for name, fine in zip(names, judged.readable, strict=True) if not fine]
     sidecar = {
         "answers": path.name,
         "input_dir": str(folder),
-        "checkpoints": {str(path): sha256 for path, sha256 in checkpoints.items()},
-        "threshold": arguments.threshold,
+        **judged.made_from,
         "holds": held.record(),
         **_summary(votes, lost, listing),
         "partial": judged.partial,
         "no_face": judged.no_face,
         "doubts": _doubts(votes["prob"].to_numpy(np.float64)),
     }
-    if judged.origins:
-        sidecar["detectors"] = {path: origin.as_dict() for path, origin in judged.origins.items()}
     place()  # once more: predicting may have taken hours
     write_answers(path, table, sidecar)
-    what = f"{len(names) - judged.clips} images"
-    what += f", {judged.clips} videos" if judged.clips else ""
+    clips = sum(kind_of(name) == "video" for name in names)
+    what = f"{len(names) - clips} images"
+    what += f", {clips} videos" if clips else ""
     fakes = f", {int(votes['pred'].sum())} fake" * (output == "label")
     print(f"{what}, {len(votes)} read{fakes}")
+    if judged.verdicts is not None:
+        print(count_verdicts(judged.verdicts))
     print(f"column {output!r} holds {held}")
     for doubt in sidecar["doubts"]:
         print(f"WARNING {doubt}")
@@ -97,20 +98,14 @@ def predict_folder(arguments: Namespace) -> None:
     print(f"answers: {path}; what they were made from, and every name above: {beside}")
 
 
-class Judged(NamedTuple):
-    """What checkpoints say of some files."""
-
-    prob: NDArray[np.float64]  # float64 (n,), P(fake); NaN where not `readable`
-    readable: NDArray[np.bool_]  # bool (n,)
-    clips: int  # how many are videos
-    partial: dict[str, str]  # file -> what is wrong with one read only in part, or named otherwise
-    no_face: list[str]  # the files that show no face to a model that crops them
-    origins: dict[str, Origin]  # path -> what a checkpoint from elsewhere was taken for
-
-
-def _judge(arguments: Namespace, names: list[str], checkpoints: Mapping[Path, str]) -> Judged:
-    """Predict files of a folder with checkpoints (path -> SHA-256)."""
+def _judge(arguments: Namespace, items: ItemsToPredict) -> Judged:
+    """Predict files with checkpoints."""
+    # Of a file that is not there, loading says what is wrong.
+    checkpoints = {
+        path: sha256_file(path) if path.is_file() else "" for path in arguments.checkpoint
+    }
     keep_freed_memory()
+    names = items.item_ids
     compute = taken(Compute, arguments).for_items(len(names))
     opened = [
         _open_checkpoint(path, sha256, arguments, compute, len(names))
@@ -118,22 +113,23 @@ def _judge(arguments: Namespace, names: list[str], checkpoints: Mapping[Path, st
     ]
     engines = [one.engine for one in opened]
     _check_frames(engines, names)
-    folder = arguments.input_dir
-    items = ItemsToPredict(folder if folder.is_dir() else folder.parent, names, names, "")
     loaded = [(one.engine, one.views) for one in opened]
     seen, partial, source = predict_with(loaded, items, compute)
     pools = [engine.spec.frames.pool for engine in engines]
     pooled = [one.pooled(pool) for one, pool in zip(seen, pools, strict=True)]
     faces = {engine.spec.face for engine in engines}
     faceless = {place for face in faces for place in source.cuts.faceless(face, names)}
-    return Judged(
-        sigmoid(np.mean(pooled, axis=0)),
-        seen[0].readable,
-        int(source.numbers.is_clip.sum()),
-        partial,
-        [names[place] for place in sorted(faceless)],
-        {str(one.path): one.origin for one in opened if one.origin is not None},
-    )
+    prob, readable = sigmoid(np.mean(pooled, axis=0)), seen[0].readable
+    made_from: dict[str, Any] = {
+        "checkpoints": {str(path): sha256 for path, sha256 in checkpoints.items()},
+        "threshold": arguments.threshold,
+    }
+    origins = {str(one.path): one.origin for one in opened if one.origin is not None}
+    if origins:
+        made_from["detectors"] = {path: origin.as_dict() for path, origin in origins.items()}
+    pred = (prob >= arguments.threshold).astype(np.int64)
+    faceless_names = [names[place] for place in sorted(faceless)]
+    return Judged(prob, pred, readable, partial, faceless_names, made_from)
 
 
 def _check_frames(engines: Sequence[Engine], names: Sequence[str]) -> None:

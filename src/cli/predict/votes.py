@@ -125,7 +125,7 @@ def _wanted(
 
 def _refuse_flags(arguments: Namespace) -> None:
     """Raise for flags that votes on files would pass over in silence."""
-    named = ("recipe", "checkpoint", "input_dir", "prior", "max_hours")
+    named = ("recipe", "checkpoint", "input_dir", "prior", "max_hours", "deliveries", "risk")
     given = [flag for flag in named if getattr(arguments, flag) is not None]
     given += [flag for flag in ("refit", "overwrite", "fit_in_time") if getattr(arguments, flag)]
     if arguments.threshold != 0.5:
