@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from src.artifacts.files import sha256_file
 from src.artifacts.recipes import Recipe, read_recipe
 from src.cli.common import choose_recipe, choose_tunable, recipe_path, taken
+from src.cli.predict.far import far_files
 from src.compute.request import Compute
 from src.ensemble.rule import rule_of
 from src.ensemble.shift.risk import ASSUMES, NEVER, RISK, Band, check_halves, find_band
@@ -73,7 +74,10 @@ def judge(arguments: Namespace, items: ItemsToPredict) -> Judged:
         print(found.stability.words())
         made_from["deliveries"] = found.stability.record()
         reasons[FLIPS] = set(found.stability.flipped())
-    reasons |= {NO_FACE: set(found.no_face), PARTIAL: set(found.partial)}
+    far = far_files(recipe, items, readable, arguments)
+    print(far.words)
+    reasons |= {NO_FACE: set(found.no_face), PARTIAL: set(found.partial), FAR: far.names}
+    made_from["far"] = {"files": sorted(far.names), "how": far.words}
     verdicts = verdicts_of(items.item_ids, pred, readable, reasons)
     made_from["verdicts"] = verdicts["verdict"].value_counts().drop("", errors="ignore").to_dict()
     return Judged(prob, pred, readable, found.partial, found.no_face, made_from, verdicts)
