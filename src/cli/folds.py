@@ -12,8 +12,9 @@ from src.artifacts.atomic import file_lock
 from src.artifacts.clusters import Clusters
 from src.artifacts.folds import CLUSTERS
 from src.cli import parsers
-from src.cli.common import choose_dataset, print_first, show_log, taken
+from src.cli.common import choose_dataset, print_first, print_table, show_log, taken
 from src.config import read_model
+from src.data.audit.shift import TEST, SchemeShift, compare_schemes
 from src.data.folds.clusters import FeaturesOf, FrozenFeatures
 from src.data.folds.fold_report import FoldReport, report_folds
 from src.data.folds.groups import GroupReport
@@ -50,6 +51,10 @@ def run_folds(arguments: Namespace) -> None:
         scheme = (scheme or default_scheme(dataset)) + UNSCANNED
     options = taken(Options, arguments, track="none", report=False)
     features_of = frozen_features(dataset, options, arguments.features or FROZEN)
+    if arguments.shift:
+        dataset.require_train()
+        _print_shift(dataset, compare_schemes(dataset, features_of), arguments.features or FROZEN)
+        return
     scheme, folds, report = ensure_folds(dataset, scheme, features_of)
     if report is None:
         print(f"{name}: the folds exist already; a fold file is written once")
@@ -86,6 +91,35 @@ def frozen_features(dataset: Dataset, options: Options, model: str = FROZEN) -> 
         return item_features(job)
 
     return features_of
+
+
+def _print_shift(dataset: Dataset, found: Sequence[SchemeShift], model: str) -> None:
+    """Print how far each scheme's held-out items are from those trained on, and what that means."""
+    test = [one for one in found if one.scheme == TEST]
+    schemes = [one for one in found if one.aucs and one.scheme != TEST]
+    make = f"python -m src folds --data {dataset.name} --scheme"
+    rows = [["scheme", "auc", "by fold", "not made yet"]]
+    for one in schemes:
+        by_fold = " ".join(f"{area:.2f}" for area in one.aucs)
+        way = "" if one.is_made else f"{make} {one.scheme}"
+        rows.append([one.scheme, f"{one.mean:.3f}", by_fold, way])
+    print(
+        f"how well held-out items are told from those that are trained on, by what {model} sees "
+        "(AUC, mean over folds; .5: not at all)"
+    )
+    print_table(rows)
+    for one in found:
+        if one.refused:
+            print(f"{one.scheme}: {one.refused}")
+    print(
+        f"{schemes[0].scheme} tells most about shift: what its folds hold out is least like the "
+        "rest, so a score there is of kinds that were not trained on; near .5 it is of more of the "
+        "same"
+    )
+    if test:
+        far = test[0].mean
+        near = min(schemes, key=lambda one: abs(one.mean - far))
+        print(f"test items are told from train items by {far:.3f}; {near.scheme} comes nearest")
 
 
 def _check_features(report: FoldReport, wanted: str | None) -> None:

@@ -272,6 +272,7 @@ def _data(parser: Parser) -> None:
   python -m src folds --scheme clusters      whole clusters of what the items look like are held
                                              out: clusters20_s42 (20 of them, 5 folds, seed 42)
   python -m src folds --no-scan              opens no file: sgkf5_s42_unscanned.csv
+  python -m src folds --shift                which scheme's held-out items differ most from the rest
 
 Copies and given groups never straddle a fold. A fold file is never overwritten.""")
 def _folds(parser: Parser) -> None:
@@ -284,7 +285,9 @@ def _folds(parser: Parser) -> None:
         "an unreadable item is found only in training"
     )
     add("--no-scan", action="store_true", help=text)
-    text = "of `clusters`: whose frozen backbone looks (default: effnet_lite0_probe)"
+    text = "compare the schemes that are there or could be; makes none"
+    add("--shift", action="store_true", help=text)
+    text = "of `clusters` and --shift: whose frozen backbone looks (default: effnet_lite0_probe)"
     add("--features", metavar="MODEL", help=text)
     add_start(parser, "of that backbone, instead of its config's")
     add_device(parser)

@@ -50,6 +50,13 @@ def test_clusters_and_probes_share_one_pass_and_the_folds_train_and_tune(
     assert f"tiny/{CLUSTERS}" in command("tune", "--scheme", "clusters")
     assert paths.oof_csv("tiny", CLUSTERS, "probe", 1).is_file()
 
+    shift = command("folds", "--shift", "--features", "tiny", *weights)
+    assert len(passes) == 2  # of the test items alone
+    assert "tells most about shift" in shift
+    assert "test items are told from train items by" in shift
+    assert "scheme lodo wants a domain" in shift
+    del passes[1:]
+
     passes[0].unlink()  # and the other way round: a probe first
     paths.run_record("tiny", SCHEME, "probe", 0).unlink()
     command("train", "--model", "probe", *weights, "--fold", "0")
