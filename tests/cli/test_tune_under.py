@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from src import paths
+from src import bootstrap, paths
 from src.cli.parsers import main as run
 from src.cli.tune import main
 from tests.ensemble.shift.synthetic import make_member, make_other_scheme
@@ -13,6 +13,11 @@ from tests.ensemble.synthetic import DATA, make_folds
 OTHER = "clusters4_s42"
 WORDS = ["--data", DATA, "--strategies", "mean@0.5", "mean"]
 pytestmark = pytest.mark.usefixtures("artefact_root")
+
+
+@pytest.fixture(autouse=True)
+def _few_draws(monkeypatch):
+    monkeypatch.setattr(bootstrap, "REPLICATES", 200)
 
 
 def toy(models="ab", **more):

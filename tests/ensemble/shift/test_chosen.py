@@ -47,7 +47,7 @@ def _few_draws(monkeypatch):
 
 @pytest.mark.parametrize(("metric", "only"), [("macro_f1", (0, 1, 2)), ("auc", (0,))])
 def test_scores_are_those_of_the_stored_rules_on_what_they_did_not_see(only, metric):
-    folds = make_folds(n=480, groups=160)
+    folds = make_folds(n=360, groups=120)
     for seed, model in enumerate("ab"):
         make_member(folds, model, only=only, seed=seed)
     other = make_other_scheme(folds, OTHER, 4)
