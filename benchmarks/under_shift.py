@@ -29,7 +29,7 @@ from src.metrics import METRICS, auc, score_of
 from src.stratify import stratified_group_folds
 
 DRAWN = ("noise", "jitter")  # levels that draw begin so
-CHOSEN_SEED, PROOF_SEED = 42, 43
+CHOSEN_SEED = 42
 KINDS = ("clean-chosen", "shift-chosen")
 
 
@@ -46,23 +46,25 @@ class Proof:
     chosen: list[str]  # which rules, with their thresholds
 
 
-def at_proof(rows: Aligned, levels: Sequence[str]) -> dict[str, Aligned]:
+def at_proof(rows: Aligned, levels: Sequence[str], seed: int) -> dict[str, Aligned]:
     """Return the rows at levels, those that draw with the other seed."""
     drawn = [level for level in levels if level.startswith(DRAWN)]
     fixed = [level for level in levels if level not in drawn]
     found = {**read_delivered(rows, fixed, CHOSEN_SEED).levels}
-    found |= read_delivered(rows, drawn, PROOF_SEED).levels
+    found |= read_delivered(rows, drawn, seed).levels
     return {level: found[level] for level in levels}
 
 
-def prove(data: str, scheme: str, members: Sequence[str], levels: list[str], seed: int) -> Proof:
+def prove(
+    data: str, scheme: str, members: Sequence[str], levels: list[str], seed: int, proof_seed: int
+) -> Proof:
     """Choose on each half, and decide the other."""
     rows = align(data, scheme, members)
     half = stratified_group_folds(rows.label, rows.group, 2, seed)
     kept_out = str(np.random.default_rng(seed).choice(levels))
     seen = [level for level in levels if level != kept_out]
     for_choice = read_delivered(rows, seen, CHOSEN_SEED).levels
-    for_proof = {CLEAN: rows, **at_proof(rows, levels)}
+    for_proof = {CLEAN: rows, **at_proof(rows, levels, proof_seed)}
     answers = {
         name: [(np.empty(len(rows)), np.empty(len(rows), dtype=np.int64)) for _ in KINDS]
         for name in for_proof
@@ -142,6 +144,7 @@ def main() -> None:
     parser.add_argument("--scheme", default="sgkf5_s42")
     parser.add_argument("--members", nargs="+", required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44])
+    parser.add_argument("--proof-seed", type=int, default=43, help="of levels that draw: 43")
     parser.add_argument("--levels", nargs="+", help="default: those of the card")
     flags = parser.parse_args()
     from src.data.pixels.deliveries import CARD
@@ -149,7 +152,8 @@ def main() -> None:
     proofs = []
     for seed in flags.seeds:
         members = [name.replace("%", str(seed)) for name in flags.members]
-        found = prove(flags.data, flags.scheme, members, flags.levels or list(CARD), seed)
+        levels = flags.levels or list(CARD)
+        found = prove(flags.data, flags.scheme, members, levels, seed, flags.proof_seed)
         print(f"seed {seed}: half 0: {found.chosen[0]} | {found.chosen[1]}; "
               f"half 1: {found.chosen[2]} | {found.chosen[3]}", flush=True)  # fmt: skip
         proofs.append(found)
