@@ -7,6 +7,7 @@ one model twice, or a merge that is one of its ingredients.
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -204,18 +205,25 @@ def align(
 ) -> Aligned:
     """Read what tuning stands on: of the models named, or of every one that has OOF.
 
-    All folds that a model has finished are used, or those of `folds_of` (model -> folds) alone.
+    All folds that a model has finished are used, or those of `folds_of` (model -> folds) alone,
+    which may lie in a bundle (`paths.readable`).
 
     Raises:
         UserError: no OOF; an unknown model; a file that `read_oof` refuses; a run made with another
             fold file; a fold whose logits are all equal; two members with equal predictions; more
             members than items. The message names the file and the way out.
     """
-    folds_path = paths.folds_csv(dataset, scheme)
+    folds_path = paths.readable(paths.folds_csv(dataset, scheme))
     table = read_folds(folds_path)
     folds_sha256 = fingerprint_of(folds_path)
     all_folds = fold_numbers(table)
-    finished = choose_members(dataset, scheme, finished_folds(dataset, scheme), models)
+    finished = finished_folds(dataset, scheme)
+    if folds_of is not None:  # a bundle's files are found by their names
+        finished |= {
+            model: sorted({*finished.get(model, []), *_there(dataset, scheme, model, folds)})
+            for model, folds in folds_of.items()
+        }
+    finished = choose_members(dataset, scheme, {m: k for m, k in finished.items() if k}, models)
     check_fold_numbers(dataset, scheme, finished, all_folds)
     _check_complete(dataset, scheme, finished, all_folds)
     if folds_of is not None:
@@ -252,7 +260,7 @@ def align(
         folds=sorted({fold for folds in used.values() for fold in folds}),
         models=members,
         oof_sha256={
-            model: {str(k): fingerprint_of(paths.oof_csv(dataset, scheme, model, k)) for k in folds}
+            model: {str(k): fingerprint_of(oof_path(dataset, scheme, model, k)) for k in folds}
             for model, folds in used.items()
         },
         checkpoint_sha256={model: checkpoints[model] for model in members},
@@ -288,6 +296,15 @@ def read_logits(
     """Return a model's out-of-fold logits by item_id, its files held against the fold file."""
     parts = [read_oof(oof_file(dataset, scheme, model, fold), table, fold) for fold in folds]
     return pd.concat(parts).set_index("item_id")["logit"]
+
+
+def oof_path(dataset: str, scheme: str, model: str, fold: int) -> Path:
+    """Return a fold's out-of-fold CSV, where it is or in a bundle."""
+    return paths.readable(paths.oof_csv(dataset, scheme, model, fold))
+
+
+def _there(dataset: str, scheme: str, model: str, folds: Sequence[int]) -> list[int]:
+    return [fold for fold in folds if oof_path(dataset, scheme, model, fold).is_file()]
 
 
 def _check_complete(
@@ -335,7 +352,7 @@ def _read_member(
 ) -> pd.Series:
     parts = []
     for fold in folds:
-        path = paths.oof_csv(dataset, scheme, model, fold)
+        path = oof_path(dataset, scheme, model, fold)
         part = read_oof(path, table, fold).set_index("item_id")["logit"]
         if len(part) > 1 and is_flat(part):
             raise UserError(

@@ -192,7 +192,8 @@ def read_pooled(
     found = {pool: logits.copy() for pool in POOLING}
     defaults = []
     for column, (model, folds) in enumerate(folds_of.items()):
-        views = [paths.oof_views(dataset, scheme, model, fold) for fold in folds]
+        names = (paths.oof_views(dataset, scheme, model, fold) for fold in folds)
+        views = [paths.readable(path) for path in names]
         for path, fold in zip(views, folds, strict=True):
             if path.is_file() and has_run(dataset, scheme, model, fold):
                 check_views(read_run(dataset, scheme, model, fold))

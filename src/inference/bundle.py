@@ -21,6 +21,7 @@ from src.artifacts.recipes import Recipe
 from src.config import FaceConfig, model_names, model_path
 from src.data.items.dataset_yaml import says_cropped
 from src.ensemble.extra import is_extra
+from src.ensemble.rule import deliveries_of, pools_of
 from src.errors import UserError
 from src.faces import mtcnn, tflite
 from src.faces.detectors import detector_file
@@ -110,20 +111,25 @@ def collect(name: str, recipe: Recipe, items: int | None = None) -> Contents:
         names = (dataset, scheme, part.model, part.fold)
         wanted += [paths.checkpoint(*names), paths.run_record(*names)]
         sealed[paths.checkpoint(*names)] = part.checkpoint_sha256
+    looked, views = deliveries_of(recipe), []
     for member in recipe.members:  # whether the recipe is fresh is checked where it predicts, too
         names = (dataset, scheme, member.model)
         tuned_on = {paths.oof_csv(*names, int(k)): sha for k, sha in member.oof_sha256.items()}
         wanted += tuned_on
         sealed |= tuned_on
-        if recipe.one_view:  # the CSVs hold means with mirror images
-            views = (paths.oof_views(*names, int(fold)) for fold in member.oof_sha256)
-            wanted += [path for path in views if paths.readable(path).is_file()]
+        # The CSVs hold means with mirror images, of frames pooled the member's own way, of pictures
+        # as they are.
+        for fold in map(int, member.oof_sha256):
+            if recipe.one_view or pools_of(recipe):
+                views.append(paths.oof_views(*names, fold))
+            if looked is not None:
+                views.append(paths.delivered_views(*names, looked.seed, fold))
         if is_extra(*names):
             wanted.append(paths.extra_record(*names))
             wanted += [paths.extra_test_csv(*names)] if member.weight else []
     files = {
         path.relative_to(paths.root()).as_posix(): paths.readable(path)
-        for path in dict.fromkeys(wanted)
+        for path in dict.fromkeys([*wanted, *(v for v in views if paths.readable(v).is_file())])
     }
     files |= _code() | _configs([part.model for part in parts]) | _dataset_yaml(dataset)
     sealed = {paths.readable(path): sha256 for path, sha256 in sealed.items()}

@@ -153,3 +153,22 @@ def test_more_members_than_items_are_refused():
         make_oof(folds, f"m{seed:02d}", seed=seed)
     with pytest.raises(UserError, match="13 members for 12 items"):
         align(DATA, SCHEME)
+
+
+def test_rows_of_a_bundle_are_read_beside_its_code(artefact_root, tmp_path, monkeypatch):
+    folds = make_folds()
+    for seed, model in enumerate(("a", "b")):
+        make_oof(folds, model, seed=seed)
+    wanted = {"a": [0, 1, 2], "b": [0, 2]}
+    before = align(DATA, SCHEME, ["a", "b"], wanted)
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    for part in ("folds", "oof"):
+        (artefact_root / part).rename(bundle / part)
+    (bundle / "bundle.json").write_text("{}")
+    monkeypatch.setattr(paths, "REPO", bundle)
+    paths.oof_dir(DATA, SCHEME, "a").mkdir(parents=True)  # as test predictions make it
+    after = align(DATA, SCHEME, ["a", "b"], wanted)
+    np.testing.assert_array_equal(after.logit, before.logit)
+    assert after.item_id.tolist() == before.item_id.tolist()
+    assert (after.oof_sha256, after.folds) == (before.oof_sha256, before.folds)

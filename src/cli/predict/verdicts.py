@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from src.artifacts.files import sha256_file
 from src.artifacts.recipes import Recipe, read_recipe
-from src.cli.common import choose_recipe, choose_tunable, recipe_path, taken
+from src.cli.common import choose_recipe, choose_tunable, recipe_names, recipe_path, taken
 from src.cli.predict.far import far_files
 from src.compute.request import Compute
 from src.ensemble.rule import rule_of
@@ -48,7 +48,9 @@ def judge(arguments: Namespace, items: ItemsToPredict) -> Judged:
     Raises:
         UserError: `--risk` cannot be met; before anything is predicted.
     """
-    dataset = choose_tunable(arguments.data, arguments.input_root)
+    dataset = arguments.data
+    if dataset is None or not recipe_names(dataset):  # a bundle has recipes and no data
+        dataset = choose_tunable(dataset, arguments.input_root)
     name = choose_recipe(dataset, arguments.recipe)
     recipe = read_recipe(recipe_path(dataset, name))
     rule, levels = rule_of(recipe), levels_of(recipe, arguments.deliveries)
