@@ -56,7 +56,12 @@ def at_proof(rows: Aligned, levels: Sequence[str], seed: int) -> dict[str, Align
 
 
 def prove(
-    data: str, scheme: str, members: Sequence[str], levels: list[str], seed: int, proof_seed: int
+    data: str,
+    scheme: str,
+    members: Sequence[str],
+    levels: Sequence[str],
+    seed: int,
+    proof_seed: int,
 ) -> Proof:
     """Choose on each half, and decide the other."""
     rows = align(data, scheme, members)
