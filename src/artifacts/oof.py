@@ -26,6 +26,10 @@ UNREADABLE = "unreadable"  # the view of a test item that could not be decoded; 
 # between a level and a view: `jpeg50:full` is the whole picture after it was stored at quality 50
 DELIVERED = ":"
 CLEAN = ""  # the level of a picture as it is
+JOIN = "-"  # between the steps of a level: `long1024-jpeg50`
+WHOLE_LEVEL = "whole"  # does nothing to a picture that is decoded as delivered ones are
+# steps that are no deliveries: what makes real pictures look generated, and leaves them real
+TREATMENTS = ("retouch", "denoise", "sharpen", "upscale", "tones", "smooth")
 _METADATA_KEY = b"rvf"
 _BROKEN = (OSError, ValueError, LookupError, TypeError, RecursionError)  # what damaged files raise
 
@@ -92,6 +96,11 @@ class Levels(NamedTuple):
 
     names: tuple[str, ...]  # one or more
     seed: int  # of what they draw
+
+
+def is_treatment(level: str) -> bool:
+    """Tell whether a step of a level is a treatment of real pictures, so that no mean counts it."""
+    return any(step.rstrip("0123456789.") in TREATMENTS for step in level.split(JOIN))
 
 
 def split_delivery(view: str) -> tuple[str, str]:

@@ -482,8 +482,8 @@ def _robustness(parser: Parser) -> None:
     what.add_argument("--model", nargs="+", metavar="NAME", help=text)
     what.add_argument("--recipe", metavar="NAME", help="a recipe that tune.py wrote")
     what.add_argument("--list", action="store_true", help="say what levels there are")
-    text = "levels and sets of them; default: card retouch"
-    add("--levels", nargs="+", default=["card", "retouch"], metavar="LEVEL", help=text)
+    text = "levels and sets of them; default: whole card retouch"
+    add("--levels", nargs="+", default=["whole", "card", "retouch"], metavar="LEVEL", help=text)
     text = "of what levels draw; default: 42"
     add("--seed", type=int, default=42, metavar="N", help=text)
     add_data(parser)

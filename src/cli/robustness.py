@@ -93,8 +93,9 @@ def _show_card(subject: Subject, card: RobustnessCard, seed: int) -> None:
     if card.worst:
         print(f"\nworst by AUC: {card.worst}")
     print(
-        f"{FPR}: reals called fake; {FLIPS}: verdicts other than of the item as it is. Intervals: "
-        "95 %, by group, thresholds held fixed"
+        f"{FPR}: reals called fake; {FLIPS}: verdicts other than of the item as it is (where there "
+        "is the level whole: than of it decoded at full size, as at every level). Intervals: 95 %, "
+        "by group, thresholds held fixed"
     )
     path = paths.robustness_csv(
         recipe.dataset, recipe.scheme, card.name, is_recipe=subject.is_recipe

@@ -8,10 +8,11 @@ from itertools import groupby
 import pandas as pd
 
 from src import paths
-from src.artifacts.oof import Levels
+from src.artifacts.oof import UNREADABLE, Levels, read_views
 from src.artifacts.runs import check_checkpoint, read_run
 from src.compute.request import Compute
 from src.data.items.manifest import Dataset
+from src.errors import UserError
 from src.inference.passes import predict_parts
 from src.inference.stored import ItemsToPredict, Part, fingerprint_items, missing_levels
 
@@ -60,7 +61,22 @@ def deliver_held_out(
                 weights, sha = check_checkpoint(record), record["checkpoint_sha256"]
                 parts.append(Part(model, fold, weights, sha, views, levels=levels))
         looked += deliver(parts, items, compute)
+        _check_readable(parts, items)
     return looked
+
+
+def _check_readable(parts: Sequence[Part], items: ItemsToPredict) -> None:
+    """Raise a UserError for an item that was trained on and cannot be decoded any more."""
+    for part in parts:
+        views = read_views(part.views)[0]
+        lost = views.loc[views["view"] == UNREADABLE, "item_id"]
+        if len(lost):
+            item = str(lost.iloc[0])
+            path = items.root / items.paths[items.item_ids.index(item)]
+            raise UserError(
+                f"{path}: cannot be decoded ({len(lost)} such held-out items); it was readable "
+                "when the folds were made: put the file back, then the same command"
+            )
 
 
 def deliver(parts: Sequence[Part], items: ItemsToPredict, compute: Compute) -> int:

@@ -237,7 +237,9 @@ def predict_views(
     table = np.full((len(rows), levels * len(looks)), np.nan)
     there, cut = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
     done = 0 if partial is None else partial.begin(table, there, cut)
-    parts = parts_of(source, rows[done:], max(1, size // levels))
+    # All levels go through a net together; a clip is not cut, for each part would decode it.
+    least = source.numbers.frames.eval if source.numbers.has_clips else 1
+    parts = parts_of(source, rows[done:], size if levels == 1 else max(least, size // levels))
     loader = make_loader(
         EvalBatches(source, distinct), parts, compute.processes(len(rows)), pin=chip.type == "cuda"
     )

@@ -17,6 +17,7 @@ from src.artifacts.oof import (
     Levels,
     read_views,
     read_views_metadata,
+    split_delivery,
     write_views,
 )
 from src.artifacts.recipes import Member, Recipe, check_recipe_fresh
@@ -29,6 +30,9 @@ from src.errors import UserError
 
 if TYPE_CHECKING:
     from src.data.items.manifest import Dataset
+
+
+MEANS = ("precision", "engine", "one_view")  # by which predictions were made
 
 
 @dataclass(frozen=True)
@@ -204,13 +208,18 @@ def missing_levels(
     """Return the levels of a part that its stored predictions lack; see `stored_predictions`."""
     assert part.levels is not None
     metadata = metadata_of(part)
-    if not _is_of(metadata, part, items, precision, engine):
-        return part.levels.names
-    return tuple(name for name in part.levels.names if name not in metadata["levels"])
+    means = metadata.get("means", {})
+    return tuple(
+        name
+        for name in part.levels.names
+        if name not in means or not _is_of(metadata | means[name], part, items, precision, engine)
+    )
 
 
 def add_delivered(part: Part, views: pd.DataFrame, metadata: dict[str, Any]) -> None:
-    """Store predictions at a part's levels, beside those at others by the same means.
+    """Store predictions at a part's levels, beside those at others, by whatever means.
+
+    Only predictions of other weights or items are replaced by them, or of the same levels.
 
     Args:
         part: whose they are.
@@ -218,13 +227,19 @@ def add_delivered(part: Part, views: pd.DataFrame, metadata: dict[str, Any]) -> 
         metadata: what they were made from, but for the levels.
     """
     assert part.levels is not None
-    names = list(part.levels.names)
-    before = metadata_of(part)
-    if metadata.items() <= before.items():
-        views = pd.concat([read_views(part.views)[0], views], ignore_index=True)
+    names, before = list(part.levels.names), metadata_of(part)
+    own = {key: metadata[key] for key in MEANS if key in metadata}
+    means = dict.fromkeys(names, own)
+    if all(metadata[key] == before.get(key) for key in ("checkpoint_sha256", "manifest_sha256")):
+        known = read_views(part.views)[0]
+        level = known["view"].map({v: split_delivery(v)[0] for v in known["view"].unique()})
+        views = pd.concat([known[~level.isin(names)], views], ignore_index=True)
         views = views.drop_duplicates(["item_id", "view"], keep="last")
         names = list(dict.fromkeys([*before["levels"], *names]))
-    write_views(part.views, views, metadata | {"levels": names, "seed": part.levels.seed})
+        means = before["means"] | means
+    rest = {key: value for key, value in metadata.items() if key not in MEANS}
+    kept = rest | {"levels": names, "means": means, "seed": part.levels.seed}
+    write_views(part.views, views, kept)
 
 
 def as_delivered(part: Part, levels: Levels) -> Part:

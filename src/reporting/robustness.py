@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from src.artifacts.oof import WHOLE_LEVEL, is_treatment
 from src.bootstrap import MIN_GROUPS, bootstrap_scores, interval, resamples
-from src.data.pixels.deliveries import TREATMENTS
 from src.ensemble.crossfitted import cross_threshold
 from src.ensemble.predictions import Decided
 from src.ensemble.rule import deliveries_of
@@ -53,11 +53,6 @@ class RobustnessCard:
     notes: list[str]
 
 
-def is_treatment(level: str) -> bool:
-    """Tell whether a level is a treatment of real pictures, which the mean leaves out."""
-    return level in TREATMENTS
-
-
 def score_levels(subject: Subject, levels: Sequence[str], seed: int) -> RobustnessCard:
     """Score a subject at some levels, of which its members' predictions are stored.
 
@@ -82,16 +77,21 @@ def score_levels(subject: Subject, levels: Sequence[str], seed: int) -> Robustne
     metric = metric if metric.decides else METRICS.get("macro_f1")
     if clean.n_groups < MIN_GROUPS:
         notes.append(f"no interval: {clean.n_groups} groups are fewer than {MIN_GROUPS}")
-    sent = [CLEAN_ROW, *(level for level in levels if not is_treatment(level))]
+    untouched = [CLEAN_ROW, *(level for level in levels if level == WHOLE_LEVEL)]
+    sent = [level for level in levels if not is_treatment(level) and level != WHOLE_LEVEL]
     treated = [level for level in levels if is_treatment(level)]
-    tables = _scores({name: decided[name] for name in sent}, metric, seed)
+    shown_rows = {name: decided[name] for name in (*untouched, *sent)}
+    tables = _scores(shown_rows, len(untouched), metric, seed)
     rows = [LevelRow(name, scores) for name, scores in tables.items()]
     hard = []
     if treated:
         real = clean.label == 0
-        part = {name: decided[name].take(real) for name in (CLEAN_ROW, *treated)}
-        hard = [LevelRow(name, scores) for name, scores in _real_scores(part, seed).items()]
-    worst = min(sent[1:], key=lambda name: tables[name]["auc"].value, default="")
+        part = {name: decided[name].take(real) for name in (*untouched, *treated)}
+        hard = [
+            LevelRow(name, scores)
+            for name, scores in _real_scores(part, untouched[-1], seed).items()
+        ]
+    worst = min(sent, key=lambda name: tables[name]["auc"].value, default="")
     counts = len(clean), int((clean.label == 0).sum()), clean.n_groups
     words = subject.cuts or subject.threshold
     notes += subject.notes
@@ -113,9 +113,12 @@ def _with_threshold(subject: Subject, seed: int) -> tuple[Subject, list[str]]:
 
 
 def _scores(
-    decided: Mapping[str, Decided], metric: Metric, seed: int
+    decided: Mapping[str, Decided], aside: int, metric: Metric, seed: int
 ) -> dict[str, dict[str, Score]]:
-    """Return scores by level, and of the mean over all but the first, which is the clean one."""
+    """Return scores by level, and of the mean over all but the first ones, which are `aside`.
+
+    Nothing was done to those; verdicts are held to the last of them.
+    """
     names, rows = list(decided), next(iter(decided.values()))
     answers = [(one.prob, one.pred) for one in decided.values()]
     found: dict[str, dict[str, Score]] = {name: {} for name in names}
@@ -129,36 +132,41 @@ def _scores(
             draws = bootstrap_scores(
                 one, rows.label, answers, rows.group, seed=seed, replicates=count
             )
-        _fill(found, mean, key, values, draws)
-    changed = np.array([one.pred != rows.pred for one in decided.values()], np.float64)
-    _fill(found, mean, FLIPS, changed.mean(1), _shares(rows, changed, seed))
-    return found | ({MEAN_ROW: mean} if len(names) > 1 else {})
+        _fill(found, mean, aside, key, values, draws)
+    held_to = decided[names[aside - 1]].pred
+    changed = np.array([one.pred != held_to for one in decided.values()], np.float64)
+    _fill(found, mean, aside, FLIPS, changed.mean(1), _shares(rows, changed, seed))
+    return found | ({MEAN_ROW: mean} if len(names) > aside else {})
 
 
 def _fill(
     found: dict[str, dict[str, Score]],
     mean: dict[str, Score],
+    aside: int,
     key: str,
     values: FloatArray,
     draws: FloatArray | None,
 ) -> None:
-    """Enter values (k,) of the levels and draws (b, k) of a score, and their mean."""
+    """Enter values (k,) of the rows and draws (b, k) of a score; the mean over all but `aside`."""
     for place, scores in enumerate(found.values()):
         limits = (np.nan, np.nan) if draws is None else interval(draws[:, place])
         scores[key] = Score(float(values[place]), *limits)
-    if len(values) > 1:
-        limits = (np.nan, np.nan) if draws is None else interval(draws[:, 1:].mean(1))
-        mean[key] = Score(float(values[1:].mean()), *limits)
+    if len(values) > aside:
+        limits = (np.nan, np.nan) if draws is None else interval(draws[:, aside:].mean(1))
+        mean[key] = Score(float(values[aside:].mean()), *limits)
 
 
-def _real_scores(decided: Mapping[str, Decided], seed: int) -> dict[str, dict[str, Score]]:
+def _real_scores(
+    decided: Mapping[str, Decided], held_to: str, seed: int
+) -> dict[str, dict[str, Score]]:
     """Return the share of real pictures called fake, and of flips, by treatment."""
     rows = next(iter(decided.values()))
     called = np.array([one.pred for one in decided.values()], np.float64)
-    changed = np.array([one.pred != rows.pred for one in decided.values()], np.float64)
+    before = decided[held_to].pred
+    changed = np.array([one.pred != before for one in decided.values()], np.float64)
     found: dict[str, dict[str, Score]] = {name: {} for name in decided}
     for key, table in ((FPR, called), (FLIPS, changed)):
-        _fill(found, {}, key, table.mean(1), _shares(rows, table, seed))
+        _fill(found, {}, len(decided), key, table.mean(1), _shares(rows, table, seed))
     return found
 
 

@@ -9,7 +9,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from torch import Tensor, nn
 
 from src import paths
-from src.artifacts.oof import OOF_COLUMNS, read_views, write_oof
+from src.artifacts.oof import OOF_COLUMNS, read_views, write_oof, write_views
 from src.cli import parsers
 from src.config import read_model
 from src.data.pixels import deliveries, reader
@@ -100,7 +100,7 @@ def test_scores_at_a_level_are_those_of_loops_over_the_files_at_the_clean_thresh
     pictures, label = bright
     out = run("--model", "bright")
     card = card_of()
-    assert len(card.loc["items"].index.unique("level")) == 16  # clean, 14, their mean
+    assert len(card.loc["items"].index.unique("level")) == 17  # clean, whole, 14, their mean
     cuts = {}
     fold = pd.read_csv(paths.folds_csv("toy", "s")).set_index("item_id")["fold"]
     clean = pd.Series({name: said(pixels) for name, pixels in pictures.items()})
@@ -124,7 +124,11 @@ def test_scores_at_a_level_are_those_of_loops_over_the_files_at_the_clean_thresh
         wanted = [f1_score(label, logit >= cut, average="macro") for cut in (low, high)]
         f1 = card.loc[("items", level, "macro_f1"), "value"]
         assert min(wanted) - 0.02 <= f1 <= max(wanted) + 0.02
-    levels = card.loc["items"].xs("auc", level="score")["value"].drop(["clean", "mean of levels"])
+    levels = (
+        card.loc["items"]
+        .xs("auc", level="score")["value"]
+        .drop(["clean", "whole", "mean of levels"])
+    )
     assert card.loc[("items", "mean of levels", "auc"), "value"] == pytest.approx(levels.mean())
     assert f"worst by AUC: {levels.idxmin()}" in out
     assert ("reals", "retouch", "fpr_on_reals") in card.index
@@ -139,14 +143,14 @@ def test_each_item_is_decoded_once_and_what_is_kept_is_not_predicted_again(
     monkeypatch.setattr(reader, "decode", lambda *a: calls.append(1) or decode(*a))
     out = run("--model", "bright")
     assert len(calls) == 60
-    assert "looked at 900 delivered pictures" in out  # 60 items, 14 levels and retouch
+    assert "looked at 960 delivered pictures" in out  # 60 items, 14 levels, whole and retouch
     again = run("--model", "bright", "--levels", "jpeg50", "blur1")
     assert "looked at" not in again
     assert len(calls) == 60
     more = run("--model", "bright", "--levels", "jpeg50", "long18-jpeg50")
     assert "looked at 60 delivered" in more
     views, metadata = read_views(paths.delivered_views("toy", "s", "bright", 42, 0))
-    assert metadata["levels"] == [*CARD, "retouch", "long18-jpeg50"]
+    assert metadata["levels"] == ["whole", *CARD, "retouch", "long18-jpeg50"]
     assert set(views["view"]) == {
         f"{level}:{view}" for level in metadata["levels"] for view in ("full", "full+flip")
     }
@@ -176,8 +180,34 @@ def test_levels_are_listed_and_bad_ones_are_refused_before_anything_is_looked_at
     assert "Traceback" not in told
 
 
-def test_predictions_of_other_weights_are_made_again(bright, run):
-    run("--model", "bright", "--levels", "jpeg50")
+def test_what_was_made_otherwise_is_made_again_and_nothing_else_is_lost(bright, run):
+    run("--model", "bright", "--levels", "jpeg50", "blur1")
     path = paths.delivered_views("toy", "s", "bright", 42, 1)
-    path.write_bytes(path.read_bytes()[:-40])
+    views, metadata = read_views(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-40])  # damaged
+    assert "looked at 40 delivered" in run("--model", "bright", "--levels", "jpeg50", "blur1")
+    write_views(path, views, metadata | {"checkpoint_sha256": "other"})
     assert "looked at 20 delivered" in run("--model", "bright", "--levels", "jpeg50")
+    assert read_views(path)[1]["levels"] == ["jpeg50"]  # those of other weights are gone
+    means = {level: {"precision": "bf16", "engine": "eager"} for level in metadata["levels"]}
+    write_views(path, views, metadata | {"means": means})  # made elsewhere, on a GPU
+    assert "looked at 20 delivered" in run("--model", "bright", "--levels", "jpeg50")
+    kept = read_views(path)[1]
+    assert kept["levels"] == ["jpeg50", "blur1"]
+    assert [kept["means"][one]["precision"] for one in kept["levels"]] == ["fp32", "bf16"]
+    assert len(read_views(path)[0]) == len(views)
+    table = read_views(path)[0].set_index(["item_id", "view"])["logit"]
+    assert table.equals(views.set_index(["item_id", "view"])["logit"].reindex(table.index))
+
+
+def test_an_item_that_is_broken_by_now_is_named_until_it_is_put_back(bright, run):
+    path = paths.dataset_dir("toy") / "train" / "real" / "i02.png"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:40])
+    for _ in range(2):
+        told = run("--model", "bright", "--levels", "jpeg50", code=2)
+        assert "i02.png: cannot be decoded" in told
+        assert "put the file back" in told
+    path.write_bytes(whole)
+    assert "jpeg50" in run("--model", "bright", "--levels", "jpeg50")

@@ -12,7 +12,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.pixels.deliveries import TREATMENTS, level_named
+from src.artifacts.oof import JOIN, TREATMENTS, is_treatment
+from src.data.pixels.deliveries import level_named
 from src.errors import unknown_name
 from src.seeds import derive_seed
 from src.strict_yaml import Chance, checked, make_keys
@@ -24,7 +25,7 @@ SETTINGS = make_keys("Settings", {"share": (Chance, 0.5)})
 class HardReals:
     """Treats some of the real pictures of a batch, before they are augmented as all are."""
 
-    level: str  # a treatment of `data.pixels.deliveries`: it keeps a picture's size
+    level: str  # of treatments alone (`is_treatment`), which keep a picture's size
     share: float  # chance of a real picture
 
     @classmethod
@@ -38,8 +39,9 @@ class HardReals:
             return None
         given = {"name": asked} if isinstance(asked, str) else dict(asked)
         name = str(given.pop("name"))
-        if name not in TREATMENTS:
+        if not all(is_treatment(step) for step in name.split(JOIN)):
             raise unknown_name("treatment of real pictures", name, TREATMENTS)
+        level_named(name)
         return cls(name, checked(given, SETTINGS, f"augment_real: {name}").share)
 
     def __call__(self, canvas: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:

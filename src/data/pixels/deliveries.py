@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from src.artifacts.oof import JOIN, WHOLE_LEVEL
 from src.data.pixels.images import INTERPOLATIONS, reencode, resize, webp
 from src.errors import UserError, unknown_name
 from src.registry import Registry
@@ -23,7 +24,6 @@ from src.seeds import derive_seed
 
 Picture = NDArray[np.uint8]
 _STEP = re.compile(r"([a-z]+)(\d+(?:\.\d+)?)?")
-JOIN = "-"  # between the steps of a level
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of RGB (ITU-R BT.601)
 # The 15 levels of a card with the clean one: those of TechJam 2026 (Pangram).
 CARD = (
@@ -53,8 +53,6 @@ SETS: dict[str, tuple[str, ...]] = {
     # What `retouch` draws from.
     "treatments": ("denoise", "sharpen", "upscale2", "tones", "smooth"),
 }  # fmt: skip
-
-TREATMENTS = (HARD_REAL, *SETS["treatments"])  # no deliveries: they keep a picture's size
 
 
 class Draws(NamedTuple):
@@ -178,6 +176,12 @@ def levels_named(words: Sequence[str]) -> list[str]:
     for name in names:
         level_named(name)
     return list(dict.fromkeys(names))
+
+
+@_operation(WHOLE_LEVEL)
+def whole(picture: Picture, _strength: float, _: Draws) -> Picture:
+    """Do nothing: the picture decoded at full size, as for all levels. What flips is held to it."""
+    return picture
 
 
 @_operation("jpeg", 1, 100)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from src import paths
 from src.artifacts.folds import CLUSTERS, read_folds, scheme_names
-from src.artifacts.oof import read_views_metadata
+from src.artifacts.oof import WHOLE_LEVEL, is_treatment, read_views_metadata
 from src.ensemble.align import Aligned, align, finished_folds
 from src.ensemble.crossfit import make_parts
 from src.ensemble.extra import is_extra
@@ -24,9 +24,6 @@ from src.stratify import stratified_group_folds
 
 ROBUSTNESS = "robustness"  # stands for all levels
 CLEAN = "clean"  # the items as they are
-# Levels that are treatments of real pictures, which make no picture fake: of no mixture, and no
-# delivery. As `data/pixels/deliveries.py` names them.
-TREATMENTS = ("retouch", "denoise", "sharpen", "upscale2", "tones", "smooth")
 
 
 class Condition(NamedTuple):
@@ -96,7 +93,7 @@ def _stored_levels(aligned: Aligned, seed: int) -> list[str]:
             path = paths.readable(paths.delivered_views(*names, seed, fold))
             if path.is_file():
                 found |= dict.fromkeys(read_views_metadata(path).get("levels", []))
-    return [level for level in found if not set(level.split("-")) & set(TREATMENTS)]
+    return [level for level in found if not is_treatment(level) and level != WHOLE_LEVEL]
 
 
 def scheme_named(aligned: Aligned, word: str) -> str:
