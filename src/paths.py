@@ -166,6 +166,8 @@ bundle_zip = Artefact("bundles/{dataset}/{recipe}.zip")  # predicts with a recip
 faces_png = Artefact("reports/{dataset}/faces.png")  # faces found and cut out
 # what a model's net sees of training items
 preview_png = Artefact("reports/{dataset}/preview_{model}.png")
+# items of each cluster of a scheme
+clusters_png = Artefact("reports/{dataset}/{scheme}/clusters.png")
 # how much an item looks like a test item
 adversarial_csv = Artefact("reports/{dataset}/adversarial.csv")
 # what files' headers say, and how an audit judged them

@@ -61,6 +61,8 @@ def run_folds(arguments: Namespace) -> None:
         report = report_folds(dataset, scheme, folds)
         _check_features(report, arguments.features)
     _print_report(report)
+    if arguments.preview:
+        _draw(dataset, report)
 
 
 def folds_of(
@@ -120,6 +122,16 @@ def _print_shift(dataset: Dataset, found: Sequence[SchemeShift], model: str) -> 
         far = test[0].mean
         near = min(schemes, key=lambda one: abs(one.mean - far))
         print(f"test items are told from train items by {far:.3f}; {near.scheme} comes nearest")
+
+
+def _draw(dataset: Dataset, report: FoldReport) -> None:
+    if report.clusters is None:
+        raise UserError(
+            f"--preview draws clusters, and {report.scheme} has none: --scheme {CLUSTERS}"
+        )
+    from src.reporting.contact_sheets import draw_clusters  # matplotlib
+
+    print(f"preview: {draw_clusters(dataset, report.scheme, report.folds, report.clusters)}")
 
 
 def _check_features(report: FoldReport, wanted: str | None) -> None:

@@ -285,6 +285,7 @@ def _folds(parser: Parser) -> None:
         "an unreadable item is found only in training"
     )
     add("--no-scan", action="store_true", help=text)
+    add("--preview", action="store_true", help="of `clusters`: draw some items of each")
     text = "compare the schemes that are there or could be; makes none"
     add("--shift", action="store_true", help=text)
     text = "of `clusters` and --shift: whose frozen backbone looks (default: effnet_lite0_probe)"

@@ -5,11 +5,13 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
 from src import paths
-from src.config import InputSpec, ModelConfig
+from src.artifacts.clusters import Clusters
+from src.config import InputSpec, ModelConfig, read_model
 from src.data.batches.augment import check_augment, shown_augment
 from src.data.batches.hard_reals import HardReals
 from src.data.batches.loader import DeviceBatches, TrainBatches
@@ -192,7 +194,39 @@ def draw_rows(
     return save_figure(figure, path)
 
 
-Picture = NDArray[np.uint8]
+def draw_clusters(
+    dataset: Dataset, scheme: str, folds: pd.DataFrame, clusters: Clusters, per_class: int = 4
+) -> Path:
+    """Draw the items of each cluster that lie nearest to a centre, reals, then fakes: a row each.
+
+    They are shown as the net saw them whose features were clustered.
+
+    Raises:
+        UserError: an item cannot be decoded any more.
+    """
+    items = folds.merge(clusters.table, on="item_id").merge(
+        dataset.train[["item_id", "path"]], on="item_id"
+    )
+    near = items.sort_values(["distance", "item_id"]).groupby(["cluster", "label"]).head(per_class)
+    canvas = Canvas.of(spec_of(read_model(clusters.model)))
+    source = PixelSource(dataset.root, near["path"].tolist(), [canvas])
+    figure = new_figure(CELL * 2 * per_class + 1, (CELL + 0.1) * len(clusters) + 0.8)
+    figure.suptitle(shown(f"{scheme} of {dataset.name}, by what {clusters.model} sees", 120))
+    grid = figure.subplots(len(clusters), 2 * per_class, squeeze=False)
+    for axes in grid.ravel():
+        axes.set(xticks=[], yticks=[])
+    used = {(c, k): 0 for c in range(len(clusters)) for k in (0, 1)}
+    for row, (cluster, label) in enumerate(zip(near["cluster"], near["label"], strict=True)):
+        column = label * per_class + used[cluster, label]
+        used[cluster, label] += 1
+        grid[cluster, column].imshow(source.read_or_stop(row)[0])
+    for cluster, part in items.groupby("cluster"):
+        words = f"cluster {cluster}, fold {part['fold'].iloc[0]}"
+        share = f"{len(part)} items, {100 * part['label'].mean():.0f} % fake"
+        grid[cluster, 0].set_ylabel(f"{words}\n{share}", fontsize=8)
+    for label, name in enumerate(dataset.labels.names):
+        grid[0, label * per_class].set_title(shown(name, 22), fontsize=9)
+    return save_figure(figure, paths.clusters_png(dataset.name, scheme))
 
 
 def draw_faces(dataset: Dataset, boxes: FaceBoxes) -> Path:

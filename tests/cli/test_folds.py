@@ -37,7 +37,8 @@ def test_clusters_and_probes_share_one_pass_and_the_folds_train_and_tune(
     torch.save(net.net.state_dict(), tiny / "start.pth")
     weights = ["--weights", str(tiny / "start.pth")]
     asked = ["--scheme", CLUSTERS, "--features", "tiny", *weights]
-    said = command("folds", *asked)
+    said = command("folds", *asked, "--preview")
+    assert paths.clusters_png("tiny", CLUSTERS).is_file()
     assert len(passes) == 1
     assert "holds out clusters" in said
     assert "clusters: 4 by features of tiny, of" in said
