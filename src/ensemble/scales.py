@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from src.artifacts.folds import CLUSTERS
 from src.bootstrap import strata_of
 from src.delong import placements
 from src.ensemble.align import Aligned
@@ -96,8 +97,10 @@ def spreads_of(aligned: Aligned) -> dict[str, Spread]:
     return found
 
 
-def by_domain(aligned: Aligned) -> bool:
-    """Tell whether each fold is a domain of its own: domains differ then, not the folds' models."""
+def holds_other_kinds(aligned: Aligned) -> bool:
+    """Tell whether folds differ in what they hold, clusters or a domain each, and not by model."""
+    if aligned.scheme.startswith(CLUSTERS):
+        return True
     domains = {(int(k), str(d)) for k, d in zip(aligned.fold, aligned.domain, strict=True)}
     return len(domains) == len(aligned.folds) == len({domain for _, domain in domains})
 
@@ -176,10 +179,14 @@ def _medians(score: FloatArray, fold: IntArray) -> str:
 
 def _advice(aligned: Aligned, bad: Sequence[str], *, mended: bool) -> str:
     """Say what folds of different scale mean, and what to do."""
-    if by_domain(aligned):
+    if holds_other_kinds(aligned):
+        kind = CLUSTERS if aligned.scheme.startswith(CLUSTERS) else "domains"
+        table = (
+            "" if kind == CLUSTERS else ": choose by the table by domain, not by the pooled score"
+        )
         return (
-            "the held-out domains are scored on different scales, so no one threshold suits them, "
-            "nor need it suit a new domain: choose by the table by domain, not by the pooled score"
+            f"the held-out {kind} are scored on different scales, so no one threshold suits them, "
+            f"nor need it suit a new kind of picture{table}"
         )
     others = [model for model in aligned.models if model not in bad]
     leave = f", or tune without (--models {' '.join(others)})" if bad and others else ""

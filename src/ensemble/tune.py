@@ -31,7 +31,7 @@ from src.ensemble.extra import is_extra
 from src.ensemble.predictions import IntArray, votes_of
 from src.ensemble.ragged import ragged_notes, tunable
 from src.ensemble.rule import FoldCurves, Rule, Votes, can_vote, stages_of
-from src.ensemble.scales import by_domain, calibrate_folds, scale_notes, spreads_of
+from src.ensemble.scales import calibrate_folds, holds_other_kinds, scale_notes, spreads_of
 from src.ensemble.search import STRATEGIES, Search, incumbent_of, ladder
 from src.ensemble.uncertainty import PRIOR_FOLDS
 from src.errors import UserError
@@ -189,7 +189,7 @@ def _calibrated_folds(
     Not where each fold is a domain: then the curve would be of the domain, and the test items are
     of others.
     """
-    if not parts.count or rows.n_groups < MIN_GROUPS or by_domain(rows):
+    if not parts.count or rows.n_groups < MIN_GROUPS or holds_other_kinds(rows):
         return rows, {}
     own = [m for m in spreads_of(rows) if not is_extra(rows.dataset, rows.scheme, m)]
     return calibrate_folds(rows, own, seed)

@@ -13,7 +13,7 @@ from src.models.classifier import build_classifier
 from src.training import features
 from tests.cli.conftest import SCHEME, Command
 
-CLUSTERS = "clusters4x2_s0"
+CLUSTERS = "clusters8x2_s0"
 
 
 @pytest.fixture
@@ -33,6 +33,7 @@ def test_clusters_and_probes_share_one_pass_and_the_folds_train_and_tune(
     (tiny / "configs/models/probe.yaml").write_text(
         "extends: tiny\nstrategy: feature_extractor\noptim: {ema_decay: null}\n"
     )
+    torch.manual_seed(0)
     net, _ = build_classifier(read_model("tiny"))
     torch.save(net.net.state_dict(), tiny / "start.pth")
     weights = ["--weights", str(tiny / "start.pth")]
@@ -41,7 +42,7 @@ def test_clusters_and_probes_share_one_pass_and_the_folds_train_and_tune(
     assert paths.clusters_png("tiny", CLUSTERS).is_file()
     assert len(passes) == 1
     assert "holds out clusters" in said
-    assert "clusters: 4 by features of tiny, of" in said
+    assert "clusters: 8 by features of tiny, of" in said
     folds = read_folds(paths.folds_csv("tiny", CLUSTERS))
     assert read_clusters("tiny", CLUSTERS).table["item_id"].tolist() == folds["item_id"].tolist()
 

@@ -168,6 +168,16 @@ def test_a_fold_with_more_fakes_gets_no_higher_logits_for_it():
     assert gap == pytest.approx(-3.0 * np.mean(slopes), abs=0.2)  # the move, and nothing of shares
 
 
+def test_folds_of_clusters_hold_other_kinds_and_get_no_curve_each():
+    shifted(make_folds(n=900, groups=300), "a", BY)
+    aligned = align(DATA, SCHEME)
+    by_group = tune(aligned, names=["mean@0.5", "mean"])
+    assert any("calibrated folds" in one.name for one in by_group.candidates)
+    by_cluster = tune(dataclasses.replace(aligned, scheme="clusters20_s42"), names=["mean"])
+    assert not any("calibrated folds" in one.name for one in by_cluster.candidates)
+    assert any("the held-out clusters are scored on different" in one for one in by_cluster.notes)
+
+
 def test_held_out_domains_have_words_of_their_own():
     folds = make_folds()
     paths.folds_csv(DATA, SCHEME).unlink()
