@@ -1,7 +1,7 @@
 """Contact sheets: what a model's net sees of training items, and the faces found in them."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -212,7 +212,7 @@ def draw_clusters(
     source = PixelSource(dataset.root, near["path"].tolist(), [canvas])
     figure = new_figure(CELL * 2 * per_class + 1, (CELL + 0.1) * len(clusters) + 0.8)
     figure.suptitle(shown(f"{scheme} of {dataset.name}, by what {clusters.model} sees", 120))
-    grid = figure.subplots(len(clusters), 2 * per_class, squeeze=False)
+    grid: Any = figure.subplots(len(clusters), 2 * per_class, squeeze=False)
     for axes in grid.ravel():
         axes.set(xticks=[], yticks=[])
     used = {(c, k): 0 for c in range(len(clusters)) for k in (0, 1)}
@@ -220,7 +220,8 @@ def draw_clusters(
         column = label * per_class + used[cluster, label]
         used[cluster, label] += 1
         grid[cluster, column].imshow(source.read_or_stop(row)[0])
-    for cluster, part in items.groupby("cluster"):
+    for cluster in items["cluster"].unique().tolist():
+        part = items[items["cluster"] == cluster]
         words = f"cluster {cluster}, fold {part['fold'].iloc[0]}"
         share = f"{len(part)} items, {100 * part['label'].mean():.0f} % fake"
         grid[cluster, 0].set_ylabel(f"{words}\n{share}", fontsize=8)
