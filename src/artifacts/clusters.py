@@ -100,7 +100,7 @@ def write_clusters(dataset: str, scheme: str, clusters: Clusters) -> None:
     """Write what `read_clusters` reads: centres as safetensors, items as CSV."""
     from safetensors.numpy import save
 
-    # safetensors writes the memory of an array as it lies, whatever its order.
+    # safetensors writes memory as it lies (`findings/safetensors_numpy_writes_memory_order.sh`).
     arrays = {k: np.ascontiguousarray(getattr(clusters, k), np.float32) for k in ARRAYS}
     origin = {"model": clusters.model, "weights_sha256": clusters.weights_sha256}
     with atomic_path(paths.cluster_centres(dataset, scheme)) as temporary:
