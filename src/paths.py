@@ -95,7 +95,7 @@ study_lock = Artefact(".cache/studies/{key}.lock")  # the storage of a study is 
 # what merges are made from and is not kept: starts, resized weights
 merge_parts = Artefact(".cache/merges")
 # what an unfinished pass over test items has
-partial_views = Artefact(".cache/predict/{checkpoint_sha256}.npz")
+partial_views = Artefact(".cache/predict/{key}.npz")
 precision_cache = Artefact(".cache/precision.json")  # answers of the CPU precision probe
 fingerprint_cache = Artefact(".cache/fingerprints.json")  # SHA-256 of artefacts
 compile_cache = Artefact(".cache/compile")  # what torch.compile makes, a folder a process
@@ -142,13 +142,6 @@ oof_csv = Artefact("oof/{dataset}/{scheme}/{model}/fold_{fold}.csv")
 oof_views = Artefact("oof/{dataset}/{scheme}/{model}/fold_{fold}.views.parquet")
 # of the test items
 test_views = Artefact("oof/{dataset}/{scheme}/{model}/test_fold_{fold}.views.parquet")
-# of out-of-fold and of test items as they are delivered, at all levels that were asked for
-delivered_views = Artefact(
-    "oof/{dataset}/{scheme}/{model}/delivered_{seed}_fold_{fold}.views.parquet"
-)
-delivered_test_views = Artefact(
-    "oof/{dataset}/{scheme}/{model}/delivered_{seed}_test_fold_{fold}.views.parquet"
-)
 # logits of what a merge chose on either half of a fold
 cross_fitted_csv = Artefact("oof/{dataset}/{scheme}/{model}/cross_fitted_fold_{fold}.csv")
 # marks a member from elsewhere
@@ -280,3 +273,13 @@ def _scored_dir(dataset: str, scheme: str, name: str, *, is_recipe: bool) -> Pat
     if is_recipe:
         return _below(root(), "reports", dataset, scheme, "recipes", name)
     return report_dir(dataset, scheme, name)
+
+
+def delivered(views: Path, seed: int) -> Path:
+    """Return where the same items' predictions as levels deliver them lie, all levels in one."""
+    return views.with_name(f"delivered_{seed}_{views.name}")
+
+
+def delivered_views(dataset: str, scheme: str, model: str, seed: int, fold: FoldName) -> Path:
+    """Return where those of out-of-fold items lie."""
+    return delivered(oof_views(dataset, scheme, model, fold), seed)

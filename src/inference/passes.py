@@ -182,7 +182,7 @@ def _one_pass(
     def marks() -> list[dict[str, str] | None]:
         return [_mark(engine, items, compute, levels) for engine, _ in loaded]
 
-    partial = Partial(parts, names, marks, on_batch)
+    partial = Partial(parts, items, names, marks, on_batch)
     try:
         each, notes, source = predict_with(loaded, items, compute, partial, levels)
     except (KeyboardInterrupt, TooSlowError):

@@ -47,10 +47,11 @@ class Part:
     one_view: bool = False  # whether mirror images are left out
     levels: Levels | None = None  # at which the pictures are delivered; None as they are
 
-    @property
-    def key(self) -> str:
-        """Return the name under which an unfinished pass keeps its rows."""
-        return self.checkpoint_sha256 + ("" if self.levels is None else ".delivered")
+    def unfinished(self, items: "ItemsToPredict") -> Path:
+        """Return where an unfinished pass over items keeps its rows."""
+        delivered = "" if self.levels is None else ".delivered"
+        name = f"{self.checkpoint_sha256}.{items.manifest_sha256[:16]}{delivered}"
+        return paths.partial_views(name)
 
 
 @dataclass(frozen=True)
@@ -244,8 +245,7 @@ def add_delivered(part: Part, views: pd.DataFrame, metadata: dict[str, Any]) -> 
 
 def as_delivered(part: Part, levels: Levels) -> Part:
     """Return the predictions of the same items by the same checkpoint, delivered at levels."""
-    views = part.views.with_name(f"delivered_{levels.seed}_{part.views.name}")
-    return replace(part, views=views, levels=levels)
+    return replace(part, views=paths.delivered(part.views, levels.seed), levels=levels)
 
 
 def partly_read(parts: Sequence[Part]) -> dict[str, str]:

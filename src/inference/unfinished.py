@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src import paths
 from src.artifacts.atomic import atomic_path
 from src.artifacts.recipes import Recipe
 from src.compute.clock import Clock, in_words
 from src.ensemble.extra import is_extra
-from src.inference.stored import Part
+from src.inference.stored import ItemsToPredict, Part
 
 LOG = logging.getLogger("rvf")
 EVERY_SECONDS = 60.0
@@ -41,7 +40,8 @@ class Partial:
     """The rows of a pass that are done, one file a checkpoint in `.cache/`.
 
     Args:
-        parts, views: the checkpoints of the pass, and the views of each.
+        parts, items: the checkpoints of the pass, and what they look at.
+        views: of each checkpoint.
         marks: returns for each whatever must agree for rows to count (items, precision, batch
             size) as it is known by now; None as long as it is not, and then no rows count.
         on_batch: told after every batch how many rows are done, of how many; may raise to end the
@@ -51,12 +51,13 @@ class Partial:
     def __init__(
         self,
         parts: Sequence[Part],
+        items: ItemsToPredict,
         views: Sequence[Sequence[str]],
         marks: Callable[[], Sequence[dict[str, str] | None]],
         on_batch: Callable[[int, int], None] = lambda *_: None,
     ) -> None:
         self.parts, self.views, self.marks, self.on_batch = parts, views, marks, on_batch
-        self.files = [paths.partial_views(part.key) for part in parts]
+        self.files = [part.unfinished(items) for part in parts]
         self.done = 0
         self.there = [("", 0)] * len(parts)  # mark and rows of each file at the beginning
         self.saved, self.cost = time.monotonic(), 0.0

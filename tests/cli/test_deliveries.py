@@ -32,7 +32,7 @@ def means(seed=None):
     names, found = ("tiny", SCHEME, "tiny"), []
     for fold in (0, 1):
         path = paths.test_views(*names, fold)
-        path = path if seed is None else paths.delivered_test_views(*names, seed, fold)
+        path = path if seed is None else paths.delivered(path, seed)
         found.append(read_views(path)[0])
     table = pd.concat(found)
     table = table[table["view"] != UNREADABLE]

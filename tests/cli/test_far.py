@@ -55,6 +55,15 @@ def test_files_beyond_99_of_100_training_items_are_far(items, monkeypatch):
     found = far.far_files(Scheme(), items, READABLE, ASKED)
     assert (found.names, shown) == ({"c"}, ["a", "c"])
     assert found.words.startswith("1 of 2 files are farther from the 1 clusters of clusters20_s42")
+    assert "not asked" not in found.words
+    write_clusters("toy", "clusters9_s42", clusters)
+    assert far.far_files(Scheme(), items, READABLE, ASKED).words.endswith(
+        "(not asked: clusters9_s42)"
+    )
+    own = far.far_files(Scheme(scheme="clusters9_s42"), items, READABLE, ASKED)
+    assert "of clusters9_s42 than" in own.words
+    none = far.far_files(Scheme(), items, np.zeros(3, bool), ASKED)
+    assert none.words == "no file is called far, for none could be read"
     for wrong, why in (
         (FrozenFeatures(features, "effnet_lite0_probe", "x"), "other weights"),
         (UserError("no weights"), "none could be measured: no weights"),

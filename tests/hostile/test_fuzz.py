@@ -31,7 +31,7 @@ from src.data.layouts.load import load_dataset
 from src.data.pixels.images import Canvas, decode_image, make_canvases
 from src.errors import UnreadableImageError, UserError
 from src.inference import exported
-from src.inference.stored import Part
+from src.inference.stored import ItemsToPredict, Part
 from src.inference.unfinished import Partial
 from src.models import checkpoint
 from src.models.classifier import build_classifier
@@ -170,8 +170,8 @@ def read_model(path: Path) -> object:
 
 
 def partial(path: Path) -> tuple[Partial, np.ndarray, np.ndarray, np.ndarray]:
-    kept = Partial([Part("m", 0, Path("c"), "abc", Path("v"))], [["full", "full+flip"]],
-                   lambda: [{"items": "x"}])  # fmt: skip
+    parts, items = [Part("m", 0, Path("c"), "abc", Path("v"))], ItemsToPredict(path, [], [], "x")
+    kept = Partial(parts, items, [["full", "full+flip"]], lambda: [{"items": "x"}])
     kept.files = [path]
     return kept, np.full((40, 2), np.nan), np.zeros(40, bool), np.zeros(40, bool)
 

@@ -200,13 +200,14 @@ def test_a_pass_that_is_stopped_goes_on_and_gives_equal_logits(
 
 # Rows of an unfinished pass
 
+ITEMS = ItemsToPredict(Path(), [], [], "")
 PARTS, VIEWS = [part("a"), part("b")], [["full"], ["full", "full+flip"]]
 TABLE, READABLE = np.arange(30.0).reshape(10, 3), np.arange(10) != 4
 Rows = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]
 
 
 def partial(mark: str = "x") -> Partial:
-    return Partial(PARTS, VIEWS, lambda: [{"items": mark}] * 2)
+    return Partial(PARTS, ITEMS, VIEWS, lambda: [{"items": mark}] * 2)
 
 
 def save(done: int) -> Partial:

@@ -40,10 +40,13 @@ def far_files(
         readable: (n,) which of them can be decoded; the others are not looked at.
         arguments: the device and the workers.
     """
-    scheme = _scheme(recipe)
-    if scheme is None or not readable.any():
+    schemes = _schemes(recipe)
+    if not schemes:
         return Far(set(), f"{recipe.dataset} has no clusters (python -m src folds --scheme "
                           "clusters): no file is called far")  # fmt: skip
+    if not readable.any():
+        return Far(set(), "no file is called far, for none could be read")
+    scheme, *others = schemes
     names = np.array(items.item_ids, dtype=object)[readable]
     try:
         clusters = read_clusters(recipe.dataset, scheme)
@@ -54,16 +57,18 @@ def far_files(
     return Far(
         set(names[beyond]),
         f"{int(beyond.sum())} of {len(names)} files are farther from the {len(clusters)} clusters "
-        f"of {scheme} than {FARTHER_THAN:.0%} of the training items",
+        f"of {scheme} than {FARTHER_THAN:.0%} of the training items"
+        + (f" (not asked: {', '.join(others)})" if others else ""),
     )
 
 
-def _scheme(recipe: Recipe) -> str | None:
-    """Return a scheme of the data set whose centres of clusters are kept."""
+def _schemes(recipe: Recipe) -> list[str]:
+    """Return the schemes of the data set whose centres of clusters are kept, its own first."""
+    found = paths.folds_dir(recipe.dataset).glob(f"*{CENTRES}")
+    names = {path.name.removesuffix(CENTRES) for path in found}
     if paths.readable(paths.cluster_centres(recipe.dataset, recipe.scheme)).is_file():
-        return recipe.scheme
-    found = sorted(paths.folds_dir(recipe.dataset).glob(f"*{CENTRES}"))
-    return found[0].name.removesuffix(CENTRES) if found else None
+        names.add(recipe.scheme)
+    return sorted(names, key=lambda name: (name != recipe.scheme, name))
 
 
 def _distances(

@@ -209,7 +209,7 @@ def _missing(
     """Return the checkpoints whose predictions are not there, or not as asked for."""
     if overwrite:
         for part in parts:
-            paths.partial_views(part.checkpoint_sha256).unlink(missing_ok=True)
+            part.unfinished(items).unlink(missing_ok=True)
         return list(parts)
     wanted = (compute.precision, compute.engine)
     return [part for part in parts if stored.stored_predictions(part, items, *wanted) is None]

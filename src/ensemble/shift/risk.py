@@ -27,7 +27,8 @@ SPARE = 2
 RISKS = np.arange(1, 51) / 100  # among which the lowest that can be met is looked for
 ASSUMES = (
     "it holds for items like the out-of-fold rows: the same kinds of fakes, and the same share of "
-    "them; of another kind or share, more of what is sure may be wrong"
+    "them; of another kind or share, more of what is sure may be wrong. It was found "
+    "on verdicts by the net that held a row out, and is not proven of the mean of all folds' nets"
 )
 
 
@@ -217,7 +218,7 @@ class Check(NamedTuple):
         said = (
             f"{self.sure / self.rows:.1%} of {self.rows} out-of-fold rows of {self.groups} groups"
         )
-        said += " stay sure"
+        said += " lie outside of the band"
         if self.sure:
             said += f", and {self.wrong / self.sure:.1%} of these are wrong"
         return f"{said} (each half by the band of the other)"

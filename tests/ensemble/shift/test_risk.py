@@ -139,7 +139,7 @@ def test_halves_are_judged_by_each_others_band():
     assert 0.5 * len(rows) < check.sure <= check.rows == len(rows)
     assert 0 < check.wrong / check.sure < 0.1
     assert (
-        f"{check.sure / check.rows:.1%} of {len(rows)} out-of-fold rows of 300 groups stay sure"
-        in (check.words())
+        f"{check.sure / check.rows:.1%} of {len(rows)} out-of-fold rows of 300 groups lie outside "
+        "of the band" in (check.words())
     )
     assert check_halves(rows, 0.001).record()["error"] is None
