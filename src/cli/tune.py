@@ -213,10 +213,11 @@ def _tune(wanted: Tuning, dataset: str, scheme: str, metric: Metric) -> Outcome:
             n = len(members.models)
             fit = [name for name in names if not STRATEGIES.get(name).wants_more(n, metric)]
             part = own or (search if members is aligned else replace(search, study=""))
-            # Curves of folds' models would be of no use where others predicted the rows.
+            # Rows of a mixture (which come with parts) are of several conditions, perhaps of other
+            # nets, so that no curve of a fold's net fits them.
             return tune(
                 members, voting=wanted.voting, names=fit, search=part, split_by=split_by,
-                by_fold=conditions is None, parts=parts,
+                by_fold=parts is None, parts=parts,
             )  # fmt: skip
 
         tuned, ruled, chosen = climb(aligned), None, None

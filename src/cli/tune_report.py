@@ -202,6 +202,11 @@ def print_conditions(chosen: Shifted) -> None:
     rows = [["cross-fitted", "rows", *heads, *compared]]
     print()
     print_table(rows + [_condition_row(line) for line in chosen.lines if not line.is_level])
+    for line in chosen.lines:
+        if line.note:
+            print(f"{line.name}: {line.note}")
+    if chosen.mixed is not None and chosen.clean.winner.curves:
+        print(f"{chosen.mixed.chosen}: on a mixture no fold is calibrated by itself")
     for look in chosen.looks[1:]:
         print(
             f"{look.name}: {look.cross_fitted:.4f} on the items as they are, {look.gain:+.4f} over "
@@ -215,11 +220,13 @@ def _condition_row(line: Worth) -> list[str]:
     if line.worst:
         cells = [f"{cell} ({level})" for cell, level in zip(cells, line.worst, strict=True)]
     limits = line.interval
-    if line.gain is not None:
-        cells, limits = [*cells, f"{line.gain:+.4f}"], line.gain_interval
+    if len(line.scores) > 1:
+        gain = "-" if line.gain is None else f"{line.gain:+.4f}"
+        cells, limits = [*cells, gain], line.gain_interval
     sign = "+" if line.gain is not None else ""
     text = "-" if limits is None else f"{limits[0]:{sign}.4f} .. {limits[1]:{sign}.4f}"
-    return [line.name, str(line.rows), *cells, text]
+    name = f"{line.name}, before deliveries" if line.before_deliveries else line.name
+    return [name, str(line.rows), *cells, text]
 
 
 def _error(look: Candidate) -> str:
@@ -233,14 +240,21 @@ def verdict_under(chosen: Shifted) -> str:
     """
     if chosen.mixed is None:
         return ""
-    gains = {line.name: line.gain or 0.0 for line in chosen.lines if not line.is_level}
-    price = -gains.pop(CLEAN)
-    gains.pop(WORST, None)
-    said = ", ".join(f"{gain:+.4f} {name}" for name, gain in gains.items())
-    return (
+    shown = [line for line in chosen.lines if not line.is_level]
+    gains = {line.name: line.gain for line in shown if line.name not in (CLEAN, WORST)}
+    told = [f"{gain:+.4f} {name}" for name, gain in gains.items() if gain is not None]
+    said = ", ".join(told) or "nothing that can be told"
+    price = -(shown[0].gain or 0.0)
+    words = (
         f"{chosen.mixed.chosen}, chosen under shift, gains {said} over {chosen.clean.chosen}, "
-        f"which the items as they are choose; on these it costs {price:+.4f}."
+        "which the items as they are choose"
     )
+    if shown[-1].before_deliveries:
+        return (
+            f"{words}, before the mean over deliveries; with it, as it predicts, it costs "
+            f"{price:+.4f} on these."
+        )
+    return f"{words}; on these it costs {price:+.4f}."
 
 
 def print_breakdown(tuned: Tuned) -> None:

@@ -5,7 +5,7 @@ of that difference. Then each fold's model can be calibrated on the rows that it
 the folds' logits are averaged: a stage that has to earn its place (`tune`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -122,15 +122,43 @@ def calibrate_folds(
         folds = {k: np.flatnonzero(aligned.fold == k) for k in aligned.folds_of(model)}
         if any(_has_few(aligned.label[rows], aligned.group[rows]) for rows in folds.values()):
             continue
-        curves[model] = {}
-        for fold, rows in folds.items():
-            label, score = aligned.label[rows], aligned.logit[rows, column]
-            curves[model][str(fold)] = _fit(label, score, share)
-            part = stratified_group_folds(label, aligned.group[rows], N_PARTS, seed)
-            for k in range(N_PARTS):
-                curve = _fit(label[part != k], score[part != k], share)
-                logit[rows[part == k], column] = curve.logit(score[part == k])
+        curves[model] = {
+            str(fold): _fit(aligned.label[rows], aligned.logit[rows, column], share)
+            for fold, rows in folds.items()
+        }
+        for rows, curve in _curves_of_others(aligned, model, seed):
+            logit[rows, column] = curve.logit(aligned.logit[rows, column])
     return replace(aligned, logit=logit), curves
+
+
+def calibrate_alike(
+    aligned: Aligned, models: Sequence[str], seed: int, tables: Mapping[str, Aligned]
+) -> dict[str, Aligned]:
+    """Return tables of the same rows, delivered otherwise, through the curves of these.
+
+    Each row through the curve that `calibrate_folds` takes its logit in `aligned` through, in which
+    its label has no say either.
+    """
+    logits = {name: table.logit.copy() for name, table in tables.items()}
+    for model in models:
+        column = aligned.models.index(model)
+        for rows, curve in _curves_of_others(aligned, model, seed):
+            for logit in logits.values():
+                logit[rows, column] = curve.logit(logit[rows, column])
+    return {name: replace(table, logit=logits[name]) for name, table in tables.items()}
+
+
+def _curves_of_others(
+    aligned: Aligned, model: str, seed: int
+) -> Iterator[tuple[NDArray[np.intp], Curve]]:
+    """Yield the rows of each part of each fold, and the curve fitted on the fold's other parts."""
+    column, share = aligned.models.index(model), float(aligned.label.mean())
+    for fold in aligned.folds_of(model):
+        rows = np.flatnonzero(aligned.fold == fold)
+        label, score = aligned.label[rows], aligned.logit[rows, column]
+        part = stratified_group_folds(label, aligned.group[rows], N_PARTS, seed)
+        for k in range(N_PARTS):
+            yield rows[part == k], _fit(label[part != k], score[part != k], share)
 
 
 def _has_few(label: IntArray, group: IntArray) -> bool:

@@ -17,7 +17,7 @@ from src.ensemble.crossfit import Candidate, Parts, Tried, judge, scored, try_st
 from src.ensemble.predictions import FloatArray, votes_of
 from src.ensemble.rule import Deliveries, Rule, can_vote
 from src.ensemble.search import Search, incumbent_of
-from src.ensemble.shift.compare import Worth, compare
+from src.ensemble.shift.compare import Worth, compare, compare_answers
 from src.ensemble.shift.conditions import ROBUSTNESS, AllConditions
 from src.ensemble.shift.few import FOUR
 from src.ensemble.shift.mixture import Mixture, mix
@@ -33,7 +33,9 @@ class Shifted:
     """What tuning under several conditions came to."""
 
     tuned: Tuned  # to write; its scores are of the clean rows
-    lines: list[Worth]  # under each condition: of the clean-chosen, then of the shift-chosen
+    # under each condition: of the clean-chosen, then of the shift-chosen. Where its mean over
+    # deliveries is taken, the first is of that, and all others of what it was before
+    lines: list[Worth]
     clean: Tuned  # what the clean rows alone choose
     # what was tuned on, and the outcome there; None where other conditions are only looked at
     mixture: Mixture | None = None
@@ -92,6 +94,9 @@ def choose(
     looks = judge(tried, rows, search, first=0) if len(tried) > 1 else []
     if looked is not None and looks[-1].taken:
         shifted, rows = looked
+        lines = [replace(line, before_deliveries=True) for line in lines]
+        votes = [one.votes for one in (clean.winner, shifted) if one.votes is not None]
+        lines.insert(0, compare_answers(rows, votes, metric, search.seed))
     tuned = _restated(shifted, rows, mixed, conditions, search)
     kept = {
         "lines": [asdict(line) for line in lines],

@@ -7,13 +7,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.bootstrap import MIN_GROUPS, bootstrap_scores, interval
+from src.ensemble.align import Aligned
 from src.ensemble.crossfit import Tried, cross_vote
+from src.ensemble.predictions import Predictions
 from src.ensemble.rule import Votes
+from src.ensemble.scales import calibrate_alike
 from src.ensemble.shift.conditions import CLEAN, AllConditions, Condition
 from src.metrics import Metric, score_of
 
 FloatArray = NDArray[np.float64]
 MEAN, WORST = "mean transformed", "worst level"
+NOT_CALIBRATED = (
+    "other nets predicted these rows, which no curve of a fold's net fits: this is the score of {} "
+    "without its fold calibration"
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,9 @@ class Worth:
     gain_interval: tuple[float, float] | None = None  # 95 %, paired, by group
     worst: list[str] | None = None  # the level of each, on the line of the worst
     is_level: bool = False  # one of those that the mean and the worst are of
+    note: str = ""  # why the recipes are not the true ones here
+    # of the last one without its mean over deliveries, which clean rows alone can be scored by
+    before_deliveries: bool = False
 
 
 def compare(
@@ -45,43 +55,71 @@ def compare(
 
     Returns:
         Clean; the mean over levels, the worst one and each, where there are any; other schemes.
+        Rows at levels go through the curves of a recipe's folds, as clean ones do; those by other
+        schemes cannot, and the line says so in place of a gain.
     """
     alike = {CLEAN: conditions.clean, **conditions.levels}
     lines = _of_same_rows(alike, recipes, metric, seed)
+    bad = ", ".join(recipe.name for recipe in recipes if recipe.curves)
     for name, condition in conditions.schemes.items():
-        lines += _of_same_rows({name: condition}, recipes, metric, seed)
+        found = _of_same_rows({name: condition}, recipes, metric, seed)
+        if bad:
+            note = NOT_CALIBRATED.format(bad)
+            found = [replace(line, gain=None, gain_interval=None, note=note) for line in found]
+        lines += found
     return lines
 
 
-def answers_under(condition: Condition, recipe: Tried, metric: Metric) -> Votes:
-    """Decide the rows of a condition, (n,), each by the rule that was fitted without its part."""
-    rows = condition.rows
-    if recipe.pool in rows.pooled.logits:
-        rows = rows.under(recipe.pool)
-    return cross_vote(recipe.rules, rows, condition.part, metric)
+def compare_answers(
+    rows: Predictions, answers: Sequence[Votes], metric: Metric, seed: int
+) -> Worth:
+    """Return the line of what recipes answered on the clean rows, (n,) each."""
+    return _drawn(rows, [CLEAN], answers, metric, seed).line(0)
 
 
 def _of_same_rows(
     conditions: Mapping[str, Condition], recipes: Sequence[Tried], metric: Metric, seed: int
 ) -> list[Worth]:
     """Return the lines of conditions that are of the same items in the same order."""
-    rows = next(iter(conditions.values())).rows
+    seen = [_as_seen(conditions, recipe, seed) for recipe in recipes]
     answers = [
-        answers_under(condition, recipe, metric)
-        for condition in conditions.values()
-        for recipe in recipes
+        cross_vote(recipe.rules, rows[name], condition.part, metric)
+        for name, condition in conditions.items()
+        for recipe, rows in zip(recipes, seen, strict=True)
     ]
-    shape = len(conditions), len(recipes)
-    scores = np.array([score_of(metric, rows.label, *each) for each in answers]).reshape(shape)
-    draws = None
-    if rows.n_groups >= MIN_GROUPS:
-        drawn = bootstrap_scores(metric, rows.label, answers, rows.group, seed=seed)
-        draws = drawn.reshape(len(drawn), *shape)
-    table = _Drawn(metric, len(rows), list(conditions), scores, draws)
+    rows = next(iter(conditions.values())).rows
+    table = _drawn(rows, list(conditions), answers, metric, seed)
     if len(conditions) == 1:
         return [table.line(0)]
     levels = [replace(table.line(place), is_level=True) for place in range(1, len(conditions))]
     return [table.line(0), table.mean(), table.worst(), *levels]
+
+
+def _as_seen(
+    conditions: Mapping[str, Condition], recipe: Tried, seed: int
+) -> Mapping[str, Aligned]:
+    """Return the rows of conditions with a recipe's pooling, through its curves where they fit."""
+    pool = recipe.pool
+    rows = {
+        name: one.rows.under(pool) if pool in one.rows.pooled.logits else one.rows
+        for name, one in conditions.items()
+    }
+    if not recipe.curves or CLEAN not in rows:
+        return rows
+    return calibrate_alike(rows[CLEAN], list(recipe.curves), seed, rows)
+
+
+def _drawn(
+    rows: Predictions, names: list[str], answers: Sequence[Votes], metric: Metric, seed: int
+) -> "_Drawn":
+    """Score answers, those of a condition together, and draw their scores."""
+    shape = len(names), len(answers) // len(names)
+    scores = np.array([score_of(metric, rows.label, *each) for each in answers]).reshape(shape)
+    draws = None
+    if rows.n_groups >= MIN_GROUPS:
+        drawn = bootstrap_scores(metric, rows.label, list(answers), rows.group, seed=seed)
+        draws = drawn.reshape(len(drawn), *shape)
+    return _Drawn(metric, len(rows), names, scores, draws)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from src.ensemble.align import Aligned, align, finished_folds
 from src.ensemble.crossfit import make_parts
 from src.ensemble.extra import is_extra
 from src.ensemble.predictions import IntArray, columns_of
-from src.ensemble.shift.delivered import SEED, read_delivered
+from src.ensemble.shift.delivered import SEED, command_for, read_delivered
 from src.errors import UserError, unknown_name
 from src.stratify import stratified_group_folds
 
@@ -62,7 +62,8 @@ def read_conditions(
     Args:
         aligned: their predictions of the items as they are.
         words: `robustness`, and names of schemes as `scheme_named` takes them.
-        levels: None takes all deliveries that some member has.
+        levels: None takes all deliveries that some member has; treatments of real pictures, and
+            names of sets, are refused.
         seed: of the parts, as tuning's.
         delivered_seed: of levels that are drawn.
 
@@ -73,6 +74,7 @@ def read_conditions(
     parts = make_parts(aligned, seed)
     if parts.part is None:
         raise UserError(f"nothing can be said of other conditions: {parts.note}")
+    _check_levels(levels or [])
     clean = Condition(aligned, parts.part)
     schemes = [scheme_named(aligned, word) for word in words if word != ROBUSTNESS]
     found = {name: _by_scheme(clean, name, seed) for name in dict.fromkeys(schemes)}
@@ -80,8 +82,29 @@ def read_conditions(
     if ROBUSTNESS in words:
         names = _stored_levels(aligned, delivered_seed) if levels is None else levels
         read = read_delivered(aligned, names, delivered_seed)
+        if not read.levels:
+            raise UserError(
+                f"{', '.join(aligned.models)}: of delivered pictures only treatments of real ones "
+                f"are predicted (seed {delivered_seed}), which say nothing of deliveries; make "
+                f"some: {command_for(aligned, aligned.models[0], delivered_seed, ['card'])}"
+            )
         at = {level: Condition(rows, parts.part) for level, rows in read.levels.items()}
     return AllConditions(clean, parts.note, at, found, delivered_seed)
+
+
+def _check_levels(levels: Sequence[str]) -> None:
+    """Raise a UserError for a name that is no single delivery: these all have a strength."""
+    for level in levels:
+        if is_treatment(level):
+            raise UserError(
+                f"--levels {level}: a treatment of real pictures is no delivery, and no mean "
+                "counts it; python -m src robustness shows what it does"
+            )
+        if not any(character.isdigit() for character in level):
+            raise UserError(
+                f"--levels {level}: name single levels, such as jpeg50 blur1; "
+                "python -m src robustness --list says what is in a set"
+            )
 
 
 def _stored_levels(aligned: Aligned, seed: int) -> list[str]:

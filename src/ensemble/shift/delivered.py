@@ -72,11 +72,17 @@ def check_ours(dataset: str, scheme: str, models: Sequence[str]) -> None:
             )
 
 
-def _way_out(aligned: Aligned, model: str, seed: int, levels: Sequence[str] = ()) -> str:
+def command_for(aligned: Aligned, model: str, seed: int, levels: Sequence[str] = ()) -> str:
+    """Return the command that predicts a member's items as levels deliver them; none: all."""
     words = f"python -m src robustness --data {aligned.dataset} --model {model}"
     words += f" --scheme {aligned.scheme}"
     words += f" --levels {' '.join(levels)}" if levels else ""
     words += f" --seed {seed}" if seed != SEED else ""
+    return words
+
+
+def _way_out(aligned: Aligned, model: str, seed: int, levels: Sequence[str] = ()) -> str:
+    words = command_for(aligned, model, seed, levels)
     return f"make them: {words}; or leave it out (--models)"
 
 

@@ -25,14 +25,17 @@ def make_member(
     scheme: str = SCHEME,
     noise: float = 1.0,
     own_noise: float = 0.3,
+    by: tuple[float, ...] = (),
     seed: int = 0,
 ) -> dict[str, pd.Series]:
     """Write a member's predictions of some folds, as they are and at levels; returns the logits.
 
-    Level (`clean` for none) -> logits by item_id, of all folds.
+    Level (`clean` for none) -> logits by item_id, of all folds; `by` is added to each fold's.
     """
     rng = np.random.default_rng(seed)
     base = 1.5 * (2 * folds["label"] - 1) + noise * rng.normal(size=len(folds))
+    if by:
+        base += np.asarray(by)[folds["fold"]]
     ids = pd.Index(folds["item_id"])
     logits = {"clean": pd.Series(base.to_numpy(), ids)}
     for level, (shift, scale) in levels.items():

@@ -6,6 +6,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from src import bootstrap, paths
 from src.artifacts.recipes import read_recipe, write_recipe
+from src.cli.tune_report import verdict_under
 from src.ensemble.align import align
 from src.ensemble.crossfitted import part_rules
 from src.ensemble.rule import deliveries_of, vote
@@ -125,9 +126,16 @@ def test_a_few_deliveries_have_to_earn_their_place_on_the_items_as_they_are(own_
     assert (looked.name, looked.over, looked.taken) == ("mean of 4 deliveries", plain.name, taken)
     recipe = kept(out.tuned.recipe)
     rows = align(DATA, SCHEME)
+    first, second = out.lines[:2]
     if not taken:
         assert deliveries_of(recipe) is None
+        assert (first.before_deliveries, second.before_deliveries) == (False, False)
         return
+    assert [(line.name, line.before_deliveries) for line in out.lines[:2]] == [
+        ("clean", False), ("clean", True),
+    ]  # fmt: skip
+    assert first.scores == [second.scores[0], looked.cross_fitted]
+    assert f"with it, as it predicts, it costs {-first.gain:+.4f} on" in verdict_under(out)
     assert deliveries_of(recipe) == (FOUR, 42)
     means = seen_by(recipe, rows).logit
     for column, model in enumerate("ab"):

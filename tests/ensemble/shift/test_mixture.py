@@ -5,9 +5,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from src.artifacts.oof import TREATMENTS, is_treatment
 from src.data.pixels.deliveries import CARD, HARD_REAL, SETS
 from src.ensemble.align import align
-from src.ensemble.shift.conditions import ROBUSTNESS, TREATMENTS, read_conditions, scheme_named
+from src.ensemble.shift.conditions import ROBUSTNESS, read_conditions, scheme_named
 from src.ensemble.shift.few import FOUR, IN_TURN
 from src.ensemble.shift.mixture import draw_levels, mix
 from src.errors import UserError
@@ -92,7 +93,9 @@ def test_a_mixture_holds_the_stated_share_of_stored_logits(share):
 
 
 def test_treatments_of_real_pictures_and_levels_to_look_at_are_those_there_are():
-    assert set(TREATMENTS) == {HARD_REAL, *SETS["treatments"]}
+    treatments = [HARD_REAL, *SETS["treatments"]]
+    assert all(is_treatment(level) for level in treatments)
+    assert set(TREATMENTS) == {level.rstrip("0123456789.") for level in treatments}
     assert set(FOUR) <= set(IN_TURN) <= set(CARD)
     folds = make_folds()
     levels = {"jpeg50": (0.0, 1.0), "retouch": (0.0, 1.0), "retouch-jpeg50": (0.0, 1.0)}
