@@ -111,6 +111,13 @@ def choose_tunable(wanted: str | None, input_root: Path | None) -> str:
         raise
 
 
+def named_scheme(dataset: str, scheme: str) -> str:
+    """Return the flag that names a scheme in a command to type; "" where there is no other."""
+    from src.artifacts.folds import scheme_names  # pandas, which no parser waits for
+
+    return f" --scheme {scheme}" if len(scheme_names(dataset)) > 1 else ""
+
+
 def choose_scheme(dataset: str, wanted: str | None) -> str:
     """Return the fold scheme to tune on; raises UserError where none, or several, fit."""
     # pandas, which no parser waits for

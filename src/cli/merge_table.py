@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from src import paths
 from src.artifacts.files import write_csv
 from src.artifacts.runs import read_run
+from src.cli.common import named_scheme
 from src.compute.request import Compute
 from src.data.folds.schemes import is_lodo
 from src.data.items.manifest import Dataset
@@ -115,7 +116,7 @@ def print_scores(plans: Sequence[MergePlan], folds: Sequence[int], on: Scoring) 
     x, y, points = by_domain(held, contenders, lodo=lodo)
     if points:
         print(f"plot: {plot_scatter(points, x, y, title, home / f'{name}_domains.png')}")
-    print(f"next: python tune.py --data {dataset.name}")
+    print(f"next: python tune.py --data {dataset.name}{named_scheme(dataset.name, scheme)}")
 
 
 def _contenders(

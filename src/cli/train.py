@@ -12,7 +12,7 @@ from src.artifacts.label_names import LabelNames
 from src.artifacts.runs import read_run
 from src.artifacts.variants import taken_back_if_refused, write_variant
 from src.cli import parsers
-from src.cli.common import choose_dataset, show_log, taken
+from src.cli.common import choose_dataset, named_scheme, show_log, taken
 from src.cli.folds import folds_of
 from src.compute.budget import Budget
 from src.compute.clock import Clock
@@ -135,10 +135,14 @@ def train_models(
     busy = _train_each(jobs, dataset.labels, budget)
     if busy and len(busy) == len(numbers) * len(models):
         raise busy[0]
-    after = "predict_ensemble.py --refit" if fold == paths.ALL else "tune.py"
-    look = f"python -m src report {' '.join(models)} --data {name}"
+    which = named_scheme(name, scheme)
+    look = f"python -m src report {' '.join(models)} --data {name}{which}"
     print(f"look: {look}   (learning curves, confusion, the most wrong items)")
-    print(f"next: python {after} --data {name}")
+    refit = fold == paths.ALL
+    after = (
+        f"predict_ensemble.py --refit --data {name}" if refit else f"tune.py --data {name}{which}"
+    )
+    print(f"next: python {after}")
 
 
 def _train_each(
