@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pandas as pd
 
 from src import paths
@@ -32,6 +33,8 @@ FROZEN = "effnet_lite0_probe"  # whose weights come with the installation
 def run_folds(arguments: Namespace) -> None:
     """Do what the flags ask for."""
     name = choose_dataset(arguments.data, arguments.input_root)
+    if arguments.shift:
+        _check_shift(arguments)
     numbers = arguments.n_folds is not None or arguments.seed is not None
     if numbers and arguments.scheme not in (None, CLUSTERS):
         raise UserError("--scheme already says how many folds and which seed; drop one of the two")
@@ -95,6 +98,20 @@ def frozen_features(dataset: Dataset, options: Options, model: str = FROZEN) -> 
     return features_of
 
 
+def _check_shift(arguments: Namespace) -> None:
+    """Raise a UserError for what would change nothing beside --shift."""
+    given = {
+        "--scheme": arguments.scheme, "--n-folds": arguments.n_folds, "--seed": arguments.seed,
+        "--no-scan": arguments.no_scan or None, "--preview": arguments.preview or None,
+    }  # fmt: skip
+    names = [flag for flag, value in given.items() if value is not None]
+    if names:
+        raise UserError(
+            f"--shift compares all schemes that are there or could be, and makes none; drop "
+            f"{' '.join(names)}"
+        )
+
+
 def _print_shift(dataset: Dataset, found: Sequence[SchemeShift], model: str) -> None:
     """Print how far each scheme's held-out items are from those trained on, and what that means."""
     test = [one for one in found if one.scheme == TEST]
@@ -102,9 +119,9 @@ def _print_shift(dataset: Dataset, found: Sequence[SchemeShift], model: str) -> 
     make = f"python -m src folds --data {dataset.name} --scheme"
     rows = [["scheme", "auc", "by fold", "not made yet"]]
     for one in schemes:
-        by_fold = " ".join(f"{area:.2f}" for area in one.aucs)
+        by_fold = " ".join(_figure(area, 2) for area in one.aucs)
         way = "" if one.is_made else f"{make} {one.scheme}"
-        rows.append([one.scheme, f"{one.mean:.3f}", by_fold, way])
+        rows.append([one.scheme, _figure(one.mean, 3), by_fold, way])
     print(
         f"how well held-out items are told from those that are trained on, by what {model} sees "
         "(AUC, mean over folds; .5: not at all)"
@@ -113,15 +130,42 @@ def _print_shift(dataset: Dataset, found: Sequence[SchemeShift], model: str) -> 
     for one in found:
         if one.refused:
             print(f"{one.scheme}: {one.refused}")
+        elif one.silent and one.scheme != TEST:
+            folds = " ".join(map(str, one.silent))
+            print(f"{one.scheme}: not told of fold(s) {folds}, too few groups; not in the mean")
+    known = [one for one in schemes if len(one.silent) < len(one.aucs)]
+    if not known:
+        print("of no scheme can it be told: too few groups")
+        return
+    _print_first(known)
+    if test:
+        far = test[0].mean
+        if test[0].silent:
+            print("of the test items it cannot be told: too few groups")
+            return
+        near = min(known, key=lambda one: abs(one.mean - far))
+        print(f"test items are told from train items by {far:.3f}; {near.scheme} comes nearest")
+
+
+def _print_first(schemes: Sequence[SchemeShift]) -> None:
+    """Say which scheme comes first, and which does where clusters, cut from these features, do."""
     print(
         f"{schemes[0].scheme} tells most about shift: what its folds hold out is least like the "
         "rest, so a score there is of kinds that were not trained on; near .5 it is of more of the "
         "same"
     )
-    if test:
-        far = test[0].mean
-        near = min(schemes, key=lambda one: abs(one.mean - far))
-        print(f"test items are told from train items by {far:.3f}; {near.scheme} comes nearest")
+    if schemes[0].scheme.startswith(CLUSTERS):
+        print(
+            "but clusters are cut from such features as they are judged by here, so that they come "
+            "first almost by construction"
+        )
+        others = [one for one in schemes if not one.scheme.startswith(CLUSTERS)]
+        if others:
+            print(f"of the other schemes {others[0].scheme} tells most: {others[0].mean:.3f}")
+
+
+def _figure(area: float, digits: int) -> str:
+    return "-" if np.isnan(area) else f"{area:.{digits}f}"
 
 
 def _draw(dataset: Dataset, report: FoldReport) -> None:

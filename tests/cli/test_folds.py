@@ -8,7 +8,9 @@ import torch
 from src import paths
 from src.artifacts.clusters import read_clusters
 from src.artifacts.folds import read_folds
+from src.cli import folds as cli_folds
 from src.config import read_model
+from src.data.audit.shift import TEST, SchemeShift
 from src.models.classifier import build_classifier
 from src.training import features
 from tests.cli.conftest import SCHEME, Command
@@ -52,6 +54,9 @@ def test_clusters_and_probes_share_one_pass_and_the_folds_train_and_tune(
     assert f"tiny/{CLUSTERS}" in command("tune", "--scheme", "clusters")
     assert paths.oof_csv("tiny", CLUSTERS, "probe", 1).is_file()
 
+    beside = ["--scheme", "lodo", "--n-folds", "3", "--seed", "1", "--no-scan", "--preview"]
+    refused = command("folds", "--shift", *beside, code=2)
+    assert "drop --scheme --n-folds --seed --no-scan --preview" in refused
     shift = command("folds", "--shift", "--features", "tiny", *weights)
     assert len(passes) == 2  # of the test items alone
     assert "tells most about shift" in shift
@@ -70,6 +75,28 @@ def test_clusters_and_probes_share_one_pass_and_the_folds_train_and_tune(
     assert "made of tiny's features, not of effnet_b0's" in command(
         "folds", "--scheme", "clusters", "--features", "effnet_b0", code=2
     )
+
+
+def test_folds_that_cannot_be_told_are_named_and_clusters_come_first_by_construction(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nan = float("nan")
+    found = [
+        SchemeShift("clusters8_s0", (0.9, 0.8), is_made=True),
+        SchemeShift("lodo", (0.7, nan, 0.8), is_made=True),
+        SchemeShift("sgkf2_s0", (nan, nan), is_made=False),
+        SchemeShift(TEST, (0.6,), is_made=True),
+    ]
+    monkeypatch.setattr(cli_folds, "compare_schemes", lambda *_: found)
+    said = command("folds", "--shift")
+    assert "lodo          0.750  0.70 - 0.80" in said
+    assert "sgkf2_s0      -      - -" in said
+    assert "lodo: not told of fold(s) 1, too few groups; not in the mean" in said
+    assert "first almost by construction" in said
+    assert "of the other schemes lodo tells most: 0.750" in said
+    assert "0.600; lodo comes nearest" in said
+    found[:] = [found[2], SchemeShift(TEST, (nan,), is_made=True)]
+    assert "of no scheme can it be told" in command("folds", "--shift")
 
 
 def test_what_cannot_be_is_refused_before_anything_is_extracted(

@@ -40,8 +40,14 @@ class SchemeShift:
 
     @property
     def mean(self) -> float:
-        """The mean over folds."""
-        return float(np.mean(self.aucs)) if self.aucs else float("nan")
+        """The mean over the folds that can be told; NaN where there are none."""
+        known = [area for area in self.aucs if not np.isnan(area)]
+        return float(np.mean(known)) if known else float("nan")
+
+    @property
+    def silent(self) -> list[int]:
+        """Folds that hold too few groups to tell."""
+        return [fold for fold, area in enumerate(self.aucs) if np.isnan(area)]
 
 
 def compare_schemes(dataset: Dataset, features_of: FeaturesOf, seed: int = 0) -> list[SchemeShift]:
