@@ -26,7 +26,8 @@ class Load:
     # one at least
     nets: int
     parameters: int | None  # of all nets together; None where one of them is not known
-    # of a picture (of a frame, a face) by one net: 2 with its mirror image; None likewise
+    # of a picture (of a frame, a face) by one net: 2 with its mirror image, as often again for each
+    # level of a stage `deliveries`; None likewise
     views: int | None
     hours: float | None = None  # of predicting the test items; None where that is not known
 
@@ -36,7 +37,7 @@ class CompetitionRules(Keys):
     """The `rules:` part of dataset.yaml: what the competition allows to predict with."""
 
     single_model: bool = False  # one net and no more: no ensemble, and no mean over folds
-    tta: bool = True  # false: nothing is looked at twice, so no mirror image
+    tta: bool = True  # false: nothing is looked at twice, so no mirror image, no delivery
     max_hours: Annotated[float, Field(gt=0)] | None = None  # of predicting the test items
     max_params: Annotated[float, Field(gt=0)] | None = None  # of all nets that predict, together
     max_files: Annotated[int, Field(ge=1)] | None = None  # files of weights
@@ -94,17 +95,17 @@ def load_of(
     seconds = [_seconds(record, one_view=recipe.one_view) for record in known]
     hours = None
     if items is not None and whole and None not in seconds:
-        hours = items * sum(each or 0.0 for each in seconds) / 3600
+        hours = recipe.looks * items * sum(each or 0.0 for each in seconds) / 3600
     return Load(
         nets=len(runs),
         parameters=sum(record["parameters"] for record in known) if whole else None,
-        views=max(map(look, known), default=1) if whole else None,
+        views=recipe.looks * max(map(look, known), default=1) if whole else None,
         hours=hours,
     )
 
 
 def views_of(record: Mapping[str, Any], *, one_view: bool = False) -> int:
-    """Return how often a run's net looks at a picture."""
+    """Return how often a run's net looks at a picture that is delivered in one way."""
     return 2 if record["config"]["tta"] == "flip" and not one_view else 1
 
 

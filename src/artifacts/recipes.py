@@ -101,6 +101,16 @@ class Recipe:
         return self.rules.get("tta") is False
 
     @property
+    def looks(self) -> int:
+        """How often a net looks at a picture: as it is, and as each level of a stage delivers it.
+
+        Mirror images come on top.
+        """
+        stages = [stage["params"] for stage in self.stages if stage["name"] == "deliveries"]
+        levels = stages[0].get("levels") if stages else None
+        return 1 + (len(levels) if isinstance(levels, list) else 0)
+
+    @property
     def is_stack(self) -> bool:
         """Tell whether the members' weights are coefficients, which may be negative."""
         return any(

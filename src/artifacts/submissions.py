@@ -1,6 +1,7 @@
 """The submission CSV: exactly the columns, rows and order of the competition's sample."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,6 +82,12 @@ def write_submission(
     record = {**sidecar, "holds": held.record()}
     write_answers(path, layout.table(output, answers), record, header=layout.header)
     return held
+
+
+def add_to_sidecar(path: Path, more: Mapping[str, Any]) -> None:
+    """Add to the JSON beside a CSV of answers what was only found once it was written."""
+    beside = path.with_suffix(".json")
+    write_json(beside, json.loads(beside.read_text(encoding="utf-8")) | more)
 
 
 def refuse_constant(path: Path, held: Holding) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import groupby
 
 import pandas as pd
@@ -14,7 +13,7 @@ from src.compute.request import Compute
 from src.data.items.manifest import Dataset
 from src.errors import UserError
 from src.inference.passes import predict_parts
-from src.inference.stored import ItemsToPredict, Part, fingerprint_items, missing_levels
+from src.inference.stored import ItemsToPredict, Part, fingerprint_items, lacking_levels
 
 LOG = logging.getLogger("rvf")
 
@@ -88,12 +87,12 @@ def deliver(parts: Sequence[Part], items: ItemsToPredict, compute: Compute) -> i
     Raises:
         UserError: see `predict_parts`.
     """
-    lacking = []
-    for part in parts:
-        assert part.levels is not None
-        names = missing_levels(part, items, compute.precision, compute.engine)
-        if names:
-            lacking.append(replace(part, levels=part.levels._replace(names=names)))
+    lacking = lacking_levels(parts, items, compute.precision, compute.engine)
+    return predict_levels(lacking, items, compute)
+
+
+def predict_levels(lacking: Sequence[Part], items: ItemsToPredict, compute: Compute) -> int:
+    """Predict items at all levels of each part, whatever is stored; returns as `deliver`."""
     looked = 0
     for levels, same in groupby(sorted(lacking, key=lambda p: str(p.levels)), lambda p: p.levels):
         alike = list(same)

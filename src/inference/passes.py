@@ -38,7 +38,8 @@ def predict_parts(
 
     Checkpoints whose weights fit into memory together share one pass, in which each item is
     decoded once. The predictions of a pass are written when it is done. `on_batch` is told after
-    every batch how many items are done, of how many over all passes; it may raise to end there.
+    every batch how many items are done, of how many over all passes, where an item at n levels
+    counts n times; it may raise to end there.
 
     Raises:
         UserError: a logit is not finite, memory ran out, or an engine cannot do what is asked.
@@ -46,7 +47,7 @@ def predict_parts(
     keep_freed_memory()
     clips = any(kind_of(path) == "video" for path in items.paths)
     passes = _passes(parts, compute.chip, clips=clips)
-    if len(passes) > 1:
+    if len(passes) > len({part.levels for part in parts}):
         LOG.info(
             "%d checkpoints %s: %d passes over the items",
             len(parts), "see other frames of clips, or do not fit into memory together"
@@ -55,11 +56,12 @@ def predict_parts(
     count = len(items.paths)
     compute = compute.for_items(count)
     finished: list[Part] = []
+    looks = [count * (1 if one.levels is None else len(one.levels.names)) for one, *_ in passes]
     for number, some in enumerate(passes):
 
-        def tell(done: int, rows: int, before: int = number * count) -> None:
+        def tell(done: int, rows: int, number: int = number) -> None:
             if on_batch is not None:
-                on_batch(before + done * count // rows, len(passes) * count)
+                on_batch(sum(looks[:number]) + done * looks[number] // rows, sum(looks))
 
         try:
             _one_pass(some, items, compute, tell)

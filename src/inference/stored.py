@@ -217,6 +217,21 @@ def missing_levels(
     )
 
 
+def lacking_levels(
+    parts: Sequence[Part],
+    items: ItemsToPredict,
+    precision: str = "auto",
+    engine: str | None = None,
+) -> list[Part]:
+    """Return the parts whose stored predictions lack levels, each at these alone."""
+    lacking = []
+    for part in parts:
+        names = missing_levels(part, items, precision, engine)
+        if names and part.levels is not None:
+            lacking.append(replace(part, levels=part.levels._replace(names=names)))
+    return lacking
+
+
 def add_delivered(part: Part, views: pd.DataFrame, metadata: dict[str, Any]) -> None:
     """Store predictions at a part's levels, beside those at others, by whatever means.
 

@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 
 from src import paths
+from src.artifacts.competition import load_of
 from src.artifacts.oof import UNREADABLE, read_views, split_delivery
 from src.artifacts.recipes import read_recipe, write_recipe
+from src.compute.clock import TimeUpError
 from src.ensemble.shift.few import first
 from src.metrics import log_odds
 from tests.cli.conftest import SCHEME
@@ -48,7 +50,7 @@ def answers():
     )
 
 
-def test_verdicts_that_flip_are_named_and_answers_stay_the_clean_ones(tuned, command):
+def test_verdicts_that_flip_are_named_and_answers_stay_the_clean_ones(tuned, command, monkeypatch):
     command("predict")
     before, sidecar = answers()
     assert "deliveries" not in sidecar
@@ -66,6 +68,17 @@ def test_verdicts_that_flip_are_named_and_answers_stay_the_clean_ones(tuned, com
     assert found["flipped"] == expected
     assert f"{15 - len(expected)} of 15 keep their verdict at 2 levels (jpeg70 resize0.5)" in out
     assert "0 of them to predict with" in command("predict", "--deliveries", "2")
+
+    def late(*_):
+        raise TimeUpError("time is up after 1 h")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("src.inference.deliveries.predict_levels", late)
+        out = command("predict", "--deliveries", "3")
+    assert "time is up after 1 h: which verdicts flip is not known. The submission stands" in out
+    after, sidecar = answers()
+    assert after.equals(before)
+    assert "deliveries" not in sidecar
     for count in ("0", "9"):
         assert "want 1 to 8" in command("predict", "--deliveries", count, code=2)
 
@@ -73,7 +86,14 @@ def test_verdicts_that_flip_are_named_and_answers_stay_the_clean_ones(tuned, com
 def test_a_recipe_that_looks_at_levels_answers_by_their_mean(tuned, command):
     path = paths.recipe_json("tiny", "tuned")
     recipe = read_recipe(path)
-    write_recipe(path, replace(recipe, stages=[STAGE, *recipe.stages]))
+    looking = replace(recipe, stages=[STAGE, *recipe.stages])
+    write_recipe(path, looking)
+    once, thrice = (load_of(one, items=16) for one in (recipe, looking))
+    assert (thrice.views, thrice.hours) == (3 * once.views, pytest.approx(3 * once.hours))
+    own = tuned / "input" / "tiny" / "dataset.yaml"
+    own.write_text("rules: {tta: false}\n")
+    assert f"tta ({thrice.views} views)" in command("predict", code=2)
+    own.unlink()
     command("predict", "--output-kind", "prob")
     probs, sidecar = answers()
     assert sidecar["deliveries"]["levels"] == ["blur1", "jpeg30"]

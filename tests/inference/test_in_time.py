@@ -1,18 +1,20 @@
 """`predict_ensemble.py --max-hours`: refuses early with what would fit, or leaves members out."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from src.artifacts.oof import Levels
 from src.artifacts.recipes import Member, Recipe
 from src.cli import predict
 from src.compute.clock import Clock
 from src.compute.request import Compute
 from src.errors import UserError
 from src.inference import in_time, passes
-from src.inference.in_time import fill_in_time
-from src.inference.stored import ItemsToPredict, Part
+from src.inference.in_time import fill_in_time, missing_parts
+from src.inference.stored import ItemsToPredict, Part, as_delivered
 from src.inference.unfinished import TooSlowError
 
 ITEMS = ItemsToPredict(Path(), [], [], "")
@@ -95,6 +97,36 @@ def test_nothing_left_to_do_is_not_too_slow(
     predicting = Predicting(monkeypatch, TooSlowError(0, 0))
     assert fill_in_time(parts, ITEMS, recipe(big=0.7, small=0.3), compute(), fit_in_time=True) == []
     assert predicting.calls[0] == predicting.calls[1]
+
+
+def test_levels_cost_a_look_each_and_go_with_their_checkpoint(
+    parts: list[Part], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels = Levels(("blur1", "jpeg30"), 42)
+    todo = [*parts, *(as_delivered(part, levels) for part in parts)]
+    # Three looks: 0.3 s with a fold of big, 0.15 s with one of small, 0.9 s in all.
+    slow = TooSlowError(900, 350)
+    slow.finished = [parts[0], parts[1]]  # 0.7 s are left, and room for 0.27 of them: one of big
+    predicting = Predicting(monkeypatch, slow)
+    out = fill_in_time(todo, ITEMS, recipe(big=0.7, small=0.3), compute(), fit_in_time=True)
+    assert predicting.calls[1:] == [["big0"]]
+    assert {(part.model, part.fold) for part in out} == {("big", 1), ("small", 0), ("small", 1)}
+    assert len(out) == 3
+
+
+@pytest.mark.usefixtures("artefact_root")
+def test_overwriting_forgets_what_is_unfinished_and_keeps_what_is_done(
+    parts: list[Part], tmp_path: Path
+) -> None:
+    clean = replace(parts[0], checkpoint_sha256="abc", views=tmp_path / "v.parquet")
+    both = [clean, as_delivered(clean, Levels(("blur1",), 42))]
+    for part in both:
+        part.unfinished(ITEMS).parent.mkdir(parents=True, exist_ok=True)
+        part.unfinished(ITEMS).touch()
+        part.views.touch()
+    assert missing_parts(both, ITEMS, compute(), overwrite=True) == both
+    assert not any(part.unfinished(ITEMS).exists() for part in both)
+    assert all(part.views.exists() for part in both)
 
 
 def test_without_the_flag_it_refuses_and_says_what_would_fit(

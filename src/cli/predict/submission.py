@@ -15,7 +15,7 @@ from src.artifacts.folds import read_folds
 from src.artifacts.oof import Levels
 from src.artifacts.outputs import check_submission
 from src.artifacts.recipes import Recipe, read_recipe
-from src.artifacts.submissions import write_submission
+from src.artifacts.submissions import add_to_sidecar, write_submission
 from src.cli.common import (
     choose_dataset,
     choose_recipe,
@@ -30,11 +30,12 @@ from src.data.layouts.load import load_dataset
 from src.ensemble.extra import is_extra, read_extra_record
 from src.ensemble.prior import at_share, parse_prior, shift_recipe
 from src.ensemble.rule import rule_of
-from src.ensemble.shift.stability import stability_of
+from src.ensemble.shift.delivered import check_ours
+from src.ensemble.shift.stability import Stability, stability_of
 from src.ensemble.vote import apply_recipe
 from src.errors import UserError
 from src.inference import stored
-from src.inference.in_time import fill_in_time, names_of
+from src.inference.in_time import fill_in_time, missing_parts, names_of
 from src.inference.lineage import dataset_config
 from src.inference.member_logits import levels_of, logits_at, member_logits
 from src.inference.stored import ItemsToPredict, Part
@@ -103,6 +104,8 @@ def _predict(name: str | None, how: Predicting, compute: Compute) -> None:
     recipe = read_recipe(recipe_path(name, recipe_name))
     parts = _parts(name, recipe_name, recipe, how, compute.clock.max_hours)
     levels = levels_of(recipe, how.deliveries)
+    if levels is not None:
+        check_ours(name, recipe.scheme, [m.model for m in recipe.members if m.weight])
     path = paths.submission_csv(name, _submission_name(name, recipe_name, refit=how.refit))
     check_submission(path, "recipe")
     dataset = load_dataset(name, how.input_root)
@@ -116,23 +119,26 @@ def _predict(name: str | None, how: Predicting, compute: Compute) -> None:
     recipe = without(recipe, parts)
     if not any(member.weight for member in recipe.members):
         raise UserError("no checkpoint's predictions fit into the time that is left")
-    if levels is not None:
-        _deliver(parts, levels, items, compute, overwrite=how.overwrite)
     logits = member_logits(recipe, parts, items)
     if prior is not None:
         recipe, extras["prior"] = _shift(recipe, logits, prior, answer.output)
     decide, prevalence = _decider(recipe, dataset)
     votes = decide(logits)
-    if levels is not None:
-        at = logits_at(recipe, parts, items, levels)
-        stability = stability_of(votes, {one: decide(some) for one, some in at.items()}, levels)
-        print(stability.words())
-        extras["deliveries"] = stability.record()
+    written = votes
     if prior is not None:
         shares = extras["prior"]["train_share"], extras["prior"]["test_share"]
-        votes["prob"] = at_share(votes["prob"].to_numpy(), *shares)
+        written = votes.assign(prob=at_share(votes["prob"].to_numpy(), *shares))
     made_from = _sidecar(recipe_name, recipe, parts, dataset.sha256) | extras
-    _write(path, dataset, votes, prevalence, answer, made_from)
+    _write(path, dataset, written, prevalence, answer, made_from)
+    if levels is None:
+        return
+
+    def stability() -> Stability:
+        _see_more(recipe, parts, levels, items, compute, overwrite=how.overwrite)
+        at = logits_at(recipe, parts, items, levels)
+        return stability_of(votes, {one: decide(some) for one, some in at.items()}, levels)
+
+    _add_stability(path, stability)
 
 
 def _fill_in(
@@ -144,8 +150,12 @@ def _fill_in(
     compute: Compute,
 ) -> tuple[list[Part], dict[str, Any]]:
     """Predict what is missing; returns the checkpoints that vote, and what the sidecar says."""
-    missing = _missing(parts, items, compute, overwrite=how.overwrite)
-    print(f"{name}: {len(parts)} checkpoints, {len(missing)} of them to predict with")
+    looked, wanted = levels_of(recipe), list(parts)
+    if looked is not None:
+        wanted += [stored.as_delivered(part, looked) for part in parts]
+    missing = missing_parts(wanted, items, compute, overwrite=how.overwrite)
+    count = len({part.checkpoint for part in missing})
+    print(f"{name}: {len(parts)} checkpoints, {count} of them to predict with")
     left_out = fill_in_time(missing, items, recipe, compute, fit_in_time=how.fit_in_time)
     extras: dict[str, Any] = {}
     if how.refit:
@@ -154,7 +164,8 @@ def _fill_in(
     if left_out:
         print(f"left out: {', '.join(names_of(left_out))}; {LEFT_OUT}")
         extras["left_out"] = {"checkpoints": names_of(left_out), "why": LEFT_OUT}
-    return [part for part in parts if part not in left_out], extras
+    gone = {part.checkpoint for part in left_out}
+    return [part for part in parts if part.checkpoint not in gone], extras
 
 
 def _parts(
@@ -203,18 +214,6 @@ def _submission_name(dataset: str, recipe_name: str, *, refit: bool) -> str:
     return name
 
 
-def _missing(
-    parts: Sequence[Part], items: ItemsToPredict, compute: Compute, *, overwrite: bool
-) -> list[Part]:
-    """Return the checkpoints whose predictions are not there, or not as asked for."""
-    if overwrite:
-        for part in parts:
-            part.unfinished(items).unlink(missing_ok=True)
-        return list(parts)
-    wanted = (compute.precision, compute.engine)
-    return [part for part in parts if stored.stored_predictions(part, items, *wanted) is None]
-
-
 def _shift(
     recipe: Recipe, logits: Mapping[str, pd.Series], prior: str | float, output: Output
 ) -> tuple[Recipe, dict[str, Any]]:
@@ -238,7 +237,8 @@ def _shift(
     }
 
 
-def _deliver(
+def _see_more(
+    recipe: Recipe,
     parts: Sequence[Part],
     levels: Levels,
     items: ItemsToPredict,
@@ -246,16 +246,29 @@ def _deliver(
     *,
     overwrite: bool,
 ) -> None:
-    """Predict what is missing of the test items as levels deliver them."""
-    delivered = [stored.as_delivered(part, levels) for part in parts]
-    if overwrite:
-        for part in delivered:
-            part.views.unlink(missing_ok=True)
-    wanted = (compute.precision, compute.engine)
-    if any(stored.missing_levels(part, items, *wanted) for part in delivered):
-        from src.inference.deliveries import deliver  # torch, which stored predictions do not need
+    """Predict what is missing of the test items at levels that the recipe's answers do not need."""
+    looked = levels_of(recipe)
+    names = tuple(name for name in levels.names if looked is None or name not in looked.names)
+    delivered = [stored.as_delivered(part, levels._replace(names=names)) for part in parts]
+    if names and (missing := missing_parts(delivered, items, compute, overwrite=overwrite)):
+        # torch, which stored predictions do not need
+        from src.inference.deliveries import predict_levels
 
-        deliver(delivered, items, compute)
+        predict_levels(missing, items, compute)
+
+
+def _add_stability(path: Path, find: Callable[[], Stability]) -> None:
+    """Say which verdicts flip, here and beside the submission, which is written by now."""
+    try:
+        found = find()
+    except TimeUpError as end:
+        print(
+            f"WARNING {end}: which verdicts flip is not known. The submission stands, and the same "
+            "command with more time (without --overwrite) goes on from here"
+        )
+        return
+    print(found.words())
+    add_to_sidecar(path, {"deliveries": found.record()})
 
 
 def _decider(
