@@ -31,7 +31,6 @@ from src.cli.common import (
 from src.compute.request import Compute
 from src.data.items.manifest import Dataset
 from src.ensemble.predictions import Decided
-from src.ensemble.rule import deliveries_of
 from src.errors import UserError, unknown_name
 from src.inference.lineage import check_own, records_of, trained_sets
 from src.machine import keep_freed_memory
@@ -189,11 +188,6 @@ def predict_other(
     )  # fmt: skip
 
     recipe, dataset = subject.recipe, load_dataset(other, input_root)
-    if deliveries_of(recipe):
-        raise UserError(
-            f"{subject.name} looks at deliveries of every item, and other items are predicted here "
-            "as they are: score a recipe without them (tune.py without --under)"
-        )
     own = other == recipe.dataset
     if not own:
         check_parts(recipe.dataset, dataset, input_root)

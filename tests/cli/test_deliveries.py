@@ -1,6 +1,7 @@
 """predict_ensemble.py on test items that are delivered otherwise, from training to the sidecar."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,11 +12,14 @@ from src import paths
 from src.artifacts.competition import load_of
 from src.artifacts.oof import UNREADABLE, read_views, split_delivery
 from src.artifacts.recipes import read_recipe, write_recipe
+from src.cli.parsers import main
 from src.compute.clock import TimeUpError
 from src.ensemble.shift.few import first
+from src.inference.bundle import collect
 from src.metrics import log_odds
-from tests.cli.conftest import SCHEME
+from tests.cli.conftest import SCHEME, write_pictures
 
+ON_CPU = ("--device", "cpu", "--workers", "0")
 STAGE = {"name": "deliveries", "params": {"levels": ["blur1", "jpeg30"], "seed": 7}}
 
 
@@ -103,3 +107,30 @@ def test_a_recipe_that_looks_at_levels_answers_by_their_mean(tuned, command):
     ids = [item for item in mean.index if item in got.index]
     assert len(ids) == 15
     np.testing.assert_allclose(got[ids], mean[ids], atol=1e-6)
+
+
+def test_a_recipe_that_looks_at_levels_goes_where_others_go(tuned, command, monkeypatch, capsys):
+    path = paths.recipe_json("tiny", "tuned")
+    recipe = read_recipe(path)
+    looking = replace(recipe, stages=[STAGE, *recipe.stages])
+    write_recipe(path, looking)
+    command("robustness", "--model", "tiny", "--levels", "blur1", "jpeg30", "--seed", "7")
+    write_pictures(tuned / "input" / "other", 12, 0, np.random.default_rng(9))
+    asked = ["--recipe", "tuned", "--data", "other", "--from", "tiny", *ON_CPU]
+    assert main("evaluate", asked) == 0
+    assert "12 labelled train items, 2 checkpoint(s)" in capsys.readouterr().out
+    for fold in (0, 1):
+        views = paths.delivered(paths.cross_views("tiny", SCHEME, "tiny", fold, "other"), 7)
+        assert read_views(views)[1]["levels"] == ["blur1", "jpeg30"]
+
+    # A bundle holds all that answers files, and their band, elsewhere.
+    for name, file in collect("tuned", looking).files.items():
+        (tuned / "elsewhere" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, tuned / "elsewhere" / name)
+    monkeypatch.setenv("RVF_ROOT", str(tuned / "elsewhere"))
+    folder, out = tuned / "input" / "tiny" / "test", tuned / "out.csv"
+    asked = ["--recipe", "tuned", "--input-dir", str(folder), "--output", str(out)]
+    assert main("predict", [*asked, "--risk", "0.4", *ON_CPU]) == 0
+    said = capsys.readouterr().out
+    assert "risk 0.4 with 90% confidence" in said
+    assert "keep their verdict at 2 levels (blur1 jpeg30)" in said
