@@ -64,6 +64,7 @@ def run_folds(arguments: Namespace) -> None:
         report = report_folds(dataset, scheme, folds)
         _check_features(report, arguments.features)
     _print_report(report)
+    print(f"which scheme tells most about shift: python -m src folds --data {name} --shift")
     if arguments.preview:
         _draw(dataset, report)
 
