@@ -244,17 +244,17 @@ def verdict_under(chosen: Shifted) -> str:
     gains = {line.name: line.gain for line in shown if line.name not in (CLEAN, WORST)}
     told = [f"{gain:+.4f} {name}" for name, gain in gains.items() if gain is not None]
     said = ", ".join(told) or "nothing that can be told"
-    price = -(shown[0].gain or 0.0)
+    clean = shown[0].gain or 0.0  # what is lost, the price, has a minus
     words = (
         f"{chosen.mixed.chosen}, chosen under shift, gains {said} over {chosen.clean.chosen}, "
         "which the items as they are choose"
     )
     if shown[-1].before_deliveries:
         return (
-            f"{words}, before the mean over deliveries; with it, as it predicts, it costs "
-            f"{price:+.4f} on these."
+            f"{words}, before the mean over deliveries; on these, with that mean as it predicts, "
+            f"{clean:+.4f}."
         )
-    return f"{words}; on these it costs {price:+.4f}."
+    return f"{words}; on these {clean:+.4f}."
 
 
 def print_breakdown(tuned: Tuned) -> None:

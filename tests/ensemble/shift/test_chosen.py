@@ -135,7 +135,8 @@ def test_a_few_deliveries_have_to_earn_their_place_on_the_items_as_they_are(own_
         ("clean", False), ("clean", True),
     ]  # fmt: skip
     assert first.scores == [second.scores[0], looked.cross_fitted]
-    assert f"with it, as it predicts, it costs {-first.gain:+.4f} on" in verdict_under(out)
+    said = f"on these, with that mean as it predicts, {first.gain:+.4f}."
+    assert said in verdict_under(out)
     assert deliveries_of(recipe) == (FOUR, 42)
     means = seen_by(recipe, rows).logit
     for column, model in enumerate("ab"):
