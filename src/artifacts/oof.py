@@ -91,6 +91,9 @@ def _check_sane(oof: pd.DataFrame, path: Path) -> None:
         )
 
 
+DELIVERY_SEED = 42  # of what levels draw, where no other is named
+
+
 class Levels(NamedTuple):
     """Levels at which pictures are delivered (`data.pixels.deliveries`)."""
 

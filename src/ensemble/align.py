@@ -217,17 +217,7 @@ def align(
     table = read_folds(folds_path)
     folds_sha256 = fingerprint_of(folds_path)
     all_folds = fold_numbers(table)
-    finished = finished_folds(dataset, scheme)
-    if folds_of is not None:  # a bundle's files are found by their names
-        finished |= {
-            model: sorted({*finished.get(model, []), *_there(dataset, scheme, model, folds)})
-            for model, folds in folds_of.items()
-        }
-    finished = choose_members(dataset, scheme, {m: k for m, k in finished.items() if k}, models)
-    check_fold_numbers(dataset, scheme, finished, all_folds)
-    _check_complete(dataset, scheme, finished, all_folds)
-    if folds_of is not None:
-        finished = {m: [k for k in have if k in folds_of[m]] for m, have in finished.items()}
+    finished = _usable_folds(dataset, scheme, models, folds_of, all_folds)
     items = table[table["fold"].isin({k for have in finished.values() for k in have})]
     items = items.set_index("item_id")
     logit = np.empty((len(items), len(finished)))
@@ -269,6 +259,28 @@ def align(
         echoes=echoes,
         pooled=pooled,
     )
+
+
+def _usable_folds(
+    dataset: str,
+    scheme: str,
+    models: Sequence[str] | None,
+    folds_of: Mapping[str, Sequence[int]] | None,
+    all_folds: Sequence[int],
+) -> dict[str, list[int]]:
+    """Return member -> the folds that it has finished and that are asked for; raises as `align`."""
+    finished = finished_folds(dataset, scheme)
+    if folds_of is not None:  # a bundle's files are found by their names
+        finished |= {
+            model: sorted({*finished.get(model, []), *_there(dataset, scheme, model, folds)})
+            for model, folds in folds_of.items()
+        }
+    finished = choose_members(dataset, scheme, {m: k for m, k in finished.items() if k}, models)
+    check_fold_numbers(dataset, scheme, finished, all_folds)
+    _check_complete(dataset, scheme, finished, all_folds)
+    if folds_of is None:
+        return finished
+    return {m: [k for k in have if k in folds_of[m]] for m, have in finished.items()}
 
 
 def oof_of(recipe: Recipe) -> Predictions:

@@ -7,12 +7,20 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from src.artifacts.oof import CLEAN, MIRRORED, UNREADABLE, Levels, read_views, split_delivery
+from src.artifacts.oof import (
+    CLEAN,
+    DELIVERY_SEED,
+    MIRRORED,
+    UNREADABLE,
+    Levels,
+    read_views,
+    split_delivery,
+)
 from src.artifacts.recipes import Recipe
 from src.ensemble.extra import is_extra, read_extra_test
 from src.ensemble.pooling import DEFAULT
 from src.ensemble.rule import deliveries_of, fold_curves_of, pools_of
-from src.ensemble.shift.delivered import SEED, check_ours
+from src.ensemble.shift.delivered import check_ours
 from src.ensemble.shift.few import first
 from src.ensemble.vote import pool_views
 from src.errors import UserError
@@ -34,7 +42,7 @@ def levels_of(recipe: Recipe, count: int | None = None) -> Levels | None:
     """
     stage, more = deliveries_of(recipe), () if count is None else first(count)
     if stage is None:
-        return Levels(more, SEED) if more else None
+        return Levels(more, DELIVERY_SEED) if more else None
     return Levels(tuple(dict.fromkeys([*stage.levels, *more])), stage.seed)
 
 

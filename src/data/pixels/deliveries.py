@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from src.artifacts.oof import JOIN, WHOLE_LEVEL
+from src.artifacts.oof import DELIVERY_SEED, JOIN, WHOLE_LEVEL
 from src.data.pixels.images import INTERPOLATIONS, reencode, resize, webp
 from src.errors import UserError, unknown_name
 from src.registry import Registry
@@ -111,7 +111,9 @@ class Level:
         self.name = name
         self.steps = [_parse(step, name) for step in name.split(JOIN)]
 
-    def deliver(self, picture: Picture, item: str, frame: int = 0, seed: int = 42) -> Arrived:
+    def deliver(
+        self, picture: Picture, item: str, frame: int = 0, seed: int = DELIVERY_SEED
+    ) -> Arrived:
         """Deliver a picture, uint8 RGB (height, width, 3), of the item at a path."""
         drawn = derive_seed(seed, "delivery", self.name, item)
         draws = Draws(

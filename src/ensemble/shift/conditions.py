@@ -13,12 +13,12 @@ import pandas as pd
 
 from src import paths
 from src.artifacts.folds import CLUSTERS, read_folds, scheme_names
-from src.artifacts.oof import WHOLE_LEVEL, is_treatment, read_views_metadata
+from src.artifacts.oof import DELIVERY_SEED, WHOLE_LEVEL, is_treatment, read_views_metadata
 from src.ensemble.align import Aligned, align, finished_folds
 from src.ensemble.crossfit import make_parts
 from src.ensemble.extra import is_extra
 from src.ensemble.predictions import IntArray, columns_of
-from src.ensemble.shift.delivered import SEED, command_for, read_delivered
+from src.ensemble.shift.delivered import command_for, read_delivered
 from src.errors import UserError, unknown_name
 from src.stratify import stratified_group_folds
 
@@ -41,7 +41,7 @@ class AllConditions:
     note: str  # how the clean rows are parted, in words
     levels: Mapping[str, Condition] = field(default_factory=dict)  # the same rows at each level
     schemes: Mapping[str, Condition] = field(default_factory=dict)  # rows by other schemes
-    seed: int = SEED  # of the draws of levels that are random
+    seed: int = DELIVERY_SEED  # of the draws of levels that are random
 
     @property
     def all(self) -> dict[str, Condition]:
@@ -55,7 +55,7 @@ def read_conditions(
     levels: Sequence[str] | None = None,
     *,
     seed: int,
-    delivered_seed: int = SEED,
+    delivered_seed: int = DELIVERY_SEED,
 ) -> AllConditions:
     """Read what the members of a table predicted under other conditions.
 

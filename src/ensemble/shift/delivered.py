@@ -2,21 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from src import paths
-from src.artifacts.oof import CLEAN, MIRRORED, read_views, split_delivery
+from src.artifacts.oof import CLEAN, DELIVERY_SEED, MIRRORED, read_views, split_delivery
 from src.artifacts.recipes import Recipe
 from src.ensemble.align import Aligned
 from src.ensemble.extra import is_extra
 from src.ensemble.pooling import DEFAULT, Pooled, pool_table
 from src.ensemble.rule import deliveries_of, pools_of
 from src.errors import UserError
-
-SEED = 42  # of the draws of levels that are random
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class Delivered:
 def read_delivered(
     aligned: Aligned,
     levels: Sequence[str] | None = None,
-    seed: int = SEED,
+    seed: int = DELIVERY_SEED,
     *,
     one_view: bool = False,
 ) -> Delivered:
@@ -59,7 +56,7 @@ def read_delivered(
                 f"{model} has no predictions at level {lacking[0]!r} with seed {seed}; "
                 + _way_out(aligned, model, seed, lacking)
             )
-    return Delivered(aligned, {level: _at_level(aligned, tables, level) for level in levels})
+    return Delivered(aligned, {level: _at_level(aligned, tables, level, seed) for level in levels})
 
 
 def check_ours(dataset: str, scheme: str, models: Sequence[str]) -> None:
@@ -77,7 +74,7 @@ def command_for(aligned: Aligned, model: str, seed: int, levels: Sequence[str] =
     words = f"python -m src robustness --data {aligned.dataset} --model {model}"
     words += f" --scheme {aligned.scheme}"
     words += f" --levels {' '.join(levels)}" if levels else ""
-    words += f" --seed {seed}" if seed != SEED else ""
+    words += f" --seed {seed}" if seed != DELIVERY_SEED else ""
     return words
 
 
@@ -115,7 +112,12 @@ def _read_member(
                 f"{path}: no predictions of delivered pictures; {_way_out(aligned, model, seed)}"
             )
         views, metadata = read_views(path)
-        _check(path, metadata.get("checkpoint_sha256"), aligned, model, fold)
+        known = aligned.checkpoint_sha256[model].get(str(fold))
+        if known is None or metadata.get("checkpoint_sha256") != known:
+            raise UserError(
+                f"{path}: made by other weights than the out-of-fold predictions beside it; "
+                + _way_out(aligned, model, seed)
+            )
         pool = str(metadata.get("pool", DEFAULT))
         ordered |= dict.fromkeys(metadata.get("levels", []))
         found.append(views[~views["view"].str.endswith(MIRRORED)] if one_view else views)
@@ -127,17 +129,11 @@ def _read_member(
     return {one: parts[one] for one in ordered if one in parts}, pool
 
 
-def _check(path: Path, sha256: object, aligned: Aligned, model: str, fold: int) -> None:
-    known = aligned.checkpoint_sha256[model].get(str(fold))
-    if known is None or sha256 != known:
-        raise UserError(
-            f"{path}: made by other weights than the out-of-fold predictions beside it; "
-            + _way_out(aligned, model, SEED)
-        )
-
-
 def _at_level(
-    aligned: Aligned, tables: Mapping[str, tuple[dict[str, pd.DataFrame], str]], level: str
+    aligned: Aligned,
+    tables: Mapping[str, tuple[dict[str, pd.DataFrame], str]],
+    level: str,
+    seed: int,
 ) -> Aligned:
     """Return the rows at a level that every member has, pooled in every way the clean ones are."""
     pools = list(aligned.pooled.logits)
@@ -157,6 +153,6 @@ def _at_level(
         row, column = np.argwhere(lost)[0]
         raise UserError(
             f"{aligned.models[column]} has no prediction of {aligned.item_id[row]!r} at level "
-            f"{level!r}; {_way_out(aligned, aligned.models[column], SEED, [level])}"
+            f"{level!r}; {_way_out(aligned, aligned.models[column], seed, [level])}"
         )
     return replace(aligned, logit=logit, pooled=Pooled(aligned.pooled.defaults, pooled))
