@@ -1,0 +1,1 @@
+"""Pages: templates, words and the look that they share."""
