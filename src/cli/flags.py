@@ -2,13 +2,15 @@
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn
 
 from src import paths
 from src.errors import UserError, unknown_name
 
+AddFlags = Callable[["Parser"], None]
+COMMANDS: dict[str, tuple[str, AddFlags]] = {}  # the head of --help, what adds the other flags
 MOST_DIGITS = 18
 MOST_WORKERS = 512  # processes that a machine can start
 
@@ -44,6 +46,16 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Turn argparse's own complaints into the same kind of error."""
         raise UserError(f"{message}\n{self.format_usage().rstrip()}")
+
+
+def command(about: str) -> Callable[[AddFlags], AddFlags]:
+    """Enter a command under the name of the function that adds its flags."""
+
+    def enter(add_flags: AddFlags) -> AddFlags:
+        COMMANDS[add_flags.__name__.lstrip("_")] = (about, add_flags)
+        return add_flags
+
+    return enter
 
 
 def _read_workers(text: str) -> int:

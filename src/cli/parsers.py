@@ -1,11 +1,13 @@
 """The flags of every command, and how it is called: light, for work is loaded when it begins."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
+from src.cli import file_parsers  # noqa: F401 - enters its commands
 from src.cli.common import run_command
 from src.cli.flags import (
+    COMMANDS,
     Parser,
     add_cache,
     add_compute,
@@ -15,15 +17,12 @@ from src.cli.flags import (
     add_hours,
     add_minutes,
     add_start,
+    command,
 )
 from src.training.trackers import DEFAULT, TRACKERS
 
-AddFlags = Callable[[Parser], None]
 AUGMENTS = ("crop_zoom", "light", "classic")  # that variants are drawn from
 DEFAULT_RECIPE = "tuned"
-
-
-COMMANDS: dict[str, tuple[str, AddFlags]] = {}  # the head of --help, what adds the other flags
 HOMES = {
     "bundle": "export",
     "card": "models",
@@ -32,16 +31,6 @@ HOMES = {
     "attention": "report",
 }  # modules of another name than the command's
 SCRIPTS = {"train": "train_folds.py", "tune": "tune.py", "predict": "predict_ensemble.py"}
-
-
-def command(about: str) -> Callable[[AddFlags], AddFlags]:
-    """Enter a command under the name of the function that adds its flags."""
-
-    def enter(add_flags: AddFlags) -> AddFlags:
-        COMMANDS[add_flags.__name__.lstrip("_")] = (about, add_flags)
-        return add_flags
-
-    return enter
 
 
 def make_parser(name: str) -> Parser:

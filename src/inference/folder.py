@@ -58,12 +58,7 @@ def vote_on_items(
         UserError: a member came from elsewhere (`tune.py --extra`); the recipe has thresholds by
             domain, which these files have none of; see `check_recipe` and `predict_parts`.
     """
-    for member in recipe.members:
-        if member.weight and is_extra(recipe.dataset, recipe.scheme, member.model):
-            raise UserError(
-                f"the member {member.model!r} came from elsewhere (tune.py --extra): it has no "
-                "checkpoint that could look at these files; tune a recipe without it (--models)"
-            )
+    check_looks_itself(recipe)
     values = pd.DataFrame({"kind": [kind_of(path) for path in items.paths], "domain": ""})
     values.index = pd.Index(items.item_ids, name="item_id")
 
@@ -88,3 +83,13 @@ def vote_on_items(
         partial, no_face = stored.partly_read(here), stored.without_face(here)
     checkpoints = {str(part.checkpoint): part.checkpoint_sha256 for part in parts}
     return FolderVotes(votes, partial, no_face, stability, checkpoints)
+
+
+def check_looks_itself(recipe: Recipe) -> None:
+    """Raise a UserError for a recipe with a member that has no checkpoint to look at files."""
+    for member in recipe.members:
+        if member.weight and is_extra(recipe.dataset, recipe.scheme, member.model):
+            raise UserError(
+                f"the member {member.model!r} came from elsewhere (tune.py --extra): it has no "
+                "checkpoint that could look at these files; tune a recipe without it (--models)"
+            )

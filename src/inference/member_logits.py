@@ -79,12 +79,12 @@ def logits_at(
         return found
     delivered = _delivered_views(recipe, parts, items, levels)
     for level in levels.names:
-        views = {model: _at(table, level) for model, table in delivered.items()}
+        views = {model: at_level(table, level) for model, table in delivered.items()}
         found[level] = _pooled(recipe, parts, items, views)
     return found
 
 
-def _at(views: pd.DataFrame, level: str) -> pd.DataFrame:
+def at_level(views: pd.DataFrame, level: str) -> pd.DataFrame:
     """Return the views at a level, without its name, and those of items that cannot be read."""
     split = {view: split_delivery(view) for view in views["view"].unique()}
     names = {view: rest for view, (at, rest) in split.items() if at == level or view == UNREADABLE}
@@ -134,14 +134,31 @@ def _pooled(
     views: Mapping[str, pd.DataFrame],
 ) -> dict[str, pd.Series]:
     """Return logits by member of some weight: its views pooled as the recipe says, or its own."""
-    logits, pools = {}, default_pools(parts) | pools_of(recipe)
-    curves = fold_curves_of(recipe)
-    for model in (member.model for member in recipe.members if member.weight != 0):
-        if is_extra(recipe.dataset, recipe.scheme, model):
-            logits[model] = _extra_logits(recipe, model, items)
-        elif model in views:
-            logits[model] = pool_views(views[model], pools[model], curves.get(model))
-    return logits
+    extra = {
+        member.model: _extra_logits(recipe, member.model, items)
+        for member in recipe.members
+        if member.weight != 0 and is_extra(recipe.dataset, recipe.scheme, member.model)
+    }
+    return extra | pool_members(recipe, views, default_pools(parts))
+
+
+def pool_members(
+    recipe: Recipe, views: Mapping[str, pd.DataFrame], defaults: Mapping[str, str]
+) -> dict[str, pd.Series]:
+    """Return logits by member of some weight that has views, pooled as the recipe says.
+
+    Args:
+        recipe: its poolings and curves.
+        views: model -> its views, of all its folds.
+        defaults: model -> the pooling of its config.
+    """
+    pools, curves = {**defaults, **pools_of(recipe)}, fold_curves_of(recipe)
+    said = [member.model for member in recipe.members if member.weight != 0]
+    return {
+        model: pool_views(views[model], pools[model], curves.get(model))
+        for model in said
+        if model in views and not is_extra(recipe.dataset, recipe.scheme, model)
+    }
 
 
 def default_pools(parts: Sequence[Part]) -> dict[str, str]:

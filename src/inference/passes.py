@@ -13,6 +13,7 @@ from src.compute.memory import free_bytes
 from src.compute.request import Compute
 from src.config import READING
 from src.data.items.files import kind_of
+from src.data.pixels.reader import FaceCuts
 from src.data.pixels.source import Canvas, PixelSource
 from src.errors import UserError
 from src.inference.engines import Engine, engine_for
@@ -139,10 +140,12 @@ def predict_with(
     compute: Compute,
     partial: Partial | None = None,
     levels: Levels | None = None,
+    cuts: FaceCuts | None = None,
 ) -> tuple[list[Seen], dict[str, str], PixelSource]:
     """Predict items with engines, and the views of each, that see the same frames of clips.
 
-    With `levels` the pictures are seen as each of them delivers them, and not as they are.
+    With `levels` the pictures are seen as each of them delivers them, and not as they are; `cuts`
+    are given where the faces are known already, or are not to be kept.
 
     Returns:
         What each engine saw; item_id -> what is wrong, of clips read only in part or named
@@ -150,7 +153,8 @@ def predict_with(
     """
     engines = [engine for engine, _ in loaded]
     canvases = [Canvas.of(engine.spec) for engine in engines]
-    source = PixelSource(items.root, items.paths, canvases, frames=engines[0].spec.frames)
+    frames = engines[0].spec.frames
+    source = PixelSource(items.root, items.paths, canvases, frames=frames, cuts=cuts)
     source = source if levels is None else source.delivering(levels)
     warn_of_reading(engines, source)
     seen, cut = predict_each(

@@ -9,8 +9,8 @@ import pytest
 
 from src import paths
 from src.artifacts.recipes import read_recipe
-from src.cli.predict.verdicts import count_verdicts, verdicts_of
 from src.ensemble.shift.risk import find_band
+from src.evidence.verdicts import count_verdicts, verdicts_of
 from src.reporting.evaluated import honest_rows, subject_of_recipe
 
 DEVICE = ("--data", "tiny", "--device", "cpu", "--workers", "0")

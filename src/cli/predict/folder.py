@@ -17,12 +17,13 @@ from src.artifacts.files import sha256_file
 from src.artifacts.outputs import check_submission
 from src.artifacts.submissions import write_answers
 from src.cli.common import listed, print_not_whole, taken
-from src.cli.predict.verdicts import Judged, count_verdicts, judge
+from src.cli.predict.verdicts import Judged, judge
 from src.compute.request import Compute
 from src.config import read_model
 from src.data.items.files import kind_of
 from src.data.items.listing import Listing, list_files
 from src.errors import UserError
+from src.evidence.verdicts import count_verdicts
 from src.inference.engines import Engine, engine_for
 from src.inference.folder import items_of
 from src.inference.passes import load_engine, predict_with

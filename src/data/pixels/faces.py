@@ -88,8 +88,11 @@ def _contents_of(root: Path, path: str) -> tuple[int, ...]:
 class FaceBoxes:
     """The faces of a data set's items, by one detector."""
 
-    def __init__(self, root: Path, face: FaceConfig, frames: FramesConfig | None = None) -> None:
+    def __init__(
+        self, root: Path, face: FaceConfig, frames: FramesConfig | None = None, *, keep: bool = True
+    ) -> None:
         self.root = root
+        self.keep = keep  # on disk what was found
         self.face = face
         self.frames = frames or FramesConfig()
         self.detector: Detector = detector_of(face)
@@ -122,8 +125,11 @@ class FaceBoxes:
         if not wanted:
             return
         marks = dict(zip(wanted, self._marks(wanted), strict=True))
-        self._take(marks, read_boxes(self.home))
+        self._take(marks, read_boxes(self.home) if self.keep else {})
         if not self._left(marks):
+            return
+        if not self.keep:
+            self._look_and_keep(self._left(marks), keep=False)
             return
         with ExitStack() as stack:
             kept = self._lock(stack)

@@ -36,9 +36,16 @@ Wanted = Callable[[int], Sequence[int]]
 class FaceCuts:
     """What the canvases of a list of items show of a picture: all of it, or a face."""
 
-    def __init__(self, root: Path, canvases: Iterable[Canvas], frames: FramesConfig) -> None:
+    def __init__(
+        self,
+        root: Path,
+        canvases: Iterable[Canvas],
+        frames: FramesConfig,
+        *,
+        keep: bool = True,
+    ) -> None:
         faces = dict.fromkeys(canvas.face for canvas in canvases if canvas.face is not None)
-        self.boxes = {face: FaceBoxes(root, face, frames) for face in faces}
+        self.boxes = {face: FaceBoxes(root, face, frames, keep=keep) for face in faces}
         self.person = 0
 
     def search(self, items: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ from src.data.pixels.cache import (
 )
 from src.data.pixels.cache_build import build_cache
 from src.data.pixels.images import Canvas
-from src.data.pixels.reader import Canvases, ItemReader, Wanted
+from src.data.pixels.reader import Canvases, FaceCuts, ItemReader, Wanted
 from src.errors import UnreadableImageError, UserError
 from src.machine import available_memory, decoding_threads
 from src.progress import track
@@ -63,8 +63,9 @@ class PixelSource(ItemReader):
         canvases: Sequence[Canvas],
         siblings: Sequence[str] = (),
         frames: FramesConfig | None = None,
+        cuts: FaceCuts | None = None,
     ) -> None:
-        super().__init__(root, paths, canvases, frames)
+        super().__init__(root, paths, canvases, frames, cuts)
         self._siblings = list(siblings)
         self._kept: list[Stored] | None = None
 

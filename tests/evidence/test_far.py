@@ -1,6 +1,5 @@
 """Which files are far from all that was trained on: by clusters on disk and features by hand."""
 
-from argparse import Namespace
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,12 +7,11 @@ import pandas as pd
 import pytest
 
 from src.artifacts.clusters import Clusters, write_clusters
-from src.cli.predict import far
 from src.data.folds.clusters import FrozenFeatures
 from src.errors import UserError
+from src.evidence import far
 from src.inference.stored import ItemsToPredict
 
-ASKED = Namespace(device="cpu", workers=0)
 READABLE = np.array([True, False, True])
 
 
@@ -52,29 +50,29 @@ def test_files_beyond_99_of_100_training_items_are_far(items, monkeypatch):
     # At length 1: the centre itself, and what is at right angles to it.
     features = np.array([[3.0, 0.0], [0.0, 5.0]], np.float32)
     shown = see(monkeypatch, FrozenFeatures(features, "effnet_lite0_probe", "w"))
-    found = far.far_files(Scheme(), items, READABLE, ASKED)
+    found = far.far_files(Scheme(), items, READABLE, "cpu", 0)
     assert (found.names, shown) == ({"c"}, ["a", "c"])
     assert found.words.startswith("1 of 2 files are farther from the 1 clusters of clusters20_s42")
     assert "not asked" not in found.words
     write_clusters("toy", "clusters9_s42", clusters)
-    assert far.far_files(Scheme(), items, READABLE, ASKED).words.endswith(
+    assert far.far_files(Scheme(), items, READABLE, "cpu", 0).words.endswith(
         "(not asked: clusters9_s42)"
     )
-    own = far.far_files(Scheme(scheme="clusters9_s42"), items, READABLE, ASKED)
+    own = far.far_files(Scheme(scheme="clusters9_s42"), items, READABLE, "cpu", 0)
     assert "of clusters9_s42 than" in own.words
-    none = far.far_files(Scheme(), items, np.zeros(3, bool), ASKED)
+    none = far.far_files(Scheme(), items, np.zeros(3, bool), "cpu", 0)
     assert none.words == "no file is called far, for none could be read"
     for wrong, why in (
         (FrozenFeatures(features, "effnet_lite0_probe", "x"), "other weights"),
         (UserError("no weights"), "none could be measured: no weights"),
     ):
         see(monkeypatch, wrong)
-        found = far.far_files(Scheme(), items, READABLE, ASKED)
+        found = far.far_files(Scheme(), items, READABLE, "cpu", 0)
         assert not found.names
         assert why in found.words
 
 
 def test_without_clusters_no_file_is_far_and_that_is_said(items):
-    found = far.far_files(Scheme(), items, READABLE, ASKED)
+    found = far.far_files(Scheme(), items, READABLE, "cpu", 0)
     assert not found.names
     assert "toy has no clusters (python -m src folds --scheme clusters)" in found.words

@@ -1,6 +1,5 @@
 """Which files are far from all that was trained on, by features of a frozen backbone."""
 
-from argparse import Namespace
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +27,11 @@ class Far(NamedTuple):
 
 
 def far_files(
-    recipe: Recipe, items: ItemsToPredict, readable: NDArray[np.bool_], arguments: Namespace
+    recipe: Recipe,
+    items: ItemsToPredict,
+    readable: NDArray[np.bool_],
+    device: str = "auto",
+    workers: int | None = None,
 ) -> Far:
     """Look at files with the frozen backbone that a data set's clusters were made of.
 
@@ -38,7 +41,7 @@ def far_files(
         recipe: its scheme's clusters are taken, else those of another one of its data set.
         items: the files.
         readable: (n,) which of them can be decoded; the others are not looked at.
-        arguments: the device and the workers.
+        device, workers: as of `Options`.
     """
     schemes = _schemes(recipe)
     if not schemes:
@@ -48,9 +51,10 @@ def far_files(
         return Far(set(), "no file is called far, for none could be read")
     scheme, *others = schemes
     names = np.array(items.item_ids, dtype=object)[readable]
+    options = Options(device, workers=workers, track="none", report=False)
     try:
         clusters = read_clusters(recipe.dataset, scheme)
-        distances = _distances(clusters, recipe.dataset, items, readable, arguments)
+        distances = _distances(clusters, recipe.dataset, items, readable, options)
     except UserError as error:
         return Far(set(), f"no file is called far, for none could be measured: {error}")
     beyond = clusters.quantiles(distances) > FARTHER_THAN
@@ -76,11 +80,10 @@ def _distances(
     dataset: str,
     items: ItemsToPredict,
     readable: NDArray[np.bool_],
-    arguments: Namespace,
+    options: Options,
 ) -> NDArray[np.float64]:
     files = np.array(items.paths, dtype=object)[readable]
     table = pd.DataFrame({"item_id": files, "path": files, "bytes": 0, "label": 0, "group": 0})
-    options = Options(arguments.device, workers=arguments.workers, track="none", report=False)
     config = read_model(clusters.model)
     job = Job(clusters.model, config, dataset, "", 0, items.root, table.assign(fold=0), options)
     frozen = item_features(job)

@@ -1,0 +1,61 @@
+"""Which verdicts of a recipe are sure, found on its out-of-fold rows, with what that rests on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from src.artifacts.recipes import Recipe
+from src.ensemble.rule import rule_of
+from src.ensemble.shift.risk import ASSUMES, NEVER, Band, Check, check_halves, find_band
+from src.reporting.evaluated import IN_SAMPLE, honest_rows, how_decided, subject_of_recipe
+
+IN_SAMPLE_DOUBT = (
+    "too few groups to cross-fit: the band rests on rows that the rule itself was fitted on, and "
+    "more of what is sure may be wrong; train more folds"
+)
+
+
+@dataclass(frozen=True)
+class RecipeBand:
+    """The band of a recipe."""
+
+    band: Band
+    threshold: float  # of the recipe
+    check: Check  # each half of the rows by the band of the other
+    share: float  # of fakes among the rows
+    doubts: list[str]  # why it may not hold
+
+    def words(self) -> str:
+        """Say in words what is sure, and how far that held."""
+        risk = f"risk {self.band.risk:g} with {self.band.confidence:.0%} confidence"
+        lines = [f"{risk}; {self.band.words(self.threshold)}", self.check.words()]
+        lines.append(f"{ASSUMES} (here {self.share:.1%})")
+        return "\n".join([*lines, *(f"WARNING {doubt}" for doubt in self.doubts)])
+
+    def record(self) -> dict[str, Any]:
+        """Return it for a JSON."""
+        low, high = self.band.ends(self.threshold)
+        return {
+            "risk": self.band.risk,
+            "confidence": self.band.confidence,
+            "real_up_to": low if self.band.real < NEVER else None,
+            "fake_from": high if self.band.fake < NEVER else None,
+            "check": self.check.record(),
+            "share_fake": self.share,
+            "assumes": ASSUMES,
+            "doubts": self.doubts,
+        }
+
+
+def band_of(name: str, recipe: Recipe, risk: float) -> RecipeBand:
+    """Find the band of a recipe, called `name`.
+
+    Raises:
+        UserError: the risk cannot be met (`find_band`); predictions are gone.
+    """
+    subject = subject_of_recipe(name, recipe)
+    rows = honest_rows(subject)
+    doubts = list(subject.notes)
+    if how_decided(subject) == IN_SAMPLE:
+        doubts.append(IN_SAMPLE_DOUBT)
+    band, check = find_band(rows, risk), check_halves(rows, risk)
+    return RecipeBand(band, rule_of(recipe).threshold, check, float(rows.label.mean()), doubts)
