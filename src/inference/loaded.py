@@ -40,7 +40,7 @@ Views = dict[str, pd.DataFrame]  # model -> `item_id, fold, view, logit`, all it
 
 
 @dataclass(frozen=True, eq=False)
-class Net:
+class LoadedNet:
     """One checkpoint of a recipe, in memory."""
 
     part: Part
@@ -62,7 +62,7 @@ class FileViews(NamedTuple):
     # how frames of clips are seen -> the faces found, for every canvas of those nets
     cuts: dict[tuple[int, int, str], FaceCuts]
 
-    def boxes_of(self, net: "Net") -> FaceBoxes:
+    def boxes_of(self, net: "LoadedNet") -> FaceBoxes:
         """Return the faces that a net's crops were cut by; of a net that crops faces."""
         face = net.engine.spec.face
         assert face is not None
@@ -93,20 +93,20 @@ class LoadedRecipe:
         self.compute = compute.for_items(1)
         self.nets = [self._load(part) for part in stored.check_recipe(recipe)]
 
-    def _load(self, part: Part) -> Net:
+    def _load(self, part: Part) -> LoadedNet:
         name = f"{part.model} fold {part.fold}"
         loaded = load_engine(part.checkpoint, part.checkpoint_sha256, name, self.compute, 1)
         engine, views = loaded
         if part.one_view:
             views = [view for view in views if not view.endswith(MIRRORED)]
-        return Net(part, engine, views)
+        return LoadedNet(part, engine, views)
 
     @property
-    def crops(self) -> list[Net]:
+    def crops(self) -> list[LoadedNet]:
         """Return the nets that see faces and not whole pictures."""
         return [net for net in self.nets if net.engine.spec.face is not None]
 
-    def heaviest(self, nets: Sequence[Net]) -> Net:
+    def heaviest(self, nets: Sequence[LoadedNet]) -> LoadedNet:
         """Return the first net of the member that counts most, of some of the nets."""
         weight = {member.model: abs(member.weight) for member in self.recipe.members}
         return max(nets, key=lambda net: weight[net.part.model])
@@ -157,7 +157,7 @@ class LoadedRecipe:
         views = {model: pd.concat(tables, ignore_index=True) for model, tables in seen.items()}
         return FileViews(views, partial, known)
 
-    def _looking(self, net: Net, n_frames: int | None) -> Net:
+    def _looking(self, net: LoadedNet, n_frames: int | None) -> LoadedNet:
         """Return the net as it looks at every person, and at so many frames."""
         spec, engine = net.engine.spec, copy.copy(net.engine)
         if spec.face is not None:
@@ -194,7 +194,7 @@ class LoadedRecipe:
         return apply_recipe(self.recipe, logits, 0.5, values).set_index("item_id")
 
 
-def frames_of(net: Net) -> tuple[int, int, str]:
+def frames_of(net: LoadedNet) -> tuple[int, int, str]:
     """Return how a net sees clips: as `FileViews.cuts` is keyed."""
     frames = net.engine.spec.frames
     return frames.train, frames.eval, frames.decoder
