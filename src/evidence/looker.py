@@ -19,7 +19,6 @@ from src.data.pixels.formats import is_clip
 from src.data.pixels.video import MAX_DECODED
 from src.data.pixels.video_packets import look_ahead
 from src.ensemble.rule import deliveries_of
-from src.ensemble.shift.risk import RISK
 from src.ensemble.shift.stability import stability_of
 from src.errors import UnreadableImageError, UserError
 from src.evidence.closer import look_closer
@@ -50,7 +49,7 @@ OnStep = Callable[[str], None]  # told the name of each step as it begins
 class Looking:
     """What is asked of a file."""
 
-    risk: float | None = None  # of wrong ones among sure verdicts; None: 0.05 where it can be met
+    risk: float | None = None  # of wrong ones among sure verdicts; see `band_of`
     deliveries: int | None = DELIVERIES  # levels at which a file is looked at too; 0: none
     frames: int | None = None  # on a clip's timeline; see `look_closer`
     maps: bool = True  # where a net looks
@@ -90,7 +89,7 @@ class Looker:
         if risk == 0:
             return None, "not asked for"
         try:
-            return band_of(self.name, self.recipe, RISK if risk is None else risk), ""
+            return band_of(self.name, self.recipe, risk), ""
         except UserError as error:
             if risk is not None:
                 raise

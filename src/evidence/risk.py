@@ -4,10 +4,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from src.artifacts.recipes import Recipe
+from src.ensemble.predictions import Decided
 from src.ensemble.rule import rule_of
-from src.ensemble.shift.risk import ASSUMES, NEVER, Band, Check, check_halves, find_band
+from src.ensemble.shift.risk import (
+    ASSUMES,
+    NEVER,
+    RISK,
+    RISKS,
+    Band,
+    Check,
+    check_halves,
+    find_band,
+)
+from src.errors import UserError
 from src.reporting.evaluated import IN_SAMPLE, honest_rows, how_decided, subject_of_recipe
 
+MOST = 0.2  # a risk above it is no word of anything being sure
 IN_SAMPLE_DOUBT = (
     "too few groups to cross-fit: the band rests on rows that the rule itself was fitted on, and "
     "more of what is sure may be wrong; train more folds"
@@ -46,8 +58,13 @@ class RecipeBand:
         }
 
 
-def band_of(name: str, recipe: Recipe, risk: float) -> RecipeBand:
+def band_of(name: str, recipe: Recipe, risk: float | None) -> RecipeBand:
     """Find the band of a recipe, called `name`.
+
+    Args:
+        name, recipe: whose rows.
+        risk: share of sure verdicts that may be wrong; None: `RISK`, or the lowest from there to
+            `MOST` that can be met.
 
     Raises:
         UserError: the risk cannot be met (`find_band`); predictions are gone.
@@ -57,5 +74,17 @@ def band_of(name: str, recipe: Recipe, risk: float) -> RecipeBand:
     doubts = list(subject.notes)
     if how_decided(subject) == IN_SAMPLE:
         doubts.append(IN_SAMPLE_DOUBT)
-    band, check = find_band(rows, risk), check_halves(rows, risk)
+    band = _lowest(rows) if risk is None else find_band(rows, risk)
+    check = check_halves(rows, band.risk)
     return RecipeBand(band, rule_of(recipe).threshold, check, float(rows.label.mean()), doubts)
+
+
+def _lowest(rows: Decided) -> Band:
+    """Return the band at the usual risk, or at the lowest above it that can be met."""
+    risks = [RISK, *(float(one) for one in RISKS if RISK < one <= MOST)]
+    for risk in risks[:-1]:
+        try:
+            return find_band(rows, risk)
+        except UserError:
+            continue
+    return find_band(rows, risks[-1])
