@@ -1,95 +1,20 @@
-"""Attention maps as pictures and numbers: where a net looks, layer by layer, and beside a teacher.
-
-A map is what the class token attends to among the patches, heads averaged; of a net without class
-token the mean over all patches' queries.
-"""
+"""Attention maps as pictures and numbers: layer by layer, and how far those of two nets agree."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn import functional
 
 from src.distillation import matched
 from src.errors import UserError
-from src.models.classifier import Classifier
-from src.models.intermediates import (
-    check_intermediates,
-    patches_of,
-    prefix_tokens,
-    with_tokens,
-)
+from src.explain.attention import AttentionMaps, patch_maps
+from src.explain.overlay import heat
+from src.models.intermediates import with_tokens
 from src.reporting.contact_sheets import Picture, SheetRow, draw_rows
-
-AT_ONCE = 8  # images that a net looks at
-SHARE = 0.6  # of the colours in a picture, the rest is what the net sees
-KIND = "mean_attention"
-
-
-@dataclass(frozen=True)
-class AttentionMaps:
-    """Where a net looks in some images."""
-
-    name: str  # of the net
-    maps: list[Tensor]  # a layer: float (n, t, t), heads averaged, or their rollout
-    prefix: int  # first tokens that are no patches
-    has_class: bool  # whether the first token is a class token
-
-    def at(self, layer: int) -> Tensor:
-        """Return the map of a layer (from 0), float (n, side, side)."""
-        return patch_maps(self.maps[layer], self.prefix, has_class=self.has_class)
-
-
-def patch_maps(maps: Tensor, prefix: int, *, has_class: bool) -> Tensor:
-    """Return (n, side, side) of (n, t, t): what the class token, or the mean patch, attends to."""
-    rows = maps[:, 0] if has_class else maps[:, prefix:].mean(1)
-    side = patches_of(maps.shape[1], prefix)
-    return rows[:, prefix:].reshape(-1, side, side)
-
-
-def rollout(maps: Sequence[Tensor]) -> list[Tensor]:
-    """Return attention to the input through all layers up to each, (n, t, t) a layer.
-
-    Abnar & Zuidema, Quantifying Attention Flow in Transformers, ACL 2020, sec. 3: with A' = (A + I)
-    / 2 for the residual connection, of rows that sum to 1, the product A'_l ... A'_1.
-    """
-    found: list[Tensor] = []
-    for one in maps:
-        own = one.double()
-        own = own + torch.eye(own.shape[-1], dtype=own.dtype)
-        own = own / own.sum(-1, keepdim=True)
-        found.append(own @ found[-1] if found else own)
-    return found
-
-
-def look(
-    model: Classifier, name: str, pictures: Sequence[Picture], *, rolled: bool
-) -> AttentionMaps:
-    """Return where a model looks in pictures, uint8 (s, s, 3) each, as its net takes them.
-
-    Raises:
-        UserError: the net has no self-attention over all tokens.
-    """
-    found: list[list[Tensor]] = []
-    for start in range(0, len(pictures), AT_ONCE):
-        pixels = torch.from_numpy(np.stack(pictures[start : start + AT_ONCE]))
-        with torch.inference_mode():
-            found.append(model({"pixels": pixels}, also=(KIND,))[KIND])
-    maps = [torch.cat(parts).float() for parts in zip(*found, strict=True)]
-    has_class = getattr(model.net, "cls_token", None) is not None
-    maps = rollout(maps) if rolled else maps
-    return AttentionMaps(name, maps, prefix_tokens(model.net), has_class)
-
-
-def check_looks(model: Classifier, name: str) -> None:
-    """Raise a UserError, by name, for a net without self-attention over all tokens."""
-    check_intermediates(model.net, [KIND], model.spec.image_size, name)
 
 
 def pairs_of(own: AttentionMaps, other: AttentionMaps) -> list[int]:
@@ -171,19 +96,3 @@ def draw_looks(
             sheet.append(SheetRow(text, label, [seen, *maps]))
     titles = ["the net's input", *(f"layer {layer + 1}" for layer in layers)]
     return draw_rows(sheet, titles, title, path, names)
-
-
-def heat(
-    picture: Picture, where: NDArray[np.floating], limits: tuple[float, float] | None = None
-) -> Picture:
-    """Return a picture under the colours of a map (side, side), from its least to its largest.
-
-    With `limits` from and to these values, which maps of several pictures share.
-    """
-    low, high = limits or (float(where.min()), float(where.max()))
-    scaled = ((where - low) / (high - low) if high > low else np.zeros_like(where)).clip(0, 1)
-    size = picture.shape[1], picture.shape[0]
-    grey = cv2.resize((255 * scaled).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-    colours = cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
-    mixed = SHARE * colours.astype(np.float64) + (1 - SHARE) * picture
-    return np.rint(mixed).astype(np.uint8)

@@ -18,16 +18,10 @@ from src.data.pixels.images import Canvas, center_crop
 from src.data.pixels.source import PixelSource
 from src.ensemble.align import finished_folds, read_logits
 from src.errors import UserError, unknown_name
+from src.explain.attention import AttentionMaps, check_looks, look
 from src.models.checkpoint import load_checkpoint
 from src.models.classifier import Classifier
-from src.reporting.attention_maps import (
-    AttentionMaps,
-    agreement_table,
-    check_looks,
-    draw_looks,
-    layers_of,
-    look,
-)
+from src.reporting.attention_maps import agreement_table, draw_looks, layers_of
 from src.reporting.contact_sheets import Picture
 
 LOG = logging.getLogger("rvf")
@@ -63,7 +57,7 @@ def draw_attention(
     logits = read_logits(dataset.name, asked.scheme, model, [fold], table)
     label = table.set_index("item_id")["label"]
     ids = _chosen(logits, label, asked.items, fold)
-    rows, seen = _pictures(dataset, nets, ids, label)
+    rows, seen = pictures_of(dataset, nets, ids, label)
     rolled = asked.rollout
     looks = [
         look(net, name, own, rolled=rolled)
@@ -122,10 +116,14 @@ def _chosen(
     return wrong + margin.index[margin.to_numpy() >= 0][::-1][:EACH].tolist()
 
 
-def _pictures(
+def pictures_of(
     dataset: Dataset, nets: Sequence[Classifier], ids: Sequence[str], label: pd.Series
 ) -> tuple[list[tuple[str, int]], list[list[Picture]]]:
-    """Return id (with the frame) and label of every picture, and what each net sees of it."""
+    """Return id (with the frame) and label of every picture, and what each net sees of it.
+
+    Raises:
+        UserError: an item cannot be decoded.
+    """
     where = dataset.require_train().set_index("item_id")["path"]
     files = [str(where[item]) for item in ids]
     canvases = [Canvas.of(net.spec) for net in nets]

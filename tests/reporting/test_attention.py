@@ -9,16 +9,10 @@ from src import paths
 from src.cli import parsers
 from src.config import read_model
 from src.errors import UserError
+from src.explain.attention import AttentionMaps, check_looks, patch_maps, rollout
 from src.models.checkpoint import save_checkpoint
 from src.models.classifier import build_classifier
-from src.reporting.attention_maps import (
-    AttentionMaps,
-    agreement,
-    check_looks,
-    pairs_of,
-    patch_maps,
-    rollout,
-)
+from src.reporting.attention_maps import agreement, pairs_of
 from tests.reporting.conftest import predict
 
 VIT = """

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from src.reporting.attention_maps import heat
+from src.explain.overlay import heat
 from src.reporting.card_table import cell
 from src.reporting.contact_sheets import SheetRow, draw_rows
 from src.reporting.evaluated import parts

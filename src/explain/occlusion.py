@@ -1,0 +1,50 @@
+"""Occlusion: how much of the verdict is lost where a part of the picture is hidden.
+
+Zeiler and Fergus, ECCV 2014, sec. 4.2. Hidden is a window of two cells a side, around each cell of
+a grid of 8 x 8, so that windows overlap by half: 65 forward passes a picture. What hides it is the
+picture itself, blurred, for a grey square is a sight of its own.
+"""
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from src.explain.maps import MAPS, Pixels, Towards, logits_of
+from src.models.classifier import Classifier
+
+GRID = 8  # windows a side
+BLUR = 0.08  # sigma, as a share of the side
+
+
+@MAPS.register("occlusion")
+def occlusion(model: Classifier, _: str, pixels: Pixels, towards: Towards) -> NDArray[np.float32]:
+    """What the verdict's logit loses, float (n, 8, 8); below 0 where hiding a place adds to it."""
+    logits = logits_of(model, _hidden(pixels)).reshape(len(pixels), -1)
+    lost = towards[:, None] * (logits[:, :1] - logits[:, 1:])
+    return lost.reshape(len(pixels), GRID, GRID).astype(np.float32)
+
+
+def blurred(picture: Pixels) -> Pixels:
+    """Return a picture (s, s, 3) of which only its rough colours are left."""
+    sigma = BLUR * len(picture)
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), np.uint8)
+
+
+def _hidden(pixels: Pixels) -> Iterator[Pixels]:
+    """Yield each picture, then it with each window hidden."""
+    size = pixels.shape[1]
+    edges = np.rint(np.linspace(0, size, 2 * GRID + 1)).astype(int)
+    for picture in pixels:
+        yield picture
+        soft = blurred(picture)
+        for row in range(GRID):
+            for column in range(GRID):
+                one = picture.copy()
+                down, across = (
+                    slice(edges[max(2 * k - 1, 0)], edges[min(2 * k + 3, 2 * GRID)])
+                    for k in (row, column)
+                )
+                one[down, across] = soft[down, across]
+                yield one
