@@ -50,6 +50,7 @@ class Close(NamedTuple):
 
     people: tuple[Person, ...]
     no_people: str  # code of why nobody is judged alone; ""
+    crowd: int  # faces in one frame, at most
     timeline: Timeline | None
     picture: str  # name of the file's own
     pictures: dict[str, bytes]
@@ -83,6 +84,8 @@ class Eye:
         self.boxes = seen.boxes_of(loaded.heaviest(crops)) if crops else None
         self.own = seen.boxes_of(self.net) if self.spec.face is not None else None
         self.people: list[Track] = [] if self.boxes is None else self.boxes.people(self.path)
+        frames = {} if self.boxes is None else self.boxes.frames_of(self.path)
+        self.crowd = max(map(len, frames.values()), default=0)
 
     def shoot(self, picture: Picture, number: int = 0) -> Shot:
         """Return what is kept of a frame, uint8 RGB (height, width, 3)."""
@@ -174,7 +177,7 @@ def look_closer(
     most = _most(votes, int(whole["pred"])) if len(shot.inputs) > 1 else 0
     person = most if eye.own is not None and eye.own.people(eye.path) else None
     shown = Input(shot.inputs[min(most, len(shot.inputs) - 1)], person, None)
-    return Close(people, no_people, None, "picture", pictures, shown)
+    return Close(people, no_people, eye.crowd, None, "picture", pictures, shown)
 
 
 def _any_picture(eye: Eye, kind: str) -> Picture:
@@ -294,7 +297,8 @@ def _clip(
         person = _most(votes, pred) if len(top.inputs) > 1 else 0
     look = Input(top.inputs[min(person or 0, len(top.inputs) - 1)], person, times[order[0]])
     line = Timeline(moments, places, flips)
-    return Close(tuple(people), no_people, line, f"frame{order[0]}", pictures, look)
+    picture = f"frame{order[0]}"
+    return Close(tuple(people), no_people, eye.crowd, line, picture, pictures, look)
 
 
 def _deciding(

@@ -116,6 +116,9 @@ class FileEvidence:
     stability: tuple[AtLevel, ...] | None = None  # None: not asked
     people: tuple[Person, ...] = ()
     no_people: str = ""  # code of why nobody is judged alone
+    crowd: int = (
+        0  # faces found in one frame, at most; of more than `people` the largest are judged
+    )
     timeline: Timeline | None = None
     maps: tuple[NetMap, ...] = ()  # the one that is shown first
     no_maps: str = ""  # why there is none at all, in words

@@ -130,7 +130,7 @@ class Looker:
             )  # fmt: skip
         return FileEvidence(
             facts, verdict, close.picture, stability, close.people, close.no_people,
-            close.timeline, seconds=took, pictures=close.pictures,
+            close.crowd, close.timeline, seconds=took, pictures=close.pictures,
         )  # fmt: skip
 
     def _facts(self, path: Path, name: str) -> FileFacts:

@@ -36,6 +36,9 @@ def _lines(found: FileEvidence) -> list[str]:
     for person in found.people:
         times = "" if person.start is None else f", {person.start:.1f} to {person.end:.1f} s"
         lines.append(f"  person {person.number + 1}: {person.said}, {person.prob:.4f}{times}")
+    if found.people and found.crowd > len(found.people):
+        more = {"count": found.crowd, "judged": len(found.people)}
+        lines.append(f"  people: {say('look.crowd', **more)}")
     if found.no_people:
         lines.append(f"  people: {say(f'look.people_{found.no_people}')}")
     if found.timeline is not None:
