@@ -128,12 +128,14 @@ def _frame(picture: Picture, box: tuple[float, float, float, float], person: int
         cv2.putText(picture, str(person + 1), place_, cv2.FONT_HERSHEY_SIMPLEX, scale, ink, wide)
 
 
-def jpeg(picture: Picture, side: int) -> bytes:
-    """Return a picture, uint8 RGB, as a JPEG whose longer side is at most `side`."""
-    scale = side / max(picture.shape[:2])
-    if scale < 1:
+def jpeg(picture: Picture, side: int, least: int = 0) -> bytes:
+    """Return a picture, uint8 RGB, as a JPEG whose longer side is `least` to `side` pixels."""
+    longer = max(picture.shape[:2])
+    scale = min(max(longer, least), side) / longer
+    if scale != 1:
         size = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
-        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        picture = np.asarray(cv2.resize(picture, size, interpolation=way), np.uint8)
     flags = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
     return cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), flags)[1].tobytes()
 

@@ -102,8 +102,7 @@ class NetMap:
 
     def why(self, say: Callable[..., str]) -> str:
         """Return in words why it is withheld."""
-        known = ("no_better_than_chance", "flat", "not_finite")
-        return say(f"look.withheld_{self.withheld if self.withheld in known else 'other'}")
+        return say(f"look.withheld_{self.withheld}")
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from src.errors import UnreadableImageError, UserError
 from src.evidence.closer import look_closer
 from src.evidence.evidence import AtLevel, FileEvidence, FileFacts, Verdict
 from src.evidence.far import far_files
+from src.evidence.maps import Drawn, Explainer
 from src.evidence.risk import RecipeBand, band_of
 from src.evidence.verdicts import (
     BAND,
@@ -82,6 +83,7 @@ class Looker:
         self.stage = deliveries_of(self.recipe)
         self.band, self.no_band = self._band()
         self.loaded = LoadedRecipe(self.recipe, compute)
+        self.explainer = Explainer(self.loaded) if self.asked.maps else None
 
     def _band(self) -> tuple[RecipeBand | None, str]:
         """Return the band, or why there is none; a risk that was asked for and fails is raised."""
@@ -128,9 +130,14 @@ class Looker:
                 self.loaded, items, facts.kind, seen, self._says,
                 seconds=facts.seconds or 0.0, frames=self.asked.frames,
             )  # fmt: skip
+        drawn = Drawn((), {}, "not asked for")
+        if self.explainer is not None:
+            with step("maps"):
+                drawn = self.explainer.draw(close.input, int(votes["pred"].iloc[0]))
         return FileEvidence(
             facts, verdict, close.picture, stability, close.people, close.no_people,
-            close.crowd, close.timeline, seconds=took, pictures=close.pictures,
+            close.crowd, close.timeline, drawn.maps, drawn.none, seconds=took,
+            pictures=close.pictures | drawn.pictures,
         )  # fmt: skip
 
     def _facts(self, path: Path, name: str) -> FileFacts:

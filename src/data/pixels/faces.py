@@ -92,7 +92,7 @@ class FaceBoxes:
         self, root: Path, face: FaceConfig, frames: FramesConfig | None = None, *, keep: bool = True
     ) -> None:
         self.root = root
-        self.keep = keep  # on disk what was found
+        self.keep = keep  # on disk what was found; else this is one file's look, and says nothing
         self.face = face
         self.frames = frames or FramesConfig()
         self.detector: Detector = detector_of(face)
@@ -247,7 +247,8 @@ class FaceBoxes:
         return True
 
     def _look_and_keep(self, marks: dict[str, int], keep: bool) -> None:
-        LOG.info("faces: looking for them in %d items (%s)", len(marks), self.face.detector)
+        if self.keep:
+            LOG.info("faces: looking for them in %d items (%s)", len(marks), self.face.detector)
         new: list[Found] = []
         saved = time.monotonic()
         try:
@@ -266,7 +267,7 @@ class FaceBoxes:
                 write_part(self.home, new)
         if keep:
             join_parts(self.home)
-        if np.median(self._shares or [0.0]) >= CLOSE:
+        if self.keep and np.median(self._shares or [0.0]) >= CLOSE:
             LOG.warning(
                 "faces: most boxes fill %.0f %% and more of their picture: it looks cropped "
                 "already; say `faces: cropped` in dataset.yaml, and no model crops it again",

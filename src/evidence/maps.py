@@ -1,0 +1,61 @@
+"""Where one net of a recipe looks in one file, by the kinds of maps that it can show."""
+
+from typing import NamedTuple
+
+from src.evidence.closer import Input, jpeg
+from src.evidence.evidence import NetMap
+from src.explain.checked import check_maps
+from src.explain.maps import ALWAYS, FAKE_ONLY, MAPS, kinds_for
+from src.explain.overlay import overlay
+from src.inference.loaded import LoadedRecipe
+
+# The first of these that a net can show is drawn, beside where it says that pictures were changed,
+# and occlusion, which every net can. More kinds would find one that passes by chance.
+PREFERRED = ("grad_cam", "relevance", "rollout")
+SIDE = 480  # px of a map that is shown
+
+
+class Drawn(NamedTuple):
+    """The maps of a file."""
+
+    maps: tuple[NetMap, ...]
+    pictures: dict[str, bytes]
+    none: str  # why there is no map at all; ""
+
+
+class Explainer:
+    """Draws and checks maps of the first fold of a recipe's heaviest member.
+
+    Args:
+        loaded: the recipe.
+    """
+
+    def __init__(self, loaded: LoadedRecipe) -> None:
+        self.part, self.model = loaded.classifier(loaded.heaviest(loaded.nets).part.model)
+        self.name = f"{self.part.model} fold {self.part.fold}"
+        able = {kind: not why for kind, why in kinds_for(self.model, self.name).items()}
+        chosen = [kind for kind in PREFERRED if able[kind]][:1]
+        self.kinds = [
+            kind for kind in MAPS if able[kind] and kind in {*chosen, *FAKE_ONLY, *ALWAYS}
+        ]
+
+    def draw(self, shown: Input, pred: int) -> Drawn:
+        """Return the checked maps of what the net was shown, for a verdict 0/1."""
+        pixels = shown.pixels[None]
+        checked = check_maps(self.model, self.name, pixels, self.kinds, fake=[pred == 1])[0]
+        pictures: dict[str, bytes] = {}
+        maps = []
+        for one in checked:
+            name = "" if one.withheld else f"map_{one.kind}"
+            if name:
+                pictures[name] = jpeg(overlay(shown.pixels, one.where), SIDE, least=SIDE)
+            record = one.record()
+            random = record["random"]
+            maps.append(
+                NetMap(
+                    self.part.model, str(self.part.fold), one.kind, one.withheld, record["lost"],
+                    None if random is None else sum(random) / len(random), record["beats"], name,
+                    shown.person, shown.second,
+                )
+            )  # fmt: skip
+        return Drawn(tuple(maps), pictures, "" if maps else "this net shows no map")
