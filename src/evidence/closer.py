@@ -103,6 +103,16 @@ class Eye:
                 _frame(marked, face.box, number_)
         return Shot(number, jpeg(marked, WIDE), faces, self._inputs(picture, number))
 
+    def decisive(self, shot: Shot, votes: pd.DataFrame, pred: int) -> Input:
+        """Return what the heaviest net was shown of the person by whom it decides.
+
+        Of a net that judges everyone that is who speaks most for the verdict, 0/1, by the votes.
+        """
+        person = None
+        if self.own is not None and self.own.people(self.path):
+            person = _most(votes, pred) if self.net.sees_everyone else 0
+        return Input(shot.inputs[min(person or 0, len(shot.inputs) - 1)], person, None)
+
     def _inputs(self, picture: Picture, number: int) -> list[Picture]:
         canvas, own = Canvas.of(self.spec), self.own
         who: Sequence[Track | None] = [None]
@@ -176,9 +186,7 @@ def look_closer(
         Person(k, *_judged(vote, says), f"face{k}", None, None)
         for k, (_, vote) in enumerate(votes.iterrows())
     )
-    most = _most(votes, int(whole["pred"])) if len(shot.inputs) > 1 else 0
-    person = most if eye.own is not None and eye.own.people(eye.path) else None
-    shown = Input(shot.inputs[min(most, len(shot.inputs) - 1)], person, None)
+    shown = eye.decisive(shot, votes, int(whole["pred"]))
     return Close(people, no_people, eye.crowd, None, "picture", pictures, shown)
 
 
@@ -294,10 +302,7 @@ def _clip(
         ends = [_second(number, clip.info, clip.decoded) for number in (min(track), max(track))]
         people.append(Person(who, *_judged(vote, says), f"face{who}", *ends))
     top = shots[order[0]]
-    person = None
-    if eye.own is not None and eye.own.people(eye.path):
-        person = _most(votes, pred) if len(top.inputs) > 1 else 0
-    look = Input(top.inputs[min(person or 0, len(top.inputs) - 1)], person, times[order[0]])
+    look = eye.decisive(top, votes, pred)._replace(second=times[order[0]])
     line = Timeline(moments, places, flips)
     picture = f"frame{order[0]}"
     return Close(tuple(people), no_people, eye.crowd, line, picture, pictures, look)

@@ -24,7 +24,7 @@ from src.errors import UnreadableImageError, UserError
 from src.evidence.closer import look_closer
 from src.evidence.evidence import AtLevel, FileEvidence, FileFacts, Verdict
 from src.evidence.far import far_files
-from src.evidence.maps import Drawn, Explainer
+from src.evidence.maps import DrawnMaps, Explainer
 from src.evidence.risk import RecipeBand, band_of
 from src.evidence.verdicts import (
     BAND,
@@ -130,7 +130,7 @@ class Looker:
                 self.loaded, items, facts.kind, seen, self._says,
                 seconds=facts.seconds or 0.0, frames=self.asked.frames,
             )  # fmt: skip
-        drawn = Drawn((), {}, "not asked for")
+        drawn = DrawnMaps((), {}, "not asked for")
         if self.explainer is not None:
             with step("maps"):
                 drawn = self.explainer.draw(close.input, int(votes["pred"].iloc[0]))

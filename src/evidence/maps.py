@@ -15,7 +15,7 @@ PREFERRED = ("grad_cam", "relevance", "rollout")
 SIDE = 480  # px of a map that is shown
 
 
-class Drawn(NamedTuple):
+class DrawnMaps(NamedTuple):
     """The maps of a file."""
 
     maps: tuple[NetMap, ...]
@@ -39,7 +39,7 @@ class Explainer:
             kind for kind in MAPS if able[kind] and kind in {*chosen, *FAKE_ONLY, *ALWAYS}
         ]
 
-    def draw(self, shown: Input, pred: int) -> Drawn:
+    def draw(self, shown: Input, pred: int) -> DrawnMaps:
         """Return the checked maps of what the net was shown, for a verdict 0/1."""
         pixels = shown.pixels[None]
         checked = check_maps(self.model, self.name, pixels, self.kinds, fake=[pred == 1])[0]
@@ -58,4 +58,4 @@ class Explainer:
                     shown.person, shown.second,
                 )
             )  # fmt: skip
-        return Drawn(tuple(maps), pictures, "" if maps else "this net shows no map")
+        return DrawnMaps(tuple(maps), pictures, "" if maps else "this net shows no map")
