@@ -303,7 +303,8 @@ def _clip(
         people.append(Person(who, *_judged(vote, says), f"face{who}", *ends))
     top = shots[order[0]]
     look = eye.decisive(top, votes, pred)._replace(second=times[order[0]])
-    line = Timeline(moments, places, flips)
+    rests = min(max(frames_of(net)[1] for net in loaded.nets), clip.decoded)
+    line = Timeline(moments, places, flips, rests)
     picture = f"frame{order[0]}"
     return Close(tuple(people), no_people, eye.crowd, line, picture, pictures, look)
 

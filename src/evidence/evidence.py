@@ -83,6 +83,7 @@ class Timeline:
     # frame but one says the same, those that speak most for it
     deciding: tuple[int, ...]
     flips_without: bool  # whether without them it would
+    verdict_frames: int  # that the file's verdict rests on
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,8 @@ class FileEvidence:
     stability: tuple[AtLevel, ...] | None = None  # None: not asked
     people: tuple[Person, ...] = ()
     no_people: str = ""  # code of why nobody is judged alone
-    crowd: int = (
-        0  # faces found in one frame, at most; of more than `people` the largest are judged
-    )
+    by_first: bool = False  # whether of several people the first alone counts for the verdict
+    crowd: int = 0  # faces in one frame, at most; of more than `people` the largest are judged
     timeline: Timeline | None = None
     maps: tuple[NetMap, ...] = ()  # the one that is shown first
     no_maps: str = ""  # why there is none at all, in words
