@@ -203,8 +203,13 @@ def config_dirs(kind: str) -> list[Path]:
 
 def recipe_dirs(dataset: str) -> list[Path]:
     """Return the folders searched for recipes, the user's first, then those of a bundle."""
-    brought = [REPO / "recipes" / dataset] if bundle_contents().is_file() else []
-    return list(dict.fromkeys([recipe_dir(dataset), *brought]))
+    return [recipe_dir(dataset), *(home / dataset for home in recipe_homes()[1:])]
+
+
+def recipe_homes() -> list[Path]:
+    """Return the folders above those: a folder a data set is in each."""
+    brought = [REPO / "recipes"] if bundle_contents().is_file() else []
+    return list(dict.fromkeys([root() / "recipes", *brought]))
 
 
 def bundle_contents() -> Path:

@@ -157,6 +157,22 @@ def choose_recipe(dataset: str, wanted: str | None) -> str:
     )
 
 
+def recipe_to_look(flags: Namespace) -> tuple[str, str]:
+    """Return data set and name of the recipe that files are looked at by.
+
+    A bundle has recipes and no data: where no data set is named, the only one with a recipe is.
+    """
+    dataset = flags.data
+    if dataset is None:
+        homes = [home for home in paths.recipe_homes() if home.is_dir()]
+        known = {place.name for home in homes for place in home.iterdir() if place.is_dir()}
+        known = {name for name in known if recipe_names(name)}
+        dataset = known.pop() if len(known) == 1 else None
+    if dataset is None or not recipe_names(dataset):
+        dataset = choose_tunable(dataset, flags.input_root)
+    return dataset, choose_recipe(dataset, flags.recipe)
+
+
 def recipe_path(dataset: str, recipe: str) -> Path:
     """Return the file of a recipe, where it is or in a bundle."""
     return paths.readable(paths.recipe_json(dataset, recipe))

@@ -8,7 +8,7 @@ from pathlib import Path
 from src.artifacts.atomic import atomic_path
 from src.artifacts.files import write_text
 from src.artifacts.outputs import check_output
-from src.cli.common import choose_recipe, choose_tunable, recipe_names, recipe_path, show_log, taken
+from src.cli.common import recipe_path, recipe_to_look, show_log, taken
 from src.compute.request import Compute
 from src.data.items.listing import list_files
 from src.errors import UserError
@@ -55,10 +55,7 @@ def run_look(arguments: Namespace) -> None:
 
 def make_looker(arguments: Namespace, asked: Looking) -> Looker:
     """Return what looks by the recipe that the flags name."""
-    dataset = arguments.data
-    if dataset is None or not recipe_names(dataset):  # a bundle has recipes and no data
-        dataset = choose_tunable(dataset, arguments.input_root)
-    name = choose_recipe(dataset, arguments.recipe)
+    dataset, name = recipe_to_look(arguments)
     return Looker(name, recipe_path(dataset, name), taken(Compute, arguments), asked)
 
 

@@ -136,7 +136,8 @@ class Looker:
                 drawn = self.explainer.draw(close.input, int(votes["pred"].iloc[0]))
         return FileEvidence(
             facts, verdict, close.picture, stability, close.people, close.no_people,
-            any(not net.sees_everyone for net in self.loaded.crops), close.crowd, close.timeline, drawn.maps, drawn.none, seconds=took,
+            any(not net.sees_everyone for net in self.loaded.crops), close.crowd,
+            close.timeline, drawn.maps, drawn.none, seconds=took,
             pictures=close.pictures | drawn.pictures,
         )  # fmt: skip
 

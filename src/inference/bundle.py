@@ -35,6 +35,7 @@ SCHEMA = 1
 TOP = "rvf"  # the one folder in the archive
 CHUNK = 1 << 20
 DATE = (1980, 1, 1, 0, 0, 0)  # of every member, so that equal contents make equal archives
+SOURCES = {".py", ".j2", ".css", ".js", ".yaml"}  # code, and what its pages are made of
 SCRIPTS = ("train_folds.py", "tune.py", "predict_ensemble.py", "requirements.txt", "LICENSE")
 README = """A bundle of rvf: the recipe {recipe} for the data set {dataset}, with all it needs.
 
@@ -139,7 +140,7 @@ def collect(name: str, recipe: Recipe, items: int | None = None) -> Contents:
 
 
 def _code() -> dict[str, Path]:
-    files = [path for path in (paths.REPO / "src").rglob("*.py") if path.is_file()]
+    files = [path for path in (paths.REPO / "src").rglob("*") if path.suffix in SOURCES]
     files += [paths.REPO / name for name in SCRIPTS]
     found = {path.relative_to(paths.REPO).as_posix(): path for path in files if path.is_file()}
     places = (paths.REPO / "docs" / "kaggle.ipynb", paths.REPO / "kaggle.ipynb")

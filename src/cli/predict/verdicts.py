@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from src.artifacts.files import sha256_file
 from src.artifacts.recipes import read_recipe
-from src.cli.common import choose_recipe, choose_tunable, recipe_names, recipe_path, taken
+from src.cli.common import recipe_path, recipe_to_look, taken
 from src.compute.request import Compute
 from src.ensemble.rule import rule_of
 from src.ensemble.shift.risk import RISK
@@ -39,10 +39,7 @@ def judge(arguments: Namespace, items: ItemsToPredict) -> Judged:
     Raises:
         UserError: `--risk` cannot be met; before anything is predicted.
     """
-    dataset = arguments.data
-    if dataset is None or not recipe_names(dataset):  # a bundle has recipes and no data
-        dataset = choose_tunable(dataset, arguments.input_root)
-    name = choose_recipe(dataset, arguments.recipe)
+    dataset, name = recipe_to_look(arguments)
     recipe = read_recipe(recipe_path(dataset, name))
     rule, levels = rule_of(recipe), levels_of(recipe, arguments.deliveries)
     risk = RISK if arguments.risk is None else arguments.risk
