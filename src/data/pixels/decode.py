@@ -301,7 +301,7 @@ def _damage_within(image: Image.Image, data: bytes) -> str:
 def _opened(data: bytes, kind: str) -> tuple[Image.Image, str]:
     """Return an image whose header was read, and what is wrong with it."""
     if kind == "heic":
-        _register_heic()
+        register_heic()
     try:
         return Image.open(io.BytesIO(data), formats=[_BY_PILLOW[kind]]), ""
     except Exception as error:  # noqa: BLE001 - a broken header fails in many ways
@@ -353,7 +353,12 @@ def _as_rgb(image: Image.Image, kind: str) -> NDArray[np.uint8]:
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _register_heic() -> None:
+def register_heic() -> None:
+    """Teach Pillow to open HEIC.
+
+    Raises:
+        UnreadableImageError: the extra that reads it is missing.
+    """
     try:
         from pillow_heif import register_heif_opener
     except ImportError:

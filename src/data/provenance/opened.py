@@ -1,0 +1,205 @@
+"""A file as the readers of provenance see it: opened once, its notes apart from its pixels."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from PIL import ExifTags, Image
+
+from src.data.pixels.decode import register_heic
+from src.data.pixels.formats import HEAD, describe_unknown, file_format, is_clip
+from src.data.provenance.finding import (
+    DAMAGED,
+    EXTRA_MISSING,
+    UNSUPPORTED,
+    Finding,
+    because,
+)
+from src.data.provenance.png_chunks import MOST_BYTES, PngText, read_png
+from src.errors import UnreadableImageError
+from src.registry import Registry
+
+CLIP = "clip"
+UNKNOWN = "unknown"
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
+_EXTENDED = b"http://ns.adobe.com/xmp/extension/\0"
+_GUID, _PLACES = 32, 8  # bytes: whose extension, then its whole length and the place of this part
+_XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")  # XMP part 3, 2.3.2
+_MOST_BOXES = 2000
+_PHOTOSHOP = b"Photoshop 3.0\0"
+_XMP_TAG, _IPTC_TAG, _RESOURCES_TAG = 700, 33723, 34377  # of TIFF
+
+Exif = dict[int, dict[int, Any]]  # directory (`MAIN` or of `ExifTags.IFD`) -> its tags
+MAIN = 0
+_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo, ExifTags.IFD.IFD1)
+
+
+@dataclass
+class Notes:
+    """What stands beside the pixels of a picture."""
+
+    exif: Exif = field(default_factory=dict)
+    xmp: list[bytes] = field(default_factory=list)  # packets, the main one first
+    resources: bytes = b""  # Photoshop's image resources, `8BIM` and so on
+    iptc: bytes = b""  # IPTC-IIM records that stand alone
+    texts: list[PngText] = field(default_factory=list)  # comments too
+    problems: dict[str, str] = field(default_factory=dict)  # source -> what of it is damaged
+
+
+class OpenedFile:
+    """One file on disk."""
+
+    def __init__(self, path: Path, name: str = "") -> None:
+        """Look at its first bytes; an OSError where it cannot be opened."""
+        self.path, self.name = path, name or path.name
+        with path.open("rb") as file:
+            self.head = file.read(HEAD)
+        self.kind = CLIP if is_clip(self.head) else file_format(self.head)
+        self.anchors: str = ""  # PEM of certificates that are trusted; see `read.py`
+
+    @property
+    def is_picture(self) -> bool:
+        """Tell whether it is of a format of pictures, readable or not."""
+        return self.kind not in (CLIP, UNKNOWN)
+
+    @cached_property
+    def notes(self) -> Notes:
+        """Return what stands beside the pixels; `NotReadError` where the header is broken."""
+        if self.kind == UNKNOWN:
+            raise because(UNSUPPORTED, describe_unknown(self.head))
+        if self.kind == CLIP:
+            with self.path.open("rb") as file:
+                return Notes(xmp=_of_boxes(file))
+        if self.kind == "png":
+            with self.path.open("rb") as file:
+                found = read_png(file)
+            notes = Notes({}, found.xmp, found.iptc, b"", found.texts)
+            if found.problem:
+                notes.problems["png_text"] = found.problem
+            _read_exif(notes, found.exif)
+            return notes
+        return self._by_pillow()
+
+    def _by_pillow(self) -> Notes:
+        try:
+            if self.kind == "heic":
+                register_heic()
+            with Image.open(self.path) as image:
+                found = _of_tiff(image) if self.kind == "tiff" else _of_picture(image)
+        except UnreadableImageError:
+            raise because(EXTRA_MISSING, "pip install pillow-heif") from None
+        except Exception as error:  # noqa: BLE001 - of a broken header Pillow makes any error
+            raise because(DAMAGED, _words(error)) from None
+        return found
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "its header cannot be read"
+    return str(error) or type(error).__name__
+
+
+def _of_picture(image: Image.Image) -> Notes:
+    info: dict[Any, Any] = image.info
+    segments: list[tuple[str, bytes]] = getattr(image, "applist", [])
+    comment = info.get("comment")
+    notes = Notes(xmp=_extended(segments))
+    _read_exif(notes, info.get("exif"))
+    notes.resources = b"".join(
+        data.removeprefix(_PHOTOSHOP) for kind, data in segments
+        if kind == "APP13" and data.startswith(_PHOTOSHOP)
+    )  # fmt: skip
+    if not notes.xmp and isinstance(info.get("xmp"), bytes):
+        notes.xmp = [info["xmp"]]
+    comments = [data for kind, data in segments if kind == "COM"] or [comment]
+    notes.texts = [
+        PngText("comment", one if isinstance(one, str) else one.decode("utf-8", "replace"), 0)
+        for one in comments if one
+    ]  # fmt: skip
+    return notes
+
+
+def _of_boxes(file: BinaryIO) -> list[bytes]:
+    """Return the XMP packets of an MP4 or MOV: its outermost boxes of that UUID."""
+    packets, place = [], 0
+    for _ in range(_MOST_BOXES):
+        file.seek(place)
+        head = file.read(32)
+        size, start = int.from_bytes(head[:4], "big"), 8
+        if size == 1:
+            size, start = int.from_bytes(head[8:16], "big"), 16
+        if size < start:  # the last box, or no boxes
+            break
+        if head[4:8] == b"uuid" and head[start : start + 16] == _XMP_BOX:
+            file.seek(place + start + 16)
+            packets.append(file.read(min(size - start - 16, MOST_BYTES)))
+        place += size
+    return packets
+
+
+def _of_tiff(image: Image.Image) -> Notes:
+    tags: Any = getattr(image, "tag_v2", {})
+    found = {tag: _bytes(tags.get(tag)) for tag in (_XMP_TAG, _IPTC_TAG, _RESOURCES_TAG)}
+    xmp = [found[_XMP_TAG]] if found[_XMP_TAG] else []
+    notes = Notes({}, xmp, found[_RESOURCES_TAG], found[_IPTC_TAG])
+    _read_tags(notes, image.getexif())
+    return notes
+
+
+def _bytes(value: object) -> bytes:
+    """Return a tag's bytes: of IPTC, which some write as 32-bit numbers, Pillow gives a tuple."""
+    if isinstance(value, tuple) and value and all(isinstance(one, int) for one in value):
+        return b"".join((one & 0xFFFFFFFF).to_bytes(4, "big") for one in value)
+    if isinstance(value, tuple) and value:
+        value = value[0]
+    if isinstance(value, str):
+        return value.encode("latin-1", "replace")
+    return value if isinstance(value, bytes) else b""
+
+
+def _read_exif(notes: Notes, raw: object) -> None:
+    if not isinstance(raw, bytes) or not raw:
+        return
+    exif = Image.Exif()
+    try:
+        exif.load(raw)
+    except Exception as error:  # noqa: BLE001 - of broken EXIF Pillow makes any error
+        notes.problems["exif"] = _words(error)
+    else:
+        _read_tags(notes, exif)
+
+
+def _read_tags(notes: Notes, exif: Image.Exif) -> None:
+    """Read all directories at once: those of a TIFF are read from its file, as long as it is open.
+
+    What is broken is left out, and said.
+    """
+    for directory in (MAIN, *_DIRECTORIES):
+        try:
+            found = dict(exif.items()) if directory == MAIN else dict(exif.get_ifd(directory))
+        except Exception as error:  # noqa: BLE001 - see above
+            notes.problems["exif"] = _words(error)
+            continue
+        if found:
+            notes.exif[directory] = found
+
+
+def _extended(segments: list[tuple[str, bytes]]) -> list[bytes]:
+    """Return the XMP packets of a JPEG: the first, then its extension (XMP part 3, 1.1.3.1)."""
+    packets = [data.removeprefix(_XMP) for _, data in segments if data.startswith(_XMP)]
+    extensions: dict[bytes, bytearray] = {}
+    for _, data in segments:
+        if data.startswith(_EXTENDED):
+            rest = data.removeprefix(_EXTENDED)
+            whose, places = rest[:_GUID], rest[_GUID : _GUID + _PLACES]
+            length, start = (int.from_bytes(places[at : at + 4], "big") for at in (0, 4))
+            part = rest[_GUID + _PLACES :]
+            if length > MOST_BYTES or start + len(part) > length or len(extensions) > 8:
+                continue
+            extensions.setdefault(whose, bytearray(length))[start : start + len(part)] = part
+    return packets + [bytes(data) for data in extensions.values()]
+
+
+READERS: Registry[Callable[[OpenedFile], Iterator[Finding]]] = Registry("source of provenance")
