@@ -25,12 +25,12 @@ def people(*faces: tuple[int, int, int, tuple[int, int, int]], size=(64, 96)) ->
     return found
 
 
-@pytest.fixture
-def face_looker(artefact_root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Looker]:
-    """Train and tune a net that crops faces; returns a call of what is asked to a `Looker`."""
-    use_red(monkeypatch)
+@pytest.fixture(scope="session")
+def face_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train and tune a net that crops faces, once, and return where all of it lies."""
+    root = tmp_path_factory.mktemp("faces")
     rng = np.random.default_rng(0)
-    home = artefact_root / "input" / "tiny" / "train"
+    home = root / "input" / "tiny" / "train"
     for number in range(40):
         left, top, side = rng.integers(2, 30), rng.integers(2, 30), rng.integers(14, 26)
         name, colour = (("real", REAL), ("fake", FAKE))[number % 2]
@@ -38,22 +38,29 @@ def face_looker(artefact_root: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
         noise = rng.integers(-9, 10, pixels.shape)
         pixels = np.clip(pixels + noise, 0, 255).astype(np.uint8)
         write_picture(home / name / f"{number:02d}.png", pixels)
-    configs = artefact_root / "configs" / "models"
+    configs = root / "configs" / "models"
     configs.mkdir(parents=True)
     (configs / "tiny.yaml").write_text(
         tiny_model().replace("image_size: 16", "image_size: 16, crop: face")
         + "face: {detector: red, margin: 1.0}\nframes: {train: 4, eval: 4}\n"
     )
-    return trained()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RVF_ROOT", str(root))
+        use_red(patch)
+        flags = ["--data", "tiny"]
+        for fold in "01":
+            words = ["--model", "tiny", "--fold", fold, "--scheme", "sgkf2_s0", "--no-report"]
+            words += [*flags, "--device", "cpu", "--workers", "0"]
+            assert parsers.main("train", words) == 0
+        assert parsers.main("tune", ["--strategies", "mean", *flags]) == 0
+    return root
 
 
-def trained() -> Callable[..., Looker]:
-    """Train two folds of `tiny` on `tiny` and tune; returns a call of what is asked."""
-    flags = ["--data", "tiny"]
-    for fold in "01":
-        words = ["--model", "tiny", "--fold", fold, "--scheme", "sgkf2_s0", "--no-report"]
-        assert parsers.main("train", [*words, *flags, "--device", "cpu", "--workers", "0"]) == 0
-    assert parsers.main("tune", ["--strategies", "mean", *flags]) == 0
+@pytest.fixture
+def face_looker(face_root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Looker]:
+    """Return a call of what is asked to a `Looker` by that net; nothing may be changed there."""
+    monkeypatch.setenv("RVF_ROOT", str(face_root))
+    use_red(monkeypatch)
 
     def make(**asked: object) -> Looker:
         recipe = paths.recipe_json("tiny", "tuned")

@@ -1,6 +1,8 @@
 """One file to its evidence: the recipe's own verdict, each person, each frame, and what is odd."""
 
 import json
+import shutil
+from dataclasses import fields
 
 import cv2
 import numpy as np
@@ -11,7 +13,18 @@ from PIL import Image
 from src import paths
 from src.cli import parsers
 from src.errors import UserError
+from src.evidence.evidence import (
+    AtLevel,
+    FileEvidence,
+    FileFacts,
+    Moment,
+    NetMap,
+    Person,
+    Timeline,
+    Verdict,
+)
 from src.inference.loaded import by_frame, named, only_person, without_frames
+from tests.conftest import REPO
 from tests.evidence.conftest import FAKE, REAL, people
 from tests.faces_stub import write_film, write_picture
 
@@ -125,7 +138,11 @@ def _touched(path):
     return path
 
 
-def test_a_recipe_whose_checkpoints_are_gone_is_refused(face_looker):
+def test_a_recipe_whose_checkpoints_are_gone_is_refused(
+    face_looker, face_root, tmp_path, monkeypatch
+):
+    root = shutil.copytree(face_root, tmp_path / "copy")
+    monkeypatch.setenv("RVF_ROOT", str(root))
     paths.checkpoint("tiny", "sgkf2_s0", "tiny", 1).unlink()
     with pytest.raises(UserError, match="fold_1"):
         face_looker()
@@ -182,3 +199,10 @@ def test_views_are_told_apart_by_level_frame_and_person():
     assert frames["view"].tolist() == ["face0", "face1", "face0+flip"]
     cut = without_frames(table("f00", "f01", "f02"), [1, 2, 0])
     assert cut.groupby("item_id")["logit"].agg(list).to_dict() == {"1": [0, 2], "2": [0]}
+
+
+def test_every_key_is_in_the_docs():
+    text = (REPO / "docs" / "look.md").read_text()
+    parts = (FileEvidence, FileFacts, Verdict, AtLevel, Person, Moment, Timeline, NetMap)
+    keys = {one.name for part in parts for one in fields(part)} - {"pictures"}
+    assert [key for key in sorted(keys) if f"`{key}`" not in text] == []
