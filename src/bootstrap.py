@@ -1,9 +1,9 @@
-"""How sure a score is: a paired bootstrap that draws whole groups."""
+"""How sure a score is: a paired bootstrap that draws whole groups; of a share, by Wilson."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from src.metrics import LOSSES, Counts, Metric, log_odds, roc_of_counts
 from src.thresholds import BINS, threshold_of_counts
@@ -12,6 +12,7 @@ Answer = tuple[NDArray[np.float64], NDArray[np.int64]]  # (n,) prob, (n,) decisi
 REPLICATES = 2000
 FEWEST = 200  # replicates of a large table
 THRESHOLDS = 200  # replicates of the threshold's interval
+NORMAL_95 = 1.959963984540054  # standard errors either way that hold 95 %
 MIN_GROUPS = 10  # below this an interval would be fiction
 _CELLS = 4_000_000  # of one block of draws: 32 MB
 _ROWS = 10_000_000  # of all replicates together that look at every row, about: some seconds
@@ -177,3 +178,25 @@ def interval(scores: NDArray[np.float64], level: float = 0.95) -> tuple[float, f
     tail = (1 - level) / 2
     low, high = np.nanquantile(scores, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def wilson_interval(
+    hits: ArrayLike, trials: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the 95 % interval of shares, for which it takes every trial to be of its own.
+
+    The score interval (Wilson, JASA 22, 1927), which stays within 0 and 1 and says something of 0
+    hits too. Where trials come in groups, such as frames of one clip, it is too narrow.
+
+    Args:
+        hits, trials: any shape; NaN limits where there are no trials.
+    """
+    k, n = np.asarray(hits, np.float64), np.asarray(trials, np.float64)
+    z2 = NORMAL_95**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = k / n
+        middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+        half = np.sqrt(share * (1 - share) * z2 / n + z2**2 / (4 * n**2)) / (1 + z2 / n)
+    # At the ends the limit is the share itself, which rounding must not miss.
+    low = np.where(k == 0, np.where(n > 0, 0.0, np.nan), middle - half)
+    return low, np.where((k == n) & (n > 0), 1.0, middle + half)

@@ -156,6 +156,7 @@ submission_log_csv = Artefact("submissions/log.csv")  # the book: cross-fitted a
 submission_log_png = Artefact("submissions/log.png")
 bundle_zip = Artefact("bundles/{dataset}/{recipe}.zip")  # predicts with a recipe elsewhere
 
+report_html = Artefact("reports/{dataset}/index.html")  # the page of a data set
 faces_png = Artefact("reports/{dataset}/faces.png")  # faces found and cut out
 # what a model's net sees of training items
 preview_png = Artefact("reports/{dataset}/preview_{model}.png")

@@ -385,10 +385,10 @@ def _variants(parser: Parser) -> None:
 
 @command("""Draw learning curves, confusion, reliability, ROC, the most wrong items.
 
-  python -m src report                  every model with a finished run
+  python -m src report                  every model with a finished run, every recipe
   python -m src report effnet_b0        that one
 
-Writes reports/<data set>/<scheme>/<model>/index.html and the pictures it shows, one a run.""")
+Writes reports/<data set>/index.html, and a page of each model and recipe that it links.""")
 def _report(parser: Parser) -> None:
     add = parser.add_argument
     add("models", nargs="*", metavar="MODEL", help="default: all with a run")

@@ -3,10 +3,12 @@
 Where a net looks (`attention`), and where it says that pixels were changed (`evaluate --by mask`).
 """
 
+import math
 import shutil
 import subprocess
 from argparse import Namespace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from src import paths
@@ -36,7 +38,8 @@ from src.reporting.localisation.card import (
     table_of,
 )
 from src.reporting.localisation.localised import held_out, localise
-from src.reporting.report import CROSS, FITTED, scores_of, write_report
+from src.reporting.report.subjects import CROSS, FITTED, Reported, scores_of, subject_of_runs
+from src.reporting.report.write import ItemFiles, write_report
 from src.reporting.runs import collect_runs, reportable
 
 COLUMNS = 4  # of a printed table
@@ -51,7 +54,7 @@ Intervals: 95 %, by group, cuts held fixed."""
 
 def run_report(arguments: Namespace) -> None:
     """Do what the flags ask for."""
-    name = choose_dataset(arguments.data, arguments.input_root)
+    name = choose_tunable(arguments.data, arguments.input_root)
     show_log()
     scheme = existing_scheme(name, arguments.scheme)
     if scheme is None:
@@ -59,27 +62,53 @@ def run_report(arguments: Namespace) -> None:
             f"{name} has no folds{f' {arguments.scheme}' if arguments.scheme else ''} yet, so no "
             f"run either: python train_folds.py --model NAME --data {name}"
         )
-    models = list(dict.fromkeys(arguments.models)) or reportable(name, scheme)
-    if not models:
+    known = reportable(name, scheme)
+    if not known:
         raise UserError(
             f"{name}/{scheme} has no finished run yet: python train_folds.py --model NAME"
         )
-    found = [collect_runs(name, scheme, model) for model in models]
-    for runs in found:
-        check_own(name, scheme, [runs.model], runs.folds, arguments.input_root)
-    dataset = load_dataset(name, arguments.input_root)
-    for runs in found:
-        page = write_report(runs, dataset)
-        scores = scores_of(runs.whole) if runs.whole is not None else None
-        text = "nothing held out"
-        if scores is not None:
-            cross = f"{scores[CROSS]:.4f} cross-fitted, " if CROSS in scores else ""
-            text = (
-                f"{scores['items']} items, macro_f1 {cross}{scores['macro_f1']:.4f} at 0.5 "
-                f"(in-sample {scores[FITTED]:.4f}), auc {scores['auc']:.4f}, "
-                f"ece {scores['ece']:.4f}"
-            )
-        print(f"{runs.model}: {text} -> {page}")
+    asked = list(dict.fromkeys(arguments.models))
+    models, troubles = [], []
+    for model in dict.fromkeys([*asked, *known]):
+        try:
+            runs = collect_runs(name, scheme, model)
+            check_own(name, scheme, [model], runs.folds, arguments.input_root)
+        except UserError as error:
+            if model in asked or len(known) == 1:
+                raise
+            troubles.append(f"{model} is not shown: {error}")
+            if len(troubles) == len(known):
+                raise
+            continue
+        models.append(subject_of_runs(runs))
+    files = _files(name, arguments.input_root)
+    written = write_report(name, scheme, models, files, chosen=asked or None, troubles=troubles)
+    for trouble in troubles:
+        print(trouble)
+    for one in written.pages:
+        print(f"{one.name}: {_summary(one)} -> {one.page}")
+    print(f"report: {written.index}")
+
+
+def _files(name: str, input_root: Path | None) -> ItemFiles:
+    """Return a data set's files, or why there are none: predictions can be shown without."""
+    try:
+        dataset = load_dataset(name, input_root)
+    except UserError as error:
+        return ItemFiles.of(None, name, f"the data set cannot be read: {error}")
+    return ItemFiles.of(dataset, name)
+
+
+def _summary(one: Reported) -> str:
+    if one.rows is None:
+        return one.trouble or "nothing held out"
+    scores = scores_of(one)
+    cross = f"{scores[CROSS]:.4f} cross-fitted, " if CROSS in scores else ""
+    area = f"none ({one.auc.why})" if math.isnan(one.auc.value) else f"{scores['auc']:.4f}"
+    return (
+        f"{scores['items']} items, macro_f1 {cross}{scores['macro_f1']:.4f} at 0.5 "
+        f"(in-sample {scores[FITTED]:.4f}), auc {area}, ece {scores['ece']:.4f}"
+    )
 
 
 def run_attention(arguments: Namespace) -> None:
@@ -151,7 +180,7 @@ def _check_flags(arguments: Namespace) -> None:
         "--recipe": arguments.recipe is not None,  # only a net shows maps
         "--only": arguments.only is not None,
         "--versus": arguments.versus is not None,
-        "--from": arguments.source is not None,
+        "--from": arguments.files is not None,
         "--split": arguments.split is not None,
     }
     for flag, given in flags.items():

@@ -43,13 +43,13 @@ def _keep_fonts_here() -> None:
     os.environ.setdefault("MPLCONFIGDIR", str(paths.cache_dir() / "matplotlib"))
 
 
-def save_figure(figure: "Figure", path: Path) -> Path:
-    """Write a figure as PNG, whole or not at all; returns `path`."""
+def save_figure(figure: "Figure", path: Path, scale: float = 1.0) -> Path:
+    """Write a figure as PNG of `scale` times `DPI`, whole or not at all; returns `path`."""
     with warnings.catch_warnings(), atomic_path(path) as temporary:
         # Of file names in scripts that the font lacks: a box stands for such a letter.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         warnings.filterwarnings("ignore", ".* does not support .* natively", UserWarning)
-        figure.savefig(temporary, format="png", dpi=DPI)
+        figure.savefig(temporary, format="png", dpi=scale * DPI)
     return path
 
 

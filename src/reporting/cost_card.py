@@ -176,6 +176,8 @@ def plot_costs(costs: Sequence[Cost], scores: Mapping[str, Scored], path: Path) 
     if not points:
         return None
     figure = new_figure(12, 5 * len(SCORES))
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     grid = figure.subplots(len(SCORES), 2, squeeze=False)
     for (name, title), (left, right) in zip(SCORES.items(), grid, strict=True):
         for cost, card in points:
@@ -197,5 +199,8 @@ def plot_costs(costs: Sequence[Cost], scores: Mapping[str, Scored], path: Path) 
         left.set(xscale="log", xlabel="GMACs an image", ylabel=f"{title}, 95 % interval")
         right.set(xscale="log", xlabel="images a second", ylabel=f"{title}, 95 % interval")
         for axes in (left, right):
-            axes.margins(0.2)
+            axes.margins(0.35, 0.2)
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
     return save_figure(figure, path)

@@ -20,7 +20,7 @@ from src.metrics import (
     recall_fake,
     recall_real,
 )
-from src.reporting.report import draw_history, draw_panel
+from src.reporting.report.panels import draw_history, draw_panel
 from src.reporting.runs import RunPart, collect_runs
 from src.training.monitor import confidence_note, constant_loss
 

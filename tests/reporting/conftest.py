@@ -6,8 +6,10 @@ import pandas as pd
 import pytest
 
 from src import paths
+from src.artifacts.files import sha256_file
 from src.artifacts.folds import write_folds
 from src.artifacts.oof import write_oof
+from src.artifacts.recipes import Member, Recipe, write_recipe
 from src.reporting import charts
 from tests.records import make_record
 
@@ -71,3 +73,23 @@ def run_record(model: str, fold, stages: bool = False) -> dict:
 def coarse(monkeypatch):
     """Draw figures of few pixels, which is quick."""
     monkeypatch.setattr(charts, "DPI", 25)
+
+
+def write_recipe_of(name, model, threshold=0.7, weight=1.0, other=None, stages=None):
+    """Write a recipe of one or two models that predicted all folds."""
+    folds = [0, 1, 2]
+
+    def member(name, share):
+        files = {k: paths.oof_csv("toy", "s", name, k) for k in folds}
+        made_of = {str(k): sha256_file(file) for k, file in files.items()}
+        return Member(name, share, 0.5, [*folds], made_of)
+
+    members = [member(model, weight)] + ([member(other, 1 - weight)] if other else [])
+    stages = stages or [
+        {"name": "voting", "params": {"rule": "soft"}},
+        {"name": "threshold", "params": {"value": threshold}},
+    ]
+    fold_sha = sha256_file(paths.folds_csv("toy", "s"))
+    write_recipe(
+        paths.recipe_json("toy", name), Recipe("toy", "s", folds, fold_sha, members, stages)
+    )

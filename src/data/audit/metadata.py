@@ -98,10 +98,19 @@ class Audit:
     parts: list[AuditPart]
 
 
-def audit_dataset(dataset: Dataset, seed: int = 0) -> Audit:
-    """Read the headers of the train items, extra data sets too, and try to tell fakes by them.
+@dataclass(frozen=True)
+class Headers:
+    """What the headers of some train items say."""
 
-    The draw of items, the folds and the bootstrap follow from `seed`.
+    table: pd.DataFrame  # the fields of `FIELDS` of each item that could be read, RangeIndex
+    items: pd.DataFrame  # its rows of the manifest, likewise
+    group: Labels  # (n,) codes of its groups
+    total: int  # train items there are
+    unreadable: int  # items whose header cannot be read; left aside
+
+
+def read_headers(dataset: Dataset, at_most: int = MOST_ITEMS, seed: int = 0) -> Headers:
+    """Read the headers of about `at_most` train items, drawn as whole groups from `seed`.
 
     Raises:
         UserError: no train items, or a file has vanished.
@@ -112,24 +121,39 @@ def audit_dataset(dataset: Dataset, seed: int = 0) -> Audit:
     rng = np.random.default_rng(seed)
     own = "\0" + train["item_id"]  # no group of the data set is called that
     group = pd.factorize(train["group"].where(train["group"] != "", own))[0]
-    rows = _draw_groups(group, MOST_ITEMS, rng)
+    rows = _draw_groups(group, at_most, rng)
     items, group = train.iloc[rows].reset_index(drop=True), group[rows]
     found = _read_all(dataset.root, items)
     good = np.array([one is not None for one in found])
-    items, group = items[good].reset_index(drop=True), group[good]
     table = pd.DataFrame(
         [one for one in found if one is not None],
         columns=pd.Index([field.name for field in FIELDS]),
     )
+    kept = items[good].reset_index(drop=True)
+    return Headers(table, kept, group[good], len(train), int((~good).sum()))
+
+
+def audit_dataset(dataset: Dataset, seed: int = 0) -> Audit:
+    """Read the headers of the train items, extra data sets too, and try to tell fakes by them.
+
+    The draw of items, the folds and the bootstrap follow from `seed`; raises as `read_headers`.
+    """
+    return audit_headers(read_headers(dataset, MOST_ITEMS, seed), seed)
+
+
+def audit_headers(headers: Headers, seed: int = 0) -> Audit:
+    """Try to tell fakes by headers that were read."""
+    table, items = headers.table, headers.items
     label = items["label"].to_numpy(np.int64)
     parts = [
-        audit_part(name, table[chosen], label[chosen], group[chosen], seed)
+        audit_part(name, table[chosen], label[chosen], headers.group[chosen], seed)
         for name, chosen in _parts(items)
     ]
-    table.insert(0, "item_id", items["item_id"])
-    table.insert(1, "label", label)
     named = bool((items["group"] != "").any())
-    return Audit(table, len(train), int((~good).sum()), named, parts)
+    whole = table.copy()
+    whole.insert(0, "item_id", items["item_id"])
+    whole.insert(1, "label", label)
+    return Audit(whole, headers.total, headers.unreadable, named, parts)
 
 
 def audit_part(

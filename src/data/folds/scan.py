@@ -99,6 +99,13 @@ def scan_items(dataset: Dataset) -> pd.DataFrame:
     return _as_table(dataset.items, known, rows)
 
 
+def known_scan(dataset: Dataset) -> pd.DataFrame | None:
+    """Return what `scan_items` would, where no file has to be opened for it; else None."""
+    known = _read_cache(paths.manifest_cache(dataset.name))
+    rows = _locate(known, dataset)
+    return None if (rows < 0).any() else _as_table(dataset.items, known, rows)
+
+
 def scan_for(dataset: Dataset, scheme: str) -> pd.DataFrame:
     """Return what a fold scheme is made from: a scan, or of an unscanned scheme nothing known.
 

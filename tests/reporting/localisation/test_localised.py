@@ -18,8 +18,8 @@ from src.models.checkpoint import save_checkpoint
 from src.models.classifier import build_classifier
 from src.reporting.localisation import localised, pixel_scores
 from src.reporting.localisation.localised import truths_of
-from src.reporting.report import make_page
-from src.reporting.runs import collect_runs
+from src.reporting.report.beside import localisation_blocks
+from src.reporting.report.subjects import model_subject
 from src.training.auxiliary.localisation import boundary_of
 from tests.reporting.conftest import N, predict
 
@@ -210,9 +210,8 @@ def test_hard_and_soft_masks_have_a_boundary_and_a_region():
 
 
 def test_the_report_shows_the_sheet(run):
-    runs = collect_runs("toy", "s", "teller")
-    assert "localisation" not in make_page(runs, [])
+    assert localisation_blocks(model_subject("toy", "s", "teller")) == []
     run("--folds", "0")
-    page = make_page(runs, [])
-    assert 'src="localisation.png"' in page
-    assert 'href="localisation.csv"' in page
+    (picture,) = localisation_blocks(model_subject("toy", "s", "teller"))
+    assert picture.path == paths.localisation_png("toy", "s", "teller")
+    assert picture.csv == paths.localisation_csv("toy", "s", "teller")
