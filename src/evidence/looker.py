@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from src.data.pixels.decode import size_of
 from src.data.pixels.formats import is_clip
 from src.data.pixels.video import MAX_DECODED
 from src.data.pixels.video_packets import look_ahead
+from src.data.provenance.read import provenance_of
 from src.ensemble.rule import deliveries_of
 from src.ensemble.shift.stability import stability_of
 from src.errors import UnreadableImageError, UserError
@@ -42,7 +44,7 @@ from src.inference.member_logits import at_level, levels_of
 from src.inference.stored import ItemsToPredict
 
 DELIVERIES = 2  # levels at which a file is looked at besides, where nothing else is asked
-STEPS = ("reading", "verdict", "stability", "people", "maps", "provenance")
+STEPS = ("reading", "verdict", "provenance", "stability", "people", "maps")
 OnStep = Callable[[str], None]  # told the name of each step as it begins
 
 
@@ -120,8 +122,13 @@ class Looker:
             seen = self.loaded.predict(items)
             clean = self.loaded.answering(seen.views)
             first = self.loaded.vote(clean, facts.kind)
+        said: dict[str, Any] | None = None
+        if self.asked.provenance:
+            with step("provenance"):
+                said = provenance_of(path, facts.name).record()
         if first["fallback"].iloc[0]:
-            return FileEvidence(facts, self._unread(seen, items.item_ids[0]), seconds=took)
+            verdict = self._unread(seen, items.item_ids[0])
+            return FileEvidence(facts, verdict, provenance=said, seconds=took)
         with step("stability"):
             votes, stability, flipped = self._stability(items, seen, clean, facts.kind)
         verdict = self._verdict(votes, items, seen, flipped)
@@ -137,8 +144,8 @@ class Looker:
         return FileEvidence(
             facts, verdict, close.picture, stability, close.people, close.no_people,
             any(not net.sees_everyone for net in self.loaded.crops), close.crowd,
-            close.timeline, drawn.maps, drawn.none, seconds=took,
-            pictures=close.pictures | drawn.pictures,
+            close.timeline, drawn.maps, drawn.none, said, took,
+            close.pictures | drawn.pictures,
         )  # fmt: skip
 
     def _facts(self, path: Path, name: str) -> FileFacts:

@@ -3,6 +3,7 @@
 from src.evidence.evidence import FileEvidence, NetMap
 from src.pages.environment import ENGLISH, plain, words
 
+SHOWN = 100  # letters of what a file says of itself
 WIDE = 40  # letters of a timeline's bars
 
 
@@ -12,8 +13,15 @@ def evidence_text(found: FileEvidence) -> str:
 
 
 def _lines(found: FileEvidence) -> list[str]:
-    say = words(ENGLISH)
-    file, verdict = found.file, found.verdict
+    lines = [*_verdict_lines(found), *_people_lines(found), *_timeline_lines(found)]
+    lines += [f"  map: {_map_text(one)}" for one in found.maps]
+    if found.no_maps:
+        lines.append(f"  map: none, {found.no_maps}")
+    return [*lines, *_file_lines(found)]
+
+
+def _verdict_lines(found: FileEvidence) -> list[str]:
+    file, verdict, say = found.file, found.verdict, words(ENGLISH)
     size = f"{file.width} x {file.height}, " if file.width else ""
     length = f"{file.seconds:.1f} s, " if file.seconds else ""
     lines = [f"{file.name} ({size}{length}{file.bytes:,} bytes)"]
@@ -33,6 +41,11 @@ def _lines(found: FileEvidence) -> list[str]:
             f"{one.level} {one.prob:.4f}{' FLIPS' if one.flips else ''}" for one in found.stability
         )
         lines.append(f"  delivered otherwise: {levels}")
+    return lines
+
+
+def _people_lines(found: FileEvidence) -> list[str]:
+    say, lines = words(ENGLISH), []
     for person in found.people:
         times = "" if person.start is None else f", {person.start:.1f} to {person.end:.1f} s"
         lines.append(f"  person {person.number + 1}: {person.said}, {person.prob:.4f}{times}")
@@ -41,18 +54,32 @@ def _lines(found: FileEvidence) -> list[str]:
         lines.append(f"  people: {say('look.crowd', **more)}")
     if found.no_people:
         lines.append(f"  people: {say(f'look.people_{found.no_people}')}")
-    if found.timeline is not None:
-        deciding = set(found.timeline.deciding)
-        for place, moment in enumerate(found.timeline.moments):
-            bar = "#" * round(WIDE * moment.prob)
-            mark = " *" if place in deciding else ""
-            lines.append(f"  {moment.second:8.2f} s {moment.prob:.4f} {bar:<{WIDE}}{mark}")
-        without = "flips" if found.timeline.flips_without else "holds"
-        lines.append(f"  * frames that decide: without them the verdict {without}")
-    lines += [f"  map: {_map_text(one)}" for one in found.maps]
-    if found.no_maps:
-        lines.append(f"  map: none, {found.no_maps}")
     return lines
+
+
+def _timeline_lines(found: FileEvidence) -> list[str]:
+    if found.timeline is None:
+        return []
+    deciding, lines = set(found.timeline.deciding), []
+    for place, moment in enumerate(found.timeline.moments):
+        bar = "#" * round(WIDE * moment.prob)
+        mark = " *" if place in deciding else ""
+        lines.append(f"  {moment.second:8.2f} s {moment.prob:.4f} {bar:<{WIDE}}{mark}".rstrip())
+    without = "flips" if found.timeline.flips_without else "holds"
+    return [*lines, f"  * frames that decide: without them the verdict {without}"]
+
+
+def _file_lines(found: FileEvidence) -> list[str]:
+    if found.provenance is None:
+        return []
+    lines = []
+    for one in found.provenance["findings"]:
+        value = " ".join(one["value"].split())
+        value = value if len(value) <= SHOWN else f"{value[: SHOWN - 4]} ..."
+        lines.append(
+            f"  the file says ({one['strength']}): {one['source']} {one['field']}: {value}"
+        )
+    return lines or ["  the file says nothing of itself, which proves nothing"]
 
 
 def _map_text(one: NetMap) -> str:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import struct
+import zlib
 from dataclasses import fields
 
 import cv2
@@ -9,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from src import paths
 from src.cli import parsers
@@ -100,7 +103,9 @@ def _damaged(folder):
     first = Image.fromarray(TWO)
     first.save(folder / "moving.gif", save_all=True, append_images=[Image.fromarray(people())])
     first.convert("I;16").save(folder / "deep.png")
-    Image.new("L", (30_000, 30_000)).save(folder / "huge.png")
+    shape = struct.pack(">4sIIBBBBB", b"IHDR", 30_000, 30_000, 8, 0, 0, 0, 0)
+    header = struct.pack(">I", 13) + shape + struct.pack(">I", zlib.crc32(shape))
+    (folder / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header)
     (folder / "named.mp4").write_bytes((folder / "nobody.png").read_bytes())
 
 
@@ -154,7 +159,9 @@ def test_look_writes_text_json_and_a_page_that_loads_nothing(
     monkeypatch.setattr("src.cli.look.show_log", lambda: None)
     face_looker()
     hostile = tmp_path / 'a"><img src=x onerror=alert(1)>\u202egnp.png'
-    write_picture(hostile, TWO)
+    notes = PngInfo()
+    notes.add_text("parameters", "<script>alert(2)</script>\nSteps: 20, Sampler: Euler, Model: sd")
+    Image.fromarray(TWO).save(hostile, pnginfo=notes)
     page, table = tmp_path / "page.html", tmp_path / "found.json"
     capsys.readouterr()
     words = ["--data", "tiny", "--html", str(page), "--json", str(table), "--device", "cpu"]
@@ -170,6 +177,10 @@ def test_look_writes_text_json_and_a_page_that_loads_nothing(
     assert [person["said"] for person in record["people"]] == ["real", "fake"]
     text = page.read_text()
     assert "<img src=x" not in text
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(2)&lt;/script&gt;" in text
+    prompts = [one for one in record["provenance"]["findings"] if one["source"] == "png_text"]
+    assert {one["strength"] for one in prompts} == {"stated"}
     assert "&lt;img src=x onerror=alert(1)&gt;\\u202egnp.png" in text
     assert "default-src &#39;none&#39;" in text or "default-src 'none'" in text
     page.write_text("mine")
