@@ -32,9 +32,12 @@ class Verdict:
     prob: float | None  # P(fake) by the recipe's rule; None where it could not be read
     threshold: float  # from which on the rule says fake
     leans: str  # `real` or `fake`: on which side of the threshold it is; "" as `said`
+    # share of fakes among out-of-fold rows with such an answer (`Chance`); None where they are gone
+    chance: float | None
+    chance_error: float | None  # calibration error of that, on rows it was not fitted on
+    chance_share: float | None  # of fakes among those rows: of another share it is another chance
     reasons: tuple[str, ...]  # codes of why it is unsure (`src.evidence.verdicts`), or `unreadable`
     details: dict[str, str]  # a code -> what more there is to say of it
-    calibrated: bool  # whether the rule maps logits to probabilities fitted on held-out rows
     recipe: str  # its name
     dataset: str
     models: tuple[str, ...]  # its members of some weight

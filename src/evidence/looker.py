@@ -23,11 +23,12 @@ from src.data.provenance.read import provenance_of
 from src.ensemble.rule import deliveries_of
 from src.ensemble.shift.stability import stability_of
 from src.errors import UnreadableImageError, UserError
+from src.evidence.chance import Chance, chance_of
 from src.evidence.closer import look_closer
 from src.evidence.evidence import AtLevel, FileEvidence, FileFacts, Verdict
 from src.evidence.far import far_files
 from src.evidence.maps import DrawnMaps, Explainer
-from src.evidence.risk import RecipeBand, band_of
+from src.evidence.risk import RecipeBand, grounds_of
 from src.evidence.verdicts import (
     BAND,
     FAR,
@@ -52,7 +53,7 @@ OnStep = Callable[[str], None]  # told the name of each step as it begins
 class Looking:
     """What is asked of a file."""
 
-    risk: float | None = None  # of wrong ones among sure verdicts; see `band_of`
+    risk: float | None = None  # of wrong ones among sure verdicts; see `Grounds.band`
     deliveries: int | None = DELIVERIES  # levels at which a file is looked at too; 0: none
     frames: int | None = None  # on a clip's timeline; see `look_closer`
     maps: bool = True  # where a net looks
@@ -83,6 +84,7 @@ class Looker:
         self.recipe = read_recipe(path)
         self.levels = levels_of(self.recipe, self.asked.deliveries or None)
         self.stage = deliveries_of(self.recipe)
+        self.chance: Chance | None = None
         self.band, self.no_band = self._band()
         self.loaded = LoadedRecipe(self.recipe, compute)
         self.explainer = Explainer(self.loaded) if self.asked.maps else None
@@ -90,10 +92,10 @@ class Looker:
     def _band(self) -> tuple[RecipeBand | None, str]:
         """Return the band, or why there is none; a risk that was asked for and fails is raised."""
         risk = self.asked.risk
-        if risk == 0:
-            return None, "not asked for"
         try:
-            return band_of(self.name, self.recipe, risk), ""
+            grounds = grounds_of(self.name, self.recipe)
+            self.chance = chance_of(grounds.rows)
+            return (None, "not asked for") if risk == 0 else (grounds.band(risk), "")
         except UserError as error:
             if risk is not None:
                 raise
@@ -259,12 +261,14 @@ class Looker:
         reasons: tuple[str, ...],
         details: dict[str, str],
     ) -> Verdict:
-        rule, recipe = self.loaded.rule, self.recipe
+        recipe, chance = self.recipe, self.chance
+        expected = chance.of(prob) if chance is not None and prob is not None else None
         models = tuple(member.model for member in recipe.members if member.weight != 0)
         risk = None if self.band is None else self.band.record()
         return Verdict(
-            said, prob, threshold, leans, reasons, details, bool(rule.curves or rule.folds),
-            self.name, recipe.dataset, models, risk, self.no_band,
+            said, prob, threshold, leans, expected,
+            None if chance is None else chance.error, None if chance is None else chance.share,
+            reasons, details, self.name, recipe.dataset, models, risk, self.no_band,
         )  # fmt: skip
 
 

@@ -58,25 +58,37 @@ class RecipeBand:
         }
 
 
-def band_of(name: str, recipe: Recipe, risk: float | None) -> RecipeBand:
-    """Find the band of a recipe, called `name`.
+@dataclass(frozen=True)
+class Grounds:
+    """The out-of-fold rows of a recipe, decided by what was not fitted on them."""
 
-    Args:
-        name, recipe: whose rows.
-        risk: share of sure verdicts that may be wrong; None: `RISK`, or the lowest from there to
-            `MOST` that can be met.
+    rows: Decided
+    threshold: float  # of the recipe
+    doubts: list[str]  # why what is found on them may not hold
 
-    Raises:
-        UserError: the risk cannot be met (`find_band`); predictions are gone.
-    """
+    def band(self, risk: float | None) -> RecipeBand:
+        """Find the band.
+
+        Args:
+            risk: share of sure verdicts that may be wrong; None: `RISK`, or the lowest from there
+                to `MOST` that can be met.
+
+        Raises:
+            UserError: the risk cannot be met (`find_band`).
+        """
+        rows = self.rows
+        band = _lowest(rows) if risk is None else find_band(rows, risk)
+        check, share = check_halves(rows, band.risk), float(rows.label.mean())
+        return RecipeBand(band, self.threshold, check, share, self.doubts)
+
+
+def grounds_of(name: str, recipe: Recipe) -> Grounds:
+    """Return the rows of a recipe, called `name`; raises a UserError where predictions are gone."""
     subject = subject_of_recipe(name, recipe)
-    rows = honest_rows(subject)
     doubts = list(subject.notes)
     if how_decided(subject) == IN_SAMPLE:
         doubts.append(IN_SAMPLE_DOUBT)
-    band = _lowest(rows) if risk is None else find_band(rows, risk)
-    check = check_halves(rows, band.risk)
-    return RecipeBand(band, rule_of(recipe).threshold, check, float(rows.label.mean()), doubts)
+    return Grounds(honest_rows(subject), rule_of(recipe).threshold, doubts)
 
 
 def _lowest(rows: Decided) -> Band:

@@ -33,6 +33,11 @@ def _verdict_lines(found: FileEvidence) -> list[str]:
         f"  {verdict.said.upper()}{leans}: P(fake) {verdict.prob:.4f}, fake from "
         f"{verdict.threshold:.4f} (recipe {verdict.recipe} of {verdict.dataset})"
     )
+    if verdict.chance is not None:
+        lines.append(
+            f"  calibrated: {verdict.chance:.1%} fake of out-of-fold rows with such an answer (off "
+            f"by {verdict.chance_error:.3f}; {verdict.chance_share:.0%} of those rows are fake)"
+        )
     for code, reason in zip(verdict.reasons, reasons, strict=True):
         more = verdict.details.get(code)
         lines.append(f"  unsure: {reason}{f' ({more})' if more else ''}")

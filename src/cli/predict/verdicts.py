@@ -14,7 +14,7 @@ from src.compute.request import Compute
 from src.ensemble.rule import rule_of
 from src.ensemble.shift.risk import RISK
 from src.evidence.far import far_files
-from src.evidence.risk import band_of
+from src.evidence.risk import grounds_of
 from src.evidence.verdicts import BAND, FAR, FLIPS, NO_FACE, PARTIAL, verdicts_of
 from src.inference.folder import vote_on_items
 from src.inference.member_logits import levels_of
@@ -43,7 +43,7 @@ def judge(arguments: Namespace, items: ItemsToPredict) -> Judged:
     recipe = read_recipe(recipe_path(dataset, name))
     rule, levels = rule_of(recipe), levels_of(recipe, arguments.deliveries)
     risk = RISK if arguments.risk is None else arguments.risk
-    band = None if risk == 0 else band_of(name, recipe, risk)
+    band = None if risk == 0 else grounds_of(name, recipe).band(risk)
     if band is not None:
         print(band.words())
     found = vote_on_items(recipe, items, taken(Compute, arguments), levels)
