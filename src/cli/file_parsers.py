@@ -31,6 +31,8 @@ def _look(parser: Parser) -> None:
     add("--deliveries", type=int, default=2, metavar="N", help=text)
     text = "frames on a clip's timeline (default: one a second, at most 32; 0: the recipe's own)"
     add("--frames", type=int, metavar="N", help=text)
+    text = "refuse longer clips (default 1800): each is read through four times"
+    add("--most-seconds", type=float, default=1800.0, metavar="S", help=text)
     add("--no-maps", action="store_false", dest="maps", help="not where a net looks")
     text = "say too whether a file is far from what was trained on (another net's pass)"
     add("--far", action="store_true", help=text)

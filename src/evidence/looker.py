@@ -173,7 +173,7 @@ class Looker:
         if longest is not None and (facts.seconds or 0) > longest:
             raise UserError(
                 f"{name}: {facts.seconds:.0f} seconds; at most {longest:.0f} are looked at here: "
-                "cut a part out"
+                "cut a part out, or allow more (--most-seconds)"
             )
         return facts
 
