@@ -16,6 +16,7 @@ import pandas as pd
 
 from src.artifacts.oof import MIRRORED, UNREADABLE, WHOLE, Levels, delivered, split_delivery
 from src.artifacts.recipes import Recipe
+from src.compute.memory import free_bytes
 from src.compute.request import Compute
 from src.config import InputSpec
 from src.data.pixels.faces import FaceBoxes
@@ -79,7 +80,8 @@ class LoadedRecipe:
         compute: where and how fast.
 
     Raises:
-        UserError: as `vote_on_items`; or thresholds by domain, which no file has.
+        UserError: as `vote_on_items`; or thresholds by domain, which no file has; or weights that
+            do not fit into memory together.
     """
 
     def __init__(self, recipe: Recipe, compute: Compute) -> None:
@@ -91,7 +93,20 @@ class LoadedRecipe:
                 "one without (tune.py --recipe NAME --thresholds global)"
             )
         self.compute = compute.for_items(1)
-        self.nets = [self._load(part) for part in stored.check_recipe(recipe)]
+        parts = stored.check_recipe(recipe)
+        self._check_memory(parts)
+        self.nets = [self._load(part) for part in parts]
+
+    def _check_memory(self, parts: Sequence[Part]) -> None:
+        needed = sum(part.checkpoint.stat().st_size for part in parts)
+        free = free_bytes(self.compute.chip)
+        if needed > free:
+            raise UserError(
+                f"the recipe's {len(parts)} checkpoints hold {needed / 1e9:.1f} GB of weights, and "
+                f"{free / 1e9:.1f} GB are free on {self.compute.chip}: merge the folds of a member "
+                "(python -m src merge), tune a recipe of fewer (tune.py --models), or let "
+                "predict_ensemble.py --input-dir load them one after the other"
+            )
 
     def _load(self, part: Part) -> LoadedNet:
         name = f"{part.model} fold {part.fold}"

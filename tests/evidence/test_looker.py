@@ -143,11 +143,15 @@ def _touched(path):
     return path
 
 
-def test_a_recipe_whose_checkpoints_are_gone_is_refused(
+def test_a_recipe_whose_checkpoints_are_gone_or_do_not_fit_is_refused(
     face_looker, face_root, tmp_path, monkeypatch
 ):
     root = shutil.copytree(face_root, tmp_path / "copy")
     monkeypatch.setenv("RVF_ROOT", str(root))
+    with monkeypatch.context() as full:
+        full.setattr("src.inference.loaded.free_bytes", lambda _: 1000)
+        with pytest.raises(UserError, match=r"2 checkpoints hold 0\.0 GB .* are free on cpu"):
+            face_looker()
     paths.checkpoint("tiny", "sgkf2_s0", "tiny", 1).unlink()
     with pytest.raises(UserError, match="fold_1"):
         face_looker()
