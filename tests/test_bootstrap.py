@@ -2,8 +2,9 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
-from src.bootstrap import bootstrap_scores
+from src.bootstrap import bootstrap_scores, wilson_interval
 from src.metrics import MACRO_F1, metric_named, score_of
 
 RNG = np.random.default_rng(0)
@@ -92,3 +93,12 @@ def test_memory_stays_bounded_for_a_hundred_thousand_groups():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 100 * 2**20
+
+
+def test_wilsons_interval_is_scipys():
+    hits, trials = np.array([0, 1, 7, 50, 50]), np.array([4, 3, 50, 50, 300])
+    low, high = wilson_interval(hits, trials)
+    for k, n, *found in zip(hits, trials, low, high, strict=True):
+        limits = binomtest(int(k), int(n)).proportion_ci(method="wilson")
+        assert found == pytest.approx([limits.low, limits.high], abs=1e-12)
+    assert np.isnan(wilson_interval(0, 0)).all()

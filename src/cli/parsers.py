@@ -392,6 +392,7 @@ Writes reports/<data set>/index.html, and a page of each model and recipe that i
 def _report(parser: Parser) -> None:
     add = parser.add_argument
     add("models", nargs="*", metavar="MODEL", help="default: all with a run")
+    add("--maps", action="store_true", help="draw where nets look; some 100 passes an item")
     add_data(parser)
 
 

@@ -82,7 +82,9 @@ def run_report(arguments: Namespace) -> None:
             continue
         models.append(subject_of_runs(runs))
     files = _files(name, arguments.input_root)
-    written = write_report(name, scheme, models, files, chosen=asked or None, troubles=troubles)
+    written = write_report(
+        name, scheme, models, files, chosen=asked or None, troubles=troubles, maps=arguments.maps
+    )
     for trouble in troubles:
         print(trouble)
     for one in written.pages:

@@ -14,6 +14,7 @@ from src.data.folds.fold_report import FoldReport, report_folds
 from src.data.folds.scan import known_scan
 from src.data.folds.schemes import is_scanned
 from src.data.items.manifest import Dataset
+from src.errors import UserError
 from src.reporting.report.blocks import Block, Cell, Grid, Missing, Words
 
 MOST_TELLS, MOST_EXCLUDED = 12, 10
@@ -45,7 +46,11 @@ def fold_blocks(dataset: Dataset | None, name: str, scheme: str) -> list[Block]:
     if is_scanned(scheme) and known_scan(dataset) is None:
         text = "Copies and leaks want every file opened, which was not done here yet:"
         return [*blocks, Missing(text, command)]
-    return [*blocks, *_leaks(report_folds(dataset, scheme, table))]
+    try:
+        report = report_folds(dataset, scheme, table)
+    except UserError as error:  # a scheme of no form that is known: its folds were brought
+        return [*blocks, Missing(f"Copies and leaks are not known: {error}")]
+    return [*blocks, *_leaks(report)]
 
 
 def _leaks(report: FoldReport) -> list[Block]:

@@ -18,6 +18,7 @@ from src.errors import UserError
 from src.reporting.card_table import cell
 from src.reporting.report import beside, details, makings
 from src.reporting.report.blocks import Block, Cell, Grid, Missing, Page, Section, Words, write_page
+from src.reporting.report.maps import map_blocks
 from src.reporting.report.subjects import FITTED, Reported, recipe_subject, scores_of
 from src.reporting.report.surroundings import audit_blocks, fold_blocks
 from src.reporting.report.traits import MOST_HEADERS, trait_blocks, traits_of
@@ -90,6 +91,7 @@ def write_report(
     *,
     chosen: Sequence[str] | None = None,
     troubles: Sequence[str] = (),
+    maps: bool = False,
 ) -> Written:
     """Draw and write the page of each model and recipe, then that of the data set.
 
@@ -100,6 +102,7 @@ def write_report(
         chosen: models that get a page of their own, with what the data set's page shows in detail
             (None: all models and recipes).
         troubles: what could not be read.
+        maps: whether to look where nets look, which costs passes.
 
     Raises:
         UserError: the disk is full or forbidden.
@@ -112,7 +115,7 @@ def write_report(
         paged = [*paged, lead]
     of_lead: list[Section] = []
     for one in paged:
-        sections = detail_sections(one, files)
+        sections = detail_sections(one, files, every, maps=maps)
         if one is lead:
             of_lead = sections
         write_page(_subject_page(one, files, sections))
@@ -121,12 +124,15 @@ def write_report(
     return Written(write_page(page), list(paged), lead)
 
 
-def detail_sections(one: Reported, files: ItemFiles) -> list[Section]:
+def detail_sections(
+    one: Reported, files: ItemFiles, every: Sequence[Reported], *, maps: bool
+) -> list[Section]:
     """Return how a model or recipe decides held-out items: decisions, curves, worst, traits."""
     if one.rows is None:
         return []
     names = files.labels.names
     worst = worst_blocks(one, files.dataset, names, files.why if files.dataset is None else "")
+    looks = map_blocks(one, list(every), files.dataset, draw=maps)
     if files.headers is None:
         traits: list[Block] = [Missing(f"Headers of files were not read: {files.why}")]
     else:
@@ -135,6 +141,7 @@ def detail_sections(one: Reported, files: ItemFiles) -> list[Section]:
         Section("decisions", "What is called what", details.decisions(one, names)),
         Section("curves", "Curves", details.curves(one, names)),
         Section("worst", "The most wrong items", worst),
+        *([Section("maps", "Where the net looks", looks)] if looks else []),
         Section("traits", "Errors by traits of files", traits),
     ]
 
