@@ -156,8 +156,6 @@ def look_closer(
     kind: str,
     seen: FileViews,
     says: Says,
-    *,
-    seconds: float = 0.0,
     frames: int | None = None,
 ) -> Close:
     """Judge the people and the frames of one file.
@@ -168,13 +166,10 @@ def look_closer(
         kind: `image` or `video`.
         seen: what the nets saw for the verdict.
         says: turns P(fake) into a word.
-        seconds: a clip's length.
-        frames: on its timeline; None: one a second, at most `MOST_FRAMES`; 0: those of the verdict.
+        frames: on a clip's timeline (`dense`); None: those of the verdict.
     """
-    if kind == "video":
-        wanted = _dense(loaded, seconds, frames)
-        if wanted is not None:
-            seen = loaded.predict(items, n_frames=wanted)
+    if frames is not None:
+        seen = loaded.predict(items, n_frames=frames)
     eye = Eye(loaded, items, seen)
     votes, no_people = _people(loaded, seen.views, kind, len(eye.people))
     whole = loaded.vote(loaded.answering(seen.views), kind).iloc[0]
@@ -197,15 +192,22 @@ def _any_picture(eye: Eye, kind: str) -> Picture:
     return read_clip(eye.root, eye.path, 1).frames[0]
 
 
-def _dense(loaded: LoadedRecipe, seconds: float, frames: int | None) -> int | None:
-    """Return how many frames to look at for the timeline; None: those of the verdict do."""
-    if frames == 0:
+def dense(loaded: LoadedRecipe, seconds: float | None, asked: int | None) -> int | None:
+    """Return how many frames of a clip to look at for its timeline; None: those of the verdict do.
+
+    Args:
+        loaded: the recipe.
+        seconds: the clip's length.
+        asked: how many; None: one a second, at most `MOST_FRAMES`, where that is more than the
+            verdict's, or these differ between nets; 0: those of the verdict.
+    """
+    if asked == 0:
         return None
     counts = {frames_of(net)[1] for net in loaded.nets}
-    wanted = frames or min(MOST_FRAMES, math.ceil(seconds))
-    if frames is None and len({frames_of(net) for net in loaded.nets}) == 1:
+    wanted = asked or min(MOST_FRAMES, math.ceil(seconds or 0))
+    if asked is None and len({frames_of(net) for net in loaded.nets}) == 1:
         return wanted if wanted > max(counts) else None
-    return max(wanted, 1 if frames else max(counts))
+    return max(wanted, 1 if asked else max(counts))
 
 
 def _people(loaded: LoadedRecipe, views: Views, kind: str, count: int) -> tuple[pd.DataFrame, str]:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,14 @@ from src.compute.request import Compute
 from src.data.items.files import kind_of
 from src.data.pixels.decode import size_of
 from src.data.pixels.formats import is_clip
-from src.data.pixels.video import MAX_DECODED
+from src.data.pixels.video import MAX_DECODED, keeping_frames
 from src.data.pixels.video_packets import look_ahead
 from src.data.provenance.read import provenance_of
 from src.ensemble.rule import deliveries_of
 from src.ensemble.shift.stability import stability_of
 from src.errors import UnreadableImageError, UserError
 from src.evidence.chance import Chance, chance_of
-from src.evidence.closer import look_closer
+from src.evidence.closer import dense, look_closer
 from src.evidence.evidence import AtLevel, FileEvidence, FileFacts, Verdict
 from src.evidence.far import far_files
 from src.evidence.maps import DrawnMaps, Explainer
@@ -55,7 +55,7 @@ class Looking:
 
     risk: float | None = None  # of wrong ones among sure verdicts; see `Grounds.band`
     deliveries: int | None = DELIVERIES  # levels at which a file is looked at too; 0: none
-    frames: int | None = None  # on a clip's timeline; see `look_closer`
+    frames: int | None = None  # on a clip's timeline; see `dense`
     maps: bool = True  # where a net looks
     far: bool = False  # compare with what was trained on: a pass of another net
     provenance: bool = True  # what the file says of itself
@@ -119,8 +119,17 @@ class Looker:
         step = _Steps(took, on_step)
         with step("reading"):
             facts = self._facts(path, name or path.name)
-            items = ItemsToPredict(path.parent, [path.name], [path.name], facts.sha256)
+        with ExitStack() as stack:
+            if facts.kind == "video":
+                counts = self.loaded.counts(dense(self.loaded, facts.seconds, self.asked.frames))
+                stack.enter_context(keeping_frames(path.parent, path.name, counts))
+            return self._evidence(path, facts, took, step)
+
+    def _evidence(
+        self, path: Path, facts: FileFacts, took: dict[str, float], step: "_Steps"
+    ) -> FileEvidence:
         with step("verdict"):
+            items = ItemsToPredict(path.parent, [path.name], [path.name], facts.sha256)
             seen = self.loaded.predict(items)
             clean = self.loaded.answering(seen.views)
             first = self.loaded.vote(clean, facts.kind)
@@ -137,7 +146,7 @@ class Looker:
         with step("people"):
             close = look_closer(
                 self.loaded, items, facts.kind, seen, self._says,
-                seconds=facts.seconds or 0.0, frames=self.asked.frames,
+                frames=dense(self.loaded, facts.seconds, self.asked.frames),
             )  # fmt: skip
         drawn = DrawnMaps((), {}, "not asked for")
         if self.explainer is not None:

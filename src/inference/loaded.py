@@ -116,6 +116,11 @@ class LoadedRecipe:
             views = [view for view in views if not view.endswith(MIRRORED)]
         return LoadedNet(part, engine, views)
 
+    def counts(self, n_frames: int | None = None) -> set[int]:
+        """Return how many frames of a clip the nets ask for, and what else is asked for."""
+        own = {max(frames_of(net)[:2]) for net in self.nets}
+        return own if n_frames is None else own | {n_frames}
+
     @property
     def crops(self) -> list[LoadedNet]:
         """Return the nets that see faces and not whole pictures."""

@@ -7,9 +7,10 @@ as good ones. A pass from the start gives frame i as frame i, or none.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from src.errors import UnreadableImageError
 
 NAMED_AS_IMAGE = "it is a video under an image's name; its middle frame is used"
 MAX_DECODED = 500_000  # frames looked at, whatever a header says: 4.6 hours at 30 a second
+MOST_KEPT = 600_000_000  # bytes of frames: 32 of 1080p and as many again
 # Lists of other files, which FFmpeg would go and fetch.
 _LISTS = (b"#EXT", b"ffconcat", b"[playlist", b"<")
 
@@ -63,16 +65,19 @@ def read_frames(
     Raises:
         UnreadableVideoError: not a clip, no video stream, or not one frame that can be decoded.
     """
-    opened = DECODERS.get(decoder)
-    outlook = look_ahead(path, MAX_DECODED)
-    places = _wanted(outlook.frames, count, pick)
-    with closing(opened(path, outlook.frames)) as stream:
-        seen = _one_pass(stream, places, convert)
-    frames, right = seen.frames, _wanted(seen.decoded, count, pick)
-    if not np.array_equal(places, right):
-        places = right
-        with closing(opened(path, outlook.frames)) as stream:
-            frames = _one_pass(stream, places, convert).frames
+    kept = _KEPT.get(path)
+    known = None if kept is None or count not in kept.counts else kept.look(path, decoder)
+    if known is None:
+        outlook, seen, places = _read(path, decoder, lambda n: _wanted(n, count, pick), convert)
+        frames = seen.frames
+    else:
+        outlook, seen = known
+        places = _wanted(seen.decoded, count, pick)
+        there = [place for place in places.tolist() if place in seen.frames]
+        frames = {
+            place: seen.frames[place] if convert is None else convert(seen.frames[place], place)
+            for place in there
+        }
     announced = outlook.frames + max(0, outlook.missing) if outlook.sure else outlook.info.announced
     found = [place for place in places.tolist() if place in frames]
     if not found:
@@ -81,6 +86,71 @@ def read_frames(
     problem = _problem(outlook, seen, len(places) - len(found))
     kept = [frames[place] for place in found]
     return Clip(kept, np.array(found, np.int64), announced, seen.decoded, problem, outlook.info)
+
+
+def _read(
+    path: Path, decoder: str, wanted: Callable[[int], NDArray[np.int64]], convert: Convert
+) -> tuple[Outlook, "_Pass", NDArray[np.int64]]:
+    """Go through a clip for the frames that are wanted of so many: what was found, and which."""
+    opened = DECODERS.get(decoder)
+    outlook = look_ahead(path, MAX_DECODED)
+    places = wanted(outlook.frames)
+    with closing(opened(path, outlook.frames)) as stream:
+        seen = _one_pass(stream, places, convert)
+    right = wanted(seen.decoded)
+    if not np.array_equal(places, right):
+        with closing(opened(path, outlook.frames)) as stream:
+            seen = seen._replace(frames=_one_pass(stream, right, convert).frames)
+    return outlook, seen, right
+
+
+class _Kept:
+    """Frames of one clip that is read several times, of those that are wanted `counts` times."""
+
+    def __init__(self, counts: Iterable[int]) -> None:
+        self.counts = set(counts)
+        self._seen: dict[str, tuple[Outlook, _Pass]] = {}  # by decoder
+        self._lock = Lock()
+
+    def look(self, path: Path, decoder: str) -> tuple[Outlook, "_Pass"] | None:
+        """Return what one pass for all counts found; None where that does not fit into memory."""
+        with self._lock:
+            if decoder not in self._seen and self.counts:
+                info = look_ahead(path, MAX_DECODED).info
+                if 3 * info.width * info.height * sum(self.counts) > MOST_KEPT:
+                    self.counts = set()
+                    return None
+                outlook, seen, _ = _read(path, decoder, self._places, _locked)
+                self._seen[decoder] = outlook, seen
+            return self._seen.get(decoder)
+
+    def _places(self, total: int) -> NDArray[np.int64]:
+        return np.unique(np.concatenate([spaced(total, count) for count in self.counts]))
+
+
+_KEPT: dict[Path, _Kept] = {}
+
+
+def _locked(picture: Picture, _: int) -> Picture:
+    picture.flags.writeable = False  # several will look at it
+    return picture
+
+
+@contextmanager
+def keeping_frames(root: Path, path: str, counts: Iterable[int]) -> Iterator[None]:
+    """Read an item that is a clip once, however often it is read within for so many frames.
+
+    Its frames stay in memory meanwhile, up to `MOST_KEPT`; of larger ones nothing is kept.
+    """
+    there = local_path(root, path)
+    if there is None:  # in a zip
+        yield
+        return
+    _KEPT[there] = _Kept(counts)
+    try:
+        yield
+    finally:
+        del _KEPT[there]
 
 
 def read_clip(
