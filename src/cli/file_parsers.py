@@ -14,6 +14,18 @@ def add_recipe(parser: Parser) -> None:
     add("--risk", type=float, metavar="R", help=text)
 
 
+def _add_looking(parser: Parser, most_seconds: float) -> None:
+    """Add what is looked for in a file."""
+    add = parser.add_argument
+    text = "see each file as N levels deliver it too (default 2; 0: not)"
+    add("--deliveries", type=int, default=2, metavar="N", help=text)
+    text = "frames on a clip's timeline (default: one a second, at most 32; 0: the recipe's own)"
+    add("--frames", type=int, metavar="N", help=text)
+    add("--no-maps", action="store_false", dest="maps", help="not where a net looks")
+    text = f"refuse longer clips (default {most_seconds:.0f}): each is read through four times"
+    add("--most-seconds", type=float, default=most_seconds, metavar="S", help=text)
+
+
 @command("""Look at single files: a verdict with its evidence, each part marked with what it proves.
 
   python -m src look photo.jpg clip.mp4             in the terminal
@@ -27,16 +39,43 @@ def _look(parser: Parser) -> None:
     add = parser.add_argument
     add("files", nargs="+", type=Path, metavar="FILE", help="pictures, clips, folders of them")
     add_recipe(parser)
-    text = "see each file as N levels deliver it too (default 2; 0: not)"
-    add("--deliveries", type=int, default=2, metavar="N", help=text)
-    text = "frames on a clip's timeline (default: one a second, at most 32; 0: the recipe's own)"
-    add("--frames", type=int, metavar="N", help=text)
-    text = "refuse longer clips (default 1800): each is read through four times"
-    add("--most-seconds", type=float, default=1800.0, metavar="S", help=text)
-    add("--no-maps", action="store_false", dest="maps", help="not where a net looks")
+    _add_looking(parser, 1800.0)
     text = "say too whether a file is far from what was trained on (another net's pass)"
     add("--far", action="store_true", help=text)
     add("--html", type=Path, metavar="FILE", help="write a page with all of it")
     add("--json", type=Path, metavar="FILE", help="write all of it for other programs")
     add("--language", default="en", metavar="LANG", help="of the page: en or ko")
+    add_device(parser)
+
+
+@command("""Serve a page that pictures, clips and folders are dropped on, with the evidence of each.
+
+  python -m src serve                               on this machine alone: http://127.0.0.1:8000/
+  python -m src serve --recipe tuned --port 9000    another recipe, another port
+  python -m src serve --host 0.0.0.0                for others too, who need the token it prints
+  curl -F file=@photo.jpg http://127.0.0.1:8000/api/look     for programs, as `look --json`
+
+Uploads lie in a private folder until they are answered, and nothing of them is kept on disk; the
+page loads nothing from elsewhere. Limits, the API, proxies: docs/serve.md.""")
+def _serve(parser: Parser) -> None:
+    add = parser.add_argument
+    add_recipe(parser)
+    _add_looking(parser, 600.0)
+    add("--host", default="127.0.0.1", metavar="ADDRESS", help="where it listens")
+    add("--port", type=int, default=8000, metavar="N", help="0: any that is free")
+    text = "what others must know (default: one is made where they can reach it)"
+    add("--token", metavar="TEXT", help=text)
+    text = "a host name by which it is reached, behind a proxy; may be given again"
+    add("--name", action="append", default=[], dest="names", metavar="HOST", help=text)
+    add("--most-mb", type=float, default=200.0, metavar="MB", help="of a file")
+    add("--most-pixels", type=float, default=100e6, metavar="N", help="of a picture, or a frame")
+    text = "files that are looked at together, a process with the whole recipe each (default 1)"
+    add("--jobs", type=int, default=1, metavar="N", help=text)
+    add("--queue", type=int, default=16, metavar="N", help="files that may wait (default 16)")
+    text = "seconds that a file may take (default 300)"
+    add("--timeout", type=float, default=300.0, metavar="S", help=text)
+    text = "answers that the page still shows, in memory alone (default 50; 0: none)"
+    add("--history", type=int, default=50, metavar="N", help=text)
+    text = "of the page, where a browser asks for none that there is: en or ko"
+    add("--language", default="en", metavar="LANG", help=text)
     add_device(parser)

@@ -49,10 +49,19 @@ def _environment() -> Environment:
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, finalize=_shown,
     )  # fmt: skip
-    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-    environment.globals |= {"style": Markup(style), "style_hash": hash_of(style)}
+    environment.globals |= {"style": Markup(_style()), "style_hash": style_hash()}
     environment.filters |= {"data_uri": data_uri}
     return environment
+
+
+@cache
+def _style() -> str:
+    return (TEMPLATES / "style.css").read_text(encoding="utf-8")
+
+
+def style_hash() -> str:
+    """Return the hash of the style that is in every page, for a server's policy."""
+    return hash_of(_style())
 
 
 def hash_of(text: str) -> str:

@@ -1,0 +1,1 @@
+"""The page that files are dropped on, and its JSON API; needs the extra `web`."""

@@ -1,0 +1,126 @@
+"""Servers with a fake recipe and with a trained one; a browser."""
+
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the extra `web` is not installed")
+pytest.importorskip("uvicorn", reason="the extra `web` is not installed")
+pytest.importorskip("python_multipart", reason="the extra `web` is not installed")
+
+import uvicorn
+
+from src.web.app import make_app
+from src.web.desk import Desk
+from src.web.guard import Entrance
+from src.web.history import History
+from src.web.uploads import Uploads
+from src.web.worker import Worker
+from tests.evidence.conftest import trained, write_faces
+from tests.faces_stub import use_red
+from tests.web.fakes import make_faces
+
+
+@pytest.fixture(scope="session")
+def face_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train and tune a net that crops red faces; the blue in them makes them fake."""
+    root = tmp_path_factory.mktemp("faces")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RVF_ROOT", str(root))
+        use_red(patch)
+        write_faces(root)
+        trained()
+    return root
+
+
+@pytest.fixture(scope="session")
+def address(face_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve that recipe; returns the address."""
+    worker = Worker(partial(make_faces, face_root), 60)
+    worker.start()
+    folder = tmp_path_factory.mktemp("uploads")
+    with serving([worker], folder) as found:
+        yield found
+
+
+class serving:  # noqa: N801 - a context manager
+    """A server in a thread, with the queue of some workers."""
+
+    def __init__(self, workers, folder: Path, **more) -> None:
+        self.desk, self.history = Desk(workers), History(20)
+        self.uploads = Uploads(folder, 8, 3_000_000)
+        limits = {"seconds": 60.0, "pixels": 1e6}
+        app = make_app(
+            self.desk, self.uploads, self.history, Entrance(**more), limits=limits
+        )  # fmt: skip
+        config = uvicorn.Config(app, log_config=None, log_level="error", ws="none", lifespan="on")
+        self.server = uvicorn.Server(config)
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.thread = threading.Thread(target=self.server.run, args=([self.socket],))
+
+    def __enter__(self) -> str:
+        self.thread.start()
+        until = time.monotonic() + 30
+        while not self.server.started and time.monotonic() < until:
+            time.sleep(0.01)
+        return f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+
+    def __exit__(self, *_: object) -> None:
+        self.server.should_exit = True
+        self.thread.join(30)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[object]:
+    """Start Debian's Chromium; skips with the reason where it, or playwright, is not there."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("no chromium here: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def open_page(browser, address) -> Iterator[Callable[..., object]]:
+    """Return a call that opens the page: `open_page(dark=..., phone=..., language=...)`.
+
+    Afterwards all its requests must have been to the server itself, and nothing have been refused
+    by the policy.
+    """
+    contexts, foreign, refused = [], [], []
+
+    def open_it(path="/", *, dark=False, phone=False, language="en-GB", script=True, csp=True):
+        context = browser.new_context(
+            color_scheme="dark" if dark else "light", locale=language, java_script_enabled=script,
+            viewport={"width": 390, "height": 844} if phone else {"width": 1280, "height": 900},
+            has_touch=phone, bypass_csp=not csp, reduced_motion="reduce",
+        )  # fmt: skip
+        contexts.append(context)
+        page = context.new_page()
+
+        def on_request(request):
+            if not request.url.startswith((address, "data:")):
+                foreign.append(request.url)
+
+        page.on("request", on_request)
+        page.on("console", lambda said: refused.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: refused.append(str(error)))
+        page.goto(address + path)
+        return page
+
+    yield open_it
+    for context in contexts:
+        context.close()
+    assert foreign == []
+    assert refused == []

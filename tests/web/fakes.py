@@ -1,0 +1,105 @@
+"""What stands in for a recipe, and a client for servers in processes of their own."""
+
+import hashlib
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from src.compute.request import Compute
+from src.errors import UserError
+from src.evidence.evidence import FileEvidence, FileFacts, Verdict
+from src.web.worker import About
+from tests.conftest import REPO
+
+ABOUT = About("tuned", "tiny", ("tiny",))
+CPU = Compute(device="cpu", workers=0, precision="fp32")
+
+
+def look(path: Path, name: str, on_step) -> FileEvidence:
+    """Say what lies at the path; the content `do: WORD` asks for trouble."""
+    data = path.read_bytes()
+    on_step("reading")
+    word = data[4:].decode().strip() if data.startswith(b"do: ") else ""
+    if word == "refuse":
+        raise UserError(f"{name}: too many pixels")
+    if word == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if word == "fail":
+        raise KeyError("a fault")
+    if word.startswith("sleep"):
+        time.sleep(float(word.split()[1]))
+    on_step("verdict")
+    sha256 = hashlib.sha256(data).hexdigest()
+    prob = int(sha256[:4], 16) / 0xFFFF
+    said = "fake" if prob >= 0.5 else "real"
+    return FileEvidence(
+        FileFacts(name, "image", len(data), sha256),
+        Verdict(said, prob, 0.5, said, (), {}, False, "tuned", "tiny", ("tiny",), None, "none"),
+        pictures={},
+    )
+
+
+def make():
+    """Return what a worker looks with."""
+    return look, ABOUT
+
+
+def make_nothing():
+    """Fail as a recipe does whose checkpoints are gone."""
+    raise UserError("tiny fold 0: its checkpoint is gone; train it again")
+
+
+def make_faces(root: Path):
+    """Return what looks by the recipe of `face_root`."""
+    os.environ["RVF_ROOT"] = str(root)
+    from src import paths
+    from src.evidence.looker import Looker, Looking
+    from src.faces.detectors import DETECTORS
+    from tests.faces_stub import Red
+
+    if "red" not in DETECTORS._things:
+        DETECTORS._things["red"] = Red
+    asked = Looking(risk=0, deliveries=1, most_seconds=60, most_pixels=1_000_000)
+    return Looker("tuned", paths.recipe_json("tiny", "tuned"), CPU, asked).look, ABOUT
+
+
+class Served:
+    """`serve` with a fake recipe, in a process of its own."""
+
+    def __init__(self, tmp: Path, maker: str = "make", **asked) -> None:
+        asked = {"port": 0, **asked}
+        code = (
+            "import sys; from src.cli.common import run_command; from src.cli.serve import *; "
+            f"import tests.web.fakes as fakes\nif __name__ == '__main__':\n"
+            f"    sys.exit(run_command(lambda _: serve(Serving(**{asked!r}), fakes.{maker}), []))"
+        )
+        script = tmp / "served.py"
+        script.write_text(code)
+        env = {**os.environ, "TMPDIR": str(tmp), "PYTHONPATH": str(REPO)}
+        self.process = subprocess.Popen(
+            [sys.executable, str(script)], cwd=REPO, env=env, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        line = self.process.stdout.readline()
+        self.port = int(line.split(":")[2].split("/")[0]) if line.startswith("open") else 0
+
+    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str):
+        """Return the status and what the JSON says."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        finally:
+            connection.close()
+
+    def end(self, number: int = signal.SIGINT) -> tuple[int, str, str]:
+        """Send a signal; returns exit code, and what was written."""
+        self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=60)
+        return self.process.returncode, out, err
