@@ -19,7 +19,7 @@ from src.web.guard import Entrance, Guard
 from src.web.history import History
 from src.web.intake import received
 from src.web.pages import Pages, language_of, script
-from src.web.refusal import RefusedError
+from src.web.refusal import RequestRefusedError
 from src.web.uploads import Uploads
 
 FORM_FILES = 8  # that one form may bring; the script sends each by itself
@@ -51,8 +51,8 @@ def bare_app(entrance: Entrance, language: str) -> tuple[FastAPI, Pages]:
     app.state.at_end = []
     app.add_middleware(Guard, entrance=entrance, refuse=pages.refuse)
 
-    @app.exception_handler(RefusedError)
-    async def refuse(request: Request, error: RefusedError) -> Response:
+    @app.exception_handler(RequestRefusedError)
+    async def refuse(request: Request, error: RequestRefusedError) -> Response:
         return pages.refuse(request, error)
 
     @app.exception_handler(UserError)
@@ -62,7 +62,7 @@ def bare_app(entrance: Entrance, language: str) -> tuple[FastAPI, Pages]:
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> Response:
         key = {404: "not_found", 405: "wrong_method"}.get(error.status_code, "bad_request")
-        return pages.refuse(request, RefusedError(error.status_code, key))
+        return pages.refuse(request, RequestRefusedError(error.status_code, key))
 
     @app.exception_handler(ClientDisconnect)
     async def gone(*_: object) -> Response:
@@ -150,7 +150,7 @@ class _Routes:
                 try:
                     found.append(await attended(request, self.desk, ticket))
                     self.history.add(found[-1])
-                except (UserError, RefusedError) as error:
+                except (UserError, RequestRefusedError) as error:
                     refused.append(f"{ticket.upload.name}: {_said(error, say)[1]}")
         finally:
             for ticket in tickets:
@@ -173,7 +173,7 @@ class _Routes:
                 yield json.dumps(state) + "\n"
             try:
                 found = await ticket.answer()
-            except (UserError, RefusedError) as error:
+            except (UserError, RequestRefusedError) as error:
                 status, text = _said(error, words(language))
                 yield json.dumps({"state": "failed", "status": status, "error": text}) + "\n"
                 return
@@ -190,7 +190,7 @@ class _Routes:
         """Show an answer that is kept."""
         answer = self.history.get(key)
         if answer is None:
-            raise RefusedError(404, "gone")
+            raise RequestRefusedError(404, "gone")
         found = [answer.evidence]
         return self.pages.show(request, "serve_look.html.j2", found=found, refused=[])
 
@@ -226,7 +226,7 @@ async def attended(request: Request, desk: Desk, ticket: Ticket) -> FileEvidence
     """Return the answer; a client that goes away meanwhile is not waited for.
 
     Raises:
-        RefusedError, UserError: why there is none.
+        RequestRefusedError, UserError: why there is none.
         ClientDisconnect: nobody would hear it.
     """
     gone = asyncio.ensure_future(_gone(request))
@@ -247,8 +247,8 @@ async def _gone(request: Request) -> None:
         pass
 
 
-def _said(error: UserError | RefusedError, say: Callable[..., str]) -> tuple[int, str]:
+def _said(error: UserError | RequestRefusedError, say: Callable[..., str]) -> tuple[int, str]:
     """Return the status and the words of why a file has no evidence."""
-    if isinstance(error, RefusedError):
+    if isinstance(error, RequestRefusedError):
         return error.status, error.words(say)
     return 422, str(error)

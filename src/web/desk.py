@@ -5,7 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 
 from src.evidence.evidence import FileEvidence
-from src.web.refusal import RefusedError
+from src.web.refusal import RequestRefusedError
 from src.web.uploads import Upload
 from src.web.worker import DroppedError, Worker
 
@@ -49,13 +49,13 @@ class Ticket:
                     continue
 
     async def answer(self) -> FileEvidence:
-        """Return what was found; raises RefusedError or UserError."""
+        """Return what was found; raises RequestRefusedError or UserError."""
         assert self.task is not None
         try:
             return await asyncio.shield(self.task)
         except asyncio.CancelledError:
             if self.task.cancelled():  # the queue was emptied, and not who waits here
-                raise RefusedError(503, "stopping") from None
+                raise RequestRefusedError(503, "stopping") from None
             raise
 
 
@@ -85,12 +85,12 @@ class Desk:
         """Enter uploads, each of which is removed when it is over.
 
         Raises:
-            RefusedError: the server is about to stop.
+            RequestRefusedError: the server is about to stop.
         """
         if self.stopping:
             for upload in uploads:
                 upload.remove()
-            raise RefusedError(503, "stopping")
+            raise RequestRefusedError(503, "stopping")
         return [self._enter(upload) for upload in uploads]
 
     def _enter(self, upload: Upload) -> Ticket:
@@ -127,7 +127,7 @@ class Desk:
             self.answered += 1
             return found
         except DroppedError:
-            raise RefusedError(503, "dropped") from None
+            raise RequestRefusedError(503, "dropped") from None
         finally:
             self._idle.put_nowait(worker)
 

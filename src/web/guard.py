@@ -19,7 +19,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from src.pages.environment import style_hash
-from src.web.refusal import RefusedError
+from src.web.refusal import RequestRefusedError
 
 LOG = logging.getLogger("rvf")
 LEAST_TOKEN = 16  # letters; what is guessed in a year is no token
@@ -144,7 +144,7 @@ class Guard:
         try:
             self.check(connection)
             await self.app(scope, receive, guarded)
-        except RefusedError as error:
+        except RequestRefusedError as error:
             if started:
                 raise
             await self.refuse(connection, error)(scope, receive, guarded)
@@ -152,21 +152,21 @@ class Guard:
             LOG.exception("an error that should not be")
             if started:
                 raise
-            refused = RefusedError(500, "fault", what=type(error).__name__)
+            refused = RequestRefusedError(500, "fault", what=type(error).__name__)
             await self.refuse(connection, refused)(scope, receive, guarded)
 
     def check(self, connection: HTTPConnection) -> None:
-        """Raise RefusedError for a request that may not come in."""
+        """Raise RequestRefusedError for a request that may not come in."""
         headers, scope = connection.headers, connection.scope
         host = headers.get("host", "")
         if not self.entrance.knows(host):
-            raise RefusedError(403, "unknown_host", host=host[:100])
+            raise RequestRefusedError(403, "unknown_host", host=host[:100])
         if scope["method"] not in SAFE and not _same_origin(headers, host):
-            raise RefusedError(403, "other_origin")
+            raise RequestRefusedError(403, "other_origin")
         brings = scope["path"] == "/" and "token" in connection.query_params  # the route looks
         open_ = scope["path"].startswith(OPEN) or brings
         if not open_ and not self.entrance.lets_in(connection):
-            raise RefusedError(401, "token_wanted")
+            raise RequestRefusedError(401, "token_wanted")
 
 
 def _same_origin(headers: Headers, host: str) -> bool:

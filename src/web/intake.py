@@ -11,7 +11,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from src.web.refusal import RefusedError
+from src.web.refusal import RequestRefusedError
 from src.web.uploads import Upload, Uploads, too_large
 
 IDLE = 30.0  # seconds without a byte, after which a client has gone
@@ -35,7 +35,7 @@ async def received(request: Request, uploads: Uploads, most: int = 1) -> list[Up
         most: files.
 
     Raises:
-        RefusedError: nothing came, too much, too slowly, or of no kind that is read.
+        RequestRefusedError: nothing came, too much, too slowly, or of no kind that is read.
         ClientDisconnect: the client went away. Either way nothing is left.
     """
     taken: list[Upload] = []
@@ -51,8 +51,8 @@ async def received(request: Request, uploads: Uploads, most: int = 1) -> list[Up
         for upload in taken:
             upload.remove()
         if isinstance(error, TimeoutError):
-            raise RefusedError(408, "too_slow") from None
-        if isinstance(error, RefusedError):
+            raise RequestRefusedError(408, "too_slow") from None
+        if isinstance(error, RequestRefusedError):
             await _drain(request)
         raise
     return taken
@@ -61,7 +61,7 @@ async def received(request: Request, uploads: Uploads, most: int = 1) -> list[Up
 def _check_head(request: Request, uploads: Uploads, most: int) -> None:
     """Refuse by what the headers say, before a byte of the body is asked for."""
     if request.headers.get("content-encoding", "identity") != "identity":
-        raise RefusedError(415, "packed")
+        raise RequestRefusedError(415, "packed")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length[:18]) > most * uploads.most_bytes + ENVELOPE:
         raise too_large(uploads.most_bytes)
@@ -96,11 +96,11 @@ async def _read_form(
             form.check()
         parser.finalize()
     except FormParserError:
-        raise RefusedError(400, "bad_form") from None
+        raise RequestRefusedError(400, "bad_form") from None
     if not form.ended:
-        raise RefusedError(400, "bad_form")
+        raise RequestRefusedError(400, "bad_form")
     if not taken:
-        raise RefusedError(400, "no_file")
+        raise RequestRefusedError(400, "no_file")
 
 
 class _Form:
@@ -149,7 +149,7 @@ class _Form:
         if options.get(b"name") not in _FILES or not name:  # a chooser left empty has no name
             return
         if len(self.taken) >= self.most:
-            raise RefusedError(400, "too_many", most=self.most)
+            raise RequestRefusedError(400, "too_many", most=self.most)
         self._upload = self.uploads.begin(_name(name))
         self.taken.append(self._upload)
 

@@ -14,7 +14,7 @@ from src.data.items.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from src.evidence.evidence import FileEvidence
 from src.pages.environment import LANGUAGES, render, words
 from src.web.guard import Entrance
-from src.web.refusal import RefusedError
+from src.web.refusal import RequestRefusedError
 
 SCRIPT = Path(__file__).with_name("static") / "app.js"
 PROGRAMS = ("/api/", "/look/stream", "/healthz", "/static/")  # whose errors are JSON
@@ -104,7 +104,7 @@ class Pages:
         response.headers.update(headers)
         return response
 
-    def refuse(self, request: HTTPConnection, error: RefusedError) -> Response:
+    def refuse(self, request: HTTPConnection, error: RequestRefusedError) -> Response:
         """Return the answer to a request that is refused."""
         say = words(language_of(request, self.language))
         return self.note(request, error.status, error.words(say), error.again)
@@ -125,7 +125,7 @@ class Pages:
         async for chunk in request.stream():
             body += chunk
             if len(body) > MOST_FORM:
-                raise RefusedError(413, "bad_form")
+                raise RequestRefusedError(413, "bad_form")
         given = parse_qs(body.decode("latin-1"), max_num_fields=8).get("token", [""])[0]
         return self._pass(request, given.strip())
 

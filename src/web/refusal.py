@@ -3,7 +3,7 @@
 from src.pages.environment import Say
 
 
-class RefusedError(Exception):
+class RequestRefusedError(Exception):
     """A request that is answered with a status and words.
 
     Args:

@@ -18,7 +18,7 @@ from pathlib import Path
 from src.artifacts.atomic import disk_errors
 from src.data.items.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, suffix_of
 from src.data.pixels.formats import HEAD, file_format, is_clip
-from src.web.refusal import RefusedError
+from src.web.refusal import RequestRefusedError
 
 PREFIX = "rvf-uploads-"  # of every such folder
 LOCK = "lock"  # in it
@@ -52,7 +52,7 @@ class Upload:
         """Take some bytes.
 
         Raises:
-            RefusedError: 413, 415 (neither the name nor the first bytes are of a kind that is
+            RequestRefusedError: 413, 415 (neither name nor first bytes are of a kind that is
                 read) or 507.
         """
         self.bytes += len(data)
@@ -68,7 +68,7 @@ class Upload:
     def end(self) -> Path:
         """Return the whole file; raises as `write`, and 400 for one without a byte."""
         if not self.bytes:
-            raise RefusedError(400, "empty")
+            raise RequestRefusedError(400, "empty")
         if self._file is None:
             self._put(self._head)
         assert self._file is not None
@@ -90,7 +90,7 @@ class Upload:
         except OSError as error:
             if error.errno not in _FULL:
                 raise
-            raise RefusedError(507, "disk_full", again=60) from None
+            raise RequestRefusedError(507, "disk_full", again=60) from None
 
     def remove(self) -> None:
         """Delete it, and give its place to another; more than once does no harm."""
@@ -118,23 +118,23 @@ class Uploads:
         self.count = 0
 
     def begin(self, name: str) -> Upload:
-        """Return a new one; raises RefusedError 429 where all places are taken."""
+        """Return a new one; raises RequestRefusedError 429 where all places are taken."""
         if self.count >= self.most:
-            raise RefusedError(429, "crowded", again=5, most=self.most)
+            raise RequestRefusedError(429, "crowded", again=5, most=self.most)
         self.count += 1
         return Upload(self, name)
 
 
-def too_large(most_bytes: int) -> RefusedError:
+def too_large(most_bytes: int) -> RequestRefusedError:
     """Return what a file that has too many bytes is refused with."""
-    return RefusedError(413, "too_large", most=f"{most_bytes / 1e6:,.0f}")
+    return RequestRefusedError(413, "too_large", most=f"{most_bytes / 1e6:,.0f}")
 
 
 def suffix_for(name: str, head: bytes) -> str:
     """Return a suffix of the allow-list: the name's, else what the first bytes are.
 
     Raises:
-        RefusedError: 415, neither is of a picture or a clip that is read.
+        RequestRefusedError: 415, neither is of a picture or a clip that is read.
     """
     suffix = suffix_of(name)
     if suffix in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
@@ -143,7 +143,7 @@ def suffix_for(name: str, head: bytes) -> str:
         return ".mp4"  # what it is in truth is read from its bytes
     found = _SUFFIXES.get(file_format(head))
     if found is None:
-        raise RefusedError(415, "unknown_kind")
+        raise RequestRefusedError(415, "unknown_kind")
     return found
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from src.errors import UserError, disk_trouble, memory_trouble, message_of
 from src.evidence.evidence import FileEvidence
-from src.web.refusal import RefusedError
+from src.web.refusal import RequestRefusedError
 
 LOG = logging.getLogger("rvf")
 START_SECONDS = 600.0  # to load a recipe
@@ -110,7 +110,8 @@ class Worker:
         Raises:
             UserError: as `Looker.look`.
             DroppedError: it was dropped.
-            RefusedError: the time is over, or the process has ended; the next file has a new one.
+            RequestRefusedError: the time is over, or the process has ended; the next file has
+                a new one.
         """
         if not self.ready:
             self._restart()
@@ -122,9 +123,9 @@ class Worker:
         except (EOFError, OSError):
             how = self._end()
             if self._stopped:
-                raise RefusedError(503, "stopping") from None
+                raise RequestRefusedError(503, "stopping") from None
             LOG.warning("the process that looked at a file %s; the next file has a new one", how)
-            raise RefusedError(503, "ended", how=how) from None
+            raise RequestRefusedError(503, "ended", how=how) from None
 
     def _answer(self, on_step: OnStep, dropped: threading.Event) -> FileEvidence:
         assert self._pipe is not None
@@ -136,7 +137,7 @@ class Worker:
                 told = True
             if time.monotonic() > until:
                 self._end()
-                raise RefusedError(422, "too_long", seconds=f"{self.seconds:.0f}")
+                raise RequestRefusedError(422, "too_long", seconds=f"{self.seconds:.0f}")
             if not self._pipe.poll(TICK):
                 continue
             what, value = self._pipe.recv()
@@ -149,13 +150,13 @@ class Worker:
             elif what == "mistake":
                 raise UserError(value)
             else:
-                raise RefusedError(500, "fault", what=value)
+                raise RequestRefusedError(500, "fault", what=value)
 
     def _restart(self) -> None:
         try:
             self.start()
         except UserError as error:
-            raise RefusedError(503, "not_ready", again=30, why=str(error)) from None
+            raise RequestRefusedError(503, "not_ready", again=30, why=str(error)) from None
 
     def stop(self) -> None:
         """End the process, whatever it does."""

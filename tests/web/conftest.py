@@ -22,25 +22,15 @@ from src.web.guard import Entrance
 from src.web.history import History
 from src.web.uploads import Uploads
 from src.web.worker import Worker
-from tests.evidence.conftest import trained, write_faces
-from tests.faces_stub import use_red
+from tests.evidence.conftest import face_root as face_root  # a fixture
 from tests.web.fakes import make_faces
 
 
 @pytest.fixture(scope="session")
-def face_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train and tune a net that crops red faces; the blue in them makes them fake."""
-    root = tmp_path_factory.mktemp("faces")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RVF_ROOT", str(root))
-        use_red(patch)
-        write_faces(root)
-        trained()
-    return root
-
-
-@pytest.fixture(scope="session")
-def address(face_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(
+    face_root: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[str]:
     """Serve that recipe; returns the address."""
     worker = Worker(partial(make_faces, face_root), 60)
     worker.start()
