@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src.explain.maps import FAKE_ONLY, MAPS, Pixels, kinds_for, logits_of, untouched
+from src.explain.maps import FAKE_ONLY, MAPS, Pixels, logits_of, untouched, usual_kinds
 from src.explain.occlusion import blurred
 from src.explain.overlay import enlarged, hottest
 from src.models.classifier import Classifier
@@ -75,7 +75,7 @@ def check_maps(
         model: as its checkpoint is; on any device. Its mode, gradients and hooks stay as they are.
         name: of the model, for messages.
         pixels: uint8 RGB (n, s, s, 3), as its net takes them.
-        kinds: of `MAPS`; None takes those that the net can show.
+        kinds: of `MAPS`; None takes `usual_kinds`.
         fake: the verdicts (n,), where they are others than the signs of the logits.
         seed: of the random draws.
 
@@ -83,7 +83,7 @@ def check_maps(
         UserError: a kind that there is not, or that is asked for and the net cannot show.
     """
     if kinds is None:
-        kinds = [kind for kind, why in kinds_for(model, name).items() if not why]
+        kinds = usual_kinds(model, name)
     drawers = {kind: MAPS.get(kind) for kind in dict.fromkeys(kinds)}
     if not len(pixels):
         return []

@@ -24,6 +24,8 @@ Map = Callable[[Classifier, str, Pixels, Towards], NDArray[np.float32]]
 MAPS: Registry[Map] = Registry("kind of map")
 ALWAYS = {"occlusion"}  # asks a net for nothing but its logit, and costs many passes to try
 FAKE_ONLY = {"boundary"}  # say where a picture was changed, and nothing of one that was not
+# The first that a net can show is usual: of more kinds, one passes its check by chance more often.
+PREFERRED = ("grad_cam", "relevance", "rollout")
 AT_ONCE = 32 * 224 * 224  # pixels of pictures that go through a net together
 
 
@@ -32,17 +34,28 @@ def kinds_for(model: Classifier, name: str) -> dict[str, str]:
 
     Each is tried on one picture of noise. The net, called `name` in reasons, stays as it was.
     """
-    size = model.spec.image_size
-    noise = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
-    with untouched(model):
-        return {kind: _why_not(model, name, kind, noise) for kind in MAPS}
+    return {kind: _why_not(model, name, kind) for kind in MAPS}
 
 
-def _why_not(model: Classifier, name: str, kind: str, pixels: Pixels) -> str:
+def usual_kinds(model: Classifier, name: str) -> list[str]:
+    """Return the kinds that are drawn where nobody asks for others: few, of different ways.
+
+    The first of `PREFERRED` that the net can show, what says where pictures were changed, and
+    occlusion.
+    """
+    able = (kind for kind in PREFERRED if not _why_not(model, name, kind))
+    chosen = [next(able, ""), *sorted(FAKE_ONLY), *sorted(ALWAYS)]
+    return [kind for kind in chosen if kind and not _why_not(model, name, kind)]
+
+
+def _why_not(model: Classifier, name: str, kind: str) -> str:
     if kind in ALWAYS:
         return ""
+    size = model.spec.image_size
+    noise = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
     try:
-        MAPS.get(kind)(model, name, pixels, np.ones(1, np.float32))
+        with untouched(model):
+            MAPS.get(kind)(model, name, noise, np.ones(1, np.float32))
     except UserError as error:
         return str(error)
     except Exception as error:  # noqa: BLE001 - a net that is not made for it fails in its own way

@@ -3,6 +3,7 @@
 Each item is looked at by the checkpoint of its own fold, which was not trained on it.
 """
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,11 @@ from src.data.items.manifest import Dataset
 from src.ensemble.predictions import Decided
 from src.errors import UserError
 from src.explain.checked import DRAWS, CheckedMap, check_maps
-from src.explain.maps import MAPS
+from src.explain.maps import MAPS, usual_kinds
 from src.explain.overlay import overlay
 from src.models.checkpoint import load_checkpoint
 from src.models.classifier import Classifier
+from src.pages.environment import words
 from src.reporting.attention_sheet import pictures_of
 from src.reporting.charts import new_figure, save_figure, shown
 from src.reporting.contact_sheets import Picture
@@ -29,12 +31,6 @@ from src.reporting.runs import ModelRuns
 
 EACH = 3  # most wrong items of each class, and most right ones
 CELL = 1.9  # inches
-REASONS = {
-    "no_better_than_chance": "no better than chance",
-    "flat": "the same everywhere",
-    "not_finite": "no numbers",
-    "speaks_of_fakes_only": "speaks of fakes only",
-}
 COLUMNS = ("item_id", "label", "prob", "pred", "fold", "kind", "lost", "mean_random", "beats",
            "withheld")  # fmt: skip
 
@@ -87,8 +83,9 @@ def draw_mapped(
     for fold in sorted({int(rows.fold[row]) for row in chosen}):
         own = [row for row in chosen if rows.fold[row] == fold]
         net, _ = load_checkpoint(_checkpoint(runs, rows, own[0]), torch.device("cpu"))
+        asked = usual_kinds(net, runs.model) if kinds is None else kinds
         for row in own:
-            found[row] = _look(net, runs.model, dataset, rows, row, kinds, seed)
+            found[row] = _look(net, runs.model, dataset, rows, row, asked, seed)
     items = [found[row] for row in chosen]
     table = pd.DataFrame([line for item in items for line in _lines(item, rows)], columns=COLUMNS)
     title = f"{runs.model} on {runs.dataset}/{runs.scheme}: maps of the most wrong and most right"
@@ -123,7 +120,7 @@ def _look(
     dataset: Dataset,
     rows: Decided,
     row: int,
-    kinds: Sequence[str] | None,
+    kinds: Sequence[str],
     seed: int,
 ) -> MappedItem:
     item = str(rows.item_id[row])
@@ -185,7 +182,8 @@ def _draw_map(axes: Any, picture: Picture, one: CheckedMap) -> None:  # noqa: AN
     tried = np.isfinite(one.lost)
     beaten = f"beats {round(one.beats * DRAWS)} of {DRAWS}" if tried else ""
     if one.withheld:
-        text = f"withheld:\n{REASONS[one.withheld]}\n{beaten}"
+        why = textwrap.fill(words("en")(f"look.withheld_{one.withheld}"), 24)
+        text = f"withheld:\n{why}\n{beaten}"
         axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=7, color="grey")
         axes.set_aspect("equal")
         return

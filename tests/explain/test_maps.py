@@ -10,7 +10,7 @@ from torch import nn
 from src.errors import UserError
 from src.explain.checked import check_maps
 from src.explain.feature_maps import last_map
-from src.explain.maps import MAPS, kinds_for
+from src.explain.maps import MAPS, kinds_for, usual_kinds
 from src.explain.overlay import hottest
 from src.models.classifier import Classifier
 from tests.explain.corner import CORNER, GRID, SIZE, CornerNet, classifier, noise
@@ -162,6 +162,16 @@ def test_without_the_library_its_kinds_say_what_to_install_and_others_go_on(monk
     why = kinds_for(classifier(CornerNet(10.0)), "corner")
     assert all("pip install grad-cam" in why[kind] for kind in LIBRARY)
     assert [kind for kind in why if not why[kind]] == sorted(set(MAPS) - LIBRARY)
+
+
+def test_usual_kinds_are_few_and_of_different_ways(monkeypatch):
+    nets = {"conv": tiny(), "vit": vit(), "adapter": small_adapter(32), "none": mixer()}
+    usual = {name: usual_kinds(classifier(net, 32), name) for name, net in nets.items()}
+    first = "grad_cam" if there(LIBRARY) != [] else "relevance"
+    assert usual["conv"] == [*([first] if first == "grad_cam" else []), "occlusion"]
+    assert usual["vit"] == [first, "occlusion"]
+    assert usual["adapter"][1:] == ["boundary", "occlusion"]
+    assert usual["none"] == ["occlusion"]
 
 
 def test_the_net_that_says_where_has_all_maps():
