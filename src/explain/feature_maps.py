@@ -1,7 +1,7 @@
-"""A net's last map of features: which module gives it, and how it is laid on a square.
+"""A net's last map of features that is fine enough: which module gives it, how it lies on a square.
 
-Of a net that pools its last map and weighs it linearly, Grad-CAM of that map is the logit told
-apart by places, up to the bias (Selvaraju et al. 2017, sec. 3.1). It is found by running the net
+Traces of a blend are small, and the last maps of most nets have cells of 32 px: on the blends of
+benchmarks/maps.py the map before, of 16 px, told far better where. It is found by running the net
 once: no list of names covers all nets.
 """
 
@@ -19,6 +19,7 @@ from src.models.classifier import Classifier
 from src.models.intermediates import prefix_tokens
 
 FEWEST = 4  # cells a side: on fewer nothing can be pointed to
+CELL = 16  # px a side of a cell at most, where the net has such a map
 # Their outputs are parts of a sum, of attention or of a hidden layer: no whole map.
 PARTS = (nn.Linear, nn.Dropout, nn.Identity)
 
@@ -33,7 +34,7 @@ class FeatureMap:
 
 
 def last_map(model: Classifier, name: str, pixels: Tensor) -> FeatureMap:
-    """Return the last map of features through which a picture reaches the logit.
+    """Return the last map of features of small cells through which a picture reaches the logit.
 
     Of a vision transformer that reads its class token the last block's patches reach it no more;
     the last that do are those that its attention looks at.
@@ -46,12 +47,26 @@ def last_map(model: Classifier, name: str, pixels: Tensor) -> FeatureMap:
     Raises:
         UserError: no module gives a square map.
     """
-    net, seen, smaller = model.net, dict[str, Tensor](), set[str]()
-    prefix = prefix_tokens(net)
+    found = _last(model.net, pixels, model.spec.image_size // CELL) or _last(
+        model.net, pixels, FEWEST
+    )
+    if found is None:
+        raise UserError(
+            f"{name} has no map of features on a square grid, so there is no Grad-CAM: take a "
+            "convolutional net (effnet_*, mobilenet*, resnet*, convnext*, compact*) or a vision "
+            "transformer; occlusion works with every net"
+        )
+    return found
+
+
+def _last(net: nn.Module, pixels: Tensor, fewest: int) -> FeatureMap | None:
+    """Return the last map of at least so many cells a side; None where there is none."""
+    seen, smaller = dict[str, Tensor](), set[str]()
+    prefix, fewest = prefix_tokens(net), max(fewest, FEWEST)
 
     def keep(path: str, module: nn.Module, _: Any, output: Any) -> None:  # noqa: ANN401 - a hook's
         whole = isinstance(output, Tensor) and len(output) == 1  # not windows, one after the other
-        if whole and output.requires_grad and way_of(output, prefix):
+        if whole and output.requires_grad and way_of(output, prefix, fewest):
             seen.pop(path, None)
             seen[path] = output
         elif whole and output.ndim == 4 and not isinstance(module, nn.Sequential):
@@ -72,15 +87,11 @@ def last_map(model: Classifier, name: str, pixels: Tensor) -> FeatureMap:
     parts = {path for path in seen if any(path.startswith(f"{block}.") for block in smaller)}
     found = [(path, seen[path]) for path in seen if path not in parts or parts == {*seen}][::-1]
     if not found:
-        raise UserError(
-            f"{name} has no map of features on a square grid, so there is no Grad-CAM: take a "
-            "convolutional net (effnet_*, mobilenet*, resnet*, convnext*, compact*) or a vision "
-            "transformer; occlusion works with every net"
-        )
+        return None
     grads = torch.autograd.grad(logit, [one for _, one in found], allow_unused=True)
     usable = []
     for (path, output), grad in zip(found, grads, strict=True):
-        way = way_of(output, prefix)
+        way = way_of(output, prefix, fewest)
         assert way is not None
         usable.append(FeatureMap(path, modules[path], way))
         if grad is not None and bool(way(grad).abs().amax() > 0):
@@ -93,19 +104,19 @@ def is_part(path: str) -> bool:
     return any(step.startswith("attn") for step in path.split("."))
 
 
-def way_of(output: Tensor, prefix: int) -> Callable[[Tensor], Tensor] | None:
+def way_of(output: Tensor, prefix: int, fewest: int) -> Callable[[Tensor], Tensor] | None:
     """Return what lays a module's output on a grid, (n, c, h, w); None where it is no square.
 
     Channels stand first or last; of tokens (n, t, c) the first `prefix` are no patches.
     """
     shape = tuple(output.shape)
-    if len(shape) == 4 and shape[2] == shape[3] >= FEWEST:
+    if len(shape) == 4 and shape[2] == shape[3] >= fewest:
         return lambda given: given.detach().float().clone()
-    if len(shape) == 4 and shape[1] == shape[2] >= FEWEST:
+    if len(shape) == 4 and shape[1] == shape[2] >= fewest:
         return lambda given: given.detach().float().permute(0, 3, 1, 2).clone()
     patches = shape[1] - prefix if len(shape) == 3 else 0
     side = math.isqrt(max(patches, 0))
-    if side < FEWEST or side**2 != patches:
+    if side < fewest or side**2 != patches:
         return None
     return lambda given: (
         given.detach().float()[:, prefix:].mT.reshape(len(given), -1, side, side).clone()

@@ -25,7 +25,7 @@ MAPS: Registry[Map] = Registry("kind of map")
 ALWAYS = {"occlusion"}  # asks a net for nothing but its logit, and costs many passes to try
 FAKE_ONLY = {"boundary"}  # say where a picture was changed, and nothing of one that was not
 # The first that a net can show is usual: of more kinds, one passes its check by chance more often.
-PREFERRED = ("grad_cam", "relevance", "rollout")
+PREFERRED = ("hirescam", "relevance", "rollout")
 AT_ONCE = 32 * 224 * 224  # pixels of pictures that go through a net together
 
 

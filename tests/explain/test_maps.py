@@ -111,13 +111,15 @@ def timm_net(name: str, **more) -> nn.Module:
 
 SWIN = {"img_size": 64, "window_size": 4, "embed_dim": 16, "depths": (1, 1), "num_heads": (1, 2)}
 NETS = {
-    "efficientnet": (tiny, 128, "bn2"),
-    "efficientnet, of whose last stages few cells are left": (tiny, 64, "blocks.3"),
-    "resnet": (lambda: timm_net("test_resnet"), 128, "layer4"),
-    "convnext": (lambda: timm_net("test_convnext"), 128, "stages"),
+    "efficientnet": (tiny, 128, "blocks.3"),
+    "resnet": (lambda: timm_net("test_resnet"), 128, "layer3"),
+    "convnext": (lambda: timm_net("test_convnext"), 128, "stages.2"),
     "swin, channels last": (lambda: timm_net("swin_tiny_patch4_window7_224", **SWIN), 64, "norm"),
     "ViT that reads its class token": (vit, 32, "blocks.1.norm1"),
     "CLIP's": (clip_vit, 32, "blocks.1.norm1"),
+    "ViT of large patches": (
+        lambda: vit(img_size=128, patch_size=32), 128, "blocks.1.norm1",
+    ),
     "ViT with registers": (lambda: vit(reg_tokens=4), 32, "blocks.1.norm1"),
     "ViT that reads the mean": (
         lambda: vit(class_token=False, global_pool="avg", reg_tokens=4), 32, "blocks",
@@ -164,11 +166,11 @@ def test_without_the_library_its_kinds_say_what_to_install_and_others_go_on(monk
     assert [kind for kind in why if not why[kind]] == sorted(set(MAPS) - LIBRARY)
 
 
-def test_usual_kinds_are_few_and_of_different_ways(monkeypatch):
+def test_usual_kinds_are_few_and_of_different_ways():
     nets = {"conv": tiny(), "vit": vit(), "adapter": small_adapter(32), "none": mixer()}
     usual = {name: usual_kinds(classifier(net, 32), name) for name, net in nets.items()}
-    first = "grad_cam" if there(LIBRARY) != [] else "relevance"
-    assert usual["conv"] == [*([first] if first == "grad_cam" else []), "occlusion"]
+    first = "hirescam" if there(LIBRARY) else "relevance"
+    assert usual["conv"] == [*([first] if first == "hirescam" else []), "occlusion"]
     assert usual["vit"] == [first, "occlusion"]
     assert usual["adapter"][1:] == ["boundary", "occlusion"]
     assert usual["none"] == ["occlusion"]
