@@ -78,10 +78,9 @@ def finding(source: str, field: object, value: object, means: str, strength: str
 
 
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Return findings strongest first, then what people look for first; none twice."""
-    return tuple(
-        sorted(dict.fromkeys(findings), key=lambda one: (_RANK[one.strength], _RANK[one.means]))
-    )
+    """Return findings strongest first, then what people look for first; none twice, none empty."""
+    said = dict.fromkeys(one for one in findings if one.value)
+    return tuple(sorted(said, key=lambda one: (_RANK[one.strength], _RANK[one.means])))
 
 
 def clean(value: object, most: int = MOST_LETTERS) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from PIL import ExifTags, Image
 
@@ -16,19 +16,17 @@ from src.data.provenance.finding import (
     UNSUPPORTED,
     Finding,
     because,
+    decoded,
 )
-from src.data.provenance.png_chunks import MOST_BYTES, PngText, read_png
+from src.data.provenance.jpeg_segments import JpegNotes, read_jpeg
+from src.data.provenance.png_chunks import MOST_BYTES, NoteText, PngNotes, read_png
 from src.errors import UnreadableImageError
 from src.registry import Registry
 
 CLIP = "clip"
 UNKNOWN = "unknown"
-_XMP = b"http://ns.adobe.com/xap/1.0/\0"
-_EXTENDED = b"http://ns.adobe.com/xmp/extension/\0"
-_GUID, _PLACES = 32, 8  # bytes: whose extension, then its whole length and the place of this part
 _XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")  # XMP part 3, 2.3.2
-_MOST_BOXES = 2000
-_PHOTOSHOP = b"Photoshop 3.0\0"
+_MOST_BOXES, _FARTHEST = 2000, 2**62
 _XMP_TAG, _IPTC_TAG, _RESOURCES_TAG = 700, 33723, 34377  # of TIFF
 
 Exif = dict[int, dict[int, Any]]  # directory (`MAIN` or of `ExifTags.IFD`) -> its tags
@@ -44,7 +42,7 @@ class Notes:
     xmp: list[bytes] = field(default_factory=list)  # packets, the main one first
     resources: bytes = b""  # Photoshop's image resources, `8BIM` and so on
     iptc: bytes = b""  # IPTC-IIM records that stand alone
-    texts: list[PngText] = field(default_factory=list)  # comments too
+    texts: list[NoteText] = field(default_factory=list)  # comments too
     problems: dict[str, str] = field(default_factory=dict)  # source -> what of it is damaged
 
 
@@ -59,28 +57,17 @@ class OpenedFile:
         self.kind = CLIP if is_clip(self.head) else file_format(self.head)
         self.anchors: str = ""  # PEM of certificates that are trusted; see `read.py`
 
-    @property
-    def is_picture(self) -> bool:
-        """Tell whether it is of a format of pictures, readable or not."""
-        return self.kind not in (CLIP, UNKNOWN)
-
     @cached_property
     def notes(self) -> Notes:
         """Return what stands beside the pixels; `NotReadError` where the header is broken."""
         if self.kind == UNKNOWN:
             raise because(UNSUPPORTED, describe_unknown(self.head))
-        if self.kind == CLIP:
-            with self.path.open("rb") as file:
+        if self.kind not in (CLIP, "png", "jpeg"):
+            return self._by_pillow()
+        with self.path.open("rb") as file:
+            if self.kind == CLIP:
                 return Notes(xmp=_of_boxes(file))
-        if self.kind == "png":
-            with self.path.open("rb") as file:
-                found = read_png(file)
-            notes = Notes({}, found.xmp, found.iptc, b"", found.texts)
-            if found.problem:
-                notes.problems["png_text"] = found.problem
-            _read_exif(notes, found.exif)
-            return notes
-        return self._by_pillow()
+            return _of_png(read_png(file)) if self.kind == "png" else _of_jpeg(read_jpeg(file))
 
     def _by_pillow(self) -> Notes:
         try:
@@ -101,23 +88,31 @@ def _words(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
+def _of_png(found: PngNotes) -> Notes:
+    notes = Notes({}, found.xmp, found.iptc, b"", found.texts)
+    if found.problem:
+        notes.problems["png_text"] = found.problem
+    _read_exif(notes, found.exif)
+    return notes
+
+
+def _of_jpeg(found: JpegNotes) -> Notes:
+    comments = [NoteText("comment", decoded(one), 0) for one in found.comments]
+    notes = Notes({}, found.xmp, found.resources, b"", comments)
+    _read_exif(notes, found.exif)
+    if found.problem:
+        notes.problems |= dict.fromkeys(("exif", "xmp", "iptc", "comment"), found.problem)
+    return notes
+
+
 def _of_picture(image: Image.Image) -> Notes:
     info: dict[Any, Any] = image.info
-    segments: list[tuple[str, bytes]] = getattr(image, "applist", [])
-    comment = info.get("comment")
-    notes = Notes(xmp=_extended(segments))
+    xmp, comment = info.get("xmp"), info.get("comment")
+    notes = Notes(xmp=[xmp] if isinstance(xmp, bytes) else [])
+    if comment:
+        text = comment if isinstance(comment, str) else decoded(comment)
+        notes.texts = [NoteText("comment", text, 0)]
     _read_exif(notes, info.get("exif"))
-    notes.resources = b"".join(
-        data.removeprefix(_PHOTOSHOP) for kind, data in segments
-        if kind == "APP13" and data.startswith(_PHOTOSHOP)
-    )  # fmt: skip
-    if not notes.xmp and isinstance(info.get("xmp"), bytes):
-        notes.xmp = [info["xmp"]]
-    comments = [data for kind, data in segments if kind == "COM"] or [comment]
-    notes.texts = [
-        PngText("comment", one if isinstance(one, str) else one.decode("utf-8", "replace"), 0)
-        for one in comments if one
-    ]  # fmt: skip
     return notes
 
 
@@ -130,7 +125,7 @@ def _of_boxes(file: BinaryIO) -> list[bytes]:
         size, start = int.from_bytes(head[:4], "big"), 8
         if size == 1:
             size, start = int.from_bytes(head[8:16], "big"), 16
-        if size < start:  # the last box, or no boxes
+        if size < start or place + size > _FARTHEST:  # the last box, or no boxes
             break
         if head[4:8] == b"uuid" and head[start : start + 16] == _XMP_BOX:
             file.seek(place + start + 16)
@@ -141,17 +136,18 @@ def _of_boxes(file: BinaryIO) -> list[bytes]:
 
 def _of_tiff(image: Image.Image) -> Notes:
     tags: Any = getattr(image, "tag_v2", {})
-    found = {tag: _bytes(tags.get(tag)) for tag in (_XMP_TAG, _IPTC_TAG, _RESOURCES_TAG)}
+    order = "little" if getattr(tags, "prefix", b"II") == b"II" else "big"
+    found = {tag: _bytes(tags.get(tag), order) for tag in (_XMP_TAG, _IPTC_TAG, _RESOURCES_TAG)}
     xmp = [found[_XMP_TAG]] if found[_XMP_TAG] else []
     notes = Notes({}, xmp, found[_RESOURCES_TAG], found[_IPTC_TAG])
     _read_tags(notes, image.getexif())
     return notes
 
 
-def _bytes(value: object) -> bytes:
+def _bytes(value: object, order: Literal["little", "big"]) -> bytes:
     """Return a tag's bytes: of IPTC, which some write as 32-bit numbers, Pillow gives a tuple."""
     if isinstance(value, tuple) and value and all(isinstance(one, int) for one in value):
-        return b"".join((one & 0xFFFFFFFF).to_bytes(4, "big") for one in value)
+        return b"".join((one & 0xFFFFFFFF).to_bytes(4, order) for one in value)
     if isinstance(value, tuple) and value:
         value = value[0]
     if isinstance(value, str):
@@ -184,22 +180,6 @@ def _read_tags(notes: Notes, exif: Image.Exif) -> None:
             continue
         if found:
             notes.exif[directory] = found
-
-
-def _extended(segments: list[tuple[str, bytes]]) -> list[bytes]:
-    """Return the XMP packets of a JPEG: the first, then its extension (XMP part 3, 1.1.3.1)."""
-    packets = [data.removeprefix(_XMP) for _, data in segments if data.startswith(_XMP)]
-    extensions: dict[bytes, bytearray] = {}
-    for _, data in segments:
-        if data.startswith(_EXTENDED):
-            rest = data.removeprefix(_EXTENDED)
-            whose, places = rest[:_GUID], rest[_GUID : _GUID + _PLACES]
-            length, start = (int.from_bytes(places[at : at + 4], "big") for at in (0, 4))
-            part = rest[_GUID + _PLACES :]
-            if length > MOST_BYTES or start + len(part) > length or len(extensions) > 8:
-                continue
-            extensions.setdefault(whose, bytearray(length))[start : start + len(part)] = part
-    return packets + [bytes(data) for data in extensions.values()]
 
 
 READERS: Registry[Callable[[OpenedFile], Iterator[Finding]]] = Registry("source of provenance")

@@ -20,8 +20,8 @@ XMP_KEY = "XML:com.adobe.xmp"
 _RAW = "Raw profile type "  # ImageMagick's way to keep EXIF, IPTC and XMP in a text, as hex
 
 
-class PngText(NamedTuple):
-    """A text of a PNG."""
+class NoteText(NamedTuple):
+    """A text beside the pixels."""
 
     key: str  # as written
     text: str  # as far as it is read
@@ -31,7 +31,7 @@ class PngText(NamedTuple):
 class PngNotes(NamedTuple):
     """All notes of a PNG."""
 
-    texts: list[PngText]  # in the order of the file
+    texts: list[NoteText]  # in the order of the file
     exif: bytes  # empty where there is none
     xmp: list[bytes]
     iptc: bytes
@@ -86,7 +86,7 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes, int]]:
         yield kind, data, length - wanted
 
 
-def _text(kind: bytes, data: bytes, left_out: int) -> PngText:
+def _text(kind: bytes, data: bytes, left_out: int) -> NoteText:
     """Raises ValueError or zlib.error for what is no text."""
     key, found, rest = data.partition(b"\0")
     if not found or not 0 < len(key) < 80:
@@ -102,7 +102,7 @@ def _text(kind: bytes, data: bytes, left_out: int) -> PngText:
         unpacker = zlib.decompressobj()
         rest = unpacker.decompress(rest, MOST_BYTES)
         left_out += 1 if unpacker.unconsumed_tail else 0
-    return PngText(decoded(key), decoded(rest, cut=left_out > 0), left_out)
+    return NoteText(decoded(key), decoded(rest, cut=left_out > 0), left_out)
 
 
 def _profile(text: str) -> bytes:

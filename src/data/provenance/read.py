@@ -1,6 +1,7 @@
 """What a file says of itself, apart from any score: all sources, the strongest words first."""
 
 import os
+import ssl
 from itertools import islice
 from pathlib import Path
 
@@ -55,6 +56,8 @@ def provenance_of(path: Path, name: str | None = None, anchors: Path | None = No
             findings.extend(islice(READERS.get(source)(file), MOST_FINDINGS))
         except NotReadError as why:
             not_read[source] = str(why)
+        except UserError:  # of what was asked for, not of the file
+            raise
         except Exception as error:  # noqa: BLE001 - whatever a hostile file makes of a library
             not_read[source] = str(because(DAMAGED, f"{type(error).__name__}: {error}"))
     return Provenance(in_order(findings), not_read)
@@ -71,4 +74,8 @@ def _anchors(path: Path | None) -> str:
         raise UserError(f"{named}: the trusted certificates cannot be read ({error})") from None
     if "-----BEGIN CERTIFICATE-----" not in text:
         raise UserError(f"{named}: no certificate in it; PEM is read (-----BEGIN CERTIFICATE-----)")
+    try:  # c2pa-python takes what is no certificate, and trusts nobody
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except (ssl.SSLError, ValueError) as error:
+        raise UserError(f"{named}: a certificate in it is damaged ({error})") from None
     return text

@@ -40,12 +40,20 @@ def test_anchors_make_a_signer_trusted_others_do_not(tmp_path, monkeypatch):
     assert said(read(tmp_path, data), means="camera")[0].strength == "signed"
 
 
-@pytest.mark.parametrize("content", [None, "no certificate", "\xff"])
-def test_anchors_that_are_none_are_refused(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, r"anchors\.pem.*cannot be read"),
+        ("no certificate", r"anchors\.pem.*no certificate"),
+        ("\xff", r"anchors\.pem.*cannot be read"),
+        ("-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", "is damaged"),
+    ],
+)
+def test_anchors_that_are_none_are_refused(tmp_path, content, said):
     path = tmp_path / "anchors.pem"
     if content is not None:
         path.write_text(content, encoding="latin-1")
-    with pytest.raises(UserError, match=r"anchors\.pem"):
+    with pytest.raises(UserError, match=said):
         read(tmp_path, picture(), anchors=path)
 
 

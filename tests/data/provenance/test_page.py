@@ -9,8 +9,6 @@ from src.pages.environment import LANGUAGES, words
 from tests.data.provenance.files import packet, picture, png, read, text
 from tests.pages.test_environment import Reader
 
-SOURCES = {*READERS, "comment"}
-
 
 def page(record, language="en"):
     template = environment._environment().from_string(
@@ -29,7 +27,7 @@ def test_every_code_has_its_sentence(language):
         assert say(f"provenance.proves_{code}")
     for code in REASONS:
         assert say(f"provenance.reason_{code}")
-    for code in SOURCES:
+    for code in READERS:
         assert say(f"provenance.source_{code}")
     every = Provenance(
         tuple(Finding("exif", "f", "v", means, strength) for means in MEANINGS

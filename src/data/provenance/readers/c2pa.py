@@ -28,6 +28,7 @@ from src.data.provenance.finding import (
 )  # fmt: skip
 from src.data.provenance.opened import READERS, OpenedFile
 from src.data.provenance.source_types import of_software, source_type
+from src.errors import UserError
 
 if TYPE_CHECKING:
     import c2pa
@@ -52,6 +53,7 @@ def read_c2pa(file: OpenedFile) -> Iterator[Finding]:
 
     Raises:
         NotReadError: no c2pa-python, a kind that it does not read, a broken or remote manifest.
+        UserError: the certificates to be trusted are none.
     """
     store, state = _store(file)
     if store is None:
@@ -82,9 +84,10 @@ def _store(file: OpenedFile) -> tuple[dict[str, Any] | None, str]:
         import c2pa
     except (ImportError, OSError, RuntimeError):  # its library may be missing or of another machine
         raise because(EXTRA_MISSING, "pip install c2pa-python") from None
+    context = _context(file.anchors)
     try:
         with file.path.open("rb") as stream:
-            reader = c2pa.Reader.try_create(None, stream, context=_context(file.anchors))
+            reader = c2pa.Reader.try_create(None, stream, context=context)
             if reader is None:
                 return None, ""
             with reader:
@@ -106,7 +109,13 @@ def _context(anchors: str) -> "c2pa.Context":
     settings: dict[str, Any] = dict(_OFFLINE)
     if anchors:
         settings["trust"] = {"trust_anchors": anchors}
-    return c2pa.Context(c2pa.Settings.from_dict(settings))
+    try:
+        return c2pa.Context(c2pa.Settings.from_dict(settings))
+    except c2pa.C2paError as error:
+        raise UserError(
+            f"the certificates to be trusted cannot be used ({error}); give whole certificates in "
+            "PEM, one behind the other"
+        ) from None
 
 
 def _codes(results: object, part: str) -> dict[str, tuple[str, str]]:

@@ -6,7 +6,14 @@ formats, number 0x0404.
 
 from collections.abc import Iterator
 
-from src.data.provenance.finding import STATED, Finding, decoded, finding
+from src.data.provenance.finding import (
+    DAMAGED,
+    STATED,
+    Finding,
+    because,
+    decoded,
+    finding,
+)
 from src.data.provenance.opened import READERS, OpenedFile
 from src.data.provenance.source_types import of_credit, of_software
 
@@ -22,9 +29,13 @@ _NOTES = (5, 25, 105, 120)
 MOST_RECORDS = 500
 
 
-@READERS.register("iptc")
+@READERS.register(SOURCE)
 def read_iptc_records(file: OpenedFile) -> Iterator[Finding]:
-    """Yield the records of a picture; a `NotReadError` where its header is broken."""
+    """Yield the records of a picture.
+
+    Raises:
+        NotReadError: a broken file, after what could be read.
+    """
     notes = file.notes
     for number, data in [
         one for block in (*_blocks(notes.resources), notes.iptc) for one in _records(block)
@@ -39,6 +50,9 @@ def read_iptc_records(file: OpenedFile) -> Iterator[Finding]:
         else:
             means = of_credit(value, "note" if number in _NOTES else "credit")
         yield finding(SOURCE, _FIELDS[number], value, means, STATED)
+    problem = notes.problems.get(SOURCE)
+    if problem:
+        raise because(DAMAGED, problem)
 
 
 def _blocks(resources: bytes) -> Iterator[bytes]:

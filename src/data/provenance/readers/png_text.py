@@ -5,31 +5,43 @@ from itertools import islice
 
 from src.data.provenance.finding import DAMAGED, STATED, Finding, because, finding
 from src.data.provenance.generators import of_text
-from src.data.provenance.opened import READERS, OpenedFile
+from src.data.provenance.opened import READERS, Notes, OpenedFile
 from src.data.provenance.source_types import of_credit, of_software
 
-SOURCE = "png_text"
+PNG_TEXT, COMMENT = "png_text", "comment"
 MOST_TEXTS = 60
 _TOOLS = ("software", "source", "generator", "application", "creator", "producer")
 _TIMES = ("creation time", "date:create", "date:modify", "date:timestamp", "creationtime")
 
 
-@READERS.register(SOURCE)
+@READERS.register(PNG_TEXT)
 def read_png_text(file: OpenedFile) -> Iterator[Finding]:
-    """Yield what the texts of a picture say, those behind its pixels too.
+    """Yield what the texts of a PNG say, those behind its pixels too.
 
     Raises:
-        NotReadError: a broken file; or one whose texts are broken, after what could be read.
+        NotReadError: its texts are broken, after what could be read.
     """
-    if not file.is_picture:
-        return
-    source = SOURCE if file.kind == "png" else "comment"
-    for key, text, left_out in islice(file.notes.texts, MOST_TEXTS):
-        told = list(of_text(source, key, text)) or [_other(source, key, text)]
-        yield from told
+    if file.kind == "png":
+        yield from _of_texts(PNG_TEXT, file.notes)
+
+
+@READERS.register(COMMENT)
+def read_comment(file: OpenedFile) -> Iterator[Finding]:
+    """Yield what the comments of a JPEG, GIF or JPEG 2000 say.
+
+    Raises:
+        NotReadError: a broken file, after what could be read.
+    """
+    if file.kind in ("jpeg", "gif", "jp2"):
+        yield from _of_texts(COMMENT, file.notes)
+
+
+def _of_texts(source: str, notes: Notes) -> Iterator[Finding]:
+    for key, text, left_out in islice(notes.texts, MOST_TEXTS):
+        yield from list(of_text(source, key, text)) or [_other(source, key, text)]
         if left_out:
             yield finding(source, key, "a text of which only the start was read", "note", STATED)
-    problem = file.notes.problems.get(SOURCE)
+    problem = notes.problems.get(source)
     if problem:
         raise because(DAMAGED, problem)
 

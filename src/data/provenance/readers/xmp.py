@@ -49,7 +49,7 @@ def read_xmp(file: OpenedFile) -> Iterator[Finding]:
     Raises:
         NotReadError: a broken file, or XML that is broken or refused; what came before is kept.
     """
-    problem = ""
+    problem = file.notes.problems.get(SOURCE, "")
     for packet in file.notes.xmp:
         found, wrong = properties_of(packet)
         problem = problem or wrong
