@@ -19,6 +19,7 @@ VERBS = {
     "variants": "train N variants of a model, the ingredients of a soup",
     "look": "single files: verdict, maps, people, seconds, provenance; terminal, JSON, a page",
     "serve": "a page to drop files on, with the evidence of each; a JSON API",
+    "watch": "a camera, a stream or a film: a rolling verdict of each person who is followed",
     "report": "learning curves, confusion, reliability, the most wrong items: a page a model",
     "attention": "where a transformer looks, layer by layer, beside its teacher",
     "evaluate": "the metrics of the field, with intervals; on another data set too (--from)",

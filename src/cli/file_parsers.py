@@ -79,3 +79,33 @@ def _serve(parser: Parser) -> None:
     text = "of the page, where a browser asks for none that there is: en or ko"
     add("--language", default="en", metavar="LANG", help=text)
     add_device(parser)
+
+
+@command("""Watch a camera, a stream or a film: a rolling verdict of each person who is followed.
+
+  python -m src watch 0                             the first camera
+  python -m src watch rtsp://user:pw@host/stream    a stream (rtsp, rtsps, http, https)
+  python -m src watch clip.mp4 --json               a file, as fast as it goes, as JSON lines
+
+By a recipe of tune.py, on the frames of the last --window seconds: real, fake, or unsure where the
+recipe's risk says so. Latency and dropped frames are told with every line. See docs/watch.md.""")
+def _watch(parser: Parser) -> None:
+    add = parser.add_argument
+    add("source", metavar="SOURCE", help="number of a camera, an address, a file")
+    add_recipe(parser)
+    add("--fps", type=float, default=5.0, metavar="N",
+        help="frames of each second that are looked at (default 5)")  # fmt: skip
+    add("--window", type=float, default=5.0, metavar="S",
+        help="seconds that a verdict rests on (default 5)")  # fmt: skip
+    add("--faces", type=int, default=4, metavar="K",
+        help="people judged at a time, the largest (default 4)")  # fmt: skip
+    text = "play a file by the clock, and let frames go that come too fast"
+    add("--realtime", action="store_true", help=text)
+    add("--stall", type=float, default=5.0, metavar="S",
+        help="say after so many seconds that no frame comes (default 5)")  # fmt: skip
+    text = "ask so often in a row for a stream or camera that is lost (default 5)"
+    add("--tries", type=int, default=5, metavar="N", help=text)
+    add("--seconds", type=float, metavar="S", help="end after so many seconds")
+    add("--json", action="store_true", help="print a line of JSON a frame, for other programs")
+    add("--output", type=Path, metavar="FILE", help="write these lines to FILE.jsonl")
+    add_device(parser)

@@ -100,7 +100,7 @@ class Eye:
         if len(placed) > 1:
             marked = picture.copy()
             for number_, face in enumerate(placed):
-                _frame(marked, face.box, number_)
+                draw_face(marked, face.box, number_)
         return Shot(number, jpeg(marked, WIDE), faces, self._inputs(picture, number))
 
     def decisive(self, shot: Shot, votes: pd.DataFrame, pred: int) -> Input:
@@ -126,7 +126,7 @@ class Eye:
         return [center_crop(canvas.draw(part), self.spec.image_size) for part in parts]
 
 
-def _frame(picture: Picture, box: tuple[float, float, float, float], person: int) -> None:
+def draw_face(picture: Picture, box: tuple[float, float, float, float], person: int) -> None:
     """Draw a box with the number of a person, from 1, into a picture."""
     x0, y0, x1, y1 = (round(value) for value in box)
     line = max(2, max(picture.shape[:2]) // 240)

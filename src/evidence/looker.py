@@ -145,7 +145,7 @@ class Looker:
         verdict = self._verdict(votes, items, seen, flipped)
         with step("people"):
             close = look_closer(
-                self.loaded, items, facts.kind, seen, self._says,
+                self.loaded, items, facts.kind, seen, self.says,
                 frames=dense(self.loaded, facts.seconds, self.asked.frames),
             )  # fmt: skip
         drawn = DrawnMaps((), {}, "not asked for")
@@ -213,7 +213,7 @@ class Looker:
         )
         return votes, shown, stable.flipped()
 
-    def _says(self, prob: float, threshold: float, pred: int) -> str:
+    def says(self, prob: float, threshold: float, pred: int) -> str:
         """Return the word for P(fake): real, fake, or unsure within the band."""
         if self.band is not None:
             sure = self.band.band.is_sure(np.array([prob]), np.array([threshold]), np.array([pred]))
@@ -230,7 +230,7 @@ class Looker:
     ) -> Verdict:
         name = items.item_ids[0]
         prob, pred, threshold = (votes[key].iloc[0] for key in ("prob", "pred", "threshold"))
-        within = self._says(float(prob), float(threshold), int(pred)) == UNSURE
+        within = self.says(float(prob), float(threshold), int(pred)) == UNSURE
         lost = [net for net in self.loaded.crops if seen.boxes_of(net).faceless(items.paths)]
         faceless = [net.part.model for net in lost]
         far = None

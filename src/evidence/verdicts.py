@@ -10,6 +10,7 @@ UNSURE, WORDS = "unsure", np.array(["real", "fake"], dtype=object)
 UNREADABLE = "unreadable"  # the reason of a file that has no answer
 # Why a verdict is unsure.
 BAND, FLIPS, NO_FACE, PARTIAL, FAR = "band", "flips", "no face", "partial file", "far"
+FEW = "few frames"  # of a live source, so far
 
 
 def verdicts_of(

@@ -101,6 +101,26 @@ def place(track: Track, number: int) -> Placed:
     return Placed(between(track[before], track[after], share), True)
 
 
+def goes_on(box: Boxes, others: Boxes, gap: Boxes) -> list[tuple[float, int]]:
+    """Return the places of the boxes in which a head may go on, each after how far off it is.
+
+    As `link` has it: by frames between plus sides between.
+
+    Args:
+        box: (4,), where it was.
+        others: (n, 4), where faces are later.
+        gap: (n,), how many frames looked at later, above 0.
+    """
+    shift, growth = _compare(box, others)
+    moved = (growth <= GROWTH) & (shift <= REACH * gap) & (gap <= PAUSE)
+    near = shift < 2  # farther apart, no boxes of faces overlap by `MIN_IOU`
+    return [
+        (float(gap[k] + shift[k]), k)
+        for k in np.flatnonzero(moved | near).tolist()
+        if moved[k] or iou(tuple(box.tolist()), tuple(others[k].tolist())) >= MIN_IOU
+    ]
+
+
 def _pairs(faces: Sequence[tuple[int, Face]]) -> list[tuple[int, int]]:
     """Return the places of faces that may be of one head, the nearest first.
 
@@ -112,14 +132,7 @@ def _pairs(faces: Sequence[tuple[int, Face]]) -> list[tuple[int, int]]:
     for one in range(len(faces)):  # a table of all pairs would fill the memory in a crowd
         later = int(np.searchsorted(step, step[one], "right"))
         gap = step[later:] - step[one]
-        shift, growth = _compare(box[one], box[later:])
-        moved = (growth <= GROWTH) & (shift <= REACH * gap) & (gap <= PAUSE)
-        near = shift < 2  # farther apart, no boxes of faces overlap by `MIN_IOU`
-        found += [
-            (float(gap[k] + shift[k]), one, later + k)
-            for k in np.flatnonzero(moved | near).tolist()
-            if moved[k] or iou(faces[one][1].box, faces[later + k][1].box) >= MIN_IOU
-        ]
+        found += [(far, one, later + k) for far, k in goes_on(box[one], box[later:], gap)]
     return [(one, other) for _, one, other in sorted(found)]
 
 

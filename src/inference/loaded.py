@@ -171,7 +171,7 @@ class LoadedRecipe:
             each, notes, _ = predict_with(loaded, items, self.compute, levels=levels, cuts=faces)
             partial |= notes
             for net, found in zip(nets, each, strict=True):
-                _check_finite(net.part, found.logits[found.there])
+                check_finite(net.part, found.logits[found.there])
                 table = found.table(items.item_ids, net.part.fold, views_at(levels, net.views))
                 seen.setdefault(net.part.model, []).append(table)
         views = {model: pd.concat(tables, ignore_index=True) for model, tables in seen.items()}
@@ -220,7 +220,8 @@ def frames_of(net: LoadedNet) -> tuple[int, int, str]:
     return frames.train, frames.eval, frames.decoder
 
 
-def _check_finite(part: Part, logits: np.ndarray) -> None:
+def check_finite(part: Part, logits: np.ndarray) -> None:
+    """Raise a UserError where a logit of a checkpoint is not finite."""
     if not np.isfinite(logits).all():
         raise UserError(
             f"{part.model} fold {part.fold}: a logit is not finite; look again with --precision "

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from src.artifacts.oof import DELIVERY_SEED, JOIN, WHOLE_LEVEL
 from src.data.pixels.images import INTERPOLATIONS, reencode, resize, webp
 from src.errors import UserError, unknown_name
+from src.faces.crop import Face, moved, scaled
 from src.registry import Registry
 from src.seeds import derive_seed
 
@@ -98,6 +99,10 @@ class Arrived(NamedTuple):
     down: float = 1.0
     left: float = 0.0  # what was cut off, in pixels of the arrived picture
     top: float = 0.0
+
+    def carry(self, face: Face) -> Face:
+        """Return a face of the picture that was sent, where the delivery took it."""
+        return moved(scaled(face, self.across, self.down), -self.left, -self.top)
 
 
 class Level:

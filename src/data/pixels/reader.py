@@ -24,7 +24,6 @@ from src.data.pixels.frames import FrameNumbers
 from src.data.pixels.images import Canvas
 from src.data.pixels.video import NAMED_AS_IMAGE, Clip, Convert, Pick, middle_frame, read_clip
 from src.errors import UnreadableImageError, UserError
-from src.faces.crop import moved, scaled
 
 cv2.setNumThreads(1)  # parallelism lies in workers and torch; nested pools slow both
 
@@ -82,9 +81,8 @@ class FaceCuts:
                 if canvas.face is None or face is None:
                     yield canvas, sent.pixels
                     continue
-                there = moved(scaled(face, sent.across, sent.down), -sent.left, -sent.top)
                 cut = self.boxes[canvas.face].cut
-                yield canvas, cut(sent.pixels, there, align=canvas.face.align)
+                yield canvas, cut(sent.pixels, sent.carry(face), align=canvas.face.align)
 
     def count_people(self, face: FaceConfig, items: Sequence[str]) -> list[int]:
         """Return how many people each item shows."""

@@ -176,7 +176,7 @@ def read_clip(
             head = stream.read(HEAD)
         if not head:
             raise UnreadableVideoError("the file is empty (0 bytes)")
-        if head.lstrip().startswith(_LISTS):
+        if names_files(head):
             raise UnreadableVideoError("it is a text that may name other files, and no video")
         if file_format(head) != "unknown":
             if pick is not None and not len(pick(1)):
@@ -186,6 +186,11 @@ def read_clip(
             problem = damaged or "it is an image under a clip's name"
             return Clip([frame], np.zeros(1, np.int64), 1, 1, problem)
         return read_frames(file, count, pick=pick, convert=convert, decoder=decoder)
+
+
+def names_files(head: bytes) -> bool:
+    """Tell by its first bytes whether a file is a list of others."""
+    return head.lstrip().startswith(_LISTS)
 
 
 def middle_frame(data: bytes) -> Picture:

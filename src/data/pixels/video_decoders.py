@@ -7,7 +7,7 @@ is converted: what is HLG, PQ or of other primaries keeps its values.
 
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Protocol
@@ -163,13 +163,22 @@ def open_video(path: Path) -> tuple[InputContainer, VideoStream]:
         file = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
     except (*_DAMAGE, ValueError):
         raise UnreadableVideoError(_NO_VIDEO) from None
+    return file, pictures_of(file)
+
+
+def pictures_of(file: InputContainer) -> VideoStream:
+    """Choose the stream of pictures of what is open; it is closed where there is none.
+
+    Raises:
+        UnreadableVideoError: no such stream, or one that announces an absurd size.
+    """
     stream = file.streams.best("video")
     if not isinstance(stream, VideoStream) or not stream.codec_context:  # no decoder for it
         file.close()
         raise UnreadableVideoError(_NO_VIDEO if stream else "it has no video stream")
     stream.thread_type = "NONE"  # clips are decoded side by side
     check_size(stream.codec_context.height, stream.codec_context.width)
-    return file, stream
+    return stream
 
 
 def packets_of(file: InputContainer, *streams: VideoStream) -> Iterator[Packet | None]:
@@ -187,6 +196,27 @@ def packets_of(file: InputContainer, *streams: VideoStream) -> Iterator[Packet |
             return
 
 
+def decoded(packets: Iterable[Packet | None]) -> Iterator[VideoFrame | None]:
+    """Yield each frame as it was stored; None for a packet that cannot be decoded."""
+    for packet in packets:
+        if packet is not None and not packet.size and packet.dts is not None:
+            continue  # FFmpeg would take it for the end
+        try:
+            yield from [None] if packet is None else packet.decode()
+        except av.error.EOFError:
+            return
+        except _DAMAGE:
+            yield None
+
+
+def picture_of(frame: VideoFrame) -> Picture | None:
+    """Return a frame as uint8 RGB (height, width, 3), upright; None if it cannot be converted."""
+    try:
+        return upright(to_rgb(frame), display_matrix(frame))
+    except av.error.FFmpegError:
+        return None
+
+
 class PyAvStream:
     """PyAV, one thread: which frames are known to be damaged depends on their number."""
 
@@ -199,15 +229,7 @@ class PyAvStream:
 
     def frames(self) -> Iterator[VideoFrame | None]:
         """Yield each frame as it was stored; None for a packet that cannot be decoded."""
-        for packet in packets_of(self._file, self._stream):
-            if packet is not None and not packet.size and packet.dts is not None:
-                continue  # FFmpeg would take it for the end
-            try:
-                yield from [None] if packet is None else packet.decode()
-            except av.error.EOFError:
-                return
-            except _DAMAGE:
-                yield None
+        return decoded(packets_of(self._file, self._stream))
 
     def hurry(self) -> None:
         """Leave out what the pixels need and the fields of the frames do not."""
@@ -227,12 +249,7 @@ class PyAvStream:
 
     def retrieve(self) -> Picture | None:
         """See `Stream`."""
-        if self._frame is None:
-            return None
-        try:
-            return upright(to_rgb(self._frame), display_matrix(self._frame))
-        except av.error.FFmpegError:
-            return None
+        return None if self._frame is None else picture_of(self._frame)
 
     def close(self) -> None:
         """See `Stream`."""

@@ -1,0 +1,1 @@
+"""A live source: its newest frame, the people in it followed, a rolling verdict of each."""
