@@ -53,7 +53,7 @@ def fold_scores(reported: Reported, names: tuple[str, str]) -> list[Block]:
         f"{cross if runs.whole.is_cross_fitted else ''}{HEADS[FITTED]}: {runs.whole.tuned}, found "
         "on these very items, which flatters. The other scores are at 0.5."
     )
-    return [Grid(["", *heads], lines, path, note)]
+    return [Grid(["of", *heads], lines, path, note)]
 
 
 def run_blocks(reported: Reported, labels: LabelNames) -> list[Block]:
@@ -71,8 +71,12 @@ def run_blocks(reported: Reported, labels: LabelNames) -> list[Block]:
         facts = record | {"start": f"{start.get('source')} {start.get('name') or ''}".strip()}
         picture = _panel(reported, fold, labels)
         cells = (_number(facts[name]) for name in FACTS)
-        lines.append([Cell(f"fold {fold}", link=picture), str(len(record["history"])), *cells])
-    heads = ["run", "epochs", *(name.replace("_", " ") for name in FACTS)]
+        epochs, numbers = str(len(record["history"])), Cell("none")
+        if record["history"]:  # a merge has none
+            numbers = Cell("epochs (CSV)", link=picture.with_suffix(".csv"))
+            write_csv(picture.with_suffix(".csv"), pd.DataFrame(record["history"]))
+        lines.append([Cell(f"fold {fold}", link=picture), numbers, epochs, *cells])
+    heads = ["run", "numbers", "epochs", *(name.replace("_", " ") for name in FACTS)]
     return [Grid(heads, lines), *_settings(runs.records)]
 
 
@@ -116,7 +120,7 @@ def _unusual(config: dict[str, Any]) -> dict[str, str]:
         usual = parse_model({"backbone": {"name": config["backbone"]["name"]}}, "").as_dict()
     except (UserError, KeyError, TypeError):
         return {}
-    mine, other = _flat(config), _flat(usual)
+    mine, other = _flat(config), _flat(json.loads(json.dumps(usual)))  # lists, as in a record
     found = {key: value for key, value in mine.items() if other.get(key, "") != value}
     found["backbone.name"] = mine.get("backbone.name", "")
     return dict(sorted(found.items()))

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from src.artifacts.files import write_csv
 from src.bootstrap import wilson_interval
 from src.data.audit.fields import PATTERN
-from src.data.audit.headers import NONE
+from src.data.audit.headers import NONE, without_rare_words
 from src.data.audit.metadata import Headers
 from src.ensemble.predictions import Decided
 from src.reporting.report.blocks import Block, Cell, Grid, Words
 from src.reporting.report.subjects import Reported
 
 MOST_HEADERS = 4000  # files of which the header is read: about a second
-MOST_VALUES = 8  # of words; the rest is one line
+MOST_VALUES, FEWEST = 8, 10  # of words, and items of one; the rest is one line
 BANDS = 5  # of numbers, each of as many items
 SIDE = "shorter side, px"
 REST = "all others"
@@ -49,7 +49,10 @@ def traits_of(headers: Headers) -> pd.DataFrame:
         values = short if name == SIDE else table[name]
         found[heading] = _bands(values.to_numpy(np.float64))
     for name, heading in WORDS.items():
-        found[heading] = _common(table[name])
+        words = table[name]
+        if name == PATTERN:  # what names share, not who or what each is called
+            words = pd.Series(without_rare_words(words.tolist(), FEWEST), dtype=str)
+        found[heading] = _common(words)
     kept = {name: values for name, values in found.items() if len(values.categories) > 1}
     return pd.DataFrame(kept, index=pd.Index(headers.items["item_id"]))
 
@@ -88,9 +91,9 @@ def _common(words: pd.Series) -> "pd.Categorical[str]":
     """Return the most common words, and `REST` for the others."""
     named = words.astype(str).where(words != "", "none")
     counts = named.value_counts().sort_index().sort_values(ascending=False, kind="stable")
-    kept = counts.index[:MOST_VALUES].tolist()
-    if len(counts) > MOST_VALUES:
-        rest = f"{REST} ({len(counts) - MOST_VALUES})"
+    kept = counts.index[counts >= FEWEST][:MOST_VALUES].tolist()
+    if len(counts) > len(kept):
+        rest = f"{REST} ({len(counts) - len(kept):,})"
         return pd.Categorical(named.where(named.isin(kept), rest), [*kept, rest])
     return pd.Categorical(named, kept)
 

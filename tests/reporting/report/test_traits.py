@@ -49,6 +49,8 @@ def test_rates_are_those_of_plain_counting(files):
     assert spread["items"].tolist() == [12] * 5
     assert spread["items"].sum() == 60
     assert "camera or device" not in set(table["trait"])  # none has one
+    names = table[table["trait"] == "name (digits as #)"].set_index("value")["items"]
+    assert names.to_dict() == {"i#": 59, "all others (1)": 1}  # one is too few to be named
 
 
 def test_items_that_were_not_predicted_do_not_count_and_a_sample_is_said(files):
