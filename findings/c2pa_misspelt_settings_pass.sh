@@ -117,7 +117,7 @@ cases = (
     ("fetch off", elsewhere, {"verify": {"remote_manifest_fetch": False}}, 0),
     ("wrong type", elsewhere, {"verify": {"remote_manifest_fetch": "no"}}, 0),
     ("wrong name", elsewhere, {"verify": {"remote_manifest_fetching": False}}, 1),
-    ("wrong section", elsewhere, {"verfy": {"remote_manifest_fetch": False}}, 1),
+    ("wrong section", elsewhere, {"verifying": {"remote_manifest_fetch": False}}, 1),
 )
 as_seen = True
 for what, data, settings, wanted in cases:
