@@ -17,9 +17,9 @@ STRENGTHS = (SIGNED, SIGNED_UNTRUSTED, STATED, HINT)
 
 # What a finding means, what people look for first. Each has its sentence on the page.
 MEANINGS = (
-    "signature_invalid",
-    "ai_generated", "ai_edited", "ai_data", "ai_tool", "synthetic", "synthetic_part", "composite",
-    "enhanced", "edited", "drawn", "screen", "scan", "camera", "no_pixels", "source_type",
+    "signature_invalid", "ai_generated", "ai_edited", "ai_suspected", "ai_data", "ai_tool",
+    "synthetic", "synthetic_part", "composite", "enhanced", "edited", "drawn", "screen", "scan",
+    "camera", "no_pixels", "source_type",
     "signed_by", "untrusted_signer", "action", "ancestor", "mining",
     "prompt", "workflow", "editor", "software", "time", "place", "thumbnail", "maker_note",
     "credit", "note", "remote_manifest", "renamed", "writer", "own_tables", "parts",

@@ -2,7 +2,9 @@
 
 The forms as their programs write them: AUTOMATIC1111's web UI (and Forge, and what copies it) as
 lines, ComfyUI as graphs, InvokeAI, NovelAI, Fooocus, SwarmUI and Draw Things as JSON, Midjourney
-with the id of its job. Only texts are looked at; nothing in them is run, opened or fetched.
+with the id of its job. Besides, China's label of generated content (GB 45438-2025, appendix E, the
+law there since September 2025): JSON under `AIGC` in XMP, EXIF, texts and tags. Only texts are
+looked at; nothing in them is run, opened or fetched.
 """
 
 import json
@@ -37,6 +39,10 @@ _PROGRAMS = {
     "sd-metadata": "InvokeAI", "dream": "InvokeAI", "fooocus_scheme": "Fooocus",
     "use_stable_diffusion_model": "Easy Diffusion",
 }  # fmt: skip
+_LABEL = "aigc"
+# 1 it is, 2 it may be, 3 it is suspected to be.
+_LABELS = {"1": "ai_generated", "2": "ai_suspected", "3": "ai_suspected"}
+_LABEL_KEYS = ("Label", "ContentProducer", "ProduceID", "ContentPropagator", "PropagateID")
 _AI_PROMPTS = ("prompt", "negative_prompt", "negative prompt")
 
 
@@ -89,7 +95,19 @@ def _of_lines(source: str, key: str, text: str) -> Iterator[Finding]:
     yield finding(source, key, text, "prompt", STATED)
 
 
+def of_label(source: str, key: str, label: Mapping[str, Any]) -> Finding:
+    """Return what a label of GB 45438-2025 says, by its own names."""
+    means = _LABELS.get(str(label.get("Label", "")).strip(), "ai_suspected")
+    shown = listed({name: label.get(name) for name in _LABEL_KEYS})
+    return finding(source, key, shown or "empty", means, STATED)
+
+
 def _of_json(source: str, key: str, data: dict[str, Any]) -> Iterator[Finding]:
+    inner = next((value for name, value in data.items() if name.lower() == _LABEL), None)
+    label = inner if isinstance(inner, dict) else data if key.lower() == _LABEL else None
+    if label is not None:
+        yield of_label(source, key, label)
+        return
     if isinstance(data.get("sui_image_params"), dict):
         data = {**data["sui_image_params"], **_plain(data.get("sui_extra_data"))}
     graph = {

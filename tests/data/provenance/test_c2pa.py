@@ -2,13 +2,15 @@
 
 import sys
 import threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from multiprocessing import get_context
 
 import av
 import numpy as np
 import pytest
 
-from src.data.provenance import read as reading
+from src.data.provenance.read import ANCHORS, provenance_of
 from src.errors import UserError
 from tests.clips import encode
 from tests.data.provenance.files import picture, read, said, values
@@ -36,7 +38,7 @@ def test_anchors_make_a_signer_trusted_others_do_not(tmp_path, monkeypatch):
         found = read(tmp_path, data, anchors=path)
         assert said(found, means="camera")[0].strength == strength
         assert len(said(found, means="untrusted_signer")) == (strength != "signed")
-    monkeypatch.setenv(reading.ANCHORS, str(ours))
+    monkeypatch.setenv(ANCHORS, str(ours))
     assert said(read(tmp_path, data), means="camera")[0].strength == "signed"
 
 
@@ -118,6 +120,17 @@ def test_without_the_package_the_reason_says_what_to_install(tmp_path, monkeypat
     found = read(tmp_path, picture())
     assert found.not_read == {"c2pa": "extra_missing: pip install c2pa-python"}
     assert said(found, source="jpeg_tables")
+
+
+def test_threads_and_forked_processes_read_the_same(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(signed(picture(), source_type="digitalCapture"))
+    wanted = provenance_of(path)
+    assert said(wanted, source="c2pa")
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(provenance_of, [path] * 40)) == [wanted] * 40
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as processes:
+        assert list(processes.map(provenance_of, [path] * 2)) == [wanted] * 2
 
 
 class Listener:

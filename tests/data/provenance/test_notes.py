@@ -116,6 +116,26 @@ def test_json_of_other_generators(tmp_path, key, value, shown):
     assert "p" in prompt
 
 
+@pytest.mark.parametrize(
+    ("label", "means"), [("1", "ai_generated"), ("2", "ai_suspected"), ("3", "ai_suspected")]
+)
+def test_the_label_of_gb_45438_is_found_wherever_it_may_stand(tmp_path, label, means):
+    told = {"Label": label, "ContentProducer": "someone", "ProduceID": "7"}
+    inner, outer = json.dumps(told), json.dumps({"AIGC": told})
+    space = 'xmlns:TC260="http://www.tc260.org.cn/ns/AIGC/1.0/"'
+    quoted = inner.replace('"', "&quot;")
+    structure = f'rdf:parseType="Resource"><TC260:Label>{label}</TC260:Label>'
+    for data, name in (
+        (png(text("AIGC", inner)), "a.png"),
+        (picture(exif=camera(UserComment=b"ASCII\0\0\0" + outer.encode())), "a.jpg"),
+        (picture(xmp=packet("", f'{space} TC260:AIGC="{quoted}"')), "a.jpg"),
+        (picture(xmp=packet(f"<TC260:AIGC {space}>{quoted}</TC260:AIGC>")), "a.jpg"),
+        (picture(xmp=packet(f"<TC260:AIGC {space} {structure}</TC260:AIGC>")), "a.jpg"),
+    ):
+        (found,) = said(read(tmp_path, data, name), means=means)
+        assert found.value.startswith(f"Label: {label}")
+
+
 def test_notes_that_are_no_generators_stay_notes(tmp_path):
     texts = [text("Description", "Steps: see below"), text("Comment", '{"prompt": "press a key"}'),
              text("Software", "GIMP 2.10"), text("Creation Time", "now")]  # fmt: skip

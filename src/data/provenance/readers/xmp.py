@@ -3,14 +3,20 @@
 from collections.abc import Callable, Iterator
 
 from src.data.provenance.finding import DAMAGED, STATED, Finding, because, finding
-from src.data.provenance.generators import of_text
+from src.data.provenance.generators import of_label, of_text
 from src.data.provenance.opened import READERS, OpenedFile
 from src.data.provenance.source_types import of_credit, of_software, source_type
 from src.data.provenance.xmp_packet import Property, properties_of
 
 SOURCE, IPTC = "xmp", "iptc"
 _Reading = tuple[str, Callable[[str], tuple[str, str]]]  # source, value -> what is shown, meaning
-_TEXTS = ("description", "usercomment", "title", "parameters")  # where generators write, too
+_TEXTS = (
+    "description",
+    "usercomment",
+    "title",
+    "parameters",
+    "aigc",
+)  # where generators write, too
 
 
 def _all(names: str, source: str, read: Callable[[str], tuple[str, str]]) -> dict[str, _Reading]:
@@ -71,5 +77,7 @@ def _of_property(one: Property) -> Iterator[Finding]:
         yield from told or [finding(SOURCE, name, value, of_credit(value, "note"), STATED)]
     elif key == "provenance" and value.startswith("http"):
         yield finding(SOURCE, name, value, "remote_manifest", STATED)
+    elif key == "label" and "AIGC" in one.path:  # told as a structure, not as JSON
+        yield of_label(SOURCE, "AIGC", {"Label": value})
     elif key == "action" and "History" in one.path:
         yield finding(SOURCE, "History", value, "action", STATED)
