@@ -182,7 +182,7 @@ def _check_flags(arguments: Namespace) -> None:
         "--recipe": arguments.recipe is not None,  # only a net shows maps
         "--only": arguments.only is not None,
         "--versus": arguments.versus is not None,
-        "--from": arguments.files is not None,
+        "--from": arguments.source is not None,
         "--split": arguments.split is not None,
     }
     for flag, given in flags.items():

@@ -41,7 +41,7 @@ def decisions(subject: Reported, names: tuple[str, str]) -> list[Block]:
         [fake, _of(fn, fn + tp), _of(tp, fn + tp)],
     ]
     blocks: list[Block] = [
-        Words(f"Decided {subject.how}." if subject.how else "", soft=True),
+        Words(f"How it was decided: {subject.how}.", soft=True),
         Grid(["is", f"called {real}", f"called {fake}"], cells),
     ]
     for by, title in (("kind", "By kind"), ("domain", "By domain")):
