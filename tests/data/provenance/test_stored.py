@@ -1,6 +1,7 @@
 """How a JPEG was stored, and what clips carry: tags, texts of generators, XMP."""
 
 import json
+import zipfile
 
 import av
 import numpy as np
@@ -89,3 +90,16 @@ def test_xmp_of_a_clip(tmp_path):
     path = encode(tmp_path / "a.mp4", PICTURES)
     found = read(tmp_path, path.read_bytes() + box, "b.mp4")
     assert values(found, means="ai_generated") == ["trainedAlgorithmicMedia"]
+
+
+@pytest.mark.real
+def test_real_clips_and_faces_break_no_reader(shared_data, tmp_path):
+    clips = sorted((shared_data / "videos").rglob("*.mp4"))
+    for path in clips:
+        found = provenance_of(path)
+        assert found.not_read == {}
+        assert any(value.startswith("Lavf") for value in values(found, means="software"))
+    with zipfile.ZipFile(shared_data / "liveness" / "replay_b.zip") as file:
+        names = [name for name in file.namelist() if name.endswith((".jpg", ".png"))]
+        for name in names[::10]:
+            assert read(tmp_path, file.read(name), name.rsplit("/", 1)[-1]).not_read == {}
