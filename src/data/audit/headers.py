@@ -230,7 +230,9 @@ def clip_fields(path: Path) -> dict[str, Value]:
     """
     file, stream = open_video(path)
     with file:
-        info, context, sounds = probe_open(file, stream), stream.codec_context, file.streams.audio
+        info, context = probe_open(file, stream), stream.codec_context
+        # Of a sound that no decoder is known for there is no context.
+        sounds = [sound.codec_context for sound in file.streams.audio if sound.codec_context]
         of_file = {key.lower(): value for key, value in file.metadata.items()}
         of_stream = {key.lower(): value for key, value in stream.metadata.items()}
         name = file.format.name.split(",")[0]
@@ -250,7 +252,7 @@ def clip_fields(path: Path) -> dict[str, Value]:
             "frames between keys": len(stream.index_entries) / keys if keys else NONE,
             "container brand": clean(of_file.get("major_brand", "")),
             "handler": clean(of_stream.get("handler_name", ""))[:60],
-            "sound codec": tag_of(sounds[0].codec_context) if sounds else "",
+            "sound codec": tag_of(sounds[0]) if sounds else "",
         }
 
 

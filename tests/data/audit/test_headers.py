@@ -95,6 +95,14 @@ def test_other_containers_tell_it_too(tmp_path, name, kind):
     assert found["frames between keys"] == NONE
 
 
+def test_sound_of_an_unknown_codec_is_none(tmp_path):
+    data = encode(tmp_path / "a.avi", PICTURES[:2], codec="mpeg4", sound=1).read_bytes()
+    at = data.index(b"strf", data.index(b"auds")) + 8  # the number of its format
+    path = tmp_path / "b.avi"
+    path.write_bytes(data[:at] + b"\x99\x99" + data[at + 2 :])
+    assert of_file(path)["sound codec"] == ""
+
+
 @pytest.mark.parametrize(("name", "codec"), [("x.mp4", "mp4v"), ("x.avi", "MJPG")])
 def test_a_clip_tells_its_length_and_rate(tmp_path, name, codec):
     path = write_clip(tmp_path / name, 10, size=(48, 64), fps=12.5, codec=codec)
