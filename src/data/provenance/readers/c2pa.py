@@ -60,8 +60,8 @@ def read_c2pa(file: OpenedFile) -> Iterator[Finding]:
     results: Mapping[str, Any] = store.get("validation_results") or {}
     active = str(store.get("active_manifest", ""))
     failures = _codes(results.get("activeManifest"), "failure")
-    broken = {code: said for code, (_, said) in failures.items() if code != _UNTRUSTED}
-    is_whole = state in ("Valid", "Trusted") and not broken
+    broken = {code: said for code, (_, said) in failures.items() if _spoils(code)}
+    is_whole = state in ("Valid", "Trusted")
     trusted = _trusted(results, active) if state == "Trusted" else set()
     if not is_whole:
         said = "; ".join(f"{code}: {text}" for code, text in broken.items()) or state
@@ -142,9 +142,14 @@ def _trusted(results: Mapping[str, Any], active: str) -> set[str]:
     return found | {active}
 
 
+def _spoils(code: str) -> bool:
+    """Tell whether a failure is of the content or the signature, not of who vouches for whom."""
+    return not code.endswith(".untrusted") and not code.startswith("cawg.")
+
+
 def _spoilt(store: Mapping[str, Any], results: Mapping[str, Any]) -> set[str]:
     """Return the labels of ancestors that did not fit: when they were taken in, or now."""
-    found = {label for code, label in _deltas(results, "failure") if code != _UNTRUSTED}
+    found = {label for code, label in _deltas(results, "failure") if _spoils(code)}
     manifests: Mapping[str, Any] = store.get("manifests") or {}
     for manifest in manifests.values():
         for one in manifest.get("ingredients") or ():
@@ -152,7 +157,7 @@ def _spoilt(store: Mapping[str, Any], results: Mapping[str, Any]) -> set[str]:
             codes = set(_codes(recorded.get("activeManifest"), "failure"))
             # Before version 3 of ingredients.
             codes |= {str(entry.get("code", "")) for entry in one.get("validation_status") or ()}
-            if codes - {_UNTRUSTED}:
+            if any(map(_spoils, codes)):
                 found.add(str(one.get("active_manifest", "")))
     return found
 
