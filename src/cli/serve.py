@@ -85,10 +85,10 @@ def serve(asked: Serving, make: "Callable[[], tuple[LookAt, About]]") -> None:
                 limits=limits,
             )  # fmt: skip
             _greet(asked, entrance)
-            run(app, listening, desk.stop)
-        except KeyboardInterrupt:
-            print(f"stopped; {desk.answered} files were looked at, none is kept")
-            raise
+            try:
+                run(app, listening, desk.stop)
+            finally:
+                print(f"stopped; {desk.answered} files were looked at, none is kept")
         finally:
             desk.end()
 

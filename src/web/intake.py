@@ -39,21 +39,22 @@ async def received(request: Request, uploads: Uploads, most: int = 1) -> list[Up
         ClientDisconnect: the client went away. Either way nothing is left.
     """
     taken: list[Upload] = []
+    body = _Body(request)
     try:
         _check_head(request, uploads, most)
         async with asyncio.timeout(WHOLE):
             kind, options = parse_options_header(request.headers.get("content-type"))
             if kind == b"multipart/form-data":
-                await _read_form(request, options.get(b"boundary", b""), uploads, most, taken)
+                await _read_form(body, options.get(b"boundary", b""), uploads, most, taken)
             else:
-                await _read_body(request, uploads, taken)
+                await _read_body(body, request.query_params.get("name", ""), uploads, taken)
     except BaseException as error:
         for upload in taken:
             upload.remove()
         if isinstance(error, TimeoutError):
             raise RequestRefusedError(408, "too_slow") from None
         if isinstance(error, RequestRefusedError):
-            await _drain(request)
+            await body.drain()
         raise
     return taken
 
@@ -67,31 +68,60 @@ def _check_head(request: Request, uploads: Uploads, most: int) -> None:
         raise too_large(uploads.most_bytes)
 
 
-async def _chunks(request: Request) -> AsyncIterator[bytes]:
-    stream = request.stream()
-    while True:
-        async with asyncio.timeout(IDLE):
-            chunk = await anext(stream, None)
-        if chunk is None:
+class _Body:
+    """A request's body, chunk by chunk."""
+
+    def __init__(self, request: Request) -> None:
+        self.request, self.is_read = request, False
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield what comes.
+
+        Raises:
+            TimeoutError: nothing comes.
+            ClientDisconnect: the client went away.
+        """
+        while not self.is_read:
+            async with asyncio.timeout(IDLE):
+                chunk = await self._next()
+            yield chunk
+
+    async def _next(self) -> bytes:
+        message = await self.request.receive()
+        # Known before the chunk is looked at: asked again, the server would wait for the client.
+        self.is_read = not message.get("more_body", False)
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        return message.get("body", b"")
+
+    async def drain(self) -> None:
+        """Read on for a while: a client that is still sending would not hear the answer."""
+        if self.is_read or "100-continue" in self.request.headers.get("expect", "").lower():
+            return  # nothing comes any more, or it waits for leave to send
+        drained = 0
+        try:
+            async with asyncio.timeout(IDLE / 3):
+                while drained < DRAINED and not self.is_read:
+                    drained += len(await self._next())
+        except (TimeoutError, ClientDisconnect):
             return
-        yield chunk
 
 
-async def _read_body(request: Request, uploads: Uploads, taken: list[Upload]) -> None:
-    upload = uploads.begin(request.query_params.get("name", ""))
+async def _read_body(body: _Body, name: str, uploads: Uploads, taken: list[Upload]) -> None:
+    upload = uploads.begin(name)
     taken.append(upload)
-    async for chunk in _chunks(request):
+    async for chunk in body.chunks():
         upload.write(chunk)
     upload.end()
 
 
 async def _read_form(
-    request: Request, boundary: bytes, uploads: Uploads, most: int, taken: list[Upload]
+    body: _Body, boundary: bytes, uploads: Uploads, most: int, taken: list[Upload]
 ) -> None:
     form = _Form(uploads, most, taken)
     try:
         parser = MultipartParser(boundary, form.callbacks())  # type: ignore[arg-type]
-        async for chunk in _chunks(request):
+        async for chunk in body.chunks():
             parser.write(chunk)
             form.check()
         parser.finalize()
@@ -172,19 +202,3 @@ def _name(sent: bytes) -> str:
     for escape, letter in _ESCAPES.items():
         name = name.replace(escape, letter)
     return name
-
-
-async def _drain(request: Request) -> None:
-    """Read on for a while: a client that is still sending would not hear the answer."""
-    if "100-continue" in request.headers.get("expect", "").lower():
-        return  # it waits for leave to send, and hears at once
-    drained = 0
-    try:
-        async with asyncio.timeout(IDLE / 3):
-            while drained < DRAINED:
-                message = await request.receive()
-                drained += len(message.get("body", b""))
-                if message["type"] != "http.request" or not message.get("more_body"):
-                    return
-    except (TimeoutError, ClientDisconnect):
-        return

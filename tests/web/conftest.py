@@ -35,16 +35,16 @@ def address(
     worker = Worker(partial(make_faces, face_root), 60)
     worker.start()
     folder = tmp_path_factory.mktemp("uploads")
-    with serving([worker], folder) as found:
-        yield found
+    with serving([worker], folder) as served:
+        yield served.address
 
 
 class serving:  # noqa: N801 - a context manager
     """A server in a thread, with the queue of some workers."""
 
-    def __init__(self, workers, folder: Path, **more) -> None:
+    def __init__(self, workers, folder: Path, *, most: int = 8, **more) -> None:
         self.desk, self.history = Desk(workers), History(20)
-        self.uploads = Uploads(folder, 8, 3_000_000)
+        self.uploads = Uploads(folder, most, 3_000_000)
         limits = {"seconds": 60.0, "pixels": 1e6}
         app = make_app(
             self.desk, self.uploads, self.history, Entrance(**more), limits=limits
@@ -54,12 +54,20 @@ class serving:  # noqa: N801 - a context manager
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.thread = threading.Thread(target=self.server.run, args=([self.socket],))
 
-    def __enter__(self) -> str:
+    @property
+    def port(self) -> int:
+        return self.socket.getsockname()[1]
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> "serving":
         self.thread.start()
         until = time.monotonic() + 30
         while not self.server.started and time.monotonic() < until:
             time.sleep(0.01)
-        return f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        return self
 
     def __exit__(self, *_: object) -> None:
         self.server.should_exit = True

@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 from src.compute.request import Compute
 from src.errors import UserError
 from src.evidence.evidence import FileEvidence, FileFacts, Verdict
-from src.web.worker import About
+from src.web.worker import About, DroppedError
 from tests.conftest import REPO
 
 ABOUT = About("tuned", "tiny", ("tiny",))
@@ -39,9 +40,12 @@ def look(path: Path, name: str, on_step) -> FileEvidence:
     said = "fake" if prob >= 0.5 else "real"
     return FileEvidence(
         FileFacts(name, "image", len(data), sha256),
-        Verdict(said, prob, 0.5, said, (), {}, False, "tuned", "tiny", ("tiny",), None, "none"),
-        pictures={},
-    )
+        Verdict(
+            said=said, prob=prob, threshold=0.5, leans=said, chance=None, chance_error=None,
+            chance_share=None, reasons=(), details={}, recipe="tuned", dataset="tiny",
+            models=("tiny",), risk=None, no_risk="none",
+        ),
+    )  # fmt: skip
 
 
 def make():
@@ -103,3 +107,27 @@ class Served:
         self.process.send_signal(number)
         out, err = self.process.communicate(timeout=60)
         return self.process.returncode, out, err
+
+
+class Inside:
+    """A worker without a process: what it looks at waits while `gate` is closed."""
+
+    seconds, about = 60.0, ABOUT
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.ready = True
+        self.seen: list[tuple[str, str]] = []  # (name of the file on disk, name for people)
+
+    def look(self, path: Path, name: str, on_step, dropped) -> FileEvidence:
+        self.seen.append((path.name, name))
+        on_step("reading")
+        while not self.gate.wait(0.01):
+            if dropped.is_set():
+                raise DroppedError
+        return look(path, name, on_step)
+
+    def stop(self) -> None:
+        self.ready = False
+        self.gate.set()
