@@ -30,10 +30,9 @@ _RANK = {name: rank for rank, name in enumerate((*STRENGTHS, *MEANINGS))}
 EXTRA_MISSING = "extra_missing"
 UNSUPPORTED = "unsupported"
 DAMAGED = "damaged"
-TOO_LARGE = "too_large"
 NOT_FETCHED = "not_fetched"
 UNREADABLE = "unreadable"
-REASONS = (EXTRA_MISSING, UNSUPPORTED, DAMAGED, TOO_LARGE, NOT_FETCHED, UNREADABLE)
+REASONS = (EXTRA_MISSING, UNSUPPORTED, DAMAGED, NOT_FETCHED, UNREADABLE)
 
 
 @dataclass(frozen=True)

@@ -182,6 +182,22 @@ def test_every_source_type_is_read_from_any_form(tmp_path, code):
         assert values(found, source="iptc", means=SOURCE_TYPES[code]) == [code]
 
 
+def test_the_ai_properties_of_iptc_and_what_is_allowed(tmp_path):
+    attributes = (
+        'Iptc4xmpExt:AISystemUsed="Some Net" Iptc4xmpExt:AIPromptInformation="a cat" '
+        'xmlns:plus="http://ns.useplus.org/ldf/xmp/1.0/" exif:GPSLatitude="48,8N" '
+        'plus:DataMining="http://ns.useplus.org/ldf/vocab/DMI-PROHIBITED-AIMLTRAINING" '
+        'xmlns:dcterms="http://purl.org/dc/terms/" dcterms:provenance="https://example.org/m"'
+    )
+    found = read(tmp_path, picture(xmp=packet("", attributes)))
+    assert values(found, means="software") == ["Some Net"]
+    assert values(found, means="prompt") == ["a cat"]
+    assert values(found, means="mining") == ["DMI-PROHIBITED-AIMLTRAINING"]
+    assert values(found, means="remote_manifest") == ["https://example.org/m"]
+    assert len(said(found, means="place")) == 1
+    assert "48,8N" not in str(found.record())
+
+
 def test_xmp_in_utf_16_and_in_the_extension_of_a_jpeg(tmp_path):
     tool = "<xmp:CreatorTool>Tool</xmp:CreatorTool>"
     found = read(tmp_path, picture(xmp=packet(tool).decode().encode("utf-16-be")))
