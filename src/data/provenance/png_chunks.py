@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple
 from src.data.provenance.finding import decoded
 
 MOST_BYTES = 8 * 2**20  # of one text, unpacked: workflows have up to a few million
+MOST_KEPT = 4 * MOST_BYTES  # of all together
 MOST_CHUNKS = 10_000
 _SIGNATURE = 8
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
@@ -41,30 +42,34 @@ class PngNotes(NamedTuple):
 def read_png(file: BinaryIO) -> PngNotes:
     """Return the notes of a PNG, from the start of its file to its end."""
     texts, raw, xmp, exif, problem = [], {}, [], b"", ""
+    room = MOST_KEPT
     for kind, data, left_out in _chunks(file):
         if kind == b"eXIf":
             exif = exif or data
-        elif kind in _TEXTS:
+        elif kind == b"":
+            problem = problem or "it is cut off"
+        elif room <= 0:
+            problem = problem or f"more than {MOST_KEPT:,} bytes of texts; the rest is not read"
+        else:
             try:
-                found = _text(kind, data, left_out)
+                found = _text(kind, data, left_out, min(room, MOST_BYTES))
             except (ValueError, zlib.error) as error:
                 problem = problem or f"a text cannot be unpacked ({error})"
                 continue
+            room -= len(found.text)
             if found.key == XMP_KEY:
                 xmp.append(found.text.encode("utf-8", "replace"))
             elif found.key.startswith(_RAW):
                 raw.setdefault(found.key.removeprefix(_RAW).strip(), _profile(found.text))
             else:
                 texts.append(found)
-        elif kind == b"":
-            problem = problem or "it is cut off"
     exif = exif or raw.get("exif", b"") or raw.get("APP1", b"")
     xmp += [raw["xmp"]] if raw.get("xmp") else []
     return PngNotes(texts, exif.removeprefix(b"Exif\0\0"), xmp, raw.get("iptc", b""), problem)
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes, int]]:
-    """Yield the kind of each chunk, its data as far as they are of use, and how much is left out.
+    """Yield kind and data of each chunk that holds notes, and how many of its bytes are left out.
 
     The last one is of the kind b"" where the file ends before its end is said.
     """
@@ -77,7 +82,10 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes, int]]:
         length, kind = int.from_bytes(head[:4], "big"), head[4:]
         if kind == b"IEND":
             return
-        wanted = min(length, MOST_BYTES) if kind in _TEXTS or kind == b"eXIf" else 0
+        if kind not in _TEXTS and kind != b"eXIf":
+            file.seek(length + 4, 1)
+            continue
+        wanted = min(length, MOST_BYTES)
         data = file.read(wanted)
         if len(data) < wanted:
             yield b"", b"", 0
@@ -86,8 +94,8 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes, int]]:
         yield kind, data, length - wanted
 
 
-def _text(kind: bytes, data: bytes, left_out: int) -> NoteText:
-    """Raises ValueError or zlib.error for what is no text."""
+def _text(kind: bytes, data: bytes, left_out: int, most: int) -> NoteText:
+    """Return a text of at most `most` bytes; a ValueError or zlib.error of what is none."""
     key, found, rest = data.partition(b"\0")
     if not found or not 0 < len(key) < 80:
         raise ValueError("its key is not what a key may be")
@@ -100,7 +108,7 @@ def _text(kind: bytes, data: bytes, left_out: int) -> NoteText:
         rest = rest[2:].partition(b"\0")[2].partition(b"\0")[2]
     if packed:
         unpacker = zlib.decompressobj()
-        rest = unpacker.decompress(rest, MOST_BYTES)
+        rest = unpacker.decompress(rest, most)
         left_out += 1 if unpacker.unconsumed_tail else 0
     return NoteText(decoded(key), decoded(rest, cut=left_out > 0), left_out)
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from src.data.provenance.finding import MEANINGS, MOST_LETTERS, REASONS, STRENGTHS, clean
 from src.data.provenance.opened import READERS
+from src.data.provenance.png_chunks import MOST_BYTES
 from src.data.provenance.read import provenance_of
 from tests.clips import encode
 from tests.data.provenance.files import chunk, packet, picture, png, read, said, text, values
@@ -92,6 +93,16 @@ def test_fifty_megabytes_of_text_take_little(tmp_path, kind):
     assert "after" in values(found, field="Comment")
     (long,) = [one.value for one in said(found, field="parameters") if "more letters" in one.value]
     assert len(long) <= MOST_LETTERS
+
+
+def test_many_texts_that_unpack_to_much_are_bounded_together(tmp_path):
+    one = text("Comment", b"x" * MOST_BYTES, b"zTXt")  # 8 MB in 8 kB
+    start = time.process_time()
+    found = read(tmp_path, png(text("Software", "first"), one * 300), "a.png")
+    assert time.process_time() - start < 8
+    fits_its_contract(found)
+    assert values(found, field="Software") == ["first"]
+    assert "the rest is not read" in found.not_read["png_text"]
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,20 @@ def test_parameters_are_found_in_a_user_comment(tmp_path, order):
         assert made.startswith("Model: foo; Model hash: abc; Sampler: Euler a; Steps: 20")
 
 
+def test_tags_of_an_odd_kind_break_nothing(tmp_path):
+    exif = camera()
+    exif[BASE.Make] = 7
+    data = exif.tobytes()
+    order = "little" if data[6:8] == b"II" else "big"
+    tag, undefined, rational = (n.to_bytes(2, order) for n in (BASE.MakerNote, 7, 5))
+    at = data.index(tag + undefined)  # then how many
+    data = data[: at + 2] + rational + (1).to_bytes(4, order) + data[at + 8 :]
+    found = read(tmp_path, picture(exif=data))
+    assert found.not_read == {}
+    assert values(found, means="maker_note") == ["of an odd kind"]
+    assert values(found, field="Make") == ["7"]
+
+
 def test_a_graph_is_found_where_comfyui_puts_it_in_webp(tmp_path):
     exif = Image.Exif()
     exif[BASE.Model] = "prompt:" + json.dumps(GRAPH)

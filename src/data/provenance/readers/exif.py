@@ -44,8 +44,9 @@ def read_exif(file: OpenedFile) -> Iterator[Finding]:
     if tags.get(_COMPOSITE) in (2, 3):
         how = "of frames taken together" if tags[_COMPOSITE] == 3 else "of several pictures"
         yield finding(SOURCE, "CompositeImage", how, "composite", STATED)
-    if tags.get(_BASE.MakerNote):
-        size = f"{len(tags[_BASE.MakerNote]):,} bytes"
+    maker = tags.get(_BASE.MakerNote)
+    if maker:
+        size = f"{len(maker):,} bytes" if isinstance(maker, bytes) else "of an odd kind"
         yield finding(SOURCE, "MakerNote", size, "maker_note", STATED)
     if len(exif.get(_IFD.GPSInfo, {})) > 1:  # a version alone is no place
         yield finding(SOURCE, "GPSInfo", "a place is given (not shown)", "place", STATED)
