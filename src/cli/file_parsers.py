@@ -48,6 +48,19 @@ def _look(parser: Parser) -> None:
     add_device(parser)
 
 
+def _add_server(parser: Parser) -> None:
+    """Add where a page is served, and for whom."""
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", metavar="ADDRESS", help="where it listens")
+    add("--port", type=int, default=8000, metavar="N", help="0: any that is free")
+    text = "what others must know (default: one is made where they can reach it)"
+    add("--token", metavar="TEXT", help=text)
+    text = "a host name by which it is reached, behind a proxy; may be given again"
+    add("--name", action="append", default=[], dest="names", metavar="HOST", help=text)
+    text = "of the page, where a browser asks for none that there is: en or ko"
+    add("--language", default="en", metavar="LANG", help=text)
+
+
 @command("""Serve a page that pictures, clips and folders are dropped on, with the evidence of each.
 
   python -m src serve                               on this machine alone: http://127.0.0.1:8000/
@@ -61,12 +74,7 @@ def _serve(parser: Parser) -> None:
     add = parser.add_argument
     add_recipe(parser)
     _add_looking(parser, 600.0)
-    add("--host", default="127.0.0.1", metavar="ADDRESS", help="where it listens")
-    add("--port", type=int, default=8000, metavar="N", help="0: any that is free")
-    text = "what others must know (default: one is made where they can reach it)"
-    add("--token", metavar="TEXT", help=text)
-    text = "a host name by which it is reached, behind a proxy; may be given again"
-    add("--name", action="append", default=[], dest="names", metavar="HOST", help=text)
+    _add_server(parser)
     add("--most-mb", type=float, default=200.0, metavar="MB", help="of a file")
     add("--most-pixels", type=float, default=100e6, metavar="N", help="of a picture, or a frame")
     text = "files that are looked at together, a process with the whole recipe each (default 1)"
@@ -76,8 +84,6 @@ def _serve(parser: Parser) -> None:
     add("--timeout", type=float, default=300.0, metavar="S", help=text)
     text = "answers that the page still shows, in memory alone (default 50; 0: none)"
     add("--history", type=int, default=50, metavar="N", help=text)
-    text = "of the page, where a browser asks for none that there is: en or ko"
-    add("--language", default="en", metavar="LANG", help=text)
     add_device(parser)
 
 
@@ -86,6 +92,7 @@ def _serve(parser: Parser) -> None:
   python -m src watch 0                             the first camera
   python -m src watch rtsp://user:pw@host/stream    a stream (rtsp, rtsps, http, https)
   python -m src watch clip.mp4 --json               a file, as fast as it goes, as JSON lines
+  python -m src watch 0 --serve                     on a page: http://127.0.0.1:8000/
 
 By a recipe of tune.py, on the frames of the last --window seconds: real, fake, or unsure where the
 recipe's risk says so. Latency and dropped frames are told with every line. See docs/watch.md.""")
@@ -108,4 +115,7 @@ def _watch(parser: Parser) -> None:
     add("--seconds", type=float, metavar="S", help="end after so many seconds")
     add("--json", action="store_true", help="print a line of JSON a frame, for other programs")
     add("--output", type=Path, metavar="FILE", help="write these lines to FILE.jsonl")
+    text = "show it on a page: the newest frame, a verdict of each person (extra `web`)"
+    add("--serve", action="store_true", help=text)
+    _add_server(parser)
     add_device(parser)

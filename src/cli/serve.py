@@ -43,13 +43,7 @@ def run_serve(arguments: Namespace) -> None:
     show_log()
     asked = taken(Serving, arguments, names=tuple(arguments.names))
     words(asked.language)
-    _check(asked)
-    try:
-        import fastapi  # noqa: F401
-        import python_multipart  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"{EXTRA} ({error.name} is not there)") from None
+    check_serving(asked)
     serve(asked, partial(load, arguments))
 
 
@@ -71,7 +65,7 @@ def serve(asked: Serving, make: "Callable[[], tuple[LookAt, About]]") -> None:
     from src.web.worker import Worker
 
     with listen(asked.host, asked.port) as listening, private_folder() as folder:
-        entrance = _entrance(asked, listening.getsockname()[1])
+        entrance = entrance_of(asked, listening.getsockname()[1])
         threads = None if asked.jobs == 1 else max(1, cpu_count() // asked.jobs)
         workers = [Worker(make, asked.timeout, threads) for _ in range(asked.jobs)]
         desk = Desk(workers)
@@ -84,7 +78,7 @@ def serve(asked: Serving, make: "Callable[[], tuple[LookAt, About]]") -> None:
                 desk, uploads, History(asked.history), entrance, language=asked.language,
                 limits=limits,
             )  # fmt: skip
-            _greet(asked, entrance)
+            greet(asked, entrance)
             try:
                 run(app, listening, desk.stop)
             finally:
@@ -106,7 +100,14 @@ def load(arguments: Namespace) -> "tuple[LookAt, About]":
     return looker.look, About(looker.name, looker.recipe.dataset, models)
 
 
-def _check(asked: Serving) -> None:
+def check_serving(asked: Serving) -> None:
+    """Raise a UserError where the extra is not there, or what is asked for makes no sense."""
+    try:
+        import fastapi  # noqa: F401
+        import python_multipart  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"{EXTRA} ({error.name} is not there)") from None
     from src.web.guard import LEAST_TOKEN
 
     if not 0 <= asked.port <= 65535:
@@ -124,7 +125,7 @@ def _check(asked: Serving) -> None:
         )
 
 
-def _entrance(asked: Serving, port: int) -> "Entrance":
+def entrance_of(asked: Serving, port: int) -> "Entrance":
     """Return whom the server lets in: without a token only who is on this machine."""
     from src.web.guard import Entrance, is_local, make_token, names_of
 
@@ -134,7 +135,8 @@ def _entrance(asked: Serving, port: int) -> "Entrance":
     return Entrance(names_of(asked.names, socket.gethostname()), token, port)
 
 
-def _greet(asked: Serving, entrance: "Entrance") -> None:
+def greet(asked: Serving, entrance: "Entrance") -> None:
+    """Print where the page is, and how others come in."""
     from src.web.guard import is_local
 
     local = is_local(asked.host)

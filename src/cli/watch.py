@@ -3,26 +3,29 @@
 import json
 import shutil
 import sys
+import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from src.artifacts.outputs import check_output
 from src.cli.common import show_log, taken
 from src.cli.look import make_looker
+from src.cli.serve import Serving, check_serving, entrance_of, greet
+from src.errors import UserError
 from src.evidence.live.loop import Watcher, Watching
 from src.evidence.live.sources import source_of
-from src.evidence.live.state import SCHEMA, LiveEvent, LiveState
-from src.evidence.live.text import state_line, summary_text
+from src.evidence.live.state import SCHEMA, LiveEvent, LiveState, Summary
+from src.evidence.live.text import ENDS, state_line, summary_text
 from src.evidence.looker import Looking
 from src.inference.pictures import PictureJudge
-from src.pages.environment import plain
+from src.pages.environment import plain, words
 
 EVERY = 1.0  # seconds between two lines for people
-Write = Callable[[dict[str, Any]], None]
+PATIENCE = 10.0  # seconds in which the frame that is being looked at ends
 
 
 def run_watch(arguments: Namespace) -> None:
@@ -31,7 +34,11 @@ def run_watch(arguments: Namespace) -> None:
         show_log()
     if arguments.output is not None:
         check_output(arguments.output, ".jsonl", _is_ours)
-    asked = taken(Watching, arguments)
+    asked, serving = taken(Watching, arguments), None
+    if arguments.serve:
+        serving = taken(Serving, arguments, names=tuple(arguments.names))
+        words(serving.language)
+        check_serving(serving)
     source = source_of(arguments.source, asked.stall)
     if not source.is_live:  # a mistake is told before nets are loaded
         source.open()
@@ -39,37 +46,103 @@ def run_watch(arguments: Namespace) -> None:
     with ExitStack() as stack:
         looking = Looking(arguments.risk, deliveries=0, maps=False, provenance=False)
         looker = make_looker(arguments, looking)
-        writers: list[Write] = []
+        told = _Told(None if arguments.json else _Screen())
         if arguments.output is not None:
             file = stack.enter_context(arguments.output.open("w", encoding="utf-8"))
-            writers.append(lambda record: _write(file, record))
+            told.files.append(file)
         if arguments.json:
-            writers.append(lambda record: _write(sys.stdout, record))
-        screen = None if arguments.json else _Screen()
-        watcher = Watcher(
-            PictureJudge(looker.loaded), looker.says, source, asked,
-            lambda state: _tell(state, writers, screen), lambda one: _tell(one, writers, screen),
-        )  # fmt: skip
+            told.files.append(sys.stdout)
+        judge = PictureJudge(looker.loaded)
+        source.open()
+        watcher = Watcher(judge, looker.says, source, asked, told.state, told.event)
+        try:
+            if serving is None:
+                watcher.run()
+            else:
+                _serve(watcher, told, serving, looker.name)
+        finally:
+            told.end(watcher.summary, looker.name)
+
+
+def _serve(watcher: Watcher, told: "_Told", asked: Serving, recipe: str) -> None:
+    """Watch in a thread and show it on a page, until Ctrl-C."""
+    from src.web.live import NewestState, make_live_app
+    from src.web.server import listen, run
+
+    source, summary = watcher.source, watcher.summary
+    newest = NewestState(source.name if source.is_live else Path(source.name).name, recipe)
+
+    def watch() -> None:
+        trouble = ""
         try:
             watcher.run()
+        except UserError as error:
+            trouble = str(error)
+        except Exception as error:
+            trouble = type(error).__name__
+            raise
         finally:
-            record = watcher.summary.record() | {"recipe": looker.name}
-            for write in writers:
-                write(record)
-            if screen is not None:
-                screen.line(summary_text(watcher.summary))
+            newest.end(summary, trouble)
+            told.line(trouble or f"{summary.source}: {ENDS[summary.ended]}; the page stays")
+
+    thread = threading.Thread(target=watch, name="watch", daemon=True)
+    with listen(asked.host, asked.port) as listening:
+        entrance = entrance_of(asked, listening.getsockname()[1])
+        app = make_live_app(newest, entrance, asked.language)
+        told.on_state, told.on_event = newest.put, newest.tell
+        thread.start()
+        with redirect_stdout(told.aside):
+            greet(asked, entrance)
+        try:
+            run(app, listening, watcher.stop)
+        finally:
+            watcher.stop()
+            thread.join(PATIENCE)
 
 
-def _tell(what: LiveState | LiveEvent, writers: list[Write], screen: "_Screen | None") -> None:
-    for write in writers:
-        write(what.record())
-    if screen is None:
-        if isinstance(what, LiveEvent):
-            print(plain(what.words), file=sys.stderr)
-    elif isinstance(what, LiveEvent):
-        screen.line(plain(what.words))
-    else:
-        screen.show(state_line(what))
+class _Told:
+    """Hands on what is seen: lines of JSON, words for people, a page."""
+
+    def __init__(self, screen: "_Screen | None") -> None:
+        self.screen, self.files = screen, list[Any]()
+        self.on_state: Callable[[LiveState], None] | None = None
+        self.on_event: Callable[[LiveEvent], None] | None = None
+
+    @property
+    def aside(self) -> Any:  # noqa: ANN401
+        """The stream for what is no JSON."""
+        return sys.stderr if self.screen is None else sys.stdout
+
+    def state(self, state: LiveState) -> None:
+        """Tell of a frame."""
+        for file in self.files:
+            _write(file, state.record())
+        if self.on_state is not None:
+            self.on_state(state)
+        if self.screen is not None:
+            self.screen.show(state_line(state))
+
+    def event(self, event: LiveEvent) -> None:
+        """Tell what happened."""
+        for file in self.files:
+            _write(file, event.record())
+        if self.on_event is not None:
+            self.on_event(event)
+        self.line(event.words)
+
+    def line(self, text: str) -> None:
+        """Print a line for people."""
+        if self.screen is None:
+            print(plain(text), file=sys.stderr, flush=True)
+        else:
+            self.screen.line(plain(text))
+
+    def end(self, summary: Summary, recipe: str) -> None:
+        """Tell of all of it."""
+        for file in self.files:
+            _write(file, summary.record() | {"recipe": recipe})
+        if self.screen is not None:
+            self.screen.line(summary_text(summary))
 
 
 def _write(file: Any, record: dict[str, Any]) -> None:  # noqa: ANN401

@@ -1,5 +1,6 @@
 """A source watched from its first frame to its last, or until somebody stops it."""
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -52,7 +53,7 @@ class Watcher:
     Args:
         judge: the recipe.
         says: turns P(fake) into a word.
-        source: what is watched; opened here.
+        source: what is watched, open; it is closed at the end.
         asked: how.
         on_state: called with each frame that was looked at.
         on_event: called with what happens to the source.
@@ -71,7 +72,7 @@ class Watcher:
         self._counts = FrameCounts()
         self._latencies: deque[float] = deque(maxlen=LATENCIES)
         self._size: tuple[int, int] | None = None
-        self._began = time.monotonic()
+        self._began, self._stop = time.monotonic(), threading.Event()
         self._first: float | None = None
         self._decoded = 0.0
 
@@ -81,9 +82,8 @@ class Watcher:
         Ended by an exception, `summary` tells of what was seen.
 
         Raises:
-            UserError: the source cannot be opened, or a net fails.
+            UserError: a net or the detector fails.
         """
-        self.source.open()
         self._began = time.monotonic()
         ended = "stopped"
         try:
@@ -94,11 +94,15 @@ class Watcher:
             self._sum_up(ended)
         return self.summary
 
+    def stop(self) -> None:
+        """Watch no more than the frame that is being looked at; of another thread."""
+        self._stop.set()
+
     def _each(self) -> str:
         for due in each_due(self.source, self.asked.fps, self._counts):
             self._look(due)
-            if self._is_over():
-                return "time"
+            if why := self._over():
+                return why
         return "end"
 
     def _newest(self) -> str:
@@ -126,14 +130,18 @@ class Watcher:
                     stalled = True
                     self._tell("stalled", f"{self.source.name}: no frame for "
                                f"{self.asked.stall:g} s")  # fmt: skip
-                if self._is_over():
-                    return "time"
+                if why := self._over():
+                    return why
         finally:
             reader.stop()
 
-    def _is_over(self) -> bool:
+    def _over(self) -> str:
+        """Return why it is over before the source is; "" where it is not."""
         longest = self.asked.seconds
-        return longest is not None and time.monotonic() - self._began >= longest
+        if self._stop.is_set():
+            return "stopped"
+        late = longest is not None and time.monotonic() - self._began >= longest
+        return "time" if late else ""
 
     def _tell(self, code: str, words: str) -> None:
         self.on_event(LiveEvent(code, round(time.monotonic() - self._began, 3), words))
