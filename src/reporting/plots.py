@@ -128,7 +128,14 @@ def draw_epochs(
         axes.axhline(constant, **{**LINE, "linestyle": ":"}, label="one answer for all items")
     axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[attr-defined]
     _mark_stages(axes, max(histories.values(), key=len))
-    axes.legend(loc="best", fontsize=8, ncols=1 + (len(histories) > 6))
+    # Below: where it would hide the least takes long to find, and changes from run to run.
+    axes.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.14),
+        fontsize=8,
+        ncols=2 + several,
+        frameon=False,
+    )
 
 
 def _colour(number: int) -> str:
@@ -199,10 +206,11 @@ def draw_histograms(
     axes.set_yscale("log")
     axes.set_ylim(bottom=0.5)
     axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.yaxis.set_minor_formatter("")  # else of a few items it says 6e-1
     if threshold is not None and threshold <= 1:
         mark_thresholds(axes, {"threshold": threshold})
     axes.set(title="P(fake) by class", xlabel=f"P({shown(names[1], 20)})", ylabel="items")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper center")
 
 
 def draw_reliability(axes: "Axes", label: Labels, prob: FloatArray) -> None:
@@ -250,5 +258,5 @@ def draw_threshold(axes: "Axes", label: Labels, prob: FloatArray, threshold: flo
     """Draw macro-F1 over the threshold: a flat top forgives, a peak does not."""
     axes.plot(*threshold_curve(label, prob), color="black")
     fitted = None if threshold is None or abs(threshold - 0.5) < 1e-9 else float(threshold)
-    mark_thresholds(axes, {"even" if fitted is not None else "threshold": 0.5, "fitted": fitted})
+    mark_thresholds(axes, {"untuned" if fitted is not None else "threshold": 0.5, "fitted": fitted})
     axes.set(title="macro-F1 by threshold", xlabel="threshold on P(fake)", ylabel="macro-F1")

@@ -15,10 +15,11 @@ from src.artifacts.files import write_csv
 from src.artifacts.oof import WHOLE_LEVEL
 from src.artifacts.submission_log import read_log
 from src.errors import UserError
-from src.reporting.report.blocks import Block, Cell, Grid, Missing, Picture, Words, figure
+from src.reporting.report.blocks import Block, Cell, Folded, Grid, Missing, Picture, Words, figure
 from src.reporting.report.subjects import Reported
 from src.reporting.robustness import CLEAN_ROW, FLIPS, FPR, MEAN_ROW
 
+MOST_LETTERS = 20_000  # shown of what a submission was made of
 KNOWN = {"auc", FPR, FLIPS}
 CARD = {"level", "of", "score", "value", "low", "high", "folds", "threshold"}  # columns of a card
 COST = {
@@ -83,6 +84,8 @@ def robustness_blocks(reported: Reported) -> list[Block]:
     what = "--recipe" if reported.is_recipe else "--model"
     scheme = "" if reported.is_recipe else f" --scheme {reported.scheme}"
     command = f"python -m src robustness --data {data} {what} {name}{scheme}"
+    if not path.is_file() and reported.runs is not None and not reported.runs.records:
+        return [Words("Not known: these predictions came from elsewhere, without a net to ask.")]
     if not path.is_file():
         return [Missing("Scores as messengers and sites deliver pictures:", command)]
     table = _read(path, CARD)
@@ -199,7 +202,20 @@ def submission_blocks(dataset: str) -> list[Block]:
         text = "None is in the book of submissions, which holds public scores beside these:"
         blocks.append(Missing(text, f"python -m src submit-log --data {shlex.quote(dataset)} "
                               "--recipe NAME --public SCORE"))  # fmt: skip
-    return [*blocks, *_said(trouble)]
+    made = (_made_of(path) for path in files)
+    return [*blocks, *(one for one in made if one is not None), *_said(trouble)]
+
+
+def _made_of(path: Path) -> Folded | None:
+    """Return what a submission was made of, by its sidecar; scores stand in the table."""
+    try:
+        sidecar = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        kept = {key: value for key, value in sidecar.items() if key != "scores"}
+    except (OSError, ValueError, AttributeError):
+        return None
+    text = json.dumps(kept, indent=2, ensure_ascii=False)
+    cut = f"\n... ({len(text):,} letters in all)" if len(text) > MOST_LETTERS else ""
+    return Folded(f"What {path.name} was made of", text[:MOST_LETTERS] + cut)
 
 
 def _said(trouble: str) -> list[Block]:

@@ -16,6 +16,7 @@ from src.reporting.report.blocks import Block, Missing, Picture, Words
 from src.reporting.report.subjects import Reported
 
 STEM = "maps"
+LOST = "No maps: no checkpoint of a fold that is scored is here."
 
 
 def map_blocks(
@@ -41,9 +42,13 @@ def map_blocks(
     if draw and dataset is not None and not _is_fresh(owner):
         try:
             if draw_mapped(owner.runs, dataset, path) is None:
-                return [*blocks, Words("No maps: no checkpoint of a fold that is scored is left.")]
+                return [*blocks, Words(LOST)]
         except UserError as error:
             return [*blocks, Words(f"No maps: {error}")]
+    names = owner.dataset, owner.scheme, owner.name
+    nets = (paths.readable(paths.checkpoint(*names, fold)) for fold in owner.runs.folds)
+    if not any(path.is_file() for path in nets):
+        return [*blocks, Words(LOST)]
     if not _is_fresh(owner):
         text = "Where the net looks in the most wrong and most right items, each map checked:"
         return [*blocks, Missing(text, command)]

@@ -62,7 +62,7 @@ def _bands(values: NDArray[np.float64]) -> "pd.Categorical[str]":
     known = values != NONE
     single = np.unique(values[known])
     if len(single) <= BANDS:
-        names = [f"{value:,.6g}" for value in single]
+        names = [_short(value) for value in single]
         place = np.searchsorted(single, values)
     else:
         cuts = np.quantile(values[known], np.linspace(0, 1, BANDS + 1)[1:-1], method="lower")
@@ -71,7 +71,8 @@ def _bands(values: NDArray[np.float64]) -> "pd.Categorical[str]":
         names = []
         for band in range(len(cuts) + 1):
             inside = values[known & (place == band)]
-            names.append(f"{inside.min():,.6g} to {inside.max():,.6g}" if inside.size else "")
+            ends = sorted({inside.min(), inside.max()}) if inside.size else []
+            names.append(" to ".join(map(_short, ends)))
     held = np.unique(place[known])
     codes = np.searchsorted(held, place)
     codes[~known] = -1
@@ -79,6 +80,10 @@ def _bands(values: NDArray[np.float64]) -> "pd.Categorical[str]":
     if not known.all() and known.any():
         names, codes = [*names, "none"], np.where(known, codes, len(names))
     return pd.Categorical.from_codes(codes, pd.Index(_apart(names)))
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
 
 
 def _apart(names: Sequence[str]) -> list[str]:

@@ -268,7 +268,9 @@ def _score_table(every: Sequence[Reported]) -> Grid:
 
 def _scored(score: Score) -> str:
     """Return a score with its interval, or why there is none."""
-    return f"none: {score.why}" if math.isnan(score.value) else cell(score)
+    if math.isnan(score.value):
+        return f"none: {score.why}"
+    return f"{score.value:.4f} ({score.why})" if score.why else cell(score)
 
 
 def _last(value: float) -> float:

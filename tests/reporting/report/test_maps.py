@@ -38,6 +38,9 @@ def test_a_sheet_is_drawn_on_demand_and_shown_until_a_run_changes(drawn):
     predict("m")
     run_record("m", 0)
     one, dataset = model_subject("toy", "s", "m"), load_dataset("toy")
+    (words,) = maps.map_blocks(one, [one], dataset, draw=False)
+    assert words.text == maps.LOST
+    paths.checkpoint("toy", "s", "m", 0).write_bytes(b"a net")
     (missing,) = maps.map_blocks(one, [one], dataset, draw=False)
     assert missing.command == "python -m src report m --data toy --scheme s --maps"
     (picture,) = maps.map_blocks(one, [one], dataset, draw=True)
@@ -58,6 +61,10 @@ def test_a_recipe_shows_its_heaviest_member_and_what_cannot_be_drawn_is_said(dra
     write_recipe_of("tuned", "m", weight=0.3, other="x")
     models = [model_subject("toy", "s", name) for name in ("m", "x")]
     recipe = recipe_subject("toy", "s", paths.recipe_json("toy", "tuned"))
+    for name in ("m", "x"):
+        net = paths.checkpoint("toy", "s", name, 0)
+        net.parent.mkdir(parents=True, exist_ok=True)
+        net.write_bytes(b"a net")
     words, picture = maps.map_blocks(recipe, models, load_dataset("toy"), draw=True)
     assert drawn == ["x"]
     assert "Of x" in words.text

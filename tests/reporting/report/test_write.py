@@ -197,13 +197,18 @@ def test_parts_that_are_not_there_say_their_command():
     shown = report()
     for command in (
         "python tune.py --data toy --scheme s",
-        "python -m src robustness --data toy --model m --scheme s",
         "python -m src card m --data toy --scheme s",
         "python predict_ensemble.py --data toy",
         "python -m src folds --data toy --scheme s",
     ):
         assert shown.says(command)
-    assert page_of("m").says("came from elsewhere")
+    page = page_of("m")
+    assert page.says("came from elsewhere")
+    assert page.says("No maps: no checkpoint")
+    run_record("m", 0)
+    command = "python -m src robustness --data toy --model m --scheme s"
+    assert not shown.says(command)
+    assert report().says(command)
 
 
 def test_a_recipe_shows_what_it_is_made_of_and_a_submission_what_it_says():
@@ -216,6 +221,7 @@ def test_a_recipe_shows_what_it_is_made_of_and_a_submission_what_it_says():
     shown = report()
     assert shown.says("the recipe tuned, on items")
     assert row_of(shown, "tuned.csv")[1:4] == ["7", "25.0%", "25.0%"]  # the bar says it, too
+    assert shown.says("What tuned.csv was made of")
     page = page_of("tuned", is_recipe=True)
     mean = (sigmoid(oof["logit"].to_numpy()) + sigmoid(other["logit"].to_numpy())) / 2
     incumbent = f1_score(oof["label"], mean >= 0.5, average="macro")
