@@ -11,7 +11,7 @@ map's own grid, single pixels.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,9 +63,13 @@ def of_map(where: NDArray[np.float32], mask: Mask) -> dict[str, float | bool]:
 
 
 def look(
-    model: Classifier, net: str, pixels: Pixels, masks: NDArray[np.bool_], seed: int
+    model: Classifier,
+    asked: argparse.Namespace,
+    pixels: Pixels,
+    masks: NDArray[np.bool_],
 ) -> pd.DataFrame:
     """Return a row a blend and kind of map: how right it is, what its checks found."""
+    net, controls = asked.net, {name: CONTROLS[name] for name in asked.controls}
     kinds = [kind for kind, why in kinds_for(model, net).items() if not why]
     towards = np.ones(len(pixels), np.float32)
     drawn = {kind: MAPS.get(kind)(model, net, pixels, towards) for kind in kinds}
@@ -80,13 +84,13 @@ def look(
             if reason:
                 rows.append(row | {"reason": reason, "right": False, "iou": 0.0, "iou_own": 0.0})
                 continue
-            region, rng = hottest(where), np.random.default_rng([seed, item])
+            region, rng = hottest(where), np.random.default_rng([asked.seed, item])
             side = min(maps[item].shape[0], 16)
-            draws = [draw(region, side, rng) for draw in CONTROLS.values() for _ in range(DRAWS)]
+            draws = [draw(region, side, rng) for draw in controls.values() for _ in range(DRAWS)]
             lost = before[item] - logits_of(model, deleted(picture, [region, *draws]))
             row |= {"reason": "", "lost": lost[0], **of_map(where, mask)}
             row["agrees"] = float(spearmanr(_grid(maps[item]), ranks).statistic)
-            for place, name in enumerate(CONTROLS):
+            for place, name in enumerate(controls):
                 own = lost[1 + place * DRAWS :][:DRAWS]
                 row |= {f"beats_{name}": int((own < lost[0]).sum()), f"random_{name}": own.mean()}
             rows.append(row)
@@ -106,7 +110,7 @@ def kept(rows: pd.DataFrame, control: str = "moved", beaten: int = BEATEN) -> pd
     return (rows["reason"] == "") & (rows["lost"] > 0) & (rows[f"beats_{control}"] >= beaten)
 
 
-def report(rows: pd.DataFrame) -> None:
+def report(rows: pd.DataFrame, controls: Sequence[str]) -> None:
     """Print the tables, then whether the check keeps maps that are right more often."""
     print("\n| map | right | IoU of 20 % | IoU of the mask's area | withheld | right: kept | "
           "right: withheld | logit lost | of moved | agrees with occlusion |\n"
@@ -124,7 +128,7 @@ def report(rows: pd.DataFrame) -> None:
     maps = rows[rows["kind"] != "centre"]
     print("\n| control | beaten of 16 | withheld | right: kept | right: withheld | IoU: kept | "
           "IoU: withheld |\n|---|---|---|---|---|---|---|")  # fmt: skip
-    for control in CONTROLS:
+    for control in controls:
         for beaten in (9, 13, 15, 16):
             keep = kept(maps, control, beaten)
             print(f"| {control} | {beaten} | {1 - keep.mean():.2f} | {_share(maps[keep])} | "
@@ -155,6 +159,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--items", type=int, default=ITEMS)
+    parser.add_argument("--controls", nargs="+", choices=list(CONTROLS), default=list(CONTROLS))
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     print(asked, flush=True)
@@ -177,10 +182,10 @@ def main() -> None:
             found.append((picture, mask))
     print(f"{len(found)} blends that are called fake are looked at", flush=True)
     pixels, truth = np.stack([one for one, _ in found]), np.stack([one for _, one in found])
-    rows = look(model, asked.net, pixels, truth, asked.seed)
+    rows = look(model, asked, pixels, truth)
     if asked.table is not None:
         rows.to_csv(asked.table, index=False)
-    report(rows)
+    report(rows, asked.controls)
 
 
 if __name__ == "__main__":

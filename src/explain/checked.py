@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from src.explain.hide import blurred, hidden
 from src.explain.maps import FAKE_ONLY, MAPS, Pixels, logits_of, untouched, usual_kinds
-from src.explain.occlusion import blurred
 from src.explain.overlay import enlarged, hottest
 from src.models.classifier import Classifier
 from src.seeds import derive_seed
@@ -163,7 +163,7 @@ def elsewhere(region: Mask, rng: np.random.Generator) -> Mask:
 
 
 def deleted(picture: Pixels, regions: Sequence[Mask]) -> Iterator[Pixels]:
-    """Yield a picture (s, s, 3) with each region blurred."""
+    """Yield a picture (s, s, 3) with each region hidden."""
     soft = blurred(picture)
     for region in regions:
-        yield np.where(region[:, :, None], soft, picture)
+        yield hidden(picture, soft, region)

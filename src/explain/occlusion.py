@@ -2,20 +2,19 @@
 
 Zeiler and Fergus, ECCV 2014, sec. 4.2. Hidden is a window of two cells a side, around each cell of
 a grid of 8 x 8, so that windows overlap by half: 65 forward passes a picture. What hides it is the
-picture itself, blurred, for a grey square is a sight of its own.
+picture itself, blurred (`hide`), for a grey square is a sight of its own.
 """
 
 from collections.abc import Iterator
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from src.explain.hide import blurred, hidden
 from src.explain.maps import MAPS, Pixels, Towards, logits_of
 from src.models.classifier import Classifier
 
 GRID = 8  # windows a side
-BLUR = 0.08  # sigma, as a share of the side
 
 
 @MAPS.register("occlusion")
@@ -24,12 +23,6 @@ def occlusion(model: Classifier, _: str, pixels: Pixels, towards: Towards) -> ND
     logits = logits_of(model, _hidden(pixels)).reshape(len(pixels), -1)
     lost = towards[:, None] * (logits[:, :1] - logits[:, 1:])
     return lost.reshape(len(pixels), GRID, GRID).astype(np.float32)
-
-
-def blurred(picture: Pixels) -> Pixels:
-    """Return a picture (s, s, 3) of which only its rough colours are left."""
-    sigma = BLUR * len(picture)
-    return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), np.uint8)
 
 
 def _hidden(pixels: Pixels) -> Iterator[Pixels]:
@@ -41,10 +34,10 @@ def _hidden(pixels: Pixels) -> Iterator[Pixels]:
         soft = blurred(picture)
         for row in range(GRID):
             for column in range(GRID):
-                one = picture.copy()
+                window = np.zeros((size, size), bool)
                 down, across = (
                     slice(edges[max(2 * k - 1, 0)], edges[min(2 * k + 3, 2 * GRID)])
                     for k in (row, column)
                 )
-                one[down, across] = soft[down, across]
-                yield one
+                window[down, across] = True
+                yield hidden(picture, soft, window)

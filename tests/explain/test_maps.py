@@ -225,5 +225,7 @@ def test_bf16_and_odd_sizes_give_maps_of_numbers():
     with torch.autocast("cpu", torch.bfloat16):
         found = check_maps(model, "n", pixels, there({"hirescam", "occlusion"}))
     assert all(one.where.shape == (75, 75) for row in found for one in row)
-    assert all(np.isfinite(one.lost) for row in found for one in row)
-    assert all(hottest(one.where).sum() == round(0.2 * 75 * 75) for row in found for one in row)
+    tried = [one for row in found for one in row if one.withheld != "flat"]
+    assert tried
+    assert all(np.isfinite(one.lost) for one in tried)
+    assert all(hottest(one.where).sum() == round(0.2 * 75 * 75) for one in tried)
