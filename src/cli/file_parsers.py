@@ -22,7 +22,7 @@ def _add_looking(parser: Parser, most_seconds: float) -> None:
     text = "frames on a clip's timeline (default: one a second, at most 32; 0: the recipe's own)"
     add("--frames", type=int, metavar="N", help=text)
     add("--no-maps", action="store_false", dest="maps", help="not where a net looks")
-    text = f"refuse longer clips (default {most_seconds:.0f}): each is read through four times"
+    text = f"refuse longer clips (default {most_seconds:.0f}): each is decoded as a whole"
     add("--most-seconds", type=float, default=most_seconds, metavar="S", help=text)
 
 

@@ -41,7 +41,7 @@ class Input(NamedTuple):
     """What a net was shown."""
 
     pixels: Picture  # (s, s, 3)
-    person: int | None  # whose face it is
+    person: int | None  # number, from 1, of whose face it is
     second: float | None  # of a clip
 
 
@@ -108,10 +108,11 @@ class Eye:
 
         Of a net that judges everyone that is who speaks most for the verdict, 0/1, by the votes.
         """
-        person = None
-        if self.own is not None and self.own.people(self.path):
-            person = _most(votes, pred) if self.net.sees_everyone else 0
-        return Input(shot.inputs[min(person or 0, len(shot.inputs) - 1)], person, None)
+        if self.own is None or not self.own.people(self.path):
+            return Input(shot.inputs[0], None, None)
+        who = _most(votes, pred) if self.net.sees_everyone else 0
+        who = min(who, len(shot.inputs) - 1)
+        return Input(shot.inputs[who], who + 1, None)
 
     def _inputs(self, picture: Picture, number: int) -> list[Picture]:
         canvas, own = Canvas.of(self.spec), self.own
@@ -178,7 +179,7 @@ def look_closer(
     shot = eye.shoot(_any_picture(eye, kind))
     pictures = {"picture": shot.small} | _named(shot.faces)
     people = tuple(
-        Person(k, *_judged(vote, says), f"face{k}", None, None)
+        Person(k + 1, *_judged(vote, says), f"face{k + 1}", None, None)
         for k, (_, vote) in enumerate(votes.iterrows())
     )
     shown = eye.decisive(shot, votes, int(whole["pred"]))
@@ -247,7 +248,7 @@ def _judged(vote: pd.Series, says: Says) -> tuple[float, str]:
 
 
 def _named(faces: Sequence[bytes]) -> dict[str, bytes]:
-    return {f"face{k}": face for k, face in enumerate(faces)}
+    return {f"face{k}": face for k, face in enumerate(faces, 1)}
 
 
 def _most(votes: pd.DataFrame, pred: int) -> int:
@@ -299,10 +300,10 @@ def _clip(
     for who, (_, vote) in enumerate(votes.iterrows()):
         own = [moment.people[who] for moment in moments]
         best = int(np.argmax(own) if vote["pred"] else np.argmin(own))
-        pictures[f"face{who}"] = shots[best].faces[who]
+        pictures[f"face{who + 1}"] = shots[best].faces[who]
         track = eye.people[who]
         ends = [_second(number, clip.info, clip.decoded) for number in (min(track), max(track))]
-        people.append(Person(who, *_judged(vote, says), f"face{who}", *ends))
+        people.append(Person(who + 1, *_judged(vote, says), f"face{who + 1}", *ends))
     top = shots[order[0]]
     look = eye.decisive(top, votes, pred)._replace(second=times[order[0]])
     rests = min(max(frames_of(net)[1] for net in loaded.nets), clip.decoded)

@@ -42,7 +42,7 @@ class Verdict:
     dataset: str
     models: tuple[str, ...]  # its members of some weight
     risk: dict[str, Any] | None  # of its band (`RecipeBand.record`); None without one
-    no_risk: str  # why there is no band; "" where there is one
+    no_risk: str  # code of why there is no band; "" where there is one
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class AtLevel:
 class Person:
     """One of the people that the nets saw."""
 
-    number: int  # from 0, the one to be seen most first
+    number: int  # from 1, the one to be seen most first
     prob: float  # P(fake) by the recipe's rule of this person alone
     said: str  # `real`, `fake` or `unsure`
     picture: str  # name of a picture of the face
@@ -82,8 +82,8 @@ class Timeline:
     """A clip, frame by frame."""
 
     moments: tuple[Moment, ...]
-    # places of the fewest frames without which the verdict would be the other; of none, where every
-    # frame but one says the same, those that speak most for it
+    # places of frames: taken away in the order in which they speak for the verdict, until the rest
+    # says the other; where every frame but one says the same, those that speak most for it
     deciding: tuple[int, ...]
     flips_without: bool  # whether without them it would
     verdict_frames: int  # that the file's verdict rests on
@@ -101,7 +101,7 @@ class NetMap:
     random: float | None  # mean of the same over random fifths
     beats: float | None  # share of these that lose less
     picture: str = ""  # name of the picture with the map over it
-    person: int | None = None  # whose face it is of
+    person: int | None = None  # number of whose face it is of
     second: float | None = None  # of a clip
 
     def why(self, say: Callable[..., str]) -> str:
@@ -123,9 +123,11 @@ class FileEvidence:
     crowd: int = 0  # faces in one frame, at most; of more than `people` the largest are judged
     timeline: Timeline | None = None
     maps: tuple[NetMap, ...] = ()  # the one that is shown first
-    no_maps: str = ""  # why there is none at all, in words
+    no_maps: str = ""  # code of why there is none at all
+    # kind of map -> why the net cannot show it, in words, of those that nearly every net can
+    absent_maps: dict[str, str] = field(default_factory=dict)
     provenance: dict[str, Any] | None = None  # `Provenance.record`; None: not asked
-    seconds: dict[str, float] = field(default_factory=dict)  # what each step took
+    took: dict[str, float] = field(default_factory=dict)  # seconds of each step
     pictures: dict[str, bytes] = field(default_factory=dict)  # name -> JPEG or PNG
 
     def record(self) -> dict[str, Any]:

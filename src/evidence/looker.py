@@ -85,6 +85,7 @@ class Looker:
         self.levels = levels_of(self.recipe, self.asked.deliveries or None)
         self.stage = deliveries_of(self.recipe)
         self.chance: Chance | None = None
+        self.no_risk = ""  # why there is no band, in words, where one was looked for
         self.band, self.no_band = self._band()
         self.loaded = LoadedRecipe(self.recipe, compute)
         self.explainer = Explainer(self.loaded) if self.asked.maps else None
@@ -95,11 +96,12 @@ class Looker:
         try:
             grounds = grounds_of(self.name, self.recipe)
             self.chance = chance_of(grounds.rows)
-            return (None, "not asked for") if risk == 0 else (grounds.band(risk), "")
+            return (None, "not_asked") if risk == 0 else (grounds.band(risk), "")
         except UserError as error:
             if risk is not None:
                 raise
-            return None, str(error)
+            self.no_risk = str(error)
+            return None, "not_met" if self.chance else "no_rows"
 
     def look(
         self, path: Path, name: str | None = None, on_step: OnStep | None = None
@@ -139,7 +141,7 @@ class Looker:
                 said = provenance_of(path, facts.name).record()
         if first["fallback"].iloc[0]:
             verdict = self._unread(seen, items.item_ids[0])
-            return FileEvidence(facts, verdict, provenance=said, seconds=took)
+            return FileEvidence(facts, verdict, provenance=said, took=took)
         with step("stability"):
             votes, stability, flipped = self._stability(items, seen, clean, facts.kind)
         verdict = self._verdict(votes, items, seen, flipped)
@@ -148,14 +150,15 @@ class Looker:
                 self.loaded, items, facts.kind, seen, self.says,
                 frames=dense(self.loaded, facts.seconds, self.asked.frames),
             )  # fmt: skip
-        drawn = DrawnMaps((), {}, "not asked for")
+        drawn = DrawnMaps((), {}, {})
         if self.explainer is not None:
             with step("maps"):
                 drawn = self.explainer.draw(close.input, int(votes["pred"].iloc[0]))
         return FileEvidence(
             facts, verdict, close.picture, stability, close.people, close.no_people,
             any(not net.sees_everyone for net in self.loaded.crops), close.crowd,
-            close.timeline, drawn.maps, drawn.none, said, took,
+            close.timeline, drawn.maps,
+            "" if self.explainer else "not_asked", drawn.absent, said, took,
             close.pictures | drawn.pictures,
         )  # fmt: skip
 
@@ -272,6 +275,8 @@ class Looker:
     ) -> Verdict:
         recipe, chance = self.recipe, self.chance
         expected = chance.of(prob) if chance is not None and prob is not None else None
+        if self.no_risk:
+            details = {**details, "no_risk": self.no_risk}
         models = tuple(member.model for member in recipe.members if member.weight != 0)
         risk = None if self.band is None else self.band.record()
         return Verdict(

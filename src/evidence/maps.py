@@ -5,13 +5,11 @@ from typing import NamedTuple
 from src.evidence.closer import Input, jpeg
 from src.evidence.evidence import NetMap
 from src.explain.checked import check_maps
-from src.explain.maps import ALWAYS, FAKE_ONLY, MAPS, kinds_for
+from src.explain.maps import kinds_for, usual_kinds
 from src.explain.overlay import overlay
 from src.inference.loaded import LoadedRecipe
 
-# The first of these that a net can show is drawn, beside where it says that pictures were changed,
-# and occlusion, which every net can. More kinds would find one that passes by chance.
-PREFERRED = ("grad_cam", "relevance", "rollout")
+GRADIENTS = ("hirescam",)  # of the family that nearly every net can show
 SIDE = 480  # px of a map that is shown
 
 
@@ -20,7 +18,7 @@ class DrawnMaps(NamedTuple):
 
     maps: tuple[NetMap, ...]
     pictures: dict[str, bytes]
-    none: str  # why there is no map at all; ""
+    absent: dict[str, str]  # kind -> why the net cannot show it, of those that all others can
 
 
 class Explainer:
@@ -33,11 +31,9 @@ class Explainer:
     def __init__(self, loaded: LoadedRecipe) -> None:
         self.part, self.model = loaded.classifier(loaded.heaviest(loaded.nets).part.model)
         self.name = f"{self.part.model} fold {self.part.fold}"
-        able = {kind: not why for kind, why in kinds_for(self.model, self.name).items()}
-        chosen = [kind for kind in PREFERRED if able[kind]][:1]
-        self.kinds = [
-            kind for kind in MAPS if able[kind] and kind in {*chosen, *FAKE_ONLY, *ALWAYS}
-        ]
+        self.kinds = usual_kinds(self.model, self.name)
+        why = kinds_for(self.model, self.name)
+        self.absent = {kind: why[kind] for kind in GRADIENTS if why[kind]}
 
     def draw(self, shown: Input, pred: int) -> DrawnMaps:
         """Return the checked maps of what the net was shown, for a verdict 0/1."""
@@ -58,4 +54,4 @@ class Explainer:
                     shown.person, shown.second,
                 )
             )  # fmt: skip
-        return DrawnMaps(tuple(maps), pictures, "" if maps else "this net shows no map")
+        return DrawnMaps(tuple(maps), pictures, self.absent)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 UNSURE, WORDS = "unsure", np.array(["real", "fake"], dtype=object)
 UNREADABLE = "unreadable"  # the reason of a file that has no answer
 # Why a verdict is unsure.
-BAND, FLIPS, NO_FACE, PARTIAL, FAR = "band", "flips", "no face", "partial file", "far"
+BAND, FLIPS, NO_FACE, PARTIAL, FAR = "band", "flips", "no_face", "partial_file", "far"
 FEW = "few frames"  # of a live source, so far
 
 

@@ -18,7 +18,7 @@ DEVICE = ("--data", "tiny", "--device", "cpu", "--workers", "0")
 
 def test_every_reason_is_named_and_a_file_that_cannot_be_read_has_no_verdict():
     names = ["a", "b", "c", "d"]
-    reasons = {"band": {"b", "d"}, "flips": {"b"}, "no face": set()}
+    reasons = {"band": {"b", "d"}, "flips": {"b"}, "no_face": set()}
     found = verdicts_of(names, np.array([0, 1, 1, 0]), np.array([True] * 3 + [False]), reasons)
     assert found["verdict"].tolist() == ["real", "unsure", "fake", ""]
     assert found["reason"].tolist() == ["", "band; flips", "", "unreadable"]

@@ -72,7 +72,7 @@ def test_a_clip_is_judged_by_the_second_and_says_which_frames_decide(face_looker
     assert {moments[place].prob >= cut for place in found.timeline.deciding} == {side}
     assert found.file.seconds == pytest.approx(2.0, abs=0.05)
     assert (found.people[0].start, found.people[0].end) == pytest.approx((0.08, 47 / 25))
-    assert set(found.pictures) == {"face0", *(m.picture for m in moments if m.picture)}
+    assert set(found.pictures) == {"face1", *(m.picture for m in moments if m.picture)}
 
 
 def test_the_band_makes_verdicts_and_people_unsure_and_is_left_out_where_it_cannot_be_met(
@@ -106,6 +106,9 @@ def _damaged(folder):
     shape = struct.pack(">4sIIBBBBB", b"IHDR", 30_000, 30_000, 8, 0, 0, 0, 0)
     header = struct.pack(">I", 13) + shape + struct.pack(">I", zlib.crc32(shape))
     (folder / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header)
+    write_film(folder / "other.mp4", [people()] * 8)
+    (folder / "list.mp4").write_text("ffconcat version 1.0\nfile other.mp4\n")
+    (folder / "words.mp4").write_text("v=0\no=- 0 0 IN IP4 127.0.0.1\n")
     (folder / "named.mp4").write_bytes((folder / "nobody.png").read_bytes())
 
 
@@ -115,11 +118,12 @@ def test_odd_files_have_evidence_that_says_what_is_wrong(face_looker, tmp_path):
     _damaged(home)
     found = {path.name: looker.look(path) for path in sorted(home.iterdir())}
     unread = {name for name, one in found.items() if one.verdict.prob is None}
-    assert unread == {"cut.mp4", "huge.png", "text.jpg"}
+    assert unread == {"cut.mp4", "huge.png", "list.mp4", "text.jpg", "words.mp4"}
+    assert (found["list.mp4"].file.width, found["list.mp4"].file.seconds) == (0, None)
     assert all(found[name].verdict.reasons == ("unreadable",) for name in unread)
     assert found["nobody.png"].no_people == "no_face"
-    assert "no face" in found["nobody.png"].verdict.reasons
-    assert found["named.mp4"].verdict.reasons[-1] == "partial file"
+    assert "no_face" in found["nobody.png"].verdict.reasons
+    assert found["named.mp4"].verdict.reasons[-1] == "partial_file"
     assert len(found["moving.gif"].people) == 2
 
 

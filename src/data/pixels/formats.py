@@ -12,6 +12,8 @@ _HEIC = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm"
 _EITHER = frozenset((b"mif1", b"mif2", b"msf1", b"miaf"))  # the other brands say which
 _CLIPS = (b"\x1aE\xdf\xa3", b"\0\0\x01\xba", b"\0\0\x01\xb3", b"FLV", b"OggS", b"\x30\x26\xb2\x75")
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")  # an MP4 may begin with
+_LISTS = (b"#EXT", b"ffconcat", b"[playlist", b"<")
+_TEXT = {9, 10, 11, 12, 13, *range(32, 127), *range(128, 256)}
 # What people bring under a picture's name, and what to do with it.
 _OTHERS = (
     ((b"\xff\x0a", b"\0\0\0\x0cJXL "), "a JPEG XL picture: convert it (djxl a.jxl a.png)"),
@@ -50,6 +52,17 @@ def is_clip(head: bytes) -> bool:
     """Tell whether a file's first bytes are those of a video container."""
     box = head[4:8] in _BOXES and file_format(head) == "unknown"
     return box or (head[:4] == b"RIFF" and head[8:12] == b"AVI ") or head.startswith(_CLIPS)
+
+
+def names_files(head: bytes) -> bool:
+    """Tell by its first bytes whether a file is a text: a list of others, which FFmpeg would open.
+
+    Every container of clips holds bytes that no text has.
+    """
+    if head.lstrip().startswith(_LISTS):
+        return True
+    cut = head[:HEAD]
+    return bool(cut) and not set(cut).difference(_TEXT)
 
 
 def describe_unknown(head: bytes) -> str:

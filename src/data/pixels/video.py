@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from src.data.items.files import local_path, read_bytes
 from src.data.pixels.decode import decode
-from src.data.pixels.formats import HEAD, file_format, is_clip
+from src.data.pixels.formats import HEAD, file_format, is_clip, names_files
 from src.data.pixels.frames import spaced
 from src.data.pixels.images import decode_image
 from src.data.pixels.video_decoders import DECODERS, Picture, Stream, UnreadableVideoError
@@ -28,8 +28,6 @@ from src.errors import UnreadableImageError
 NAMED_AS_IMAGE = "it is a video under an image's name; its middle frame is used"
 MAX_DECODED = 500_000  # frames looked at, whatever a header says: 4.6 hours at 30 a second
 MOST_KEPT = 600_000_000  # bytes of frames: 32 of 1080p and as many again
-# Lists of other files, which FFmpeg would go and fetch.
-_LISTS = (b"#EXT", b"ffconcat", b"[playlist", b"<")
 
 Pick = Callable[[int], Sequence[int]]
 Convert = Callable[[Picture, int], Any] | None
@@ -177,7 +175,7 @@ def read_clip(
         if not head:
             raise UnreadableVideoError("the file is empty (0 bytes)")
         if names_files(head):
-            raise UnreadableVideoError("it is a text that may name other files, and no video")
+            raise UnreadableVideoError("it is a text that may name other files, not a video")
         if file_format(head) != "unknown":
             if pick is not None and not len(pick(1)):
                 raise UnreadableVideoError("it is an image under a clip's name: one frame")
@@ -186,11 +184,6 @@ def read_clip(
             problem = damaged or "it is an image under a clip's name"
             return Clip([frame], np.zeros(1, np.int64), 1, 1, problem)
         return read_frames(file, count, pick=pick, convert=convert, decoder=decoder)
-
-
-def names_files(head: bytes) -> bool:
-    """Tell by its first bytes whether a file is a list of others."""
-    return head.lstrip().startswith(_LISTS)
 
 
 def middle_frame(data: bytes) -> Picture:

@@ -30,6 +30,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from src.data.pixels.decode import check_size
+from src.data.pixels.formats import HEAD, names_files
 from src.errors import UnreadableImageError
 from src.registry import Registry
 
@@ -156,8 +157,16 @@ def open_video(path: Path) -> tuple[InputContainer, VideoStream]:
     """Open a clip and choose its stream of pictures.
 
     Raises:
-        UnreadableVideoError: no clip, no such stream, or one that announces an absurd size.
+        UnreadableVideoError: no clip, a text (which may name other files, even itself), no such
+            stream, or one that announces an absurd size.
     """
+    try:
+        with path.open("rb") as start:
+            head = start.read(HEAD)
+    except OSError:
+        raise UnreadableVideoError(_NO_VIDEO) from None
+    if names_files(head):
+        raise UnreadableVideoError("it is a text that may name other files, not a video")
     try:
         # A name with a colon in it is no address, and a list of files fetches nothing.
         file = av.open(f"file:{path}", options={"protocol_whitelist": "file"})

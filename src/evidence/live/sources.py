@@ -24,7 +24,6 @@ from av.video.frame import VideoFrame
 from src.data.items.files import kind_of
 from src.data.pixels.decode import check_size
 from src.data.pixels.formats import HEAD, file_format
-from src.data.pixels.video import names_files
 from src.data.pixels.video_decoders import (
     Picture,
     decoded,
@@ -151,9 +150,8 @@ class ClipFile:
             head = file.read(HEAD)
         if file_format(head) != "unknown" or kind_of(path.name) == "image":
             raise UserError(f"{name}: a picture, not a clip: python -m src look judges pictures")
-        if not head or names_files(head):
-            what = "a text that may name other files" if head else "empty (0 bytes)"
-            raise UserError(f"{name}: it is {what}, and no clip")
+        if not head:
+            raise UserError(f"{name}: it is empty (0 bytes), not a video")
         try:
             self._file, self._stream = open_video(path)
         except UnreadableImageError as error:
