@@ -39,7 +39,7 @@ async def received(request: Request, uploads: Uploads, most: int = 1) -> list[Up
         ClientDisconnect: the client went away. Either way nothing is left.
     """
     taken: list[Upload] = []
-    body = _Body(request)
+    body = _Incoming(request)
     try:
         _check_head(request, uploads, most)
         async with asyncio.timeout(WHOLE):
@@ -68,7 +68,7 @@ def _check_head(request: Request, uploads: Uploads, most: int) -> None:
         raise too_large(uploads.most_bytes)
 
 
-class _Body:
+class _Incoming:
     """A request's body, chunk by chunk."""
 
     def __init__(self, request: Request) -> None:
@@ -107,7 +107,7 @@ class _Body:
             return
 
 
-async def _read_body(body: _Body, name: str, uploads: Uploads, taken: list[Upload]) -> None:
+async def _read_body(body: _Incoming, name: str, uploads: Uploads, taken: list[Upload]) -> None:
     upload = uploads.begin(name)
     taken.append(upload)
     async for chunk in body.chunks():
@@ -116,7 +116,7 @@ async def _read_body(body: _Body, name: str, uploads: Uploads, taken: list[Uploa
 
 
 async def _read_form(
-    body: _Body, boundary: bytes, uploads: Uploads, most: int, taken: list[Upload]
+    body: _Incoming, boundary: bytes, uploads: Uploads, most: int, taken: list[Upload]
 ) -> None:
     form = _Form(uploads, most, taken)
     try:
