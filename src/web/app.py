@@ -108,6 +108,7 @@ def make_app(
     routes = _Routes(desk, uploads, history, pages, limits or {})
     app.get("/")(routes.home)
     app.post("/look")(routes.look)
+    app.get("/look")(routes.back)  # where a page of the form's answer is asked for again
     app.post("/look/stream")(routes.stream)
     app.get("/look/{key}")(routes.looked)
     app.post("/clear")(routes.clear)
@@ -157,6 +158,10 @@ class _Routes:
                 self.desk.drop(ticket)
         status = 200 if found else 422
         return self.pages.show(request, "serve_look.html.j2", status, found=found, refused=refused)
+
+    async def back(self, request: Request) -> Response:
+        """Lead to the first page."""
+        return RedirectResponse(self.pages.home(request), 303)
 
     async def stream(self, request: Request) -> Response:
         """Take one file from the script; lines of JSON say how far it is, the last has all."""

@@ -175,7 +175,7 @@
   const named = (files) => Array.from(files, (content) => ({ name: content.webkitRelativePath || content.name, content }));
 
   for (const element of document.querySelectorAll(".with-script")) element.hidden = false;
-  form.querySelector(".plain").hidden = true;
+  for (const element of form.querySelectorAll(".plain")) element.hidden = true;
   document.getElementById("choose").addEventListener("click", () => file.click());
   document.getElementById("choose-folder").addEventListener("click", () => folder.click());
   for (const input of [file, folder]) {
