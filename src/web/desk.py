@@ -3,7 +3,9 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 
+from src.errors import UserError
 from src.evidence.evidence import FileEvidence
 from src.web.refusal import RequestRefusedError
 from src.web.uploads import Upload
@@ -73,6 +75,7 @@ class Desk:
         self.answered = 0
         self.stopping = False
         self._idle: asyncio.Queue[Worker] = asyncio.Queue()
+        self._reviving: asyncio.Task[None] | None = None  # held, or it would be collected
         for worker in workers:
             self._idle.put_nowait(worker)
 
@@ -129,7 +132,16 @@ class Desk:
         except DroppedError:
             raise RequestRefusedError(503, "dropped") from None
         finally:
-            self._idle.put_nowait(worker)
+            if worker.ready or self.stopping:
+                self._idle.put_nowait(worker)
+            else:  # else a health check would keep files away from what waits for one to start
+                self._reviving = asyncio.get_running_loop().create_task(self._revive(worker))
+
+    async def _revive(self, worker: Worker) -> None:
+        """Start a worker again whose process has ended; where it fails, the next file says why."""
+        with suppress(UserError):
+            await asyncio.to_thread(worker.start)
+        self._idle.put_nowait(worker)
 
     def _over(self, ticket: Ticket, task: "asyncio.Task[FileEvidence]") -> None:
         for tickets in (self.queue, self.running):

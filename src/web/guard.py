@@ -51,11 +51,7 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class Entrance:
-    """Under which names the server answers, and whether it wants a token.
-
-    Raises:
-        ValueError: a token that is too short.
-    """
+    """Under which names the server answers, and whether it wants a token."""
 
     names: tuple[str, ...] = ()  # of hosts, beside this machine's and any address in digits
     token: str | None = None  # None: whoever reaches it may use it

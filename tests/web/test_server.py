@@ -142,6 +142,7 @@ def test_a_file_that_ends_its_process_or_takes_too_long_costs_the_next_one_nothi
         first = worker.pid
         status, _, said = post(site.port, b"do: die")
         assert (status, "signal 9" in said["error"]) == (503, True)
+        eventually(lambda: site.desk.ready)  # before another file comes
         assert post(site.port)[0] == 200
         second = worker.pid
         status, _, said = post(site.port, b"do: sleep 30")
