@@ -375,3 +375,23 @@ def test_pictures_are_drawn():
         picture = cv2.imread(str(paths.report_dir("toy", "s", "m") / f"{name}.png"))
         assert picture is not None
         assert picture.std() > 5
+
+
+def test_a_recipe_for_a_metric_of_ranks_and_one_whose_checkpoints_are_gone():
+    oof = predict("m")
+    words = ["--strategies", "mean", "--metric", "auc", "--recipe", "tuned"]
+    assert tune.main(["--models", "m", *words]) == 0
+    shown = report()
+    area = roc_auc_score(oof["label"], oof["logit"])
+    row = row_of(shown, "tuned (recipe)")
+    assert row[2].startswith(f"{area:.4f} [")
+    assert row[3] == "AUC, held out"
+    assert not page_of("tuned", is_recipe=True).says("cannot predict here")
+    change_sealed(
+        paths.recipe_json("toy", "tuned"),
+        lambda recipe: recipe["members"][0].update(checkpoint_sha256={"0": "a", "1": "b"}),
+    )
+    report()
+    page = page_of("tuned", is_recipe=True)
+    assert page.says("It cannot predict here: 3 of its checkpoints are gone")
+    assert page.says("m/fold_0.safetensors")
