@@ -15,6 +15,7 @@ from src.artifacts.files import write_csv
 from src.artifacts.oof import WHOLE_LEVEL
 from src.artifacts.submission_log import read_log
 from src.errors import UserError
+from src.metrics import TITLES
 from src.reporting.report.blocks import Block, Cell, Folded, Grid, Missing, Picture, Words, figure
 from src.reporting.report.subjects import Reported
 from src.reporting.robustness import CLEAN_ROW, FLIPS, FPR, MEAN_ROW
@@ -44,6 +45,7 @@ def robustness_summary(shown: list[Reported], lead: Reported | None) -> list[Blo
     """Return what each card says in a line, the picture of one, and who has none."""
     lines: list[list[str | Cell]] = []
     blocks: list[Block] = []
+    metrics: set[str] = set()
     for one in shown:
         table = _read(one.folder / "robustness.csv", CARD)
         if isinstance(table, str):
@@ -51,6 +53,7 @@ def robustness_summary(shown: list[Reported], lead: Reported | None) -> list[Blo
             continue
         cells = _by_level(table)
         metric = next(iter(set(table["score"]) - KNOWN), "")
+        metrics.add(metric)
         aucs = {
             level: row["value"]
             for (of, level, score), row in cells.items()
@@ -63,8 +66,9 @@ def robustness_summary(shown: list[Reported], lead: Reported | None) -> list[Blo
         page = one.page if one.page.is_file() else None
         lines.append([Cell(one.name, link=page), *found, worst_words])
     if lines:
+        named = TITLES.get(*metrics, *metrics) if len(metrics) == 1 else "own metric"
         heads = [f"{what}, {level}" for level in ("clean", "levels")
-                 for what in ("AUC", "metric", "reals called fake")]  # fmt: skip
+                 for what in ("AUC", named, "reals called fake")]  # fmt: skip
         note = "levels: the mean over all ways of delivery; each is on the page behind the name."
         blocks.insert(0, Grid(["name", *heads, "worst by AUC"], lines, None, note))
     if lead is not None:
@@ -114,7 +118,7 @@ def robustness_blocks(reported: Reported) -> list[Block]:
         clean, mean = (cells.get(("items", name, "auc")) for name in (CLEAN_ROW, MEAN_ROW))
         if clean and mean:
             alt += f": AUC {clean['value']:.3f} clean, {mean['value']:.3f} in the mean of levels"
-        blocks.append(Picture(picture, "Level by level", f"{alt}."))
+        blocks.append(Picture(picture, "Level by level", f"{alt}.", is_wide=True))
     return blocks
 
 
@@ -159,7 +163,7 @@ def cost_blocks(dataset: str, scheme: str, models: list[str]) -> list[Block]:
     picture = path.with_suffix(".png")
     if picture.is_file():
         alt = f"Scores of {len(lines)} models with intervals over GMACs and over throughput."
-        blocks.append(Picture(picture, "Score against cost", alt))
+        blocks.append(Picture(picture, "Score against cost", alt, is_wide=True))
     lacking = [name for name in models if name not in set(table["model"])]
     if lacking:
         blocks.append(Missing(f"Not measured yet: {', '.join(lacking)}.", command))
@@ -173,7 +177,7 @@ def localisation_blocks(reported: Reported) -> list[Block]:
     if reported.is_recipe or not (picture.is_file() and table.is_file()):
         return []
     alt = "Pictures, their masks and the net's boundary maps, the best and the worst."
-    return [Picture(picture, "Where pictures were changed", alt, is_plot=False)]
+    return [Picture(picture, "Where pictures were changed", alt, is_plot=False, is_wide=True)]
 
 
 def submission_blocks(dataset: str) -> list[Block]:

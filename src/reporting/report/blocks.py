@@ -69,6 +69,7 @@ class Picture:
     title: str
     alt: str  # what is seen, for who does not see it
     is_plot: bool = True  # lines on white, which a dark page may turn round
+    is_wide: bool = False  # of several plots: a phone scrolls it
     kind: ClassVar[str] = "picture"
 
     @property

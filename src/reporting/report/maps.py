@@ -58,7 +58,10 @@ def map_blocks(
         f"{table['item_id'].nunique()} items with {len(table)} maps of where {owner.name} looks; "
         f"{kept} passed their check, the others are withheld with the reason."
     )
-    return [*blocks, Picture(path, "Maps, each held against chance", alt, is_plot=False)]
+    return [
+        *blocks,
+        Picture(path, "Maps, each held against chance", alt, is_plot=False, is_wide=True),
+    ]
 
 
 def _owner(reported: Reported, models: list[Reported]) -> Reported | None:
