@@ -169,10 +169,9 @@ def test_without_the_library_its_kinds_say_what_to_install_and_others_go_on(monk
 def test_usual_kinds_are_few_and_of_different_ways():
     nets = {"conv": tiny(), "vit": vit(), "adapter": small_adapter(32), "none": mixer()}
     usual = {name: usual_kinds(classifier(net, 32), name) for name, net in nets.items()}
-    first = "hirescam" if there(LIBRARY) else "relevance"
-    assert usual["conv"] == [*([first] if first == "hirescam" else []), "occlusion"]
-    assert usual["vit"] == [first, "occlusion"]
-    assert usual["adapter"][1:] == ["boundary", "occlusion"]
+    assert usual["conv"] == [*there({"hirescam"}), "occlusion"]
+    assert usual["vit"] == ["rollout", "occlusion"]
+    assert usual["adapter"] == ["rollout", "boundary", "occlusion"]
     assert usual["none"] == ["occlusion"]
 
 
