@@ -65,8 +65,8 @@ def test_tags_of_an_odd_kind_break_nothing(tmp_path):
     exif[BASE.Make] = 7
     data = exif.tobytes()
     order = "little" if data[6:8] == b"II" else "big"
-    tag, undefined, rational = (n.to_bytes(2, order) for n in (BASE.MakerNote, 7, 5))
-    at = data.index(tag + undefined)  # then how many
+    tag, rational = (int(number).to_bytes(2, order) for number in (BASE.MakerNote, 5))
+    at = data.index(tag)  # then its type, and how many
     data = data[: at + 2] + rational + (1).to_bytes(4, order) + data[at + 8 :]
     found = read(tmp_path, picture(exif=data))
     assert found.not_read == {}
