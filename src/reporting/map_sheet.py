@@ -188,4 +188,4 @@ def _draw_map(axes: Any, picture: Picture, one: CheckedMap) -> None:  # noqa: AN
         axes.set_aspect("equal")
         return
     axes.imshow(overlay(picture, one.where))
-    axes.set_title(f"logit {-one.lost:+.2f} ({beaten})", fontsize=7)
+    axes.set_title(f"loses {one.lost:.2f} ({beaten})", fontsize=7)
