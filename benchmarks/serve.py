@@ -288,9 +288,10 @@ def main() -> None:
         for what, flags in (("nothing but the verdict and the file's own words", FEW),
                             ("2 deliveries too", ("--no-maps",)), ("and maps", ())):  # fmt: skip
             request, forward, rest = beyond(asked.rounds, *flags)
-            print(f"a megapixel, {what}: {request:.3f} CPU s a request, of which forward passes "
-                  f"{forward:.3f}; looking without them {rest:.3f}, the server and its queue "
-                  f"{request - forward - rest:.3f}")  # fmt: skip
+            print(
+                f"a megapixel, {what}: {request:.3f} CPU s a request; looked at without a server "
+                f"{forward + rest:.3f}, of which forward passes {forward:.3f}"
+            )
             report(request - forward < 1, f"{request - forward:.3f} CPU s beyond the forward pass",
                    "under 1")  # fmt: skip
 

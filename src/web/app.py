@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -19,9 +20,10 @@ from src.web.guard import Entrance, Guard
 from src.web.history import History
 from src.web.intake import received
 from src.web.pages import Pages, language_of, script
-from src.web.refusal import RequestRefusedError
+from src.web.refusal import RequestRefusedError, fault
 from src.web.uploads import Uploads
 
+LOG = logging.getLogger("rvf")
 FORM_FILES = 8  # that one form may bring; the script sends each by itself
 GONE = 499  # in place of an answer to a client that went away; nobody reads it
 
@@ -176,20 +178,27 @@ class _Routes:
         try:
             async for state in ticket.follow():
                 yield json.dumps(state) + "\n"
-            try:
-                found = await ticket.answer()
-            except (UserError, RequestRefusedError) as error:
-                status, text = _said(error, words(language))
-                yield json.dumps({"state": "failed", "status": status, "error": text}) + "\n"
-                return
-            verdict = found.verdict
-            last = {
-                "state": "done", "look": self.history.add(found), "said": verdict.said,
-                "prob": verdict.prob, "html": self.pages.part(found, language),
-            }  # fmt: skip
-            yield json.dumps(last) + "\n"
+            yield json.dumps(await self._last(ticket, language)) + "\n"
         finally:
             self.desk.drop(ticket)
+
+    async def _last(self, ticket: Ticket, language: str) -> dict[str, object]:
+        """Return the last line: the evidence, or why there is none."""
+        try:
+            found = await ticket.answer()
+            html = self.pages.part(found, language)
+        except (UserError, RequestRefusedError) as error:
+            status, text = _said(error, words(language))
+        except Exception as error:  # the answer has begun, and this is its end
+            LOG.error("an error that should not be", exc_info=error)
+            status, text = _said(fault(error), words(language))
+        else:
+            verdict = found.verdict
+            return {
+                "state": "done", "look": self.history.add(found), "said": verdict.said,
+                "prob": verdict.prob, "html": html,
+            }  # fmt: skip
+        return {"state": "failed", "status": status, "error": text}
 
     async def looked(self, request: Request, key: str) -> Response:
         """Show an answer that is kept."""

@@ -19,7 +19,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from src.pages.environment import style_hash
-from src.web.refusal import RequestRefusedError
+from src.web.refusal import RequestRefusedError, fault
 
 LOG = logging.getLogger("rvf")
 LEAST_TOKEN = 16  # letters; what is guessed in a year is no token
@@ -148,8 +148,7 @@ class Guard:
             LOG.exception("an error that should not be")
             if started:
                 raise
-            refused = RequestRefusedError(500, "fault", what=type(error).__name__)
-            await self.refuse(connection, refused)(scope, receive, guarded)
+            await self.refuse(connection, fault(error))(scope, receive, guarded)
 
     def check(self, connection: HTTPConnection) -> None:
         """Raise RequestRefusedError for a request that may not come in."""

@@ -20,3 +20,8 @@ class RequestRefusedError(Exception):
     def words(self, say: Say) -> str:
         """Say it."""
         return say(f"web.{self.key}", **self.values)
+
+
+def fault(error: BaseException) -> RequestRefusedError:
+    """Return what an error of this program is answered with; the log has the rest."""
+    return RequestRefusedError(500, "fault", what=type(error).__name__)

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -80,7 +81,12 @@ class Worker:
         process = context.Process(
             target=_work, args=(theirs, self._make, self._threads), name="looker", daemon=True
         )
-        process.start()
+        resource_tracker.ensure_running()  # which sets the mask too, and not back
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()  # with the mask: Ctrl-C is for the server, which ends this one
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         self._process = process
         if self._stopped:  # meanwhile
@@ -179,7 +185,6 @@ class Worker:
 
 def _work(pipe: Connection, make: Callable[[], tuple[LookAt, About]], threads: int | None) -> None:
     """Answer files until the other end is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends this one
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if threads is not None:
         _share_cores(threads)

@@ -43,7 +43,7 @@ def look(path: Path, name: str, on_step) -> FileEvidence:
         Verdict(
             said=said, prob=prob, threshold=0.5, leans=said, chance=None, chance_error=None,
             chance_share=None, reasons=(), details={}, recipe="tuned", dataset="tiny",
-            models=("tiny",), risk=None, no_risk="none",
+            models=("tiny",), risk=None, no_risk="not_asked",
         ),
     )  # fmt: skip
 
@@ -51,6 +51,11 @@ def look(path: Path, name: str, on_step) -> FileEvidence:
 def make():
     """Return what a worker looks with."""
     return look, ABOUT
+
+
+def make_slowly():
+    """Take long to load."""
+    time.sleep(60)
 
 
 def make_nothing():
@@ -86,10 +91,10 @@ class Served:
         script.write_text(code)
         env = {**os.environ, "TMPDIR": str(tmp), "PYTHONPATH": str(REPO)}
         self.process = subprocess.Popen(
-            [sys.executable, str(script)], cwd=REPO, env=env, text=True,
+            [sys.executable, str(script)], cwd=REPO, env=env, text=True, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
-        line = self.process.stdout.readline()
+        line = "" if maker == "make_slowly" else self.process.stdout.readline()
         self.port = int(line.split(":")[2].split("/")[0]) if line.startswith("open") else 0
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str):
@@ -103,8 +108,9 @@ class Served:
             connection.close()
 
     def end(self, number: int = signal.SIGINT) -> tuple[int, str, str]:
-        """Send a signal; returns exit code, and what was written."""
-        self.process.send_signal(number)
+        """Send a signal, Ctrl-C to all as a terminal does; returns exit code, what was written."""
+        send = os.killpg if number == signal.SIGINT else os.kill
+        send(self.process.pid, number)
         out, err = self.process.communicate(timeout=60)
         return self.process.returncode, out, err
 

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import hashlib
+import json
 import re
 import tempfile
 from collections.abc import Iterator
@@ -251,6 +252,17 @@ def test_an_unknown_error_has_the_headers_too(site, monkeypatch):
     assert answer.status_code == 500
     assert "KeyError" in answer.text
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+def test_an_error_after_the_answer_has_begun_is_its_last_line(site, monkeypatch):
+    monkeypatch.setattr("src.web.pages.render", lambda *_, **__: [][0])
+    answer = site.client.post("/look/stream?name=a.jpg", content=JPEG)
+    last = answer.text.splitlines()[-1]
+    assert json.loads(last) == {
+        "state": "failed", "status": 500,
+        "error": "An error of this program (IndexError). The terminal of the server has more.",
+    }  # fmt: skip
+    assert site.is_empty
 
 
 def test_off_this_machine_a_token_is_asked_for(tmp_path):

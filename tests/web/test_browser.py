@@ -10,6 +10,7 @@ from tests.evidence.conftest import FAKE, REAL, people
 from tests.faces_stub import write_film, write_picture
 
 TWO = people((4, 4, 40, REAL), (60, 10, 30, FAKE))
+OPEN_ALL = "() => document.querySelectorAll('details').forEach(one => { one.open = true; })"
 HOSTILE = '"><img src=x onerror=alert(1)>\u202egpj.png'
 
 
@@ -31,9 +32,13 @@ def files(tmp_path_factory):
 
 def shown(page, name):
     """Return the line of a file, when its evidence is there."""
-    line = page.locator("#files > li", has=page.locator("details")).filter(has_text=name)
-    line.first.wait_for(timeout=30_000)
-    return line.first
+    line = page.locator("#files > li", has=page.locator("article")).filter(has_text=name).first
+    line.wait_for(state="attached", timeout=30_000)
+    box = line.locator("> details")
+    box.wait_for()
+    if box.get_attribute("open") is None:
+        box.locator("> summary").click()
+    return line
 
 
 def test_a_picture_and_a_clip_are_dropped_and_their_evidence_is_shown(open_page, files):
@@ -41,8 +46,6 @@ def test_a_picture_and_a_clip_are_dropped_and_their_evidence_is_shown(open_page,
     page.locator("#drop").drop({"files": [files / "two.png", files / "clip.mp4"]})
     picture, clip = shown(page, "two.png"), shown(page, "clip.mp4")
     for line in (picture, clip):
-        if line.locator("details[open]").count() == 0:
-            line.locator("summary").click()
         article = line.locator("article")
         assert article.locator(".said").inner_text() in ("real", "fake", "unsure")
         assert article.get_by_role("heading", name="Where a model looks").is_visible()
@@ -65,7 +68,7 @@ def test_names_and_metadata_are_shown_as_text(open_page, files):
     page = open_page()
     page.locator("#drop").drop({"files": [files / HOSTILE]})
     line = shown(page, "onerror")
-    assert "\\u202egpj.png" in line.locator("summary").inner_text()
+    assert "\\u202egpj.png" in line.locator("> details > summary").inner_text()
     assert line.locator("img[src=x]").count() == 0
     assert page.locator("script:not([src])").count() == 0
     assert page.title() == "Is this picture or clip real?"
@@ -86,7 +89,7 @@ def test_with_the_keyboard_alone(open_page, files):
     page.keyboard.press("Shift+Tab")
     for place, key in enumerate(("Enter", "Space")):
         page.keyboard.press(key)
-        page.locator("#files details").nth(place).wait_for(timeout=30_000)
+        page.locator("#files > li > details").nth(place).wait_for(timeout=30_000)
     assert page.locator("#status").inner_text() in ("plain.png: fake", "All 2 files are done.")
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
@@ -102,9 +105,8 @@ def test_a_phone_has_no_sideways_scroll(open_page, files):
     assert page.locator("html").get_attribute("lang") == "ko"
     page.locator("#drop").drop({"files": [files / "two.png", files / "clip.mp4"]})
     for name in ("two.png", "clip.mp4"):
-        line = shown(page, name)
-        if line.locator("details[open]").count() == 0:
-            line.locator("summary").click()
+        shown(page, name)
+    page.evaluate(OPEN_ALL)
     wide = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.evaluate(wide) <= 0
     page.get_by_role("link", name="English").click()
@@ -115,9 +117,9 @@ def test_a_folder_is_walked_and_what_is_no_media_is_left_out(open_page, files):
     page = open_page()
     page.locator("#folder").set_input_files(files)
     assert page.locator("#status").inner_text().startswith("1 other files are no pictures")
-    page.locator("#files details").nth(4).wait_for(timeout=60_000)
+    page.locator("#files > li > details").nth(4).wait_for(timeout=60_000)
     text = shown(page, "text.jpg")
-    assert "could not be read" in text.locator("summary").inner_text()
+    assert "could not be read" in text.locator("> details > summary").inner_text()
 
 
 def test_a_file_that_is_refused_says_why_and_costs_the_others_nothing(open_page, files, tmp_path):
@@ -149,9 +151,8 @@ def test_axe_finds_no_serious_fault(open_page, files, dark):
     found = faults(axe, page)
     page.locator("#drop").drop({"files": [files / "two.png", files / "clip.mp4"]})
     for name in ("two.png", "clip.mp4"):
-        line = shown(page, name)
-        if line.locator("details[open]").count() == 0:
-            line.locator("summary").click()
+        shown(page, name)
+    page.evaluate(OPEN_ALL)
     assert found + faults(axe, page) == []
 
 

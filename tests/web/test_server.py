@@ -213,6 +213,15 @@ def test_a_stop_empties_the_queue_and_waits_no_longer_than_it_says(tmp_path):
     assert not list(tmp_path.glob(f"*{PREFIX}*"))
 
 
+def test_ctrl_c_while_the_recipe_is_loaded_is_no_traceback(tmp_path):
+    served = Served(tmp_path, "make_slowly")
+    eventually(lambda: len(_children(served.process.pid)) == 2, 30)  # the looker, and a tracker
+    time.sleep(1.0)
+    code, _, err = served.end(signal.SIGINT)
+    assert (code, "Traceback" in err) == (130, False), err
+    assert not list(tmp_path.glob(f"*{PREFIX}*"))
+
+
 def test_a_port_in_use_is_named_with_another_one():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -152,7 +152,7 @@
       place.append(link);
       box.append(place);
     }
-    box.open = !list.querySelector("details[open]");
+    box.open = !list.querySelector(":scope > li > details[open]");
     one.item.replaceChildren(box);
     announce(say("finished", { name: plain(one.name), said }));
   }
