@@ -16,6 +16,7 @@ from src.evidence.live.sources import Caught, ClipFile, LostError
 from src.evidence.live.state import LiveEvent, LiveState, Summary
 from src.evidence.live.text import clock, state_line, summary_text
 from src.inference.pictures import PictureJudge
+from tests.conftest import REPO
 from tests.evidence.conftest import FAKE, REAL, people
 from tests.faces_stub import write_film
 
@@ -193,6 +194,7 @@ def test_time_that_goes_back_where_films_are_joined_goes_on():
 def test_lines_of_json_hold_what_the_docs_say(face_looker):
     source = Fake([people((4, 4, 40, REAL))] * 3, is_live=False, fps=5.0)
     found, states, _ = watch(face_looker(), source)
+    docs = (REPO / "docs" / "watch.md").read_text()
     records = [states[0].record(), LiveEvent("size", 1.0, "x").record(), found.record()]
     for record, kind, name in zip(
         records, (LiveState, LiveEvent, Summary), ("state", "event", "summary"), strict=True
@@ -200,6 +202,7 @@ def test_lines_of_json_hold_what_the_docs_say(face_looker):
         assert json.loads(json.dumps(record, allow_nan=False))["type"] == name
         keys = {one.name for one in fields(kind)} - {"snapshot"}
         assert set(record) == keys | {"schema", "type"}
+        assert [key for key in record if f"`{key}`" not in docs] == []
     assert states[0].snapshot().startswith(b"\xff\xd8")
     assert "#1" in state_line(states[0])
     assert "#1: 00:00.0 to 00:00.4, 3 frames" in summary_text(found)
