@@ -32,14 +32,22 @@ SOURCE_TYPES = {
 _BY_NAME = {code.lower(): code for code in SOURCE_TYPES}
 _LAST = re.compile(r"[^/#:]*$")
 
+MOST_LETTERS = 1000  # of a name
+MOST_SAID = 10_000  # letters of a credit or note that are looked at
+
 # Names of tools, as they sign; a name proves no more than any other word.
-_GENERATORS = re.compile(
-    r"\b(midjourney|dall[-· ]?e|stable ?diffusion|sdxl|novelai|comfyui|invokeai|fooocus|draw things"
-    r"|automatic1111|firefly|imagen|gemini|google ai|gpt-4o|gpt-image|chatgpt|openai|grok|flux\.?1"
-    r"|ideogram|leonardo\.?ai|runway(?:ml)?|adobe generative|generative (?:fill|ai)|bing image"
-    r"|copilot|kling|seedream|qwen-image|nano banana|faceapp|reface|deepfacelab|facefusion|roop)\b",
-    re.IGNORECASE,
+_NAMES = (
+    r"midjourney|dall[-· ]?e|stable ?diffusion|sdxl|novelai|comfyui|invokeai|fooocus|draw things"
+    r"|automatic1111|google ai|gpt-4o|gpt-image|chatgpt|openai|flux\.?1|ideogram|leonardo\.?ai"
+    r"|runwayml|runway gen-?\d|adobe generative|generative (?:fill|ai)|bing image|seedream"
+    r"|qwen-image|nano banana|faceapp|deepfacelab|facefusion"
+    # Words, or names of other things too, by whom they are of.
+    r"|adobe firefly|google (?:imagen|gemini)|microsoft copilot|xai grok|kling ai"
 )
+_WORDS = r"firefly|imagen|gemini|copilot|grok|kling|runway|reface|roop"
+_VERSIONED = rf"(?:{_WORDS})[- ]?v?\d[\d.]*"
+# Alone, or first and with a version, they are meant: "imagen" is a picture in Spanish.
+_GENERATORS = re.compile(rf"\b(?:{_NAMES})\b|^(?:{_VERSIONED}\b|(?:{_WORDS})$)", re.IGNORECASE)
 _EDITORS = re.compile(
     r"\b(photoshop|lightroom|gimp|paint\.net|paint shop|picasa|snapseed|affinity|pixelmator"
     r"|capture one|darktable|rawtherapee|imagemagick|graphicsmagick|picsart|vsco|canva|facetune"
@@ -48,10 +56,45 @@ _EDITORS = re.compile(
     r"|fotostation|aperture|iphoto|pixlr|inkscape|krita|adobe)\b",
     re.IGNORECASE,
 )
-_MADE = re.compile(
-    r"\b(?:made|generated|created)\b.{0,20}\bAI\b|\bAI[- ]generated\b", re.IGNORECASE
+
+# Statements, in English. A clause must be one from its start to its end, and nothing in its
+# sentence may deny, allow, forbid or ask: "not made with AI", "may be used for AI-generated art".
+_SENTENCES = re.compile(r"[.!]+(?:\s|$)|[;\n\u3002]")
+_CLAUSES = re.compile(r"[,:|/()\[\]\u2022\u2013\u2014]|\s-+\s")
+_DOUBTS = re.compile(
+    r"\b(?:not?|non|never|none|neither|nor|without|free|cannot|can|could|may|might|must|shall|should"
+    r"|would|if|whether|instead|rather|than|prohibit\w*|forbid\w*|bann?ed|disallow\w*|allow\w*|deny"
+    r"|permi\w+|refuse\w*|reject\w*|detect\w*|polic\w+|licen[cs]\w+|human|terms|use|used|purposes?"
+    r"|train|training|versus|vs|about|against|looks?|like|suspect\w*|possibl[ey]|maybe|perhaps"
+    r"|allegedly|false(?:ly)?)\b|n['\u2019]t\b|-free\b",
+    re.IGNORECASE,
 )
-_EDITED = re.compile(r"\b(?:edited|enhanced|modified)\b.{0,20}\bAI\b", re.IGNORECASE)
+_AI = (
+    r"(?:[\w.\u00b7'-]+ ){0,3}?(?:(?-i:AI|ai|Ai(?!\s+[A-Z]))|artificial intelligence|(?:"
+    + f"{_NAMES}|{_VERSIONED}"
+    + r")(?: [\d.]+)?)(?:[- ](?:tools?|models?|systems?|generators?|software|technology|art|fill))?"
+)
+_THING = (
+    r"(?:image|photo(?:graph)?|picture|video|clip|art(?:work)?|illustration|portrait|content|media"
+    r"|file|work|face)s?"
+)
+_LEAD = (
+    rf"(?:(?:this|these|the|an?|my) )?(?:{_THING} )?(?:(?:was|were|is|are|has been|have been) )?"
+)
+_HOW = r"(?:(?:fully|entirely|completely|wholly|100 ?%|digitally|partly|partially) )?"
+_TAIL = r"(?: (?:by|with|using|from|in|on|and|for|via|of) .*)?$"
+_BY = rf" (?:(?:entirely|fully) )?(?:with|by|using|in|via) (?:the help of )?{_AI}{_TAIL}"
+_MADE = re.compile(
+    rf"^{_LEAD}{_HOW}(?:(?:made|generated|created|produced|imagined|drawn|rendered){_BY}"
+    rf"|AI[- ](?:generated|made|created)(?: {_THING})?{_TAIL})",
+    re.IGNORECASE,
+)
+_EDITED = re.compile(
+    rf"^{_LEAD}{_HOW}(?:(?:edited|enhanced|modified|altered|retouched){_BY}"
+    rf"|AI[- ](?:edited|modified|altered)(?: {_THING})?{_TAIL}"
+    rf"|(?:contains|includes) (?:an? |some )?AI[- ]generated {_THING}{_TAIL})",
+    re.IGNORECASE,
+)
 
 
 def source_type(value: str) -> tuple[str, str]:
@@ -63,13 +106,30 @@ def source_type(value: str) -> tuple[str, str]:
 
 def of_software(name: str) -> str:
     """Return what the name of a tool means: "ai_tool", "editor" or "software"."""
+    name = name[:MOST_LETTERS].replace("_", " ").strip()
     if _GENERATORS.search(name):
         return "ai_tool"
     return "editor" if _EDITORS.search(name) else "software"
 
 
 def of_credit(text: str, otherwise: str = "credit") -> str:
-    """Return what a credit or a note says: "ai_generated", "ai_edited" or `otherwise`."""
-    if _EDITED.search(text):
-        return "ai_edited"
-    return "ai_generated" if _MADE.search(text) else otherwise
+    """Return what a credit or a note states: "ai_generated", "ai_edited" or `otherwise`.
+
+    Only of what is said outright, in English; of what is denied, allowed or asked `otherwise`.
+    """
+    text = text[:MOST_SAID].replace("A.I.", "AI").replace("?", " if. ")
+    found = {_stated(sentence) for sentence in _SENTENCES.split(text)}
+    return next((means for means in ("ai_edited", "ai_generated") if means in found), otherwise)
+
+
+def _stated(sentence: str) -> str:
+    """Return what the first of a sentence's clauses that states something states; "" of none."""
+    before = ""
+    for clause in _CLAUSES.split(sentence):
+        words = " ".join(clause.split())
+        made = _MADE.match(words)
+        if made or _EDITED.match(words):
+            denied = _DOUBTS.search(f"{before} {words}")
+            return "" if denied else "ai_generated" if made else "ai_edited"
+        before += f" {words}"
+    return ""
