@@ -32,7 +32,8 @@ UNSUPPORTED = "unsupported"
 DAMAGED = "damaged"
 NOT_FETCHED = "not_fetched"
 UNREADABLE = "unreadable"
-REASONS = (EXTRA_MISSING, UNSUPPORTED, DAMAGED, NOT_FETCHED, UNREADABLE)
+TOO_LARGE = "too_large"  # of this source only a part was read
+REASONS = (EXTRA_MISSING, UNSUPPORTED, DAMAGED, TOO_LARGE, NOT_FETCHED, UNREADABLE)
 
 
 @dataclass(frozen=True)

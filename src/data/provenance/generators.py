@@ -16,13 +16,17 @@ from typing import Any
 from src.data.provenance.finding import MOST_LETTERS, STATED, Finding, finding, listed
 
 MOST_NODES = 5000
+MOST_SEARCHED = 500_000  # letters of a text that is no JSON
+MOST_PARTS = 500_000  # of JSON: each takes some hundred bytes
 MOST_SHOWN = 12  # models, prompts
+MOST_NAME = 200  # letters of a kind of node or its input that are looked at
 _JOB = re.compile(r"\bJob ID: [0-9a-f]{8}-[0-9a-f-]{27}", re.IGNORECASE)
 _STEPS = re.compile(r"^Steps: \d+,.*$", re.MULTILINE)
-_SETTING = re.compile(r'\s*([A-Za-z][\w .-]{0,40}): ("(?:[^"\\]|\\.){0,400}"|[^,]{0,200})(?:,|$)')
+_SETTING = re.compile(r'([A-Za-z][\w .-]{0,40}): ("(?:[^"\\]|\\.){0,400}"|[^,]{0,200})(?:,|$)')
 _SHOWN = ("Model", "Model hash", "Sampler", "Schedule type", "Steps", "CFG scale", "Seed", "Size",
           "Denoising strength", "Version", "User", "Generator")  # fmt: skip
 _MODEL_KEY = re.compile(r"(?:ckpt|unet|lora|vae|model|clip|control_net)_?name\d*$")
+_JSON = re.compile(r"\s*[{[]")
 _WEIGHTS = re.compile(r"\.(?:safetensors|ckpt|gguf|sft|pth?|bin)$", re.IGNORECASE)
 # Names, in JSON of any of them, of what made a picture.
 _KEYS = (
@@ -32,6 +36,7 @@ _KEYS = (
     "swarm_version",
 )  # fmt: skip
 _PROMPTS = ("prompt", "positive_prompt", "uc", "negative_prompt", "full_prompt", "c")
+_TEXT_NODES = re.compile("encode|prompt", re.IGNORECASE)
 _TELLING = frozenset(("sampler", "sampler_name", "steps", "seed", "cfg_scale", "cfg", "scheduler"))
 # Keys of texts that one program alone uses.
 _PROGRAMS = {
@@ -55,7 +60,7 @@ def of_text(source: str, key: str, text: str) -> Iterator[Finding]:
         text: the text, as far as it was read.
     """
     data = _parsed(text)
-    name = key.lower()
+    text, name = text[:MOST_SEARCHED], key.lower()
     if isinstance(data, dict):
         told = list(_of_json(source, key, data))
         if told:
@@ -75,9 +80,8 @@ def of_text(source: str, key: str, text: str) -> Iterator[Finding]:
 
 
 def _parsed(text: str) -> object:
-    """Return what JSON holds; None of other texts, of what is cut off or nested too deep."""
-    start = text.lstrip()[:1]
-    if start not in ("{", "["):
+    """Return what JSON holds; None of other texts, of what is cut off, too much or too deep."""
+    if not _JSON.match(text) or sum(map(text.count, ",[{")) > MOST_PARTS:
         return None
     try:
         return json.loads(text)
@@ -98,7 +102,7 @@ def _of_lines(source: str, key: str, text: str) -> Iterator[Finding]:
 def of_label(source: str, key: str, label: Mapping[str, Any]) -> Finding:
     """Return what a label of GB 45438-2025 says, by its own names."""
     means = _LABELS.get(str(label.get("Label", "")).strip(), "ai_suspected")
-    shown = listed({name: label.get(name) for name in _LABEL_KEYS})
+    shown = listed({name: _said(label.get(name, "")) for name in _LABEL_KEYS})
     return finding(source, key, shown or "empty", means, STATED)
 
 
@@ -130,14 +134,15 @@ def _of_graph(source: str, key: str, graph: Mapping[str, Mapping[str, Any]]) -> 
     kinds = [node["class_type"] for node in graph.values()]
     for node in graph.values():
         inputs = node.get("inputs")
+        words = _TEXT_NODES.search(node["class_type"][:MOST_NAME])
         for name, value in inputs.items() if isinstance(inputs, dict) else ():
             if not isinstance(value, str) or not value.strip():
                 continue
-            if _MODEL_KEY.search(str(name)):
+            if _MODEL_KEY.search(str(name)[-MOST_NAME:]):
                 models[value] = None
             elif name in ("sampler_name", "scheduler"):
                 samplers[value] = None
-            elif re.search("encode|prompt", node["class_type"], re.IGNORECASE):
+            elif words:
                 prompts[value] = None
     yield from _made(source, key, kinds, models, samplers)
     if prompts:
@@ -150,7 +155,7 @@ def _of_workflow(source: str, key: str, nodes: list[Any]) -> Iterator[Finding]:
     for node in islice(nodes, MOST_NODES):
         if isinstance(node, dict):
             # InvokeAI keeps the kind one level down.
-            kinds.append(str(_plain(node.get("data")).get("type") or node.get("type") or "?"))
+            kinds.append(_said(_plain(node.get("data")).get("type") or node.get("type") or "?"))
             values = node.get("widgets_values")
             for value in values if isinstance(values, list) else ():
                 if isinstance(value, str) and _WEIGHTS.search(value):
@@ -199,7 +204,10 @@ def _said(value: object) -> str:
     if isinstance(value, dict):
         names = (value.get(name) for name in ("name", "model_name", "model", "base_caption"))
         found = next((name for name in names if name), None)
-        value = found if found is not None else json.dumps(value, ensure_ascii=False)
-    if isinstance(value, list):
-        value = json.dumps(value, ensure_ascii=False)
+        value = found if found is not None else value
+    if isinstance(value, dict | list):
+        try:
+            value = json.dumps(value, ensure_ascii=False)
+        except RecursionError:
+            value = "[...]"
     return str(value)[:MOST_LETTERS]

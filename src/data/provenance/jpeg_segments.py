@@ -6,6 +6,7 @@ A decoder refuses a JPEG that breaks off early or holds no picture; its notes ma
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+from src.data.provenance.finding import DAMAGED, TOO_LARGE, because
 from src.data.provenance.png_chunks import MOST_BYTES
 
 MOST_SEGMENTS = 10_000
@@ -27,69 +28,85 @@ class JpegNotes(NamedTuple):
     xmp: list[bytes]  # the packet, then its extension
     resources: bytes  # Photoshop's
     comments: list[bytes]
-    problem: str  # what is wrong with its segments, "" if nothing
+    problem: str  # why not all of it is read, as in `Provenance.not_read`; "" if all is
 
 
 def read_jpeg(file: BinaryIO) -> JpegNotes:
     """Return the notes of a JPEG, from the start of its file to its first scan."""
-    exif, resources, segments, comments, problem = b"", b"", [], [], ""
+    exif, resources, segments, comments, problem = [], [], [], [], ""
     for marker, data in _segments(file):
-        if marker == 0:
-            problem = "it breaks off before its pixels"
+        if isinstance(marker, str):
+            problem = problem or str(because(marker, data))
         elif marker == _COM:
             comments.append(data)
         elif marker == _APP13 and data.startswith(_PHOTOSHOP):
-            resources += data.removeprefix(_PHOTOSHOP)
+            resources.append(data.removeprefix(_PHOTOSHOP))
         elif data.startswith(_EXIF):  # what is too long for one goes on in the next
-            exif += data.removeprefix(_EXIF)
+            exif.append(data.removeprefix(_EXIF))
         else:
             segments.append(data)
-    return JpegNotes(exif, _packets(segments), resources, comments, problem)
+    return JpegNotes(b"".join(exif), _packets(segments), b"".join(resources), comments, problem)
 
 
-def _segments(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Yield marker and data of the segments that hold notes; the marker 0 where it breaks off."""
+def _segments(file: BinaryIO) -> Iterator[tuple[int | str, bytes]]:
+    """Yield marker and data of the segments that hold notes.
+
+    In place of a marker the reason, with its details, where a segment or the rest is not read.
+    """
     file.seek(2)
     kept = 0
     for _ in range(MOST_SEGMENTS):
-        start = file.read(2)
-        while start == b"\xff\xff":  # any number of them may stand before a marker
-            start = b"\xff" + file.read(1)
-        if len(start) < 2 or start[0] != 0xFF:
-            yield 0, b""
-            return
-        marker = start[1]
+        marker, length = _start(file)
         if marker in (_SCAN, _END):
             return
-        if marker in _BARE:
-            continue
-        length = int.from_bytes(file.read(2), "big") - 2
-        if length < 0:
-            yield 0, b""
-            return
-        if marker not in (_APP1, _APP13, _COM) or kept + length > MOST_KEPT:
+        if marker in (_APP1, _APP13, _COM):
+            if kept + length > MOST_KEPT:
+                yield TOO_LARGE, f"more than {MOST_KEPT:,} bytes of notes".encode()
+                return
+            data = file.read(length)
+            kept += length
+            if data:
+                yield marker, data  # of one that is cut off as far as it goes
+            length -= len(data)
+        elif length >= 0:
             file.seek(length, 1)
-            continue
-        data = file.read(length)
-        kept += length
-        if data:
-            yield marker, data  # of one that is cut off as far as it goes
-        if len(data) < length:
-            yield 0, b""
+            length = 0
+        if length:
+            yield DAMAGED, b"it breaks off before its pixels"
             return
+    yield TOO_LARGE, f"more than {MOST_SEGMENTS:,} segments".encode()
+
+
+def _start(file: BinaryIO) -> tuple[int, int]:
+    """Return the next marker and the length of what follows; -1 where there is no segment."""
+    start = file.read(2)
+    while start == b"\xff\xff":  # any number of them may stand before a marker
+        start = b"\xff" + file.read(1)
+    if len(start) < 2 or start[0] != 0xFF:
+        return 0, -1
+    if start[1] in (_SCAN, _END, *_BARE):
+        return start[1], 0
+    length = int.from_bytes(file.read(2), "big") - 2
+    return (start[1], length) if length >= 0 else (0, -1)
 
 
 def _packets(segments: list[bytes]) -> list[bytes]:
     """Return the XMP packets: the first, then its extension (XMP part 3, 1.1.3.1)."""
     packets = [data.removeprefix(_XMP) for data in segments if data.startswith(_XMP)]
-    extensions: dict[bytes, bytearray] = {}
+    parts: dict[tuple[bytes, int], list[tuple[int, bytes]]] = {}  # of whose, of which length
     for data in segments:
         if data.startswith(_EXTENDED):
             rest = data.removeprefix(_EXTENDED)
             whose, places = rest[:_GUID], rest[_GUID : _GUID + _PLACES]
             length, start = (int.from_bytes(places[at : at + 4], "big") for at in (0, 4))
             part = rest[_GUID + _PLACES :]
-            if length > MOST_BYTES or start + len(part) > length or len(extensions) > 8:
-                continue
-            extensions.setdefault(whose, bytearray(length))[start : start + len(part)] = part
-    return packets + [bytes(data) for data in extensions.values()]
+            if start + len(part) <= length <= MOST_BYTES:
+                parts.setdefault((whose, length), []).append((start, part))
+    for (_, length), found in parts.items():
+        if sum(len(part) for _, part in found) < length:  # a length that is only claimed
+            continue
+        whole = bytearray(length)
+        for start, part in found:
+            whole[start : start + len(part)] = part
+        packets.append(bytes(whole))
+    return packets

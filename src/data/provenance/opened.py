@@ -13,13 +13,14 @@ from src.data.pixels.formats import HEAD, describe_unknown, file_format, is_clip
 from src.data.provenance.finding import (
     DAMAGED,
     EXTRA_MISSING,
+    TOO_LARGE,
     UNSUPPORTED,
     Finding,
     because,
     decoded,
 )
 from src.data.provenance.jpeg_segments import JpegNotes, read_jpeg
-from src.data.provenance.png_chunks import MOST_BYTES, NoteText, PngNotes, read_png
+from src.data.provenance.png_chunks import MOST_BYTES, MOST_KEPT, NoteText, PngNotes, read_png
 from src.errors import UnreadableImageError
 from src.registry import Registry
 
@@ -43,7 +44,7 @@ class Notes:
     resources: bytes = b""  # Photoshop's image resources, `8BIM` and so on
     iptc: bytes = b""  # IPTC-IIM records that stand alone
     texts: list[NoteText] = field(default_factory=list)  # comments too
-    problems: dict[str, str] = field(default_factory=dict)  # source -> what of it is damaged
+    problems: dict[str, str] = field(default_factory=dict)  # as in `Provenance.not_read`
 
 
 class OpenedFile:
@@ -92,6 +93,8 @@ def _of_png(found: PngNotes) -> Notes:
     notes = Notes({}, found.xmp, found.iptc, b"", found.texts)
     if found.problem:
         notes.problems["png_text"] = found.problem
+    if found.problem.startswith(TOO_LARGE):  # XMP may be among what was left out
+        notes.problems["xmp"] = found.problem
     _read_exif(notes, found.exif)
     return notes
 
@@ -118,7 +121,7 @@ def _of_picture(image: Image.Image) -> Notes:
 
 def _of_boxes(file: BinaryIO) -> list[bytes]:
     """Return the XMP packets of an MP4 or MOV: its outermost boxes of that UUID."""
-    packets, place = [], 0
+    packets, place, room = [], 0, MOST_KEPT
     for _ in range(_MOST_BOXES):
         file.seek(place)
         head = file.read(32)
@@ -127,9 +130,11 @@ def _of_boxes(file: BinaryIO) -> list[bytes]:
             size, start = int.from_bytes(head[8:16], "big"), 16
         if size < start or place + size > _FARTHEST:  # the last box, or no boxes
             break
-        if head[4:8] == b"uuid" and head[start : start + 16] == _XMP_BOX:
-            file.seek(place + start + 16)
-            packets.append(file.read(min(size - start - 16, MOST_BYTES)))
+        length = size - start - len(_XMP_BOX)
+        if head[4:8] == b"uuid" and head[start : start + 16] == _XMP_BOX and length > 0:
+            file.seek(place + start + len(_XMP_BOX))
+            packets.append(file.read(min(length, MOST_BYTES + 1, room)))
+            room -= len(packets[-1])
         place += size
     return packets
 
@@ -162,7 +167,7 @@ def _read_exif(notes: Notes, raw: object) -> None:
     try:
         exif.load(raw)
     except Exception as error:  # noqa: BLE001 - of broken EXIF Pillow makes any error
-        notes.problems["exif"] = _words(error)
+        notes.problems["exif"] = str(because(DAMAGED, _words(error)))
     else:
         _read_tags(notes, exif)
 
@@ -176,7 +181,7 @@ def _read_tags(notes: Notes, exif: Image.Exif) -> None:
         try:
             found = dict(exif.items()) if directory == MAIN else dict(exif.get_ifd(directory))
         except Exception as error:  # noqa: BLE001 - see above
-            notes.problems["exif"] = _words(error)
+            notes.problems["exif"] = str(because(DAMAGED, _words(error)))
             continue
         if found:
             notes.exif[directory] = found

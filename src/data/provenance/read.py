@@ -2,13 +2,13 @@
 
 import os
 import ssl
-from itertools import islice
 from pathlib import Path
 
 from src.data.provenance import readers
 from src.data.provenance.finding import (
     DAMAGED,
     MOST_FINDINGS,
+    TOO_LARGE,
     UNREADABLE,
     Finding,
     NotReadError,
@@ -53,7 +53,10 @@ def provenance_of(path: Path, name: str | None = None, anchors: Path | None = No
     for source in READERS:
         try:
             # One by one: what was found before a reader stumbled is kept.
-            findings.extend(islice(READERS.get(source)(file), MOST_FINDINGS))
+            for count, one in enumerate(READERS.get(source)(file)):
+                if count == MOST_FINDINGS:
+                    raise because(TOO_LARGE, f"more than {MOST_FINDINGS} things are said")
+                findings.append(one)
         except NotReadError as why:
             not_read[source] = str(why)
         except UserError:  # of what was asked for, not of the file

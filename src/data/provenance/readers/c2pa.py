@@ -19,6 +19,7 @@ from src.data.provenance.finding import (
     SIGNED,
     SIGNED_UNTRUSTED,
     STATED,
+    TOO_LARGE,
     UNSUPPORTED,
     Finding,
     because,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 SOURCE = "c2pa"
 MOST_MANIFESTS = 50
+MOST_LETTERS = 32 * 2**20  # of all manifests as JSON
 MOST_ACTIONS = 40  # of one manifest
 # A key that is misspelt here would pass in silence: a test has a server that waits for a call.
 _OFFLINE = {
@@ -90,7 +92,10 @@ def _store(file: OpenedFile) -> tuple[dict[str, Any] | None, str]:
             if reader is None:
                 return None, ""
             with reader:
-                return json.loads(reader.json()), str(reader.get_validation_state())
+                told = reader.json()
+                if len(told) > MOST_LETTERS:
+                    raise because(TOO_LARGE, f"manifests of {len(told):,} letters")
+                return json.loads(told), str(reader.get_validation_state())
     except c2pa.C2paError as error:
         said = str(error)
         if said.startswith("NotSupported"):

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import ExifTags
 
-from src.data.provenance.finding import DAMAGED, STATED, Finding, because, clean, decoded, finding
+from src.data.provenance.finding import STATED, Finding, NotReadError, clean, decoded, finding
 from src.data.provenance.generators import of_text
 from src.data.provenance.opened import MAIN, READERS, OpenedFile
 from src.data.provenance.source_types import of_credit, of_software
@@ -54,7 +54,7 @@ def read_exif(file: OpenedFile) -> Iterator[Finding]:
         yield finding(SOURCE, "IFD1", "a small copy of the picture", "thumbnail", STATED)
     problem = file.notes.problems.get(SOURCE)
     if problem:
-        raise because(DAMAGED, problem)
+        raise NotReadError(problem)
 
 
 def _of_tag(tag: int, text: str) -> Iterator[Finding]:

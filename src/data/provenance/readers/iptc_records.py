@@ -6,14 +6,7 @@ formats, number 0x0404.
 
 from collections.abc import Iterator
 
-from src.data.provenance.finding import (
-    DAMAGED,
-    STATED,
-    Finding,
-    because,
-    decoded,
-    finding,
-)
+from src.data.provenance.finding import STATED, Finding, NotReadError, decoded, finding
 from src.data.provenance.opened import READERS, OpenedFile
 from src.data.provenance.source_types import of_credit, of_software
 
@@ -52,7 +45,7 @@ def read_iptc_records(file: OpenedFile) -> Iterator[Finding]:
         yield finding(SOURCE, _FIELDS[number], value, means, STATED)
     problem = notes.problems.get(SOURCE)
     if problem:
-        raise because(DAMAGED, problem)
+        raise NotReadError(problem)
 
 
 def _blocks(resources: bytes) -> Iterator[bytes]:

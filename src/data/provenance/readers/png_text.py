@@ -3,7 +3,14 @@
 from collections.abc import Iterator
 from itertools import islice
 
-from src.data.provenance.finding import DAMAGED, STATED, Finding, because, finding
+from src.data.provenance.finding import (
+    STATED,
+    TOO_LARGE,
+    Finding,
+    NotReadError,
+    because,
+    finding,
+)  # fmt: skip
 from src.data.provenance.generators import of_text
 from src.data.provenance.opened import READERS, Notes, OpenedFile
 from src.data.provenance.source_types import of_credit, of_software
@@ -43,7 +50,9 @@ def _of_texts(source: str, notes: Notes) -> Iterator[Finding]:
             yield finding(source, key, "a text of which only the start was read", "note", STATED)
     problem = notes.problems.get(source)
     if problem:
-        raise because(DAMAGED, problem)
+        raise NotReadError(problem)
+    if len(notes.texts) > MOST_TEXTS:
+        raise because(TOO_LARGE, f"{len(notes.texts):,} texts; the first {MOST_TEXTS} are read")
 
 
 def _other(source: str, key: str, text: str) -> Finding:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from src.data.provenance.finding import DAMAGED, STATED, Finding, because, finding
+from src.data.provenance.finding import STATED, Finding, NotReadError, finding
 from src.data.provenance.generators import of_label, of_text
 from src.data.provenance.opened import READERS, OpenedFile
 from src.data.provenance.source_types import of_credit, of_software, source_type
@@ -62,7 +62,7 @@ def read_xmp(file: OpenedFile) -> Iterator[Finding]:
         for one in found:
             yield from _of_property(one)
     if problem:
-        raise because(DAMAGED, problem)
+        raise NotReadError(problem)
 
 
 def _of_property(one: Property) -> Iterator[Finding]:
