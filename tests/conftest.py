@@ -5,9 +5,10 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -38,6 +39,25 @@ def artefact_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root.mkdir()
     monkeypatch.setenv("RVF_ROOT", str(root))
     return root
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    """Start Debian's Chromium; skips with the reason where it, or playwright, is not there.
+
+    Of a module: as long as it is there, an event loop runs in this thread, where other tests start
+    their own, and no second one can be started.
+    """
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("no chromium here: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield started
+        started.close()
 
 
 def run_command(

@@ -1,6 +1,5 @@
 """Servers with a fake recipe and with a trained one; a browser."""
 
-import shutil
 import socket
 import threading
 import time
@@ -72,21 +71,6 @@ class serving:  # noqa: N801 - a context manager
     def __exit__(self, *_: object) -> None:
         self.server.should_exit = True
         self.thread.join(30)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[object]:
-    """Start Debian's Chromium; skips with the reason where it, or playwright, is not there."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = shutil.which("chromium")
-    if program is None:
-        pytest.skip("no chromium here: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """The report in a real browser: it loads nothing from elsewhere, fits a phone, has no axe fault."""
 
-import shutil
-
 import pytest
 
 from src import paths
@@ -9,19 +7,6 @@ from src.cli.report import main
 from tests.reporting.conftest import predict, run_record, write_recipe_of
 
 pytestmark = pytest.mark.usefixtures("toy", "coarse")
-
-
-@pytest.fixture
-def browser():
-    """Yield Debian's Chromium."""
-    api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium is installed (apt-get install chromium)")
-    with api.sync_playwright() as play:
-        found = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 def test_pages_in_a_browser(browser):
