@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.errors import UserError
+from src.inference import bundle
 from src.pages import environment
 from src.pages.environment import LANGUAGES, WORDS, plain, render, words
 from src.strict_yaml import read_mapping
@@ -74,3 +75,11 @@ def test_an_unknown_language_lists_what_there_is():
     assert (REPO / "src/pages/templates/base.html.j2").is_file()
     with pytest.raises(UserError):
         render("base.html.j2", "xx")
+
+
+def test_a_bundle_brings_what_pages_are_made_of():
+    packed = set(bundle._code())
+    made_of = [path for home in (environment.TEMPLATES, WORDS) for path in home.iterdir()]
+    static = [path for path in (REPO / "src/web/static").iterdir() if path.is_file()]
+    names = {path.relative_to(REPO).as_posix() for path in [*made_of, *static]}
+    assert names - packed == set()
