@@ -109,6 +109,32 @@ def test_only_the_largest_are_judged_and_no_face_is_no_verdict(face_looker):
         assert judged == list(state.faces[:3])
 
 
+def test_nobodys_verdict_is_older_than_the_window(face_looker):
+    """One is judged at a time: first the left one, fake, then the right one, who grows."""
+    first = people((4, 4, 40, FAKE), (60, 10, 30, REAL), size=(64, 128))
+    second = people((4, 4, 40, FAKE), (60, 4, 48, REAL), size=(64, 128))
+    source = Fake([first] * 5 + [second] * 10 + [NOTHING] * 8, is_live=False, fps=5.0)
+    found, states, _ = watch(face_looker(), source, faces=1, window=1.0)
+    left, right = ([next((face.verdict for face in state.faces if face.number == number), None)
+                    for state in states] for number in (1, 2))  # fmt: skip
+    assert [one and one.frames for one in left] == [1, 2, 3, 4, 5, 4, 3, 2, 1, *[None] * 14]
+    assert [one.said for one in left[2:9]] == ["fake"] * 5 + ["unsure"] * 2
+    assert [one and one.frames for one in right] == [
+        *[None] * 5, 1, 2, 3, 4, *[5] * 6, 4, 3, 2, 1, *[None] * 4,
+    ]  # fmt: skip
+    assert states[-1].faces[0].number == 2  # still waited for
+    assert [(life.frames, life.final) for life in found.people] == [(5, "fake"), (10, "real")]
+    assert found.people[0].said == pytest.approx({"real": 0, "unsure": 0.4, "fake": 0.4})
+
+
+def test_seconds_of_each_word_are_those_in_which_it_was_said(face_looker):
+    """Between two looks at somebody the verdict is that of fewer frames, and then none."""
+    face = people((4, 4, 40, FAKE))
+    source = Fake([face] * 5 + [NOTHING] * 7 + [face] * 2, is_live=False, fps=5.0)
+    found, _, _ = watch(face_looker(), source, window=1.0)
+    assert found.people[0].said == pytest.approx({"real": 0, "unsure": 1.0, "fake": 1.0})
+
+
 def test_people_keep_their_numbers_when_the_size_changes_midway(face_looker):
     large = people((4, 4, 40, REAL), (60, 10, 30, FAKE))
     small = np.ascontiguousarray(large[::2, ::2])

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,7 +41,24 @@ class _OnTrial:
 
     looks: deque[tuple[float, Look]]  # second -> what the nets said
     life: Life
-    verdict: Rolling | None = None
+    verdict: Rolling | None = None  # on its looks
+    since: float = 0.0  # second up to which `held` counts
+    # seconds of each word since the last look: they are its life's once there is another one
+    held: dict[str, float] = field(default_factory=dict)
+
+    def hold(self, second: float, longest: float) -> None:
+        """Count the verdict up to now, at most `longest` seconds."""
+        if self.verdict is not None:
+            lasted = min(longest, max(0.0, second - self.since))
+            self.held[self.verdict.said] = self.held.get(self.verdict.said, 0.0) + lasted
+        self.since = second
+
+    def age(self, second: float) -> bool:
+        """Let go of looks up to a second; tells whether there were any."""
+        before = len(self.looks)
+        while self.looks and self.looks[0][0] <= second:
+            self.looks.popleft()
+        return len(self.looks) < before
 
 
 class Verdicts:
@@ -98,33 +115,55 @@ class Verdicts:
         self._size = size
 
     def _rank(self, one: Followed) -> float:
-        return area(one.face.box) * (STAYS if one.number in self._subjects else 1)
+        return area(one.face.box) * (STAYS if self._judged(one.number) else 1)
+
+    def _judged(self, who: int) -> bool:
+        return who in self._subjects and self._subjects[who].verdict is not None
 
     def _look(
         self, picture: Picture, faces: Sequence[Face], numbers: Sequence[int], number: int,
         second: float, took: Took,
     ) -> None:  # fmt: skip
-        looks = self.judge.look(picture, faces, self.name, number)
+        looks = dict(zip(numbers, self.judge.look(picture, faces, self.name, number), strict=True))
         took.end("nets")
-        if not looks:
-            return
-        for who, look in zip(numbers, looks, strict=True):
+        changed = self._age(second)
+        for who, look in looks.items():
             if who not in self._subjects:
                 life = self.lives.setdefault(who, Life(who, second, second))
-                self._subjects[who] = _OnTrial(deque(maxlen=self._room), life)
-            kept = self._subjects[who].looks
-            kept.append((second, look))
-            while kept[0][0] <= second - self.window + SOON:
-                kept.popleft()
-        windows = {f"{who}": [look for _, look in self._subjects[who].looks] for who in numbers}
+                self._subjects[who] = _OnTrial(deque(maxlen=self._room), life, since=second)
+            self._subjects[who].looks.append((second, look))
+        self._vote(changed | looks.keys(), looks.keys(), second)
+        took.end("vote")
+
+    def _age(self, second: float) -> set[int]:
+        """Let what is older than the window count no more, of whom nothing is seen now too.
+
+        Returns:
+            Whose window is another one and not empty; an empty one has no verdict.
+        """
+        changed: set[int] = set()
+        for who, subject in [*self._subjects.items()]:
+            subject.hold(second, max(self.window, self.every))
+            if subject.age(second - self.window + SOON):
+                changed.add(who)
+            if not subject.looks:
+                subject.verdict = None
+        return {who for who in changed if self._subjects[who].looks}
+
+    def _vote(self, changed: Set[int], judged: Set[int], second: float) -> None:
+        """Say what follows from the windows; of people judged now their lives take note."""
+        if not changed:
+            return
+        order = sorted(changed)
+        windows = {f"{who}": [look for _, look in self._subjects[who].looks] for who in order}
         votes = self.judge.vote(windows)
         columns = (votes.loc[[*windows], key].tolist() for key in ("prob", "threshold", "pred"))
-        for who, prob, threshold, pred in zip(numbers, *columns, strict=True):
+        for who, prob, threshold, pred in zip(order, *columns, strict=True):
             subject = self._subjects[who]
-            verdict = self._verdict(prob, threshold, pred, len(subject.looks))
-            subject.verdict = verdict
-            subject.life.add(verdict, second, max(self.window, self.every))
-        took.end("vote")
+            subject.verdict = self._verdict(prob, threshold, pred, len(subject.looks))
+            if who in judged:
+                subject.life.add(subject.verdict, second, subject.held)
+                subject.held = {}
 
     def _verdict(self, prob: float, threshold: float, pred: int, frames: int) -> Rolling:
         leans = str(WORDS[pred])

@@ -3,7 +3,7 @@
 docs/watch.md says what each key means.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -32,7 +32,7 @@ class LiveFace:
     box: tuple[float, float, float, float]  # px of the frame: x0, y0, x1, y1, where last seen
     seen: bool  # in this frame; else it was in one of the last seconds
     since: float  # second of the source at which it was first seen
-    verdict: Rolling | None  # None: not judged yet, there are larger faces
+    verdict: Rolling | None  # None: not judged in the window
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,10 @@ class Life:
     prob: float | None = None  # the last one
     most: float | None = None  # the highest P(fake) of a verdict
 
-    def add(self, verdict: Rolling, second: float, longest: float) -> None:
-        """Take note of a verdict; the one before held until now, at most `longest` seconds."""
-        if self.final:
-            self.said[self.final] += min(longest, max(0.0, second - self.last))
+    def add(self, verdict: Rolling, second: float, held: Mapping[str, float]) -> None:
+        """Take note of a verdict, and for how many seconds each word was one since the last."""
+        for word, seconds in held.items():
+            self.said[word] += seconds
         self.last, self.frames = second, self.frames + 1
         self.final, self.prob = verdict.said, verdict.prob
         self.most = verdict.prob if self.most is None else max(self.most, verdict.prob)
