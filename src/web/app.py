@@ -225,8 +225,9 @@ class _Routes:
         return Response(json.dumps(record), media_type="application/json")
 
     async def health(self) -> Response:
-        """Say whether a file would be looked at."""
+        """Say whether a file would be looked at; where not, what looks is started again."""
         desk, about = self.desk, self.desk.workers[0].about
+        desk.revive()
         state = {
             "ready": desk.ready, "recipe": about.recipe if about else None,
             "dataset": about.dataset if about else None, "schema": SCHEMA,

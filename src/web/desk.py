@@ -75,7 +75,7 @@ class Desk:
         self.answered = 0
         self.stopping = False
         self._idle: asyncio.Queue[Worker] = asyncio.Queue()
-        self._reviving: asyncio.Task[None] | None = None  # held, or it would be collected
+        self._reviving: set[asyncio.Task[None]] = set()  # held, or they would be collected
         for worker in workers:
             self._idle.put_nowait(worker)
 
@@ -135,7 +135,23 @@ class Desk:
             if worker.ready or self.stopping:
                 self._idle.put_nowait(worker)
             else:  # else a health check would keep files away from what waits for one to start
-                self._reviving = asyncio.get_running_loop().create_task(self._revive(worker))
+                self._begin_reviving(worker)
+
+    def revive(self) -> None:
+        """Start again the processes that ended while they had nothing to do, or did not start."""
+        if self.stopping or all(worker.ready for worker in self.workers):
+            return
+        for _ in range(self._idle.qsize()):
+            worker = self._idle.get_nowait()
+            if worker.ready:
+                self._idle.put_nowait(worker)
+            else:
+                self._begin_reviving(worker)
+
+    def _begin_reviving(self, worker: Worker) -> None:
+        task = asyncio.get_running_loop().create_task(self._revive(worker))
+        self._reviving.add(task)
+        task.add_done_callback(self._reviving.discard)
 
     async def _revive(self, worker: Worker) -> None:
         """Start a worker again whose process has ended; where it fails, the next file says why."""

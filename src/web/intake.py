@@ -6,6 +6,7 @@ anybody is asked. Here the limit stands between the socket and the disk.
 
 import asyncio
 from collections.abc import AsyncIterator
+from urllib.parse import parse_qs
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -17,6 +18,7 @@ from src.web.uploads import Upload, Uploads, too_large
 IDLE = 30.0  # seconds without a byte, after which a client has gone
 WHOLE = 900.0  # seconds in which an upload must be through
 ENVELOPE = 2**16  # bytes of a form that are not its files
+MOST_FIELDS = 4096  # bytes of a form without files
 DRAINED = 2**25  # bytes of what is refused that are read and thrown away, so that it hears why
 _FILES = (b"file", b"folder")  # fields of a form that hold files
 # A browser writes these three in a form's file names as %XX (the HTML standard, 4.10.22.8).
@@ -107,6 +109,27 @@ class _Incoming:
             return
 
 
+async def fields_of(request: Request) -> dict[str, list[str]]:
+    """Return the fields of a small form without files, as browsers write it.
+
+    Raises:
+        RequestRefusedError: 400 (no such form), 408 (not through in `IDLE` seconds) or 413.
+        ClientDisconnect: the client went away.
+    """
+    body = b""
+    try:
+        async with asyncio.timeout(IDLE):
+            async for chunk in _Incoming(request).chunks():
+                body += chunk
+                if len(body) > MOST_FIELDS:
+                    raise RequestRefusedError(413, "bad_form")
+        return parse_qs(body.decode("latin-1"), max_num_fields=8)
+    except TimeoutError:
+        raise RequestRefusedError(408, "too_slow") from None
+    except ValueError:  # more fields than any form of ours has
+        raise RequestRefusedError(400, "bad_form") from None
+
+
 async def _read_body(body: _Incoming, name: str, uploads: Uploads, taken: list[Upload]) -> None:
     upload = uploads.begin(name)
     taken.append(upload)
@@ -156,7 +179,7 @@ class _Form:
     def check(self) -> None:
         """Refuse a form with more beside its files than forms have."""
         if self._other > ENVELOPE:
-            raise too_large(self.uploads.most_bytes)
+            raise RequestRefusedError(413, "form_too_large", most=ENVELOPE // 1000)
 
     def _begin_part(self) -> None:
         self._upload, self._disposition = None, b""

@@ -4,7 +4,6 @@ import hashlib
 import json
 from functools import cache
 from pathlib import Path
-from urllib.parse import parse_qs
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -14,15 +13,15 @@ from src.data.items.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from src.evidence.evidence import FileEvidence
 from src.pages.environment import LANGUAGES, render, words
 from src.web.guard import Entrance
+from src.web.intake import fields_of
 from src.web.refusal import RequestRefusedError
 
 SCRIPT = Path(__file__).with_name("static") / "app.js"
 PROGRAMS = ("/api/", "/look/stream", "/healthz", "/static/")  # whose errors are JSON
-MOST_FORM = 4096  # bytes of the form that brings a token
 _SCRIPT_WORDS = (  # that the script says
     "waiting", "sending", "failed", "lost", "left_out", "cancel", "open", "finished", "too_large",
     "step_reading", "step_verdict", "step_stability", "step_people", "step_maps",
-    "step_provenance", "all_done", "dropped_none", "of_file",
+    "step_provenance", "all_done", "dropped_none", "of_file", "beyond", "again",
 )  # fmt: skip
 ACCEPTS = ",".join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))  # what a chooser of files offers
 _VERDICTS = ("real", "fake", "unsure", "unreadable")
@@ -121,13 +120,8 @@ class Pages:
 
     async def enter(self, request: Request) -> Response:
         """Take the token of a form."""
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MOST_FORM:
-                raise RequestRefusedError(413, "bad_form")
-        given = parse_qs(body.decode("latin-1"), max_num_fields=8).get("token", [""])[0]
-        return self._pass(request, given.strip())
+        given = (await fields_of(request)).get("token", [""])
+        return self._pass(request, given[0].strip())
 
     def enter_by_address(self, request: HTTPConnection) -> Response:
         """Take the token of an address, and lead to the same one without it."""
@@ -139,8 +133,11 @@ class Pages:
         if not self.entrance.is_token(token):
             return self.door(request, wrong=True)
         response = RedirectResponse(self.home(request), 303)
+        # Not `strict`: followed from a mail or a chat, the redirect would come without the cookie.
+        # `lax` sends it to pages that a link opens, which change nothing; what changes something
+        # is refused for other origins (`Guard`), and no other page can read or frame an answer.
         response.set_cookie(
-            self.entrance.cookie, self.entrance.pass_of(), httponly=True, samesite="strict",
+            self.entrance.cookie, self.entrance.pass_of(), httponly=True, samesite="lax",
             secure=request.url.scheme == "https",
         )  # fmt: skip
         return response

@@ -78,27 +78,27 @@ def open_page(browser, address) -> Iterator[Callable[..., object]]:
     """Return a call that opens the page: `open_page(dark=..., phone=..., language=...)`.
 
     Afterwards all its requests must have been to the server itself, and nothing have been refused
-    by the policy.
+    by the policy. `at` is the address of another server.
     """
     contexts, foreign, refused = [], [], []
 
-    def open_it(path="/", *, dark=False, phone=False, language="en-GB", script=True, csp=True):
+    def open_it(*, at=address, dark=False, phone=False, language="en-GB", script=True):
         context = browser.new_context(
             color_scheme="dark" if dark else "light", locale=language, java_script_enabled=script,
             viewport={"width": 390, "height": 844} if phone else {"width": 1280, "height": 900},
-            has_touch=phone, bypass_csp=not csp, reduced_motion="reduce",
+            has_touch=phone, reduced_motion="reduce",
         )  # fmt: skip
         contexts.append(context)
         page = context.new_page()
 
         def on_request(request):
-            if not request.url.startswith((address, "data:")):
+            if not request.url.startswith((at, "data:")):
                 foreign.append(request.url)
 
         page.on("request", on_request)
         page.on("console", lambda said: refused.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: refused.append(str(error)))
-        page.goto(address + path)
+        page.goto(f"{at}/")
         return page
 
     yield open_it

@@ -21,7 +21,7 @@ from src.web.app import make_app
 from src.web.desk import Desk
 from src.web.guard import Entrance
 from src.web.history import History
-from src.web.intake import received
+from src.web.intake import fields_of, received
 from src.web.refusal import RequestRefusedError
 from src.web.uploads import Uploads
 from tests.web.fakes import Inside, look
@@ -119,7 +119,7 @@ REFUSED = {
     "packed": (415, "packed", JPEG, {"content-encoding": "gzip"}),
     "large": (413, "at most 0 MB", bytes(100_001), {}),
     "large in a form": (413, "at most 0 MB", *form(("a.jpg", bytes(100_001)))),
-    "large beside": (413, "at most 0 MB", *form(("a.jpg", bytes(70_000)), field="other")),
+    "large beside": (413, "more than 65 kB beside", *form(("a.jpg", bytes(70_000)), field="other")),
 }  # fmt: skip
 
 
@@ -291,12 +291,39 @@ def test_off_this_machine_a_token_is_asked_for(tmp_path):
         assert (entered.status_code, "token" in entered.headers["location"]) == (303, False)
         cookie = entered.headers["set-cookie"].lower()
         assert "httponly" in cookie
-        assert "samesite=strict" in cookie
+        assert "samesite=lax" in cookie
         assert TOKEN not in cookie
     assert client.get("/").status_code == 200  # the cookie is held
     client.cookies.clear()
     client.cookies.set("rvf-8000", "0" * 64)
     assert client.get("/").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [("&".join(f"{c}=1" for c in "abcdefghi"), 400),
+     ("token=" + "x" * 5000, 413), ("token=%ff%fe", 401), ("", 401)],
+)  # fmt: skip
+def test_any_form_at_the_door_has_an_answer_in_words(tmp_path, body, status):
+    client = Site(tmp_path / "uploads", token=TOKEN).client
+    headers = {"content-type": "application/x-www-form-urlencoded", **PAGE}
+    answer = client.post("/enter", content=body, headers=headers)
+    assert answer.status_code == status
+    assert "ValueError" not in answer.text
+    assert "set-cookie" not in answer.headers
+
+
+def test_who_says_nothing_at_the_door_is_given_up(site, monkeypatch):
+    monkeypatch.setattr("src.web.intake.IDLE", 0.05)
+
+    async def silent():
+        await asyncio.sleep(5)
+
+    request = request_of(iter(()), {})
+    request._receive = silent
+    with pytest.raises(RequestRefusedError) as refused:
+        asyncio.run(fields_of(request))
+    assert refused.value.status == 408
 
 
 def test_only_its_own_names_and_pages_may_ask(tmp_path):

@@ -8,9 +8,12 @@ from PIL import Image, PngImagePlugin
 
 from tests.evidence.conftest import FAKE, REAL, people
 from tests.faces_stub import write_film, write_picture
+from tests.web.conftest import serving
+from tests.web.fakes import Inside
 
 TWO = people((4, 4, 40, REAL), (60, 10, 30, FAKE))
 OPEN_ALL = "() => document.querySelectorAll('details').forEach(one => { one.open = true; })"
+TOKEN = "a-token-of-some-length"
 HOSTILE = '"><img src=x onerror=alert(1)>\u202egpj.png'
 
 
@@ -142,6 +145,20 @@ def test_without_a_script_a_form_brings_the_evidence(open_page, files):
     assert page.locator("article").count() == 2
     assert page.locator("article .said").first.inner_text() in ("real", "fake", "unsure")
     assert page.locator("img[src=x]").count() == 0
+
+
+def test_the_printed_link_lets_in_from_a_page_of_another_site(browser, tmp_path):
+    with serving([Inside()], tmp_path, token=TOKEN, port=8000) as site:
+        page = browser.new_page()
+        link = f"<a href='{site.address}/?token={TOKEN}'>the page</a>"
+        page.route("http://chat.example/", lambda route: route.fulfill(
+            body=link, content_type="text/html"))  # fmt: skip
+        for _ in range(2):  # with a cookie too
+            page.goto("http://chat.example/")
+            page.get_by_role("link", name="the page").click()
+            page.get_by_role("button", name="Choose files").wait_for()
+            assert "token" not in page.url
+        page.context.close()
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

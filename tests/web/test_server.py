@@ -47,6 +47,18 @@ def post(port, body=JPEG, path="/api/look?name=a.jpg"):
     return answer.status, answer.headers, lines if "stream" in path else lines[0]
 
 
+def healthy(port):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("GET", "/healthz")
+        answer = connection.getresponse()
+        ready = json.loads(answer.read())["ready"]
+    finally:
+        connection.close()
+    assert answer.status == (200 if ready else 503)
+    return ready
+
+
 def test_the_queue_is_served_in_order_and_what_does_not_fit_is_told_when_to_come_again(tmp_path):
     worker = Inside()
     worker.gate.clear()
@@ -142,17 +154,31 @@ def test_a_file_that_ends_its_process_or_takes_too_long_costs_the_next_one_nothi
         first = worker.pid
         status, _, said = post(site.port, b"do: die")
         assert (status, "signal 9" in said["error"]) == (503, True)
-        eventually(lambda: site.desk.ready)  # before another file comes
+        eventually(lambda: healthy(site.port))  # no file came
         assert post(site.port)[0] == 200
         second = worker.pid
         status, _, said = post(site.port, b"do: sleep 30")
         assert (status, "more than 2 seconds" in said["error"]) == (422, True)
+        eventually(lambda: healthy(site.port))  # no file came
         assert post(site.port)[0] == 200
         assert len({first, second, worker.pid}) == 3
         assert post(site.port, b"do: fail")[0] == 500
         lines = post(site.port, b"do: refuse", "/look/stream?name=a.jpg")[2]
         assert lines[-1] == {"state": "failed", "status": 422, "error": "a.jpg: too many pixels"}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_ends_while_it_has_nothing_to_do_is_started_by_who_asks_for_its_health(
+    tmp_path,
+):
+    worker = Worker(fakes.make, 30)
+    worker.start()
+    with serving([worker], tmp_path) as site:
+        os.kill(worker.pid, signal.SIGKILL)
+        eventually(lambda: not worker.ready)
+        assert not healthy(site.port)
+        eventually(lambda: healthy(site.port))
+        assert post(site.port)[0] == 200
 
 
 def test_a_recipe_whose_checkpoints_are_gone_is_a_mistake_that_says_so():
