@@ -208,6 +208,42 @@ def test_a_film_by_the_clock_takes_its_time_and_lets_frames_go(face_looker, monk
     assert states[-1].second == 0.96  # the newest one, not the next in turn
 
 
+@pytest.fixture
+def ages(monkeypatch):
+    """Return a call that says how old frames are, by when they come and their own seconds."""
+    now = [1000.0]
+    monkeypatch.setattr("src.evidence.live.reader.time.monotonic", lambda: now[0])
+
+    def measure(frames):
+        reader, found = NewestFrame(Fake([]), fps=5, tries=0), []
+        for came, second in frames:
+            now[0] = 1000.0 + came
+            caught = Caught(lambda: None, second, (8, 8))
+            found.append(now[0] - reader._captured(caught))
+        return found
+
+    return measure
+
+
+def test_what_a_stall_has_held_up_is_as_old_as_it_is(ages):
+    """Twelve seconds without a frame, then all of them within a second."""
+    late = [(17 + k / 60, 5 + k / 5) for k in range(60)]
+    found = ages([*((k / 5, k / 5) for k in range(25)), *late, (18.2, 18.2)])
+    np.testing.assert_allclose(found[:25], 0, atol=0.01)
+    np.testing.assert_allclose(found[25:85], [came - second for came, second in late], atol=0.01)
+    assert found[25] > 11.9
+    assert found[85] == pytest.approx(0, abs=0.01)
+
+
+def test_a_clock_that_is_set_or_slow_ages_no_frame(ages):
+    for at in (-300.0, 300.0):
+        seconds = [1000 + k / 5 + (at if k >= 25 else 0) for k in range(50)]
+        np.testing.assert_allclose(ages([(k / 5, one) for k, one in enumerate(seconds)]), 0,
+                                   atol=0.01)  # fmt: skip
+    slow = ages([(k, k * (1 - 1e-4)) for k in range(0, 200_000, 10)])
+    assert max(slow) < 0.01
+
+
 def test_time_that_goes_back_where_films_are_joined_goes_on():
     sampler = Sampler(5.0)
     seconds = [k / 25 for k in range(100)] * 3

@@ -15,8 +15,8 @@ from src.evidence.live.sources import Caught, LiveSource, LostError
 from src.evidence.live.state import LiveEvent
 
 SOON = 1e-3  # seconds: a frame so little before its time is due
-JUMP = 10.0  # seconds between two frames of a stream: its clock was set
-BACK = 1.0  # seconds that a film goes back: another one begins
+BACK = 1.0  # seconds that a film goes back: another one begins; a stream: its clock was set
+DRIFT = 5e-4  # seconds a second, at most, by which a stream's clock is slower than ours
 ANY_RATE = 25.0  # frames a second of a film that says nothing of it
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # seconds before each try to come back, then the last
 EVENTS = 100  # that are kept until somebody fetches them
@@ -115,6 +115,8 @@ class NewestFrame:
         self._there, self._stop = threading.Condition(), threading.Event()
         self._began = time.monotonic()
         self._anchor: float | None = None  # when second 0 of the source was, at the latest
+        # when the last frame of a stream came, and its second
+        self._known: tuple[float, float] | None = None
         self._last = -1.0
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
@@ -245,10 +247,13 @@ class NewestFrame:
         now = time.monotonic()
         if caught.second is None:
             return now
-        start = now - caught.second
-        if self._anchor is None or not self._anchor - JUMP < start <= self._anchor + JUMP:
+        start, before = now - caught.second, self._known
+        self._known = now, caught.second
+        # Set forward, its clock brings a new start; late frames, however late, bring none.
+        if self._anchor is None or before is None or caught.second < before[1] - BACK:
             self._anchor = start
-        self._anchor = min(self._anchor, start)
+        else:
+            self._anchor = min(self._anchor + DRIFT * (now - before[0]), start)
         return self._anchor + caught.second
 
     def _wait_for(self, second: float) -> float | None:
