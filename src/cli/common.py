@@ -24,14 +24,19 @@ from src.errors import (
 
 Request = TypeVar("Request")
 DONE, USER_MISTAKE, INTERRUPTED = 0, 2, 130
+GOES_ON = "interrupted; the same command goes on from here"
 
 
-def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None) -> int:
+def run_command(
+    main: Callable[[Sequence[str] | None], None],
+    argv: Sequence[str] | None,
+    on_signal: str = GOES_ON,
+) -> int:
     """Run a command and turn its end into an exit code.
 
     0 done, 2 user's mistake, a disk that is full or forbidden, or memory that ran out (one message,
     no traceback), 130 interrupted by Ctrl-C or SIGTERM. A limit of time (`--max-hours`) that ends
-    a training is 0: what was asked for was done.
+    a training is 0: what was asked for was done. `on_signal` is what is said of an interruption.
     """
     _survive()
     Clock.raised = False
@@ -46,7 +51,7 @@ def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str
         # Libraries make other errors of what the signal raised in them: NumPy's and torch's C
         # code says ValueError, a class statement RuntimeError.
         if Clock.raised or isinstance(error, KeyboardInterrupt):
-            print("interrupted; the same command goes on from here", file=sys.stderr)
+            print(on_signal, file=sys.stderr)
             return INTERRUPTED
         if isinstance(error, UserError):
             print(f"error: {message_of(error)}", file=sys.stderr)

@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 
 from src.cli import file_parsers  # noqa: F401 - enters its commands
-from src.cli.common import run_command
+from src.cli.common import GOES_ON, run_command
 from src.cli.flags import (
     COMMANDS,
     Parser,
@@ -30,6 +30,11 @@ HOMES = {
     "submit_log": "report",
     "attention": "report",
 }  # modules of another name than the command's
+# What is said on Ctrl-C of commands that have no end of their own, and nothing to go on from.
+ENDS = {
+    "serve": "stopped: no page is served any more",
+    "watch": "stopped: nothing is watched any more",
+}
 SCRIPTS = {"train": "train_folds.py", "tune": "tune.py", "predict": "predict_ensemble.py"}
 
 
@@ -48,7 +53,7 @@ def main(name: str, argv: Sequence[str] | None = None) -> int:
         arguments = make_parser(name).parse_args(words)
         getattr(import_module(f"src.cli.{HOMES.get(name, name)}"), f"run_{name}")(arguments)
 
-    return run_command(work, argv)
+    return run_command(work, argv, ENDS.get(name, GOES_ON))
 
 
 @command("""Train a model with stratified group K-fold.

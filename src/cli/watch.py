@@ -61,7 +61,8 @@ def run_watch(arguments: Namespace) -> None:
             else:
                 _serve(watcher, told, serving, looker.name)
         finally:
-            told.end(watcher.summary, looker.name)
+            if watcher.summary.ended:  # else it never began, and the error says why
+                told.end(watcher.summary, looker.name)
 
 
 def _serve(watcher: Watcher, told: "_Told", asked: Serving, recipe: str) -> None:

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from src.cli import parsers
 from src.cli.common import choose_dataset, run_command
 from src.cli.flags import Parser, add_compute, add_data
 from src.errors import LockedError, UserError
@@ -117,6 +118,23 @@ def test_exit_codes(capsys, error, code, text):
     assert out == ""
     assert err.startswith(text)
     assert err.count("\n") == (error is not None)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "said"),
+    [
+        ("serve", [], "stopped: no page is served any more\n"),
+        ("watch", ["0"], "stopped: nothing is watched any more\n"),
+        ("data", [], "interrupted; the same command goes on from here\n"),
+    ],
+)
+def test_what_ctrl_c_says_is_of_the_command(name, words, said, capsys, monkeypatch):
+    def stop(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"src.cli.{name}.run_{name}", stop)
+    assert parsers.main(name, words) == 130
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize("error", [RuntimeError, ValueError, UserError])

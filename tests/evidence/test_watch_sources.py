@@ -3,6 +3,7 @@
 import http.server
 import json
 import re
+import socket
 import threading
 import time
 from io import StringIO
@@ -275,7 +276,27 @@ def test_ctrl_c_leaves_a_summary_and_ends_with_130(
     monkeypatch.setattr(sources, "_caught", caught)
     words = [str(clip), "--data", "tiny", "--risk", "0", "--device", "cpu", "--workers", "0"]
     assert parsers.main("watch", words) == 130
-    assert "stopped after" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "stopped after" in printed.out
+    assert printed.err == "stopped: nothing is watched any more\n"
+
+
+@pytest.mark.parametrize("more", [[], ["--serve", "--port", "PORT"]], ids=["address", "port"])
+def test_what_never_began_has_no_summary(face_root, face_looker, tmp_path, capsys, more):
+    """Nothing answers; or the source is there and the page's port is not free."""
+    face_looker()
+    clip = tmp_path / "a.mp4"
+    write_film(clip, [people((4, 4, 40, REAL))] * 5)
+    words = ["--data", "tiny", "--risk", "0", "--device", "cpu", "--workers", "0", "--json"]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        more = [port if word == "PORT" else word for word in more]
+        source = str(clip) if more else "http://user:secret@127.0.0.1:9/a"
+        assert parsers.main("watch", [source, *words, *more]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("error: ") == 1
+    assert "after 0.0 s" not in printed.err
 
 
 def test_av_still_says_what_is_relied_on():

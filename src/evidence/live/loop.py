@@ -85,7 +85,7 @@ class Watcher:
             UserError: a net or the detector fails.
         """
         self._began = time.monotonic()
-        ended = "stopped"
+        self.summary.ended = ended = "stopped"
         try:
             by_thread = self.source.is_live or self.asked.realtime
             ended = self._newest() if by_thread else self._each()

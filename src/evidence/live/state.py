@@ -106,7 +106,7 @@ class Summary:
     """All of a source."""
 
     source: str  # its name, without what opens it
-    ended: str = ""  # `end`, `lost`, `stopped`, `time`
+    ended: str = ""  # `end`, `lost`, `stopped`, `time`; "": it has not begun
     seconds: float = 0.0  # by the clock
     covered: float = 0.0  # of the source, from its first frame that was looked at to its last
     seen: int = 0
