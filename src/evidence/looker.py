@@ -19,7 +19,7 @@ from src.data.pixels.decode import size_of
 from src.data.pixels.formats import is_clip
 from src.data.pixels.video import MAX_DECODED, keeping_frames
 from src.data.pixels.video_packets import look_ahead
-from src.data.provenance.read import provenance_of
+from src.data.provenance.read import check_anchors, provenance_of
 from src.ensemble.rule import deliveries_of
 from src.ensemble.shift.stability import stability_of
 from src.errors import UnreadableImageError, UserError
@@ -74,13 +74,16 @@ class Looker:
 
     Raises:
         UserError: the recipe's files are gone, or not those it was tuned on; it cannot look at
-            files (`LoadedRecipe`); a risk that was asked for cannot be met.
+            files (`LoadedRecipe`); a risk that was asked for cannot be met; the certificates that
+            `RVF_C2PA_ANCHORS` names cannot be used.
     """
 
     def __init__(
         self, name: str, path: Path, compute: Compute, asked: Looking | None = None
     ) -> None:
         self.name, self.asked = name, asked or Looking()
+        if self.asked.provenance:
+            check_anchors()
         self.recipe = read_recipe(path)
         self.levels = levels_of(self.recipe, self.asked.deliveries or None)
         self.stage = deliveries_of(self.recipe)

@@ -161,6 +161,13 @@ def test_a_recipe_whose_checkpoints_are_gone_or_do_not_fit_is_refused(
         face_looker()
 
 
+def test_certificates_that_are_none_are_refused_before_any_file(face_looker, tmp_path, monkeypatch):
+    monkeypatch.setenv("RVF_C2PA_ANCHORS", str(tmp_path / "gone.pem"))
+    monkeypatch.setattr("src.evidence.looker.LoadedRecipe", None)  # no net is loaded before
+    with pytest.raises(UserError, match=r"gone\.pem: the trusted certificates cannot be read"):
+        face_looker()
+
+
 def test_look_writes_text_json_and_a_page_that_loads_nothing(
     face_looker, tmp_path, capsys, monkeypatch
 ):

@@ -19,7 +19,7 @@ from src.data.provenance.finding import (
 from src.data.provenance.opened import READERS, OpenedFile
 from src.errors import UserError
 
-__all__ = ["ANCHORS", "Finding", "Provenance", "provenance_of"]
+__all__ = ["ANCHORS", "Finding", "Provenance", "check_anchors", "provenance_of"]
 
 ANCHORS = "RVF_C2PA_ANCHORS"  # names a PEM file of certificates whose word on signers is taken
 del readers  # imported for what it registers
@@ -64,6 +64,11 @@ def provenance_of(path: Path, name: str | None = None, anchors: Path | None = No
         except Exception as error:  # noqa: BLE001 - whatever a hostile file makes of a library
             not_read[source] = str(because(DAMAGED, f"{type(error).__name__}: {error}"))
     return Provenance(in_order(findings), not_read)
+
+
+def check_anchors() -> None:
+    """Raise the UserError of trusted certificates that cannot be used, before any file is read."""
+    _anchors(None)
 
 
 def _anchors(path: Path | None) -> str:
