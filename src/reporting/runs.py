@@ -114,7 +114,8 @@ def decide_alone(dataset: str, scheme: str, model: str, rows: Predictions, name:
         name: see `RunPart`.
     """
     own = decide(ALONE, replace(rows, logit=rows.logit[:, None]))
-    found = own_recipe(dataset, scheme, model)
+    damaged: list[Path] = []
+    found = own_recipe(dataset, scheme, model, damaged)
     if found is not None and (
         _pools_otherwise(dataset, scheme, model, found[1])
         or fold_curves_of(found[1])
@@ -126,6 +127,9 @@ def decide_alone(dataset: str, scheme: str, model: str, rows: Predictions, name:
         rule, _ = fit_threshold(rows.label, rows.logit)
         crossfit = cross_threshold(rows, SEED)
         tuned = f"threshold {rule.threshold:.4f}, the best of its out-of-fold items"
+        if damaged:
+            named = ", ".join(path.name for path in damaged)
+            tuned += f" (passed over, for what it says cannot be read: {named})"
         logits = rows.logit[:, None]
     else:
         rule, crossfit = rule_of(found[1]), part_rules(found[1], rows, alone=model)
@@ -155,11 +159,25 @@ def _pools_otherwise(dataset: str, scheme: str, model: str, recipe: Recipe) -> b
     return read_views(there)[1].get("pool", DEFAULT) != pool
 
 
-def own_recipe(dataset: str, scheme: str, model: str) -> tuple[str, Recipe] | None:
-    """Return the recipe in which this model alone has a say, `tuned` before others."""
+def own_recipe(
+    dataset: str, scheme: str, model: str, damaged: list[Path] | None = None
+) -> tuple[str, Recipe] | None:
+    """Return the recipe in which this model alone has a say, `tuned` before others.
+
+    Args:
+        dataset, scheme, model: of whom.
+        damaged: takes the files that are damaged; None: the first one is a UserError, for without
+            it other thresholds would be taken in silence.
+    """
     files = {p.stem: p for home in paths.recipe_dirs(dataset)[::-1] for p in home.glob("*.json")}
     for name in sorted(files, key=lambda name: (name != "tuned", name)):
-        recipe = _fresh(files[name])
+        try:
+            recipe = _fresh(files[name])
+        except UserError:
+            if damaged is None:
+                raise
+            damaged.append(files[name])
+            continue
         if recipe is None or recipe.scheme != scheme:
             continue
         if [member.model for member in recipe.members if member.weight] == [model]:
@@ -170,7 +188,8 @@ def own_recipe(dataset: str, scheme: str, model: str) -> tuple[str, Recipe] | No
 def _fresh(path: Path) -> Recipe | None:
     """Return a recipe; None where it was made from files that have changed since.
 
-    One that is damaged is named: without it other thresholds would be taken in silence.
+    Raises:
+        UserError: it is damaged.
     """
     recipe = read_recipe(path)
     try:

@@ -12,7 +12,7 @@ from src.metrics import METRICS, calibration_error, counts, roc, score_of
 from src.reporting import plots
 from src.reporting.evaluated import NO_NAME
 from src.reporting.report.blocks import Block, Cell, Grid, Pictures, Words, draw, figure
-from src.reporting.report.subjects import Reported
+from src.reporting.report.subjects import Reported, of_its_own
 from src.training.monitor import constant_loss
 
 MOST_PARTS = 20  # rows of a table by domain
@@ -50,6 +50,8 @@ def decisions(subject: Reported, names: tuple[str, str]) -> list[Block]:
             path = subject.folder / f"by_{by}.csv"
             write_csv(path, table)
             blocks.append(_part_table(table, title, path, names))
+    if any(isinstance(one, Grid) for one in blocks[2:]):
+        blocks.append(Words(f"Intervals are Wilson's and {of_its_own(rows)}.", soft=True))
     return blocks
 
 
@@ -164,10 +166,8 @@ def curves(subject: Reported, names: tuple[str, str]) -> list[Block]:
         ]  # fmt: skip
     else:
         blocks.append(Words(f"All items are {names[int(label[0])]}: no AUC, no curve of ranking."))
-    note = "Intervals of reliability take every item to be of its own"
-    if rows.n_groups < len(rows):
-        note += f"; these {len(rows):,} items form {rows.n_groups:,} groups, so they are too narrow"
-    return [Pictures(drawn), *blocks, Words(f"{note}.", soft=True)]
+    note = f"Intervals of reliability {of_its_own(rows)}."
+    return [Pictures(drawn), *blocks, Words(note, soft=True)]
 
 
 def _median(prob: np.ndarray) -> str:

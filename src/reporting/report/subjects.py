@@ -98,6 +98,14 @@ class Reported:
         return interval_of(METRICS.get("auc"), self.rows)
 
 
+def of_its_own(rows: Decided) -> str:
+    """Return what intervals that count items rely on, and where it does not hold."""
+    note = "take every item to be of its own"
+    if rows.n_groups < len(rows):
+        note += f"; these {len(rows):,} items form {rows.n_groups:,} groups, so they are too narrow"
+    return note
+
+
 def interval_of(metric: Metric, rows: Decided, seed: int = 0) -> Score:
     """Return a metric of decided rows, its 95 % interval by group, or why there is none."""
     fakes = int(rows.label.sum())

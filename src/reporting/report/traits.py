@@ -18,7 +18,7 @@ from src.data.audit.headers import NONE, without_rare_words
 from src.data.audit.metadata import Headers
 from src.ensemble.predictions import Decided
 from src.reporting.report.blocks import Block, Cell, Grid, Words
-from src.reporting.report.subjects import Reported
+from src.reporting.report.subjects import Reported, of_its_own
 
 MOST_HEADERS = 4000  # files of which the header is read: about a second
 MOST_VALUES, FEWEST = 8, 10  # of words, and items of one; the rest is one line
@@ -148,7 +148,7 @@ def trait_blocks(
     text = (
         f"Headers of {seen:,}{sample} train items"
         + (f", {headers.unreadable:,} more could not be read" if headers.unreadable else "")
-        + ". Intervals are Wilson's. Traits follow the label in many data sets: a rate that "
-        "differs is a question, no cause."
+        + f". Intervals are Wilson's and {of_its_own(reported.rows)}. Traits follow the label "
+        "in many data sets: a rate that differs is a question, no cause."
     )
     return [Words(text, soft=True), Grid(head, lines, path)]

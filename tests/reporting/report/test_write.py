@@ -20,7 +20,7 @@ from src.cli import tune
 from src.cli.report import main
 from src.metrics import sigmoid
 from src.reporting.report.blocks import Cell, Grid
-from src.reporting.report.details import curves
+from src.reporting.report.details import curves, decisions
 from src.reporting.report.subjects import model_subject, scores_of
 from src.thresholds import best_threshold
 from tests.records import change_sealed
@@ -240,9 +240,34 @@ def test_a_recipe_whose_predictions_are_gone_has_a_page_that_says_so(capsys):
     assert shown.says("Shown in detail: the model")
     assert page_of("tuned", is_recipe=True).says("is gone since the recipe was tuned on it")
     assert "tuned: " in capsys.readouterr().out
-    paths.recipe_json("toy", "other").write_text("{")  # whose thresholds may be those of a model
-    assert main(["--data", "toy"]) == 2
-    assert "other.json: this recipe is not readable JSON" in capsys.readouterr().err
+
+
+def test_a_damaged_recipe_is_said_and_the_rest_is_shown():
+    predict("m")
+    paths.recipe_json("toy", "other").parent.mkdir(parents=True, exist_ok=True)
+    paths.recipe_json("toy", "other").write_text("{")  # its thresholds may be those of the model
+    shown = report()
+    assert shown.says("other.json: this recipe is not readable JSON")
+    assert shown.says("Shown in detail: the model m")
+    assert page_of("m").says("passed over, for what it says cannot be read: other.json")
+
+
+def test_intervals_of_items_in_groups_are_said_to_be_too_narrow():
+    predict("m")
+    subject = model_subject("toy", "s", "m")
+    rows = replace(subject.rows, domain=np.array(["a", "b"] * (len(subject.rows) // 2)))
+    subject, names = replace(subject, rows=rows), ("real", "fake")
+    said = [one.text for one in decisions(subject, names) if one.kind == "words"]
+    assert any("every item to be of its own" in text for text in said)
+    pairs = replace(rows, group=np.arange(len(rows)) // 2)
+    said = [
+        one.text
+        for one in (*decisions(replace(subject, rows=pairs), names),
+                    *curves(replace(subject, rows=pairs), names))
+        if one.kind == "words"
+    ]  # fmt: skip
+    wanted = f"form {pairs.n_groups:,} groups, so they are too narrow"
+    assert sum(wanted in text for text in said) == 2
 
 
 def test_files_that_are_gone_cost_pictures_alone():
