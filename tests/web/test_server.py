@@ -12,6 +12,8 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
+import numpy as np
 import pytest
 
 from src.cli import parsers
@@ -125,6 +127,21 @@ def test_a_client_that_sends_too_much_hears_so(tmp_path):
         assert client.getresponse().status == 413
         client.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_has_too_many_pixels_or_seconds_is_refused_with_the_limit(address, tmp_path):
+    port = int(address.rpartition(":")[2])
+    cv2.imwrite(str(tmp_path / "wide.png"), np.zeros((1000, 1001), np.uint8))
+    film = cv2.VideoWriter(
+        str(tmp_path / "long.mp4"), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), 1.0, (64, 48)
+    )
+    for _ in range(62):
+        film.write(np.zeros((48, 64, 3), np.uint8))
+    film.release()
+    for name, words in (("wide.png", "at most 1,000,000 are"), ("long.mp4", "at most 60 are")):
+        path = f"/api/look?name={name}"
+        status, _, said = post(port, (tmp_path / name).read_bytes(), path)
+        assert (status, words in said["error"]) == (422, True), said
 
 
 def test_two_at_once_are_never_mixed(tmp_path):

@@ -11,7 +11,10 @@
   const folder = document.getElementById("folder");
   const AT_ONCE = 2; // one is sent while another is looked at
   const MOST_FILES = 2000; // of a folder
+  const MOST_OTHERS = 20000; // files of a folder that are nothing for us, after which it is given up
+  const QUIET = 5000; // milliseconds between two steps that are read aloud
   const queue = [];
+  const unfinished = new Set();
   let running = 0;
   let finished = 0;
 
@@ -20,7 +23,14 @@
   // Marks that act on the text around them are shown by their numbers.
   const plain = (name) =>
     name.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (c) => `\\u${c.codePointAt(0).toString(16).padStart(4, "0")}`);
-  const announce = (text) => { document.getElementById("status").textContent = text; };
+  let told = 0; // when something was read aloud
+  const announce = (text) => {
+    document.getElementById("status").textContent = text;
+    if (text) told = Date.now();
+  };
+  const mention = (one, said) => { // what nobody must hear: only where nothing else was said lately
+    if (Date.now() - told > QUIET) announce(say("finished", { name: plain(one.name), said }));
+  };
   const make = (tag, className, text) => {
     const made = document.createElement(tag);
     if (className) made.className = className;
@@ -28,12 +38,19 @@
     return made;
   };
 
-  function take(found) {
-    const read = found.filter(({ name }) => media.has(name.slice(name.lastIndexOf(".")).toLowerCase()));
+  const isMedia = (name) => media.has(name.slice(name.lastIndexOf(".")).toLowerCase());
+
+  // `others`: files left out already; `cut`: whether there are more than were found.
+  function take(found, others = 0, cut = false) {
     // A single file is sent whatever it is called: the server knows kinds by their bytes too.
-    const taken = (found.length === 1 ? found : read).slice(0, MOST_FILES);
-    const left = found.length - taken.length;
-    announce(!taken.length ? say("dropped_none") : left ? say("left_out", { count: left }) : "");
+    const read = found.length === 1 ? found : found.filter(({ name }) => isMedia(name));
+    const taken = read.slice(0, MOST_FILES);
+    const left = others + found.length - read.length;
+    const said = [];
+    if (!taken.length) said.push(say("dropped_none"));
+    else if (left) said.push(say("left_out", { count: left }));
+    if (cut || taken.length < read.length) said.push(say("beyond", { count: taken.length }));
+    announce(said.join(" "));
     for (const one of taken) queue.push(line(one));
     next();
   }
@@ -52,13 +69,17 @@
     row.append(make("span", "what", plain(name)), bar, state, cancel);
     item.append(row);
     list.append(item);
-    const one = { name, content, item, row, state, bar, cancel, request: null, over: false };
+    const one = { name, content, item, state, bar, request: null, timer: 0, over: false };
+    unfinished.add(one);
     cancel.addEventListener("click", () => {
       one.over = true;
+      unfinished.delete(one);
+      clearTimeout(one.timer);
       if (one.request) one.request.abort();
       const place = queue.indexOf(one);
       if (place >= 0) queue.splice(place, 1);
       item.remove();
+      if (one.timer) next(); // which it held up
       (list.querySelector("button") || document.getElementById("choose")).focus();
     });
     return one;
@@ -74,12 +95,14 @@
   function done(one, again) {
     running -= 1;
     if (again && !one.over) {
-      setTimeout(() => { queue.unshift(one); next(); }, again * 1000);
-      return;
+      one.state.textContent = say("again", { seconds: again });
+      one.timer = setTimeout(() => { queue.unshift(one); next(); }, again * 1000);
+      return; // the next one would not fit either
     }
     if (!one.over) finished += 1;
     one.over = true;
-    if (!running && !queue.length && finished > 1) announce(say("all_done", { count: finished }));
+    unfinished.delete(one);
+    if (!unfinished.size && finished > 1) announce(say("all_done", { count: finished }));
     next();
   }
 
@@ -107,8 +130,10 @@
       for (const text of lines) {
         read += text.length + 1;
         last = JSON.parse(text);
-        if (last.state === "waiting") one.state.textContent = say("waiting", last);
-        if (last.state === "looking" && last.step) one.state.textContent = words[`step_${last.step}`] || last.step;
+        const step = last.state === "waiting" ? say("waiting", last) : words[`step_${last.step}`] || last.step;
+        if (!step || one.state.textContent === step) continue;
+        one.state.textContent = step;
+        mention(one, step);
       }
     });
     request.addEventListener("loadend", () => {
@@ -129,10 +154,19 @@
     }
   }
 
+  // Puts in place of a line's parts what has come of it; the focus stays where it was.
+  function replace(one, parts, next) {
+    const held = one.item.contains(document.activeElement);
+    one.item.replaceChildren(...parts);
+    if (held) next.focus();
+  }
+
   function fail(one, text) {
-    one.row.replaceChildren(
-      make("span", "what", plain(one.name)), make("span", "unsure", words.failed));
-    one.item.append(make("p", "panel trouble", text));
+    const row = make("div", "file-line");
+    row.append(make("span", "what", plain(one.name)), make("span", "unsure", words.failed));
+    const why = make("p", "panel trouble", text);
+    why.tabIndex = -1;
+    replace(one, [row, why], why);
     announce(say("finished", { name: plain(one.name), said: `${words.failed}. ${text}` }));
   }
 
@@ -153,22 +187,26 @@
       box.append(place);
     }
     box.open = !list.querySelector(":scope > li > details[open]");
-    one.item.replaceChildren(box);
+    replace(one, [box], head);
     announce(say("finished", { name: plain(one.name), said }));
   }
 
-  async function walk(entry, found) {
-    if (found.length >= MOST_FILES * 2) return;
+  // Adds the media of a folder to `all.found`, counts other files, and notes where it had to stop.
+  async function walk(entry, all) {
+    if (all.cut) return;
     if (entry.isFile) {
+      if (!isMedia(entry.name)) all.others += 1;
+      all.cut = all.others > MOST_OTHERS || (isMedia(entry.name) && all.found.length >= MOST_FILES);
+      if (all.cut || !isMedia(entry.name)) return;
       const content = await new Promise((resolve) => entry.file(resolve, () => resolve(null)));
-      if (content) found.push({ name: entry.fullPath.replace(/^\//, ""), content });
+      if (content) all.found.push({ name: entry.fullPath.replace(/^\//, ""), content });
       return;
     }
     const reader = entry.createReader();
-    for (;;) { // a hundred at a time
+    while (!all.cut) { // a hundred at a time
       const some = await new Promise((resolve) => reader.readEntries(resolve, () => resolve([])));
       if (!some.length) return;
-      for (const one of some) await walk(one, found);
+      for (const one of some) await walk(one, all);
     }
   }
 
@@ -196,8 +234,8 @@
     const entries = Array.from(event.dataTransfer.items, (item) => item.webkitGetAsEntry && item.webkitGetAsEntry());
     const files = named(event.dataTransfer.files);
     if (!entries.some((entry) => entry && entry.isDirectory)) return take(files);
-    const found = [];
-    for (const entry of entries) if (entry) await walk(entry, found);
-    return take(found);
+    const all = { found: [], others: 0, cut: false };
+    for (const entry of entries) if (entry) await walk(entry, all);
+    return take(all.found, all.others, all.cut);
   });
 })();
