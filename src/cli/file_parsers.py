@@ -112,6 +112,8 @@ def _watch(parser: Parser) -> None:
         help="say after so many seconds that no frame comes (default 5)")  # fmt: skip
     text = "ask so often in a row for a stream or camera that is lost (default 5)"
     add("--tries", type=int, default=5, metavar="N", help=text)
+    text = "watch https:// and rtsps:// whoever's certificate they show"
+    add("--insecure", action="store_true", help=text)
     add("--seconds", type=float, metavar="S", help="end after so many seconds")
     add("--json", action="store_true", help="print a line of JSON a frame, for other programs")
     add("--output", type=Path, metavar="FILE", help="write these lines to FILE.jsonl")

@@ -25,6 +25,10 @@ from src.inference.pictures import PictureJudge
 from src.pages.environment import plain, words
 
 EVERY = 1.0  # seconds between two lines for people
+UNSAFE = (
+    "its certificate is not looked at (--insecure): whoever is between can read the password and "
+    "show other pictures"
+)
 PATIENCE = 10.0  # seconds in which the frame that is being looked at ends
 
 
@@ -39,7 +43,10 @@ def run_watch(arguments: Namespace) -> None:
         serving = taken(Serving, arguments, names=tuple(arguments.names))
         words(serving.language)
         check_serving(serving)
-    source = source_of(arguments.source, asked.stall)
+    source = source_of(arguments.source, asked.stall, insecure=arguments.insecure)
+    if arguments.insecure:
+        print(plain(f"WARNING {source.name}: {UNSAFE}"), flush=True,
+              file=sys.stderr if arguments.json else sys.stdout)  # fmt: skip
     if not source.is_live:  # a mistake is told before nets are loaded
         source.open()
         source.close()

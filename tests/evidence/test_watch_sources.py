@@ -16,12 +16,12 @@ from src.cli import parsers
 from src.cli.watch import _is_ours
 from src.errors import UserError
 from src.evidence.live import sources
+from src.evidence.live.address import masked
 from src.evidence.live.sources import (
     Address,
     Camera,
     ClipFile,
     LostError,
-    masked,
     source_of,
 )
 from tests.clips import boxes, encode, grey_of, write_clip

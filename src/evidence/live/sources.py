@@ -1,8 +1,8 @@
 """Where live pictures come from: a camera, a stream of the network, a file.
 
 Nothing is opened but what was named: of a file the file itself, of an address that address by its
-own protocol; no list of other files is followed. What opens an address, a user's name and password,
-is never said.
+own protocol (`address`); no list of other files is followed. What opens an address, a user's name
+and password, is never said.
 """
 
 import errno
@@ -35,17 +35,17 @@ from src.data.pixels.video_decoders import (
     pictures_of,
 )
 from src.errors import UnreadableImageError, UserError
+from src.evidence.live.address import (
+    PROTOCOLS,
+    check_answer,
+    is_secured,
+    masked,
+    options_of,
+    protocol_of,
+)
 
 OPENING = 10.0  # seconds in which an address must answer
-# What may be reached by an address, and which containers: those that name no other address.
-PROTOCOLS = {
-    "rtsp": "rtsp,rtp,tcp",
-    "rtsps": "rtsp,rtsps,rtp,tls,tcp",
-    "http": "http,tcp",
-    "https": "https,tls,tcp",
-}
-_FORMATS = "mpegts,mov,matroska,flv,mpjpeg,mjpeg,avi,mpeg,h264,hevc,asf,ogg"
-_ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://(.*)", re.DOTALL)
+ASKING = 5.0  # ... what is asked of it beside
 _CAMERA = re.compile(r"(?:/dev/video)?(\d{1,3})")
 _FAILED = 5  # reads in a row, after which a camera is gone
 
@@ -91,40 +91,33 @@ class LiveSource(Protocol):
         ...
 
 
-def source_of(text: str, stall: float) -> LiveSource:
+def source_of(text: str, stall: float, *, insecure: bool = False) -> LiveSource:
     """Return the source that is meant: a camera's number, an address or a file; it is not open yet.
 
     Args:
         text: as typed.
         stall: seconds without a frame after which an address is lost.
+        insecure: whose certificate it shows is not looked at.
 
     Raises:
         UserError: an address of no known kind; no such file, or one that is no clip by what it is.
     """
-    camera, address = _CAMERA.fullmatch(text), _ADDRESS.fullmatch(text)
+    camera, protocol = _CAMERA.fullmatch(text), protocol_of(text)
+    is_address = bool(protocol) and not Path(text).is_file()
+    if insecure and not (is_address and is_secured(protocol)):
+        raise UserError(
+            "--insecure is for https:// and rtsps://, no other source has a certificate"
+        )
     if camera is not None and not Path(text).is_file():
         return Camera(int(camera[1]))
-    if address is None or Path(text).is_file():
+    if not is_address:
         return ClipFile(Path(text))
-    protocol = address[1].lower()
     if protocol not in PROTOCOLS:
         raise UserError(
             f"{masked(text)}: no kind of address that is watched; known: "
             f"{', '.join(f'{name}://' for name in PROTOCOLS)}, the number of a camera, a file"
         )
-    return Address(text, protocol, stall)
-
-
-def masked(text: str) -> str:
-    """Return an address without user, password and what it asks; a file's name as it is."""
-    found = _ADDRESS.fullmatch(text)
-    if found is None:
-        return text
-    # A password may hold any of `@/?#`: all up to the last @ may be one.
-    before, at, rest = found[2].rpartition("@")
-    place, asks, _ = rest.partition("?")
-    hidden = "***@" if before or at else ""
-    return f"{found[1]}://{hidden}{place}{'?***' if asks else ''}"
+    return Address(text, stall, insecure=insecure)
 
 
 class _ByFFmpeg:
@@ -188,23 +181,26 @@ class Address(_ByFFmpeg):
 
     is_live = True
 
-    def __init__(self, text: str, protocol: str, stall: float) -> None:
+    def __init__(self, text: str, stall: float, *, insecure: bool = False) -> None:
         self.name, self._text, self._stall = masked(text), text, stall
         self.comes_back = True
         super().__init__()
-        self._options = {"protocol_whitelist": PROTOCOLS[protocol]}
-        if protocol.startswith("rtsp"):
-            self._options |= {"rtsp_transport": "tcp"}
-        else:
-            self._options |= {"format_whitelist": _FORMATS}
+        protocol = protocol_of(text)
+        self._by_rtsp = protocol.startswith("rtsp")
+        self._options = options_of(protocol, insecure=insecure)
+        self._check = partial(check_answer, text, insecure=insecure, patience=ASKING)
 
     def open(self) -> None:
         """See `LiveSource`."""
         self.close()
+        if self._by_rtsp:
+            self._check()
         try:
             self._file = av.open(self._text, options=self._options, timeout=(OPENING, self._stall))
             self._stream = pictures_of(self._file)
         except (av.error.FFmpegError, IndexError, ValueError) as error:
+            if not self._by_rtsp:
+                self._check()  # it may know why
             raise UserError(
                 f"{self.name}: cannot be watched ({_why(error)}); is it on, is the address right, "
                 "are user and password? Lists of streams (.m3u8, .mpd) are not followed: name one "
