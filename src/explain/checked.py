@@ -22,9 +22,10 @@ from src.seeds import derive_seed
 
 DRAWS = 16
 BEATEN = 15  # draws that must lose less; see docs/explain.md for what other rules keep
+LEAST = 0.1  # of the logit, that it must cost: 2.5 points of P(fake) at most
 FLAT = 1e-6  # of its largest value: a map that varies by less
-NO_BETTER, IS_FLAT, NOT_FINITE, ONLY_FAKE = WITHHELD = (
-    "no_better_than_chance", "flat", "not_finite", "speaks_of_fakes_only",
+NO_BETTER, HARDLY_ANY, IS_FLAT, NOT_FINITE, ONLY_FAKE = WITHHELD = (
+    "no_better_than_chance", "hardly_any", "flat", "not_finite", "speaks_of_fakes_only",
 )  # fmt: skip
 Mask = NDArray[np.bool_]  # (s, s)
 
@@ -132,10 +133,15 @@ def _rank(one: CheckedMap) -> tuple[bool, float, float]:
 
 
 def verdict_on(lost: float, random: NDArray[np.float32]) -> str:
-    """Return "" for a map that is better than chance, else the code of why it is withheld."""
+    """Return "" for a map that is better than chance, else the code of why it is withheld.
+
+    Its place may cost nothing, or make the verdict surer, where others do so all the more.
+    """
     if not (np.isfinite(lost) and np.isfinite(random).all()):
         return NOT_FINITE
-    return "" if lost > 0 and np.sum(random < lost) >= BEATEN else NO_BETTER
+    if np.sum(random < lost) < BEATEN:
+        return NO_BETTER
+    return "" if lost >= LEAST else HARDLY_ANY
 
 
 def prepared(drawn: NDArray[np.float32], size: int) -> tuple[NDArray[np.float32], str]:

@@ -58,7 +58,10 @@ def test_draws_are_beaten_or_the_map_is_withheld():
     low, high = np.zeros(16, np.float32), np.ones(16, np.float32)
     assert verdict_on(0.5, low) == ""
     assert verdict_on(0.5, high) == "no_better_than_chance"
-    assert verdict_on(-0.1, low - 1) == "no_better_than_chance"  # the verdict gains
+    # Better than chance, and yet the verdict gains, or loses nothing to speak of.
+    assert [verdict_on(lost, low - 1) for lost in (-0.1, 0.0, 0.09)] == ["hardly_any"] * 3
+    assert verdict_on(0.11, low - 1) == ""
+    assert verdict_on(-0.1, high) == "no_better_than_chance"
     one_lost = low.copy()
     one_lost[3] = 1
     assert verdict_on(0.5, one_lost) == ""
