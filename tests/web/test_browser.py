@@ -131,6 +131,8 @@ def test_a_phone_has_no_sideways_scroll(open_page, files):
     for name in ("two.png", "clip.mp4"):
         shown(page, name)
     page.evaluate(OPEN_ALL)
+    frames = page.locator("section.wide ul.people img")  # those that decide, not larger than asked
+    assert frames.evaluate_all("all => all.length && all.every(one => one.width <= 224)")
     wide = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.evaluate(wide) <= 0
     page.get_by_role("link", name="English").click()
