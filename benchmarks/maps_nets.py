@@ -62,7 +62,7 @@ class Faces:
 
 
 def read_faces(asked: argparse.Namespace) -> Faces:
-    """Read the real items of a data set: every fourth to be looked at."""
+    """Read the real items of a data set: every fourth to be looked at, others by another seed."""
     dataset = load_dataset(asked.data, None)
     table = dataset.require_train()
     files = table.loc[table["label"] == 0, "path"].tolist()[: asked.faces]
@@ -74,8 +74,9 @@ def read_faces(asked: argparse.Namespace) -> Faces:
         points.find(source, range(len(files)))
         marks = {id(one): points.of(one) for one in pictures}
         pictures = [one for one in pictures if marks[id(one)] is not None]
-    test = pictures[::4]
-    return Faces([one for k, one in enumerate(pictures) if k % 4], test, marks, asked.task)
+    first = asked.seed % 4
+    train = [one for k, one in enumerate(pictures) if k % 4 != first]
+    return Faces(train, pictures[first::4], marks, asked.task)
 
 
 def pair(
