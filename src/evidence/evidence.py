@@ -97,7 +97,7 @@ class NetMap:
     fold: str
     kind: str  # of `src.explain`
     withheld: str  # code of why it is not shown; "" where it is
-    lost: float | None  # logit lost when the hottest fifth is blurred
+    lost: float | None  # logit lost when the hottest fifth is hidden
     random: float | None  # mean of the same over random fifths
     beats: float | None  # share of these that lose less
     picture: str = ""  # name of the picture with the map over it

@@ -1,10 +1,11 @@
-"""Maps held against chance: what is lost of a verdict when a map's hottest places are blurred.
+"""Maps held against chance: what is lost of a verdict when a map's hottest places are hidden.
 
 The deletion test (Samek et al., IEEE TNNLS 2017, "Evaluating the visualization of what a deep
-neural network has learned", sec. III) with a control: the same region elsewhere. Blurring any fifth
+neural network has learned", sec. III) with a control: the same region elsewhere. Hiding any fifth
 of a picture moves a logit, and a smooth region moves it otherwise than single pixels do, so a draw
 is the map's own hottest region, turned, mirrored and moved at random: as large, as coarse, with as
 long an edge. A map that costs the verdict no more than its own shape in other places says nothing.
+What hides is a blur, but of a map that a blur has drawn: that is hidden with shuffled cells.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src.explain.hide import blurred, hidden
+from src.explain.hide import blurred, hidden, shuffled
 from src.explain.maps import FAKE_ONLY, MAPS, Pixels, logits_of, untouched, usual_kinds
 from src.explain.overlay import enlarged, hottest
 from src.models.classifier import Classifier
@@ -23,6 +24,8 @@ from src.seeds import derive_seed
 DRAWS = 16
 BEATEN = 15  # draws that must lose less; see docs/explain.md for what other rules keep
 LEAST = 0.1  # of the logit, that it must cost: 2.5 points of P(fake) at most
+# Kinds that search for what blurring costs most, and so pass a check by blurring nearly always.
+DRAWN_BY_BLUR = {"occlusion"}
 FLAT = 1e-6  # of its largest value: a map that varies by less
 NO_BETTER, HARDLY_ANY, IS_FLAT, NOT_FINITE, ONLY_FAKE = WITHHELD = (
     "no_better_than_chance", "hardly_any", "flat", "not_finite", "speaks_of_fakes_only",
@@ -36,7 +39,7 @@ class CheckedMap:
 
     kind: str  # of `MAPS`
     where: NDArray[np.float32]  # (s, s), 0 to 1, at the net's input size; 0 where there is none
-    # of the verdict's logit, when the hottest 20 % are blurred; NaN where that was not tried
+    # of the verdict's logit, when the hottest 20 % are hidden; NaN where that was not tried
     lost: float
     random: NDArray[np.float32]  # (16,) the same of random 20 %
     withheld: str  # "" where it is to be shown, else one of `WITHHELD`
@@ -118,7 +121,7 @@ def _checked(
         if not withheld:
             region = hottest(where)
             draws = [elsewhere(region, rng) for _ in range(DRAWS)]
-            left = logits_of(model, deleted(picture, [region, *draws]))
+            left = logits_of(model, deleted(picture, kind, [region, *draws]))
             losses = towards * (logit - left)
             lost, random = float(losses[0]), losses[1:].astype(np.float32)
             withheld = verdict_on(lost, random)
@@ -168,8 +171,8 @@ def elsewhere(region: Mask, rng: np.random.Generator) -> Mask:
     return np.roll(turned, (down, across), (0, 1))
 
 
-def deleted(picture: Pixels, regions: Sequence[Mask]) -> Iterator[Pixels]:
-    """Yield a picture (s, s, 3) with each region hidden."""
-    soft = blurred(picture)
+def deleted(picture: Pixels, kind: str, regions: Sequence[Mask]) -> Iterator[Pixels]:
+    """Yield a picture (s, s, 3) with each region hidden, by another way than drew the map."""
+    other = shuffled(picture) if kind in DRAWN_BY_BLUR else blurred(picture)
     for region in regions:
-        yield hidden(picture, soft, region)
+        yield hidden(picture, other, region)

@@ -24,8 +24,8 @@ Map = Callable[[Classifier, str, Pixels, Towards], NDArray[np.float32]]
 MAPS: Registry[Map] = Registry("kind of map")
 ALWAYS = {"occlusion"}  # asks a net for nothing but its logit, and costs many passes to try
 FAKE_ONLY = {"boundary"}  # say where a picture was changed, and nothing of one that was not
-# The first that a net can show is usual: what points best in benchmarks/maps.py, where Grad-CAM
-# told little of a vision transformer. Of more kinds, one passes its check by chance more often.
+# The first that a net can show is usual: what pointed best in benchmarks/maps.py, seed 0, where
+# Grad-CAM told little of a vision transformer. Of more kinds, one passes by chance more often.
 PREFERRED = ("rollout", "hirescam", "grad_cam", "relevance")
 AT_ONCE = 32 * 224 * 224  # pixels of pictures that go through a net together
 

@@ -67,6 +67,15 @@ def classifier(net: nn.Module, size: int = SIZE) -> Classifier:
     return Classifier(net, spec).eval()
 
 
+def rough_corner(count: int = 3) -> np.ndarray:
+    """Return noise that is twice as strong in the corner: its cells are no others, shuffled."""
+    pixels = noise(count).astype(np.float64)
+    edge = CORNER * SIZE // GRID
+    faint = (pixels + 127) / 2
+    faint[:, :edge, :edge] = pixels[:, :edge, :edge]
+    return np.rint(faint).astype(np.uint8)
+
+
 def noise(count: int = 3, size: int = SIZE, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     return rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8)

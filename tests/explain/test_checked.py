@@ -10,9 +10,10 @@ from torch import nn
 
 from src.explain import checked
 from src.explain.checked import check_maps, elsewhere, prepared, verdict_on
+from src.explain.hide import shuffled
 from src.explain.maps import MAPS, logits_of
 from src.explain.overlay import hottest, overlay
-from tests.explain.corner import SIZE, CornerNet, classifier, noise
+from tests.explain.corner import SIZE, CornerNet, classifier, noise, rough_corner
 from tests.explain.test_maps import there
 
 
@@ -25,21 +26,43 @@ def test_a_net_that_looks_at_nothing_has_no_map_that_is_shown():
     assert all(one.withheld for row in found for one in row)
 
 
-def test_what_is_lost_is_the_logit_of_the_verdict_by_hand():
+def shuffled_by_hand(picture):
+    side = SIZE // 16
+    order, out = np.random.default_rng(0).permutation(256), np.empty_like(picture)
+    for to, of in enumerate(order.tolist()):
+        (y, x), (v, u) = divmod(to, 16), divmod(of, 16)
+        cell = picture[v * side : (v + 1) * side, u * side : (u + 1) * side]
+        out[y * side : (y + 1) * side, x * side : (x + 1) * side] = cell
+    return out
+
+
+@pytest.mark.parametrize(("kind", "by_blur"), [("rollout", True), ("occlusion", False)])
+def test_what_is_lost_is_the_logit_of_the_verdict_by_hand(kind, by_blur):
     model, pixels = classifier(CornerNet(10.0)), noise(1)
-    one = check_maps(model, "n", pixels, ["occlusion"])[0][0]
+    one = check_maps(model, "n", pixels, [kind])[0][0]
     region = hottest(one.where)
     assert region.sum() == round(0.2 * SIZE**2)
     left = pixels.copy()
     share = cv2.GaussianBlur(region.astype(float), (0, 0), 0.06 * SIZE)[:, :, None]
-    soft = cv2.GaussianBlur(pixels[0], (0, 0), 0.2 * SIZE)
-    left[0] = np.rint(soft * share + pixels[0] * (1 - share))
+    # What a blur has drawn would nearly always pass a check by the same blur.
+    blur = cv2.GaussianBlur(pixels[0], (0, 0), 0.2 * SIZE)
+    other = blur if by_blur else shuffled_by_hand(pixels[0])
+    left[0] = np.rint(other * share + pixels[0] * (1 - share))
     before, after = logits_of(model, [pixels[0], left[0]])
     assert one.lost == pytest.approx(before - after, abs=1e-3)
-    again = check_maps(model, "n", pixels, ["occlusion"])[0][0]
+    again = check_maps(model, "n", pixels, [kind])[0][0]
     np.testing.assert_array_equal(one.random, again.random)
-    other = check_maps(model, "n", pixels, ["occlusion"], seed=1)[0][0]
+    other = check_maps(model, "n", pixels, [kind], seed=1)[0][0]
     assert not np.array_equal(one.random, other.random)
+
+
+@pytest.mark.parametrize("size", [5, 75, 224])
+def test_a_shuffled_picture_is_as_large_of_its_own_pixels_and_none_stays(size):
+    picture = noise(1, size)[0]
+    found = shuffled(picture)
+    assert found.shape == picture.shape
+    assert np.isin(found.reshape(-1, 3), picture.reshape(-1, 3)).all()
+    assert (found != picture).any(2).mean() > 0.9
 
 
 def test_a_draw_is_the_same_region_somewhere_else():
@@ -98,7 +121,7 @@ def test_a_net_that_answers_nan_has_no_map_that_is_shown():
 
 def test_the_surest_map_stands_first_and_a_record_is_json():
     model = classifier(CornerNet(10.0))
-    found = check_maps(model, "n", noise(1), ["rollout", "occlusion", "boundary"])[0]
+    found = check_maps(model, "n", rough_corner(1), ["rollout", "occlusion", "boundary"])[0]
     assert [bool(one.withheld) for one in found] == sorted(bool(one.withheld) for one in found)
     record = json.loads(json.dumps(found[0].record(), allow_nan=False))
     assert record["beats"] == 1

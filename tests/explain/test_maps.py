@@ -13,7 +13,7 @@ from src.explain.feature_maps import last_map
 from src.explain.maps import MAPS, kinds_for, usual_kinds
 from src.explain.overlay import hottest
 from src.models.classifier import Classifier
-from tests.explain.corner import CORNER, GRID, SIZE, CornerNet, classifier, noise
+from tests.explain.corner import CORNER, GRID, SIZE, CornerNet, classifier, noise, rough_corner
 from tests.models.adapter import small_adapter
 from tests.models.small import clip_vit, tiny, vit
 
@@ -33,7 +33,7 @@ def there(kinds):
 def test_every_map_points_to_the_corner_that_alone_counts_and_is_kept(sign):
     model = classifier(CornerNet(scale=10.0 * sign, bias=0.1 * sign))
     kinds = there(MAPS)
-    for found in check_maps(model, "corner", noise(), kinds):
+    for found in check_maps(model, "corner", rough_corner(), kinds):
         assert {one.kind for one in found} == set(kinds)
         for one in found:
             if one.kind == "boundary" and sign < 0:
@@ -50,7 +50,9 @@ def test_every_map_points_to_the_corner_that_alone_counts_and_is_kept(sign):
 def test_a_verdict_that_is_not_the_logits_sign_is_explained_as_it_was_given():
     model = classifier(CornerNet(scale=10.0, bias=-0.1))  # the corner speaks for fake
     kinds = ["occlusion"]
-    as_fake, as_real = (check_maps(model, "n", noise(1), kinds, fake=[v])[0][0] for v in (1, 0))
+    as_fake, as_real = (
+        check_maps(model, "n", rough_corner(1), kinds, fake=[v])[0][0] for v in (1, 0)
+    )
     assert as_fake.withheld == ""
     assert as_real.withheld == "flat"  # nothing in the picture speaks for real
 
