@@ -133,7 +133,7 @@ class _ByFFmpeg:
             with suppress(av.error.FFmpegError):
                 self._file.close()
             self._file = self._stream = None
-            # PyAV's files and streams are cycles, which hold 100 MB of frames.
+            # Over many films memory stays bounded by this alone: benchmarks/README.md.
             gc.collect()
 
 
