@@ -4,7 +4,7 @@ import json
 import shutil
 import struct
 import zlib
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import cv2
 import numpy as np
@@ -26,6 +26,8 @@ from src.evidence.evidence import (
     Timeline,
     Verdict,
 )
+from src.evidence.page import evidence_page
+from src.evidence.text import evidence_text
 from src.inference.loaded import by_frame, named, only_person, without_frames
 from tests.conftest import REPO
 from tests.evidence.conftest import FAKE, REAL, people
@@ -232,3 +234,22 @@ def test_every_key_is_in_the_docs():
     parts = (FileEvidence, FileFacts, Verdict, AtLevel, Person, Moment, Timeline, NetMap)
     keys = {one.name for part in parts for one in fields(part)} - {"pictures"}
     assert [key for key in sorted(keys) if f"`{key}`" not in text] == []
+
+
+def test_a_map_that_stood_its_check_is_drawn_with_the_check_in_words(face_looker, tmp_path):
+    write_picture(tmp_path / "two.png", TWO)
+    found = face_looker(deliveries=0).look(tmp_path / "two.png")
+    shown = NetMap("tiny", "0", "occlusion", "", 1.25, -0.5, 15 / 16, "map", 1)
+    lost = NetMap("tiny", "0", "hirescam", "flat", None, None, None)
+    drawn = {"map": found.pictures["face1"]}
+    found = replace(found, maps=(shown, lost), pictures=found.pictures | drawn)
+    page = evidence_page([found], "en")
+    assert page.count("what the model saw, with the parts marked") == 1
+    assert "changes by -1.25; when the same shape elsewhere is, by +0.50 on average" in page
+    assert "It falls further than 94 % of those." in page
+    assert "Withheld: HiResCAM, the map is the same everywhere." in page
+    assert "It shows person 1." in page
+    assert "Person 2 is called fake." in page
+    text = evidence_text(found)
+    assert "map: hirescam of tiny fold 0 withheld: the map is the same everywhere" in text
+    assert "가림(occlusion)" in evidence_page([found], "ko")
