@@ -112,7 +112,7 @@ def address(newest):
 
 
 def test_in_a_browser_it_moves_by_itself(newest, open_page):
-    page = open_page("/live")
+    page = open_page()
     page.get_by_text("Waiting for the first frame").wait_for()
     newest.put(state())
     page.get_by_role("row", name="1 fake 0.910 20").wait_for()
@@ -132,9 +132,9 @@ def test_axe_finds_no_serious_fault_and_a_phone_scrolls_one_way(newest, open_pag
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     newest.put(state())
     newest.tell(LiveEvent("lost", 61.0, ""))
-    page = open_page("/live", dark=dark, phone=True)
+    page = open_page(dark=dark, phone=True)
     page.get_by_role("row", name="1 fake 0.910 20").wait_for()
     assert faults(axe, page) == []
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
-    plain = open_page("/live", script=False)
+    plain = open_page(script=False)
     plain.get_by_role("row", name="1 fake 0.910 20").wait_for()
