@@ -175,7 +175,7 @@ def read_clip(
         if not head:
             raise UnreadableVideoError("the file is empty (0 bytes)")
         if names_files(head):
-            raise UnreadableVideoError("it is a text that may name other files, not a video")
+            raise UnreadableVideoError("not a video: it is a text that may name other files")
         if file_format(head) != "unknown":
             if pick is not None and not len(pick(1)):
                 raise UnreadableVideoError("it is an image under a clip's name: one frame")

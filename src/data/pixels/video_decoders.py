@@ -166,7 +166,7 @@ def open_video(path: Path) -> tuple[InputContainer, VideoStream]:
     except OSError:
         raise UnreadableVideoError(_NO_VIDEO) from None
     if names_files(head):
-        raise UnreadableVideoError("it is a text that may name other files, not a video")
+        raise UnreadableVideoError("not a video: it is a text that may name other files")
     try:
         # A name with a colon in it is no address, and a list of files fetches nothing.
         file = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
