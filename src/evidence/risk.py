@@ -71,7 +71,7 @@ class Grounds:
 
         Args:
             risk: share of sure verdicts that may be wrong; None: `RISK`, or the lowest from there
-                to `MOST` that can be met.
+                to `MOST` at which both words can be sure, else one.
 
         Raises:
             UserError: the risk cannot be met (`find_band`).
@@ -92,11 +92,17 @@ def grounds_of(name: str, recipe: Recipe) -> Grounds:
 
 
 def _lowest(rows: Decided) -> Band:
-    """Return the band at the usual risk, or at the lowest above it that can be met."""
-    risks = [RISK, *(float(one) for one in RISKS if RISK < one <= MOST)]
-    for risk in risks[:-1]:
+    """Return the band at the usual risk, or at the lowest above it at which both words can be sure.
+
+    Where no risk up to `MOST` lets both, the lowest that lets one.
+    """
+    one_word: Band | None = None
+    for risk in (RISK, *(float(one) for one in RISKS if RISK < one <= MOST)):
         try:
-            return find_band(rows, risk)
+            band = find_band(rows, risk)
         except UserError:
             continue
-    return find_band(rows, risks[-1])
+        if max(band.real, band.fake) < NEVER:
+            return band
+        one_word = one_word or band
+    return one_word or find_band(rows, MOST)
