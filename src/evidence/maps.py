@@ -5,7 +5,7 @@ from typing import NamedTuple
 from src.evidence.closer import Input, jpeg
 from src.evidence.evidence import NetMap
 from src.explain.checked import check_maps
-from src.explain.maps import kinds_for, usual_kinds
+from src.explain.maps import usual_kinds, why_not
 from src.explain.overlay import overlay
 from src.inference.loaded import LoadedRecipe
 
@@ -32,8 +32,8 @@ class Explainer:
         self.part, self.model = loaded.classifier(loaded.heaviest(loaded.nets).part.model)
         self.name = f"{self.part.model} fold {self.part.fold}"
         self.kinds = usual_kinds(self.model, self.name)
-        why = kinds_for(self.model, self.name)
-        self.absent = {kind: why[kind] for kind in GRADIENTS if why[kind]}
+        reasons = {kind: why_not(self.model, self.name, kind) for kind in GRADIENTS}
+        self.absent = {kind: why for kind, why in reasons.items() if why}
 
     def draw(self, shown: Input, pred: int) -> DrawnMaps:
         """Return the checked maps of what the net was shown, for a verdict 0/1."""

@@ -35,7 +35,7 @@ def kinds_for(model: Classifier, name: str) -> dict[str, str]:
 
     Each is tried on one picture of noise. The net, called `name` in reasons, stays as it was.
     """
-    return {kind: _why_not(model, name, kind) for kind in MAPS}
+    return {kind: why_not(model, name, kind) for kind in MAPS}
 
 
 def usual_kinds(model: Classifier, name: str) -> list[str]:
@@ -44,12 +44,13 @@ def usual_kinds(model: Classifier, name: str) -> list[str]:
     The first of `PREFERRED` that the net can show, what says where pictures were changed, and
     occlusion.
     """
-    able = (kind for kind in PREFERRED if not _why_not(model, name, kind))
+    able = (kind for kind in PREFERRED if not why_not(model, name, kind))
     chosen = [next(able, ""), *sorted(FAKE_ONLY), *sorted(ALWAYS)]
-    return [kind for kind in chosen if kind and not _why_not(model, name, kind)]
+    return [kind for kind in chosen if kind and not why_not(model, name, kind)]
 
 
-def _why_not(model: Classifier, name: str, kind: str) -> str:
+def why_not(model: Classifier, name: str, kind: str) -> str:
+    """Return why a net, called `name`, cannot show a kind of map; "" where it can."""
     if kind in ALWAYS:
         return ""
     size = model.spec.image_size

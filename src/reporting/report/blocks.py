@@ -6,7 +6,7 @@ Links are paths on disk until a page is written: only then it is known from wher
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -184,11 +184,6 @@ def write_page(page: Page) -> Path:
 
     write_text(page.path, render(TEMPLATE, page=page, link=link))
     return page.path
-
-
-def present(blocks: Iterable[Block | None]) -> list[Block]:
-    """Return the blocks that are there."""
-    return [block for block in blocks if block is not None]
 
 
 def figure(value: float, digits: int = 4) -> str:

@@ -27,7 +27,7 @@ from src.metrics import (
 )
 from src.reporting.evaluated import honest_rows, own_rows, subject_of_recipe
 from src.reporting.fitted import SAME
-from src.reporting.runs import ModelRuns, RunPart, collect_runs
+from src.reporting.runs import ModelRuns, RunPart
 from src.reporting.scorecard import Score
 
 CROSS, FITTED = "cross_fitted_macro_f1", "in_sample_macro_f1"
@@ -130,12 +130,6 @@ def scores_of(part: RunPart | Reported) -> dict[str, float]:
     first = {CROSS: macro_f1(rows.label, rows.pred)} if part.is_cross_fitted else {}
     at_half = {k: found[k] for k in SCORES}
     return {"items": len(rows), **first, **at_half, FITTED: macro_f1(rows.label, part.in_sample)}
-
-
-def model_subject(dataset: str, scheme: str, model: str) -> Reported:
-    """Return a model with its finished runs; raises as `collect_runs`."""
-    runs = collect_runs(dataset, scheme, model)
-    return subject_of_runs(runs)
 
 
 def subject_of_runs(runs: ModelRuns) -> Reported:

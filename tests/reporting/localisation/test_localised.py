@@ -19,7 +19,8 @@ from src.models.classifier import build_classifier
 from src.reporting.localisation import localised, pixel_scores
 from src.reporting.localisation.localised import truths_of
 from src.reporting.report.beside import localisation_blocks
-from src.reporting.report.subjects import model_subject
+from src.reporting.report.subjects import subject_of_runs
+from src.reporting.runs import collect_runs
 from src.training.auxiliary.localisation import boundary_of
 from tests.reporting.conftest import N, predict
 
@@ -210,8 +211,8 @@ def test_hard_and_soft_masks_have_a_boundary_and_a_region():
 
 
 def test_the_report_shows_the_sheet(run):
-    assert localisation_blocks(model_subject("toy", "s", "teller")) == []
+    assert localisation_blocks(subject_of_runs(collect_runs("toy", "s", "teller"))) == []
     run("--folds", "0")
-    (picture,) = localisation_blocks(model_subject("toy", "s", "teller"))
+    (picture,) = localisation_blocks(subject_of_runs(collect_runs("toy", "s", "teller")))
     assert picture.path == paths.localisation_png("toy", "s", "teller")
     assert picture.csv == paths.localisation_csv("toy", "s", "teller")

@@ -10,7 +10,8 @@ from src.data.layouts.load import load_dataset
 from src.errors import UserError
 from src.reporting.map_sheet import COLUMNS
 from src.reporting.report import maps
-from src.reporting.report.subjects import model_subject, recipe_subject
+from src.reporting.report.subjects import recipe_subject, subject_of_runs
+from src.reporting.runs import collect_runs
 from tests.reporting.conftest import predict, run_record, write_recipe_of
 
 pytestmark = pytest.mark.usefixtures("toy", "coarse")
@@ -37,7 +38,7 @@ def drawn(monkeypatch):
 def test_a_sheet_is_drawn_on_demand_and_shown_until_a_run_changes(drawn):
     predict("m")
     run_record("m", 0)
-    one, dataset = model_subject("toy", "s", "m"), load_dataset("toy")
+    one, dataset = subject_of_runs(collect_runs("toy", "s", "m")), load_dataset("toy")
     (words,) = maps.map_blocks(one, [one], dataset, draw=False)
     assert words.text == maps.LOST
     paths.checkpoint("toy", "s", "m", 0).write_bytes(b"a net")
@@ -59,7 +60,7 @@ def test_a_recipe_shows_its_heaviest_member_and_what_cannot_be_drawn_is_said(dra
     predict("m")
     predict("x", seed=2)
     write_recipe_of("tuned", "m", weight=0.3, other="x")
-    models = [model_subject("toy", "s", name) for name in ("m", "x")]
+    models = [subject_of_runs(collect_runs("toy", "s", name)) for name in ("m", "x")]
     recipe = recipe_subject("toy", "s", paths.recipe_json("toy", "tuned"))
     for name in ("m", "x"):
         net = paths.checkpoint("toy", "s", name, 0)

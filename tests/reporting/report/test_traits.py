@@ -9,8 +9,9 @@ from scipy.stats import binomtest
 from src import paths
 from src.data.audit.metadata import read_headers
 from src.data.layouts.load import load_dataset
-from src.reporting.report.subjects import model_subject
+from src.reporting.report.subjects import subject_of_runs
 from src.reporting.report.traits import error_table, trait_blocks, traits_of
+from src.reporting.runs import collect_runs
 from tests.reporting.conftest import predict
 
 pytestmark = pytest.mark.usefixtures("toy", "coarse")
@@ -32,7 +33,7 @@ def files():
 
 def test_rates_are_those_of_plain_counting(files):
     predict("m")
-    one = model_subject("toy", "s", "m")
+    one = subject_of_runs(collect_runs("toy", "s", "m"))
     table = error_table(one.rows, traits_of(read_headers(load_dataset("toy"))))
     wrong = dict(zip(one.rows.item_id, one.rows.pred != one.rows.label, strict=True))
     for place, trait in ((0, "JPEG quality"), (1, "shorter side, px")):
@@ -55,7 +56,7 @@ def test_rates_are_those_of_plain_counting(files):
 
 def test_items_that_were_not_predicted_do_not_count_and_a_sample_is_said(files):
     predict("m", [0])
-    one = model_subject("toy", "s", "m")
+    one = subject_of_runs(collect_runs("toy", "s", "m"))
     headers = read_headers(load_dataset("toy"), 30)
     assert 30 <= len(headers.table) < 40
     words, table = trait_blocks(one, headers, traits_of(headers), ("real", "fake"))

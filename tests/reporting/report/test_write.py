@@ -21,7 +21,8 @@ from src.cli.report import main
 from src.metrics import sigmoid
 from src.reporting.report.blocks import Cell, Grid
 from src.reporting.report.details import curves, decisions
-from src.reporting.report.subjects import model_subject, scores_of
+from src.reporting.report.subjects import scores_of, subject_of_runs
+from src.reporting.runs import collect_runs
 from src.thresholds import best_threshold
 from tests.records import change_sealed
 from tests.reporting.conftest import ODD, predict, run_record, write_recipe_of
@@ -254,7 +255,7 @@ def test_a_damaged_recipe_is_said_and_the_rest_is_shown():
 
 def test_intervals_of_items_in_groups_are_said_to_be_too_narrow():
     predict("m")
-    subject = model_subject("toy", "s", "m")
+    subject = subject_of_runs(collect_runs("toy", "s", "m"))
     rows = replace(subject.rows, domain=np.array(["a", "b"] * (len(subject.rows) // 2)))
     subject, names = replace(subject, rows=rows), ("real", "fake")
     said = [one.text for one in decisions(subject, names) if one.kind == "words"]
@@ -302,7 +303,7 @@ def test_one_class_alone_has_no_auc_and_many_domains_are_bounded():
 
 def test_held_out_items_of_one_class_have_no_curve_of_ranking():
     predict("m")
-    one = model_subject("toy", "s", "m")
+    one = subject_of_runs(collect_runs("toy", "s", "m"))
     fakes = replace(one, rows=one.rows.take(one.rows.label == 1))
     assert fakes.auc.why == "only fakes"
     pictures, words, _ = curves(fakes, ("real", "fake"))
@@ -345,13 +346,15 @@ def test_a_model_that_was_named_alone_has_a_page_and_the_data_set_shows_all():
     shown = report("x")
     assert shown.says("m")
     made = sorted(p.parent.name for p in paths.report_html("toy").parent.rglob("index.html"))
-    best = max(("m", "x"), key=lambda name: model_subject("toy", "s", name).score.value)
+    best = max(
+        ("m", "x"), key=lambda name: subject_of_runs(collect_runs("toy", "s", name)).score.value
+    )
     assert made == sorted({"toy", "x", best})
 
 
 def test_scores_of_a_subject():
     predict("m")
-    one = model_subject("toy", "s", "m")
+    one = subject_of_runs(collect_runs("toy", "s", "m"))
     scores = scores_of(one)
     assert scores["auc"] == pytest.approx(roc_auc_score(one.rows.label, one.rows.logit))
     assert one.score.low <= one.score.value <= one.score.high
