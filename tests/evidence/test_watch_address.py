@@ -168,4 +168,4 @@ def test_what_answers_nothing_of_sense_is_left_to_ffmpeg():
         port = listening.getsockname()[1]
         for text in (f"rtsp://127.0.0.1:{port}/a", "rtsp://127.0.0.1:9/a", "rtsp://[bad/a",
                      "https:///a", "http://host:99999/a"):  # fmt: skip
-            check_answer(text, insecure=False, patience=0.2)
+            assert check_answer(text, insecure=False, patience=0.2) is None
