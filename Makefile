@@ -14,7 +14,7 @@ EXPORT = echo '\# Linux x86-64. Install with: pip install --no-deps -r requireme
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
-setup: .venv/.synced ## create .venv from uv.lock (7.1 GB)
+setup: .venv/.synced ## create .venv from uv.lock (7.2 GB)
 
 demo: setup ## the whole path on a tiny made-up dataset
 	$(BIN)/python -m src demo
