@@ -9,7 +9,7 @@ EXPORT = echo '\# Linux x86-64. Install with: pip install --no-deps -r requireme
   $(UV) export --quiet --frozen --no-dev --no-hashes --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format requirements lock
+.PHONY: help setup demo test nightly check format requirements lock
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -19,8 +19,13 @@ setup: .venv/.synced ## create .venv from uv.lock (7.2 GB)
 demo: setup ## the whole path on a tiny made-up dataset
 	$(BIN)/python -m src demo
 
-test: setup ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+TEST = $(BIN)/python -m pytest -n 2 --dist worksteal
+
+test: setup ## run the tests, all but the nightly ones
+	$(TEST) -m "not nightly" $(ARGS)
+
+nightly: setup ## run the other tests: long, of rare paths, of clusters
+	$(TEST) -m nightly $(ARGS)
 
 check: setup ## format, lint, types, import rules, spelling, requirements.txt
 	$(BIN)/ruff format --check

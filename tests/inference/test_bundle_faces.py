@@ -38,7 +38,7 @@ class Hiding(importlib.machinery.PathFinder):
 real = importlib.machinery.PathFinder
 sys.meta_path = [Hiding if finder is real else finder for finder in sys.meta_path]
 """
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 FACES = "{{input: {{image_size: 16, crop: face}}, extends: plain, face: {face}, seed: {seed}}}\n"
 
 
