@@ -31,7 +31,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from src.compute.device import device_name
-from src.data.batches.loader import DeviceBatches, TrainBatches, make_loader
+from src.data.batches.loader import TrainBatches, make_loader
+from src.data.batches.on_device import DeviceBatches
 from src.data.batches.samplers import EpochPool, EpochSampler
 from src.data.demo.crops import read_photographs
 from src.data.pixels.images import make_canvases

@@ -14,8 +14,9 @@ from src.artifacts.clusters import Clusters
 from src.config import InputSpec, ModelConfig, read_model
 from src.data.batches.augment import check_augment, shown_augment
 from src.data.batches.hard_reals import HardReals
-from src.data.batches.loader import DeviceBatches, TrainBatches
+from src.data.batches.loader import TrainBatches
 from src.data.batches.made import Masked, PseudoFakes
+from src.data.batches.on_device import DeviceBatches
 from src.data.batches.samplers import BatchKey
 from src.data.items.files import kind_of
 from src.data.items.manifest import Dataset

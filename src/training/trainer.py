@@ -19,7 +19,8 @@ from src.compute import device
 from src.compute.memory import advised
 from src.compute.request import Compute
 from src.data.batches.hard_reals import HardReals
-from src.data.batches.loader import DeviceBatches, TrainBatches, make_loader
+from src.data.batches.loader import TrainBatches, make_loader
+from src.data.batches.on_device import DeviceBatches
 from src.data.pixels.source import Canvas, PixelSource
 from src.ensemble.extra import refuse_extra_name
 from src.errors import UserError

@@ -15,7 +15,8 @@ from src.artifacts.atomic import GrowingFile, file_lock
 from src.compute.device import eagerly
 from src.compute.request import Compute
 from src.data.batches.hard_reals import HardReals
-from src.data.batches.loader import DeviceBatches, TrainBatches, make_loader
+from src.data.batches.loader import TrainBatches, make_loader
+from src.data.batches.on_device import DeviceBatches
 from src.data.batches.samplers import BatchKey, EpochSampler
 from src.data.pixels.source import PixelSource
 from src.errors import UserError

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
+from torch.nn import functional
 
 from src.errors import UserError, unknown_name
 from src.registry import Registry
@@ -30,6 +31,7 @@ Asked = str | Mapping[str, Any]  # what `augment` in a config may be
 BatchPreset = Callable[..., Tensor]
 BATCH_PRESETS: Registry[BatchPreset] = Registry("augmentation preset")
 
+ZOOM_ASPECT = (0.85, 1.18)  # width over height, of what `zoom_flip` cuts
 ERASED_AREA = (0.02, 1 / 3)  # share of the image
 ERASED_ASPECT = (0.3, 1 / 0.3)  # height over width
 
@@ -41,7 +43,14 @@ class Augmentation:
     preset: Callable[..., Any]  # a `Preset` or a `BatchPreset` with all its settings, but `erase`
     of_batches: bool  # it works on whole batches
     native_only: bool  # it is for pixels that were not resampled
+    resampling: bool  # of a preset for whole batches: it resamples
     erase: float  # share of images of which a random rectangle is blanked
+
+
+def resampling(preset: BatchPreset) -> BatchPreset:
+    """Mark a preset that computes pixels between those that there are."""
+    preset.resampling = True  # type: ignore[attr-defined]
+    return preset
 
 
 @BATCH_PRESETS.register("none")
@@ -69,10 +78,49 @@ def crop_flip(
     steps = torch.arange(size)
     rows, columns = corners + steps - (wide - side) // 2
     columns = torch.where(flipped, columns.flip(1), columns)
-    rows, columns = _mirrored(rows, side), _mirrored(columns, side)
-    where = (rows[:, :, None] * side + columns[:, None, :]).to(pixels.device)
+    rows, columns = beside(pixels, _mirrored(rows, side)), beside(pixels, _mirrored(columns, side))
+    where = rows[:, :, None] * side + columns[:, None, :]
     where += torch.arange(n, device=pixels.device)[:, None, None] * side**2
     return pixels.reshape(-1, 3).index_select(0, where.reshape(-1)).view(n, size, size, 3)
+
+
+@BATCH_PRESETS.register("zoom_flip")
+@resampling
+def zoom_flip(
+    pixels: Tensor,
+    size: int,
+    generator: torch.Generator,
+    *,
+    area: Annotated[Float, Field(gt=0, le=1)] = 0.7,
+    flip: Chance = 0.5,
+) -> Tensor:
+    """Crop `area` to all of it and flip, as `crop_zoom` does, and change no colour.
+
+    An aspect is drawn among those that fit, so that no draw is made again; between pixels it is
+    bilinear, without a filter against aliasing: canvases are little larger than what a net sees.
+    """
+    share, aspect, top, left, coin = torch.rand((5, len(pixels), 1), generator=generator)
+    share = area + (1 - area) * share
+    low, high = (
+        torch.clamp(share.new_tensor(each), share, 1 / share).log() for each in ZOOM_ASPECT
+    )
+    aspect = (low + (high - low) * aspect).exp()
+    height, width = (share / aspect).sqrt(), (share * aspect).sqrt()
+    middle = (2 * torch.arange(size) + 1) / size - 1  # of the pixels of the crop, -1 to 1
+    columns = middle * torch.where(coin < flip, -width, width) + (1 - width) * (2 * left - 1)
+    rows = middle * height + (1 - height) * (2 * top - 1)
+    rows, columns = beside(pixels, rows), beside(pixels, columns)
+    grid = torch.stack(torch.broadcast_tensors(columns[:, None, :], rows[:, :, None]), -1)
+    planes = pixels.permute(0, 3, 1, 2).contiguous().float()  # 2.4 times as fast on a CPU
+    cut = functional.grid_sample(planes, grid, padding_mode="border", align_corners=False)
+    return cut.round_().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def beside(pixels: Tensor, drawn: Tensor) -> Tensor:
+    """Return what was drawn on the CPU on the device of pixels; a card is not waited for."""
+    if pixels.device.type == "cuda":
+        return drawn.pin_memory().to(pixels.device, non_blocking=True)
+    return drawn.to(pixels.device)
 
 
 def _mirrored(places: Tensor, side: int) -> Tensor:
@@ -107,8 +155,8 @@ def read_augment(asked: Asked) -> Augmentation:
     preset = (BATCH_PRESETS if of_batches else image_presets()).get(name)
     settings = asdict(checked(given, _settings_of(preset), f"augment: {name}"))
     erase = settings.pop("erase")
-    native_only = getattr(preset, "native_only", False)
-    return Augmentation(partial(preset, **settings), of_batches, native_only, erase)
+    native_only, resampling = (getattr(preset, f, False) for f in ("native_only", "resampling"))
+    return Augmentation(partial(preset, **settings), of_batches, native_only, resampling, erase)
 
 
 @cache
@@ -139,22 +187,23 @@ def check_augment(asked: Asked, geometry: str) -> None:
             is, or that wants pixels as they are where another geometry has resampled them.
     """
     wanted, name = read_augment(asked), _name_and_settings(asked)[0]
-    if wanted.of_batches:
-        return
-    from src.data.batches.augment_presets import resamples
-
     if geometry != "native":
         if wanted.native_only:
             raise UserError(
                 f"augment: {name} is for pixels as they are, and input.geometry: {geometry} "
                 "resamples them; take input.geometry: native, or another preset (light)"
             )
-        return
-    if resamples(wanted.preset(32)):
+    elif wanted.resampling if wanted.of_batches else _resamples(wanted):
         raise UserError(
             f"augment: {name} resamples, and input.geometry: native never does; take none, "
             "crop_flip, light, classic or forensic, or another geometry"
         )
+
+
+def _resamples(wanted: Augmentation) -> bool:
+    from src.data.batches.augment_presets import resamples
+
+    return resamples(wanted.preset(32))
 
 
 def make_augment(asked: Asked, size: int) -> "Augment":

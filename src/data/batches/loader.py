@@ -1,7 +1,4 @@
-"""Batches of uint8 pixels for training (augmented) and for evaluation (never augmented).
-
-Mixup and cutmix: batches in which every image is part another one, and its label too.
-"""
+"""Batches of uint8 pixels for training (augmented) and for evaluation (never augmented)."""
 
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,52 +21,10 @@ from src.data.pixels.source import Canvas, PixelSource
 from src.seeds import derive_seed
 
 
-def mix_batch(
-    pixels: Tensor, label: Tensor, mixup: float, cutmix: float, seed: int
-) -> tuple[Tensor, Tensor]:
-    """Mix every image of a batch with another of it, all in the same proportion.
-
-    Mixup adds them (Zhang et al. 2018, eq. 1), cutmix puts a rectangle of the one into the other
-    (Yun et al. 2019, eq. 1 and 2; the share is that of the rectangle after it was cut off at the
-    edges). `mixup` and `cutmix` are the alphas of their Beta distributions, 0 has none; where both
-    are wanted, each batch takes one, by a coin.
-
-    Of pixels uint8 (n, s, s, 3) and labels (n,) of 0/1 it returns pixels, float32 on the same scale
-    from mixup and uint8 from cutmix, and float32 labels.
-    """
-    rng = np.random.default_rng(seed)
-    cuts = cutmix > 0 and (mixup == 0 or rng.random() < 0.5)
-    alpha = cutmix if cuts else mixup
-    share = float(rng.beta(alpha, alpha))  # of the image itself
-    partner = torch.from_numpy(rng.permutation(len(pixels))).to(pixels.device)
-    if cuts:
-        pixels, share = _cut(pixels, partner, share, rng)
-    else:
-        first = pixels.float()
-        pixels = first.lerp(first[partner], 1 - share)
-    first_label = label.float()
-    return pixels, share * first_label + (1 - share) * first_label[partner]
-
-
-def _cut(
-    pixels: Tensor, partner: Tensor, share: float, rng: np.random.Generator
-) -> tuple[Tensor, float]:
-    """Return images with a rectangle of their partners, and the share that is their own."""
-    height, width = pixels.shape[1:3]
-    sides = np.array([height, width])
-    half = np.rint(sides * np.sqrt(1 - share)).astype(int) // 2
-    center = rng.integers(sides)
-    top, left = np.clip(center - half, 0, sides)
-    bottom, right = np.clip(center + half, 0, sides)
-    mixed = pixels.clone()
-    mixed[:, top:bottom, left:right] = pixels[partner, top:bottom, left:right]
-    return mixed, 1 - float((bottom - top) * (right - left)) / (height * width)
-
-
 class TrainBatches(Dataset[dict[str, Tensor]]):
     """Augmented batches; the draw depends on (seed, epoch, batch), not on workers.
 
-    A preset for whole batches is left to `DeviceBatches`; `mixes` says that it wants a seed to mix
+    A preset for whole batches is left to `on_device`; `mixes` says that it wants a seed to mix
     images too. `augment` is a config's.
     """
 
@@ -218,64 +173,6 @@ def draw_frames(seed: int, key: BatchKey) -> NDArray[np.float64]:
     return np.random.default_rng(derive_seed(seed, "frame", key.epoch, key.number)).random(
         len(key.rows)
     )
-
-
-class DeviceBatches:
-    """Batches of `TrainBatches` on the device, where what works on whole batches is done."""
-
-    def __init__(
-        self,
-        loader: Iterable[dict[str, Tensor]],
-        augment: str | Mapping[str, Any],
-        image_size: int,
-        device: torch.device,
-        mixup: float = 0.0,
-        cutmix: float = 0.0,
-    ) -> None:
-        self.loader = loader
-        wanted = read_augment(augment)
-        self.augment = wanted.preset if wanted.of_batches else None
-        self.image_size = image_size
-        self.device = device
-        self.mixup = mixup
-        self.cutmix = cutmix
-
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        """Yield batches with `pixels` as the net takes them; mixed ones have float labels."""
-        for batch in self.loader:
-            # Seeds stay on the CPU: reading them must not wait for a GPU.
-            draw, mix = batch.pop("draw", None), batch.pop("mix", None)
-            moved = {k: tensor.to(self.device, non_blocking=True) for k, tensor in batch.items()}
-            if draw is not None:
-                same = moved.pop("same", None)
-                moved["pixels"] = self._augmented(moved["pixels"], int(draw), same)
-                if "mask" in moved:
-                    layers = moved["mask"][..., None].expand(-1, -1, -1, 3)
-                    moved["mask"] = self._augmented(layers, int(draw), same)[..., 0].contiguous()
-            if mix is not None:
-                moved["pixels"], moved["label"] = mix_batch(
-                    moved["pixels"], moved["label"], self.mixup, self.cutmix, int(mix)
-                )
-            yield moved
-
-    def _augmented(self, pixels: Tensor, draw: int, same: Tensor | None) -> Tensor:
-        """Return pixels (n, ...) by the preset; where `same` (n,) is equal, by the same draws."""
-        if self.augment is None:
-            return pixels
-        if same is None:
-            return self.augment(pixels, self.image_size, torch.Generator().manual_seed(draw))
-        # One call for the first picture of every item, one for the second ones ...
-        found: list[Tensor] = []
-        _, order = same.sort(stable=True)
-        counts = torch.bincount(same)
-        starts = counts.cumsum(0) - counts
-        for rank in range(int(counts.max())):
-            places = order[starts + torch.clamp(counts - 1, max=rank)]
-            generator = torch.Generator().manual_seed(draw)
-            found.append(self.augment(pixels[places], self.image_size, generator))
-        ranks = torch.empty_like(same)
-        ranks[order] = torch.arange(len(same), device=same.device) - starts[same[order]]
-        return torch.stack(found)[ranks, same]
 
 
 class EvalBatches(Dataset[dict[str, Tensor]]):

@@ -6,6 +6,7 @@ import random
 import re
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -139,6 +140,37 @@ def test_a_larger_canvas_is_cut_and_mirrored_without_edges(name):
     assert len(seen) > 0.7 * len(possible)
 
 
+def test_zoom_flip_cuts_a_box_of_the_stated_area_and_aspect_and_mirrors_half():
+    """Of a picture whose values are its places a pixel says where it comes from."""
+    side, size, n = 200, 50, 2000
+    places = np.arange(side, dtype=np.uint8)
+    image = np.stack([*np.meshgrid(places, places), np.zeros((side, side), np.uint8)], -1)
+    seen = whole("zoom_flip", np.stack([image] * n), size).astype(float)
+    inner = seen[:, 5:-5, 5:-5]  # away from edges, beyond which the last pixel is repeated
+    assert np.abs(inner - inner.mean((1, 2), keepdims=True)).max() < side / 2
+    across = (inner[:, 0, -1, 0] - inner[:, 0, 0, 0]) / (size - 11) * size / side
+    down = (inner[:, -1, 0, 1] - inner[:, 0, 0, 1]) / (size - 11) * size / side
+    area, aspect = np.abs(across * down), np.abs(across / down)
+    assert (down > 0).all()
+    assert binomtest(int((across < 0).sum()), n).pvalue > 1e-4
+    assert 0.68 < area.min() < 0.71
+    assert 0.97 < area.max() < 1.02
+    assert area.mean() == pytest.approx(0.85, abs=0.01)
+    assert 0.82 < aspect.min() < 0.87
+    assert 1.15 < aspect.max() < 1.22
+    for axis, length in ((0, np.abs(across)), (1, down)):
+        middle = inner[..., axis].mean((1, 2)) + 0.5
+        assert (np.abs(2 * middle - side) <= side * (1 - length) + 3).all()  # inside the picture
+
+
+def test_zoom_flip_of_all_is_a_bilinear_resize():
+    image = cv2.GaussianBlur(
+        np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8), (5, 5), 2
+    )
+    seen = whole({"name": "zoom_flip", "area": 1.0, "flip": 0.0}, image[None], 32)[0].astype(int)
+    assert np.abs(seen - cv2.resize(image, (32, 32), interpolation=cv2.INTER_LINEAR)).max() <= 1
+
+
 @pytest.mark.parametrize("size", [8, 32, 33])
 def test_erased_boxes_lie_inside_and_have_the_stated_area(size):
     boxes = draw_boxes(4000, size, 0.3, seed=1)
@@ -158,7 +190,7 @@ def test_erased_boxes_lie_inside_and_have_the_stated_area(size):
 def test_native_pixels_are_never_resampled():
     for name in ("none", "crop_flip", "light", "classic", "forensic"):
         check_augment(name, "native")
-    for name in ("standard", "crop_zoom", "robust", "share"):
+    for name in ("standard", "crop_zoom", "robust", "share", "zoom_flip"):
         with pytest.raises(UserError, match=f"{name} resamples"):
             check_augment(name, "native")
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from src.config import BlendConfig
-from src.data.batches.loader import DeviceBatches, TrainBatches
+from src.data.batches.loader import TrainBatches
 from src.data.batches.made import Masked, PseudoFakes
+from src.data.batches.on_device import DeviceBatches
 from src.data.batches.samplers import BatchKey, EpochPool, EpochSampler
 from src.data.pixels.source import Canvas, PixelSource
 
