@@ -1,4 +1,4 @@
-"""How fast pixels reach the net, against PIL and albumentations, side by side in one run.
+"""How fast pixels reach the net and are hashed: PIL, albumentations and imagehash beside ours.
 
   python benchmarks/data_path.py
 
@@ -24,6 +24,7 @@ from src.data.batches.augment_presets import PRESETS  # isort: split
 
 import albumentations as A
 import cv2
+import imagehash
 import numpy as np
 import torch
 from albumentations.pytorch import ToTensorV2
@@ -35,13 +36,15 @@ from src.data.batches.loader import TrainBatches, make_loader
 from src.data.batches.on_device import DeviceBatches
 from src.data.batches.samplers import EpochPool, EpochSampler
 from src.data.demo.crops import read_photographs
-from src.data.pixels.images import make_canvases
+from src.data.folds.near_duplicates import perceptual_hashes
+from src.data.pixels.images import decode_image, make_canvases
 from src.data.pixels.source import Canvas, PixelSource
 
 SIDE, CANVAS, SIZE, TINY = 1000, 256, 224, 32
 BATCH, TINY_BATCH = 32, 64
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PEER, WHOLE = "PIL + albumentations, float32", "cached, whole batches"
+TWICE = "imagehash, twice"
 Way = Callable[[], tuple[int, float]]  # -> items, CPU seconds
 Timed = dict[str, list[float]]  # name -> items per CPU second, one a round
 
@@ -200,6 +203,27 @@ def time_tiny(folder: Path, count: int, rounds: int) -> Timed:
     return time_rates(ways, rounds)
 
 
+def time_hashing(files: list[Path], rounds: int) -> Timed:
+    """Time the hashes of pictures and of their mirrors, which a scan takes most of its time for."""
+    pictures = [decode_image(path.read_bytes()) for path in files]
+
+    def by_imagehash() -> int:
+        for pixels in pictures:
+            if len(pixels) > 64:
+                pixels = cv2.resize(pixels, (64, 64), interpolation=cv2.INTER_AREA)
+            grey = Image.fromarray(pixels).convert("L")
+            imagehash.phash(grey)
+            imagehash.phash(grey.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+        return len(pictures)
+
+    def ours() -> int:
+        for pixels in pictures:
+            perceptual_hashes(pixels)
+        return len(pictures)
+
+    return time_rates({TWICE: timed(by_imagehash), "ours": timed(ours)}, rounds)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -218,9 +242,15 @@ def main() -> None:
         decoding = time_decoding(photos, options.rounds)
         loading = time_loading(folder, photos, options.rounds)
         tiny = time_tiny(folder, options.tiny, options.rounds)
+        hashing = {
+            side: time_hashing(write_photos(folder / str(side), 256, side), options.rounds)
+            for side in (TINY, SIZE)
+        }
     show(f"{SIDE}x{SIDE} JPEG to {CANVAS}x{CANVAS} uint8", decoding, "PIL")
     show(f"{SIDE}x{SIDE} JPEGs to batches of {SIZE}x{SIZE}, crop and flip", loading, PEER)
     show(f"{TINY}x{TINY} JPEGs to batches, pad, crop and flip", tiny, PEER)
+    for side, rates in hashing.items():
+        show(f"{side}x{side} pixels to both perceptual hashes", rates, TWICE)
     print()
     times = ratio(loading, "cached, crop_and_flip", PEER)
     say("cached-vs-pil", times, 20, f"{times:.1f} times")
@@ -231,6 +261,9 @@ def main() -> None:
         say(f"loader-{preset}", rate, 1000, f"{rate:,.0f} items/s/core")
     rate = float(np.median(tiny[WHOLE]))
     say("whole-batch-32px", rate, 10_000, f"{rate:,.0f} images/s/core")
+    for side, rates in hashing.items():
+        times = ratio(rates, "ours", TWICE)
+        say(f"hashes-{side}px", times, 1.35, f"{times:.2f} times")
 
 
 if __name__ == "__main__":
