@@ -97,6 +97,7 @@ merge_parts = Artefact(".cache/merges")
 # what an unfinished pass over test items has
 partial_views = Artefact(".cache/predict/{key}.npz")
 precision_cache = Artefact(".cache/precision.json")  # answers of the CPU precision probe
+figures_cache = Artefact(".cache/figures.json")  # weights and work of users' own models
 fingerprint_cache = Artefact(".cache/fingerprints.json")  # SHA-256 of artefacts
 compile_cache = Artefact(".cache/compile")  # what torch.compile makes, a folder a process
 # labels of the demo's test items (`item_id,label`)

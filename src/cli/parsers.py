@@ -25,8 +25,9 @@ AUGMENTS = ("crop_zoom", "light", "classic")  # that variants are drawn from
 DEFAULT_RECIPE = "tuned"
 HOMES = {
     "bundle": "export",
-    "card": "models",
-    "variants": "models",
+    "models": "models.listing",
+    "card": "models.card",
+    "variants": "models.variants",
     "submit_log": "report",
     "attention": "report",
 }  # modules of another name than the command's

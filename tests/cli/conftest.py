@@ -35,7 +35,8 @@ def command(
         "train",
         "predict",
         "merge",
-        "models",
+        "models.card",
+        "models.variants",
         "folds",
     ):  # the log goes where pytest looks for it
         monkeypatch.setattr(import_module(f"src.cli.{name}"), "show_log", lambda: None)

@@ -1,27 +1,18 @@
-"""`python -m src models`, what `--model` takes; `card`, their cost; `variants` of one model."""
+"""`python -m src card`: what models cost beside each other, measured in turns."""
 
 import math
 import tempfile
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from src import config, paths
 from src.artifacts.files import write_csv
 from src.artifacts.folds import existing_scheme
 from src.artifacts.outputs import check_output
-from src.artifacts.variants import taken_back_if_refused, write_variant
-from src.cli import parsers
-from src.cli.common import choose_dataset, choose_tunable, print_table, show_log, taken
-from src.cli.train import check_time, train_models
-from src.compute.clock import Clock
+from src.cli.common import choose_tunable, print_table, show_log
 from src.compute.device import chip_name, choose_device
-from src.data.batches.augment import check_augment
 from src.errors import UserError
 from src.inference.cost import (
     Cost,
@@ -34,7 +25,6 @@ from src.inference.cost import (
 )
 from src.inference.lineage import check_own
 from src.machine import cpu_count
-from src.models.classifier import measure
 from src.reporting.cost_card import (
     MeasuredOn,
     Scored,
@@ -47,32 +37,6 @@ from src.reporting.cost_card import (
 from src.reporting.cost_limits import read_budget
 from src.reporting.evaluated import honest_rows, how_decided, subject_of_model
 from src.reporting.scorecard import score_rows
-from src.seeds import derive_seed
-from src.training.job import Options
-from src.training.trackers import check_tracker
-
-HEAD = (
-    f"{'model':<20} {'weights':>9} {'GMACs':>7} {'px':>4}  {'mean':<14} {'std':<14} {'start':<7} "
-    f"{'strategy':<17} licence of weights; about"
-)
-
-
-def run_models(_: Namespace) -> None:
-    """List the models with sizes and licences."""
-    print(HEAD)
-    for name in config.model_names():
-        settings = config.read_model(name)
-        parameters, macs, spec = measure(settings)
-        mean, std = ("/".join(f"{v:.2f}".lstrip("0") for v in t) for t in (spec.mean, spec.std))
-        if settings.backbone.pretrained == "file" and settings.input.mean is None:
-            mean = std = "of the file"
-        print(
-            f"{name:<20} {parameters / 1e6:>7.2f} M {macs / 1e9:>7.2f} "
-            f"{spec.image_size:>4}  {mean:<14} {std:<14} {settings.backbone.pretrained:<7} "
-            f"{settings.strategy:<17} {settings.licence}; {settings.about}"
-        )
-    print("GMACs: multiplications of one image; start: where the weights come from")
-    print("any timm backbone: --model timm:NAME (default settings, its own size and normalisation)")
 
 
 def run_card(arguments: Namespace) -> None:
@@ -193,66 +157,3 @@ def _said_of_cost(
     if len({(s.folds, s.card.items) for s in scores.values()}) > 1:
         lines.append("scores are of different rows, so they are not to be held against each other")
     return lines
-
-
-def run_variants(arguments: Namespace) -> None:
-    """Train N variants of a model, the ingredients of a soup."""
-    check_tracker(arguments.track)
-    model = arguments.model
-    common = dict(config.parse_change(change) for change in arguments.changes)
-    drawn = draw_variants(model, arguments.n, common, arguments.lr_factor, arguments.augments)
-    dataset = choose_dataset(arguments.data, arguments.input_root)
-    stem = arguments.new_name or model.replace(":", "_")
-    names = [f"{stem}_v{number}" for number in range(arguments.n)]
-    show_log()
-    options = taken(Options, arguments, clock=Clock(arguments.max_hours))
-    check_time(arguments.minutes, options)
-    with options.clock.running(), taken_back_if_refused():
-        for name, changes in zip(names, drawn, strict=True):
-            write_variant(name, model, changes)
-            shown = ", ".join(f"{key}={value}" for key, value in changes.items()) or "as it is"
-            print(f"{name}: {model}, {shown}")
-        train_models(
-            names, dataset, options,
-            scheme=arguments.scheme, fold=arguments.fold, input_root=arguments.input_root,
-            minutes=arguments.minutes,
-        )  # fmt: skip
-    listed = ", ".join(names)
-    print(f"merge: models: [{listed}] in configs/merges/NAME.yaml, then python -m src merge NAME")
-
-
-def draw_variants(
-    model: str, n: int, common: dict[str, Any], lr_factor: float, augments: Sequence[str] | None
-) -> list[dict[str, Any]]:
-    """Return the changes of each of `n` variants; the first has only the common ones.
-
-    Learning rates are log-uniform between 1/F and F times the model's, as in the random search of
-    Wortsman et al. 2022 (Model soups, app. J.2.1); the seed counts up; augmentations are drawn
-    from presets (None for the default ones).
-    """
-    if n < 2:
-        raise UserError(f"--n {n}: want 2 or more variants; one is what train_folds.py trains")
-    if not 1 <= lr_factor < float("inf"):
-        raise UserError(f"--lr-factor {lr_factor:g}: want 1 or more")
-    read = config.read_model(model, common)
-    wanted = augments or (read.augment, *parsers.AUGMENTS)
-    presets = [one for place, one in enumerate(wanted) if one not in wanted[:place]]
-    for preset in presets:
-        check_augment(preset, read.input.geometry)
-    drawn = [dict(common)]
-    for number in range(1, n):
-        rng = np.random.default_rng(derive_seed("variant", number))
-        factor = float(lr_factor ** rng.uniform(-1, 1))
-        drawn.append(
-            common
-            | {
-                "seed": read.seed + number,
-                "init_seed": read.start_seed,
-                "optim.lr": float(f"{read.optim.lr * factor:.3g}"),
-                "augment": presets[int(rng.integers(len(presets)))],
-            }
-        )
-    return drawn
-
-
-main = partial(parsers.main, "models")

@@ -1,0 +1,1 @@
+"""What `--model` takes, listed; what models cost; variants of one."""
