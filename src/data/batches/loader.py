@@ -16,13 +16,14 @@ from src.data.batches.augment import draw_boxes, make_augment, read_augment
 from src.data.batches.hard_reals import HardReals
 from src.data.batches.made import Made, Masked, PseudoFakes
 from src.data.batches.samplers import BatchKey
+from src.data.batches.share import Share
 from src.data.pixels.images import center_crop
 from src.data.pixels.source import Canvas, PixelSource
 from src.seeds import derive_seed
 
 
 class TrainBatches(Dataset[dict[str, Tensor]]):
-    """Augmented batches; the draw depends on (seed, epoch, batch), not on workers.
+    """Augmented batches; a draw depends on (seed, epoch, batch, place), not on workers or ranks.
 
     A preset for whole batches is left to `on_device`; `mixes` says that it wants a seed to mix
     images too. `augment` is a config's.
@@ -51,6 +52,7 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
         self.reals: HardReals | None = None  # what some reals are treated by first
         self.fakes: PseudoFakes | None = None  # blends of reals; rows beyond the items are theirs
         self.masked: Masked | None = None  # where items were manipulated, for losses that ask
+        self.share = Share()  # of every batch, that is made here
 
     def see_twice(self, augment: str | Mapping[str, Any]) -> None:
         """Put two more views of each item into every batch, by a preset of their own."""
@@ -62,33 +64,40 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
         Where the preset takes whole batches, `pixels` are canvases and `draw` int64 () is the seed
         for it; with `mixes`, `mix` is one more. With `erase`: `blank` int64 (n, 4), see
         `draw_boxes`. After `see_twice`: `views` uint8 (n, 2, s, s, 3). With `masked`: `mask` uint8
-        (n, s, s), 255 where a pixel was replaced, and `has_mask` bool (n,).
+        (n, s, s), 255 where a pixel was replaced, and `has_mask` bool (n,). Of a `share` all
+        this is of its places, and `whole` int64 () is how many the batch has.
         """
         if self.fakes is not None or self.masked is not None:
             return self._made(key)
-        item = torch.tensor(key.rows)
+        count, own = len(key.rows), self.share.of(len(key.rows))
+        rows = key.rows[own]
+        item = torch.tensor(rows)
         batch = {"label": self.labels[item], "item": item}
         # albumentations would repeat one random stream in every worker and every epoch.
         draw = derive_seed(self.seed, "augment", key.epoch, key.number)
-        frames = draw_frames(self.seed, key)
+        frames = draw_frames(self.seed, key)[own]
         if self.augment is None:
             batch["draw"] = torch.tensor(draw)
-            pixels = self.source.stack(key.rows, frames, self.canvas)
+            pixels = self.source.stack(rows, frames, self.canvas)
             if self.reals is not None:
-                pixels = np.stack(list(self._treated(key, key.rows, pixels)))
+                pixels = np.stack(list(self._treated(key, rows, pixels)))
         else:
-            self.augment.set_random_seed(draw)
-            canvases = (found[self.canvas] for found in self.source.read_train(key.rows, frames))
-            canvases = self._treated(key, key.rows, canvases)
-            pixels = np.stack([self.augment(image=canvas)["image"] for canvas in canvases])
+            canvases = (found[self.canvas] for found in self.source.read_train(rows, frames))
+            drawn = []
+            for place, canvas in enumerate(self._treated(key, rows, canvases), own.start):
+                self.augment.set_random_seed(derive_seed(draw, place))
+                drawn.append(self.augment(image=canvas)["image"])
+            pixels = np.stack(drawn)
         if self.mixes:
             batch["mix"] = torch.tensor(derive_seed(self.seed, "mix", key.epoch, key.number))
         if self.erase:
             seed = derive_seed(self.seed, "erase", key.epoch, key.number)
-            boxes = draw_boxes(len(key.rows), self.image_size, self.erase, seed)
+            boxes = draw_boxes(count, self.image_size, self.erase, seed)[own]
             batch["blank"] = torch.from_numpy(boxes)
         if self.views is not None:
-            batch["views"] = self._views(key, frames, self.views)
+            batch["views"] = self._views(key, rows, frames, self.views)
+        if self.share.ranks > 1:
+            batch["whole"] = torch.tensor(count)
         return {"pixels": torch.from_numpy(pixels), **batch}
 
     def _made(self, key: BatchKey) -> dict[str, Tensor]:
@@ -97,9 +106,10 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
         An item and its blend share all that is drawn, so that they differ in the blend alone.
         """
         rows, count = np.array(key.rows), len(self.labels)
-        items, twins = rows % count, rows >= count
-        _, first, same = np.unique(items, return_index=True, return_inverse=True)
-        frames = draw_frames(self.seed, key)[first][same]
+        _, first, same = np.unique(rows % count, return_index=True, return_inverse=True)
+        own = self.share.of(len(rows))  # a blend may be another rank's than its twin
+        frames = draw_frames(self.seed, key)[first][same][own]
+        items, twins = rows[own] % count, rows[own] >= count
         draw = derive_seed(self.seed, "augment", key.epoch, key.number)
         labels, pictures = self.labels[items].clone(), []
         canvases = (found[self.canvas] for found in self.source.read_train(items.tolist(), frames))
@@ -122,7 +132,7 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
             batch |= {"draw": torch.tensor(draw), "same": torch.from_numpy(same)}
         if self.erase:
             seed = derive_seed(self.seed, "erase", key.epoch, key.number)
-            boxes = draw_boxes(len(first), self.image_size, self.erase, seed)[same]
+            boxes = draw_boxes(len(first), self.image_size, self.erase, seed)[same][own]
             batch["blank"] = torch.from_numpy(boxes)
         if self.masked is not None:
             side = pictures[0].pixels.shape[0]
@@ -131,9 +141,9 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
             batch["mask"] = torch.from_numpy(np.stack(masks))
             batch["has_mask"] = torch.tensor([one.mask is not None for one in pictures])
         if self.views is not None:
-            batch["views"] = self._views(
-                key._replace(rows=tuple(items.tolist())), frames, self.views
-            )
+            batch["views"] = self._views(key, items.tolist(), frames, self.views)
+        if self.share.ranks > 1:
+            batch["whole"] = torch.tensor(len(rows))
         return batch
 
     def _treated(
@@ -147,19 +157,24 @@ class TrainBatches(Dataset[dict[str, Tensor]]):
             yield self.reals(canvas, derive_seed(self.seed, "reals", key.epoch, key.number, row))
 
     def _views(
-        self, key: BatchKey, frames: NDArray[np.float64], asked: str | Mapping[str, Any]
+        self,
+        key: BatchKey,
+        rows: Sequence[int],
+        frames: NDArray[np.float64],
+        asked: str | Mapping[str, Any],
     ) -> Tensor:
-        """Return two views of each item, uint8 (n, 2, s, s, 3)."""
-        canvases = self.source.stack(key.rows, frames, self.canvas)
+        """Return two views of each of a batch's own items, uint8 (n, 2, s, s, 3)."""
+        canvases, own = self.source.stack(rows, frames, self.canvas), self.share.of(len(key.rows))
         seed, wanted = derive_seed(self.seed, "views", key.epoch, key.number), read_augment(asked)
         if wanted.of_batches:
             draws = torch.Generator().manual_seed(seed)
-            both = torch.from_numpy(canvases)
+            both = self.share.spread(torch.from_numpy(canvases), len(key.rows))
             views = [wanted.preset(both, self.image_size, draws) for _ in range(2)]
-            return torch.stack(views, 1)
-        augment = make_augment(asked, self.image_size)
-        augment.set_random_seed(seed)
-        pairs = [[augment(image=one)["image"] for _ in range(2)] for one in canvases]
+            return torch.stack(views, 1)[own]
+        augment, pairs = make_augment(asked, self.image_size), []
+        for place, one in enumerate(canvases, own.start):
+            augment.set_random_seed(derive_seed(seed, place))
+            pairs.append([augment(image=one)["image"] for _ in range(2)])
         return torch.from_numpy(np.array(pairs))
 
     def as_they_are(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from src.data.batches.augment import beside, read_augment
+from src.data.batches.share import Share
 
 Batch = dict[str, Tensor]
+WHOLE = slice(None)
 
 
 def mix_batch(
-    pixels: Tensor, label: Tensor, mixup: float, cutmix: float, seed: int
+    pixels: Tensor, label: Tensor, mixup: float, cutmix: float, seed: int, own: slice = WHOLE
 ) -> tuple[Tensor, Tensor]:
     """Mix every image of a batch with another of it, all in the same proportion.
 
@@ -26,26 +28,26 @@ def mix_batch(
     are wanted, each batch takes one, by a coin.
 
     Of pixels uint8 (n, s, s, 3) and labels (n,) of 0/1 it returns pixels, float32 on the same scale
-    from mixup and uint8 from cutmix, and float32 labels.
+    from mixup and uint8 from cutmix, and float32 labels; those at the places `own` alone.
     """
     rng = np.random.default_rng(seed)
     cuts = cutmix > 0 and (mixup == 0 or rng.random() < 0.5)
     alpha = cutmix if cuts else mixup
     share = float(rng.beta(alpha, alpha))  # of the image itself
-    partner = beside(pixels, torch.from_numpy(rng.permutation(len(pixels))))
+    partner = beside(pixels, torch.from_numpy(rng.permutation(len(pixels))[own]))
+    first, other = pixels[own], pixels[partner]
     if cuts:
-        pixels, share = _cut(pixels, partner, share, rng)
+        mixed, share = _cut(first, other, share, rng)
     else:
-        first = pixels.float()
-        pixels = first.lerp(first[partner], 1 - share)
-    first_label = label.float()
-    return pixels, share * first_label + (1 - share) * first_label[partner]
+        mixed = first.float().lerp(other.float(), 1 - share)
+    soft = label.float()
+    return mixed, share * soft[own] + (1 - share) * soft[partner]
 
 
 def _cut(
-    pixels: Tensor, partner: Tensor, share: float, rng: np.random.Generator
+    pixels: Tensor, other: Tensor, share: float, rng: np.random.Generator
 ) -> tuple[Tensor, float]:
-    """Return images with a rectangle of their partners, and the share that is their own."""
+    """Return images with a rectangle of the others, and the share that is their own."""
     height, width = pixels.shape[1:3]
     sides = np.array([height, width])
     half = np.rint(sides * np.sqrt(1 - share)).astype(int) // 2
@@ -53,7 +55,7 @@ def _cut(
     top, left = np.clip(center - half, 0, sides)
     bottom, right = np.clip(center + half, 0, sides)
     mixed = pixels.clone()
-    mixed[:, top:bottom, left:right] = pixels[partner, top:bottom, left:right]
+    mixed[:, top:bottom, left:right] = other[:, top:bottom, left:right]
     return mixed, 1 - float((bottom - top) * (right - left)) / (height * width)
 
 
@@ -95,8 +97,10 @@ class DeviceBatches:
         device: torch.device,
         mixup: float = 0.0,
         cutmix: float = 0.0,
+        share: Share | None = None,
     ) -> None:
         self.loader = loader
+        self.share = share or Share()
         wanted = read_augment(augment)
         self.augment = wanted.preset if wanted.of_batches else None
         self.image_size = image_size
@@ -110,22 +114,26 @@ class DeviceBatches:
 
     def _prepared(self, batch: Batch) -> Batch:
         # What is drawn stays on the CPU: to read it from a card is to wait for the card.
-        drawn = {key: batch[key] for key in ("draw", "mix", "same") if key in batch}
+        drawn = {key: batch[key] for key in ("draw", "mix", "same", "whole") if key in batch}
         moved = {
             key: tensor.to(self.device, non_blocking=True)
             for key, tensor in batch.items()
             if key not in drawn
         }
+        whole = int(drawn.get("whole", len(batch["item"])))
+        own, spread = self.share.of(whole), self.share.spread
         if "draw" in drawn:
             draw, same = int(drawn["draw"]), drawn.get("same")
-            moved["pixels"] = self._augmented(moved["pixels"], draw, same)
+            moved["pixels"] = self._augmented(spread(moved["pixels"], whole), draw, same)[own]
             if "mask" in moved:
-                layers = moved["mask"][..., None].expand(-1, -1, -1, 3)
-                moved["mask"] = self._augmented(layers, draw, same)[..., 0].contiguous()
+                layers = spread(moved["mask"], whole)[..., None].expand(-1, -1, -1, 3)
+                moved["mask"] = self._augmented(layers, draw, same)[own][..., 0].contiguous()
         if "mix" in drawn:
-            moved["pixels"], moved["label"] = mix_batch(
-                moved["pixels"], moved["label"], self.mixup, self.cutmix, int(drawn["mix"])
-            )
+            pixels = self.share.gather(moved["pixels"], whole)
+            label = self.share.gather(moved["label"], whole)
+            seed = int(drawn["mix"])
+            mixed = mix_batch(pixels, label, self.mixup, self.cutmix, seed, own)
+            moved["pixels"], moved["label"] = mixed
         return moved
 
     def _augmented(self, pixels: Tensor, draw: int, same: Tensor | None) -> Tensor:
