@@ -11,6 +11,7 @@ VERBS = {
     "plan": "what to train in the minutes there are: this data, this machine, the commands to type",
     "demo": "the whole job on an embedded data set: folds, two models, tuning, submission",
     "data": "what was understood of a data set: counts, sizes, duplicates, unreadable files",
+    "shards": "pack a data set into tar shards with an index, read in place from anywhere",
     "folds": "make the fold file and say what a naive split would have leaked",
     "faces": "find the faces in images and clips, for the models that crop them",
     "models": "the models that --model takes",

@@ -91,6 +91,9 @@ landmarks = Artefact(".cache/landmarks/{dataset}")
 feature_cache = Artefact(".cache/features/{dataset}/{key}.npy")
 # augmented views of its items by the first blocks of a net
 prefix_views = Artefact(".cache/views/{dataset}/{key}")
+# blocks of shards that lie elsewhere; what is known of shards that are being written
+shard_blocks = Artefact(".cache/shards/{key}")
+shards_begun = Artefact(".cache/shards_begun/{key}")
 study_lock = Artefact(".cache/studies/{key}.lock")  # the storage of a study is opened under it
 # what merges are made from and is not kept: starts, resized weights
 merge_parts = Artefact(".cache/merges")
@@ -186,6 +189,11 @@ merge_report_dir = Artefact("reports/{dataset}/{scheme}/merges")
 def cache_dir() -> Path:
     """Return the folder of everything that can be deleted and is made again when needed."""
     return root() / ".cache"
+
+
+def shard_cache() -> Path:
+    """Return the folder of all blocks of shards that lie elsewhere."""
+    return cache_dir() / "shards"
 
 
 def input_dir(input_root: Path | None = None) -> Path:

@@ -156,10 +156,17 @@ def write_json(
     A `seal` adds `sha256`, the fingerprint of everything else in it: `read_json(sealed=True)` then
     tells a file that was edited or damaged. `before`: see `write_text`.
     """
-    if seal:
-        record = {**record, SEAL: _seal(record)}
-    text = json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    text = sealed_text(record) if seal else _json_text(record)
     write_text(path, text, before=before)
+
+
+def sealed_text(record: Mapping[str, Any]) -> str:
+    """Return what `write_json` writes with a seal, for what is written elsewhere than on a disk."""
+    return _json_text({**record, SEAL: _seal(record)})
+
+
+def _json_text(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def read_json(

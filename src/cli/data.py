@@ -112,7 +112,8 @@ def _print_seen(dataset: Dataset, source: str, arguments: Namespace) -> None:
 
 def _print_layout(dataset: Dataset) -> None:
     print(f"{dataset.name}: {dataset.root}")
-    sources = dataset.items["path"].str.extract(r"^(.*?\.zip)!/", expand=False).fillna("folders")
+    inside = dataset.items["path"].str.extract(r"^(?:(.*?\.zip)|(.*?)[^/]*\.tar)!/")
+    sources = inside[0].fillna(inside[1] + "shards").fillna("folders")
     for source, count in sources.value_counts(sort=False).items():
         print(f"  {source}: {count} items")
     for note in dataset.notes:

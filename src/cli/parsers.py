@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from src.cli import file_parsers  # noqa: F401 - enters its commands
+from src.cli import file_parsers, scale_parsers  # noqa: F401 - enter their commands
 from src.cli.common import GOES_ON, run_command
 from src.cli.flags import (
     COMMANDS,

@@ -99,6 +99,16 @@ class SampleConfig(Keys):
 
 
 @dataclass(frozen=True, config=STRICT)
+class ShardsConfig(Keys):
+    """The `shards:` part: a path, or a mapping."""
+
+    path: Word  # a folder, relative to the data set's or absolute, or what fsspec opens (s3://...)
+    # what blocks of shards that lie elsewhere may take below .cache/shards; None for a quarter of
+    # what is free there
+    cache_gb: Annotated[float, Field(gt=0)] | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
 class DatasetConfig(Keys):
     """Everything `dataset.yaml` may say."""
 
@@ -156,6 +166,10 @@ class DatasetConfig(Keys):
     domains: Literal["own", "set"] = "own"
     # `cropped` where every picture is a face already, so that no model looks for one
     faces: Literal["detect", "cropped"] = "detect"
+    # where the items lie that `python -m src shards` packed; they are all that the data set holds
+    shards: Annotated[
+        ShardsConfig | None, BeforeValidator(lambda x: {"path": x} if isinstance(x, str) else x)
+    ] = None
     # how many frames of a video of train (and val) and of test become items, where videos are
     # folders or lists of frames
     frames_per_video: Annotated[tuple[Frames, Frames], BeforeValidator(_frames)] = (None, None)

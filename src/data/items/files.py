@@ -1,8 +1,9 @@
 """Files of a data set, on disk, in a zip or in rows of a parquet file: their kind and their bytes.
 
 A path is relative to the data set's folder, with `/`; a member of a zip is
-`train.zip!/train/real/x.jpg`, a row of a parquet file `train.parquet!/12/x.jpg`. All are read in
-place, from any thread and after any fork.
+`train.zip!/train/real/x.jpg`, a row of a parquet file `train.parquet!/12/x.jpg`, a member of a tar
+shard `train-000000.tar!/1536-20480-2899812733/train/x.jpg`. All are read in place, from any thread
+and after any fork.
 """
 
 import os
@@ -11,9 +12,12 @@ import struct
 import threading
 import zipfile
 import zlib
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from src.data.items.parquet_rows import PARQUET, ParquetRows
+from src.data.items.tar_shards import TAR, TarShard, pread
 from src.errors import UnreadableImageError, UserError
 
 IMAGE_SUFFIXES = frozenset(
@@ -26,8 +30,8 @@ VIDEO_SUFFIXES = frozenset(
      ".f4v", ".3gp", ".3gpp", ".3g2", ".ts", ".mts", ".m2ts", ".m2t", ".vob", ".ogv", ".mpe",
      ".m1v", ".m2v", ".mpv", ".mp4v", ".qt", ".divx", ".dv", ".mxf", ".rm", ".rmvb")
 )  # fmt: skip
-# A member of a zip, or a row of a parquet file.
-IN_ZIP = re.compile(r"^(.*?\.(?:zip|parquet))!/(.*)$", re.IGNORECASE | re.DOTALL)
+# A member of a zip, of a tar shard, or a row of a parquet file.
+IN_ZIP = re.compile(r"^(.*?\.(?:zip|parquet|tar))!/(.*)$", re.IGNORECASE | re.DOTALL)
 _LOCAL_HEADER = 30  # bytes before a member's name in front of its data
 _DRIVE = re.compile(r"^[A-Za-z]:")
 # No picture shrinks to a hundredth; a bomb does, to a thousandth.
@@ -95,7 +99,7 @@ class Archive:
                 f"{self.path}: {member} would unpack from {packed} to {info.file_size} bytes, "
                 "which no picture is (a zip bomb?)"
             )
-        data = self._unpack(_pread(self._fd, packed, self._start(info)), info)
+        data = self._unpack(pread(self._fd, packed, self._start(info)), info)
         if len(data) != info.file_size or zlib.crc32(data) != info.CRC:
             raise OSError(f"{self.path}: {member} is damaged (its CRC does not fit)")
         return data
@@ -110,7 +114,7 @@ class Archive:
         info = self._member(member)
         # Before the first of them come the tables of a deflated block, a few hundred bytes.
         packed = min(info.compress_size, self._size, 2 * count + 1024)
-        return self._unpack(_pread(self._fd, packed, self._start(info)), info, count)[:count]
+        return self._unpack(pread(self._fd, packed, self._start(info)), info, count)[:count]
 
     def _member(self, name: str) -> zipfile.ZipInfo:
         info = self.members.get(name)
@@ -123,7 +127,7 @@ class Archive:
     def _start(self, info: zipfile.ZipInfo) -> int:
         """Return where a member's data begin."""
         inside = 0 <= info.header_offset < self._size
-        head = _pread(self._fd, _LOCAL_HEADER, info.header_offset) if inside else b""
+        head = pread(self._fd, _LOCAL_HEADER, info.header_offset) if inside else b""
         if head[:4] != b"PK\3\4":
             raise OSError(
                 f"{self.path}: {info.filename} does not start where the zip says (damaged)"
@@ -153,15 +157,8 @@ def safe_name(name: str) -> str:
     return "/".join(part for part in parts if part not in ("", ".", ".."))
 
 
-def _pread(fd: int, count: int, offset: int) -> bytes:
-    parts = []
-    while count > 0 and (part := os.pread(fd, count, offset)):
-        parts.append(part)
-        count, offset = count - len(part), offset + len(part)
-    return b"".join(parts)
-
-
-_ARCHIVES: dict[str, Archive | ParquetRows] = {}
+Holder = Archive | ParquetRows | TarShard
+_ARCHIVES: dict[str, Holder] = {}
 _OPENING = threading.Lock()
 
 
@@ -176,11 +173,14 @@ def _forget_lock() -> None:
 os.register_at_fork(after_in_child=_forget_lock)
 
 
-def open_archive(path: str, *, fresh: bool = False) -> Archive | ParquetRows:
-    """Return a zip, or a parquet file of pictures, opened once per process or now (`fresh`).
+def open_archive(path: str, *, fresh: bool = False) -> Holder:
+    """Return a zip, a parquet file of pictures or a shard, opened once per process.
+
+    It is opened anew where it is wanted `fresh`.
 
     Raises:
         OSError: missing, not readable, or two different files under one name.
+        UserError: a shard that is not what its index says.
     """
     if fresh:
         _ARCHIVES.pop(path, None)
@@ -189,7 +189,8 @@ def open_archive(path: str, *, fresh: bool = False) -> Archive | ParquetRows:
         with _OPENING:
             found = _ARCHIVES.get(path)
             if found is None:
-                kind = ParquetRows if path.lower().endswith(PARQUET) else Archive
+                suffix = suffix_of(path)
+                kind = {PARQUET: ParquetRows, TAR: TarShard}.get(suffix, Archive)
                 found = _ARCHIVES[path] = kind(path)
     return found
 
@@ -215,7 +216,7 @@ class _Disk:
 _DISK = _Disk()
 
 
-def _locate(root: Path, path: str) -> tuple[_Disk | Archive | ParquetRows, str]:
+def _locate(root: Path, path: str) -> tuple[_Disk | Holder, str]:
     """Return what holds a file, and the file's name there."""
     inside = IN_ZIP.match(path)
     # Lexically: root may be a link, and `..` must lead back to its neighbour in input/.
@@ -237,6 +238,19 @@ def read_bytes(root: Path, path: str) -> bytes:
         raise UserError(f"{root}: {path} is not there any more ({error})") from None
     except OSError as error:
         raise UnreadableImageError(str(error)) from None
+
+
+def read_ahead(root: Path, paths: Iterable[str]) -> None:
+    """Have items that lie in shards read, each with what stands around it; waits for nothing.
+
+    Right where neighbours are read soon too (`sampler: shards`). What goes wrong is said by
+    whoever reads the item.
+    """
+    for path in paths:
+        with suppress(OSError, UserError):
+            holder, name = _locate(root, path)
+            if isinstance(holder, TarShard):
+                holder.read_ahead(name)
 
 
 def read_head(root: Path, path: str, count: int) -> bytes:
@@ -262,7 +276,7 @@ def stamp_of(root: Path, path: str) -> tuple[int, ...]:
 
 
 def local_path(root: Path, path: str) -> Path | None:
-    """Return where a file lies on disk; None for a member of a zip.
+    """Return where a file lies on disk; None for a member of a zip or a shard.
 
     Raises:
         UserError: the file is not there any more.

@@ -263,7 +263,7 @@ def _file_entry(top: str, found: "os.DirEntry[str]", relative: str) -> Entry:
             raise UserError(f"{path} is a link to {target}, which is not there") from None
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     if IN_ZIP.match(relative):
-        raise UserError(f"{path}: a folder may not be called *.zip! or *.parquet!; rename it")
+        raise UserError(f"{path}: a folder may not be called *.zip!, *.tar!, *.parquet!; rename it")
     if not S_ISREG(stat.st_mode):
         return Entry(relative, relative, -1, 0)
     return Entry(relative, relative, stat.st_size, _times_of(stat))

@@ -29,6 +29,8 @@ from src.data.items.manifest import (
 )
 from src.data.items.masks import as_series, describe_masks, masks_of_items
 from src.data.items.places import note_splits, place_files, refuse_outside
+from src.data.items.shard_home import home_of
+from src.data.items.shard_index import entries_of, read_shards
 from src.data.items.words import make_split_map
 from src.data.layouts.class_folders import Labelled, label_by_folders
 from src.data.layouts.label_tables import find_label_tables, label_by_tables
@@ -66,7 +68,12 @@ def load_dataset(
     """
     opener = _Opener(input_root, group_by)
     root, config = opener.open(dataset)
-    if config.combine:
+    home = home_of(root, config)
+    if home is not None and not config.extra:
+        loaded = read_shards(dataset, root, config, home)
+        check_items(loaded.items, root)
+        return loaded
+    if config.combine and home is None:
         entries, loaded = _with_domains(_combine(dataset, root, config, opener))
     else:
         entries, loaded = _load(dataset, root, config)
@@ -117,7 +124,13 @@ class _Opener:
                     f"{root / 'dataset.yaml'}: {name} is itself a part of {of.name} ({how}), so it "
                     f"may have no `{key}:`; list them all in {where}"
                 )
-        return _load(name, root, config)
+        loaded = _load(name, root, config)
+        if loaded[1].extra_ids:
+            raise UserError(
+                f"{where}: {how} names {name}, whose shards hold items that are never scored (it "
+                "was packed with an `extra:`): pack it without"
+            )
+        return loaded
 
 
 def _with_domains(loaded: Loaded) -> Loaded:
@@ -131,6 +144,10 @@ def _with_domains(loaded: Loaded) -> Loaded:
 
 
 def _load(name: str, root: Path, config: DatasetConfig) -> Loaded:
+    home = home_of(root, config)
+    if home is not None:
+        packed = read_shards(name, root, config, home)
+        return entries_of(packed), packed
     return _with_domains(_read(name, root, config))
 
 
@@ -194,10 +211,16 @@ def _read(name: str, root: Path, config: DatasetConfig) -> Loaded:
 
 def _check_not_empty(root: Path, listing: Listing) -> None:
     if not listing.media:
+        tars = "neither image nor video (.tar)" in listing.ignored
+        tar = (
+            "; a folder of tars is a data set once its shards.json is there, which `python -m src "
+            "shards` writes last; tars from elsewhere must be unpacked"
+        )
         aside = "; ".join(f"{count} x {reason}" for reason, count in listing.ignored.items())
         raise UserError(
             f"{root} holds no image or video, neither in folders nor in zips"
             + (f" (left aside: {aside})" if aside else "")
+            + tar * tars
         )
 
 
