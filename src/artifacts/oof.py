@@ -10,6 +10,7 @@ import pandas as pd
 from src.artifacts.atomic import atomic_path
 from src.artifacts.files import check_unique, parse_column, read_csv, write_csv
 from src.errors import UserError
+from src.texts import Texts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -127,18 +128,35 @@ def write_views(path: Path, views: pd.DataFrame, metadata: dict[str, Any]) -> No
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    ordered = views[VIEW_COLUMNS].sort_values(["item_id", "view"], kind="stable")
-    table = pa.table(
-        {
-            "item_id": ordered["item_id"].tolist(),
-            "fold": ordered["fold"].to_numpy(np.int32),
-            "view": ordered["view"].tolist(),
-            "logit": ordered["logit"].to_numpy(np.float64),
-        },
-        schema=_view_schema(),
-    ).replace_schema_metadata({_METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
+    ordered = views
+    if not _in_order(views):
+        ordered = views.sort_values(["item_id", "view"], kind="stable")
+    named = {name: Texts(ordered[name]).column.cast(pa.string()) for name in ("item_id", "view")}
+    numbers = {
+        "fold": ordered["fold"].to_numpy(np.int32),
+        "logit": ordered["logit"].to_numpy(np.float64),
+    }
+    columns = named | numbers
+    table = pa.table({name: columns[name] for name in VIEW_COLUMNS}, schema=_view_schema())
+    # In one piece: what a file holds must not show in which pieces it was made.
+    table = table.combine_chunks().replace_schema_metadata(
+        {_METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()}
+    )
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, write_page_checksum=True)
+
+
+def _in_order(views: pd.DataFrame) -> bool:
+    """Tell whether predictions are sorted by item_id and view, as most are made."""
+    from pyarrow.compute import call_function
+
+    ids, names = Texts(views["item_id"]).column, Texts(views["view"]).column
+    before, after = slice(0, max(0, len(ids) - 1)), slice(1, None)
+    further = call_function("less", [ids[before], ids[after]])
+    same = call_function("equal", [ids[before], ids[after]])
+    along = call_function("less_equal", [names[before], names[after]])
+    rows = call_function("or", [further, call_function("and", [same, along])])
+    return bool(rows.to_numpy().all())
 
 
 def read_views(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:

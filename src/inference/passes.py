@@ -11,8 +11,8 @@ import torch
 from src.artifacts.oof import MIRRORED, Levels, write_views
 from src.compute.memory import free_bytes
 from src.compute.request import Compute
-from src.config import READING
-from src.data.items.files import kind_of
+from src.config import READING, FramesConfig
+from src.data.pixels.frames import FrameNumbers
 from src.data.pixels.reader import FaceCuts
 from src.data.pixels.source import Canvas, PixelSource
 from src.errors import UserError
@@ -46,7 +46,7 @@ def predict_parts(
         UserError: a logit is not finite, memory ran out, or an engine cannot do what is asked.
     """
     keep_freed_memory()
-    clips = any(kind_of(path) == "video" for path in items.paths)
+    clips = FrameNumbers(items.paths, FramesConfig()).has_clips
     passes = _passes(parts, compute.chip, clips=clips)
     if len(passes) > len({part.levels for part in parts}):
         LOG.info(
@@ -161,7 +161,7 @@ def predict_with(
         engines, [views for _, views in loaded], source, np.arange(len(items.paths)), compute,
         what="predicting", partial=partial,
     )  # fmt: skip
-    return seen, {items.item_ids[k]: source.describe(k) for k in cut.tolist()}, source
+    return seen, {str(items.item_ids[k]): source.describe(k) for k in cut.tolist()}, source
 
 
 def warn_of_reading(engines: Sequence[Engine], source: PixelSource) -> None:

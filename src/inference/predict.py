@@ -1,8 +1,7 @@
 """The one way from items to logits: validation, out-of-fold, test and any folder go through it."""
 
 from collections.abc import Sequence
-from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 import pandas as pd
@@ -33,6 +32,7 @@ from src.inference.engines import Eager, Engine
 from src.inference.unfinished import Partial
 from src.models.classifier import Classifier
 from src.progress import track
+from src.texts import Texts
 
 VIEWS = {"none": (WHOLE,), "flip": (WHOLE, WHOLE + MIRRORED)}
 WAYS_OUT = (
@@ -80,41 +80,50 @@ class Seen(NamedTuple):
         of the logits, with the level before each where pictures are delivered (`views_at`).
         """
         number = NO_FOLD if fold == paths.ALL else fold
-        every = np.asarray(ids, dtype=object)
         tables = []
         for person in [0] if self.person is None else np.unique(self.person).tolist():
             names, rows = views, np.ones(len(self.there), bool)
             if self.person is not None:
                 names = [_renamed(view, f"face{person}") for view in views]
                 rows = self.person == person
-            tables.append(self._rows(rows & self.there, every, number, names))
+            tables.append(self._rows(rows & self.there, ids, number, names))
             # An item without this person is not one that could not be read.
             items = np.unique(self.frames.place[rows]) if person else np.arange(self.n_items)
             lost = np.setdiff1d(items, self.frames.place[rows & self.there])
             if len(lost):
-                unread = {"item_id": every[lost], "fold": number, "view": UNREADABLE}
+                unread = {"item_id": _at(ids, lost), "fold": number, "view": UNREADABLE}
                 tables.append(pd.DataFrame(unread | {"logit": np.nan}))
         return pd.concat(tables, ignore_index=True)[VIEW_COLUMNS]
 
     def _rows(
         self,
         rows: NDArray[np.bool_],
-        ids: NDArray[np.object_],
+        ids: Sequence[str],
         fold: paths.FoldName,
         names: Sequence[str],
     ) -> pd.DataFrame:
+        frames, which = np.unique(self.frames.frame[rows], return_inverse=True)
         views = [
-            names if frame < 0 else [_renamed(name, f"f{frame:02d}") for name in names]
-            for frame in self.frames.frame[rows].tolist()
+            name if frame < 0 else _renamed(name, f"f{frame:02d}")
+            for frame in frames.tolist()
+            for name in names
         ]
+        view = which[:, None] * len(names) + np.arange(len(names))
         return pd.DataFrame(
             {
-                "item_id": np.repeat(ids[self.frames.place[rows]], len(names)),
+                "item_id": _at(ids, np.repeat(self.frames.place[rows], len(names))),
                 "fold": fold,
-                "view": np.array([*chain.from_iterable(views)], dtype=object),
+                "view": _at(Texts(views), view.reshape(-1)),
                 "logit": self.logits[rows].reshape(-1),
             }
         )
+
+
+def _at(texts: Sequence[str], places: NDArray[np.int64]) -> pd.Series | NDArray[np.object_]:
+    """Return a column of the strings at some places."""
+    if isinstance(texts, Texts):
+        return texts.take(places).column.to_pandas()
+    return np.asarray(texts, dtype=object)[places]
 
 
 def views_at(levels: Levels | None, views: Sequence[str]) -> list[str]:
@@ -178,7 +187,7 @@ def _with_everyone(
     face = model.spec.face
     if face is None or face.which != "all":
         return seen
-    count = np.array(source.cuts.count_people(face, [source.paths[item] for item in items]))
+    count = np.array(source.cuts.count_people(face, [str(source.paths[item]) for item in items]))
     parts = [(seen.frames, seen.logits, seen.there, np.zeros(len(seen.there), np.int64))]
     for person in range(1, max(count, default=0)):
         chosen = np.flatnonzero((count > person) & seen.readable)
@@ -274,17 +283,45 @@ def view_pixels(pixels: Tensor, view: str) -> Tensor:
     return pixels.flip(2) if view.endswith(MIRRORED) else pixels
 
 
-def parts_of(source: PixelSource, rows: NDArray[np.int64], size: int) -> list[list[int]]:
+class Batches(Sequence[list[int]]):
+    """Rows in batches, each made into Python's numbers when it is asked for.
+
+    Args:
+        rows: int64 (n,).
+        cuts: int64 (n_batches + 1,), where each begins, and where the last one ends.
+    """
+
+    def __init__(self, rows: NDArray[np.int64], cuts: NDArray[np.int64]) -> None:
+        self.rows, self.cuts = rows, cuts
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return len(self.cuts) - 1
+
+    @overload
+    def __getitem__(self, number: int) -> list[int]: ...
+    @overload
+    def __getitem__(self, number: slice) -> "Batches": ...
+    def __getitem__(self, number: int | slice) -> "list[int] | Batches":
+        """Return the rows of one batch; of a slice, its batches."""
+        if isinstance(number, slice):
+            first, last, _ = number.indices(len(self))
+            return Batches(self.rows, self.cuts[first : max(first, last) + 1])
+        begin, end = self.cuts[range(len(self))[number] :][:2]
+        return self.rows[begin:end].tolist()
+
+
+def parts_of(source: PixelSource, rows: NDArray[np.int64], size: int) -> Batches:
     """Return rows in batches of at most `size`; a clip that fits into one is not cut."""
     if not source.numbers.has_clips:
-        return [rows[start : start + size].tolist() for start in range(0, len(rows), size)]
+        return Batches(rows, np.append(np.arange(0, len(rows), size), len(rows)))
     items = source.numbers.item_of(rows.tolist())
     ends = np.append(np.flatnonzero(np.diff(items)) + 1, len(rows))  # of the items
-    parts, start = [], 0
+    cuts, start = [0], 0
     while start < len(rows):
         last = int(np.searchsorted(ends, start + size, side="right")) - 1
         whole = int(ends[last]) if last >= 0 else 0
         end = whole if whole > start else min(start + size, len(rows))
-        parts.append(rows[start:end].tolist())
+        cuts.append(end)
         start = end
-    return parts
+    return Batches(rows, np.array(cuts))

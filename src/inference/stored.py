@@ -27,6 +27,7 @@ from src.data.items.dataset_yaml import part_of, says_cropped
 from src.ensemble.extra import is_extra, read_extra_test
 from src.ensemble.rule import fold_curves_of, rule_of
 from src.errors import UserError
+from src.texts import Texts
 
 if TYPE_CHECKING:
     from src.data.items.manifest import Dataset
@@ -61,8 +62,8 @@ class ItemsToPredict:
     __test__ = False  # not a pytest class
 
     root: Path  # folder of the data set
-    item_ids: list[str]  # ids, sorted
-    paths: list[str]  # manifest paths, in the same order
+    item_ids: Sequence[str]  # ids, sorted
+    paths: Sequence[str]  # manifest paths, in the same order
     manifest_sha256: str  # fingerprint of the data set they belong to
 
 
@@ -72,8 +73,8 @@ def items_to_predict(dataset: "Dataset") -> ItemsToPredict:
     test = dataset.test
     return ItemsToPredict(
         dataset.root,
-        test["item_id"].tolist(),
-        test["path"].tolist(),
+        Texts(test["item_id"]),
+        Texts(test["path"]),
         fingerprint_items(dataset, test),
     )
 
@@ -85,7 +86,9 @@ def fingerprint_items(dataset: "Dataset", table: pd.DataFrame) -> str:
     files hold does, and predictions still fit a copy of the data set on another machine. Where
     items are faces already, a model that crops sees others then.
     """
-    parts = sorted({part_of(path) for path in table["path"]})
+    elsewhere = table["path"].str.startswith("../")
+    parts = sorted({part_of(path) for path in table["path"][elsewhere]})
+    parts += [] if elsewhere.all() else [""]
     cropped = [part for part in parts if says_cropped(dataset.root, part)]
     marks = ["cropped", *filter(None, cropped)] if cropped else []
     return sha256_json([dataset.sha256, contents_sha256(dataset, table), *marks])
@@ -180,8 +183,9 @@ def stored_predictions(
         views, metadata = read_views(part.views)
     except UserError:
         return None  # not there, or damaged: predicted again
-    there = set(views["item_id"]) == set(items.item_ids)
-    if not there or not _is_of(metadata, part, items, precision, engine):
+    there, wanted = Texts(views["item_id"].drop_duplicates()), Texts(items.item_ids)
+    complete = there == wanted or (len(there) == len(wanted) and (there.find(wanted) >= 0).all())
+    if not complete or not _is_of(metadata, part, items, precision, engine):
         return None
     return views[~views["view"].str.endswith(MIRRORED)] if part.one_view else views
 

@@ -64,7 +64,7 @@ class Bench:
         net, native = build_backbone(job.config.backbone, spec.image_size, job.config.head)
         model = Classifier(net, spec).to(self.chip, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model: Classifier = model.eval()
-        files, canvases = job.table["path"].tolist(), [Canvas.of(spec)]
+        files, canvases = job.table["path"], [Canvas.of(spec)]
         self.source = PixelSource(job.root, files, canvases, frames=spec.frames)
         self.source.preload(paths.pixel_cache(job.dataset), job.options.cache)
         self.batchnorm = batchnorm if layers_of(net) else 0

@@ -1,6 +1,7 @@
 """One run: a model, a fold, the items it trains on and the items it is scored on."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +12,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src import paths
-from src.artifacts.files import sha256_file, sha256_json
+from src.artifacts.files import sha256_json
+from src.artifacts.fingerprints import fingerprint_of
 from src.artifacts.folds import fold_numbers
 from src.compute.budget import Budget
 from src.compute.request import Compute
 from src.config import ModelConfig
 from src.errors import UserError
+from src.texts import Texts
 
 WORDS = ("about", "licence")  # fields that describe a model and do not change what is trained
 
@@ -62,7 +65,7 @@ class Job:
     # item_id -> path of its mask, of items that have one; looked at where `config.wants_masks`
     masks: pd.Series = field(default_factory=lambda: pd.Series(dtype=object))
     # paths of items that other folds may train on: one pixel cache serves all folds
-    siblings: tuple[str, ...] = ()
+    siblings: Sequence[str] = ()
 
     @property
     def names(self) -> tuple[str, str, str, paths.FoldName]:
@@ -77,17 +80,15 @@ class Job:
     @property
     def folds_sha256(self) -> str:
         """The fingerprint of the fold file."""
-        return sha256_file(paths.folds_csv(self.dataset, self.scheme))
+        return fingerprint_of(paths.folds_csv(self.dataset, self.scheme))
 
     @cached_property
     def data_sha256(self) -> str:
         """The fingerprint of the items: their ids and sizes in bytes, and masks that are used."""
-        digest = hashlib.sha256()
-        for item_id, size in zip(self.table["item_id"], self.table["bytes"], strict=True):
-            digest.update(f"{item_id}\0{size}\n".encode())
+        digest = hashlib.sha256(Texts(self.table["item_id"]).sha256())
+        digest.update(self.table["bytes"].to_numpy("<i8"))
         if self.config.wants_masks:
-            for path in self.mask_paths:
-                digest.update(f"{path}\n".encode())
+            digest.update(self.mask_paths.sha256())
         return digest.hexdigest()
 
     def identity(self, start: dict[str, Any]) -> dict[str, Any]:
@@ -107,9 +108,11 @@ class Job:
         }
 
     @cached_property
-    def mask_paths(self) -> list[str]:
+    def mask_paths(self) -> Texts:
         """The path of each row's mask, "" for none."""
-        return self.table["item_id"].map(self.masks).fillna("").astype(str).tolist()
+        named = Texts([*self.masks, ""])
+        places = Texts(self.masks.index).find(Texts(self.table["item_id"]))
+        return named.take(places % len(named))  # the last one stands for -1
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -120,6 +123,13 @@ class Job:
     def groups(self) -> NDArray[np.str_]:
         """The groups by row, "" for none."""
         return self.table["group"].to_numpy(np.str_)
+
+    @property
+    def group_numbers(self) -> NDArray[np.int64]:
+        """A number by row, equal for rows of one group; -1 for none."""
+        codes, names = pd.factorize(self.table["group"])
+        none = names.get_indexer(pd.Index([""]))[0]
+        return np.where(codes == none, -1, codes)
 
     @property
     def is_refit(self) -> bool:
@@ -162,15 +172,19 @@ def job_table(items: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
     Raises:
         UserError: the fold file names an item that the data set no longer has.
     """
-    known = items.set_index("item_id")[["path", "bytes"]]
-    gone = ~folds["item_id"].isin(known.index)
-    if gone.any():
+    there, wanted = Texts(items["item_id"]), Texts(folds["item_id"])
+    same = there == wanted  # as long as nothing is left out, and then nothing is copied
+    rows = np.arange(0) if same else there.find(wanted)
+    gone = np.flatnonzero(rows < 0)
+    if len(gone):
         raise UserError(
-            f"{int(gone.sum())} items of the fold file are not in the data set any more, the "
-            f"first is {folds.loc[gone, 'item_id'].iloc[0]!r}; put them back, or make folds anew "
+            f"{len(gone)} items of the fold file are not in the data set any more, the "
+            f"first is {wanted[int(gone[0])]!r}; put them back, or make folds anew "
             "under another scheme"
         )
-    table = folds[["item_id", "label", "group", "fold"]].copy()
-    for place, column in enumerate(("path", "bytes"), 1):
-        table.insert(place, column, known.loc[folds["item_id"], column].to_numpy())
-    return table
+    columns = {"item_id": folds["item_id"].array}
+    for column in ("path", "bytes"):
+        values = items[column].array
+        columns[column] = values if same else values.take(rows)
+    columns |= {column: folds[column].array for column in ("label", "group", "fold")}
+    return pd.DataFrame(columns, copy=False)

@@ -19,6 +19,7 @@ from src.config import ModelConfig, read_model
 from src.data.folds.scan import scan_items
 from src.data.items.manifest import Dataset
 from src.errors import UserError
+from src.texts import Texts
 from src.training.job import Job, Options, config_sha256, job_table
 from src.training.pseudo import PseudoLabels
 
@@ -52,7 +53,8 @@ def plan_jobs(
         UserError: see `refit_epochs` and `PseudoLabels.add`.
     """
     table = job_table(dataset.train, folds)
-    plans, siblings = [], ()
+    plans: list[tuple[str, ModelConfig, Length, PseudoLabels | None]] = []
+    siblings: Sequence[str] = ()
     for model in models:
         config, labeller, refit = read_model(model), None, Length(budget)
         if config.pseudo is not None:
@@ -90,11 +92,11 @@ def plan_jobs(
     return jobs()
 
 
-def _readable_test_paths(dataset: Dataset) -> tuple[str, ...]:
+def _readable_test_paths(dataset: Dataset) -> Texts:
     """Return the test items that some fold may be given pseudo-labels of."""
     scan = scan_items(dataset)  # remembered since the folds were made
     good = (scan["error"] == "") & (scan["split"] == "test")
-    return tuple(dataset.items["path"][good.to_numpy()])
+    return Texts(dataset.items["path"][good.to_numpy()])
 
 
 def refit_epochs(

@@ -24,6 +24,7 @@ from src.inference.predict import VIEWS, Seen, predict_items
 from src.models import checkpoint
 from src.models.classifier import Classifier, count_parameters
 from src.models.weights import Start
+from src.texts import Texts
 from src.training.job import Job
 from src.training.monitor import LOSS, confidence_note, held_out_scores
 from src.training.run import Run
@@ -137,10 +138,10 @@ def write_predictions(job: Job, seen: Seen, weights_sha: str, how: str = "") -> 
     labels, pool = job.labels[job.held_rows], job.config.frames.pool
     ids = job.table["item_id"].iloc[job.held_rows]
     made_from = {"checkpoint_sha256": weights_sha, "pool": pool}
-    table = seen.table(ids.tolist(), job.fold, VIEWS[job.config.tta])
+    table = seen.table(Texts(ids), job.fold, VIEWS[job.config.tta])
     write_views(paths.oof_views(*job.names), table, made_from)
     pooled = seen.pooled(pool)
-    columns = {"item_id": ids.to_numpy(), "fold": job.fold, "label": labels, "logit": pooled}
+    columns = {"item_id": ids.array, "fold": job.fold, "label": labels, "logit": pooled}
     write_oof(paths.oof_csv(*job.names), pd.DataFrame(columns))
     report = held_out_scores(labels, pooled)
     LOG.info(
@@ -164,16 +165,16 @@ def check_weights(job: Job, model: Classifier) -> None:
 
 def check_logits(job: Job, seen: Seen) -> None:
     """Raise a UserError naming the first held-out item that has no finite logit."""
-    held, readable = job.table.iloc[job.held_rows], seen.readable
+    rows, readable = job.held_rows, seen.readable
     if not readable.all():
-        path = held["path"].iloc[int((~readable).argmax())]
+        path = job.table["path"].iloc[rows[int((~readable).argmax())]]
         raise UserError(
             f"{job.root / path}: not readable any more; it was when the folds were made: put the "
             "file back, the same command goes on after the last finished epoch"
         )
     odd = seen.there & ~np.isfinite(seen.logits).all(1)
     if odd.any():
-        item = held["item_id"].iloc[int(seen.frames.place[odd.argmax()])]
+        item = job.table["item_id"].iloc[rows[int(seen.frames.place[odd.argmax()])]]
         raise UserError(
             f"the logit of {item!r} is not finite, so no predictions were written; start again "
             "with --overwrite --precision fp32, or train a variant with a lower optim.lr under "

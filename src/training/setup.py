@@ -185,14 +185,14 @@ def epoch_pool(job: Job) -> EpochPool:
     of it, and a fake. `paired` then puts these two side by side.
     """
     config, rows = job.config, job.train_rows
-    labels, groups = job.labels[rows], job.groups[rows]
+    labels, paired = job.labels[rows], config.sampler == "paired"
+    groups = job.group_numbers[rows] if paired and config.blend is None else None
     if config.blend is not None:
         reals = rows[labels == 0]
         rows = np.concatenate([rows if config.blend.fakes else reals, reals + len(job.table)])
         labels = np.append(job.labels, np.ones(len(job.table), np.int64))[rows]
-        groups = (rows % len(job.table)).astype(np.str_)
-    paired = groups if config.sampler == "paired" else None
-    return EpochPool(rows, labels, config.optim.batch_size, config.per_class, paired)
+        groups = rows % len(job.table) if paired else None
+    return EpochPool(rows, labels, config.optim.batch_size, config.per_class, groups)
 
 
 def make_pseudo_fakes(job: Job, source: PixelSource, canvas: int) -> PseudoFakes | None:
@@ -203,7 +203,7 @@ def make_pseudo_fakes(job: Job, source: PixelSource, canvas: int) -> PseudoFakes
     """
     if job.config.blend is None:
         return None
-    reals = [row for row in job.train_rows.tolist() if job.labels[row] == 0]
+    reals = job.train_rows[job.labels[job.train_rows] == 0].tolist()
     found = Landmarks(paths.landmarks(job.dataset))
     lost = found.find(source, reals, canvas)
     names = job.table["item_id"].iloc[lost[:3]].tolist()
@@ -239,7 +239,7 @@ def make_masks(job: Job, source: PixelSource, canvas: int) -> Masked | None:
         return Masked(size)
     reader = MaskReader(source, job.mask_paths)
     reader.preload(job.labels)
-    fakes = [row for row in job.train_rows.tolist() if job.labels[row] == 1]
+    fakes = job.train_rows[job.labels[job.train_rows] == 1].tolist()
     known = sum(reader.read(row, canvas) is not None for row in fakes)
     if not known and blend is None:
         raise UserError(

@@ -116,7 +116,7 @@ class Trainer:
         self.look_size = max([model.spec.image_size, *(one.look_size for one in others)])
         own = Canvas.of(model.spec)
         wide = own._replace(size=round(own.size * self.look_size / model.spec.image_size))
-        canvases, files = list(dict.fromkeys([own, wide])), job.table["path"].tolist()
+        canvases, files = list(dict.fromkeys([own, wide])), job.table["path"]
         self.source = PixelSource(job.root, files, canvases, job.siblings, self.config.frames)
         self.run, self.sampler = setup.make_run(job, model, head, self.chip, precision, others)
         weights = setup.class_weights(self.config, self.sampler.pool.labels)

@@ -113,9 +113,9 @@ def test_a_clip_is_not_cut_by_a_batch(tmp_path):
     canvases = [Canvas(8, "squash", "bicubic")]
     source = PixelSource(tmp_path, names, canvases, frames=FramesConfig(train=1, eval=4))
     rows = source.numbers.eval_rows(np.arange(4)).rows
-    assert parts_of(source, rows, 6) == [[0, 1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]]
-    assert parts_of(source, rows, 9) == [list(range(9)), [9, 10, 11, 12]]
-    assert parts_of(source, rows, 3) == [[0, 1, 2], [3, 4], [5, 6, 7], [8], [9, 10, 11], [12]]
+    assert list(parts_of(source, rows, 6)) == [[0, 1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]]
+    assert list(parts_of(source, rows, 9)) == [list(range(9)), [9, 10, 11, 12]]
+    assert list(parts_of(source, rows, 3)) == [[0, 1, 2], [3, 4], [5, 6, 7], [8], [9, 10, 11], [12]]
 
 
 def test_a_checkpoint_of_another_reading_says_so_where_there_are_clips(tmp_path, caplog):

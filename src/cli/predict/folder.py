@@ -57,7 +57,7 @@ def predict_folder(arguments: Namespace) -> None:
     listing = list_files(folder)
     _print_left_aside(listing)
     items = items_of(folder if folder.is_dir() else folder.parent, listing)
-    names = items.item_ids
+    names = list(items.item_ids)
     if not names:
         raise UserError(f"--input-dir {folder}: holds no images and no videos that are read")
     judged = _judge(arguments, items) if arguments.recipe is None else judge(arguments, items)

@@ -47,7 +47,7 @@ def judge(arguments: Namespace, items: ItemsToPredict) -> Judged:
     if band is not None:
         print(band.words())
     found = vote_on_items(recipe, items, taken(Compute, arguments), levels)
-    votes = found.votes.loc[items.item_ids]
+    votes = found.votes.loc[list(items.item_ids)]
     readable = ~votes["fallback"].to_numpy(bool)
     prob, pred = votes["prob"].to_numpy(np.float64), votes["pred"].to_numpy(np.int64)
     reasons: dict[str, set[str]] = {}

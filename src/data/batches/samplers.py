@@ -1,6 +1,5 @@
 """Samplers by name: which rows an epoch's batches are made of, in which order."""
 
-from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -32,7 +31,7 @@ class EpochPool:
     labels: NDArray[np.int64]  # 0/1 of the same rows
     batch_size: int  # items a batch
     per_class: int = 0  # of `oversample`
-    groups: NDArray[np.str_] | None = None  # str of the same rows, "" for none; of `paired`
+    groups: NDArray[np.int64] | None = None  # number of the rows' groups, -1 for none; of `paired`
 
 
 Order = Callable[[EpochPool, np.random.Generator], Rows]
@@ -79,19 +78,13 @@ def paired(pool: EpochPool, rng: np.random.Generator) -> Rows:
         UserError: no group has both.
     """
     pairs, singles = _pairs(pool, rng)
-    order: list[int] = []
-    while pairs or singles:
-        room = pool.batch_size - len(order) % pool.batch_size
-        total = len(pairs) + len(singles)
-        if not pairs or (singles and (room == 1 or rng.integers(total) >= len(pairs))):
-            order.append(singles.popleft())
-        elif room > 1:
-            order.extend(pairs.popleft())
-        else:
-            real, fake = pairs.popleft()
-            order.append(real)
-            singles.append(fake)
-    return np.array(order, np.int64)
+    is_pair = rng.permutation(np.arange(len(pairs) + len(singles)) < len(pairs))
+    ends = np.cumsum(1 + is_pair)
+    _keep_pairs_whole(is_pair, ends, pool.batch_size)
+    order = np.empty(len(pool.rows), np.int64)
+    order[ends[~is_pair] - 1] = singles
+    order[ends[is_pair] - 2], order[ends[is_pair] - 1] = pairs.T
+    return order
 
 
 class EpochSampler(Sampler[BatchKey]):
@@ -107,6 +100,7 @@ class EpochSampler(Sampler[BatchKey]):
         self.seed = seed
         self.epoch = 0
         self.first = 0  # batch to begin with: those before it were trained on already
+        self._drawn: tuple[int, Rows] | None = None  # the last epoch's order: drawn once
         count = len(self._rows())
         self.batches = count // pool.batch_size
         if self.batches == 0:
@@ -125,34 +119,51 @@ class EpochSampler(Sampler[BatchKey]):
         order, size = self._rows(), self.pool.batch_size
         for number in range(self.first, len(self)):
             part = order[number * size : (number + 1) * size]
-            yield BatchKey(self.epoch, number, tuple(int(row) for row in part))
+            yield BatchKey(self.epoch, number, tuple(part.tolist()))
 
     def _rows(self) -> Rows:
-        return self.order(
-            self.pool, np.random.default_rng(derive_seed(self.seed, "order", self.epoch))
-        )
+        if self._drawn is None or self._drawn[0] != self.epoch:
+            self._drawn = None  # not beside the next one
+            rng = np.random.default_rng(derive_seed(self.seed, "order", self.epoch))
+            self._drawn = self.epoch, self.order(self.pool, rng)
+        return self._drawn[1]
 
 
-def _pairs(pool: EpochPool, rng: np.random.Generator) -> tuple[deque[tuple[int, int]], deque[int]]:
-    """Return (real, fake) rows of one group each, and the rows that are left, in random order."""
+def _pairs(pool: EpochPool, rng: np.random.Generator) -> tuple[Rows, Rows]:
+    """Return (real, fake) rows of one group each, (p, 2), and the rows left, in random order."""
     if pool.groups is None:
         raise ValueError("paired: no groups were given")
-    both: dict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
-    singles: list[int] = []
-    for place in rng.permutation(len(pool.rows)):
-        row, group = int(pool.rows[place]), str(pool.groups[place])
-        (both[group][pool.labels[place]] if group else singles).append(row)
-    pairs: list[tuple[int, int]] = []
-    for real, fake in both.values():
-        count = min(len(real), len(fake))
-        pairs += zip(real, fake, strict=False)
-        singles += real[count:] + fake[count:]
-    if not pairs:
+    order = rng.permutation(len(pool.rows))
+    order = order[np.lexsort((pool.labels[order], pool.groups[order]))]  # stable: random within
+    rows, labels, groups = pool.rows[order], pool.labels[order], pool.groups[order]
+    first = np.append(True, (np.diff(groups) != 0) | (np.diff(labels) != 0))
+    start = np.flatnonzero(first)
+    number = np.arange(len(rows)) - np.repeat(start, np.diff(np.append(start, len(rows))))
+    _, of = np.unique(groups, return_inverse=True)
+    counts = np.bincount(2 * of + labels, minlength=2 * (of.max(initial=-1) + 1)).reshape(-1, 2)
+    paired = (groups >= 0) & (number < counts.min(1)[of])
+    if not paired.any():
         raise UserError(
             "sampler: paired finds no group with a real and a fake item among the training rows; "
             "take balanced, or make folds from groups of related items (python -m src folds)"
         )
-    return (
-        deque(pairs[place] for place in rng.permutation(len(pairs))),
-        deque(singles[place] for place in rng.permutation(len(singles))),
-    )
+    pairs = np.stack([rows[paired & (labels == label)] for label in (0, 1)], axis=1)
+    return pairs[rng.permutation(len(pairs))], rng.permutation(rows[~paired])
+
+
+def _keep_pairs_whole(is_pair: NDArray[np.bool_], ends: Rows, batch_size: int) -> None:
+    """Exchange each pair that the end of a batch would tear apart with the next single row.
+
+    `is_pair` (n,) says what comes one after the other, `ends` (n,) where each ends; both change.
+    """
+    singles = np.flatnonzero(~is_pair)
+    for end in range(batch_size, int(ends[-1]), batch_size):
+        torn = int(np.searchsorted(ends, end))
+        if ends[torn] == end:
+            continue
+        after = int(np.searchsorted(singles, torn))
+        if after == len(singles):
+            return  # there are only pairs from here on
+        single, singles = int(singles[after]), singles[after + 1 :]
+        is_pair[torn], is_pair[single] = False, True
+        ends[torn:single] -= 1

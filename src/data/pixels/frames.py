@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from src.config import FramesConfig
 from src.data.items.files import VIDEO_SUFFIXES
+from src.texts import Texts
 
 Rows = NDArray[np.int64]
 _ENDS = tuple(VIDEO_SUFFIXES)
@@ -59,10 +60,11 @@ class FrameNumbers:
     def __init__(self, paths: Sequence[str], frames: FramesConfig) -> None:
         self.frames = frames
         self.slots = max(frames.train, frames.eval)
-        self.is_clip = np.array([path.lower().endswith(_ENDS) for path in paths], bool)
+        self.is_clip = _clips_among(paths)
         self.has_clips = bool(self.is_clip.any())
         self.slot_starts = _starts(self.is_clip, self.slots)
-        self.eval_starts = _starts(self.is_clip, frames.eval)
+        same = not self.has_clips or self.slots == frames.eval
+        self.eval_starts = self.slot_starts if same else _starts(self.is_clip, frames.eval)
 
     def eval_rows(self, items: Rows) -> FrameRows:
         """Return the rows of some items that evaluation looks at, item by item."""
@@ -97,6 +99,12 @@ class FrameNumbers:
     def train_slots(self, held: int) -> Rows:
         """Return which of the `held` slots that a clip has training draws from."""
         return spaced(held, self.frames.train)
+
+
+def _clips_among(paths: Sequence[str]) -> NDArray[np.bool_]:
+    if isinstance(paths, Texts):
+        return paths.ends_with(_ENDS)
+    return np.array([path.lower().endswith(_ENDS) for path in paths], bool)
 
 
 def _starts(is_clip: NDArray[np.bool_], count: int) -> Rows:

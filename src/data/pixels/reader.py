@@ -9,6 +9,7 @@ from typing import Self
 
 import cv2
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from src.artifacts.oof import Levels
@@ -24,6 +25,7 @@ from src.data.pixels.frames import FrameNumbers
 from src.data.pixels.images import Canvas
 from src.data.pixels.video import NAMED_AS_IMAGE, Clip, Convert, Pick, middle_frame, read_clip
 from src.errors import UnreadableImageError, UserError
+from src.texts import texts_of
 
 cv2.setNumThreads(1)  # parallelism lies in workers and torch; nested pools slow both
 
@@ -111,13 +113,13 @@ class ItemReader:
     def __init__(
         self,
         root: Path,
-        paths: Sequence[str],
+        paths: Sequence[str] | pd.Series,
         canvases: Sequence[Canvas],
         frames: FramesConfig | None = None,
         cuts: FaceCuts | None = None,
     ) -> None:
         self.root = root
-        self.paths = list(paths)
+        self.paths = texts_of(paths)
         self.canvases = list(dict.fromkeys(canvases))
         self.numbers = FrameNumbers(self.paths, frames or FramesConfig())
         self.cuts = cuts or FaceCuts(root, self.canvases, self.numbers.frames)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from src.artifacts.oof import Levels
@@ -31,6 +32,7 @@ from src.data.pixels.reader import Canvases, FaceCuts, ItemReader, Wanted
 from src.errors import UnreadableImageError, UserError
 from src.machine import available_memory, decoding_threads
 from src.progress import track
+from src.texts import Texts
 
 LOG = logging.getLogger("rvf")
 RAM_SHARE = 0.4  # of the memory that is free
@@ -59,14 +61,14 @@ class PixelSource(ItemReader):
     def __init__(
         self,
         root: Path,
-        paths: Sequence[str],
+        paths: Sequence[str] | pd.Series,
         canvases: Sequence[Canvas],
         siblings: Sequence[str] = (),
         frames: FramesConfig | None = None,
         cuts: FaceCuts | None = None,
     ) -> None:
         super().__init__(root, paths, canvases, frames, cuts)
-        self._siblings = list(siblings)
+        self._siblings = siblings
         self._kept: list[Stored] | None = None
 
     @property
@@ -231,8 +233,7 @@ def keep_on_disk(items: ItemReader, siblings: Sequence[str], home: Path | None) 
     lacking = [c for c, found in zip(items.canvases, kept, strict=True) if found is None]
     whole = items
     if lacking and siblings:
-        mine = set(items.paths)
-        more = [*items.paths, *(path for path in siblings if path not in mine)]
+        more = Texts(items.paths).with_others(Texts(siblings))
         both = ItemReader(items.root, more, items.canvases, items.numbers.frames, items.cuts)
         wanted = both.marks()
         if not any(missing_space(home, canvas, wanted) for canvas in lacking):

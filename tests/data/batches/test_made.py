@@ -128,7 +128,7 @@ def test_distractors_stand_on_both_of_a_pair(source):
 def test_pairs_stand_side_by_side_in_the_paired_order():
     rows = np.array([3, 7, 9, 13, 17, 19])
     labels = np.array([0, 0, 0, 1, 1, 1])
-    pool = EpochPool(rows, labels, 2, groups=(rows % 10).astype(np.str_))
+    pool = EpochPool(rows, labels, 2, groups=rows % 10)
     for epoch in range(3):
         sampler = EpochSampler(pool, "paired", seed=2)
         sampler.epoch = epoch
