@@ -27,6 +27,7 @@ VERBS = {
     "robustness": "how scores hold when pictures come as JPEG, blurred, smaller, noisy, retouched",
     "score": "CSVs of scores from anywhere: every metric, and which of two is better",
     "compare": "many ways to train, in one go: in-domain against out-of-domain scores",
+    "launch": "many jobs at once: folds, seeds, tuning; on this machine, SLURM or Ray",
     "export": "checkpoints as files for ONNX Runtime or OpenVINO, checked against torch",
     "bundle": "one archive that predicts with a recipe, without internet (Kaggle)",
     "submit-log": "the book of submissions: cross-fitted against public scores",

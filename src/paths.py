@@ -137,6 +137,12 @@ run_log = Artefact("checkpoints/{dataset}/{scheme}/{model}/fold_{fold}.log")
 run_lock = Artefact("checkpoints/{dataset}/{scheme}/{model}/fold_{fold}.lock")
 tensorboard_dir = Artefact("checkpoints/{dataset}/{scheme}/{model}/tensorboard/fold_{fold}")
 
+# what a launched job printed, how it began and ended; what shows other machines our files
+launch_dir = Artefact("launches/{dataset}")
+launch_log = Artefact("launches/{dataset}/{task}.log")
+launch_state = Artefact("launches/{dataset}/{task}.json")
+launch_token = Artefact("launches/{dataset}/.token")
+
 oof_home = Artefact("oof")
 oof_scheme_dir = Artefact("oof/{dataset}/{scheme}")
 oof_dir = Artefact("oof/{dataset}/{scheme}/{model}")

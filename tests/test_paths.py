@@ -16,7 +16,7 @@ from tests.conftest import REPO
 
 NAMES = {
     "dataset": "d", "scheme": "s", "model": "m", "fold": 3, "recipe": "r", "detector": "d",
-    "checkpoint_sha256": "0", "key": "k", "stage": 0, "name": "n", "other": "o",
+    "checkpoint_sha256": "0", "key": "k", "stage": 0, "name": "n", "other": "o", "task": "t",
 }  # fmt: skip
 
 

@@ -86,6 +86,21 @@ def file_lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
         lock.release()
 
 
+def is_held(path: Path) -> bool:
+    """Tell whether a process holds the lock file `path` right now."""
+    if not path.exists():
+        return False
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    except (OSError, NotImplementedError):  # no locks there: nobody can hold one
+        return False
+    lock.release()
+    return False
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; move it there with `os.replace` if all went well.

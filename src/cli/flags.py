@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from src import paths
 from src.errors import UserError, unknown_name
+from src.training.trackers import DEFAULT, TRACKERS
 
 AddFlags = Callable[["Parser"], None]
 COMMANDS: dict[str, tuple[str, AddFlags]] = {}  # the head of --help, what adds the other flags
@@ -143,3 +144,23 @@ def add_compute(parser: Parser, *also: str) -> None:
     add, yes = parser.add_argument, "store_true"
     add("--auto-batch", action=yes, help="compute as much at once as fits into the GPU")
     add("--compile", action=yes, help="through torch.compile; minutes to begin with")
+
+
+def add_training(parser: Parser) -> None:
+    """Add what says on which data, how fast and from which weights a model is trained."""
+    add = parser.add_argument
+    add_data(parser)
+    add_compute(parser)
+    add_hours(parser, "stop before this is over; the same command goes on from there")
+    add_minutes(parser, "fit the training of all folds asked for into this time, and finish it")
+    text = "where decoded pixels are kept; default: on disk if there is room, else in memory"
+    add_cache(parser, text)
+    text = f"where each epoch's scores go too: {', '.join(TRACKERS)} (default: {DEFAULT})"
+    add("--track", default=DEFAULT, metavar="NAME", help=text)
+    text = "no picture and summary of each fold that has ended"
+    add("--no-report", action="store_false", dest="report", help=text)
+    add("--overwrite", action="store_true", help="start finished folds again")
+    add_start(parser, "to start from")
+    text = "change the config (optim.lr=1e-4); only with --as"
+    add("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help=text)
+    add("--as", metavar="NEW_NAME", dest="new_name", help="name of the variant")

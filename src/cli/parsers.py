@@ -17,12 +17,13 @@ from src.cli.flags import (
     add_hours,
     add_minutes,
     add_start,
+    add_training,
     command,
 )
-from src.training.trackers import DEFAULT, TRACKERS
 
 AUGMENTS = ("crop_zoom", "light", "classic")  # that variants are drawn from
 DEFAULT_RECIPE = "tuned"
+HELD_OUT = "held-out fold (default: each in turn); `all` trains on every row"
 HOMES = {
     "bundle": "export",
     "models": "models.listing",
@@ -73,30 +74,10 @@ where it stopped; killed, after the last state that was saved.""")
 def _train(parser: Parser) -> None:
     add = parser.add_argument
     add("--model", required=True, metavar="NAME", help="a config, or timm:NAME")
-    _add_training(parser)
+    add_fold(parser, HELD_OUT)
+    add_training(parser)
     text = "train N members that differ in their seed: NAME, NAME_s<seed+1>, ..."
     add("--seeds", type=int, default=1, metavar="N", help=text)
-
-
-def _add_training(parser: Parser) -> None:
-    """Add what says on which fold, where, how fast and from which weights a model is trained."""
-    add = parser.add_argument
-    add_fold(parser, "held-out fold (default: each in turn); `all` trains on every row")
-    add_data(parser)
-    add_compute(parser)
-    add_hours(parser, "stop before this is over; the same command goes on from there")
-    add_minutes(parser, "fit the training of all folds asked for into this time, and finish it")
-    text = "where decoded pixels are kept; default: on disk if there is room, else in memory"
-    add_cache(parser, text)
-    text = f"where each epoch's scores go too: {', '.join(TRACKERS)} (default: {DEFAULT})"
-    add("--track", default=DEFAULT, metavar="NAME", help=text)
-    text = "no picture and summary of each fold that has ended"
-    add("--no-report", action="store_false", dest="report", help=text)
-    add("--overwrite", action="store_true", help="start finished folds again")
-    add_start(parser, "to start from")
-    text = "change the config (optim.lr=1e-4); only with --as"
-    add("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help=text)
-    add("--as", metavar="NEW_NAME", dest="new_name", help="name of the variant")
 
 
 @command("""Look at a data set and time this machine: what to train in the minutes there are.
@@ -386,7 +367,8 @@ def _variants(parser: Parser) -> None:
     add("--lr-factor", type=float, default=3.0, metavar="F", help=text)
     text = f"presets to draw from; default: the model's own and {', '.join(AUGMENTS)}"
     add("--augments", nargs="+", metavar="NAME", default=None, help=text)
-    _add_training(parser)
+    add_fold(parser, HELD_OUT)
+    add_training(parser)
 
 
 @command("""Draw learning curves, confusion, reliability, ROC, the most wrong items.

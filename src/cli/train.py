@@ -28,13 +28,7 @@ from src.training.trackers import check_tracker
 def run_train(arguments: Namespace) -> None:
     """Do what `train_folds.py` was asked for."""
     model, changes, new_name = arguments.model, arguments.changes, arguments.new_name
-    if bool(changes) != bool(new_name):
-        raise UserError(
-            "--set and --as go together: a changed model needs its own name, or its artefacts' "
-            "names would lie; for example --set optim.lr=1e-4 --as "
-            + model.replace(":", "_")
-            + "_lr1e-4"
-        )
+    check_change(model, changes, new_name)
     train(
         model,
         arguments.data,
@@ -76,11 +70,22 @@ def train(
     with options.clock.running(), taken_back_if_refused():
         if new_name is not None:
             write_variant(new_name, model, changes)
-        models = _with_seeds(new_name or model, seeds)
+        models = with_seeds(new_name or model, seeds)
         train_models(
             models, name, options,
             scheme=scheme, fold=fold, input_root=input_root, minutes=minutes,
         )  # fmt: skip
+
+
+def check_change(model: str, changes: Sequence[str], new_name: str | None) -> None:
+    """Raise a UserError where a model is changed and gets no name of its own, or the reverse."""
+    if bool(changes) != bool(new_name):
+        raise UserError(
+            "--set and --as go together: a changed model needs its own name, or its artefacts' "
+            "names would lie; for example --set optim.lr=1e-4 --as "
+            + model.replace(":", "_")
+            + "_lr1e-4"
+        )
 
 
 def check_time(minutes: float | None, options: Options) -> None:
@@ -92,7 +97,7 @@ def check_time(minutes: float | None, options: Options) -> None:
         )
 
 
-def _with_seeds(model: str, seeds: int) -> list[str]:
+def with_seeds(model: str, seeds: int) -> list[str]:
     """Return the model and its variants with other seeds, whose configs are written."""
     if seeds < 1:
         raise UserError(f"--seeds {seeds}: want 1 or more members")

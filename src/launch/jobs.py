@@ -1,0 +1,140 @@
+"""What is to be done: our own commands, what each leaves behind, and in which order."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pandas as pd
+
+from src import paths
+from src.artifacts.atomic import file_lock
+from src.config import read_model
+from src.data.items.manifest import Dataset
+from src.launch.child import JobOrder
+from src.launch.cost import recorded_seconds
+from src.training.job import Job, Options
+from src.training.plan import plan_jobs
+from src.training.resume import discard, is_finished, wanted_start
+
+# Of the launcher's environment, what commands listen to: some engines start from one of their own.
+CARRIED = (
+    "RVF_", "HF_", "TORCH", "PYTORCH_", "TIMM_", "OMP_", "MKL_", "OPENBLAS_", "NCCL_", "GLOO_",
+    "CUBLAS_", "WANDB_", "XDG_CACHE_HOME", "DO_NOT_TRACK",
+)  # fmt: skip
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One job: a command of ours, and how to tell that it is done."""
+
+    name: str  # for people, unique
+    key: str  # of its files below `launches/`
+    words: tuple[str, ...]  # that are typed after `python`
+    stage: int  # it begins once all of the stages before are done
+    # tells by artefacts alone; raises a UserError where they are of something else
+    is_done: Callable[[], bool] = field(compare=False)
+    seconds: float | None = None  # that it takes, by records; None: there is none
+    lock: Path | None = None  # held as long as a process works on it, whoever began that
+
+
+@dataclass(frozen=True)
+class Models:
+    """What is trained: each model on each fold is a job of its own."""
+
+    dataset: Dataset
+    scheme: str
+    folds: pd.DataFrame  # the fold file
+    models: Sequence[str]
+    wanted: Sequence[paths.FoldName]  # folds, and `paths.ALL` for a refit
+    options: Options  # of each run
+    words: tuple[str, ...]  # flags of train_folds.py that every job is given
+
+    def tasks(self) -> list[Task]:
+        """Return the jobs: teachers before their students, refits after all folds.
+
+        Raises:
+            UserError: what lies there is of another run (its config, folds, data or weights have
+                changed), or a refit lacks the folds that it borrows from.
+        """
+        held_out = [fold for fold in self.wanted if fold != paths.ALL]
+        found = [self._task(job, self.depth(job.model)) for job in self._jobs(held_out)]
+        after = 1 + max((task.stage for task in found), default=-1)
+        if paths.ALL in self.wanted:
+            if not held_out:  # what would refuse a refit says so now
+                self._jobs([paths.ALL])
+            found += [self._refit(model, after) for model in self.models]
+        return found
+
+    def depth(self, model: str) -> int:
+        """Return how many teachers, and teachers of these, are trained before a model."""
+        distil = read_model(model).distil
+        teachers = [] if distil is None else [t for t in distil.teachers if t in self.models]
+        return 1 + max(map(self.depth, teachers)) if teachers else 0
+
+    def take_away(self) -> None:
+        """Take away all runs, finished or half done, as `--overwrite` does (the records first)."""
+        held_out = [fold for fold in self.wanted if fold != paths.ALL]
+        jobs = self._jobs(held_out)
+        if paths.ALL in self.wanted:
+            one = next(iter(jobs or self._jobs([paths.ALL])))
+            jobs += [replace(one, model=model, fold=paths.ALL) for model in self.models]
+        for job in jobs:
+            with file_lock(paths.run_lock(*job.names), job.title):
+                discard(job)
+
+    def _jobs(self, wanted: Sequence[paths.FoldName], models: Sequence[str] = ()) -> list[Job]:
+        names = models or self.models
+        return list(plan_jobs(names, self.dataset, self.scheme, self.folds, wanted, self.options))
+
+    def _task(self, job: Job, stage: int) -> Task:
+        start = wanted_start(job)
+        return self._named(job.model, job.fold, stage, lambda: is_finished(job, start))
+
+    def _refit(self, model: str, stage: int) -> Task:
+        names = (self.dataset.name, self.scheme, model, paths.ALL)
+
+        def is_done() -> bool:
+            if not paths.run_record(*names).is_file():
+                return False  # nor can it be planned before its folds are there
+            (job,) = self._jobs([paths.ALL], [model])
+            return is_finished(job, wanted_start(job))
+
+        return self._named(model, paths.ALL, stage, is_done)
+
+    def _named(
+        self, model: str, fold: paths.FoldName, stage: int, is_done: Callable[[], bool]
+    ) -> Task:
+        names = (self.dataset.name, self.scheme, model, fold)
+        return Task(
+            f"{model} fold {fold}",
+            f"train.{self.scheme}.{paths.model_slug(model)}.fold_{fold}",
+            (
+                str(paths.REPO / "train_folds.py"), "--model", model, "--fold", str(fold),
+                "--data", self.dataset.name, "--scheme", self.scheme, *self.words,
+            ),
+            stage, is_done, recorded_seconds(*names), paths.run_lock(*names),
+        )  # fmt: skip
+
+
+def order_of(task: Task, dataset: str, secret: str, cores: int) -> JobOrder:
+    """Return what a worker is told of a job that may use so many cores."""
+    kept = {key: value for key, value in os.environ.items() if key.startswith(CARRIED)}
+    log, state = paths.launch_log(dataset, task.key), paths.launch_state(dataset, task.key)
+    return JobOrder(
+        task.name, task.words, sys.executable, str(Path.cwd()), kept | shares(cores), str(log),
+        str(state), str(paths.launch_token(dataset)), secret,
+    )  # fmt: skip
+
+
+def shares(cores: int, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return what lets a command use so many cores, or fewer where fewer threads were asked for."""
+    said = [environment.get(name, "") for name in THREADS]
+    least = min([cores, *(int(one) for one in said if one.isdecimal() and int(one))])
+    found = dict.fromkeys(THREADS, str(least))
+    return {
+        **found, "LOKY_MAX_CPU_COUNT": str(cores), "RVF_ROOT": str(paths.root()),
+        "PYTHONUNBUFFERED": "1",
+    }  # fmt: skip
