@@ -82,6 +82,8 @@ class Artefact:
 
 # the scan of a data set: sizes, hashes, what could not be read
 manifest_cache = Artefact(".cache/manifest/{dataset}.parquet")
+# the items of a data set, as one command reads it (`key`); the columns lie beside it
+kept_manifest = Artefact(".cache/manifest/{dataset}.kept/{key}.json")
 pixel_cache = Artefact(".cache/pixels/{dataset}")  # its decoded pixels
 # the faces that a detector found in its items
 face_cache = Artefact(".cache/faces/{dataset}/{detector}")

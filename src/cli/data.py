@@ -16,6 +16,7 @@ from src.data.audit.metadata import find_shortcuts
 from src.data.folds.fold_report import report_copies
 from src.data.folds.scan import scan_items
 from src.data.folds.schemes import default_scheme
+from src.data.items.kept_manifest import forget
 from src.data.items.manifest import Dataset, refuse_missing, ways_to_files
 from src.data.layouts.load import load_dataset
 from src.errors import UserError
@@ -75,6 +76,8 @@ def run_data(arguments: Namespace) -> None:
         read_model(arguments.preview)  # a typo answers before anything heavy is loaded
     name = choose_dataset(arguments.data, arguments.input_root)
     show_log()
+    if arguments.rescan:
+        forget(name)
     dataset = load_dataset(name, arguments.input_root)
     _print_layout(dataset)
     if several:

@@ -238,6 +238,9 @@ def _data(parser: Parser) -> None:
     add("--audit", action="store_true", help="do files alone, never decoded, tell the label?")
     add("--from", dest="source", metavar="A", help="what would a model trained on A have seen?")
     add("--preview", metavar="MODEL", help="draw training items as a model's net sees them")
+    text = "list and read the folder anew: of a very large one, files that were written over in "
+    text += "place without a change of their folder are found so alone"
+    add("--rescan", action="store_true", help=text)
 
 
 @command("""Make the fold file of a data set, or show the one that exists.

@@ -212,7 +212,7 @@ def read_holdout(
     if kept["label"].nunique() < 2:
         raise UserError(f"--holdout {dataset.name}: wants labelled images of both classes")
     place = dataset.items.index.get_indexer(kept.index)
-    drawn = replace(dataset, items=kept, stamps=[dataset.stamps[row] for row in place])
+    drawn = replace(dataset, items=kept, stamps=dataset.stamps[place])
     for name, ids in trained.items():
         kept = leave_out_seen(name, ids, drawn, kept, input_root)
     return kept

@@ -18,7 +18,7 @@ from src.config import READING
 from src.data.folds.near_duplicates import perceptual_hashes
 from src.data.folds.schemes import is_scanned
 from src.data.items.files import kind_of, read_bytes
-from src.data.items.manifest import Dataset
+from src.data.items.manifest import NO_STAMPS, Dataset
 from src.data.pixels.decode import DAMAGED, decode
 from src.data.pixels.formats import file_format, is_clip
 from src.data.pixels.video import NAMED_AS_IMAGE, middle_frame, open_clip, read_clip
@@ -115,7 +115,9 @@ def scan_for(dataset: Dataset, scheme: str) -> pd.DataFrame:
         return scan_items(dataset)
     looks = [Look(0, 0, "", 0, 0, False, word, "") for word in ("unknown", "video")]
     clip = (dataset.items["kind"] == "video").to_numpy()
-    return _as_table(dataset.items, _as_known(["", ""], [-1, -1], looks), clip.astype(np.intp))
+    return _as_table(
+        dataset.items, _as_known(["", ""], np.array([-1, -1]), looks), clip.astype(np.intp)
+    )
 
 
 def look_at(root: Path, path: str) -> Look:
@@ -154,13 +156,13 @@ def _locate(known: pd.DataFrame, dataset: Dataset) -> NDArray[np.intp]:
     """Return for each item its row among what is known, -1 if it is new or has changed."""
     rows = pd.Index(known["path"]).get_indexer(pd.Index(dataset.items["path"]))
     stamps = np.append(known["stamp"].to_numpy(np.int64), -1)
-    return np.where(stamps[rows] == np.array(dataset.stamps, np.int64), rows, -1)
+    return np.where(stamps[rows] == dataset.stamps, rows, -1)
 
 
 def _scan_new(dataset: Dataset, new: NDArray[np.intp], known: pd.DataFrame) -> pd.DataFrame:
     """Scan items that the cache does not hold, saving now and then; returns old and new rows."""
     names = dataset.items["path"].iloc[new].tolist()
-    stamps = [dataset.stamps[row] for row in new]
+    stamps = dataset.stamps[new]
     batches = _batches(names)
     looks: list[Look] = []
     table = known
@@ -182,7 +184,7 @@ def _batches(names: list[str]) -> list[list[str]]:
     return batches
 
 
-def _as_known(names: list[str], stamps: list[int], looks: list[Look]) -> pd.DataFrame:
+def _as_known(names: list[str], stamps: NDArray[np.int64], looks: list[Look]) -> pd.DataFrame:
     table = pd.DataFrame(looks, columns=pd.Index(Look._fields))
     table.insert(0, "path", names)
     table.insert(1, "stamp", stamps)
@@ -206,9 +208,9 @@ def _read_cache(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_parquet(path, page_checksum_verification=True)
     except (OSError, ValueError, NotImplementedError, LookupError, TypeError):
-        return _as_known([], [], [])  # absent, or damaged: it is made again
+        return _as_known([], NO_STAMPS, [])  # absent, or damaged: it is made again
     if table.attrs.get("version") != VERSION or list(table.columns) != list(_TYPES):
-        return _as_known([], [], [])
+        return _as_known([], NO_STAMPS, [])
     if table.attrs.get("reading") != READING:  # clips are looked at again
         table = table[table["format"] != "video"].reset_index(drop=True)
     return table.astype(_TYPES)

@@ -21,9 +21,9 @@ UNREADABLE = "unreadable"
 
 def contents_sha256(dataset: Dataset, table: pd.DataFrame) -> str:
     """Return the SHA-256 of what the files of some rows of the manifest hold, in their order."""
-    stamp = dict(zip(dataset.items.index, dataset.stamps, strict=True))
     files = table["path"].tolist()
-    stamps = [str(stamp[row]) for row in table.index]
+    rows = dataset.items.index.get_indexer(table.index)
+    stamps = [str(stamp) for stamp in dataset.stamps[rows].tolist()]
     mark = hashlib.sha256("\0".join([dataset.sha256, *files, *stamps]).encode())
     # One entry a split: what is predicted is all of one.
     place = f"{dataset.root.resolve()} {'/'.join(sorted(set(table['split'])))}"

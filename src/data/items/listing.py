@@ -22,6 +22,7 @@ from src.data.items.files import (
     safe_name,
     suffix_of,
 )
+from src.data.items.marks import Basis, times_of
 from src.data.items.parquet_rows import PARQUET
 from src.errors import UserError
 
@@ -43,22 +44,13 @@ class Entry:
     path: str  # where it is read from (see the module)
     logical: str  # its path as if every zip were a folder
     bytes: int  # size, unpacked
-    stamp: int  # changes when the content does: CRC in a zip, `_times_of` a file in a folder
+    stamp: int  # changes when the content does: CRC in a zip, `times_of` a file in a folder
     crc: int | None = None  # CRC-32 of a zip's member, None in a folder
 
     @property
     def suffix(self) -> str:
         """Return the lower-case suffix, `.jpg`."""
         return suffix_of(self.logical)
-
-
-def _times_of(stat: os.stat_result) -> int:
-    """Return an int64 of both times of a file's change, never -1; equal in every process.
-
-    The inode's own time (ctime) cannot be set back, so that a file exchanged for another of equal
-    size and date is told from it. Inode numbers are left out: network drives make them up anew.
-    """
-    return hash((stat.st_mtime_ns, stat.st_ctime_ns))  # of whole numbers: no random seed in it
 
 
 @dataclass(frozen=True)
@@ -79,10 +71,11 @@ class Listing:
     mask_of: dict[str, Entry] = field(default_factory=dict)  # logical path of a picture -> its mask
 
 
-def list_files(root: Path, ignore: tuple[str, ...] = ()) -> Listing:
+def list_files(root: Path, ignore: tuple[str, ...] = (), basis: Basis | None = None) -> Listing:
     """List the files of a folder, zips opened in place; or one file, as if alone in its folder.
 
-    Left aside is what matches a pattern of `ignore` (`masks/*`) by its logical path.
+    Left aside is what matches a pattern of `ignore` (`masks/*`) by its logical path. `basis` takes
+    note of every folder and archive.
 
     Raises:
         UserError: see `_walk`; two files at one logical path (a zip beside its own unpacked
@@ -95,7 +88,8 @@ def list_files(root: Path, ignore: tuple[str, ...] = ()) -> Listing:
     unread: dict[str, str] = {}
     alone = root.is_file()
     home = root.parent if alone else root
-    for entry in _one_file(root) if alone else _walk(root, ignore, ignored):
+    basis = Basis() if basis is None else basis
+    for entry in _one_file(root) if alone else _walk(root, ignore, ignored, basis):
         reason = _ignored_because(entry, ignore)
         if reason is not None:
             ignored[reason] += 1
@@ -178,7 +172,9 @@ def _is_text(root: Path, path: str) -> bool:
     return bool(head) and (marked or all(byte >= 32 or byte in b"\t\n\f\r" for byte in head))
 
 
-def _walk(root: Path, ignore: tuple[str, ...], ignored: Counter[str]) -> Iterator[Entry]:
+def _walk(
+    root: Path, ignore: tuple[str, ...], ignored: Counter[str], basis: Basis
+) -> Iterator[Entry]:
     """Yield every file below a folder, zips opened, links followed once; counts what is `ignored`.
 
     Raises:
@@ -191,6 +187,7 @@ def _walk(root: Path, ignore: tuple[str, ...], ignored: Counter[str]) -> Iterato
     todo = [("", chain)]
     while todo:
         prefix, above = todo.pop()
+        basis.add(os.path.join(top, prefix))  # noqa: PTH118 - before it is listed
         for found in _scan(top, prefix):
             relative = prefix + found.name
             if _is_folder(found):
@@ -209,11 +206,12 @@ def _walk(root: Path, ignore: tuple[str, ...], ignored: Counter[str]) -> Iterato
             elif found.name.lower().endswith(".zip") and not found.name.startswith("."):
                 reason = _matches(relative, ignore)
                 if reason is None:
+                    basis.add(os.path.join(top, relative), archive=True)  # noqa: PTH118
                     yield from _zip_entries(Path(top, relative), relative)
                 else:
                     ignored[reason] += 1
             elif relative != "dataset.yaml":
-                yield _file_entry(top, found, relative)
+                yield _file_entry(top, found, relative, basis)
 
 
 def _scan(top: str, prefix: str) -> list["os.DirEntry[str]"]:
@@ -250,10 +248,10 @@ def _one_file(path: Path) -> list[Entry]:
     if path.suffix.lower() == ".zip":
         return _zip_entries(path, path.name)
     stat = path.stat()
-    return [Entry(path.name, path.name, stat.st_size, _times_of(stat))]
+    return [Entry(path.name, path.name, stat.st_size, times_of(stat))]
 
 
-def _file_entry(top: str, found: "os.DirEntry[str]", relative: str) -> Entry:
+def _file_entry(top: str, found: "os.DirEntry[str]", relative: str, basis: Basis) -> Entry:
     path = os.path.join(top, relative)  # noqa: PTH118 - pathlib is slow for a million files
     try:
         stat = found.stat()
@@ -262,11 +260,12 @@ def _file_entry(top: str, found: "os.DirEntry[str]", relative: str) -> Entry:
             target = os.readlink(path)  # noqa: PTH115
             raise UserError(f"{path} is a link to {target}, which is not there") from None
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    basis.note(stat)
     if IN_ZIP.match(relative):
         raise UserError(f"{path}: a folder may not be called *.zip!, *.tar!, *.parquet!; rename it")
     if not S_ISREG(stat.st_mode):
         return Entry(relative, relative, -1, 0)
-    return Entry(relative, relative, stat.st_size, _times_of(stat))
+    return Entry(relative, relative, stat.st_size, times_of(stat))
 
 
 def _zip_entries(path: Path, relative: str) -> list[Entry]:

@@ -1,13 +1,17 @@
 """The manifest: one row an item, and the data set it belongs to."""
 
 import hashlib
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from src.artifacts.answers import choose_output, describe
 from src.artifacts.label_names import LabelNames
@@ -23,7 +27,14 @@ COLUMNS = [
     "item_id", "path", "kind", "split", "label", "group", "domain", "width", "height", "bytes",
 ]  # fmt: skip
 UNKNOWN = -1
-_TYPES = {"label": "Int8", "width": "Int32", "height": "Int32", "bytes": "int64"}
+# Every column of words lies in Arrow's buffers, which may be a mapped file: pandas' own `str`.
+STRING = pd.StringDtype("pyarrow", na_value=np.nan)
+NO_STAMPS = np.zeros(0, np.int64)
+NUMBERS = {"label": "Int8", "width": "Int32", "height": "Int32", "bytes": "int64"}
+
+
+def _no_masks() -> pd.Series:
+    return pd.Series(index=pd.Index([], dtype=STRING), dtype=STRING, name="mask")
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,7 @@ class Dataset:
     # and NA in test; group and domain are "" where nothing is known; width and height are NA
     # (`src.data.folds.scan` finds them).
     items: pd.DataFrame
-    stamps: list[int]  # int64 or uint64 a row of items: changes when the file does
+    stamps: NDArray[np.int64]  # (n,) a row of items: changes when the file does
     submission: SubmissionFormat | None = None  # what to hand in; None without test items
     # item_id -> 0/1 where the test folders give the truth away. Kept apart: no prediction reads it.
     test_labels: pd.Series | None = None
@@ -45,7 +56,7 @@ class Dataset:
     # given_folds are published splits, used where scheme `fixed` is asked for
     from_splits: bool = False
     # item_id -> path of the mask of manipulated pixels, of the train items that have one
-    masks: pd.Series = field(default_factory=lambda: pd.Series(dtype=object, name="mask"))
+    masks: pd.Series = field(default_factory=_no_masks)
     # train items of `extra:` data sets, always trained on, never scored
     extra_ids: frozenset[str] = frozenset()
     config: DatasetConfig = field(default_factory=DatasetConfig)  # what `dataset.yaml` said
@@ -59,13 +70,18 @@ class Dataset:
 
     @property
     def train(self) -> pd.DataFrame:
-        """Return the rows of the train items (extra data included)."""
-        return self.items[self.items["split"] == "train"]
+        """Return the rows of the train items (extra data included), not copied."""
+        return self.items.iloc[: self._n_train]
 
     @property
     def test(self) -> pd.DataFrame:
-        """Return the rows of the test items."""
-        return self.items[self.items["split"] == "test"]
+        """Return the rows of the test items, not copied."""
+        return self.items.iloc[self._n_train :]
+
+    @cached_property
+    def _n_train(self) -> int:
+        split = self.items["split"]
+        return bisect_left(range(len(split)), 1, key=lambda row: split.array[row] == "test")
 
     def require_test(self) -> SubmissionFormat:
         """Return what to hand in; a UserError where there are no test items, or files missing."""
@@ -111,7 +127,7 @@ def make_items(columns: Mapping[str, list[Any]], index: list[int]) -> pd.DataFra
     """Return columns as a manifest (NA if not given), train first, by item_id; keeps the index."""
     table = pd.DataFrame(
         {
-            name: pd.Series(columns.get(name), index, dtype=_TYPES.get(name, object))
+            name: pd.Series(columns.get(name), index, dtype=NUMBERS.get(name, STRING))
             for name in COLUMNS
         }
     )
@@ -257,7 +273,7 @@ def name_domains(items: pd.DataFrame, pattern: str, where: Path) -> tuple[pd.Dat
         UserError: it finds nothing in any name.
     """
     names = items["path"].str.rpartition("/")[2]
-    domain = names.str.extract(pattern, expand=True)[0].fillna("").astype(object)
+    domain = names.str.extract(pattern, expand=True)[0].fillna("").astype(STRING)
     if not len(items) or (domain == "").all():
         example = f", such as {names.iloc[0]!r}" if len(items) else ""
         raise UserError(

@@ -11,6 +11,7 @@ import pandas as pd
 
 from src.data.items.folder import Folder
 from src.data.items.listing import Entry, Listing
+from src.data.items.manifest import STRING
 
 _SPARE = "masks of no train picture"
 NOTHING: Mapping[str, Entry] = MappingProxyType({})
@@ -56,7 +57,7 @@ def masks_of_items(
 
 def as_series(masks: Mapping[str, str]) -> pd.Series:
     """Return item_id -> path as a series of strings, an empty one too."""
-    return pd.Series(masks, index=pd.Index([*masks], dtype=object), dtype=object, name="mask")
+    return pd.Series([*masks.values()], pd.Index([*masks], dtype=STRING), STRING, name="mask")
 
 
 def describe_masks(items: pd.DataFrame, masks: pd.Series) -> list[str]:

@@ -23,7 +23,7 @@ from src.artifacts.label_names import LabelNames
 from src.artifacts.submissions import SubmissionFormat
 from src.data.items.dataset_yaml import DatasetConfig
 from src.data.items.listing import Entry
-from src.data.items.manifest import COLUMNS, Dataset
+from src.data.items.manifest import COLUMNS, STRING, Dataset
 from src.data.items.shard_home import INDEX, SUBMISSION, ShardHome, home_of_folder
 from src.errors import UserError
 from src.strict_yaml import checked
@@ -62,9 +62,8 @@ def read_shards(name: str, root: Path, config: DatasetConfig, home: ShardHome) -
         UserError: the index is not there, damaged or of another version, or dataset.yaml says how
             files are to be read, which was settled when the shards were written.
     """
-    home_of_folder.cache_clear()  # dataset.yaml may name another one now
+    config, _ = settle(config, home)
     about = home.about()
-    _refuse_readings(config, home, about["settings"])
     table = _index(home, about)
     submission = _submission(home, about)
     items = _items(table)
@@ -73,26 +72,38 @@ def read_shards(name: str, root: Path, config: DatasetConfig, home: ShardHome) -
     given = folds >= 0
     extra = _column(table, "extra", False)
     has_mask = table["mask"].is_valid().to_numpy(zero_copy_only=False)
-    masks = _paths(table.filter(pa.array(has_mask)), "mask", "mask_").to_pandas().astype(object)
+    masks = _paths(table.filter(pa.array(has_mask)), "mask", "mask_").to_pandas().astype(STRING)
     count, size = len(about["shards"]), sum(one["bytes"] for one in about["shards"].values())
     return Dataset(
         name=name,
         root=root,
         items=items,
-        stamps=_column(table, "crc", 0).tolist(),
+        stamps=_column(table, "crc", 0),
         submission=submission,
         given_folds=pd.Series(folds[given & is_train], ids[given & is_train], name="fold")
         if given.any() else None,
         from_splits=about["from_splits"],
-        masks=pd.Series(masks.to_numpy(), ids[has_mask].to_numpy(), dtype=object, name="mask"),
+        masks=pd.Series(masks.array, pd.Index(ids[has_mask]), name="mask"),
         extra_ids=frozenset(ids[extra]),
-        config=_settings(config, about["settings"], home),
+        config=config,
         labels=LabelNames(*(tuple(about["labels"][key]) for key in ("real", "fake"))),
         notes=[f"shards: {count} of {size / 1e9:.3g} GB in {home.place}, packed from "
                f"{about['name']}", *about["notes"]],
         ignored=about["ignored"],
         sha256=sha256_json([about["files"], about["from_splits"], about["name"]]),
     )  # fmt: skip
+
+
+def settle(config: DatasetConfig, home: ShardHome) -> tuple[DatasetConfig, str]:
+    """Return the settings that hold, and the fingerprint of all that the shards hold.
+
+    Raises:
+        UserError: as `read_shards`, for what dataset.yaml says and what names the shards.
+    """
+    home_of_folder.cache_clear()  # dataset.yaml may name another one now
+    about = home.about()
+    _refuse_readings(config, home, about["settings"])
+    return _settings(config, about["settings"], home), sha256_json(about)
 
 
 def entries_of(dataset: Dataset) -> list[Entry]:
@@ -103,9 +114,9 @@ def entries_of(dataset: Dataset) -> list[Entry]:
 
 def _items(table: pa.Table) -> pd.DataFrame:
     """Return the manifest."""
-    columns: dict[str, Any] = {"path": _paths(table, "member").to_pandas().astype(object)}
+    columns: dict[str, Any] = {"path": _paths(table, "member").to_pandas().astype(STRING)}
     for name in ("item_id", "kind", "split", "group", "domain"):
-        columns[name] = table[name].cast(pa.string()).to_pandas().astype(object)
+        columns[name] = table[name].cast(pa.string()).to_pandas().astype(STRING)
     label = table["label"]
     known, null = _column(table, "label", 0).astype(np.int8), ~label.is_valid().to_numpy()
     columns["label"] = pd.Series(pd.arrays.IntegerArray(known, null))

@@ -9,15 +9,19 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from src import paths
 from src.artifacts.label_names import make_label_names
 from src.data.items.dataset_yaml import DatasetConfig, read_dataset_yaml
 from src.data.items.folder import Folder
 from src.data.items.identities import is_published, tie_parts
+from src.data.items.kept_manifest import KeptManifest
 from src.data.items.listing import TEXT_SUFFIX, Entry, Listing, list_files
 from src.data.items.manifest import (
+    NO_STAMPS,
     UNKNOWN,
     Dataset,
     Item,
@@ -27,13 +31,15 @@ from src.data.items.manifest import (
     make_manifest,
     name_domains,
 )
+from src.data.items.marks import NEVER, Basis
 from src.data.items.masks import as_series, describe_masks, masks_of_items
 from src.data.items.places import note_splits, place_files, refuse_outside
-from src.data.items.shard_home import home_of
-from src.data.items.shard_index import entries_of, read_shards
+from src.data.items.shard_home import ABOUT, home_of
+from src.data.items.shard_index import entries_of, read_shards, settle
 from src.data.items.words import make_split_map
 from src.data.layouts.class_folders import Labelled, label_by_folders
 from src.data.layouts.label_tables import find_label_tables, label_by_tables
+from src.data.layouts.lists import texts_to_read
 from src.data.layouts.mask_column import take_masks
 from src.data.layouts.mask_folders import part_masks
 from src.data.layouts.parquet_sets import read_parquet_sets
@@ -50,6 +56,7 @@ from src.data.published.reading import make_dataset, read_published
 from src.errors import UserError, unknown_name
 
 Loaded = tuple[list[Entry], Dataset]  # entry i belongs to item i
+_MOST_TEXTS = 10_000  # that count among tables; of more just those that may be lists
 
 
 def load_dataset(
@@ -66,27 +73,39 @@ def load_dataset(
         UserError: there is no such data set, or it is ambiguous or incomplete; the message names
             file, row and value, and how to settle it.
     """
-    opener = _Opener(input_root, group_by)
+    opener = _Opener(input_root, group_by, Basis())
     root, config = opener.open(dataset)
+    home, about = home_of(root, config), ""
+    if home is not None:  # what it holds is told by its list, wherever it lies
+        config, about = settle(config, home)
+    kept = KeptManifest(dataset, root, group_by, about)
+    return kept.or_make(config, lambda: _understand(dataset, root, config, opener))
+
+
+def _understand(
+    name: str, root: Path, config: DatasetConfig, opener: "_Opener"
+) -> tuple[Dataset, Basis, NDArray[np.bool_]]:
     home = home_of(root, config)
     if home is not None and not config.extra:
-        loaded = read_shards(dataset, root, config, home)
+        loaded = read_shards(name, root, config, home)
         check_items(loaded.items, root)
-        return loaded
+        return loaded, opener.basis, np.zeros(len(loaded.items), bool)
     if config.combine and home is None:
-        entries, loaded = _with_domains(_combine(dataset, root, config, opener))
+        entries, loaded = _with_domains(_combine(name, root, config, opener))
     else:
-        entries, loaded = _load(dataset, root, config)
-    for name in config.extra:
-        extra = opener.load_part(name, loaded, "extra")
+        entries, loaded = opener.load(name, root, config)
+    for part in config.extra:
+        extra = opener.load_part(part, loaded, "extra")
         entries, loaded = _join_extra((entries, loaded), extra)
     check_items(loaded.items, root)
-    return replace(
+    dataset = replace(
         loaded,
         notes=[*loaded.notes, *describe_masks(loaded.items, loaded.masks)],
-        stamps=[entry.stamp for entry in entries],
+        stamps=np.fromiter((entry.stamp for entry in entries), np.int64, len(entries)),
         sha256=fingerprint(loaded.items, [entry.crc for entry in entries]),
     )
+    on_disk = np.fromiter((entry.crc is None for entry in entries), bool, len(entries))
+    return dataset, opener.basis, on_disk
 
 
 @dataclass(frozen=True)
@@ -95,6 +114,7 @@ class _Opener:
 
     input_root: Path | None
     group_by: str | None
+    basis: Basis  # what it is understood from
 
     def open(self, dataset: str) -> tuple[Path, DatasetConfig]:
         root = paths.dataset_dir(dataset, self.input_root)
@@ -106,7 +126,10 @@ class _Opener:
             home = paths.input_dir(self.input_root)
             names = [p.name for p in home.iterdir() if p.is_dir()] if home.is_dir() else []
             raise unknown_name("data set", dataset, [*names, paths.DEMO], f"looked in {home}")
-        config = read_dataset_yaml(root, paths.readable(paths.dataset_yaml(dataset)))
+        instead = paths.readable(paths.dataset_yaml(dataset))
+        for said in (root / "dataset.yaml", root / "dataset.yml", instead):
+            self.basis.add(said)
+        config = read_dataset_yaml(root, instead)
         return root, config if self.group_by is None else replace(config, group_by=self.group_by)
 
     def load_part(self, name: str, of: Dataset, how: str) -> Loaded:
@@ -124,13 +147,24 @@ class _Opener:
                     f"{root / 'dataset.yaml'}: {name} is itself a part of {of.name} ({how}), so it "
                     f"may have no `{key}:`; list them all in {where}"
                 )
-        loaded = _load(name, root, config)
+        loaded = self.load(name, root, config)
         if loaded[1].extra_ids:
             raise UserError(
                 f"{where}: {how} names {name}, whose shards hold items that are never scored (it "
                 "was packed with an `extra:`): pack it without"
             )
         return loaded
+
+    def load(self, name: str, root: Path, config: DatasetConfig) -> Loaded:
+        """Load a data set without its parts."""
+        home = home_of(root, config)
+        if home is not None:
+            if home.is_remote:
+                self.basis.newest_ns = NEVER
+            self.basis.add(home.join(ABOUT))
+            packed = read_shards(name, root, config, home)
+            return entries_of(packed), packed
+        return _with_domains(_read(name, root, config, self.basis))
 
 
 def _with_domains(loaded: Loaded) -> Loaded:
@@ -143,16 +177,12 @@ def _with_domains(loaded: Loaded) -> Loaded:
     return entries, replace(dataset, items=items, notes=[*dataset.notes, note])
 
 
-def _load(name: str, root: Path, config: DatasetConfig) -> Loaded:
-    home = home_of(root, config)
-    if home is not None:
-        packed = read_shards(name, root, config, home)
-        return entries_of(packed), packed
-    return _with_domains(_read(name, root, config))
-
-
-def _read(name: str, root: Path, config: DatasetConfig) -> Loaded:
-    listing = list_files(root, tuple(config.ignore))
+def _read(name: str, root: Path, config: DatasetConfig, basis: Basis) -> Loaded:
+    listing = list_files(root, tuple(config.ignore), basis)
+    texts = listing.texts if len(listing.texts) <= _MOST_TEXTS else texts_to_read(listing.texts)
+    for entry in (*listing.tables, *texts):
+        if entry.crc is None:  # else its zip is marked
+            basis.add(root / entry.path)
     rows = read_parquet_sets(Folder(name, root, config, listing))
     media = sorted([*listing.media, *rows.media], key=attrgetter("logical"))
     listed = replace(listing, media=media, tables=rows.tables)
@@ -195,7 +225,7 @@ def _read(name: str, root: Path, config: DatasetConfig) -> Loaded:
         name=name,
         root=root,
         items=items,
-        stamps=[],
+        stamps=NO_STAMPS,
         submission=found.submission,
         test_labels=truth,
         given_folds=given,
@@ -242,14 +272,14 @@ def _combine(name: str, root: Path, config: DatasetConfig, opener: _Opener) -> L
     sets (`FaceForensics++/000`), which are the same videos everywhere. Test items of the parts, and
     folds that they bring, are left aside and counted.
     """
-    listing = list_files(root, tuple(config.ignore))
+    listing = list_files(root, tuple(config.ignore), opener.basis)
     if listing.media:
         raise UserError(
             f"{root}: dataset.yaml combines {', '.join(config.combine)}, but the folder holds "
             f"files of its own, such as {listing.media[0].path}; make a data set of them and "
             "name it there too"
         )
-    whole = Dataset(name, root, make_items({}, []), [])
+    whole = Dataset(name, root, make_items({}, []), NO_STAMPS)
     parts = [opener.load_part(part, whole, "combine") for part in config.combine]
     items, entries, notes = [make_items({}, [])], [], []
     ignored: dict[str, int] = {}
@@ -278,7 +308,7 @@ def _combine(name: str, root: Path, config: DatasetConfig, opener: _Opener) -> L
         name=name,
         root=root,
         items=table.loc[order].reset_index(drop=True),
-        stamps=[],
+        stamps=NO_STAMPS,
         masks=as_series(masks),
         config=config,
         labels=make_label_names(

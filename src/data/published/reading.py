@@ -17,7 +17,13 @@ from src.data.items.dataset_yaml import DatasetConfig
 from src.data.items.folder import Folder
 from src.data.items.identities import VIDEO, group_sources, sources_of, video_of_frame
 from src.data.items.listing import Entry
-from src.data.items.manifest import Dataset, Item, make_manifest, without_sample
+from src.data.items.manifest import (
+    NO_STAMPS,
+    Dataset,
+    Item,
+    make_manifest,
+    without_sample,
+)
 from src.data.items.masks import masks_of_items
 from src.data.pixels.frames import BEYOND, choose_frames
 from src.errors import UserError, unknown_name
@@ -153,7 +159,7 @@ def make_dataset(folder: Folder, reading: Reading) -> tuple[list[Entry], Dataset
         name=folder.name,
         root=folder.root,
         items=items,
-        stamps=[],
+        stamps=NO_STAMPS,
         submission=submission,
         test_labels=truth,
         given_folds=folds,
