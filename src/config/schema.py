@@ -76,7 +76,7 @@ class ModelConfig(Keys):
     cutmix: NotNegative = 0.0
     # a registered sampler: `shuffle`; `balanced` draws each class equally often; `oversample`
     # repeats items of a class up to `per_class`; `paired` puts a real and a fake of one group side
-    # by side
+    # by side; `shards` reads a data set of shards nearly from start to end
     sampler: str = "shuffle"
     per_class: Count = 250  # of `oversample`: items a class and epoch, at least
     loss: LossConfig = field(default_factory=LossConfig)  # what is minimised

@@ -21,6 +21,7 @@ from src.data.batches.augment import check_augment, read_augment
 from src.data.batches.hard_reals import HardReals
 from src.data.batches.made import Masked, PseudoFakes
 from src.data.batches.samplers import SAMPLERS, EpochPool, EpochSampler
+from src.data.items.shard_index import places_of
 from src.data.pixels.landmarks import Landmarks
 from src.data.pixels.masks import MaskReader
 from src.data.pixels.source import PixelSource
@@ -192,7 +193,10 @@ def epoch_pool(job: Job) -> EpochPool:
         rows = np.concatenate([rows if config.blend.fakes else reals, reals + len(job.table)])
         labels = np.append(job.labels, np.ones(len(job.table), np.int64))[rows]
         groups = rows % len(job.table) if paired else None
-    return EpochPool(rows, labels, config.optim.batch_size, config.per_class, groups)
+    places = None
+    if config.sampler == "shards":
+        places = places_of(job.table["path"])[rows % len(job.table)]
+    return EpochPool(rows, labels, config.optim.batch_size, config.per_class, groups, places)
 
 
 def make_pseudo_fakes(job: Job, source: PixelSource, canvas: int) -> PseudoFakes | None:

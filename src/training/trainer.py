@@ -134,6 +134,7 @@ class Trainer:
         # Of features that are computed once each image is decoded once.
         once = all(stage.features == "cached" for stage in run.stages)
         if not once or self.source.numbers.has_clips:
+            self.source.in_order = self.config.sampler == "shards"
             self.source.preload(paths.pixel_cache(job.dataset), options.cache)
         if options.overwrite:
             resume.discard(job)  # not before all that may still be refused

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,11 @@ from src.registry import Registry
 from src.seeds import derive_seed
 
 Rows = NDArray[np.int64]
+SHARD = 2**40  # bytes; no shard is as long
+# Parts of a batch that read shards of their own. A rank's places of a batch are some of these, for
+# 1, 2, 4, 8 and 16 ranks: so the order of an epoch does not depend on how many ranks there are.
+LANES = 16
+WINDOW = 128 * 2**20  # bytes of shards, in which a lane's items are shuffled
 
 
 class BatchKey(NamedTuple):
@@ -32,6 +38,8 @@ class EpochPool:
     batch_size: int  # items a batch
     per_class: int = 0  # of `oversample`
     groups: NDArray[np.int64] | None = None  # number of the rows' groups, -1 for none; of `paired`
+    # where the same rows lie, int64: number of the shard * `SHARD` + offset in it; of `shards`
+    places: NDArray[np.int64] | None = None
 
 
 Order = Callable[[EpochPool, np.random.Generator], Rows]
@@ -85,6 +93,37 @@ def paired(pool: EpochPool, rng: np.random.Generator) -> Rows:
     order[ends[~is_pair] - 1] = singles
     order[ends[is_pair] - 2], order[ends[is_pair] - 1] = pairs.T
     return order
+
+
+@SAMPLERS.register("shards")
+def shards(pool: EpochPool, rng: np.random.Generator) -> Rows:
+    """Take every row once, in an order that reads shards nearly from start to end.
+
+    Shards come in random order and are dealt to lanes; each lane follows its shards, and gives an
+    item up to `WINDOW` bytes late, at random. A batch takes some items of every lane, always at the
+    same places: whoever trains on some places of all batches reads few of the shards.
+
+    Raises:
+        ValueError: no places were given.
+    """
+    if pool.places is None:
+        raise ValueError("shards: no places were given")
+    order = np.argsort(pool.places, kind="stable")
+    shard, offset = np.divmod(pool.places[order], SHARD)
+    first = np.append(True, np.diff(shard) != 0)
+    number = np.cumsum(first) - 1
+    order = order[np.argsort(rng.permutation(number[-1] + 1)[number], kind="stable")]
+    step = np.diff(offset)[~first[1:]]
+    window = WINDOW / max(1.0, float(step.mean())) if len(step) else 1.0
+    size = pool.batch_size
+    batches, lanes = len(order) // size, min(LANES, size)
+    ends = [size * lane // lanes for lane in range(lanes + 1)]
+    mixed = np.empty((batches, size), np.int64)
+    for start, end in pairwise(ends):
+        lane = order[start * batches : end * batches]
+        late = np.arange(len(lane)) + rng.random(len(lane)) * window
+        mixed[:, start:end] = lane[np.argsort(late)].reshape(batches, end - start)
+    return pool.rows[np.append(mixed.ravel(), order[batches * size :])]
 
 
 class EpochSampler(Sampler[BatchKey]):

@@ -240,6 +240,12 @@ def read_bytes(root: Path, path: str) -> bytes:
         raise UnreadableImageError(str(error)) from None
 
 
+def in_shard(path: str) -> bool:
+    """Tell whether an item lies in a tar shard."""
+    found = IN_ZIP.match(path)
+    return found is not None and suffix_of(found[1]) == TAR
+
+
 def read_ahead(root: Path, paths: Iterable[str]) -> None:
     """Have items that lie in shards read, each with what stands around it; waits for nothing.
 

@@ -112,6 +112,33 @@ def entries_of(dataset: Dataset) -> list[Entry]:
     return [Entry(path, path, size, crc, crc) for path, size, crc in rows]
 
 
+def places_of(files: pd.Series) -> np.ndarray:
+    """Return where items lie, int64: number of the shard * 2**40 + offset in it.
+
+    An item that lies elsewhere (of an `extra:` data set, say) counts as one of a shard of its own.
+
+    Raises:
+        UserError: none of them lies in a shard.
+    """
+    found = pc.call_function(
+        "extract_regex", [pa.array(files, pa.string())],
+        pc.ExtractRegexOptions(r"^(?P<shard>.*?\.tar)!/(?P<offset>\d{1,12})-"),
+    )  # fmt: skip
+    if found.null_count == len(found):
+        raise UserError(
+            "sampler: shards reads shards in their order, and this data set lies in files; "
+            "take shuffle, or pack it: python -m src shards"
+        )
+    if isinstance(found, pa.ChunkedArray):
+        found = found.combine_chunks()
+    shard, offset = found.flatten()
+    shard = shard.dictionary_encode()
+    number = pc.fill_null(shard.indices, -1).to_numpy()
+    offset = pc.fill_null(offset.cast(pa.int64()), 0).to_numpy()
+    alone = len(shard.dictionary) + np.arange(len(files))
+    return np.where(number < 0, alone, number) * 2**40 + offset
+
+
 def _items(table: pa.Table) -> pd.DataFrame:
     """Return the manifest."""
     columns: dict[str, Any] = {"path": _paths(table, "member").to_pandas().astype(STRING)}

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from src.artifacts.oof import Levels
 from src.config import FramesConfig
+from src.data.items.files import in_shard, read_ahead
 from src.data.pixels.cache import (
     ABSENT,
     Marks,
@@ -70,6 +71,9 @@ class PixelSource(ItemReader):
         super().__init__(root, paths, canvases, frames, cuts)
         self._siblings = siblings
         self._kept: list[Stored] | None = None
+        # items are read nearly in the order of their shards (`sampler: shards`): whole blocks are
+        # asked for ahead
+        self.in_order = False
 
     @property
     def is_kept(self) -> bool:
@@ -126,6 +130,8 @@ class PixelSource(ItemReader):
         Raises:
             UserError: an item cannot be decoded; names it.
         """
+        if self.in_order and self._kept is None:
+            read_ahead(self.root, (self.paths[item] for item in items))
         for item, draw in zip(items, draws, strict=True):
 
             def wanted(held: int, draw: float = draw) -> list[int]:
@@ -215,6 +221,8 @@ class PixelSource(ItemReader):
                     reasons.append(str(error))
         self.find_faces()  # before there are loader processes, each of which would look
         why = "; ".join(reasons) or "--cache none"
+        if len(self) and in_shard(self.paths[0]) and not self.in_order:
+            why += "; `sampler: shards` would read the shards in their order"
         LOG.info("pixels: decoded anew in every epoch (%s)", why)
         return "none"
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from src.data.batches.samplers import SAMPLERS, BatchKey, EpochPool, EpochSampler
+from src.data.batches.samplers import SAMPLERS, SHARD, BatchKey, EpochPool, EpochSampler
+from src.data.batches.share import Share
 from src.errors import UserError
 
 COUNT = 24
@@ -35,13 +36,14 @@ def test_an_epoch_covers_each_row_at_most_once_and_epochs_leave_none_out():
     assert seen == set(rows.tolist())
 
 
+PLACES = np.arange(COUNT) // 5 * SHARD + np.arange(COUNT) % 5 * 1000  # shards of five
 GROUPS = np.arange(COUNT) // 4  # of both classes
 
 
 @pytest.mark.parametrize("kind", SAMPLERS.names())
 def test_the_order_depends_on_seed_and_epoch_alone(kind: str):
     def order(seed: int, epoch: int, first: int = 0) -> list[BatchKey]:
-        sampler = sampler_of(kind, seed=seed, per_class=20, groups=GROUPS)
+        sampler = sampler_of(kind, seed=seed, per_class=20, groups=GROUPS, places=PLACES)
         sampler.epoch, sampler.first = epoch, first
         return list(sampler)
 
@@ -52,7 +54,7 @@ def test_the_order_depends_on_seed_and_epoch_alone(kind: str):
     assert order(1, 0, first=2) == first[2:]  # resumed
     assert [b.rows for b in order(1, 1)] != [b.rows for b in first]
     assert [b.rows for b in order(2, 0)] != [b.rows for b in first]
-    sampler = sampler_of(kind, per_class=20, groups=GROUPS)
+    sampler = sampler_of(kind, per_class=20, groups=GROUPS, places=PLACES)
     assert list(sampler) == list(sampler)  # not a stream that goes on
     assert order(1, 3)[0].epoch == 3
 
@@ -149,3 +151,53 @@ def test_paired_without_a_group_of_both_classes_is_refused():
         sampler_of("paired", groups=LABELS)
     with pytest.raises(UserError, match=r"paired finds no group"):
         sampler_of("paired", groups=np.full(COUNT, -1))
+
+
+def packed(count: int, a_shard: int, size: int, batch_size: int) -> EpochPool:
+    """Return rows of shards in an order that has nothing to do with where they lie."""
+    places = np.arange(count) // a_shard * SHARD + np.arange(count) % a_shard * size
+    mixed = np.random.default_rng(0).permutation(count)
+    rows = np.arange(count) + 7  # numbers of items, not places in the pool
+    return EpochPool(rows, rows % 2, batch_size, places=places[mixed])
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(4000, 32), (1003, 7), (40, 40), (100, 33)])
+def test_shards_gives_each_row_once_an_epoch(count: int, batch_size: int):
+    pool = packed(count, 90, 200_000, batch_size)
+    order = SAMPLERS.get("shards")(pool, np.random.default_rng(1))
+    assert sorted(order.tolist()) == pool.rows.tolist()
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4, 8])
+def test_a_rank_reads_shards_of_its_own_nearly_from_start_to_end(ranks: int):
+    pool = packed(32_000, 500, 200_000, 64)
+    assert pool.places is not None
+    block = 16 * 2**20
+    batches = np.array([key.rows for key in EpochSampler(pool, "shards", 3)]) - 7
+    shards = []
+    for rank in range(ranks):
+        places = pool.places[batches[:, Share(rank, ranks).of(64)]]
+        shards.append(set((places // SHARD).ravel().tolist()))
+        blocks = places // block
+        _, place, count = np.unique(blocks, return_index=True, return_counts=True)
+        first = place // blocks.shape[1]
+        last = len(blocks) - 1 - np.unique(blocks[::-1], return_index=True)[1] // blocks.shape[1]
+        open_at = np.cumsum(
+            np.bincount(first, minlength=len(blocks) + 1)
+            - np.bincount(last + 1, minlength=len(blocks) + 1)
+        )
+        # A lane has its window open, and a block at either end of it.
+        assert open_at.max() <= (16 // ranks) * (128 * 2**20 // block + 3)
+        assert count.sum() == blocks.size
+    assert sum(map(len, shards)) == len(set.union(*shards)) == 64
+
+
+def test_neighbours_in_a_shard_do_not_stay_together():
+    pool = packed(64_000, 1000, 200_000, 64)
+    assert pool.places is not None
+    batches = np.array([key.rows for key in EpochSampler(pool, "shards", 3)]) - 7
+    places = pool.places[batches]
+    lane = (places % SHARD // 200_000 + places // SHARD * 1000)[:, :4].ravel()
+    apart = np.abs(np.diff(lane))
+    assert np.median(apart) > 150  # of about 640 that are open
+    assert (apart == 1).mean() < 0.01
