@@ -78,7 +78,7 @@ class Launch:
             LOG.info("stopping: jobs save what they have")
             self.engine.stop()
             for task in list(self._taken.values()):
-                self._settle(task)
+                self._settle(task, stopped=True)
             raise
 
     def _stage(self, tasks: Sequence[Task], *, detach: bool) -> None:
@@ -144,8 +144,11 @@ class Launch:
             LOG.info("%s: another process is at work on it, waiting", task.name)
         row.note = where
 
-    def _settle(self, task: Task) -> bool:
-        """Note how a job ended, by what it left; tells whether it must be handed in once more."""
+    def _settle(self, task: Task, *, stopped: bool = False) -> bool:
+        """Note how a job ended, by what it left; tells whether it must be handed in once more.
+
+        `stopped`: it was told to end, and may never have begun.
+        """
         order = self.orders[task.name]
         state, text = read_state(order.state), last_part(Path(order.log))
         code = None if state is None else state["code"]
@@ -155,7 +158,7 @@ class Launch:
             elif _elsewhere(task):  # somebody else was faster
                 return True
             elif state is None or (code is None and not text):
-                words = self.engine.last_words(task.name)
+                words = "" if stopped else self.engine.last_words(task.name)
                 self._end(task, FAILED if words else WAITING, words)
             elif code is None:
                 words = self.engine.last_words(task.name)

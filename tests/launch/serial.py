@@ -42,6 +42,7 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         patch.setenv("RVF_ROOT", str(root))
         for model in ("a", "b"):
             assert parsers.main("train", ["--model", model, *PLAIN]) == 0
+        assert parsers.main("tune", ["--data", "tiny", "--scheme", SCHEME]) == 0
     return artefacts(root)
 
 

@@ -4,6 +4,7 @@ import importlib.util
 import logging
 import os
 import re
+import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from src.launch.child import JobOrder, out_of_sight, run_order
 from src.launch.engines.base import ENGINES, JobEngine, Resources, missing_package
 
 USUAL_CORES = 4
+PORT_SECONDS = 5.0  # that a cluster may take to answer
 ENDING_SECONDS = 60.0  # that a cancelled job may take to save
 
 
@@ -44,6 +46,7 @@ class OnRay(JobEngine):
 
         self._ray = ray
         try:
+            _check_port(self.wanted.address)
             ray.init(
                 address=self.wanted.address, log_to_driver=False, logging_level=logging.ERROR,
                 configure_logging=False,
@@ -131,3 +134,10 @@ class OnRay(JobEngine):
         if self._ray is not None:
             with suppress(Exception):
                 self._ray.shutdown()
+
+
+def _check_port(address: str) -> None:
+    """Raise an OSError where nothing listens at HOST:PORT: Ray itself would ask for minutes."""
+    host, sign, port = address.rpartition(":")
+    if sign and port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=PORT_SECONDS).close()
