@@ -17,6 +17,7 @@ from src.cli.common import choose_dataset, named_scheme, print_table, show_log, 
 from src.cli.flags import COMMANDS, Parser, add_training
 from src.cli.folds import folds_of
 from src.cli.train import check_change, check_time, with_seeds
+from src.compute.clock import Clock
 from src.config import parse_change, read_model
 from src.data.layouts.load import load_dataset
 from src.ensemble.studies import open_storage
@@ -116,7 +117,7 @@ def _wanted(arguments: Namespace) -> Wanted:
     Raises:
         UserError: an unknown model, command or flag, or flags that do not go together.
     """
-    check_time(arguments.minutes, Options())
+    check_time(arguments.minutes, Options(clock=Clock(arguments.max_hours)))
     check_tracker(arguments.track)
     models, changes = arguments.models, _changes(arguments)
     for model in models:

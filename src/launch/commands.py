@@ -12,6 +12,7 @@ from src.config import config_file
 from src.launch.child import read_state
 from src.launch.cost import last_seconds
 from src.launch.jobs import Task
+from src.soups.plan import read_plan
 
 Files = tuple[list[Path], list[Path]]  # what a command reads, what it leaves
 FilesOf = Callable[[str, str, Namespace], Files]
@@ -53,14 +54,19 @@ def _predict(dataset: str, _scheme: str, flags: Namespace) -> Files:
 
 @_files("merge")
 def _merge(dataset: str, scheme: str, flags: Namespace) -> Files:
-    plans = [config_file("merges", word) for word in flags.merges]
+    if flags.output is not None:
+        return [], [flags.output]
     fold = "*" if flags.fold is None else flags.fold
-    left = []
-    for plan in plans:
-        home = paths.run_dir(dataset, scheme, plan.stem)
-        left += list(home.glob(f"fold_{fold}.json")) or [home / "fold_0.json"]
-    records = paths.run_scheme_dir(dataset, scheme).glob("*/fold_*.json")
-    return [*plans, *(path for path in records if path not in left)], left
+    reads, leaves = [], []
+    for word in flags.merges:
+        path = config_file("merges", word)
+        plan = read_plan(path)
+        names = {name.split("@")[0] for recipe in plan.recipes for name in recipe.sources}
+        homes = [paths.run_dir(dataset, scheme, name) for name in names if paths.is_plain(name)]
+        reads += [path, *(record for home in homes for record in home.glob("fold_*.json"))]
+        home = paths.run_dir(dataset, scheme, plan.name)
+        leaves += list(home.glob(f"fold_{fold}.json")) or [home / "fold_0.json"]
+    return reads, leaves
 
 
 @_files("robustness")

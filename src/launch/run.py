@@ -30,6 +30,8 @@ LOG = logging.getLogger("rvf")
 SAID_SECONDS = 60.0  # between two lines on what runs
 ELSEWHERE_SECONDS = 2.0  # between two looks at a run that another process works on
 STOPS = (130, 143, -15)  # exit codes of a command that was told to end
+MISTAKE = 2  # exit code of a command that says in one line what to mend
+SHOWN = 8  # last lines of a job that failed otherwise
 ELSEWHERE = "by another process"
 
 
@@ -44,10 +46,9 @@ class Launch:
 
     def __init__(self, tasks: Sequence[Task], dataset: str, engine: JobEngine) -> None:
         self.tasks, self.dataset, self.engine = tasks, dataset, engine
-        secret = secrets.token_hex(8)
+        secret = _secret(paths.launch_token(dataset))
         self.rows = {task.name: JobRow(task.name, seconds=task.seconds) for task in tasks}
         self.orders = {task.name: order_of(task, dataset, secret, engine.cores) for task in tasks}
-        self.secret = secret
         self._taken: dict[str, Task] = {}  # that the engine has
         self._said = time.monotonic()
 
@@ -67,7 +68,6 @@ class Launch:
         Raises:
             KeyboardInterrupt: once all jobs have saved and ended.
         """
-        write_text(paths.launch_token(self.dataset), self.secret)
         try:
             for stage in sorted({task.stage for task in self.tasks}):
                 self._stage([task for task in self.tasks if task.stage == stage], detach=detach)
@@ -181,6 +181,9 @@ class Launch:
             row.seconds = told["ended"] - float(str(told["began"]))
         if state == FAILED:
             LOG.info("%s: failed: %s (all it said: %s)", task.name, note, order.log)
+            if told is not None and told["code"] != MISTAKE:  # a mistake is one line
+                for line in last_part(Path(order.log)).splitlines()[-SHOWN:]:
+                    LOG.info("  | %s", line)
         elif told is not None or was == RUNNING:
             LOG.info("%s: %s", task.name, state)
 
@@ -192,6 +195,13 @@ class Launch:
         running = [row for row in self.rows.values() if row.state == RUNNING]
         told = "; ".join(f"{row.name}: {row.note}" for row in running)
         LOG.info("%s%s", count(self.rows.values()), f" ({told})" if told else "")
+
+
+def _secret(token: Path) -> str:
+    """Return what the token file holds; jobs that an earlier launcher handed in know it too."""
+    if not token.is_file():
+        write_text(token, secrets.token_hex(8))
+    return token.read_text()
 
 
 def _elsewhere(task: Task) -> bool:

@@ -50,6 +50,7 @@ def launch(tiny: Path, capsys: pytest.CaptureFixture[str]) -> Typed:
         (["--models", "tiny", "--slurm", "qos=x"], "--slurm is for --on slurm"),
         (["--models", "tiny", "--detach"], "end with the launcher"),
         (["--models", "tiny", "--track", "nowhere"], "nowhere"),
+        (["--models", "tiny", "--minutes", "5", "--max-hours", "1"], "give one"),
         (["--run", "tune.py --trails 3"], "did you mean '--trials'"),
         (["--run", "train_folds.py --model tiny"], "--models, --folds"),
         (["--run", "rm -rf x"], "unknown command 'rm'"),
