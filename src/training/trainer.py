@@ -143,7 +143,9 @@ class Trainer:
             options.workers, self.source, self.config, self.chip
         )
         batch_size, image_size = self.config.optim.batch_size, run.model.spec.image_size
-        self.compute = Compute(options.device, run.precision, decoders, batch_size=2 * batch_size)
+        # On a CPU no more at once than a step takes: that fits into the memory that it has left.
+        at_once = batch_size if self.chip.type == "cpu" else 2 * batch_size
+        self.compute = Compute(options.device, run.precision, decoders, batch_size=at_once)
         with advised(self.chip, batch_size, image_size, WAYS_OUT):
             self.train_stages()
         self.pacer.end_run()
