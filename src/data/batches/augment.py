@@ -111,7 +111,7 @@ def zoom_flip(
     rows = middle * height + (1 - height) * (2 * top - 1)
     rows, columns = beside(pixels, rows), beside(pixels, columns)
     grid = torch.stack(torch.broadcast_tensors(columns[:, None, :], rows[:, :, None]), -1)
-    planes = pixels.permute(0, 3, 1, 2).contiguous().float()  # 2.4 times as fast on a CPU
+    planes = pixels.permute(0, 3, 1, 2).contiguous().float()  # twice as fast on a CPU
     cut = functional.grid_sample(planes, grid, padding_mode="border", align_corners=False)
     return cut.round_().to(torch.uint8).permute(0, 2, 3, 1)
 
