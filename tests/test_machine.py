@@ -1,5 +1,7 @@
 """What a process may use, inside containers of both kinds and outside."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -7,6 +9,7 @@ import pytest
 
 from src import machine
 from src.machine import available_memory, cgroup_memory, cpu_count
+from tests.conftest import REPO
 
 MIB = 1 << 20
 
@@ -79,3 +82,25 @@ def test_cores_follow_the_environment(monkeypatch):
 
 def test_what_is_freed_is_kept_where_the_c_library_can() -> None:
     assert machine.keep_freed_memory() in (True, False)
+
+
+@pytest.mark.parametrize("less", [True, False])
+def test_a_process_that_collects_less_ends_without_a_last_look_at_all_objects(less):
+    code = """
+import sys
+from src.machine import collect_less
+class Cycle:
+    def __init__(self): self.me = self
+    def __del__(self): sys.stdout.write("collected ")
+Cycle(); Cycle()
+if sys.argv[1] == "True": collect_less(); collect_less()
+import atexit; atexit.register(print, "other ends are met,")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(less)],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split("met,")[1].split() == ([] if less else ["collected"] * 2)

@@ -21,6 +21,7 @@ from src.errors import (
     message_of,
     unknown_name,
 )
+from src.machine import collect_less
 
 Request = TypeVar("Request")
 DONE, USER_MISTAKE, INTERRUPTED = 0, 2, 130
@@ -39,6 +40,7 @@ def run_command(
     a training is 0: what was asked for was done. `on_signal` is what is said of an interruption.
     """
     _survive()
+    collect_less()
     Clock.raised = False
     try:
         paths.check_root()
