@@ -95,7 +95,7 @@ def load(arguments: Namespace) -> "tuple[LookAt, About]":
 
     show_log()
     pixels = round(arguments.most_pixels)
-    looker = make_looker(arguments, taken(Looking, arguments, most_pixels=pixels))
+    looker = make_looker(arguments, taken(Looking, arguments, most_pixels=pixels, lasting=True))
     models = tuple(member.model for member in looker.recipe.members if member.weight != 0)
     return looker.look, About(looker.name, looker.recipe.dataset, models)
 

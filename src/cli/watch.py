@@ -51,7 +51,8 @@ def run_watch(arguments: Namespace) -> None:
         source.open()
         source.close()
     with ExitStack() as stack:
-        looking = Looking(arguments.risk, deliveries=0, maps=False, provenance=False)
+        looking = Looking(arguments.risk, deliveries=0, maps=False, provenance=False,
+                          lasting=True)  # fmt: skip
         looker = make_looker(arguments, looking)
         told = _Told(None if arguments.json else _Screen())
         if arguments.output is not None:

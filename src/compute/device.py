@@ -28,6 +28,9 @@ PROBE_FIRST = 2
 PROBE_SECONDS = 1.0  # of a step
 PROBE_GAIN = 1.1  # bf16 must be this much faster on the CPU to be worth its rounding
 BACKEND = "inductor"
+# What is remembered of a chip: a precision, and of a prediction from how many images on another way
+# is faster, or is worth trying (`inference/trial`).
+ANSWER = re.compile(r"(fp32|bf16)(, from (\d+) images (openvino|\?))?")
 _folders = ExitStack()  # of compilations, open for as long as this process lives
 atexit.register(_folders.close)
 
@@ -135,31 +138,40 @@ def this_machine() -> list[str | int]:
     return [platform.node(), torch.__version__, torch.get_num_threads()]
 
 
-def remembered(what: object, decide: Callable[[], str] | None = None) -> str:
-    """Return fp32 or bf16 for `what` on this machine, decided once: a repeat gives equal bytes.
+def remembered(
+    what: object,
+    decide: Callable[[], str] | None = None,
+    settles: Callable[[str], bool] = bool,
+) -> str:
+    """Return the `ANSWER` for `what` on this machine, decided once: a repeat gives equal bytes.
 
-    Without `decide`, "" where nothing is remembered.
+    Without `decide`, "" where nothing is remembered. What is remembered and does not settle the
+    question is decided again.
     """
     path, key = paths.precision_cache(), sha256_json(what)[:16]
     if decide is None:
         return read_known(path).get(key, "")
     with file_lock(path.with_suffix(".lock"), "the precision probe", wait=True):
         known = read_known(path)
-        if key not in known:
+        if not settles(known.get(key, "")):
             known[key] = decide()
             write_json(path, known)
     return known[key]
 
 
 def read_known(path: Path) -> dict[str, str]:
-    """Return the remembered answers, fp32 or bf16; none where the file is missing or damaged."""
+    """Return the remembered answers; none where the file is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(content, dict):
         return {}
-    return {key: answer for key, answer in content.items() if answer in ("fp32", "bf16")}
+    return {
+        key: answer
+        for key, answer in content.items()
+        if isinstance(answer, str) and ANSWER.fullmatch(answer)
+    }
 
 
 def bf16_gain(run: Callable[[str, int], object], rounds: int) -> float:

@@ -40,9 +40,10 @@ from src.evidence.verdicts import (
     WORDS,
     verdicts_of,
 )
-from src.inference.loaded import FileViews, LoadedRecipe, Views
+from src.inference.loaded import ONE_FILE, FileViews, LoadedRecipe, Views
 from src.inference.member_logits import at_level, levels_of
 from src.inference.stored import ItemsToPredict
+from src.inference.trial import LASTING
 
 DELIVERIES = 2  # levels at which a file is looked at besides, where nothing else is asked
 STEPS = ("reading", "verdict", "provenance", "stability", "people", "maps")
@@ -61,6 +62,7 @@ class Looking:
     provenance: bool = True  # what the file says of itself
     most_seconds: float | None = None  # of a clip; a longer one is refused
     most_pixels: int | None = None  # of a picture, or a frame; likewise
+    lasting: bool = False  # file after file, for as long as it is asked: faster nets are worth it
 
 
 class Looker:
@@ -90,7 +92,8 @@ class Looker:
         self.chance: Chance | None = None
         self.no_risk = ""  # why there is no band, in words, where one was looked for
         self.band, self.no_band = self._band()
-        self.loaded = LoadedRecipe(self.recipe, compute)
+        ahead = LASTING if self.asked.lasting else ONE_FILE
+        self.loaded = LoadedRecipe(self.recipe, compute, ahead)
         self.explainer = Explainer(self.loaded) if self.asked.maps else None
 
     def _band(self) -> tuple[RecipeBand | None, str]:

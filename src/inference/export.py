@@ -177,14 +177,15 @@ def read_items(
     return rows, batch["pixels0"].numpy()
 
 
-class _Graph(nn.Module):
-    """uint8 (n, s, s, 3) in, float (n,) out: preprocessing is part of the file."""
+class Graph(nn.Module):
+    """A model as exporters follow it: one tensor in, one out, preprocessing between them."""
 
     def __init__(self, model: Classifier) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Map uint8 (n, s, s, 3) to float logits (n,)."""
         return self.model({INPUT: pixels})[OUTPUT]
 
 
@@ -205,7 +206,7 @@ def write_graph(
     Raises:
         Exception: whatever an exporter makes of a net that it does not follow.
     """
-    with _quietly():
+    with quietly():
         onnx_path = path.with_name("graph.onnx")
         if known is not None:
             shutil.copyfile(known, onnx_path)
@@ -222,7 +223,7 @@ def write_graph(
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Exporters print progress and warn of their own insides; errors still pass."""
     names = ("", "torch.onnx", "nncf", "onnxscript")  # ONNX Runtime speaks through the root
     levels = [(log, log.level) for log in map(logging.getLogger, names)]
@@ -242,7 +243,7 @@ def _write_onnx(model: Classifier, path: Path) -> None:
     size = model.spec.image_size
     pixels = torch.zeros(2, size, size, 3, dtype=torch.uint8)  # one would fix the batch's length
     torch.onnx.export(
-        _Graph(model).eval(),
+        Graph(model).eval(),
         (pixels,),
         str(path),
         input_names=[INPUT],

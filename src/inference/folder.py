@@ -33,6 +33,7 @@ class FolderVotes(NamedTuple):
     no_face: list[str]  # files that show no face to a member that crops them
     stability: Stability | None  # where files were seen at levels too
     checkpoints: dict[str, str]  # file of weights -> its SHA-256
+    engines: dict[str, str]  # model and fold -> by which engine, in which precision
 
 
 def items_of(root: Path, listing: Listing) -> ItemsToPredict:
@@ -81,8 +82,9 @@ def vote_on_items(
             moved = {level: decide(logits) for level, logits in at.items()}
             stability = stability_of(votes, moved, levels)
         partial, no_face = stored.partly_read(here), stored.without_face(here)
+        engines = stored.engines_of(here)
     checkpoints = {str(part.checkpoint): part.checkpoint_sha256 for part in parts}
-    return FolderVotes(votes, partial, no_face, stability, checkpoints)
+    return FolderVotes(votes, partial, no_face, stability, checkpoints, engines)
 
 
 def check_looks_itself(recipe: Recipe) -> None:

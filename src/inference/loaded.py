@@ -32,10 +32,12 @@ from src.inference.member_logits import pool_members
 from src.inference.passes import load_engine, predict_with
 from src.inference.predict import views_at
 from src.inference.stored import ItemsToPredict, Part
+from src.inference.trial import Ahead
 from src.models.checkpoint import load_checkpoint
 from src.models.classifier import Classifier
 
 _VIEW = re.compile(r"(?:full|f(?P<frame>\d+))?(?:face(?P<person>\d+))?(?P<rest>\+.*)?")
+ONE_FILE = Ahead(1, 1)
 NOBODY = -1  # in place of a person: of a net that sees whole pictures
 Views = dict[str, pd.DataFrame]  # model -> `item_id, fold, view, logit`, all its folds
 
@@ -78,13 +80,14 @@ class LoadedRecipe:
     Args:
         recipe: members and stages.
         compute: where and how fast.
+        ahead: how much will be asked; of one file nets run as they are.
 
     Raises:
         UserError: as `vote_on_items`; or thresholds by domain, which no file has; or weights that
             do not fit into memory together.
     """
 
-    def __init__(self, recipe: Recipe, compute: Compute) -> None:
+    def __init__(self, recipe: Recipe, compute: Compute, ahead: Ahead = ONE_FILE) -> None:
         check_looks_itself(recipe)
         self.recipe, self.rule = recipe, rule_of(recipe)
         if self.rule.by == "domain":
@@ -92,7 +95,7 @@ class LoadedRecipe:
                 "the recipe has thresholds by domain, and a file that comes alone is of none: tune "
                 "one without (tune.py --recipe NAME --thresholds global)"
             )
-        self.compute = compute.for_items(1)
+        self.compute, self.ahead = compute.for_items(1), ahead
         parts = stored.check_recipe(recipe)
         self._check_memory(parts)
         self.nets = [self._load(part) for part in parts]
@@ -110,8 +113,8 @@ class LoadedRecipe:
 
     def _load(self, part: Part) -> LoadedNet:
         name = f"{part.model} fold {part.fold}"
-        loaded = load_engine(part.checkpoint, part.checkpoint_sha256, name, self.compute, 1)
-        engine, views = loaded
+        wanted = (part.checkpoint, part.checkpoint_sha256, name)
+        engine, views = load_engine(*wanted, self.compute, self.ahead)
         if part.one_view:
             views = [view for view in views if not view.endswith(MIRRORED)]
         return LoadedNet(part, engine, views)

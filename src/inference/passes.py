@@ -11,15 +11,16 @@ import torch
 from src.artifacts.oof import MIRRORED, Levels, write_views
 from src.compute.memory import free_bytes
 from src.compute.request import Compute
-from src.config import READING, FramesConfig
+from src.config import READING, FramesConfig, InputSpec
 from src.data.pixels.frames import FrameNumbers
 from src.data.pixels.reader import FaceCuts
 from src.data.pixels.source import Canvas, PixelSource
 from src.errors import UserError
-from src.inference.engines import Engine, engine_for
+from src.inference.engines import Engine
 from src.inference.exported import load_exported
 from src.inference.predict import Seen, predict_each, views_at
 from src.inference.stored import ItemsToPredict, Part, add_delivered
+from src.inference.trial import Ahead, Trial, engine_for
 from src.inference.unfinished import Partial, TooSlowError
 from src.machine import keep_freed_memory
 from src.models.checkpoint import load_checkpoint, read_input
@@ -113,9 +114,9 @@ def _room(chip: torch.device) -> int:
 
 
 def load_engine(
-    checkpoint: Path, sha256: str, name: str, compute: Compute, n_items: int
+    checkpoint: Path, sha256: str, name: str, compute: Compute, ahead: Ahead
 ) -> tuple[Engine, list[str]]:
-    """Return what predicts so many items with a checkpoint, and its predictions' views.
+    """Return what predicts so much with a checkpoint, and its predictions' views.
 
     `name` is "model fold k", for messages.
 
@@ -131,7 +132,7 @@ def load_engine(
         wanted = (compute.engine, compute.precision, compute.chip)
         return load_exported(checkpoint, sha256, *wanted, name)
     model, views = load_checkpoint(checkpoint, compute.chip)
-    return engine_for(model, sha256, name, compute, n_items), views
+    return engine_for(model, sha256, name, compute, ahead), views
 
 
 def predict_with(
@@ -182,13 +183,16 @@ def _one_pass(
     on_batch: Callable[[int, int], None],
 ) -> None:
     """Predict with some checkpoints at once; `on_batch` is told how many rows are done of all."""
-    loaded, levels = [_load(part, compute, len(items.paths)) for part in parts], parts[0].levels
+    loaded, levels = [_load(part, compute, items) for part in parts], parts[0].levels
     names = [views_at(levels, views) for _, views in loaded]
 
     def marks() -> list[dict[str, str] | None]:
         return [_mark(engine, items, compute, levels) for engine, _ in loaded]
 
     partial = Partial(parts, items, names, marks, on_batch)
+    for (engine, _), begun in zip(loaded, partial.begun(), strict=True):
+        if isinstance(engine, Trial) and begun:
+            engine.go_on(begun.get("engine", ""), begun.get("precision", ""))
     try:
         each, notes, source = predict_with(loaded, items, compute, partial, levels)
     except (KeyboardInterrupt, TooSlowError):
@@ -221,13 +225,25 @@ def _one_pass(
         raise UserError(f"{broken} is not finite; predict again with --precision fp32")
 
 
-def _load(part: Part, compute: Compute, n_items: int) -> tuple[Engine, list[str]]:
+def _load(part: Part, compute: Compute, items: ItemsToPredict) -> tuple[Engine, list[str]]:
     """Return what predicts with a checkpoint, and the views that are wanted of it."""
     name = f"{part.model} fold {part.fold}"
-    engine, views = load_engine(part.checkpoint, part.checkpoint_sha256, name, compute, n_items)
+    spec, views = read_input(part.checkpoint)
     if part.one_view:
         views = [view for view in views if not view.endswith(MIRRORED)]
+    looks = len(views_at(part.levels, views))
+    ahead = ahead_of(items.paths, spec, looks)
+    engine, _ = load_engine(part.checkpoint, part.checkpoint_sha256, name, compute, ahead)
     return engine, views
+
+
+def ahead_of(names: Sequence[str], spec: InputSpec, looks: int) -> Ahead:
+    """Return how much is to be predicted: items, and of each frame so many looks."""
+    numbers = FrameNumbers(names, spec.frames)
+    rows = len(names)
+    if numbers.has_clips:
+        rows = len(numbers.eval_rows(np.arange(len(names))).rows)
+    return Ahead(len(names), rows * looks)
 
 
 def _mark(

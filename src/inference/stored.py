@@ -280,6 +280,16 @@ def without_face(parts: Sequence[Part]) -> list[str]:
     return sorted({item for part in parts for item in metadata_of(part).get("no_face", [])})
 
 
+def engines_of(parts: Sequence[Part]) -> dict[str, str]:
+    """Return by what each checkpoint's predictions were made: engine and precision."""
+    found = {f"{part.model} fold {part.fold}": metadata_of(part) for part in parts}
+    return {
+        name: f"{made['engine']} {made['precision']}"
+        for name, made in found.items()
+        if "engine" in made
+    }
+
+
 def metadata_of(part: Part) -> dict[str, Any]:
     """Return what a part's stored predictions were made from; empty where there are none."""
     try:

@@ -62,6 +62,10 @@ class Partial:
         self.there = [("", 0)] * len(parts)  # mark and rows of each file at the beginning
         self.saved, self.cost = time.monotonic(), 0.0
 
+    def begun(self) -> list[dict[str, Any]]:
+        """Return by what means the rows of each checkpoint were made that are there already."""
+        return [_read_mark(file) for file in self.files]
+
     def begin(
         self, table: NDArray[np.float64], readable: NDArray[np.bool_], cut: NDArray[np.bool_]
     ) -> int:
@@ -131,6 +135,15 @@ def _read(file: Path, *like: NDArray[Any]) -> tuple[str, list[NDArray[Any]]]:
         if sound and [(array.dtype, array.shape) for array in rows] == kinds:
             return mark, rows
     return "", [array[:0] for array in like]
+
+
+def _read_mark(file: Path) -> dict[str, Any]:
+    """Return what the rows of a file must agree in; empty where there are none."""
+    with suppress(Exception):  # absent or damaged, in whatever way: predicted again
+        with np.load(file, allow_pickle=False) as content:
+            mark = json.loads(str(content["mark"]))
+        return mark if isinstance(mark, dict) else {}
+    return {}
 
 
 class TooSlowError(Exception):

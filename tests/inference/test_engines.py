@@ -1,6 +1,5 @@
-"""Eager inference on a CPU: folded nets, the choice of precision, torch.compile."""
+"""Eager inference on a CPU: folded nets, torch.compile; what is remembered of a chip."""
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,15 +14,12 @@ from src.artifacts.atomic import own_folder
 from src.artifacts.oof import read_views
 from src.artifacts.runs import read_record
 from src.compute import device
-from src.compute.request import Compute
 from src.config import parse_model
 from src.errors import UserError
-from src.inference import engines, passes
-from src.inference.engines import Eager, Trial, fused
+from src.inference.engines import Eager, fused
 from src.models.classifier import Classifier, build_classifier
 from src.training.job import Job, Options
 from src.training.trainer import fit_fold
-from tests.asked import items_of, parts_of
 
 MakeJob = Callable[..., Job]
 CPU = torch.device("cpu")
@@ -95,74 +91,6 @@ def test_a_net_that_calls_its_layers_in_another_order_is_left_as_it_is() -> None
 
 
 @pytest.fixture
-def native(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this CPU have bf16 and every data set be worth a trial."""
-    monkeypatch.setattr(device, "native_bf16", lambda: True)
-    monkeypatch.setattr(engines, "TRIAL_ITEMS", 1)
-
-
-@pytest.mark.usefixtures("native")
-def test_bf16_must_be_faster_and_exact_enough(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO", logger="rvf")
-    known = paths.precision_cache()
-    job = make_job(optim={"epochs": 1})
-    fit_fold(job)
-    (part,), items = parts_of(job), items_of(job)
-
-    def predict(precision: str) -> tuple[list[float], str]:
-        passes.predict_parts([part], items, Compute("cpu", precision, 0))
-        views, metadata = read_views(part.views)
-        assert metadata["engine"] == "eager"
-        return views["logit"].tolist(), metadata["precision"]
-
-    for gain, error, want in ((1.5, 0.01, "bf16"), (1.2, 0.01, "fp32"), (3.0, 0.2, "fp32")):
-        known.unlink(missing_ok=True)
-        found = (gain, error)
-        monkeypatch.setattr(Trial, "_compare", lambda *_, found=found: found)
-        first = predict("auto")
-        assert first[1] == want
-        assert f"m fold 0: predicting in {want}: bf16 is {gain:.2f} times faster" in caplog.text
-        assert first[0] == pytest.approx(predict(want)[0], rel=0, abs=1e-6)
-        # Remembered: a repeat compares nothing, and gives the same bytes.
-        monkeypatch.setattr(Trial, "_compare", None)
-        again = predict("auto")
-        assert again == first
-
-
-def test_a_comparison_measures_what_it_says() -> None:
-    model = warmed("compact_net")
-    trial = Trial(model, "0" * 64, "net")
-    pixels = torch.randint(0, 256, (32, 32, 32, 3), dtype=torch.uint8)
-    with torch.inference_mode():
-        gain, error = trial._compare(pixels)
-        fp32, bf16 = (Eager(model, CPU, name)(pixels) for name in ("fp32", "bf16"))
-        exact = model({"pixels": pixels})["logit"]
-    torch.testing.assert_close(fp32, exact, rtol=1e-4, atol=1e-4)
-    differ = (bf16 - fp32).abs().max()
-    assert error == pytest.approx(float(differ / fp32.std(correction=0)), rel=1e-3)
-    assert 0 < error < 0.5
-    assert gain > 0
-
-
-def test_few_items_and_other_cpus_are_predicted_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = warmed("compact_net")
-
-    def chosen(count: int, wanted: str = "auto") -> engines.Engine:
-        return engines.engine_for(model, "0" * 64, "net", Compute("cpu", wanted), count)
-
-    monkeypatch.setattr(device, "native_bf16", lambda: True)
-    assert isinstance(chosen(engines.TRIAL_ITEMS), Trial)
-    assert chosen(engines.TRIAL_ITEMS - 1).precision == "fp32"
-    assert chosen(10**6, "bf16").precision == "bf16"
-    monkeypatch.setattr(device, "native_bf16", lambda: False)
-    assert chosen(10**6).precision == "fp32"
-    with pytest.raises(UserError, match="int8 wants --engine"):
-        chosen(5, "int8")
-
-
-@pytest.fixture
 def no_cache_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Forget the cache folder of another test."""
     device._own_cache.cache_clear()
@@ -222,23 +150,18 @@ def test_a_net_that_does_not_compile_is_one_message(
     assert "\n" not in said
 
 
-def test_the_remembered_answer_lies_in_the_cache(artefact_root: Path) -> None:
-    assert device.read_known(paths.precision_cache()) == {}
-    trial = Trial(warmed("compact_net"), "0" * 64, "net")
-    with torch.inference_mode():
-        trial(torch.randint(0, 256, (8, 32, 32, 3), dtype=torch.uint8))
-    assert trial.precision in json.loads(paths.precision_cache().read_text()).values()
-    assert Trial(warmed("compact_net"), "0" * 64, "net").precision == trial.precision
-    assert Trial(warmed("compact_net"), "1" * 64, "net").precision == ""
-
-
 @pytest.mark.parametrize("text", ["[]", "null", "[" * 100_000, "damaged"])
 def test_damaged_answers_are_not_remembered(tmp_path: Path, text: str) -> None:
     path = tmp_path / "precision.json"
     path.write_text(text)
     assert device.read_known(path) == {}
-    path.write_text('{"a": "bf16", "b": "int9", "c": ["fp32"], "d": {}, "e": null}')
-    assert device.read_known(path) == {"a": "bf16"}
+    path.write_text(
+        '{"a": "bf16", "b": "int9", "c": ["fp32"], "d": {}, "e": null, "f": "openvino", '
+        '"g": "fp32, from 148 images openvino", "h": "bf16, from 9 images ?", "i": "fp32, from"}'
+    )
+    assert device.read_known(path) == {
+        "a": "bf16", "g": "fp32, from 148 images openvino", "h": "bf16, from 9 images ?",
+    }  # fmt: skip
 
 
 def test_a_cpu_that_emulates_bf16_is_not_timed(monkeypatch):

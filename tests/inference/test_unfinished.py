@@ -299,6 +299,7 @@ def test_rows_count_for_the_precision_they_were_made_in(monkeypatch: pytest.Monk
         raise KeyboardInterrupt
 
     monkeypatch.setattr(passes, "load_engine", load_engine)
+    monkeypatch.setattr(passes, "read_input", lambda _: (Deciding.spec, ["full"]))
     monkeypatch.setattr(passes, "predict_each", predict_each)
     names = [str(number) for number in range(128)]
     items = ItemsToPredict(Path(), names, names, "manifest")

@@ -24,14 +24,15 @@ from src.data.items.files import kind_of
 from src.data.items.listing import Listing, list_files
 from src.errors import UserError
 from src.evidence.verdicts import count_verdicts
-from src.inference.engines import Engine, engine_for
+from src.inference.engines import Engine
 from src.inference.folder import items_of
-from src.inference.passes import load_engine, predict_with
+from src.inference.passes import ahead_of, load_engine, predict_with
 from src.inference.predict import VIEWS
 from src.inference.stored import ItemsToPredict
+from src.inference.trial import engine_for
 from src.machine import keep_freed_memory
 from src.metrics import log_odds, sigmoid
-from src.models.checkpoint import is_ours, read_facts
+from src.models.checkpoint import is_ours, read_facts, read_input
 from src.models.detector import Origin, load_detector
 from src.training.setup import check_names
 
@@ -109,7 +110,7 @@ def _judge(arguments: Namespace, items: ItemsToPredict) -> Judged:
     names = items.item_ids
     compute = taken(Compute, arguments).for_items(len(names))
     opened = [
-        _open_checkpoint(path, sha256, arguments, compute, len(names))
+        _open_checkpoint(path, sha256, arguments, compute, names)
         for path, sha256 in checkpoints.items()
     ]
     engines = [one.engine for one in opened]
@@ -123,6 +124,9 @@ def _judge(arguments: Namespace, items: ItemsToPredict) -> Judged:
     prob, readable = sigmoid(np.mean(pooled, axis=0)), seen[0].readable
     made_from: dict[str, Any] = {
         "checkpoints": {str(path): sha256 for path, sha256 in checkpoints.items()},
+        "engines": {
+            str(one.path): f"{one.engine.engine} {one.engine.precision or 'fp32'}" for one in opened
+        },
         "threshold": arguments.threshold,
     }
     origins = {str(one.path): one.origin for one in opened if one.origin is not None}
@@ -157,7 +161,7 @@ class Opened(NamedTuple):
 
 
 def _open_checkpoint(
-    path: Path, sha256: str, arguments: Namespace, compute: Compute, n_items: int
+    path: Path, sha256: str, arguments: Namespace, compute: Compute, files: Sequence[str]
 ) -> Opened:
     """Return what predicts with a checkpoint; says in print what a foreign one was taken for.
 
@@ -168,7 +172,9 @@ def _open_checkpoint(
     if model is None or is_ours(path):
         if model is not None:
             _check_ours(path, model, arguments.fake_index)
-        return Opened(path, *load_engine(path, sha256, name, compute, n_items), None)
+        spec, views = read_input(path)
+        ahead = ahead_of(files, spec, len(views))
+        return Opened(path, *load_engine(path, sha256, name, compute, ahead), None)
     if compute.engine not in (None, "eager"):
         raise UserError(
             f"--engine {compute.engine} runs what python -m src export wrote of a run; leave it "
@@ -178,8 +184,10 @@ def _open_checkpoint(
     check_names(config)
     classifier, origin = load_detector(path, model, config, arguments.fake_index)
     print(f"{origin.describe()}: {arguments.threshold} is taken")
-    engine = engine_for(classifier.to(compute.chip), sha256, name, compute, n_items)
-    return Opened(path, engine, list(VIEWS[config.tta]), origin)
+    views = list(VIEWS[config.tta])
+    ahead = ahead_of(files, classifier.spec, len(views))
+    engine = engine_for(classifier.to(compute.chip), sha256, name, compute, ahead)
+    return Opened(path, engine, views, origin)
 
 
 def _check_ours(path: Path, model: str, fake: int | None) -> None:

@@ -337,6 +337,7 @@ def _sidecar(
         "stages": recipe.stages,
         "members": {member.model: member.weight for member in recipe.members},
         "checkpoints": {f"{part.model} fold {part.fold}": part.checkpoint_sha256 for part in parts},
+        "engines": stored.engines_of(parts),
         "extras": {
             extra[2]: read_extra_record(*extra)["kept_sha256"]
             for extra in names

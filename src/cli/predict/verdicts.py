@@ -59,6 +59,7 @@ def judge(arguments: Namespace, items: ItemsToPredict) -> Judged:
         "recipe_sha256": sha256_file(recipe_path(dataset, name)),
         "dataset": dataset,
         "checkpoints": found.checkpoints,
+        "engines": found.engines,
         "threshold": rule.threshold,
         "risk": None if band is None else band.record(),
     }
