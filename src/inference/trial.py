@@ -36,6 +36,11 @@ TRIAL_IMAGES = 100  # fewer are predicted in fp32: nothing is gained that pays f
 GAIN = {"bf16": 1.3, OPENVINO: 1.1}  # how many times faster than the fastest exact way it must be
 ERROR = {"bf16": 0.05, OPENVINO: 1e-3}  # of the standard deviation of the first batch's logits
 LEAST_SPREAD = 0.05  # of logits; what tells nothing apart would have none
+MORE = {  # what is said of an answer, by `Finding.large`; `%.0s` takes the number away
+    "": "%.0s",
+    "?": " (OpenVINO is tried from %d images on)",
+    OPENVINO: " (OpenVINO is worth its start from %d images on)",
+}
 EXPECTED_GAIN = 1.25  # of OpenVINO, before it is tried
 WARM = 5  # images of the first call, which is not timed
 
@@ -51,7 +56,7 @@ class Ahead(NamedTuple):
 LASTING = Ahead(1, 100_000, few_at_once=True)  # what looks for as long as it is asked
 
 
-class Answer(NamedTuple):
+class Finding(NamedTuple):
     """What was found out; written as `devices.ANSWER`."""
 
     small: str  # the way of few images
@@ -63,7 +68,7 @@ class Answer(NamedTuple):
         return self.small + more
 
     @classmethod
-    def parse(cls, text: str) -> "Answer":
+    def parse(cls, text: str) -> "Finding":
         """Return what a remembered answer says."""
         small, _, rest = text.partition(", from ")
         least, _, large = rest.partition(" images ")
@@ -114,7 +119,7 @@ class Trial:
         self._case = ["inference", sha256, here, ways, version, ahead.few_at_once]
         self._state = _State(model)
         if known := devices.remembered(self._case):
-            self._take(Answer.parse(known).way(ahead.images))
+            self._take(Finding.parse(known).way(ahead.images))
 
     @property
     def engine(self) -> str:
@@ -141,9 +146,9 @@ class Trial:
             answer = devices.remembered(
                 self._case,
                 lambda: str(self._decide(pixels, found)),
-                lambda known: bool(known) and bool(Answer.parse(known).way(images)),
+                lambda known: bool(known) and bool(Finding.parse(known).way(images)),
             )
-            self._take(Answer.parse(answer).way(images) or "fp32")
+            self._take(Finding.parse(answer).way(images) or "fp32")
         state.model = None  # what engines need of it, they hold
         if state.way in found:  # this very batch, by the way that is taken
             return found[state.way]
@@ -171,26 +176,25 @@ class Trial:
         try:
             engines[way] = Converted(model)
         except Exception as error:  # noqa: BLE001 - converters fail in their own ways
-            LOG.info("%s: not with OpenVINO, which does not follow this net (%s)", self.what,
-                     first_line(error))  # fmt: skip
+            self._say("not with OpenVINO, which does not follow this net (%s)", first_line(error))
             return False
         return True
 
-    def _decide(self, pixels: Tensor, found: dict[str, Tensor]) -> Answer:
+    def _decide(self, pixels: Tensor, found: dict[str, Tensor]) -> Finding:
         """Try the ways on a batch, whose logits by each are left in `found`."""
         seconds = self._timed(["fp32"], pixels, found)
         model, few = self._state.model, self.ahead.few_at_once
         assert model is not None
         threads, start = torch.get_num_threads(), 0.0
         others = [way for way in self.ways if way != "fp32"]
-        tried = Answer("fp32")
+        tried = Finding("fp32")
         if OPENVINO in others:
             # All threads wait for a conversion, which runs on one.
             gain = seconds["fp32"] * (1 - 1 / EXPECTED_GAIN)
             least = ceil(threads * conversion_seconds(model) / gain)
             if self.ahead.images < least:
                 others.remove(OPENVINO)
-                tried = Answer("fp32", least, "?")
+                tried = Finding("fp32", least, "?")
             else:
                 before = time.process_time()
                 if not self._ready(OPENVINO):
@@ -217,8 +221,8 @@ class Trial:
         return seconds
 
     def _choose(
-        self, tried: Answer, seconds: dict[str, float], found: dict[str, Tensor], start: float
-    ) -> Answer:
+        self, tried: Finding, seconds: dict[str, float], found: dict[str, Tensor], start: float
+    ) -> Finding:
         """Return the fastest way that is exact enough.
 
         Args:
@@ -238,18 +242,22 @@ class Trial:
             taken = gain >= GAIN[way] and error <= ERROR[way]
             if taken and way == OPENVINO:
                 saved = seconds["fp32"] - seconds[way]
-                answer, fastest = Answer("fp32", ceil(start / saved), OPENVINO), seconds[way]
+                answer, fastest = Finding("fp32", ceil(start / saved), OPENVINO), seconds[way]
             elif taken:
-                answer = Answer(way, tried.least, tried.large)
-            LOG.info(
-                "%s: %s: %.2f times faster, logits differ by at most %.1g of their spread on the "
-                "first %d images (taken at %.1f times and %g)",
-                self.what, " ".join(WAYS[way]), gain, error, len(exact), GAIN[way], ERROR[way],
+                answer = Finding(way, tried.least, tried.large)
+            self._say(
+                "%s: %.2f times faster, logits differ by at most %.1g of their spread on the first "
+                "%d images (taken at %.1f times and %g)",
+                " ".join(WAYS[way]), gain, error, len(exact), GAIN[way], ERROR[way],
             )  # fmt: skip
         way = answer.way(self.ahead.images) or "fp32"
-        rest = f" ({answer})" if answer.large else ""
-        LOG.info("%s: predicting with %s%s", self.what, " ".join(WAYS[way]), rest)
+        self._say("predicting with %s%s", " ".join(WAYS[way]), MORE[answer.large] % answer.least)
         return answer
+
+    def _say(self, text: str, *values: object) -> None:
+        """Log a line; what looks at files and streams has other things to say."""
+        level = logging.DEBUG if self.ahead.few_at_once else logging.INFO
+        LOG.log(level, f"%s: {text}", self.what, *values)
 
 
 def engine_for(model: Classifier, sha256: str, name: str, compute: Compute, ahead: Ahead) -> Engine:
