@@ -36,7 +36,7 @@ TRIAL_IMAGES = 100  # fewer are predicted in fp32: nothing is gained that pays f
 GAIN = {"bf16": 1.3, OPENVINO: 1.1}  # how many times faster than the fastest exact way it must be
 ERROR = {"bf16": 0.05, OPENVINO: 1e-3}  # of the standard deviation of the first batch's logits
 LEAST_SPREAD = 0.05  # of logits; what tells nothing apart would have none
-MORE = {  # what is said of an answer, by `Finding.large`; `%.0s` takes the number away
+MORE = {  # what is said of an answer, by `FastestWay.large`; `%.0s` takes the number away
     "": "%.0s",
     "?": " (OpenVINO is tried from %d images on)",
     OPENVINO: " (OpenVINO is worth its start from %d images on)",
@@ -56,7 +56,7 @@ class Ahead(NamedTuple):
 LASTING = Ahead(1, 100_000, few_at_once=True)  # what looks for as long as it is asked
 
 
-class Finding(NamedTuple):
+class FastestWay(NamedTuple):
     """What was found out; written as `devices.ANSWER`."""
 
     small: str  # the way of few images
@@ -68,7 +68,7 @@ class Finding(NamedTuple):
         return self.small + more
 
     @classmethod
-    def parse(cls, text: str) -> "Finding":
+    def parse(cls, text: str) -> "FastestWay":
         """Return what a remembered answer says."""
         small, _, rest = text.partition(", from ")
         least, _, large = rest.partition(" images ")
@@ -119,7 +119,7 @@ class Trial:
         self._case = ["inference", sha256, here, ways, version, ahead.few_at_once]
         self._state = _State(model)
         if known := devices.remembered(self._case):
-            self._take(Finding.parse(known).way(ahead.images))
+            self._take(FastestWay.parse(known).way(ahead.images))
 
     @property
     def engine(self) -> str:
@@ -146,9 +146,9 @@ class Trial:
             answer = devices.remembered(
                 self._case,
                 lambda: str(self._decide(pixels, found)),
-                lambda known: bool(known) and bool(Finding.parse(known).way(images)),
+                lambda known: bool(known) and bool(FastestWay.parse(known).way(images)),
             )
-            self._take(Finding.parse(answer).way(images) or "fp32")
+            self._take(FastestWay.parse(answer).way(images) or "fp32")
         state.model = None  # what engines need of it, they hold
         if state.way in found:  # this very batch, by the way that is taken
             return found[state.way]
@@ -180,21 +180,21 @@ class Trial:
             return False
         return True
 
-    def _decide(self, pixels: Tensor, found: dict[str, Tensor]) -> Finding:
+    def _decide(self, pixels: Tensor, found: dict[str, Tensor]) -> FastestWay:
         """Try the ways on a batch, whose logits by each are left in `found`."""
         seconds = self._timed(["fp32"], pixels, found)
         model, few = self._state.model, self.ahead.few_at_once
         assert model is not None
         threads, start = torch.get_num_threads(), 0.0
         others = [way for way in self.ways if way != "fp32"]
-        tried = Finding("fp32")
+        tried = FastestWay("fp32")
         if OPENVINO in others:
             # All threads wait for a conversion, which runs on one.
             gain = seconds["fp32"] * (1 - 1 / EXPECTED_GAIN)
             least = ceil(threads * conversion_seconds(model) / gain)
             if self.ahead.images < least:
                 others.remove(OPENVINO)
-                tried = Finding("fp32", least, "?")
+                tried = FastestWay("fp32", least, "?")
             else:
                 before = time.process_time()
                 if not self._ready(OPENVINO):
@@ -221,8 +221,8 @@ class Trial:
         return seconds
 
     def _choose(
-        self, tried: Finding, seconds: dict[str, float], found: dict[str, Tensor], start: float
-    ) -> Finding:
+        self, tried: FastestWay, seconds: dict[str, float], found: dict[str, Tensor], start: float
+    ) -> FastestWay:
         """Return the fastest way that is exact enough.
 
         Args:
@@ -242,9 +242,9 @@ class Trial:
             taken = gain >= GAIN[way] and error <= ERROR[way]
             if taken and way == OPENVINO:
                 saved = seconds["fp32"] - seconds[way]
-                answer, fastest = Finding("fp32", ceil(start / saved), OPENVINO), seconds[way]
+                answer, fastest = FastestWay("fp32", ceil(start / saved), OPENVINO), seconds[way]
             elif taken:
-                answer = Finding(way, tried.least, tried.large)
+                answer = FastestWay(way, tried.least, tried.large)
             self._say(
                 "%s: %.2f times faster, logits differ by at most %.1g of their spread on the first "
                 "%d images (taken at %.1f times and %g)",

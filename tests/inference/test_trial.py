@@ -19,7 +19,7 @@ from src.errors import UserError
 from src.inference import passes, trial
 from src.inference.converted import Converted, openvino_version
 from src.inference.engines import Eager
-from src.inference.trial import Ahead, Finding, Trial, engine_for
+from src.inference.trial import Ahead, FastestWay, Trial, engine_for
 from src.models.classifier import Classifier, build_classifier
 from src.training.job import Job
 from src.training.trainer import fit_fold
@@ -71,9 +71,9 @@ def test_the_fastest_way_that_is_exact_by_its_own_rule(
     seconds = {"fp32": 0.1, "bf16": 0.1 / bf16[0], "openvino": 0.1 / openvino[0]}
     found = {"fp32": exact, "bf16": exact + 2 * bf16[1], "openvino": exact + 2 * openvino[1]}
     # 1.15 s of a conversion: 1.15 / (.1 - .1 / 1.3) = 49.8 images, 1.15 / (.1 - .1 / 2) = 23
-    assert str(one._choose(Finding("fp32"), seconds, found, 1.15)) == want
+    assert str(one._choose(FastestWay("fp32"), seconds, found, 1.15)) == want
     assert device.ANSWER.fullmatch(want)
-    assert str(Finding.parse(want)) == want
+    assert str(FastestWay.parse(want)) == want
 
 
 def test_logits_that_are_all_alike_are_held_against_a_floor() -> None:
@@ -82,7 +82,7 @@ def test_logits_that_are_all_alike_are_held_against_a_floor() -> None:
     seconds = {"fp32": 0.1, "openvino": 0.05}
     for error, want in ((1e-5, "openvino"), (1e-4, "fp32")):
         found = {"fp32": same, "openvino": same + error}
-        assert one._choose(Finding("fp32"), seconds, found, 0.1).way(5000) == want
+        assert one._choose(FastestWay("fp32"), seconds, found, 0.1).way(5000) == want
 
 
 class Stub:
@@ -116,8 +116,8 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> type[Stub]:
     choose = Trial._choose
 
     def faster(
-        self: Trial, tried: Finding, seconds: dict[str, float], found: dict, _: float
-    ) -> Finding:
+        self: Trial, tried: FastestWay, seconds: dict[str, float], found: dict, _: float
+    ) -> FastestWay:
         given = seconds | ({"openvino": seconds["fp32"] / 2} if "openvino" in seconds else {})
         return choose(self, tried, given, found, 0.0)
 
@@ -201,7 +201,7 @@ def test_few_items_are_not_worth_a_conversion_and_more_are_tried_later(
     with torch.inference_mode():
         few(pixels)
         assert (few.engine, stub.made) == ("eager", 0)
-        known = Finding.parse(device.remembered(few._case))
+        known = FastestWay.parse(device.remembered(few._case))
         assert known.large == "?"
         assert known.way(known.least - 1) == "fp32"
         again = Trial(model, "0" * 64, "net", ["fp32", "openvino"], Ahead(200, 200))
@@ -260,7 +260,7 @@ def test_a_pass_that_was_stopped_goes_on_with_the_engine_it_began_with(
             predict(compute)
     # On another number of threads, say, nothing is remembered, and a trial would say otherwise.
     paths.precision_cache().unlink()
-    monkeypatch.setattr(Trial, "_decide", lambda *_: Finding("fp32"))
+    monkeypatch.setattr(Trial, "_decide", lambda *_: FastestWay("fp32"))
     counted: list[int] = []
     call = stub.__call__
     monkeypatch.setattr(stub, "__call__", lambda s, p: counted.append(len(p)) or call(s, p))
@@ -323,7 +323,7 @@ def test_processes_that_decode_work_beside_openvino(
     monkeypatch.setattr(trial, "conversion_seconds", lambda _: 0.0)
     monkeypatch.setattr(device, "native_bf16", lambda: False)
     monkeypatch.setitem(trial.GAIN, "openvino", 0.0)
-    monkeypatch.setattr(Trial, "_choose", lambda *_: Finding("fp32", 1, "openvino"))
+    monkeypatch.setattr(Trial, "_choose", lambda *_: FastestWay("fp32", 1, "openvino"))
     first, said = predict(Compute("cpu", workers=0, batch_size=8))
     assert said["engine"] == "openvino"
     again = predict(Compute("cpu", workers=2, batch_size=8))  # forked from a process that has it
