@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from src import paths
+from src.artifacts import fold_twin
 from src.artifacts.files import check_unique, parse_column, read_csv, write_csv
 from src.errors import UserError
 
@@ -61,19 +62,29 @@ def write_folds(path: Path, folds: pd.DataFrame) -> None:
             f"{path} exists, and a fold file is written once: every OOF file hangs on it. "
             "Use another scheme, or delete it together with its checkpoints and OOF"
         ) from None
+    if len(table) >= fold_twin.FEWEST:
+        fold_twin.write_twin(path, table)
 
 
 def read_folds(path: Path) -> pd.DataFrame:
     """Read a fold file: `COLUMNS`, sorted by `item_id`; label and fold int64, the rest str.
 
+    A large one is read from its twin, where that is of this very file.
+
     Raises:
         UserError: see `check_folds`; also for a missing or unreadable file.
     """
+    twin = fold_twin.read_twin(path, COLUMNS)
+    if twin is not None:
+        return twin
     table = read_csv(path, COLUMNS, what="fold file")
     for column in ("label", "fold"):
         table[column] = parse_column(table, column, int, path)
     check_folds(table, path)
-    return table.sort_values("item_id", kind="stable").reset_index(drop=True)
+    table = table.sort_values("item_id", kind="stable").reset_index(drop=True)
+    if len(table) >= fold_twin.FEWEST:
+        fold_twin.write_twin(path, table)
+    return table
 
 
 def fold_numbers(folds: pd.DataFrame) -> list[int]:

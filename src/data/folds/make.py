@@ -1,6 +1,7 @@
 """Folds that cannot leak: made once per data set and scheme, then only read."""
 
 import logging
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +41,7 @@ from src.data.items.manifest import Dataset
 from src.data.layouts.load import load_dataset
 from src.errors import UserError
 from src.stratify import stratified_group_folds
+from src.texts import Texts
 
 LOG = logging.getLogger("rvf")
 
@@ -197,14 +199,18 @@ def check_fit(dataset: Dataset, scheme: str, folds: pd.DataFrame) -> None:
         "together with the checkpoints and OOF of that scheme"
     )
     train = dataset.train
-    ids = pd.Index(train["item_id"], dtype=object)
-    rows = ids.get_indexer(_as_index(folds["item_id"]))
-    gone = folds["item_id"].to_numpy()[rows < 0]
+    ids, wanted = Texts(train["item_id"]), Texts(folds["item_id"])
+    # As long as nothing is left out both are the same column, and nothing is joined or copied.
+    same = ids == wanted
+    rows = np.arange(0) if same else ids.find(wanted)
+    gone = np.flatnonzero(rows < 0)
     if len(gone):
         raise UserError(
-            f"{path}: item {gone[0]!r} is not in {dataset.root} ({len(gone)} such items); {way_out}"
+            f"{path}: item {wanted[int(gone[0])]!r} is not in {dataset.root} ({len(gone)} such "
+            f"items); {way_out}"
         )
-    now = train["label"].to_numpy(np.int64)[rows]
+    now = train["label"].to_numpy(np.int64)
+    now = now if same else now[rows]
     differ = now != folds["label"].to_numpy()
     if differ.any():
         row = int(differ.argmax())
@@ -212,31 +218,35 @@ def check_fit(dataset: Dataset, scheme: str, folds: pd.DataFrame) -> None:
             f"{path}: row {row + 2}: item {folds['item_id'].iloc[row]!r} has label "
             f"{folds['label'].iloc[row]}, in {dataset.root} it is {now[row]}; {way_out}"
         )
-    domains = train["domain"].to_numpy(object)[rows]
-    moved = domains != folds["domain"].to_numpy(object)
-    if moved.any():
-        row = int(moved.argmax())
-        LOG.warning(
-            "WARNING %s was made when items were of other domains (%r: %r there, %r now), and "
-            "scores by domain go by the file; for others make folds under another name, such as "
-            "--scheme sgkf%d_s%d",
-            path, folds["item_id"].iloc[row], folds["domain"].iloc[row], domains[row],
-            dataset.config.n_folds, dataset.config.seed + 1,
-        )  # fmt: skip
-    known = np.zeros(len(ids) + 1, bool)  # the last stands for -1, an item that is gone
+    domains = Texts(train["domain"]) if same else Texts(train["domain"]).take(rows)
+    if domains != Texts(folds["domain"]):
+        _warn_of_domains(dataset, path, folds, domains)
+    if same:
+        return
+    known = np.zeros(len(ids), bool)
     known[rows] = True
     excluded = paths.excluded_csv(dataset.name, scheme)
     if excluded.exists():
         table = read_csv(excluded, EXCLUDED_COLUMNS, what="list of excluded items")
-        known[ids.get_indexer(_as_index(table["item_id"]))] = True
-    new = ids[~known[:-1]]
+        left = ids.find(Texts(table["item_id"]))
+        known[left[left >= 0]] = True
+    new = np.flatnonzero(~known)
     if len(new):
-        raise UserError(f"{path}: item {new[0]!r} is in no fold ({len(new)} such items); {way_out}")
+        raise UserError(
+            f"{path}: item {ids[int(new[0])]!r} is in no fold ({len(new)} such items); {way_out}"
+        )
 
 
-def _as_index(ids: pd.Series) -> pd.Index:
-    # Between strings of pandas' two kinds a look-up takes three times as long.
-    return pd.Index(ids.to_numpy(object), dtype=object)
+def _warn_of_domains(dataset: Dataset, path: Path, folds: pd.DataFrame, domains: Texts) -> None:
+    """Warn of items (rows of the fold file) that are of another domain by now."""
+    row = next(i for i, (a, b) in enumerate(zip(domains, folds["domain"], strict=True)) if a != b)
+    LOG.warning(
+        "WARNING %s was made when items were of other domains (%r: %r there, %r now), and "
+        "scores by domain go by the file; for others make folds under another name, such as "
+        "--scheme sgkf%d_s%d",
+        path, folds["item_id"].iloc[row], folds["domain"].iloc[row], domains[row],
+        dataset.config.n_folds, dataset.config.seed + 1,
+    )  # fmt: skip
 
 
 def name_groups(items: pd.DataFrame, component: NDArray[np.int64]) -> pd.Series:
