@@ -167,8 +167,14 @@ def predict_each(
         What each model saw, of all people where its config says `face.which: all`; and the places
         of the items that are clips read only in part.
     """
-    frames = source.numbers.eval_rows(items)
+    order = source.reading_order(items)
+    frames = source.numbers.eval_rows(items[order])
     looked = predict_views(models, views, source, frames.rows, compute, what=what, partial=partial)
+    back = np.argsort(order[frames.place], kind="stable")
+    frames = FrameRows(frames.rows[back], order[frames.place][back], frames.frame[back])
+    looked = Looked(
+        [logits[back] for logits in looked.logits], looked.there[back], looked.cut[back]
+    )
     found = [Seen(frames, logits, looked.there, len(items)) for logits in looked.logits]
     each = zip(found, models, views, strict=True)
     seen = [_with_everyone(*one, source, items, compute) for one in each]

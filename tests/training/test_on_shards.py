@@ -9,11 +9,19 @@ import pytest
 
 from src import paths
 from src.artifacts.folds import read_folds
+from src.compute.request import Compute
+from src.config import InputSpec
+from src.data.items.files import read_bytes
 from src.data.items.shard_home import home_at
 from src.data.items.shard_index import places_of
 from src.data.layouts.load import load_dataset
+from src.data.pixels.images import Canvas
+from src.data.pixels.source import PixelSource
 from src.data.shards.write import pack
 from src.errors import UserError
+from src.inference.predict import predict_items
+from src.models.backbones.compact import CompactNet
+from src.models.classifier import Classifier
 from src.training.job import Job, Options, job_table
 from src.training.setup import epoch_pool
 from src.training.trainer import fit_fold
@@ -82,3 +90,27 @@ def test_places_are_those_of_the_shards(on_shards):
 def test_files_have_no_order_of_shards(make_job):
     with pytest.raises(UserError, match=r"sampler: shards .* take shuffle, or pack it"):
         fit_fold(make_job(sampler="shards"))
+
+
+def test_held_out_items_are_read_as_they_lie(on_shards, monkeypatch):
+    job, read = on_shards(), []
+
+    def noted(root: Path, path: str) -> bytes:
+        read.append(path)
+        return read_bytes(root, path)
+
+    monkeypatch.setattr("src.data.pixels.reader.read_bytes", noted)
+    spec = InputSpec(16, 16, "squash", "bicubic", (0.5,) * 3, (0.25,) * 3)
+    source = PixelSource(job.root, job.table["path"], [Canvas.of(spec)])
+    items = job.held_rows[::-1].copy()
+    model = Classifier(CompactNet(widths=(4, 4, 8)), spec)
+    seen = predict_items(model, ["full"], source, items, Compute(device="cpu", batch_size=4))
+    assert len(read) == len(items)
+    assert (np.diff(places_of(read)) > 0).all()
+    monkeypatch.undo()
+    one = [
+        predict_items(model, ["full"], source, items[i : i + 1], Compute(device="cpu")).logits
+        for i in range(len(items))
+    ]
+    np.testing.assert_allclose(seen.logits, np.concatenate(one), atol=1e-5)
+    assert seen.frames.rows.tolist() == items.tolist()

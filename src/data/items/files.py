@@ -246,16 +246,19 @@ def in_shard(path: str) -> bool:
     return found is not None and suffix_of(found[1]) == TAR
 
 
-def read_ahead(root: Path, paths: Iterable[str]) -> None:
+def read_ahead(root: Path, paths: Iterable[str], *, only_elsewhere: bool = False) -> None:
     """Have items that lie in shards read, each with what stands around it; waits for nothing.
 
-    Right where neighbours are read soon too (`sampler: shards`). What goes wrong is said by
-    whoever reads the item.
+    Right where neighbours are read soon too (`sampler: shards`); of shards that lie `elsewhere`
+    always, for blocks of them are fetched as a whole. What goes wrong is said by whoever reads the
+    item.
     """
     for path in paths:
+        if not in_shard(path):
+            continue
         with suppress(OSError, UserError):
             holder, name = _locate(root, path)
-            if isinstance(holder, TarShard):
+            if isinstance(holder, TarShard) and (holder.home.is_remote or not only_elsewhere):
                 holder.read_ahead(name)
 
 

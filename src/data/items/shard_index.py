@@ -4,7 +4,7 @@
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from src.data.items.manifest import COLUMNS, STRING, Dataset
 from src.data.items.shard_home import INDEX, SUBMISSION, ShardHome, home_of_folder
 from src.errors import UserError
 from src.strict_yaml import checked
+from src.texts import Texts
 
 _NAMES = pa.dictionary(pa.int32(), pa.string())
 SCHEMA_OF = pa.schema([
@@ -112,7 +113,7 @@ def entries_of(dataset: Dataset) -> list[Entry]:
     return [Entry(path, path, size, crc, crc) for path, size, crc in rows]
 
 
-def places_of(files: pd.Series) -> np.ndarray:
+def places_of(files: Sequence[str] | pd.Series) -> np.ndarray:
     """Return where items lie, int64: number of the shard * 2**40 + offset in it.
 
     An item that lies elsewhere (of an `extra:` data set, say) counts as one of a shard of its own.
@@ -121,7 +122,7 @@ def places_of(files: pd.Series) -> np.ndarray:
         UserError: none of them lies in a shard.
     """
     found = pc.call_function(
-        "extract_regex", [pa.array(files, pa.string())],
+        "extract_regex", [Texts(files).column],
         pc.ExtractRegexOptions(r"^(?P<shard>.*?\.tar)!/(?P<offset>\d{1,12})-"),
     )  # fmt: skip
     if found.null_count == len(found):

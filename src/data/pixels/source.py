@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from src.artifacts.oof import Levels
 from src.config import FramesConfig
 from src.data.items.files import in_shard, read_ahead
+from src.data.items.shard_index import places_of
 from src.data.pixels.cache import (
     ABSENT,
     Marks,
@@ -92,6 +93,15 @@ class PixelSource(ItemReader):
             return self.clip(item, lambda held: [held // 2])[0][0]
         return self.image(item)[0]
 
+    def reading_order(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the places of some items in the order in which they are best read, int64 (n,).
+
+        As they lie, where they are read out of shards; else as they are given.
+        """
+        if self._kept is None and len(items) and in_shard(str(self.paths[int(items[0])])):
+            return np.argsort(places_of(Texts(self.paths).take(items)), kind="stable")
+        return np.arange(len(items))
+
     def read_or_stop(self, item: int) -> Canvases:
         """Return what `read` does; raises a UserError naming the item that is unreadable."""
         return self.slots_or_stop(item, lambda held: [held // 2])[0]
@@ -101,6 +111,9 @@ class PixelSource(ItemReader):
 
         Nothing is raised for an item that cannot be decoded: its frames have no canvases.
         """
+        if self._kept is None:
+            items = dict.fromkeys(self.numbers.item_of(rows).tolist())
+            read_ahead(self.root, (str(self.paths[item]) for item in items), only_elsewhere=True)
         for item, part in self.numbers.by_item(rows):
             try:
                 if self.numbers.is_clip[item]:
