@@ -2,6 +2,8 @@
 export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_COMPILE_BYTECODE := 1
+# Set in many containers: each start then compiles src/ again, and each test run every test.
+export PYTHONDONTWRITEBYTECODE :=
 
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .uv/bin/uv)
 BIN := .venv/bin

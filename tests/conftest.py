@@ -60,6 +60,18 @@ def browser() -> Iterator[object]:
         started.close()
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let figures be composed and written, but of one grey pixel: for tests that see none.
+
+    Laying out and drawing takes most of the time of a fold's report.
+    """
+    from matplotlib.figure import Figure
+
+    pixel = cv2.imencode(".png", np.full((1, 1, 3), 127, np.uint8))[1].tobytes()
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).write_bytes(pixel))
+
+
 def run_command(
     script: str,
     *args: str | Path,

@@ -108,9 +108,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str
         said |= {
             name: typed(main, *words)
             for name, main, *words in (
-                ("train all", train.main, "--model", "tiny"),
+                ("train all", train.main, "--model", "tiny", "--no-report"),
                 ("again", train.main, "--model", "tiny"),
-                ("other", train.main, "--model", "other", "--fold", "0"),
+                ("other", train.main, "--model", "other", "--fold", "0", "--no-report"),
                 ("tune two", tune.main, "--trials", "10", "--recipe", "two"),
                 ("predict two", predict.main, "--recipe", "two"),
             )
@@ -180,6 +180,7 @@ def test_any_folder_is_predicted_from_a_checkpoint_alone(trained: Path, tmp_path
     assert ((rest["prob"] >= 0.5) == (rest["label"] == 1)).all()
 
 
+@pytest.mark.nightly
 def test_kill_9_in_mid_epoch_and_the_same_command_gives_equal_bytes(tiny: Path) -> None:
     for name in ("whole", "long"):
         text = "extends: tiny\noptim: {epochs: 12}\n"

@@ -269,6 +269,7 @@ def write_flip(name):
                 cv2.imwrite(str(home / f"{number}_frame{frame}.png"), pixels)
 
 
+@pytest.mark.nightly
 def test_lodo_is_a_table_of_scenarios_and_their_mean(run):
     write_flip("flip")
     text = ROWS.replace("data: one\nscheme: sgkf2_s0\nfolds: [0]\nout_of_domain: [two]", "")

@@ -115,6 +115,7 @@ def test_a_signal_is_obeyed_after_the_step_and_no_batch_is_trained_twice(
     assert counter.calls == EPOCHS * STEPS
 
 
+@pytest.mark.nightly
 def test_many_stops_with_workers_accumulation_and_periodic_saves(
     make_job: MakeJob, counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -150,6 +150,7 @@ def open_folder():
         yield Path(name)
 
 
+@pytest.mark.nightly
 def test_two_processes_share_a_postgresql_study(open_folder):
     programs = _postgres()
     tmp_path, run = open_folder, _as_server_user(open_folder)

@@ -75,7 +75,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         write_model(root)
         (root / "configs/models/other.yaml").write_text("extends: small\nseed: 7\n")
         for model in MODELS:
-            assert command("train", "--model", model, *COMPUTE) == 0
+            assert command("train", "--model", model, "--no-report", *COMPUTE) == 0
         assert command("export", "small", "--items", "4") == 0
         assert command("tune", "--models", "small", "--recipe", "one") == 0
         for name in ("tune", "predict", "exported", "bundle", "evaluate"):
@@ -143,6 +143,7 @@ def drawn(root: Path) -> list[tuple[str, Spoil]]:
     return whole + rng.sample(single, min(TRIES, len(single)))
 
 
+@pytest.mark.nightly
 def test_every_command_answers_as_before_or_refuses(
     finished: Path,
     tmp_path: Path,

@@ -3,7 +3,9 @@ weights: tests/models/test_weights.py.
 """
 
 import json
+import shutil
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +21,36 @@ from tests.hostile.conftest import predict, train, tune
 CPU = torch.device("cpu")
 
 
+_MADE: dict[str, tuple[Path, Path]] = {}
+Made = Callable[[str, Callable[[], Path]], Path]
+
+
 @pytest.fixture
-def trained(toy) -> Path:
-    assert train("--fold", "0") == 0
-    return paths.checkpoint("toy", "sgkf2_s42", "small", 0)
+def made_once(toy, artefact_root, tmp_path_factory) -> Made:
+    """Return `made_once(name, make)`: what `make` wrote for the first test, or a copy of it."""
+
+    def made(name: str, make: Callable[[], Path]) -> Path:
+        if name not in _MADE:
+            path, kept = make(), tmp_path_factory.mktemp(name) / "root"
+            shutil.copytree(artefact_root, kept)
+            _MADE[name] = kept, path.relative_to(artefact_root)
+        else:
+            shutil.rmtree(artefact_root)  # its pictures are of another time
+            shutil.copytree(_MADE[name][0], artefact_root)
+        return artefact_root / _MADE[name][1]
+
+    return made
+
+
+@pytest.fixture
+def trained(made_once: Made) -> Path:
+    """Return the checkpoint of a finished training."""
+
+    def make() -> Path:
+        assert train("--fold", "0") == 0
+        return paths.checkpoint("toy", "sgkf2_s42", "small", 0)
+
+    return made_once("trained", make)
 
 
 def change_header(path: Path, change) -> None:
@@ -132,17 +160,19 @@ def test_a_flipped_bit_in_a_state_is_noticed(tmp_path):
         read_tensors(path, sealed=True)
 
 
-def half_done(toy: Path) -> Path:
+@pytest.fixture
+def half_done(made_once: Made) -> Path:
     """Train a fold and put back the state it had before its end."""
-    from src.training import resume
+    return made_once("half_done", _make_half_done)
 
+
+def _make_half_done() -> Path:
     path, kept = paths.run_state("toy", "sgkf2_s42", "small", 0), []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "unlink", _keeping(path, kept))
         train("--fold", "0")
     path.write_bytes(kept[-1])
     paths.run_record("toy", "sgkf2_s42", "small", 0).unlink()
-    assert resume
     return path
 
 
@@ -168,8 +198,8 @@ def _keeping(path: Path, kept: list[bytes]):
         (None, "checksum|not a readable weights file"),
     ],
 )
-def test_a_state_that_cannot_be_gone_on_from(toy, capsys, change, match):
-    path = half_done(toy)
+def test_a_state_that_cannot_be_gone_on_from(half_done, capsys, change, match):
+    path = half_done
     if change is None:
         path.write_bytes(path.read_bytes()[:-300])
     else:
@@ -178,7 +208,7 @@ def test_a_state_that_cannot_be_gone_on_from(toy, capsys, change, match):
         save_state(path, state)
     from src.cli.train import main
 
-    asked = ["--data", "toy", "--model", "small", "--fold", "0", "--device", "cpu"]
+    asked = ["--data", "toy", "--model", "small", "--fold", "0", "--device", "cpu", "--no-report"]
     assert main(asked) == 2
     err = capsys.readouterr().err
     assert "--overwrite" in err

@@ -63,21 +63,22 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("size", [0, 400, 3_000])
+@pytest.mark.parametrize("size", [0, pytest.param(400, marks=pytest.mark.nightly), 3_000])
 def test_a_disk_that_fills_up_in_training_ends_with_one_message(toy, artefact_root, size):
     """Wherever it strikes (folds, cache, state, checkpoint), the same command then finishes."""
-    train("--fold", "0", "--cache", "none")
+    train("--fold", "0", "--cache", "none", report=True)
     whole = paths.oof_csv("toy", "sgkf2_s42", "small", 0).read_bytes()
     for folder in ("oof", "checkpoints", "folds", ".cache"):
         subprocess.run(["rm", "-r", str(artefact_root / folder)], check=True)
-    answer, text = said(lambda: train("--fold", "0"), limit(size))
+    answer, text = said(lambda: train("--fold", "0", report=True), limit(size))
     assert_one_message(answer, text)
     assert not paths.run_record("toy", "sgkf2_s42", "small", 0).exists()
     assert not leftovers(artefact_root)
-    assert train("--fold", "0") == 0
+    assert train("--fold", "0", report=True) == 0
     assert paths.oof_csv("toy", "sgkf2_s42", "small", 0).read_bytes() == whole
 
 
+@pytest.mark.nightly
 def test_a_full_disk_keeps_what_is_finished(toy, artefact_root):
     assert [train(), tune(), predict()] == [0, 0, 0]
     before = contents(artefact_root / "oof"), contents(artefact_root / "checkpoints")
@@ -217,7 +218,7 @@ def test_writers_keep_the_file_that_is_locked(toy, monkeypatch):
         return move(temporary, target)
 
     monkeypatch.setattr(Path, "replace", replace)
-    assert [train("--fold", "0"), tune(), predict()] == [0, 0, 0]
+    assert [train("--fold", "0", report=True), tune(), predict()] == [0, 0, 0]
     names = {name for name, _ in kept}
     assert {"fold_0.safetensors", "fold_0.state.pt", "fold_0.csv", "fold_0.json"} <= names
     assert {"tuned.json", "tuned.csv", "fold_0.views.parquet"} <= names

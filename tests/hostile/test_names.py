@@ -33,7 +33,7 @@ def test_every_name_survives_the_whole_job(make_dataset, artefact_root, toy):
     make_dataset([*(f"pad{i}/x.png" for i in range(30)), *odd])
     for i in range(30):
         (toy / f"pad{i}/x.png").unlink()
-    assert [train("--fold", "0"), tune(), predict()] == [0, 0, 0]
+    assert [train("--fold", "0", report=True), tune(), predict()] == [0, 0, 0]
     folds = read_folds(paths.folds_csv("toy", "sgkf2_s42"))
     want = {f"{kind}/{name}" for kind in ("real", "fake") for name in NAMES}
     assert want <= set(folds["item_id"])

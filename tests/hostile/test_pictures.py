@@ -103,7 +103,7 @@ def test_the_whole_job_with_every_kind_of_picture(toy, artefact_root, capfd):
         for name, data in DAMAGED.items():
             (toy / folder / name).write_bytes(data)
     before = tree(toy)
-    assert [train(), tune(), predict()] == [0, 0, 0]
+    assert [train(report=True), tune(), predict()] == [0, 0, 0]
     assert tree(toy) == before  # nothing is ever written beside the data
     folds = pd.read_csv(paths.folds_csv("toy", "sgkf2_s42"))
     excluded = pd.read_csv(paths.excluded_csv("toy", "sgkf2_s42"))

@@ -57,6 +57,7 @@ def test_turns() -> None:
     assert fast.factor(slow) == 3.0  # of 3, 4 and 2
 
 
+@pytest.mark.nightly
 def test_a_config_is_measured_with_its_own_peak(artefact_root: Path, tmp_path: Path) -> None:
     home = artefact_root / "configs" / "models"
     home.mkdir(parents=True)

@@ -91,6 +91,7 @@ def test_every_engine_answers_as_torch_does(job: Job, order: export.Order) -> No
     assert not export.is_exported(replace(order, sha256="0" * 64))
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("no_network")
 def test_a_net_whose_attention_has_a_learned_bias_answers_alike(tmp_path: Path) -> None:
     """ForensicsAdapter's, on batches of 32 and of one."""

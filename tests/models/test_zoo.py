@@ -15,6 +15,7 @@ from src.models.strategies import STRATEGIES, make_stages
 from src.training.setup import check_names
 from tests.conftest import REPO
 
+config_of = cache(read_model)  # YAML takes its time, and each test wants some of the same
 NAMES = sorted(path.stem for path in (REPO / "configs" / "models").glob("*.yaml"))
 LICENCES = {
     **{"apache-2.0": "Apache-2.0", "mit": "MIT", "cc-by-nc-4.0": "CC BY-NC 4.0"},
@@ -57,7 +58,7 @@ TWINS = {
 
 @cache
 def _built(key: str, name: str) -> tuple[torch.nn.Module, Native]:
-    settings = read_model(name)
+    settings = config_of(name)
     with torch.device("meta"):
         return build_backbone(settings.backbone, settings.input.image_size, settings.head)
 
@@ -67,12 +68,12 @@ def key_of(settings: ModelConfig) -> str:
 
 
 # One name for each net that configs share.
-NETS = {key_of(read_model(name)): name for name in reversed(NAMES)}
+NETS = {key_of(config_of(name)): name for name in reversed(NAMES)}
 
 
 def built(name: str) -> tuple[torch.nn.Module, Native]:
     """A config's net, without values; built once for all configs that share it."""
-    key = key_of(read_model(name))
+    key = key_of(config_of(name))
     return _built(key, NETS[key])
 
 
@@ -82,7 +83,7 @@ def test_names_are_those_that_the_command_takes():
 
 @pytest.mark.parametrize("name", sorted(set(NETS.values()) - TWINS))
 def test_every_kind_of_net_learns(name):
-    own = read_model(name).backbone.name in BACKBONES.names()
+    own = config_of(name).backbone.name in BACKBONES.names()
     sizes = {} if own else {"input.image_size": 56 if "14" in name else 64}
     shallow = {"backbone.kwargs.depth": 2} if name in TOWERS else {}
     settings = read_model(name, {"input.crop_pct": 1.0, **sizes, **shallow})
@@ -106,7 +107,7 @@ def test_every_kind_of_net_learns(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_config_is_complete_and_its_strategy_finds_its_parts(name):
-    settings = read_model(name)
+    settings = config_of(name)
     assert settings.licence
     assert settings.about
     assert (REPO / "configs" / "models" / f"{name}.yaml").read_text().startswith("# ")
@@ -125,9 +126,9 @@ def test_a_config_is_complete_and_its_strategy_finds_its_parts(name):
     assert (stages[-1].train == every) == whole
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if read_model(n).backbone.pretrained == "hub"])
+@pytest.mark.parametrize("name", [n for n in NAMES if config_of(n).backbone.pretrained == "hub"])
 def test_preprocessing_and_licence_are_those_of_the_weights(name):
-    settings = read_model(name)
+    settings = config_of(name)
     net, native = built(name)
     own = settings.backbone.name in BACKBONES.names()  # with a tower of timm's
     weights = net.keys.tower if own else settings.backbone.name  # type: ignore[union-attr]
@@ -152,7 +153,7 @@ def test_a_towers_shapes_are_its_papers(name):
     assert len({key.split(".")[1] for key in shapes if key.startswith("blocks.")}) == blocks
     if places is not None:
         assert shapes["pos_embed"] == (1, places, width)
-    head = read_model(name).head
+    head = config_of(name).head
     last = ("head.last", head.hidden) if head.pool in TOKEN_POOLS else ("head", width)
     assert shapes[f"{last[0]}.weight"] == (1, last[1])
     assert count_parameters(net) == pytest.approx(1e6 * millions, rel=0.01)
@@ -169,10 +170,10 @@ def test_a_towers_shapes_are_its_papers(name):
     [("effnet_b0", 0.39), ("resnet50", 4.1), ("vit_small", 4.6), ("swin_tiny", 4.5)],
 )
 def test_work_is_what_the_papers_count(name, gmacs):
-    parameters, macs, spec = measure(read_model(name))
+    parameters, macs, spec = measure(config_of(name))
     assert macs / 1e9 == pytest.approx(gmacs, rel=0.03)
     net, native = built(name)
-    assert (parameters, spec) == (count_parameters(net), input_spec(read_model(name), native))
+    assert (parameters, spec) == (count_parameters(net), input_spec(config_of(name), native))
 
 
 def test_work_of_one_layer_by_hand():

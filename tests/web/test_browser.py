@@ -293,7 +293,10 @@ def test_the_printed_link_lets_in_from_a_page_of_another_site(browser, tmp_path)
         page.context.close()
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize(
+    "dark",
+    [pytest.param(False, id="light"), pytest.param(True, id="dark", marks=pytest.mark.nightly)],
+)
 def test_axe_finds_no_serious_fault(open_page, files, dark):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page = open_page(dark=dark)

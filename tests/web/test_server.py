@@ -210,6 +210,7 @@ def test_a_worker_that_cannot_be_started_again_is_said(tmp_path):
     assert (refused.value.status, refused.value.key) == (503, "not_ready")
 
 
+@pytest.mark.nightly
 def test_killed_it_leaves_nothing_behind_at_the_next_start(tmp_path):
     killed = Served(tmp_path)
     asked = threading.Thread(target=_quietly, args=(killed, b"do: sleep 30"))
@@ -240,6 +241,7 @@ def _quietly(served, body):
         served.ask("POST", "/api/look?name=a.jpg", body)
 
 
+@pytest.mark.nightly
 def test_a_stop_empties_the_queue_and_waits_no_longer_than_it_says(tmp_path):
     served = Served(tmp_path)
     with ThreadPoolExecutor(2) as pool:
