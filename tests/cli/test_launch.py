@@ -18,7 +18,7 @@ from src.cli.launch import flags_of, read_line
 from src.errors import UserError
 from tests.cli.conftest import Command
 from tests.conftest import REPO
-from tests.launch.serial import FLAGS, SCHEME, artefacts, serial, tiny_root  # noqa: F401 - fixtures
+from tests.launch.serial import FLAGS, SCHEME, artefacts, serial_root, tiny_root  # noqa: F401
 
 Typed = Callable[..., str]
 
@@ -120,7 +120,7 @@ def test_commands_are_read_as_they_are_typed() -> None:
 
 @pytest.mark.nightly
 def test_two_at_once_then_killed_then_again_leaves_what_one_by_one_leaves(
-    serial: dict[str, bytes],  # noqa: F811
+    serial_root: Path,  # noqa: F811
     tiny_root: Path,  # noqa: F811
 ) -> None:
     """SIGKILL of the launcher in the middle: the same command repeats nothing that is finished."""
@@ -139,7 +139,7 @@ def test_two_at_once_then_killed_then_again_leaves_what_one_by_one_leaves(
     assert said.returncode == 0, said.stdout + said.stderr
     assert "7 done" in said.stdout
     assert {path: path.stat().st_mtime_ns for path in done} == done
-    assert artefacts(tiny_root) == serial
+    assert artefacts(tiny_root) == artefacts(serial_root)
 
 
 @pytest.mark.nightly

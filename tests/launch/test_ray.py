@@ -8,17 +8,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from src.launch.engines.ray import _check_port
 from tests.conftest import REPO
-from tests.launch.serial import FLAGS, artefacts, serial, tiny_root  # noqa: F401 - fixtures
+from tests.launch.serial import (  # noqa: F401 - fixtures
+    FLAGS,
+    artefacts,
+    check_tuned,
+    folds_of,
+    serial_root,
+    tiny_root,
+    trained_root,
+)
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
-Typed = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def _free_port() -> int:
@@ -61,28 +69,22 @@ def ray_address() -> Iterator[str]:
 
 @pytest.mark.nightly
 def test_real_tasks_leave_what_one_by_one_leaves(
-    serial: dict[str, bytes],  # noqa: F811
+    serial_root: Path,  # noqa: F811
     tiny_root: Path,  # noqa: F811
+    trained_root: Path,  # noqa: F811
     ray_address: str,
 ) -> None:
-    def launch(*more: str) -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, "-m", "src", "launch", *FLAGS, "--on", "ray"]
-        words += ["--ray-address", ray_address, "--cpus-per-job", "1", *more]
-        env = {**os.environ, "RVF_ROOT": str(tiny_root), **QUIET}
+    def launch(root: Path, *more: str) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "src", "launch", "--on", "ray", "--ray-address", ray_address]
+        words += ["--cpus-per-job", "1", *more]
+        env = {**os.environ, "RVF_ROOT": str(root), **QUIET}
         return subprocess.run(words, cwd=REPO, env=env, capture_output=True, text=True, check=False)
 
-    # FLAGS say `--device cpu`, with which a card contradicts itself: the last one counts.
-    refused = launch("--device", "auto", "--gpus-per-job", "1")
+    refused = launch(tiny_root, "--models", "a", "--gpus-per-job", "1")
     assert refused.returncode == 2
     assert "no node of this Ray cluster has them (2 cores and 0 GPUs)" in refused.stderr
-    study = f"tune.py --recipe shared --study {tiny_root / 's.journal'} --strategies tpe --trials 8"
-    then = ["--then", "tune.py", "--times", "2", "--then", study]
-    said = launch(*then)
+    said = launch(tiny_root, *FLAGS)
     assert said.returncode == 0, said.stdout + said.stderr
-    assert "9 done" in said.stdout
-    left = artefacts(tiny_root)
-    assert left.pop("recipes/tiny/shared.json")
-    assert left == serial
-    again = launch(*then)
-    assert again.returncode == 0
-    assert "nothing is left to do" in again.stdout
+    assert "6 done" in said.stdout
+    assert artefacts(tiny_root) == folds_of(serial_root)
+    check_tuned(trained_root, serial_root, partial(launch, trained_root, "--data", "tiny"))

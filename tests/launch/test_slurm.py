@@ -19,7 +19,15 @@ from src.launch.engines.slurm import Slurm, slurm_minutes
 from src.launch.run import Launch
 from tests.conftest import REPO
 from tests.launch.conftest import MakeTask
-from tests.launch.serial import FLAGS, artefacts, serial, tiny_root  # noqa: F401 - fixtures
+from tests.launch.serial import (  # noqa: F401 - fixtures
+    FLAGS,
+    artefacts,
+    check_tuned,
+    folds_of,
+    serial_root,
+    tiny_root,
+    trained_root,
+)
 from tests.launch.slurm_cluster import slurm_conf  # noqa: F401 - a fixture
 
 # `sbatch` that takes MOST jobs at a time and runs each in the background; `squeue` names them.
@@ -120,14 +128,11 @@ def test_a_node_that_does_not_see_our_files_is_told_from_a_failure(
 
 @pytest.mark.nightly
 def test_real_jobs_leave_what_one_by_one_leaves_though_the_launcher_is_killed(
-    serial: dict[str, bytes],  # noqa: F811
+    serial_root: Path,  # noqa: F811
     tiny_root: Path,  # noqa: F811
     slurm_conf: Path,  # noqa: F811
 ) -> None:
-    study = ["tune.py", "--recipe", "shared", "--study", str(tiny_root / "s.journal")]
     words = [sys.executable, "-m", "src", "launch", *FLAGS, "--on", "slurm", "--cpus-per-job", "1"]
-    words += ["--then", "tune.py", "--times", "2"]
-    words += ["--then", " ".join([*study, "--strategies", "tpe", "--trials", "8"])]
     env = {**os.environ, "RVF_ROOT": str(tiny_root), "SLURM_CONF": str(slurm_conf)}
     first = subprocess.Popen(words, cwd=REPO, env=env, stdout=subprocess.DEVNULL)
     home, slurms = tiny_root / "checkpoints" / "tiny", tiny_root / "launches" / "tiny" / "slurm"
@@ -136,17 +141,24 @@ def test_real_jobs_leave_what_one_by_one_leaves_though_the_launcher_is_killed(
     first.wait()
     said = subprocess.run(words, cwd=REPO, env=env, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stdout + said.stderr
-    assert "9 done" in said.stdout
-    assert len(list(slurms.glob("*_submission.sh"))) == 9  # none was handed in twice
-    left = artefacts(tiny_root)
-    shared = "recipes/tiny/shared.json"
-    assert {path: text for path, text in left.items() if path != shared} == serial
-    import optuna
+    assert "6 done" in said.stdout
+    assert len(list(slurms.glob("*_submission.sh"))) == 6  # none was handed in twice
+    assert artefacts(tiny_root) == folds_of(serial_root)
 
-    from src.ensemble.studies import open_storage
 
-    (name,) = optuna.get_all_study_names(open_storage(str(tiny_root / "s.journal")))[:1]
-    assert name.startswith("tiny/shared")
+@pytest.mark.nightly
+def test_real_slurm_runs_workers_of_one_study(
+    serial_root: Path,  # noqa: F811
+    trained_root: Path,  # noqa: F811
+    slurm_conf: Path,  # noqa: F811
+) -> None:
+    def launched(*more: str) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "src", "launch", "--data", "tiny", *more]
+        words += ["--on", "slurm", "--cpus-per-job", "1"]
+        env = {**os.environ, "RVF_ROOT": str(trained_root), "SLURM_CONF": str(slurm_conf)}
+        return subprocess.run(words, cwd=REPO, env=env, capture_output=True, text=True, check=False)
+
+    check_tuned(trained_root, serial_root, launched)
 
 
 @pytest.mark.nightly
