@@ -119,6 +119,7 @@ def test_commands_are_read_as_they_are_typed() -> None:
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(600)
 def test_two_at_once_then_killed_then_again_leaves_what_one_by_one_leaves(
     serial_root: Path,  # noqa: F811
     tiny_root: Path,  # noqa: F811

@@ -68,6 +68,7 @@ def ray_address() -> Iterator[str]:
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(600)
 def test_real_tasks_leave_what_one_by_one_leaves(
     serial_root: Path,  # noqa: F811
     tiny_root: Path,  # noqa: F811

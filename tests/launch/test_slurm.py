@@ -127,6 +127,7 @@ def test_a_node_that_does_not_see_our_files_is_told_from_a_failure(
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(600)
 def test_real_jobs_leave_what_one_by_one_leaves_though_the_launcher_is_killed(
     serial_root: Path,  # noqa: F811
     tiny_root: Path,  # noqa: F811
@@ -147,6 +148,7 @@ def test_real_jobs_leave_what_one_by_one_leaves_though_the_launcher_is_killed(
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(600)
 def test_real_slurm_runs_workers_of_one_study(
     serial_root: Path,  # noqa: F811
     trained_root: Path,  # noqa: F811
