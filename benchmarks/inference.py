@@ -16,15 +16,17 @@ the first image, in CPU seconds, stands below each table with the number of imag
 
 import argparse
 import json
+import multiprocessing
 import os
-import subprocess
 import sys
 import tempfile
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)  # of the workers
+sys.path.insert(0, os.environ["PYTHONPATH"])
 
 import numpy as np
 import torch
@@ -124,23 +126,24 @@ def export_all(checkpoint: Path, pixels: np.ndarray, labels: np.ndarray) -> None
             print(f"  exported {engine} {precision}: {taken:.0f} CPU-s", flush=True)
 
 
-def work(checkpoint: Path, items: Path, way: str) -> None:
-    """A worker: writes all logits, then takes one pass for every line it reads."""
+def work(folder: Path, way: str, end: Connection) -> None:
+    """A worker: writes all logits, then takes one pass for every message."""
+    os.environ["RVF_ROOT"] = str(folder)
     engine_name, precision, size = WAYS[way]
-    pixels = torch.from_numpy(np.load(items))
-    engine = _engine(checkpoint, engine_name, precision)
+    pixels = torch.from_numpy(np.load(folder / "items.npy"))
+    engine = _engine(folder / "fold_0.safetensors", engine_name, precision)
     with torch.inference_mode():
         logits = torch.cat([engine(part).float() for part in pixels.split(size)])
         label = precision
         if precision == "auto":
             label = f"auto: {engine.engine} {engine.precision}"
-        np.save(checkpoint.with_name(f"{way}.npy"), logits.numpy())
-        print(label, flush=True)
-        for _ in sys.stdin:
+        np.save(folder / f"{way}.npy", logits.numpy())
+        end.send(label)
+        while end.recv():
             start = time.process_time()
             for part in pixels[:BATCH].split(size):
                 engine(part)
-            print(time.process_time() - start, flush=True)
+            end.send(time.process_time() - start)
 
 
 def _engine(checkpoint: Path, engine: str | None, precision: str):  # noqa: ANN202
@@ -169,28 +172,24 @@ def _engine(checkpoint: Path, engine: str | None, precision: str):  # noqa: ANN2
 
 def measure(folder: Path, rounds: int) -> dict[str, tuple[str, float, np.ndarray]]:
     """Return for each way its precision, the images a CPU second and the logits."""
-    command = [sys.executable, __file__, "--work", str(folder / "fold_0.safetensors")]
-    environment = {**os.environ, "RVF_ROOT": str(folder), "OMP_NUM_THREADS": "1"}
-    workers = {}
+    # Forked from a process that has loaded libraries, and has computed nothing yet.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "timm", "src.inference.passes"])
+    ends, labels, workers = {}, {}, []
     for way in WAYS:
-        workers[way] = subprocess.Popen(
-            [*command, str(folder / "items.npy"), way], env=environment, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        )  # fmt: skip
-        workers[way].label = workers[way].stdout.readline().strip()  # one at a time: memory
+        ends[way], other = context.Pipe()
+        workers.append(context.Process(target=work, args=(folder, way, other)))
+        workers[-1].start()
+        labels[way] = ends[way].recv()  # one at a time: memory
     best = dict.fromkeys(WAYS, float("inf"))
     for _ in range(rounds):
-        for way, worker in workers.items():
-            worker.stdin.write("\n")
-            worker.stdin.flush()
-            best[way] = min(best[way], float(worker.stdout.readline()))
-    for worker in workers.values():
-        worker.stdin.close()
-        worker.wait()
-    return {
-        way: (worker.label, BATCH / best[way], np.load(folder / f"{way}.npy"))
-        for way, worker in workers.items()
-    }
+        for way, end in ends.items():
+            end.send(True)
+            best[way] = min(best[way], end.recv())
+    for end, worker in zip(ends.values(), workers, strict=True):
+        end.send(False)
+        worker.join()
+    return {way: (labels[way], BATCH / best[way], np.load(folder / f"{way}.npy")) for way in WAYS}
 
 
 def report(name: str, found: dict[str, tuple[str, float, np.ndarray]], labels: np.ndarray) -> list:
@@ -222,18 +221,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--nets", nargs="+", default=NETS)
     parser.add_argument("--quick", action="store_true", help="fp32 alone, without ONNX Runtime")
-    parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.work:
-        checkpoint, items, way = arguments.work
-        work(Path(checkpoint), Path(items), way)
-        return
-    pixels, labels = real_items(arguments.data, arguments.input_root, arguments.items)
-    print(f"{len(pixels)} items of {arguments.data}, one thread, torch {torch.__version__}")
-    targets = []
     if arguments.quick:
         for way in [way for way in WAYS if "Runtime" in way or way.endswith(("int8", "bf16"))]:
             del WAYS[way]
+    pixels, labels = real_items(arguments.data, arguments.input_root, arguments.items)
+    print(f"{len(pixels)} items of {arguments.data}, one thread, torch {torch.__version__}")
+    targets = []
     for name in arguments.nets:
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
