@@ -17,6 +17,7 @@ from src.data.items.files import (
     IN_ZIP,
     VIDEO_SUFFIXES,
     Archive,
+    forget_archive,
     open_archive,
     read_head,
     safe_name,
@@ -28,6 +29,7 @@ from src.errors import UserError
 
 # Under these suffixes of videos, texts are something else: TypeScript, and Qt's translations.
 _TEXTS_TOO = frozenset((".ts", ".mts"))
+_LARGE_ZIP = 100_000  # members; a smaller one stays open
 _HEAD = 512  # bytes that tell a text from a video
 # What people bring and no decoder here reads.
 _UNREAD_PICTURES = frozenset((".jxl", ".tga", ".psd", ".ico", ".dng", ".cr2", ".nef", ".arw"))
@@ -285,6 +287,8 @@ def _zip_entries(path: Path, relative: str) -> list[Entry]:
     if tops == {home.name} and not flat:
         home = home.parent
     prefix = "" if home == PurePosixPath() else f"{home}/"
+    if len(files) > _LARGE_ZIP:  # half a gigabyte a million members, while tables are read
+        forget_archive(archive.path)
     return [
         Entry(f"{relative}!/{info.filename}", prefix + name, info.file_size, info.CRC, info.CRC)
         for info, name in files

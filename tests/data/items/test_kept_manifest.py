@@ -1,5 +1,6 @@
 """A kept manifest is the fresh one, in every field; whatever changes it, it is read anew."""
 
+import gc
 import multiprocessing
 import os
 import shutil
@@ -15,10 +16,12 @@ import pyarrow as pa
 import pytest
 
 from src import paths
-from src.data.items import kept_manifest, marks
+from src.data.items import files, kept_manifest, listing, marks
+from src.data.items.files import read_bytes
 from src.data.items.kept_manifest import forget
 from src.data.layouts import load
 from src.data.layouts.load import load_dataset
+from src.errors import UserError
 from tests.conftest import REPO
 
 FOUR = ["real/a.png", "real/b.png", "fake/a.png", "fake/c.png"]
@@ -300,3 +303,28 @@ def test_what_is_read_is_not_copied(make_dataset, kept):
     assert pa.total_allocated_bytes() - before < 10_000
     assert len(parts[0]) == 2000
     assert not found.items["bytes"].to_numpy().flags.owndata
+
+
+def test_the_collector_rests_while_a_set_is_read_and_then_goes_on(make_dataset, monkeypatch):
+    make_dataset(TRAIN)
+    seen, understand = [], load._understand
+
+    def noted(*args):
+        seen.append(gc.isenabled())
+        return understand(*args)
+
+    monkeypatch.setattr(load, "_understand", noted)
+    load_dataset("toy")
+    make_dataset({"dataset.yaml": "labels_file: none.csv\n"})
+    with pytest.raises(UserError, match=r"none\.csv"):
+        load_dataset("toy")
+    assert seen == [False, False]
+    assert gc.isenabled()
+
+
+def test_a_large_zip_is_given_back_after_it_was_listed(make_dataset, monkeypatch):
+    monkeypatch.setattr(listing, "_LARGE_ZIP", 3)
+    root = make_dataset({}, zips={"train.zip": FOUR, "test.zip": ["images/007.png"]})
+    found = load_dataset("toy")
+    assert {Path(path).name for path in files._ARCHIVES if str(root) in path} == {"test.zip"}
+    assert all(read_bytes(found.root, path) for path in found.items["path"])
