@@ -50,6 +50,7 @@ def test_the_json_beside_the_answers_names_every_item_and_what_is_left_aside(ans
     assert said["partial"] == {}
     assert (said["schema"], said["rows"], said["threshold"]) == (1, 27, 0.5)
     assert said["checkpoints"] == {str(answer.checkpoint): sha256_file(answer.checkpoint)}
+    assert said["engines"] == {str(answer.checkpoint): "eager fp32"}
     assert said["share_fake"] == pytest.approx(table["label"].mean())
     assert said["submission_sha256"] == sha256_file(answer.home / "out.csv")
     assert set(said["left_aside"]["files"]) == {"notes.md", "photo.jxl", "code.ts"}

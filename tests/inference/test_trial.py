@@ -19,6 +19,7 @@ from src.errors import UserError
 from src.inference import passes, trial
 from src.inference.converted import Converted, openvino_version
 from src.inference.engines import Eager
+from src.inference.stored import engines_of
 from src.inference.trial import Ahead, FastestWay, Trial, engine_for
 from src.models.classifier import Classifier, build_classifier
 from src.training.job import Job
@@ -139,7 +140,8 @@ def predict(make_job: Callable[..., Job]) -> Predict:
         some = items_of(job, rows)
         passes.predict_parts([part], some, compute or Compute("cpu", workers=0))
         views, metadata = read_views(part.views)
-        return views["logit"].tolist(), metadata
+        assert engines_of([part]) == {"m fold 0": f"{metadata['engine']} {metadata['precision']}"}
+        return views["logit"].tolist(), metadata  # as the sidecar of a submission names them
 
     return run
 
