@@ -65,7 +65,7 @@ class Bench:
         model = Classifier(net, spec).to(self.chip, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model: Classifier = model.eval()
         files, canvases = job.table["path"], [Canvas.of(spec)]
-        self.source = PixelSource(job.root, files, canvases, frames=spec.frames)
+        self.source = PixelSource(job.root, files, canvases, frames=spec.frames, stamps=job.stamps)
         self.source.preload(paths.pixel_cache(job.dataset), job.options.cache)
         self.batchnorm = batchnorm if layers_of(net) else 0
         workers = job.options.workers

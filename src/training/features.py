@@ -191,7 +191,7 @@ def item_features(job: Job) -> FrozenFeatures:
     precision = device.training_precision(asked, chip, model, config.backbone, batch_size)
     model.to(device=chip, memory_format=torch.channels_last)  # type: ignore[call-overload]
     files, canvas = job.table["path"], Canvas.of(model.spec)
-    source = PixelSource(job.root, files, [canvas], frames=config.frames)
+    source = PixelSource(job.root, files, [canvas], frames=config.frames, stamps=job.stamps)
     if source.numbers.has_clips:
         source.preload(paths.pixel_cache(job.dataset), options.cache)
     _, decoders = setup.loader_workers(options.workers, source, config, chip)

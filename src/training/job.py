@@ -18,6 +18,7 @@ from src.artifacts.folds import fold_numbers
 from src.compute.budget import Budget
 from src.compute.request import Compute
 from src.config import ModelConfig
+from src.data.items.manifest import Dataset
 from src.errors import UserError
 from src.texts import Texts
 
@@ -47,8 +48,8 @@ class Job:
     scheme: str
     fold: paths.FoldName  # the held-out fold; `paths.ALL` trains on every row and holds nothing out
     root: Path  # folder of the data set
-    # one row an item: `item_id, path, bytes, label, group, fold`; the last but one a str, bytes,
-    # label and fold int64
+    # one row an item: `item_id, path, bytes, label, group, fold`, and `stamp` (`Dataset.stamps`)
+    # where the manifest's are known; ids, paths and groups are strings, the rest int64
     table: pd.DataFrame
     options: Options = field(default_factory=Options)  # where and how fast
     # what the pseudo-labels among the rows were made from; None without
@@ -115,6 +116,11 @@ class Job:
         return named.take(places % len(named))  # the last one stands for -1
 
     @property
+    def stamps(self) -> NDArray[np.int64] | None:
+        """What changes when the file of a row does, by row; None where the disk must be asked."""
+        return self.table["stamp"].to_numpy(np.int64) if "stamp" in self.table else None
+
+    @property
     def labels(self) -> NDArray[np.int64]:
         """The 0/1 labels by row."""
         return self.table["label"].to_numpy(np.int64)
@@ -166,8 +172,16 @@ def check_fold(folds: pd.DataFrame, fold: paths.FoldName) -> None:
         )
 
 
+def stamped(dataset: Dataset) -> pd.DataFrame:
+    """Return the manifest of a data set with the column `stamp`."""
+    stamps = np.asarray(dataset.stamps).astype(np.int64)
+    return dataset.items.assign(stamp=stamps)
+
+
 def job_table(items: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
     """Join a fold file with the train part of a manifest: see `Job.table`; in the file's order.
+
+    `items`: `item_id, path, bytes`, and `stamp` where it is known.
 
     Raises:
         UserError: the fold file names an item that the data set no longer has.
@@ -183,7 +197,7 @@ def job_table(items: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
             "under another scheme"
         )
     columns = {"item_id": folds["item_id"].array}
-    for column in ("path", "bytes"):
+    for column in [one for one in ("path", "bytes", "stamp") if one in items]:
         values = items[column].array
         columns[column] = values if same else values.take(rows)
     columns |= {column: folds[column].array for column in ("label", "group", "fold")}

@@ -20,7 +20,7 @@ from src.data.folds.scan import scan_items
 from src.data.items.manifest import Dataset
 from src.errors import UserError
 from src.texts import Texts
-from src.training.job import Job, Options, config_sha256, job_table
+from src.training.job import Job, Options, config_sha256, job_table, stamped
 from src.training.pseudo import PseudoLabels
 
 LOG = logging.getLogger("rvf")
@@ -52,7 +52,7 @@ def plan_jobs(
     Raises:
         UserError: see `refit_epochs` and `PseudoLabels.add`.
     """
-    table = job_table(dataset.train, folds)
+    table = job_table(stamped(dataset)[: len(dataset.train)], folds)
     plans: list[tuple[str, ModelConfig, Length, PseudoLabels | None]] = []
     siblings: Sequence[str] = ()
     for model in models:

@@ -25,6 +25,7 @@ from src.errors import UserError
 from src.inference import stored
 from src.inference.member_logits import member_logits
 from src.inference.unfinished import without
+from src.training.job import stamped
 
 LOG = logging.getLogger("rvf")
 ALWAYS_TRAINED = -1  # the fold of pseudo-labelled rows
@@ -72,7 +73,8 @@ class PseudoLabels:
         labels = votes["pred"][keep].to_numpy(np.int64)
         added = {"real": int((labels == 0).sum()), "fake": int((labels == 1).sum())}
         self._report(fold, len(votes), added, left_out)
-        known = self.dataset.test.set_index("item_id")[["path", "bytes"]]
+        known = stamped(self.dataset)[len(self.dataset.train) :].set_index("item_id")
+        known = known[[one for one in ("path", "bytes", "stamp") if one in table]]
         rows = known.loc[votes["item_id"][keep]].reset_index()
         rows = rows.assign(label=labels, group="", fold=ALWAYS_TRAINED)
         source = {

@@ -117,7 +117,9 @@ class Trainer:
         own = Canvas.of(model.spec)
         wide = own._replace(size=round(own.size * self.look_size / model.spec.image_size))
         canvases, files = list(dict.fromkeys([own, wide])), job.table["path"]
-        self.source = PixelSource(job.root, files, canvases, job.siblings, self.config.frames)
+        self.source = PixelSource(
+            job.root, files, canvases, job.siblings, self.config.frames, stamps=job.stamps
+        )
         self.run, self.sampler = setup.make_run(job, model, head, self.chip, precision, others)
         weights = setup.class_weights(self.config, self.sampler.pool.labels)
         self.class_weights = torch.tensor(weights, device=self.chip)

@@ -59,8 +59,18 @@ def mark_items(paths: Iterable[str], stamps: Iterable[tuple[int, ...]]) -> Marks
 def missing_space(home: Path, canvas: Canvas, marks: Marks) -> str:
     """Say why the cache of these items cannot be written below `home`; "" where it can."""
     need = 3 * canvas.size**2 * len(marks)
-    begun = home / canvas_name(canvas) / f"{cache_key(canvas, marks)}{UNFINISHED}"
-    need -= sum(file.stat().st_size for file in begun.glob("*pixels.u8*"))  # by an earlier build
+    partial = home / canvas_name(canvas) / f"{cache_key(canvas, marks)}{UNFINISHED}"
+    need -= sum(file.stat().st_size for file in partial.glob("*pixels.u8*"))  # by an earlier build
+    return no_room(home, need)
+
+
+def begun(home: Path, canvas: Canvas) -> bool:
+    """Tell whether any cache of a canvas is there, whole or not."""
+    return any(folder.is_dir() for folder in (home / canvas_name(canvas)).glob("*"))
+
+
+def no_room(home: Path, need: int) -> str:
+    """Say why so many bytes cannot be written below `home`; "" where they can."""
     place = home
     while not place.exists():
         place = place.parent
@@ -149,6 +159,8 @@ def absence_of(marks: Marks) -> Marks:
 
 
 def _locate(items: Marks, wanted: Marks) -> NDArray[np.int64]:
+    if np.array_equal(items[: len(wanted)], wanted):  # as most caches are read
+        return np.arange(len(wanted))
     order = np.argsort(items, kind="stable")
     places = np.searchsorted(items, wanted, sorter=order)
     rows = order[np.minimum(places, len(items) - 1)]

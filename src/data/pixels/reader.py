@@ -16,7 +16,7 @@ from src.artifacts.oof import Levels
 from src.config import READING, FaceConfig, FramesConfig
 from src.data.items.files import read_bytes, stamp_of
 from src.data.pixels import images
-from src.data.pixels.cache import Marks, mark_items
+from src.data.pixels.cache import Marks
 from src.data.pixels.decode import decode
 from src.data.pixels.deliveries import level_named
 from src.data.pixels.faces import FaceBoxes, Picture
@@ -25,7 +25,7 @@ from src.data.pixels.frames import FrameNumbers
 from src.data.pixels.images import Canvas
 from src.data.pixels.video import NAMED_AS_IMAGE, Clip, Convert, Pick, middle_frame, read_clip
 from src.errors import UnreadableImageError, UserError
-from src.texts import texts_of
+from src.texts import hashes_of, mixed, texts_of
 
 cv2.setNumThreads(1)  # parallelism lies in workers and torch; nested pools slow both
 
@@ -107,7 +107,9 @@ class ItemReader:
     """Decodes the items of a list; nothing is kept.
 
     Row numbers are the places of items in `paths` (of the manifest, below `root`); `canvases` are
-    the distinct ones wanted of each item. `cuts` are given where the faces are known already.
+    the distinct ones wanted of each item. `cuts` are given where the faces are known already;
+    `stamps`, int64 (n,), are those of a manifest (`Dataset.stamps`), without which `marks` asks the
+    disk for each file's.
     """
 
     def __init__(
@@ -117,12 +119,14 @@ class ItemReader:
         canvases: Sequence[Canvas],
         frames: FramesConfig | None = None,
         cuts: FaceCuts | None = None,
+        stamps: NDArray[np.int64] | None = None,
     ) -> None:
         self.root = root
         self.paths = texts_of(paths)
         self.canvases = list(dict.fromkeys(canvases))
         self.numbers = FrameNumbers(self.paths, frames or FramesConfig())
         self.cuts = cuts or FaceCuts(root, self.canvases, self.numbers.frames)
+        self.stamps = stamps
         self.levels: Levels | None = None  # None: pictures are as they are
 
     def __len__(self) -> int:
@@ -252,12 +256,31 @@ class ItemReader:
         return NAMED_AS_IMAGE if is_clip(data) else decode(data, [1]).problem
 
     def marks(self) -> Marks:
-        """Return a 64-bit mark of each slot, which changes with its item's path, size or stamp."""
-        slots, decoder = self.numbers.slots, self.numbers.frames.decoder
-        named: list[tuple[str, tuple[int, ...]]] = []
-        for path, clip in zip(self.paths, self.numbers.is_clip, strict=True):
-            stamp = (*stamp_of(self.root, path), *self.cuts.stamp(path))
-            # A frame's place depends on how many there are.
-            places = [f"\0{k}/{slots} {decoder} {READING}" for k in range(slots)] if clip else [""]
-            named += [(path + place, stamp) for place in places]
-        return mark_items((name for name, _ in named), (stamp for _, stamp in named))
+        """Return a 64-bit mark of each slot, which changes with its item's path or stamp."""
+        stamps, numbers = self.stamps, self.numbers
+        if stamps is None:
+            looked = (_stamp(stamp_of(self.root, path)) for path in self.paths)
+            stamps = np.fromiter(looked, np.int64, len(self))
+        marks = mixed(hashes_of(self.paths), stamps.astype(np.int64).view(np.uint64))
+        if self.cuts.boxes:
+            cropped = [sum(self.cuts.stamp(path)) for path in self.paths]
+            marks = np.where(cropped, mixed(marks, np.full_like(marks, 1)), marks)
+        if not numbers.has_clips:
+            return marks
+        # A frame's place depends on how many there are.
+        of_places = hashes_of(
+            [
+                f"{k}/{numbers.slots} {numbers.frames.decoder} {READING}"
+                for k in range(numbers.slots)
+            ]
+        )
+        counts = np.diff(numbers.slot_starts)
+        place = np.arange(numbers.slot_starts[-1]) - np.repeat(numbers.slot_starts[:-1], counts)
+        of_items = np.repeat(marks, counts)
+        in_clips = np.repeat(numbers.is_clip, counts)
+        return np.where(in_clips, mixed(of_items, of_places[place]), of_items)
+
+
+def _stamp(found: tuple[int, ...]) -> int:
+    """Return the stamp that a manifest has of a file, from its size and CRC, or size and times."""
+    return found[1] if len(found) == 2 else hash(found[1:])

@@ -24,8 +24,10 @@ from src.data.pixels.cache import (
     Marks,
     NoRoomError,
     Stored,
+    begun,
     gb,
     missing_space,
+    no_room,
     open_cache,
 )
 from src.data.pixels.cache_build import build_cache
@@ -68,8 +70,9 @@ class PixelSource(ItemReader):
         siblings: Sequence[str] = (),
         frames: FramesConfig | None = None,
         cuts: FaceCuts | None = None,
+        stamps: NDArray[np.int64] | None = None,
     ) -> None:
-        super().__init__(root, paths, canvases, frames, cuts)
+        super().__init__(root, paths, canvases, frames, cuts, stamps)
         self._siblings = siblings
         self._kept: list[Stored] | None = None
         # items are read nearly in the order of their shards (`sampler: shards`): whole blocks are
@@ -249,6 +252,11 @@ def keep_on_disk(items: ItemReader, siblings: Sequence[str], home: Path | None) 
     """
     if home is None or not len(items):
         raise NoRoomError("no folder for a cache")
+    rows = int(items.numbers.slot_starts[-1])
+    if not any(begun(home, canvas) for canvas in items.canvases):  # then nothing need be looked up
+        needs = [3 * canvas.size**2 * rows for canvas in items.canvases]
+        if reason := next(filter(None, (no_room(home, need) for need in needs)), ""):
+            raise NoRoomError(reason)
     marks = items.marks()
     kept = [open_cache(home, canvas, marks) for canvas in items.canvases]
     lacking = [c for c, found in zip(items.canvases, kept, strict=True) if found is None]
