@@ -39,6 +39,7 @@ KEYS = [
     "compiled",
     "device",
     "threads",
+    "ranks",
     "seconds",
     "items_per_second",
     "parameters",

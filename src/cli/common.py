@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 from src import paths
+from src.compute import ranks
 from src.compute.clock import Clock, TimeUpError
 from src.errors import (
     UNSEEN,
@@ -47,24 +48,34 @@ def run_command(
         with Clock().running():  # SIGTERM ends as Ctrl-C does
             main(argv)
         sys.stdout.flush()
-    except TimeUpError as end:
-        print(f"{end}; the same command goes on from here", file=sys.stderr)
     except (KeyboardInterrupt, Exception) as error:
-        # Libraries make other errors of what the signal raised in them: NumPy's and torch's C
-        # code says ValueError, a class statement RuntimeError.
-        if Clock.raised or isinstance(error, KeyboardInterrupt):
-            print(on_signal, file=sys.stderr)
-            return INTERRUPTED
-        if isinstance(error, UserError):
-            print(f"error: {message_of(error)}", file=sys.stderr)
-            return USER_MISTAKE
-        trouble = disk_trouble(error) or memory_trouble(error)
-        if trouble is None:
+        code, words = _end_of(error, on_signal)
+        code, instead = ranks.told(code, error)  # of several ranks one says why they end
+        if instead is not None:
+            words = instead
+        if words is None:
             raise
-        named = getattr(error, "filename", None)
-        print(f"error: {f'{named}: ' if named else ''}{trouble}", file=sys.stderr)
-        return USER_MISTAKE
+        if words:
+            print(words, file=sys.stderr)
+        return code
     return DONE
+
+
+def _end_of(error: BaseException, on_signal: str) -> tuple[int, str | None]:
+    """Return the exit code of a command that an error ended, and what is said; None: a defect."""
+    if isinstance(error, TimeUpError):
+        return DONE, f"{error}; the same command goes on from here"
+    # Libraries make other errors of what the signal raised in them: NumPy's and torch's C code says
+    # ValueError, a class statement RuntimeError.
+    if Clock.raised or isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, on_signal
+    if isinstance(error, UserError):
+        return USER_MISTAKE, f"error: {message_of(error)}"
+    trouble = disk_trouble(error) or memory_trouble(error)
+    if trouble is None:
+        return 1, None
+    named = getattr(error, "filename", None)
+    return USER_MISTAKE, f"error: {f'{named}: ' if named else ''}{trouble}"
 
 
 def taken(kind: type[Request], flags: Namespace, **more: Any) -> Request:  # noqa: ANN401

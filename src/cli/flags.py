@@ -67,6 +67,13 @@ def _read_workers(text: str) -> int:
     return int(text)
 
 
+def read_ranks(text: str) -> int:
+    """Return how many ranks a flag asks for."""
+    if not text.isdecimal() or not 0 < int(text[:MOST_DIGITS]) <= MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"want a number of cards from 1 on, found {text[:40]!r}")
+    return int(text)
+
+
 def _read_hours(text: str) -> float:
     return _read_time(text, "hours, such as 8.5")
 

@@ -1,6 +1,8 @@
 """The flags of every command, and how it is called: light, for work is loaded when it begins."""
 
+import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 
@@ -19,7 +21,10 @@ from src.cli.flags import (
     add_start,
     add_training,
     command,
+    read_ranks,
 )
+from src.compute import ranks
+from src.compute.starter import ALL
 
 AUGMENTS = ("crop_zoom", "light", "classic")  # that variants are drawn from
 DEFAULT_RECIPE = "tuned"
@@ -52,8 +57,10 @@ def main(name: str, argv: Sequence[str] | None = None) -> int:
     """Run a command: its flags are read before its module is loaded; returns the exit code."""
 
     def work(words: Sequence[str] | None) -> None:
-        arguments = make_parser(name).parse_args(words)
-        getattr(import_module(f"src.cli.{HOMES.get(name, name)}"), f"run_{name}")(arguments)
+        with ranks.member() if name == "train" else nullcontext():
+            arguments = make_parser(name).parse_args(words)
+            arguments.words = sys.argv[1:] if words is None else list(words)
+            getattr(import_module(f"src.cli.{HOMES.get(name, name)}"), f"run_{name}")(arguments)
 
     return run_command(work, argv, ENDS.get(name, GOES_ON))
 
@@ -68,6 +75,8 @@ def main(name: str, argv: Sequence[str] | None = None) -> int:
                                                        schedule in as many epochs as fit
   python train_folds.py --model effnet_b0 --fold all   one model on every row, nothing held out,
                                                        for predict_ensemble.py --refit
+  python train_folds.py --model effnet_b0 --ddp        each fold on all cards of this machine; on
+                                                       several machines by torchrun --nnodes 2 ...
 
 Interrupted (Ctrl-C, SIGTERM) or out of time (--max-hours), the same command goes on from the batch
 where it stopped; killed, after the last state that was saved.""")
@@ -78,6 +87,8 @@ def _train(parser: Parser) -> None:
     add_training(parser)
     text = "train N members that differ in their seed: NAME, NAME_s<seed+1>, ..."
     add("--seeds", type=int, default=1, metavar="N", help=text)
+    text = "share each fold among N cards (default: all of this machine): docs/many_cards.md"
+    add("--ddp", nargs="?", type=read_ranks, const=ALL, metavar="N", help=text)
 
 
 @command("""Look at a data set and time this machine: what to train in the minutes there are.

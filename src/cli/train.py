@@ -14,6 +14,7 @@ from src.artifacts.variants import taken_back_if_refused, write_variant
 from src.cli import parsers
 from src.cli.common import choose_dataset, named_scheme, show_log, taken
 from src.cli.folds import folds_of
+from src.compute import ranks, starter
 from src.compute.budget import Budget
 from src.compute.clock import Clock
 from src.config import parse_change, read_model
@@ -22,11 +23,16 @@ from src.data.layouts.load import load_dataset
 from src.errors import LockedError, UserError, message_of
 from src.training.job import Job, Options, check_fold
 from src.training.plan import plan_jobs
+from src.training.together import check_shared
 from src.training.trackers import check_tracker
 
 
 def run_train(arguments: Namespace) -> None:
     """Do what `train_folds.py` was asked for."""
+    if arguments.ddp is not None and ranks.asked() == 1:
+        count = starter.count_ranks(arguments.ddp, arguments.device)
+        if count > 1:
+            starter.start(count, arguments.words)
     model, changes, new_name = arguments.model, arguments.changes, arguments.new_name
     check_change(model, changes, new_name)
     train(
@@ -68,9 +74,11 @@ def train(
     name = choose_dataset(dataset, input_root)
     show_log()
     with options.clock.running(), taken_back_if_refused():
-        if new_name is not None:
-            write_variant(new_name, model, changes)
-        models = with_seeds(new_name or model, seeds)
+        check_shared(paths.root())
+        with ranks.leader_first():
+            if new_name is not None:
+                write_variant(new_name, model, changes)
+            models = with_seeds(new_name or model, seeds)
         train_models(
             models, name, options,
             scheme=scheme, fold=fold, input_root=input_root, minutes=minutes,
@@ -122,8 +130,9 @@ def train_models(
 
     With `minutes` those that are not share what is left of them (`Budget`).
     """
-    dataset = load_dataset(name, input_root)
-    scheme, folds, report = folds_of(dataset, scheme, options)
+    with ranks.leader_first():
+        dataset = load_dataset(name, input_root)
+        scheme, folds, report = folds_of(dataset, scheme, options)
     if report is None:
         print(f"labels: {dataset.labels.polarity}")
         if is_lodo(scheme):
@@ -164,7 +173,7 @@ def _train_each(
                     f"{job.model} fold {job.fold}: finished already{_in_time(job)}, skipped "
                     "(--overwrite trains it again)"
                 )
-            elif job.options.report:
+            elif job.options.report and ranks.leads():
                 _report(job, labels)
         except LockedError as error:
             busy.append(error)

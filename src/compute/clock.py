@@ -84,6 +84,14 @@ class Clock:
         """Tell whether a stop was asked for or the time is over."""
         return self.asked is not None or self.left() < 0
 
+    def call(self) -> int:
+        """Return the signal that asks for a stop, SIGALRM where the time is over; 0 for none."""
+        return self.asked or (int(signal.SIGALRM) if self.left() < 0 else 0)
+
+    def heed(self, number: int) -> None:
+        """Stop as if this process had been sent a signal that another one has; 0 is none."""
+        self.asked = self.asked or number or None
+
     def check_room(self, what: str) -> None:
         """Raise a TimeUpError where a run would not come as far as the end of an epoch.
 

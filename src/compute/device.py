@@ -16,6 +16,7 @@ import torch
 from src import paths
 from src.artifacts.atomic import file_lock, own_folder
 from src.artifacts.files import sha256_json, write_json
+from src.compute import ranks
 from src.config import BackboneConfig
 from src.errors import UserError
 from src.machine import keep_freed_memory
@@ -36,7 +37,18 @@ atexit.register(_folders.close)
 
 
 def choose_device(wanted: str) -> torch.device:
-    """Return the device for `--device` (`auto` takes a GPU where there is one)."""
+    """Return the device for `--device` (`auto` takes a GPU where there is one).
+
+    Of several ranks on a machine each has a card of its own.
+    """
+    if ranks.count() > 1 and wanted in ("auto", "cuda") and torch.cuda.is_available():
+        cards = torch.cuda.device_count()
+        if ranks.local() >= cards:
+            raise UserError(
+                f"{ranks.host()}: {ranks.neighbours()} ranks and {cards} cards on this machine, "
+                f"one a rank: --ddp {cards}, or --nproc_per_node {cards}"
+            )
+        wanted = f"cuda:{ranks.local()}"
     if wanted == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

@@ -87,10 +87,8 @@ class Pieces:
         return done[0] if len(done) == 1 else torch.cat(done)
 
 
-def split(batch: Mapping[str, Tensor], size: int) -> Iterator[dict[str, Tensor]]:
-    """Yield a batch in pieces of at most `size` items and of nearly equal length."""
-    count = len(next(iter(batch.values())))
-    pieces = -(-count // size)  # equal ones: BatchNorm can do nothing with a rest of one
+def split(batch: Mapping[str, Tensor], pieces: int) -> Iterator[dict[str, Tensor]]:
+    """Yield a batch in pieces of nearly equal length: BatchNorm has no use for a rest of one."""
     cut = {key: tensor.tensor_split(pieces) for key, tensor in batch.items()}
     for number in range(pieces):
         yield {key: parts[number] for key, parts in cut.items()}

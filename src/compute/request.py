@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from src.compute import ranks
 from src.compute.clock import Clock
 from src.machine import cpu_count
 
@@ -54,4 +55,5 @@ class Compute:
 
 def default_workers(n_items: int = 1_000_000) -> int:
     """Return how many processes decode: one core is left to the model, and few items need none."""
-    return min(cpu_count() - 1, 8, n_items // 2000)
+    cores = cpu_count() // ranks.neighbours()
+    return max(0, min(cores - 1, 8, n_items // 2000))

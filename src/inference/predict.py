@@ -21,6 +21,7 @@ from src.artifacts.oof import (
     delivered,
     split_delivery,
 )
+from src.compute import ranks
 from src.compute.device import inference_precision
 from src.compute.memory import Pieces, advised
 from src.compute.request import Compute
@@ -149,6 +150,38 @@ def predict_items(
 ) -> Seen:
     """Predict items with one model; see `predict_each`."""
     return predict_each([model], [views], source, items, compute, what=what)[0][0]
+
+
+def predict_shared(
+    model: Classifier | Engine,
+    views: Sequence[str],
+    source: PixelSource,
+    items: NDArray[np.int64],
+    compute: Compute,
+    *,
+    what: str = "",
+) -> Seen:
+    """Predict items with one model, of several ranks each a part of them; all get all."""
+    own = items[ranks.own_share().of(len(items))]
+    parts = ranks.gathered(predict_items(model, views, source, own, compute, what=what))
+    return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _joined(parts: Sequence[Seen]) -> Seen:
+    """Return what was seen in several runs of items, one after the other."""
+    starts = np.cumsum([0, *(part.n_items for part in parts)])
+    frames = [
+        part.frames._replace(place=part.frames.place + start)
+        for part, start in zip(parts, starts[:-1], strict=True)
+    ]
+    people = [part.person for part in parts if part.person is not None]
+    return Seen(
+        FrameRows(*(np.concatenate(column) for column in zip(*frames, strict=True))),
+        np.concatenate([part.logits for part in parts]),
+        np.concatenate([part.there for part in parts]),
+        int(starts[-1]),
+        np.concatenate(people) if people else None,
+    )
 
 
 def predict_each(

@@ -225,6 +225,7 @@ def _record_of(
         "compiled": False,
         "device": device.device_name(bench.chip),
         "threads": torch.get_num_threads(),
+        "ranks": 1,
         "seconds": seconds,
         "items_per_second": first["items_per_second"],
         "parameters": count_parameters(bench.model),

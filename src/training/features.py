@@ -9,7 +9,8 @@ import io
 import json
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ from torch import Tensor, nn
 
 from src import paths
 from src.artifacts.atomic import GrowingFile, file_lock
-from src.compute import device
+from src.compute import device, ranks
 from src.compute.device import eagerly
 from src.compute.request import Compute
 from src.data.batches.loader import EvalBatches, draw_frames, make_loader
 from src.data.batches.samplers import BatchKey, EpochSampler
+from src.data.batches.share import Share
 from src.data.folds.clusters import FrozenFeatures
 from src.data.pixels.cache import identity
 from src.data.pixels.frames import FrameNumbers, FrameRows
@@ -66,6 +68,7 @@ class FeatureBatches:
     ) -> None:
         self.features, self.labels, self.sampler = features, labels, sampler
         self.seed, self.numbers = seed, numbers
+        self.share = Share()
         self.held = None  # slots of each item, int64 (n_items,), where there are clips
         if numbers.has_clips:
             there = np.isfinite(features.reshape(len(features), -1)[:, 0]).astype(np.int64)
@@ -74,17 +77,19 @@ class FeatureBatches:
     def __iter__(self) -> Iterator[Batch]:
         """Yield `features` float32 (n, ...), `label` int64 (n,), `item` int64 (n,)."""
         for key in self.sampler:
-            rows = np.array(key.rows)
+            own = self.share.of(len(key.rows))
             rng = np.random.default_rng(derive_seed(self.seed, "view", key.epoch, key.number))
-            views = rng.integers(self.features.shape[1], size=len(rows))
+            views = rng.integers(self.features.shape[1], size=len(key.rows))[own]
+            slots, rows = self._slots(key)[own], np.array(key.rows[own])
             yield {
-                "features": torch.from_numpy(self.features[self._slots(key, rows), views]),
+                "features": torch.from_numpy(self.features[slots, views]),
                 "label": torch.from_numpy(self.labels[rows]),
                 "item": torch.from_numpy(rows),
             }
 
-    def _slots(self, key: BatchKey, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _slots(self, key: BatchKey) -> NDArray[np.int64]:
         """Return the slots of a batch's items, of a clip one that is drawn."""
+        rows = np.array(key.rows)
         if self.held is None:
             return rows
         found = self.numbers.slot_starts[rows]
@@ -162,9 +167,12 @@ def cached_features(
     pooled = job.config.head
     words = [VIEWS[job.config.tta], pooled.pool, pooled.registers]
     path = paths.feature_cache(job.dataset, key_of(job, model, weights, source, compute, words))
-    with file_lock(path.with_suffix(".lock"), "the features", wait=True):
-        if not is_whole(path):
+    with ExitStack() as stack:
+        lock = file_lock(path.with_suffix(".lock"), "the features", wait=True)
+        ranks.led(lambda: stack.enter_context(lock))
+        if not ranks.led(lambda: is_whole(path)):
             _extract(path, Body(model, head[0], compute), source, VIEWS[job.config.tta])
+        ranks.led(lambda: None)  # it is in its place
     features = np.load(path, mmap_mode="r")
     LOG.info("features: %s of %s -> %s", "x".join(map(str, features.shape)), job.model, path)
     return features
@@ -267,19 +275,46 @@ def _extract(path: Path, body: Body, source: PixelSource, views: tuple[str, ...]
     parts = parts_of(source, np.arange(count), compute.batch_size)
     ends = np.cumsum([len(part) for part in parts]) * 4 * int(np.prod(shape[1:]))
     began = time.monotonic()
-    with GrowingFile(path, npy_header(shape), ends.tolist()) as file, eagerly():
-        left = parts[file.done :]
-        batches = EvalBatches(source, [body.model.spec])
-        loader = make_loader(batches, left, compute.processes(count), pin=chip.type == "cuda")
-        for batch in track(loader, "features", total=len(left), unit="batch"):
-            _check_readable(source, batch)
-            pixels = batch["pixels0"].to(chip, non_blocking=True)
-            table = torch.stack([body(view_pixels(pixels, view)) for view in views], 1)
-            table = table.cpu().numpy()
-            table[~batch["readable"].numpy()] = np.nan
-            file.add(table.tobytes())
+
+    def look(batch: Batch) -> bytes:
+        _check_readable(source, batch)
+        pixels = batch["pixels0"].to(chip, non_blocking=True)
+        table = torch.stack([body(view_pixels(pixels, view)) for view in views], 1)
+        table = table.cpu().numpy()
+        table[~batch["readable"].numpy()] = np.nan
+        return table.tobytes()
+
+    with growing(path, npy_header(shape), ends.tolist()) as (done, add), eagerly():
+        left = parts[done:]
+        batches, mine = EvalBatches(source, [body.model.spec]), left[ranks.rank() :: ranks.count()]
+        loader = make_loader(batches, mine, compute.processes(count), pin=chip.type == "cuda")
+        seen = ranks.in_turns(map(look, loader), len(left))
+        for table in track(seen, "features", total=len(left), unit="batch"):
+            add(table)
     taken, looks = time.monotonic() - began, sum(map(len, left)) * len(views)
     LOG.info("features: %d views in %.0f s, %.0f a second", looks, taken, looks / taken)
+
+
+@contextmanager
+def growing(
+    path: Path, header: bytes, ends: list[int], *, reserve: bool = False
+) -> Iterator[tuple[int, Callable[[bytes], None]]]:
+    """Open a growing file, of several ranks on the leading one; see `GrowingFile`.
+
+    Yields how many records it has, and what adds one: nothing is added elsewhere.
+    """
+    with ExitStack() as stack:
+
+        def begin() -> int:
+            nonlocal add
+            file = stack.enter_context(GrowingFile(path, header, ends, reserve=reserve))
+            add = file.add
+            return file.done
+
+        def add(record: bytes) -> None:
+            raise ValueError(f"{len(record)} bytes came to a rank that does not write")
+
+        yield ranks.led(begin), lambda record: add(record)
 
 
 def _check_readable(source: PixelSource, batch: Batch) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from src.compute import device
+from src.compute.late import at_once
 from src.config import OptimConfig
 from src.errors import UserError
 from src.registry import Registry
@@ -23,19 +24,25 @@ OPTIMIZERS: Registry[Callable[[Groups, OptimConfig], torch.optim.Optimizer]] = R
 @OPTIMIZERS.register("adamw")
 def adamw(groups: Groups, config: OptimConfig) -> torch.optim.Optimizer:
     """AdamW (Loshchilov and Hutter 2019)."""
-    return torch.optim.AdamW(groups, lr=config.lr)
+    return torch.optim.AdamW(groups, lr=config.lr, fused=_fused(groups))
 
 
 @OPTIMIZERS.register("adam")
 def adam(groups: Groups, config: OptimConfig) -> torch.optim.Optimizer:
     """Adam (Kingma and Ba 2015); weight decay is added to the gradient."""
-    return torch.optim.Adam(groups, lr=config.lr)
+    return torch.optim.Adam(groups, lr=config.lr, fused=_fused(groups))
 
 
 @OPTIMIZERS.register("sgd")
 def sgd(groups: Groups, config: OptimConfig) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum 0.9."""
-    return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True)
+    return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True, fused=_fused(groups))
+
+
+def _fused(groups: Groups) -> bool | None:
+    """Tell whether one kernel updates all weights: it can be told on the device to leave them."""
+    weights = [weight for group in groups for weight in group["params"]]
+    return True if weights and not at_once(weights[0].device) else None
 
 
 @OPTIMIZERS.register("lion")

@@ -16,11 +16,11 @@ from src.artifacts.competition import FORWARD
 from src.artifacts.files import sha256_file
 from src.artifacts.oof import write_oof, write_views
 from src.artifacts.runs import SCHEMA, write_record
-from src.compute import device
+from src.compute import device, ranks
 from src.compute.request import Compute
 from src.data.pixels.source import PixelSource
 from src.errors import UserError
-from src.inference.predict import VIEWS, Seen, predict_items
+from src.inference.predict import VIEWS, Seen, predict_shared
 from src.models import checkpoint
 from src.models.classifier import Classifier, count_parameters
 from src.models.weights import Start
@@ -44,12 +44,13 @@ def finish_run(
     """Predict the held-out fold with the kept weights and write every artefact, the record last.
 
     A refit holds nothing out, so it leaves a checkpoint and a record and no predictions. `known`
-    are the held-out items' predictions where they need not be made.
+    are the held-out items' predictions where they need not be made. Of several ranks all predict,
+    and one writes.
 
     Raises:
         UserError: a logit (of a refit: a weight) is not finite.
     """
-    kept, path, began = run.averaged, paths.checkpoint(*job.names), time.monotonic()
+    kept, began = run.averaged, time.monotonic()
     if known is not None:
         check_logits(job, known)
     seen = known
@@ -57,6 +58,21 @@ def finish_run(
         check_weights(job, kept)
     elif seen is None:
         seen = predict_held(job, kept, source, compute)
+    seconds, together = time.monotonic() - began, ranks.count()
+    ranks.led(lambda: _write(job, run, compute, start, seen, seconds, together))
+
+
+def _write(
+    job: Job,
+    run: Run,
+    compute: Compute,
+    start: Start,
+    seen: Seen | None,
+    seconds: float,
+    together: int,
+) -> None:
+    """Write every artefact of a run that so many ranks made; see `finish_run`."""
+    kept, path = run.averaged, paths.checkpoint(*job.names)
     checkpoint.save_checkpoint(path, kept, job.config.as_dict(), list(VIEWS[job.config.tta]))
     report = {}
     if seen is not None:
@@ -73,8 +89,9 @@ def finish_run(
         "compiled": job.options.compile,
         "device": device.device_name(compute.chip),
         "threads": torch.get_num_threads(),
+        "ranks": together,
         "seconds": run.seconds,
-        "items_per_second": rate_of(run, job, seen, time.monotonic() - began),
+        "items_per_second": rate_of(run, job, seen, seconds),
         "parameters": count_parameters(kept),
         "trainable": run.kept[-1]["trainable"],
         "stages": run.kept,
@@ -125,7 +142,7 @@ def unlike_epochs(job: Job, run: Run, compute: Compute) -> str:
 def predict_held(job: Job, model: Classifier, source: PixelSource, compute: Compute) -> Seen:
     """Return the held-out items' predictions."""
     views = VIEWS[job.config.tta]
-    seen = predict_items(model, views, source, job.held_rows, compute, what="out-of-fold")
+    seen = predict_shared(model, views, source, job.held_rows, compute, what="out-of-fold")
     check_logits(job, seen)
     return seen
 

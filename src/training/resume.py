@@ -12,6 +12,7 @@ from typing import Any
 
 from src import paths
 from src.artifacts.runs import check_checkpoint, check_oof, read_run
+from src.compute import ranks
 from src.compute.clock import in_words
 from src.errors import UserError
 from src.models import checkpoint
@@ -215,17 +216,19 @@ class StateFile:
         self.clock.epoch_seconds = time.monotonic() - self.began
         return self.clock.epoch_seconds
 
-    def after_step(self) -> bool:
-        """Save where it is time to; called between two steps. Returns whether to stop."""
-        if self.clock.wanted():
-            return True
-        if time.monotonic() - self.saved > max(EVERY_SECONDS, COST_SHARE * self.cost):
-            self.save()
-        return False
+    def is_due(self) -> bool:
+        """Tell whether it is time to save, within an epoch."""
+        return time.monotonic() - self.saved > max(EVERY_SECONDS, COST_SHARE * self.cost)
 
     def save(self) -> None:
-        """Write the state; within an epoch, with the seconds spent in it."""
+        """Write the state; within an epoch, with the seconds spent in it.
+
+        It is that of one process: sums of ranks were brought together before, and one rank writes.
+        """
         now = time.monotonic()
+        if not ranks.leads():
+            self.saved = now
+            return
         job, start = self.run.job, asdict(self.start)
         self.run.spent = now - self.began if self.run.batch else 0.0
         state = {"identity": job.identity(start), "start": start, **self.run.state_dict()}

@@ -238,6 +238,9 @@ class Run:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` returned; its stage was entered before."""
+        kernels = [group.get("fused") for group in self.optimizer.param_groups]
+        for group, kernel in zip(state["optimizer"]["param_groups"], kernels, strict=False):
+            group["fused"] = kernel  # of this device; the state may be another's
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         for name in (*COUNTS, *SUMS):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from src import paths
+from src.compute import ranks
 from src.compute.clock import Clock
 from src.errors import UNSEEN, UserError, message_of
 from src.training.job import Job
@@ -63,8 +64,12 @@ class _ToFile(logging.Handler):
 def run_log(job: Job) -> Iterator[None]:
     """Write what is logged within the block into the run's file, and how the block ended.
 
-    To be entered under the run's lock: then one process at a time writes.
+    To be entered under the run's lock: then one process at a time writes, of several ranks the
+    leading one.
     """
+    if not ranks.leads():
+        yield
+        return
     handler = _ToFile(paths.run_log(*job.names))
     level = LOG.level
     LOG.addHandler(handler)

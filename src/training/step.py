@@ -1,7 +1,8 @@
 """One optimizer step: the gradients of batches, in pieces where they do not fit, and the update."""
 
+import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from src.compute import device
+from src.compute import device, ranks
+from src.compute.late import at_once
 from src.compute.memory import split
 from src.config import ModelConfig
 from src.distillation import DISTIL, asked_of
@@ -51,8 +53,23 @@ def loss_and_terms(
     return loss + sum(term.mean() for term in terms.values()), terms
 
 
+class BatchLoss(nn.Module):
+    """The loss of a batch as a module, with all that has a gradient of it: for `ranks.reducing`."""
+
+    def __init__(self, run: Run, loss: Callable[[Batch], Tensor]) -> None:
+        super().__init__()
+        self.active, self.others = run.active, nn.ModuleList(run.at_work)
+        self.loss = loss
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the loss of this rank's part of a batch."""
+        return self.loss(batch)
+
+
 class Step:
     """One optimizer step: `add` the gradients of each of its batches, then `make` it.
+
+    Of several ranks each adds those of its part of a batch; the last call brings them together.
 
     Args:
         run: what is trained.
@@ -62,22 +79,26 @@ class Step:
 
     def __init__(self, run: Run, loss: Callable[[Batch], Tensor], share: int) -> None:
         self.run, self.loss, self.share = run, loss, share
-        self.optim = run.current.optim
+        self.optim, self.number, self.reads = run.current.optim, 0, True
         self.added: list[Batch] = []  # kept with `sam_rho` alone, which looks at them twice
 
     def add(self, batch: Batch) -> Tensor:
         """Add a batch's gradients, divided by `share`, piece by piece; returns its mean loss.
 
-        A loss that is not finite is returned before its gradients are added.
+        Of several ranks, what this one's items have in it. A loss that is not finite is returned
+        before its gradients are added, where nobody waits for them and looking at it costs nothing;
+        else they are not finite either.
         """
+        self.number, self.reads = self.number + 1, at_once(batch["item"].device)
         if self.optim.sam_rho is not None:
             self.added.append(batch)
-        return self._add(batch)
+        return self._add(batch, last=self.number == self.share)
 
-    def make(self, number: int) -> bool:
+    def make(self, number: int) -> Tensor | bool:
         """Make the step of this number in its stage; False, and none made, without a finite slope.
 
-        With fp16 the scaler skips such a step and lowers its scale.
+        Where looking at it would cost time it is a flag on the device, and the step is left out
+        there. With fp16 the scaler skips such a step and lowers its scale.
         """
         run, rho, limit = self.run, self.optim.sam_rho, self.optim.clip_grad
         run.scaler.unscale_(run.optimizer)
@@ -85,8 +106,14 @@ class Step:
             return False
         limit = float("inf") if limit is None else limit
         norm = nn.utils.clip_grad_norm_(run.weights(), limit)
-        if not run.scaler.is_enabled() and not torch.isfinite(norm):
-            return False
+        fine: Tensor | bool = True
+        if not run.scaler.is_enabled():
+            fine = torch.isfinite(norm)
+            # As a scaler asks of optimizers that can look at such a flag on the device.
+            if not self.reads and getattr(run.optimizer, "_step_supports_amp_scaling", False):
+                run.optimizer.found_inf = (~fine).float()  # type: ignore[attr-defined]
+            elif not fine:
+                return False
         run.scaler.step(run.optimizer)
         run.scaler.update()
         run.optimizer.zero_grad(set_to_none=True)
@@ -94,18 +121,32 @@ class Step:
             # As far back along the schedule as the config says, at whatever pace it is made.
             run.ema.decay = (self.optim.ema_decay or 0.0) ** run.pace
             run.ema.update(run.model, number)
-        return True
+        return fine
 
-    def _add(self, batch: Batch) -> Tensor:
-        count = len(batch["item"])
+    def _add(self, batch: Batch, *, last: bool) -> Tensor:
+        own, together = len(batch["item"]), ranks.count()
+        count = own if together == 1 else self.run.job.config.optim.batch_size
         total = torch.zeros((), device=batch["item"].device)
-        for piece in split(batch, self.run.micro_batch or count):
-            loss = self.loss(piece) * (len(piece["item"]) / count)
-            if not torch.isfinite(loss):
-                return loss.detach()
-            self.run.scaler.scale(loss / self.share).backward()
+        # As many pieces for every rank, whose BatchNorm layers wait for each other.
+        largest = math.ceil(count / together)
+        pieces = min(own, math.ceil(largest / (self.run.micro_batch or largest)))
+        for number, piece in enumerate(split(batch, pieces), 1):
+            with self._alone(together > 1 and not (last and number == pieces)):
+                loss = self.loss(piece) * (len(piece["item"]) / count)
+                if together == 1 and self.reads:
+                    if not torch.isfinite(loss):
+                        return loss.detach()
+                else:  # else 1: what is not finite must be seen in the gradients
+                    loss = loss * (1 + 0 * loss.detach())
+                # The ranks' gradients are averaged, and each is a part of the batch's.
+                whole = loss * together if together > 1 else loss
+                self.run.scaler.scale(whole / self.share).backward()
             total = total + loss.detach()
         return total
+
+    def _alone(self, alone: bool) -> AbstractContextManager[object]:
+        """Return a context in which gradients are kept for oneself, where that is wanted."""
+        return self.loss.no_sync() if alone else nullcontext()  # type: ignore[attr-defined]
 
     def _look_around(self, rho: float) -> bool:
         """Put the gradients at the worst point within `rho` in the place of those at the weights.
@@ -117,7 +158,7 @@ class Step:
         trained = [weight for weight in self.run.weights() if weight.grad is not None]
         slopes = [weight.grad for weight in trained if weight.grad is not None]
         norm = nn.utils.get_total_norm(slopes)
-        if not torch.isfinite(norm):
+        if self.reads and not torch.isfinite(norm):
             return False
         before = [weight.detach().clone() for weight in trained]
         with torch.no_grad():
@@ -125,11 +166,16 @@ class Step:
                 weight.add_(slope * (rho / (norm + TINY)))
         self.run.optimizer.zero_grad(set_to_none=True)
         with _statistics_kept(model):
-            losses = [self._add(batch) for batch in self.added]
+            places = range(1, len(self.added) + 1)
+            losses = [
+                self._add(batch, last=place == self.share)
+                for place, batch in zip(places, self.added, strict=True)
+            ]
         with torch.no_grad():
             for weight, value in zip(trained, before, strict=True):
                 weight.copy_(value)
-        return bool(torch.isfinite(torch.stack(losses)).all())
+        alone = self.reads and ranks.count() == 1  # else the gradients tell
+        return not alone or bool(torch.isfinite(torch.stack(losses)).all())
 
 
 def check_step(config: ModelConfig, precision: str, micro_batch: int, *, compiled: bool) -> None:
@@ -161,6 +207,11 @@ def check_step(config: ModelConfig, precision: str, micro_batch: int, *, compile
     pairs += ["simclr"] if config.simclr is not None else []
     if config.localise is not None:
         pairs += [f"localise.{n}" for n in ("intra", "clip") if getattr(config.localise, n)]
+    if ranks.count() > 1 and pairs:
+        raise UserError(
+            f"{ranks.count()} ranks: {' and '.join(pairs)} look at all pairs of a batch, of which "
+            "each rank sees a part: train this model in one process (without torchrun or --ddp)"
+        )
     if micro_batch and pairs:
         raise UserError(
             f"--auto-batch: only {micro_batch} of {config.optim.batch_size} images fit at once, "

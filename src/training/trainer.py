@@ -6,6 +6,7 @@ A run goes on exactly after any step that it was stopped at.
 import logging
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain, islice
 from typing import Any
@@ -15,16 +16,16 @@ from torch import Tensor
 
 from src import paths
 from src.artifacts.atomic import file_lock
-from src.compute import device
+from src.compute import device, ranks
 from src.compute.memory import advised
 from src.compute.request import Compute
+from src.compute.whole_batch import share_statistics
 from src.data.batches.hard_reals import HardReals
 from src.data.batches.loader import TrainBatches, make_loader
 from src.data.batches.on_device import DeviceBatches
 from src.data.pixels.source import Canvas, PixelSource
 from src.ensemble.extra import refuse_extra_name
-from src.errors import UserError
-from src.inference.predict import VIEWS, Seen, predict_items
+from src.inference.predict import VIEWS, Seen, predict_shared
 from src.models.adapters import merge_adapters
 from src.models.classifier import Classifier
 from src.models.prefix import Suffix
@@ -36,6 +37,7 @@ from src.training.auxiliary.distil import looks_alike_always
 from src.training.auxiliary.teachers import check_teachers_since, find_teachers
 from src.training.features import AugmentedFeatures, FeatureBatches, cached_features
 from src.training.job import Job
+from src.training.lockstep import Lockstep
 from src.training.monitor import (
     check_monitor,
     count_right,
@@ -48,9 +50,9 @@ from src.training.monitor import (
 from src.training.optim import optimizer_mode, settle_statistics
 from src.training.pacing import Pacer
 from src.training.results import check_logits, finish_run
-from src.training.run import SUMS
 from src.training.runlog import run_log
 from src.training.step import Batch, Step, loss_and_terms, shown
+from src.training.together import check_alike, check_batch, not_finite
 from src.training.trackers import TRACKERS, Tracked
 from src.training.views import PrefixViews, ViewBatches
 
@@ -77,17 +79,22 @@ def fit_fold(job: Job) -> bool:
     setup.check_names(job.config)
     check_monitor(job)
     refuse_extra_name(job.dataset, job.scheme, job.model)
-    with file_lock(paths.run_lock(*job.names), job.title):
+    check_batch(job)
+    ranks.use(job.options.chip)
+    check_alike(job)
+    with ExitStack() as stack:
+        lock = file_lock(paths.run_lock(*job.names), job.title)
+        ranks.led(lambda: stack.enter_context(lock))
         wanted = resume.wanted_start(job)
-        if resume.is_finished(job, wanted):
+        if ranks.led(lambda: resume.is_finished(job, wanted)):
             check_teachers_since(job)
             return False
         if job.config.distil is not None:
             job = replace(job, teachers=find_teachers(job).record)
-        job.options.clock.check_room(job.title)
+        ranks.led(lambda: job.options.clock.check_room(job.title))
         state = resume.read_state(job, wanted)
-        if job.budget is not None:
-            job.budget.begin(job.names, state["budget"] if state else None)
+        if (budget := job.budget) is not None:
+            ranks.led(lambda: budget.begin(job.names, state["budget"] if state else None))
         with run_log(job):
             Trainer(job, state).fit()
     return True
@@ -109,8 +116,9 @@ class Trainer:
         self.job, self.config, self.state, self.clock = job, job.config, state, job.options.clock
         self.chip = job.options.chip
         device.set_deterministic(self.chip)
-        model, self.start, head = setup.build_model(job, state)
-        precision = state["precision"] if state else self.choose_precision(model)
+        with ranks.leader_first():
+            model, self.start, head = setup.build_model(job, state)
+        precision = state["precision"] if state else ranks.led(lambda: self.choose_precision(model))
         others = setup.make_auxiliaries(job, model, self.chip)
         # A teacher that sees more pixels than its student has them augmented at its own size.
         self.look_size = max([model.spec.image_size, *(one.look_size for one in others)])
@@ -121,9 +129,12 @@ class Trainer:
             job.root, files, canvases, job.siblings, self.config.frames, stamps=job.stamps
         )
         self.run, self.sampler = setup.make_run(job, model, head, self.chip, precision, others)
+        for net in (self.run.model, self.run.auxiliaries):
+            share_statistics(net)
+        self.share, self.lockstep = ranks.own_share(), Lockstep(self.run, self.chip)
         weights = setup.class_weights(self.config, self.sampler.pool.labels)
         self.class_weights = torch.tensor(weights, device=self.chip)
-        self.pacer = Pacer(self.run, job.budget)
+        self.pacer = Pacer(self.run, job.budget if ranks.leads() else None)
 
     def choose_precision(self, model: Classifier) -> str:
         """Return the precision to train in."""
@@ -139,12 +150,13 @@ class Trainer:
             self.source.in_order = self.config.sampler == "shards"
             self.source.preload(paths.pixel_cache(job.dataset), options.cache)
         if options.overwrite:
-            resume.discard(job)  # not before all that may still be refused
+            ranks.led(lambda: resume.discard(job))  # not before all that may still be refused
         setup.log_start(job, self.start, run.model, self.chip)
         self.workers, decoders = setup.loader_workers(
             options.workers, self.source, self.config, self.chip
         )
         batch_size, image_size = self.config.optim.batch_size, run.model.spec.image_size
+        batch_size = -(-batch_size // ranks.count())
         # On a CPU no more at once than a step takes: that fits into the memory that it has left.
         at_once = batch_size if self.chip.type == "cpu" else 2 * batch_size
         self.compute = Compute(options.device, run.precision, decoders, batch_size=at_once)
@@ -170,7 +182,7 @@ class Trainer:
             resume.take_over(run, self.state, self.chip.type)
         self.state_file = resume.StateFile(run, self.start)
         tracked = Tracked(job.names, self.config.as_dict(), job.options.overwrite)
-        self.tracker = TRACKERS.get(job.options.track)(tracked)
+        self.tracker = TRACKERS.get(job.options.track if ranks.leads() else "none")(tracked)
         try:
             while True:
                 self.train_stage()
@@ -206,24 +218,30 @@ class Trainer:
         steady = Compute(self.compute.device, run.precision, self.compute.workers)
         if run.current.features == "cached":
             features = cached_features(job, run.model, run.head, source, steady)
-            return FeatureBatches(features, job.labels, self.sampler, seed, source.numbers)
+            head = FeatureBatches(features, job.labels, self.sampler, seed, source.numbers)
+            head.share = self.share
+            return head
         if run.current.features == "views":
             looks = replace(steady, workers=self.workers, batch_size=VIEW_BATCH)
             views = PrefixViews(job, run.model, run.current.cut, source, looks)
-            return ViewBatches(views, job.labels, self.sampler, seed)
+            behind = ViewBatches(views, job.labels, self.sampler, seed)
+            behind.share = self.share
+            return behind
         mixes = max(config.mixup, config.cutmix) > 0
         batches = TrainBatches(source, job.labels, config.augment, size, seed, mixes=mixes)
         if config.wants_views:
             batches.see_twice(config.view_augment)
-        batches.canvas = len(source.canvases) - 1
+        batches.canvas, batches.share = len(source.canvases) - 1, self.share
         batches.reals = HardReals.of(config.augment_real)
-        batches.fakes = setup.make_pseudo_fakes(job, source, batches.canvas)
+        with ranks.leader_first():
+            batches.fakes = setup.make_pseudo_fakes(job, source, batches.canvas)
         batches.masked = setup.make_masks(job, source, batches.canvas)
         if looks_alike_always(config) and not source.numbers.has_clips:
             for one in run.at_work:
                 one.know_beforehand(job.train_rows, batches.as_they_are)
         loader = make_loader(batches, self.sampler, self.workers, pin=self.chip.type == "cuda")
-        pixels = DeviceBatches(loader, config.augment, size, self.chip, config.mixup, config.cutmix)
+        mix = config.mixup, config.cutmix
+        pixels = DeviceBatches(loader, config.augment, size, self.chip, *mix, self.share)
         if run.current.features is None:
             return pixels
         return AugmentedFeatures(pixels, run.model, run.head, steady)
@@ -249,7 +267,7 @@ class Trainer:
         run.begin_epoch()
         with clock.noting():
             scores = self.train_batches()
-            if clock.wanted():
+            if self.lockstep.is_stopped():
                 self.state_file.stop()
         try:
             # schedule_free trains other weights than those that it wants used.
@@ -271,7 +289,7 @@ class Trainer:
             run.schedule.after_epoch(-scores["train_loss"] if quality is None else quality)
             self.state_file.save()
         self.log_epoch(taken)
-        if clock.wanted():
+        if self.lockstep.is_stopped():
             clock.leave()
 
     def log_epoch(self, seconds: float) -> None:
@@ -289,10 +307,8 @@ class Trainer:
     def train_batches(self) -> dict[str, float]:
         """Take one pass over the training items, or the rest of one; see `running`."""
         run = self.run
-        for name in SUMS:
-            start = torch.as_tensor(getattr(run, name), dtype=torch.float32, device=self.chip)
-            setattr(run, name, start)
-        run.terms = {name: found.to(self.chip) for name, found in run.terms.items()}
+        self.lockstep.begin_sums()
+        self.objective = self.lockstep.objective(self.loss)
         left = min(run.steps - run.batch, run.left)
         if left:  # else the weights to be used are in place, or soon are
             optimizer_mode(run.optimizer, train=True)
@@ -300,40 +316,22 @@ class Trainer:
         title = f"epoch {run.epoch + 1}/{run.epochs}"
         bar = track(self.batches, title, total=left, unit="batch", said=self.said)
         for first in bar:
-            self.train_step(chain([first], bar))
-            if self.state_file.after_step() or not run.left:
+            if self.train_step(chain([first], bar)) or not run.left:
                 break
-        return self.running()
-
-    def running(self) -> dict[str, float]:
-        """Return the mean loss and the accuracy of the epoch's training items so far.
-
-        As they were trained on: augmented, and by weights that changed in the meantime; with each
-        term that was added to the loss, layer by layer too. There is no accuracy where a `loss` of
-        one's own does without `outputs`.
-        """
-        run, items = self.run, self.run.batch * self.sampler.pool.batch_size
-        found = {"train_loss": float(run.loss_sum) / run.batch}
-        accuracy = float(run.right) / items
-        if not math.isnan(accuracy):
-            found["train_accuracy"] = accuracy
-        for name, term in run.terms.items():
-            found[f"train_{name}"] = float(term.mean()) / items
-            if term.ndim:
-                layers = enumerate((term / items).tolist(), 1)
-                found |= {f"train_{name}_{layer}": value for layer, value in layers}
-        return found
+        return self.lockstep.end_epoch(self.state_file)
 
     def said(self) -> str:
-        """Return what stands beside the progress bar."""
-        return train_words(self.running()) if self.run.batch else ""
+        """Return what stands beside the progress bar; of several ranks, of this one's items."""
+        return train_words(self.lockstep.running()) if self.run.batch else ""
 
-    def train_step(self, batches: Iterator[Batch]) -> None:
+    def train_step(self, batches: Iterator[Batch]) -> bool:
         """Make one optimizer step, of the next `accumulate` batches or the last of an epoch.
+
+        Returns whether to stop after it.
 
         Raises:
             UserError: the loss or the gradient is not finite; names the batch's items; no step was
-                made with it.
+                made with it, nor anything saved since.
         """
         run, optim = self.run, self.run.current.optim
         share = min(optim.accumulate, run.steps - run.batch, run.left)
@@ -341,27 +339,29 @@ class Trainer:
         lr = run.schedule.lr(min(max(last, 0.0), run.schedule.steps - 1))
         for group in run.optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
-        step, total, right, batch = Step(run, self.loss, share), run.loss_sum, run.right, {}
-        terms = dict(run.terms)
+        step, total, right = Step(run, self.objective, share), run.loss_sum, run.right
+        terms, seen = dict(run.terms), []
         for number, given in enumerate(islice(batches, share), run.batch):
             # Everything random follows from (seed, fold, epoch, batch): resuming needs no more.
-            torch.manual_seed(
-                derive_seed(self.config.seed, self.job.fold, "batch", run.epoch, number)
-            )
+            self.lockstep.seed("batch", run.epoch, number)
             batch = {key: tensor.to(self.chip, non_blocking=True) for key, tensor in given.items()}
             self.right: list[Tensor] = []
             self.terms: dict[str, Tensor] = {}
             loss = step.add(batch)
-            if not torch.isfinite(loss):
-                self.stop_on(f"loss is {loss.item()}", batch)
+            seen.append((loss, batch["item"]))
+            if step.reads and ranks.count() == 1 and not torch.isfinite(loss):
+                raise not_finite(self.job, run.epoch + 1, seen[-1:])
             for name, term in self.terms.items():
                 terms[name] = terms.get(name, 0) + term
             total, right = total + loss, right + (sum(self.right) if self.right else math.nan)
-        if not step.make((run.stage_batches + share - 1) // optim.accumulate):
-            self.stop_on("gradient is nan", batch)
+        made = step.make((run.stage_batches + share - 1) // optim.accumulate)
+        self.lockstep.check(step, made, seen)
         run.loss_sum, run.right, run.terms = total, right, terms
         run.advance(share)
+        pace = run.pace
         self.pacer.after_step(share)
+        pace, run.pace = run.pace, pace  # until all ranks have heard of it
+        return self.lockstep.after_step(self.state_file, pace)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean loss of a batch, or of a piece of one, with its gradients."""
@@ -376,18 +376,9 @@ class Trainer:
         self.right.append(count_right(outputs["logit"], batch["label"]))
         return outputs
 
-    def stop_on(self, what: str, batch: Batch) -> None:
-        """Raise the UserError of a loss or gradient that is not finite; names the batch's items."""
-        ids = self.job.table["item_id"].iloc[batch["item"].tolist()].tolist()
-        raise UserError(
-            f"epoch {self.run.epoch + 1}: the {what}; stopped before the step. Items of the "
-            f"batch: {', '.join(ids)}. Start again with --overwrite --precision fp32, or train a "
-            "calmer variant under its own name: --set optim.lr=... --as NAME"
-        )
-
     def settle(self, model: Classifier, first: int) -> None:
         """Make the BatchNorm statistics of a model anew, of an epoch's batches from `first` on."""
-        torch.manual_seed(derive_seed(self.config.seed, self.job.fold, "settle", self.run.epoch))
+        self.lockstep.seed("settle", self.run.epoch)
         self.sampler.epoch, self.sampler.first = self.run.epoch, first
         cut = self.run.current.cut
         if cut and not self.run.batch:  # an epoch has ended: by its views, the next has none yet
@@ -404,7 +395,7 @@ class Trainer:
         if isinstance(self.batches, FeatureBatches):
             seen = self.batches.predict(run.active, held, self.chip)
         else:
-            seen = predict_items(run.averaged, ("full",), self.source, held, self.compute)
+            seen = predict_shared(run.averaged, ("full",), self.source, held, self.compute)
         check_logits(job, seen)
         logits = seen.pooled(self.config.frames.pool)
         return held_out_scores(job.labels[held], logits, monitored(job))

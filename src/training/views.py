@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +12,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src import paths
-from src.artifacts.atomic import GrowingFile, file_lock
+from src.artifacts.atomic import file_lock
+from src.compute import ranks
 from src.compute.device import eagerly
 from src.compute.request import Compute
 from src.data.batches.hard_reals import HardReals
 from src.data.batches.loader import TrainBatches, make_loader
 from src.data.batches.on_device import DeviceBatches
 from src.data.batches.samplers import BatchKey, EpochSampler
+from src.data.batches.share import Share
 from src.data.pixels.source import PixelSource
 from src.errors import UserError
 from src.models.classifier import Classifier
 from src.models.prefix import prefix_state
 from src.progress import track
 from src.seeds import derive_seed
-from src.training.features import Body, is_whole, key_of, npy_header
+from src.training.features import Body, growing, is_whole, key_of, npy_header
 from src.training.job import Job
 
 LOG = logging.getLogger("rvf")
@@ -69,9 +72,12 @@ class PrefixViews:
                 is full.
         """
         path = self.folder / f"view_{number:03d}.npy"
-        with file_lock(self.folder / "lock", "the views", wait=True):
-            if not is_whole(path):
+        with ExitStack() as stack:
+            lock = file_lock(self.folder / "lock", "the views", wait=True)
+            ranks.led(lambda: stack.enter_context(lock))
+            if not ranks.led(lambda: is_whole(path)):
                 self._make(path, number)
+            ranks.led(lambda: None)  # it is in its place
         return np.load(path, mmap_mode="r")
 
     def _make(self, path: Path, number: int) -> None:
@@ -86,14 +92,17 @@ class PrefixViews:
         pixels.reals = HardReals.of(config.augment_real)
         began = time.monotonic()
         header = npy_header((len(rows), *shape), f"<f{_KIND.itemsize}")
-        with GrowingFile(path, header, ends.tolist(), reserve=True) as file, eagerly():
-            left = keys[file.done :]
-            loader = make_loader(
-                pixels, left, self.compute.processes(len(rows)), pin=chip.type == "cuda"
-            )
+        with growing(path, header, ends.tolist(), reserve=True) as (done, add), eagerly():
+            left = keys[done:]
+            mine, processes = left[ranks.rank() :: ranks.count()], self.compute.processes(len(rows))
+            loader = make_loader(pixels, mine, processes, pin=chip.type == "cuda")
             batches = DeviceBatches(loader, config.augment, size, chip)
-            for batch in track(batches, f"view {number + 1}", total=len(left), unit="batch"):
-                file.add(self._look(batch).tobytes())
+            looked = (self._look(batch).tobytes() for batch in batches)
+            seen = ranks.in_turns(looked, len(left))
+            for view in track(seen, f"view {number + 1}", total=len(left), unit="batch"):
+                add(view)
+        if not ranks.leads():
+            return
         taken = max(time.monotonic() - began, 1e-9)
         count = sum(len(key.rows) for key in left)
         LOG.info(
@@ -129,6 +138,7 @@ class ViewBatches:
     ) -> None:
         self.views, self.labels, self.sampler, self.seed = views, labels, sampler, seed
         self.kept: dict[int, View] = {}
+        self.share = Share()
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         """Yield `features` float16 (n, ...) or (n, c, h, w), `label` and `item` int64 (n,).
@@ -139,10 +149,11 @@ class ViewBatches:
         numbers = self.window(self.sampler.epoch)
         self.kept = {k: self.kept[k] if k in self.kept else self.views[k] for k in numbers}
         for key in self.sampler:
-            rows = np.array(key.rows)
+            own = self.share.of(len(key.rows))
+            rows = np.array(key.rows[own])
             rng = np.random.default_rng(derive_seed(self.seed, "view", key.epoch, key.number))
-            drawn = rng.choice(numbers, len(rows))
-            pairs = zip(drawn.tolist(), key.rows, strict=True)
+            drawn = rng.choice(numbers, len(key.rows))[own]
+            pairs = zip(drawn.tolist(), rows.tolist(), strict=True)
             features = torch.from_numpy(np.stack([self.kept[view][row] for view, row in pairs]))
             if not torch.isfinite(features).all():
                 raise UserError(

@@ -154,7 +154,7 @@ def test_a_signal_at_the_end_of_an_epoch_keeps_the_epoch(
                 resume.checkpoint, "save_state", lambda *a: (send(signal.SIGTERM)(), save(*a))
             )
         else:
-            patch.setattr(trainer, "predict_items", lambda *_, **__: send(signal.SIGTERM)())
+            patch.setattr(trainer, "predict_shared", lambda *_, **__: send(signal.SIGTERM)())
         with pytest.raises(KeyboardInterrupt):
             fit_fold(cut)
     assert counter.calls == STEPS

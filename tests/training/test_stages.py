@@ -107,7 +107,7 @@ def test_features_are_computed_once_for_all_folds_and_predict_as_the_whole_net(
     kind = {"strategy": "feature_extractor", "tta": "flip", **SHORT}
     kind["backbone"] = {"pretrained": "file"}
     # Held-out items are judged by features that are there: nobody looks at them again.
-    monkeypatch.setattr(results, "predict_items", lambda *_, **__: pytest.fail("looked twice"))
+    monkeypatch.setattr(results, "predict_shared", lambda *_, **__: pytest.fail("looked twice"))
     jobs = [make_job(fold=fold, options=options, **kind) for fold in range(2)]
     assert all(fit_fold(job) for job in jobs)
     assert len(passes) == 1
