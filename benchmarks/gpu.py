@@ -39,8 +39,9 @@ import pandas as pd
 import torch
 
 from src import paths
-from src.artifacts.files import read_json, write_json
+from src.artifacts.files import write_json
 from src.artifacts.folds import read_folds, write_folds
+from src.artifacts.runs import read_record
 from src.compute.device import chip_name, choose_device
 from src.compute.request import Compute, default_workers
 from src.config import parse_model
@@ -254,7 +255,7 @@ def several(cards: int, net: str, size: Size, asked: argparse.Namespace) -> dict
     for key, value in changes.items():
         command += ["--set", f"{key}={value}"]
     subprocess.run(command, cwd=REPO, check=True, stdout=subprocess.DEVNULL)
-    record = read_json(paths.run_record(DATA, SCHEME, "many", 0))
+    record = read_record(paths.run_record(DATA, SCHEME, "many", 0))
     return {"rate": record["history"][-1]["items_per_second"], "cards": cards}
 
 
