@@ -121,7 +121,8 @@ def measure(home: str, n: int) -> dict[str, float]:
     trainer.source.preload(None, "none")
     trainer.compute, trainer.workers = options, WORKERS
     trainer.run.enter_stage(0)
-    trainer.batches = trainer.make_batches()
+    with warnings.catch_warnings(action="ignore"):  # of more processes than cores
+        trainer.batches = trainer.make_batches()
     next(iter(trainer.sampler))
     row = {"items": n, "imports": imports, "cpu": time.process_time()}
     row |= {"wall": time.perf_counter() - began} | memory()
@@ -139,9 +140,7 @@ def _loader_memory(trainer: Any) -> float:  # noqa: ANN401 - a `Trainer`
         return np.zeros((len(rows), side, side, 3), np.uint8)
 
     trainer.source.stack = stack
-    with warnings.catch_warnings(action="ignore"):  # of more processes than cores
-        batches = iter(trainer.batches)
-        next(batches)
+    batches = iter(trainer.batches)
     for _ in range(BATCHES):
         next(batches)
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
@@ -204,7 +203,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--scratch", type=Path, metavar="DIR", help="where the columns go")
-    parser.add_argument("--largest", type=int, default=10_000_000)
+    sizes = [1_000_000, 10_000_000]
+    parser.add_argument("--largest", type=int, default=sizes[-1], choices=sizes)
     parser.add_argument("--do", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.do:
