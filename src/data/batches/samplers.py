@@ -18,7 +18,7 @@ SHARD = 2**40  # bytes; no shard is as long
 # Parts of a batch that read shards of their own. A rank's places of a batch are some of these, for
 # 1, 2, 4, 8 and 16 ranks: so the order of an epoch does not depend on how many ranks there are.
 LANES = 16
-WINDOW = 128 * 2**20  # bytes of shards, in which a lane's items are shuffled
+WINDOW = 64 * 2**20  # bytes of shards, in which a lane's items are shuffled
 
 
 class BatchKey(NamedTuple):

@@ -8,7 +8,9 @@ import os
 import re
 import zlib
 from collections import OrderedDict
+from contextlib import suppress
 from functools import lru_cache
+from pathlib import Path
 
 from src.data.items.shard_blocks import BLOCK, Blocks
 from src.data.items.shard_home import WAYS, ShardHome, home_of_folder
@@ -16,9 +18,7 @@ from src.errors import UserError
 
 TAR = ".tar"
 OPEN_AT_ONCE = 256  # shards that a process holds open; systems allow 1,024 files
-# Bytes that the kernel is asked for at a time. It cuts a longer request down to what the disk says
-# is its read-ahead, which is as little as this.
-_ASKED = 128 * 2**10
+_ASKED = 128 * 2**10  # bytes of a disk's read-ahead, where it does not say
 _REMEMBERED = 512  # blocks that were asked for lately and are not asked for again
 _PLACE = re.compile(r"(\d{1,15})-(\d{1,12})-(\d{1,10})/")
 
@@ -87,8 +87,9 @@ class TarShard:
                 self._blocks.ask(block)
             elif hasattr(os, "posix_fadvise"):  # not on macOS
                 handle = _open(self.home, self.name, self.size)
-                for start in range(block * BLOCK, min((block + 1) * BLOCK, self.size), _ASKED):
-                    os.posix_fadvise(handle.fd, start, _ASKED, os.POSIX_FADV_WILLNEED)
+                step = _read_ahead_of(os.fstat(handle.fd).st_dev)
+                for start in range(block * BLOCK, min((block + 1) * BLOCK, self.size), step):
+                    os.posix_fadvise(handle.fd, start, step, os.POSIX_FADV_WILLNEED)
 
     def _pread(self, count: int, offset: int) -> bytes:
         if self._blocks is not None:
@@ -104,6 +105,16 @@ def pread(fd: int, count: int, offset: int) -> bytes:
         parts.append(part)
         count, offset = count - len(part), offset + len(part)
     return b"".join(parts)
+
+
+@lru_cache(maxsize=64)
+def _read_ahead_of(device: int) -> int:
+    """Return the bytes that the kernel reads ahead of a device: it cuts longer requests to that."""
+    number = f"{os.major(device)}:{os.minor(device)}"
+    for place in (f"/sys/class/bdi/{number}", f"/sys/dev/block/{number}/../queue"):
+        with suppress(OSError, ValueError):
+            return max(_ASKED, int(Path(place, "read_ahead_kb").read_text()) * 1024)
+    return _ASKED
 
 
 _LATELY: OrderedDict[tuple[str, int], None] = OrderedDict()
