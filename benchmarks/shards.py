@@ -91,7 +91,9 @@ def read_rank(name: str, root: str, rank: int, kind: str, share: float) -> dict[
     from src.data.items.files import read_ahead, read_bytes
     from src.data.items.shard_index import places_of
     from src.data.layouts.load import load_dataset
+    from src.machine import keep_freed_memory
 
+    keep_freed_memory()  # as all commands do
     dataset = load_dataset(name, Path(root))
     files = dataset.items["path"]
     places = places_of(files) if kind == "shards" else None

@@ -70,13 +70,13 @@ class TarShard:
         return place_of(member)[1:]
 
     def read_ahead(self, member: str) -> None:
-        """Have the block of a member read, and the next where it reaches into it; waits for none.
+        """Have the blocks that a member lies in read, and the one after them; waits for none.
 
         The blocks of a batch are asked for together, so that a disk reads whole blocks one after
-        the other, in place of items here and there.
+        the other, in place of items here and there; the next one is there when it is wanted.
         """
         offset, size, _ = place_of(member)
-        for block in range(offset // BLOCK, (offset + size) // BLOCK + 1):
+        for block in range(offset // BLOCK, (offset + size) // BLOCK + 2):
             key = self.path, block
             if key in _LATELY:
                 continue
