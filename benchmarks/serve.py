@@ -231,8 +231,8 @@ def beyond(rounds: int, *flags: str) -> tuple[float, float, float]:
 
 
 def _inside(bodies: list[bytes], flags: tuple[str, ...]) -> tuple[float, float]:
+    from src.cli.files.serve import load as load_recipe
     from src.cli.parsers import make_parser
-    from src.cli.serve import load as load_recipe
     from src.models.classifier import Classifier
 
     words = ["--data", DATA, "--device", "cpu", "--workers", "0", "--risk", "0", *flags]

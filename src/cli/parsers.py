@@ -36,6 +36,8 @@ HOMES = {
     "variants": "models.variants",
     "submit_log": "report",
     "attention": "report",
+    **{name: f"files.{name}" for name in ("look", "serve", "watch")},
+    **{name: f"scale.{name}" for name in ("launch", "shards")},
 }  # modules of another name than the command's
 # What is said on Ctrl-C of commands that have no end of their own, and nothing to go on from.
 ENDS = {

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from src import paths
 from src.cli import parsers
-from src.cli.launch import flags_of, read_line
+from src.cli.scale.launch import flags_of, read_line
 from src.errors import UserError
 from tests.cli.conftest import Command
 from tests.conftest import REPO

@@ -173,7 +173,7 @@ def test_certificates_that_are_none_are_refused_before_any_file(face_looker, tmp
 def test_look_writes_text_json_and_a_page_that_loads_nothing(
     face_looker, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr("src.cli.look.show_log", lambda: None)
+    monkeypatch.setattr("src.cli.files.look.show_log", lambda: None)
     face_looker()
     hostile = tmp_path / 'a"><img src=x onerror=alert(1)>\u202egnp.png'
     notes = PngInfo()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from src.cli import parsers
-from src.cli.watch import _is_ours
+from src.cli.files.watch import _is_ours
 from src.errors import UserError
 from src.evidence.live import sources
 from src.evidence.live.address import masked

@@ -7,7 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from src import paths
-from src.cli.launch import read_line, with_data
+from src.cli.scale.launch import read_line, with_data
 from src.launch.commands import command_tasks, shared_studies
 
 

@@ -85,7 +85,8 @@ class Served:
         code = (
             # Whoever starts tests in the background has SIGINT ignored by all that they start.
             "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-            "import sys; from src.cli.common import run_command; from src.cli.serve import *; "
+            "import sys; from src.cli.common import run_command\n"
+            "from src.cli.files.serve import *\n"
             f"import tests.web.fakes as fakes\nif __name__ == '__main__':\n"
             f"    sys.exit(run_command(lambda _: serve(Serving(**{asked!r}), fakes.{maker}), []))"
         )

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from src.cli import parsers
-from src.cli.serve import Serving, serve
+from src.cli.files.serve import Serving, serve
 from src.errors import UserError
 from src.web import desk as desks
 from src.web.refusal import RequestRefusedError

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.cli.shards import check
+from src.cli.scale.shards import check
 from src.data.items.files import read_bytes, read_head, stamp_of
 from src.data.items.manifest import Dataset
 from src.data.items.shard_home import home_at

@@ -89,7 +89,7 @@ def serve(asked: Serving, make: "Callable[[], tuple[LookAt, About]]") -> None:
 
 def load(arguments: Namespace) -> "tuple[LookAt, About]":
     """Load the recipe that the flags name; called in a process of its own."""
-    from src.cli.look import make_looker  # torch, which the server itself does without
+    from src.cli.files.look import make_looker  # torch, which the server itself does without
     from src.evidence.looker import Looking
     from src.web.worker import About
 

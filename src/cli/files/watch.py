@@ -13,8 +13,8 @@ from typing import Any
 
 from src.artifacts.outputs import check_output
 from src.cli.common import show_log, taken
-from src.cli.look import make_looker
-from src.cli.serve import Serving, check_serving, entrance_of, greet
+from src.cli.files.look import make_looker
+from src.cli.files.serve import Serving, check_serving, entrance_of, greet
 from src.errors import UserError
 from src.evidence.live.loop import Watcher, Watching
 from src.evidence.live.sources import source_of
