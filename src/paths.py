@@ -84,6 +84,8 @@ class Artefact:
 manifest_cache = Artefact(".cache/manifest/{dataset}.parquet")
 # the items of a data set, as one command reads it (`key`); the columns lie beside it
 kept_manifest = Artefact(".cache/manifest/{dataset}.kept/{key}.json")
+# the directory of a large zip, in columns (`src.data.items.zip_directory`)
+zip_directory = Artefact(".cache/zips/{key}.arrow")
 pixel_cache = Artefact(".cache/pixels/{dataset}")  # its decoded pixels
 # the faces that a detector found in its items
 face_cache = Artefact(".cache/faces/{dataset}/{detector}")

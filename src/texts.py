@@ -22,6 +22,7 @@ AT_ONCE = 2**18  # strings that are looked up, or made into Python's, together
 # Odd, with bits all over (of MurmurHash3's last step, and of the golden ratio).
 _SPREAD, _BEGIN = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0x9E3779B97F4A7C15)
 _WORD = 8  # bytes that are hashed at once
+_ALL = 2**64 - 1  # bits of a hash
 Hashes = NDArray[np.uint64]
 
 
@@ -177,17 +178,21 @@ def hashes_of(texts: Sequence[str]) -> Hashes:
     return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
 
 
-def hashes_of_bytes(
-    starts: NDArray[np.integer[Any]],
-    data: NDArray[np.uint8],
-    ends: NDArray[np.integer[Any]] | None = None,
-) -> Hashes:
-    """Return `hashes_of` strings that lie in `data` from their starts to their ends.
+def hash_of(text: str) -> int:
+    """Return the hash of one string, as `hashes_of` has it; in a tenth of the time for one."""
+    coded = text.encode(errors="surrogateescape")
+    state = len(coded) * int(_BEGIN) & _ALL
+    for begin in range(0, len(coded), _WORD):
+        state = _mixed(state, int.from_bytes(coded[begin : begin + _WORD], "little"))
+    return _mixed(state, state >> 32)
 
-    Without `ends` each ends where the next one starts, and the last of `starts` is only an end.
+
+def hashes_of_bytes(starts: NDArray[np.integer[Any]], data: NDArray[np.uint8]) -> Hashes:
+    """Return `hashes_of` strings that lie in `data` one behind the other.
+
+    The last of `starts` is only an end.
     """
-    if ends is None:
-        starts, ends = starts[:-1], starts[1:]
+    starts, ends = starts[:-1], starts[1:]
     found = np.empty(len(starts), np.uint64)
     for begin in range(0, len(starts), AT_ONCE):
         first, last = starts[begin : begin + AT_ONCE], ends[begin : begin + AT_ONCE]
@@ -215,6 +220,13 @@ def mixed(one: Hashes, other: Hashes) -> Hashes:
     both ^= both >> np.uint64(29)
     both *= _BEGIN
     return both ^ (both >> np.uint64(32))
+
+
+def _mixed(one: int, other: int) -> int:
+    both = (one ^ other) * int(_SPREAD) & _ALL
+    both ^= both >> 29
+    both = both * int(_BEGIN) & _ALL
+    return both ^ (both >> 32)
 
 
 def _unpickled(stream: bytes) -> Texts:

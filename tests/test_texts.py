@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from src import texts
 from src.data.items.files import VIDEO_SUFFIXES
-from src.texts import Texts, texts_of
+from src.texts import Texts, hash_of, hashes_of, texts_of
 
 WORDS = st.lists(st.text(st.characters(codec="utf-8"), max_size=6), max_size=30)
 KINDS = ["str", pd.StringDtype("pyarrow"), pd.StringDtype("python"), object]
@@ -104,3 +104,11 @@ def test_it_shares_the_memory_of_its_column_and_pickles_what_it_holds():
     stored = pickle.dumps(part)
     assert len(stored) < 2_000
     assert pickle.loads(stored) == many[500:510].tolist()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.text(max_size=40), max_size=9))
+def test_one_string_has_the_hash_that_it_has_among_others(words):
+    words = [word.encode(errors="ignore").decode() for word in words] + ["\udcff.jpg"]
+    assert hashes_of(words).tolist() == [hash_of(word) for word in words]
+    assert hashes_of(in_pieces(words[:-1])).tolist() == hashes_of(words).tolist()[:-1]

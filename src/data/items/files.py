@@ -8,9 +8,7 @@ and after any fork.
 
 import os
 import re
-import struct
 import threading
-import zipfile
 import zlib
 from collections.abc import Iterable
 from contextlib import suppress
@@ -18,6 +16,7 @@ from pathlib import Path
 
 from src.data.items.parquet_rows import PARQUET, ParquetRows
 from src.data.items.tar_shards import TAR, TarShard, pread
+from src.data.items.zip_directory import ZipMember, open_directory
 from src.errors import UnreadableImageError, UserError
 
 IMAGE_SUFFIXES = frozenset(
@@ -38,10 +37,7 @@ _DRIVE = re.compile(r"^[A-Za-z]:")
 BOMB_BYTES = 64 * 2**20
 BOMB_RATIO = 100
 LARGEST = 2**30  # bytes of one file that are read at once
-_BROKEN = (
-    zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, OverflowError, EOFError,
-    RuntimeError, MemoryError, LookupError,
-)  # fmt: skip
+_STORED, _DEFLATED = 0, 8  # how a member is packed
 
 
 def kind_of(name: str) -> str | None:
@@ -69,22 +65,10 @@ class Archive:
     """
 
     def __init__(self, path: str) -> None:
-        try:
-            with zipfile.ZipFile(path) as file:
-                infos = file.infolist()
-        except _BROKEN as error:
-            raise OSError(f"{path} is not a readable zip ({error})") from None
         self.path = path
-        self.members: dict[str, zipfile.ZipInfo] = {}
-        for info in infos:
-            other = self.members.setdefault(info.filename, info)
-            if (other.CRC, other.file_size) != (info.CRC, info.file_size):
-                raise OSError(
-                    f"{path} holds two different files called {info.filename!r}; pack it again "
-                    "with names that stand once"
-                )
         self._fd = os.open(path, os.O_RDONLY)
         self._size = os.fstat(self._fd).st_size
+        self.directory = open_directory(path, self._fd)
 
     def __del__(self) -> None:
         if hasattr(self, "_fd"):
@@ -92,63 +76,65 @@ class Archive:
 
     def read(self, member: str) -> bytes:
         """Return a member's bytes."""
-        info = self._member(member)
-        packed = min(info.compress_size, self._size)
-        if info.file_size > min(LARGEST, max(BOMB_BYTES, BOMB_RATIO * packed)):
+        info = self._readable(member)
+        packed = min(info.packed, self._size)
+        if info.size > min(LARGEST, max(BOMB_BYTES, BOMB_RATIO * packed)):
             raise OSError(
-                f"{self.path}: {member} would unpack from {packed} to {info.file_size} bytes, "
+                f"{self.path}: {member} would unpack from {packed} to {info.size} bytes, "
                 "which no picture is (a zip bomb?)"
             )
         data = self._unpack(pread(self._fd, packed, self._start(info)), info)
-        if len(data) != info.file_size or zlib.crc32(data) != info.CRC:
+        if len(data) != info.size or zlib.crc32(data) != info.crc:
             raise OSError(f"{self.path}: {member} is damaged (its CRC does not fit)")
         return data
 
     def stamp(self, member: str) -> tuple[int, int]:
         """Return a member's size and CRC."""
-        info = self.members[member]
-        return info.file_size, info.CRC
+        info = self._member(member)
+        return info.size, info.crc
 
     def head(self, member: str, count: int) -> bytes:
         """Return a member's first bytes, `count` at most; they are not checked."""
-        info = self._member(member)
+        info = self._readable(member)
         # Before the first of them come the tables of a deflated block, a few hundred bytes.
-        packed = min(info.compress_size, self._size, 2 * count + 1024)
+        packed = min(info.packed, self._size, 2 * count + 1024)
         return self._unpack(pread(self._fd, packed, self._start(info)), info, count)[:count]
 
-    def _member(self, name: str) -> zipfile.ZipInfo:
-        info = self.members.get(name)
+    def _member(self, name: str) -> ZipMember:
+        info = self.directory.find(name)
         if info is None:
             raise FileNotFoundError(f"{self.path} has no member {name!r}")
-        if info.flag_bits & 1:
+        return info
+
+    def _readable(self, name: str) -> ZipMember:
+        info = self._member(name)
+        if info.flags & 1:
             raise OSError(f"{self.path}: {name} is encrypted; unpack it with its password")
         return info
 
-    def _start(self, info: zipfile.ZipInfo) -> int:
+    def _start(self, info: ZipMember) -> int:
         """Return where a member's data begin."""
-        inside = 0 <= info.header_offset < self._size
-        head = pread(self._fd, _LOCAL_HEADER, info.header_offset) if inside else b""
+        inside = 0 <= info.offset < self._size
+        head = pread(self._fd, _LOCAL_HEADER, info.offset) if inside else b""
         if head[:4] != b"PK\3\4":
-            raise OSError(
-                f"{self.path}: {info.filename} does not start where the zip says (damaged)"
-            )
+            raise OSError(f"{self.path}: {info.name} does not start where the zip says (damaged)")
         names = int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
-        return info.header_offset + _LOCAL_HEADER + names
+        return info.offset + _LOCAL_HEADER + names
 
-    def _unpack(self, data: bytes, info: zipfile.ZipInfo, most: int | None = None) -> bytes:
-        if info.compress_type == zipfile.ZIP_STORED:
+    def _unpack(self, data: bytes, info: ZipMember, most: int | None = None) -> bytes:
+        if info.method == _STORED:
             return data
-        if info.compress_type != zipfile.ZIP_DEFLATED:
+        if info.method != _DEFLATED:
             raise OSError(
-                f"{self.path}: {info.filename} is packed with method {info.compress_type}, only "
+                f"{self.path}: {info.name} is packed with method {info.method}, only "
                 "stored and deflated are read; pack it again with `zip`"
             )
         try:
             # Bounded: a bomb stops at one byte more than it announced.
-            most = info.file_size + 1 if most is None else most
+            most = info.size + 1 if most is None else most
             return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, most)
         except zlib.error as error:
-            raise OSError(f"{self.path}: {info.filename} is damaged ({error})") from None
+            raise OSError(f"{self.path}: {info.name} is damaged ({error})") from None
 
 
 def safe_name(name: str) -> str:
@@ -193,11 +179,6 @@ def open_archive(path: str, *, fresh: bool = False) -> Holder:
                 kind = {PARQUET: ParquetRows, TAR: TarShard}.get(suffix, Archive)
                 found = _ARCHIVES[path] = kind(path)
     return found
-
-
-def forget_archive(path: str) -> None:
-    """Give back the memory of an archive that was opened; the next reader opens it again."""
-    _ARCHIVES.pop(path, None)
 
 
 class _Disk:

@@ -150,11 +150,13 @@ def _without_collector() -> Iterator[None]:
 
 
 def forget(name: str) -> None:
-    """Remove what is kept of a data set, however it was read."""
+    """Remove what is kept of a data set, however it was read, and the directories of all zips."""
     home = paths.kept_manifest(name, "any").parent
     for file in home.glob("*.json") if home.is_dir() else ():
         file.unlink(missing_ok=True)
         file.with_suffix(".arrow").unlink(missing_ok=True)
+    for file in paths.zip_directory("any").parent.glob("*.arrow"):
+        file.unlink(missing_ok=True)
 
 
 @cache

@@ -17,7 +17,6 @@ from src.data.items.files import (
     IN_ZIP,
     VIDEO_SUFFIXES,
     Archive,
-    forget_archive,
     open_archive,
     read_head,
     safe_name,
@@ -29,7 +28,6 @@ from src.errors import UserError
 
 # Under these suffixes of videos, texts are something else: TypeScript, and Qt's translations.
 _TEXTS_TOO = frozenset((".ts", ".mts"))
-_LARGE_ZIP = 100_000  # members; a smaller one stays open
 _HEAD = 512  # bytes that tell a text from a video
 # What people bring and no decoder here reads.
 _UNREAD_PICTURES = frozenset((".jxl", ".tga", ".psd", ".ico", ".dng", ".cr2", ".nef", ".arw"))
@@ -279,19 +277,17 @@ def _zip_entries(path: Path, relative: str) -> list[Entry]:
             f"{path}: {error}; download it again, or leave it aside in dataset.yaml: "
             + offer_ignore(relative)
         ) from None
-    members = list(archive.members.values()) if isinstance(archive, Archive) else []
-    files = [(info, safe_name(info.filename)) for info in members if not info.is_dir()]
+    members = archive.directory.files() if isinstance(archive, Archive) else ()
+    files = [(name, safe_name(name), size, crc) for name, size, crc in members]
     home = PurePosixPath(relative).with_suffix("")
-    tops = {name.split("/")[0] for _, name in files if "/" in name and not _is_junk(name)}
-    flat = any("/" not in name and not _is_junk(name) for _, name in files)
+    tops = {safe.split("/")[0] for _, safe, _, _ in files if "/" in safe and not _is_junk(safe)}
+    flat = any("/" not in safe and not _is_junk(safe) for _, safe, _, _ in files)
     if tops == {home.name} and not flat:
         home = home.parent
     prefix = "" if home == PurePosixPath() else f"{home}/"
-    if len(files) > _LARGE_ZIP:  # half a gigabyte a million members, while tables are read
-        forget_archive(archive.path)
     return [
-        Entry(f"{relative}!/{info.filename}", prefix + name, info.file_size, info.CRC, info.CRC)
-        for info, name in files
+        Entry(f"{relative}!/{name}", prefix + safe, size, crc, crc)
+        for name, safe, size, crc in files
     ]
 
 

@@ -16,8 +16,7 @@ import pyarrow as pa
 import pytest
 
 from src import paths
-from src.data.items import files, kept_manifest, listing, marks
-from src.data.items.files import read_bytes
+from src.data.items import kept_manifest, marks
 from src.data.items.kept_manifest import forget
 from src.data.layouts import load
 from src.data.layouts.load import load_dataset
@@ -320,11 +319,3 @@ def test_the_collector_rests_while_a_set_is_read_and_then_goes_on(make_dataset, 
         load_dataset("toy")
     assert seen == [False, False]
     assert gc.isenabled()
-
-
-def test_a_large_zip_is_given_back_after_it_was_listed(make_dataset, monkeypatch):
-    monkeypatch.setattr(listing, "_LARGE_ZIP", 3)
-    root = make_dataset({}, zips={"train.zip": FOUR, "test.zip": ["images/007.png"]})
-    found = load_dataset("toy")
-    assert {Path(path).name for path in files._ARCHIVES if str(root) in path} == {"test.zip"}
-    assert all(read_bytes(found.root, path) for path in found.items["path"])
