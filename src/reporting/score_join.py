@@ -23,10 +23,12 @@ def match_ids(wanted: list[str], have: list[str]) -> NDArray[np.intp]:
     free = np.setdiff1d(np.arange(len(have)), place).tolist()
     if not lost or not free:
         return place
-    there = FileIndex((i, (have[i],)) for i in free)
-    here = FileIndex((k, (wanted[k],)) for k in lost)
-    pairs = {(k, i) for k in lost for i in there.find(wanted[k])}
-    pairs |= {(k, i) for i in free for k in here.find(have[i])}
+    there = FileIndex(free, lambda i: (have[i],))
+    here = FileIndex(lost, lambda k: (wanted[k],))
+    some = there.find_all([wanted[k] for k in lost])
+    pairs = {(k, i) for k, fits in zip(lost, some, strict=True) for i in fits}
+    some = here.find_all([have[i] for i in free])
+    pairs |= {(k, i) for i, fits in zip(free, some, strict=True) for k in fits}
     if pairs:
         found = np.array(sorted(pairs))
         alone = [np.bincount(column)[column] == 1 for column in found.T]

@@ -181,6 +181,11 @@ def open_archive(path: str, *, fresh: bool = False) -> Holder:
     return found
 
 
+def forget_archive(path: str) -> None:
+    """Give back the memory of an archive that was opened; the next reader opens it again."""
+    _ARCHIVES.pop(path, None)
+
+
 class _Disk:
     """A file of a folder, read as a member of an archive is."""
 

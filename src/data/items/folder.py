@@ -5,10 +5,16 @@ from functools import cached_property
 from pathlib import Path
 from unicodedata import normalize
 
+import numpy as np
+from numpy.typing import NDArray
+
 from src.data.items.dataset_yaml import DatasetConfig
 from src.data.items.files import without_suffix
 from src.data.items.listing import Entry, Listing
 from src.data.items.words import LabelMap, SplitMap, make_label_map, make_split_map, read_word
+from src.texts import hash_of, hashes_of
+
+_AT_ONCE = 2**16  # names that are strings at the same time
 
 
 @dataclass(frozen=True)
@@ -42,19 +48,29 @@ class Folder:
     def has_named(self, cell: str) -> bool:
         """Tell whether a file or folder, whichever, has the last part of a table's cell as name."""
         base = _composed(cell.replace("\\", "/").rstrip("/").rpartition("/")[2])
-        return base in self._names or without_suffix(base) in self._names
+        return base != "" and any(self._is_name(one) for one in {base, without_suffix(base)})
+
+    def _is_name(self, text: str) -> bool:
+        wanted = np.uint64(hash_of(text))
+        place = np.searchsorted(self._names, wanted)
+        return bool(place < len(self._names) and self._names[place] == wanted)
 
     @cached_property
-    def _names(self) -> set[str]:
-        names, folders = set(), set()
-        for logical in self.on_disk:
-            folder, _, base = logical.rpartition("/")
-            folders.add(folder)
-            names |= {base, without_suffix(base)}
+    def _names(self) -> NDArray[np.uint64]:
+        """Return hashes of all names, sorted: a set of a million strings takes 200 MB."""
+        folders: set[str] = set()
+        found, media = [], self.listing.media
+        for start in range(0, len(media), _AT_ONCE):
+            names = set()
+            for entry in media[start : start + _AT_ONCE]:
+                folder, _, base = entry.logical.rpartition("/")
+                folders.add(folder)
+                names |= {_composed(base), _composed(without_suffix(base))}
+            found.append(hashes_of(list(names)))
         parts = {part for folder in folders for part in folder.split("/")}
         # `real` in a row is a label, whatever lies there.
-        names |= {part for part in parts if read_word(part, self.labels).plain}
-        return {_composed(name) for name in names} - {""}
+        plain = [_composed(part) for part in parts if read_word(part, self.labels).plain]
+        return np.unique(np.concatenate([*found, hashes_of(plain)]))
 
 
 def _composed(name: str) -> str:

@@ -17,6 +17,7 @@ from src.data.items.files import (
     IN_ZIP,
     VIDEO_SUFFIXES,
     Archive,
+    forget_archive,
     open_archive,
     read_head,
     safe_name,
@@ -279,6 +280,7 @@ def _zip_entries(path: Path, relative: str) -> list[Entry]:
         ) from None
     members = archive.directory.files() if isinstance(archive, Archive) else ()
     files = [(name, safe_name(name), size, crc) for name, size, crc in members]
+    forget_archive(archive.path)  # 90 MB a million members, while tables are read
     home = PurePosixPath(relative).with_suffix("")
     tops = {safe.split("/")[0] for _, safe, _, _ in files if "/" in safe and not _is_junk(safe)}
     flat = any("/" not in safe and not _is_junk(safe) for _, safe, _, _ in files)

@@ -3,9 +3,10 @@
 import hashlib
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -184,23 +185,34 @@ def make_manifest(
     train: Sequence[Item], test: Sequence[Item]
 ) -> tuple[list[Entry], pd.DataFrame, pd.Series | None]:
     """Return the manifest, the file of each of its rows, and the labels of test, kept apart."""
-    rows = [*train, *test]
-    columns: dict[str, list[Any]] = {
-        "item_id": [row.item_id for row in rows],
-        "path": [row.entry.path for row in rows],
+    rows = [row for part in (train, test) for row in sorted(part, key=attrgetter("item_id"))]
+    # One after the other, and sorted before: no second copy of any is made.
+    columns: dict[str, Iterator[Any]] = {
+        "item_id": (row.item_id for row in rows),
+        "path": (row.entry.path for row in rows),
         # A row of a parquet file may have no name.
-        "kind": [kind_of(row.entry.logical) or "image" for row in rows],
-        "split": ["train"] * len(train) + ["test"] * len(test),
-        "label": [*(row.label for row in train), *[pd.NA] * len(test)],
-        "group": [row.group for row in rows],
-        "domain": [row.domain for row in rows],
-        "bytes": [row.entry.bytes for row in rows],
+        "kind": (kind_of(row.entry.logical) or "image" for row in rows),
+        "split": (("train", "test")[at >= len(train)] for at in range(len(rows))),
+        "label": (row.label if at < len(train) else pd.NA for at, row in enumerate(rows)),
+        "group": (row.group for row in rows),
+        "domain": (row.domain for row in rows),
+        "bytes": (row.entry.bytes for row in rows),
     }
-    items = make_items(columns, list(range(len(rows))))
+    items = pd.DataFrame(
+        {
+            name: pd.Series(
+                list(columns[name]) if name in columns else None,
+                pd.RangeIndex(len(rows)),
+                dtype=NUMBERS.get(name, STRING),
+            )
+            for name in COLUMNS
+        },
+        copy=False,
+    )
     truth = {row.item_id: row.label for row in test}
     known = bool(truth) and UNKNOWN not in truth.values()
     labels = pd.Series(truth, dtype="int64", name="label").sort_index() if known else None
-    return [rows[i].entry for i in items.index], items.reset_index(drop=True), labels
+    return [row.entry for row in rows], items, labels
 
 
 def answer_names(config: DatasetConfig) -> tuple[str, str]:

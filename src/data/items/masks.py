@@ -43,6 +43,8 @@ def masks_of_items(
     beside those that the listing knows. Masks of no train item are counted in `ignored`.
     """
     of = {**listing.mask_of, **named}
+    if not of and not listing.mask_files:
+        return as_series({})
     rows = zip(entries, items["item_id"], items["split"], strict=True)
     found = {
         str(item): of[entry.logical].path

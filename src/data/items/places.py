@@ -68,7 +68,12 @@ class MediaFile:
 
     entry: Entry  # the file
     place: Place  # what its folders say
-    name: str  # path within its split; the item_id where nothing else gives one
+
+    @property
+    def name(self) -> str:
+        """Return its path within its split; the item_id where nothing else gives one."""
+        base = self.entry.logical.rpartition("/")[2]
+        return f"{self.place.inner}/{base}" if self.place.inner else base
 
     @property
     def folder(self) -> str:
@@ -96,12 +101,7 @@ def place_files(folder: Folder, splits: SplitMap) -> list[MediaFile]:
     for path in sorted(folders):
         if places[path].at_odds:
             raise _at_odds(folder.root, path, places)
-    files = []
-    for entry in media:
-        path, _, base = entry.logical.rpartition("/")
-        place = places[path]
-        files.append(MediaFile(entry, place, f"{place.inner}/{base}" if place.inner else base))
-    return files
+    return [MediaFile(entry, places[entry.logical.rpartition("/")[0]]) for entry in media]
 
 
 def own_folders(folders: Iterable[str], others: Iterable[str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from src.data.items.dataset_yaml import IGNORE, offer_ignore
@@ -19,7 +20,7 @@ from src.data.layouts.class_folders import (
     tie_by_names,
     tie_equal_names,
 )
-from src.data.layouts.finder import FileIndex, Finder, Fits, Named, choose_of_folder
+from src.data.layouts.finder import FileIndex, Finder, Fits, choose_of_folder
 from src.data.layouts.lists import read_rows, split_of_name, texts_to_read
 from src.data.layouts.table_columns import KNOWN, Table, turned_round
 from src.errors import UserError, unknown_name
@@ -48,12 +49,12 @@ class LabelTable(Table):
         """Return the logical path of the file."""
         return f"{self.home}/{self.where.rpartition('/')[2]}".lstrip("/")
 
-    def called(self, file: MediaFile, number: int) -> Named:
+    def called(self, file: MediaFile) -> tuple[str, ...]:
         """Return what it may call a file: by paths relative to its own folder, too."""
         if not self.home:
-            return number, file.names
+            return file.names
         below = file.entry.logical.removeprefix(f"{self.home}/")
-        return number, tuple(dict.fromkeys((below, *file.names)))
+        return tuple(dict.fromkeys((below, *file.names)))
 
 
 class _NotLabelsError(Exception):
@@ -210,11 +211,13 @@ def _apply_table(done: Labelled, table: LabelTable, tables: list[LabelTable]) ->
     """Add the items of one table, and the frames that are too many; say if a column gave groups."""
     files, root = done.files, done.folder.root
     covered = _covered(done, table, tables)
-    finder = Finder((table.called(files[i], i) for i in covered), table.config.root)
-    id_column, fits = _choose_id(table, finder)
+    # Its index goes before the items come.
+    id_column, fits = _choose_id(
+        table, Finder(covered, lambda i: table.called(files[i]), table.config.root)
+    )
     keep = _check_fits(done, table, id_column, fits)
     taken = {id_column, table.label_column}
-    more = table.further(table.rows[id_column].tolist(), taken)
+    more = table.further(fits.names, taken)
     labels = table.labels_of.tolist()
     named = _folder_groups(table, fits, labels)
     for row in keep:
@@ -308,7 +311,7 @@ def _choose_id(table: LabelTable, finder: Finder) -> tuple[str, Fits]:
     return best[1], best[2]
 
 
-def _check_fits(done: Labelled, table: LabelTable, column: str, fits: Fits) -> list[int]:
+def _check_fits(done: Labelled, table: LabelTable, column: str, fits: Fits) -> Sequence[int]:
     """Return the rows that have a file; raises for those that have none, or several."""
     ids = table.rows[column]
     twice = ids.duplicated().to_numpy()
@@ -316,19 +319,18 @@ def _check_fits(done: Labelled, table: LabelTable, column: str, fits: Fits) -> l
         row = int(twice.argmax())
         first = table.rows.index[int((ids == ids.iloc[row]).to_numpy().argmax())]
         raise UserError(f"{table.at(row)}: {column} {ids.iloc[row]!r} stands already in {first}")
-    for row, found in enumerate(fits.files):
-        if len(found) > 1:
-            raise UserError(
-                f"{table.at(row)}: {column} {ids.iloc[row]!r} fits {len(found)} files; ids must "
-                "be paths where names repeat"
-            )
-    have = [bool(found) or row in fits.frames for row, found in enumerate(fits.files)]
-    missing = [row for row, has in enumerate(have) if not has]
-    if missing and (table.config.missing_files == "error" or len(missing) == len(have)):
+    for row, found in fits.files.several.items():
+        raise UserError(
+            f"{table.at(row)}: {column} {ids.iloc[row]!r} fits {len(found)} files; ids must "
+            "be paths where names repeat"
+        )
+    missing = [row for row in fits.files.missing() if row not in fits.frames]
+    if missing and (table.config.missing_files == "error" or len(missing) == len(ids)):
         raise _no_file(done, table, column, fits, missing)
     if missing:
         done.notes.append(f"{len(missing)} rows of {table.where} have no file: passed over")
-    return [row for row, has in enumerate(have) if has]
+        return np.setdiff1d(np.arange(len(ids)), missing).tolist()
+    return range(len(ids))
 
 
 def _no_file(
@@ -337,8 +339,8 @@ def _no_file(
     row, count, files = missing[0], len(table.rows), done.files
     where = f"{table.at(row)}: {column} {table.rows[column].iloc[row]!r}"
     others = sorted({*range(len(files))} - {*done.train})
-    index = FileIndex(table.called(files[i], i) for i in others)
-    tests = [index.find(fits.names[row]) for row in missing]
+    index = FileIndex(others, lambda i: table.called(files[i]))
+    tests = index.find_all([fits.names[row] for row in missing])
     if not tests[0]:
         return UserError(
             f"{where} has no file ({len(missing)} of {count} rows have none); complete the files, "

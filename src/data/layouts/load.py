@@ -42,7 +42,7 @@ from src.data.layouts.label_tables import find_label_tables, label_by_tables
 from src.data.layouts.lists import texts_to_read
 from src.data.layouts.mask_column import take_masks
 from src.data.layouts.mask_folders import part_masks
-from src.data.layouts.parquet_sets import read_parquet_sets
+from src.data.layouts.parquet_sets import ParquetSets, read_parquet_sets
 from src.data.layouts.sample_submission import find_sample
 from src.data.layouts.test_items import (
     TestItems,
@@ -177,7 +177,10 @@ def _with_domains(loaded: Loaded) -> Loaded:
     return entries, replace(dataset, items=items, notes=[*dataset.notes, note])
 
 
-def _read(name: str, root: Path, config: DatasetConfig, basis: Basis) -> Loaded:
+def _list(
+    name: str, root: Path, config: DatasetConfig, basis: Basis
+) -> tuple[dict[str, int], ParquetSets, Folder, list[str]]:
+    """Return what is left aside, rows with pictures, the folder without masks, and notes."""
     listing = list_files(root, tuple(config.ignore), basis)
     texts = listing.texts if len(listing.texts) <= _MOST_TEXTS else texts_to_read(listing.texts)
     for entry in (*listing.tables, *texts):
@@ -186,7 +189,11 @@ def _read(name: str, root: Path, config: DatasetConfig, basis: Basis) -> Loaded:
     rows = read_parquet_sets(Folder(name, root, config, listing))
     media = sorted([*listing.media, *rows.media], key=attrgetter("logical"))
     listed = replace(listing, media=media, tables=rows.tables)
-    folder, in_folders = part_masks(Folder(name, root, config, listed))
+    return listing.ignored, rows, *part_masks(Folder(name, root, config, listed))
+
+
+def _read(name: str, root: Path, config: DatasetConfig, basis: Basis) -> Loaded:
+    left_aside, rows, folder, in_folders = _list(name, root, config, basis)
     sample, tables = find_sample(folder)
     reading = read_published(folder, has_sample=sample is not None)
     if reading is not None:
@@ -216,10 +223,15 @@ def _read(name: str, root: Path, config: DatasetConfig, basis: Basis) -> Loaded:
         for index, item in labelled.items.items() if rows.given else ():
             group, fold = rows.given.get(files[index].entry.path, ("", None))
             item.group, item.fold = group or item.group, fold
-    entries, items, truth = make_manifest([*labelled.items.values()], _test_items(labelled, found))
     given, about_val = given_folds(root, labelled.items.values())
+    about_splits = note_splits(files, splits)
+    train_items, test_items = [*labelled.items.values()], _test_items(labelled, found)
+    # Half a kilobyte an item goes before the columns come.
+    for done in (label_tables, files, labelled.files, labelled.items, train, found.ids):
+        done.clear()
+    entries, items, truth = make_manifest(train_items, test_items)
     labelled.ignored[BEYOND] = len(labelled.thinned)
-    ignored = Counter(listing.ignored) + Counter(labelled.ignored) + found.ignored
+    ignored = Counter(left_aside) + Counter(labelled.ignored) + found.ignored
     ignored += Counter({BEYOND: len(found.thinned)})
     return entries, Dataset(
         name=name,
@@ -233,7 +245,7 @@ def _read(name: str, root: Path, config: DatasetConfig, basis: Basis) -> Loaded:
         masks=masks_of_items(folder.listing, entries, items, ignored, labelled.masks),
         config=config,
         labels=make_label_names(labelled.words),
-        notes=[*labelled.notes, *about_val, *note_splits(files, splits), *named, *found.notes,
+        notes=[*labelled.notes, *about_val, *about_splits, *named, *found.notes,
                *rows.notes, *in_folders, *of_masks, *aside],
         ignored=dict(ignored),
     )  # fmt: skip

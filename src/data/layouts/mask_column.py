@@ -49,8 +49,12 @@ def _find(folder: Folder, table: LabelTable, column: str) -> list[Entry | None]:
         pictures = [entry for entry in files if kind_of(entry.logical) != "video"]
         if not left or not pictures:
             continue
-        named = ((at, _names(entry, table.home)) for at, entry in enumerate(pictures))
-        fits = Finder(named, table.config.root).fits([asked[row] for row in left])
+        finder = Finder(
+            range(len(pictures)),
+            lambda at, of=pictures: _names(of[at], table.home),
+            table.config.root,
+        )
+        fits = finder.fits([asked[row] for row in left])
         known = files is folder.listing.mask_files
         ids = table.rows[table.ids[0]]
         for row, some in zip(left, fits.files, strict=True):

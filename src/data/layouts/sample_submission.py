@@ -63,8 +63,8 @@ def match_sample(sample: Sample, index: FileIndex, unread: Mapping[str, str]) ->
     """
     found: dict[int, str] = {}
     missing: list[int] = []
-    for row, item_id in enumerate(sample.layout.item_ids):
-        fits = index.find(item_id)
+    ids = sample.layout.item_ids
+    for row, (item_id, fits) in enumerate(zip(ids, index.find_all(ids), strict=True)):
         if not fits:
             missing.append(row)
         elif len(fits) > 1:
@@ -88,9 +88,9 @@ def left_aside(
 ) -> tuple[int, str] | None:
     """Return the first of some rows that fit no item whose file is not read, and what to do."""
     aside = list(unread)
-    index = FileIndex((number, _tails(path)) for number, path in enumerate(aside))
-    for row in rows:
-        fits = index.find(sample.layout.item_ids[row])
+    index = FileIndex(range(len(aside)), lambda number: _tails(aside[number]))
+    found = index.find_all([sample.layout.item_ids[row] for row in rows]) if aside else ()
+    for row, fits in zip(rows, found, strict=bool(aside)):
         if fits:
             path = aside[fits[0]]
             return row, (
@@ -158,7 +158,7 @@ def _read_sample(folder: Folder, entry: Entry) -> Sample:
 def _id_column(folder: Folder, rows: pd.DataFrame) -> str:
     """Return the column of ids: the first, unless it names no file and another one does."""
     head = rows.iloc[:_LOOKED_AT]
-    hits = {str(name): int(head[name].map(folder.has_named).sum()) for name in rows.columns}
+    hits = {str(name): sum(map(folder.has_named, head[name])) for name in rows.columns}
     first = next(iter(hits))
     return first if hits[first] or len(hits) < 3 else max(hits, key=lambda name: hits[name])
 

@@ -190,7 +190,7 @@ class Table:
         groups, domains = (
             [""] * len(rows)
             if column is None
-            else ["" if is_empty(text) else text for text in rows[column]]
+            else _once("" if is_empty(text) else text for text in rows[column])
             for column in (group, domain)
         )
         if group is not None and normalise(group) in ORIGINAL_COLUMNS:
@@ -243,6 +243,12 @@ class Table:
                 "-1: always trained on)"
             )
         return numbers.astype(int).tolist()
+
+
+def _once(texts: Iterable[str]) -> list[str]:
+    """Return texts, equal ones as one string."""
+    known: dict[str, str] = {}
+    return [known.setdefault(text, text) for text in texts]
 
 
 def turned_round(values: Iterable[str]) -> str:

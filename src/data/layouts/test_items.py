@@ -113,12 +113,12 @@ def follow_sample(
         return files, []
     if "train" not in splits:
         return (files, []) if "test" in splits else _follow_into_classes(files, sample)
-    tests = FileIndex((i, f.names) for i, f in enumerate(files) if f.place.split == "test")
-    ids = [item_id for item_id in sample.layout.item_ids if not tests.find(item_id)]
+    tests = _index_of(files, [i for i, f in enumerate(files) if f.place.split == "test"])
+    every = sample.layout.item_ids
+    ids = [every[row] for row in tests.find_all(every).missing()]
     wanted = ("",) if "test" in splits else ("", "val")
     pool = [i for i, file in enumerate(files) if file.place.split in wanted]
-    index = FileIndex((i, files[i].names) for i in pool)
-    found = [index.find(item_id) for item_id in ids] if pool else []
+    found = _index_of(files, pool).find_all(ids) if pool else ()
     if not found or any(len(fits) != 1 for fits in found):
         return files, []
     others = {file.folder for file in files if file.place.split not in wanted}
@@ -139,16 +139,21 @@ def _follow_into_classes(
 ) -> tuple[list[MediaFile], list[str]]:
     """Hold out the files of class folders that a sample names, where it names no others."""
     labelled = [i for i, file in enumerate(files) if file.place.label is not None]
-    others = FileIndex((i, f.names) for i, f in enumerate(files) if f.place.label is None)
-    index = FileIndex((i, files[i].names) for i in labelled)
+    others = _index_of(files, [i for i, f in enumerate(files) if f.place.label is None])
     ids = sample.layout.item_ids
-    if not labelled or any(others.find(one) or len(index.find(one)) != 1 for one in ids):
+    found = _index_of(files, labelled).find_all(ids)
+    alone = len(found.missing()) == 0 and not found.several
+    if not labelled or not alone or len(others.find_all(ids).missing()) < len(ids):
         return files, []
-    hit = {index.find(one)[0] for one in ids}
+    hit = {fits[0] for fits in found}
     return _as_test(files, hit), [
         f"splits: {sample.table.name} names {len(hit)} files of the class folders, "
         f"such as {files[min(hit)].entry.path}: test items, not trained on"
     ]
+
+
+def _index_of(files: list[MediaFile], numbers: Sequence[int]) -> FileIndex:
+    return FileIndex(numbers, lambda number: files[number].names)
 
 
 def _as_test(files: list[MediaFile], some: Collection[int]) -> list[MediaFile]:
@@ -199,14 +204,14 @@ def find_test(
 def _find_sampled(
     files: list[MediaFile], pool: list[int], sample: Sample, unread: dict[str, str], *, some: bool
 ) -> TestItems:
-    layout, index = sample.layout, FileIndex((i, files[i].names) for i in pool)
-    if not some and not any(index.find(item_id) for item_id in layout.item_ids):
+    layout, index = sample.layout, _index_of(files, pool)
+    if not some and len(index.find_all(layout.item_ids).missing()) == len(layout.item_ids):
         count = len(layout.item_ids)
         lies_there = left_aside(sample, range(count), unread)
         why = "" if lies_there is None else f": {lies_there[1]}"
         said = f"no test items, though {sample.table.where} names {count}{why}"
-        everything = FileIndex((i, file.names) for i, file in enumerate(files))
-        alike = sum(bool(everything.find(item_id)) for item_id in layout.item_ids)
+        everything = _index_of(files, range(len(files)))
+        alike = count - len(everything.find_all(layout.item_ids).missing())
         if alike:
             said = (
                 f"WARNING {said}; {alike} of them are names of train files: if they are the same "
@@ -220,7 +225,7 @@ def _find_listed(
     listed: TestList, files: list[MediaFile], pool: list[int], config: DatasetConfig
 ) -> TestItems:
     """Find the files that a list names; a row that names a folder stands for its frames."""
-    table, finder = listed.table, Finder(((i, files[i].names) for i in pool), config.root)
+    table, finder = listed.table, Finder(pool, lambda i: files[i].names, config.root)
     fits = finder.fits(table.rows[listed.id_column].tolist())
     if not fits.count():
         return TestItems({}, None, [f"no test items, though {table.where} names some"])
@@ -261,11 +266,13 @@ def _check_row(
 
 def given_folds(root: Path, train: Collection[Item]) -> tuple[pd.Series | None, list[str]]:
     """Return the folds of a table's column, else those of train/ and val/ with a note on val/."""
-    folds = {item.item_id: item.fold for item in train}
-    if folds and None not in folds.values():
+    if train and not any(item.fold is None for item in train):
+        folds = {item.item_id: item.fold for item in train}
         found = sorted({int(fold or 0) for fold in folds.values()} - {-1})
         if found != list(range(len(found))) or len(found) < 2:
             raise UserError(f"{root}: the column of folds holds {found}, want 0..k-1")
         return pd.Series(folds, dtype="int64", name="fold").sort_index(), []
+    if not any(item.in_val for item in train):
+        return None, []
     given = {item.item_id: int(not item.in_val) for item in train}
     return split_folds(given, {item.item_id: item.label for item in train})
