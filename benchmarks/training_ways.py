@@ -38,6 +38,7 @@ class Recipe:
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     weights: Path | None = None  # of another head; None is random
+    head_std: float | None = None  # of the head's random weights; None is what timm draws
 
 
 class Parts:
@@ -105,6 +106,8 @@ def make_net(recipe: Recipe, outputs: int) -> nn.Module:
         given = tensor_files.read_tensors(recipe.weights)
         own = net.state_dict()
         net.load_state_dict({k: v for k, v in given.items() if own[k].shape == v.shape}, False)
+    if recipe.head_std is not None:
+        nn.init.normal_(net.get_classifier().weight, std=recipe.head_std)
     return net
 
 
