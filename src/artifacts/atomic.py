@@ -88,17 +88,15 @@ def file_lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
 
 def is_held(path: Path) -> bool:
     """Tell whether a process holds the lock file `path` right now."""
-    if not path.exists():
-        return False
-    lock = FileLock(path, timeout=0)
     try:
-        lock.acquire()
-    except Timeout:
-        return True
-    except (OSError, NotImplementedError):  # no locks there: nobody can hold one
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:  # none has ever held it
         return False
-    lock.release()
-    return False
+    try:
+        # Shared, so that those who look are never taken for one who holds it.
+        return _lock(descriptor, shared=True) is False
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -321,14 +319,15 @@ def _sum_of(record: memoryview | bytes) -> bytes:
     return b"%08x\n" % zlib.crc32(record)
 
 
-def _lock(descriptor: int, *, wait: bool = False) -> bool | None:
+def _lock(descriptor: int, *, wait: bool = False, shared: bool = False) -> bool | None:
     """Lock an open file or folder; False where another process holds it, None without locks.
 
     By its descriptor, which filelock of before 3.30 cannot do: what is locked must be the very file
     that will be written, not whatever has its name.
     """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(descriptor, kind | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except OSError:

@@ -1,5 +1,6 @@
 """How a file comes to be: rights, going on after a stop, folders of killed processes."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.artifacts.atomic import GrowingFile, file_lock, own_folder
+from src.artifacts.atomic import GrowingFile, file_lock, is_held, own_folder
 from src.errors import LockedError
 from tests.conftest import REPO
 
@@ -21,6 +22,16 @@ def test_artefacts_honour_the_umask(tmp_path, umask, mode):
     path = tmp_path / "x.txt"
     subprocess.run([sys.executable, "-c", WRITE, path], cwd=REPO, umask=umask, check=True)
     assert path.stat().st_mode & 0o777 == mode
+
+
+def test_who_looks_at_a_lock_is_never_taken_for_its_holder(tmp_path):
+    lock = tmp_path / "run.lock"
+    assert not is_held(lock)
+    with file_lock(lock, "it"):
+        assert is_held(lock)
+    with lock.open() as other:
+        fcntl.flock(other, fcntl.LOCK_SH)  # another one that looks
+        assert not is_held(lock)
 
 
 class _Killed(BaseException):
