@@ -34,6 +34,33 @@ def taken_back_if_refused() -> Iterator[None]:
         raise
 
 
+def seed_members(model: str, first: int, seeds: int) -> dict[str, int]:
+    """Return the further members of a model whose own seed is `first`: their names and seeds."""
+    if seeds < 1:
+        raise UserError(f"--seeds {seeds}: want 1 or more members")
+    name = model.replace(":", "_")
+    return {f"{name}_s{seed}": seed for seed in range(first + 1, first + seeds)}
+
+
+def is_written(name: str, parent: str, changes: dict[str, Any]) -> bool:
+    """Tell whether a variant is there already; nothing is written.
+
+    Raises:
+        UserError: see `write_variant`.
+    """
+    plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name)
+    if not plain or paths.model_from_slug(name) != name:
+        raise UserError(
+            f"--as {name}: want a plain name of letters, digits, '.', '_' and '-', not timm--NAME"
+        )
+    wanted = read_model(parent, changes)
+    if name not in model_names():
+        return False
+    if read_model(name) != wanted:
+        raise UserError(f"--as {name}: {model_path(name)} is another model; take a new name")
+    return True
+
+
 def write_variant(name: str, parent: str, changes: dict[str, Any]) -> Path:
     """Write a named variant of a model, so that its name says what was trained.
 
@@ -42,17 +69,9 @@ def write_variant(name: str, parent: str, changes: dict[str, Any]) -> Path:
     Raises:
         UserError: the name is taken by another config, or is not a plain file name.
     """
-    plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name)
-    if not plain or paths.model_from_slug(name) != name:
-        raise UserError(
-            f"--as {name}: want a plain name of letters, digits, '.', '_' and '-', not timm--NAME"
-        )
-    wanted = read_model(parent, changes)
-    path = paths.config_dirs("models")[0] / f"{name}.yaml"
-    if name in model_names():
-        if read_model(name) != wanted:
-            raise UserError(f"--as {name}: {model_path(name)} is another model; take a new name")
+    if is_written(name, parent, changes):
         return model_path(name)
+    path = paths.config_dirs("models")[0] / f"{name}.yaml"
     content: dict[str, Any] = {}
     if parent.startswith(paths.TIMM_PREFIX):
         content["backbone"] = {"name": parent.removeprefix(paths.TIMM_PREFIX)}

@@ -10,7 +10,7 @@ from src import paths
 from src.artifacts.folds import fold_numbers
 from src.artifacts.label_names import LabelNames
 from src.artifacts.runs import read_run
-from src.artifacts.variants import taken_back_if_refused, write_variant
+from src.artifacts.variants import seed_members, taken_back_if_refused, write_variant
 from src.cli import parsers
 from src.cli.common import choose_dataset, named_scheme, show_log, taken
 from src.cli.folds import folds_of
@@ -107,13 +107,10 @@ def check_time(minutes: float | None, options: Options) -> None:
 
 def with_seeds(model: str, seeds: int) -> list[str]:
     """Return the model and its variants with other seeds, whose configs are written."""
-    if seeds < 1:
-        raise UserError(f"--seeds {seeds}: want 1 or more members")
-    models, first = [model], read_model(model).seed
-    for seed in range(first + 1, first + seeds):
-        models.append(f"{model.replace(':', '_')}_s{seed}")
-        write_variant(models[-1], model, {"seed": seed})
-    return models
+    members = seed_members(model, read_model(model).seed, seeds)
+    for name, seed in members.items():
+        write_variant(name, model, {"seed": seed})
+    return [model, *members]
 
 
 def train_models(

@@ -1,20 +1,25 @@
 """Commands beside training: what each reads and leaves, so that "done" is told by files alone."""
 
 import hashlib
+import os
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from src import paths
 from src.artifacts.folds import existing_scheme
+from src.artifacts.recipes import read_recipe
 from src.config import config_file
+from src.errors import UserError
 from src.launch.child import read_state
 from src.launch.cost import last_seconds
 from src.launch.jobs import Task
 from src.soups.plan import read_plan
 
-Files = tuple[list[Path], list[Path]]  # what a command reads, what it leaves
+# What a command reads (found while it is looked at), and what it leaves; None: not known here, and
+# such a command is typed each time.
+Files = tuple[Iterable[Path], list[Path]] | None
 FilesOf = Callable[[str, str, Namespace], Files]
 FILES: dict[str, FilesOf] = {}
 WORKERS = "tune"  # the command of which several can share one work (a study)
@@ -40,61 +45,143 @@ def _files(name: str) -> Callable[[FilesOf], FilesOf]:
 
 @_files("tune")
 def _tune(dataset: str, scheme: str, flags: Namespace) -> Files:
-    return _predictions(dataset, scheme, flags.models), [paths.recipe_json(dataset, flags.recipe)]
+    reads = _predictions(dataset, scheme, flags.models)
+    if flags.under or flags.also:  # other schemes, and items as they are delivered
+        home = paths.oof_home() / dataset
+        reads += [*_own(home, "fold_*.csv"), *_own(home, "delivered_*.parquet")]
+    named = [word for text in flags.extra for word in text.partition("=")[2].split(",")]
+    named += [text for text in flags.extra if "=" not in text]
+    reads += [paths.folds_csv(dataset, scheme), *_rules(dataset, flags)]
+    return [*reads, *map(Path, named)], [paths.recipe_json(dataset, flags.recipe)]
 
 
 @_files("predict")
 def _predict(dataset: str, _scheme: str, flags: Namespace) -> Files:
-    recipe = flags.recipe or "tuned"
-    if flags.output is not None:
-        return [paths.recipe_json(dataset, recipe)], [flags.output]
-    name = f"{recipe}_refit" if flags.refit else recipe
-    return [paths.recipe_json(dataset, recipe)], [paths.submission_csv(dataset, name)]
+    name = flags.recipe or "tuned"
+    if flags.vote:
+        if flags.output is None or any(not word.endswith(".csv") for word in flags.vote):
+            return None  # a list of files
+        return list(map(Path, flags.vote)), [flags.output]
+    weights = flags.checkpoint or [paths.recipe_json(dataset, name)]
+    if flags.input_dir is not None:
+        if flags.output is None:
+            return None
+        seen = _all_in(flags.input_dir)
+    else:
+        seen = _folders_in(paths.dataset_dir(dataset, flags.input_root))
+    name = f"{name}_refit" if flags.refit else name
+    left = flags.output or paths.submission_csv(dataset, name)
+
+    def reads() -> Iterator[Path]:
+        yield from weights
+        if not flags.checkpoint:
+            yield from _members(dataset, flags.recipe or "tuned")
+            yield from _rules(dataset, flags)
+        yield from seen
+
+    return reads(), [left]
 
 
 @_files("merge")
 def _merge(dataset: str, scheme: str, flags: Namespace) -> Files:
-    if flags.output is not None:
-        return [], [flags.output]
+    if flags.holdout is not None or flags.push is not None:
+        return None  # reads another data set; leaves nothing here
     fold = "*" if flags.fold is None else flags.fold
-    reads, leaves = [], []
+    reads: list[Path] = [] if flags.weights is None else [flags.weights]
+    leaves: list[Path] = []
     for word in flags.merges:
         path = config_file("merges", word)
         plan = read_plan(path)
-        names = {name.split("@")[0] for recipe in plan.recipes for name in recipe.sources}
-        homes = [paths.run_dir(dataset, scheme, name) for name in names if paths.is_plain(name)]
-        reads += [path, *(record for home in homes for record in home.glob("fold_*.json"))]
+        names = {name for recipe in plan.recipes for name in recipe.sources}
+        models = {name.split("@")[0] for name in names if paths.is_plain(name)}
+        homes = [paths.run_dir(dataset, scheme, name) for name in models]
+        reads += [path, *map(Path, names), *(one for home in homes for one in _runs(home))]
         home = paths.run_dir(dataset, scheme, plan.name)
         leaves += list(home.glob(f"fold_{fold}.json")) or [home / "fold_0.json"]
-    return reads, leaves
+    return reads, leaves if flags.output is None else [flags.output]
 
 
 @_files("robustness")
 def _robustness(dataset: str, scheme: str, flags: Namespace) -> Files:
     if flags.recipe is not None:
         left = [paths.robustness_csv(dataset, scheme, flags.recipe, is_recipe=True)]
-        return [paths.recipe_json(dataset, flags.recipe)], left
-    left = [paths.robustness_csv(dataset, scheme, model) for model in flags.model or ()]
-    return _predictions(dataset, scheme, flags.model), left
+        return _members(dataset, flags.recipe), left
+    if flags.model is None:  # a list of levels, for the one who reads it
+        return None
+    left = [paths.robustness_csv(dataset, scheme, model) for model in flags.model]
+    runs = [one for model in flags.model for one in _runs(paths.run_dir(dataset, scheme, model))]
+    return [*_predictions(dataset, scheme, flags.model), *runs], left
 
 
 @_files("evaluate")
 def _evaluate(dataset: str, scheme: str, flags: Namespace) -> Files:
     if flags.source is not None or flags.split is not None or flags.by == "mask":
-        return [], []
-    if flags.recipe is not None:
-        left = [paths.scorecard_csv(dataset, scheme, flags.recipe, is_recipe=True)]
-        return [paths.recipe_json(dataset, flags.recipe)], left
-    return _predictions(dataset, scheme, [flags.model]), [
-        paths.scorecard_csv(dataset, scheme, flags.model)
-    ]
+        return None
+    reads: list[Path] = []
+    for name in (flags.recipe, flags.versus):
+        reads += [] if name is None else _members(dataset, name)
+    models = [name for name in (flags.model, flags.versus) if name is not None]
+    reads += _predictions(dataset, scheme, models)
+    subject = flags.recipe or flags.model
+    is_recipe = flags.recipe is not None
+    return reads, [paths.scorecard_csv(dataset, scheme, subject, is_recipe=is_recipe)]
 
 
 def _predictions(dataset: str, scheme: str, models: Iterable[str] | None) -> list[Path]:
     homes = [paths.oof_scheme_dir(dataset, scheme)]
     if models is not None:
         homes = [paths.oof_dir(dataset, scheme, model) for model in models]
-    return [path for home in homes for path in home.rglob("fold_*.csv")]
+    return [path for home in homes for path in _own(home, "fold_*.csv")]
+
+
+def _own(home: Path, pattern: str) -> Iterator[Path]:
+    """Return files below a folder, but what `tune.py --extra` itself writes there."""
+    brought = paths.extra_record("d", "s", "m").name
+    return (path for path in home.rglob(pattern) if not (path.parent / brought).exists())
+
+
+def _runs(home: Path) -> list[Path]:
+    """Return the records and checkpoints of a model."""
+    return [*home.glob("fold_*.json"), *home.glob("fold_*.safetensors")]
+
+
+def _members(dataset: str, name: str) -> list[Path]:
+    """Return a recipe and what its members trained and predicted."""
+    path = paths.recipe_json(dataset, name)
+    try:
+        recipe = read_recipe(path)
+    except UserError:  # the command itself says what is wrong with it
+        return [path]
+    models = [member.model for member in recipe.members]
+    runs = [one for model in models for one in _runs(paths.run_dir(dataset, recipe.scheme, model))]
+    return [path, *_predictions(dataset, recipe.scheme, models), *runs]
+
+
+def _rules(dataset: str, flags: Namespace) -> list[Path]:
+    """Return what says how a data set is scored, and by which rules."""
+    home = paths.dataset_dir(dataset, flags.input_root)
+    rules = getattr(flags, "rules", None)
+    found = [home / "dataset.yaml", paths.dataset_yaml(dataset)]
+    return found if rules is None else [*found, Path(rules)]
+
+
+def _all_in(home: Path) -> Iterator[Path]:
+    """Return a folder (or one file) and all below it."""
+    yield home
+    for folder, folders, files in os.walk(home):
+        yield from (Path(folder, name) for name in (*folders, *files))
+
+
+def _folders_in(home: Path) -> Iterator[Path]:
+    """Return the folders of a data set, and the files of the first: its tables and archives.
+
+    A file that comes or goes changes its folder's time; of ten million each file would be too many.
+    """
+    yield home
+    for place, (folder, folders, files) in enumerate(os.walk(home)):
+        yield from (Path(folder, name) for name in folders)
+        if not place:
+            yield from (Path(folder, name) for name in files)
 
 
 def command_tasks(
@@ -103,7 +190,8 @@ def command_tasks(
     """Return the job of a command, or so many that share its work.
 
     It is done where it ended well as it is typed now, what it leaves is there, and nothing that it
-    reads is younger: then typing it again would tell nothing new.
+    reads is younger than its beginning: then typing it again would tell nothing new. Of a command
+    that has no entry in `FILES` nobody knows, and it is typed again.
     """
     key = hashlib.sha256("\0".join(line.words[1:]).encode()).hexdigest()[:8]
     tasks = []
@@ -113,20 +201,38 @@ def command_tasks(
         file = f"{line.name}.{key}{of}"
         state = paths.launch_state(dataset, file)
 
-        def is_done(state: Path = state) -> bool:
-            found = read_state(state)
-            if found is None or found["code"] != 0 or found["words"] != list(line.words):
-                return False
-            made = scheme or existing_scheme(dataset, None)
+        def files() -> Files:
             files_of = FILES.get(line.name)
-            reads, leaves = files_of(dataset, made or "", line.flags) if files_of else ([], [])
-            if not all(path.exists() for path in leaves):
+            made = scheme or existing_scheme(dataset, None)
+            return None if files_of is None else files_of(dataset, made or "", line.flags)
+
+        def has_left(state: Path = state) -> bool:
+            if _ended_well(state, line) is None:
                 return False
-            return all(path.stat().st_mtime <= found["ended"] for path in reads if path.exists())
+            found = files()
+            return found is None or all(path.exists() for path in found[1])
+
+        def is_done(state: Path = state) -> bool:
+            began = _ended_well(state, line)
+            found = None if began is None else files()
+            if began is None or found is None or not all(path.exists() for path in found[1]):
+                return False
+            # What came while it ran it may not have seen.
+            return all(path.stat().st_mtime <= began for path in found[0] if path.exists())
 
         seconds = last_seconds(state)
-        tasks.append(Task(line.text + told, file, line.words, stage, is_done, seconds))
+        tasks.append(
+            Task(line.text + told, file, line.words, stage, is_done, seconds, has_left=has_left)
+        )
     return tasks
+
+
+def _ended_well(state: Path, line: CommandLine) -> float | None:
+    """Return when a command began that ended well as it is typed now; None where it did not."""
+    found = read_state(state)
+    if found is None or found["code"] != 0 or found["words"] != list(line.words):
+        return None
+    return float(found["began"])
 
 
 def shared_studies(lines: Sequence[CommandLine]) -> list[str]:

@@ -4,6 +4,8 @@ import logging
 import secrets
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from src import paths
@@ -46,10 +48,10 @@ class Launch:
 
     def __init__(self, tasks: Sequence[Task], dataset: str, engine: JobEngine) -> None:
         self.tasks, self.dataset, self.engine = tasks, dataset, engine
-        secret = _secret(paths.launch_token(dataset))
         self.rows = {task.name: JobRow(task.name, seconds=task.seconds) for task in tasks}
-        self.orders = {task.name: order_of(task, dataset, secret, engine.cores) for task in tasks}
+        self.orders = {task.name: order_of(task, dataset, "", engine.cores) for task in tasks}
         self._taken: dict[str, Task] = {}  # that the engine has
+        self._gone: dict[str, float] = {}  # since when it has not, of those that said no end yet
         self._said = time.monotonic()
 
     def look(self) -> None:
@@ -61,6 +63,24 @@ class Launch:
                 self._progress(task, alive.get(task.name, ELSEWHERE))
             elif task.is_done():
                 self._end(task, DONE, "")
+            else:
+                self._recall(task)
+
+    def _recall(self, task: Task) -> None:
+        """Note how a job's last start ended, of one that is not done and that nobody works on."""
+        row, order = self.rows[task.name], self.orders[task.name]
+        state, text = read_state(order.state), last_part(Path(order.log))
+        if state is None:
+            return
+        code = state["code"]
+        if code is None:
+            row.note = f"begun on {_node(state)}, and no end is known"
+        elif code in STOPS:
+            row.state, row.note = STOPPED, _last_line(text)
+        elif code:
+            row.state, row.note = FAILED, error_of(text, code)
+        elif task.has_left is not None and task.has_left():
+            row.note = "ended well before; again, for what it reads may have changed since"
 
     def run(self, *, detach: bool = False) -> None:
         """Do what is not done, stage by stage; a stage begins when the ones before are done.
@@ -68,6 +88,11 @@ class Launch:
         Raises:
             KeyboardInterrupt: once all jobs have saved and ended.
         """
+        secret = _secret(paths.launch_token(self.dataset))
+        self.orders = {name: replace(one, secret=secret) for name, one in self.orders.items()}
+        for row in self.rows.values():
+            if row.state in (FAILED, STOPPED):  # before; it is tried again at its turn
+                row.state, row.note = WAITING, ""
         try:
             for stage in sorted({task.stage for task in self.tasks}):
                 self._stage([task for task in self.tasks if task.stage == stage], detach=detach)
@@ -97,7 +122,10 @@ class Launch:
             alive = self.engine.alive()
             for name, task in list(self._taken.items()):
                 if name in alive:
+                    self._gone.pop(name, None)
                     self._progress(task, alive[name])
+                    continue
+                if self._may_be_unseen(task):
                     continue
                 del self._taken[name]
                 if self._settle(task):
@@ -144,6 +172,32 @@ class Launch:
             LOG.info("%s: another process is at work on it, waiting", task.name)
         row.note = where
 
+    def _may_be_unseen(self, task: Task) -> bool:
+        """Tell whether a job has ended that may have written more than this machine sees yet.
+
+        A file server is asked again for what a folder holds when the folder is listed.
+        """
+        order = self.orders[task.name]
+        for path in (order.state, task.lock):
+            with suppress(OSError):
+                any(Path(path or order.state).parent.iterdir())
+        state = read_state(order.state)
+        code = None if state is None else state["code"]
+        since = self._gone.setdefault(task.name, time.monotonic())
+        late = time.monotonic() - since >= self.engine.sight_seconds
+        if late or code not in (None, 0) or (code == 0 and self._has_left(task)):
+            del self._gone[task.name]
+            return False
+        return True
+
+    @staticmethod
+    def _has_left(task: Task) -> bool:
+        """Tell whether what a job leaves is there."""
+        try:
+            return task.has_left() if task.has_left is not None else task.is_done()
+        except UserError:  # said when it is judged
+            return True
+
     def _settle(self, task: Task, *, stopped: bool = False) -> bool:
         """Note how a job ended, by what it left; tells whether it must be handed in once more.
 
@@ -153,13 +207,15 @@ class Launch:
         state, text = read_state(order.state), last_part(Path(order.log))
         code = None if state is None else state["code"]
         try:
-            if task.is_done():
+            if task.is_done() or (task.has_left is not None and task.has_left()):
                 self._end(task, DONE, "", state)
             elif _elsewhere(task):  # somebody else was faster
                 return True
             elif state is None or (code is None and not text):
                 words = "" if stopped else self.engine.last_words(task.name)
                 self._end(task, FAILED if words else WAITING, words)
+            elif code is None and stopped:
+                self._end(task, STOPPED, _last_line(text), state)
             elif code is None:
                 words = self.engine.last_words(task.name)
                 self._end(task, FAILED, words or f"its machine {_node(state)} fell silent", state)

@@ -13,7 +13,9 @@ import torch
 from safetensors.torch import save_file
 
 from src import paths
+from src.artifacts.atomic import file_lock
 from src.cli import parsers
+from src.cli.scale import launch as module
 from src.cli.scale.launch import flags_of, read_line
 from src.errors import UserError
 from tests.cli.conftest import Command
@@ -72,8 +74,8 @@ def test_a_missing_engine_says_what_to_install(
     monkeypatch.setenv("PATH", "/nowhere")
     assert "sbatch, squeue" in launch(*words, "slurm", code=2)
     monkeypatch.setattr("src.launch.engines.slurm.shutil.which", lambda name: name)
-    for module in ("slurm", "ray"):
-        monkeypatch.setattr(f"src.launch.engines.{module}.importlib.util.find_spec", lambda _: None)
+    for name in ("slurm", "ray"):
+        monkeypatch.setattr(f"src.launch.engines.{name}.importlib.util.find_spec", lambda _: None)
     assert "pip install submitit" in launch(*words, "slurm", code=2)
     assert "pip install ray" in launch(*words, "ray", code=2)
 
@@ -96,6 +98,57 @@ def test_a_dry_run_shows_what_is_done_and_what_the_rest_costs(
     config = paths.root() / "configs/models/tiny.yaml"
     config.write_text(config.read_text().replace("lr: 1e-2", "lr: 2e-2"))
     assert "the model's config has changed since" in launch("--models", "tiny", code=2)
+
+
+def test_a_dry_run_writes_nothing(launch: Typed, artefact_root: Path) -> None:
+    def files() -> set[Path]:
+        return {path for path in artefact_root.rglob("*") if path.is_file()}
+
+    words = ["--models", "tiny", "--set", "optim.lr=1e-3", "--as", "slow", "--seeds", "2"]
+    words += ["--folds", "all", "refit", "--device", "cpu", "--dry-run"]
+    before = files()
+    said = launch(*words, "--scheme", "sgkf3_s0")
+    new = [path for path in files() - before if "manifest" not in path.parts]
+    assert new == []
+    assert not list((artefact_root / ".cache/manifest").glob("*.parquet"))  # no file was opened
+    assert "would be written: configs of slow, slow_s43" in said
+    assert "would be made: the folds sgkf3_s0 of tiny" in said
+    assert "8 waiting" in said
+    assert "--as tiny: " in launch(*words[:4], "--as", "tiny", "--dry-run", code=2)
+    for scheme, folds in {"clusters8x2_s1": 2, "sgkf4_s1_unscanned": 4}.items():
+        told = launch("--models", "tiny", "--scheme", scheme, "--device", "cpu", "--dry-run")
+        assert f"{folds} waiting" in told
+
+
+def test_a_look_takes_no_record_away(command: Command, launch: Typed) -> None:
+    """Another machine may have written more than this one sees yet."""
+    command("train", "--model", "tiny", "--fold", "0", "--scheme", "sgkf2_s0")
+    names = ("tiny", "sgkf2_s0", "tiny", 0)
+    away = paths.checkpoint(*names).rename(paths.root() / "not_seen_yet")
+    assert "2 waiting" in launch("--models", "tiny", "--device", "cpu", "--dry-run")
+    away.rename(paths.checkpoint(*names))
+    assert "1 done, 1 waiting" in launch("--models", "tiny", "--device", "cpu", "--dry-run")
+
+
+def test_overwrite_takes_nothing_away_where_one_fold_is_in_work(
+    command: Command, launch: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.artifacts.atomic.PATIENCE", 0.3)
+    command("train", "--model", "tiny", "--fold", "0", "--scheme", "sgkf2_s0")
+    with file_lock(paths.run_lock("tiny", "sgkf2_s0", "tiny", 1), "it"):
+        said = launch("--models", "tiny", "--device", "cpu", "--overwrite", code=2)
+    assert "another process is at work on" in said
+    assert paths.run_record("tiny", "sgkf2_s0", "tiny", 0).is_file()
+
+
+@pytest.mark.parametrize("cards", [1, 4])
+def test_several_cards_of_a_job_are_ranks_of_its_fold(tiny: Path, cards: int) -> None:
+    words = ["--data", "tiny", "--models", "tiny", "--gpus-per-job", str(cards), "--dry-run"]
+    given = parsers.make_parser("launch").parse_args(words)
+    tasks, _ = module._tasks(module._wanted(given), given, "tiny")
+    for task in tasks:
+        read = parsers.make_parser("train").parse_args(task.words[1:])
+        assert (read.ddp, task.ranks) == (4 if cards == 4 else None, cards)
 
 
 def test_flags_of_training_reach_every_job_as_they_were_typed(tmp_path: Path) -> None:

@@ -6,9 +6,12 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
+import pytest
+
 from src import paths
 from src.cli.scale.launch import read_line, with_data
-from src.launch.commands import command_tasks, shared_studies
+from src.launch.commands import CommandLine, command_tasks, shared_studies
+from src.launch.jobs import Task
 
 
 def touch(path: Path, ago: float) -> Path:
@@ -16,6 +19,21 @@ def touch(path: Path, ago: float) -> Path:
     path.touch()
     os.utime(path, (time.time() - ago,) * 2)
     return path
+
+
+def end_well(task: Task, began: float = 60, ended: float = 50) -> None:
+    """Note that a command began and ended well so many seconds ago."""
+    state = paths.launch_state("d", task.key)
+    state.parent.mkdir(parents=True, exist_ok=True)
+    now = time.time()
+    told = {"words": list(task.words), "began": now - began, "ended": now - ended, "code": 0}
+    state.write_text(json.dumps(told))
+
+
+def task_of(text: str) -> tuple[Task, CommandLine]:
+    line = with_data(read_line(text), "d", "s", None)
+    (task,) = command_tasks(line, "d", "s", 0)
+    return task, line
 
 
 def test_a_command_is_done_until_what_it_reads_is_younger(artefact_root: Path) -> None:
@@ -34,6 +52,10 @@ def test_a_command_is_done_until_what_it_reads_is_younger(artefact_root: Path) -
     assert task.is_done()
     touch(oof, 10)
     assert not task.is_done()
+    touch(oof, 55)  # while it ran
+    assert not task.is_done()
+    assert task.has_left is not None
+    assert task.has_left()  # but it did its work
     touch(oof, 100)
     recipe.unlink()
     assert not task.is_done()
@@ -54,11 +76,66 @@ def test_a_merge_reads_its_models_and_leaves_its_own_records(artefact_root: Path
     (merges / "soup.yaml").write_text(
         "merge_method: linear\nmodels:\n  - {model: a}\n  - {model: b}\n"
     )
-    from src.launch.commands import FILES
-
-    ours = [touch(paths.run_record("d", "s", name, 0), 9) for name in ("a", "b")]
+    ours = [touch(paths.run_record("d", "s", name, 0), 100) for name in ("a", "b")]
     touch(paths.run_record("d", "s", "other", 0), 9)
-    flags = Namespace(merges=["soup"], fold=None, output=None)
-    reads, leaves = FILES["merge"]("d", "s", flags)
-    assert set(reads) == {*ours, merges / "soup.yaml"}
-    assert leaves == [paths.run_record("d", "s", "soup", 0)]
+    soup = touch(paths.run_record("d", "s", "soup", 0), 50)
+    touch(merges / "soup.yaml", 100)
+    for text in ("merge soup", f"merge soup --output {artefact_root / 'x.safetensors'}"):
+        touch(artefact_root / "x.safetensors", 50)
+        task, _ = task_of(text)
+        end_well(task)
+        assert task.is_done()
+        touch(ours[1], 10)
+        assert not task.is_done()
+        touch(ours[1], 100)
+    soup.unlink()
+    (one, other) = (task_of(text)[0] for text in ("merge soup", "merge soup --holdout other"))
+    end_well(one)
+    end_well(other)
+    assert not one.is_done()  # what it leaves is gone
+    assert not other.is_done()  # what it reads is not known here
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["export m", "report m", "evaluate --model m --split test", "robustness --list", "folds"],
+)
+def test_a_command_of_which_it_is_not_known_what_it_reads_is_typed_again(
+    text: str, artefact_root: Path
+) -> None:
+    task, _ = task_of(text)
+    end_well(task)
+    assert not task.is_done()
+    assert task.has_left is not None
+    assert task.has_left()
+
+
+def test_a_prediction_reads_its_pictures_its_recipe_and_its_members(
+    artefact_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Namespace(scheme="s", members=[Namespace(model="m")])
+    monkeypatch.setattr("src.launch.commands.read_recipe", lambda _: recipe)
+    out = touch(artefact_root / "out.csv", 50)
+    tests = touch(artefact_root / "input" / "d" / "test" / "1.png", 100).parent
+    pictures = touch(artefact_root / "new" / "deep" / "1.png", 100)
+    for folder in (tests, tests.parent, pictures.parent, pictures.parent.parent):
+        touch(folder, 100)
+    reads = [
+        touch(paths.checkpoint("d", "s", "m", 0), 100),
+        touch(paths.run_record("d", "s", "m", 0), 100),
+        touch(paths.recipe_json("d", "tuned"), 100),
+    ]
+    touch(paths.submission_csv("d", "tuned"), 50)
+    for text, seen in {
+        "predict_ensemble.py": tests,
+        f"predict_ensemble.py --input-dir {artefact_root / 'new'} --output {out}": pictures,
+        f"predict_ensemble.py --input-dir {artefact_root / 'new'} --output {out} "
+        f"--checkpoint {reads[0]}": pictures.parent,
+    }.items():
+        task, line = task_of(text)
+        end_well(task)
+        assert task.is_done(), text
+        for path in [*reads[: 1 if line.flags.checkpoint else 3], seen]:
+            touch(path, 10)
+            assert not task.is_done(), (text, path)
+            touch(path, 100)

@@ -11,10 +11,13 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from src.launch.engines.ray import _check_port
+from src.errors import UserError
+from src.launch.engines import Resources
+from src.launch.engines.ray import OnRay, _check_port
 from tests.conftest import REPO
 from tests.launch.serial import (  # noqa: F401 - fixtures
     FLAGS,
@@ -25,6 +28,7 @@ from tests.launch.serial import (  # noqa: F401 - fixtures
     tiny_root,
     trained_root,
 )
+from tests.launch.test_child import order
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
 
@@ -39,6 +43,42 @@ def test_an_address_at_which_nothing_listens_is_told_at_once() -> None:
     with pytest.raises(OSError, match="refused"):
         _check_port(f"127.0.0.1:{_free_port()}")
     _check_port("auto")
+
+
+def test_a_node_that_starts_no_process_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a stand-in for Ray: its second node never answers."""
+    nodes = [
+        {"NodeID": name, "Alive": True, "NodeManagerHostname": name, "NodeManagerAddress": "10.0"}
+        for name in ("good", "dumb")
+    ]
+    look = SimpleNamespace(
+        options=lambda scheduling_strategy: SimpleNamespace(
+            remote=lambda _: scheduling_strategy  # in place of a reference: the node
+        )
+    )
+    ended: list[str] = []
+
+    def wait(refs: list[str], *, num_returns: int, timeout: float) -> tuple[list[str], list[str]]:
+        assert num_returns == len(refs)
+        assert timeout > 0
+        return ["good"], ["dumb"]
+
+    stand_in = SimpleNamespace(
+        nodes=lambda: nodes, wait=wait, cancel=lambda ref, force: ended.append(ref),
+    )  # fmt: skip
+    scheduling = ModuleType("ray.util.scheduling_strategies")
+    vars(scheduling)["NodeAffinitySchedulingStrategy"] = lambda node, soft: node
+    for name in ("ray", "ray.util"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, scheduling.__name__, scheduling)
+    engine = OnRay(Resources("d"))
+    engine._ray = stand_in
+    monkeypatch.setattr(engine, "_remote", lambda *_, **__: look)
+    with pytest.raises(UserError, match=r"no process begins on dumb \(10\.0\) within"):
+        engine._check_files(order(tmp_path, "-c", "pass"))
+    assert ended == ["dumb"]
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from filelock import FileLock
 
 from src import paths
 from src.errors import UserError
+from src.launch.child import write_state
 from src.launch.engines import Resources
 from src.launch.engines.local import Local, visible_cards
-from src.launch.jobs import shares
+from src.launch.jobs import Task, carried, shares
 from src.launch.run import Launch
 from tests.launch.conftest import MakeTask
 
@@ -134,6 +135,67 @@ def test_a_job_that_ends_well_and_leaves_nothing_is_not_done(
     assert launch.rows["slow"].note == "time is up after 9 h; the same command goes on"
 
 
+def test_a_look_says_how_the_last_start_ended_and_a_new_one_begins_afresh(
+    artefact_root: Path, tmp_path: Path, make_task: MakeTask
+) -> None:
+    full = "import sys; print('error: the disk is full', file=sys.stderr); sys.exit(2)"
+    later = make_task("later", full, stage=1)
+    Launch([later], "d", local()).run()
+    tasks = [make_task("first"), later]
+    launch = Launch(tasks, "d", local())
+    launch.look()
+    assert states(launch) == {"first": "waiting", "later": "failed"}
+    assert launch.rows["later"].note == "the disk is full"
+    # That it failed before keeps no stage from its turn.
+    tasks[1] = make_task("later", stage=1)
+    launch = Launch(tasks, "d", local())
+    launch.look()
+    launch.run()
+    assert set(states(launch).values()) == {"done"}
+
+
+def test_a_job_of_which_no_end_is_known_is_told(artefact_root: Path, make_task: MakeTask) -> None:
+    launch = Launch([make_task("cut")], "d", local())
+    state = {"words": [], "node": "node7", "began": 1.0, "ended": None, "code": None}
+    path = paths.launch_state("d", "cut")
+    path.parent.mkdir(parents=True)
+    write_state(str(path), state)
+    launch.look()
+    assert states(launch) == {"cut": "waiting"}
+    assert launch.rows["cut"].note == "begun on node7, and no end is known"
+
+
+def test_files_that_a_file_server_shows_late_are_waited_for(
+    artefact_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Local, "sight_seconds", 20.0)
+    ended: list[float] = []
+
+    def is_done() -> bool:  # 0.7 s after the command was first looked for
+        if not paths.launch_log("d", "late").exists():
+            return False
+        ended.append(time.monotonic())
+        return ended[-1] - ended[0] > 0.7
+
+    launch = Launch([Task("late", "late", ("-c", "pass"), 0, is_done)], "d", local())
+    launch.run()
+    assert states(launch) == {"late": "done"}
+    # One whose own words say why is not waited for.
+    broken = Task("bad", "bad", ("-c", "raise KeyError(7)"), 0, lambda: False)
+    launch, began = Launch([broken], "d", local()), time.monotonic()
+    launch.run()
+    assert states(launch) == {"bad": "failed"}
+    assert time.monotonic() - began < 15
+
+
+def test_secrets_are_not_written_down_for_jobs() -> None:
+    given = {
+        "HF_HOME": "/h", "HF_TOKEN": "x", "WANDB_MODE": "offline", "WANDB_API_KEY": "x",
+        "RVF_PASSWORD": "x", "HF_CLIENT_SECRET": "x", "PATH": "/bin",
+    }  # fmt: skip
+    assert carried(given) == {"HF_HOME": "/h", "WANDB_MODE": "offline"}
+
+
 def test_cards_keep_the_names_that_the_caller_gave_them() -> None:
     assert visible_cards({}, 2) == ["0", "1"]
     assert visible_cards({"CUDA_VISIBLE_DEVICES": "2,3"}, 2) == ["2", "3"]
@@ -160,3 +222,5 @@ def test_cores_are_shared_and_fewer_threads_are_respected() -> None:
     assert shares(4, {"OMP_NUM_THREADS": "1"})["MKL_NUM_THREADS"] == "1"
     assert shares(4, {"OMP_NUM_THREADS": "16"})["OPENBLAS_NUM_THREADS"] == "4"
     assert shares(4, {})["LOKY_MAX_CPU_COUNT"] == "4"
+    ranks = shares(8, {}, ranks=4)
+    assert (ranks["OMP_NUM_THREADS"], ranks["LOKY_MAX_CPU_COUNT"]) == ("2", "8")

@@ -69,6 +69,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FAKE", str(home))
     monkeypatch.setenv("MOST", "2")
     monkeypatch.setattr("src.launch.engines.slurm.PAUSES", (0.2, 0.2))
+    monkeypatch.setattr(Slurm, "sight_seconds", 0.3)
     return home
 
 
@@ -92,8 +93,13 @@ def test_times_are_read_as_slurm_writes_them() -> None:
 
 
 def test_a_quota_is_waited_for_and_every_job_is_done_once(
-    artefact_root: Path, fake: Path, tmp_path: Path, make_task: MakeTask
+    artefact_root: Path,
+    fake: Path,
+    tmp_path: Path,
+    make_task: MakeTask,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_never_written")
     tasks = [make_task(name) for name in "abc"]
     tasks.append(make_task("bad", "raise ValueError('no such thing')"))
     launch = Launch(tasks, "d", slurm())
@@ -104,6 +110,9 @@ def test_a_quota_is_waited_for_and_every_job_is_done_once(
     assert launch.rows["bad"].note == "ValueError: no such thing"
     assert {path.read_text() for path in (tmp_path / "left").iterdir()} == {"x"}
     assert (fake / "count").read_text().strip() == "4"
+    home = paths.launch_dir("d") / "slurm"
+    assert stat.S_IMODE(home.stat().st_mode) == stat.S_IRWXU
+    assert not [path for path in home.iterdir() if b"hf_never_written" in path.read_bytes()]
 
 
 def test_what_slurm_refuses_at_once_is_said_in_its_words(

@@ -24,6 +24,7 @@ from src.ensemble.studies import open_storage
 from src.errors import UserError, unknown_name
 from src.launch.commands import WORKERS, CommandLine, command_tasks, shared_studies
 from src.launch.cost import cost_line
+from src.launch.dry import planned_folds, planned_members
 from src.launch.engines import ENGINES, JobEngine, Resources
 from src.launch.jobs import Models, Task
 from src.launch.run import Launch
@@ -174,7 +175,10 @@ def _resources(arguments: Namespace) -> Resources:
 
 
 def _tasks(wanted: Wanted, arguments: Namespace, name: str) -> tuple[list[Task], Models | None]:
-    """Return all jobs: folds and variants are made here, once, and not by jobs at once."""
+    """Return all jobs: folds and variants are made here, once, and not by jobs at once.
+
+    A dry run makes neither.
+    """
     training, tasks, scheme = None, [], arguments.scheme
     if wanted.models:
         training = _models(wanted.models, arguments, name)
@@ -194,15 +198,25 @@ def _tasks(wanted: Wanted, arguments: Namespace, name: str) -> tuple[list[Task],
 
 
 def _models(models: Sequence[str], arguments: Namespace, name: str) -> Models:
-    """Write the variants, make the folds, and return what is trained."""
-    changes = _changes(arguments)
-    if arguments.new_name is not None:
-        write_variant(arguments.new_name, models[0], changes)
-        models = [arguments.new_name]
-    names = [each for model in models for each in with_seeds(model, arguments.seeds)]
+    """Write the variants, make the folds, and return what is trained; a dry run says what of it."""
     options = taken(Options, arguments, overwrite=False)
-    dataset = load_dataset(name, arguments.input_root)
-    scheme, folds, _ = folds_of(dataset, arguments.scheme, options)
+    if arguments.dry_run:
+        names, unmade = planned_members(
+            models, _changes(arguments), arguments.new_name, arguments.seeds
+        )
+        dataset = load_dataset(name, arguments.input_root)
+        scheme, folds, is_made = planned_folds(dataset, arguments.scheme)
+        if unmade:
+            print(f"would be written: configs of {', '.join(unmade)}")
+        if not is_made:
+            print(
+                f"would be made: the folds {scheme} of {name}, for which each file is opened once"
+            )
+            unmade = {one: unmade.get(one) or read_model(one) for one in names}
+    else:
+        names, unmade = _written(models, arguments), {}
+        dataset = load_dataset(name, arguments.input_root)
+        scheme, folds, _ = folds_of(dataset, arguments.scheme, options)
     chosen: list[paths.FoldName] = []
     for word in arguments.folds:
         if word == EACH:
@@ -214,11 +228,18 @@ def _models(models: Sequence[str], arguments: Namespace, name: str) -> Models:
         else:
             check_fold(folds, int(word))
             chosen.append(int(word))
-    words = flags_of(arguments)
     return Models(
         dataset, scheme, folds, tuple(dict.fromkeys(names)), tuple(dict.fromkeys(chosen)), options,
-        tuple(words),
+        tuple(flags_of(arguments)), ranks=max(1, arguments.gpus_per_job or 1), unmade=unmade,
     )  # fmt: skip
+
+
+def _written(models: Sequence[str], arguments: Namespace) -> list[str]:
+    """Write the variants, and return the names of all members."""
+    if arguments.new_name is not None:
+        write_variant(arguments.new_name, models[0], _changes(arguments))
+        models = [arguments.new_name]
+    return [each for model in models for each in with_seeds(model, arguments.seeds)]
 
 
 def flags_of(arguments: Namespace) -> list[str]:
@@ -237,6 +258,8 @@ def flags_of(arguments: Namespace) -> list[str]:
             words.append(flag)
         else:
             words += [flag, str(value.absolute() if isinstance(value, Path) else value)]
+    if (arguments.gpus_per_job or 1) > 1:  # a plain command would leave all cards but one idle
+        words += ["--ddp", str(arguments.gpus_per_job)]
     return words
 
 

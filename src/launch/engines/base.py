@@ -8,6 +8,8 @@ from src.errors import UserError
 from src.launch.child import JobOrder
 from src.registry import Registry
 
+SIGHT_SECONDS = 60.0  # NFS remembers what a folder held for up to that long (`acdirmax`)
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -26,6 +28,8 @@ class JobEngine(ABC):
 
     pause = 1.0  # seconds between two looks
     detaches = False  # whether jobs go on when the launcher has left
+    # seconds after which this machine surely sees what a job of another one wrote at its end
+    sight_seconds = 0.0
 
     def __init__(self, wanted: Resources) -> None:
         self.wanted = wanted

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import socket
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,16 +14,25 @@ from typing import Any
 from src.errors import UserError
 from src.launch import child
 from src.launch.child import JobOrder, out_of_sight, run_order
-from src.launch.engines.base import ENGINES, JobEngine, Resources, missing_package
+from src.launch.engines.base import (
+    ENGINES,
+    SIGHT_SECONDS,
+    JobEngine,
+    Resources,
+    missing_package,
+)
 
 USUAL_CORES = 4
 PORT_SECONDS = 5.0  # that a cluster may take to answer
+NODE_SECONDS = 120.0  # that a node may take to start a worker
 ENDING_SECONDS = 60.0  # that a cancelled job may take to save
 
 
 @ENGINES.register("ray")
 class OnRay(JobEngine):
     """Tasks on a cluster that somebody has started; Ray queues what there is no room for."""
+
+    sight_seconds = SIGHT_SECONDS
 
     def __init__(self, wanted: Resources) -> None:
         super().__init__(wanted)
@@ -80,10 +90,25 @@ class OnRay(JobEngine):
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         look = self._remote(out_of_sight, num_cpus=0)
-        nodes = [node["NodeID"] for node in self._ray.nodes() if node["Alive"]]
-        there = [NodeAffinitySchedulingStrategy(node, soft=True) for node in nodes]
-        asked = [look.options(scheduling_strategy=one).remote(order) for one in there]
-        blind = [why for why in self._ray.get(asked) if why]
+        asked = {}
+        for node in [node for node in self._ray.nodes() if node["Alive"]]:
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)
+            ref = look.options(scheduling_strategy=there).remote(order)
+            asked[ref] = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+        _, silent = self._ray.wait(list(asked), num_returns=len(asked), timeout=NODE_SECONDS)
+        if silent:
+            for ref in silent:
+                self._ray.cancel(ref, force=True)
+            raise UserError(
+                f"no process begins on {', '.join(asked[ref] for ref in silent)} within "
+                f"{NODE_SECONDS:g} s: is python {sys.version_info.major}.{sys.version_info.minor} "
+                "with this Ray there, and is its log quiet (/tmp/ray/session_latest/logs)? Take "
+                "the node out of the cluster (ray stop), or mend it"
+            )
+        try:
+            blind = [why for why in self._ray.get(list(asked)) if why]
+        except self._ray.exceptions.RayError as error:
+            raise UserError(f"a node of the Ray cluster fails: {_first_line(error)}") from None
         if blind:
             raise UserError(blind[0])
 
@@ -112,8 +137,7 @@ class OnRay(JobEngine):
         try:
             return str(self._ray.get(ref))
         except self._ray.exceptions.RayError as error:  # a node died, or what runs ours
-            text = re.sub(r"\x1b\[[\d;]*m", "", str(error)).strip()
-            return f"Ray: {type(error).__name__}: {(text.splitlines() or [''])[0]}"
+            return f"Ray: {type(error).__name__}: {_first_line(error)}"
 
     def last_words(self, name: str) -> str:
         """Say what Ray says of a job's end."""
@@ -134,6 +158,12 @@ class OnRay(JobEngine):
         if self._ray is not None:
             with suppress(Exception):
                 self._ray.shutdown()
+
+
+def _first_line(error: Exception) -> str:
+    """Return the first line of an error of Ray's, without its colours."""
+    text = re.sub(r"\x1b\[[\d;]*m", "", str(error)).strip()
+    return (text.splitlines() or [""])[0]
 
 
 def _check_port(address: str) -> None:

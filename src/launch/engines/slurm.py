@@ -24,7 +24,13 @@ from src import paths
 from src.errors import UserError
 from src.launch import child
 from src.launch.child import JobOrder, run_order
-from src.launch.engines.base import ENGINES, JobEngine, Resources, missing_package
+from src.launch.engines.base import (
+    ENGINES,
+    SIGHT_SECONDS,
+    JobEngine,
+    Resources,
+    missing_package,
+)
 
 if TYPE_CHECKING:
     import submitit
@@ -37,6 +43,8 @@ REQUEUES = 1000  # a job whose time is over goes on in the queue again, as often
 LOG = logging.getLogger("rvf")
 PAUSES = (1.0, 15.0)  # seconds between two looks: soon at first, then rarely
 ENDING_SECONDS = 120.0  # that a cancelled job may take to save
+ANSWER_SECONDS = 60.0  # that SLURM may take to answer
+PRIVATE = 0o700  # submitit's files hold what jobs are told: commands and settings
 
 
 class SlurmWork:
@@ -81,6 +89,7 @@ class Slurm(JobEngine):
     """Submits jobs, and asks `squeue` about them."""
 
     detaches = True
+    sight_seconds = SIGHT_SECONDS
 
     def __init__(self, wanted: Resources) -> None:
         super().__init__(wanted)
@@ -134,6 +143,7 @@ class Slurm(JobEngine):
         pickler = importlib.import_module("cloudpickle")
         for module in (child, importlib.import_module(__name__)):
             pickler.register_pickle_by_value(module)
+        self.home.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         executor = submitit.SlurmExecutor(self.home, max_num_timeout=REQUEUES)
         flags = {key: value for key, value in self.wanted.slurm.items() if key != "time"}
         asked: dict[str, Any] = {"gpus_per_node": self.wanted.cards} if self.wanted.cards else {}
@@ -192,10 +202,9 @@ class Slurm(JobEngine):
         Where SLURM does not answer, what it said last stands.
         """
         words = ["squeue", "--noheader", "--user", getpass.getuser(), "--format", "%i|%j|%T|%N|%r"]
-        try:
-            said = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
-        except subprocess.TimeoutExpired:
-            self._lost = "squeue took more than a minute"
+        said = _ask(words)
+        if said is None:
+            self._lost = f"squeue took more than {ANSWER_SECONDS:g} s"
             return self._seen
         if said.returncode:
             self._lost = (said.stderr.strip().splitlines() or ["squeue failed"])[-1]
@@ -231,9 +240,8 @@ class Slurm(JobEngine):
         number = self._ids.get(name)
         if number is None:
             return self._refused or "SLURM knows nothing of it"
-        words = ["scontrol", "--oneliner", "show", "job", number]
-        told = subprocess.run(words, capture_output=True, text=True, check=False).stdout
-        facts = dict(re.findall(r"(\w+)=(\S*)", told))
+        told = _ask(["scontrol", "--oneliner", "show", "job", number])
+        facts = dict(re.findall(r"(\w+)=(\S*)", told.stdout)) if told is not None else {}
         end = f"SLURM job {number}"
         if facts:
             end += f" {facts.get('JobState', '').lower()} on {facts.get('NodeList', '?')}"
@@ -253,10 +261,22 @@ class Slurm(JobEngine):
         numbers = [self._ids[ours] for name, ours in self._names.items() if name in seen]
         if not numbers:
             return
-        subprocess.run(["scancel", *numbers], check=False)
+        if _ask(["scancel", *numbers]) is None:
+            LOG.warning("scancel does not answer; to end the jobs: scancel %s", " ".join(numbers))
+            return
         until = time.monotonic() + ENDING_SECONDS
         while time.monotonic() < until and set(self._squeue()) & set(self._names):
             time.sleep(1.0)
+
+
+def _ask(words: Sequence[str]) -> "subprocess.CompletedProcess[str] | None":
+    """Run one of SLURM's commands; None where it does not come back."""
+    try:
+        return subprocess.run(
+            words, capture_output=True, text=True, check=False, timeout=ANSWER_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def slurm_name(order: JobOrder) -> str:
