@@ -1,17 +1,20 @@
-"""A data set of a million items: manifest, folds, hashing, near-duplicates; time, memory, growth.
+"""A data set of millions of items: manifest, folds, hashing, near-duplicates; time, memory, growth.
 
   python benchmarks/scale.py                             1e4, 1e5, 1e6 items in zips; 1e5 in folders
   python benchmarks/scale.py --largest 100000            the same, smaller
-  python benchmarks/scale.py --scratch DIR               where the files go (230 MB), else $TMPDIR
+  python benchmarks/scale.py --largest 10000000          1e7 too, and no hashes: 12 GiB of memory
+  python benchmarks/scale.py --scratch DIR               where the files go (230 MB; 1e7: 5 GB)
 
 Each row runs in a process of its own, so that its peak memory is its own. Times are CPU seconds
 (all threads), with wall seconds beside them. The members are a few bytes each: the manifest comes
-from names and CSV alone, and the folds from given groups without opening a file. Hashing and the
-search of near-duplicates are timed apart, on pictures and hashes made here."""
+from names and CSV alone, and the folds from given groups without opening a file. A later start is a
+process that goes on to the rows of its first batch and reads one file of it out of its zip.
+Hashing and the search of near-duplicates are timed apart, on pictures and hashes made here."""
 
 import argparse
 import json
 import os
+import resource
 import struct
 import subprocess
 import sys
@@ -30,6 +33,10 @@ import numpy as np  # noqa: E402
 
 SEED, N_FOLDS = 42, 5
 MOST_SECONDS, MOST_GIB, ITEMS = 180.0, 3.0, 1_000_000
+MANY, MOST_MANY_GIB, MOST_START_CPU, MOST_START_GIB = 10_000_000, 12.0, 10.0, 2.0
+STOP_GIB, STOP_SECONDS = 13, 540  # of a first build
+MODEL = "compact32"
+_START = ("imports", "cpu", "wall", "own", "mapped", "peak")  # of a later start: s, then GiB
 SCHEME = f"sgkf{N_FOLDS}_s{SEED}_unscanned"
 
 
@@ -50,10 +57,7 @@ def make_data(root: Path, n: int, *, folders: bool) -> None:
 
 
 def write_zip(path: Path, part: str, count: int) -> None:
-    """Write `part/0000/part_0000000.jpg`, stored, 7 digits each; a minute for ten million members.
-
-    `zipfile` would take two, and 6 GB.
-    """
+    """Write `part/0000/part_0000000.jpg`, stored, 7 digits each, a microsecond a member."""
     name = f"{part}/0000/{part}_0000000.jpg".encode()
     n_name, blocks = len(name), range(0, count, 100_000)
     text = [("name", "u1", (n_name,))]
@@ -130,6 +134,7 @@ def _peak_gib() -> float:
 
 def measure_data(home: str, name: str) -> dict[str, float]:
     """Manifest, folds made, folds read again, the table of a run."""
+    resource.setrlimit(resource.RLIMIT_DATA, (STOP_GIB * 2**30,) * 2)
     os.environ["RVF_ROOT"] = str(Path(home) / "artefacts" / name)
     from src.data.folds.make import ensure_folds
     from src.data.layouts.load import load_dataset
@@ -143,6 +148,43 @@ def measure_data(home: str, name: str) -> dict[str, float]:
     return {
         "items": len(dataset.items), "groups": made[1]["group"].nunique(), "manifest": manifest,
         "folds": folds, "wall": manifest_wall + folds_wall, "gib": peak, "read": read + table,
+    }  # fmt: skip
+
+
+def measure_start(home: str, name: str) -> dict[str, float]:
+    """A later start: to the rows of the first batch, and one file of them read."""
+    began = time.perf_counter()
+    os.environ["RVF_ROOT"] = str(Path(home) / "artefacts" / name)
+    from src.data.folds.make import ensure_folds
+    from src.data.items.files import read_bytes
+    from src.data.layouts.load import load_dataset
+    from src.training.job import Options
+    from src.training.plan import plan_jobs
+    from src.training.trainer import Trainer
+
+    imports = time.process_time()
+    dataset = load_dataset(name, Path(home) / "input")
+    folds = ensure_folds(dataset, SCHEME)[1]
+    options = Options(
+        device="cpu", precision="fp32", workers=0, track="none", cache="none", no_pretrained=True
+    )
+    job = next(plan_jobs([MODEL], dataset, SCHEME, folds, [0], options))
+    job.identity({"source": "random", "sha256": ""})
+    trainer = Trainer(job)
+    trainer.source.marks()
+    trainer.source.preload(None, "none")
+    trainer.compute, trainer.workers = options, 0
+    trainer.run.enter_stage(0)
+    trainer.batches = trainer.make_batches()
+    first = next(iter(trainer.sampler))
+    path = trainer.source.paths[next(iter(first))]
+    assert path.endswith(f"{read_bytes(dataset.root, path).decode()}.jpg")
+    status = Path("/proc/self/status").read_text().splitlines()
+    kib = {key: int(line.split()[1]) for line in status if " kB" in line for key in [line[:7]]}
+    return {
+        "items": len(dataset.items), "imports": imports, "cpu": time.process_time(),
+        "wall": time.perf_counter() - began, "own": kib["RssAnon"] / 2**20,
+        "mapped": kib["RssFile"] / 2**20, "peak": kib["VmHWM:\t"[:7]] / 2**20,
     }  # fmt: skip
 
 
@@ -199,13 +241,20 @@ def measure_hashing(home: str, n: int) -> dict[str, float]:
     return {"items": n, "hashing": cpu, "wall": wall, "errors": sum(bool(x.error) for x in looks)}
 
 
-MEASURES = {"data": measure_data, "near": measure_near, "hashing": measure_hashing}
+MEASURES = {
+    "data": measure_data,
+    "start": measure_start,
+    "near": measure_near,
+    "hashing": measure_hashing,
+}
 
 
 def in_process(what: str, *values: object) -> dict[str, float]:
     """Run one measure in a process of its own."""
     command = [sys.executable, __file__, "--measure", json.dumps([what, *values])]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, timeout=STOP_SECONDS
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -227,15 +276,21 @@ def run(home: Path, largest: int) -> None:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "unknown")
     print(f"device: {model}, {cpu_count()} cores usable, CPU seconds of one process")
-    sizes = [n for n in (10_000, 100_000, 1_000_000) if n <= largest]
+    sizes = [n for n in (10_000, 100_000, ITEMS, MANY) if n <= largest]
     plan = [(n, False) for n in sizes] + [(min(100_000, largest), True)]
     head = "files", "items", "groups", "manifest s", "folds s", "sum s", "wall s", "peak GiB"
     print(("{:>8}" + "{:>12}" * 8).format(*head, "run start s"))
-    rows = []
+    rows, starts = [], []
     for n, folders in plan:
         name = f"{'folders' if folders else 'zip'}{n}"
         make_data(home / "input" / name, n, folders=folders)
-        row = in_process("data", str(home), name)
+        time.sleep(2.5)  # what has just changed is not kept
+        try:
+            row = in_process("data", str(home), name)
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            limits = f"{STOP_SECONDS} s, {STOP_GIB} GiB"
+            verdict(f"first manifest of {n} items", f"stopped ({error})", limits, ok=False)
+            break
         row["sum"] = row["manifest"] + row["folds"]
         print(
             f"{name.rstrip('0123456789'):>8}{row['items']:>12}{row['groups']:>12}"
@@ -244,6 +299,14 @@ def run(home: Path, largest: int) -> None:
             flush=True,
         )
         rows += [] if folders else [row]
+        starts += [] if folders else [in_process("start", str(home), name)]
+    print(f"\n{'later start':>12}" + ("{:>12}" * 6).format(*_START))
+    for row in starts:
+        print(f"{row['items']:>12}" + "".join(f"{row[key]:>12.2f}" for key in _START))
+    if largest > ITEMS:
+        print()
+        judge_many(rows, starts)
+        return
     print(f"\n{'hashes':>8}{'CPU s':>12}{'wall s':>12}{'peak GiB':>12}{'pairs':>12}{'recall':>12}")
     near = [min((in_process("near", n) for _ in range(3)), key=itemgetter("near")) for n in sizes]
     for row in near:
@@ -257,6 +320,25 @@ def run(home: Path, largest: int) -> None:
         print(f"{row['items']:>8}{row['hashing']:>12.2f}{row['items'] / row['hashing']:>12.0f}")
     print()
     judge(rows, near, hashing)
+
+
+def judge_many(rows: list[dict[str, float]], starts: list[dict[str, float]]) -> None:
+    """Print one line a target of ten million items."""
+    (*_, before, last), start = rows, starts[-1]
+    full, both = last["items"] == MANY, start["own"] + start["mapped"]
+    verdict("first manifest and folds", f"{last['gib']:.2f} GiB", "1e7 items in < 12 GiB",
+            ok=full and last["gib"] < MOST_MANY_GIB)  # fmt: skip
+    found = exponent([before, last], "sum")
+    ideal = [row | {"t": row["items"] * np.log(row["items"])} for row in (before, last)]
+    most = exponent(ideal, "t")
+    verdict("growth of manifest and folds", f"n^{found:.2f}", f"n log n = n^{most:.2f}",
+            ok=full and found <= most + 0.1)  # fmt: skip
+    verdict("later start", f"{start['cpu']:.1f} CPU-s", "1e7 items in <= 10 CPU-s",
+            ok=full and start["cpu"] <= MOST_START_CPU)  # fmt: skip
+    verdict("memory of a start, own and mapped", f"{both:.2f} GiB", "1e7 items in < 2 GiB",
+            ok=full and both < MOST_START_GIB)  # fmt: skip
+    verdict("the most that a start had", f"{start['peak']:.2f} GiB", "1e7 items in < 2 GiB",
+            ok=full and start["peak"] < MOST_START_GIB)  # fmt: skip
 
 
 def judge(
@@ -293,7 +375,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--scratch", type=Path, metavar="DIR", help="where the files go")
-    parser.add_argument("--largest", type=int, default=ITEMS, choices=[100_000, ITEMS])
+    parser.add_argument("--largest", type=int, default=ITEMS, choices=[100_000, ITEMS, MANY])
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:

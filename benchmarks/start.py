@@ -66,7 +66,9 @@ def _mapped(path: Path) -> Any:  # noqa: ANN401 - a table of pandas, which is no
     import pandas as pd
     import pyarrow as pa
 
-    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    from src.mapped import map_file
+
+    table = pa.ipc.open_file(map_file(path)).read_all()
     strings: Any = pd.StringDtype("pyarrow", na_value=np.nan)
     columns: dict[str, Any] = {}
     for field in table.schema:

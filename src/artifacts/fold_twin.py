@@ -16,6 +16,7 @@ import pandas as pd
 from src.artifacts.atomic import atomic_path
 from src.artifacts.fingerprints import fingerprint_of, remembered, settled
 from src.errors import UserError
+from src.mapped import map_file
 from src.texts import Texts
 
 FEWEST = 1_000_000  # rows of a fold file that has a twin
@@ -37,7 +38,7 @@ def read_twin(path: Path, columns: Sequence[str]) -> pd.DataFrame | None:
     if not twin.exists():
         return None
     try:
-        table = pa.ipc.open_file(pa.memory_map(str(twin))).read_all()
+        table = pa.ipc.open_file(map_file(twin)).read_all()
         said = table.schema.metadata
         good = table.column_names == list(columns) and all(chunks <= 1 for chunks in _pieces(table))
         good = good and said[b"csv"].decode() == fingerprint_of(path)

@@ -31,6 +31,7 @@ from src.data.items.dataset_yaml import DatasetConfig
 from src.data.items.manifest import COLUMNS, NUMBERS, STRING, UNKNOWN, Dataset
 from src.data.items.marks import Basis, Mark, mark, still
 from src.errors import LockedError, UserError
+from src.mapped import map_file
 
 LOG = logging.getLogger("rvf")
 SCHEMA = 1
@@ -255,7 +256,7 @@ def _write_tables(path: Path, tables: Mapping[str, pa.Table]) -> None:
 
 
 def _map_tables(path: Path) -> _Tables:
-    source, found = pa.memory_map(str(path)), {}
+    source, found = map_file(path), {}
     for part in _PARTS:
         with pa.ipc.open_stream(source) as reader:
             found[part] = reader.read_all().combine_chunks()  # of one piece it copies nothing

@@ -24,6 +24,7 @@ from src.artifacts.fingerprints import settled
 from src.data.items.marks import mark
 from src.data.items.tar_shards import pread
 from src.errors import UserError
+from src.mapped import map_file
 from src.texts import Texts, hash_of, hashes_of
 
 FEWEST_KEPT = 20_000  # members of a directory that is kept: fewer are parsed in 10 ms
@@ -128,7 +129,7 @@ def open_directory(path: str, fd: int) -> ZipDirectory:
 
 
 def _mapped(kept: str, said: dict[bytes, bytes]) -> pa.Table:
-    table = pa.ipc.open_file(pa.memory_map(kept)).read_all()
+    table = pa.ipc.open_file(map_file(kept)).read_all()
     if table.schema.metadata != said:
         raise ValueError("of another zip, or of this one as it was")
     table.validate()

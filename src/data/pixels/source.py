@@ -35,6 +35,7 @@ from src.data.pixels.images import Canvas
 from src.data.pixels.reader import Canvases, FaceCuts, ItemReader, Wanted
 from src.errors import UnreadableImageError, UserError
 from src.machine import available_memory, decoding_threads
+from src.mapped import give_back
 from src.progress import track
 from src.texts import Texts
 
@@ -229,6 +230,7 @@ class PixelSource(ItemReader):
             if cache in ("auto", how):
                 try:
                     self._kept = way()
+                    give_back()  # all rows were looked at; from now on those of a batch are
                     return how
                 except NoRoomError as error:
                     if cache == how:
@@ -240,6 +242,7 @@ class PixelSource(ItemReader):
         if len(self) and in_shard(self.paths[0]) and not self.in_order:
             why += "; `sampler: shards` would read the shards in their order"
         LOG.info("pixels: decoded anew in every epoch (%s)", why)
+        give_back()
         return "none"
 
 
