@@ -129,10 +129,11 @@ class Timed(Trainer):
         first = next(iter(batches))
         return Again({key: tensor.to(self.chip) for key, tensor in first.items()})
 
-    def train_step(self, batches: Iterator[Any]) -> None:
-        """Make a step and count it."""
-        super().train_step(batches)
+    def train_step(self, batches: Iterator[Any]) -> bool:
+        """Make a step and count it; returns whether to stop after it."""
+        stops = super().train_step(batches)
         self.meter.after(self.config.optim.batch_size)
+        return stops
 
 
 class Again:
