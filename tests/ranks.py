@@ -1,6 +1,7 @@
 """Ranks of a run without torchrun: forked from this process, which has imported all they need."""
 
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -41,6 +42,15 @@ def _fork(rank: int, count: int, port: int, work: Callable[[int], object], folde
         os._exit(code)
 
 
+def _ended(process: int) -> int:
+    """Return the exit code of a rank; one that is stopped is killed, as torchrun does at last."""
+    status = os.waitpid(process, os.WUNTRACED)[1]
+    if os.WIFSTOPPED(status):
+        os.kill(process, signal.SIGKILL)
+        status = os.waitpid(process, 0)[1]
+    return os.waitstatus_to_exitcode(status)
+
+
 def run_ranks(count: int, work: Callable[[int], object]) -> tuple[list[int], str]:
     """Let ranks do `work(rank)`.
 
@@ -53,7 +63,7 @@ def run_ranks(count: int, work: Callable[[int], object]) -> tuple[list[int], str
         sys.stdout.flush()
         sys.stderr.flush()
         started = [_fork(rank, count, store.port, work, folder) for rank in range(count)]
-        codes = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in started]
+        codes = [_ended(process) for process in started]
         said = [(folder / f"{rank}.err").read_text().splitlines() for rank in range(count)]
     # torch was imported before anybody could tell it not to warn.
     lines = [line for each in said for line in each if not line.startswith("[rank")]

@@ -10,11 +10,14 @@ from types import FrameType
 
 import psutil
 
+from src.compute import ranks
 from src.errors import UserError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 # Kept back for leaving: loader processes end, libraries shut down (6 s measured on busy cores).
 LEAVING_SECONDS = 10.0
+# SLURM and a terminal signal a rank as well as torchrun, which hands the signal on: it is one.
+REPEAT_SECONDS = 2.0
 
 
 class TimeUpError(KeyboardInterrupt):
@@ -55,6 +58,7 @@ class Clock:
     """
 
     raised = False  # a signal has ended what was being done, whatever came of it
+    heard = (0, 0.0)  # the last signal, and when: of all clocks, for one ends within another
 
     def __init__(self, max_hours: float | None = None) -> None:
         if max_hours is not None and max_hours * 3600 <= LEAVING_SECONDS:
@@ -90,6 +94,8 @@ class Clock:
 
     def heed(self, number: int) -> None:
         """Stop as if this process had been sent a signal that another one has; 0 is none."""
+        if number and not self.asked:
+            Clock.heard = number, time.monotonic()
         self.asked = self.asked or number or None
 
     def check_room(self, what: str) -> None:
@@ -144,12 +150,20 @@ class Clock:
             self._armed = False  # once is enough, and saving must not be cut off
             if self.asked is not None:
                 return
+        if self._is_repeat(number):
+            return
         if self._noting and self.asked is None:
             self.asked = number
             return
         if number != signal.SIGALRM:
             Clock.raised = True
         raise self._end(number)
+
+    def _is_repeat(self, number: int) -> bool:
+        """Tell whether a rank is told once more, by another way, what it has just been told."""
+        (last, when), now = Clock.heard, time.monotonic()
+        Clock.heard = number, now
+        return ranks.asked() > 1 and number == last and now - when < REPEAT_SECONDS
 
     def _end(self, number: int) -> KeyboardInterrupt:
         if number != signal.SIGALRM:

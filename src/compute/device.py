@@ -39,16 +39,19 @@ atexit.register(_folders.close)
 def choose_device(wanted: str) -> torch.device:
     """Return the device for `--device` (`auto` takes a GPU where there is one).
 
-    Of several ranks on a machine each has a card of its own.
+    Of several ranks on a machine each has a card of its own: the one of its number, or the only one
+    that a scheduler lets it see. torchrun's ranks all see the same.
     """
     if ranks.count() > 1 and wanted in ("auto", "cuda") and torch.cuda.is_available():
-        cards = torch.cuda.device_count()
-        if ranks.local() >= cards:
+        cards, local = torch.cuda.device_count(), ranks.local()
+        if cards == 1 and not ranks.by_torchrun():
+            local = 0
+        if local >= cards:
             raise UserError(
                 f"{ranks.host()}: {ranks.neighbours()} ranks and {cards} cards on this machine, "
                 f"one a rank: --ddp {cards}, or --nproc_per_node {cards}"
             )
-        wanted = f"cuda:{ranks.local()}"
+        wanted = f"cuda:{local}"
     if wanted == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -70,6 +73,13 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type} ({platform.processor() or platform.machine()})"
+
+
+def card_id(device: torch.device) -> str:
+    """Return what no other card in the world is called; "" for what is no card of NVIDIA's."""
+    if device.type != "cuda":
+        return ""
+    return str(getattr(torch.cuda.get_device_properties(device), "uuid", ""))
 
 
 def chip_name(device: torch.device) -> str:

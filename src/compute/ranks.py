@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from src import progress
+from src.compute.heartbeat import Heartbeat
 from src.data.batches.share import Share
 from src.errors import UserError
 
@@ -27,9 +29,16 @@ if TYPE_CHECKING:  # a command that is alone loads torch when it computes
     from torch import Tensor, nn
 
 SAID = "RVF_RANK_SAID"  # variable: the file in which a rank that ends leaves its exit code
-PATIENCE = timedelta(days=30)  # a rank that decodes for hours is no error; one that died is noticed
+# What is agreed on may wait for a rank that decodes for hours: whether it lives, `Heartbeat` tells.
+PATIENCE = timedelta(days=30)
+STEP = timedelta(minutes=30)  # what goes by tensors is of one step: who is so late hangs
 JOINING = timedelta(minutes=10)  # until all ranks are there
-LOST = ("connection closed by peer", "connection reset", "broken pipe", "gloo", "nccl", "timed out")
+# What torch says where another rank is gone. Of words alone a defect, or a network disk's trouble,
+# would pass for one: see `_lost`.
+LOST = (
+    "closed by peer", "reset by peer", "broken pipe", "connection refused", "pair closure",
+    "timed out", "timing out", "timeout", "remote process exit", "remote peer",
+)  # fmt: skip
 ENDED = (
     "another rank has ended without a word (killed? its machine lost?), so this one ends too; the "
     "same command, with as many ranks or with others, goes on from what was saved"
@@ -44,7 +53,7 @@ class _Group:
     rank: int
     ranks: int
     store: Any  # of torch: what outlives a rank, for torchrun keeps it
-    tensors: Any = None  # the group that tensors go by; None is the default, which is gloo
+    tensors: Any = None  # the group that tensors go by; None, until `use`, is the default's
     alone: bool = False  # what is done now is done by each for itself
 
 
@@ -81,6 +90,11 @@ def neighbours() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", str(count()))) if count() > 1 else 1
 
 
+def by_torchrun() -> bool:
+    """Tell whether torchrun started this process, and not a scheduler."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
 def host() -> str:
     """Return what this rank is called in messages."""
     return f"rank {rank()} on {socket.gethostname()}"
@@ -105,15 +119,26 @@ def member() -> Iterator[None]:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     hosts = number == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    store: Any = distributed.TCPStore(  # type: ignore[attr-defined]
-        address, port, ranks, hosts, JOINING, wait_for_workers=False
-    )
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    store = distributed.PrefixStore(f"rvf/{attempt}", store)  # type: ignore[attr-defined]
-    distributed.init_process_group(
-        "gloo", store=store, rank=number, world_size=ranks, timeout=PATIENCE
-    )
+
+    def connected(*, keeps: bool) -> Any:  # noqa: ANN401 - torch's, without a public type
+        store = distributed.TCPStore(  # type: ignore[attr-defined]
+            address, port, ranks, keeps, JOINING, wait_for_workers=False
+        )
+        return distributed.PrefixStore(f"rvf/{attempt}", store)  # type: ignore[attr-defined]
+
+    try:
+        store, beats = connected(keeps=hosts), connected(keeps=False)
+        distributed.init_process_group(
+            "gloo", store=store, rank=number, world_size=ranks, timeout=PATIENCE
+        )
+    except (distributed.DistNetworkError, distributed.DistStoreError) as error:
+        raise UserError(
+            f"rank {number} of {ranks} on {socket.gethostname()} does not reach the others by "
+            f"{address}:{port} (MASTER_ADDR, MASTER_PORT): {str(error).splitlines()[0]}"
+        ) from None
     _group = _Group(number, ranks, store)
+    heart = Heartbeat(beats, number, ranks, lambda: _ends(beats, 1, None) is None)
     heard = sys.stdout
     if number:
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - as long as it works
@@ -121,6 +146,7 @@ def member() -> Iterator[None]:
     yield  # a rank that fails leaves the group when its process ends: see `told`
     sys.stdout, progress.SHOWN = heard, True
     distributed.barrier()
+    heart.stop()
     distributed.destroy_process_group()
     _group = None
 
@@ -139,20 +165,41 @@ def told(code: int, error: BaseException) -> tuple[int, str | None]:
     if group is None:
         return code, None
     group.alone = True  # nobody is there to agree with any more
-    lost = code == 1 and any(word in str(error).lower() for word in LOST)
+    lost = _lost(error) if code == 1 else None
     try:
-        first = group.store.add("ends", 1) == 1
-        if first:
-            group.store.set("code", str(code))
-            if SAID in os.environ and not lost:
-                Path(os.environ[SAID]).write_text(json.dumps({"code": code}), encoding="utf-8")
-        else:
-            code = int(group.store.get("code"))
+        other = _ends(group.store, code, lost)
     except RuntimeError:  # torchrun is gone, and what was told
         return code, ""
-    if lost and first:
-        return code, "" if SAID in os.environ else ENDED
-    return code, None if first else ""
+    if other is not None:
+        return other, ""
+    if lost is None:
+        return code, None
+    return code, "" if SAID in os.environ else f"{ENDED} ({lost})"
+
+
+def _ends(store: Any, code: int, lost: str | None) -> int | None:  # noqa: ANN401
+    """Tell that this rank ends; returns the code of the one that did before, None where none did.
+
+    `lost` says by what another rank was missed. The first to end leaves both to who started it.
+    """
+    if store.add("ends", 1) > 1:
+        return int(store.get("code"))
+    store.set("code", str(code))
+    if SAID in os.environ:
+        text = json.dumps({"code": code, "lost": lost})
+        Path(os.environ[SAID]).write_text(text, encoding="utf-8")
+    return None
+
+
+def _lost(error: BaseException) -> str | None:
+    """Return what torch says where its talk with a rank failed because that is gone; else None."""
+    from torch import distributed
+
+    words = str(error)
+    plain = type(error) is RuntimeError and "gloo" in words  # of C++: its file stands in it
+    if not plain and not isinstance(error, distributed.DistError):
+        return None
+    return words.splitlines()[0] if any(one in words.lower() for one in LOST) else None
 
 
 @contextmanager
@@ -236,11 +283,12 @@ def in_turns(things: Iterable[T], total: int) -> Iterator[T]:
 def use(chip: "torch.device") -> None:
     """Let tensors of a device go from rank to rank by what is fastest there."""
     group = _group
-    if count() == 1 or group is None or chip.type != "cuda" or group.tensors is not None:
+    if count() == 1 or group is None or group.tensors is not None:
         return
     from torch import distributed
 
-    group.tensors = distributed.new_group(backend="nccl", timeout=PATIENCE)
+    backend = "nccl" if chip.type == "cuda" else "gloo"
+    group.tensors = distributed.new_group(backend=backend, timeout=STEP)
 
 
 def own_share() -> Share:
@@ -288,6 +336,8 @@ def reducing(module: "nn.Module") -> "nn.Module":
     from torch.nn.parallel import DistributedDataParallel
 
     assert _group is not None
+    # Of weights with a side of one, in pieces of a batch: torch copies these, and would say so.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     # To look for weights without a part costs next to nothing where there are none, and is right.
     return DistributedDataParallel(
         module,

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from src import paths
 from src.compute import ranks
@@ -52,8 +52,9 @@ def start(count: int, words: Sequence[str]) -> NoReturn:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    # What ranks say is heard; what torchrun says of them is that, once more.
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL + 1)
+    # What ranks say is heard; what torchrun says of them is that, once more. Its loggers have
+    # levels of their own, which those above do not bind.
+    logging.disable(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpu_count() // count)))
     with tempfile.TemporaryDirectory(prefix="rvf_ranks_") as folder:
         said = Path(folder) / "said.json"
@@ -66,25 +67,27 @@ def start(count: int, words: Sequence[str]) -> NoReturn:
         try:
             elastic_launch(config, sys.executable)(str(paths.REPO / SCRIPT), *words)
         except SignalException:
-            raise SystemExit(_code(said, 130)) from None
+            raise SystemExit(_said(said).get("code", 130)) from None
         except ChildFailedError as error:
-            code = _code(said, 0)
-            if code:
-                raise SystemExit(code) from None
+            last = _said(said)
+            if last and last["lost"] is None:
+                raise SystemExit(last["code"]) from None
             killed = {k: one.exitcode for k, one in error.failures.items() if one.exitcode < 0}
             rank = next(iter(killed), error.get_first_failure()[0])
             how = signal.Signals(-killed[rank]).name if rank in killed else "an error"
+            why = " (memory that ran out?)" if how == "SIGKILL" else ""
+            why = why or (f" ({last['lost']})" if last and not killed else "")
             raise UserError(
-                f"rank {rank} of {count} was ended by {how}"
-                f"{' (memory that ran out?)' if how == 'SIGKILL' else ''}; the same command, with "
+                f"rank {rank} of {count} was ended by {how}{why}; the same command, with "
                 "as many ranks or with others, goes on from what was saved"
             ) from None
     raise SystemExit(0)
 
 
-def _code(said: Path, otherwise: int) -> int:
-    """Return the exit code that the first rank to end has left."""
+def _said(path: Path) -> dict[str, Any]:
+    """Return what the first rank to end has left: its exit `code`, and how another was `lost`."""
     try:
-        return int(json.loads(said.read_text(encoding="utf-8"))["code"])
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return otherwise
+        return {}
+    return found

@@ -224,11 +224,15 @@ class StateFile:
         """Write the state; within an epoch, with the seconds spent in it.
 
         It is that of one process: sums of ranks were brought together before, and one rank writes.
+        The others wait for it: torchrun would end it in mid-save for one of them that ends.
         """
-        now = time.monotonic()
+        ranks.led(self.write)
+
+    def write(self) -> None:
+        """Write the state where this rank leads, and wait for nobody."""
         if not ranks.leads():
-            self.saved = now
             return
+        now = time.monotonic()
         job, start = self.run.job, asdict(self.start)
         self.run.spent = now - self.began if self.run.batch else 0.0
         state = {"identity": job.identity(start), "start": start, **self.run.state_dict()}

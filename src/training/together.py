@@ -10,7 +10,7 @@ from typing import Any
 from src import paths
 from src.artifacts.atomic import disk_errors
 from src.artifacts.files import sha256_file
-from src.compute import ranks
+from src.compute import device, ranks
 from src.errors import UserError
 from src.training.job import Job, config_sha256
 
@@ -36,13 +36,21 @@ def check_batch(job: Job) -> None:
 
 
 def check_alike(job: Job) -> None:
-    """Check that all ranks are about to train the same.
+    """Check that all ranks are about to train the same, each on a chip of its own.
 
     Raises:
-        UserError: one has other code, or another config, fold file or items; names its host.
+        UserError: one has other code, or another config, fold file or items, or two have one card;
+            names its host.
     """
     if ranks.count() == 1:
         return
+    taken: dict[str, str] = {}
+    for host, card in ranks.gathered((ranks.host(), device.card_id(job.options.chip))):
+        if card and taken.setdefault(card, host) != host:
+            raise UserError(
+                f"{host} and {taken[card]} have one card: each rank needs its own; start as many "
+                "ranks as there are cards, and let the scheduler give one to each"
+            )
     config, folds = config_sha256(job.config), job.folds_sha256
     own = {"code": _code_sha256(), "config": config, "folds": folds, "items": job.data_sha256}
     own["pseudo"] = str(job.pseudo)
