@@ -71,7 +71,7 @@ def _normalised(
     eps: float = 1e-5,
 ) -> Tensor:
     """Return what `batch_norm` does of the batch of all ranks, of which `pixels` is a part."""
-    if pixels.device.type == "cuda":
+    if pixels.device.type == "cuda" and not torch.compiler.is_compiling():  # else what is below
         return SyncBatchNorm.apply(
             pixels, weight, bias, running_mean, running_var, eps, momentum,
             ranks.tensor_group(), ranks.count(),

@@ -12,10 +12,11 @@ from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
 from src import paths
-from src.compute import device
+from src.compute import device, ranks
 from src.compute.device import compile_model
 from src.compute.memory import micro_batch
 from src.compute.request import default_workers
+from src.compute.whole_batch import share_statistics
 from src.config import ModelConfig
 from src.data.batches.augment import check_augment, read_augment
 from src.data.batches.hard_reals import HardReals
@@ -167,10 +168,13 @@ def make_run(
     scaler = GradScaler(chip.type, enabled=precision == "fp16")
     modules = nn.ModuleList(auxiliaries)
     run = Run(job, model, head, stages, precision, scaler, len(sampler), auxiliaries=modules)
-    if all(stage.features == "cached" for stage in stages):
-        return run, sampler
-    if options.auto_batch:
+    pixels = any(stage.features != "cached" for stage in stages)
+    if pixels and options.auto_batch:
         run.micro_batch = _fitting_batch(run, chip)
+    for net in (model, modules):  # after what each rank tries for itself, before it is compiled
+        share_statistics(net)
+    if not pixels:
+        return run, sampler
     check_step(config, precision, run.micro_batch, compiled=options.compile)
     if options.compile:
         LOG.info("--compile: this takes minutes; predictions of record are made without it")
@@ -256,13 +260,17 @@ def make_masks(job: Job, source: PixelSource, canvas: int) -> Masked | None:
 
 
 def _fitting_batch(run: Run, chip: torch.device) -> int:
-    """Return how many images of a batch are computed at once; 0 for the whole batch."""
-    whole = run.job.config.optim.batch_size
+    """Return how many images of a batch are computed at once; 0 for the whole batch.
+
+    Of several ranks, of the part of a batch that is one's own; the card that holds least decides.
+    """
+    whole = -(-run.job.config.optim.batch_size // ranks.count())
     if chip.type != "cuda":
         LOG.info("--auto-batch: no GPU here, batches of %d are trained whole", whole)
         return 0
     with device.untouched(run.model):
         size = micro_batch(run.model, run.model.spec.image_size, whole, chip, run.precision)
+    size = min(ranks.gathered(size))
     if size == whole:
         LOG.info("--auto-batch: batches of %d fit whole", whole)
         return 0

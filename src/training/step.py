@@ -127,9 +127,9 @@ class Step:
         own, together = len(batch["item"]), ranks.count()
         count = own if together == 1 else self.run.job.config.optim.batch_size
         total = torch.zeros((), device=batch["item"].device)
-        # As many pieces for every rank, whose BatchNorm layers wait for each other.
-        largest = math.ceil(count / together)
-        pieces = min(own, math.ceil(largest / (self.run.micro_batch or largest)))
+        # As many pieces for every rank, whose BatchNorm layers wait for each other, and none empty.
+        largest, least = math.ceil(count / together), count // together
+        pieces = min(least, math.ceil(largest / (self.run.micro_batch or largest)))
         for number, piece in enumerate(split(batch, pieces), 1):
             with self._alone(together > 1 and not (last and number == pieces)):
                 loss = self.loss(piece) * (len(piece["item"]) / count)

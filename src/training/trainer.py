@@ -19,7 +19,6 @@ from src.artifacts.atomic import file_lock
 from src.compute import device, ranks
 from src.compute.memory import advised
 from src.compute.request import Compute
-from src.compute.whole_batch import share_statistics
 from src.data.batches.hard_reals import HardReals
 from src.data.batches.loader import TrainBatches, make_loader
 from src.data.batches.on_device import DeviceBatches
@@ -129,8 +128,6 @@ class Trainer:
             job.root, files, canvases, job.siblings, self.config.frames, stamps=job.stamps
         )
         self.run, self.sampler = setup.make_run(job, model, head, self.chip, precision, others)
-        for net in (self.run.model, self.run.auxiliaries):
-            share_statistics(net)
         self.share, self.lockstep = ranks.own_share(), Lockstep(self.run, self.chip)
         weights = setup.class_weights(self.config, self.sampler.pool.labels)
         self.class_weights = torch.tensor(weights, device=self.chip)
@@ -276,9 +273,9 @@ class Trainer:
             if exchanged and run.current.trains_body:
                 self.settle(run.model, first=max(0, run.steps - SETTLING_BATCHES))
             held = {} if self.job.is_refit else self.score()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # other ranks are wherever they were interrupted
             with clock.noting():
-                self.state_file.save()
+                self.state_file.write()
             raise
         with clock.noting():  # a signal in mid-save would cost the whole epoch
             taken = self.state_file.end_epoch()

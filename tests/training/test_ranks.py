@@ -3,21 +3,28 @@
 import os
 import re
 import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from torch.nn.modules import _functions
 
 from src import paths
-from src.compute import ranks
+from src.compute import device, ranks
+from src.compute.budget import Budget
+from src.compute.clock import process_seconds
 from src.losses import LOSSES
 from src.models.checkpoint import load_checkpoint
-from src.training import results
+from src.training import results, setup
 from src.training.trainer import fit_fold
-from tests.conftest import run_command
-from tests.jobs import record_of
+from tests.conftest import REPO, run_command
+from tests.jobs import record_of, with_options
 from tests.ranks import run_ranks
 
 VIT = {
@@ -33,10 +40,27 @@ def logits(job):
     return pd.read_csv(paths.oof_csv(*job.names)).set_index("item_id")["logit"].sort_index()
 
 
-def check_same(make_job, count, **changes):
-    """Train in one process and by ranks, on a fold of 15 items, in batches of 8."""
+def small_run(root, make_images, epochs):
+    """Write what a command trains on; returns its words, for two ranks."""
+    for label, seed in (("real", 1), ("fake", 2)):
+        make_images(root / "input" / "tiny" / "train" / label, 12, stem=label, seed=seed)
+    config = root / "configs" / "models" / "small.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text(
+        "backbone: {name: compact_net, pretrained: none, kwargs: {widths: [8, 8, 16]}}\n"
+        "input: {image_size: 32, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}\n"
+        f"augment: crop_flip\noptim: {{epochs: {epochs}, batch_size: 6}}\n"
+    )
+    words = ["train_folds.py", "--model", "small", "--fold", "0", "--ddp", "2", "--device", "cpu"]
+    words += ["--precision", "fp32", "--no-report", "--workers", "0"]
+    return words
+
+
+def check_same(make_job, count, *, options=None, **changes):
+    """Train in one process and by ranks (with `options`), on a fold of 15, in batches of 8."""
     changes["optim"] = SHORT | changes.get("optim", {})
     one, many = (make_job(model=name, fold=1, **changes) for name in ("one", "many"))
+    many = with_options(many, **(options or {}))
     assert fit_fold(one)
     codes, said = run_ranks(count, lambda _: fit_fold(many))
     assert (codes, said) == ([0] * count, "")
@@ -67,6 +91,7 @@ def test_two_ranks_make_the_run_of_one_process(make_job):
     [
         {},
         {"backbone": VIT},
+        {"backbone": VIT | {"grad_checkpointing": True}},
         {"optim": {"accumulate": 2}},
         {"optim": {"sam_rho": 0.05}},
         {"optim": {"swa_epochs": 2, "ema_decay": None}},
@@ -84,6 +109,52 @@ def test_two_ranks_make_the_run_of_one_process(make_job):
 )
 def test_ranks_make_the_run_of_one_process(make_job, count, changes):
     check_same(make_job, count, **changes)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own, while it traces
+def test_compiled_nets_see_the_whole_batch(make_job, monkeypatch):
+    """With two items a rank, as many as what a net is compiled on: nothing is compiled again."""
+    monkeypatch.setattr(device, "BACKEND", "eager")  # what is traced counts, not what it becomes
+    check_same(make_job, 2, options={"compile": True}, optim={"batch_size": 4})
+
+
+@pytest.mark.parametrize(("backbone", "least"), [(None, 2), (VIT, 1)], ids=["norm", "vit"])
+def test_ranks_agree_on_the_pieces_of_a_batch(make_job, monkeypatch, backbone, least):
+    """Of 7 items one has 3 and one 4; a card holds 4, the other fewer."""
+    fitting, tried = setup._fitting_batch, []
+
+    def fits(_, __, whole, *___):
+        tried.append(whole)
+        return (4, least)[ranks.rank()] if ranks.count() > 1 else 7
+
+    def as_on_a_card(run, _):
+        size = fitting(run, torch.device("cuda"))
+        assert (size, tried) == ((least, [4]) if ranks.count() > 1 else (0, [7]))
+        return size
+
+    monkeypatch.setattr(setup, "micro_batch", fits)
+    monkeypatch.setattr(setup, "_fitting_batch", as_on_a_card)
+    changes = {"optim": {"batch_size": 7}}
+    if backbone:
+        check_same(make_job, 2, options={"auto_batch": True}, backbone=backbone, **changes)
+        return
+    job = with_options(make_job(optim=SHORT | changes["optim"]), auto_batch=True)
+    assert run_ranks(2, lambda _: fit_fold(job)) == ([0, 0], "")  # BatchNorm sees pieces
+
+
+@pytest.mark.nightly
+def test_minutes_are_those_of_all_ranks(make_job):
+    """The leading rank's clock sets the pace; the schedule is made to its end."""
+    job = make_job(optim={"epochs": 200, "min_lr": 1e-6})
+    minutes = process_seconds() / 60 + 0.15
+    job = replace(job, budget=Budget(minutes, ["m"], [0], {("m", 0)}))
+    began = time.monotonic()
+    assert run_ranks(2, lambda _: fit_fold(job)) == ([0, 0], "")
+    assert time.monotonic() - began < 15
+    record = record_of(job)
+    assert record["budget"]["ask"]["minutes"] == minutes
+    assert record["ranks"] == 2
+    assert record["history"]
 
 
 @pytest.mark.nightly
@@ -106,7 +177,8 @@ def test_a_killed_rank_ends_all_and_another_number_goes_on(make_job, monkeypatch
 
     codes, said = run_ranks(3, killed)
     assert codes == [1, 1, -9]
-    assert said == ranks.ENDED
+    assert said.startswith(ranks.ENDED)
+    assert len(said.splitlines()) == 1
     assert paths.run_state(*cut.names).exists()
     if others == 1:
         assert fit_fold(cut)
@@ -219,17 +291,7 @@ def test_what_one_rank_fails_at_is_said_by_it_alone(make_job, monkeypatch):
 
 @pytest.mark.nightly
 def test_ddp_starts_ranks_and_ends_as_they_do(artefact_root, make_images):
-    for label, seed in (("real", 1), ("fake", 2)):
-        make_images(artefact_root / "input" / "tiny" / "train" / label, 12, stem=label, seed=seed)
-    config = artefact_root / "configs" / "models" / "small.yaml"
-    config.parent.mkdir(parents=True)
-    config.write_text(
-        "backbone: {name: compact_net, pretrained: none, kwargs: {widths: [8, 8, 16]}}\n"
-        "input: {image_size: 32, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}\n"
-        "augment: crop_flip\noptim: {epochs: 1, batch_size: 6}\n"
-    )
-    words = ["train_folds.py", "--model", "small", "--fold", "0", "--ddp", "2", "--device", "cpu"]
-    words += ["--precision", "fp32", "--no-report", "--workers", "0"]
+    words = small_run(artefact_root, make_images, epochs=1)
     done = run_command(*words)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("epoch 1/1") == 1
@@ -237,6 +299,26 @@ def test_ddp_starts_ranks_and_ends_as_they_do(artefact_root, make_images):
     assert refused.returncode == 2
     assert refused.stderr.count("error:") == 1
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.nightly
+def test_a_signal_to_torchrun_and_its_ranks_is_one(artefact_root, make_images):
+    """SLURM signals a job's processes, and torchrun hands it on to those that have it already."""
+    words = small_run(artefact_root, make_images, epochs=2000)
+    process = subprocess.Popen(
+        [sys.executable, *words], cwd=REPO, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    for line in process.stdout:
+        if line.count("epoch 2/"):
+            break
+    ours = psutil.Process(process.pid).children(recursive=True)
+    for one in [process, *ours]:
+        one.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert (process.returncode, said) == (130, "interrupted; the same command goes on from here\n")
+    path = next(artefact_root.rglob("fold_0.state.pt"))
+    assert torch.load(path, weights_only=True)["epoch"] >= 1  # noqa: TID251
 
 
 def test_torchs_layer_for_cards_takes_what_it_is_given():
