@@ -5,6 +5,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import gc
 import shutil
 import subprocess
 import sys
@@ -19,8 +20,17 @@ from hypothesis import settings
 REPO = Path(__file__).resolve().parent.parent
 
 pytest_plugins = ["tests.jobs"]
-settings.register_profile("rvf", deadline=None, derandomize=True)
+# Of a property that says no number itself; CI tries more.
+EXAMPLES = int(os.environ.get("RVF_EXAMPLES", "25"))
+settings.register_profile("rvf", deadline=None, derandomize=True, max_examples=EXAMPLES)
 settings.load_profile("rvf")
+# Python's collector walks through all that torch and timm brought: a tenth of the suite's time.
+gc.set_threshold(50_000, 20, 100)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is there before the first test out of every later look of the collector."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -64,12 +74,18 @@ def browser() -> Iterator[object]:
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let figures be composed and written, but of one grey pixel: for tests that see none.
 
-    Laying out and drawing takes most of the time of a fold's report.
+    Laying out and drawing takes most of the time of a fold's report. Where a folder's conftest.py
+    uses this for all its tests, those that see a figure ask for `drawn`.
     """
     from matplotlib.figure import Figure
 
     pixel = cv2.imencode(".png", np.full((1, 1, 3), 127, np.uint8))[1].tobytes()
     monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).write_bytes(pixel))
+
+
+@pytest.fixture
+def drawn() -> None:
+    """Say that this test looks at a figure, which a folder's `undrawn` then leaves alone."""
 
 
 def run_command(

@@ -172,7 +172,7 @@ def test_any_folder_is_predicted_from_a_checkpoint_alone(trained: Path, tmp_path
     weights = paths.checkpoint("tiny", "sgkf5_s42", "other", 0)
     folder, out = trained / "input/tiny/test", tmp_path / "out.csv"
     to = ["--checkpoint", weights, "--input-dir", folder, "--output", out, "--prob"]
-    done(run_command("predict_ensemble.py", *to))
+    typed(predict.main, *map(str, to))
     answers = pd.read_csv(out).set_index("filename")
     assert len(answers) == 12
     assert answers.loc["0003.jpg"].isna().all()

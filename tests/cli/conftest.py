@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from src import bootstrap
 from src.cli import parsers
+from src.reporting import scorecard
 from tests.shared import tiny_model
 
 SCHEME = "sgkf2_s0"
@@ -24,6 +26,18 @@ def write_pictures(home: Path, train: int, test: int, rng: np.random.Generator) 
         folder = home / ("test" if i >= train else f"train/{'fake' if i % 2 else 'real'}")
         folder.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(folder / f"{i:02d}.png"), pixels)
+
+
+@pytest.fixture(autouse=True)
+def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no figures where the test does not ask for `drawn`, and fewer bootstrap samples.
+
+    What is drawn, and the intervals' oracles, are in tests/reporting and tests/test_bootstrap.py.
+    """
+    if "drawn" not in request.fixturenames:
+        request.getfixturevalue("undrawn")
+    monkeypatch.setattr(bootstrap, "REPLICATES", bootstrap.FEWEST)
+    monkeypatch.setattr(scorecard, "MOST_REPLICATES", scorecard.FEWEST_REPLICATES)
 
 
 @pytest.fixture

@@ -62,6 +62,7 @@ def table():
     return pd.read_csv(paths.comparison_csv("one", SCHEME, "trial")).set_index(["row", "data"])
 
 
+@pytest.mark.usefixtures("drawn")
 def test_rows_are_trained_once_and_scored_on_both_data_sets(run):
     out = run(ROWS)
     assert "in-domain: out-of-fold predictions of one/sgkf2_s0, fold 0" in out

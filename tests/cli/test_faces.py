@@ -16,6 +16,7 @@ def red(artefact_root, monkeypatch):
     return use_red(monkeypatch)
 
 
+@pytest.mark.usefixtures("drawn")
 def test_shares_and_a_sheet(red, capsys):
     assert main(["--detector", "red", "--preview"]) == 0
     lines = capsys.readouterr().out.splitlines()

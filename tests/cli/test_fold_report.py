@@ -28,6 +28,7 @@ def tiny(artefact_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return artefact_root
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_picture_and_a_summary_are_there_when_a_fold_ends(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

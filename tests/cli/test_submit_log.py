@@ -43,6 +43,7 @@ def test_a_submission_is_written_down_once_and_gets_its_score_later(capsys):
     assert "0.9050" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("drawn")
 def test_three_scores_make_a_plot_and_a_rank_correlation(capsys):
     for k in range(3):
         labels = (k & 1, k >> 1, 1)

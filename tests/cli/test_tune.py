@@ -182,6 +182,7 @@ def test_members_from_elsewhere_listed_in_a_yaml(tmp_path, capsys):
     assert "did you mean 'two.test'" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("drawn")
 def test_plots_of_the_searches(capsys):
     toy(2)
     assert main(["--strategies", "tpe", "--trials", "6", "--plots"]) == 0

@@ -45,6 +45,7 @@ TOWERS = {
     "vit_small": (384, 16, 12, 197, 21.7),
     "vit_tiny": (192, 16, 12, 197, 5.5),
 }
+DEEP = {"flip_it_vit_b16", "flip_v_vit_b16", "fsfm_transfer"}  # towers under another recipe
 # Wider or deeper than another net of the same layers, which is tried.
 TWINS = {
     *("clip_vit_b16", "clip_vit_l14", "dinov2_vit_b14", "dinov3_vit_b16", "vit_small"),
@@ -85,7 +86,7 @@ def test_names_are_those_that_the_command_takes():
 def test_every_kind_of_net_learns(name):
     own = config_of(name).backbone.name in BACKBONES.names()
     sizes = {} if own else {"input.image_size": 56 if "14" in name else 64}
-    shallow = {"backbone.kwargs.depth": 2} if name in TOWERS else {}
+    shallow = {"backbone.kwargs.depth": 2} if name in TOWERS or name in DEEP else {}
     settings = read_model(name, {"input.crop_pct": 1.0, **sizes, **shallow})
     torch.manual_seed(0)
     model, native = build_classifier(settings)

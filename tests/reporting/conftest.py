@@ -5,12 +5,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src import paths
+from src import bootstrap, paths
 from src.artifacts.files import sha256_file
 from src.artifacts.folds import write_folds
 from src.artifacts.oof import write_oof
 from src.artifacts.recipes import Member, Recipe, write_recipe
-from src.reporting import charts
+from src.reporting import charts, scorecard
+from src.reporting.report import subjects
 from tests.records import make_record
 
 N = 60
@@ -71,8 +72,11 @@ def run_record(model: str, fold, stages: bool = False) -> dict:
 
 @pytest.fixture
 def coarse(monkeypatch):
-    """Draw figures of few pixels, which is quick."""
+    """Draw figures of few pixels, and few bootstrap samples, which is quick."""
     monkeypatch.setattr(charts, "DPI", 25)
+    monkeypatch.setattr(bootstrap, "REPLICATES", bootstrap.FEWEST)
+    monkeypatch.setattr(scorecard, "MOST_REPLICATES", scorecard.FEWEST_REPLICATES)
+    monkeypatch.setattr(subjects, "ROUNDS", 100)
 
 
 def write_recipe_of(name, model, threshold=0.7, weight=1.0, other=None, stages=None):
