@@ -10,6 +10,16 @@ from src.artifacts.files import sha256_file
 from src.errors import UserError
 
 
+def is_installed(module: str) -> bool:
+    """Tell whether a top-level module with code is there; it is not loaded.
+
+    A mere folder of that name on the path (`wandb/` of its own runs, `openvino/` of exported files)
+    could be imported too, and is empty.
+    """
+    spec = util.find_spec(module)
+    return spec is not None and spec.origin is not None
+
+
 @dataclass(frozen=True)
 class Package:
     """A package of the Python registry that carries weights; its code is not run to find them."""

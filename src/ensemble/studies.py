@@ -4,7 +4,6 @@ With them the strategies of hard voting: members decide, the (weighted) majority
 """
 
 import hashlib
-import importlib.util
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from src import paths
 from src.artifacts.atomic import file_lock
+from src.artifacts.packages import is_installed
 from src.ensemble.predictions import ALONE, fit_threshold
 from src.ensemble.rule import TIE, Rule, equal_weights, mean_prob, plain_rule
 from src.ensemble.strategies import greedy_weights
@@ -242,7 +242,7 @@ def _cut_torn_line(path: Path) -> None:
 def _with_driver(url: str) -> str:
     """Name the driver that is installed: a plain `postgresql://` would want the old psycopg2."""
     plain = "postgresql://"
-    if url.startswith(plain) and importlib.util.find_spec("psycopg2") is None:
+    if url.startswith(plain) and not is_installed("psycopg2"):
         return "postgresql+psycopg://" + url.removeprefix(plain)
     return url
 

@@ -1,12 +1,12 @@
 """A net in memory as OpenVINO runs it, in fp32: no file, no export, the weights of this moment."""
 
 from importlib import metadata
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from src.artifacts.packages import is_installed
 from src.inference.export import Graph, quietly
 from src.inference.exported import compile_openvino, load_package, run_openvino
 from src.models.classifier import Classifier
@@ -18,8 +18,11 @@ LEAF_SECONDS, BYTE_SECONDS = 0.01, 1e-8  # of a conversion, as measured of eight
 
 
 def openvino_version() -> str:
-    """Return the version of OpenVINO; empty where it is not installed."""
-    return metadata.version(PACKAGE) if find_spec(PACKAGE) is not None else ""
+    """Return the version of OpenVINO; empty where it is not installed, or merely copied."""
+    try:
+        return metadata.version(PACKAGE) if is_installed(PACKAGE) else ""
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def conversion_seconds(model: Classifier) -> float:

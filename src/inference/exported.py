@@ -14,6 +14,7 @@ from torch import Tensor
 from src import paths
 from src.artifacts.files import read_json
 from src.artifacts.fingerprints import fingerprint_of
+from src.artifacts.packages import is_installed
 from src.config import InputSpec
 from src.errors import UserError
 from src.machine import cpu_count
@@ -52,6 +53,8 @@ def load_package(name: str) -> Any:  # noqa: ANN401 - a module
     # NNCF makes torch look for a CUDA compiler, and torch warns that there is none.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     try:
+        if not is_installed(name.partition(".")[0]):
+            raise ImportError(f"No module named {name!r}")
         return importlib.import_module(name)
     except ImportError as error:
         raise UserError(

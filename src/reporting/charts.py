@@ -4,7 +4,6 @@ Of merges, the way between two models, and scores here against scores elsewhere;
 of a search; cross-fitted against public scores.
 """
 
-import importlib.util
 import itertools
 import os
 import warnings
@@ -16,6 +15,7 @@ import pandas as pd
 
 from src import paths
 from src.artifacts.atomic import atomic_path
+from src.artifacts.packages import is_installed
 
 if TYPE_CHECKING:
     import optuna
@@ -154,7 +154,7 @@ def plot_study(study: "optuna.Study", folder: Path, name: str) -> list[Path]:
         return []
     stem = name.split("/")[-2]
     draws = {"png": _png}
-    if importlib.util.find_spec("plotly") is not None:
+    if is_installed("plotly"):
         draws["html"] = _html
     files = []
     for plot, (suffix, draw) in itertools.product(PLOTS, draws.items()):

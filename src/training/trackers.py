@@ -7,7 +7,6 @@ on the disk unless its own variables (`WANDB_MODE=online`) say otherwise.
 
 import hashlib
 import importlib
-import importlib.util
 import os
 import sys
 import threading
@@ -16,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from src import paths
+from src.artifacts.packages import is_installed
 from src.errors import UserError, disk_trouble
 from src.registry import Registry
 
@@ -116,7 +116,7 @@ def check_tracker(name: str) -> None:
         UserError: unknown tracker, or one whose package is not installed.
     """
     TRACKERS.get(name)
-    if name in PACKAGES and name not in sys.modules and importlib.util.find_spec(name) is None:
+    if name in PACKAGES and name not in sys.modules and not is_installed(name):
         raise UserError(
             f"--track {name}: the package is not installed: pip install {name}; without it, "
             f"--track {DEFAULT} or --track none"

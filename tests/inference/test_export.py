@@ -190,6 +190,14 @@ def test_a_missing_package_is_named_with_the_extra(monkeypatch: pytest.MonkeyPat
         exported.load_package("onnxruntime")
 
 
+def test_a_folder_of_a_packages_name_is_no_package(tmp_path, monkeypatch) -> None:
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    (tmp_path / "onnxruntime").mkdir()
+    with pytest.raises(UserError, match="onnxruntime is not installed"):
+        exported.load_package("onnxruntime")
+
+
 def test_makers_of_the_engines_are_not_called() -> None:
     exported.load_package("openvino")
     with pytest.raises(ImportError):

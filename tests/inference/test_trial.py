@@ -1,6 +1,7 @@
 """Which way a CPU predicts: the fastest exact one, remembered, and gone on with."""
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -99,6 +100,17 @@ class Stub:
     def __call__(self, pixels: Tensor) -> Tensor:
         """Map uint8 (n, s, s, 3) to logits."""
         return self.eager(pixels) + self.off
+
+
+@pytest.mark.parametrize("has_code", [False, True])
+def test_a_folder_called_openvino_is_not_the_package(tmp_path, monkeypatch, has_code):
+    """Exported files may lie in one; one with code may have been copied, and has no version."""
+    monkeypatch.delitem(sys.modules, "openvino", raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    (tmp_path / "openvino").mkdir()
+    if has_code:
+        (tmp_path / "openvino" / "__init__.py").touch()
+    assert openvino_version() == ""
 
 
 @pytest.fixture

@@ -1,10 +1,13 @@
 """A run on a data set of shards is the run on the files that were packed."""
 
+import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from src import paths
@@ -26,6 +29,7 @@ from src.training.job import Job, Options, job_table
 from src.training.setup import epoch_pool
 from src.training.trainer import fit_fold
 from tests.jobs import N_ITEMS, interrupt_at_batch, oof_bytes, with_options
+from tests.ranks import run_ranks
 
 OPTIONS = Options(device="cpu", precision="fp32", workers=0, track="none", cache="none")
 
@@ -57,6 +61,28 @@ def test_predictions_are_those_of_a_run_on_files(make_job, on_shards):
     on_files = oof_bytes(job)
     fit_fold(with_options(on_shards(), overwrite=True))
     assert oof_bytes(job) == on_files
+
+
+@pytest.mark.nightly
+def test_two_ranks_read_parts_of_the_shards_and_make_the_run_of_one(on_shards, monkeypatch):
+    one, many = (on_shards(model=name, sampler="shards") for name in ("one", "many"))
+    reads = paths.root() / "reads"
+
+    def noted(root: Path, path: str) -> bytes:
+        with reads.with_suffix("." + os.environ.get("RANK", "alone")).open("a") as file:
+            file.write(path + "\n")
+        return read_bytes(root, path)
+
+    monkeypatch.setattr("src.data.pixels.reader.read_bytes", noted)
+    fit_fold(one)
+    assert run_ranks(2, lambda _: fit_fold(many)) == ([0, 0], "")
+    logits = [pd.read_csv(paths.oof_csv(*job.names)).set_index("item_id") for job in (one, many)]
+    pd.testing.assert_frame_equal(*logits, rtol=0, atol=1e-4)
+    alone, first, second = (
+        Counter(reads.with_suffix(suffix).read_text().split()) for suffix in (".alone", ".0", ".1")
+    )
+    assert first + second == alone  # no item twice
+    assert abs(first.total() - second.total()) < 0.1 * alone.total()
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.nightly)])

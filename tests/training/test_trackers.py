@@ -41,6 +41,14 @@ def test_a_tracker_that_is_not_there_is_refused_with_a_way_out(monkeypatch, caps
     assert "unknown tracker 'tensorbord'; did you mean 'tensorboard'" in capsys.readouterr().err
 
 
+def test_the_folder_of_a_trackers_runs_is_not_the_tracker(monkeypatch, tmp_path):
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    (tmp_path / "wandb").mkdir()
+    with pytest.raises(UserError, match="pip install wandb"):
+        check_tracker("wandb")
+
+
 def test_tensorboard_holds_the_numbers_of_each_epoch():
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

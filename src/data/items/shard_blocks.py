@@ -1,7 +1,8 @@
 """Shards that lie elsewhere, a block at a time: fetched once for all processes, kept below .cache.
 
 A block is a file `.cache/shards/<key>/000012`, whole or not there; the key changes when the shard
-does. Those used least lately go when they take more than the data set allows.
+does. Those used least lately go when they take more than the data set allows. While one is fetched,
+`000012.lock` lies beside it.
 """
 
 import os
@@ -12,6 +13,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
+from typing import NamedTuple
 
 from src import paths
 from src.artifacts.atomic import atomic_path, file_lock
@@ -50,14 +52,22 @@ class Blocks:
     def ask(self, block: int) -> None:
         """Fetch a block in the background, where it is not there; what goes wrong is not said.
 
-        Whoever reads the block then fetches it again, and says it.
+        Whoever reads the block then fetches it again, and says it. One that went to make room is
+        asked for anew.
         """
-        if block * BLOCK < self.size:
-            _asked_of(os.getpid()).put(partial(self._fetch_quietly, block))
+        if block * BLOCK >= self.size:
+            return
+        path, asked = self._path(block), _asked_of(os.getpid())
+        if path not in asked.open and not path.exists():
+            asked.open.add(path)
+            asked.queue.put(partial(self._fetch_quietly, block, asked))
 
-    def _fetch_quietly(self, block: int) -> None:
-        with suppress(UserError, OSError):
-            self._fetch(block)
+    def _fetch_quietly(self, block: int, asked: "_ToFetch") -> None:
+        try:
+            with suppress(UserError, OSError):
+                self._fetch(block)
+        finally:
+            asked.open.discard(self._path(block))
 
     def _part(self, block: int, start: int, count: int) -> bytes:
         while True:
@@ -82,27 +92,41 @@ class Blocks:
         with suppress(FileNotFoundError):
             os.utime(path)  # it was used now
             return
-        with file_lock(path.with_suffix(".lock"), "a block of a shard", wait=True):
-            if path.exists():  # another process fetched it meanwhile
-                return
-            start = block * BLOCK
-            end = min(start + BLOCK, self.size)
-            data = self.home.read(self.name, start, end)
-            if len(data) != end - start:
-                raise UserError(
-                    f"{self.home.join(self.name)}: {len(data)} bytes came in place of "
-                    f"{end - start}; it was written again, or is written just now"
-                )
-            with atomic_path(path) as temporary:
-                temporary.write_bytes(data)
+        lock = path.with_suffix(".lock")
+        with file_lock(lock, "a block of a shard", wait=True):
+            try:
+                if not path.exists():  # else another process fetched it meanwhile
+                    self._fetch_whole(block, path)
+            finally:
+                # Two who waited for it may now hold two files: at worst a block is fetched twice.
+                lock.unlink(missing_ok=True)
         if _FETCHED[0] % LOOK_EVERY == 0:
             make_room(self.home.cache_gb)
         _FETCHED[0] += 1
 
+    def _fetch_whole(self, block: int, path: Path) -> None:
+        start = block * BLOCK
+        end = min(start + BLOCK, self.size)
+        data = self.home.read(self.name, start, end)
+        if len(data) != end - start:
+            raise UserError(
+                f"{self.home.join(self.name)}: {len(data)} bytes came in place of "
+                f"{end - start}; it was written again, or is written just now"
+            )
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(data)
+
+
+class _ToFetch(NamedTuple):
+    """What threads of this process take work from, and the blocks of it that are not done yet."""
+
+    queue: SimpleQueue[Callable[[], None]]
+    open: set[Path]
+
 
 @lru_cache(maxsize=1)
-def _asked_of(pid: int) -> SimpleQueue[Callable[[], None]]:  # noqa: ARG001 - no thread outlives a fork
-    """Return what threads of this process take work from; its end waits for none of them."""
+def _asked_of(pid: int) -> _ToFetch:  # noqa: ARG001 - no thread outlives a fork
+    """Return the work of this process; its end waits for none of the threads."""
     queue: SimpleQueue[Callable[[], None]] = SimpleQueue()
 
     def work() -> None:
@@ -111,7 +135,7 @@ def _asked_of(pid: int) -> SimpleQueue[Callable[[], None]]:  # noqa: ARG001 - no
 
     for _ in range(AT_ONCE):
         Thread(target=work, daemon=True, name="shards").start()
-    return queue
+    return _ToFetch(queue, set())
 
 
 def make_room(cache_gb: float | None) -> None:

@@ -18,10 +18,12 @@ import pyarrow.parquet as pq
 from src import paths
 from src.artifacts.answers import Asked
 from src.artifacts.atomic import atomic_path
-from src.artifacts.files import sha256_file, sha256_json
+from src.artifacts.files import sha256_json
+from src.artifacts.fingerprints import fingerprint_of
 from src.artifacts.label_names import LabelNames
 from src.artifacts.submissions import SubmissionFormat
 from src.data.items.dataset_yaml import DatasetConfig
+from src.data.items.files import LARGEST
 from src.data.items.listing import Entry
 from src.data.items.manifest import COLUMNS, STRING, Dataset
 from src.data.items.shard_home import INDEX, SUBMISSION, ShardHome, home_of_folder
@@ -50,6 +52,7 @@ SCHEMA_OF = pa.schema([
     ("mask_crc", pa.int64()),
 ])  # fmt: skip
 _PLACE = ("offset", "bytes", "crc")
+_ALWAYS = ("item_id", "shard", "member", *_PLACE, "kind", "split")  # never null
 # Keys of dataset.yaml that shards take along, and that one beside them may say in their place.
 CARRIED = ("metric", "output", "rules", "n_folds", "seed", "faces", "group_by")
 # Keys that one beside shards may give too: they say nothing of how files are read.
@@ -174,23 +177,48 @@ def _index(home: ShardHome, about: Mapping[str, Any]) -> pa.Table:
     table = _parquet(home, about, INDEX)
     if not table.schema.equals(SCHEMA_OF):
         raise UserError(f"{where}: columns are {table.schema.names}, want {SCHEMA_OF.names}")
+    empty = [name for name in _ALWAYS if table[name].null_count]
+    if empty:
+        raise UserError(f"{where}: some items have no {empty[0]}; {_AGAIN}")
     named = set(table["shard"].unique().to_pylist())
     unknown = sorted(named - set(about["shards"]))
     if len(table) != about["items"] or unknown:
         raise UserError(f"{where}: not the index of these shards {unknown[:3]}; {_AGAIN}")
+    _check_places(where, table, about["shards"])
     return table
+
+
+def _check_places(where: str, table: pa.Table, shards: Mapping[str, Any]) -> None:
+    """Refuse what lies beyond its shard's end or is no picture, before memory is asked for it."""
+    names = table["shard"].cast(pa.string()).combine_chunks().dictionary_encode()
+    ends = np.array([shards[name]["bytes"] for name in names.dictionary.to_pylist()], np.int64)
+    end = ends[names.indices.to_numpy()]
+    for prefix in ("", "mask_"):
+        start, size, crc = (_column(table, prefix + name, 0) for name in _PLACE)
+        # `end - size`, since a sum could leave int64
+        inside = (start >= 0) & (size >= 0) & (size <= np.minimum(end, LARGEST))
+        bad = np.flatnonzero(~(inside & (start <= end - size) & (crc >= 0) & (crc < 2**32)))
+        if len(bad):
+            row = int(bad[0])
+            raise UserError(
+                f"{where}: {table['item_id'][row].as_py()}: {size[row]} bytes at {start[row]} of "
+                f"{table['shard'][row].as_py()}, which has {end[row]} bytes (an item at most "
+                f"{LARGEST}); {_AGAIN}"
+            )
 
 
 _AGAIN = "copy the folder again, or write the shards again (python -m src shards)"
 
 
 def _parquet(home: ShardHome, about: Mapping[str, Any], name: str) -> pa.Table:
-    """Return a file of the home, of which `shards.json` knows size and SHA-256."""
-    known = about["files"][name]
+    """Return a file of the home, whose SHA-256 `shards.json` knows: it says labels and groups."""
+    sha256 = about["files"][name]["sha256"]
     try:
-        path = _local_copy(home, name, known["sha256"])
-        if path.stat().st_size != known["bytes"]:
-            raise UserError(f"{home.join(name)} is not what was written; {_AGAIN}")
+        path = _local_copy(home, name, sha256)
+        if fingerprint_of(path) != sha256:
+            raise UserError(
+                f"{home.join(name)} is not what was written (its SHA-256 does not fit); {_AGAIN}"
+            )
         return pq.read_table(path, page_checksum_verification=True, memory_map=False)
     except FileNotFoundError:
         raise UserError(f"{home.join(name)} is not there; {_AGAIN}") from None
@@ -202,7 +230,7 @@ def _local_copy(home: ShardHome, name: str, sha256: str) -> Path:
     if not home.is_remote:
         return Path(home.join(name))
     copy = paths.shard_blocks(sha256[:24]) / name
-    if not copy.exists() or sha256_file(copy) != sha256:
+    if not copy.exists() or fingerprint_of(copy) != sha256:
         with atomic_path(copy) as temporary:
             temporary.write_bytes(home.read(name))
     return copy

@@ -19,7 +19,7 @@ from src.errors import UserError
 TAR = ".tar"
 OPEN_AT_ONCE = 256  # shards that a process holds open; systems allow 1,024 files
 _ASKED = 128 * 2**10  # bytes of a disk's read-ahead, where it does not say
-_REMEMBERED = 512  # blocks that were asked for lately and are not asked for again
+_REMEMBERED = 512  # blocks that a disk was asked for lately and is not asked for again
 _PLACE = re.compile(r"(\d{1,15})-(\d{1,12})-(\d{1,10})/")
 
 
@@ -77,15 +77,16 @@ class TarShard:
         """
         offset, size, _ = place_of(member)
         for block in range(offset // BLOCK, (offset + size) // BLOCK + 2):
+            if self._blocks is not None:
+                self._blocks.ask(block)
+                continue
             key = self.path, block
             if key in _LATELY:
                 continue
             _LATELY[key] = None
             while len(_LATELY) > _REMEMBERED:
                 _LATELY.popitem(last=False)
-            if self._blocks is not None:
-                self._blocks.ask(block)
-            elif hasattr(os, "posix_fadvise"):  # not on macOS
+            if hasattr(os, "posix_fadvise"):  # not on macOS
                 handle = _open(self.home, self.name, self.size)
                 step = _read_ahead_of(os.fstat(handle.fd).st_dev)
                 for start in range(block * BLOCK, min((block + 1) * BLOCK, self.size), step):

@@ -57,18 +57,28 @@ def test_items_are_read_from_elsewhere_and_fetched_once(
 
 def test_blocks_are_asked_for_ahead(far, shards_as, artefact_root, monkeypatch):
     queue = []
-    monkeypatch.setattr(shard_blocks, "_asked_of", lambda _: type("Q", (), {"put": queue.append}))
+    asked = shard_blocks._ToFetch(type("Q", (), {"put": queue.append}), set())
+    monkeypatch.setattr(shard_blocks, "_asked_of", lambda _: asked)
     found = shards_as("far", PLACE)
     paths = found.items["path"].tolist()
-    read_ahead(found.root, paths)
-    read_ahead(found.root, paths)
-    for work in queue:
-        work()
-    there = cached(artefact_root)
-    assert len(there) == len(queue) > 10  # none twice
+
+    def fetched_ahead() -> list[Path]:
+        read_ahead(found.root, paths)
+        read_ahead(found.root, paths)
+        count = len(queue)
+        while queue:
+            queue.pop()()
+        assert len(cached(artefact_root)) == count  # none twice
+        return cached(artefact_root)
+
+    there = fetched_ahead()
+    assert len(there) > 10
     for ours, theirs in zip(paths, far.items["path"], strict=True):
         assert read_bytes(found.root, ours) == read_bytes(far.root, theirs)
     assert cached(artefact_root) == there
+    shard_blocks.make_room(1e-9)  # all of them go, and are wanted again in the next epoch
+    assert cached(artefact_root) == []
+    assert fetched_ahead() == there
 
 
 def _read_all(root: Path, paths: list[str]) -> int:
@@ -91,6 +101,20 @@ def test_the_cache_keeps_to_its_limit(far, shards_as, artefact_root, monkeypatch
     _read_all(found.root, found.items["path"].tolist())
     assert sum(p.stat().st_size for p in cached(artefact_root)) <= 15_000
     assert _read_all(found.root, found.items["path"].tolist()) == found.items["bytes"].sum()
+    shard_blocks.make_room(1e-9)
+    left = {path.name for path in (artefact_root / ".cache" / "shards").glob("*/*")}
+    assert left == {"shards.json", "index.parquet", "submission.parquet"}  # no lock of any block
+
+
+def test_an_index_elsewhere_is_held_against_its_hash(far, shards_as):
+    memory = fsspec.filesystem("memory")
+    whole = memory.cat_file("/bucket/toy/index.parquet")
+    memory.pipe_file("/bucket/toy/index.parquet", whole[:-9] + bytes(9))
+    for _ in range(2):
+        with refused("memory://bucket/toy/index.parquet is not what was written .*SHA-256"):
+            shards_as("far", PLACE)
+    memory.pipe_file("/bucket/toy/index.parquet", whole)
+    assert len(shards_as("far", PLACE).items) == len(far.items)
 
 
 def test_what_changes_elsewhere_is_told(far, shards_as):

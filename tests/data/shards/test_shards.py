@@ -8,8 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
+from src.artifacts.files import sealed_text, sha256_file
 from src.cli.scale.shards import check
 from src.data.items.files import read_bytes, read_head, stamp_of
 from src.data.items.manifest import Dataset
@@ -160,6 +164,19 @@ def _damage(place: Path, how: str) -> None:
     elif how == "index":
         index = place / "index.parquet"
         index.write_bytes(index.read_bytes()[:-9] + bytes(9))
+    elif how == "labels":  # of equal size, and a whole file
+        index = place / "index.parquet"
+        table = pq.read_table(index, memory_map=False)
+        label = pc.subtract(pa.scalar(1, pa.int8()), table["label"])
+        at = table.schema.get_field_index("label")
+        pq.write_table(
+            table.set_column(at, table.schema.field(at), label), index, compression="zstd",
+            write_page_checksum=True,
+        )  # fmt: skip
+        assert index.stat().st_size == about["files"]["index.parquet"]["bytes"]
+    elif how == "answers":
+        answers = place / "submission.parquet"
+        answers.write_bytes(answers.read_bytes().replace(b"t0.png", b"t9.png"))
     elif how == "edited":
         (place / "shards.json").write_text(json.dumps({**about, "items": 3}))
     elif how == "version":
@@ -174,7 +191,9 @@ def _damage(place: Path, how: str) -> None:
         ("gone", "train-000001.tar.*not there any more", "1 of .* files"),
         ("half", "bytes, the index says .* half copied", "1 of .* files"),
         ("changed", "CRC does not fit.*--check", "1 of .* files"),
-        ("index", "index.parquet is damaged", "1 of .* files"),
+        ("index", "index.parquet is not what was written", "1 of .* files"),
+        ("labels", "index.parquet is not what was written .*SHA-256", "1 of .* files"),
+        ("answers", "submission.parquet is not what was written", "1 of .* files"),
         ("edited", "not what was written", "not what was written"),
         ("version", "schema 2, this version reads 1", "schema 2"),
         ("no list", "holds no shards.json", "holds no shards.json"),
@@ -191,6 +210,36 @@ def test_what_is_not_whole_is_refused(packed, shards_as, how, said, checked):
         check(str(place))
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("bytes", 40 * 10**9, "40000000000 bytes at .* of train-0"),
+        ("bytes", -1, "-1 bytes at"),
+        ("offset", 2**62, "bytes at 4611686018427387904 of"),
+        ("offset", -512, "bytes at -512 of"),
+        ("crc", 2**32, "bytes at"),
+        ("mask_bytes", 10**6, "1000000 bytes at .* of train-0"),
+        ("offset", None, "some items have no offset"),
+        ("shard", None, "some items have no shard"),
+    ],
+)
+def test_a_place_that_no_shard_has_is_refused(packed, shards_as, column, value, said):
+    """An index that is whole by its SHA-256, and was made wrongly."""
+    _, place = packed
+    table = pq.read_table(place / "index.parquet", memory_map=False)
+    at = table.schema.get_field_index(column)
+    cells = table[column].to_pylist()
+    cells[5] = value
+    table = table.set_column(at, table.schema.field(at), pa.array(cells, table.schema.types[at]))
+    pq.write_table(table, place / "index.parquet")
+    about = json.loads((place / "shards.json").read_text())
+    about.pop("sha256")
+    about["files"]["index.parquet"]["sha256"] = sha256_file(place / "index.parquet")
+    (place / "shards.json").write_text(sealed_text(about))
+    with refused(f"index.parquet: .*{said}"):
+        shards_as("far", place)
+
+
 def test_a_shard_written_again_under_a_run_is_told(packed, shards_as, artefact_root: Path):
     _, place = packed
     found = shards_as("far", place)
@@ -204,8 +253,6 @@ def test_a_shard_written_again_under_a_run_is_told(packed, shards_as, artefact_r
 
 
 def test_names_that_lead_elsewhere_are_refused(packed, shards_as, artefact_root: Path):
-    from src.artifacts.files import sealed_text
-
     _, place = packed
     about = json.loads((place / "shards.json").read_text())
     about.pop("sha256")
