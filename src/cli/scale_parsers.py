@@ -60,9 +60,12 @@ def _add_where(parser: Parser) -> None:
     add("--on", default="local", metavar="ENGINE", help="local (the default), slurm, ray")
     text = "at once; local: as many as there are cards, or a job for four cores"
     add("--jobs", type=int, metavar="N", help=text)
-    text = "GPUs of each job (default: one on a machine that has some, else none)"
+    text = (
+        "GPUs of each job (default: one on a machine that has some, else none); several share its "
+        "fold: --ddp N"
+    )
     add("--gpus-per-job", type=int, metavar="N", help=text)
-    text = "cores of each job (local: equal shares; slurm, ray: 4)"
+    text = "cores of each job (local: equal shares; slurm, ray: 4, or 4 a GPU)"
     add("--cpus-per-job", type=int, metavar="N", help=text)
     text = "a flag of sbatch, such as partition=gpu, account=A, qos=Q, time=8:00:00, mem=32G"
     add("--slurm", action="append", default=[], metavar="KEY=VALUE", help=text)

@@ -63,10 +63,15 @@ def _predict(dataset: str, _scheme: str, flags: Namespace) -> Files:
             return None  # a list of files
         return list(map(Path, flags.vote)), [flags.output]
     weights = flags.checkpoint or [paths.recipe_json(dataset, name)]
+    if flags.input_dir is not None and flags.output is None:
+        return None
     if flags.input_dir is not None:
-        if flags.output is None:
-            return None
-        seen = _all_in(flags.input_dir)
+        out = flags.output.absolute().with_suffix("")  # what it writes may lie among them
+        seen = (
+            path
+            for path in _all_in(flags.input_dir.absolute())
+            if path != out.parent and path.with_suffix("") != out
+        )
     else:
         seen = _folders_in(paths.dataset_dir(dataset, flags.input_root))
     name = f"{name}_refit" if flags.refit else name

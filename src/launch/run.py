@@ -185,7 +185,8 @@ class Launch:
         code = None if state is None else state["code"]
         since = self._gone.setdefault(task.name, time.monotonic())
         late = time.monotonic() - since >= self.engine.sight_seconds
-        if late or code not in (None, 0) or (code == 0 and self._has_left(task)):
+        ended = code is not None and code not in (0, *STOPS)  # a stop may be of an earlier start
+        if late or ended or (code == 0 and self._has_left(task)):
             del self._gone[task.name]
             return False
         return True
@@ -195,8 +196,8 @@ class Launch:
         """Tell whether what a job leaves is there."""
         try:
             return task.has_left() if task.has_left is not None else task.is_done()
-        except UserError:  # said when it is judged
-            return True
+        except UserError:  # some files may be seen and others not; said when it is judged
+            return False
 
     def _settle(self, task: Task, *, stopped: bool = False) -> bool:
         """Note how a job ended, by what it left; tells whether it must be handed in once more.

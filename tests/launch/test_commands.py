@@ -118,8 +118,10 @@ def test_a_prediction_reads_its_pictures_its_recipe_and_its_members(
     out = touch(artefact_root / "out.csv", 50)
     tests = touch(artefact_root / "input" / "d" / "test" / "1.png", 100).parent
     pictures = touch(artefact_root / "new" / "deep" / "1.png", 100)
-    for folder in (tests, tests.parent, pictures.parent, pictures.parent.parent):
+    inside = touch(artefact_root / "new" / "out.csv", 50)  # among what it reads
+    for folder in (tests, tests.parent, pictures.parent):
         touch(folder, 100)
+    touch(inside.parent, 50)
     reads = [
         touch(paths.checkpoint("d", "s", "m", 0), 100),
         touch(paths.run_record("d", "s", "m", 0), 100),
@@ -128,8 +130,8 @@ def test_a_prediction_reads_its_pictures_its_recipe_and_its_members(
     touch(paths.submission_csv("d", "tuned"), 50)
     for text, seen in {
         "predict_ensemble.py": tests,
-        f"predict_ensemble.py --input-dir {artefact_root / 'new'} --output {out}": pictures,
-        f"predict_ensemble.py --input-dir {artefact_root / 'new'} --output {out} "
+        f"predict_ensemble.py --input-dir {pictures.parent} --output {out}": pictures,
+        f"predict_ensemble.py --input-dir {pictures.parent.parent} --output {inside} "
         f"--checkpoint {reads[0]}": pictures.parent,
     }.items():
         task, line = task_of(text)

@@ -22,7 +22,7 @@ from src.launch.engines.base import (
     missing_package,
 )
 
-USUAL_CORES = 4
+USUAL_CORES = 4  # of a job, or of each of its cards
 PORT_SECONDS = 5.0  # that a cluster may take to answer
 NODE_SECONDS = 120.0  # that a node may take to start a worker
 ENDING_SECONDS = 60.0  # that a cancelled job may take to save
@@ -44,7 +44,7 @@ class OnRay(JobEngine):
     @property
     def cores(self) -> int:
         """The cores that each job gets."""
-        return self.wanted.cores or USUAL_CORES
+        return self.wanted.cores or USUAL_CORES * max(1, self.cards)
 
     def check(self) -> None:
         """Connect, and hold what a job asks for against what the nodes have."""

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import submitit
 
 COMMANDS = ("sbatch", "squeue", "srun", "scancel")
-USUAL_CORES = 4
+USUAL_CORES = 4  # of a job, or of each of its cards
 USUAL_MINUTES = 24 * 60  # of a job, where no `time` is given
 LEAST_MINUTES = 5  # SLURM signals up to a minute early, submitit asks for 90 s more
 REQUEUES = 1000  # a job whose time is over goes on in the queue again, as often as it takes
@@ -105,7 +105,7 @@ class Slurm(JobEngine):
     @property
     def cores(self) -> int:
         """The cores that each job gets."""
-        return self.wanted.cores or USUAL_CORES
+        return self.wanted.cores or USUAL_CORES * max(1, self.cards)
 
     def check(self) -> None:
         """Look for submitit, SLURM's commands and its controller; read the flags of sbatch."""
