@@ -2,11 +2,11 @@
 
   python benchmarks/start.py                       1e5, 1e6, 1e7 items
   python benchmarks/start.py --largest 1000000     the same, smaller
-  python benchmarks/start.py --scratch DIR         where the columns go (1.9 GB), else $TMPDIR
+  python benchmarks/start.py --scratch DIR         where it all goes (4 GB), else $TMPDIR
 
-The data set is columns of Arrow, mapped from a file as a kept manifest is, and no file of an item
-is there: all that a run does until it knows the rows of its first batch, and what its loader
-processes hold. Each row runs in a process of its own, imports included. Anonymous memory is the
+The data set is columns of Arrow, mapped from a file as a kept manifest is, beside a zip whose
+directory was read before: all that a run does until it knows the rows of its first batch and has
+read a file of it out of the zip, and what its loader processes hold. Each row runs in a process of its own, imports included. Anonymous memory is the
 process' own; mapped pages (columns and libraries) are shared by all ranks of a machine. How the
 manifest and the folds are made: benchmarks/scale.py."""
 
@@ -33,8 +33,17 @@ MODEL, WORKERS, BATCHES = "compact32", 4, 40
 
 
 def make_columns(home: Path, n: int) -> None:
-    """Write the columns of n items, a tenth of them test items, and those of their fold file."""
+    """Write columns of n items, a tenth of them test items, of their fold file, and a zip."""
     import pyarrow as pa
+    from scale import write_zip
+
+    from src.data.items.files import open_archive
+
+    os.environ["RVF_ROOT"] = str(home / f"root{n}")
+    (home / f"set{n}").mkdir()
+    write_zip(home / f"set{n}" / "train.zip", "train", n - n // 10)
+    time.sleep(2.5)  # what has just changed is not kept
+    open_archive(str(home / f"set{n}" / "train.zip"))
 
     n_test, words = n // 10, pa.large_string()
     n_train, rng = n - n_test, np.random.default_rng(0)
@@ -100,6 +109,7 @@ def measure(home: str, n: int) -> dict[str, float]:
     began = time.perf_counter()
     os.environ["RVF_ROOT"] = str(Path(home) / f"root{n}")
     from src import paths
+    from src.data.items.files import read_bytes
     from src.data.items.manifest import Dataset
     from src.training.job import Options
     from src.training.plan import plan_jobs
@@ -111,7 +121,7 @@ def measure(home: str, n: int) -> dict[str, float]:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("stands for its bytes")
     stamps = items.pop("stamp").to_numpy()
-    dataset = Dataset("many", Path(home), items, stamps, sha256="many")
+    dataset = Dataset("many", Path(home) / f"set{n}", items, stamps, sha256="many")
     options = Options(
         device="cpu", precision="fp32", workers=WORKERS, track="none", cache="none",
         no_pretrained=True,
@@ -125,7 +135,8 @@ def measure(home: str, n: int) -> dict[str, float]:
     trainer.run.enter_stage(0)
     with warnings.catch_warnings(action="ignore"):  # of more processes than cores
         trainer.batches = trainer.make_batches()
-    next(iter(trainer.sampler))
+    path = trainer.source.paths[next(iter(next(iter(trainer.sampler))))]
+    assert path.endswith(f"{read_bytes(dataset.root, path).decode()}.jpg")
     row = {"items": n, "imports": imports, "cpu": time.process_time()}
     row |= {"wall": time.perf_counter() - began} | memory()
     row["loader"] = _loader_memory(trainer)

@@ -123,10 +123,10 @@ class FileIndex:
             end = np.searchsorted(hashes, wanted, "right").tolist()
             hits = set()
             for at, low, high in zip(asked, begin, end, strict=True):
-                files = tuple(
+                files = tuple(dict.fromkeys(
                     file for file in numbers[low:high].tolist()
                     if names[at] in self._keys(file, number, composed=composed)
-                ) if low < high else ()  # fmt: skip
+                )) if low < high else ()  # fmt: skip
                 if files:
                     hits.add(at)
                     found.first[start + at] = files[0] if len(files) == 1 else _SEVERAL
