@@ -6,9 +6,10 @@
 
 The data set is columns of Arrow, mapped from a file as a kept manifest is, beside a zip whose
 directory was read before: all that a run does until it knows the rows of its first batch and has
-read a file of it out of the zip, and what its loader processes hold. Each row runs in a process of its own, imports included. Anonymous memory is the
-process' own; mapped pages (columns and libraries) are shared by all ranks of a machine. How the
-manifest and the folds are made: benchmarks/scale.py."""
+read a file of it out of the zip, and what its loader processes hold. Each row runs in a process of
+its own, imports included. Anonymous memory is the process' own; mapped pages (columns and
+libraries) are shared by all ranks of a machine. How the manifest and the folds are made:
+benchmarks/scale.py."""
 
 import argparse
 import json

@@ -20,6 +20,7 @@ from src.compute.request import Compute
 from src.config import ModelConfig
 from src.data.items.manifest import Dataset
 from src.errors import UserError
+from src.mapped import give_back
 from src.texts import Texts
 
 WORDS = ("about", "licence")  # fields that describe a model and do not change what is trained
@@ -90,6 +91,7 @@ class Job:
         digest.update(self.table["bytes"].to_numpy("<i8"))
         if self.config.wants_masks:
             digest.update(self.mask_paths.sha256())
+        give_back()
         return digest.hexdigest()
 
     def identity(self, start: dict[str, Any]) -> dict[str, Any]:
@@ -196,6 +198,7 @@ def job_table(items: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
             f"first is {wanted[int(gone[0])]!r}; put them back, or make folds anew "
             "under another scheme"
         )
+    give_back()  # both columns were read from end to end
     columns = {"item_id": folds["item_id"].array}
     for column in [one for one in ("path", "bytes", "stamp") if one in items]:
         values = items[column].array
