@@ -129,13 +129,15 @@ def member() -> Iterator[None]:
 
     try:
         store, beats = connected(keeps=hosts), connected(keeps=False)
+        store.set(f"here/{number}", "1")  # torch itself would wait as long as for a decision
+        store.wait([f"here/{each}" for each in range(ranks)], JOINING)
         distributed.init_process_group(
             "gloo", store=store, rank=number, world_size=ranks, timeout=PATIENCE
         )
     except (distributed.DistNetworkError, distributed.DistStoreError) as error:
         raise UserError(
-            f"rank {number} of {ranks} on {socket.gethostname()} does not reach the others by "
-            f"{address}:{port} (MASTER_ADDR, MASTER_PORT): {str(error).splitlines()[0]}"
+            f"rank {number} of {ranks} on {socket.gethostname()} does not find all of the others "
+            f"by {address}:{port} (MASTER_ADDR, MASTER_PORT): {str(error).splitlines()[0]}"
         ) from None
     _group = _Group(number, ranks, store)
     heart = Heartbeat(beats, number, ranks, lambda: _ends(beats, 1, None) is None)

@@ -3,7 +3,9 @@
 import errno
 import os
 import signal
+import socket
 import time
+from datetime import timedelta
 
 import pytest
 import torch
@@ -70,6 +72,22 @@ def test_a_rank_that_is_stopped_is_missed_and_all_end(monkeypatch):
     assert said.count("heard of") == 1
     assert "goes on from what was saved" in said
     assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_ranks_that_are_not_all_there_are_told(monkeypatch, rank):
+    """The first keeps what they meet by; the second knocks where nobody is."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    given = {"RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for name, value in given.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(ranks, "JOINING", timedelta(seconds=0.5))
+    words = rf"rank {rank} of 2 on \S+ does not find all of the others by 127.0.0.1:{port} \(MASTER"
+    with pytest.raises(UserError, match=words), ranks.member():
+        pass
+    assert ranks.count() == 1
 
 
 def test_ranks_that_work_long_are_not_missed(monkeypatch):
