@@ -99,7 +99,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str
         said = {
             name: done(run_command(*words, cwd=root))
             for name, *words in (
-                ("train", "train_folds.py", "--model", "tiny", "--fold", "0"),
+                # With a worker, for which a Python that exits must not wait.
+                ("train", "train_folds.py", "--model", "tiny", "--fold", "0", "--workers", "1"),
                 ("tune", "tune.py"),
                 ("predict", "predict_ensemble.py"),
             )

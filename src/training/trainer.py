@@ -303,18 +303,20 @@ class Trainer:
 
     def train_batches(self) -> dict[str, float]:
         """Take one pass over the training items, or the rest of one; see `running`."""
-        run = self.run
+        run, left = self.run, min(self.run.steps - self.run.batch, self.run.left)
         self.lockstep.begin_sums()
         self.objective = self.lockstep.objective(self.loss)
-        left = min(run.steps - run.batch, run.left)
         if left:  # else the weights to be used are in place, or soon are
             optimizer_mode(run.optimizer, train=True)
         run.optimizer.zero_grad(set_to_none=True)
         title = f"epoch {run.epoch + 1}/{run.epochs}"
         bar = track(self.batches, title, total=left, unit="batch", said=self.said)
-        for first in bar:
-            if self.train_step(chain([first], bar)) or not run.left:
-                break
+        try:
+            for first in bar:
+                if self.train_step(chain([first], bar)) or not run.left:
+                    break
+        finally:
+            del self.objective  # it knows this trainer, whose loader's workers end when it goes
         return self.lockstep.end_epoch(self.state_file)
 
     def said(self) -> str:

@@ -1,8 +1,10 @@
 """Batches of uint8 pixels for training (augmented) and for evaluation (never augmented)."""
 
+import atexit
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from weakref import WeakSet
 
 import cv2
 import numpy as np
@@ -236,14 +238,29 @@ class _Loader(DataLoader[dict[str, Tensor]]):
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:  # type: ignore[override]
         iterator = super().__iter__()
+        _AT_WORK.add(self)
         try:
             yield from iterator
         except Exception:
-            stop = getattr(iterator, "_shutdown_workers", None)
-            self._iterator = None
-            if stop is not None:
-                stop()
+            self.stop()
             raise
+
+    def stop(self) -> None:
+        """End the workers, if there are any."""
+        stop = getattr(self._iterator, "_shutdown_workers", None)
+        self._iterator = None
+        if stop is not None:
+            stop()
+
+
+_AT_WORK: "WeakSet[_Loader]" = WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """End the workers of loaders that something still holds on to when Python exits."""
+    for loader in list(_AT_WORK):
+        loader.stop()
 
 
 def make_loader(
