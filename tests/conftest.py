@@ -7,6 +7,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import gc
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -26,6 +27,9 @@ settings.register_profile("rvf", deadline=None, derandomize=True, max_examples=E
 settings.load_profile("rvf")
 # Python's collector walks through all that torch and timm brought: a tenth of the suite's time.
 gc.set_threshold(50_000, 20, 100)
+# Whoever starts tests in the background has SIGINT ignored, here and by all that is started.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:

@@ -83,8 +83,6 @@ class Served:
     def __init__(self, tmp: Path, maker: str = "make", **asked) -> None:
         asked = {"port": 0, **asked}
         code = (
-            # Whoever starts tests in the background has SIGINT ignored by all that they start.
-            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "import sys; from src.cli.common import run_command\n"
             "from src.cli.files.serve import *\n"
             f"import tests.web.fakes as fakes\nif __name__ == '__main__':\n"
