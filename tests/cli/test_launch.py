@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -74,8 +75,8 @@ def test_a_missing_engine_says_what_to_install(
     monkeypatch.setenv("PATH", "/nowhere")
     assert "sbatch, squeue" in launch(*words, "slurm", code=2)
     monkeypatch.setattr("src.launch.engines.slurm.shutil.which", lambda name: name)
-    for name in ("slurm", "ray"):
-        monkeypatch.setattr(f"src.launch.engines.{name}.importlib.util.find_spec", lambda _: None)
+    # As of a folder that is called so, which is no package.
+    monkeypatch.setattr("src.artifacts.packages.util.find_spec", lambda n: ModuleSpec(n, None))
     assert "pip install submitit" in launch(*words, "slurm", code=2)
     assert "pip install ray" in launch(*words, "ray", code=2)
 

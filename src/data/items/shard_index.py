@@ -190,21 +190,23 @@ def _index(home: ShardHome, about: Mapping[str, Any]) -> pa.Table:
 
 def _check_places(where: str, table: pa.Table, shards: Mapping[str, Any]) -> None:
     """Refuse what lies beyond its shard's end or is no picture, before memory is asked for it."""
-    names = table["shard"].cast(pa.string()).combine_chunks().dictionary_encode()
-    ends = np.array([shards[name]["bytes"] for name in names.dictionary.to_pylist()], np.int64)
-    end = ends[names.indices.to_numpy()]
-    for prefix in ("", "mask_"):
-        start, size, crc = (_column(table, prefix + name, 0) for name in _PLACE)
-        # `end - size`, since a sum could leave int64
-        inside = (start >= 0) & (size >= 0) & (size <= np.minimum(end, LARGEST))
-        bad = np.flatnonzero(~(inside & (start <= end - size) & (crc >= 0) & (crc < 2**32)))
-        if len(bad):
-            row = int(bad[0])
-            raise UserError(
-                f"{where}: {table['item_id'][row].as_py()}: {size[row]} bytes at {start[row]} of "
-                f"{table['shard'][row].as_py()}, which has {end[row]} bytes (an item at most "
-                f"{LARGEST}); {_AGAIN}"
-            )
+    for part in table.to_batches(2**18):
+        names = part["shard"].dictionary.to_pylist()
+        known = [shards[name]["bytes"] if name in shards else -1 for name in names]  # or unused
+        ends = np.array(known, np.int64)
+        end = ends[part["shard"].indices.to_numpy()]
+        for prefix in ("", "mask_"):
+            start, size, crc = (pc.fill_null(part[prefix + name], 0).to_numpy() for name in _PLACE)
+            # `end - size`, since a sum could leave int64
+            inside = (start >= 0) & (size >= 0) & (size <= np.minimum(end, LARGEST))
+            bad = np.flatnonzero(~(inside & (start <= end - size) & (crc >= 0) & (crc < 2**32)))
+            if len(bad):
+                row = int(bad[0])
+                raise UserError(
+                    f"{where}: {part['item_id'][row].as_py()}: {size[row]} bytes at {start[row]} "
+                    f"of {part['shard'][row].as_py()}, which has {end[row]} bytes (an item at most "
+                    f"{LARGEST}); {_AGAIN}"
+                )
 
 
 _AGAIN = "copy the folder again, or write the shards again (python -m src shards)"

@@ -1,6 +1,5 @@
 """A running Ray cluster: each job a task of it, which starts one command and returns by value."""
 
-import importlib.util
 import logging
 import os
 import re
@@ -11,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from src.artifacts.packages import is_installed
 from src.errors import UserError
 from src.launch import child
 from src.launch.child import JobOrder, out_of_sight, run_order
@@ -48,7 +48,7 @@ class OnRay(JobEngine):
 
     def check(self) -> None:
         """Connect, and hold what a job asks for against what the nodes have."""
-        if importlib.util.find_spec("ray") is None:
+        if not is_installed("ray"):
             raise missing_package("ray", "ray")
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before it is imported
         os.environ["RAY_DEDUP_LOGS"] = "0"

@@ -8,7 +8,6 @@ those of an earlier one.
 import getpass
 import hashlib
 import importlib
-import importlib.util
 import logging
 import re
 import shutil
@@ -21,6 +20,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from src import paths
+from src.artifacts.packages import is_installed
 from src.errors import UserError
 from src.launch import child
 from src.launch.child import JobOrder, run_order
@@ -115,7 +115,7 @@ class Slurm(JobEngine):
                 f"--on slurm wants SLURM's commands on the PATH, and {', '.join(missing)} "
                 f"{'is' if len(missing) == 1 else 'are'} not there: type it where you type sbatch"
             )
-        if importlib.util.find_spec("submitit") is None:
+        if not is_installed("submitit"):
             raise missing_package("slurm", "submitit")
         self._time()
         self._squeue()
