@@ -22,6 +22,7 @@ from src.soups.plan import read_plan
 Files = tuple[Iterable[Path], list[Path]] | None
 FilesOf = Callable[[str, str, Namespace], Files]
 FILES: dict[str, FilesOf] = {}
+SLACK = 2.0  # seconds by which the clocks of two machines may differ
 WORKERS = "tune"  # the command of which several can share one work (a study)
 
 
@@ -194,9 +195,9 @@ def command_tasks(
 ) -> list[Task]:
     """Return the job of a command, or so many that share its work.
 
-    It is done where it ended well as it is typed now, what it leaves is there, and nothing that it
-    reads is younger than its beginning: then typing it again would tell nothing new. Of a command
-    that has no entry in `FILES` nobody knows, and it is typed again.
+    It is done where it ended well as it is typed now, what it leaves is there and of that time, and
+    nothing that it reads is younger than its beginning: then typing it again would tell nothing
+    new. Of a command that has no entry in `FILES` nobody knows, and it is typed again.
     """
     key = hashlib.sha256("\0".join(line.words[1:]).encode()).hexdigest()[:8]
     tasks = []
@@ -218,10 +219,14 @@ def command_tasks(
             return found is None or all(path.exists() for path in found[1])
 
         def is_done(state: Path = state) -> bool:
-            began = _ended_well(state, line)
-            found = None if began is None else files()
-            if began is None or found is None or not all(path.exists() for path in found[1]):
+            span = _ended_well(state, line)
+            found = None if span is None else files()
+            if span is None or found is None:
                 return False
+            began, ended = span
+            for path in found[1]:
+                if not path.exists() or (times == 1 and path.stat().st_mtime > ended + SLACK):
+                    return False  # gone, or another command's by now
             # What came while it ran it may not have seen.
             return all(path.stat().st_mtime <= began for path in found[0] if path.exists())
 
@@ -232,12 +237,12 @@ def command_tasks(
     return tasks
 
 
-def _ended_well(state: Path, line: CommandLine) -> float | None:
-    """Return when a command began that ended well as it is typed now; None where it did not."""
+def _ended_well(state: Path, line: CommandLine) -> tuple[float, float] | None:
+    """Return when a command began and ended that ended well as typed now; None where none did."""
     found = read_state(state)
     if found is None or found["code"] != 0 or found["words"] != list(line.words):
         return None
-    return float(found["began"])
+    return float(found["began"]), float(found["ended"])
 
 
 def shared_studies(lines: Sequence[CommandLine]) -> list[str]:

@@ -57,6 +57,8 @@ def test_a_command_is_done_until_what_it_reads_is_younger(artefact_root: Path) -
     assert task.has_left is not None
     assert task.has_left()  # but it did its work
     touch(oof, 100)
+    touch(recipe, 20)  # by another command
+    assert not task.is_done()
     recipe.unlink()
     assert not task.is_done()
 
