@@ -42,7 +42,8 @@ fi
 number=$(($(cat count) + 1)); echo $number > count
 name=$(sed -n 's/^#SBATCH --job-name=//p' "$1")
 echo "$number|$name|RUNNING|node1|None" > queue/$number
-(SLURM_JOB_ID=$number bash "$1" >> sbatch.log 2>&1; rm "$FAKE/queue/$number") > /dev/null 2>&1 &
+cp "$1" script.$number  # as SLURM does: submitit moves it at once
+(SLURM_JOB_ID=$number bash script.$number &>> sbatch.log; rm queue/$number) &> /dev/null &
 echo "Submitted batch job $number"
 """
 SRUN = """#!/bin/bash
