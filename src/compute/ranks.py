@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -167,6 +168,9 @@ def told(code: int, error: BaseException) -> tuple[int, str | None]:
     if group is None:
         return code, None
     group.alone = True  # nobody is there to agree with any more
+    if asked() > 1:  # torchrun ends whoever is left, and this one ends, as soon as it has told
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
     lost = _lost(error) if code == 1 else None
     try:
         other = _ends(group.store, code, lost)
@@ -184,9 +188,11 @@ def _ends(store: Any, code: int, lost: str | None) -> int | None:  # noqa: ANN40
 
     `lost` says by what another rank was missed. The first to end leaves both to who started it.
     """
-    if store.add("ends", 1) > 1:
-        return int(store.get("code"))
-    store.set("code", str(code))
+    mark = uuid.uuid4().hex
+    # In one step: whoever is killed between two would leave the others to wait for the second.
+    first, found = json.loads(store.compare_set("ends", "", json.dumps([mark, code])))
+    if first != mark:
+        return int(found)
     if SAID in os.environ:
         text = json.dumps({"code": code, "lost": lost})
         Path(os.environ[SAID]).write_text(text, encoding="utf-8")

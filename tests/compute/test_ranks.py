@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import time
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -72,6 +73,25 @@ def test_a_rank_that_is_stopped_is_missed_and_all_end(monkeypatch):
     assert said.count("heard of") == 1
     assert "goes on from what was saved" in said
     assert len(said.splitlines()) == 1
+
+
+def test_a_signal_while_it_is_told_why_a_rank_ends_costs_no_other_rank_its_end():
+    """torchrun hands a signal on at its own time: also when a rank is about to end by it."""
+
+    def work(number):
+        with suppress(RuntimeError):
+            ranks.gathered(number)
+        tell = ranks._ends
+
+        def late(*given):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return tell(*given)
+
+        ranks._ends = late
+        raise UserError("the first to end")
+
+    codes, said = run_ranks(2, work)
+    assert (codes, said) == ([2, 2], "error: the first to end")
 
 
 @pytest.mark.parametrize("rank", [0, 1])
