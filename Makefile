@@ -26,8 +26,10 @@ TEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 test: setup ## run the tests, all but the nightly ones
 	$(TEST) -m "not nightly" $(ARGS)
 
+# Clusters by themselves, a file by one worker: a machine is the node of one SLURM at a time.
 nightly: setup ## run the other tests: long, of rare paths, of clusters
-	$(TEST) -m nightly $(ARGS)
+	$(TEST) -m nightly --ignore tests/launch $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m nightly tests/launch $(ARGS)
 
 check: setup ## format, lint, types, import rules, spelling, requirements.txt
 	$(BIN)/ruff format --check
