@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from src import paths
-from src.artifacts.packages import is_installed
 from src.errors import UserError, disk_trouble
 from src.registry import Registry
 
@@ -115,6 +114,8 @@ def check_tracker(name: str) -> None:
     Raises:
         UserError: unknown tracker, or one whose package is not installed.
     """
+    from src.artifacts.packages import is_installed  # NumPy, which no parser waits for
+
     TRACKERS.get(name)
     if name in PACKAGES and name not in sys.modules and not is_installed(name):
         raise UserError(

@@ -132,7 +132,7 @@ def test_what_ctrl_c_says_is_of_the_command(name, words, said, capsys, monkeypat
     def stop(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"src.cli.{name}.run_{name}", stop)
+    monkeypatch.setattr(f"src.cli.{parsers.HOMES.get(name, name)}.run_{name}", stop)
     assert parsers.main(name, words) == 130
     assert capsys.readouterr().err == said
 
