@@ -90,6 +90,7 @@ def ray_address() -> Iterator[str]:
         str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--num-cpus", "2",
         "--num-gpus", "0", "--port", str(port), "--object-store-memory", "80000000",
         "--include-dashboard", "false", "--disable-usage-stats", "--temp-dir", str(home),
+        "--node-ip-address", "127.0.0.1",
     ]  # fmt: skip
     log = (home / "said").open("w")
     cluster = subprocess.Popen(words, stdout=log, stderr=log, env={**os.environ, **QUIET})
