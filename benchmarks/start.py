@@ -164,19 +164,10 @@ def _loader_memory(trainer: Any) -> float:  # noqa: ANN401 - a `Trainer`
     return max(held, default=0.0)
 
 
-def exponent(rows: list[dict[str, float]], key: str) -> float:
-    """Return b of value = a n^b between the two largest sizes."""
-    (small, large) = rows[-2:]
-    return float(np.log(large[key] / small[key]) / np.log(large["items"] / small["items"]))
-
-
-def verdict(name: str, figure: str, target: str, *, ok: bool) -> None:
-    """Print one line a target."""
-    print(f"{'ok' if ok else 'short'} {name} {figure} (target {target})")
-
-
 def run(home: Path, largest: int) -> None:
     """Measure all sizes, print the table and the targets."""
+    from scale import exponent, verdict  # here: a measured process imports what a run does
+
     head = ("items", "imports s", "rest s", "CPU s", "wall s", "own GiB", "mapped GiB", "peak GiB",
             "a loader GiB")  # fmt: skip
     print(("{:>10}" + "{:>14}" * 8).format(*head))
